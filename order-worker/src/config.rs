@@ -1,4 +1,6 @@
-//! The worker's configuration, beside what [both programs](shared::config) read.
+//! The worker's configuration: reads and checks the environment variables below, beside those that [both
+//! programs](shared::config) read. An invalid value is an error that names the variable; secrets are never
+//! printed.
 //!
 #![doc = include_str!("environment.md")]
 
@@ -21,7 +23,7 @@ use crate::{
     webhooks::url_policy::UrlPolicy,
 };
 
-/// The variables, as a table.
+/// The environment variables, as a Markdown table.
 pub const ENVIRONMENT: &str = include_str!("environment.md");
 
 /// Default of `AMQP_URL`.
@@ -36,18 +38,18 @@ pub struct Config {
     pub amqp_url: String,
     /// URL of the database.
     pub database_url: String,
-    /// URL of a read replica for client reads.
+    /// URL of a read replica, for reads by clients; `None`: they use the database itself.
     pub database_read_url: Option<String>,
     /// Address of the health and metrics endpoints.
     pub http_addr: SocketAddr,
-    /// The sandbox carrier's webhooks; `None` with `CARRIER=manual`.
+    /// Webhook of the sandbox carrier, which delivers shipments by itself; `None` with `CARRIER=manual`.
     pub delivery: Option<Delivery>,
     /// Access to Stripe, if configured; existing Stripe payments need it even if new orders use another
     /// provider.
     pub stripe: Option<Settings>,
-    /// External warehouse.
+    /// External list of stock levels.
     pub warehouse: Option<Source>,
-    /// Source of imported orders.
+    /// External list of orders to import.
     pub import: Option<Source>,
     /// Policy for webhook URLs.
     pub webhooks: UrlPolicy,
@@ -61,12 +63,12 @@ pub struct Config {
     pub debug: bool,
 }
 
-/// Webhook of the sandbox carrier.
+/// Settings for the webhook calls of the sandbox carrier.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// URL of the gateway's webhook.
     pub webhook_url: String,
-    /// `whsec_…`
+    /// Secret that signs the calls: `whsec_…`.
     pub secret: String,
 }
 
@@ -159,26 +161,26 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
     Ok(url)
 }
 
-/// Webhooks are retried for a day and refer to their event.
-const LEAST_EVENTS_KEPT: u32 = 2;
+/// Minimum of `EVENTS_KEPT_DAYS`: a webhook delivery is retried for a day and needs its event until then.
+const MIN_EVENTS_KEPT_DAYS: u32 = 2;
 
 fn retention(env: &Env) -> anyhow::Result<Retention> {
     let events = match env.text("EVENTS_KEPT_DAYS") {
         None => None,
         Some(text) if text == "forever" => None,
-        Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, LEAST_EVENTS_KEPT)?),
+        Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, MIN_EVENTS_KEPT_DAYS)?),
     };
     Ok(Retention {
         events,
-        answers: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
+        idempotency_records: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
         deliveries: days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
     })
 }
 
-fn days(env: &Env, name: &str, default: u32, least: u32) -> anyhow::Result<SignedDuration> {
+fn days(env: &Env, name: &str, default: u32, min: u32) -> anyhow::Result<SignedDuration> {
     let days: u32 = env.parsed(name, &default.to_string())?;
-    if !(least..=36_500).contains(&days) {
-        bail!("{name}={days}: must be from {least} to 36500 days");
+    if !(min..=36_500).contains(&days) {
+        bail!("{name}={days}: must be from {min} to 36500 days");
     }
     Ok(SignedDuration::from_hours(24 * i64::from(days)))
 }
@@ -215,7 +217,7 @@ fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
     let secret = env.webhook_secret("SHIPPER_WEBHOOK_SECRET")?;
     let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
         Some(url) => url,
-        None => format!("http://{}/webhooks/shipper", gateway(env)?),
+        None => format!("http://{}/webhooks/shipper", gateway_address(env)?),
     };
     match (delivers, secret) {
         (false, _) => Ok(None),
@@ -229,8 +231,9 @@ fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
     }
 }
 
-/// The gateway's address on this machine: both programs are often started with the same variables.
-fn gateway(env: &Env) -> anyhow::Result<SocketAddr> {
+/// The address of the gateway on this machine, from `HTTP_ADDR`: both programs are often started with the
+/// same variables.
+fn gateway_address(env: &Env) -> anyhow::Result<SocketAddr> {
     let mut address: SocketAddr = env.parsed("HTTP_ADDR", "127.0.0.1:8080")?;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());

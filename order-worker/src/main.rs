@@ -1,4 +1,6 @@
-//! The `order-worker` command.
+//! The `order-worker` command: parses the command line and runs one of the subcommands. [`serve`] is the
+//! default; the others work on the database directly ([`verify`], [`backup`], [`export`]) or ask a running
+//! worker ([`health`]).
 
 use std::{
     fs::{self, File},
@@ -25,11 +27,12 @@ use shared::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Owns the orders: answers requests from the broker and drives every order through stock, payment and shipping.
+/// Owns the orders: answers requests from the broker and drives every order through stock, payment and
+/// shipping.
 ///
-/// Configured by the environment variables listed below. May be killed at any moment: acknowledged orders are
-/// kept, and work in progress is finished by the next worker. On SIGTERM and SIGINT it finishes the work in
-/// progress.
+/// Configured by the environment variables listed below. The process may be killed at any moment:
+/// acknowledged orders are kept, and the next worker finishes the work in progress. On SIGTERM or SIGINT the
+/// worker finishes its work in progress and exits.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help())]
 struct Arguments {
@@ -44,61 +47,63 @@ struct Arguments {
 enum Command {
     /// Answer requests and drive orders until SIGTERM (the default)
     Serve,
-    /// Bring the database's schema up to date
+    /// Bring the database schema up to date
     ///
-    /// `serve` does so by itself; on its own it is for an installation whose workers may not change the
-    /// schema. Workers of the version before may be running.
+    /// `serve` does this at its start. Use `migrate` where the workers' database user may not change the
+    /// schema. Workers of the previous version may be running.
     Migrate,
-    /// Prove that the books are right; exit 0, or list what is wrong and exit 1
+    /// Check the consistency of orders, stock, payments and events; exit 0, or list the violations and exit 1
     ///
-    /// Reads the whole database as it is at one moment. Workers may be running, and nothing is locked.
-    /// Exits 2 if the database can't be read, or not all of it.
+    /// Reads one snapshot of the whole database. Workers may be running; nothing is locked. Exits 2 if the
+    /// database can't be read completely.
     Verify,
-    /// Copy a SQLite database, as it is at one moment, while a worker works on it
+    /// Copy a SQLite database while a worker is using it
     ///
-    /// Writes FILE and, beside it, the sandbox's ledger: FILE with the extension sandbox.db. To restore,
-    /// stop the worker, put both in the place of the database, remove what ends in -wal and -shm there, and
-    /// start it again. A PostgreSQL database is backed up with its own tools.
+    /// Writes FILE and, beside it, a copy of the sandbox's ledger: FILE with the extension sandbox.db. Both
+    /// show the same moment. To restore, stop the worker, replace the database and its ledger by the copies,
+    /// delete the database's files that end in -wal and -shm, and start the worker. Use pg_dump or
+    /// pg_basebackup for a PostgreSQL database.
     Backup {
-        /// Where to; must not be there yet
+        /// Path of the copy; must not exist yet
         file: PathBuf,
     },
-    /// Write orders or events as lines of JSON, as the API shows them
+    /// Write orders or events as JSON lines, in the representation of the API
     ///
-    /// Writes those that there are at the beginning, in their order, each as it is when it is read: a
-    /// reader may take its time. On standard error it says where to go on the next time.
+    /// Writes the rows that exist at the start, in ascending order, each as it is when it is read. A slow
+    /// reader does not hold up the database. At the end, standard error shows the value of --after that
+    /// continues the export.
     Export {
-        /// Of what
-        what: What,
-        /// Only those behind this number of an order, or this place in the feed
+        /// Kind of rows to write
+        kind: ExportKind,
+        /// Write only orders with a higher number, or events with a higher position
         #[arg(long, default_value_t = 0)]
         after: i64,
-        /// To this file instead of standard output
+        /// Write to this file instead of standard output
         #[arg(long)]
         output: Option<PathBuf>,
     },
-    /// Ask the worker that runs here, by `WORKER_HTTP_ADDR`, whether it is ready; exit 0 if it is
+    /// Check that the worker at `WORKER_HTTP_ADDR` is ready; exit 0 if it is
     Health,
-    /// Write a completion script for a shell to standard output
+    /// Write a shell completion script to standard output
     Completions {
-        /// Which
+        /// The shell
         shell: Shell,
     },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum What {
+enum ExportKind {
     Orders,
     Events,
 }
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0  done; of verify: the books are right; of health: the worker is ready
-  1  not done, for the reason on standard error; of verify: the books are wrong; of health: not ready
-  2  the command is not understood; of verify: the database can't be read";
-/// The exit status of `verify` when the database can't be read.
-const UNREADABLE: u8 = 2;
+  0  success; verify: no violations; health: the worker is ready
+  1  failure, with the reason on standard error; verify: violations; health: the worker is not ready
+  2  invalid command line; verify: the database can't be read completely";
+/// Exit status of `verify` when the database can't be read.
+const EXIT_UNREADABLE: u8 = 2;
 
 fn after_help() -> String {
     format!("{}\n{EXIT_STATUS}", describe(config::ENVIRONMENT))
@@ -108,7 +113,7 @@ fn after_help() -> String {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let failure = match arguments.command {
-        Some(Command::Verify) if !arguments.check_config => ExitCode::from(UNREADABLE),
+        Some(Command::Verify) if !arguments.check_config => ExitCode::from(EXIT_UNREADABLE),
         _ => ExitCode::FAILURE,
     };
     match run(arguments).await {
@@ -122,7 +127,8 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let env = Env::from_process();
-    // Others of our libraries bring TLS without a default; this is the one.
+    // Several TLS implementations are linked, and rustls needs a default; an error means that it is already
+    // set.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if arguments.check_config {
         telemetry::check(&env)?;
@@ -156,7 +162,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let (orders, events, wrong) = (report.orders, report.events, report.violations.len());
             if report.condensed > 0 {
                 println!(
-                    "{} orders have ended and are not proven: their events were kept for EVENTS_KEPT_DAYS",
+                    "{} closed orders were not checked: their events were deleted after EVENTS_KEPT_DAYS",
                     report.condensed
                 );
             }
@@ -173,17 +179,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Export {
-            what,
+            kind,
             after,
             output,
         } => {
             let url = config::database_url(&env)?;
             let unreadable = match output {
-                Some(file) => export_to(&url, what, after, &file).await?,
-                None => export(&url, what, after, &mut io::stdout().lock()).await?,
+                Some(file) => export_to(&url, kind, after, &file).await?,
+                None => export(&url, kind, after, &mut io::stdout().lock()).await?,
             };
             for row in &unreadable {
-                eprintln!("left out, as it can't be read: {row}");
+                eprintln!("left out, since it can't be decoded: {row}");
             }
             if !unreadable.is_empty() {
                 return Ok(ExitCode::FAILURE);
@@ -199,35 +205,41 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Under the file's name there is all of it or nothing. Returns the rows that can't be read.
-async fn export_to(url: &str, what: What, after: i64, file: &Path) -> anyhow::Result<Vec<String>> {
+/// Exports to a temporary file and renames it to `file` when it is complete. Returns the rows that can't be
+/// decoded.
+async fn export_to(
+    url: &str,
+    kind: ExportKind,
+    after: i64,
+    file: &Path,
+) -> anyhow::Result<Vec<String>> {
     let context = || format!("can't write {}", file.display());
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let mut to = File::create(&part).with_context(context)?;
-    let unreadable = match export(url, what, after, &mut to).await {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".part");
+    let mut to = File::create(&partial).with_context(context)?;
+    let unreadable = match export(url, kind, after, &mut to).await {
         Ok(unreadable) => unreadable,
         Err(error) => {
-            let _ = fs::remove_file(&part);
+            let _ = fs::remove_file(&partial);
             return Err(error);
         }
     };
     to.sync_all().with_context(context)?;
-    fs::rename(part, file).with_context(context)?;
+    fs::rename(partial, file).with_context(context)?;
     Ok(unreadable)
 }
 
-/// Writes what is asked for to `to`; returns the rows that can't be read.
+/// Exports the chosen rows to `to`. Returns the rows that can't be decoded.
 async fn export(
     url: &str,
-    what: What,
+    kind: ExportKind,
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Vec<String>> {
     let mut to = BufWriter::new(to);
-    let exported = match what {
-        What::Orders => export::orders(url, after, &mut to).await,
-        What::Events => export::events(url, after, &mut to).await,
+    let exported = match kind {
+        ExportKind::Orders => export::orders(url, after, &mut to).await,
+        ExportKind::Events => export::events(url, after, &mut to).await,
     };
     let exported = exported.and_then(|exported| {
         to.flush()?;
@@ -236,12 +248,12 @@ async fn export(
     match exported {
         Ok(exported) => {
             eprintln!(
-                "{} lines; go on with --after {}",
+                "{} lines written; continue with --after {}",
                 exported.lines, exported.last
             );
             Ok(exported.unreadable)
         }
-        // Whoever reads has had enough.
+        // The reader closed the pipe, as `head` does: not an error.
         Err(error) if is_broken_pipe(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }

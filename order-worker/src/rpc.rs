@@ -83,7 +83,7 @@ pub struct Rpc {
     pub retries: Retries,
     /// Sends replies.
     pub replier: Arc<Replier>,
-    /// Notifies requests that wait for new events.
+    /// Notifies of new events.
     pub feed_notifier: FeedNotifier,
     /// Policy for webhook URLs.
     pub url_policy: UrlPolicy,

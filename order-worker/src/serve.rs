@@ -1,4 +1,6 @@
-//! Starts and stops the worker.
+//! Starts and stops the worker: opens the broker connections, the database and the sandbox, starts the engine
+//! and all background tasks, and serves requests and steps until it is told to stop. The configuration is
+//! read by [`config`](crate::config); each part is described in its own module.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     background::{
-        housekeeping::keep_house,
+        housekeeping::run_maintenance,
         jobs::{Source, orders, warehouse},
         relay::{self, spawn},
         stats::{self, Latencies, WorkerStats},
@@ -29,7 +31,7 @@ use crate::{
     },
     providers::{
         Payments,
-        pages::Pages,
+        pages::ListClient,
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
@@ -40,17 +42,19 @@ use crate::{
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
 
-/// Time for requests in progress at shutdown; others are redelivered to another worker.
+/// Time limit for requests in progress at shutdown. Requests that are not finished are redelivered to another
+/// worker.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for steps in progress at shutdown: partners may be slow, while callers wait for the next worker. Steps
-/// that are not finished are redelivered and executed with the same idempotency key.
+/// Time limit for steps in progress at shutdown. It is short, because payment providers may be slow while
+/// clients wait for the next worker. Steps that are not finished are redelivered and executed with the same
+/// idempotency key.
 const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between attempts to open a database that is away.
+/// Delay between attempts to open an unavailable database.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
-/// The store and the sandbox's ledger, opened with retries: a database that can't be reached, is
-/// locked by another process or is full is waited for, as the broker is. `opening` says meanwhile why.
+/// Opens the store and the sandbox's ledger. Retries while the database is unreachable, locked by another
+/// process or full. Meanwhile `opening` holds the reason.
 async fn open(
     config: &Config,
     opening: &watch::Sender<Result<Store, String>>,
@@ -58,7 +62,7 @@ async fn open(
     let mut reported = String::new();
     loop {
         match try_open(config).await {
-            Err(error) if store::may_pass(&error) => {
+            Err(error) if store::is_temporary(&error) => {
                 let error = format!("{error:#}");
                 if error != reported {
                     tracing::warn!(error, "can't open the database; trying again");
@@ -74,14 +78,14 @@ async fn open(
 
 async fn try_open(config: &Config) -> anyhow::Result<(Store, LedgerLocation)> {
     let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
-    // It is unknown which messages of the last process were sent.
-    let late = store.release_leases(Timestamp::now()).await?;
+    // It is unknown which messages the last process has sent.
+    let steps_to_resume = store.release_leases(Timestamp::now()).await?;
     let ledger = LedgerLocation::open(&config.database_url)?;
-    tracing::info!(steps_to_resume = late, "the database is open");
+    tracing::info!(steps_to_resume, "the database is open");
     Ok((store, ledger))
 }
 
-fn tell_health(
+fn serve_health(
     listener: TcpListener,
     health: Health,
     tasks: &mut JoinSet<()>,
@@ -103,62 +107,64 @@ fn worker_name() -> String {
     format!("{}/{}", host.trim(), std::process::id())
 }
 
-/// The worker's broker connections. Acknowledgements need their own connection: the broker does not read from
-/// publishing connections while it is blocked. And an undecodable message, which closes its consumer's
-/// connection, must not affect other consumers.
+/// The worker's broker connections. Acknowledgements need connections of their own: the broker does not read
+/// from a publishing connection while it blocks it. And an undecodable message, which closes its consumer's
+/// connection, must not affect the other consumers.
 struct Brokers {
-    asking: Broker,
-    stepping: Broker,
-    sending: Broker,
-    burying: Broker,
-    /// A reply queue's malformed name ends the connection that publishes to it.
-    trying: Broker,
+    requests: Broker,
+    steps: Broker,
+    publishing: Broker,
+    dead_letters: Broker,
+    /// For the first reply to a new reply queue: a malformed queue name closes the connection.
+    new_reply_queues: Broker,
 }
 
 impl Brokers {
     fn start(url: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            asking: Broker::start(url, "order-worker requests")?,
-            stepping: Broker::start(url, "order-worker steps")?,
-            sending: Broker::start(url, "order-worker sending")?,
-            burying: Broker::start(url, "order-worker dead letters")?,
-            trying: Broker::start(url, "order-worker new reply queues")?,
+            requests: Broker::start(url, "order-worker requests")?,
+            steps: Broker::start(url, "order-worker steps")?,
+            publishing: Broker::start(url, "order-worker sending")?,
+            dead_letters: Broker::start(url, "order-worker dead letters")?,
+            new_reply_queues: Broker::start(url, "order-worker new reply queues")?,
         })
     }
 
     async fn close(self) {
         tokio::join!(
-            self.asking.close(),
-            self.stepping.close(),
-            self.sending.close(),
-            self.burying.close(),
-            self.trying.close()
+            self.requests.close(),
+            self.steps.close(),
+            self.publishing.close(),
+            self.dead_letters.close(),
+            self.new_reply_queues.close()
         );
     }
 }
 
-/// Starts the jobs that read from other systems.
-fn follow_lists(
+/// Starts the configured periodic jobs.
+fn start_jobs(
     (warehouse, import): (Option<Source>, Option<Source>),
     store: &Store,
     engine: &Engine,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let pages = Pages::new()?;
+    let list_client = ListClient::new()?;
     if let Some(source) = warehouse {
-        let refresh = warehouse::refresh(store.clone(), engine.clone(), pages.clone(), source);
+        let refresh =
+            warehouse::refresh(store.clone(), engine.clone(), list_client.clone(), source);
         spawn(tasks, stop, refresh);
     }
     if let Some(source) = import {
-        let import = orders::import_from(store.clone(), engine.clone(), pages, source);
+        let import = orders::import_from(store.clone(), engine.clone(), list_client, source);
         spawn(tasks, stop, import);
     }
     Ok(())
 }
 
-/// Finishes work in progress, or leaves it to the next worker.
-async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
+/// Waits for requests and steps in progress, within their time limits. The rest is redelivered to another
+/// worker.
+async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
     requests.close();
     steps.close();
     let steps_end = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
@@ -167,20 +173,20 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
     steps.wait().await;
     if ended.is_err() {
         tracing::warn!(
-            in_hand = requests.len(),
-            "stopping with work in hand; it is done by the next worker"
+            in_progress = requests.len(),
+            "stopping before all requests are finished; another worker will process them"
         );
     }
 }
 
-/// Starts the sandbox carrier.
-fn deliver(
+/// The delivery task of the sandbox carrier.
+fn deliver_sandbox_shipments(
     carrier: SandboxCarrier,
     delivery: Delivery,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let client = reqwest::Client::builder()
         .build()
-        .context("can't make an HTTP client")?;
+        .context("can't create an HTTP client")?;
     let delivering = carrier.deliver(client, delivery.webhook_url, delivery.secret);
     Ok(async move {
         if let Err(error) = delivering.await {
@@ -200,43 +206,43 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
         .map_err(|_| anyhow!("the connections did not close in time"))
 }
 
-/// Serves until `stop`, then finishes what it holds. Health is served first, and says what is missing
-/// while the database or the broker is waited for.
+/// Runs the worker until `stop`, then finishes the work in progress. The health endpoints are served first;
+/// they report what is missing while the worker waits for the database or the broker.
 ///
 /// # Errors
-/// When the configuration is wrong, or the database, the ledger or the address can't be used. A broker
-/// or a database that is away is waited for.
+/// When the configuration is invalid, or the database, the ledger or the address can't be used. An
+/// unavailable broker or database is no error: the worker waits for it.
 #[expect(
     clippy::too_many_lines,
     reason = "the parts of a worker, in the order in which they start and stop"
 )]
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    // A wrong configuration ends the start before anything is waited for.
+    // An invalid configuration is reported before the worker waits for anything.
     let stripe = config.stripe.clone().map(Stripe::new).transpose()?;
     let sender = Sender::new(config.webhooks)?;
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
     let brokers = Brokers::start(&config.amqp_url)?;
-    tracing::info!(health = %listener.local_addr()?, "order-worker starts");
+    tracing::info!(health = %listener.local_addr()?, "order-worker is starting");
 
-    let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
-    let insight = WorkerStats {
+    let publisher = Arc::new(Publisher::new(brokers.publishing.clone()));
+    let worker_stats = WorkerStats {
         publisher: Arc::clone(&publisher),
         latencies: Latencies::default(),
         worker: worker_name(),
     };
-    let (opening, store) = watch::channel(Err("it is being opened".to_owned()));
+    let (opening, store) = watch::channel(Err("the database is being opened".to_owned()));
     let health = Health {
-        brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
+        brokers: [&brokers.requests, &brokers.steps, &brokers.publishing].map(Clone::clone),
         stopping: stop.clone(),
         store,
-        metrics: Metrics::install().context("can't measure")?,
-        insight: insight.clone(),
+        metrics: Metrics::install().context("can't install the metrics recorder")?,
+        worker_stats: worker_stats.clone(),
     };
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
-    tell_health(listener, health, &mut background, &background_stop);
+    serve_health(listener, health, &mut background, &background_stop);
     let Some(opened) = stop.run_until_cancelled(open(&config, &opening)).await else {
         background_stop.cancel();
         while background.join_next().await.is_some() {}
@@ -256,35 +262,35 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &mut background,
         &background_stop,
     );
-    let housekeeping = keep_house(store.clone(), config.retention);
+    let housekeeping = run_maintenance(store.clone(), config.retention);
     spawn(&mut background, &background_stop, housekeeping);
-    let news = outbox.news();
-    let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
+    let new_events = outbox.new_events();
+    let counting = stats::count(store.clone(), outbox.new_events(), outbox.activity());
     spawn(&mut background, &background_stop, counting);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
-    let courier = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
-    spawn(&mut background, &background_stop, courier.run());
+    let webhook_dispatcher = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
+    spawn(&mut background, &background_stop, webhook_dispatcher.run());
 
     let lists = (config.warehouse, config.import);
-    follow_lists(lists, &store, &engine, &mut background, &background_stop)?;
+    start_jobs(lists, &store, &engine, &mut background, &background_stop)?;
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
-        let delivering = deliver(carrier.clone(), delivery)?;
+        let delivering = deliver_sandbox_shipments(carrier.clone(), delivery)?;
         spawn(&mut background, &background_stop, delivering);
     }
-    let probing = publisher::probe(brokers.sending.clone());
+    let probing = publisher::probe(brokers.publishing.clone());
     spawn(&mut background, &background_stop, probing);
-    let (in_hand, steps_in_hand) = (TaskTracker::new(), TaskTracker::new());
+    let (requests_in_progress, steps_in_progress) = (TaskTracker::new(), TaskTracker::new());
     let give_up = CancellationToken::new();
     let archiving = dead_letters::archive(
         store.clone(),
-        brokers.burying.clone(),
+        brokers.dead_letters.clone(),
         Arc::clone(&publisher),
         stop.clone(),
     );
     background.spawn(archiving);
-    let latencies = insight.latencies.clone();
+    let latencies = worker_stats.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
     let retries = Retries::new(store.clone(), engine.clone());
     let rpc = Rpc {
@@ -293,12 +299,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         dead_letters,
         retries,
         replier: Arc::new(Replier::new(
-            brokers.sending.clone(),
-            brokers.trying.clone(),
+            brokers.publishing.clone(),
+            brokers.new_reply_queues.clone(),
         )),
-        feed_notifier: FeedNotifier::new(news, stop.clone()),
+        feed_notifier: FeedNotifier::new(new_events, stop.clone()),
         url_policy: config.webhooks,
-        worker_stats: insight,
+        worker_stats,
         features: OptionalFeatures {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
@@ -319,17 +325,21 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         latencies,
     );
     tokio::join!(
-        rpc.run(brokers.asking.clone(), in_hand.clone(), stop.clone()),
+        rpc.run(
+            brokers.requests.clone(),
+            requests_in_progress.clone(),
+            stop.clone()
+        ),
         steps.run(
-            brokers.stepping.clone(),
-            steps_in_hand.clone(),
+            brokers.steps.clone(),
+            steps_in_progress.clone(),
             stop.clone(),
             give_up.clone()
         ),
     );
 
-    // Shutting down: no more work is accepted.
-    finish(in_hand, steps_in_hand, give_up).await;
+    // Shutdown: no more requests and steps are accepted.
+    finish_in_progress(requests_in_progress, steps_in_progress, give_up).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}
     close(engine, brokers, store).await?;

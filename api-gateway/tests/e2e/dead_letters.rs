@@ -129,7 +129,10 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
     system.store.run(Tables::Orders, &forget);
     let (is_right, report) = system.verify();
     assert!(
-        !is_right && report.contains(&format!("{lost}: goods worth 1000 left")),
+        !is_right
+            && report.contains(&format!(
+                "{lost}: goods worth 1000 minor units were shipped"
+            )),
         "{report}"
     );
     assert!(!report.contains(&id), "{report}");

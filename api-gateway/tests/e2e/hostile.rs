@@ -198,11 +198,13 @@ async fn unreadable_row_affects_only_its_own_order() {
     let (is_right, report) = system.verify();
     assert!(!is_right);
     assert!(
-        report.contains(&format!("order {row}: its row can't be read")),
+        report.contains(&format!("order {row}: its stored state can't be decoded")),
         "{report}"
     );
     assert!(
-        report.contains(&format!("order {event}: one of its events can't be read")),
+        report.contains(&format!(
+            "order {event}: one of its events can't be decoded"
+        )),
         "{report}"
     );
     for id in ids.iter().filter(|id| *id != row && *id != event) {

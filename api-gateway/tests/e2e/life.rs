@@ -137,7 +137,7 @@ async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
     let refused = run_worker(&system, &["backup", name]);
     assert!(!refused.status.success());
     assert!(
-        stderr_text(&refused).contains("is there already"),
+        stderr_text(&refused).contains("already exists"),
         "{}",
         stderr_text(&refused)
     );
@@ -307,7 +307,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let (is_right, report) = system.verify();
     assert!(is_right, "{report}");
     assert!(
-        report.contains("3 orders have ended and are not proven"),
+        report.contains("3 closed orders were not checked"),
         "{report}"
     );
 

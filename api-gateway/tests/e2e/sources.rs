@@ -166,10 +166,10 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     // While the warehouse is unavailable, orders use the local stock.
     let customer = system.customer().await;
     for (fault, why) in [
-        (Fault::Status(503), "answered 503"),
-        (Fault::Status(404), "answered 404"),
+        (Fault::Status(503), "responded with status 503"),
+        (Fault::Status(404), "responded with status 404"),
         (Fault::InvalidJson, "not JSON"),
-        (Fault::CircularPages, "in a circle"),
+        (Fault::CircularPages, "links back to a page"),
         (Fault::TruncatedBody, ""),
     ] {
         warehouse.set_fault(Some(fault));

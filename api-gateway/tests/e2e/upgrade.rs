@@ -39,7 +39,7 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     let audit = audit.unwrap();
     let said = String::from_utf8_lossy(&audit.stderr);
     assert!(
-        !audit.status.success() && said.contains("its schema is of version"),
+        !audit.status.success() && said.contains("its schema has version"),
         "{said}"
     );
     let system = System::start_with_store(folder, store, WORKER).await;

@@ -35,13 +35,13 @@ const INCONSISTENCIES: [Inconsistency; 18] = [
         tables: Tables::Orders,
         sqlite: "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
         postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{total}', '1')::text WHERE number = 1",
-        expected_report: "with other contents",
+        expected_report: "other fields differ",
     },
     Inconsistency {
         tables: Tables::Orders,
         sqlite: "UPDATE orders SET state = json_set(state, '$.version', 99) WHERE number = 1",
         postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{version}', '99')::text WHERE number = 1",
-        expected_report: "but its events say",
+        expected_report: "but its events result in",
     },
     inconsistency(
         Tables::Orders,
@@ -61,12 +61,12 @@ const INCONSISTENCIES: [Inconsistency; 18] = [
     inconsistency(
         Tables::Orders,
         "UPDATE relay SET position = position + 1000 WHERE name = 'webhooks'",
-        "feed: webhooks were told of up to a place that is yet to come",
+        "feed: the consumer webhooks is ahead of the end of the feed",
     ),
     inconsistency(
         Tables::Orders,
         "UPDATE shelves SET reserved = reserved + 1",
-        "but open orders hold",
+        "but open orders reserve",
     ),
     inconsistency(
         Tables::Orders,
@@ -89,7 +89,7 @@ const INCONSISTENCIES: [Inconsistency; 18] = [
         Tables::Orders,
         "INSERT INTO steps (order_id, step, attempt, failures, due_at, request_id)
          VALUES ('0192f0c1-2345-7abc-8def-0123456789ab', 'capture_payment', 1, 0, 1, 'r')",
-        "of an order that is not there",
+        "its order does not exist",
     ),
     Inconsistency {
         tables: Tables::Orders,
@@ -100,33 +100,33 @@ const INCONSISTENCIES: [Inconsistency; 18] = [
     inconsistency(
         Tables::Ledger,
         "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'authorize'",
-        "held money 2 times",
+        "the payment provider authorized 2 times",
     ),
     inconsistency(
         Tables::Ledger,
         "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'capture'",
-        "took money 2 times",
+        "the payment provider captured 2 times",
     ),
     inconsistency(
         Tables::Ledger,
         "UPDATE payments SET status = 'authorized' WHERE status = 'voided'",
-        "is voided in our books, but authorized",
+        "is voided in the database, but authorized",
     ),
     inconsistency(
         Tables::Ledger,
         "UPDATE payments SET captured = captured - 1 WHERE status = 'captured'",
-        "captured 1000 and refunded 0 in our books, but 999",
+        "captured 1000 and refunded 0 in the database, but 999",
     ),
     inconsistency(
         Tables::Ledger,
         "DELETE FROM payments WHERE status = 'captured'",
-        "is captured in our books, but nothing",
+        "is captured in the database, but nothing",
     ),
     inconsistency(
         Tables::Ledger,
         "INSERT INTO payments (key, reference, status, amount, currency)
          VALUES ('0192f0c1-2345-7abc-8def-0123456789ab/authorize_payment', 'x', 'authorized', 1, 'EUR')",
-        "of an order that is not there",
+        "its order does not exist",
     ),
 ];
 

@@ -1,12 +1,14 @@
-//! Periodic maintenance by every worker: deletes expired rows and corrects timers that were set by a clock that
-//! has been put back.
+//! Periodic maintenance, run by every worker: deletes rows whose retention period is over, and corrects
+//! timers that were set while the clock was ahead. Each round consists of short transactions with pauses
+//! between them, so that requests are not delayed. The statements are in `store/maintenance/retention.rs` and
+//! `store/queues/outbox.rs`.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time;
 
-use super::relay::wait_out;
+use super::relay::log_and_pause;
 use crate::store::{Store, StoreError};
 
 /// Interval between rounds.
@@ -14,51 +16,58 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// Delay between the short transactions of a round, in favour of other writers.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Rows deleted per transaction.
-const ROWS: u32 = 1_000;
+const ROWS_PER_TRANSACTION: u32 = 1_000;
 /// Orders whose events are deleted per transaction; about ten rows each.
-const ORDERS: u32 = 250;
+const ORDERS_PER_TRANSACTION: u32 = 250;
 
 /// Retention periods.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Events of closed orders; `None` keeps them for ever.
+    /// Events of closed orders; `None` keeps them forever.
     pub events: Option<SignedDuration>,
     /// Idempotency records.
-    pub answers: SignedDuration,
+    pub idempotency_records: SignedDuration,
     /// Webhook deliveries.
     pub deliveries: SignedDuration,
 }
 
-/// Deletes expired rows until it is dropped.
-pub async fn keep_house(store: Store, retention: Retention) {
+/// Runs rounds of maintenance until the future is dropped.
+pub async fn run_maintenance(store: Store, retention: Retention) {
     loop {
         if let Err(error) = round(&store, retention).await {
-            wait_out(&error).await;
+            log_and_pause(&error).await;
         }
         time::sleep(INTERVAL).await;
     }
 }
 
 async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
-    let steps = store.mend_clock(Timestamp::now()).await?;
+    let steps = store.correct_timers(Timestamp::now()).await?;
     if steps > 0 {
         tracing::warn!(
             steps,
-            "the clock went back; what was put off by it is due as it should be"
+            "the clock was set back; timers that were too far in the future were corrected"
         );
     }
-    let answers = clear(store, Kept::Answers, retention.answers).await?;
-    let deliveries = clear(store, Kept::Deliveries, retention.deliveries).await?;
+    let idempotency_records = delete_expired(
+        store,
+        ExpiredRows::IdempotencyRecords,
+        retention.idempotency_records,
+    )
+    .await?;
+    let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
     let orders = match retention.events {
-        Some(kept) => clear(store, Kept::Events, kept).await?,
+        Some(retention_period) => {
+            delete_expired(store, ExpiredRows::Events, retention_period).await?
+        }
         None => 0,
     };
-    if answers + deliveries + orders > 0 {
+    if idempotency_records + deliveries + orders > 0 {
         tracing::info!(
-            answers,
+            idempotency_records,
             deliveries,
             orders,
-            "cleared away what was kept long enough"
+            "deleted expired rows"
         );
     }
     Ok(())
@@ -66,27 +75,46 @@ async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
 
 /// Kinds of rows with a retention period.
 #[derive(Clone, Copy)]
-enum Kept {
-    Answers,
+enum ExpiredRows {
+    IdempotencyRecords,
     Deliveries,
     /// Events of orders.
     Events,
 }
 
 /// Deletes all rows older than `kept` and returns their number.
-async fn clear(store: &Store, what: Kept, kept: SignedDuration) -> Result<u64, StoreError> {
-    let mut sum = 0;
+async fn delete_expired(
+    store: &Store,
+    rows: ExpiredRows,
+    retention_period: SignedDuration,
+) -> Result<u64, StoreError> {
+    let mut deleted = 0;
     loop {
         let now = Timestamp::now();
-        let before = now - kept;
-        let (limit, cleared) = match what {
-            Kept::Answers => (ROWS, store.forget_old_answers(before, ROWS).await?),
-            Kept::Deliveries => (ROWS, store.forget_old_deliveries(before, ROWS).await?),
-            Kept::Events => (ORDERS, store.condense_orders(before, now, ORDERS).await?),
+        let before = now - retention_period;
+        let (limit, count) = match rows {
+            ExpiredRows::IdempotencyRecords => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_idempotency_records(before, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::Deliveries => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_old_deliveries(before, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::Events => (
+                ORDERS_PER_TRANSACTION,
+                store
+                    .condense_orders(before, now, ORDERS_PER_TRANSACTION)
+                    .await?,
+            ),
         };
-        sum += cleared;
-        if cleared < u64::from(limit) {
-            return Ok(sum);
+        deleted += count;
+        if count < u64::from(limit) {
+            return Ok(deleted);
         }
         time::sleep(PAUSE).await;
     }

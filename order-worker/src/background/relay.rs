@@ -1,9 +1,10 @@
-//! Outbox and timers: sends what was committed, with retries.
+//! The relay: sends committed steps and events to the broker, with retries (a transactional outbox). The
+//! engine hands over each batch through an [`Outbox`]; what it could not hand over is found in the database.
 //!
-//! - Due steps are sent to `order-worker-queue`: after their commit, when their time comes, and again if they
-//!   have no result within the lease. A broker that lost its disk therefore loses no step.
-//! - Events are published to `order-events` in commit order, and the position is stored. After a crash, some
-//!   events are published twice, with the same ids.
+//! - Steps are sent to `order-worker-queue` after their commit or when they become due, and again if they
+//!   have no result within the lease. So no step is lost, even if the broker loses its disk.
+//! - Events are published to the exchange `order-events` in commit order, by one worker at a time, and the
+//!   position is stored. After a crash some events are published twice, with the same ids.
 
 use std::{
     collections::BTreeMap,
@@ -42,24 +43,24 @@ use crate::{
     store::{FeedConsumer, Store, StoreError},
 };
 
-/// Batches of steps that wait to be sent; beyond, the sweeper sends them.
-const STEP_BATCHES: usize = 256;
-/// Steps that wait to be handed to the sweeper; beyond, their leases have to end first.
-const SPILLED_STEPS: usize = 20_000;
-/// Steps that the sweeper sends at once.
-const SWEEP: u32 = 500;
-/// Interval of the sweeper: the resolution of timers.
+/// Maximum number of queued batches of steps. Further steps are handed to the sweeper.
+const MAX_QUEUED_BATCHES: usize = 256;
+/// Maximum number of steps handed to the sweeper. Further steps are sent when their lease ends.
+const MAX_SPILLED_STEPS: usize = 20_000;
+/// Maximum number of steps that the sweeper sends at once.
+const SWEEP_LIMIT: u32 = 500;
+/// Interval of the sweeper, and so the resolution of timers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-/// Number of ready messages above which no steps are sent again.
-const ENOUGH_WAITING: u32 = 1_000;
-/// Events per round.
-const EVENTS: u32 = 500;
+/// Number of messages in the step queue above which the sweeper sends nothing.
+const MAX_QUEUE_DEPTH: u32 = 1_000;
+/// Maximum number of events published at once.
+const EVENTS_PER_ROUND: u32 = 500;
 /// Events older than this are no longer delayed in favour of requests.
-const LATE: SignedDuration = SignedDuration::from_secs(10);
+const MAX_EVENT_DELAY: SignedDuration = SignedDuration::from_secs(10);
 /// Interval for trying to take over event publishing from another worker.
-const TURN_INTERVAL: Duration = Duration::from_millis(50);
+const LEASE_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Delay between attempts while the broker or the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Receives committed steps and events from the engine.
 #[derive(Clone)]
@@ -67,30 +68,30 @@ pub struct Outbox {
     steps: mpsc::Sender<Vec<StepRow>>,
     spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
-    news: watch::Sender<()>,
-    rush: Arc<RequestActivity>,
+    new_events: watch::Sender<()>,
+    activity: Arc<RequestActivity>,
 }
 
 impl Outbox {
-    /// Recent activity of requests and steps.
-    pub fn rush(&self) -> Arc<RequestActivity> {
-        Arc::clone(&self.rush)
+    /// The recent load, for other background work.
+    pub fn activity(&self) -> Arc<RequestActivity> {
+        Arc::clone(&self.activity)
     }
 
-    /// Records the number of requests and step results in a batch.
-    pub fn served(&self, callers: usize, steps: usize) {
-        self.rush.note(callers, steps);
+    /// Records the number of requests and step results in a batch, for the delays of background work.
+    pub fn record_batch(&self, callers: usize, steps: usize) {
+        self.activity.record_batch(callers, steps);
     }
 
-    /// Sends due steps.
+    /// Hands over due steps for sending.
     pub fn steps(&self, steps: Vec<StepRow>) {
         if steps.is_empty() {
             return;
         }
-        // Full means that the broker is slow or away: the sweeper sends them.
+        // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
         if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
             let mut spilled = lock(&self.spilled);
-            if spilled.len() < SPILLED_STEPS {
+            if spilled.len() < MAX_SPILLED_STEPS {
                 spilled.extend(steps);
             }
         }
@@ -99,12 +100,12 @@ impl Outbox {
     /// Signals new events.
     pub fn events(&self) {
         self.events.notify_one();
-        self.news.send_replace(());
+        self.new_events.send_replace(());
     }
 
-    /// Notifies of new events of this worker.
-    pub fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    /// A receiver that is notified of new events of this worker.
+    pub fn new_events(&self) -> watch::Receiver<()> {
+        self.new_events.subscribe()
     }
 }
 
@@ -113,34 +114,34 @@ pub struct Relay {
     steps: mpsc::Receiver<Vec<StepRow>>,
     spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
-    rush: Arc<RequestActivity>,
+    activity: Arc<RequestActivity>,
 }
 
-/// Creates an outbox and its relay.
+/// Creates an outbox and the relay that serves it.
 pub fn outbox() -> (Outbox, Relay) {
-    let (sender, steps) = mpsc::channel(STEP_BATCHES);
+    let (sender, steps) = mpsc::channel(MAX_QUEUED_BATCHES);
     let events = Arc::new(Notify::new());
-    let rush = Arc::new(RequestActivity::new());
+    let activity = Arc::new(RequestActivity::new());
     let spilled = Arc::default();
     (
         Outbox {
             steps: sender,
             spilled: Arc::clone(&spilled),
             events: Arc::clone(&events),
-            news: watch::Sender::new(()),
-            rush: Arc::clone(&rush),
+            new_events: watch::Sender::new(()),
+            activity: Arc::clone(&activity),
         },
         Relay {
             steps,
             spilled,
             events,
-            rush,
+            activity,
         },
     )
 }
 
 impl Relay {
-    /// Starts sending until `stop`.
+    /// Starts sending steps and publishing events, until `stop`.
     pub fn start(
         self,
         store: &Store,
@@ -157,13 +158,13 @@ impl Relay {
                 self.spilled,
                 store.clone(),
                 steps,
-                Arc::clone(&self.rush),
+                Arc::clone(&self.activity),
             ),
         );
         spawn(
             tasks,
             stop,
-            publish_events(store.clone(), events, self.events, self.rush),
+            publish_events(store.clone(), events, self.events, self.activity),
         );
         spawn(tasks, stop, sweep(store.clone(), sweeper));
     }
@@ -186,10 +187,10 @@ async fn send_steps(
     spilled: Arc<Mutex<Vec<StepRow>>>,
     store: Store,
     publisher: Arc<Publisher>,
-    rush: Arc<RequestActivity>,
+    activity: Arc<RequestActivity>,
 ) {
     let mut batch = Vec::new();
-    while batches.recv_many(&mut batch, STEP_BATCHES).await > 0 {
+    while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
         let began = Instant::now();
         send(&store, &publisher, &steps).await;
@@ -197,19 +198,19 @@ async fn send_steps(
         if !unsent.is_empty() {
             release(&store, &unsent.iter().collect::<Vec<_>>()).await;
         }
-        if let Some(rest) = rush.rest_of_steps() {
-            rest.after(began.elapsed()).await;
+        if let Some(delay) = activity.steps_delay() {
+            delay.sleep_after(began.elapsed()).await;
         }
     }
 }
 
 async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
-    let (about, messages): (Vec<_>, Vec<_>) = messages(steps)
+    let (step_rows, messages): (Vec<_>, Vec<_>) = messages(steps)
         .map(|(rows, message)| (rows, (Target::Queue(STEP_QUEUE), message)))
         .unzip();
     let results = publisher.publish(&messages).await;
     point(Point::AfterStepSent);
-    let failed: Vec<_> = about
+    let failed: Vec<_> = step_rows
         .iter()
         .zip(results)
         .filter_map(|(rows, result)| Some((rows, result.err()?)))
@@ -221,11 +222,11 @@ async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
     }
 }
 
-/// Has the sweeper send steps that could not be sent; not before their lease is over, should the database be
-/// away as well.
+/// Makes steps that could not be sent available to the sweeper. If the database is unavailable too, they
+/// become available when their lease ends.
 async fn release(store: &Store, steps: &[&StepRow]) {
     if let Err(error) = store.release_steps(steps).await {
-        tracing::warn!(%error, "steps that could not be sent wait for their lease to end");
+        tracing::warn!(%error, "unsent steps could not be released; they will be sent when their lease ends");
     }
 }
 
@@ -236,8 +237,8 @@ fn lock(steps: &Mutex<Vec<StepRow>>) -> std::sync::MutexGuard<'_, Vec<StepRow>> 
 async fn publish_events(
     store: Store,
     publisher: Arc<Publisher>,
-    news: Arc<Notify>,
-    rush: Arc<RequestActivity>,
+    new_events: Arc<Notify>,
+    activity: Arc<RequestActivity>,
 ) {
     loop {
         if publisher.check().is_err() {
@@ -247,16 +248,16 @@ async fn publish_events(
         let began = Instant::now();
         match publish_next(&store, &publisher).await {
             Ok(Published::Some { oldest }) => {
-                let is_late = Timestamp::now().duration_since(oldest) > LATE;
-                if !is_late && let Some(rest) = rush.rest_of_events() {
-                    rest.after(began.elapsed()).await;
+                let is_late = Timestamp::now().duration_since(oldest) > MAX_EVENT_DELAY;
+                if !is_late && let Some(delay) = activity.events_delay() {
+                    delay.sleep_after(began.elapsed()).await;
                 }
             }
             Ok(Published::None) => {
-                let _ = time::timeout(PAUSE, news.notified()).await;
+                let _ = time::timeout(RETRY_DELAY, new_events.notified()).await;
             }
-            Ok(Published::ByAnother) => time::sleep(TURN_INTERVAL).await,
-            Err(error) => wait_out(&error).await,
+            Ok(Published::LeaseHeldElsewhere) => time::sleep(LEASE_RETRY_INTERVAL).await,
+            Err(error) => log_and_pause(&error).await,
         }
     }
 }
@@ -267,16 +268,16 @@ enum Published {
     },
     None,
     /// Another worker publishes events.
-    ByAnother,
+    LeaseHeldElsewhere,
 }
 
-/// Publishes the next events.
+/// Publishes the next events, if this worker holds the lease of the relay.
 async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
-    let Some(mut turn) = store.turn(FeedConsumer::Relay).await? else {
-        return Ok(Published::ByAnother);
+    let Some(mut lease) = store.acquire_lease(FeedConsumer::Relay).await? else {
+        return Ok(Published::LeaseHeldElsewhere);
     };
-    let position = turn.position;
-    let events = turn.events(EVENTS).await?.rows;
+    let position = lease.position;
+    let events = lease.events(EVENTS_PER_ROUND).await?.rows;
     let Some(oldest) = events.first().map(|(_, event)| event.time) else {
         return Ok(Published::None);
     };
@@ -289,18 +290,18 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         .collect();
     let results = publisher.publish(&messages).await;
     point(Point::AfterEventsPublished);
-    // Up to the first unconfirmed event; it and the following ones are published again.
+    // The position advances to the last event before the first unconfirmed one; the rest is published again.
     let confirmed = results.iter().take_while(|result| result.is_ok()).count();
     let reached = confirmed
         .checked_sub(1)
         .and_then(|last| events.get(last))
         .map_or(position, |(position, _)| *position);
     if reached > position {
-        turn.pass(reached).await?;
+        lease.advance(reached).await?;
     }
     if let Some(Err(error)) = results.get(confirmed) {
         tracing::warn!(%error, "events could not be published; they will be published again");
-        time::sleep(PAUSE).await;
+        time::sleep(RETRY_DELAY).await;
     }
     Ok(Published::Some { oldest })
 }
@@ -323,13 +324,13 @@ fn event_message(event: &CloudEvent) -> Outgoing {
 async fn sweep(store: Store, publisher: Arc<Publisher>) {
     loop {
         time::sleep(SWEEP_INTERVAL).await;
-        // Steps are claimed only when they can be sent, since a claim delays them by the lease.
+        // A claim delays a step by the lease, so steps are only claimed while they can be sent.
         if publisher.check().is_err() {
             continue;
         }
         match sweep_once(&store, &publisher).await {
             Ok(()) => {}
-            Err(error) => wait_out(&error).await,
+            Err(error) => log_and_pause(&error).await,
         }
     }
 }
@@ -339,20 +340,20 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     if !store.has_due_step(now).await? {
         return Ok(());
     }
-    // While the queue is full, its steps are late but not lost.
+    // While the queue is full, steps are sent late, but none is lost.
     if publisher
         .depth(STEP_QUEUE)
         .await
-        .is_ok_and(|depth| depth < ENOUGH_WAITING)
+        .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
     {
-        let steps = store.claim_due_steps(now, SWEEP).await?;
-        tracing::debug!(count = steps.len(), "sending steps whose time has come");
+        let steps = store.claim_due_steps(now, SWEEP_LIMIT).await?;
+        tracing::debug!(count = steps.len(), "sending due steps");
         send(store, publisher, &steps).await;
     }
     Ok(())
 }
 
-pub(crate) async fn wait_out(error: &StoreError) {
-    tracing::error!(%error, "waiting for the database");
-    time::sleep(PAUSE).await;
+pub(crate) async fn log_and_pause(error: &StoreError) {
+    tracing::error!(%error, "the database is unavailable; trying again");
+    time::sleep(RETRY_DELAY).await;
 }

@@ -1,4 +1,6 @@
-//! Statistics computed from the event feed, and the state of the system.
+//! Statistics of the worker: counts of orders and revenue computed from the event feed, the state of the
+//! system for operators, and the gauges for Prometheus. Counting runs apart from decisions and lags behind
+//! them; a reply includes recent events that are not counted yet. The statements are in `store/queries/stats.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -24,56 +26,64 @@ use tokio::{
 use super::jobs::{orders, warehouse};
 use crate::{
     runtime::priority::RequestActivity,
-    store::{Counting, Figure, Store, StoreError},
+    store::{CountingProgress, Figure, Store, StoreError},
 };
 
-/// Events per round.
-const EVENTS: u32 = 2_000;
-/// Maximum number of events that are added to a reply before they are counted.
-pub const TOLD_EVENTS: u32 = 1_000;
-/// Interval between rounds, unless there are more events.
+/// Maximum number of events counted at once.
+const EVENTS_PER_ROUND: u32 = 2_000;
+/// Maximum number of uncounted events that a reply includes.
+pub const MAX_UNCOUNTED_EVENTS: u32 = 1_000;
+/// Minimum interval between rounds, unless there are more events.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Interval for checking for events of other workers.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
-/// Counting pauses for this multiple of the time it worked, and is delayed under load.
-const REST: u32 = 4;
-const RUSH_REST: u32 = 40;
+/// After a round, counting pauses for this multiple of the time it worked; for [`BUSY_PAUSE_FACTOR`] under load.
+const PAUSE_FACTOR: u32 = 4;
+const BUSY_PAUSE_FACTOR: u32 = 40;
 /// Events older than this are no longer delayed in favour of requests.
-const LATE: SignedDuration = SignedDuration::from_secs(30);
+const MAX_EVENT_DELAY: SignedDuration = SignedDuration::from_secs(30);
 /// Delay while the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Number of recent durations per kind of step.
-const KEPT: usize = 1_000;
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Number of recent durations kept per kind of step.
+const MAX_DURATIONS: usize = 1_000;
 
-/// Counts events until it is dropped.
-pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<RequestActivity>) {
+/// Counts events until the future is dropped.
+pub async fn count(
+    store: Store,
+    mut new_events: watch::Receiver<()>,
+    activity: Arc<RequestActivity>,
+) {
     loop {
         let began = Instant::now();
-        match store.count_events(EVENTS).await {
-            // There are more events; leave time for other work.
-            Ok(Counting { passed, until }) if passed.has_more => {
-                let is_late =
-                    until.is_some_and(|until| Timestamp::now().duration_since(until) > LATE);
-                let makes_way = rush.is_on() && !is_late;
-                let times = if makes_way { RUSH_REST } else { REST };
-                time::sleep(began.elapsed() * times).await;
+        match store.count_events(EVENTS_PER_ROUND).await {
+            // There are more events; the pause leaves time for other work.
+            Ok(CountingProgress { progress, until }) if progress.has_more => {
+                let is_late = until
+                    .is_some_and(|until| Timestamp::now().duration_since(until) > MAX_EVENT_DELAY);
+                let is_delayed = activity.expects_requests() && !is_late;
+                let factor = if is_delayed {
+                    BUSY_PAUSE_FACTOR
+                } else {
+                    PAUSE_FACTOR
+                };
+                time::sleep(began.elapsed() * factor).await;
             }
             Ok(_) => {
                 time::sleep(INTERVAL).await;
-                let _ = time::timeout(IDLE_INTERVAL, news.changed()).await;
+                let _ = time::timeout(IDLE_INTERVAL, new_events.changed()).await;
             }
             Err(error) => {
-                tracing::debug!(%error, "counting waits for the database");
-                time::sleep(PAUSE).await;
+                tracing::debug!(%error, "events could not be counted: the database is unavailable; trying again");
+                time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// State of this worker.
+/// State of this worker, for statistics and metrics.
 #[derive(Clone)]
 pub struct WorkerStats {
-    /// For queue lengths.
+    /// Reads queue lengths from the broker.
     pub publisher: Arc<Publisher>,
     /// Durations of steps.
     pub latencies: Latencies,
@@ -83,51 +93,53 @@ pub struct WorkerStats {
 
 /// Recent durations of steps in this process; clones share them.
 #[derive(Clone, Default)]
-pub struct Latencies(Arc<Mutex<HashMap<&'static str, Kept>>>);
+pub struct Latencies(Arc<Mutex<HashMap<&'static str, StepDurations>>>);
 
 #[derive(Default)]
-struct Kept {
+struct StepDurations {
     done: u64,
     failed: u64,
     ms: VecDeque<u64>,
 }
 
 impl Latencies {
-    /// Records the end of an attempt of a step that was due at `due_at`.
-    pub fn note(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
+    /// Records an attempt of a step that was due at `due_at` and has ended now.
+    pub fn record(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
         let took = Timestamp::now().duration_since(due_at).as_millis();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.entry(kind).or_default();
+        let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let durations = durations.entry(kind).or_default();
         if is_failed {
-            kept.failed += 1;
+            durations.failed += 1;
             return;
         }
-        kept.done += 1;
-        if kept.ms.len() >= KEPT {
-            kept.ms.pop_front();
+        durations.done += 1;
+        if durations.ms.len() >= MAX_DURATIONS {
+            durations.ms.pop_front();
         }
-        kept.ms.push_back(u64::try_from(took).unwrap_or_default());
+        durations
+            .ms
+            .push_back(u64::try_from(took).unwrap_or_default());
     }
 
-    fn tell(&self) -> BTreeMap<String, StepStats> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tell = |(kind, kept): (&&str, &Kept)| {
-            let mut ms: Vec<u64> = kept.ms.iter().copied().collect();
+    fn summarize(&self) -> BTreeMap<String, StepStats> {
+        let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let summarize = |(kind, durations): (&&str, &StepDurations)| {
+            let mut ms: Vec<u64> = durations.ms.iter().copied().collect();
             ms.sort_unstable();
             let below = |percent: usize| {
                 let index = (ms.len() * percent / 100).min(ms.len().saturating_sub(1));
                 ms.get(index).copied().unwrap_or_default()
             };
-            let told = StepStats {
-                done: kept.done,
-                failed: kept.failed,
+            let summary = StepStats {
+                done: durations.done,
+                failed: durations.failed,
                 p50_ms: below(50),
                 p90_ms: below(90),
                 p99_ms: below(99),
             };
-            ((*kind).to_owned(), told)
+            ((*kind).to_owned(), summary)
         };
-        kept.iter().map(tell).collect()
+        durations.iter().map(summarize).collect()
     }
 }
 
@@ -135,45 +147,45 @@ impl Latencies {
 ///
 /// # Errors
 /// When the database is unavailable.
-pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats, StoreError> {
+pub async fn system(store: &Store, worker_stats: &WorkerStats) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        let told = insight.publisher.queue_counts(queue).await.ok();
-        queues.insert(queue.to_owned(), told.map(|(messages, _)| messages));
+        let state = worker_stats.publisher.queue_counts(queue).await.ok();
+        queues.insert(queue.to_owned(), state.map(|(messages, _)| messages));
         if queue == REQUEST_QUEUE {
-            workers = told.map(|(_, consumers)| consumers);
+            workers = state.map(|(_, consumers)| consumers);
         }
     }
     Ok(SystemStats {
         workers,
-        worker: insight.worker.clone(),
+        worker: worker_stats.worker.clone(),
         queues,
         due_steps: backlog.due_steps,
         oldest_due_at: backlog.oldest_due_at,
         dead_letters: backlog.dead_letters,
         retries: backlog.retries,
         outbox_lag: backlog.outbox_lag,
-        steps: insight.latencies.tell(),
+        steps: worker_stats.latencies.summarize(),
         warehouse: store.job(warehouse::NAME).await?,
         import: store.job(orders::NAME).await?,
     })
 }
 
-/// Notes the lengths of the queues, for Prometheus, as far as the broker tells them.
-pub async fn measure_queues(insight: &WorkerStats) {
+/// Sets the gauges of queue lengths. They keep their last values while the broker is unavailable.
+pub async fn measure_queues(worker_stats: &WorkerStats) {
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        if let Ok((messages, consumers)) = insight.publisher.queue_counts(queue).await {
+        if let Ok((messages, consumers)) = worker_stats.publisher.queue_counts(queue).await {
             metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
             metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
         }
     }
 }
 
-/// Notes how things stand in the database, for Prometheus.
+/// Sets the gauges of pending work and of orders by status.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn measure(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
@@ -186,27 +198,30 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
         ("steps_to_retry", backlog.retries),
         ("outbox_lag_events", backlog.outbox_lag),
     ] {
-        metrics::gauge!(name).set(float(value));
+        metrics::gauge!(name).set(to_f64(value));
     }
-    let (figures, _) = store.figures(None, 0, TOLD_EVENTS).await?;
+    let (figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
     for (status, count) in add_up(&figures, 0, 0, 0).orders.by_status {
-        metrics::gauge!("orders", "status" => status).set(float(count));
+        metrics::gauge!("orders", "status" => status).set(to_f64(count));
     }
     Ok(())
 }
 
 /// Exact up to 2^53.
-#[expect(clippy::cast_precision_loss, reason = "nobody has that many orders")]
-fn float(count: i64) -> f64 {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no installation has that many orders"
+)]
+fn to_f64(count: i64) -> f64 {
     count as f64
 }
 
-/// Days from 1970-01-01 to the first of `days` days that end today.
+/// The first of the last `days` days including today, in days since 1970-01-01.
 pub fn first_day(now: Timestamp, days: u32) -> i64 {
     now.as_second().div_euclid(24 * 60 * 60) - i64::from(days) + 1
 }
 
-/// Sums up the statistics since `first`.
+/// Sums up `figures`: totals, and one entry for each of the `days` days since `first`.
 pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats {
     let mut all: BTreeMap<&str, i64> = BTreeMap::new();
     for figure in figures {
@@ -224,7 +239,7 @@ pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats
             processing: of("processing"),
             shipped: of("shipped"),
             delivered: of("delivered"),
-            cancelled: under(&figures, "cancelled.")
+            cancelled: with_prefix(&figures, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
             revenue: revenue(&figures),
@@ -243,7 +258,7 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
     let of = |name: &str| all.get(name).copied().unwrap_or_default();
     let cancelled_from = |status: OrderStatus| -> i64 {
         let prefix = format!("cancelled.{}.", status.as_str());
-        under(all, &prefix).map(|(_, amount)| amount).sum()
+        with_prefix(all, &prefix).map(|(_, amount)| amount).sum()
     };
     let from_pending = cancelled_from(OrderStatus::Pending);
     let from_processing = cancelled_from(OrderStatus::Processing);
@@ -262,8 +277,8 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
     let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
     for reason in CancelReason::ALL {
         let suffix = format!(".{}", reason.as_str());
-        let those = under(all, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
-        let count: i64 = those.map(|(_, amount)| amount).sum();
+        let matching = with_prefix(all, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
+        let count: i64 = matching.map(|(_, amount)| amount).sum();
         if count > 0 {
             reasons.insert(reason.as_str().to_owned(), count);
         }
@@ -281,7 +296,7 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
     }
 }
 
-fn under<'a>(
+fn with_prefix<'a>(
     figures: &'a BTreeMap<&str, i64>,
     prefix: &'a str,
 ) -> impl Iterator<Item = (&'a str, i64)> {
@@ -292,10 +307,10 @@ fn under<'a>(
 
 fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
     let mut by_currency: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
-    for (currency, amount) in under(figures, "captured.") {
+    for (currency, amount) in with_prefix(figures, "captured.") {
         by_currency.entry(currency).or_default().0 += amount;
     }
-    for (currency, amount) in under(figures, "refunded.") {
+    for (currency, amount) in with_prefix(figures, "refunded.") {
         by_currency.entry(currency).or_default().1 += amount;
     }
     let revenue = by_currency.into_iter();

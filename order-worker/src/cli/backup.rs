@@ -1,4 +1,7 @@
-//! `order-worker backup`: a consistent copy of a SQLite database while a worker is using it.
+//! `order-worker backup`: copies a SQLite database, and the sandbox ledger beside it, while a worker is using
+//! them. The copy is consistent: both files show the same moment. A file appears under its name only when it
+//! is complete. PostgreSQL has its own tools (`pg_dump`, `pg_basebackup`). [`export`](super::export) writes
+//! the same data as JSON.
 
 use std::{
     ffi::OsString,
@@ -22,22 +25,22 @@ const ALL_PAGES: i32 = -1;
 
 /// Result of a backup.
 #[derive(Debug)]
-pub struct Written {
+pub struct BackupFiles {
     /// The written files and their sizes in bytes.
     pub files: Vec<(PathBuf, u64)>,
 }
 
-/// Copies the database of `database_url` to `file`, and the sandbox's ledger beside it, both at the same point
-/// in time. The files are synced to disk when this returns.
+/// Copies the database of `database_url` to `file`, and the sandbox's ledger to a file beside it, both as of
+/// the same moment. The files are synced to disk when this returns.
 ///
 /// # Errors
-/// When it is a PostgreSQL database, which has its own tools; when `file` exists; when a file can't be read or
-/// written. Nothing is left behind then.
-pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
+/// When the database is a PostgreSQL database, when `file` exists, or when a file can't be read or written.
+/// No incomplete file is left behind.
+pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
     if is_postgres(database_url) {
         bail!(
             "DATABASE_URL names a PostgreSQL database: back it up with pg_dump or pg_basebackup; \
-             all that there is is in it"
+             it contains the sandbox's ledger too"
         );
     }
     let database = sqlite_path(database_url)?;
@@ -46,9 +49,13 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
         (database, file.to_owned()),
     ];
     for (_, to) in &pairs {
-        ensure!(!to.exists(), "{} is there already", to.display());
+        ensure!(
+            !to.exists(),
+            "{} already exists: choose another path",
+            to.display()
+        );
     }
-    let sources = moment(&pairs[0].0, &pairs[1].0)?;
+    let sources = begin_snapshots(&pairs[0].0, &pairs[1].0)?;
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
     for (source, (from, to)) in sources.iter().zip(&pairs) {
         match copy(source, to) {
@@ -64,41 +71,41 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
         }
     }
     files.reverse();
-    Ok(Written { files })
+    Ok(BackupFiles { files })
 }
 
-/// Opens read transactions on both databases at the same point in time. A payment is in the ledger before the
-/// order knows its result, and an order is stored before the ledger knows of it; so the point is consistent if
-/// the ledger is not written between the two.
-fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
+/// Opens read transactions on both databases as of the same moment. A payment is written to the ledger before
+/// the order records its result, and an order is stored before the ledger knows of it. So the copies match if
+/// the ledger is not written between the two snapshots: it is locked meanwhile.
+fn begin_snapshots(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
     let open = |path: &Path, flags| {
-        ensure!(path.exists(), "{} is not there", path.display());
+        ensure!(path.exists(), "{} does not exist", path.display());
         Connection::open_with_flags(path, flags)
             .with_context(|| format!("can't open {}", path.display()))
     };
-    let holding = open(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    holding
+    let ledger_lock = open(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    ledger_lock
         .execute_batch("BEGIN IMMEDIATE")
-        .with_context(|| format!("can't hold {}", ledger.display()))?;
+        .with_context(|| format!("can't lock {}", ledger.display()))?;
     let begin = |path: &Path| {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        // The snapshot is taken by the first read.
+        // The first read takes the snapshot.
         connection
             .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
             .with_context(|| format!("can't read {}", path.display()))?;
         Ok::<_, anyhow::Error>(connection)
     };
     let both = [begin(ledger)?, begin(orders)?];
-    holding.execute_batch("ROLLBACK")?;
+    ledger_lock.execute_batch("ROLLBACK")?;
     Ok(both)
 }
 
 /// Writes a snapshot of `source` to `file` and returns its size. The file appears only when it is complete.
 fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
-    let part = with_suffix(file, ".part");
-    let _ = fs::remove_file(&part);
-    let written = write(source, &part).and_then(|size| {
-        fs::rename(&part, file)?;
+    let partial = with_suffix(file, ".part");
+    let _ = fs::remove_file(&partial);
+    let written = write(source, &partial).and_then(|size| {
+        fs::rename(&partial, file)?;
         if let Some(folder) = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
@@ -108,22 +115,22 @@ fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
         Ok(size)
     });
     if written.is_err() {
-        let _ = fs::remove_file(&part);
+        let _ = fs::remove_file(&partial);
     }
     written
 }
 
-fn write(source: &Connection, part: &Path) -> anyhow::Result<u64> {
-    let mut copy = Connection::open(part)?;
+fn write(source: &Connection, partial: &Path) -> anyhow::Result<u64> {
+    let mut copy = Connection::open(partial)?;
     let done = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
-    ensure!(
-        done == StepResult::Done,
-        "not all of it was copied: {done:?}"
-    );
+    ensure!(done == StepResult::Done, "the copy is incomplete: {done:?}");
     let check: String = copy.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
-    ensure!(check == "ok", "the copy is damaged: {check}");
+    ensure!(
+        check == "ok",
+        "the integrity check of the copy failed: {check}"
+    );
     copy.close().map_err(|(_, error)| error)?;
-    let file = File::open(part)?;
+    let file = File::open(partial)?;
     file.sync_all()?;
     Ok(file.metadata()?.len())
 }

@@ -1,43 +1,45 @@
-//! `order-worker export`: orders or events as JSON lines, in the representation of the API.
+//! `order-worker export`: writes orders or events as JSON lines, in the representation of the API. Rows that
+//! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a slow
+//! reader holds no transaction open. [`backup`](super::backup) copies a SQLite database instead.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-use crate::store::{Pages, Unreadable};
+use crate::store::{ExportPages, Unreadable};
 
 /// Rows per query.
-const PAGE: u32 = 500;
+const ROWS_PER_PAGE: u32 = 500;
 
 /// Result of an export.
 #[derive(Debug, Default)]
 pub struct Exported {
     /// Number of lines.
     pub lines: u64,
-    /// Number of the last order, or position of the last event.
+    /// Number of the last order, or position of the last event: the value for the next `--after`.
     pub last: i64,
-    /// Rows that can't be read and were left out, each by its order's id or its place in the feed.
+    /// Descriptions of the rows that can't be decoded and were left out.
     pub unreadable: Vec<String>,
 }
 
-/// Writes all orders behind number `after` in the database that `database_url` names, deleted ones too, a
-/// line each, by number: those that there are at the beginning, each as it is when its page is read. No
+/// Writes all orders with a number above `after`, including deleted ones, one line each, by number. Orders
+/// created after the start are not included; each order is written as it is when its page is read. No
 /// transaction is open while `to` is written to.
 ///
 /// # Errors
-/// When the database can't be read, or `to` does not take it.
+/// When the database can't be read, or writing to `to` fails.
 pub async fn orders(
     database_url: &str,
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Exported> {
-    let mut pages = Pages::of_orders(database_url).await?;
+    let mut pages = ExportPages::open_orders(database_url).await?;
     let mut exported = Exported {
         last: after,
         ..Exported::default()
     };
     loop {
-        let orders = pages.orders(exported.last, PAGE).await?;
+        let orders = pages.orders(exported.last, ROWS_PER_PAGE).await?;
         if orders.is_empty() {
             return Ok(exported);
         }
@@ -56,23 +58,23 @@ pub async fn orders(
     }
 }
 
-/// Writes all events behind the place `after` in the feed, up to its end at the beginning, a line each, in
-/// the feed's order. No transaction is open while `to` is written to.
+/// Writes all events with a position above `after`, one line each, in feed order, up to the end of the feed
+/// at the start. No transaction is open while `to` is written to.
 ///
 /// # Errors
-/// When the database can't be read, or `to` does not take it.
+/// When the database can't be read, or writing to `to` fails.
 pub async fn events(
     database_url: &str,
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Exported> {
-    let mut pages = Pages::of_events(database_url).await?;
+    let mut pages = ExportPages::open_events(database_url).await?;
     let mut exported = Exported {
         last: after,
         ..Exported::default()
     };
     loop {
-        let events = pages.events(exported.last, PAGE).await?;
+        let events = pages.events(exported.last, ROWS_PER_PAGE).await?;
         if events.is_empty() {
             return Ok(exported);
         }

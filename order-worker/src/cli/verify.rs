@@ -1,12 +1,13 @@
-//! `order-worker verify`: proves that the books are right, over the whole database.
+//! `order-worker verify`: checks the consistency of the whole database. It reads one snapshot, through
+//! [`Audit`], and reports each violation in one line:
 //!
-//! - An order is what its events say: folding them gives the stored state.
-//! - Stock is conserved: `0 ≤ reserved ≤ on_hand`; reserved is what open orders hold; both are
-//!   what the events of all orders add up to.
-//! - No order is authorized and cancelled without a void; money is taken at most once an order; our
-//!   books equal the provider's, except where a step is still to be done.
-//! - What has left is paid for, can still be captured, was written off, or waits for an operator.
-//! - No step is overdue, and whoever is told of events is behind the feed, not ahead of it.
+//! - Orders: folding an order's events gives its stored state.
+//! - Stock: `0 ≤ reserved ≤ on_hand`; the reserved units are those that open orders reserve; both numbers are
+//!   the sum of all events.
+//! - Payments: no cancelled order keeps an authorization; each shipment is captured at most once; the stored
+//!   payments equal those of the sandbox's ledger, unless a step is still to be executed.
+//! - Shipped goods are captured, can still be captured, were written off, or wait for an operator.
+//! - No step is overdue, and no feed consumer is ahead of the feed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -28,19 +29,20 @@ use crate::{
 };
 
 /// Orders per page.
-const PAGE: u32 = 500;
-/// A step whose message is late by more than this is overdue; the sweeper runs several times a second.
-const GRACE: SignedDuration = SignedDuration::from_secs(60);
+const ROWS_PER_PAGE: u32 = 500;
+/// A step is overdue if its message is late by more than this. The sweeper sends due steps several times a
+/// second.
+const OVERDUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// Result of a verification.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Number of orders.
     pub orders: u64,
-    /// Number of their events.
+    /// Number of events of these orders.
     pub events: u64,
-    /// Number of orders whose events were deleted after their retention period, so that their state can't be
-    /// verified.
+    /// Number of orders whose events were deleted after their retention period. Their states can't be
+    /// checked.
     pub condensed: u64,
     /// The violations, one line each.
     pub violations: Vec<String>,
@@ -51,17 +53,17 @@ type Stock = BTreeMap<(Sku, Warehouse), WarehouseStock>;
 /// Verifies a snapshot of the whole database of `database_url`.
 ///
 /// # Errors
-/// When it can't be read; violations are in the report.
+/// When the database can't be read. Violations are not errors; they are in the report.
 pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
-    // The provider's ledger is not part of the snapshot: payments that are equal before and after it were equal
-    // in it; others are being changed and are not compared.
+    // The ledger is not part of the snapshot. It is read before and after the snapshot begins: payments that
+    // are equal in both were equal in between. The others are being changed, and are not compared.
     let before = payment_records(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
     let mut payment_records = payment_records(database_url).await?;
-    let moving: BTreeSet<String> = payment_records
+    let changing: BTreeSet<String> = payment_records
         .iter()
-        .filter(|(key, booked)| before.get(*key) != Some(booked))
+        .filter(|(key, record)| before.get(*key) != Some(record))
         .map(|(key, _)| key.clone())
         .collect();
     payment_records.retain(|key, _| before.contains_key(key));
@@ -70,11 +72,11 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let steps = audit.all_steps().await?;
     let condensed = audit.condensed().await?;
     report.condensed = condensed.len() as u64;
-    let mut held = Stock::new();
+    let mut reserved_by_orders = Stock::new();
     let mut ids = BTreeSet::new();
     let mut number = 0;
     loop {
-        let page = audit.orders(number, PAGE).await?;
+        let page = audit.orders(number, ROWS_PER_PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         number = *last;
         report.orders += page.len() as u64;
@@ -84,26 +86,26 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
                 Ok(order) => orders.push(order),
                 Err(Unreadable { subject, why }) => {
                     ids.extend(subject.parse::<OrderId>());
-                    let what = format!("order {subject}: its row can't be read: {why}");
+                    let what = format!("order {subject}: its stored state can't be decoded: {why}");
                     report.violations.push(what);
                 }
             }
         }
-        let discards = folds(&mut audit, &orders, &condensed, &mut report).await?;
+        let discarded_captures = check_orders(&mut audit, &orders, &condensed, &mut report).await?;
         for order in &orders {
             ids.insert(order.id);
-            add(&mut held, &order.held, 0, 1);
-            payment(
+            add_items(&mut reserved_by_orders, &order.held, 0, 1);
+            check_payment(
                 order,
                 steps.get(&order.id).map_or(&[][..], Vec::as_slice),
                 &payment_records,
-                &moving,
+                &changing,
                 &mut report,
             );
-            unpaid(
+            check_shipped_goods(
                 order,
                 steps.get(&order.id).map_or(&[][..], Vec::as_slice),
-                &discards,
+                &discarded_captures,
                 &mut report,
             );
         }
@@ -113,33 +115,33 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             .violations
             .push(format!("order {id}: has events but no row"));
     }
-    strangers(&payment_records, &ids, &mut report);
-    stock(&mut audit, &held, &condensed, &mut report).await?;
-    for name in audit.ahead_of_the_feed().await? {
+    check_payment_owners(&payment_records, &ids, &mut report);
+    check_stock(&mut audit, &reserved_by_orders, &condensed, &mut report).await?;
+    for name in audit.consumers_ahead_of_feed().await? {
         report.violations.push(format!(
-            "feed: {name} were told of up to a place that is yet to come; what happens until then would be missed"
+            "feed: the consumer {name} is ahead of the end of the feed; the next events would be skipped"
         ));
     }
-    for overdue in audit.overdue_steps(now - GRACE).await? {
+    for overdue in audit.overdue_steps(now - OVERDUE_AFTER).await? {
         report.violations.push(match overdue.publish_at {
             Some(at) if ids.contains(&overdue.row.key.order_id) => {
                 format!("step {}: overdue since {at}", overdue.row.key)
             }
-            _ => format!("step {}: of an order that is not there", overdue.row.key),
+            _ => format!("step {}: its order does not exist", overdue.row.key),
         });
     }
     Ok(report)
 }
 
-/// An order is what its events say. Returns the orders whose capture was discarded by a version that did
-/// not record the amount.
-async fn folds(
+/// Compares each order with the fold of its events. Returns the orders whose capture step was discarded by a
+/// version that did not record the written-off amount.
+async fn check_orders(
     audit: &mut Audit,
     orders: &[Order],
     condensed: &HashSet<OrderId>,
     report: &mut Report,
 ) -> anyhow::Result<HashSet<OrderId>> {
-    let mut discards = HashSet::new();
+    let mut discarded_captures = HashSet::new();
     let subjects: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
     let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
     let mut unreadable = HashSet::new();
@@ -148,7 +150,7 @@ async fn folds(
         let event = match event {
             Ok(event) => event,
             Err(Unreadable { subject, why }) => {
-                let what = format!("order {subject}: one of its events can't be read: {why}");
+                let what = format!("order {subject}: one of its events can't be decoded: {why}");
                 report.violations.push(what);
                 unreadable.insert(subject);
                 continue;
@@ -164,7 +166,7 @@ async fn folds(
         let history = histories.remove(subject).unwrap_or_default();
         let is_discard = |event: &Event| matches!(&event.fact, EventData::StepDiscarded { step, amount: None } if *step == capture);
         if history.iter().any(is_discard) {
-            discards.insert(order.id);
+            discarded_captures.insert(order.id);
         }
         if condensed.contains(&order.id) || unreadable.contains(subject) {
             continue;
@@ -172,13 +174,13 @@ async fn folds(
         match Order::fold(&history) {
             Ok(Some(folded)) if folded == *order => {}
             Ok(Some(folded)) => report.violations.push(format!(
-                "order {subject}: stored as {} version {}, but its events say {} version {}{}",
+                "order {subject}: stored as {} in version {}, but its events result in {} in version {}{}",
                 order.status.as_str(),
                 order.version,
                 folded.status.as_str(),
                 folded.version,
                 if folded.version == order.version {
-                    ", with other contents"
+                    "; other fields differ"
                 } else {
                     ""
                 },
@@ -186,30 +188,35 @@ async fn folds(
             Ok(None) => report
                 .violations
                 .push(format!("order {subject}: has no events")),
-            Err(misfit) => report.violations.push(format!("order {subject}: {misfit}")),
+            Err(replay_error) => report.violations.push(format!("order {subject}: {replay_error}")),
         }
     }
-    Ok(discards)
+    Ok(discarded_captures)
 }
 
-/// Nothing leaves without money: it was captured, can be, was written off, or a step sees to it.
-fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report: &mut Report) {
+/// Checks that shipped goods are captured, can be captured, were written off, or have a pending step.
+fn check_shipped_goods(
+    order: &Order,
+    steps: &[StepRow],
+    discarded_captures: &HashSet<OrderId>,
+    report: &mut Report,
+) {
     let amount = order.uncollectable_shipped();
-    let is_seen_to = steps.iter().any(|row| !row.key.step.is_timer());
-    if amount > 0 && !is_seen_to && !discards.contains(&order.id) {
+    let has_pending_step = steps.iter().any(|row| !row.key.step.is_timer());
+    if amount > 0 && !has_pending_step && !discarded_captures.contains(&order.id) {
         report.violations.push(format!(
-            "order {}: goods worth {amount} left whose payment is neither captured, nor authorized, nor written off",
+            "order {}: goods worth {amount} minor units were shipped, but their payment is neither captured, nor authorized, nor written off",
             order.id
         ));
     }
 }
 
 /// Compares the payment of an order with the provider's ledger.
-fn payment(
+fn check_payment(
     order: &Order,
     steps: &[StepRow],
     payment_records: &HashMap<String, PaymentRecord>,
-    moving: &BTreeSet<String>,
+    changing: &BTreeSet<String>,
     report: &mut Report,
 ) {
     let id = order.id;
@@ -218,43 +225,44 @@ fn payment(
         step: Step::AuthorizePayment,
     }
     .to_string();
-    let booked = payment_records.get(&key).cloned().unwrap_or_default();
-    let mut wrong = |what: String| report.violations.push(format!("order {id}: {what}"));
+    let record = payment_records.get(&key).cloned().unwrap_or_default();
+    let mut violation = |what: String| report.violations.push(format!("order {id}: {what}"));
 
-    if booked.authorizations > 1 {
-        wrong(format!(
-            "the provider held money {} times",
-            booked.authorizations
+    if record.authorizations > 1 {
+        violation(format!(
+            "the payment provider authorized {} times",
+            record.authorizations
         ));
     }
-    // One capture per shipment at most.
+    // At most one capture for each shipment.
     let active_shipments = i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
-    if booked.captures > active_shipments.max(1) {
-        wrong(format!(
-            "the provider took money {} times for {active_shipments} parcels",
-            booked.captures
+    if record.captures > active_shipments.max(1) {
+        violation(format!(
+            "the payment provider captured {} times for {active_shipments} shipments",
+            record.captures
         ));
     }
     let has = |step: &Step| steps.iter().any(|row| row.key.step == *step);
-    let is_held = order.payment.status == PaymentStatus::Authorized;
-    if order.status == OrderStatus::Cancelled && is_held && !has(&Step::VoidPayment) {
-        wrong("cancelled, but its authorization was not voided".to_owned());
+    let is_authorized = order.payment.status == PaymentStatus::Authorized;
+    if order.status == OrderStatus::Cancelled && is_authorized && !has(&Step::VoidPayment) {
+        violation("cancelled, but its authorization was not voided".to_owned());
     }
-    // Captured at the provider before the authorization was known here, and refunded.
+    // The provider captured before the authorization was recorded here, and the order was cancelled and
+    // refunded.
     let authorized = match order.payment.authorized {
         0 if order.status == OrderStatus::Cancelled => order.total,
         authorized => authorized,
     };
     if order.payment.captured > authorized {
-        wrong(format!(
-            "captured {} of {authorized} authorized",
+        violation(format!(
+            "captured {} minor units, but only {authorized} are authorized",
             order.payment.captured
         ));
     }
-    if moving.contains(&key) {
+    if changing.contains(&key) {
         return;
     }
-    // Differences are explained by a step that is scheduled or dead.
+    // A pending or dead step explains a difference.
     if order.payment.provider != "sandbox" || steps.iter().any(|row| !row.key.step.is_timer()) {
         return;
     }
@@ -267,25 +275,25 @@ fn payment(
         PaymentStatus::Voided => "voided",
         PaymentStatus::Failed => "declined",
     };
-    let actual = match booked.status.as_str() {
+    let actual = match record.status.as_str() {
         "" | "asked" => "nothing",
         status => status,
     };
     if expected != actual {
-        wrong(format!(
-            "its payment is {expected} in our books, but {actual} in the provider's"
+        violation(format!(
+            "its payment is {expected} in the database, but {actual} in the provider's ledger"
         ));
     }
-    if (order.payment.captured, order.payment.refunded) != (booked.captured, booked.refunded) {
-        wrong(format!(
-            "captured {} and refunded {} in our books, but {} and {} in the provider's",
-            order.payment.captured, order.payment.refunded, booked.captured, booked.refunded
+    if (order.payment.captured, order.payment.refunded) != (record.captured, record.refunded) {
+        violation(format!(
+            "captured {} and refunded {} in the database, but {} and {} in the provider's ledger",
+            order.payment.captured, order.payment.refunded, record.captured, record.refunded
         ));
     }
 }
 
-/// Payments of unknown orders.
-fn strangers(
+/// Finds payments in the ledger that belong to no order.
+fn check_payment_owners(
     payment_records: &HashMap<String, PaymentRecord>,
     ids: &BTreeSet<OrderId>,
     report: &mut Report,
@@ -298,89 +306,93 @@ fn strangers(
         if id.is_none_or(|id| !ids.contains(&id)) {
             report
                 .violations
-                .push(format!("payment {key}: of an order that is not there"));
+                .push(format!("payment {key}: its order does not exist"));
         }
     }
 }
 
-/// Stock is conserved.
-async fn stock(
+/// Compares the stock levels with the reservations of open orders and with the events.
+async fn check_stock(
     audit: &mut Audit,
-    held: &Stock,
+    reserved_by_orders: &Stock,
     condensed: &HashSet<OrderId>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut told = Stock::new();
+    let mut from_events = Stock::new();
     let mut position = 0;
     loop {
-        let page = audit.stock_events(position, PAGE).await?;
+        let page = audit.stock_events(position, ROWS_PER_PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         position = *last;
         for (_, positioned) in &page {
             let positioned = match positioned {
                 Ok(positioned) => positioned,
-                // An order's unreadable events were found by its order.
+                // Unreadable events of an order are already reported with the order.
                 Err(Unreadable { subject, .. }) if subject.parse::<OrderId>().is_ok() => continue,
                 Err(Unreadable { subject, why }) => {
                     let what =
-                        format!("stock of {subject}: one of its events can't be read: {why}");
+                        format!("stock of {subject}: one of its events can't be decoded: {why}");
                     report.violations.push(what);
                     continue;
                 }
             };
             let Event { subject, fact, .. } = &positioned.event;
             match fact {
-                // It was reserved before, and that event has been deleted.
+                // The event that reserved these units was deleted after its retention period.
                 EventData::ShipmentShipped { items, .. }
                     if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
                 {
-                    add(&mut told, items, -1, 0);
+                    add_items(&mut from_events, items, -1, 0);
                 }
-                fact => replay(&mut told, fact),
+                fact => replay(&mut from_events, fact),
             }
         }
     }
     let stored: Stock = audit
-        .shelves()
+        .stock_levels()
         .await?
         .into_iter()
         .flat_map(
-            |(sku, shelves): (Sku, BTreeMap<Warehouse, WarehouseStock>)| {
-                shelves
+            |(sku, stock_levels): (Sku, BTreeMap<Warehouse, WarehouseStock>)| {
+                stock_levels
                     .into_iter()
-                    .map(move |(warehouse, shelf)| ((sku.clone(), warehouse), shelf))
+                    .map(move |(warehouse, stock_level)| ((sku.clone(), warehouse), stock_level))
             },
         )
         .collect();
-    let everywhere: BTreeSet<_> = stored
+    let all_places: BTreeSet<_> = stored
         .keys()
-        .chain(told.keys())
-        .chain(held.keys())
+        .chain(from_events.keys())
+        .chain(reserved_by_orders.keys())
         .collect();
-    for place in everywhere {
+    for place in all_places {
         let of = |stock: &Stock| stock.get(place).copied().unwrap_or_default();
-        let (shelf, told, held) = (of(&stored), of(&told), of(held));
-        let mut wrong = |what: String| {
+        let (stock_level, from_events, reserved_by_orders) =
+            (of(&stored), of(&from_events), of(reserved_by_orders));
+        let mut violation = |what: String| {
             report
                 .violations
                 .push(format!("stock of {} in {}: {what}", place.0, place.1));
         };
-        if !shelf.is_valid() {
-            wrong(format!(
+        if !stock_level.is_valid() {
+            violation(format!(
                 "{} on hand, {} reserved",
-                shelf.on_hand, shelf.reserved
+                stock_level.on_hand, stock_level.reserved
             ));
         }
-        if shelf.reserved != held.reserved {
-            wrong(format!(
-                "{} reserved, but open orders hold {}",
-                shelf.reserved, held.reserved
+        if stock_level.reserved != reserved_by_orders.reserved {
+            violation(format!(
+                "{} reserved, but open orders reserve {}",
+                stock_level.reserved, reserved_by_orders.reserved
             ));
         }
-        if shelf != told {
-            wrong(format!(
+        if stock_level != from_events {
+            violation(format!(
                 "{} on hand, {} reserved, but the events add up to {} and {}",
-                shelf.on_hand, shelf.reserved, told.on_hand, told.reserved
+                stock_level.on_hand,
+                stock_level.reserved,
+                from_events.on_hand,
+                from_events.reserved
             ));
         }
     }
@@ -389,10 +401,10 @@ async fn stock(
 
 fn replay(stock: &mut Stock, fact: &EventData) {
     match fact {
-        EventData::StockReserved { items } => add(stock, items, 0, 1),
-        EventData::StockReleased { items, .. } => add(stock, items, 0, -1),
-        EventData::ShipmentShipped { items, .. } => add(stock, items, -1, -1),
-        EventData::ShipmentReturned { items, .. } => add(stock, items, 1, 0),
+        EventData::StockReserved { items } => add_items(stock, items, 0, 1),
+        EventData::StockReleased { items, .. } => add_items(stock, items, 0, -1),
+        EventData::ShipmentShipped { items, .. } => add_items(stock, items, -1, -1),
+        EventData::ShipmentReturned { items, .. } => add_items(stock, items, 1, 0),
         EventData::StockAdjusted {
             sku,
             warehouse,
@@ -408,13 +420,13 @@ fn replay(stock: &mut Stock, fact: &EventData) {
     }
 }
 
-fn add(stock: &mut Stock, items: &[StockItem], on_hand: i64, reserved: i64) {
+fn add_items(stock: &mut Stock, items: &[StockItem], on_hand: i64, reserved: i64) {
     for item in items {
         let quantity = i64::from(item.quantity.get());
-        let shelf = stock
+        let stock_level = stock
             .entry((item.sku.clone(), item.warehouse.clone()))
             .or_default();
-        shelf.on_hand += on_hand * quantity;
-        shelf.reserved += reserved * quantity;
+        stock_level.on_hand += on_hand * quantity;
+        stock_level.reserved += reserved * quantity;
     }
 }

@@ -177,7 +177,7 @@ impl Decider {
         let is_request =
             |submission: &&Submission| matches!(submission.command, Command::Request { .. });
         let requests = batch.iter().filter(is_request).count();
-        self.outbox.served(requests, batch.len() - requests);
+        self.outbox.record_batch(requests, batch.len() - requests);
         self.outbox.steps(steps);
         if has_events {
             self.outbox.events();

@@ -15,7 +15,7 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::runtime::priority::{CROWD, RequestActivity};
+use crate::runtime::priority::{HIGH_LOAD, RequestActivity};
 
 /// Under load, one step result is decided per this many requests.
 const REQUESTS_PER_STEP_RESULT: usize = 16;
@@ -110,15 +110,15 @@ impl Intake {
     /// Number of step results that may join this many requests.
     fn share_of_steps(&mut self, requests: usize) -> usize {
         if requests > 0 {
-            self.was_under_load = requests >= CROWD;
+            self.was_under_load = requests >= HIGH_LOAD;
         }
         let (share, requests_since_steps) = match requests {
             _ if self.is_late => (MAX_BATCH, 0),
             0 if self.is_under_load() => (0, self.requests_since_steps),
-            0 if self.activity.is_on() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
+            0 if self.activity.expects_requests() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
             0 => (MAX_BATCH, 0),
-            few if few < CROWD && self.requests_since_steps == 0 => (0, few),
-            few if few < CROWD => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
+            few if few < HIGH_LOAD && self.requests_since_steps == 0 => (0, few),
+            few if few < HIGH_LOAD => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
             many => match self.requests_since_steps + many {
                 since if since < STEP_RESULTS_PER_GROUP * REQUESTS_PER_STEP_RESULT => (0, since),
                 since => (since / REQUESTS_PER_STEP_RESULT, 0),
@@ -130,7 +130,7 @@ impl Intake {
 
     /// Whether there were many requests a moment ago.
     fn is_under_load(&self) -> bool {
-        self.was_under_load && self.activity.is_on()
+        self.was_under_load && self.activity.expects_requests()
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         for _ in 0..waiting_steps {
             assert!(steps.try_send(submission()).is_ok());
         }
-        let activity = outbox().0.rush();
+        let activity = outbox().0.activity();
         let intake = Intake::new(received, Arc::default(), results, activity);
         (intake, requests, steps)
     }

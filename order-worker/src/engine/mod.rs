@@ -102,7 +102,7 @@ impl Engine {
         let (results, steps) = mpsc::channel(MAX_QUEUED);
         let waiting = Arc::new(AtomicUsize::new(0));
         let average_batch_us = Arc::new(AtomicU64::new(0));
-        let intake = Intake::new(received, Arc::clone(&waiting), steps, outbox.rush());
+        let intake = Intake::new(received, Arc::clone(&waiting), steps, outbox.activity());
         let decider = Decider::new(store, rules, outbox, Arc::clone(&average_batch_us));
         let (running, ended) = watch::channel(());
         dedicated_thread::spawn("engine", async move {

@@ -1,9 +1,9 @@
 //! Requests that take more than one command, or none: erasing a customer, approving all orders, redriving
-//! dead messages. They honour `Idempotency-Key` and `If-Match` by the same rules as a request that is one
-//! command: the engine checks both before the task, and records the result after it.
+//! archived messages. `Idempotency-Key` and `If-Match` apply to them as to a request with one command: the
+//! engine checks both before the task and records the result after it.
 //!
-//! A task that is interrupted has no recorded result; the client asks again under the same key, and the
-//! task, which is safe to repeat, goes on.
+//! An interrupted task has no recorded result. The client repeats the request with the same key, and the task
+//! runs again; every task is safe to repeat.
 
 use shared::outcome::{Code, Failure, Json, RpcReply};
 
@@ -13,32 +13,32 @@ use crate::{
     failures::dead_letters::CommandContext,
 };
 
-/// Runs `task` under the key and the condition of `asking`. `target` is what `If-Match` is about; without
-/// one only `*` is met.
+/// Runs `task` under the idempotency key and the precondition of `asking`. `target` is the order that
+/// `If-Match` refers to; without a target only `If-Match: *` is fulfilled.
 ///
 /// # Errors
-/// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been done.
+/// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been executed.
 pub(crate) async fn run(
     engine: &Engine,
-    asking: &CommandContext,
+    context: &CommandContext,
     target: Option<ResourceRef>,
     task: impl Future<Output = Result<Json, Failure>>,
 ) -> Result<RpcReply, Failure> {
-    let key = asking.idempotency.as_ref();
+    let key = context.idempotency.as_ref();
     let key = key.filter(|key| key.key_origin == KeyOrigin::Client);
-    if key.is_none() && asking.if_match.is_none() {
+    if key.is_none() && context.if_match.is_none() {
         return Ok(task.await.into());
     }
     let command = |if_match, action| Command::Request {
-        caller: asking.caller.clone(),
+        caller: context.caller.clone(),
         idempotency: key.cloned(),
         if_match,
         action,
     };
-    let begin = command(asking.if_match.clone(), Action::BeginTask { target });
-    let begun = engine.decide(begin, asking.deadline).await?;
-    if begun.is_replay || begun.outcome.is_err() {
-        return Ok(begun);
+    let begin = command(context.if_match.clone(), Action::BeginTask { target });
+    let start = engine.decide(begin, context.deadline).await?;
+    if start.is_replay || start.outcome.is_err() {
+        return Ok(start);
     }
     let outcome = task.await;
     let is_undecided = matches!(
@@ -52,5 +52,5 @@ pub(crate) async fn run(
         return Ok(outcome.into());
     }
     let end = command(None, Action::EndTask { outcome });
-    Ok(engine.decide(end, asking.deadline).await?)
+    Ok(engine.decide(end, context.deadline).await?)
 }

@@ -1,11 +1,16 @@
-//! Dead letters: what could not be done is kept, shown, and done again when an operator says so.
+//! Dead letters: steps and messages that failed for good. Operators list them, redrive them (try them again)
+//! or discard them.
 //!
-//! A step that failed too often is a row in `steps`. A message that could not be used comes from
-//! `order-dead-letter-queue` and is archived as it came, with the reason. One that the broker gave up because it
-//! was delivered too often, but that can be read, is no dead letter: it was next to one that can't be decoded, or
-//! its worker died. It goes back to its queue, up to [`MAX_RETURNS`] times. A message
-//! that lapin itself can't decode kills this queue's connection, alone on it and taken one by one,
-//! until the broker's delivery limit ends it.
+//! - A step that used up its attempts stays as a dead row in `steps`.
+//! - A message that could not be used arrives in `order-dead-letter-queue` and is archived unchanged, with
+//!   the reason.
+//! - A readable message that exceeded RabbitMQ's delivery limit is no dead letter: its worker crashed, or it
+//!   was redelivered together with an undecodable message. It returns to its queue, up to [`MAX_RETURNS`]
+//!   times.
+//!
+//! A message that lapin itself can't decode closes the connection of this queue's consumer, which takes one
+//! message at a time, until RabbitMQ's delivery limit removes the message. Steps that will still be retried
+//! are in [`retries`](super::retries).
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,23 +50,23 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// One message at a time: an undecodable one must not cause others to be redelivered.
+/// One message at a time: an undecodable message must not cause other messages to be redelivered.
 const PREFETCH: u16 = 1;
 /// Maximum size of an archived payload.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Maximum number of payload characters in a list.
-const SHOWN: usize = 2_000;
+/// Maximum number of payload characters that a list shows.
+const MAX_LISTED_CHARS: usize = 2_000;
 /// Delay between attempts while the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Times that a readable message goes back to its queue after the broker's delivery limit. Each means
-/// twenty more deliveries; a message that ends its worker every time has to end itself.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Maximum number of times that a readable message returns to its queue after RabbitMQ's delivery limit. Each
+/// time allows twenty more deliveries; a message that crashes its worker every time must end eventually.
 const MAX_RETURNS: u32 = 5;
-/// The header that counts these times.
-const RETURNED: &str = "returned";
-/// The reason of RabbitMQ for a message that was delivered too often.
+/// Header that counts the returns.
+const RETURN_COUNT_HEADER: &str = "returned";
+/// RabbitMQ's reason for a message that was delivered too often.
 const DELIVERY_LIMIT: &str = "delivery_limit";
-/// Headers that RabbitMQ adds when it delivers a message again, or dead-letters it.
-const ADDED: [&str; 6] = [
+/// Headers that RabbitMQ adds when it redelivers or dead-letters a message.
+const BROKER_HEADERS: [&str; 6] = [
     "x-delivery-count",
     "x-acquired-count",
     "x-death",
@@ -70,7 +75,7 @@ const ADDED: [&str; 6] = [
     "x-first-death-reason",
 ];
 
-/// An archived message with everything needed to publish it again.
+/// An archived message, with everything needed to publish it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedMessage {
     kind: String,
@@ -83,7 +88,7 @@ pub struct ArchivedMessage {
     is_cut: bool,
 }
 
-/// Archives what comes to the dead-letter queue, until `stop`.
+/// Archives the messages of the dead-letter queue until `stop`.
 pub async fn archive(
     store: Store,
     broker: Broker,
@@ -100,7 +105,7 @@ pub async fn archive(
     while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
         if let Some(message) = returnable(&delivery) {
             let returned = stop
-                .run_until_cancelled(give_back(&publisher, message))
+                .run_until_cancelled(return_to_queue(&publisher, message))
                 .await;
             if returned.is_none() {
                 return;
@@ -108,7 +113,7 @@ pub async fn archive(
             let message_id = &delivery.message_id;
             tracing::warn!(
                 message_id,
-                "a message that was delivered too often goes back to its queue"
+                "returned a message to its queue after the delivery limit"
             );
             delivery.receipt.ack().await;
             continue;
@@ -119,11 +124,11 @@ pub async fn archive(
                 .archive(&queue, &reason, &message, Timestamp::now())
                 .await
             {
-                tracing::error!(%error, "a dead letter waits for the database");
-                time::sleep(PAUSE).await;
+                tracing::error!(%error, "a dead letter could not be archived; trying again");
+                time::sleep(RETRY_DELAY).await;
             }
         };
-        // A message that is not archived by then is redelivered.
+        // If `stop` comes first, the message is not acknowledged and is redelivered.
         if stop.run_until_cancelled(archived).await.is_none() {
             return;
         }
@@ -138,8 +143,8 @@ pub async fn archive(
     }
 }
 
-/// Why a message of the step queue can't be read, by its type.
-fn unreadable(delivery: &Incoming) -> Option<String> {
+/// The reason why a message of the step queue can't be decoded, judged by its message type; `None` if it can.
+fn decoding_error(delivery: &Incoming) -> Option<String> {
     if delivery.kind == ACCEPT_ORDER {
         return AcceptOrder::read(delivery).err().map(|error| error.message);
     }
@@ -147,20 +152,20 @@ fn unreadable(delivery: &Incoming) -> Option<String> {
     error.map(|error| error.to_string())
 }
 
-/// The message again, if it was only delivered too often.
+/// The message to publish again, if the delivery limit was its only problem.
 fn returnable(delivery: &Incoming) -> Option<Outgoing> {
     let header = |name: &str| delivery.headers.get(name).map(String::as_str);
-    let returned: u32 = header(RETURNED).map_or(Ok(0), str::parse).ok()?;
+    let returned: u32 = header(RETURN_COUNT_HEADER).map_or(Ok(0), str::parse).ok()?;
     let is_returnable = header("x-first-death-reason") == Some(DELIVERY_LIMIT)
         && header("x-first-death-queue") == Some(STEP_QUEUE)
         && returned < MAX_RETURNS
-        && unreadable(delivery).is_none();
+        && decoding_error(delivery).is_none();
     if !is_returnable {
         return None;
     }
     let mut headers = delivery.headers.clone();
-    headers.retain(|name, _| !ADDED.contains(&name.as_str()));
-    headers.insert(RETURNED.to_owned(), (returned + 1).to_string());
+    headers.retain(|name, _| !BROKER_HEADERS.contains(&name.as_str()));
+    headers.insert(RETURN_COUNT_HEADER.to_owned(), (returned + 1).to_string());
     Some(Outgoing {
         kind: Some(delivery.kind.clone()),
         content_type: None,
@@ -174,12 +179,12 @@ fn returnable(delivery: &Incoming) -> Option<Outgoing> {
     })
 }
 
-/// Publishes `message` to the step queue, as soon as the broker takes it.
-async fn give_back(publisher: &Publisher, message: Outgoing) {
+/// Publishes `message` to the step queue; retries until the broker accepts it.
+async fn return_to_queue(publisher: &Publisher, message: Outgoing) {
     let messages = [(Target::Queue(STEP_QUEUE), message)];
     while let Some(Err(error)) = publisher.publish(&messages).await.into_iter().next() {
-        tracing::warn!(%error, "a message waits to go back to its queue");
-        time::sleep(PAUSE).await;
+        tracing::warn!(%error, "a message could not be returned to its queue; trying again");
+        time::sleep(RETRY_DELAY).await;
     }
 }
 
@@ -187,18 +192,20 @@ fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
     let header = |name: &str| delivery.headers.get(name).cloned();
     let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
     let mut reason = header("x-first-death-reason").unwrap_or_else(|| "rejected".to_owned());
-    if let Some(error) = header(DEAD_LETTER_REASON).or_else(|| unreadable(delivery)) {
+    if let Some(error) = header(DEAD_LETTER_REASON).or_else(|| decoding_error(delivery)) {
         reason = format!("{reason}: {error}");
     }
     let mut headers = delivery.headers.clone();
     headers.retain(|name, _| {
-        !ADDED.contains(&name.as_str()) && name != RETURNED && name != DEAD_LETTER_REASON
+        !BROKER_HEADERS.contains(&name.as_str())
+            && name != RETURN_COUNT_HEADER
+            && name != DEAD_LETTER_REASON
     });
     let is_cut = delivery.body.len() > MAX_BODY_BYTES;
-    let kept = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
-    let (body, is_base64) = match std::str::from_utf8(kept) {
+    let kept_bytes = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
+    let (body, is_base64) = match std::str::from_utf8(kept_bytes) {
         Ok(text) => (text.to_owned(), false),
-        Err(_) => (BASE64_STANDARD.encode(kept), true),
+        Err(_) => (BASE64_STANDARD.encode(kept_bytes), true),
     };
     let message = ArchivedMessage {
         kind: delivery.kind.clone(),
@@ -214,10 +221,10 @@ fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
 }
 
 impl ArchivedMessage {
-    fn outgoing(self) -> Result<Outgoing, Failure> {
+    fn into_outgoing(self) -> Result<Outgoing, Failure> {
         if self.is_cut {
             return Err(Failure::invalid_state(format!(
-                "the message was larger than {MAX_BODY_BYTES} bytes and was not kept whole"
+                "the message was larger than {MAX_BODY_BYTES} bytes; its archived payload is truncated and can't be sent again"
             )));
         }
         let body = if self.is_base64 {
@@ -240,16 +247,16 @@ impl ArchivedMessage {
         })
     }
 
-    /// The representation for operators.
+    /// The representation for operators, with at most [`MAX_LISTED_CHARS`] characters of the payload.
     pub fn represent(self, queue: String) -> DeadLetterSource {
-        let is_long = self.body.chars().count() > SHOWN;
+        let is_long = self.body.chars().count() > MAX_LISTED_CHARS;
         DeadLetterSource::Message {
             queue,
             message_type: self.kind,
             message_id: self.message_id,
             headers: self.headers,
             body: if is_long {
-                self.body.chars().take(SHOWN).collect()
+                self.body.chars().take(MAX_LISTED_CHARS).collect()
             } else {
                 self.body
             },
@@ -268,13 +275,13 @@ pub struct DeadLetters {
 }
 
 /// The kind of dead letter that an id refers to.
-enum Named {
+enum DeadLetterId {
     Step(StepKey),
     Message(Uuid),
 }
 
 impl DeadLetters {
-    /// Uses `store` and `engine`; `publisher` publishes redriven messages.
+    /// Creates the operations; `publisher` sends redriven messages.
     pub fn new(store: Store, engine: Engine, publisher: Arc<Publisher>) -> Self {
         Self {
             store,
@@ -292,11 +299,11 @@ impl DeadLetters {
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
-    /// Has all dead letters tried again, page by page, as long as there is time: steps, and messages too unless
-    /// the request names a kind of step. A message that was not kept whole stays.
+    /// Redrives all dead letters, page by page, within a time limit: steps, and messages too unless the
+    /// request names a kind of step. A message whose payload was truncated stays.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn redrive_all(
         &self,
         caller: &Caller,
@@ -309,30 +316,34 @@ impl DeadLetters {
             caller,
             request,
             deadline,
-            Failed::Dead(self),
+            FailedSteps::Dead(self),
         )
         .await
     }
 
-    /// Sends a message to its queue again and forgets it. False if it is not there any more.
+    /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not
+    /// in the archive any more.
     async fn redrive_message(&self, id: Uuid) -> Result<bool, Failure> {
-        let found = self.store.dead_message(id).await.map_err(away)?;
+        let found = self.store.dead_message(id).await.map_err(store_failure)?;
         let Some((queue, message)) = found else {
             return Ok(false);
         };
-        let messages = [(Target::Queue(&queue), message.outgoing()?)];
+        let messages = [(Target::Queue(&queue), message.into_outgoing()?)];
         let sent = self.publisher.publish(&messages).await;
         if let Some(Err(error)) = sent.into_iter().next() {
             return Err(Failure::new(Code::Unavailable, error.to_string()));
         }
-        // Should we die here it stays, and may be redriven once more: a step that is sent
-        // twice is done once.
+        // After a crash at this point the message is still archived and may be redriven again. That is
+        // harmless: a step whose message arrives twice is performed once.
         point(Point::AfterRedriven);
-        self.store.remove_dead_message(id).await.map_err(away)?;
+        self.store
+            .remove_dead_message(id)
+            .await
+            .map_err(store_failure)?;
         Ok(true)
     }
 
-    /// Sends those of `messages` again that were kept whole; how many.
+    /// Redrives those of `messages` that are complete; returns their number.
     pub(crate) async fn redrive_messages(&self, messages: &[Uuid]) -> Result<u64, Failure> {
         let mut redriven = 0;
         for id in messages {
@@ -346,20 +357,20 @@ impl DeadLetters {
         Ok(redriven)
     }
 
-    /// Has it tried again.
+    /// Redrives a dead letter.
     ///
     /// # Errors
     /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `INVALID_STATE` if its payload was truncated, `UNAVAILABLE`.
     pub async fn redrive(
         &self,
-        asked: CommandContext,
+        context: CommandContext,
         letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
-        let is_replay = match named(&asked.caller, letter)? {
-            Named::Step(key) => self.decide(asked, Action::RedriveStep(key)).await?,
-            Named::Message(id) => {
+        let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
+            DeadLetterId::Step(key) => self.decide(context, Action::RedriveStep(key)).await?,
+            DeadLetterId::Message(id) => {
                 let redriven = self.redrive_existing_message(id);
-                return task::run(&self.engine, &asked, None, redriven).await;
+                return task::run(&self.engine, &context, None, redriven).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "redriven"}));
@@ -372,14 +383,14 @@ impl DeadLetters {
     /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn discard(
         &self,
-        asked: CommandContext,
+        context: CommandContext,
         letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
-        let is_replay = match named(&asked.caller, letter)? {
-            Named::Step(key) => self.decide(asked, Action::DiscardStep(key)).await?,
-            Named::Message(id) => {
+        let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
+            DeadLetterId::Step(key) => self.decide(context, Action::DiscardStep(key)).await?,
+            DeadLetterId::Message(id) => {
                 let discarded = self.discard_message(id);
-                return task::run(&self.engine, &asked, None, discarded).await;
+                return task::run(&self.engine, &context, None, discarded).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
@@ -394,31 +405,36 @@ impl DeadLetters {
     }
 
     async fn discard_message(&self, id: Uuid) -> Result<Json, Failure> {
-        if !self.store.remove_dead_message(id).await.map_err(away)? {
+        if !self
+            .store
+            .remove_dead_message(id)
+            .await
+            .map_err(store_failure)?
+        {
             return Err(Failure::not_found("dead letter", id));
         }
         Json::of(&json!({"id": id, "status": "discarded"}))
     }
 
-    /// Whether it was decided before.
-    async fn decide(&self, asked: CommandContext, action: Action) -> Result<bool, Failure> {
-        let deadline = asked.deadline;
-        let decided = self.engine.decide(asked.command(action), deadline);
+    /// Decides a command; returns whether its result was replayed from the idempotency record.
+    async fn decide(&self, context: CommandContext, action: Action) -> Result<bool, Failure> {
+        let deadline = context.deadline;
+        let decided = self.engine.decide(context.command(action), deadline);
         let RpcReply { outcome, is_replay } = decided.await?;
         outcome.map(|_| is_replay)
     }
 }
 
-/// Context of a command: caller, idempotency, preconditions and deadline.
+/// Context of a command: caller, idempotency key, preconditions and deadline.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
     /// The caller.
     pub caller: Caller,
     /// Idempotency key, if there is one.
     pub idempotency: Option<Idempotency>,
-    /// Required entity tags of the order.
+    /// Entity tags of the order, from `If-Match`.
     pub if_match: Option<IfMatch>,
-    /// The deadline.
+    /// Time by which the command must be decided.
     pub deadline: Option<Instant>,
 }
 
@@ -434,8 +450,8 @@ impl CommandContext {
     }
 }
 
-/// Parses `ORDER_ID:STEP`.
-pub(crate) fn step_named(id: &str) -> Option<StepKey> {
+/// Parses a step id, `ORDER_ID:STEP`.
+pub(crate) fn parse_step_id(id: &str) -> Option<StepKey> {
     let (order_id, step) = id.split_once(':')?;
     Some(StepKey {
         order_id: order_id.parse().ok()?,
@@ -443,11 +459,14 @@ pub(crate) fn step_named(id: &str) -> Option<StepKey> {
     })
 }
 
-fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {
+fn parse_dead_letter_id(
+    caller: &Caller,
+    DeadLetterRef { id }: &DeadLetterRef,
+) -> Result<DeadLetterId, Failure> {
     caller.require_operator()?;
-    let message = || id.parse().ok().map(Named::Message);
-    step_named(id)
-        .map(Named::Step)
+    let message = || id.parse().ok().map(DeadLetterId::Message);
+    parse_step_id(id)
+        .map(DeadLetterId::Step)
         .or_else(message)
         .ok_or_else(|| Failure::not_found("dead letter", id))
 }
@@ -460,7 +479,11 @@ pub(crate) async fn page(
 ) -> Result<Page<DeadLetter>, Failure> {
     let after = cursor.map(read_cursor).transpose()?;
     let letters = store.dead_letters(after.as_ref(), limit + 1).await;
-    Ok(Page::from_rows(letters.map_err(away)?, limit, write_cursor))
+    Ok(Page::from_rows(
+        letters.map_err(store_failure)?,
+        limit,
+        write_cursor,
+    ))
 }
 
 /// Cursor of a dead-letter list: Unix milliseconds and id.
@@ -473,12 +496,12 @@ fn write_cursor(letter: &DeadLetter) -> String {
 fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
     cursor
         .split_once('_')
-        .filter(|(_, id)| step_named(id).is_some() || id.parse::<Uuid>().is_ok())
+        .filter(|(_, id)| parse_step_id(id).is_some() || id.parse::<Uuid>().is_ok())
         .and_then(|(died_at, id)| Some((died_at.parse().ok()?, id.to_owned())))
         .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
 }
 
-fn away(error: StoreError) -> Failure {
-    tracing::error!(%error, "dead letters can't be reached");
+fn store_failure(error: StoreError) -> Failure {
+    tracing::error!(%error, "the database operation on dead letters failed");
     error.failure()
 }

@@ -1,4 +1,5 @@
-//! Steps that failed and will be retried: lists them, and retries them at once on an operator's request.
+//! Steps that failed and will be retried: operators list them and retry them at once. Redriving many steps
+//! page by page is shared with [`dead_letters`], whose steps have used up their attempts.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use shared::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::dead_letters::{self, CommandContext, DeadLetters, step_named};
+use super::dead_letters::{self, CommandContext, DeadLetters, parse_step_id};
 use crate::{
     domain::{
         command::{Action, Command},
@@ -22,8 +23,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Maximum duration of a call; the next call continues.
-const REDRIVING: Duration = Duration::from_secs(2);
+/// Time limit of one call; the client continues with the next call.
+const MAX_CALL_DURATION: Duration = Duration::from_secs(2);
 
 /// Operations on steps that will be retried.
 #[derive(Clone)]
@@ -33,7 +34,7 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Uses `store` and `engine`.
+    /// Creates the operations.
     pub fn new(store: Store, engine: Engine) -> Self {
         Self { store, engine }
     }
@@ -53,13 +54,13 @@ impl Retries {
     /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn redrive(
         &self,
-        asked: CommandContext,
+        context: CommandContext,
         RetryRef { id }: &RetryRef,
     ) -> Result<RpcReply, Failure> {
-        asked.caller.require_operator()?;
-        let key = step_named(id).ok_or_else(|| Failure::not_found("step", id))?;
-        let deadline = asked.deadline;
-        let command = asked.command(Action::RedriveStep(key));
+        context.caller.require_operator()?;
+        let key = parse_step_id(id).ok_or_else(|| Failure::not_found("step", id))?;
+        let deadline = context.deadline;
+        let command = context.command(Action::RedriveStep(key));
         let RpcReply { outcome, is_replay } = self.engine.decide(command, deadline).await?;
         outcome?;
         let outcome = Json::of(&json!({"id": id, "status": "redriven"}));
@@ -82,44 +83,44 @@ impl Retries {
             caller,
             request,
             deadline,
-            Failed::Waiting,
+            FailedSteps::Retrying,
         )
         .await
     }
 }
 
-/// Which steps that failed.
+/// The failed steps to redrive.
 #[derive(Clone, Copy)]
-pub(crate) enum Failed<'a> {
-    /// Those that were given up, and messages that could not be used.
+pub(crate) enum FailedSteps<'a> {
+    /// Dead steps, and archived messages.
     Dead(&'a DeadLetters),
-    /// Those that will be tried again.
-    Waiting,
+    /// Steps that will be retried.
+    Retrying,
 }
 
-/// Some of what failed, and where the rest begins.
+/// A page of failed steps and archived messages, and the cursor of the next page.
 struct FailedPage {
     steps: Vec<StepKey>,
     messages: Vec<Uuid>,
     next_cursor: Option<String>,
 }
 
-impl Failed<'_> {
-    /// A page of them.
+impl FailedSteps<'_> {
+    /// Loads a page.
     async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
         match self {
             Self::Dead(_) => {
                 let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
                 let ids = || page.data.iter().map(|letter| &letter.id);
                 Ok(FailedPage {
-                    steps: ids().filter_map(|id| step_named(id)).collect(),
+                    steps: ids().filter_map(|id| parse_step_id(id)).collect(),
                     messages: ids().filter_map(|id| id.parse().ok()).collect(),
                     next_cursor: page.next_cursor,
                 })
             }
-            Self::Waiting => {
+            Self::Retrying => {
                 let page = page(store, cursor, MAX_LIMIT).await?;
-                let keys = page.data.iter().filter_map(|step| step_named(&step.id));
+                let keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
                 Ok(FailedPage {
                     steps: keys.collect(),
                     messages: Vec::new(),
@@ -130,8 +131,8 @@ impl Failed<'_> {
     }
 }
 
-/// Retries all steps of a kind now, page by page, within a time limit. Each is decided on its own, so completed
-/// ones stay redriven in any case.
+/// Redrives failed steps now, optionally of one kind, page by page, within a time limit. Each step is a
+/// command of its own, so an error does not undo the steps redriven before it.
 ///
 /// # Errors
 /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
@@ -141,7 +142,7 @@ pub(crate) async fn redrive_all(
     caller: &Caller,
     request: RedriveAll,
     deadline: Option<Instant>,
-    failed: Failed<'_>,
+    failed: FailedSteps<'_>,
 ) -> Result<Json, Failure> {
     caller.require_operator()?;
     if let Some(step) = &request.step
@@ -153,10 +154,12 @@ pub(crate) async fn redrive_all(
             format!("must be one of {known}"),
         ));
     }
-    let enough = Instant::now() + REDRIVING;
-    let until = deadline.map_or(enough, |deadline| reply_deadline(deadline).min(enough));
+    let time_limit = Instant::now() + MAX_CALL_DURATION;
+    let until = deadline.map_or(time_limit, |deadline| {
+        reply_deadline(deadline).min(time_limit)
+    });
     let store = store.up_to_date();
-    let mut told = RedrivenAll {
+    let mut reply = RedrivenAll {
         redriven: 0,
         next_cursor: request.cursor,
     };
@@ -165,7 +168,7 @@ pub(crate) async fn redrive_all(
             steps: mut keys,
             messages,
             next_cursor,
-        } = failed.page(&store, told.next_cursor.as_deref()).await?;
+        } = failed.page(&store, reply.next_cursor.as_deref()).await?;
         keys.retain(|key| {
             request
                 .step
@@ -174,25 +177,25 @@ pub(crate) async fn redrive_all(
         });
         let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
         let decided = engine.decide_together(commands.collect()).all().await;
-        for told_of_one in decided {
-            match told_of_one
+        for result in decided {
+            match result
                 .map_err(Failure::from)
-                .and_then(|told| told.outcome)
+                .and_then(|reply| reply.outcome)
             {
-                Ok(_) => told.redriven += 1,
-                // Finished or redriven meanwhile.
+                Ok(_) => reply.redriven += 1,
+                // The step was finished or redriven meanwhile.
                 Err(failure) if failure.code == Code::NotFound => {}
                 Err(failure) => return Err(failure),
             }
         }
-        if let Failed::Dead(letters) = failed
+        if let FailedSteps::Dead(letters) = failed
             && request.step.is_none()
         {
-            told.redriven += letters.redrive_messages(&messages).await?;
+            reply.redriven += letters.redrive_messages(&messages).await?;
         }
-        told.next_cursor = next_cursor;
-        if told.next_cursor.is_none() || Instant::now() >= until {
-            return Json::of(&told);
+        reply.next_cursor = next_cursor;
+        if reply.next_cursor.is_none() || Instant::now() >= until {
+            return Json::of(&reply);
         }
     }
 }
@@ -215,11 +218,11 @@ async fn page(
     let steps = store
         .retries(after.as_ref(), limit + 1)
         .await
-        .map_err(away)?;
+        .map_err(store_failure)?;
     Ok(Page::from_rows(steps, limit, write_cursor))
 }
 
-/// Cursor of a list of retries: order and step.
+/// Cursor of the list: order id and step.
 pub type RetryCursor = (String, String);
 
 fn write_cursor(step: &RetriedStep) -> String {
@@ -227,12 +230,12 @@ fn write_cursor(step: &RetriedStep) -> String {
 }
 
 fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
-    step_named(cursor)
+    parse_step_id(cursor)
         .map(|key| (key.order_id.to_string(), key.step.to_string()))
         .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
 }
 
-fn away(error: StoreError) -> Failure {
-    tracing::error!(%error, "steps that failed can't be read");
+fn store_failure(error: StoreError) -> Failure {
+    tracing::error!(%error, "failed steps could not be read");
     error.failure()
 }

@@ -1,12 +1,12 @@
-//! Partners: payment providers and carriers.
+//! Payment providers and carriers, called by the [`steps`](crate::steps).
 //!
-//! Calls are idempotent: they carry a key made of order and step, amounts are totals, and after a lost answer
-//! the partner is asked for its state before the call is repeated. Undoing works whether the original call was
-//! executed, is running, or never will be.
+//! Every call is safe to repeat: it carries an idempotency key made of order and step, amounts are totals,
+//! and after a lost response the provider's state is read before the call is repeated. Undoing works whether
+//! the original call was executed, is still running, or is never executed.
 //!
-//! - [`sandbox`]: partners that behave like real ones, with a durable ledger.
-//! - [`stripe`]: the Stripe API.
-//! - [`pages`]: reads lists of other systems: stock of a warehouse, orders of another system.
+//! - [`sandbox`]: a payment provider and a carrier for development and tests, with a durable ledger.
+//! - [`stripe`]: payments with Stripe.
+//! - [`pages`]: a client for lists of other systems, for the periodic jobs.
 
 pub mod pages;
 pub mod sandbox;
@@ -17,35 +17,36 @@ use shared::{id::OrderId, money::Money};
 use self::{sandbox::payment::SandboxPayments, stripe::Stripe};
 use crate::domain::{command::StepResult, payment::PaymentState};
 
-/// Reasons why a partner's call failed.
+/// Reasons why a call to a payment provider or carrier failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PartnerError {
+pub enum ProviderError {
     /// The payment was declined.
     #[error("{message}")]
     Declined {
-        /// Error code of the partner.
+        /// Error code of the provider.
         code: String,
-        /// Error message of the partner.
+        /// Error message of the provider.
         message: String,
     },
-    /// No answer, or a temporary error: it may have been executed.
+    /// There was no response, or a temporary error. The call may have been executed; it is retried with the
+    /// same idempotency key.
     #[error("{0}")]
     Transient(String),
-    /// An answer that says that it was not done, or does not say whether; asked another time, it may be. The answer may
-    /// be kept for the idempotency key, so the next attempt goes by another.
+    /// The provider answered with an error that may disappear later. It may return the same response for the
+    /// same idempotency key again, so the next attempt uses a new key.
     #[error("{0}")]
-    Refused(String),
-    /// It can't be done, now or later.
+    RetryWithNewKey(String),
+    /// The call can't succeed, now or later.
     #[error("{0}")]
     Permanent(String),
 }
 
-/// A payment, as passed to a provider.
+/// A payment, as passed to a payment provider.
 #[derive(Debug, Clone)]
 pub struct Payment {
-    /// Idempotency key of the order's payment.
+    /// Idempotency key of the order's payment; other keys are derived from it.
     pub key: String,
-    /// Payment provider.
+    /// Name of the payment provider.
     pub provider: String,
     /// Id of the payment at the provider, if it exists there.
     pub reference: Option<String>,
@@ -55,17 +56,17 @@ pub struct Payment {
     pub number: i64,
     /// Total of the order.
     pub price: Money,
-    /// Payment method: a token of the provider.
+    /// Payment method: a token of the payment provider.
     pub method: String,
-    /// URL to which the provider redirects the customer afterwards.
+    /// URL to which the provider redirects the customer after an action such as 3-D Secure.
     pub return_url: Option<String>,
-    /// Minor units that are known to be given back.
+    /// Minor units that are known to be refunded.
     pub refunded: i64,
-    /// How often the provider answered this step with an error.
+    /// Number of error responses of the provider to this step; each one requires a new idempotency key.
     pub error_responses: u32,
 }
 
-/// All payment providers; an order stays with the provider that it started with.
+/// All payment providers. An order stays with the provider with which it was created.
 #[derive(Clone)]
 pub struct Payments {
     /// The sandbox.
@@ -74,10 +75,10 @@ pub struct Payments {
     pub stripe: Option<Stripe>,
 }
 
-/// Whether the provider of this name can charge and refund the amount.
+/// Whether the provider `provider` can charge and refund `amount`.
 ///
 /// # Errors
-/// Says why not.
+/// The reason why it can't.
 pub fn check_amount(provider: &str, amount: Money) -> Result<(), String> {
     match provider {
         stripe::NAME => stripe::check(amount),
@@ -91,28 +92,29 @@ enum Provider<'a> {
 }
 
 impl Payments {
-    /// Authorizes the total: `Authorized`, or the action required first.
+    /// Authorizes the total of the order: `Authorized`, or the action that the customer has to take first.
     ///
     /// # Errors
-    /// [`PartnerError`]; a declined payment is `Declined`.
-    pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
+    /// [`ProviderError`]; `Declined` when the payment was declined.
+    pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.authorize(payment).await,
             Provider::Stripe(stripe) => stripe.authorize(payment).await,
         }
     }
 
-    /// Has what is held taken, until that is `total` minor units: `Captured`. After the last capture
-    /// the rest is released. If less is taken and the hold has ended, the payment `Stands`.
+    /// Captures from the authorization until `total` minor units are captured: `Captured`. After the last
+    /// capture the rest of the authorization is released. If less is captured and the authorization has
+    /// ended, returns the state of the payment (`Stands`).
     ///
     /// # Errors
-    /// `Permanent` when less is held, `Transient` when it is not known to be done.
+    /// `Permanent` when less is authorized, `Transient` when the outcome is unknown.
     pub async fn capture(
         &self,
         payment: &Payment,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total, is_last).await,
             Provider::Stripe(stripe) => stripe.capture(payment, total, is_last).await,
@@ -120,23 +122,24 @@ impl Payments {
     }
 
     /// Voids the authorization, or makes sure that there will be none: `Voided`. If the payment was captured,
-    /// returns its state (`Stands`), for a refund.
+    /// returns its state (`Stands`), so that it can be refunded.
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
-    pub async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
+    pub async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
             Provider::Stripe(stripe) => stripe.void(payment).await,
         }
     }
 
-    /// Has money given back, until that is `total` minor units: `Refunded`. If less is given back than was known to be,
-    /// a refund has failed since, and nothing more is: it `Stands`.
+    /// Refunds until `total` minor units are refunded: `Refunded`. If the provider reports less than
+    /// `payment.refunded`, an earlier refund has failed since: nothing is refunded, and the state of the
+    /// payment is returned (`Stands`).
     ///
     /// # Errors
-    /// `Permanent` when less was taken, `Transient` when it is not known to be done.
-    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, PartnerError> {
+    /// `Permanent` when less was captured, `Transient` when the outcome is unknown.
+    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => {
                 let amount = sandbox.refund(&payment.key, total).await?;
@@ -146,23 +149,23 @@ impl Payments {
         }
     }
 
-    /// Reads the state of the payment.
+    /// Reads the state of the payment at its provider.
     ///
     /// # Errors
-    /// `Permanent` when there is none.
-    pub async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
+    /// `Permanent` when the provider has no such payment.
+    pub async fn payment_state(&self, payment: &Payment) -> Result<PaymentState, ProviderError> {
         match self.of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.look(&payment.key).await,
-            Provider::Stripe(stripe) => stripe.look(payment).await,
+            Provider::Sandbox(sandbox) => sandbox.payment_state(&payment.key).await,
+            Provider::Stripe(stripe) => stripe.payment_state(payment).await,
         }
     }
 
-    fn of(&self, payment: &Payment) -> Result<Provider<'_>, PartnerError> {
+    fn of(&self, payment: &Payment) -> Result<Provider<'_>, ProviderError> {
         match (payment.provider.as_str(), &self.stripe) {
             (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
             (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
-            (other, _) => Err(PartnerError::Transient(format!(
-                "payment provider {other:?} is not set up"
+            (other, _) => Err(ProviderError::Transient(format!(
+                "the payment provider {other:?} is not configured on this worker"
             ))),
         }
     }

@@ -1,7 +1,10 @@
-//! Reads lists of other systems, page by page.
+//! An HTTP client for lists of other systems, read page by page: the stock levels of a warehouse, orders to
+//! import.
 //!
-//! A page is a JSON array, an object with an array in `data`, or JSON lines. The next page is given by `Link`
-//! (`rel="next"`, RFC 8288), by `next` in the object, or by `next_cursor` as the parameter `cursor`.
+//! A page is a JSON array, an object with an array in `data`, or JSON lines. The next page is given by the
+//! `Link` header (`rel="next"`, RFC 8288), by the URL in `next`, or by `next_cursor`, which becomes the
+//! parameter `cursor`. A row that can't be decoded is returned as an error of its own; the other rows stay
+//! usable. The [`jobs`](crate::background::jobs) process the rows.
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
@@ -22,32 +25,32 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// A client for lists.
 #[derive(Clone)]
-pub struct Pages(Client);
+pub struct ListClient(Client);
 
 /// Result of fetching a page.
 #[derive(Debug)]
-pub enum Fetched {
-    /// The page has not changed.
+pub enum FetchResult {
+    /// The page has not changed since `etag`.
     Unchanged,
     /// The page.
     Page(Page),
 }
 
-/// A row, or why it can't be used.
+/// A row, or the reason why it can't be decoded.
 pub type Row = Result<Value, String>;
 
-/// A page.
+/// A page of the list.
 #[derive(Debug)]
 pub struct Page {
-    /// What stands on it.
+    /// The rows.
     pub rows: Vec<Row>,
-    /// Where the list goes on.
+    /// URL of the next page; `None` on the last page.
     pub next: Option<Url>,
-    /// Entity tag, for conditional requests.
+    /// `ETag`, for conditional requests.
     pub etag: Option<String>,
 }
 
-impl Pages {
+impl ListClient {
     /// Creates a client.
     ///
     /// # Errors
@@ -58,15 +61,15 @@ impl Pages {
             .timeout(TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
-            .context("can't make an HTTP client")?;
+            .context("can't create an HTTP client")?;
         Ok(Self(client))
     }
 
-    /// Fetches the page at `url`, unless it still has the tag `etag`.
+    /// Fetches the page at `url`, or `Unchanged` if its `ETag` still is `etag`.
     ///
     /// # Errors
-    /// A message, when it can't be fetched or parsed.
-    pub async fn fetch(&self, url: &Url, etag: Option<&str>) -> Result<Fetched, String> {
+    /// A message, when the page can't be fetched or parsed.
+    pub async fn fetch(&self, url: &Url, etag: Option<&str>) -> Result<FetchResult, String> {
         let request = self.0.get(url.clone());
         let request = match etag {
             Some(etag) => request.header(IF_NONE_MATCH, etag),
@@ -74,17 +77,22 @@ impl Pages {
         };
         let answer = request.send().await.map_err(|error| innermost(&error))?;
         match answer.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::Unchanged),
+            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(FetchResult::Unchanged),
             StatusCode::OK => {}
-            other => return Err(format!("answered {}", other.as_u16())),
+            other => {
+                return Err(format!(
+                    "the server responded with status {}",
+                    other.as_u16()
+                ));
+            }
         }
         let headers = answer.headers().clone();
         let body = read(answer).await?;
-        let (rows, told) = rows(&body)?;
+        let (rows, other_fields) = rows(&body)?;
         let linked = link(&headers, url);
-        Ok(Fetched::Page(Page {
+        Ok(FetchResult::Page(Page {
             rows,
-            next: linked.or(next(&told, url)?),
+            next: linked.or(next(&other_fields, url)?),
             etag: headers
                 .get(ETAG)
                 .and_then(|etag| etag.to_str().ok())
@@ -97,21 +105,21 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| innermost(&error))? {
         if body.len() + chunk.len() > MAX_BYTES {
-            return Err(format!("a page has more than {MAX_BYTES} bytes"));
+            return Err(format!("the page is larger than {MAX_BYTES} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// The rows, and the object that they stand in.
+/// The rows of a page, and the other fields of the object around them.
 fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let unreadable = |error: serde_json::Error| format!("the page is not JSON: {error}");
     let error = match page(body) {
         Ok(page) => return page,
         Err(error) => error,
     };
-    // One line, or several. A line that can't be read is a row that says nothing.
+    // Otherwise JSON lines. A line that can't be decoded becomes an invalid row.
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let lines = lines.filter(|line| !line.is_empty());
     let lines: Vec<_> = lines.map(serde_json::from_slice::<&RawValue>).collect();
@@ -120,12 +128,13 @@ fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     }
     let rows = lines.into_iter().map(|line| match line {
         Ok(line) => row(line),
-        Err(error) => Err(format!("is not JSON: {error}")),
+        Err(error) => Err(format!("the line is not JSON: {error}")),
     });
     Ok((rows.collect(), Value::Null))
 }
 
-/// The rows of a page that is one JSON value; the outer error says that it is none.
+/// The rows of a page that is one JSON value. The outer error means that it is not JSON, the inner one that
+/// it has no rows.
 fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
     let text: &RawValue = serde_json::from_slice(body)?;
     let list = |text: &RawValue| -> Option<Vec<Row>> {
@@ -157,9 +166,11 @@ fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Er
     Ok(Ok((vec![row(text)], Value::Null)))
 }
 
-/// A row. Its `metadata` is kept, so its numbers must be exact.
+/// Decodes a row. Its `metadata` is stored unchanged, so a number that a 64-bit float can't represent is
+/// refused.
 fn row(text: &RawValue) -> Row {
-    let row = from_stored(text.get()).map_err(|error| format!("can't be read: {error}"))?;
+    let row =
+        from_stored(text.get()).map_err(|error| format!("the row can't be decoded: {error}"))?;
     match first_inexact(text.get(), "/metadata/") {
         Some((pointer, number)) => Err(format!("{pointer}: {number} can't be kept exactly")),
         None => Ok(row),
@@ -180,12 +191,12 @@ fn link(headers: &HeaderMap, base: &Url) -> Option<Url> {
     })
 }
 
-fn next(told: &Value, base: &Url) -> Result<Option<Url>, String> {
-    if let Some(next) = told["next"].as_str() {
+fn next(other_fields: &Value, base: &Url) -> Result<Option<Url>, String> {
+    if let Some(next) = other_fields["next"].as_str() {
         let next = base.join(next);
         return next.map(Some).map_err(|error| format!("next: {error}"));
     }
-    Ok(told["next_cursor"].as_str().map(|cursor| {
+    Ok(other_fields["next_cursor"].as_str().map(|cursor| {
         let others: Vec<(String, String)> = base
             .query_pairs()
             .filter(|(name, _)| name != "cursor")
@@ -228,7 +239,7 @@ mod tests {
         ] {
             assert_eq!(rows(body.as_bytes()).unwrap().0.len(), count, "{body}");
         }
-        // A row that can't be used is only that row.
+        // A row that can't be decoded does not affect the other rows.
         let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
         let metadata =
             r#"{"price": 0.1234567890123456789, "metadata": {"n": 12345678901234567890123}}"#;

@@ -62,7 +62,7 @@ impl Rpc {
             }
         }
         self.store
-            .forget_customer(request.id)
+            .delete_customer_records(request.id)
             .await
             .map_err(unreadable)?;
         // An order that was created meanwhile has to be fulfilled first.

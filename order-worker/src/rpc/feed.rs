@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{PREFETCH, Rpc, unreadable, visible_storefront};
-use crate::{engine::reply_deadline, store::Behind};
+use crate::{engine::reply_deadline, store::FeedResult};
 
 /// Interval at which a waiting request checks for events that other workers committed.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
@@ -68,14 +68,14 @@ impl Rpc {
             new_events.mark_unchanged();
             let page = self.store.feed(&query).await.map_err(unreadable)?;
             let page = match page {
-                Behind::Page(page) => page,
-                Behind::NoSuchEvent => {
+                FeedResult::Page(page) => page,
+                FeedResult::NoSuchEvent => {
                     return Err(Failure::violation(
                         "/after",
                         "is not the id of a stored event; the event may have been deleted after its retention period",
                     ));
                 }
-                Behind::NoSuchPlace => {
+                FeedResult::PositionBeyondEnd => {
                     return Err(Failure::violation(
                         "/after",
                         "is a position that the feed has not reached, for example after a restore: read from an earlier position",

@@ -8,14 +8,16 @@ use shared::{
 };
 
 use super::{Rpc, unreadable, visible_storefront};
-use crate::background::stats::{TOLD_EVENTS, add_up, first_day, system};
+use crate::background::stats::{MAX_UNCOUNTED_EVENTS, add_up, first_day, system};
 
 impl Rpc {
     /// Order statistics; for operators also the state of the system.
     pub(super) async fn stats(&self, caller: &Caller, query: GetStats) -> Result<Json, Failure> {
         let first = first_day(Timestamp::now(), query.days);
         let storefront = visible_storefront(caller, query.storefront);
-        let figures = self.store.figures(storefront.as_ref(), first, TOLD_EVENTS);
+        let figures = self
+            .store
+            .figures(storefront.as_ref(), first, MAX_UNCOUNTED_EVENTS);
         let (figures, position) = figures.await.map_err(unreadable)?;
         let mut stats = add_up(&figures, first, query.days, position);
         stats.system = match caller.role {

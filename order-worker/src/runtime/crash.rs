@@ -1,7 +1,8 @@
-//! Crash points, with which tests kill the worker between any two effects. In release builds a [`point`] does
-//! nothing.
+//! Crash points: places between two effects, such as a commit and its reply, at which tests kill the worker
+//! with `CRASH_AT`. They prove that the next worker continues without losing or repeating anything. In
+//! release builds a [`point`] does nothing.
 
-/// A crash point.
+/// A place at which the process can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// A batch is decided and written, but not committed.
@@ -12,11 +13,11 @@ pub enum Point {
     AfterReply,
     /// Step messages are sent.
     AfterStepSent,
-    /// A partner performed a step, but its result is not stored.
+    /// A payment provider or carrier performed a step, but its result is not stored.
     AfterPartner,
     /// A step's result is stored, but its message is not acknowledged.
     AfterStepStored,
-    /// Events are published, but the position is not stored.
+    /// Events are published, but the relay's position is not stored.
     AfterEventsPublished,
     /// A dead letter is archived, but its message is not acknowledged.
     AfterArchived,
@@ -54,9 +55,10 @@ impl Point {
     }
 }
 
-/// Kills the process, as by kill -9, if `CRASH_AT` (`POINT`, or `POINT:N` for the Nth time) says so.
+/// Aborts the process, as `kill -9` would, if `CRASH_AT` names this point: `POINT`, or `POINT:N` for the Nth
+/// time it is reached.
 #[cfg(debug_assertions)]
-pub fn point(here: Point) {
+pub fn point(reached: Point) {
     use std::sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -68,10 +70,10 @@ pub fn point(here: Point) {
         Some((name.to_owned(), AtomicU32::new(times.parse().unwrap_or(1))))
     });
     if let Some((name, times)) = &*PLAN
-        && name == here.as_str()
+        && name == reached.as_str()
         && times.fetch_sub(1, Ordering::SeqCst) == 1
     {
-        eprintln!("order-worker: dies {name}, as CRASH_AT says");
+        eprintln!("order-worker: aborts at {name}, as CRASH_AT says");
         std::process::abort();
     }
 }

@@ -1,5 +1,6 @@
-//! Dedicated threads for blocking disk access: calls to an embedded database block their thread, and with it all
-//! tasks on that thread. A batch that stays on one thread also benefits from CPU caches.
+//! Dedicated threads for blocking disk access. A call to an embedded database blocks its thread, and with it
+//! all tasks on that thread, so the engine and the sandbox ledger each run on a thread of their own. A batch
+//! that stays on one thread also benefits from CPU caches.
 
 use std::{io, thread};
 

@@ -1,4 +1,6 @@
-//! `/livez`, `/readyz` and `/metrics` of the worker.
+//! The worker's HTTP endpoints for orchestrators and Prometheus: `/livez` (the process runs), `/readyz`
+//! (broker and database are usable) and `/metrics`. They answer from the start on, while the worker is still
+//! waiting for the database or the broker.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +24,19 @@ use crate::{
     store::Store,
 };
 
-/// The dependencies of readiness.
+/// State that the endpoints report.
 #[derive(Clone)]
 pub struct Health {
     /// Broker connections for requests, steps, and publishing.
     pub brokers: [Broker; 3],
     /// Cancelled when the worker shuts down.
     pub stopping: CancellationToken,
-    /// The database, or why it can't be opened yet.
+    /// The database, or the reason why it can't be opened yet.
     pub store: watch::Receiver<Result<Store, String>>,
-    /// What this worker has done.
+    /// Metrics of this process.
     pub metrics: Metrics,
-    /// State of the system.
-    pub insight: WorkerStats,
+    /// Access to queue lengths and step durations.
+    pub worker_stats: WorkerStats,
 }
 
 impl Health {
@@ -44,32 +46,32 @@ impl Health {
     }
 }
 
-/// The worker's HTTP face.
+/// The router of the three endpoints.
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(measured))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(render_metrics))
         .with_state(health)
 }
 
-/// Metrics, including gauges measured now.
-async fn measured(State(health): State<Health>) -> impl IntoResponse {
-    stats::measure_queues(&health.insight).await;
+/// `/metrics`; gauges are measured at the time of the request.
+async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
+    stats::measure_queues(&health.worker_stats).await;
     if let Ok(store) = health.store()
         && let Err(error) = stats::measure(&store).await
     {
-        tracing::debug!(%error, "how things stand can't be measured while the database is away");
+        tracing::debug!(%error, "the gauges could not be measured: the database is unavailable");
     }
     let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
     (content_type, health.metrics.render())
 }
 
-async fn ready(State(health): State<Health>) -> impl IntoResponse {
+async fn readiness(State(health): State<Health>) -> impl IntoResponse {
     let broker = health.brokers.iter().try_for_each(Broker::check);
     let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
     let broker = match (broker, faults.first_key_value()) {
-        (Err(away), _) => Err(away.to_string()),
+        (Err(unavailable), _) => Err(unavailable.to_string()),
         (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
         (Ok(()), None) => Ok(()),
     };
@@ -77,7 +79,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         Ok(store) => store.check().await.map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
-    let told = match (
+    let status_text = match (
         health.stopping.is_cancelled(),
         broker.is_ok() && database.is_ok(),
     ) {
@@ -85,19 +87,19 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         (false, true) => "ready",
         (false, false) => "not ready",
     };
-    let status = if told == "ready" {
+    let http_status = if status_text == "ready" {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let describe = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
     let mut body = json!({
-        "status": told,
-        "broker": word(broker),
-        "database": word(database),
+        "status": status_text,
+        "broker": describe(broker),
+        "database": describe(database),
     });
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }
-    (status, Json(body))
+    (http_status, Json(body))
 }

@@ -1,4 +1,7 @@
-//! Delays step and event publishing while client requests are queued.
+//! Foreground before background work: delays the sending of steps and the publishing of events while client
+//! requests are arriving. The engine reports each batch to [`RequestActivity`]; the relay, the statistics and
+//! the webhook dispatcher ask it for the length of their pauses. A delay is bounded, so background work
+//! always proceeds.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,29 +10,31 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-/// At least this many requests, or step results, in a batch count as high load; more are then expected within
-/// [`NEXT_CROWD`].
-pub(crate) const CROWD: usize = 8;
-const NEXT_CROWD: Duration = Duration::from_millis(50);
-/// After a few requests, the next is expected within this time.
-const NEXT_CALLER: Duration = Duration::from_millis(3);
-/// Delay of step messages while requests are expected; messages fill up meanwhile.
-const STEPS_REST: BackgroundDelay = BackgroundDelay {
-    times: 9,
-    longest: Duration::from_millis(200),
+/// A batch with at least this many requests, or step results, counts as high load. More are then expected
+/// within [`HIGH_LOAD_WINDOW`].
+pub(crate) const HIGH_LOAD: usize = 8;
+const HIGH_LOAD_WINDOW: Duration = Duration::from_millis(50);
+/// Time within which the next request is expected after a batch of fewer requests.
+const REQUEST_WINDOW: Duration = Duration::from_millis(3);
+/// Delay before the next step messages while requests are expected; meanwhile more steps collect for the same
+/// message.
+const STEPS_DELAY: BackgroundDelay = BackgroundDelay {
+    factor: 9,
+    max: Duration::from_millis(200),
 };
-/// Delay of event publishing under high load: it costs the broker most, and no order waits for it.
-const EVENTS_REST_BEHIND_A_CROWD: BackgroundDelay = BackgroundDelay {
-    times: 30,
-    longest: Duration::from_millis(500),
+/// Delay of event publishing under high load. Publishing costs the broker most, and no order waits for an
+/// event.
+const EVENTS_DELAY_UNDER_HIGH_LOAD: BackgroundDelay = BackgroundDelay {
+    factor: 30,
+    max: Duration::from_millis(500),
 };
 /// Delay of event publishing under lower load.
-const EVENTS_REST: BackgroundDelay = BackgroundDelay {
-    times: 4,
-    longest: Duration::from_millis(200),
+const EVENTS_DELAY: BackgroundDelay = BackgroundDelay {
+    factor: 4,
+    max: Duration::from_millis(200),
 };
 
-/// Recent activity: requests and step results.
+/// Recent load: requests and step results in the engine's last batches.
 pub struct RequestActivity {
     start: Instant,
     until: BusyUntil,
@@ -38,18 +43,18 @@ pub struct RequestActivity {
 /// Times until which more work is expected, in microseconds since the start.
 #[derive(Default)]
 struct BusyUntil {
-    callers: AtomicU64,
-    crowd: AtomicU64,
-    flow: AtomicU64,
+    requests: AtomicU64,
+    many_requests: AtomicU64,
+    many_steps: AtomicU64,
 }
 
-/// Delay for background work.
+/// Delay for background work: a multiple of the time it has just worked, up to a maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BackgroundDelay {
-    /// Multiple of the time spent working.
-    times: u32,
+    /// Multiple of the time worked.
+    factor: u32,
     /// Maximum delay.
-    longest: Duration,
+    max: Duration,
 }
 
 impl RequestActivity {
@@ -61,23 +66,23 @@ impl RequestActivity {
     }
 
     /// Records the number of requests and step results in a batch.
-    pub(crate) fn note(&self, callers: usize, steps: usize) {
-        self.until.note(self.now_us(), callers, steps);
+    pub(crate) fn record_batch(&self, requests: usize, steps: usize) {
+        self.until.record_batch(self.now_us(), requests, steps);
     }
 
-    /// Whether more requests are expected.
-    pub(crate) fn is_on(&self) -> bool {
-        self.now_us() < self.until.callers.load(Ordering::Relaxed)
+    /// Whether more requests are expected soon.
+    pub(crate) fn expects_requests(&self) -> bool {
+        self.now_us() < self.until.requests.load(Ordering::Relaxed)
     }
 
-    /// Delay of step messages, if there is any.
-    pub(crate) fn rest_of_steps(&self) -> Option<BackgroundDelay> {
-        self.is_on().then_some(STEPS_REST)
+    /// Delay before the next step messages, if any.
+    pub(crate) fn steps_delay(&self) -> Option<BackgroundDelay> {
+        self.expects_requests().then_some(STEPS_DELAY)
     }
 
-    /// Delay of event publishing, if there is any.
-    pub(crate) fn rest_of_events(&self) -> Option<BackgroundDelay> {
-        self.until.rest_of_events(self.now_us())
+    /// Delay before the next events, if any.
+    pub(crate) fn events_delay(&self) -> Option<BackgroundDelay> {
+        self.until.events_delay(self.now_us())
     }
 
     fn now_us(&self) -> u64 {
@@ -86,34 +91,34 @@ impl RequestActivity {
 }
 
 impl BusyUntil {
-    fn note(&self, now_us: u64, callers: usize, steps: usize) {
+    fn record_batch(&self, now_us: u64, requests: usize, steps: usize) {
         let expect = |until_us: &AtomicU64, within| {
             until_us.fetch_max(now_us + micros(within), Ordering::Relaxed);
         };
-        if callers >= CROWD {
-            expect(&self.crowd, NEXT_CROWD);
-            expect(&self.callers, NEXT_CROWD);
-        } else if callers > 0 {
-            expect(&self.callers, NEXT_CALLER);
+        if requests >= HIGH_LOAD {
+            expect(&self.many_requests, HIGH_LOAD_WINDOW);
+            expect(&self.requests, HIGH_LOAD_WINDOW);
+        } else if requests > 0 {
+            expect(&self.requests, REQUEST_WINDOW);
         }
-        if steps >= CROWD {
-            expect(&self.flow, NEXT_CROWD);
+        if steps >= HIGH_LOAD {
+            expect(&self.many_steps, HIGH_LOAD_WINDOW);
         }
     }
 
-    fn rest_of_events(&self, now_us: u64) -> Option<BackgroundDelay> {
+    fn events_delay(&self, now_us: u64) -> Option<BackgroundDelay> {
         let is_before = |until_us: &AtomicU64| now_us < until_us.load(Ordering::Relaxed);
-        if is_before(&self.crowd) {
-            return Some(EVENTS_REST_BEHIND_A_CROWD);
+        if is_before(&self.many_requests) {
+            return Some(EVENTS_DELAY_UNDER_HIGH_LOAD);
         }
-        (is_before(&self.callers) || is_before(&self.flow)).then_some(EVENTS_REST)
+        (is_before(&self.requests) || is_before(&self.many_steps)).then_some(EVENTS_DELAY)
     }
 }
 
 impl BackgroundDelay {
-    /// Waits according to the time spent working.
-    pub(crate) async fn after(self, worked: Duration) {
-        time::sleep((worked * self.times).min(self.longest)).await;
+    /// Sleeps, given the time just worked.
+    pub(crate) async fn sleep_after(self, worked: Duration) {
+        time::sleep((worked * self.factor).min(self.max)).await;
     }
 }
 
@@ -127,27 +132,37 @@ mod tests {
 
     #[test]
     fn event_publishing_is_delayed_while_requests_or_steps_are_expected() {
-        for (callers, steps, rest, lasts) in [
-            (0, CROWD - 1, None, NEXT_CROWD),
-            (0, CROWD, Some(EVENTS_REST), NEXT_CROWD),
-            (1, 0, Some(EVENTS_REST), NEXT_CALLER),
-            (CROWD, 0, Some(EVENTS_REST_BEHIND_A_CROWD), NEXT_CROWD),
-            (CROWD, CROWD, Some(EVENTS_REST_BEHIND_A_CROWD), NEXT_CROWD),
+        for (requests, steps, delay, window) in [
+            (0, HIGH_LOAD - 1, None, HIGH_LOAD_WINDOW),
+            (0, HIGH_LOAD, Some(EVENTS_DELAY), HIGH_LOAD_WINDOW),
+            (1, 0, Some(EVENTS_DELAY), REQUEST_WINDOW),
+            (
+                HIGH_LOAD,
+                0,
+                Some(EVENTS_DELAY_UNDER_HIGH_LOAD),
+                HIGH_LOAD_WINDOW,
+            ),
+            (
+                HIGH_LOAD,
+                HIGH_LOAD,
+                Some(EVENTS_DELAY_UNDER_HIGH_LOAD),
+                HIGH_LOAD_WINDOW,
+            ),
         ] {
             let until = BusyUntil::default();
-            until.note(100, callers, steps);
-            let over = 100 + micros(lasts);
-            assert_eq!(until.rest_of_events(over - 1), rest, "{callers} {steps}");
-            assert_eq!(until.rest_of_events(over), None, "{callers} {steps}");
+            until.record_batch(100, requests, steps);
+            let over = 100 + micros(window);
+            assert_eq!(until.events_delay(over - 1), delay, "{requests} {steps}");
+            assert_eq!(until.events_delay(over), None, "{requests} {steps}");
         }
     }
 
     #[test]
     fn few_requests_do_not_shorten_the_delay_set_by_many() {
         let until = BusyUntil::default();
-        until.note(0, CROWD, 0);
-        until.note(1, 1, 0);
-        let last = micros(NEXT_CROWD) - 1;
-        assert_eq!(until.rest_of_events(last), Some(EVENTS_REST_BEHIND_A_CROWD));
+        until.record_batch(0, HIGH_LOAD, 0);
+        until.record_batch(1, 1, 0);
+        let last = micros(HIGH_LOAD_WINDOW) - 1;
+        assert_eq!(until.events_delay(last), Some(EVENTS_DELAY_UNDER_HIGH_LOAD));
     }
 }

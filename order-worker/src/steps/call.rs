@@ -10,7 +10,7 @@ use crate::{
         order::Order,
         step::{Step, StepRow},
     },
-    providers::{PartnerError, Payment},
+    providers::{Payment, ProviderError},
 };
 
 /// A due step and its call.
@@ -86,7 +86,7 @@ impl ProviderCall {
 
 impl Providers {
     /// Makes the call.
-    pub(super) async fn call(&self, call: &ProviderCall) -> Result<StepResult, PartnerError> {
+    pub(super) async fn call(&self, call: &ProviderCall) -> Result<StepResult, ProviderError> {
         let (payments, carrier) = (&self.payments, &self.carrier);
         match call {
             ProviderCall::Authorize(payment) => payment::authorize(payments, payment).await,

@@ -56,7 +56,7 @@ use crate::{
         step::{StepKey, StepRow},
     },
     engine::{CommitError, Engine},
-    providers::{PartnerError, Payments, sandbox::carrier::SandboxCarrier},
+    providers::{Payments, ProviderError, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
     runtime::crash::{Point, point},
     store::{ById, Store, StoreError},
@@ -354,7 +354,7 @@ impl Steps {
         match call_result {
             Some(Ok(Ok(result))) => result,
             Some(Ok(Err(error))) => failed(error),
-            Some(Err(_)) => failed(PartnerError::Transient(format!(
+            Some(Err(_)) => failed(ProviderError::Transient(format!(
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
             None => StepResult::Postponed {
@@ -416,11 +416,11 @@ fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idemp
     Ok((accept, caller, idempotency.transpose()?))
 }
 
-fn failed(error: PartnerError) -> StepResult {
+fn failed(error: ProviderError) -> StepResult {
     let (is_transient, was_answered) = match error {
-        PartnerError::Transient(_) => (true, false),
-        PartnerError::Refused(_) => (true, true),
-        PartnerError::Permanent(_) | PartnerError::Declined { .. } => (false, true),
+        ProviderError::Transient(_) => (true, false),
+        ProviderError::RetryWithNewKey(_) => (true, true),
+        ProviderError::Permanent(_) | ProviderError::Declined { .. } => (false, true),
     };
     StepResult::Failed {
         error: error.to_string(),

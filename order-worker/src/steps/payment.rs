@@ -8,7 +8,7 @@ use crate::{
         payment::PaymentState,
         step::{Step, StepKey, StepRow},
     },
-    providers::{PartnerError, Payment, Payments},
+    providers::{Payment, Payments, ProviderError},
 };
 
 /// The payment of `order` as passed to the provider, for the step in `row`.
@@ -34,9 +34,11 @@ pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
 pub(super) async fn authorize(
     payments: &Payments,
     payment: &Payment,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     match payments.authorize(payment).await {
-        Err(PartnerError::Declined { code, message }) => Ok(StepResult::Declined { code, message }),
+        Err(ProviderError::Declined { code, message }) => {
+            Ok(StepResult::Declined { code, message })
+        }
         answer => answer,
     }
 }
@@ -46,7 +48,7 @@ pub(super) async fn void(
     payments: &Payments,
     payment: &Payment,
     version: u64,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let voided = payments.void(payment).await?;
     Ok(match voided {
         StepResult::PaymentState(state) => with_order_version(state, version),
@@ -61,7 +63,7 @@ pub(super) async fn capture(
     version: u64,
     total: i64,
     is_last: bool,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let captured = payments.capture(payment, total, is_last).await?;
     Ok(match captured {
         StepResult::PaymentState(state) => with_order_version(state, version),
@@ -75,7 +77,7 @@ pub(super) async fn refund(
     payment: &Payment,
     total: i64,
     version: u64,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let refunded = payments.refund(payment, total).await?;
     Ok(match refunded {
         StepResult::PaymentState(state) => with_order_version(state, version),
@@ -88,8 +90,8 @@ pub(super) async fn check(
     payments: &Payments,
     payment: &Payment,
     version: u64,
-) -> Result<StepResult, PartnerError> {
-    let state = payments.look(payment).await?;
+) -> Result<StepResult, ProviderError> {
+    let state = payments.payment_state(payment).await?;
     Ok(with_order_version(state, version))
 }
 

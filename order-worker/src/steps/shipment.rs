@@ -8,7 +8,7 @@ use crate::{
         command::StepResult,
         step::{Step, StepKey},
     },
-    providers::{Label, PartnerError, sandbox::carrier::SandboxCarrier},
+    providers::{Label, ProviderError, sandbox::carrier::SandboxCarrier},
 };
 
 /// Idempotency key of the label.
@@ -24,12 +24,12 @@ pub(super) async fn request(
     carrier: &SandboxCarrier,
     order_id: OrderId,
     warehouse: &Warehouse,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let Label {
         carrier,
         tracking_number,
     } = carrier
-        .announce(&key(order_id, warehouse), order_id)
+        .create_label(&key(order_id, warehouse), order_id)
         .await?;
     Ok(StepResult::LabelCreated {
         carrier,
@@ -42,9 +42,9 @@ pub(super) async fn cancel(
     carrier: &SandboxCarrier,
     order_id: OrderId,
     warehouse: &Warehouse,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     carrier
-        .withdraw(&key(order_id, warehouse), order_id)
+        .cancel_label(&key(order_id, warehouse), order_id)
         .await?;
     Ok(StepResult::LabelCancelled)
 }

@@ -1,60 +1,70 @@
-//! Classification of failed statements.
+//! Errors of the store: classifies errors of PostgreSQL and SQLite by their meaning for the caller: retry,
+//! unknown outcome, invalid value, corruption, defect.
 
 use shared::outcome::{Code, Failure};
 
-/// Why the store did not do what it was asked.
+/// The reason why a store operation failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// No response; nothing was changed, unless it was a commit.
-    #[error("the database is away: {0}")]
+    /// The database did not respond; nothing was changed, unless it was a commit.
+    #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// The database can't write now: full, read-only, locked. Nothing was changed.
-    #[error("the database takes nothing: {0}")]
+    /// The database can't write now: it is full, read-only or locked. Nothing was changed.
+    #[error("the database refuses the operation for now: {0}")]
     ReadOnly(String),
-    /// The commit was not answered: it may have been executed.
+    /// There was no response to the commit, which may have been executed.
     #[error("the database did not answer the commit: {0}")]
     OutcomeUnknown(String),
     /// A concurrent transaction changed the same rows; nothing was changed.
-    #[error("another worker was there first: {0}")]
+    #[error("another worker changed the same rows: {0}")]
     Conflict(String),
     /// The orders of a batch exceed the memory limit; nothing was changed.
-    #[error("the batch is about too much")]
+    #[error("the orders of the batch exceed the memory limit")]
     TooLarge,
-    /// The decision was aborted; nothing was changed.
-    #[error("the batch was given up")]
+    /// The decision function aborted the transaction; nothing was changed.
+    #[error("the batch was aborted")]
     Aborted,
     /// A value that the database does not accept, such as a text with NUL characters; nothing was changed.
-    #[error("the database does not take a value: {0}")]
+    #[error("the database does not accept a value: {0}")]
     Invalid(String),
-    /// Stored data is corrupt: the database says so, or a row can't be decoded. Nothing was changed.
-    #[error("the database is damaged: {0}")]
+    /// Stored data is corrupt: the database reports it, or a row can't be decoded. Nothing was changed.
+    #[error("stored data is corrupt: {0}")]
     Corrupt(String),
-    /// Any other error: of the database, by its own words, or of this program. Nothing was changed.
+    /// Any other error of the database or of this program. Nothing was changed.
     #[error("the database operation failed: {0}")]
     Failed(String),
 }
 
 impl StoreError {
-    /// The reply to a request that failed with this error while it read; nothing was changed.
+    /// The reply to a request whose read failed with this error; nothing was changed.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Corrupt(_) => Failure::new(Code::Internal, "stored data can't be read"),
-            Self::Failed(_) => Failure::new(Code::Internal, "the database operation failed"),
+            Self::Corrupt(_) => Failure::new(
+                Code::Internal,
+                "stored data is corrupt; the worker's log has the details",
+            ),
+            Self::Failed(_) => Failure::new(
+                Code::Internal,
+                "the database operation failed; the worker's log has the details",
+            ),
             Self::Invalid(_) => Failure::new(
                 Code::InvalidRequest,
-                "the request has a value that the database does not take",
+                "the request contains a value that the database does not accept",
             ),
             Self::Unavailable(_)
             | Self::ReadOnly(_)
             | Self::OutcomeUnknown(_)
             | Self::Conflict(_)
             | Self::TooLarge
-            | Self::Aborted => Failure::new(Code::Unavailable, "the database is away"),
+            | Self::Aborted => Failure::new(
+                Code::Unavailable,
+                "the database is unavailable; try again later",
+            ),
         }
     }
 
-    /// Whether it may be gone at the next attempt.
-    pub(super) fn may_pass(&self) -> bool {
+    /// Whether a later attempt may succeed without a change by an operator.
+    pub(super) fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_)
             | Self::ReadOnly(_)
@@ -68,80 +78,83 @@ impl StoreError {
         }
     }
 
-    /// What an error means that a commit ended with: nobody knows, unless the database itself said
+    /// The meaning of an error during a commit: the outcome is unknown, unless the database itself reported
     /// that it did not commit.
-    pub(super) fn in_commit(self) -> Self {
+    pub(super) fn during_commit(self) -> Self {
         match self {
             Self::Unavailable(why) => Self::OutcomeUnknown(why),
-            told => told,
+            error => error,
         }
     }
 }
 
-/// Classes of PostgreSQL's error codes for a server that is going down, or for the network: connection
-/// exception, operator intervention (statement timeouts included), system error. A commit may have been
-/// done before. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-const AWAY_CLASSES: [&str; 3] = ["08", "57", "58"];
-/// Insufficient resources (disk full, too many connections), and invalid authorization (the password
-/// was changed).
+/// PostgreSQL error classes for a server that stops or a broken connection: connection exception, operator
+/// intervention (including statement timeouts), system error. A commit may have been executed before.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+const UNAVAILABLE_CLASSES: [&str; 3] = ["08", "57", "58"];
+/// Insufficient resources (disk full, too many connections), invalid authorization (the password was
+/// changed).
 const REFUSING_CLASSES: [&str; 2] = ["53", "28"];
-/// Read-only transaction (a standby, or a primary on its way down), idle in transaction for too long,
+/// Read-only transaction (a standby, or a primary that is being demoted), idle in transaction for too long,
 /// aborted transaction, lock not available, no such database, insufficient privilege.
 const REFUSING_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", "42501"];
-/// Read-only transaction: a standby that has not been promoted yet.
+/// Read-only transaction: the server is a standby that has not been promoted yet.
 const READ_ONLY_CODE: &str = "25006";
-/// Duplicate prepared statement, no such prepared statement, no such cursor: the server was changed
-/// between two messages of one session.
-const POOLED_CODES: [&str; 3] = ["42P05", "26000", "34000"];
-const POOLED: &str = "a connection pooler gave the session another server, \
+/// Duplicate prepared statement, no such prepared statement, no such cursor: a connection pooler switched
+/// servers between two messages of one session.
+const SWITCHED_SERVER_CODES: [&str; 3] = ["42P05", "26000", "34000"];
+const SWITCHED_SERVER: &str = "the connection pooler switched the session to another server, \
                       although its pool mode was \"session\" at the start; restart the worker";
-/// Data exceptions: a value that can't be stored or compared, whatever is in the database.
+/// Data exceptions: the value can't be stored or compared, regardless of the stored data.
 const INVALID_CLASS: &str = "22";
-/// Serialization failure, deadlock, unique key taken.
+/// Serialization failure, deadlock, duplicate key.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
-const DAMAGED_CODES: [&str; 2] = ["XX001", "XX002"];
+const CORRUPT_CODES: [&str; 2] = ["XX001", "XX002"];
 
-/// Message for a read that got no permit to scan many rows.
-pub(super) const TOO_MANY_SEARCHES: &str = "too many look for what takes long to be found";
+/// Message for a query that got no permit to scan many rows.
+pub(super) const TOO_MANY_SEARCHES: &str =
+    "too many queries scan many rows at the same time; try again later or narrow the filter";
 
-/// SQLite's result codes of the same meaning: permission denied, busy, locked, out of memory, read-only,
+/// SQLite result codes with the same meaning: permission denied, busy, locked, out of memory, read-only,
 /// interrupted, disk full, can't open, locking protocol, not authorized.
 /// <https://www.sqlite.org/rescode.html>
 const SQLITE_REFUSING: [i32; 10] = [3, 5, 6, 7, 8, 9, 13, 14, 15, 23];
-/// An I/O error: what is on the disk is unknown.
-const SQLITE_AWAY: i32 = 10;
+/// An I/O error: the state on the disk is unknown.
+const SQLITE_UNAVAILABLE: i32 = 10;
 /// Corrupt, not a database.
-const SQLITE_DAMAGED: [i32; 2] = [11, 26];
-/// Busy, locked, disk full: may pass by itself.
-const SQLITE_PASSING: [i32; 3] = [5, 6, 13];
+const SQLITE_CORRUPT: [i32; 2] = [11, 26];
+/// Busy, locked, disk full: may be over at the next attempt.
+const SQLITE_TEMPORARY: [i32; 3] = [5, 6, 13];
 
-/// Whether opening a PostgreSQL database failed with what may pass by itself: the server can't be
-/// reached, starts, stops, is out of connections, or is a standby that may be promoted.
-pub(super) fn may_pass(error: &sqlx::Error) -> bool {
+/// Whether opening a PostgreSQL database may succeed later without a change of the configuration: the server
+/// is unreachable, starting, stopping, out of connections, or a standby that may be promoted.
+pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
             let class = code.get(..2).unwrap_or_default();
-            // A pooler answers a wrong configuration of ours as it answers a server that is away.
+            // A pooler reports an unsupported start-up parameter, which is our configuration error, with the
+            // code of an unavailable server.
             let is_unsupported = database
                 .message()
                 .starts_with("unsupported startup parameter");
-            let passes = AWAY_CLASSES.contains(&class) || class == "53" || code == READ_ONLY_CODE;
-            passes && !is_unsupported
+            let is_temporary =
+                UNAVAILABLE_CLASSES.contains(&class) || class == "53" || code == READ_ONLY_CODE;
+            is_temporary && !is_unsupported
         }
         _ => false,
     }
 }
 
-/// Whether opening a SQLite database failed with what may pass by itself: another process holds a
-/// lock, or the disk is full.
-pub(super) fn may_pass_in_sqlite(error: &rusqlite::Error) -> bool {
-    SQLITE_PASSING.contains(&primary_code(error))
+/// Whether opening a SQLite database may succeed later without a change of the configuration: another process
+/// holds a lock, or the disk is full.
+pub(super) fn is_temporary_in_sqlite(error: &rusqlite::Error) -> bool {
+    SQLITE_TEMPORARY.contains(&primary_code(error))
 }
 
-/// The low byte of SQLite's extended result code; 0 for errors that are not SQLite's.
+/// The low byte of SQLite's extended result code; 0 for errors of other origin.
 fn primary_code(error: &rusqlite::Error) -> i32 {
     let code = error.sqlite_error().map(|error| error.extended_code & 0xff);
     code.unwrap_or_default()
@@ -160,22 +173,25 @@ impl From<sqlx::Error> for StoreError {
                 _ => Self::Unavailable(why),
             };
         };
-        of_postgres(&database.code().unwrap_or_default(), why)
+        classify_postgres(&database.code().unwrap_or_default(), why)
     }
 }
 
-/// Classifies a PostgreSQL error code. Only known corruption is reported as such; other errors keep their own text.
-fn of_postgres(code: &str, why: String) -> StoreError {
+/// Classifies a PostgreSQL error code. Only known corruption codes count as corruption; other errors keep
+/// their text.
+fn classify_postgres(code: &str, why: String) -> StoreError {
     let class = code.get(..2).unwrap_or_default();
     match () {
         () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(why),
-        () if POOLED_CODES.contains(&code) => StoreError::ReadOnly(format!("{POOLED}: {why}")),
-        () if AWAY_CLASSES.contains(&class) => StoreError::Unavailable(why),
+        () if SWITCHED_SERVER_CODES.contains(&code) => {
+            StoreError::ReadOnly(format!("{SWITCHED_SERVER}: {why}"))
+        }
+        () if UNAVAILABLE_CLASSES.contains(&class) => StoreError::Unavailable(why),
         () if REFUSING_CLASSES.contains(&class) || REFUSING_CODES.contains(&code) => {
             StoreError::ReadOnly(why)
         }
         () if class == INVALID_CLASS => StoreError::Invalid(why),
-        () if DAMAGED_CODES.contains(&code) => StoreError::Corrupt(why),
+        () if CORRUPT_CODES.contains(&code) => StoreError::Corrupt(why),
         () => StoreError::Failed(format!("{why} (SQLSTATE {code})")),
     }
 }
@@ -193,8 +209,8 @@ impl From<rusqlite::Error> for StoreError {
         let primary = primary_code(&error);
         match () {
             () if SQLITE_REFUSING.contains(&primary) => Self::ReadOnly(why),
-            () if primary == SQLITE_AWAY => Self::Unavailable(why),
-            () if is_undecodable || SQLITE_DAMAGED.contains(&primary) => Self::Corrupt(why),
+            () if primary == SQLITE_UNAVAILABLE => Self::Unavailable(why),
+            () if is_undecodable || SQLITE_CORRUPT.contains(&primary) => Self::Corrupt(why),
             () => Self::Failed(why),
         }
     }
@@ -208,16 +224,23 @@ mod tests {
     fn lost_commit_has_an_unknown_outcome_and_a_conflict_does_not() {
         let lost = StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
         assert!(matches!(lost, StoreError::Unavailable(_)));
-        assert!(matches!(lost.in_commit(), StoreError::OutcomeUnknown(_)));
+        assert!(matches!(
+            lost.during_commit(),
+            StoreError::OutcomeUnknown(_)
+        ));
         let refused = StoreError::Conflict("serialization failure".to_owned());
-        assert!(matches!(refused.in_commit(), StoreError::Conflict(_)));
+        assert!(matches!(refused.during_commit(), StoreError::Conflict(_)));
     }
 
     #[test]
     fn only_corruption_is_reported_as_corrupt() {
-        let damaged =
-            |code: &str| matches!(of_postgres(code, String::new()), StoreError::Corrupt(_));
-        // One code or more of every class of PostgreSQL's appendix.
+        let damaged = |code: &str| {
+            matches!(
+                classify_postgres(code, String::new()),
+                StoreError::Corrupt(_)
+            )
+        };
+        // At least one code of each class in PostgreSQL's appendix.
         let codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
             22003 22021 22P02 22P05 23502 23503 23505 23514 24000 25001 25006 25P01 25P02 25P03 26000 27000
             28000 28P01 2B000 2D000 2F000 34000 38000 39000 3B000 3D000 3F000 40001 40003 40P01 42501 42601
@@ -237,7 +260,7 @@ mod tests {
     #[test]
     fn errors_of_a_lost_session_are_temporary() {
         for code in ["42P05", "26000", "53300", "28P01", "25006"] {
-            let error = of_postgres(code, "why".to_owned());
+            let error = classify_postgres(code, "why".to_owned());
             assert!(matches!(error, StoreError::ReadOnly(_)), "{code}");
         }
     }

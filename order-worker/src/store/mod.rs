@@ -1,21 +1,16 @@
 //! The store: the only module with SQL. The database is the only source of truth.
 //!
-//! A batch of commands is one transaction ([`Store::transact`]): load the rows it refers to, decide, write the
-//! changes, commit. Reads use other connections and never wait for a write.
+//! A batch of commands is one transaction ([`Store::transact`]): load the rows that the commands refer to,
+//! decide, write the changes, commit. Reads use other connections and never wait for a write.
 //!
-//! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
-//! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
-//! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
-//! - `read`: what callers ask for; `order_list`: orders, whatever they are narrowed by; `look_up`: orders by their
-//!   ids.
-//! - `feed`: events for readers; `turn`: for those who follow it; `webhooks`: for endpoints of others.
-//! - `outbox`: steps to send, housekeeping.
-//! - `stats`: figures, counted from the feed.
-//! - `jobs`: what is done again and again.
-//! - `erase`: taking personal data out; `reset`: back to the beginning; `debug`: the data as it is.
-//! - `dead_letters`: steps that are dead, messages that were archived. `retries`: steps that failed and will be
-//!   tried again.
-//! - `audit`: whole-database reads for `order-worker verify`; `pages`: for `order-worker export`.
+//! - `sqlite`, `postgres`: opening, locking, migrations and connections of each database; `schema`:
+//!   compatibility of schema versions; `error`: the meaning of database errors.
+//! - `sql`: statements, arguments and rows for both databases; bulk writes; results of limited size.
+//! - `transaction`: loads the rows of a batch and saves the changes.
+//! - `queries`: reads for clients, `order-worker export` and statistics.
+//! - `feed`: the event feed, its consumers, and the deliveries that events create for webhook endpoints.
+//! - `queues`: steps to send, webhook deliveries, periodic jobs, failed steps and archived messages.
+//! - `maintenance`: `order-worker verify`, retention, erasure of personal data, the demo and debug functions.
 
 mod error;
 mod feed;
@@ -40,16 +35,16 @@ use jiff::Timestamp;
 pub use self::{
     error::StoreError,
     feed::{
-        events::{Behind, FeedPage},
-        feed_cursor::{Checkpoint, ConsumerLease, FeedConsumer, Positioned},
+        events::{FeedPage, FeedResult},
+        feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
     },
-    maintenance::audit::{Audit, Audited, StepAudit, Unreadable},
+    maintenance::audit::{Audit, Audited, OverdueStep, Unreadable},
     queries::{
-        pages::Pages,
+        pages::ExportPages,
         read::{OrderAndSteps, OrderCursor, ProductAndStock},
-        stats::{Backlog, Counting, Figure},
+        stats::{Backlog, CountingProgress, Figure},
     },
-    queues::webhooks::{DueDelivery, Share},
+    queues::webhooks::{ClaimFilter, DueDelivery},
     sql::byte_limit::ById,
 };
 use self::{postgres::Postgres, sql::database::Session, sqlite::Sqlite};
@@ -58,18 +53,18 @@ use crate::{
     runtime::crash::{Point, point},
 };
 
-/// Time for which a failed write predicts the failure of further writes.
-const TROUBLE: Duration = Duration::from_secs(3);
+/// Time for which [`Store::check`] reports the last failed write instead of trying a write.
+const FAILED_WRITE_REMEMBERED: Duration = Duration::from_secs(3);
 /// Maximum number of retries after a conflict with another worker.
-const CONFLICTS: u32 = 10;
+const MAX_CONFLICTS: u32 = 10;
 
-/// The database; clones share it.
+/// Access to the database; clones share it.
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
     /// Time and error of the last write, if it failed.
-    trouble: Arc<Mutex<Option<(Instant, StoreError)>>>,
-    is_up_to_date: bool,
+    failed_write: Arc<Mutex<Option<(Instant, StoreError)>>>,
+    reads_primary: bool,
 }
 
 enum Database {
@@ -86,35 +81,35 @@ impl Store {
     /// this program.
     pub async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         check_urls(url, read_url)?;
-        let database = if postgres::is_meant(url) {
+        let database = if postgres::is_postgres_url(url) {
             Database::Postgres(Box::new(Postgres::open(url, read_url).await?))
         } else {
             Database::Sqlite(Sqlite::open(url).await?)
         };
         Ok(Self {
             database: Arc::new(database),
-            trouble: Arc::default(),
-            is_up_to_date: false,
+            failed_write: Arc::default(),
+            reads_primary: false,
         })
     }
 
-    /// The same store, whose reads see every acknowledged commit, for decisions based on reads. Client reads may
+    /// The same store with reads that see every acknowledged commit, for decisions. The reads of clients may
     /// use a replica, which lags behind.
     #[must_use]
     pub fn up_to_date(&self) -> Self {
         Self {
-            is_up_to_date: true,
+            reads_primary: true,
             ..self.clone()
         }
     }
 
-    /// Runs `decide` over the rows of `needs`, writes the changes and commits, in one transaction. `decide` is
-    /// not called when the rows can't be loaded; when it returns `None`, nothing is written. It is called again
-    /// with reloaded rows after a conflict with another worker.
+    /// Runs `decide` on the rows of `needs`, writes the changes and commits, in one transaction. `decide` is
+    /// not called if the rows can't be loaded; if it returns `None`, nothing is written. After a conflict
+    /// with another worker it is called again with reloaded rows.
     ///
     /// # Errors
-    /// [`StoreError::OutcomeUnknown`] when the commit was not answered; after any other error nothing was
-    /// changed.
+    /// [`StoreError::OutcomeUnknown`] if there was no response to the commit. After any other error nothing
+    /// was changed.
     pub async fn transact<T>(
         &self,
         needs: &LoadSet,
@@ -131,22 +126,22 @@ impl Store {
                 loop {
                     let mut session = postgres.writer().await?;
                     let result = transaction(&mut session, "BEGIN", needs, now, &mut decide).await;
-                    // After another error it may lead to a server that is none any more, or only a
-                    // standby, and its transaction may still be open.
+                    // After any other error the connection is dropped: its server may have stopped or become
+                    // a standby, and its transaction may still be open.
                     if let Ok(_)
                     | Err(
                         StoreError::Conflict(_) | StoreError::TooLarge | StoreError::Aborted,
                     ) = &result
                     {
-                        postgres.keep(session).await;
+                        postgres.put_back_writer(session).await;
                     }
                     match result {
-                        Err(StoreError::Conflict(why)) if conflicts < CONFLICTS => {
+                        Err(StoreError::Conflict(why)) if conflicts < MAX_CONFLICTS => {
                             conflicts += 1;
                             tracing::debug!(
                                 why,
                                 conflicts,
-                                "another worker was there first; deciding again"
+                                "conflict with another worker; deciding again"
                             );
                         }
                         result => break result,
@@ -154,13 +149,13 @@ impl Store {
                 }
             }
         };
-        self.note(&result);
+        self.record_write(&result);
         result
     }
 
-    /// Remembers the result of a write, for [`Store::check`].
-    fn note<T>(&self, result: &Result<T, StoreError>) {
-        let trouble = match result {
+    /// Stores the result of a write for [`Store::check`].
+    fn record_write<T>(&self, result: &Result<T, StoreError>) {
+        let failed_write = match result {
             Err(
                 error @ (StoreError::Unavailable(_)
                 | StoreError::ReadOnly(_)
@@ -168,25 +163,31 @@ impl Store {
             ) => Some((Instant::now(), error.clone())),
             _ => None,
         };
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self
+            .failed_write
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failed_write;
     }
 
-    /// Checks that the database answers, and accepts writes as far as is known. If the last write failed a while
-    /// ago, tries a write.
+    /// Checks that the database answers, and that it accepts writes as far as is known. If the last write
+    /// failed a while ago, tries a write.
     ///
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let trouble = {
-            let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            trouble.clone()
+        let failed_write = {
+            let failed_write = self
+                .failed_write
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            failed_write.clone()
         };
-        match trouble {
+        match failed_write {
             None => self.primary().await?.control("SELECT 1").await,
-            Some((since, error)) if since.elapsed() < TROUBLE => Err(error),
+            Some((since, error)) if since.elapsed() < FAILED_WRITE_REMEMBERED => Err(error),
             Some(_) => {
                 let written = self.write_probe().await;
-                self.note(&written);
+                self.record_write(&written);
                 written
             }
         }
@@ -211,7 +212,7 @@ impl Store {
     async fn reader(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
-            Database::Postgres(_) if self.is_up_to_date => self.primary().await,
+            Database::Postgres(_) if self.reads_primary => self.primary().await,
             Database::Postgres(postgres) => postgres::pooled(&postgres.readers).await,
         }
     }
@@ -259,7 +260,9 @@ async fn transaction<T>(
         Ok((result, true)) => {
             point(Point::BeforeCommit);
             let committed = session.end("COMMIT").await;
-            committed.map(|()| result).map_err(StoreError::in_commit)
+            committed
+                .map(|()| result)
+                .map_err(StoreError::during_commit)
         }
         Ok((result, false)) => {
             session.end("ROLLBACK").await?;
@@ -273,26 +276,28 @@ async fn transaction<T>(
             Ok(result)
         }
         Err(error) => {
-            // What can't be rolled back is rolled back by the database when it misses us.
+            // If this fails, the database rolls back when the connection closes.
             let _ = session.end("ROLLBACK").await;
             Err(error)
         }
     }
 }
 
-/// The result, and whether there are changes to commit.
+/// Loads the rows, decides and writes. Returns the result of `decide`, and whether there are changes to
+/// commit.
 async fn decide_and_write<T>(
     session: &mut Session,
     needs: &LoadSet,
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
-    let (mut world, known) = transaction::load::world(session, needs.clone()).await?;
-    let result = decide(&mut world).ok_or(StoreError::Aborted)?;
-    if world.dirty.is_empty() {
+    let (mut working_set, known) =
+        transaction::load::load_working_set(session, needs.clone()).await?;
+    let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
+    if working_set.dirty.is_empty() {
         return Ok((result, false));
     }
-    transaction::save::world(session, &world, &known, now).await?;
+    transaction::save::save_changes(session, &working_set, &known, now).await?;
     Ok((result, true))
 }
 
@@ -303,10 +308,10 @@ async fn decide_and_write<T>(
 pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     use anyhow::Context;
 
-    if !postgres::is_meant(url) {
+    if !postgres::is_postgres_url(url) {
         sqlite::path(url).with_context(|| format!("DATABASE_URL={url:?}"))?;
         if read_url.is_some() {
-            bail!("DATABASE_READ_URL: only a PostgreSQL database has a replica to read from");
+            bail!("DATABASE_READ_URL: replicas are supported for PostgreSQL only");
         }
         return Ok(());
     }
@@ -317,34 +322,36 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether opening failed with what may pass by itself: a server that can't be reached, a lock that
-/// another process holds, a full disk. Everything else is a wrong configuration.
-pub fn may_pass(error: &anyhow::Error) -> bool {
+/// Whether opening may succeed later without a change of the configuration: the server is unreachable,
+/// another process holds a lock, or the disk is full.
+pub fn is_temporary(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let of_postgres = cause.downcast_ref().is_some_and(error::may_pass);
-        let of_sqlite = cause.downcast_ref().is_some_and(error::may_pass_in_sqlite);
-        let of_store = cause.downcast_ref::<StoreError>();
-        of_postgres || of_sqlite || of_store.is_some_and(StoreError::may_pass)
+        let in_postgres = cause.downcast_ref().is_some_and(error::is_temporary);
+        let in_sqlite = cause
+            .downcast_ref()
+            .is_some_and(error::is_temporary_in_sqlite);
+        let in_store = cause.downcast_ref::<StoreError>();
+        in_postgres || in_sqlite || in_store.is_some_and(StoreError::is_temporary)
     })
 }
 
 /// Whether `url` refers to a PostgreSQL database.
 pub fn is_postgres(url: &str) -> bool {
-    postgres::is_meant(url)
+    postgres::is_postgres_url(url)
 }
 
-/// The file of a `sqlite://…` URL.
+/// The file path of a `sqlite://…` URL.
 ///
 /// # Errors
-/// When it has none.
+/// When the URL has no path.
 pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
     sqlite::path(url)
 }
 
-/// A name for the database of `url`, without its password.
+/// A description of the database at `url`, without the password.
 pub fn place(url: &str) -> String {
     match postgres::options(url) {
-        Ok(options) if postgres::is_meant(url) => postgres::place(&options),
+        Ok(options) if postgres::is_postgres_url(url) => postgres::place(&options),
         _ => url.to_owned(),
     }
 }

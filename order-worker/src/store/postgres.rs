@@ -1,8 +1,11 @@
-//! PostgreSQL: the database for any number of workers.
+//! PostgreSQL, for any number of workers.
 //!
 //! An acknowledged commit is on disk (`synchronous_commit` must not be off). Batches of several workers run
-//! concurrently: rows that may be changed are locked first, table by table and by key, so that no deadlock can
-//! occur. Lost connections are reopened.
+//! concurrently: rows that may be changed are locked first, table by table and by key, so no deadlock occurs.
+//! Lost connections are reopened.
+//!
+//! - `pool`: connections, directly or through a connection pooler.
+//! - `migrate`: schema versions.
 
 mod migrate;
 mod pool;
@@ -26,34 +29,35 @@ use super::{
 
 /// The prefixes of `DATABASE_URL`.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
-/// Pool size, for everything but batches: timers, the outbox, steps, client reads.
-const POOL: u32 = 8;
-/// Maximum number of concurrent reads that may scan many rows, so that others find a connection.
-const SEARCHES: usize = 2;
-/// Timeout for a connection from the pool, including opening one: readers are told quickly.
+/// Pool size, for everything but batches: timers, the outbox, steps, reads of clients.
+const POOL_SIZE: u32 = 8;
+/// Maximum number of concurrent queries that may scan many rows, so that other queries find a connection.
+const MAX_SCANS: usize = 2;
+/// Timeout for a connection from the pool, including opening one. It is short, so that clients get an error
+/// quickly.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for the engine's own connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A PostgreSQL database.
 pub(super) struct Postgres {
-    /// The engine's own connection, when it is not in use and not lost.
+    /// The engine's own connection; `None` while it is in use or lost.
     writer: Mutex<Option<Session>>,
     pub(super) pool: Pool,
     pub(super) readers: Pool,
-    searches: Semaphore,
+    scans: Semaphore,
 }
 
 impl Postgres {
-    /// Connects to the database of `url` and migrates its schema. Client reads use `read_url`, if given.
+    /// Connects to the database at `url` and migrates its schema. Reads of clients use `read_url`, if given.
     pub(super) async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         let options = options(url)?;
         let place = place(&options);
         let cant_use = || format!("can't use the database {place}");
-        // First, because nothing that follows is for a pooler in statement mode.
+        // Before everything else, since a pooler in statement mode supports none of it.
         let pool = Pool::new(options.clone(), None);
         pool.detect().await.with_context(cant_use)?;
         let mut migrating = connect(&options).await.with_context(cant_use)?;
-        durable(&mut migrating).await?;
+        check_durability(&mut migrating).await?;
         migrate::migrate(&mut migrating)
             .await
             .with_context(|| format!("can't migrate the database {place}"))?;
@@ -66,21 +70,21 @@ impl Postgres {
             writer: Mutex::new(None),
             pool,
             readers,
-            searches: Semaphore::new(SEARCHES),
+            scans: Semaphore::new(MAX_SCANS),
         })
     }
 
-    /// A permit for a read that may scan many rows.
+    /// Waits for a permit for a query that may scan many rows.
     ///
     /// # Errors
-    /// `ReadOnly` when others take too long.
-    pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let turn = time::timeout(ACQUIRE_TIMEOUT, self.searches.acquire()).await;
-        let turn = turn.ok().and_then(Result::ok);
-        turn.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
+    /// `ReadOnly` if none becomes free within the timeout.
+    pub(super) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let permit = time::timeout(ACQUIRE_TIMEOUT, self.scans.acquire()).await;
+        let permit = permit.ok().and_then(Result::ok);
+        permit.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
     }
 
-    /// The engine's connection; returned with [`Postgres::keep`] if it is still usable.
+    /// Takes the engine's connection, or opens one. [`Postgres::put_back_writer`] returns it if it is still usable.
     pub(super) async fn writer(&self) -> Result<Session, StoreError> {
         let kept = self.writer.lock().await.take();
         if let Some(session) = kept {
@@ -91,7 +95,7 @@ impl Postgres {
         Ok(Session::Postgres(database::Postgres::new(link, settings)))
     }
 
-    pub(super) async fn keep(&self, session: Session) {
+    pub(super) async fn put_back_writer(&self, session: Session) {
         *self.writer.lock().await = Some(session);
     }
 
@@ -110,15 +114,15 @@ pub(crate) async fn pooled(pool: &Pool) -> Result<Session, StoreError> {
     Ok(Session::Postgres(database::Postgres::new(link, settings)))
 }
 
-/// A transaction, which ends when it is dropped.
+/// Begins a transaction, which is rolled back if it is dropped without a commit.
 pub(crate) async fn transaction(pool: &Pool) -> Result<Session, StoreError> {
     let (transaction, settings) = pool.begin().await?;
     let link = Link::Transaction(transaction);
     Ok(Session::Postgres(database::Postgres::new(link, settings)))
 }
 
-/// One connection for reading all of the database that `url` names, which must be there: transaction by
-/// transaction, each of which looks for its tables in `schema`, by default in the user's.
+/// A connection for reading the whole database at `url`, transaction by transaction. The tables are in
+/// `schema`, by default in the user's search path.
 pub(crate) async fn auditing(url: &str, schema: Option<&str>) -> anyhow::Result<Session> {
     let options = options(url)?;
     let connection = connect(&options)
@@ -132,13 +136,13 @@ pub(crate) async fn auditing(url: &str, schema: Option<&str>) -> anyhow::Result<
     )))
 }
 
-/// A pool of connections that look for their tables in `schema`.
+/// A pool of connections to `url` whose tables are in `schema`.
 pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<Pool> {
     Ok(Pool::new(options(url)?, Some(schema)))
 }
 
 /// Whether `url` refers to PostgreSQL.
-pub(crate) fn is_meant(url: &str) -> bool {
+pub(crate) fn is_postgres_url(url: &str) -> bool {
     SCHEMES.iter().any(|scheme| url.starts_with(scheme))
 }
 
@@ -147,13 +151,14 @@ pub(super) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         anyhow::anyhow!("must be postgres://USER:PASSWORD@HOST:PORT/DATABASE: {error}")
     })?;
-    // Nothing here is a float, and poolers refuse start-up parameters that they do not know.
+    // sqlx sets the start-up parameter `extra_float_digits` by default, which some poolers refuse. It is not
+    // needed, since no column is a float.
     Ok(options
         .application_name("order-worker")
         .extra_float_digits(None))
 }
 
-/// Location of the database, without its password.
+/// Host, port and database, without the password.
 pub(super) fn place(options: &PgConnectOptions) -> String {
     let database = options
         .get_database()
@@ -166,9 +171,10 @@ async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     Ok(connected.unwrap_or_else(|_| Err(pool::timed_out()))?)
 }
 
-/// With asynchronous commits, acknowledged orders could be lost.
-async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
-    // A pooler may change servers between the messages of an unnamed statement, except in a transaction.
+/// Checks that acknowledged commits are on disk: with asynchronous commits, acknowledged orders could be
+/// lost.
+async fn check_durability(connection: &mut PgConnection) -> anyhow::Result<()> {
+    // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
     let mut transaction = connection.begin().await?;
     for (setting, lossy) in [("synchronous_commit", "off"), ("fsync", "off")] {
         let row = sqlx::query("SELECT current_setting($1)")

@@ -1,19 +1,20 @@
-//! Schema versions: two versions of the program may use a database at the same time, or alternately, as long as
-//! the database declares that the older one is compatible.
+//! Compatibility of schema versions: two versions of the program may use a database at the same time, or
+//! alternately, as long as the schema declares that the older program is compatible.
 
 use anyhow::bail;
 
-/// The schema of a database.
+/// The schema version of a database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schema {
-    /// Its version.
+    /// The version.
     pub(super) version: i64,
-    /// Minimum schema version that a program has to know; databases that don't declare it are not ahead.
+    /// The oldest program that may use the schema, as the newest version that the program knows. `i64::MAX`
+    /// if the database does not declare it.
     pub(super) needs: i64,
 }
 
 impl Schema {
-    /// Whether it is newer than `known`, and compatible.
+    /// Whether the schema is newer than `known`, the newest version of this program, and compatible with it.
     ///
     /// # Errors
     /// When it is newer and not compatible.
@@ -24,28 +25,28 @@ impl Schema {
         }
         if needs > known {
             bail!(
-                "its schema is of version {version} and needs an order-worker that knows version {needs}; \
-                 this one knows versions up to {known}: it must be updated"
+                "its schema has version {version} and needs an order-worker that knows version {needs}; \
+                 this one knows versions up to {known}: update this order-worker"
             );
         }
         tracing::warn!(
             version,
             known,
-            "the database's schema is newer than this order-worker, which may work on it all the same"
+            "the database schema is newer than this order-worker, but compatible with it"
         );
         Ok(true)
     }
 
-    /// Whether a program that knows versions up to `known` can read it.
+    /// Checks that a program that knows versions up to `known` can read the database.
     ///
     /// # Errors
-    /// When it can't, and what to do.
-    pub(super) fn must_be_readable(self, known: i64) -> anyhow::Result<()> {
+    /// When it can't; the error says what to do.
+    pub(super) fn check_readable(self, known: i64) -> anyhow::Result<()> {
         let Self { version, .. } = self;
         if version < known {
             bail!(
-                "its schema is of version {version}, and this order-worker reads version {known}: start it on \
-                 this database, which brings the schema up to date, or use the order-worker that made it"
+                "its schema has version {version}, and this order-worker reads version {known}: bring the schema up to \
+                 date with `order-worker migrate`, or use the order-worker that made it"
             );
         }
         self.is_ahead_of(known).map(drop)
@@ -70,10 +71,10 @@ mod tests {
     #[test]
     fn earlier_schema_is_refused_with_its_version() {
         let schema = |version, needs| Schema { version, needs };
-        assert!(schema(7, 7).must_be_readable(7).is_ok());
-        assert!(schema(8, 7).must_be_readable(7).is_ok());
-        assert!(schema(9, 8).must_be_readable(7).is_err());
-        let refused = schema(6, 6).must_be_readable(7).unwrap_err().to_string();
+        assert!(schema(7, 7).check_readable(7).is_ok());
+        assert!(schema(8, 7).check_readable(7).is_ok());
+        assert!(schema(9, 8).check_readable(7).is_err());
+        let refused = schema(6, 6).check_readable(7).unwrap_err().to_string();
         assert!(
             refused.contains("version 6") && refused.contains("version 7"),
             "{refused}"

@@ -1,7 +1,10 @@
-//! SQLite: the embedded database of one worker process.
+//! SQLite, the embedded database of a single worker process.
 //!
-//! WAL with `synchronous=FULL`: an acknowledged commit survives a power cut. One connection writes; readers see
-//! the last commit and never wait.
+//! In WAL mode with `synchronous=FULL`, an acknowledged commit survives a power failure. One connection
+//! writes; reading connections see the last commit and never wait.
+//!
+//! - `connection`: executes statements.
+//! - `reader`: the pool of reading connections.
 
 mod connection;
 mod reader;
@@ -28,14 +31,14 @@ use super::{StoreError, schema::Schema, sql::database::Session, sqlite::reader::
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of the writer.
 const CACHE_KIB: i64 = 12 * 1024;
-/// Size of the write-ahead log in pages at which it is checkpointed: a page changed by many commits is then
-/// written once.
+/// Size of the write-ahead log, in pages, at which it is checkpointed. A page that many commits change is
+/// then written once.
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// Size of the cache of prepared statements.
-const STATEMENTS: usize = 128;
-/// Time to wait for another worker on the same database to end.
+const STATEMENT_CACHE_SIZE: usize = 128;
+/// Time to wait until another worker on the same database has ended.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Interval for checking whether it has.
+/// Interval for trying to lock the database.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// The prefix of `DATABASE_URL`.
 const SCHEME: &str = "sqlite://";
@@ -44,7 +47,7 @@ const SCHEME: &str = "sqlite://";
 pub(super) struct Sqlite {
     writer: Arc<Mutex<Raw>>,
     readers: Arc<Readers>,
-    /// Held while the store is open.
+    /// Lock on the database, held while the store is open.
     _lock: File,
 }
 
@@ -62,7 +65,7 @@ impl Sqlite {
             fs::create_dir_all(folder)
                 .with_context(|| format!("can't create {}", folder.display()))?;
         }
-        let lock = exclusive(&path).await?;
+        let lock = lock_database(&path).await?;
         let mut writer = writing(&path)?;
         migrate(&mut writer).with_context(|| format!("can't migrate {}", path.display()))?;
         Ok(Self {
@@ -72,7 +75,7 @@ impl Sqlite {
         })
     }
 
-    /// The writing connection, when it is free.
+    /// The writing connection, as soon as it is free.
     pub(super) async fn writer(&self) -> Session {
         let writer = Arc::clone(&self.writer).lock_owned().await;
         Session::Sqlite(Connection::Writing(writer))
@@ -80,7 +83,7 @@ impl Sqlite {
 
     /// A reading connection.
     pub(super) fn reader(&self) -> Result<Session, StoreError> {
-        Ok(Session::Sqlite(Connection::Reading(self.readers.lend()?)))
+        Ok(Session::Sqlite(Connection::Reading(self.readers.borrow()?)))
     }
 
     /// Closes the connections, which checkpoints the write-ahead log.
@@ -94,7 +97,7 @@ impl Sqlite {
     }
 }
 
-/// A writing connection to the file at `path`, which is created if necessary.
+/// Opens a writing connection to the file at `path`, creating the file if necessary.
 ///
 /// # Errors
 /// When it can't be opened.
@@ -102,7 +105,7 @@ pub(crate) fn writing(path: &Path) -> anyhow::Result<Raw> {
     let open = || {
         let connection = Raw::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
@@ -116,7 +119,7 @@ fn reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Raw::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
     Ok(connection)
 }
 
@@ -127,10 +130,10 @@ pub(crate) fn auditing(path: &Path) -> anyhow::Result<Session> {
     Ok(Session::Sqlite(Connection::Auditing(Box::new(connection))))
 }
 
-/// The file of `url`.
+/// The file path in `url`.
 ///
 /// # Errors
-/// When it has none.
+/// When the URL has no path.
 pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     match url
         .strip_prefix(SCHEME)
@@ -141,19 +144,19 @@ pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// SQLite would allow two workers to alternate, but the workflow requires one. Waits for a predecessor that is
-/// shutting down.
-async fn exclusive(path: &Path) -> anyhow::Result<File> {
+/// Locks the database for this process. SQLite would allow two workers to alternate, but the workflow needs
+/// one. Waits for a predecessor that is shutting down.
+async fn lock_database(path: &Path) -> anyhow::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock_path = PathBuf::from(name);
     let lock = File::create(&lock_path)
         .with_context(|| format!("can't create {}", lock_path.display()))?;
-    let patience = Instant::now() + LOCK_TIMEOUT;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 time::sleep(LOCK_RETRY).await;
             }
             Err(TryLockError::WouldBlock) => bail!(
@@ -199,7 +202,7 @@ pub(super) fn newest_schema() -> i64 {
 }
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
-    adopt(connection)?;
+    adopt_sqlx_version(connection)?;
     if schema(connection)?.is_ahead_of(newest_schema())? {
         return Ok(());
     }
@@ -222,8 +225,9 @@ fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
     })
 }
 
-/// The first versions of this program kept the schema version in a table of sqlx.
-fn adopt(connection: &Raw) -> rusqlite::Result<()> {
+/// The first versions of this program kept the schema version in sqlx's table; converts it to SQLite's
+/// `user_version`.
+fn adopt_sqlx_version(connection: &Raw) -> rusqlite::Result<()> {
     let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let is_old = count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
     if is_old && count("PRAGMA user_version")? == 0 {
@@ -276,7 +280,7 @@ mod tests {
         .unwrap();
         migrate(&mut old).unwrap();
         assert_eq!(version(&old), newest_schema());
-        // Repeated, as at the next start.
+        // Once more, as at the next start.
         migrate(&mut old).unwrap();
         let count = "SELECT count(*) FROM customers";
         let customers: i64 = old.query_one(count, [], |row| row.get(0)).unwrap();
@@ -290,7 +294,7 @@ mod tests {
         later.pragma_update(None, "user_version", 99).unwrap();
         migrate(&mut later).unwrap();
         assert_eq!(version(&later), 99);
-        // An error, if the later version requires a newer program.
+        // An error if the later version requires a newer program.
         later
             .execute("UPDATE schema_needs SET version = 98", [])
             .unwrap();

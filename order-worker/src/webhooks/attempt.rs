@@ -1,4 +1,6 @@
-//! An attempt of a webhook delivery: a CloudEvent in structured JSON, signed as specified by Standard Webhooks.
+//! One attempt of a webhook delivery: sends a CloudEvent as structured JSON, signed according to Standard
+//! Webhooks (<https://www.standardwebhooks.com>), and classifies the response. The address is checked by
+//! [`url_policy`](super::url_policy); retries are decided by the engine.
 
 use std::{
     error::Error,
@@ -23,72 +25,72 @@ use crate::domain::webhook::{DeliveryResult, Endpoint};
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the answer's status.
+/// Timeout for the status line of the response.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// An answer's body means nothing to us; this much is read for so long, so that the connection can be used
-/// again.
+/// The body of a response is ignored. Up to this many bytes are read within [`DRAIN_TIMEOUT`], so that the
+/// connection can be reused.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longer than any webhook is tried.
+/// Maximum of `Retry-After` that is honoured, as long as a webhook is retried at all.
 const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
-/// Characters of an error that are kept.
-const MAX_ERROR: usize = 200;
+/// Maximum length of a stored error, in characters.
+const MAX_ERROR_CHARS: usize = 200;
 
 /// Sends webhooks.
 pub struct Sender {
     client: Client,
-    guard: UrlPolicy,
+    url_policy: UrlPolicy,
 }
 
 impl Sender {
-    /// Creates a sender that calls only URLs permitted by `guard`.
+    /// Creates a sender that calls only URLs that `guard` permits.
     ///
     /// # Errors
     /// When the HTTP client can't be created.
-    pub fn new(guard: UrlPolicy) -> anyhow::Result<Self> {
+    pub fn new(url_policy: UrlPolicy) -> anyhow::Result<Self> {
         let client = Client::builder()
-            .dns_resolver(guard.resolver())
+            .dns_resolver(url_policy.resolver())
             // A proxy would resolve host names itself.
             .no_proxy()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
-            .context("can't make an HTTP client")?;
-        Ok(Self { client, guard })
+            .context("can't create an HTTP client")?;
+        Ok(Self { client, url_policy })
     }
 
-    /// Tells `endpoint` of `event`. The status line decides: a body that comes slowly, or never ends, changes
-    /// nothing about it.
+    /// Sends `event` to `endpoint`. The status line decides the result; a slow or endless body does not
+    /// change it.
     pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> DeliveryResult {
         let began = Instant::now();
-        let answer = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
+        let result = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (response, error) = match answer {
+        let (response, error) = match result {
             Ok(Ok(response)) => {
-                let error = refusal(response.status());
+                let error = status_error(response.status());
                 (Some(response), error)
             }
             Ok(Err(error)) => (None, Some(error)),
-            Err(_) => (None, Some(format!("no answer within {TIMEOUT:?}"))),
+            Err(_) => (None, Some(format!("no response within {TIMEOUT:?}"))),
         };
-        let answered = DeliveryResult {
+        let outcome = DeliveryResult {
             response_code: response.as_ref().map(|response| response.status().as_u16()),
             latency_ms,
             retry_after: response
                 .as_ref()
                 .filter(|_| error.is_some())
                 .and_then(|response| retry_after(response.headers(), SystemTime::now())),
-            error: error.map(|error| error.chars().take(MAX_ERROR).collect()),
+            error: error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
         };
         if let Some(response) = response {
             let _ = time::timeout(DRAIN_TIMEOUT, drain(response)).await;
         }
-        answered
+        outcome
     }
 
     async fn try_send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Result<Response, String> {
-        self.guard.check(endpoint.url.url())?;
+        self.url_policy.check(endpoint.url.url())?;
         let body = serde_json::to_vec(event).map_err(|error| error.to_string())?;
         let (id, now) = (event.id.to_string(), Timestamp::now());
         let signature = signatures(endpoint, &id, now, &body)?;
@@ -105,19 +107,21 @@ impl Sender {
     }
 }
 
-/// Why a webhook that was answered so was not taken.
-fn refusal(status: StatusCode) -> Option<String> {
+/// The error for a response that is not successful.
+fn status_error(status: StatusCode) -> Option<String> {
     let code = status.as_u16();
     if status.is_success() {
         None
     } else if status.is_redirection() {
-        Some(format!("answered {code}; redirects are not followed"))
+        Some(format!(
+            "responded with status {code}; redirects are not followed"
+        ))
     } else {
-        Some(format!("answered {code}"))
+        Some(format!("responded with status {code}"))
     }
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
+/// The delay in `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
@@ -132,7 +136,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
     SignedDuration::try_from(wait).ok()
 }
 
-/// One signature for each secret that is valid now.
+/// The signature header: one signature for each secret that is valid at `now`.
 fn signatures(
     endpoint: &Endpoint,
     id: &str,
@@ -157,7 +161,7 @@ async fn drain(mut response: Response) {
     }
 }
 
-/// The innermost cause of an error: the outer ones contain the URL, which may contain a secret.
+/// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
 fn innermost(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

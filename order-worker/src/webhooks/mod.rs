@@ -1,12 +1,13 @@
-//! Outgoing webhooks: each event becomes one delivery per matching endpoint, and each delivery is retried for a
-//! day.
+//! Outgoing webhooks: each event becomes one delivery per matching endpoint, and each delivery is retried for
+//! a day.
 //!
-//! A delivery is a row with a due time, like a step: it is claimed for an attempt, and the result is decided as
-//! a command. It does not use `order-worker-queue`, so that slow endpoints can't delay orders
+//! A delivery is a row with a due time, like a step: a worker claims it for an attempt, and the result is
+//! decided as a command. Deliveries do not use `order-worker-queue`, so slow endpoints can't delay orders
 //! (docs/decisions/0008).
 //!
-//! - [`url_policy`]: permitted URLs. [`attempt`]: an attempt of a delivery. `delivery_slots`: concurrency
-//!   limits.
+//! - [`url_policy`]: which URLs are permitted.
+//! - [`attempt`]: one attempt of a delivery.
+//! - `delivery_slots`: concurrency limits per endpoint.
 
 pub mod attempt;
 mod delivery_slots;
@@ -36,103 +37,112 @@ use crate::{
         webhook::{Delivery, DeliveryResult, EVENT_DELETED},
     },
     engine::Engine,
-    store::{Checkpoint, DueDelivery, Share, Store, StoreError},
+    store::{ClaimFilter, DueDelivery, FeedProgress, Store, StoreError},
 };
 
-/// Events per transaction.
-const EVENTS: u32 = 500;
+/// Maximum number of events for which deliveries are created in one transaction.
+const EVENTS_PER_TRANSACTION: u32 = 500;
 /// Interval for looking for due deliveries.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Pause after creating or claiming deliveries: orders take precedence, and larger batches form meanwhile.
-const REST: Duration = Duration::from_millis(20);
-/// Under load, creating deliveries pauses for this multiple of the time it worked.
-const RUSH_REST: u32 = 4;
+/// Pause after creating or claiming deliveries: requests take precedence, and larger batches form meanwhile.
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
+/// Under load, creating deliveries pauses for this multiple of the time that it worked.
+const BUSY_PAUSE_FACTOR: u32 = 4;
 /// Interval for looking for deliveries to disabled or deleted endpoints.
-const LEFT_OVER_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum number of them that are failed at once.
-const LEFT_OVER: usize = 500;
-/// While there are no endpoints, one of this many rounds advances the feed position.
-const LOOKS_A_PASS: u32 = 20;
+const DISABLED_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum number of deliveries to disabled or deleted endpoints that are failed at once.
+const DISABLED_LIMIT: usize = 500;
+/// While there are no endpoints, the feed position advances once in this many rounds.
+const ROUNDS_PER_SKIP: u32 = 20;
 /// Delay while the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Size of a secret in bytes; Standard Webhooks requires 24 to 64.
 const SECRET_BYTES: usize = 32;
 
-/// Generates a secret.
+/// Generates a random secret that signs webhooks: `whsec_…`.
 ///
 /// # Errors
-/// `INTERNAL` when the operating system has no randomness.
+/// `INTERNAL` when the operating system provides no random numbers.
 pub fn new_secret() -> Result<String, Failure> {
     let mut bytes = [0; SECRET_BYTES];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(Code::Internal, format!("no secret can be made: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(Code::Internal, format!("can't generate a secret: {error}"))
+    })?;
     Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
 }
 
-/// Creates deliveries from the feed and attempts them.
+/// Creates deliveries from the feed, and attempts them.
 pub struct WebhookDispatcher {
     store: Store,
     engine: Engine,
     sender: Arc<Sender>,
     outbox: Outbox,
-    in_hand: Arc<DeliverySlots>,
+    slots: Arc<DeliverySlots>,
     /// Signals new deliveries.
-    made: Notify,
+    new_deliveries: Notify,
 }
 
 impl WebhookDispatcher {
-    /// A dispatcher of the events in `outbox`.
+    /// Creates a dispatcher that follows the events of `outbox`.
     pub fn new(store: Store, engine: Engine, sender: Sender, outbox: Outbox) -> Self {
         Self {
             store,
             engine,
             sender: Arc::new(sender),
             outbox,
-            in_hand: Arc::default(),
-            made: Notify::new(),
+            slots: Arc::default(),
+            new_deliveries: Notify::new(),
         }
     }
 
-    /// Creates and attempts deliveries until it is dropped; attempts in progress are then repeated after their
-    /// lease. Both run independently.
+    /// Creates and attempts deliveries until the future is dropped. Attempts in progress are then repeated
+    /// after their lease.
     pub async fn run(self) {
-        tokio::join!(self.make(), self.deliver(), self.give_up());
+        tokio::join!(self.create(), self.deliver(), self.fail_disabled());
     }
 
     /// Creates deliveries.
-    async fn make(&self) {
-        let (mut news, rush) = (self.outbox.news(), self.outbox.rush());
-        let mut looks = 0;
+    async fn create(&self) {
+        let (mut new_events, activity) = (self.outbox.new_events(), self.outbox.activity());
+        let mut round = 0;
         loop {
-            looks += 1;
+            round += 1;
             let began = Instant::now();
-            match self.make_next(looks).await {
-                Ok(passed) => {
-                    if passed.events > 0 {
-                        self.made.notify_one();
-                        let times = if rush.is_on() { RUSH_REST } else { 0 };
-                        time::sleep(REST.max(began.elapsed() * times)).await;
+            match self.create_next(round).await {
+                Ok(progress) => {
+                    if progress.events > 0 {
+                        self.new_deliveries.notify_one();
+                        let factor = if activity.expects_requests() {
+                            BUSY_PAUSE_FACTOR
+                        } else {
+                            0
+                        };
+                        time::sleep(BATCH_PAUSE.max(began.elapsed() * factor)).await;
                     }
-                    if !passed.has_more {
-                        let _ = time::timeout(INTERVAL, news.changed()).await;
+                    if !progress.has_more {
+                        let _ = time::timeout(INTERVAL, new_events.changed()).await;
                     }
                 }
-                Err(error) => wait_out(&error).await,
+                Err(error) => log_and_pause(&error).await,
             }
         }
     }
 
-    async fn make_next(&self, looks: u32) -> Result<Checkpoint, StoreError> {
+    async fn create_next(&self, round: u32) -> Result<FeedProgress, StoreError> {
         if self.store.has_endpoints().await? {
-            let mut stamp = DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
-            return self.store.fan_out(&mut stamp, EVENTS).await;
+            let mut context =
+                DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
+            return self
+                .store
+                .fan_out(&mut context, EVENTS_PER_TRANSACTION)
+                .await;
         }
-        if looks.is_multiple_of(LOOKS_A_PASS) {
-            self.store.pass_over_feed().await?;
+        if round.is_multiple_of(ROUNDS_PER_SKIP) {
+            self.store.skip_to_feed_end().await?;
         }
-        // Endpoints may be created at any time; events alone are no reason to look.
+        // An endpoint may be created at any time, also without new events: check again after the interval.
         time::sleep(INTERVAL).await;
-        Ok(Checkpoint::NOTHING)
+        Ok(FeedProgress::NOTHING)
     }
 
     /// Attempts due deliveries.
@@ -140,40 +150,53 @@ impl WebhookDispatcher {
         let mut attempts = JoinSet::new();
         loop {
             tokio::select! {
-                () = self.made.notified() => {}
+                () = self.new_deliveries.notified() => {}
                 Some(_) = attempts.join_next() => {}
                 () = time::sleep(INTERVAL) => {}
             }
             while attempts.try_join_next().is_some() {}
-            if let Err(error) = self.begin_due(&mut attempts).await {
-                wait_out(&error).await;
+            if let Err(error) = self.start_due(&mut attempts).await {
+                log_and_pause(&error).await;
             }
         }
     }
 
-    async fn begin_due(&self, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
-        let (now, room) = (Timestamp::now(), self.in_hand.room(Instant::now()));
-        let others = Share::OfAllBut(&room.full, &room.occupied);
-        let mut due = self.claim(now, others, room.each, room.places).await?;
-        let is_crowded = due.len() == room.places;
-        let trusted_places = room.trusted_places.saturating_sub(due.len());
-        for (share, each, places) in [
-            (&room.trusted, room.trusted_each, trusted_places),
-            (&room.slow, room.slow_each, room.slow_places),
-            (&room.tried, 1, room.tried.len()),
+    async fn start_due(&self, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
+        let (now, allocation) = (Timestamp::now(), self.slots.allocate(Instant::now()));
+        let others = ClaimFilter::AllExcept(&allocation.excluded, &allocation.occupied);
+        let mut due = self
+            .claim(now, others, allocation.per_endpoint, allocation.free_slots)
+            .await?;
+        let is_crowded = due.len() == allocation.free_slots;
+        let trusted_free_slots = allocation.trusted_free_slots.saturating_sub(due.len());
+        for (share, per_endpoint, free_slots) in [
+            (
+                &allocation.trusted,
+                allocation.trusted_per_endpoint,
+                trusted_free_slots,
+            ),
+            (
+                &allocation.slow,
+                allocation.slow_per_endpoint,
+                allocation.slow_free_slots,
+            ),
+            (&allocation.trials, 1, allocation.trials.len()),
         ] {
             if !share.is_empty() {
-                due.extend(self.claim(now, Share::Of(share), each, places).await?);
+                due.extend(
+                    self.claim(now, ClaimFilter::Only(share), per_endpoint, free_slots)
+                        .await?,
+                );
             }
         }
         for due in due {
-            let begun = self.in_hand.begin(due.endpoint.id);
+            let slot = self.slots.occupy(due.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
-            attempts.spawn(deliver(sender, engine, due, begun));
+            attempts.spawn(deliver(sender, engine, due, slot));
         }
         if is_crowded {
-            // More are due: meanwhile further slots become free.
-            time::sleep(REST).await;
+            // More deliveries are due; slots become free meanwhile.
+            time::sleep(BATCH_PAUSE).await;
         }
         Ok(())
     }
@@ -181,47 +204,54 @@ impl WebhookDispatcher {
     async fn claim(
         &self,
         now: Timestamp,
-        share: Share<'_>,
-        each: usize,
-        places: usize,
+        share: ClaimFilter<'_>,
+        per_endpoint: usize,
+        free_slots: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        if places == 0 {
+        if free_slots == 0 {
             return Ok(Vec::new());
         }
-        self.store.claim_deliveries(now, share, each, places).await
+        self.store
+            .claim_deliveries(now, share, per_endpoint, free_slots)
+            .await
     }
 
     /// Fails deliveries to disabled or deleted endpoints, in groups.
-    async fn give_up(&self) {
+    async fn fail_disabled(&self) {
         loop {
-            match self.give_up_due().await {
-                Ok(LEFT_OVER) => time::sleep(REST).await,
-                Ok(_) => time::sleep(LEFT_OVER_INTERVAL).await,
-                Err(error) => wait_out(&error).await,
+            match self.fail_disabled_due().await {
+                Ok(DISABLED_LIMIT) => time::sleep(BATCH_PAUSE).await,
+                Ok(_) => time::sleep(DISABLED_INTERVAL).await,
+                Err(error) => log_and_pause(&error).await,
             }
         }
     }
 
-    async fn give_up_due(&self) -> Result<usize, StoreError> {
+    async fn fail_disabled_due(&self) -> Result<usize, StoreError> {
         let due = self
-            .claim(Timestamp::now(), Share::OfDisabled, LEFT_OVER, LEFT_OVER)
+            .claim(
+                Timestamp::now(),
+                ClaimFilter::Disabled,
+                DISABLED_LIMIT,
+                DISABLED_LIMIT,
+            )
             .await?;
         if due.is_empty() {
             return Ok(0);
         }
         let count = due.len();
-        tracing::info!(count, "{count} webhooks are given up: {DISABLED}");
-        let given_up = due
+        tracing::info!(count, "{count} webhook deliveries failed: {DISABLED}");
+        let failed = due
             .iter()
-            .map(|due| finish(&self.engine, &due.delivery, not_sent(DISABLED)));
-        join_all(given_up).await;
+            .map(|due| record_result(&self.engine, &due.delivery, not_sent(DISABLED)));
+        join_all(failed).await;
         Ok(count)
     }
 }
 
-async fn wait_out(error: &StoreError) {
-    tracing::error!(%error, "webhooks wait for the database");
-    time::sleep(PAUSE).await;
+async fn log_and_pause(error: &StoreError) {
+    tracing::error!(%error, "webhooks are delayed: the database is unavailable");
+    time::sleep(RETRY_DELAY).await;
 }
 
 /// Error of deliveries to disabled endpoints.
@@ -236,7 +266,7 @@ fn not_sent(why: &str) -> DeliveryResult {
     }
 }
 
-async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begun: SlotGuard) {
+async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot: SlotGuard) {
     let DueDelivery {
         delivery,
         endpoint,
@@ -247,7 +277,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
         Some(_) if !endpoint.is_active() => not_sent(DISABLED),
         Some(event) => {
             let answered = sender.send(&endpoint, event).await;
-            begun.answered(answered.error.is_none());
+            slot.record(answered.error.is_none());
             answered
         }
     };
@@ -263,22 +293,22 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
             tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook {kind} delivered");
         }
         Some(error) => {
-            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook {kind} not taken: {error}");
+            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook {kind} failed: {error}");
         }
     }
-    finish(&engine, &delivery, answered).await;
-    // More may follow.
-    drop(begun);
+    record_result(&engine, &delivery, answered).await;
+    // The slot becomes free only after the result is stored.
+    drop(slot);
 }
 
-async fn finish(engine: &Engine, delivery: &Delivery, answered: DeliveryResult) {
-    let finish = Command::FinishDelivery {
+async fn record_result(engine: &Engine, delivery: &Delivery, answered: DeliveryResult) {
+    let record_result = Command::FinishDelivery {
         endpoint_id: delivery.endpoint_id,
         id: delivery.id,
         attempt: delivery.attempt,
         result: answered,
     };
-    if let Err(error) = engine.finish(finish, Timestamp::now()).await {
-        tracing::warn!(delivery_id = %delivery.id, %error, "what came of a webhook could not be stored; it is sent again");
+    if let Err(error) = engine.finish(finish_delivery, Timestamp::now()).await {
+        tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be repeated");
     }
 }

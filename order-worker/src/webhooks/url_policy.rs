@@ -1,9 +1,9 @@
-//! Policy for webhook URLs: an endpoint's URL is client input and must not reach private addresses (server-side
-//! request forgery).
+//! Policy for webhook URLs. The URL of an endpoint is client input and must not reach private addresses
+//! (server-side request forgery).
 //!
-//! All addresses of a host name are checked, and connections are made only to checked addresses, so a name that
-//! resolves differently a moment later has no effect. Redirects are not followed. `WEBHOOK_ALLOW_PRIVATE=1`
-//! permits everything, for tests and closed networks.
+//! All addresses of a host name are checked, and connections are made only to checked addresses, so a name
+//! that resolves differently a moment later has no effect. Redirects are not followed.
+//! `WEBHOOK_ALLOW_PRIVATE=1` permits every address and plain HTTP, for tests and closed networks.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The policy.
 #[derive(Debug, Clone, Copy)]
 pub struct UrlPolicy {
-    /// Whether private addresses are permitted.
+    /// Whether private addresses, and plain HTTP, are permitted.
     pub allow_private: bool,
 }
 
@@ -54,7 +54,7 @@ impl UrlPolicy {
     }
 }
 
-/// Resolves names, and refuses those with an address that is not permitted.
+/// Resolves host names, and refuses a name with an address that is not permitted.
 impl Resolve for UrlPolicy {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = *self;
@@ -63,12 +63,12 @@ impl Resolve for UrlPolicy {
             let found = time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
             let found: Vec<SocketAddr> = match found.await {
                 Ok(found) => found?.collect(),
-                Err(_) => return Err(refused(format!("{host} was not found in time"))),
+                Err(_) => return Err(refused(format!("{host} could not be resolved in time"))),
             };
             let forbidden = found.iter().find(|address| !is_public(address.ip()));
             match forbidden {
                 Some(address) if !guard.allow_private => Err(refused(format!(
-                    "{host} stands for {}, which is not a public address",
+                    "{host} resolves to {}, which is not a public address",
                     address.ip()
                 ))),
                 _ => Ok(Box::new(found.into_iter()) as Addrs),
@@ -82,7 +82,7 @@ fn refused(why: String) -> Box<dyn std::error::Error + Send + Sync> {
 }
 
 impl UrlPolicy {
-    /// As the resolver of an HTTP client.
+    /// The policy as the DNS resolver of an HTTP client.
     pub fn resolver(self) -> Arc<Self> {
         Arc::new(self)
     }
@@ -209,7 +209,7 @@ mod tests {
         for wrong in [
             "http://example.com",
             "https://127.0.0.1",
-            // All spellings of an address in URLs are recognized.
+            // URLs may spell an address in several ways; all of them are recognized.
             "https://2130706433",
             "https://0x7f.1",
             "https://0177.0.0.1",

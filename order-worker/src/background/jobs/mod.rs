@@ -1,5 +1,7 @@
-//! Periodic jobs that read from other systems, run by one worker at a time: [`warehouse`] stock, and [`orders`]
-//! of another system. Nothing waits for them, and a failed run is repeated.
+//! Periodic jobs that read lists of other systems over HTTP: stock levels of a [`warehouse`], and [`orders`]
+//! to import. One worker at a time runs a job, under a lease in the database. No request depends on a job; a
+//! failed run is repeated. Pages are fetched by [`providers::pages`](crate::providers::pages), and changes
+//! are decided as commands by the [`engine`](crate::engine).
 
 pub mod orders;
 pub mod warehouse;
@@ -18,7 +20,7 @@ use tokio::time;
 use uuid::Uuid;
 
 use crate::{
-    providers::pages::{Fetched, Pages, Row},
+    providers::pages::{FetchResult, ListClient, Row},
     store::{Store, StoreError},
 };
 
@@ -28,8 +30,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
 /// Maximum number of pages in a list.
 const MAX_PAGES: usize = 100_000;
-/// Maximum number of rows of each kind in a report.
-const MAX_NAMED: usize = 100;
+/// Maximum number of invalid rows, and of conflicts, that a report lists.
+const MAX_LISTED_ROWS: usize = 100;
 
 /// Source of a job, and its interval.
 #[derive(Debug, Clone)]
@@ -40,14 +42,14 @@ pub struct Source {
     pub every: SignedDuration,
 }
 
-/// Result of a run.
+/// Report of a run, shown to operators.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Start of the run.
     pub started_at: Option<Timestamp>,
     /// End of the run; `None` while it is in progress.
     pub finished_at: Option<Timestamp>,
-    /// Error that ended the run.
+    /// The error that ended the run.
     pub error: Option<String>,
     /// Whether the list had not changed.
     pub is_unchanged: bool,
@@ -63,7 +65,7 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Number of rows that could not be applied completely.
     pub conflict_count: u64,
-    /// The first of them.
+    /// The first rows that could not be applied completely.
     pub conflicts: Vec<Value>,
 }
 
@@ -74,14 +76,14 @@ pub struct Skipped {
     pub page: u64,
     /// Row number in the page, from 1.
     pub row: u64,
-    /// Error.
+    /// The reason why the row is invalid.
     pub detail: String,
 }
 
 impl Report {
     fn skip(&mut self, row: usize, detail: String) {
         self.skipped_count += 1;
-        if self.skipped.len() < MAX_NAMED {
+        if self.skipped.len() < MAX_LISTED_ROWS {
             self.skipped.push(Skipped {
                 page: self.pages,
                 row: row as u64 + 1,
@@ -92,7 +94,7 @@ impl Report {
 
     fn conflict(&mut self, what: Value) {
         self.conflict_count += 1;
-        if self.conflicts.len() < MAX_NAMED {
+        if self.conflicts.len() < MAX_LISTED_ROWS {
             self.conflicts.push(what);
         }
     }
@@ -100,8 +102,8 @@ impl Report {
 
 /// Stored state of a job.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    /// Tag of the first page, if the whole list was read and all rows were used.
+struct JobState {
+    /// `ETag` of the first page, if that page was the whole list and all rows were applied.
     #[serde(default)]
     etag: Option<String>,
     #[serde(default)]
@@ -111,16 +113,16 @@ struct State {
     succeeded_at: Option<Timestamp>,
 }
 
-/// Processes the rows of a page.
+/// A job: processes the rows of each page of its list.
 trait Job: Send + Sync {
-    /// Name in the database, in logs and in reports.
+    /// Name in the database, in logs and in statistics.
     const NAME: &'static str;
 
-    /// Processes `rows`.
+    /// Applies `rows`, and counts changes and invalid rows in `report`.
     ///
     /// # Errors
     /// A message, when the run can't continue.
-    fn take(
+    fn apply_rows(
         &self,
         rows: Vec<Row>,
         report: &mut Report,
@@ -128,7 +130,7 @@ trait Job: Send + Sync {
 }
 
 /// Runs `job` whenever it is due.
-async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
+async fn run<J: Job>(job: J, store: Store, list_client: ListClient, source: Source) {
     loop {
         time::sleep(INTERVAL).await;
         let claimed = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
@@ -136,58 +138,58 @@ async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
             Ok(Some(state)) => state,
             Ok(None) => continue,
             Err(error) => {
-                tracing::debug!(%error, job = J::NAME, "a job waits for the database");
+                tracing::debug!(%error, job = J::NAME, "a job could not be claimed: the database is unavailable");
                 continue;
             }
         };
-        if let Err(error) = round(&job, &store, &pages, &source, state).await {
-            tracing::warn!(%error, job = J::NAME, "a job could not note what it did");
+        if let Err(error) = run_once(&job, &store, &list_client, &source, state).await {
+            tracing::warn!(%error, job = J::NAME, "the state of a job could not be stored");
         }
     }
 }
 
-async fn round<J: Job>(
+async fn run_once<J: Job>(
     job: &J,
     store: &Store,
-    pages: &Pages,
+    list_client: &ListClient,
     source: &Source,
-    mut state: State,
+    mut state: JobState,
 ) -> Result<(), StoreError> {
     state.report = Report {
         started_at: Some(Timestamp::now()),
         ..Report::default()
     };
-    let known = state.etag.take();
-    let read = read(job, store, pages, source, known, &mut state).await?;
+    let known_etag = state.etag.take();
+    let result = read_list(job, store, list_client, source, known_etag, &mut state).await?;
     let now = Timestamp::now();
     state.report.finished_at = Some(now);
-    match read {
+    match result {
         Ok(()) => state.succeeded_at = Some(now),
         Err(error) => state.report.error = Some(error),
     }
-    tell(J::NAME, &state.report);
+    log_report(J::NAME, &state.report);
     store.keep_job(J::NAME, now + source.every, &state).await
 }
 
-/// Reads the complete list, unless it has not changed.
-async fn read<J: Job>(
+/// Reads and applies the complete list, unless it has not changed.
+async fn read_list<J: Job>(
     job: &J,
     store: &Store,
-    pages: &Pages,
+    list_client: &ListClient,
     source: &Source,
-    known: Option<String>,
-    state: &mut State,
+    known_etag: Option<String>,
+    state: &mut JobState,
 ) -> Result<Result<(), String>, StoreError> {
     let (mut next, mut seen) = (Some(source.url.clone()), HashSet::new());
     let mut first_etag = None;
     while let Some(url) = next {
         let is_first = seen.is_empty();
-        let condition = known.as_deref().filter(|_| is_first);
-        let page = match pages.fetch(&url, condition).await {
-            Ok(Fetched::Page(page)) => page,
-            Ok(Fetched::Unchanged) => {
+        let condition = known_etag.as_deref().filter(|_| is_first);
+        let page = match list_client.fetch(&url, condition).await {
+            Ok(FetchResult::Page(page)) => page,
+            Ok(FetchResult::Unchanged) => {
                 state.report.is_unchanged = true;
-                state.etag = known;
+                state.etag = known_etag;
                 return Ok(Ok(()));
             }
             Err(error) => return Ok(Err(format!("page {}: {error}", seen.len() + 1))),
@@ -197,7 +199,7 @@ async fn read<J: Job>(
         }
         state.report.pages += 1;
         state.report.rows += page.rows.len() as u64;
-        if let Err(error) = job.take(page.rows, &mut state.report).await {
+        if let Err(error) = job.apply_rows(page.rows, &mut state.report).await {
             return Ok(Err(error));
         }
         let lease = Timestamp::now() + LEASE;
@@ -205,21 +207,23 @@ async fn read<J: Job>(
         seen.insert(url);
         next = page.next;
         if next.as_ref().is_some_and(|url| seen.contains(url)) {
-            return Ok(Err("the list goes in a circle".to_owned()));
+            return Ok(Err(
+                "the list links back to a page that was already read".to_owned()
+            ));
         }
         if seen.len() >= MAX_PAGES {
             return Ok(Err(format!("the list has more than {MAX_PAGES} pages")));
         }
     }
-    // The tag of a first page says nothing about further pages; and invalid rows may become valid by changes
-    // here.
+    // The `ETag` of a first page does not cover further pages. And rows that were invalid now may be valid
+    // later, when something has changed here.
     let is_whole =
         seen.len() == 1 && state.report.skipped_count == 0 && state.report.conflict_count == 0;
     state.etag = first_etag.filter(|_| is_whole);
     Ok(Ok(()))
 }
 
-fn tell(job: &str, report: &Report) {
+fn log_report(job: &str, report: &Report) {
     let Report {
         pages,
         rows,
@@ -234,7 +238,7 @@ fn tell(job: &str, report: &Report) {
             pages,
             rows,
             changed,
-            "{job} ended early; it goes on from what is here"
+            "{job} ended early; the stored data stays in use"
         );
     } else if skipped + conflicts > 0 {
         tracing::warn!(
@@ -244,16 +248,16 @@ fn tell(job: &str, report: &Report) {
             changed,
             skipped,
             conflicts,
-            "{job}: not all rows could be used"
+            "{job}: some rows could not be applied"
         );
     } else if *changed > 0 {
         tracing::info!(job, pages, rows, changed, "{job}");
     } else {
-        tracing::debug!(job, pages, rows, "{job}: nothing new");
+        tracing::debug!(job, pages, rows, "{job}: nothing has changed");
     }
 }
 
-/// The caller for changes made by a job.
+/// The caller of the commands that a job sends.
 fn caller(job: &str) -> Caller {
     Caller {
         role: Role::Operator,

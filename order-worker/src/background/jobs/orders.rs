@@ -1,4 +1,5 @@
-//! Imports orders from another system, identified by their ids there. The other system is only read.
+//! Imports orders from another system, page by page. An order is identified by its id there (`external_id`),
+//! so a repeated run imports nothing twice. The other system is only read, never written to.
 
 use serde_json::{Map, Value};
 use shared::{
@@ -9,7 +10,7 @@ use shared::{
 use super::{Job, Report, Source, caller, run};
 use crate::{
     engine::Engine,
-    providers::pages::{Pages, Row},
+    providers::pages::{ListClient, Row},
     rpc::import,
     store::Store,
 };
@@ -17,7 +18,7 @@ use crate::{
 /// Name of the job.
 pub const NAME: &str = "order.import";
 /// Fields of an order that are used; others are ignored.
-const KNOWN: [&str; 8] = [
+const USED_FIELDS: [&str; 8] = [
     "external_id",
     "customer_id",
     "items",
@@ -28,9 +29,9 @@ const KNOWN: [&str; 8] = [
     "storefront",
 ];
 
-/// Imports orders from `source`, until it is dropped.
-pub async fn import_from(store: Store, engine: Engine, pages: Pages, source: Source) {
-    run(Import { engine }, store, pages, source).await;
+/// Imports orders from `source` periodically, until the future is dropped.
+pub async fn import_from(store: Store, engine: Engine, list_client: ListClient, source: Source) {
+    run(Import { engine }, store, list_client, source).await;
 }
 
 struct Import {
@@ -40,11 +41,11 @@ struct Import {
 impl Job for Import {
     const NAME: &'static str = NAME;
 
-    async fn take(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
+    async fn apply_rows(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
         let caller = caller(NAME);
         let mut lines = Vec::with_capacity(rows.len());
         for (index, row) in rows.into_iter().enumerate() {
-            match row.and_then(order) {
+            match row.and_then(import_request) {
                 Ok(order) => lines.push(ImportLine {
                     line: index as u64 + 1,
                     occurrence: None,
@@ -55,10 +56,10 @@ impl Job for Import {
         }
         while !lines.is_empty() {
             let rest = lines.split_off(lines.len().min(MAX_LINES));
-            let taken = import(&self.engine, &caller, lines, None, None).await;
-            let taken = taken.map_err(|failure| failure.message)?;
-            report.changed += taken.accepted;
-            for rejected in taken.rejected {
+            let imported = import(&self.engine, &caller, lines, None, None).await;
+            let imported = imported.map_err(|failure| failure.message)?;
+            report.changed += imported.accepted;
+            for rejected in imported.rejected {
                 if rejected.code == Code::Internal {
                     return Err(rejected.detail);
                 }
@@ -71,10 +72,10 @@ impl Job for Import {
     }
 }
 
-/// The order to import. `id` counts as `external_id` if there is none.
-fn order(row: Value) -> Result<Value, String> {
+/// The import request of a row. `id` counts as `external_id` if there is none.
+fn import_request(row: Value) -> Result<Value, String> {
     let Value::Object(mut row) = row else {
-        return Err("is not an object".to_owned());
+        return Err("the row is not a JSON object".to_owned());
     };
     let id = match row.remove("id") {
         Some(Value::Number(number)) => Some(Value::String(number.to_string())),
@@ -82,10 +83,10 @@ fn order(row: Value) -> Result<Value, String> {
     };
     let mut order: Map<String, Value> = row
         .into_iter()
-        .filter(|(name, _)| KNOWN.contains(&name.as_str()))
+        .filter(|(name, _)| USED_FIELDS.contains(&name.as_str()))
         .collect();
     if !order.contains_key("external_id") {
-        let id = id.ok_or("has neither an external_id nor an id")?;
+        let id = id.ok_or("the row has neither an external_id nor an id")?;
         order.insert("external_id".to_owned(), id);
     }
     Ok(Value::Object(order))

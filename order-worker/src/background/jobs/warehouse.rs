@@ -1,5 +1,6 @@
-//! Synchronizes stock levels from an external warehouse. Orders use the local stock levels, also while the
-//! warehouse is unavailable. A stock level never falls below its reserved units.
+//! Copies stock levels from an external warehouse system. Orders use the stored stock levels, also while the
+//! warehouse system is unavailable. A stock level never falls below its reserved units: such a row is applied
+//! as far as possible and reported as a conflict.
 
 use serde_json::{Value, json};
 use shared::{
@@ -13,24 +14,24 @@ use super::{Job, Report, Source, caller, run};
 use crate::{
     domain::command::{Action, Command},
     engine::Engine,
-    providers::pages::{Pages, Row},
+    providers::pages::{ListClient, Row},
     store::Store,
 };
 
 /// Name of the job.
 pub const NAME: &str = "warehouse.refresh";
 /// Rows that are processed concurrently.
-const AT_ONCE: usize = 200;
-/// Attempts for a stock level that is changed by orders at the same time.
-const ATTEMPTS: usize = 5;
+const CONCURRENT_ROWS: usize = 200;
+/// Maximum number of attempts for a stock level that orders change at the same time.
+const MAX_ATTEMPTS: usize = 5;
 
-/// Synchronizes stock from `source`, until it is dropped.
-pub async fn refresh(store: Store, engine: Engine, pages: Pages, source: Source) {
+/// Copies stock levels from `source` periodically, until the future is dropped.
+pub async fn refresh(store: Store, engine: Engine, list_client: ListClient, source: Source) {
     let job = Refresh {
         store: store.up_to_date(),
         engine,
     };
-    run(job, store, pages, source).await;
+    run(job, store, list_client, source).await;
 }
 
 struct Refresh {
@@ -38,43 +39,44 @@ struct Refresh {
     engine: Engine,
 }
 
-/// A row of the list.
-struct Count {
+/// A row of the list: the counted units of a product in a warehouse.
+struct CountedStock {
     sku: Sku,
     warehouse: Warehouse,
     on_hand: i64,
 }
 
-/// Result of setting a stock level.
-enum Done {
+/// Result of applying a row.
+enum SetResult {
     Changed,
-    AsItWas,
-    /// Number of reserved units, which exceed the counted ones.
-    Promised(i64),
+    Unchanged,
+    /// The count is below the reserved units. The stock level was set to this number of reserved units
+    /// instead.
+    RaisedToReserved(i64),
 }
 
 impl Job for Refresh {
     const NAME: &'static str = NAME;
 
-    async fn take(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
+    async fn apply_rows(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
         let caller = caller(NAME);
-        // A row that can't be read says nothing.
+        // An unreadable row becomes `null`, which fails below with a message about its fields.
         let rows: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
-        for (chunk, rows) in rows.chunks(AT_ONCE).enumerate() {
-            let setting = rows.iter().map(|row| self.follow(&caller, row));
+        for (chunk, rows) in rows.chunks(CONCURRENT_ROWS).enumerate() {
+            let setting = rows.iter().map(|row| self.apply_row(&caller, row));
             let results = futures_util::future::join_all(setting).await;
             for (index, (row, result)) in rows.iter().zip(results).enumerate() {
                 match result {
-                    Ok(Done::Changed) => report.changed += 1,
-                    Ok(Done::AsItWas) => {}
-                    Ok(Done::Promised(reserved)) => {
+                    Ok(SetResult::Changed) => report.changed += 1,
+                    Ok(SetResult::Unchanged) => {}
+                    Ok(SetResult::RaisedToReserved(reserved)) => {
                         report.changed += 1;
                         report.conflict(json!({"row": row, "reserved": reserved}));
                     }
                     Err(failure) if failure.code == Code::Unavailable => {
                         return Err(failure.message);
                     }
-                    Err(failure) => report.skip(chunk * AT_ONCE + index, failure.message),
+                    Err(failure) => report.skip(chunk * CONCURRENT_ROWS + index, failure.message),
                 }
             }
         }
@@ -83,31 +85,32 @@ impl Job for Refresh {
 }
 
 impl Refresh {
-    async fn follow(&self, caller: &Caller, row: &Value) -> Result<Done, Failure> {
-        let Count {
+    async fn apply_row(&self, caller: &Caller, row: &Value) -> Result<SetResult, Failure> {
+        let CountedStock {
             sku,
             warehouse,
             on_hand,
         } = self.read(row).await?;
-        let mut told = self.set(caller, &sku, &warehouse, on_hand).await;
-        // Reserved units can't be taken back: no more are sold, and the conflict is reported.
-        let mut promised = None;
-        for _ in 0..ATTEMPTS {
-            let Err(failure) = &told else { break };
+        let mut result = self.set(caller, &sku, &warehouse, on_hand).await;
+        // Reserved units can't be taken back: the stock level is set to the reserved units, so no more are
+        // sold, and the conflict is reported.
+        let mut reserved_instead = None;
+        for _ in 0..MAX_ATTEMPTS {
+            let Err(failure) = &result else { break };
             let Some(reserved) = failure.details["reserved"].as_i64() else {
                 break;
             };
-            promised = Some(reserved);
-            told = self.set(caller, &sku, &warehouse, reserved).await;
+            reserved_instead = Some(reserved);
+            result = self.set(caller, &sku, &warehouse, reserved).await;
         }
-        match (told?, promised) {
-            (_, Some(reserved)) => Ok(Done::Promised(reserved)),
-            (true, None) => Ok(Done::Changed),
-            (false, None) => Ok(Done::AsItWas),
+        match (result?, reserved_instead) {
+            (_, Some(reserved)) => Ok(SetResult::RaisedToReserved(reserved)),
+            (true, None) => Ok(SetResult::Changed),
+            (false, None) => Ok(SetResult::Unchanged),
         }
     }
 
-    /// Sets a stock level; returns whether it changed.
+    /// Sets the units on hand; returns whether they changed.
     async fn set(
         &self,
         caller: &Caller,
@@ -115,8 +118,8 @@ impl Refresh {
         warehouse: &Warehouse,
         on_hand: i64,
     ) -> Result<bool, Failure> {
-        let known = self.known(sku, warehouse).await?;
-        if known == Some(on_hand) {
+        let stored_on_hand = self.stored_on_hand(sku, warehouse).await?;
+        if stored_on_hand == Some(on_hand) {
             return Ok(false);
         }
         let command = Command::Request {
@@ -130,21 +133,27 @@ impl Refresh {
                 reason: Some(NAME.to_owned()),
             }),
         };
-        let told = self.engine.decide(command, None).await?;
-        told.outcome.map(|_| true)
+        let result = self.engine.decide(command, None).await?;
+        result.outcome.map(|_| true)
     }
 
-    async fn known(&self, sku: &Sku, warehouse: &Warehouse) -> Result<Option<i64>, Failure> {
-        let away = |error| Failure::new(Code::Unavailable, format!("{error}"));
-        let found = self.store.product(sku).await.map_err(away)?;
-        let Some((_, shelves)) = found.filter(|(product, _)| !product.is_deleted) else {
+    async fn stored_on_hand(
+        &self,
+        sku: &Sku,
+        warehouse: &Warehouse,
+    ) -> Result<Option<i64>, Failure> {
+        let unavailable = |error| Failure::new(Code::Unavailable, format!("{error}"));
+        let found = self.store.product(sku).await.map_err(unavailable)?;
+        let Some((_, stock_levels)) = found.filter(|(product, _)| !product.is_deleted) else {
             return Err(Failure::not_found("product", sku));
         };
-        Ok(shelves.get(warehouse).map(|shelf| shelf.on_hand))
+        Ok(stock_levels
+            .get(warehouse)
+            .map(|stock_level| stock_level.on_hand))
     }
 
     /// Parses `{sku, warehouse?, on_hand}`; other fields are ignored.
-    async fn read(&self, row: &Value) -> Result<Count, Failure> {
+    async fn read(&self, row: &Value) -> Result<CountedStock, Failure> {
         let wrong = |what: String| Failure::new(Code::InvalidRequest, what);
         let sku = row["sku"].as_str().unwrap_or_default();
         let sku: Sku = sku.parse().map_err(|why| wrong(format!("sku: {why}")))?;
@@ -161,26 +170,27 @@ impl Refresh {
                 .map_err(|why| wrong(format!("{sku}: warehouse: {why}")))?,
             None => self.only_warehouse(&sku).await?,
         };
-        Ok(Count {
+        Ok(CountedStock {
             sku,
             warehouse,
             on_hand,
         })
     }
 
-    /// The warehouse of a product that is stocked in only one.
+    /// The only warehouse that stocks the product; `default` if none does.
     async fn only_warehouse(&self, sku: &Sku) -> Result<Warehouse, Failure> {
-        let away = |error| Failure::new(Code::Unavailable, format!("{error}"));
-        let found = self.store.product(sku).await.map_err(away)?;
-        let Some((_, shelves)) = found else {
+        let unavailable = |error| Failure::new(Code::Unavailable, format!("{error}"));
+        let found = self.store.product(sku).await.map_err(unavailable)?;
+        let Some((_, stock_levels)) = found else {
             return Err(Failure::not_found("product", sku));
         };
-        let mut places = shelves.into_keys();
+        let mut warehouses = stock_levels.into_keys();
         let ambiguous = || {
-            let what = format!("{sku}: says no warehouse, and there are several");
+            let what =
+                format!("{sku}: warehouse is missing, and several warehouses stock the product");
             Failure::new(Code::InvalidRequest, what)
         };
-        match (places.next(), places.next()) {
+        match (warehouses.next(), warehouses.next()) {
             (Some(only), None) => Ok(only),
             (None, _) => "default".parse().map_err(|_| ambiguous()),
             (Some(_), Some(_)) => Err(ambiguous()),

@@ -1,5 +1,6 @@
-//! The sandbox carrier: creates labels, and with `CARRIER=sandbox` also delivers: every few seconds it advances
-//! its shipments and calls the shipper webhook, signed, until the webhook succeeds.
+//! The sandbox carrier. It creates shipping labels, once for each key. With `CARRIER=sandbox` it also
+//! simulates delivery: every few seconds it advances its shipments by one stage and calls the gateway's
+//! shipper webhook, signed, until the call succeeds.
 
 use std::time::Duration;
 
@@ -12,21 +13,21 @@ use tokio::time;
 
 use super::{Sandbox, ledger::Ledger};
 use crate::{
-    providers::{Label, PartnerError},
+    providers::{Label, ProviderError},
     store::sql::database::{Sql, arguments},
 };
 
 /// Name of this carrier in shipments.
 pub const NAME: &str = "sandbox";
 /// Stages of a shipment.
-const JOURNEY: [ShipmentUpdate; 4] = [
+const STAGES: [ShipmentUpdate; 4] = [
     ShipmentUpdate::Shipped,
     ShipmentUpdate::InTransit,
     ShipmentUpdate::OutForDelivery,
     ShipmentUpdate::Delivered,
 ];
 /// Time between two stages.
-const LEG_MS: i64 = 1_500;
+const STAGE_INTERVAL_MS: i64 = 1_500;
 /// Delay before a failed webhook is repeated.
 const RETRY_MS: i64 = 2_000;
 /// Lease of a shipment while its webhook is being sent.
@@ -36,18 +37,18 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// Timeout for the webhook's response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Shipments per round.
-const ROUND: i64 = 100;
+const SHIPMENTS_PER_ROUND: i64 = 100;
 
 /// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`.
 #[derive(Clone)]
 pub struct SandboxCarrier {
     sandbox: Sandbox,
-    /// Whether it delivers.
+    /// Whether it delivers shipments by itself (`CARRIER=sandbox`).
     delivers: bool,
 }
 
 impl SandboxCarrier {
-    /// The carrier with this ledger.
+    /// Creates the carrier with the ledger of `sandbox`.
     pub fn new(sandbox: Sandbox, delivers: bool) -> Self {
         Self { sandbox, delivers }
     }
@@ -55,30 +56,31 @@ impl SandboxCarrier {
     /// Creates a label under `key`, once.
     ///
     /// # Errors
-    /// `Permanent` when the label was withdrawn.
-    pub async fn announce(&self, key: &str, order_id: OrderId) -> Result<Label, PartnerError> {
+    /// `Permanent` when the label was cancelled.
+    pub async fn create_label(&self, key: &str, order_id: OrderId) -> Result<Label, ProviderError> {
         let next_at = self
             .delivers
-            .then(|| Timestamp::now().as_millisecond() + LEG_MS);
+            .then(|| Timestamp::now().as_millisecond() + STAGE_INTERVAL_MS);
         let this = key.to_owned();
-        let announce = move |books: &mut Ledger| {
+        let create_label = move |ledger: &mut Ledger| {
             let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
-            books.announce(&this, order_id, format!("SBX{}", &number[12..]), next_at)
+            ledger.create_label(&this, order_id, format!("SBX{}", &number[12..]), next_at)
         };
-        self.sandbox.teller.enter(key, announce).await?
+        self.sandbox.writer.apply(key, create_label).await?
     }
 
-    /// Withdraws the label under `key`, or makes sure that there will be none. A shipment in transit continues.
+    /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
     ///
     /// # Errors
-    /// `Transient`.
-    pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
+    /// `Transient` when the ledger is unavailable.
+    pub async fn cancel_label(&self, key: &str, order_id: OrderId) -> Result<(), ProviderError> {
         let this = key.to_owned();
-        let withdraw = move |books: &mut Ledger| books.withdraw(&this, order_id);
-        self.sandbox.teller.enter(key, withdraw).await
+        let cancel_label = move |ledger: &mut Ledger| ledger.cancel_label(&this, order_id);
+        self.sandbox.writer.apply(key, cancel_label).await
     }
 
-    /// Delivers until it is dropped: advances shipments and calls `webhook_url`, signed with `secret`.
+    /// Delivers until the future is dropped: advances shipments and calls `webhook_url`, signed with
+    /// `secret`.
     ///
     /// # Errors
     /// When the secret is invalid.
@@ -91,23 +93,26 @@ impl SandboxCarrier {
         let webhook = Webhook::new(&secret).context("SHIPPER_WEBHOOK_SECRET")?;
         loop {
             time::sleep(INTERVAL).await;
-            if let Err(error) = self.move_parcels(&client, &webhook_url, &webhook).await {
+            if let Err(error) = self
+                .advance_shipments(&client, &webhook_url, &webhook)
+                .await
+            {
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "the sandbox carrier could not move its parcels"
+                    "the sandbox carrier could not advance its shipments"
                 );
             }
         }
     }
 
-    async fn move_parcels(
+    async fn advance_shipments(
         &self,
         client: &reqwest::Client,
         url: &str,
         webhook: &Webhook,
     ) -> anyhow::Result<()> {
         let now = Timestamp::now().as_millisecond();
-        // The lease expires if the webhook is not delivered, and it is sent again.
+        // Claims the due shipments. If the webhook fails, the lease expires and the webhook is sent again.
         let due = self
             .sandbox
             .ledger
@@ -125,7 +130,7 @@ impl SandboxCarrier {
                      )
                      RETURNING key, order_id, tracking_number, stage",
                 ),
-                arguments![now, now + LEASE_MS, ROUND],
+                arguments![now, now + LEASE_MS, SHIPMENTS_PER_ROUND],
             )
             .await?;
         for row in due {
@@ -133,7 +138,7 @@ impl SandboxCarrier {
             let stage = row.integer(3)?;
             let Some(update) = usize::try_from(stage)
                 .ok()
-                .and_then(|stage| JOURNEY.get(stage))
+                .and_then(|stage| STAGES.get(stage))
             else {
                 continue;
             };
@@ -142,8 +147,8 @@ impl SandboxCarrier {
                 "timestamp": Timestamp::now(),
                 "data": {"order_id": order_id, "tracking_number": number, "carrier": NAME},
             });
-            // The webhook's id is derived from shipment and stage, so repetitions are recognized.
-            let told = tell(
+            // The webhook's id is made of shipment and stage, so the gateway recognizes a repetition.
+            let result = call_webhook(
                 client,
                 url,
                 webhook,
@@ -152,19 +157,19 @@ impl SandboxCarrier {
             )
             .await;
             let next_at = Timestamp::now().as_millisecond();
-            let (stage, next_at) = match told {
-                Ok(()) if stage + 1 == i64::try_from(JOURNEY.len())? => (stage + 1, None),
-                Ok(()) => (stage + 1, Some(next_at + LEG_MS)),
+            let (stage, next_at) = match result {
+                Ok(()) if stage + 1 == i64::try_from(STAGES.len())? => (stage + 1, None),
+                Ok(()) => (stage + 1, Some(next_at + STAGE_INTERVAL_MS)),
                 Err(error) => {
                     tracing::debug!(
                         order_id,
                         error = format!("{error:#}"),
-                        "the shipper webhook was not taken"
+                        "the shipper webhook failed; trying again"
                     );
                     (stage, Some(next_at + RETRY_MS))
                 }
             };
-            // Withdrawn meanwhile: it stays.
+            // A shipment that was cancelled meanwhile is not advanced.
             let moved = self.sandbox.ledger.fetch(
                 "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
                 arguments![key, stage, next_at],
@@ -175,7 +180,7 @@ impl SandboxCarrier {
     }
 }
 
-async fn tell(
+async fn call_webhook(
     client: &reqwest::Client,
     url: &str,
     webhook: &Webhook,

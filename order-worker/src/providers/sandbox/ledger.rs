@@ -1,5 +1,6 @@
-//! The sandbox ledger: payments and shipments loaded for a transaction, and the effect of each call on them.
-//! Pure; [`ledger_writer`](super::ledger_writer) loads and saves them.
+//! The sandbox ledger: the payments and shipments loaded for a transaction, and the effect of each call on
+//! them. It does no I/O; [`ledger_writer`](super::ledger_writer) loads and saves it. Each call is idempotent
+//! under its key.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +11,7 @@ use crate::{
         command::StepResult,
         payment::{Authorization, PaymentState},
     },
-    providers::{Label, PartnerError},
+    providers::{Label, ProviderError},
 };
 
 /// An authorization.
@@ -22,10 +23,10 @@ pub(super) struct HeldAuthorization {
     pub(super) amount: i64,
 }
 
-/// Number of failures of `pm_flaky`.
+/// Number of calls that fail with `pm_flaky`.
 const FLAKY_FAILURES: i64 = 2;
 
-/// A row of the payments.
+/// A row of the table `payments`.
 #[derive(Debug, Clone)]
 pub(super) struct Payment {
     pub(super) reference: String,
@@ -36,30 +37,30 @@ pub(super) struct Payment {
     pub(super) refunded: i64,
     /// Number of authorization calls.
     pub(super) calls: i64,
-    /// Whether it was ever authorized.
-    pub(super) was_held: bool,
+    /// Whether the payment was ever authorized.
+    pub(super) was_authorized: bool,
 }
 
 impl Payment {
-    /// A payment without an authorization.
-    fn asked(reference: String, amount: i64, currency: &str) -> Self {
+    /// A payment that is not authorized yet.
+    fn unauthorized(reference: String, amount: i64, currency: &str) -> Self {
         Self {
             reference,
-            status: Status::Asked,
+            status: Status::Pending,
             amount,
             currency: currency.to_owned(),
             captured: 0,
             refunded: 0,
             calls: 0,
-            was_held: false,
+            was_authorized: false,
         }
     }
 }
 
 impl Payment {
-    fn stands(&self) -> PaymentState {
+    fn state(&self) -> PaymentState {
         let hold = match self.status {
-            Status::Asked => Authorization::Pending,
+            Status::Pending => Authorization::Pending,
             Status::Authorized | Status::Captured => Authorization::Authorized(self.amount),
             Status::Declined => Authorization::Declined {
                 code: "card_declined".to_owned(),
@@ -73,7 +74,7 @@ impl Payment {
             captured: self.captured,
             refunded: self.refunded,
             is_closed: match self.status {
-                Status::Asked | Status::Authorized => false,
+                Status::Pending | Status::Authorized => false,
                 Status::Captured => self.captured >= self.amount,
                 Status::Declined | Status::Voided => true,
             },
@@ -86,7 +87,7 @@ impl Payment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     /// Not authorized yet.
-    Asked,
+    Pending,
     Authorized,
     Declined,
     Captured,
@@ -95,7 +96,7 @@ pub(super) enum Status {
 
 impl Status {
     const ALL: [Self; 5] = [
-        Self::Asked,
+        Self::Pending,
         Self::Authorized,
         Self::Declined,
         Self::Captured,
@@ -104,7 +105,7 @@ impl Status {
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Asked => "asked",
+            Self::Pending => "asked",
             Self::Authorized => "authorized",
             Self::Declined => "declined",
             Self::Captured => "captured",
@@ -117,19 +118,19 @@ impl Status {
     }
 }
 
-/// A row of the shipments.
+/// A row of the table `parcels`.
 #[derive(Debug, Clone)]
 pub(super) struct ShipmentRow {
     pub(super) order_id: String,
     pub(super) tracking_number: String,
     pub(super) is_cancelled: bool,
-    /// Number of delivered webhooks.
+    /// Number of delivered webhooks: the stage that the shipment has reached.
     pub(super) stage: i64,
     /// Time of the next webhook in Unix milliseconds.
     pub(super) next_at: Option<i64>,
 }
 
-/// An entry of the ledger: authorized, captured, voided or refunded money.
+/// An entry of the ledger (table `movements`): an amount that was authorized, captured, voided or refunded.
 #[derive(Debug)]
 pub(super) struct LedgerEntry {
     pub(super) payment: String,
@@ -137,52 +138,51 @@ pub(super) struct LedgerEntry {
     pub(super) amount: i64,
 }
 
-/// The loaded rows, and what has changed since.
+/// The rows loaded for a transaction, and the changes to save.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) payments: HashMap<String, Payment>,
-    pub(super) parcels: HashMap<String, ShipmentRow>,
+    pub(super) shipments: HashMap<String, ShipmentRow>,
     pub(super) changed_payments: BTreeSet<String>,
-    pub(super) changed_parcels: BTreeSet<String>,
-    pub(super) movements: Vec<LedgerEntry>,
+    pub(super) changed_shipments: BTreeSet<String>,
+    pub(super) entries: Vec<LedgerEntry>,
 }
 
 impl Ledger {
-    /// Authorizes `price` under `key`, once: returns the result, and whether this was the key's first call.
+    /// Authorizes `price` under `key`, once. Returns the result, and whether this was the key's first call.
     pub(super) fn authorize(
         &mut self,
         key: &str,
         price: Money,
         method: &str,
         reference: String,
-    ) -> (Result<HeldAuthorization, PartnerError>, bool) {
-        let payment = self
-            .payments
-            .entry(key.to_owned())
-            .or_insert_with(|| Payment::asked(reference, price.amount, price.currency.as_str()));
+    ) -> (Result<HeldAuthorization, ProviderError>, bool) {
+        let payment = self.payments.entry(key.to_owned()).or_insert_with(|| {
+            Payment::unauthorized(reference, price.amount, price.currency.as_str())
+        });
         payment.calls += 1;
-        if payment.status == Status::Asked {
+        if payment.status == Status::Pending {
             payment.status = match method {
                 "pm_ok" | "pm_slow" | "pm_timeout_after_charge" => Status::Authorized,
-                "pm_flaky" if payment.calls <= FLAKY_FAILURES => Status::Asked,
+                "pm_flaky" if payment.calls <= FLAKY_FAILURES => Status::Pending,
                 "pm_flaky" => Status::Authorized,
                 _ => Status::Declined,
             };
             if payment.status == Status::Authorized {
-                payment.was_held = true;
-                self.movements
-                    .push(movement(payment, "authorize", payment.amount));
+                payment.was_authorized = true;
+                self.entries
+                    .push(ledger_entry(payment, "authorize", payment.amount));
             }
         }
         self.changed_payments.insert(key.to_owned());
         let result = match payment.status {
-            Status::Asked => Err(PartnerError::Transient(
-                "the provider answered 503".to_owned(),
+            Status::Pending => Err(ProviderError::Transient(
+                "the payment provider responded with status 503".to_owned(),
             )),
             Status::Declined => Err(declined(method)),
-            Status::Voided => Err(PartnerError::Declined {
+            Status::Voided => Err(ProviderError::Declined {
                 code: "payment_voided".to_owned(),
-                message: "the payment was given up".to_owned(),
+                message: "the payment was voided".to_owned(),
             }),
             Status::Authorized | Status::Captured => Ok(HeldAuthorization {
                 reference: payment.reference.clone(),
@@ -197,46 +197,46 @@ impl Ledger {
         let payment = self
             .payments
             .entry(key.to_owned())
-            .or_insert_with(|| Payment::asked(reference, 0, "XXX"));
+            .or_insert_with(|| Payment::unauthorized(reference, 0, "XXX"));
         match payment.status {
-            Status::Captured => return StepResult::PaymentState(payment.stands()),
+            Status::Captured => return StepResult::PaymentState(payment.state()),
             Status::Authorized => self
-                .movements
-                .push(movement(payment, "void", payment.amount)),
-            Status::Asked | Status::Declined | Status::Voided => {}
+                .entries
+                .push(ledger_entry(payment, "void", payment.amount)),
+            Status::Pending | Status::Declined | Status::Voided => {}
         }
         payment.status = Status::Voided;
         self.changed_payments.insert(key.to_owned());
         StepResult::Voided {
-            reference: payment.was_held.then(|| payment.reference.clone()),
+            reference: payment.was_authorized.then(|| payment.reference.clone()),
         }
     }
 
-    /// Takes of what is held under `key` until that is `total`.
+    /// Captures from the authorization under `key` until `total` is captured.
     pub(super) fn capture(
         &mut self,
         key: &str,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         let Some(payment) = self.payments.get_mut(key) else {
-            return Err(PartnerError::Permanent(
+            return Err(ProviderError::Permanent(
                 "there is no such payment".to_owned(),
             ));
         };
         match payment.status {
             Status::Authorized | Status::Captured => {}
-            Status::Voided => return Ok(StepResult::PaymentState(payment.stands())),
-            Status::Asked | Status::Declined => {
-                return Err(PartnerError::Permanent(format!(
+            Status::Voided => return Ok(StepResult::PaymentState(payment.state())),
+            Status::Pending | Status::Declined => {
+                return Err(ProviderError::Permanent(format!(
                     "the payment is {} and can't be captured",
                     payment.status.as_str()
                 )));
             }
         }
         if total > payment.amount {
-            return Err(PartnerError::Permanent(format!(
-                "{total} can't be captured: only {} is held",
+            return Err(ProviderError::Permanent(format!(
+                "{total} can't be captured: only {} is authorized",
                 payment.amount
             )));
         }
@@ -245,7 +245,7 @@ impl Ledger {
         if left > 0 || is_free {
             payment.status = Status::Captured;
             payment.captured = total;
-            self.movements.push(movement(payment, "capture", left));
+            self.entries.push(ledger_entry(payment, "capture", left));
             self.changed_payments.insert(key.to_owned());
         }
         Ok(StepResult::Captured {
@@ -255,16 +255,16 @@ impl Ledger {
         })
     }
 
-    /// Refunds up to a total of `total` under `key`.
-    pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
+    /// Refunds until `total` is refunded under `key`; returns the refunded total.
+    pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, ProviderError> {
         let payment = self.payments.get_mut(key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
-            return Err(PartnerError::Permanent(
-                "nothing was captured that could be refunded".to_owned(),
+            return Err(ProviderError::Permanent(
+                "nothing was captured, so nothing can be refunded".to_owned(),
             ));
         };
         if total > payment.captured {
-            return Err(PartnerError::Permanent(format!(
+            return Err(ProviderError::Permanent(format!(
                 "{total} can't be refunded: only {} was captured",
                 payment.captured
             )));
@@ -272,51 +272,52 @@ impl Ledger {
         let left = total - payment.refunded;
         if left > 0 {
             payment.refunded = total;
-            self.movements.push(movement(payment, "refund", left));
+            self.entries.push(ledger_entry(payment, "refund", left));
             self.changed_payments.insert(key.to_owned());
         }
         Ok(payment.refunded)
     }
 
     /// State of the payment under `key`.
-    pub(super) fn look(&self, key: &str) -> Option<PaymentState> {
-        self.payments.get(key).map(Payment::stands)
+    pub(super) fn payment_state(&self, key: &str) -> Option<PaymentState> {
+        self.payments.get(key).map(Payment::state)
     }
 
-    /// Creates a label under `key`, once; `next_at` is the time of its first webhook, if it delivers.
-    pub(super) fn announce(
+    /// Creates a label under `key`, once. `next_at` is the time of its first webhook, if the carrier
+    /// delivers.
+    pub(super) fn create_label(
         &mut self,
         key: &str,
         order_id: OrderId,
         tracking_number: String,
         next_at: Option<i64>,
-    ) -> Result<Label, PartnerError> {
-        if !self.parcels.contains_key(key) {
-            let parcel = ShipmentRow {
+    ) -> Result<Label, ProviderError> {
+        if !self.shipments.contains_key(key) {
+            let shipment = ShipmentRow {
                 order_id: order_id.to_string(),
                 tracking_number,
                 is_cancelled: false,
                 stage: 0,
                 next_at,
             };
-            self.parcels.insert(key.to_owned(), parcel);
-            self.changed_parcels.insert(key.to_owned());
+            self.shipments.insert(key.to_owned(), shipment);
+            self.changed_shipments.insert(key.to_owned());
         }
-        match self.parcels.get(key) {
-            Some(parcel) if !parcel.is_cancelled => Ok(Label {
+        match self.shipments.get(key) {
+            Some(shipment) if !shipment.is_cancelled => Ok(Label {
                 carrier: super::carrier::NAME.to_owned(),
-                tracking_number: parcel.tracking_number.clone(),
+                tracking_number: shipment.tracking_number.clone(),
             }),
-            _ => Err(PartnerError::Permanent(
-                "the parcel was withdrawn".to_owned(),
+            _ => Err(ProviderError::Permanent(
+                "the label was cancelled".to_owned(),
             )),
         }
     }
 
-    /// Withdraws the label under `key`, or makes sure that there will be none. A shipment in transit continues.
-    pub(super) fn withdraw(&mut self, key: &str, order_id: OrderId) {
-        let parcel = self
-            .parcels
+    /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
+    pub(super) fn cancel_label(&mut self, key: &str, order_id: OrderId) {
+        let shipment = self
+            .shipments
             .entry(key.to_owned())
             .or_insert_with(|| ShipmentRow {
                 order_id: order_id.to_string(),
@@ -325,15 +326,15 @@ impl Ledger {
                 stage: 0,
                 next_at: None,
             });
-        if parcel.stage == 0 {
-            parcel.is_cancelled = true;
-            parcel.next_at = None;
-            self.changed_parcels.insert(key.to_owned());
+        if shipment.stage == 0 {
+            shipment.is_cancelled = true;
+            shipment.next_at = None;
+            self.changed_shipments.insert(key.to_owned());
         }
     }
 }
 
-fn movement(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
+fn ledger_entry(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
     LedgerEntry {
         payment: payment.reference.clone(),
         kind,
@@ -341,12 +342,12 @@ fn movement(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
     }
 }
 
-fn declined(method: &str) -> PartnerError {
+fn declined(method: &str) -> ProviderError {
     let (code, message) = match method {
         "pm_declined" => ("card_declined", "the card was declined"),
-        _ => ("unknown_payment_method", "the payment method is not known"),
+        _ => ("unknown_payment_method", "the payment method is unknown"),
     };
-    PartnerError::Declined {
+    ProviderError::Declined {
         code: code.to_owned(),
         message: message.to_owned(),
     }

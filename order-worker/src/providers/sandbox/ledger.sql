@@ -1,17 +1,17 @@
 CREATE TABLE IF NOT EXISTS payments (
     key        TEXT    PRIMARY KEY,
     reference  TEXT    NOT NULL UNIQUE,
-    -- asked (nothing held yet), authorized, declined, captured, voided
+    -- asked (not authorized yet), authorized, declined, captured, voided
     status     TEXT    NOT NULL,
     amount     INTEGER NOT NULL,
     currency   TEXT    NOT NULL,
     captured   INTEGER NOT NULL DEFAULT 0,
     refunded   INTEGER NOT NULL DEFAULT 0,
-    -- How often it was asked for under this key.
+    -- Number of authorization calls under this key.
     calls      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- Each time money was really held, taken, let go or given back: one row, whatever the status says.
+-- The ledger's entries, one for each authorization, capture, void and refund, independent of the status.
 CREATE TABLE IF NOT EXISTS movements (
     id      INTEGER PRIMARY KEY,
     payment TEXT    NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS parcels (
     order_id        TEXT    NOT NULL,
     tracking_number TEXT    NOT NULL,
     is_cancelled    INTEGER NOT NULL DEFAULT 0,
-    -- How many webhooks were delivered, and when the next is due (Unix milliseconds; null: none).
+    -- Number of delivered webhooks, and the time of the next one (Unix milliseconds; null: none).
     stage           INTEGER NOT NULL DEFAULT 0,
     next_at         INTEGER
 ) STRICT;

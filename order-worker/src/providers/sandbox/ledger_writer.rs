@@ -1,16 +1,17 @@
-//! Writes the sandbox ledger: calls that are queued at the same moment share a transaction, and are answered
-//! after its commit.
+//! Writes the sandbox ledger. Calls that are queued at the same time share a transaction and are answered
+//! after its commit. One thread writes; in PostgreSQL, workers are serialized per key.
 
 use std::{io, mem};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    LedgerLocation, away,
+    LedgerLocation,
     ledger::{Ledger, Payment, ShipmentRow, Status},
+    ledger_error,
 };
 use crate::{
-    providers::PartnerError,
+    providers::ProviderError,
     runtime::dedicated_thread,
     store::{
         StoreError,
@@ -23,16 +24,16 @@ use crate::{
 
 /// Maximum number of calls per transaction.
 const MAX_CALLS: usize = 256;
-/// Maximum number of queued calls; steps in progress are the tighter bound.
-const QUEUE: usize = 1_024;
+/// Maximum number of queued calls. The limit of concurrent steps is reached earlier.
+const MAX_QUEUED_CALLS: usize = 1_024;
 
-/// Accepts calls; clones share one writer.
+/// Sends calls to the writer's thread; clones share it.
 #[derive(Clone)]
 pub(super) struct LedgerWriter(mpsc::Sender<Call>);
 
-/// A call's effect on the ledger; returns the closure that answers the call after the commit.
+/// The effect of a call on the ledger; returns the closure that answers the call after the commit.
 type Entry = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(Committed) + Send> + Send>;
-type Committed = Result<(), PartnerError>;
+type Committed = Result<(), ProviderError>;
 
 struct Call {
     key: String,
@@ -40,9 +41,9 @@ struct Call {
 }
 
 impl LedgerWriter {
-    /// Starts the writer; it ends with the last clone.
+    /// Starts the writer's thread, which ends when the last clone is dropped.
     pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
-        let (sender, mut calls) = mpsc::channel(QUEUE);
+        let (sender, mut calls) = mpsc::channel(MAX_QUEUED_CALLS);
         dedicated_thread::spawn("sandbox", async move {
             let mut waiting = Vec::new();
             while calls.recv_many(&mut waiting, MAX_CALLS).await > 0 {
@@ -52,18 +53,18 @@ impl LedgerWriter {
         Ok(Self(sender))
     }
 
-    /// Applies `entry` to the rows of `key`.
+    /// Applies `entry` to the rows of `key` and returns its result after the commit.
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
-    pub(super) async fn enter<T: Send + 'static>(
+    pub(super) async fn apply<T: Send + 'static>(
         &self,
         key: &str,
         entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
-    ) -> Result<T, PartnerError> {
+    ) -> Result<T, ProviderError> {
         let (sender, answer) = oneshot::channel();
-        let entry: Entry = Box::new(move |books| {
-            let entered = entry(books);
+        let entry: Entry = Box::new(move |ledger| {
+            let entered = entry(ledger);
             Box::new(move |committed| {
                 let _ = sender.send(committed.map(|()| entered));
             })
@@ -72,7 +73,7 @@ impl LedgerWriter {
             key: key.to_owned(),
             entry,
         };
-        let gone = || PartnerError::Transient("the sandbox is closed".to_owned());
+        let gone = || ProviderError::Transient("the sandbox has stopped".to_owned());
         self.0.send(call).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -82,11 +83,11 @@ async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
     let (keys, entries): (Vec<_>, Vec<_>) =
         calls.into_iter().map(|call| (call.key, call.entry)).unzip();
     let mut answers = Vec::with_capacity(entries.len());
-    let committed = transact(ledger, &keys, |books| {
-        answers.extend(entries.into_iter().map(|entry| entry(books)));
+    let committed = transact(ledger, &keys, |ledger| {
+        answers.extend(entries.into_iter().map(|entry| entry(ledger)));
     })
     .await;
-    // Calls that were not executed see their channel closed.
+    // Calls that were not applied are answered too: their channel closes.
     for answer in answers {
         answer(committed.clone());
     }
@@ -95,24 +96,24 @@ async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
 async fn transact(
     ledger: &LedgerLocation,
     keys: &[String],
-    enter: impl FnOnce(&mut Ledger),
-) -> Result<(), PartnerError> {
-    let mut session = ledger.begin().await.map_err(away)?;
-    let mut books = load(&mut session, keys).await.map_err(away)?;
-    enter(&mut books);
-    save(&mut session, books).await.map_err(away)?;
-    session.commit().await.map_err(away)
+    apply: impl FnOnce(&mut Ledger),
+) -> Result<(), ProviderError> {
+    let mut session = ledger.begin().await.map_err(ledger_error)?;
+    let mut ledger = load(&mut session, keys).await.map_err(ledger_error)?;
+    apply(&mut ledger);
+    save(&mut session, ledger).await.map_err(ledger_error)?;
+    session.commit().await.map_err(ledger_error)
 }
 
 async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreError> {
-    // Serializes several workers at the same key, even if there is no row yet.
+    // Locks the keys, so that several workers take turns even if a key has no row yet.
     if matches!(session, Session::Postgres(_)) {
         let lock = "SELECT pg_advisory_xact_lock(hash)
                     FROM (SELECT DISTINCT hashtextextended(key, 0) AS hash
                           FROM unnest($1::text[]) AS key ORDER BY hash) AS hashes";
         session.fetch(lock, vec![list(keys)]).await?;
     }
-    let mut books = Ledger::default();
+    let mut ledger = Ledger::default();
     let sql = Sql::dialects(
         "SELECT key, reference, status, amount, currency, captured, refunded, calls,
                 EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
@@ -125,16 +126,19 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
         let status = row.text(2)?;
         let payment = Payment {
             reference: row.text(1)?.to_owned(),
-            status: Status::read(status)
-                .ok_or_else(|| StoreError::Corrupt(format!("payment status {status:?}")))?,
+            status: Status::read(status).ok_or_else(|| {
+                StoreError::Corrupt(format!(
+                    "unknown payment status {status:?} in the sandbox's ledger"
+                ))
+            })?,
             amount: row.integer(3)?,
             currency: row.text(4)?.to_owned(),
             captured: row.integer(5)?,
             refunded: row.integer(6)?,
             calls: row.integer(7)?,
-            was_held: row.boolean(8)?,
+            was_authorized: row.boolean(8)?,
         };
-        books.payments.insert(row.text(0)?.to_owned(), payment);
+        ledger.payments.insert(row.text(0)?.to_owned(), payment);
     }
     let sql = Sql::dialects(
         "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at
@@ -143,21 +147,21 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
          FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(keys)]).await? {
-        let parcel = ShipmentRow {
+        let shipment = ShipmentRow {
             order_id: row.text(1)?.to_owned(),
             tracking_number: row.text(2)?.to_owned(),
             is_cancelled: row.boolean(3)?,
             stage: row.integer(4)?,
             next_at: row.maybe_integer(5)?,
         };
-        books.parcels.insert(row.text(0)?.to_owned(), parcel);
+        ledger.shipments.insert(row.text(0)?.to_owned(), shipment);
     }
-    Ok(books)
+    Ok(ledger)
 }
 
-async fn save(session: &mut Session, books: Ledger) -> Result<(), StoreError> {
-    let payments = books.changed_payments.iter();
-    let payments = payments.filter_map(|key| Some((key, books.payments.get(key)?)));
+async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
+    let payments = ledger.changed_payments.iter();
+    let payments = payments.filter_map(|key| Some((key, ledger.payments.get(key)?)));
     let payments = payments.map(|(key, payment)| {
         arguments![
             key.as_str(),
@@ -172,22 +176,28 @@ async fn save(session: &mut Session, books: Ledger) -> Result<(), StoreError> {
     });
     let mut writes = Writes::default();
     writes.add(PUT_PAYMENTS, payments.collect());
-    let movements = books.movements.iter();
-    let movements = movements
-        .map(|movement| arguments![movement.payment.as_str(), movement.kind, movement.amount]);
-    writes.add(INSERT_MOVEMENTS, movements.collect());
-    let active_shipments = books.changed_parcels.iter();
-    let active_shipments = active_shipments.filter_map(|key| Some((key, books.parcels.get(key)?)));
-    let active_shipments = active_shipments.map(|(key, parcel)| {
+    let entries = ledger.entries.iter();
+    let entries = entries.map(|ledger_entry| {
         arguments![
-            key.as_str(),
-            parcel.order_id.as_str(),
-            parcel.tracking_number.as_str(),
-            parcel.is_cancelled,
-            parcel.next_at
+            ledger_entry.payment.as_str(),
+            ledger_entry.kind,
+            ledger_entry.amount
         ]
     });
-    writes.add(PUT_PARCELS, active_shipments.collect());
+    writes.add(INSERT_ENTRIES, entries.collect());
+    let active_shipments = ledger.changed_shipments.iter();
+    let active_shipments =
+        active_shipments.filter_map(|key| Some((key, ledger.shipments.get(key)?)));
+    let active_shipments = active_shipments.map(|(key, shipment)| {
+        arguments![
+            key.as_str(),
+            shipment.order_id.as_str(),
+            shipment.tracking_number.as_str(),
+            shipment.is_cancelled,
+            shipment.next_at
+        ]
+    });
+    writes.add(PUT_SHIPMENTS, active_shipments.collect());
     session.write_all(writes).await
 }
 
@@ -217,7 +227,7 @@ const PUT_PAYMENTS: Write = Write {
     ],
 };
 
-const INSERT_MOVEMENTS: Write = Write {
+const INSERT_ENTRIES: Write = Write {
     sqlite: "
         INSERT INTO movements (payment, kind, amount)
         VALUES ($1, $2, $3)",
@@ -227,7 +237,7 @@ const INSERT_MOVEMENTS: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer],
 };
 
-const PUT_PARCELS: Write = Write {
+const PUT_SHIPMENTS: Write = Write {
     sqlite: "
         INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at)
         VALUES ($1, $2, $3, $4, $5)

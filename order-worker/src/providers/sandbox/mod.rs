@@ -1,10 +1,11 @@
-//! Partners for development and tests. They behave like real ones: they keep a durable ledger apart from the
-//! orders' tables, honour idempotency keys, decline, are slow, and lose answers. Tests and `order-worker verify`
-//! compare the orders with the ledger.
+//! A payment provider and a carrier for development and tests. They behave like real ones: they keep a
+//! durable ledger apart from the orders' tables, honour idempotency keys, decline payments, respond slowly
+//! and lose responses. Tests and `order-worker verify` compare the orders with the ledger.
 //!
 //! - [`payment`]: the payment provider.
-//! - [`carrier`]: the carrier; with `CARRIER=sandbox` it also delivers, calling the shipper webhook.
-//! - `ledger`: the effect of each call; `ledger_writer`: saves it.
+//! - [`carrier`]: the carrier; with `CARRIER=sandbox` it also delivers shipments and calls the shipper
+//!   webhook.
+//! - `ledger`: the effect of each call; `ledger_writer`: loads and saves it.
 
 pub mod carrier;
 mod ledger;
@@ -20,41 +21,41 @@ use std::{
 use anyhow::Context;
 use tokio::sync::Mutex;
 
-use super::{PartnerError, sandbox::ledger_writer::LedgerWriter};
+use super::{ProviderError, sandbox::ledger_writer::LedgerWriter};
 use crate::store::{
     StoreError, postgres,
     sql::database::{self, Session, Sql},
     sqlite,
 };
 
-/// The sandbox partners; clones share them.
+/// The sandbox's ledger and its writer; clones share them.
 #[derive(Clone)]
 pub struct Sandbox {
     ledger: LedgerLocation,
-    teller: LedgerWriter,
+    writer: LedgerWriter,
 }
 
 impl Sandbox {
-    /// Opens the sandbox with this ledger.
+    /// Opens the sandbox with `ledger`.
     ///
     /// # Errors
-    /// When its thread can't be created.
+    /// When the writer's thread can't be created.
     pub fn open(ledger: LedgerLocation) -> io::Result<Self> {
         Ok(Self {
-            teller: LedgerWriter::start(ledger.clone())?,
+            writer: LedgerWriter::start(ledger.clone())?,
             ledger,
         })
     }
 }
 
 impl Sandbox {
-    /// Deletes the ledger, for demonstrations.
+    /// Deletes the ledger, for `POST /demo/reset`.
     ///
     /// # Errors
     /// When the ledger is unavailable.
     pub async fn reset(&self) -> Result<(), StoreError> {
         let mut session = self.ledger.begin().await?;
-        // Concurrent calls that have read rows would write them again.
+        // The table lock keeps concurrent calls from writing back rows that they have already read.
         let alone = Sql::dialects(
             "SELECT 1",
             "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
@@ -73,34 +74,36 @@ impl Sandbox {
 
 /// Location of the ledger: a file beside a SQLite database, or a schema in PostgreSQL.
 #[derive(Clone)]
-pub struct LedgerLocation(Place);
+pub struct LedgerLocation(LedgerDatabase);
 
 #[derive(Clone)]
-enum Place {
+enum LedgerDatabase {
     /// A single connection avoids lock conflicts.
     Sqlite(Arc<Mutex<rusqlite::Connection>>),
     Postgres(Box<postgres::Pool>),
 }
 
 impl LedgerLocation {
-    /// Opens the ledger of the database `database_url`, creating it if necessary.
+    /// Opens the ledger that belongs to `database_url`, creating it if necessary.
     ///
     /// # Errors
     /// When it can't be opened.
     pub fn open(database_url: &str) -> anyhow::Result<Self> {
-        if postgres::is_meant(database_url) {
+        if postgres::is_postgres_url(database_url) {
             let pool = postgres::pool_in(database_url, "sandbox")?;
-            return Ok(Self(Place::Postgres(Box::new(pool))));
+            return Ok(Self(LedgerDatabase::Postgres(Box::new(pool))));
         }
         let path = Self::path(&sqlite::path(database_url)?);
         let connection = sqlite::writing(&path)?;
         connection
             .execute_batch(include_str!("ledger.sql"))
             .with_context(|| format!("can't open the sandbox's ledger {}", path.display()))?;
-        Ok(Self(Place::Sqlite(Arc::new(Mutex::new(connection)))))
+        Ok(Self(LedgerDatabase::Sqlite(Arc::new(Mutex::new(
+            connection,
+        )))))
     }
 
-    /// The ledger of `orders.db` is `orders.sandbox.db`.
+    /// Path of the ledger: `orders.sandbox.db` for `orders.db`.
     pub fn path(database: &Path) -> PathBuf {
         database.with_extension("sandbox.db")
     }
@@ -108,24 +111,24 @@ impl LedgerLocation {
     /// Starts a transaction.
     async fn begin(&self) -> Result<Session, StoreError> {
         match &self.0 {
-            Place::Sqlite(connection) => {
+            LedgerDatabase::Sqlite(connection) => {
                 let mut session = writing(connection).await;
                 session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
-            Place::Postgres(pool) => postgres::transaction(pool).await,
+            LedgerDatabase::Postgres(pool) => postgres::transaction(pool).await,
         }
     }
 
-    /// The rows of a single statement.
+    /// Executes a single statement and returns its rows.
     async fn fetch(
         &self,
         sql: impl Into<Sql>,
         arguments: Vec<database::Argument>,
     ) -> Result<Vec<database::Row>, StoreError> {
         let mut session = match &self.0 {
-            Place::Sqlite(connection) => writing(connection).await,
-            Place::Postgres(pool) => postgres::pooled(pool).await?,
+            LedgerDatabase::Sqlite(connection) => writing(connection).await,
+            LedgerDatabase::Postgres(pool) => postgres::pooled(pool).await?,
         };
         session.fetch(sql, arguments).await
     }
@@ -136,9 +139,9 @@ async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
     Session::Sqlite(sqlite::Connection::Writing(connection))
 }
 
-/// The ledger of `database_url` for reading all of it; `None` if there is none.
+/// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.
 async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
-    if postgres::is_meant(database_url) {
+    if postgres::is_postgres_url(database_url) {
         return Ok(Some(
             postgres::auditing(database_url, Some("sandbox")).await?,
         ));
@@ -150,7 +153,7 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     sqlite::auditing(&path).map(Some)
 }
 
-/// Ledger errors are reported as temporary errors of the partner.
-fn away(error: impl Into<StoreError>) -> PartnerError {
-    PartnerError::Transient(format!("the sandbox's ledger: {}", error.into()))
+/// A ledger error as a temporary error of the provider.
+fn ledger_error(error: impl Into<StoreError>) -> ProviderError {
+    ProviderError::Transient(format!("the sandbox's ledger failed: {}", error.into()))
 }

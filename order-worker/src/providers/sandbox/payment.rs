@@ -1,12 +1,12 @@
-//! The sandbox payment provider. `payment_method` controls its behaviour:
+//! The sandbox payment provider. The payment method selects its behaviour:
 //!
 //! | token | behaviour |
 //! |---|---|
 //! | `pm_ok` | authorizes |
 //! | `pm_declined` | declines |
-//! | `pm_slow` | authorizes, and answers after 3 s |
+//! | `pm_slow` | authorizes; the response takes 3 s |
 //! | `pm_flaky` | fails twice, then authorizes |
-//! | `pm_timeout_after_charge` | authorizes, and the first answer is lost |
+//! | `pm_timeout_after_charge` | authorizes; the first response is lost |
 //!
 //! Any other token is declined as unknown.
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{command::StepResult, payment::PaymentState},
-    providers::{PartnerError, Payment},
+    providers::{Payment, ProviderError},
 };
 
 /// Name of this provider in orders and events.
@@ -36,32 +36,32 @@ const SLOW: Duration = Duration::from_secs(3);
 pub struct SandboxPayments(Sandbox);
 
 impl SandboxPayments {
-    /// The provider with this ledger.
+    /// Creates the provider with the ledger of `sandbox`.
     pub fn new(sandbox: Sandbox) -> Self {
         Self(sandbox)
     }
 
-    /// Authorizes the price, once.
+    /// Authorizes the total of the order, once.
     ///
     /// # Errors
-    /// `Declined`, also when the key was voided; `Transient` when the outcome is unknown.
+    /// `Declined`, also when the payment was voided; `Transient` when the outcome is unknown.
     pub(in crate::providers) async fn authorize(
         &self,
         payment: &Payment,
-    ) -> Result<StepResult, PartnerError> {
-        let (this, asked) = (payment.key.clone(), payment.method.clone());
+    ) -> Result<StepResult, ProviderError> {
+        let (this, method) = (payment.key.clone(), payment.method.clone());
         let price = payment.price;
         let authorize =
-            move |ledger: &mut Ledger| ledger.authorize(&this, price, &asked, new_reference());
-        let (result, is_first) = self.0.teller.enter(&payment.key, authorize).await?;
+            move |ledger: &mut Ledger| ledger.authorize(&this, price, &method, new_reference());
+        let (result, is_first) = self.0.writer.apply(&payment.key, authorize).await?;
         let HeldAuthorization { reference, amount } = result?;
         match payment.method.as_str() {
             "pm_timeout_after_charge" if is_first => {
-                return Err(PartnerError::Transient(
-                    "the provider's answer was lost".to_owned(),
+                return Err(ProviderError::Transient(
+                    "the payment provider's response was lost".to_owned(),
                 ));
             }
-            // Authorized at once; only the answer is delayed.
+            // The authorization is stored; only the response is delayed.
             "pm_slow" if is_first => tokio::time::sleep(SLOW).await,
             _ => {}
         }
@@ -72,18 +72,19 @@ impl SandboxPayments {
         })
     }
 
-    /// Voids the authorization under `key`, or makes sure that there will be none. Captured money is kept.
+    /// Voids the authorization under `key`, or makes sure that there will be none. A captured payment is not
+    /// voided; its state is returned.
     ///
     /// # Errors
-    /// `Transient`.
-    pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, PartnerError> {
+    /// `Transient` when the ledger is unavailable.
+    pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, ProviderError> {
         let this = key.to_owned();
         let void = move |ledger: &mut Ledger| ledger.void(&this, new_reference());
-        self.0.teller.enter(key, void).await
+        self.0.writer.apply(key, void).await
     }
 
-    /// Takes of what is held under `key` until that is `total`: `Captured`, or the payment `Stands` if the
-    /// hold has ended.
+    /// Captures from the authorization under `key` until `total` is captured: `Captured`. Returns the state
+    /// of the payment (`Stands`) if the authorization has ended.
     ///
     /// # Errors
     /// `Permanent` when less is authorized.
@@ -92,13 +93,13 @@ impl SandboxPayments {
         key: &str,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         let this = key.to_owned();
         let capture = move |ledger: &mut Ledger| ledger.capture(&this, total, is_last);
-        self.0.teller.enter(key, capture).await?
+        self.0.writer.apply(key, capture).await?
     }
 
-    /// Refunds up to a total of `total` under `key`; returns the refunded total. Repeatable in any order.
+    /// Refunds until `total` is refunded under `key`; returns the refunded total.
     ///
     /// # Errors
     /// `Permanent` when less was captured.
@@ -106,21 +107,24 @@ impl SandboxPayments {
         &self,
         key: &str,
         total: i64,
-    ) -> Result<i64, PartnerError> {
+    ) -> Result<i64, ProviderError> {
         let this = key.to_owned();
         let refund = move |ledger: &mut Ledger| ledger.refund(&this, total);
-        self.0.teller.enter(key, refund).await?
+        self.0.writer.apply(key, refund).await?
     }
 
     /// State of the payment under `key`.
     ///
     /// # Errors
-    /// `Permanent` when there is none.
-    pub(in crate::providers) async fn look(&self, key: &str) -> Result<PaymentState, PartnerError> {
+    /// `Permanent` when there is no such payment.
+    pub(in crate::providers) async fn payment_state(
+        &self,
+        key: &str,
+    ) -> Result<PaymentState, ProviderError> {
         let this = key.to_owned();
-        let look = move |ledger: &mut Ledger| ledger.look(&this);
-        let found = self.0.teller.enter(key, look).await?;
-        found.ok_or_else(|| PartnerError::Permanent("there is no such payment".to_owned()))
+        let payment_state = move |ledger: &mut Ledger| ledger.payment_state(&this);
+        let found = self.0.writer.apply(key, payment_state).await?;
+        found.ok_or_else(|| ProviderError::Permanent("there is no such payment".to_owned()))
     }
 }
 
@@ -143,7 +147,7 @@ pub struct PaymentRecord {
     pub refunded: i64,
 }
 
-/// The payments in the ledger of `database_url`, by key; empty if there is none.
+/// All payments in the ledger that belongs to `database_url`, by key; empty if there is no ledger.
 ///
 /// # Errors
 /// When it can't be read.

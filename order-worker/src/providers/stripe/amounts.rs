@@ -1,114 +1,123 @@
-//! Amounts as Stripe has them. Ours are in minor units of ISO 4217; Stripe's differ for some currencies, and not every
-//! amount can be charged. Source: <https://docs.stripe.com/currencies> (read in 2026), sections *Supported presentment
-//! currencies*, *Zero-decimal currencies*, *Three-decimal currencies*, *Special cases*, *Minimum and maximum charge
-//! amounts*.
+//! Converts between our amounts, in minor units of ISO 4217, and Stripe's, whose unit differs for some
+//! currencies. Refuses amounts that Stripe can't charge.
 //!
-//! Minimum amounts are not checked: they are those of the currency that the account is paid out in, converted.
+//! Source: Stripe's page *Supported currencies*, <https://docs.stripe.com/currencies>: its list of presentment
+//! currencies and the sections *Zero-decimal currencies*, *Special cases* and *Minimum and maximum charge
+//! amounts*. The rule for three decimals is from the section *Three-decimal currencies*, which only some
+//! versions of the page have.
+//!
+//! Minimum amounts are not checked: they depend on the currency of the account's payouts and on its exchange
+//! rate.
 
 use shared::money::{Currency, Money};
 
-/// How an amount in minor units becomes Stripe's.
+/// Conversion from minor units of ISO 4217 to Stripe's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    /// The same.
+enum UnitConversion {
+    /// Both units are equal.
     Same,
-    /// The same, and the last of three decimals must be 0.
+    /// Both units are equal; the amount must be a multiple of 10.
     MultipleOfTen,
-    /// Has no decimals, but Stripe wants two.
+    /// No decimals by ISO 4217; Stripe expects two.
     TimesHundred,
-    /// Has two decimals by ISO 4217 and none at Stripe: whole units only.
+    /// Two decimals by ISO 4217, none at Stripe: only whole units of the currency.
     DividedByHundred,
 }
 
-/// Three decimals at Stripe, of which the last must be 0. ISO 4217 has three for IQD and LYD too, which Stripe does not
-/// take.
+/// Three decimals at Stripe, of which the last must be 0. IQD and LYD have three by ISO 4217 too; Stripe does
+/// not charge them.
 const THREE_DECIMALS: &str = "BHD JOD KWD OMR TND";
-/// Without decimals by ISO 4217; for the sake of older integrations Stripe takes them with two, which must be 00.
+/// No decimals by ISO 4217; for compatibility Stripe expects two, which must be 00. UGX is also on Stripe's
+/// list of zero-decimal currencies; the special case applies to charges.
 const TWO_DECIMALS_OF_ZERO: &str = "ISK UGX";
-/// Two decimals by ISO 4217 (an ariary has five iraimbilanja), none at Stripe.
+/// Two decimals by ISO 4217, though an ariary has only five iraimbilanja; none at Stripe.
 const NO_DECIMALS_AT_STRIPE: &str = "MGA";
-/// Two decimals, or none by ISO 4217 and at Stripe alike. HUF and TWD are without decimals in payouts only.
-const SAME: &str = "
+/// Two decimals, or none, both by ISO 4217 and at Stripe. HUF and TWD have two in charges; Stripe treats them
+/// as zero-decimal currencies in payouts only.
+const SAME_UNIT: &str = "
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY COP
     CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR JMD JPY
     KES KGS KHR KMF KRW KYD KZT LAK LBP LKR LRD LSL MAD MDL MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK
     NPR NZD PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD SHP SLE SOS SRD SVC SZL THB TJS TOP
     TRY TTD TWD TZS UAH USD UYU UZS VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW";
 
-/// The largest amount, in Stripe's units.
-const MAX: i64 = 99_999_999;
-/// Currencies of little worth have more digits.
-const MAX_LARGE: i64 = 999_999_999_999;
-const LARGE: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK LBP PYG UGX UZS VND";
+/// Largest amount, in Stripe's unit, that is sent for most currencies: eight digits. Stripe documents this limit
+/// for payment methods other than cards; for cards it documents up to twelve digits, and nine for American
+/// Express.
+const MAX_AMOUNT: i64 = 99_999_999;
+/// Largest amount of the currencies in [`LARGE_AMOUNT_CURRENCIES`]: the twelve digits that Stripe documents for most cards, since
+/// one unit of these currencies is worth little.
+const MAX_AMOUNT_LARGE: i64 = 999_999_999_999;
+const LARGE_AMOUNT_CURRENCIES: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK LBP PYG UGX UZS VND";
 
-fn unit(currency: Currency) -> Option<Unit> {
+fn conversion(currency: Currency) -> Option<UnitConversion> {
     [
-        (THREE_DECIMALS, Unit::MultipleOfTen),
-        (TWO_DECIMALS_OF_ZERO, Unit::TimesHundred),
-        (NO_DECIMALS_AT_STRIPE, Unit::DividedByHundred),
-        (SAME, Unit::Same),
+        (THREE_DECIMALS, UnitConversion::MultipleOfTen),
+        (TWO_DECIMALS_OF_ZERO, UnitConversion::TimesHundred),
+        (NO_DECIMALS_AT_STRIPE, UnitConversion::DividedByHundred),
+        (SAME_UNIT, UnitConversion::Same),
     ]
     .into_iter()
-    .find_map(|(codes, unit)| lists(codes, currency).then_some(unit))
+    .find_map(|(codes, conversion)| contains(codes, currency).then_some(conversion))
 }
 
-fn lists(codes: &str, currency: Currency) -> bool {
+fn contains(codes: &str, currency: Currency) -> bool {
     codes
         .split_whitespace()
         .any(|code| code == currency.as_str())
 }
 
-/// The amount in Stripe's units.
+/// Converts an amount in minor units to Stripe's unit.
 ///
 /// # Errors
-/// Says why Stripe can't charge or refund it.
+/// The reason why Stripe can't charge or refund the amount.
 pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String> {
-    let unit = unit(currency)
-        .ok_or_else(|| format!("{currency} is not a currency that Stripe charges"))?;
-    let at_stripe = match unit {
-        Unit::Same => amount,
-        Unit::MultipleOfTen if amount % 10 == 0 => amount,
-        Unit::MultipleOfTen => {
+    let conversion = conversion(currency)
+        .ok_or_else(|| format!("{currency} is not a currency that Stripe supports"))?;
+    let stripe_amount = match conversion {
+        UnitConversion::Same => amount,
+        UnitConversion::MultipleOfTen if amount % 10 == 0 => amount,
+        UnitConversion::MultipleOfTen => {
             return Err(format!(
                 "{amount} minor units of {currency} can't be charged by Stripe: they must be a multiple of 10"
             ));
         }
-        Unit::TimesHundred => amount.saturating_mul(100),
-        Unit::DividedByHundred if amount % 100 == 0 => amount / 100,
-        Unit::DividedByHundred => {
+        UnitConversion::TimesHundred => amount.saturating_mul(100),
+        UnitConversion::DividedByHundred if amount % 100 == 0 => amount / 100,
+        UnitConversion::DividedByHundred => {
             return Err(format!(
                 "{amount} minor units of {currency} can't be charged by Stripe: they must be a multiple of 100"
             ));
         }
     };
-    let max = if lists(LARGE, currency) {
-        MAX_LARGE
+    let max = if contains(LARGE_AMOUNT_CURRENCIES, currency) {
+        MAX_AMOUNT_LARGE
     } else {
-        MAX
+        MAX_AMOUNT
     };
-    if at_stripe > max {
+    if stripe_amount > max {
         return Err(format!(
-            "{amount} minor units of {currency} are more than Stripe charges at once"
+            "{amount} minor units of {currency} exceed the largest amount of a payment with Stripe"
         ));
     }
-    Ok(at_stripe)
+    Ok(stripe_amount)
 }
 
-/// The largest amount up to `amount` that Stripe can charge.
+/// The largest amount, in minor units, that Stripe can charge and that does not exceed `amount`.
 pub(super) fn chargeable(Money { amount, currency }: Money) -> i64 {
-    match unit(currency) {
-        Some(Unit::MultipleOfTen) => amount - amount % 10,
-        Some(Unit::DividedByHundred) => amount - amount % 100,
-        Some(Unit::Same | Unit::TimesHundred) | None => amount,
+    match conversion(currency) {
+        Some(UnitConversion::MultipleOfTen) => amount - amount % 10,
+        Some(UnitConversion::DividedByHundred) => amount - amount % 100,
+        Some(UnitConversion::Same | UnitConversion::TimesHundred) | None => amount,
     }
 }
 
-/// Minor units of what Stripe tells.
+/// Converts an amount in Stripe's unit to minor units.
 pub(super) fn from_stripe(amount: i64, currency: Currency) -> i64 {
-    match unit(currency) {
-        Some(Unit::TimesHundred) => amount / 100,
-        Some(Unit::DividedByHundred) => amount.saturating_mul(100),
-        Some(Unit::Same | Unit::MultipleOfTen) | None => amount,
+    match conversion(currency) {
+        Some(UnitConversion::TimesHundred) => amount / 100,
+        Some(UnitConversion::DividedByHundred) => amount.saturating_mul(100),
+        Some(UnitConversion::Same | UnitConversion::MultipleOfTen) | None => amount,
     }
 }
 
@@ -116,22 +125,22 @@ pub(super) fn from_stripe(amount: i64, currency: Currency) -> i64 {
 mod tests {
     use super::*;
 
-    /// Minor units that make one unit of the currency, by ISO 4217.
+    /// Number of minor units in one unit of the currency, by ISO 4217.
     fn minor_units(currency: Currency) -> i64 {
         const NONE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
         const THREE: &str = "BHD IQD JOD KWD LYD OMR TND";
-        match (lists(NONE, currency), lists(THREE, currency)) {
+        match (contains(NONE, currency), contains(THREE, currency)) {
             (true, _) => 1,
             (_, true) => 1000,
             _ => 100,
         }
     }
 
-    /// Stripe's units that make one unit of the currency, as its page lists them: zero-decimal currencies, but for the
-    /// special cases; three-decimal ones; two decimals elsewhere.
-    fn stripes_units(currency: Currency) -> i64 {
+    /// Number of Stripe's units in one unit of the currency, from Stripe's page: zero-decimal currencies
+    /// except the special cases, three-decimal currencies, and two decimals for all others.
+    fn stripe_units(currency: Currency) -> i64 {
         const ZERO: &str = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF";
-        match (lists(ZERO, currency), lists(THREE_DECIMALS, currency)) {
+        match (contains(ZERO, currency), contains(THREE_DECIMALS, currency)) {
             (true, _) => 1,
             (_, true) => 1000,
             _ => 100,
@@ -144,9 +153,9 @@ mod tests {
         for currency in Currency::all() {
             let amount = 50 * minor_units(currency);
             match to_stripe(Money { amount, currency }) {
-                Ok(at_stripe) => {
-                    assert_eq!(at_stripe, 50 * stripes_units(currency), "{currency}");
-                    assert_eq!(from_stripe(at_stripe, currency), amount, "{currency}");
+                Ok(stripe_amount) => {
+                    assert_eq!(stripe_amount, 50 * stripe_units(currency), "{currency}");
+                    assert_eq!(from_stripe(stripe_amount, currency), amount, "{currency}");
                 }
                 Err(why) => {
                     assert!(why.contains(currency.as_str()), "{why}");
@@ -154,7 +163,7 @@ mod tests {
                 }
             }
         }
-        // Of all that ISO 4217 lists, those that are not on Stripe's page.
+        // All currencies of ISO 4217 that Stripe's page does not list.
         let not_at_stripe =
             "BTN CUP ERN GHS IQD IRR KPW LYD MRU SDG SSP STN SYP TMT VED VES XTS ZWG";
         assert_eq!(refused.join(" "), not_at_stripe);
@@ -162,20 +171,20 @@ mod tests {
 
     #[test]
     fn amounts_that_stripe_cannot_represent_are_refused() {
-        let at_stripe = |amount, currency: &str| {
+        let stripe_amount = |amount, currency: &str| {
             let currency = currency.parse().unwrap();
             to_stripe(Money { amount, currency }).ok()
         };
-        assert_eq!(at_stripe(18605, "KWD"), None);
-        assert_eq!(at_stripe(18610, "KWD"), Some(18610));
-        assert_eq!(at_stripe(150, "MGA"), None);
-        assert_eq!(at_stripe(200, "MGA"), Some(2));
-        assert_eq!(at_stripe(5, "ISK"), Some(500));
-        assert_eq!(at_stripe(5, "UGX"), Some(500));
-        assert_eq!(at_stripe(1999, "HUF"), Some(1999));
-        assert_eq!(at_stripe(99_999_999, "EUR"), Some(99_999_999));
-        assert_eq!(at_stripe(100_000_000, "EUR"), None);
-        assert_eq!(at_stripe(100_000_000, "IDR"), Some(100_000_000));
+        assert_eq!(stripe_amount(18605, "KWD"), None);
+        assert_eq!(stripe_amount(18610, "KWD"), Some(18610));
+        assert_eq!(stripe_amount(150, "MGA"), None);
+        assert_eq!(stripe_amount(200, "MGA"), Some(2));
+        assert_eq!(stripe_amount(5, "ISK"), Some(500));
+        assert_eq!(stripe_amount(5, "UGX"), Some(500));
+        assert_eq!(stripe_amount(1999, "HUF"), Some(1999));
+        assert_eq!(stripe_amount(99_999_999, "EUR"), Some(99_999_999));
+        assert_eq!(stripe_amount(100_000_000, "EUR"), None);
+        assert_eq!(stripe_amount(100_000_000, "IDR"), Some(100_000_000));
     }
 
     #[test]

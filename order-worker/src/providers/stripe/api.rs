@@ -1,4 +1,7 @@
-//! The parts of Stripe's API that are used: <https://docs.stripe.com/api/payment_intents>.
+//! A client for the parts of Stripe's API that are used: payment intents
+//! (<https://docs.stripe.com/api/payment_intents>) and refunds (<https://docs.stripe.com/api/refunds>). It
+//! sends idempotency keys, limits time and size of responses, and classifies errors. The payment flow is in
+//! the parent module.
 
 use std::{error::Error, time::Duration};
 
@@ -7,27 +10,29 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::providers::PartnerError;
+use crate::providers::ProviderError;
 
-/// API version.
+/// Version of Stripe's API.
 const VERSION: &str = "2024-06-20";
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for a response; a confirmation involves the customer's bank. Shorter than the step's timeout.
+/// Timeout for a response; a confirmation involves the customer's bank. It is shorter than the step's
+/// timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Refunds per page: Stripe's maximum.
-const PAGE: &str = "100";
+const REFUNDS_PER_PAGE: &str = "100";
 /// Maximum number of pages of refunds.
 const MAX_PAGES: usize = 100;
 /// Maximum size of a response in bytes.
-const MAX_ANSWER: usize = 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// Kept answers to earlier keys that are passed over in one attempt.
-const MAX_REPEATED: u32 = 20;
-/// Says that an answer is an earlier one, repeated (<https://docs.stripe.com/error-low-level#idempotency>).
-const REPEATED: &str = "idempotent-replayed";
+/// Maximum number of replayed error responses that one call skips, each by using the next idempotency key.
+const MAX_REPLAYS: u32 = 20;
+/// Header of a response that Stripe replays for the same idempotency key
+/// (<https://docs.stripe.com/error-low-level#idempotency>).
+const REPLAYED_HEADER: &str = "idempotent-replayed";
 
-/// An idempotency key. Each error that Stripe answers uses one generation of it up.
+/// An idempotency key: a name, and a generation that increases with each error response from Stripe.
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) generation: u32,
@@ -42,7 +47,7 @@ impl Key {
     }
 }
 
-/// Fields of a request, as forms have them.
+/// Form fields of a request.
 pub(super) type Form = Vec<(&'static str, String)>;
 
 /// A client for Stripe.
@@ -53,7 +58,7 @@ pub(super) struct Api {
     key: String,
 }
 
-/// A `PaymentIntent`.
+/// A payment intent: Stripe's object for one payment.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct PaymentIntent {
     pub(super) id: String,
@@ -64,7 +69,7 @@ pub(super) struct PaymentIntent {
     pub(super) last_payment_error: Option<StripeError>,
     pub(super) next_action: Option<Value>,
     pub(super) client_secret: Option<String>,
-    /// An id, or where it was asked to be expanded, all of it.
+    /// The id of the charge, or the whole charge if the request expanded it.
     pub(super) latest_charge: Option<Value>,
 }
 
@@ -74,7 +79,7 @@ pub(super) struct Refund {
     pub(super) amount: i64,
     pub(super) status: Option<String>,
     pub(super) failure_reason: Option<String>,
-    /// Set on refunds of ours.
+    /// Our refunds carry the order's id in their metadata; refunds from Stripe's dashboard do not.
     pub(super) metadata: Option<Value>,
 }
 
@@ -85,7 +90,7 @@ struct List<T> {
     has_more: bool,
 }
 
-/// An error of Stripe.
+/// The error object in a response of Stripe.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StripeError {
     pub(super) code: Option<String>,
@@ -109,41 +114,42 @@ impl StripeError {
 #[derive(Debug)]
 pub(super) enum ApiError {
     /// Stripe refused the request.
-    Refused(StripeError),
-    /// An error of Stripe's own, which it repeats for the same idempotency key.
-    Failed(String),
-    /// It may have been done, or may be done later.
+    Rejected(StripeError),
+    /// Stripe failed with an error of its own, and replays it for the same idempotency key.
+    ServerError(String),
+    /// The outcome is unknown: the request may have been executed, or may be executed later.
     Unknown(String),
 }
 
-/// An error, and whether it was the answer to an earlier request under the same idempotency key.
+/// A failed request, and whether its response was a replay for the same idempotency key.
 #[derive(Debug)]
-pub(super) struct Unsuccessful {
+pub(super) struct FailedRequest {
     pub(super) error: ApiError,
-    pub(super) is_repeated: bool,
+    pub(super) is_replay: bool,
 }
 
 impl ApiError {
-    /// Conversion for calls whose refusal is not the customer's fault.
-    pub(super) fn permanent(self) -> PartnerError {
+    /// The provider error of a call whose rejection is not the customer's fault.
+    pub(super) fn into_permanent(self) -> ProviderError {
         match self {
-            Self::Refused(refusal) => {
-                PartnerError::Permanent(format!("Stripe refused: {}", refusal.message()))
-            }
-            Self::Failed(why) => PartnerError::Refused(why),
-            Self::Unknown(why) => PartnerError::Transient(why),
+            Self::Rejected(refusal) => ProviderError::Permanent(format!(
+                "Stripe rejected the request: {}",
+                refusal.message()
+            )),
+            Self::ServerError(why) => ProviderError::RetryWithNewKey(why),
+            Self::Unknown(why) => ProviderError::Transient(why),
         }
     }
 
-    /// Conversion for calls whose refusal concerns the payment method.
-    pub(super) fn declined(self) -> PartnerError {
+    /// The provider error of a call whose rejection concerns the payment method.
+    pub(super) fn into_declined(self) -> ProviderError {
         match self {
-            Self::Refused(refusal) => PartnerError::Declined {
+            Self::Rejected(refusal) => ProviderError::Declined {
                 code: refusal.code(),
                 message: refusal.message(),
             },
-            Self::Failed(why) => PartnerError::Refused(why),
-            Self::Unknown(why) => PartnerError::Transient(why),
+            Self::ServerError(why) => ProviderError::RetryWithNewKey(why),
+            Self::Unknown(why) => ProviderError::Transient(why),
         }
     }
 }
@@ -155,7 +161,7 @@ impl Api {
             .timeout(TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
-            .context("can't make an HTTP client")?;
+            .context("can't create an HTTP client")?;
         Ok(Self { client, base, key })
     }
 
@@ -172,7 +178,7 @@ impl Api {
         self.send(request.query(form)).await
     }
 
-    /// Captures what is held.
+    /// Captures from an authorization.
     pub(super) async fn capture(
         &self,
         id: &str,
@@ -183,8 +189,9 @@ impl Api {
             .await
     }
 
-    /// `confirm` or `cancel`: the payment's own state keeps them from being done twice.
-    pub(super) async fn act(
+    /// Sends `confirm` or `cancel`. Neither needs an idempotency key: the status of the payment intent
+    /// prevents a second execution.
+    pub(super) async fn confirm_or_cancel(
         &self,
         id: &str,
         action: &str,
@@ -198,8 +205,9 @@ impl Api {
         self.post(&["refunds"], form, key).await
     }
 
-    /// Stripe keeps the first answer to a key, errors included: one that it repeats says nothing of how things are
-    /// now, so the request is made again under the next key.
+    /// Sends a request with an idempotency key. Stripe stores the first response to a key, errors included. A
+    /// replayed error says nothing about the present state, so the request is repeated with the next
+    /// generation of the key.
     async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -212,8 +220,8 @@ impl Api {
             let request = request.header("idempotency-key", key.of(generation));
             match self.try_send(request).await {
                 Ok(done) => return Ok(done),
-                Err(Unsuccessful { error, is_repeated })
-                    if !is_repeated || generation >= key.generation + MAX_REPEATED =>
+                Err(FailedRequest { error, is_replay })
+                    if !is_replay || generation >= key.generation + MAX_REPLAYS =>
                 {
                     return Err(error);
                 }
@@ -222,13 +230,13 @@ impl Api {
         }
     }
 
-    /// All refunds of a payment.
+    /// All refunds of a payment intent, newest first.
     pub(super) async fn refunds(&self, intent: &str) -> Result<Vec<Refund>, ApiError> {
         let mut refunds: Vec<Refund> = Vec::new();
         for _ in 0..MAX_PAGES {
             let mut form = vec![
                 ("payment_intent", intent.to_owned()),
-                ("limit", PAGE.to_owned()),
+                ("limit", REFUNDS_PER_PAGE.to_owned()),
             ];
             form.extend(
                 refunds
@@ -243,7 +251,9 @@ impl Api {
                 return Ok(refunds);
             }
         }
-        Err(ApiError::Unknown("too many refunds to count".to_owned()))
+        Err(ApiError::Unknown(
+            "the payment has too many refunds to list".to_owned(),
+        ))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -261,72 +271,79 @@ impl Api {
     async fn try_send<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
-    ) -> Result<T, Unsuccessful> {
-        let answer = request
+    ) -> Result<T, FailedRequest> {
+        let response = request
             .bearer_auth(&self.key)
             .header("stripe-version", VERSION)
             .send()
             .await;
-        let mut answer = answer.map_err(|error| {
-            ApiError::Unknown(format!("Stripe did not answer: {}", innermost(&error)))
+        let mut response = response.map_err(|error| {
+            ApiError::Unknown(format!("Stripe did not respond: {}", innermost(&error)))
         })?;
-        let status = answer.status();
-        let is_repeated = answer
+        let status = response.status();
+        let is_replay = response
             .headers()
-            .get(REPEATED)
+            .get(REPLAYED_HEADER)
             .is_some_and(|value| value == "true");
         let mut body = Vec::new();
-        let cut = |error: reqwest::Error| {
-            ApiError::Unknown(format!("Stripe's answer broke off: {}", innermost(&error)))
+        let interrupted = |error: reqwest::Error| {
+            ApiError::Unknown(format!(
+                "Stripe's response was interrupted: {}",
+                innermost(&error)
+            ))
         };
-        while let Some(chunk) = answer.chunk().await.map_err(cut)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(ApiError::Unknown("Stripe's answer has no end".to_owned()).into());
+        while let Some(chunk) = response.chunk().await.map_err(interrupted)? {
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+                return Err(ApiError::Unknown("Stripe's response is too large".to_owned()).into());
             }
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
-                ApiError::Unknown(format!("Stripe's answer can't be read: {error}")).into()
+                ApiError::Unknown(format!("Stripe's response can't be decoded: {error}")).into()
             });
         }
-        Err(Unsuccessful {
-            error: refused(status, &body),
-            is_repeated,
+        Err(FailedRequest {
+            error: classify_error(status, &body),
+            is_replay,
         })
     }
 }
 
-impl From<ApiError> for Unsuccessful {
+impl From<ApiError> for FailedRequest {
     fn from(error: ApiError) -> Self {
         Self {
             error,
-            is_repeated: false,
+            is_replay: false,
         }
     }
 }
 
-/// Classifies an error response: refused, or temporary. An invalid API key counts as temporary, since it can be
-/// corrected. See <https://docs.stripe.com/api/errors>.
-fn refused(status: StatusCode, body: &[u8]) -> ApiError {
+/// Classifies an error response. An invalid API key counts as an unknown outcome, which is retried, since the
+/// key can be corrected. See <https://docs.stripe.com/api/errors>.
+fn classify_error(status: StatusCode, body: &[u8]) -> ApiError {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: StripeError,
     }
-    let told: Option<ErrorBody> = serde_json::from_slice(body).ok();
-    match (status, told) {
+    let error_body: Option<ErrorBody> = serde_json::from_slice(body).ok();
+    match (status, error_body) {
         (
             StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED | StatusCode::NOT_FOUND,
             Some(ErrorBody { error }),
-        ) => ApiError::Refused(error),
-        (status, told) => {
-            // Another server in Stripe's place, such as a proxy, does not know the outcome.
-            let is_stripes_own = status == StatusCode::INTERNAL_SERVER_ERROR || told.is_some();
-            let message = told.and_then(|told| told.error.message).unwrap_or_default();
+        ) => ApiError::Rejected(error),
+        (status, error_body) => {
+            // A response without Stripe's error object may come from a proxy, which does not know the
+            // outcome.
+            let is_from_stripe =
+                status == StatusCode::INTERNAL_SERVER_ERROR || error_body.is_some();
+            let message = error_body
+                .and_then(|error_body| error_body.error.message)
+                .unwrap_or_default();
             let message: String = message.chars().take(200).collect();
-            let why = format!("Stripe answered {} {message}", status.as_u16());
-            if status.is_server_error() && is_stripes_own {
-                ApiError::Failed(why)
+            let why = format!("Stripe responded with status {} {message}", status.as_u16());
+            if status.is_server_error() && is_from_stripe {
+                ApiError::ServerError(why)
             } else {
                 ApiError::Unknown(why)
             }

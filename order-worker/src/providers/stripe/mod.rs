@@ -1,11 +1,15 @@
-//! Stripe: an order's payment is one `PaymentIntent`, captured by hand.
+//! Stripe as a payment provider: an order's payment is one `PaymentIntent` with manual capture.
 //!
-//! - It is created first, and confirmed only once its id is in our books: whatever is held one day can be
-//!   found. Should creating be done twice, the other one is never confirmed and holds nothing.
-//! - Before anything is done it is asked where it stands, so that an answer that was lost is made up for;
-//!   what could still be done twice at the same moment goes by an idempotency key of order and total.
-//! - A card is captured once, when all goods have left that will; in parts where the account may
-//!   (`STRIPE_MULTICAPTURE=1`, <https://docs.stripe.com/payments/multicapture>).
+//! - The payment intent is created first. It is confirmed only after its id is stored with the order, so
+//!   every authorization can be found. If it is created twice, the second one is never confirmed and
+//!   authorizes nothing.
+//! - Each call reads the payment intent before it changes anything, so a lost response does no harm.
+//!   Idempotency keys made of order and total prevent concurrent duplicates.
+//! - A card is captured once, when all goods of the order that will be shipped are shipped. With
+//!   `STRIPE_MULTICAPTURE=1` it is captured for each shipment
+//!   (<https://docs.stripe.com/payments/multicapture>).
+//!
+//! `api` sends the requests; `amounts` converts the amounts.
 
 mod amounts;
 mod api;
@@ -17,7 +21,7 @@ use self::{
     amounts::{chargeable, from_stripe, to_stripe},
     api::{Api, ApiError, Form, Key, PaymentIntent, Refund},
 };
-use super::{PartnerError, Payment};
+use super::{Payment, ProviderError};
 use crate::domain::{
     command::StepResult,
     payment::{Authorization, PaymentState},
@@ -26,20 +30,20 @@ use crate::domain::{
 /// Name of this provider in orders and events.
 pub const NAME: &str = "stripe";
 
-/// Whether Stripe can charge the amount.
+/// Whether Stripe can charge `amount`.
 ///
 /// # Errors
-/// Says why not.
+/// The reason why it can't.
 pub fn check(amount: Money) -> Result<(), String> {
     to_stripe(amount).map(drop)
 }
 
-/// What it takes to reach Stripe.
+/// Access to Stripe.
 #[derive(Clone)]
 pub struct Settings {
     /// Base URL: `https://api.stripe.com`.
     pub base: Url,
-    /// `sk_…`
+    /// Secret API key: `sk_…`.
     pub key: String,
     /// Whether the account supports multicapture.
     pub captures_in_parts: bool,
@@ -51,7 +55,7 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// The provider; clones share its connections.
+/// The payment provider; clones share its connections.
 #[derive(Clone)]
 pub struct Stripe {
     api: Api,
@@ -70,49 +74,52 @@ impl Stripe {
         })
     }
 
-    pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
-        // Nothing to authorize.
+    pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
+        // A free order has no payment intent.
         if payment.price.amount == 0 {
             return Ok(authorized(String::new(), 0));
         }
         let Some(reference) = &payment.reference else {
-            let key = key(payment, "prepare");
-            let described = self.described(payment)?;
-            let created = self.api.create_intent(&described, &key).await;
-            let PaymentIntent { id, .. } = created.map_err(ApiError::declined)?;
+            let idempotency_key = idempotency_key(payment, "prepare");
+            let intent_form = self.intent_form(payment)?;
+            let created = self.api.create_intent(&intent_form, &idempotency_key).await;
+            let PaymentIntent { id, .. } = created.map_err(ApiError::into_declined)?;
             let provider = NAME.to_owned();
             return Ok(StepResult::Prepared {
                 provider,
                 reference: id,
             });
         };
-        let mut intent = self.find(reference).await?;
+        let mut intent = self.read_intent(reference).await?;
         if requires_confirmation(&intent) {
             let return_url = payment.return_url.clone();
             let form = return_url.map(|url| ("return_url", url));
             let form = form.into_iter().collect();
-            let confirmed = self.api.act(reference, "confirm", &form).await;
-            intent = match confirmed.map_err(ApiError::declined) {
-                Err(declined @ PartnerError::Declined { .. }) => {
-                    self.withdraw(reference).await;
+            let confirmed = self
+                .api
+                .confirm_or_cancel(reference, "confirm", &form)
+                .await;
+            intent = match confirmed.map_err(ApiError::into_declined) {
+                Err(declined @ ProviderError::Declined { .. }) => {
+                    self.cancel_declined(reference).await;
                     return Err(declined);
                 }
                 intent => intent?,
             };
         }
-        match hold(&intent, payment) {
+        match authorization_state(&intent, payment) {
             Authorization::Authorized(amount) => Ok(authorized(intent.id, amount)),
             Authorization::RequiresAction(action) => Ok(StepResult::ActionRequired(action)),
             Authorization::Declined { code, message } => {
-                self.withdraw(reference).await;
-                Err(PartnerError::Declined { code, message })
+                self.cancel_declined(reference).await;
+                Err(ProviderError::Declined { code, message })
             }
-            Authorization::Cancelled => Err(PartnerError::Declined {
+            Authorization::Cancelled => Err(ProviderError::Declined {
                 code: "canceled".to_owned(),
-                message: "the payment was given up".to_owned(),
+                message: "the payment was cancelled".to_owned(),
             }),
-            Authorization::Pending => Err(PartnerError::Transient(format!(
-                "the payment is {} at Stripe",
+            Authorization::Pending => Err(ProviderError::Transient(format!(
+                "the payment has the status {} at Stripe",
                 intent.status
             ))),
         }
@@ -123,83 +130,87 @@ impl Stripe {
         payment: &Payment,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         let captured = |amount| StepResult::Captured {
             amount,
             requested: total,
             is_last,
         };
-        let Some(reference) = held(payment)? else {
+        let Some(reference) = intent_id(payment)? else {
             return Ok(captured(0));
         };
-        let intent = self.find(reference).await?;
-        let taken = received(&intent, payment);
-        let left = total - taken;
+        let intent = self.read_intent(reference).await?;
+        let captured_before = captured_amount(&intent, payment);
+        let left = total - captured_before;
         let is_last = is_last || total >= payment.price.amount;
         if left <= 0 {
-            if is_last && taken > 0 && intent.status == "requires_capture" {
+            if is_last && captured_before > 0 && intent.status == "requires_capture" {
                 self.release(reference, payment).await;
             }
-            return Ok(captured(taken));
+            return Ok(captured(captured_before));
         }
         if is_closed(&intent) {
-            return self.look(payment).await.map(StepResult::PaymentState);
+            return self
+                .payment_state(payment)
+                .await
+                .map(StepResult::PaymentState);
         }
         if intent.status != "requires_capture" {
-            return Err(PartnerError::Permanent(format!(
-                "the payment is {} at Stripe and can't be captured",
+            return Err(ProviderError::Permanent(format!(
+                "the payment has the status {} at Stripe and can't be captured",
                 intent.status
             )));
         }
-        if !is_last && !can_be_taken_in_parts(&intent) {
-            return Ok(captured(taken));
+        if !is_last && !can_capture_in_parts(&intent) {
+            return Ok(captured(captured_before));
         }
         let mut form = Form::new();
         let is_all = total >= payment.price.amount;
         let mut reached = total;
         if !is_all {
-            // A remainder that Stripe can't charge is captured with a later part.
+            // If a remainder is too small a unit for Stripe, it is captured with a later part.
             let part = chargeable(Money {
                 amount: left,
                 ..payment.price
             });
             if part == 0 {
-                return Ok(captured(taken));
+                return Ok(captured(captured_before));
             }
-            reached = taken + part;
-            form.push(("amount_to_capture", at_stripe(payment, part)?));
+            reached = captured_before + part;
+            form.push(("amount_to_capture", stripe_amount(payment, part)?));
         }
-        // Without this, Stripe releases the rest of the authorization.
+        // `final_capture` is true by default: Stripe would release the rest of the authorization.
         if !is_last {
             form.push(("final_capture", "false".to_owned()));
         }
-        // One key stands for one request.
+        // An idempotency key belongs to one set of parameters.
         let suffix = if is_last && !is_all { "/final" } else { "" };
-        let key = key(payment, &format!("capture/{reached}{suffix}"));
-        match self.api.capture(reference, &form, &key).await {
+        let idempotency_key = idempotency_key(payment, &format!("capture/{reached}{suffix}"));
+        match self.api.capture(reference, &form, &idempotency_key).await {
             Ok(_) => Ok(captured(reached)),
-            // It may have been captured in Stripe's dashboard at the same moment.
-            Err(refused @ ApiError::Refused(_)) => {
-                let now = received(&self.find(reference).await?, payment);
-                if now > taken {
+            // The payment may have been captured in Stripe's dashboard at the same time.
+            Err(rejection @ ApiError::Rejected(_)) => {
+                let now = captured_amount(&self.read_intent(reference).await?, payment);
+                if now > captured_before {
                     Ok(captured(now))
                 } else {
-                    Err(refused.permanent())
+                    Err(rejection.into_permanent())
                 }
             }
-            Err(error) => Err(error.permanent()),
+            Err(error) => Err(error.into_permanent()),
         }
     }
 
     /// Releases the rest of an authorization of which parts were captured
-    /// (<https://docs.stripe.com/payments/multicapture>). If this fails, it ends by itself after some days.
+    /// (<https://docs.stripe.com/payments/multicapture>). If this fails, the authorization expires after some
+    /// days.
     async fn release(&self, reference: &str, payment: &Payment) {
         let form = vec![
             ("amount_to_capture", "0".to_owned()),
             ("final_capture", "true".to_owned()),
         ];
-        let key = key(payment, "release");
-        let released = self.api.capture(reference, &form, &key).await;
+        let idempotency_key = idempotency_key(payment, "release");
+        let released = self.api.capture(reference, &form, &idempotency_key).await;
         if let Err(error) = released {
             tracing::warn!(
                 reference,
@@ -209,8 +220,8 @@ impl Stripe {
         }
     }
 
-    pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
-        // Without a stored reference, nothing was ever confirmed.
+    pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
+        // Without a stored id, no payment intent was ever confirmed.
         let Some(reference) = payment
             .reference
             .as_ref()
@@ -218,16 +229,26 @@ impl Stripe {
         else {
             return Ok(StepResult::Voided { reference: None });
         };
-        let intent = self.find(reference).await?;
+        let intent = self.read_intent(reference).await?;
         match intent.status.as_str() {
             "canceled" => {}
-            "succeeded" => return self.look(payment).await.map(StepResult::PaymentState),
+            "succeeded" => {
+                return self
+                    .payment_state(payment)
+                    .await
+                    .map(StepResult::PaymentState);
+            }
             _ => {
-                let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
+                let cancelled = self
+                    .api
+                    .confirm_or_cancel(reference, "cancel", &Form::new())
+                    .await;
                 cancelled.map_err(|error| match error {
-                    // The state is changing: look again later.
-                    ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
-                    ApiError::Failed(why) | ApiError::Unknown(why) => PartnerError::Transient(why),
+                    // The payment intent is changing its status: try again later.
+                    ApiError::Rejected(refusal) => ProviderError::Transient(refusal.message()),
+                    ApiError::ServerError(why) | ApiError::Unknown(why) => {
+                        ProviderError::Transient(why)
+                    }
                 })?;
             }
         }
@@ -240,64 +261,79 @@ impl Stripe {
         &self,
         payment: &Payment,
         total: i64,
-    ) -> Result<StepResult, PartnerError> {
-        let Some(reference) = held(payment)? else {
+    ) -> Result<StepResult, ProviderError> {
+        let Some(reference) = intent_id(payment)? else {
             return Ok(StepResult::Refunded { amount: 0 });
         };
-        let intent = self.find(reference).await?;
-        let mut refused: Option<(ApiError, i64)> = None;
+        let intent = self.read_intent(reference).await?;
+        let mut rejection: Option<(ApiError, i64)> = None;
         loop {
             let refunds = self.api.refunds(reference).await;
-            let refunds = refunds.map_err(ApiError::permanent)?;
-            let given = record_refunds(&refunds, &intent, payment);
-            if given < payment.refunded {
-                return self.look(payment).await.map(StepResult::PaymentState);
+            let refunds = refunds.map_err(ApiError::into_permanent)?;
+            let refunded = refunded_amount(&refunds, &intent, payment);
+            if refunded < payment.refunded {
+                return self
+                    .payment_state(payment)
+                    .await
+                    .map(StepResult::PaymentState);
             }
-            if given >= total {
-                return Ok(StepResult::Refunded { amount: given });
+            if refunded >= total {
+                return Ok(StepResult::Refunded { amount: refunded });
             }
-            // A refund at Stripe's console that came in between explains the refusal; there is less to do now.
-            if let Some((error, before)) = refused.take()
-                && before == given
+            // If a refund was made in Stripe's dashboard meanwhile, less is left to refund: try again with
+            // that. If not, the rejection stands.
+            if let Some((error, before)) = rejection.take()
+                && before == refunded
             {
-                return Err(error.permanent());
+                return Err(error.into_permanent());
             }
-            let form = refund(payment, reference, total - given)?;
-            // One that has failed may be tried again; one that was not answered must not be.
-            let failed = refunds.iter().filter(|refund| !counts(refund)).count();
-            let key = key(payment, &format!("refund/{total}/{given}/{failed}"));
-            match self.api.create_refund(&form, &key).await {
-                Ok(refund) if counts(&refund) => {
+            let form = refund_form(payment, reference, total - refunded)?;
+            // A failed refund may be repeated under a new key; one without a response must keep its key.
+            let failed = refunds
+                .iter()
+                .filter(|refund| !is_effective(refund))
+                .count();
+            let idempotency_key =
+                idempotency_key(payment, &format!("refund/{total}/{refunded}/{failed}"));
+            match self.api.create_refund(&form, &idempotency_key).await {
+                Ok(refund) if is_effective(&refund) => {
                     return Ok(StepResult::Refunded { amount: total });
                 }
                 Ok(refund) => {
                     let why = refund.failure_reason.unwrap_or_default();
                     let why = format!("the refund failed: {why}");
-                    return Err(PartnerError::Permanent(why));
+                    return Err(ProviderError::Permanent(why));
                 }
-                Err(error @ ApiError::Refused(_)) => refused = Some((error, given)),
-                Err(error) => return Err(error.permanent()),
+                Err(error @ ApiError::Rejected(_)) => rejection = Some((error, refunded)),
+                Err(error) => return Err(error.into_permanent()),
             }
         }
     }
 
-    pub(super) async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
+    pub(super) async fn payment_state(
+        &self,
+        payment: &Payment,
+    ) -> Result<PaymentState, ProviderError> {
         let Some(reference) = &payment.reference else {
-            return Err(PartnerError::Permanent(
-                "Stripe was not asked yet".to_owned(),
+            return Err(ProviderError::Permanent(
+                "no payment intent has been created at Stripe yet".to_owned(),
             ));
         };
-        let intent = self.find(reference).await?;
-        let captured = received(&intent, payment);
+        let intent = self.read_intent(reference).await?;
+        let captured = captured_amount(&intent, payment);
         let refunded = if captured > 0 {
             let refunds = self.api.refunds(reference).await;
-            record_refunds(&refunds.map_err(ApiError::permanent)?, &intent, payment)
+            refunded_amount(
+                &refunds.map_err(ApiError::into_permanent)?,
+                &intent,
+                payment,
+            )
         } else {
             0
         };
         Ok(PaymentState {
             reference: reference.to_owned(),
-            authorization: hold(&intent, payment),
+            authorization: authorization_state(&intent, payment),
             captured,
             refunded,
             is_closed: is_closed(&intent),
@@ -305,19 +341,22 @@ impl Stripe {
         })
     }
 
-    async fn find(&self, reference: &str) -> Result<PaymentIntent, PartnerError> {
+    async fn read_intent(&self, reference: &str) -> Result<PaymentIntent, ProviderError> {
         let mut form = Form::new();
         if self.captures_in_parts {
             form.push(("expand[]", "latest_charge".to_owned()));
         }
         let found = self.api.intent(reference, &form).await;
-        found.map_err(ApiError::permanent)
+        found.map_err(ApiError::into_permanent)
     }
 
-    /// Cancels a declined payment, which could be confirmed again with its client secret. If this fails, a later
-    /// authorization is voided when its webhook arrives.
-    async fn withdraw(&self, reference: &str) {
-        let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
+    /// Cancels a declined payment intent, which the customer could otherwise confirm again with the client
+    /// secret. If this fails, a later authorization is voided when its webhook arrives.
+    async fn cancel_declined(&self, reference: &str) {
+        let cancelled = self
+            .api
+            .confirm_or_cancel(reference, "cancel", &Form::new())
+            .await;
         if let Err(error) = cancelled {
             tracing::warn!(
                 reference,
@@ -327,15 +366,15 @@ impl Stripe {
         }
     }
 
-    fn described(&self, payment: &Payment) -> Result<Form, PartnerError> {
+    fn intent_form(&self, payment: &Payment) -> Result<Form, ProviderError> {
         let mut form = vec![
-            ("amount", at_stripe(payment, payment.price.amount)?),
+            ("amount", stripe_amount(payment, payment.price.amount)?),
             (
                 "currency",
                 payment.price.currency.as_str().to_ascii_lowercase(),
             ),
             ("payment_method", payment.method.clone()),
-            // Other payment methods redirect the customer, or have no authorization.
+            // Other payment methods redirect the customer, or have no separate authorization.
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),
             ("metadata[order_id]", payment.order_id.to_string()),
@@ -351,41 +390,41 @@ impl Stripe {
     }
 }
 
-/// The idempotency key of a request for a payment: the same as long as Stripe has not answered it.
-fn key(payment: &Payment, what: &str) -> Key {
+/// The idempotency key of a request, which stays the same until Stripe has answered the request.
+fn idempotency_key(payment: &Payment, what: &str) -> Key {
     Key {
         name: format!("{}/{what}", payment.key),
         generation: payment.error_responses,
     }
 }
 
-/// A refund that is known to be the order's wherever it is seen.
-fn refund(payment: &Payment, reference: &str, amount: i64) -> Result<Form, PartnerError> {
+/// The form of a refund. The metadata marks it as a refund of ours.
+fn refund_form(payment: &Payment, reference: &str, amount: i64) -> Result<Form, ProviderError> {
     Ok(vec![
         ("payment_intent", reference.to_owned()),
-        ("amount", at_stripe(payment, amount)?),
+        ("amount", stripe_amount(payment, amount)?),
         ("metadata[order_id]", payment.order_id.to_string()),
         ("metadata[order_number]", payment.number.to_string()),
     ])
 }
 
-/// Minor units of the payment's currency, as a form has them.
-fn at_stripe(payment: &Payment, amount: i64) -> Result<String, PartnerError> {
+/// An amount in minor units of the payment's currency, as a form field in Stripe's unit.
+fn stripe_amount(payment: &Payment, amount: i64) -> Result<String, ProviderError> {
     let money = Money {
         amount,
         ..payment.price
     };
-    let amount = to_stripe(money).map_err(PartnerError::Permanent)?;
+    let amount = to_stripe(money).map_err(ProviderError::Permanent)?;
     Ok(amount.to_string())
 }
 
-/// What Stripe calls it, unless there was nothing to pay.
-fn held(payment: &Payment) -> Result<Option<&str>, PartnerError> {
+/// The id of the payment intent; `None` if there is nothing to pay.
+fn intent_id(payment: &Payment) -> Result<Option<&str>, ProviderError> {
     match &payment.reference {
         _ if payment.price.amount == 0 => Ok(None),
         Some(reference) => Ok(Some(reference)),
-        None => Err(PartnerError::Permanent(
-            "Stripe knows of no payment for this order".to_owned(),
+        None => Err(ProviderError::Permanent(
+            "the order has no payment intent at Stripe".to_owned(),
         )),
     }
 }
@@ -403,13 +442,14 @@ fn requires_confirmation(intent: &PaymentIntent) -> bool {
         || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
 }
 
-/// Whether no more can be captured.
+/// Whether nothing more can be captured.
 fn is_closed(intent: &PaymentIntent) -> bool {
     matches!(intent.status.as_str(), "succeeded" | "canceled")
 }
 
-/// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.
-fn hold(intent: &PaymentIntent, payment: &Payment) -> Authorization {
+/// The state of the authorization, from the status of the payment intent:
+/// <https://docs.stripe.com/payments/paymentintents/lifecycle>.
+fn authorization_state(intent: &PaymentIntent, payment: &Payment) -> Authorization {
     match intent.status.as_str() {
         "requires_capture" | "succeeded" => {
             Authorization::Authorized(from_stripe(intent.amount, payment.price.currency))
@@ -439,7 +479,7 @@ fn next_action(intent: &PaymentIntent) -> NextAction {
 }
 
 /// Captured amount in minor units.
-fn received(intent: &PaymentIntent, payment: &Payment) -> i64 {
+fn captured_amount(intent: &PaymentIntent, payment: &Payment) -> i64 {
     let received = match (intent.amount_received, intent.status.as_str()) {
         (Some(received), _) => received,
         (None, "succeeded") => intent.amount,
@@ -450,23 +490,27 @@ fn received(intent: &PaymentIntent, payment: &Payment) -> i64 {
     from_stripe(received, payment.price.currency)
 }
 
-fn can_be_taken_in_parts(intent: &PaymentIntent) -> bool {
+fn can_capture_in_parts(intent: &PaymentIntent) -> bool {
     let charge = intent.latest_charge.as_ref();
     charge.is_some_and(|charge| {
         charge["payment_method_details"]["card"]["multicapture"]["status"] == "available"
     })
 }
 
-/// Whether the refund succeeded or is pending.
-fn counts(refund: &Refund) -> bool {
+/// Whether the refund has not failed: it succeeded or is pending.
+fn is_effective(refund: &Refund) -> bool {
     !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
 }
 
-/// Refunded amount in minor units, of what was captured. After a last partial capture, Stripe releases the rest of the
-/// authorization by a refund of its own (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073>
-/// shows one), which refunds nothing that was captured.
-fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
-    let mut given: Vec<_> = refunds.iter().filter(|refund| counts(refund)).collect();
+/// Refunded amount in minor units, out of the captured amount. After a last partial capture, Stripe releases
+/// the rest of the authorization and lists this as a refund
+/// (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073> shows one). That refund is left
+/// out, since nothing of it was captured.
+fn refunded_amount(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
+    let mut refunded: Vec<_> = refunds
+        .iter()
+        .filter(|refund| is_effective(refund))
+        .collect();
     let released = match (intent.status.as_str(), intent.amount_received) {
         ("succeeded", Some(received)) => intent.amount - received,
         _ => 0,
@@ -475,15 +519,15 @@ fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment)
         let metadata = refund.metadata.as_ref();
         metadata.is_some_and(|metadata| metadata["order_id"].is_string())
     };
-    // Newest first, so the release is the last of its amount.
-    let release = given
+    // Stripe lists the newest refund first, so the release is the last one of its amount.
+    let release = refunded
         .iter()
         .rposition(|refund| refund.amount == released && !is_ours(refund));
     if let Some(release) = release.filter(|_| released > 0) {
-        given.remove(release);
+        refunded.remove(release);
     }
     from_stripe(
-        given.iter().map(|refund| refund.amount).sum(),
+        refunded.iter().map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
 }
@@ -535,17 +579,17 @@ mod tests {
                 500,
             ),
             (vec![refund(300, "failed", json!({})), release()], 0),
-            // Not listed: nothing is left out.
+            // The release is not listed: no refund is left out.
             (vec![ours(1000)], 1000),
         ] {
             assert_eq!(
-                record_refunds(&refunds, &captured, &payment),
+                refunded_amount(&refunds, &captured, &payment),
                 refunded,
                 "{refunds:?}"
             );
         }
-        // Without a rest, a refund of any amount is one.
+        // If everything was captured, there is no release, and every refund counts.
         let all = intent("succeeded", 5000);
-        assert_eq!(record_refunds(&[release()], &all, &payment), 4000);
+        assert_eq!(refunded_amount(&[release()], &all, &payment), 4000);
     }
 }

@@ -1,7 +1,7 @@
-//! The event feed for readers: events in commit order from any position.
+//! The event feed for clients: events in commit order, from any position.
 //!
-//! Positions become visible in order, so everything up to the last visible one is complete: no reader misses an
-//! event.
+//! Positions become visible in ascending order, so no event appears later below the last visible position,
+//! and no reader misses one. [`feed_cursor`](super::feed_cursor) is for consumers whose position is stored.
 
 use shared::{
     event::{After, CloudEvent, EventFilter, ListEvents},
@@ -12,24 +12,24 @@ use crate::store::{
     Store, StoreError,
     queries::read::Statement,
     sql::{
-        byte_limit::{PAGE, bounded},
+        byte_limit::{PAGE_BYTES, bounded},
         database::{Argument, Session, Sql, arguments},
         row::{cloud_event, select_events},
     },
 };
 
 /// Maximum number of events that a page scans, so that a page with a rare filter takes no longer than others.
-const SCAN: i64 = 5_000;
+const MAX_SCANNED_EVENTS: i64 = 5_000;
 
 /// Result of reading the feed.
 #[derive(Debug)]
-pub enum Behind {
-    /// A page.
+pub enum FeedResult {
+    /// A page of events.
     Page(FeedPage),
     /// The given event does not exist.
     NoSuchEvent,
-    /// The position is beyond the end of the feed: an older backup was restored.
-    NoSuchPlace,
+    /// The position is beyond the end of the feed: an older backup was restored since.
+    PositionBeyondEnd,
 }
 
 /// A page of the feed.
@@ -37,7 +37,7 @@ pub enum Behind {
 pub struct FeedPage {
     /// The events.
     pub events: Vec<CloudEvent>,
-    /// Position up to which it has read.
+    /// Position up to which the feed was read, including events that the filter left out.
     pub position: i64,
     /// Whether there are more events.
     pub has_more: bool,
@@ -48,31 +48,31 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn feed(&self, query: &ListEvents) -> Result<Behind, StoreError> {
+    pub async fn feed(&self, query: &ListEvents) -> Result<FeedResult, StoreError> {
         let mut session = self.reader().await?;
-        // The end is read before the events.
+        // The end is read before the events, so the page never claims more than it has read.
         let end = end(&mut session).await?;
         let after = match query.after {
             None => 0,
             Some(After::Now) => end,
             Some(After::Position(position)) => {
                 if position > end && position > reached(&mut self.primary().await?).await? {
-                    return Ok(Behind::NoSuchPlace);
+                    return Ok(FeedResult::PositionBeyondEnd);
                 }
                 position
             }
             Some(After::Event(id)) => match self.position(&mut session, id).await? {
                 Some(position) => position,
-                None => return Ok(Behind::NoSuchEvent),
+                None => return Ok(FeedResult::NoSuchEvent),
             },
         };
-        let looks_to = if is_filtered(query) && query.order_id.is_none() {
-            end.min(after.saturating_add(SCAN))
+        let scan_end = if is_filtered(query) && query.order_id.is_none() {
+            end.min(after.saturating_add(MAX_SCANNED_EVENTS))
         } else {
             end
         };
-        let (sql, arguments) = select(query, after, looks_to);
-        let read = session.fetch_within(PAGE, sql, arguments).await?;
+        let (sql, arguments) = select(query, after, scan_end);
+        let read = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
         let mut events = read
             .rows
             .iter()
@@ -83,9 +83,9 @@ impl Store {
             events.truncate(limit);
             events.last().map_or(after, |(position, _)| *position)
         } else {
-            looks_to.max(after)
+            scan_end.max(after)
         };
-        Ok(Behind::Page(FeedPage {
+        Ok(FeedResult::Page(FeedPage {
             events: events.into_iter().map(|(_, event)| event).collect(),
             position,
             has_more: position < end,
@@ -94,7 +94,7 @@ impl Store {
 }
 
 impl Store {
-    /// Position of an event. A replica may lag behind.
+    /// The position of the event; on a replica it may not exist yet.
     async fn position(
         &self,
         session: &mut Session,
@@ -111,7 +111,7 @@ fn is_filtered(query: &ListEvents) -> bool {
     query.storefront.is_some() || query.types.is_some()
 }
 
-/// The last assigned position, which a replica may not have yet.
+/// The last assigned position. On a replica the event may not be visible yet.
 pub(in crate::store) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
     let sql = Sql::dialects(
         "SELECT coalesce(max(position), 0) FROM events",
@@ -134,9 +134,9 @@ async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, Sto
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
-fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>) {
+fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
     let mut sql = Statement::new(select_events!("WHERE position > "));
-    sql.bind(after).push(" AND position <= ").bind(looks_to);
+    sql.bind(after).push(" AND position <= ").bind(scan_end);
     if let Some(order_id) = query.order_id {
         sql.push(" AND subject = ").bind(order_id.to_string());
     }
@@ -146,7 +146,7 @@ fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>)
     if let Some(types) = &query.types {
         of_types(&mut sql, types);
     }
-    // An order's events have the same order by sequence and by position.
+    // By sequence or by position gives the same order of one order's events; each has an index.
     let by = if query.order_id.is_some() {
         "sequence"
     } else {
@@ -157,7 +157,7 @@ fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
     let (page, arguments) = sql.finish();
-    let bounded = bounded(&page, PAGE, "data", by);
+    let bounded = bounded(&page, PAGE_BYTES, "data", by);
     (Sql::texts(page, bounded), arguments)
 }
 
@@ -168,7 +168,7 @@ fn of_types(sql: &mut Statement, types: &EventFilter) {
             Some("") => {
                 sql.push(" OR true");
             }
-            // A range of event types with the same prefix.
+            // A pattern such as `order.*`: the range of event types with this prefix.
             Some(beginning) => {
                 let behind = format!("{}/", beginning.trim_end_matches('.'));
                 sql.push(" OR (type > ").bind(beginning);

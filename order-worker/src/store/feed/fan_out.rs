@@ -1,5 +1,6 @@
-//! Creates webhook deliveries from the feed, one for each endpoint that matches an event. Safe with several
-//! workers.
+//! Creates webhook deliveries from the event feed, one for each endpoint that subscribes to an event. One
+//! worker at a time does this, under the lease of the consumer `Webhooks`. [`queues::webhooks`](crate::store::queues::webhooks)
+//! claims the deliveries.
 
 use shared::{
     event::CloudEvent,
@@ -7,7 +8,7 @@ use shared::{
     webhook::DeliveryStatus,
 };
 
-use super::feed_cursor::{Checkpoint, FeedConsumer};
+use super::feed_cursor::{FeedConsumer, FeedProgress};
 use crate::{
     domain::{
         decision_context::DecisionContext,
@@ -23,8 +24,9 @@ use crate::{
     },
 };
 
-/// Maximum number of deliveries per transaction (plus those of the last event): on SQLite, orders wait for it.
-const ROWS: usize = 1_000;
+/// Maximum number of deliveries per transaction, apart from further deliveries of its last event. In SQLite,
+/// requests wait for the transaction.
+const DELIVERIES_PER_TRANSACTION: usize = 1_000;
 
 const INSERT_DELIVERIES: Write = Write {
     sqlite: "
@@ -54,55 +56,55 @@ impl Store {
         Ok(!rows.is_empty())
     }
 
-    /// Advances the position without creating deliveries, while there are no endpoints.
+    /// Advances the position without creating deliveries, for the time without endpoints.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn pass_over_feed(&self) -> Result<(), StoreError> {
+    pub async fn skip_to_feed_end(&self) -> Result<(), StoreError> {
         let sql = "UPDATE relay SET position = (SELECT coalesce(max(position), 0) FROM events)
                    WHERE name = 'webhooks' AND NOT EXISTS (SELECT 1 FROM webhook_endpoints)";
         self.writer().await?.execute(sql, Vec::new()).await?;
         Ok(())
     }
 
-    /// Creates deliveries for up to `limit` events after the stored position, up to limits of size and number;
-    /// returns the new position. Does nothing if another worker holds the lease.
+    /// Creates deliveries for up to `limit` events after the stored position, up to limits of size and
+    /// number, and returns the progress. Does nothing if another worker holds the lease.
     ///
     /// # Errors
     /// When the database is unavailable; nothing was created then.
     pub async fn fan_out(
         &self,
-        stamp: &mut DecisionContext,
+        context: &mut DecisionContext,
         limit: u32,
-    ) -> Result<Checkpoint, StoreError> {
-        let Some(mut turn) = self.turn(FeedConsumer::Webhooks).await? else {
-            return Ok(Checkpoint::NOTHING);
+    ) -> Result<FeedProgress, StoreError> {
+        let Some(mut lease) = self.acquire_lease(FeedConsumer::Webhooks).await? else {
+            return Ok(FeedProgress::NOTHING);
         };
-        let read = turn.events(limit).await?;
+        let read = lease.events(limit).await?;
         if read.rows.is_empty() {
-            return Ok(Checkpoint::NOTHING);
+            return Ok(FeedProgress::NOTHING);
         }
-        let endpoints = listening(&mut turn.session).await?;
-        let made = made_of(&read.rows, &endpoints, stamp)?;
+        let endpoints = enabled_endpoints(&mut lease.session).await?;
+        let new_deliveries = create_deliveries(&read.rows, &endpoints, context)?;
         let mut writes = Writes::default();
-        writes.add(INSERT_DELIVERIES, made.rows);
-        if !turn.pass_with(made.reached, writes).await? {
-            return Ok(Checkpoint::NOTHING);
+        writes.add(INSERT_DELIVERIES, new_deliveries.rows);
+        if !lease.advance_with(new_deliveries.reached, writes).await? {
+            return Ok(FeedProgress::NOTHING);
         }
-        Ok(if made.events < read.rows.len() {
-            Checkpoint {
-                events: made.events,
+        Ok(if new_deliveries.events < read.rows.len() {
+            FeedProgress {
+                events: new_deliveries.events,
                 has_more: true,
             }
         } else {
-            Checkpoint::through(&read, limit)
+            FeedProgress::through(&read, limit)
         })
     }
 }
 
-/// Enabled endpoints, and the position of the event that enabled each. That event is missing if the feed was
-/// reset (`demo.reset`): all events are later then.
-async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
+/// Enabled endpoints, each with the position of the event that enabled it. The position is 0 if that event is
+/// missing, because the feed was reset (`demo.reset`): all present events are later.
+async fn enabled_endpoints(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
     let sql = Sql::dialects(
         "SELECT coalesce(position, 0), state
          FROM webhook_endpoints
@@ -121,8 +123,8 @@ async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreE
     })
 }
 
-/// The deliveries of some events.
-struct Made {
+/// The deliveries created for some events.
+struct NewDeliveries {
     rows: Vec<Vec<Argument>>,
     /// Number of these events.
     events: usize,
@@ -130,35 +132,37 @@ struct Made {
     reached: i64,
 }
 
-/// Creates deliveries for the first of `events`, until there are [`ROWS`].
-fn made_of(
+/// Creates deliveries for the first of `events`, until there are [`DELIVERIES_PER_TRANSACTION`].
+fn create_deliveries(
     events: &[(i64, CloudEvent)],
     endpoints: &[(i64, Endpoint)],
-    stamp: &mut DecisionContext,
-) -> Result<Made, StoreError> {
-    let mut made = Made {
+    context: &mut DecisionContext,
+) -> Result<NewDeliveries, StoreError> {
+    let mut new_deliveries = NewDeliveries {
         rows: Vec::new(),
         events: 0,
         reached: 0,
     };
     for (position, event) in events {
-        if made.rows.len() >= ROWS {
+        if new_deliveries.rows.len() >= DELIVERIES_PER_TRANSACTION {
             break;
         }
-        made.events += 1;
-        made.reached = *position;
+        new_deliveries.events += 1;
+        new_deliveries.reached = *position;
         let storefront: Option<&Storefront> = event.storefront.as_ref();
-        let wanting = endpoints.iter().filter(|(since, endpoint)| {
-            // An endpoint receives no events from before it was enabled, nor about itself.
+        let subscribed = endpoints.iter().filter(|(since, endpoint)| {
+            // An endpoint receives no events from before it was enabled, and none about itself.
             position > since
                 && event.subject != endpoint.id.to_string()
                 && endpoint.accepts(&event.kind, storefront)
         });
-        for (_, endpoint) in wanting {
-            made.rows.push(row(*position, event, endpoint, stamp)?);
+        for (_, endpoint) in subscribed {
+            new_deliveries
+                .rows
+                .push(row(*position, event, endpoint, context)?);
         }
     }
-    Ok(made)
+    Ok(new_deliveries)
 }
 
 /// The row of a delivery of `event` to `endpoint`.
@@ -166,10 +170,10 @@ fn row(
     position: i64,
     event: &CloudEvent,
     endpoint: &Endpoint,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Vec<Argument>, StoreError> {
-    let now = stamp.now();
-    let id: DeliveryId = stamp.id();
+    let now = context.now();
+    let id: DeliveryId = context.id();
     let delivery = Delivery {
         id,
         endpoint_id: endpoint.id,
@@ -220,16 +224,32 @@ mod tests {
         });
         let event: CloudEvent = serde_json::from_value(event).unwrap();
         let events: Vec<_> = (1..=5).map(|position| (position, event.clone())).collect();
-        let mut stamp = DecisionContext::new(Timestamp::UNIX_EPOCH, 1);
-        let mut made = |endpoints| {
+        let mut context = DecisionContext::new(Timestamp::UNIX_EPOCH, 1);
+        let mut new_deliveries = |endpoints| {
             let endpoints = vec![(0, endpoint.clone()); endpoints];
-            let made = made_of(&events, &endpoints, &mut stamp).unwrap();
-            (made.rows.len(), made.events, made.reached)
+            let new_deliveries = create_deliveries(&events, &endpoints, &mut context).unwrap();
+            (
+                new_deliveries.rows.len(),
+                new_deliveries.events,
+                new_deliveries.reached,
+            )
         };
-        assert_eq!(made(0), (0, 5, 5));
-        assert_eq!(made(ROWS / 5), (ROWS, 5, 5));
-        assert_eq!(made(ROWS / 2), (ROWS, 2, 2));
-        assert_eq!(made(ROWS - 1), (2 * (ROWS - 1), 2, 2));
-        assert_eq!(made(3 * ROWS), (3 * ROWS, 1, 1));
+        assert_eq!(new_deliveries(0), (0, 5, 5));
+        assert_eq!(
+            new_deliveries(DELIVERIES_PER_TRANSACTION / 5),
+            (DELIVERIES_PER_TRANSACTION, 5, 5)
+        );
+        assert_eq!(
+            new_deliveries(DELIVERIES_PER_TRANSACTION / 2),
+            (DELIVERIES_PER_TRANSACTION, 2, 2)
+        );
+        assert_eq!(
+            new_deliveries(DELIVERIES_PER_TRANSACTION - 1),
+            (2 * (DELIVERIES_PER_TRANSACTION - 1), 2, 2)
+        );
+        assert_eq!(
+            new_deliveries(3 * DELIVERIES_PER_TRANSACTION),
+            (3 * DELIVERIES_PER_TRANSACTION, 1, 1)
+        );
     }
 }

@@ -1,4 +1,6 @@
-//! Feed consumers: each continues from its stored position, on one worker at a time.
+//! Feed consumers: background tasks that process every event in commit order ([`FeedConsumer`]). Each
+//! continues from its stored position. A lease ensures that only one worker advances a consumer at a time.
+//! Clients read the feed with [`events`](super::events).
 
 use std::sync::LazyLock;
 
@@ -11,7 +13,7 @@ use crate::store::{
     Database, Store, StoreError, postgres,
     sql::{
         bulk::Writes,
-        byte_limit::{LOT, bounded},
+        byte_limit::{FORWARD_BYTES, bounded},
         database::{Session, Sql, arguments},
         row::{cloud_event, select_events},
     },
@@ -19,21 +21,21 @@ use crate::store::{
 
 /// An event with its position in the feed.
 #[derive(Debug, Clone)]
-pub struct Positioned {
-    /// Increases in commit order.
+pub struct PositionedEvent {
+    /// Position in the feed; increases in commit order.
     pub position: i64,
     /// The event.
     pub event: Event,
 }
 
-/// A consumer of the feed.
+/// A background task that reads the whole feed.
 #[derive(Debug, Clone, Copy)]
 pub enum FeedConsumer {
-    /// Publishes events.
+    /// Publishes events to the broker.
     Relay,
     /// Creates webhook deliveries.
     Webhooks,
-    /// Counts events.
+    /// Counts events for statistics.
     Statistics,
 }
 
@@ -47,11 +49,11 @@ impl FeedConsumer {
     }
 }
 
-/// The exclusive right to advance a consumer. Ends with [`ConsumerLease::pass`], when dropped, and when its
-/// worker dies. Writers don't wait for what is read meanwhile.
+/// The exclusive right to advance a consumer. It ends with [`ConsumerLease::advance`], when it is dropped, or
+/// when its worker dies. Writers of events do not wait for it.
 pub struct ConsumerLease {
     store: Store,
-    follower: FeedConsumer,
+    consumer: FeedConsumer,
     /// In PostgreSQL, the transaction that holds the lock.
     pub(in crate::store) session: Session,
     /// The consumer's position.
@@ -63,7 +65,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn turn(&self, follower: FeedConsumer) -> Result<Option<ConsumerLease>, StoreError> {
+    pub async fn acquire_lease(
+        &self,
+        consumer: FeedConsumer,
+    ) -> Result<Option<ConsumerLease>, StoreError> {
         let mut session = match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader()?,
             Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
@@ -72,13 +77,13 @@ impl Store {
             "SELECT position FROM relay WHERE name = $1",
             "SELECT position FROM relay WHERE name = $1 FOR UPDATE SKIP LOCKED",
         );
-        let rows = session.fetch(sql, arguments![follower.name()]).await?;
+        let rows = session.fetch(sql, arguments![consumer.name()]).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
         Ok(Some(ConsumerLease {
             store: self.clone(),
-            follower,
+            consumer,
             position: row.integer(0)?,
             session,
         }))
@@ -92,22 +97,26 @@ impl ConsumerLease {
     /// When the database is unavailable.
     pub async fn events(&mut self, limit: u32) -> Result<Rows<(i64, CloudEvent)>, StoreError> {
         let arguments = arguments![self.position, limit];
-        let read = self.session.fetch_within(LOT, next_events(), arguments);
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_events(), arguments);
         read.await?
             .read(|rows| rows.iter().map(cloud_event).collect())
     }
 
-    /// Stores the new position.
+    /// Stores the new position and ends the lease.
     ///
     /// # Errors
     /// When the database is unavailable; the same events are read again then.
-    pub async fn pass(self, position: i64) -> Result<(), StoreError> {
-        self.pass_with(position, Writes::default()).await.map(drop)
+    pub async fn advance(self, position: i64) -> Result<(), StoreError> {
+        self.advance_with(position, Writes::default())
+            .await
+            .map(drop)
     }
 
-    /// Stores the new position together with `writes`, atomically. Does nothing and reports it if the feed was
-    /// reset meanwhile (`demo.reset`).
-    pub(in crate::store) async fn pass_with(
+    /// Stores the new position together with `writes`, atomically. Returns `false` and stores nothing if the
+    /// feed was reset meanwhile (`demo.reset`).
+    pub(in crate::store) async fn advance_with(
         self,
         position: i64,
         writes: Writes,
@@ -117,26 +126,26 @@ impl ConsumerLease {
             Database::Postgres(_) => self.session,
         };
         let sql = "UPDATE relay SET position = $1 WHERE name = $2 AND position = $3";
-        let moved = arguments![position, self.follower.name(), self.position];
-        let is_passed = session.execute(sql, moved).await? > 0;
-        if is_passed {
+        let moved = arguments![position, self.consumer.name(), self.position];
+        let is_advanced = session.execute(sql, moved).await? > 0;
+        if is_advanced {
             session.write_all(writes).await?;
             session.commit().await?;
         }
-        Ok(is_passed)
+        Ok(is_advanced)
     }
 }
 
 /// Progress of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct FeedProgress {
     /// Number of events read.
     pub events: usize,
     /// Whether there are more events.
     pub has_more: bool,
 }
 
-impl Checkpoint {
+impl FeedProgress {
     /// No progress.
     pub const NOTHING: Self = Self {
         events: 0,
@@ -156,6 +165,7 @@ impl Checkpoint {
 /// Up to `$2` events after `$1`, up to a size limit.
 pub(in crate::store) fn next_events() -> Sql {
     const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
+    static BOUNDED: LazyLock<String> =
+        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "data", "position"));
     Sql::dialects(NEXT, &BOUNDED)
 }

@@ -1,5 +1,6 @@
-//! Reads of the whole database for `order-worker verify`, by pages, so that memory use does not depend on the
-//! number of orders.
+//! Reads the whole database for [`order-worker verify`](crate::cli::verify): one snapshot, page by page, so that
+//! memory use does not depend on the number of orders. A row that can't be decoded is a finding, not the end
+//! of the audit.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,14 +15,14 @@ use crate::{
     domain::{order::Order, product::Product, step::StepRow, stock::ProductStock},
     store::{
         StoreError,
-        feed::{events::reached, feed_cursor::Positioned},
+        feed::{events::reached, feed_cursor::PositionedEvent},
         place, postgres,
         schema::Schema,
         sql::{
-            byte_limit::{LOT, bounded},
+            byte_limit::{FORWARD_BYTES, bounded},
             database::{Session, Sql, among, arguments, list},
             row::{
-                event, json, millis, parse, read_step, select_events, select_steps, shelf,
+                event, json, millis, parse, read_step, select_events, select_steps, stock_level,
                 timestamp,
             },
         },
@@ -31,14 +32,15 @@ use crate::{
 
 /// An inconsistent step.
 #[derive(Debug, Clone)]
-pub struct StepAudit {
+pub struct OverdueStep {
     /// The step.
     pub row: StepRow,
-    /// Time by which its message should have been sent.
+    /// Time by which the step's message should have been sent.
     pub publish_at: Option<Timestamp>,
 }
 
-/// The schema of the database, with what later versions than `known` require.
+/// Reads the version of the database's schema. Fails if this program, which knows versions up to `known`,
+/// can't read it.
 async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
     let version = Sql::dialects(
         "SELECT user_version FROM pragma_user_version",
@@ -63,12 +65,12 @@ pub(in crate::store) fn begin() -> Sql {
     Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 }
 
-/// A connection to the database that `url` names, in a transaction that reads it as it is now.
+/// Opens a connection to the database at `url`, in a transaction that reads a snapshot taken now.
 ///
 /// # Errors
-/// When it is not there or can't be read.
+/// When the database does not exist or can't be read.
 pub(in crate::store) async fn open(url: &str) -> anyhow::Result<Session> {
-    let (mut snapshot, known) = if postgres::is_meant(url) {
+    let (mut snapshot, known) = if postgres::is_postgres_url(url) {
         let session = postgres::auditing(url, None).await?;
         (session, postgres::newest_schema())
     } else {
@@ -81,31 +83,32 @@ pub(in crate::store) async fn open(url: &str) -> anyhow::Result<Session> {
     let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
     first.await.with_context(context)?;
     let schema = schema(&mut snapshot, known).await.with_context(context)?;
-    schema.must_be_readable(known).with_context(context)?;
+    schema.check_readable(known).with_context(context)?;
     Ok(snapshot)
 }
 
-/// Up to `$2` orders after number `$1`, as far as a lot has room: number, id and state, by number.
+/// Selects up to `$2` orders with a number above `$1`, by number, up to a size limit: number, id and state.
 pub(in crate::store) fn next_orders() -> Sql {
     const NEXT: &str =
         "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
+    static BOUNDED: LazyLock<String> =
+        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "state", "number"));
     Sql::dialects(NEXT, &BOUNDED)
 }
 
-/// A row, or why it can't be read.
+/// A row, or the reason why it can't be decoded.
 pub type Audited<T> = Result<T, Unreadable>;
 
-/// A row that can't be read.
+/// A row that can't be decoded.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// The subject: an order's id, a product's sku.
+    /// The subject of the row: an order's id, a product's SKU.
     pub subject: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// A damaged row is a finding about `subject`; any other error ends the audit.
+/// Turns a corrupt row into a finding about `subject`. Any other error ends the audit.
 pub(in crate::store) fn audited<T>(
     subject: &str,
     row: Result<T, StoreError>,
@@ -120,8 +123,8 @@ pub(in crate::store) fn audited<T>(
     }
 }
 
-/// One moment of the whole database: what is written meanwhile is not seen. Workers may be
-/// running; nothing is locked.
+/// A snapshot of the whole database: later changes are not visible in it. Workers may be running; nothing is
+/// locked.
 pub struct Audit {
     snapshot: Session,
 }
@@ -136,17 +139,19 @@ impl Audit {
         Ok(Self { snapshot })
     }
 
-    /// Up to `limit` orders after `number`, by number, up to a size limit.
+    /// Up to `limit` orders with a number above `number`, by number, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn orders(
         &mut self,
         number: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
         let arguments = arguments![number, limit];
-        let read = self.snapshot.fetch_within(LOT, next_orders(), arguments);
+        let read = self
+            .snapshot
+            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
         let read = read.await?;
         let orders = read.rows.iter().map(|row| {
             let order = json("order", row.text(2)?);
@@ -165,10 +170,10 @@ impl Audit {
         rows.iter().map(|row| parse("id", row.text(0)?)).collect()
     }
 
-    /// All events of `subjects`, by subject and sequence.
+    /// All events of `subjects`, ordered by subject and sequence.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Audited<Event>>, StoreError> {
         let sql = among!(
             select_events!("WHERE subject"),
@@ -180,7 +185,7 @@ impl Audit {
             .collect()
     }
 
-    /// Up to `limit` events after `position` that move stock or make orders.
+    /// Up to `limit` events after `position` that change stock levels or create orders.
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.
@@ -188,7 +193,7 @@ impl Audit {
         &mut self,
         position: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, Audited<Positioned>)>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<PositionedEvent>)>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -203,7 +208,7 @@ impl Audit {
             .await?;
         rows.iter()
             .map(|row| {
-                let event = event(row).map(|(position, event)| Positioned { position, event });
+                let event = event(row).map(|(position, event)| PositionedEvent { position, event });
                 Ok((row.integer(0)?, audited(row.text(2)?, event)?))
             })
             .collect()
@@ -227,7 +232,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.
-    pub async fn shelves(&mut self) -> Result<ProductStock, StoreError> {
+    pub async fn stock_levels(&mut self) -> Result<ProductStock, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -235,11 +240,11 @@ impl Audit {
                 Vec::new(),
             )
             .await?;
-        let mut shelves = ProductStock::new();
+        let mut stock_levels = ProductStock::new();
         for row in rows {
-            shelf(&row, &mut shelves)?;
+            stock_level(&row, &mut stock_levels)?;
         }
-        Ok(shelves)
+        Ok(stock_levels)
     }
 
     /// Ids of orders without events, and of events without an order.
@@ -263,7 +268,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn ahead_of_the_feed(&mut self) -> Result<Vec<String>, StoreError> {
+    pub async fn consumers_ahead_of_feed(&mut self) -> Result<Vec<String>, StoreError> {
         let reached = reached(&mut self.snapshot).await?;
         let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
         let rows = self.snapshot.fetch(sql, arguments![reached]).await?;
@@ -277,7 +282,7 @@ impl Audit {
     pub async fn overdue_steps(
         &mut self,
         deadline: Timestamp,
-    ) -> Result<Vec<StepAudit>, StoreError> {
+    ) -> Result<Vec<OverdueStep>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -291,7 +296,7 @@ impl Audit {
         rows.iter()
             .map(|row| {
                 let publish_at = row.maybe_integer(5)?.map(timestamp).transpose()?;
-                Ok(StepAudit {
+                Ok(OverdueStep {
                     row: read_step(row)?,
                     publish_at,
                 })

@@ -1,4 +1,4 @@
-//! Stored data for debugging.
+//! Raw stored data, for the debug API: the rows of an order, and the sizes of all tables.
 
 use serde_json::{Map, Value, json};
 use shared::id::OrderId;
@@ -6,13 +6,13 @@ use shared::id::OrderId;
 use crate::store::{
     Store, StoreError,
     sql::{
-        byte_limit::LOT,
+        byte_limit::FORWARD_BYTES,
         database::arguments,
         row::{json, read_step, select_events, select_steps},
     },
 };
 
-/// Every table.
+/// All tables.
 const TABLES: [&str; 15] = [
     "orders",
     "order_items",
@@ -68,7 +68,9 @@ impl Store {
             }));
         }
         let sql = select_events!("WHERE subject = $1 ORDER BY sequence LIMIT 1000");
-        let read = session.fetch_within(LOT, sql, arguments![id]).await?;
+        let read = session
+            .fetch_within(FORWARD_BYTES, sql, arguments![id])
+            .await?;
         let mut events = Vec::with_capacity(read.rows.len());
         for row in &read.rows {
             let data: Value = json("event", row.text(11)?)?;

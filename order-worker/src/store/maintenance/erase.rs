@@ -1,5 +1,6 @@
-//! Erases personal data: addresses and free texts from an order's events, and stored replies and messages
-//! completely.
+//! Erases personal data: addresses and free texts in an order's events, and complete stored replies and
+//! archived messages that contain the customer's id. The order itself is redacted by a command; see
+//! [`rpc`](crate::rpc).
 
 use serde_json::Value;
 use shared::id::CustomerId;
@@ -27,7 +28,7 @@ const PERSONAL: [(&str, &[&str]); 3] = [
     ("payment.refund_requested", &["reason"]),
 ];
 
-/// Rewrites the events of `subject` without personal data.
+/// Rewrites the events of `subject` without the fields of [`PERSONAL`].
 pub(in crate::store) async fn redact(
     session: &mut Session,
     subject: &str,
@@ -64,8 +65,9 @@ pub(in crate::store) async fn redact(
 }
 
 impl Store {
-    /// Waits for batches that may be writing orders of customers read before the last commit: batches lock the
-    /// stock levels before they read the customers. SQLite has only one writer.
+    /// Waits for batches that may be writing orders of customers as read before the last commit: a batch
+    /// locks the stock levels before it reads the customers. SQLite needs no wait, since it has only one
+    /// writer.
     ///
     /// # Errors
     /// When the database is unavailable, or they take longer than three seconds.
@@ -83,7 +85,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn forget_customer(&self, id: CustomerId) -> Result<(), StoreError> {
+    pub async fn delete_customer_records(&self, id: CustomerId) -> Result<(), StoreError> {
         let named = format!("%{id}%");
         for (look, forget) in [
             (
@@ -95,7 +97,8 @@ impl Store {
                 among!("DELETE FROM dead_letters WHERE id", ""),
             ),
         ] {
-            // A full scan, outside of any transaction that blocks writers.
+            // This scans the whole table, so it runs outside of transactions, which would block other
+            // writers.
             let mut session = self.primary().await?;
             let rows = session.fetch(look, arguments![named.as_str()]).await?;
             drop(session);

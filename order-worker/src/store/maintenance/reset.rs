@@ -1,5 +1,6 @@
-//! Reset to the initial state, for demonstrations: deletes orders and restores stock levels to their last count.
-//! Products, customers and endpoints stay; feed positions continue.
+//! Resets a demonstration to its initial state (`POST /demo/reset`): deletes all orders, and restores each
+//! stock level to its last counted units. Products, customers and webhook endpoints stay; positions in the
+//! feed continue.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +18,18 @@ use crate::{
         working_set::WorkingSet,
     },
     store::{
-        CONFLICTS, Store, StoreError,
+        MAX_CONFLICTS, Store, StoreError,
         feed::events::end,
         sql::{
             database::{Session, Sql, arguments},
             row::{event, json, select_events},
         },
-        transaction::{loaded::Known, save},
+        transaction::{loaded::LoadedRows, save},
     },
 };
 
-/// What is emptied.
-const EMPTIED: [&str; 9] = [
+/// The tables that are emptied.
+const EMPTIED_TABLES: [&str; 9] = [
     "DELETE FROM orders",
     "DELETE FROM order_items",
     "DELETE FROM steps",
@@ -48,15 +49,15 @@ impl Store {
     pub async fn reset(
         &self,
         origin: &Origin,
-        stamp: &DecisionContext,
+        context: &DecisionContext,
     ) -> Result<usize, StoreError> {
         let mut attempts = 0;
         loop {
-            match self.try_reset(origin, &mut stamp.clone()).await {
-                // Deadlock with a batch: retry.
-                Err(StoreError::Conflict(why)) if attempts < CONFLICTS => {
+            match self.try_reset(origin, &mut context.clone()).await {
+                // A deadlock with a batch: try again.
+                Err(StoreError::Conflict(why)) if attempts < MAX_CONFLICTS => {
                     attempts += 1;
-                    tracing::debug!(why, "going back waits for those who decide");
+                    tracing::debug!(why, "the reset conflicts with a batch; trying again");
                 }
                 done => return done,
             }
@@ -66,46 +67,47 @@ impl Store {
     async fn try_reset(
         &self,
         origin: &Origin,
-        stamp: &mut DecisionContext,
+        context: &mut DecisionContext,
     ) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
-        // Waits for batches in progress; they are decided again afterwards.
-        let alone = Sql::dialects(
+        // Waits for batches in progress. Batches that wait for this lock are decided again afterwards.
+        let lock = Sql::dialects(
             "SELECT 1",
             "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
         );
-        session.control(alone).await?;
+        session.control(lock).await?;
         let end = end(&mut session).await?;
-        let counted = counted(&mut session).await?;
+        let last_counts = last_counts(&mut session).await?;
         let products = products(&mut session).await?;
-        for sql in EMPTIED {
+        for sql in EMPTIED_TABLES {
             session.execute(sql, Vec::new()).await?;
         }
         let numbers = Sql::dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
         session.control(numbers).await?;
 
         let count = products.len();
-        let (world, known) = begun_again(products, &counted, origin, stamp);
-        save::world(&mut session, &world, &known, stamp.now()).await?;
-        // The first new event follows the last old one, which is deleted. If there are no new events, SQLite's
-        // feed starts again.
+        let (working_set, known) = initial_working_set(products, &last_counts, origin, context);
+        save::save_changes(&mut session, &working_set, &known, context.now()).await?;
+        // The first new event gets the position after the last old event, which is therefore deleted last.
+        // Without new events, SQLite's feed starts again at 1.
         let old = "DELETE FROM events WHERE position <= $1";
         session.execute(old, arguments![end]).await?;
-        let told = "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
+        let update_positions =
+            "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
                     WHERE name <> 'probe'";
-        session.execute(told, Vec::new()).await?;
+        session.execute(update_positions, Vec::new()).await?;
         session.commit().await?;
         Ok(count)
     }
 }
 
-type Counted = BTreeMap<(Sku, Warehouse), i64>;
+type LastCounts = BTreeMap<(Sku, Warehouse), i64>;
 
-/// The last count of each stock level.
-async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
+/// The last counted units of each stock level.
+async fn last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
     let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
     let rows = session.fetch(sql, Vec::new()).await?;
-    let mut counted = Counted::new();
+    let mut last_counts = LastCounts::new();
     for row in &rows {
         let (_, Event { fact, .. }) = event(row)?;
         if let EventData::StockAdjusted {
@@ -115,10 +117,10 @@ async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
             ..
         } = fact
         {
-            counted.insert((sku, warehouse), on_hand);
+            last_counts.insert((sku, warehouse), on_hand);
         }
     }
-    Ok(counted)
+    Ok(last_counts)
 }
 
 async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
@@ -130,27 +132,27 @@ async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
         .collect()
 }
 
-/// Products and stock levels according to the remaining events.
-fn begun_again(
+/// The products and their stock levels after the reset, with the events that create them again.
+fn initial_working_set(
     products: Vec<Product>,
-    counted: &Counted,
+    last_counts: &LastCounts,
     origin: &Origin,
-    stamp: &mut DecisionContext,
-) -> (WorkingSet, Known) {
-    let mut world = WorkingSet::default();
-    let mut known = Known::default();
+    context: &mut DecisionContext,
+) -> (WorkingSet, LoadedRows) {
+    let mut working_set = WorkingSet::default();
+    let mut known = LoadedRows::default();
     for mut product in products {
         let sku = product.details.sku.clone();
         let mut facts = vec![EventData::ProductCreated {
             product: product.details.clone(),
         }];
-        for ((_, warehouse), on_hand) in counted.iter().filter(|((of, _), _)| *of == sku) {
-            let shelf = WarehouseStock {
+        for ((_, warehouse), on_hand) in last_counts.iter().filter(|((of, _), _)| *of == sku) {
+            let stock_level = WarehouseStock {
                 on_hand: *on_hand,
                 reserved: 0,
             };
-            put_up(&mut world.stock_levels, &sku, warehouse, shelf);
-            world
+            set_stock_level(&mut working_set.stock_levels, &sku, warehouse, stock_level);
+            working_set
                 .dirty
                 .stock_levels
                 .insert((sku.clone(), warehouse.clone()));
@@ -159,7 +161,7 @@ fn begun_again(
                 warehouse: warehouse.clone(),
                 on_hand: *on_hand,
                 reason: None,
-                is_removed: !product.is_stocked_in(warehouse, shelf),
+                is_removed: !product.is_stocked_in(warehouse, stock_level),
             });
         }
         if product.is_deleted {
@@ -167,19 +169,30 @@ fn begun_again(
         }
         for fact in facts {
             product.version += 1;
-            let event =
-                decision::event(sku.to_string(), product.version, None, origin, fact, stamp);
-            world.dirty.events.push(event);
+            let event = decision::event(
+                sku.to_string(),
+                product.version,
+                None,
+                origin,
+                fact,
+                context,
+            );
+            working_set.dirty.events.push(event);
         }
-        product.updated_at = stamp.now();
+        product.updated_at = context.now();
         known.products.insert(sku.clone());
-        world.dirty.products.insert(sku.clone());
-        world.products.insert(sku, product);
+        working_set.dirty.products.insert(sku.clone());
+        working_set.products.insert(sku, product);
     }
-    (world, known)
+    (working_set, known)
 }
 
-fn put_up(shelves: &mut ProductStock, sku: &Sku, warehouse: &Warehouse, shelf: WarehouseStock) {
-    let of_product = shelves.entry(sku.clone()).or_default();
-    of_product.insert(warehouse.clone(), shelf);
+fn set_stock_level(
+    stock_levels: &mut ProductStock,
+    sku: &Sku,
+    warehouse: &Warehouse,
+    stock_level: WarehouseStock,
+) {
+    let of_product = stock_levels.entry(sku.clone()).or_default();
+    of_product.insert(warehouse.clone(), stock_level);
 }

@@ -1,4 +1,5 @@
 //! Deletes expired rows in short transactions. Safe with several workers.
+//! [`housekeeping`](crate::background::housekeeping) calls it periodically.
 
 use jiff::Timestamp;
 
@@ -13,7 +14,7 @@ use crate::store::{
 };
 
 /// Selects closed orders without steps, unchanged since `$1`, whose events are all at positions up to `$2`.
-macro_rules! ended {
+macro_rules! select_closed_orders {
     ($orders:literal, $rest:literal) => {
         concat!(
             "SELECT orders.id FROM ",
@@ -29,22 +30,23 @@ macro_rules! ended {
     };
 }
 
-/// Up to `$3` closed orders. There may be very many condensed ones, which SQLite would scan by default.
-fn ended() -> Sql {
+/// Up to `$3` closed orders. The index is named because SQLite would scan all condensed orders by default, of
+/// which there may be very many.
+fn select_closed_orders() -> Sql {
     Sql::dialects(
-        ended!(
+        select_closed_orders!(
             "orders INDEXED BY ended_orders",
             "ORDER BY created_at LIMIT $3"
         ),
-        ended!("orders", "ORDER BY created_at LIMIT $3"),
+        select_closed_orders!("orders", "ORDER BY created_at LIMIT $3"),
     )
 }
 
-/// The closed ones of the orders `$3`, locked.
-fn ended_of_these() -> Sql {
+/// Those of the orders `$3` that are closed, locked.
+fn select_and_lock_closed_orders() -> Sql {
     Sql::dialects(
-        ended!("json_each($3) CROSS JOIN orders ON orders.id = value", ""),
-        ended!(
+        select_closed_orders!("json_each($3) CROSS JOIN orders ON orders.id = value", ""),
+        select_closed_orders!(
             "orders",
             "AND orders.id = ANY($3) FOR UPDATE OF orders SKIP LOCKED"
         ),
@@ -56,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn forget_old_answers(
+    pub async fn delete_idempotency_records(
         &self,
         before: Timestamp,
         limit: u32,
@@ -79,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn forget_old_deliveries(
+    pub async fn delete_old_deliveries(
         &self,
         before: Timestamp,
         limit: u32,
@@ -100,9 +102,10 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Deletes the events of up to `limit` closed orders that have not changed since `before`, apart from those
-    /// that move stock: stock levels are still the sum of their events. Only events that all consumers have read
-    /// are deleted, and the order of the very last event is left out. Returns the number of orders.
+    /// Deletes the events of up to `limit` closed orders that have not changed since `before`. Events that
+    /// change stock are kept, so stock levels remain the sum of their events. Only events that all feed
+    /// consumers have read are deleted, and the order of the very last event is skipped. Returns the number
+    /// of orders.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -112,48 +115,59 @@ impl Store {
         now: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        // There may be many closed orders with recent changes: they are scanned outside of a transaction that
-        // blocks writers, and the result is checked again.
+        // There may be many closed orders with recent changes. They are scanned outside of a transaction,
+        // which would block writers, and the result is checked again in it.
         let mut session = self.primary().await?;
-        let told = told(&mut session).await?;
-        let rows = session.fetch(ended(), arguments![millis(before), told, limit]);
-        let found = ids(&rows.await?)?;
+        let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
+        let rows = session.fetch(
+            select_closed_orders(),
+            arguments![millis(before), read_by_all_consumers, limit],
+        );
+        let found = order_ids(&rows.await?)?;
         drop(session);
         if found.is_empty() {
             return Ok(0);
         }
         let mut session = self.transaction().await?;
-        let arguments = [arguments![millis(before), told], vec![list(found)]].concat();
-        let ids = ids(&session.fetch(ended_of_these(), arguments).await?)?;
+        let arguments = [
+            arguments![millis(before), read_by_all_consumers],
+            vec![list(found)],
+        ]
+        .concat();
+        let order_ids = order_ids(
+            &session
+                .fetch(select_and_lock_closed_orders(), arguments)
+                .await?,
+        )?;
         let forget = among!(
             "DELETE FROM events WHERE subject",
             "AND type NOT IN ('shipment.shipped', 'shipment.returned')"
         );
-        session.execute(forget, vec![list(&ids)]).await?;
+        session.execute(forget, vec![list(&order_ids)]).await?;
         let mark = Sql::dialects(
             "UPDATE orders SET condensed_at = $2 WHERE id IN (SELECT value FROM json_each($1))",
             "UPDATE orders SET condensed_at = $2 WHERE id = ANY($1)",
         );
         session
-            .execute(mark, vec![list(&ids), millis(now).into()])
+            .execute(mark, vec![list(&order_ids), millis(now).into()])
             .await?;
         session.commit().await?;
-        Ok(ids.len() as u64)
+        Ok(order_ids.len() as u64)
     }
 }
 
-fn ids(rows: &[Row]) -> Result<Vec<String>, StoreError> {
-    let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
-    ids.collect()
+fn order_ids(rows: &[Row]) -> Result<Vec<String>, StoreError> {
+    let order_ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
+    order_ids.collect()
 }
 
-/// Position up to which all consumers have read. The very last event is kept, since SQLite derives the next
-/// position from it.
-async fn told(session: &mut Session) -> Result<i64, StoreError> {
+/// The position up to which all feed consumers have read. The very last event is excluded, since SQLite
+/// derives the next position from it.
+async fn read_by_all_consumers(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT min(position) FROM relay WHERE name <> 'probe'";
     let rows = session.fetch(sql, Vec::new()).await?;
-    let told = rows.first().map_or(Ok(0), |row| row.integer(0))?;
-    Ok(told.min(end(session).await? - 1))
+    let read_by_all_consumers = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    Ok(read_by_all_consumers.min(end(session).await? - 1))
 }
 
 #[cfg(test)]
@@ -165,9 +179,13 @@ mod tests {
     fn condensed_orders_are_not_scanned_again() {
         let connection = sqlite::in_memory();
         for (sql, last, by) in [
-            (ended(), arguments![5_i64], "INDEX ended_orders "),
             (
-                ended_of_these(),
+                select_closed_orders(),
+                arguments![5_i64],
+                "INDEX ended_orders ",
+            ),
+            (
+                select_and_lock_closed_orders(),
                 vec![list(["a"])],
                 "INDEX sqlite_autoindex_orders_1 ",
             ),

@@ -1,4 +1,6 @@
-//! The schema of a PostgreSQL database, version by version.
+//! Migrations of the PostgreSQL schema, one transaction per version. They are recorded in the table of sqlx
+//! (`_sqlx_migrations`) and take the same lock, so workers of earlier versions, which use sqlx's migrator,
+//! can run at the same time.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -10,7 +12,7 @@ use sqlx::{
 
 use crate::store::schema::Schema;
 
-/// The schema's versions. Append-only: what was released is never edited.
+/// The versions of the schema. Append-only: a released script is never edited.
 fn migrations() -> Vec<Migration> {
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         let sql = sql.into_sql_str();
@@ -91,16 +93,16 @@ fn migrations() -> Vec<Migration> {
     scripts.map(migration).into()
 }
 
-/// The version that this program brings the schema to.
+/// The newest version of the schema that this program knows.
 pub(in crate::store) fn newest_schema() -> i64 {
     let migrations = migrations();
     let versions = migrations.iter().map(|migration| migration.version);
     versions.max().unwrap_or_default()
 }
 
-/// Brings the schema up to date, unless it is ahead. Several workers may start at once: the first to
-/// lock migrates, the others wait. Each version is a transaction, which holds the lock: with a connection
-/// pooler in transaction mode, nothing outlives one.
+/// Brings the schema up to date, unless it is newer and compatible. If several workers start at once, the
+/// first one to lock migrates and the others wait. Each version is a transaction that holds the lock, since
+/// behind a connection pooler in transaction mode nothing outlasts a transaction.
 pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
     for migration in migrations() {
         let mut transaction = connection.begin().await?;
@@ -113,20 +115,20 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
         let applied = applied(&mut transaction).await?;
         match applied.get(&migration.version) {
             Some(checksum) if *checksum == *migration.checksum => {
-                // Most often all is up to date.
+                // The usual case: the schema is up to date.
                 if is_complete(&applied) {
                     return Ok(());
                 }
             }
             Some(_) => bail!(
-                "version {} of the schema was made from another script",
+                "version {} of the schema was made by a different migration script; use the order-worker that made it",
                 migration.version
             ),
             None => {
                 let version = migration.version;
                 apply(&mut transaction, migration)
                     .await
-                    .with_context(|| format!("version {version} of the schema"))?;
+                    .with_context(|| format!("can't apply version {version} of the schema"))?;
                 transaction.commit().await?;
             }
         }
@@ -134,7 +136,7 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Whether every version of this program's was applied, from the scripts that it has.
+/// Whether all versions of this program are applied, from the same scripts.
 fn is_complete(applied: &HashMap<i64, Vec<u8>>) -> bool {
     let is_applied = |migration: &Migration| {
         let checksum = applied.get(&migration.version);
@@ -143,8 +145,8 @@ fn is_complete(applied: &HashMap<i64, Vec<u8>>) -> bool {
     migrations().iter().all(is_applied)
 }
 
-/// Waits for the lock that sqlx's own migrations take, which the version before this runs. It ends with
-/// the transaction.
+/// Waits for the lock that sqlx's migrator takes too, as used by earlier versions. The lock ends with the
+/// transaction.
 async fn lock(transaction: &mut PgConnection) -> sqlx::Result<()> {
     let (name,): (String,) = sqlx::query_as("SELECT current_database()::text")
         .persistent(false)
@@ -158,19 +160,19 @@ async fn lock(transaction: &mut PgConnection) -> sqlx::Result<()> {
         .map(drop)
 }
 
-/// sqlx's `generate_lock_id`.
+/// The same as sqlx's `generate_lock_id`.
 fn lock_id(database: &str) -> i64 {
     0x3d32_ad9e * i64::from(crc32(database.as_bytes()))
 }
 
-/// CRC-32 as in ISO/HDLC.
+/// CRC-32/ISO-HDLC.
 fn crc32(bytes: &[u8]) -> u32 {
     let by_bit = |crc: u32, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
     let by_byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), by_bit);
     !bytes.iter().fold(u32::MAX, by_byte)
 }
 
-/// Versions that were applied, and the checksums of their scripts. The table is sqlx's.
+/// The applied versions with the checksums of their scripts. Creates sqlx's table if necessary.
 async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Vec<u8>>> {
     let table = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
         version BIGINT PRIMARY KEY,
@@ -213,7 +215,7 @@ async fn apply(transaction: &mut PgConnection, migration: Migration) -> sqlx::Re
     .map(drop)
 }
 
-/// The schema of the database, if it has one.
+/// The version of the database's schema; `None` if the database is empty.
 async fn schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
     let has = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
                       to_regclass('schema_needs') IS NOT NULL";

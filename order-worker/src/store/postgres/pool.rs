@@ -1,10 +1,12 @@
 //! Connections to PostgreSQL, directly or through a connection pooler such as `PgBouncer`.
 //!
-//! A pooler in session mode gives a connection one server for as long as it is open; settings are made
-//! with `SET` once it is connected, because poolers drop the start-up message's `options`. In transaction
-//! mode every transaction may run on another server: nothing may outlive it. Then each statement runs in
-//! a transaction, which begins with `SET LOCAL`, and statements have no names. The mode is detected when
-//! the pool is first used.
+//! In session mode, a pooler assigns a connection to one server until it is closed. Settings are made with
+//! `SET` after connecting, because poolers drop the `options` of the start-up message.
+//!
+//! In transaction mode, every transaction may run on another server, so no state may outlast it: each
+//! statement runs in a transaction that begins with `SET LOCAL`, and statements are unnamed.
+//!
+//! The mode is detected when the pool is first used.
 
 use std::{io, sync::Arc};
 
@@ -17,41 +19,41 @@ use sqlx::{
 };
 use tokio::{sync::OnceCell, time};
 
-use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL};
+use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE};
 use crate::store::StoreError;
 
-/// Settings of our connections.
+/// Settings of all connections.
 const SETTINGS: [(&str, &str); 9] = [
-    // Milliseconds before the server gives up: on a statement, on a lock, and on a transaction
-    // whose worker is gone without a word.
+    // Timeouts of the server in milliseconds: for a statement, for a lock, and for an open transaction whose
+    // worker has disappeared.
     ("statement_timeout", "10000"),
     ("lock_timeout", "8000"),
     ("idle_in_transaction_session_timeout", "30000"),
-    // Seconds: of silence before the server asks whether the worker's host is still there.
+    // Seconds without traffic after which the server checks whether the worker's host is still reachable.
     ("tcp_keepalives_idle", "10"),
-    // Statements are the same all day, each with one good plan: planning them anew takes longer than
-    // running them, and compiling them longer still.
+    // The same statements run all the time, and one plan suits each of them. Planning a statement again takes
+    // longer than executing it, and JIT compilation takes longer still.
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
-    // That plan goes by the keys' indexes, also if it is made while a table is still empty, or just
-    // after it has grown: what is right for a table of ten rows stays in use for ten thousand.
+    // Plans use the indexes of the keys. Otherwise a plan that was made while a table was empty or small
+    // would scan the whole table, and would stay in use when the table has grown.
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
 ];
-/// How often detection compares the servers of two connections.
-const ROUNDS: usize = 3;
+/// Number of times that detection compares the servers of two connections.
+const DETECTION_ROUNDS: usize = 3;
 
-/// How long a connection keeps its server.
+/// Pool mode: the time for which a connection keeps its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PoolMode {
-    /// Until it is closed: there is no pooler, or one in session mode.
+    /// Until the connection is closed: there is no pooler, or one in session mode.
     Session,
-    /// Until its transaction ends.
+    /// Until the transaction ends.
     Transaction,
 }
 
-/// The statements that make a transaction in transaction mode what a session's settings make it elsewhere.
+/// `SET LOCAL` statements that give a transaction the settings that a session has otherwise.
 pub(crate) type LocalSettings = Arc<str>;
 
 /// A pool of connections; clones share it.
@@ -65,24 +67,24 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool of connections with `options` that look for their tables in `schema`, by default in the
-    /// user's. It connects when it is used.
+    /// Creates a pool of connections with `options`, whose tables are in `schema`, by default in the user's
+    /// search path. It connects when it is first used.
     pub(super) fn new(options: PgConnectOptions, schema: Option<&str>) -> Self {
         let path = schema.map(|schema| ("search_path", schema));
         let settings = || SETTINGS.into_iter().chain(path);
-        let session_settings: Arc<str> = set("SET", settings()).into();
+        let session_settings: Arc<str> = settings_sql("SET", settings()).into();
         let mode = Arc::<OnceCell<PoolMode>>::default();
         let (known, text) = (Arc::clone(&mode), Arc::clone(&session_settings));
         let pool = PgPoolOptions::new()
-            .max_connections(POOL)
+            .max_connections(POOL_SIZE)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            // One that died is found out when it is used, and what it was used for is tried again.
+            // A broken connection fails when it is used, and the operation is retried.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
                 let (mode, text) = (known.get().copied(), Arc::clone(&text));
                 Box::pin(async move {
                     if mode == Some(PoolMode::Session) {
-                        connection.execute(raw(&text)).await?;
+                        connection.execute(simple_query(&text)).await?;
                     }
                     Ok(())
                 })
@@ -97,13 +99,13 @@ impl Pool {
         }
     }
 
-    /// Detects the pool mode, unless it is known.
+    /// Detects the pool mode, unless it is known already.
     pub(super) async fn detect(&self) -> anyhow::Result<()> {
         let detected = self.mode.get_or_try_init(|| detect(&self.options));
         detected.await.map(drop)
     }
 
-    /// The settings of each transaction in transaction mode; none in session mode.
+    /// The settings with which each transaction begins in transaction mode; `None` in session mode.
     async fn per_transaction(&self) -> Result<Option<LocalSettings>, StoreError> {
         if self.mode.get().is_none() {
             self.detect()
@@ -117,7 +119,7 @@ impl Pool {
         Ok(is_pooled.then(|| Arc::clone(&self.local_settings)))
     }
 
-    /// A connection from the pool, and the settings of its transactions.
+    /// Takes a connection from the pool, with the settings of its transactions.
     pub(super) async fn acquire(
         &self,
     ) -> Result<(PoolConnection<sqlx::Postgres>, Option<LocalSettings>), StoreError> {
@@ -125,7 +127,7 @@ impl Pool {
         Ok((self.connections.acquire().await?, settings))
     }
 
-    /// A transaction on a connection from the pool, and its settings.
+    /// Begins a transaction on a connection from the pool, with its settings.
     pub(super) async fn begin(
         &self,
     ) -> Result<
@@ -140,7 +142,7 @@ impl Pool {
         Ok((self.connections.begin_with(begin).await?, settings))
     }
 
-    /// A connection that is not the pool's, and the settings of its transactions.
+    /// Opens a connection outside of the pool, with the settings of its transactions.
     pub(super) async fn connect(
         &self,
     ) -> Result<(PgConnection, Option<LocalSettings>), StoreError> {
@@ -148,13 +150,15 @@ impl Pool {
         let connected = time::timeout(CONNECT_TIMEOUT, async {
             let mut connection = self.options.connect().await?;
             if settings.is_none() {
-                connection.execute(raw(&self.session_settings)).await?;
+                connection
+                    .execute(simple_query(&self.session_settings))
+                    .await?;
             }
             Ok::<_, sqlx::Error>(connection)
         });
         let connection = connected
             .await
-            .map_err(|_| StoreError::Unavailable("no connection in time".to_owned()))??;
+            .map_err(|_| StoreError::Unavailable(timed_out().to_string()))??;
         Ok((connection, settings))
     }
 
@@ -163,54 +167,54 @@ impl Pool {
     }
 }
 
-/// `SET LOCAL` statements, for a transaction.
+/// `SET LOCAL` statements for `settings`.
 pub(super) fn local_settings<'a>(
     settings: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> LocalSettings {
-    set("SET LOCAL", settings).into()
+    settings_sql("SET LOCAL", settings).into()
 }
 
-/// The statement that begins a transaction, and its settings.
+/// The statement that begins a transaction, followed by its settings.
 pub(crate) fn begin_with(begin: &str, settings: Option<&LocalSettings>) -> SqlStr {
     let settings = settings.map(Arc::as_ref).unwrap_or_default();
     AssertSqlSafe(format!("{begin}; {settings}")).into_sql_str()
 }
 
-fn set<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let set = |(name, value)| format!("{command} {name} = '{value}'; ");
-    settings.map(set).collect()
+fn settings_sql<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let settings_sql = |(name, value)| format!("{command} {name} = '{value}'; ");
+    settings.map(settings_sql).collect()
 }
 
-/// A statement by the simple protocol, which needs no prepared statement.
-fn raw(sql: &str) -> sqlx::RawSql {
+/// A statement for the simple query protocol, which needs no prepared statement.
+fn simple_query(sql: &str) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
 }
 
-/// Detects whether a server is shared between connections: two that are open at the same time and idle
-/// are served by the same one, or one of them by several.
+/// Detects whether connections share servers: two connections that are open and idle at the same time are
+/// served by the same server process, or one of them by several.
 async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
     let detecting = async {
         let mut one = options.connect().await?;
         let mut other = options.connect().await?;
-        let first = (server(&mut one).await?, server(&mut other).await?);
+        let first = (server_pid(&mut one).await?, server_pid(&mut other).await?);
         let mut mode = PoolMode::Session;
-        for _ in 0..ROUNDS {
-            let next = (server(&mut one).await?, server(&mut other).await?);
-            if first.0 == first.1 || next != first || server(&mut other).await? != first.1 {
+        for _ in 0..DETECTION_ROUNDS {
+            let next = (server_pid(&mut one).await?, server_pid(&mut other).await?);
+            if first.0 == first.1 || next != first || server_pid(&mut other).await? != first.1 {
                 mode = PoolMode::Transaction;
                 break;
             }
         }
         if mode == PoolMode::Transaction {
-            // On its own: the pooler looks at the state of the transaction between messages.
-            if let Err(error) = one.execute(raw("BEGIN")).await {
+            // Sent separately, because a pooler checks the state of the transaction between messages.
+            if let Err(error) = one.execute(simple_query("BEGIN")).await {
                 bail!(
                     "the connection pooler does not allow transactions ({error}): its pool mode must be \
                      \"session\" or \"transaction\""
                 );
             }
-            one.execute(raw("COMMIT")).await?;
-            tracing::info!("a connection pooler in transaction mode is in front of PostgreSQL");
+            one.execute(simple_query("COMMIT")).await?;
+            tracing::info!("PostgreSQL is used through a connection pooler in transaction mode");
         }
         let _ = tokio::join!(one.close(), other.close());
         Ok(mode)
@@ -219,11 +223,11 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
     detected.unwrap_or_else(|_| Err(timed_out().into()))
 }
 
-/// The process that serves the connection.
-async fn server(connection: &mut PgConnection) -> sqlx::Result<i32> {
-    // By the simple protocol, columns are texts.
+/// The process id of the server that serves the connection.
+async fn server_pid(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    // In the simple query protocol, all columns are texts.
     let row = connection
-        .fetch_one(raw("SELECT pg_backend_pid()::text"))
+        .fetch_one(simple_query("SELECT pg_backend_pid()::text"))
         .await?;
     let pid: &str = row.try_get(0)?;
     pid.parse()

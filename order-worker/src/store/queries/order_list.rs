@@ -1,4 +1,5 @@
-//! The statement for a list of orders: for any filter, uses the most selective index, newest first.
+//! Builds the statement for a list of orders. For any filter it uses the most selective index, and returns
+//! the newest orders first.
 //!
 //! | filter | index |
 //! |---|---|
@@ -6,26 +7,26 @@
 //! | product (`sku`) | line items by product |
 //! | storefront and status, one of them, none | an index of each |
 //!
-//! There is no index for a product together with storefront or status: its orders are scanned until there are
-//! enough ([`is_search`]).
+//! No index covers a product together with a storefront or a status: the product's orders are scanned until
+//! enough are found ([`scans_many_rows`]).
 
 use jiff::Timestamp;
 use shared::order::ListOrders;
 
 use super::read::{OrderCursor, Statement};
 use crate::store::sql::{
-    byte_limit::{PAGE, bounded},
+    byte_limit::{PAGE_BYTES, bounded},
     database::{Argument, Sql},
     row::millis,
 };
 
-/// Whether `filter` selects the orders of one customer, or a single order.
+/// Whether `filter` selects a single order, or the orders of one customer.
 fn is_one_customers(filter: &ListOrders) -> bool {
     filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some()
 }
 
 /// Whether many orders may have to be scanned for a page.
-pub(in crate::store) fn is_search(filter: &ListOrders) -> bool {
+pub(in crate::store) fn scans_many_rows(filter: &ListOrders) -> bool {
     let is_narrowed = filter.status.is_some() || filter.storefront.is_some();
     filter.sku.is_some() && is_narrowed && !is_one_customers(filter)
 }
@@ -43,7 +44,7 @@ pub(in crate::store) fn select_orders(
         ),
         _ => ("orders", "orders.created_at"),
     };
-    // An expression disables the indexes of these columns in favour of the customer's.
+    // As expressions, these columns disable their own indexes, so the customer's index is used.
     let (status, storefront) = if is_one_customers {
         ("orders.status || ''", "orders.storefront || ''")
     } else {
@@ -113,14 +114,14 @@ pub(in crate::store) fn select_orders(
         .push(" DESC, number DESC LIMIT ")
         .bind(filter.limit + 1);
     let (page, arguments) = sql.finish();
-    let bounded = bounded(&page, PAGE, "state", "created_at DESC, number DESC");
+    let bounded = bounded(&page, PAGE_BYTES, "state", "created_at DESC, number DESC");
     (
         Sql::texts(with_steps(&page), with_steps(&bounded)),
         arguments,
     )
 }
 
-/// The orders of `page` with their steps.
+/// Selects the orders of `page`, each with its steps.
 fn with_steps(page: &str) -> String {
     format!(
         "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
@@ -129,7 +130,7 @@ fn with_steps(page: &str) -> String {
     )
 }
 
-/// The first millisecond at or after `time`, since stored times are truncated.
+/// The first whole millisecond at or after `time`, since stored times are truncated to milliseconds.
 fn ceil_millis(time: Timestamp) -> i64 {
     let whole = millis(time);
     whole + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
@@ -144,7 +145,7 @@ mod tests {
     use crate::store::queries::order_list::*;
     use crate::store::sqlite;
 
-    /// The index used by a list with `filter`.
+    /// The index that a list with `filter` uses.
     fn index(connection: &Connection, filter: Value) -> String {
         let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
             panic!("it is a list of orders")

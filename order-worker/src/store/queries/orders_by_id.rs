@@ -1,4 +1,5 @@
-//! Looks up several orders with one query.
+//! Looks up several orders by id with one query. A reply for an asynchronous order (`Prefer: respond-async`)
+//! may use the id of its request, which refers to the order created later.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            byte_limit::{ById, LOT},
+            byte_limit::{ById, FORWARD_BYTES},
             database::{Row, Session, among, list},
             row::{json, parse},
         },
@@ -21,8 +22,8 @@ use crate::{
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
 
 impl Store {
-    /// Orders by id, up to a size limit. An order that can't be decoded does not affect the others. The id of an
-    /// asynchronous order may refer to another order.
+    /// Looks up orders by id, up to a size limit. An order that can't be decoded does not affect the other
+    /// ones. The id of an asynchronous order may refer to an order with another id.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -31,17 +32,20 @@ impl Store {
         ids: &[OrderId],
     ) -> Result<ById<OrdersById>, StoreError> {
         let mut session = self.reader().await?;
-        let mut looked = orders_by_id(&mut session, LOT, ids).await?;
+        let mut looked = orders_by_id(&mut session, FORWARD_BYTES, ids).await?;
         let is_missing = |id: &&OrderId| looked.covers(id) && !looked.found.contains_key(id);
         let missing: Vec<_> = ids.iter().filter(is_missing).collect();
         if missing.is_empty() {
             return Ok(looked);
         }
-        let stand_ins = stand_ins(&mut session, &missing).await?;
-        if !stand_ins.is_empty() {
-            let ids: Vec<_> = stand_ins.iter().map(|(_, order)| *order).collect();
+        let orders_of_async_ids = orders_of_async_ids(&mut session, &missing).await?;
+        if !orders_of_async_ids.is_empty() {
+            let ids: Vec<_> = orders_of_async_ids
+                .iter()
+                .map(|(_, order)| *order)
+                .collect();
             let orders = orders_by_id(&mut session, usize::MAX, &ids).await?;
-            for (promised, order) in stand_ins {
+            for (promised, order) in orders_of_async_ids {
                 if let Some(order) = orders.found.get(&order) {
                     looked.found.insert(promised, order.clone());
                 }
@@ -75,8 +79,8 @@ async fn orders_by_id(
     })
 }
 
-/// The orders that ids of asynchronous orders refer to.
-async fn stand_ins(
+/// The ids of the orders to which ids of asynchronous orders refer.
+async fn orders_of_async_ids(
     session: &mut Session,
     promised: &[&OrderId],
 ) -> Result<Vec<(OrderId, OrderId)>, StoreError> {

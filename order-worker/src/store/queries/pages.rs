@@ -1,6 +1,6 @@
-//! Whole-database reads for `order-worker export`: page by page. Each page is a transaction of its own,
-//! which has ended before the page is handed out: however slowly pages are written, the database keeps
-//! nothing for them.
+//! Reads the whole database page by page, for [`order-worker export`](crate::cli::export). Each page is a
+//! transaction of its own, which has ended when the page is returned. So a slow reader keeps no transaction
+//! open and no old row versions alive. [`audit`](crate::store::maintenance::audit) reads one snapshot instead.
 
 use std::collections::HashMap;
 
@@ -14,25 +14,25 @@ use crate::{
         feed::feed_cursor::next_events,
         maintenance::audit::{Audited, audited, begin, next_orders, open},
         sql::{
-            byte_limit::LOT,
+            byte_limit::FORWARD_BYTES,
             database::{Session, among, arguments, list},
             row::{cloud_event, json, read_step, select_steps, unreadable_data},
         },
     },
 };
 
-/// Orders or events up to the last one at the time of opening, by pages.
-pub struct Pages {
+/// The orders or events that existed at the time of opening, page by page.
+pub struct ExportPages {
     session: Session,
     last: i64,
 }
 
-impl Pages {
-    /// Opens the database that `url` names, to read its orders, by number.
+impl ExportPages {
+    /// Opens the database at `url` to read its orders by number.
     ///
     /// # Errors
-    /// When it is not there or can't be read.
-    pub async fn of_orders(url: &str) -> anyhow::Result<Self> {
+    /// When the database does not exist or can't be read.
+    pub async fn open_orders(url: &str) -> anyhow::Result<Self> {
         let mut session = open(url).await?;
         let sql = "SELECT coalesce(max(number), 0) FROM orders";
         let rows = session.fetch(sql, Vec::new()).await?;
@@ -41,21 +41,22 @@ impl Pages {
         Ok(Self { session, last })
     }
 
-    /// Opens the database that `url` names, to read its events, by their position in the feed.
+    /// Opens the database at `url` to read its events by position.
     ///
     /// # Errors
-    /// When it is not there or can't be read.
-    pub async fn of_events(url: &str) -> anyhow::Result<Self> {
+    /// When the database does not exist or can't be read.
+    pub async fn open_events(url: &str) -> anyhow::Result<Self> {
         let mut session = open(url).await?;
         let last = end(&mut session).await?;
         session.end("COMMIT").await?;
         Ok(Self { session, last })
     }
 
-    /// Up to `limit` orders after `number`, as far as a lot has room, as stored now, and their steps.
+    /// Up to `limit` orders with a number above `number`, as stored now, with their steps, up to a size
+    /// limit.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a step can't be decoded.
     pub async fn orders(
         &mut self,
         number: i64,
@@ -63,7 +64,9 @@ impl Pages {
     ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
         self.session.begin(begin()).await?;
         let arguments = arguments![number, limit];
-        let read = self.session.fetch_within(LOT, next_orders(), arguments);
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
         let orders = read.await?.rows;
         let orders = orders.iter().map(|row| {
             let order = json("order", row.text(2)?);
@@ -91,10 +94,10 @@ impl Pages {
             .collect())
     }
 
-    /// Up to `limit` events after `position`, as far as a lot has room, in the order of commits.
+    /// Up to `limit` events after `position`, in commit order, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or the columns of a row can't be decoded.
     pub async fn events(
         &mut self,
         position: i64,
@@ -102,7 +105,9 @@ impl Pages {
     ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
         self.session.begin(begin()).await?;
         let arguments = arguments![position, limit];
-        let read = self.session.fetch_within(LOT, next_events(), arguments);
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_events(), arguments);
         let rows = read.await?.rows;
         self.session.end("COMMIT").await?;
         let events = rows.iter().map(|row| {

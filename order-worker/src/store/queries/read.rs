@@ -1,4 +1,5 @@
-//! Reads of callers. Each is one statement, and so a consistent snapshot.
+//! Reads for clients: orders, products, customers, and the history of an order. Each is a single statement,
+//! and so a consistent snapshot.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,7 +15,7 @@ use shared::{
     product::{ListProducts, sku_of_cursor},
 };
 
-use super::order_list::{is_search, select_orders};
+use super::order_list::{scans_many_rows, select_orders};
 use crate::{
     domain::{
         order::Order,
@@ -25,7 +26,7 @@ use crate::{
     store::{
         Database, Store, StoreError,
         sql::{
-            byte_limit::{ById, PAGE, STEPS, bounded},
+            byte_limit::{ById, PAGE_BYTES, STEPS_BYTES, bounded},
             database::{Argument, Row, Session, Sql, among, arguments, list},
             row::{event, json, parse, read_step_at, readable, select_events},
         },
@@ -66,10 +67,10 @@ impl Store {
         one_order(self.reader().await?, id).await
     }
 
-    /// The order that a provider's payment is for.
+    /// The order to which a provider's payment belongs.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn order_of_payment(&self, reference: &str) -> Result<Option<OrderId>, StoreError> {
         let mut session = self.primary().await?;
         let sql = "SELECT order_id FROM payment_references WHERE reference = $1";
@@ -78,8 +79,8 @@ impl Store {
         id.transpose()
     }
 
-    /// What `read` makes of those of these steps that are not done and their orders, as far as there is room:
-    /// as of the last commit, wherever callers' reads go.
+    /// Applies `read` to those of the steps `keys` that are not finished, and their orders, up to a size
+    /// limit. Reads the last commit, never a replica.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -96,7 +97,7 @@ impl Store {
              WHERE orders.id",
             "ORDER BY orders.id"
         );
-        let rows = session.fetch_within(STEPS, sql, vec![ids]).await?;
+        let rows = session.fetch_within(STEPS_BYTES, sql, vec![ids]).await?;
         let wanted: HashSet<_> = keys.iter().collect();
         ById::read(&rows, |rows| {
             let mut found = Vec::with_capacity(keys.len());
@@ -118,15 +119,17 @@ impl Store {
         after: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         let (sql, arguments) = select_orders(filter, after);
-        // SQLite detects long reads by itself.
-        let _turn = match &*self.database {
-            Database::Postgres(postgres) if is_search(filter) => Some(postgres.search().await?),
+        // In SQLite, long reads are detected while they run.
+        let _permit = match &*self.database {
+            Database::Postgres(postgres) if scans_many_rows(filter) => {
+                Some(postgres.acquire_scan_permit().await?)
+            }
             Database::Postgres(_) | Database::Sqlite(_) => None,
         };
         let mut session = self.reader().await?;
-        let rows = session.fetch_within(PAGE, sql, arguments).await?;
+        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
         let mut page = rows.read(readable_orders)?;
-        // A damaged order is left out of its page; the list still goes on behind it.
+        // An order that can't be decoded is left out of its page; the list continues after it.
         let found = orders_in(&rows.rows).count();
         page.is_cut |= page.rows.len() < found && found > filter.limit as usize;
         Ok(page)
@@ -145,11 +148,11 @@ impl Store {
         const PAGE_OF_EVENTS: &str =
             select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3");
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-        let bounded = bounded(PAGE_OF_EVENTS, PAGE, "data", "sequence");
+        let bounded = bounded(PAGE_OF_EVENTS, PAGE_BYTES, "data", "sequence");
         let sql = Sql::texts(PAGE_OF_EVENTS.to_owned(), bounded);
         let mut session = self.reader().await?;
         let rows = session
-            .fetch_within(PAGE, sql, arguments![subject, sequence, limit])
+            .fetch_within(PAGE_BYTES, sql, arguments![subject, sequence, limit])
             .await?;
         rows.read(|rows| {
             let events = rows.iter().map(|row| event(row).map(|(_, event)| event));
@@ -171,7 +174,7 @@ impl Store {
                 arguments![sku.as_str()],
             )
             .await?;
-        Ok(products_and_shelves(&rows)?.pop())
+        Ok(products_and_stock(&rows)?.pop())
     }
 
     /// Up to `filter.limit + 1` products by SKU, up to a size limit.
@@ -198,8 +201,8 @@ impl Store {
              ORDER BY page.sku"
         );
         let mut session = self.reader().await?;
-        let rows = session.fetch_within(PAGE, sql, arguments).await?;
-        rows.read(products_and_shelves)
+        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
+        rows.read(products_and_stock)
     }
 
     /// One customer.
@@ -254,7 +257,8 @@ pub(in crate::store) async fn fetch_order(
     session.fetch(SQL, arguments![id.to_string()]).await
 }
 
-/// Decodes rows of an order's id and state, and one of its steps or nulls; rows of an order are adjacent.
+/// Decodes rows of an order's id and state, and one of its steps or `NULL`s. Rows of the same order are
+/// adjacent.
 pub(in crate::store) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let mut orders: Vec<OrderAndSteps> = Vec::new();
     let mut last = "";
@@ -273,18 +277,18 @@ pub(in crate::store) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSte
 
 /// The rows of each order.
 fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
-    rows.chunk_by(Row::begins_like)
+    rows.chunk_by(Row::has_same_first_column)
 }
 
-/// As [`orders_and_steps`], without orders that can't be read.
+/// As [`orders_and_steps`], but leaves out orders that can't be decoded.
 fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let orders = readable(orders_in(rows), orders_and_steps)?;
     Ok(orders.into_iter().flatten().collect())
 }
 
-/// Rows of a product's sku and state, and of one of its shelves or nulls; a product's rows are
-/// together.
-fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
+/// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
+/// product are adjacent.
+fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
     let mut products: Vec<ProductAndStock> = Vec::new();
     let mut last = "";
     for row in rows {
@@ -293,12 +297,14 @@ fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError
             products.push((json("product", row.text(1)?)?, BTreeMap::new()));
             last = sku;
         }
-        if let (Some((_, shelves)), Some(warehouse)) = (products.last_mut(), row.maybe_text(2)?) {
-            let shelf = WarehouseStock {
+        if let (Some((_, stock_levels)), Some(warehouse)) =
+            (products.last_mut(), row.maybe_text(2)?)
+        {
+            let stock_level = WarehouseStock {
                 on_hand: row.integer(3)?,
                 reserved: row.integer(4)?,
             };
-            shelves.insert(parse("warehouse", warehouse)?, shelf);
+            stock_levels.insert(parse("warehouse", warehouse)?, stock_level);
         }
     }
     Ok(products)

@@ -1,5 +1,6 @@
-//! Statistics computed from the feed, apart from decisions: by day, storefront and name. One worker at a time
-//! continues from the stored position.
+//! Statistics counted from the event feed, by day, storefront and name, and the amount of pending work.
+//! Counting runs apart from decisions; one worker at a time continues from the stored position.
+//! [`background::stats`](crate::background::stats) presents the numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,10 +13,10 @@ use shared::{
 
 use crate::store::{
     Store, StoreError,
-    feed::feed_cursor::{Checkpoint, FeedConsumer},
+    feed::feed_cursor::{FeedConsumer, FeedProgress},
     sql::{
         bulk::{Kind, Write, Writes},
-        byte_limit::{LOT, PAGE, bounded},
+        byte_limit::{FORWARD_BYTES, PAGE_BYTES, bounded},
         database::{Row, Session, Sql, among, arguments, list},
         row::{json, millis, readable, timestamp},
     },
@@ -27,7 +28,7 @@ const COUNTED_RETRIES: u32 = 10_000;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// A count, or an amount in minor units, of `name` on a day.
+/// A count of `name` on a day, or an amount in minor units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
     /// Days since 1970-01-01.
@@ -40,16 +41,16 @@ pub struct Figure {
 
 /// Progress of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counting {
-    /// The position.
-    pub passed: Checkpoint,
+pub struct CountingProgress {
+    /// Progress through the feed.
+    pub progress: FeedProgress,
     /// Time of the last counted event.
     pub until: Option<Timestamp>,
 }
 
-impl Counting {
+impl CountingProgress {
     const NOTHING: Self = Self {
-        passed: Checkpoint::NOTHING,
+        progress: FeedProgress::NOTHING,
         until: None,
     };
 }
@@ -90,13 +91,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable; nothing was counted then.
-    pub async fn count_events(&self, limit: u32) -> Result<Counting, StoreError> {
-        let Some(mut turn) = self.turn(FeedConsumer::Statistics).await? else {
-            return Ok(Counting::NOTHING);
+    pub async fn count_events(&self, limit: u32) -> Result<CountingProgress, StoreError> {
+        let Some(mut lease) = self.acquire_lease(FeedConsumer::Statistics).await? else {
+            return Ok(CountingProgress::NOTHING);
         };
-        let position = turn.position;
-        let Some(tail) = tail(&mut turn.session, position, limit, LOT).await? else {
-            return Ok(Counting::NOTHING);
+        let position = lease.position;
+        let Some(tail) = count_tail(&mut lease.session, position, limit, FORWARD_BYTES).await?
+        else {
+            return Ok(CountingProgress::NOTHING);
         };
         let rows = tail
             .counts
@@ -104,17 +106,16 @@ impl Store {
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         let mut writes = Writes::default();
         writes.add(ADD_FIGURES, rows.collect());
-        let is_counted = turn.pass_with(tail.reached, writes).await?;
+        let is_counted = lease.advance_with(tail.reached, writes).await?;
         Ok(if is_counted {
             tail.counting
         } else {
-            Counting::NOTHING
+            CountingProgress::NOTHING
         })
     }
 
-    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events are
-    /// included: the counted ones, and up to `limit` more, up to a size limit.
-    ///
+    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events
+    /// are included: the stored counts, and up to `limit` later events, up to a size limit.
     /// # Errors
     /// When the database is unavailable.
     pub async fn figures(
@@ -141,7 +142,7 @@ impl Store {
                 None => position = amount,
             }
         }
-        if let Some(tail) = tail(&mut session, position, limit, PAGE).await? {
+        if let Some(tail) = count_tail(&mut session, position, limit, PAGE_BYTES).await? {
             position = tail.reached;
             for ((of, owner, name), amount) in tail.counts {
                 if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
@@ -162,7 +163,7 @@ impl Store {
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         let retries = self.count_retries(COUNTED_RETRIES).await?;
         let mut session = self.primary().await?;
-        // Steps that were sent need not be counted, of which there may be a million.
+        // Steps whose message was just sent are not counted; there may be a million of them.
         let rows = session
             .fetch(
                 "SELECT count(*), min(due_at) FROM (
@@ -194,22 +195,22 @@ impl Store {
     }
 }
 
-/// Counts of events that are not stored yet.
-struct Tail {
+/// Counts of events after the stored position.
+struct UncountedTail {
     counts: Counts,
-    /// Position of the last one.
+    /// Position of the last counted event.
     reached: i64,
-    counting: Counting,
+    counting: CountingProgress,
 }
 
-/// Counts up to `limit` events after `position`, up to a size limit; `None` if there are none.
-async fn tail(
+/// Counts up to `limit` events after `position`, up to a size limit; `None` if there are no events.
+async fn count_tail(
     session: &mut Session,
     position: i64,
     limit: u32,
     room: usize,
-) -> Result<Option<Tail>, StoreError> {
-    // Most events are not counted, and their data is not read.
+) -> Result<Option<UncountedTail>, StoreError> {
+    // The data of events that are not counted is not read.
     const NEXT: &str = "
         SELECT position, subject, time, storefront, type,
                CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
@@ -225,40 +226,40 @@ async fn tail(
     let events = readable(&read.rows, Counted::read)?;
     let events: Vec<_> = events.into_iter().flatten().collect();
     let currencies = currencies(session, &events).await?;
-    Ok(Some(Tail {
-        counts: counted(events, &currencies),
+    Ok(Some(UncountedTail {
+        counts: count(events, &currencies),
         reached,
-        counting: Counting {
-            passed: Checkpoint::through(&read, limit),
+        counting: CountingProgress {
+            progress: FeedProgress::through(&read, limit),
             until: Some(until),
         },
     }))
 }
 
-/// An event that is counted.
+/// An event to count.
 struct Counted {
     subject: String,
     day: i64,
     storefront: String,
-    what: What,
+    kind: CountedKind,
 }
 
 /// The kind of count.
-enum What {
+enum CountedKind {
     Created {
         is_imported: bool,
     },
-    /// A status that the order reached.
-    Came(&'static str),
-    /// The previous status, and the reason.
+    /// The status that the order reached.
+    ReachedStatus(&'static str),
+    /// The previous status, and the reason of the cancellation.
     Cancelled(OrderStatus, CancelReason),
-    /// Minor units.
+    /// Captured minor units.
     Captured(i64),
     Refunded(i64),
 }
 
 impl Counted {
-    /// Decodes a row, if its event is counted.
+    /// Decodes a row; `None` if its event is not counted.
     fn read(row: &Row) -> Result<Option<Self>, StoreError> {
         #[derive(Deserialize)]
         struct Created {
@@ -279,32 +280,32 @@ impl Counted {
         };
         let data = row.maybe_text(5)?.unwrap_or_default();
         let amount = || json::<Moved>("event", data).map(|moved| moved.amount);
-        let what = match row.text(4)? {
-            "order.created" => What::Created {
+        let kind = match row.text(4)? {
+            "order.created" => CountedKind::Created {
                 is_imported: json::<Created>("event", data)?.awaits_stock,
             },
-            "order.processing" => What::Came("processing"),
-            "order.shipped" => What::Came("shipped"),
-            "order.delivered" => What::Came("delivered"),
+            "order.processing" => CountedKind::ReachedStatus("processing"),
+            "order.shipped" => CountedKind::ReachedStatus("shipped"),
+            "order.delivered" => CountedKind::ReachedStatus("delivered"),
             "order.cancelled" => {
                 let Cancelled { reason, was } = json("event", data)?;
-                What::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
+                CountedKind::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
             }
-            "payment.captured" => What::Captured(amount()?),
-            "payment.refunded" => What::Refunded(amount()?),
-            "payment.refund_failed" => What::Refunded(-amount()?),
+            "payment.captured" => CountedKind::Captured(amount()?),
+            "payment.refunded" => CountedKind::Refunded(amount()?),
+            "payment.refund_failed" => CountedKind::Refunded(-amount()?),
             _ => return Ok(None),
         };
         Ok(Some(Self {
             subject: row.text(1)?.to_owned(),
             day: row.integer(2)?.div_euclid(DAY_MS),
             storefront: storefront.to_owned(),
-            what,
+            kind,
         }))
     }
 }
 
-/// Payment events have no currency; their orders do.
+/// The currencies of the orders of payment events, which don't contain a currency.
 async fn currencies(
     session: &mut Session,
     events: &[Counted],
@@ -314,9 +315,12 @@ async fn currencies(
         currency: String,
     }
 
-    let moved = events
-        .iter()
-        .filter(|event| matches!(event.what, What::Captured(_) | What::Refunded(_)));
+    let moved = events.iter().filter(|event| {
+        matches!(
+            event.kind,
+            CountedKind::Captured(_) | CountedKind::Refunded(_)
+        )
+    });
     let ids: BTreeSet<&str> = moved.map(|event| event.subject.as_str()).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -330,12 +334,12 @@ async fn currencies(
     Ok(currencies.into_iter().collect())
 }
 
-fn counted(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
+fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
     let mut counts = Counts::new();
     for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
-        let (name, amount) = match event.what {
-            What::Created { is_imported } => {
+        let (name, amount) = match event.kind {
+            CountedKind::Created { is_imported } => {
                 if is_imported {
                     let name = "imported".to_owned();
                     let key = (event.day, event.storefront.clone(), name);
@@ -343,12 +347,12 @@ fn counted(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts
                 }
                 ("created".to_owned(), 1)
             }
-            What::Came(status) => (status.to_owned(), 1),
-            What::Cancelled(was, reason) => {
+            CountedKind::ReachedStatus(status) => (status.to_owned(), 1),
+            CountedKind::Cancelled(was, reason) => {
                 (format!("cancelled.{}.{}", was.as_str(), reason.as_str()), 1)
             }
-            What::Captured(amount) => (format!("captured.{}", currency()), amount),
-            What::Refunded(amount) => (format!("refunded.{}", currency()), amount),
+            CountedKind::Captured(amount) => (format!("captured.{}", currency()), amount),
+            CountedKind::Refunded(amount) => (format!("refunded.{}", currency()), amount),
         };
         *counts
             .entry((event.day, event.storefront, name))

@@ -1,4 +1,5 @@
-//! Dead letters: dead steps and archived messages.
+//! Dead letters in the database: dead steps (rows of `steps`) and archived messages. The operations on them
+//! are in [`failures::dead_letters`](crate::failures::dead_letters).
 
 use jiff::Timestamp;
 use shared::{
@@ -13,7 +14,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            byte_limit::LOT,
+            byte_limit::FORWARD_BYTES,
             database::{Row, arguments},
             row::{json, millis, parse, timestamp, unsigned},
         },
@@ -21,7 +22,7 @@ use crate::{
 };
 
 impl Store {
-    /// Archives a message from `queue`.
+    /// Archives a message that was dead-lettered from `queue`.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -59,7 +60,7 @@ impl Store {
         let mut session = self.reader().await?;
         let rows = session
             .fetch_within(
-                LOT,
+                FORWARD_BYTES,
                 "SELECT id, died_at, reason, order_id, step, attempt, request_id, queue, message
                  FROM (
                      SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,

@@ -1,4 +1,4 @@
-//! Periodic jobs: due times, leases and reports.
+//! State of the periodic jobs: due times, leases and reports. The jobs are in [`background::jobs`](crate::background::jobs).
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
@@ -43,7 +43,8 @@ impl Store {
         }
     }
 
-    /// Renews the claim, or completes the run until `due_at`.
+    /// Stores the state of a claimed job and the time at which it becomes due again: the end of the renewed
+    /// lease, or of the next run.
     ///
     /// # Errors
     /// When the database is unavailable.

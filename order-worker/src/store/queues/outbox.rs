@@ -1,4 +1,5 @@
-//! Due steps, for the relay. Safe with several workers.
+//! Due steps, for the [`relay`](crate::background::relay), and the correction of timers after a change of the clock. Safe
+//! with several workers: a step is claimed before it is sent.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,7 +19,7 @@ use crate::{
 /// Tolerated difference between workers' clocks.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// Unless the step has advanced meanwhile.
+/// Makes steps due again, unless they have advanced meanwhile.
 const RELEASE_STEPS: Write = Write {
     sqlite: "
         UPDATE steps SET publish_at = due_at
@@ -61,14 +62,14 @@ impl Store {
         let rows = session.fetch(sql, claim).await?;
         let steps = rows.iter().map(read_step);
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
-        // The first message of a timer is sent when it is due.
+        // The first message of a timer is sent when it is due and is not counted as sent again.
         let resent = steps.iter().filter(|row| row.due_at + STEP_LEASE <= now);
         metrics::counter!("steps_resent_total").increment(resent.count().try_into().unwrap_or(0));
         Ok(steps)
     }
 
-    /// Makes every due step ready to be sent, whether its message was sent or not: at start-up it is unknown
-    /// what the last process did. Duplicate messages are harmless.
+    /// Makes every due step available for sending, whether or not its message was sent: at the start of a
+    /// worker it is unknown which messages the last process sent. Duplicate messages are harmless.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -88,7 +89,7 @@ impl Store {
         session.execute(sql, until).await
     }
 
-    /// Makes these steps ready to be sent again: their message could not be sent.
+    /// Makes these steps available for sending again, since their message could not be sent.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -103,19 +104,19 @@ impl Store {
             .await
     }
 
-    /// Corrects steps that were scheduled too far in the future because the clock was put back since: they
+    /// Corrects steps that are scheduled too far in the future because the clock was set back since: they
     /// become due after the same delay from now. Returns their number.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn mend_clock(&self, now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn correct_timers(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (now, latest) = (millis(now), millis(now + CLOCK_TOLERANCE));
-        // A full scan, outside of any transaction that blocks writers.
+        // This scans the whole table, so it runs outside of transactions, which would block other writers.
         let mut session = self.primary().await?;
         let sql = "SELECT 1 FROM steps WHERE put_at > $1 AND publish_at IS NOT NULL LIMIT 1";
-        let is_right = session.fetch(sql, arguments![latest]).await?.is_empty();
+        let is_correct = session.fetch(sql, arguments![latest]).await?.is_empty();
         drop(session);
-        if is_right {
+        if is_correct {
             return Ok(0);
         }
         let mut session = self.writer().await?;
@@ -135,7 +136,7 @@ impl Store {
     /// When the database is unavailable.
     pub async fn has_due_step(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut session = self.primary().await?;
-        // The minimum would scan deleted index entries.
+        // `min()` would scan deleted index entries.
         let sql = "SELECT order_id FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT 1";
         let rows = session.fetch(sql, arguments![millis(now)]).await?;
         Ok(!rows.is_empty())

@@ -1,4 +1,4 @@
-//! Steps that failed and will be retried.
+//! Steps that failed and will be retried, for operators. The operations on them are in [`failures::retries`](crate::failures::retries).
 
 use shared::retry::RetriedStep;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Up to `$3` of them after step `$2` of order `$1`. By default, SQLite would scan all steps.
+/// Selects up to `$3` such steps after step `$2` of order `$1`. By default, SQLite would scan all steps.
 fn next() -> Sql {
     Sql::dialects(
         "SELECT order_id, step, failures, last_error, due_at, request_id
@@ -31,8 +31,8 @@ fn next() -> Sql {
 }
 
 impl Store {
-    /// Up to `limit` of them after the cursor, oldest orders first; a step that is retried meanwhile keeps its
-    /// place.
+    /// Up to `limit` such steps after the cursor, oldest orders first. A step that is retried meanwhile keeps
+    /// its place in the list.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -49,7 +49,7 @@ impl Store {
         rows.iter().map(retried).collect()
     }
 
-    /// Their number, up to `most`.
+    /// The number of such steps, up to `most`.
     ///
     /// # Errors
     /// When the database is unavailable.

@@ -1,4 +1,5 @@
-//! Due webhook deliveries, and lists of endpoints and deliveries. Safe with several workers.
+//! Due webhook deliveries, and lists of endpoints and deliveries. Safe with several workers: a delivery is
+//! claimed for an attempt. The attempts are in [`crate::webhooks`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -31,19 +32,19 @@ pub struct DueDelivery {
     pub delivery: Delivery,
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// The event, unless it has been removed.
+    /// The event; `None` if it was deleted after its retention period.
     pub event: Option<CloudEvent>,
 }
 
-/// The endpoints whose deliveries are claimed.
+/// The endpoints whose deliveries are to be claimed.
 #[derive(Debug, Clone, Copy)]
-pub enum Share<'a> {
-    /// All endpoints except the first list; those of the second list only after others.
-    OfAllBut(&'a [EndpointId], &'a [EndpointId]),
-    /// These endpoints.
-    Of(&'a [EndpointId]),
-    /// Disabled and deleted endpoints, which the others exclude.
-    OfDisabled,
+pub enum ClaimFilter<'a> {
+    /// All enabled endpoints except those of the first list; those of the second list come last.
+    AllExcept(&'a [EndpointId], &'a [EndpointId]),
+    /// These endpoints, if they are enabled.
+    Only(&'a [EndpointId]),
+    /// Disabled and deleted endpoints.
+    Disabled,
 }
 
 impl Store {
@@ -54,7 +55,7 @@ impl Store {
     pub async fn claim_deliveries(
         &self,
         now: Timestamp,
-        share: Share<'_>,
+        share: ClaimFilter<'_>,
         each: usize,
         limit: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
@@ -79,9 +80,9 @@ impl Store {
              LIMIT $6",
         );
         let (named, is_theirs, last, is_on) = match share {
-            Share::OfAllBut(without, last) => (without, false, last, true),
-            Share::Of(those) => (those, true, [].as_slice(), true),
-            Share::OfDisabled => ([].as_slice(), false, [].as_slice(), false),
+            ClaimFilter::AllExcept(without, last) => (without, false, last, true),
+            ClaimFilter::Only(those) => (those, true, [].as_slice(), true),
+            ClaimFilter::Disabled => ([].as_slice(), false, [].as_slice(), false),
         };
         let arguments = [
             arguments![millis(now), i64::try_from(each).unwrap_or(i64::MAX)],
@@ -97,7 +98,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // Those that no other worker has claimed meanwhile.
+        // Claims those that no other worker has claimed meanwhile.
         let sql = among!(
             "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
             "RETURNING state"

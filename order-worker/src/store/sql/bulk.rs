@@ -1,4 +1,6 @@
-//! Writes many rows with one statement, and several statements at once.
+//! Bulk writes: writes many rows with one statement, and executes several such statements at once. Used by
+//! the saving of batches and by all other writers of many rows. [`database`](super::database) binds and
+//! executes single statements.
 
 use std::fmt::Write as _;
 
@@ -14,9 +16,9 @@ type Rows = Vec<Vec<Argument>>;
 /// PostgreSQL gets all rows at once, as one array per column.
 #[derive(Clone, Copy)]
 pub(crate) struct Write {
-    /// For one row: `$1, $2, …`.
+    /// SQLite text, for one row: `$1, $2, …`.
     pub(crate) sqlite: &'static str,
-    /// For arrays of columns: `unnest($1, $2, …)`.
+    /// PostgreSQL text, for arrays of columns: `unnest($1, $2, …)`.
     pub(crate) postgres: &'static str,
     /// Types of the columns.
     pub(crate) columns: &'static [Kind],
@@ -30,17 +32,18 @@ pub(crate) enum Kind {
     Text,
 }
 
-/// Statements that are executed together: by SQLite one after the other, by PostgreSQL as one statement, which
-/// saves round trips. No two of them may write the same row, and none sees the writes of another.
+/// Statements that are executed together: by SQLite one after the other, by PostgreSQL as one statement,
+/// which saves round trips. No two of them may write the same row, and none sees the writes of another.
 ///
 /// PostgreSQL executes the parts of a `WITH` that are not read from at the end, last part first
-/// (`ExecInitModifyTable` in its source). Writes whose lock should be held for the shortest time are therefore
-/// added first; this affects performance only.
+/// (`ExecInitModifyTable` in its source). Writes whose lock should be held for the shortest time are
+/// therefore added first. The order affects performance only.
 #[derive(Default)]
 pub(crate) struct Writes(Vec<Part>);
 
 struct Part {
-    /// The source that the statement reads from in PostgreSQL: `name AS (…)`, with the same arguments.
+    /// A part of the `WITH` that the statement reads from, in PostgreSQL only: `name AS (…)`, with the same
+    /// arguments.
     source: Option<&'static str>,
     write: Write,
     rows: Rows,
@@ -52,8 +55,8 @@ impl Writes {
         self.push(None, write, rows);
     }
 
-    /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `source`: `name AS (…)`,
-    /// a part of the `WITH` with the same arguments.
+    /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `source`, a part of
+    /// the `WITH` with the same arguments: `name AS (…)`.
     pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: Rows) {
         self.push(Some(source), write, rows);
     }
@@ -68,8 +71,8 @@ impl Writes {
         }
     }
 
-    /// Builds one PostgreSQL statement, in which each write is a part of a `WITH`.
-    fn together(self) -> Result<(SqlStr, PgArguments), StoreError> {
+    /// Builds one PostgreSQL statement in which each write is a part of a `WITH`.
+    fn into_statement(self) -> Result<(SqlStr, PgArguments), StoreError> {
         let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
         for (place, part) in self.0.into_iter().enumerate() {
             let separator = if place == 0 { "WITH" } else { "," };
@@ -87,7 +90,7 @@ impl Writes {
     }
 }
 
-/// Shifts the numbers of a statement's arguments by `taken`.
+/// Increases the numbers of a statement's arguments by `taken`.
 fn renumbered(sql: &str, taken: usize) -> String {
     let mut parts = sql.split('$');
     let mut renumbered = parts.next().unwrap_or_default().to_owned();
@@ -118,7 +121,7 @@ impl Session {
             }
             Self::Postgres(_) if writes.0.is_empty() => {}
             Self::Postgres(postgres) => {
-                let (sql, bound) = writes.together()?;
+                let (sql, bound) = writes.into_statement()?;
                 postgres.execute(sql, bound).await?;
             }
         }
@@ -188,7 +191,7 @@ mod tests {
         let source = "turn AS (UPDATE e SET f = $2 RETURNING f)";
         let insert = "INSERT INTO b SELECT $1 || $2, f FROM turn";
         writes.add_from(source, write(insert), rows());
-        let (sql, bound) = writes.together().unwrap();
+        let (sql, bound) = writes.into_statement().unwrap();
         assert_eq!(
             sql.as_str(),
             "WITH part_0 AS (INSERT INTO a SELECT * FROM unnest($1, $2)), \

@@ -1,5 +1,6 @@
-//! Limits results by their size in bytes. A limit of rows does not bound it: two hundred orders may be half a
-//! megabyte or a hundred.
+//! Limits query results by their size in bytes. A limit of rows does not bound the memory: two hundred orders
+//! may be half a megabyte or a hundred. In SQLite, rows are read until the limit; in PostgreSQL the statement
+//! is limited too ([`bounded`]).
 
 use shared::{id::OrderId, page::Rows};
 
@@ -7,16 +8,16 @@ use super::{database::Row, row::parse};
 use crate::store::StoreError;
 
 /// Size at which a page accepts no more entries.
-pub(in crate::store) const PAGE: usize = 1024 * 1024;
+pub(in crate::store) const PAGE_BYTES: usize = 1024 * 1024;
 /// Maximum size of the orders loaded for a message of steps.
-pub(in crate::store) const STEPS: usize = 256 * 1024;
+pub(in crate::store) const STEPS_BYTES: usize = 256 * 1024;
 /// Maximum size of the orders loaded for a batch.
-pub(in crate::store) const BATCH: usize = 8 * 1024 * 1024;
+pub(in crate::store) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum size of rows that are read to be passed on, such as events to publish.
-pub(in crate::store) const LOT: usize = 4 * 1024 * 1024;
+pub(in crate::store) const FORWARD_BYTES: usize = 4 * 1024 * 1024;
 
-/// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never split;
-/// at least one entry is accepted.
+/// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never
+/// split. At least one entry is accepted.
 pub(in crate::store) struct ByteLimit {
     room: usize,
     rows: Vec<Row>,
@@ -24,7 +25,8 @@ pub(in crate::store) struct ByteLimit {
 }
 
 impl ByteLimit {
-    /// Accepts rows of `room` bytes, and the rest of the entry that exceeds it.
+    /// Accepts entries until `room` bytes are exceeded; the entry that exceeds the limit is still accepted in
+    /// full.
     pub(in crate::store) fn new(room: usize) -> Self {
         Self {
             room,
@@ -33,9 +35,14 @@ impl ByteLimit {
         }
     }
 
-    /// Adds the row, if it fits.
-    pub(in crate::store) fn takes(&mut self, row: Row) -> bool {
-        if self.room == 0 && self.rows.last().is_some_and(|last| !last.begins_like(&row)) {
+    /// Adds the row, if it belongs to an accepted entry; returns whether it does.
+    pub(in crate::store) fn accept(&mut self, row: Row) -> bool {
+        if self.room == 0
+            && self
+                .rows
+                .last()
+                .is_some_and(|last| !last.has_same_first_column(&row))
+        {
             self.is_cut = true;
             return false;
         }
@@ -51,16 +58,16 @@ impl ByteLimit {
     }
 }
 
-/// The rows of orders that were looked up by id, in the order of the ids.
+/// The result of looking up orders by id, up to a size limit, in the order of the ids.
 pub struct ById<T> {
-    /// The result.
+    /// The decoded rows.
     pub found: T,
-    /// The last order that was looked up, if the size limit was reached.
-    pub looked_to: Option<OrderId>,
+    /// The last order that was looked up, if the size limit was reached; `None`: all were looked up.
+    pub looked_up_to: Option<OrderId>,
 }
 
 impl<T> ById<T> {
-    /// Applies `read` to rows that start with their order's id.
+    /// Applies `read` to rows whose first column is their order's id.
     pub(in crate::store) fn read(
         rows: &Rows<Row>,
         read: impl FnOnce(&[Row]) -> Result<T, StoreError>,
@@ -68,21 +75,21 @@ impl<T> ById<T> {
         let last = rows.rows.last().filter(|_| rows.is_cut);
         Ok(Self {
             found: read(&rows.rows)?,
-            looked_to: last.map(|row| parse("id", row.text(0)?)).transpose()?,
+            looked_up_to: last.map(|row| parse("id", row.text(0)?)).transpose()?,
         })
     }
 
-    /// Whether this id was looked up.
+    /// Whether this order was looked up, found or not.
     pub fn covers(&self, id: &OrderId) -> bool {
-        self.looked_to.is_none_or(|last| *id <= last)
+        self.looked_up_to.is_none_or(|last| *id <= last)
     }
 }
 
-/// Limits `page` in PostgreSQL, which sends all rows of a result even if they are not read: to about as many
-/// rows as a [`ByteLimit`] with this `room` accepts in the same `order`. Each row is an entry, and its size is
-/// mostly that of `column`.
+/// Adds a size limit to the PostgreSQL query `page`, since PostgreSQL sends all rows of a result even if they
+/// are not read. The query then returns about as many rows as a [`ByteLimit`] with this `room` accepts in the
+/// same `order`. Each row is an entry, and `column` makes up most of its size.
 pub(in crate::store) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
-    // `octet_length` does not read the text; some are null.
+    // `octet_length` does not read the text itself; the column may be null.
     let bytes = format!("coalesce(octet_length({column}), 0)");
     format!(
         "SELECT * FROM (

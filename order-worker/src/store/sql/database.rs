@@ -1,9 +1,10 @@
-//! A common interface to both databases: statements, arguments, rows.
+//! A common interface to SQLite and PostgreSQL: statements, arguments, rows, sessions.
 //!
-//! Most statements have the same text for both. Where the dialects differ, [`Sql`] contains both. Sets are
-//! passed as one argument: a JSON array in SQLite, an array in PostgreSQL.
+//! Most statements have the same text for both. Where the dialects differ, [`Sql`] contains both texts. A set
+//! of values is passed as one argument: a JSON array in SQLite, an array in PostgreSQL. SQLite executes a
+//! statement within the call, so its sessions never suspend a task.
 //!
-//! SQLite executes statements within the call; its sessions never suspend a task.
+//! The connections come from [`sqlite`](crate::store::sqlite) and [`postgres`](crate::store::postgres).
 
 use std::{io, mem, time::Duration};
 
@@ -41,7 +42,8 @@ impl Sql {
         }
     }
 
-    /// As [`Self::dialects`], for statements composed by this program; values are always passed as arguments.
+    /// A statement with different texts that this program composes. Values are always passed as arguments,
+    /// never as text.
     pub(crate) fn texts(sqlite: String, postgres: String) -> Self {
         Self {
             sqlite: AssertSqlSafe(sqlite).into_sql_str(),
@@ -72,7 +74,7 @@ impl From<String> for Sql {
     }
 }
 
-/// The statement `before … after` with "is one of the values of argument 1" in between.
+/// The statement `before … after`, with the condition "is one of the values of argument 1" in between.
 macro_rules! among {
     ($before:expr, $after:expr) => {
         crate::store::sql::database::Sql::dialects(
@@ -118,40 +120,42 @@ impl From<bool> for Argument {
 
 impl From<&str> for Argument {
     fn from(value: &str) -> Self {
-        Self::Text(Some(storable(value.to_owned())))
+        Self::Text(Some(replace_nul(value.to_owned())))
     }
 }
 
 impl From<String> for Argument {
     fn from(value: String) -> Self {
-        Self::Text(Some(storable(value)))
+        Self::Text(Some(replace_nul(value)))
     }
 }
 
 impl From<Option<&str>> for Argument {
     fn from(value: Option<&str>) -> Self {
-        Self::Text(value.map(|value| storable(value.to_owned())))
+        Self::Text(value.map(|value| replace_nul(value.to_owned())))
     }
 }
 
 impl From<Option<String>> for Argument {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value.map(storable))
+        Self::Text(value.map(replace_nul))
     }
 }
 
-/// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not take: those of clients are
-/// refused where they come in, but errors of partners and the like may have some.
-fn storable(text: String) -> String {
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not store. Requests with NUL
+/// characters are refused at the gateway, but an error message of a provider may contain one.
+fn replace_nul(text: String) -> String {
     if text.contains('\0') {
         return text.replace('\0', "\u{fffd}");
     }
     text
 }
 
-/// A set of names as one argument.
+/// A set of values as one argument.
 pub(crate) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Argument {
-    let texts = values.into_iter().map(|value| storable(value.to_string()));
+    let texts = values
+        .into_iter()
+        .map(|value| replace_nul(value.to_string()));
     Argument::List(texts.collect())
 }
 
@@ -173,7 +177,7 @@ pub(crate) enum Row {
 impl Row {
     pub(crate) fn integer(&self, column: usize) -> Result<i64, StoreError> {
         self.maybe_integer(column)?
-            .ok_or_else(|| odd(column, "an integer"))
+            .ok_or_else(|| wrong_type(column, "an integer"))
     }
 
     pub(crate) fn maybe_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
@@ -181,7 +185,7 @@ impl Row {
             Self::Sqlite(row) => match row.get(column) {
                 Some(Value::Integer(value)) => Ok(Some(*value)),
                 Some(Value::Null) => Ok(None),
-                _ => Err(odd(column, "an integer")),
+                _ => Err(wrong_type(column, "an integer")),
             },
             Self::Postgres(row) => Ok(row.try_get(column)?),
         }
@@ -196,7 +200,7 @@ impl Row {
 
     pub(crate) fn text(&self, column: usize) -> Result<&str, StoreError> {
         self.maybe_text(column)?
-            .ok_or_else(|| odd(column, "a text"))
+            .ok_or_else(|| wrong_type(column, "a text"))
     }
 
     pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
@@ -204,7 +208,7 @@ impl Row {
             Self::Sqlite(row) => match row.get(column) {
                 Some(Value::Text(text)) => Ok(Some(text)),
                 Some(Value::Null) => Ok(None),
-                _ => Err(odd(column, "a text")),
+                _ => Err(wrong_type(column, "a text")),
             },
             Self::Postgres(row) => Ok(row.try_get(column)?),
         }
@@ -212,7 +216,7 @@ impl Row {
 }
 
 impl Row {
-    /// Size of its texts in bytes; other columns are small.
+    /// Size of the row's texts in bytes; other columns are small.
     pub(in crate::store) fn bytes(&self) -> usize {
         match self {
             Self::Sqlite(row) => {
@@ -226,8 +230,8 @@ impl Row {
         }
     }
 
-    /// Whether the first column is equal.
-    pub(in crate::store) fn begins_like(&self, other: &Self) -> bool {
+    /// Whether the first columns of both rows are equal.
+    pub(in crate::store) fn has_same_first_column(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Sqlite(one), Self::Sqlite(other)) => one.first() == other.first(),
             (Self::Postgres(one), Self::Postgres(other)) => cell(one, 0) == cell(other, 0),
@@ -236,7 +240,7 @@ impl Row {
     }
 }
 
-/// The raw bytes of a column; empty for null.
+/// The raw bytes of a column; empty for `NULL`.
 fn cell(row: &PgRow, column: usize) -> &[u8] {
     let value = row.try_get_raw(column).ok();
     value
@@ -244,41 +248,42 @@ fn cell(row: &PgRow, column: usize) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn odd(column: usize, what: &str) -> StoreError {
+fn wrong_type(column: usize, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} is not {what}"))
 }
 
-/// A pooled or dedicated connection.
+/// A connection for statements: SQLite or PostgreSQL.
 pub(crate) enum Session {
     Sqlite(sqlite::Connection),
     Postgres(Postgres),
 }
 
-/// A connection to PostgreSQL. One that did not answer in time is given up: what is on its way
-/// through it can't be told from what comes next.
+/// A connection to PostgreSQL. It is closed when a statement times out: a late response could be taken for
+/// the response to the next statement.
 pub(crate) struct Postgres {
     link: Link,
-    /// Settings that each transaction begins with, when they do not last longer: with a connection
-    /// pooler in transaction mode. Then statements have no names, and each runs in a transaction.
+    /// Settings with which each transaction begins, behind a connection pooler in transaction mode.
+    /// Statements are then unnamed, and each runs in a transaction. `None`: the settings last as long as the
+    /// connection.
     per_transaction: Option<LocalSettings>,
     is_in_transaction: bool,
 }
 
-/// The source of a connection.
+/// Kind of connection.
 pub(crate) enum Link {
     Own(Box<PgConnection>),
-    /// Reads the whole database, without a short timeout.
+    /// Reads the whole database, with a long timeout.
     Auditing(Box<PgConnection>),
     Pooled(PoolConnection<sqlx::Postgres>),
-    /// In a transaction, which is rolled back when dropped.
+    /// In a transaction, which is rolled back if it is dropped without a commit.
     Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
-    GivenUp,
+    Closed,
 }
 
 /// A connection while a statement runs.
 enum Running<'a> {
     InSession(&'a mut PgConnection),
-    /// In a transaction of the statement's own.
+    /// In a transaction that was begun for this statement.
     InTransaction(sqlx::Transaction<'a, sqlx::Postgres>),
 }
 
@@ -309,7 +314,7 @@ impl Session {
         Ok(read.rows)
     }
 
-    /// Executes a query, up to `room` bytes as in [`ByteLimit`].
+    /// Executes a query and reads its rows up to `room` bytes, as [`ByteLimit`] does.
     pub(in crate::store) async fn fetch_within(
         &mut self,
         room: usize,
@@ -325,13 +330,13 @@ impl Session {
             Self::Postgres(postgres) => {
                 let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
                 let query = query.persistent(postgres.has_named_statements());
-                let patience = postgres.patience();
-                let mut filling = ByteLimit::new(room);
-                let read = time::timeout(patience, async {
+                let timeout = postgres.timeout();
+                let mut collected = ByteLimit::new(room);
+                let read = time::timeout(timeout, async {
                     let mut running = postgres.run().await?;
                     let mut rows = query.fetch(running.connection());
                     while let Some(row) = rows.try_next().await? {
-                        if !filling.takes(Row::Postgres(row)) {
+                        if !collected.accept(Row::Postgres(row)) {
                             break;
                         }
                     }
@@ -339,8 +344,8 @@ impl Session {
                     running.done().await
                 });
                 let read = read.await;
-                postgres.settle(read)?;
-                Ok(filling.rows())
+                postgres.result_or_close(read)?;
+                Ok(collected.rows())
             }
         }
     }
@@ -390,7 +395,7 @@ impl Session {
             Self::Postgres(postgres) => {
                 let done = postgres.connection()?.execute(sqlx::raw_sql(sql.postgres));
                 let done = time::timeout(STATEMENT_TIMEOUT, done).await;
-                postgres.settle(done)?;
+                postgres.result_or_close(done)?;
             }
         }
         Ok(())
@@ -407,7 +412,7 @@ impl Session {
                 ..
             }) => {
                 let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
-                Ok(committed.map_err(|_| gone("the database did not answer"))??)
+                Ok(committed.map_err(|_| closed("the database did not answer"))??)
             }
             Self::Postgres(_) => Ok(()),
         }
@@ -435,30 +440,30 @@ impl Postgres {
         }
     }
 
-    /// Runs `sql`; tells how many rows it changed.
+    /// Executes `sql` and returns the number of changed rows.
     pub(in crate::store) async fn execute(
         &mut self,
         sql: SqlStr,
         arguments: PgArguments,
     ) -> Result<u64, StoreError> {
-        let patience = self.patience();
+        let timeout = self.timeout();
         let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
-        let done = time::timeout(patience, async {
+        let done = time::timeout(timeout, async {
             let mut running = self.run().await?;
             let done = query.execute(running.connection()).await?;
             running.done().await?;
             Ok(done)
         });
         let done = done.await;
-        Ok(self.settle(done)?.rows_affected())
+        Ok(self.result_or_close(done)?.rows_affected())
     }
 
-    /// Whether statements stay prepared under names.
+    /// Whether prepared statements are kept under names.
     fn has_named_statements(&self) -> bool {
         self.per_transaction.is_none()
     }
 
-    /// The connection for one statement, in a transaction if it has to be in one.
+    /// The connection for one statement, in a transaction if the pool mode requires one.
     async fn run(&mut self) -> Result<Running<'_>, sqlx::Error> {
         let settings = self.per_transaction.clone();
         let settings = settings.filter(|_| !self.is_in_transaction);
@@ -470,10 +475,10 @@ impl Postgres {
         Ok(Running::InTransaction(transaction.await?))
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         match self.link {
             Link::Auditing(_) => AUDIT_TIMEOUT,
-            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::GivenUp => {
+            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::Closed => {
                 STATEMENT_TIMEOUT
             }
         }
@@ -484,26 +489,26 @@ impl Postgres {
             Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
             Link::Pooled(connection) => Ok(connection),
             Link::Transaction(transaction) => Ok(transaction),
-            Link::GivenUp => Err(gone("the connection was given up")),
+            Link::Closed => Err(closed("the connection was closed after a timeout")),
         }
     }
 
-    /// The result, if it arrived in time; otherwise the connection is closed.
-    fn settle<T>(
+    /// Returns the result if it arrived in time; otherwise closes the connection.
+    fn result_or_close<T>(
         &mut self,
         answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {
         answer.unwrap_or_else(|_| {
-            // In the pool it would be waited for.
-            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::GivenUp) {
+            // Detached from the pool first, which would wait for the response.
+            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::Closed) {
                 drop(connection.detach());
             }
-            Err(gone("the database did not answer"))
+            Err(closed("the database did not answer"))
         })
     }
 }
 
-fn gone(why: &str) -> sqlx::Error {
+fn closed(why: &str) -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
 }
 
@@ -521,7 +526,7 @@ fn to_postgres(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
     Ok(bound)
 }
 
-/// PostgreSQL's texts can't contain this character.
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL texts can't contain.
 pub(in crate::store) fn without_nul(text: String) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")

@@ -1,4 +1,4 @@
-//! Decoding of rows.
+//! Decodes columns and rows into domain types. A value that can't be decoded is [`StoreError::Corrupt`].
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -18,7 +18,7 @@ use crate::{
     store::StoreError,
 };
 
-/// Characters of a damaged value that an error quotes.
+/// Maximum number of characters of a corrupt value that an error quotes.
 const MAX_QUOTED: usize = 200;
 
 pub(in crate::store) fn millis(time: Timestamp) -> i64 {
@@ -45,11 +45,10 @@ pub(in crate::store) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Res
     })
 }
 
-/// Applies `read` to each row. A damaged row is logged and left out, so that it does
-/// not keep the others from being read.
+/// Applies `read` to each row. A corrupt row is logged and left out, so that the other rows remain readable.
 ///
 /// # Errors
-/// Those of `read` that are not about the row.
+/// Errors of `read` that are not about the row.
 pub(in crate::store) fn readable<R, T>(
     rows: impl IntoIterator<Item = R>,
     read: impl Fn(R) -> Result<T, StoreError>,
@@ -59,7 +58,7 @@ pub(in crate::store) fn readable<R, T>(
         match read(row) {
             Ok(value) => found.push(value),
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(%error, "a row can't be read and is left out");
+                tracing::error!(%error, "a corrupt row was left out");
             }
             Err(error) => return Err(error),
         }
@@ -86,25 +85,31 @@ macro_rules! select_steps {
 pub(in crate::store) use select_steps;
 
 /// Decodes `sku, warehouse, on_hand, reserved` into `shelves`.
-pub(in crate::store) fn shelf(row: &Row, shelves: &mut ProductStock) -> Result<(), StoreError> {
-    stock_at(row, 0, shelves)
+pub(in crate::store) fn stock_level(
+    row: &Row,
+    stock_levels: &mut ProductStock,
+) -> Result<(), StoreError> {
+    stock_at(row, 0, stock_levels)
 }
 
 /// Decodes a stock level whose columns start at `first`.
 pub(in crate::store) fn stock_at(
     row: &Row,
     first: usize,
-    shelves: &mut ProductStock,
+    stock_levels: &mut ProductStock,
 ) -> Result<(), StoreError> {
     let (sku, warehouse) = (
         parse("sku", row.text(first)?)?,
         parse("warehouse", row.text(first + 1)?)?,
     );
-    let shelf = WarehouseStock {
+    let stock_level = WarehouseStock {
         on_hand: row.integer(first + 2)?,
         reserved: row.integer(first + 3)?,
     };
-    shelves.entry(sku).or_default().insert(warehouse, shelf);
+    stock_levels
+        .entry(sku)
+        .or_default()
+        .insert(warehouse, stock_level);
     Ok(())
 }
 
@@ -143,7 +148,7 @@ macro_rules! select_events {
 }
 pub(in crate::store) use select_events;
 
-/// The event's public form, and its position.
+/// The public form of an event, and its position.
 pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
     let position = row.integer(0)?;
     let storefront = row.maybe_text(5)?;
@@ -168,8 +173,8 @@ pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), Stor
     Ok((position, event))
 }
 
-/// The event's data. Data that is not JSON is replaced by `{"unreadable": "why"}`: everything that follows
-/// the feed has to get past the event.
+/// The data of an event. Data that is not JSON is replaced by `{"unreadable": "reason"}`, since consumers of
+/// the feed have to get past the event.
 fn data(row: &Row) -> Result<Json, StoreError> {
     let Some(why) = unreadable_data(row)? else {
         return json("event", row.text(11)?);
@@ -178,19 +183,19 @@ fn data(row: &Row) -> Result<Json, StoreError> {
         event = row.text(1)?,
         subject = row.text(2)?,
         why,
-        "an event's data can't be read"
+        "the data of an event can't be decoded"
     );
     let placeholder = serde_json::json!({ "unreadable": why });
     Json::of(&placeholder).map_err(|failure| StoreError::Corrupt(failure.message))
 }
 
-/// Why the data of the event in `row` can't be read, if it is not JSON.
+/// The reason why the data of the event can't be decoded; `None` if it can.
 pub(in crate::store) fn unreadable_data(row: &Row) -> Result<Option<String>, StoreError> {
     let read = serde_json::from_str::<&RawValue>(row.text(11)?);
     Ok(read.err().map(|error| error.to_string()))
 }
 
-/// The event and its position.
+/// The event, and its position.
 pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
     let (kind, data) = (row.text(6)?, row.text(11)?);
     let fact: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;

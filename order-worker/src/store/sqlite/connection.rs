@@ -1,7 +1,7 @@
 //! A SQLite connection and its statements.
 //!
-//! Statements are executed on the calling thread: a batch's statements take less time than handing them to
-//! another thread. Writers tell the runtime that the thread is blocked by the disk
+//! Statements are executed on the calling thread: the statements of a batch take less time than a switch to
+//! another thread. A writing connection tells the runtime that its thread may block on the disk
 //! ([`tokio::task::block_in_place`]).
 
 use rusqlite::{
@@ -37,7 +37,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Self::Writing(writer) = self
             && !writer.is_autocommit()
-            && let Err(error) = apart(|| writer.execute_batch("ROLLBACK"))
+            && let Err(error) = run_blocking(|| writer.execute_batch("ROLLBACK"))
         {
             tracing::error!(%error, "a transaction could not be rolled back");
         }
@@ -100,16 +100,16 @@ impl Connection {
     fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let done = match self {
             Self::Auditing(connection) => work(connection),
-            // May block on the disk.
-            Self::Writing(writer) => apart(|| work(writer)),
-            Self::Reading(reader) => return reader.brief(work),
+            // The disk may block the thread.
+            Self::Writing(writer) => run_blocking(|| work(writer)),
+            Self::Reading(reader) => return reader.run_short(work),
         };
         Ok(done?)
     }
 }
 
-/// Runs blocking work; a shared thread is released by the runtime meanwhile.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
+/// Runs blocking work. On a multi-threaded runtime, the other tasks of this thread move to another thread.
+fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
         task::block_in_place(work)
@@ -130,18 +130,18 @@ pub(super) fn rows(
     let places = places(&statement, arguments.len())?;
     bind(&mut statement, &places, arguments)?;
     let mut rows = statement.raw_query();
-    let mut filling = ByteLimit::new(room);
+    let mut collected = ByteLimit::new(room);
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| row.get(column));
         let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);
-        if !filling.takes(row) {
+        if !collected.accept(row) {
             break;
         }
     }
-    Ok(filling.rows())
+    Ok(collected.rows())
 }
 
-/// Positions of the parameters `$1`, `$2`…, which are names in SQLite; unused ones have none.
+/// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
 fn places(statement: &Statement<'_>, count: usize) -> rusqlite::Result<Vec<Option<usize>>> {
     let names = (1..=count).map(|number| format!("${number}"));
     names.map(|name| statement.parameter_index(&name)).collect()

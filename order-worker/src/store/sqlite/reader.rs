@@ -1,5 +1,6 @@
-//! Reading connections. Most reads take microseconds and are executed on the calling thread. A statement that
-//! takes longer is interrupted and repeated on another thread, one at a time and with a timeout.
+//! The pool of reading connections. Most reads take microseconds and are executed on the calling thread. A
+//! statement that takes longer is interrupted and repeated on another thread, one at a time and with a
+//! timeout.
 
 use std::{
     path::PathBuf,
@@ -25,50 +26,52 @@ use crate::store::{
 };
 
 /// Number of idle connections that are kept.
-const READERS: usize = 4;
-/// Readers wait only for a database that is being opened.
+const MAX_IDLE_READERS: usize = 4;
+/// A reader waits only while another process is opening the database.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-/// SQLite instructions between two checks of a statement's limit…
-const INSTRUCTIONS: i32 = 1_000;
-/// …and the number of checks: some milliseconds. The largest page takes a tenth of that.
-const LOOKS: u32 = 200;
-/// Timeout of a long statement, including its wait; like PostgreSQL's `statement_timeout`.
+/// Number of SQLite instructions between two checks of a statement's limit.
+const INSTRUCTIONS_PER_CHECK: i32 = 1_000;
+/// Number of checks before a statement counts as long: some milliseconds. The largest page takes a tenth of
+/// that.
+const CHECKS: u32 = 200;
+/// Timeout of a long statement, including its wait for the permit; the same as PostgreSQL's
+/// `statement_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The idle reading connections.
+/// A pool of reading connections.
 pub(super) struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Reading>>,
-    /// Held by the long statement in progress.
-    long: Arc<tokio::sync::Mutex<()>>,
+    idle: Mutex<Vec<LimitedConnection>>,
+    /// Permit for the one long statement.
+    long_statement: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A connection with its statement limit.
-struct Reading {
+struct LimitedConnection {
     raw: Raw,
-    leash: Arc<StatementLimit>,
+    limit: Arc<StatementLimit>,
 }
 
-/// Limit of a statement.
+/// Limit of the statement that is running.
 #[derive(Default)]
 struct StatementLimit {
-    /// Remaining checks.
-    looks: AtomicU32,
-    /// Deadline after that.
+    /// Number of checks left.
+    checks: AtomicU32,
+    /// Deadline that applies when no checks are left; `None`: the statement stops then.
     until: Mutex<Option<Instant>>,
 }
 
 impl StatementLimit {
-    fn set(&self, looks: u32, until: Option<Instant>) {
-        self.looks.store(looks, Ordering::Relaxed);
+    fn set(&self, checks: u32, until: Option<Instant>) {
+        self.checks.store(checks, Ordering::Relaxed);
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
-    /// Whether the statement has to stop.
+    /// Whether the statement has to stop; counts the check.
     fn is_over(&self) -> bool {
-        let looks = self.looks.load(Ordering::Relaxed);
-        if let Some(left) = looks.checked_sub(1) {
-            self.looks.store(left, Ordering::Relaxed);
+        let checks = self.checks.load(Ordering::Relaxed);
+        if let Some(left) = checks.checked_sub(1) {
+            self.checks.store(left, Ordering::Relaxed);
             return false;
         }
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,20 +79,20 @@ impl StatementLimit {
     }
 }
 
-/// A borrowed connection.
+/// A connection borrowed from the pool; it returns when dropped.
 pub(crate) struct Reader {
-    /// `None` only while a long statement waits and runs.
-    reading: Option<Reading>,
+    /// `None` only while a long statement waits for its permit and runs.
+    reading: Option<LimitedConnection>,
     readers: Arc<Readers>,
 }
 
 impl Readers {
-    /// Readers of the database at `path`.
+    /// Creates a pool for the database at `path`.
     pub(super) fn of(path: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             path,
             idle: Mutex::default(),
-            long: Arc::default(),
+            long_statement: Arc::default(),
         })
     }
 
@@ -97,14 +100,14 @@ impl Readers {
     ///
     /// # Errors
     /// When the database can't be opened.
-    pub(super) fn lend(self: &Arc<Self>) -> rusqlite::Result<Reader> {
+    pub(super) fn borrow(self: &Arc<Self>) -> rusqlite::Result<Reader> {
         Ok(Reader {
             reading: Some(self.take()?),
             readers: Arc::clone(self),
         })
     }
 
-    fn take(&self) -> rusqlite::Result<Reading> {
+    fn take(&self) -> rusqlite::Result<LimitedConnection> {
         let idle = self
             .idle
             .lock()
@@ -113,22 +116,22 @@ impl Readers {
         idle.map_or_else(|| self.open(), Ok)
     }
 
-    /// Closes surplus connections.
-    fn take_back(&self, reading: Option<Reading>) {
+    /// Returns a connection to the pool, or closes it if there are enough.
+    fn give_back(&self, reading: Option<LimitedConnection>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READERS {
+        if idle.len() < MAX_IDLE_READERS {
             idle.extend(reading);
         }
     }
 
-    fn open(&self) -> rusqlite::Result<Reading> {
-        let (raw, leash) = (
+    fn open(&self) -> rusqlite::Result<LimitedConnection> {
+        let (raw, limit) = (
             reading(&self.path, BUSY_TIMEOUT)?,
             Arc::<StatementLimit>::default(),
         );
-        let held = Arc::clone(&leash);
-        raw.progress_handler(INSTRUCTIONS, Some(move || held.is_over()))?;
-        Ok(Reading { raw, leash })
+        let held = Arc::clone(&limit);
+        raw.progress_handler(INSTRUCTIONS_PER_CHECK, Some(move || held.is_over()))?;
+        Ok(LimitedConnection { raw, limit })
     }
 
     /// Closes the idle connections.
@@ -139,13 +142,13 @@ impl Readers {
 }
 
 impl Reader {
-    /// Runs short work.
-    pub(super) fn brief<T>(
+    /// Runs `work` with the limit of a short statement.
+    pub(super) fn run_short<T>(
         &self,
         work: impl FnOnce(&Raw) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let Reading { raw, leash } = self.reading.as_ref().ok_or_else(given_away)?;
-        leash.set(LOOKS, None);
+        let LimitedConnection { raw, limit } = self.reading.as_ref().ok_or_else(not_borrowed)?;
+        limit.set(CHECKS, None);
         Ok(work(raw)?)
     }
 
@@ -156,25 +159,26 @@ impl Reader {
         sql: &str,
         arguments: &[Argument],
     ) -> Result<Rows<Row>, StoreError> {
-        let Reading { raw, leash } = self.reading.as_ref().ok_or_else(given_away)?;
-        leash.set(LOOKS, None);
+        let LimitedConnection { raw, limit } = self.reading.as_ref().ok_or_else(not_borrowed)?;
+        limit.set(CHECKS, None);
         match rows(raw, room, sql, arguments) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             read => return Ok(read?),
         }
-        // Many statements may wait, and each connection has a page cache.
-        self.readers.take_back(self.reading.take());
+        // Many long statements may wait, and each connection has a page cache: the connection is returned
+        // meanwhile.
+        self.readers.give_back(self.reading.take());
         let until = Instant::now() + TIMEOUT;
-        let turn = Arc::clone(&self.readers.long).lock_owned();
-        let turn = time::timeout_at(until, turn)
+        let permit = Arc::clone(&self.readers.long_statement).lock_owned();
+        let permit = time::timeout_at(until, permit)
             .await
             .map_err(|_| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))?;
         let reading = self.readers.take()?;
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
-            reading.leash.set(0, Some(until));
+            reading.limit.set(0, Some(until));
             let read = rows(&reading.raw, room, &sql, &arguments);
-            drop(turn);
+            drop(permit);
             (reading, read)
         });
         let (reading, read) = read
@@ -185,13 +189,13 @@ impl Reader {
     }
 }
 
-fn given_away() -> StoreError {
-    StoreError::Failed("a reader was given away".into())
+fn not_borrowed() -> StoreError {
+    StoreError::Failed("the connection was returned to the pool".into())
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.readers.take_back(self.reading.take());
+        self.readers.give_back(self.reading.take());
     }
 }
 
@@ -201,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts to `to`.
+    /// A query that counts up to `to`.
     const COUNT: &str =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
                          SELECT count(*) FROM n";
@@ -216,10 +220,10 @@ mod tests {
         let path = std::env::temp_dir().join(format!("reader-{}.db", uuid::Uuid::now_v7()));
         drop(Raw::open(&path).unwrap());
         let readers = Readers::of(path.clone());
-        let mut reader = readers.lend().unwrap();
-        let waited_for = Arc::clone(&readers.long).lock_owned().await;
-        for brief in [10, 1_000] {
-            assert_eq!(count(&mut reader, brief).await, brief);
+        let mut reader = readers.borrow().unwrap();
+        let waited_for = Arc::clone(&readers.long_statement).lock_owned().await;
+        for run_short in [10, 1_000] {
+            assert_eq!(count(&mut reader, run_short).await, run_short);
         }
         let many = 1_000_000;
         let mut counting = Box::pin(async {
@@ -234,12 +238,12 @@ mod tests {
         drop(waited_for);
         counting.await;
 
-        let for_ever = readers.lend().unwrap();
-        for_ever.brief(|_| Ok(())).unwrap();
-        let Some(Reading { raw, leash }) = &for_ever.reading else {
+        let for_ever = readers.borrow().unwrap();
+        for_ever.run_short(|_| Ok(())).unwrap();
+        let Some(LimitedConnection { raw, limit }) = &for_ever.reading else {
             unreachable!("it is on loan")
         };
-        leash.set(0, Some(Instant::now()));
+        limit.set(0, Some(Instant::now()));
         let error = rows(raw, usize::MAX, COUNT, &[many.into()]).unwrap_err();
         assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
         std::fs::remove_file(path).unwrap();

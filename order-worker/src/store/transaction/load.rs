@@ -1,6 +1,7 @@
-//! Loads the working set of a batch with at most one statement per table, whatever the size of the batch. Rows
-//! that may be changed are locked as they are loaded, table by table and by key, in the same order by all
-//! workers. SQLite has one writer, whose transaction locks everything.
+//! Loads the working set of a batch with at most one statement per table, regardless of the size of the
+//! batch. Rows that may be changed are locked as they are loaded, table by table and by key, in the same
+//! order by all workers, so no deadlock occurs. SQLite has one writer, whose transaction locks everything.
+//! [`save`](super::save) writes the changes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,7 +10,7 @@ use shared::{
     id::{CustomerId, Sku},
 };
 
-use super::loaded::{Known, UnlockedRead};
+use super::loaded::{LoadedRows, UnlockedRead};
 use crate::{
     domain::{
         load_set::LoadSet,
@@ -21,79 +22,81 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            byte_limit::BATCH,
+            byte_limit::BATCH_BYTES,
             database::{Session, Sql, among, arguments, list},
-            row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
+            row::{json, parse, read_step, select_steps, stock_at, stock_level, unsigned},
         },
     },
 };
 
-pub(in crate::store) async fn world(
+pub(in crate::store) async fn load_working_set(
     session: &mut Session,
     mut needs: LoadSet,
-) -> Result<(WorkingSet, Known), StoreError> {
-    let mut world = WorkingSet::default();
-    // If stock is needed for new orders only, the products are known before anything is read, and other rows are
-    // read-only.
+) -> Result<(WorkingSet, LoadedRows), StoreError> {
+    let mut working_set = WorkingSet::default();
+    // If stock levels are needed for new orders only, the products are known in advance and the other rows
+    // are read-only.
     let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
         (needs.skus(&HashMap::new()), Locks::Nothing)
     } else {
         (BTreeSet::new(), Locks::Rows)
     };
     if !(needs.idempotency_keys.is_empty() && ordered.is_empty()) {
-        recorded_and_shelves(session, &mut world, &mut needs, &ordered).await?;
+        idempotency_records_and_stock(session, &mut working_set, &mut needs, &ordered).await?;
     }
     if !needs.external_ids.is_empty() {
-        external_ids(session, &mut world, &needs).await?;
+        external_ids(session, &mut working_set, &needs).await?;
     }
     if !needs.orders.is_empty() {
-        orders(session, &mut world, &needs, locks).await?;
+        orders(session, &mut working_set, &needs, locks).await?;
     }
-    let skus = needs.skus(&world.orders);
+    let skus = needs.skus(&working_set.orders);
     let others: Vec<_> = skus.difference(&ordered).collect();
     if !others.is_empty() {
-        // Changes of a product or its stock are serialized by the product's row; orders lock the stock levels
-        // only.
+        // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
+        // levels only.
         if !needs.changed_products.is_empty() {
-            changed_products(session, &mut world, &needs.changed_products).await?;
+            changed_products(session, &mut working_set, &needs.changed_products).await?;
         }
-        shelves(session, &mut world, &others, locks).await?;
+        stock_levels(session, &mut working_set, &others, locks).await?;
     }
     if !needs.changed_customers.is_empty() {
-        changed_customers(session, &mut world, &needs.changed_customers).await?;
+        changed_customers(session, &mut working_set, &needs.changed_customers).await?;
     }
-    // Read after their stock levels are locked: deleting a product locks these too, so the result stays valid.
-    let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
+    // Read after the stock levels are locked. Deleting a product locks them too, so the result stays valid.
+    let products = skus
+        .iter()
+        .filter(|sku| !working_set.products.contains_key(sku));
     let products: Vec<_> = products.collect();
     if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
-        unlocked(session, &mut world, &products, &needs).await?;
+        load_unlocked(session, &mut working_set, &products, &needs).await?;
     }
     if needs.endpoint_counts {
-        endpoint_counts(session, &mut world).await?;
+        endpoint_counts(session, &mut working_set).await?;
     }
     if !needs.endpoints.is_empty() {
-        endpoints(session, &mut world, &needs).await?;
+        endpoints(session, &mut working_set, &needs).await?;
     }
     if !needs.deliveries.is_empty() {
-        deliveries(session, &mut world, &needs).await?;
+        deliveries(session, &mut working_set, &needs).await?;
     }
     let unlocked = match locks {
         Locks::Rows => UnlockedRead::default(),
         Locks::Nothing => UnlockedRead {
-            orders: world.orders.keys().copied().collect(),
+            orders: working_set.orders.keys().copied().collect(),
             products: others.into_iter().cloned().collect(),
         },
     };
-    let known = Known {
-        orders: world.orders.keys().copied().collect(),
-        products: world.products.keys().cloned().collect(),
-        customers: world.customers.keys().copied().collect(),
-        endpoints: world.endpoints.keys().copied().collect(),
-        idempotency_keys: world.recorded.keys().cloned().collect(),
+    let known = LoadedRows {
+        orders: working_set.orders.keys().copied().collect(),
+        products: working_set.products.keys().cloned().collect(),
+        customers: working_set.customers.keys().copied().collect(),
+        endpoints: working_set.endpoints.keys().copied().collect(),
+        idempotency_keys: working_set.recorded.keys().cloned().collect(),
         unlocked,
         locked_customers: needs.changed_customers.into_iter().collect(),
     };
-    Ok((world, known))
+    Ok((working_set, known))
 }
 
 /// Whether loaded rows are locked.
@@ -103,15 +106,15 @@ enum Locks {
     Nothing,
 }
 
-/// Idempotency records, and the locked stock levels of these products.
-async fn recorded_and_shelves(
+/// Loads idempotency records, and the stock levels of `skus`, locked.
+async fn idempotency_records_and_stock(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     needs: &mut LoadSet,
     skus: &BTreeSet<Sku>,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
-        "SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
+        "SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
          WHERE sku IN (SELECT value FROM json_each($2))
          UNION ALL
          SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
@@ -120,7 +123,7 @@ async fn recorded_and_shelves(
              SELECT sku, warehouse, on_hand, reserved FROM shelves
              WHERE sku = ANY($2) ORDER BY sku, warehouse FOR UPDATE
          )
-         SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
+         SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
          UNION ALL
          SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
          WHERE key = ANY($1)",
@@ -128,7 +131,7 @@ async fn recorded_and_shelves(
     let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
         if row.text(0)? == "shelf" {
-            stock_at(&row, 1, &mut world.stock_levels)?;
+            stock_at(&row, 1, &mut working_set.stock_levels)?;
             continue;
         }
         let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
@@ -140,14 +143,16 @@ async fn recorded_and_shelves(
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
             needs.add_resource(answer);
         }
-        world.recorded.insert(row.text(1)?.to_owned(), recorded);
+        working_set
+            .recorded
+            .insert(row.text(1)?.to_owned(), recorded);
     }
     Ok(())
 }
 
 async fn orders(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     needs: &LoadSet,
     locks: Locks,
 ) -> Result<(), StoreError> {
@@ -158,9 +163,9 @@ async fn orders(
             Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
         },
     );
-    // A single command is loaded whatever its size.
+    // A single command is loaded regardless of its size.
     let room = if needs.commands > 1 {
-        BATCH
+        BATCH_BYTES
     } else {
         usize::MAX
     };
@@ -171,19 +176,19 @@ async fn orders(
     }
     for row in read.rows {
         let order: Order = json("order", row.text(0)?)?;
-        world.orders.insert(order.id, order);
+        working_set.orders.insert(order.id, order);
     }
     let sql = among!(select_steps!("WHERE order_id"), "");
     for row in session.fetch(sql, vec![ids]).await? {
         let step = read_step(&row)?;
-        world.steps.insert(step.key.clone(), step);
+        working_set.steps.insert(step.key.clone(), step);
     }
     Ok(())
 }
 
 async fn external_ids(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = among!(
@@ -193,16 +198,16 @@ async fn external_ids(
     let names = list(needs.external_ids.iter().map(|(_, name)| name));
     for row in session.fetch(sql, vec![names]).await? {
         let name = (parse("storefront", row.text(0)?)?, row.text(1)?.to_owned());
-        world
+        working_set
             .external_ids
             .insert(name, parse("order", row.text(2)?)?);
     }
     Ok(())
 }
 
-async fn shelves(
+async fn stock_levels(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     skus: &[&Sku],
     locks: Locks,
 ) -> Result<(), StoreError> {
@@ -220,14 +225,14 @@ async fn shelves(
         },
     );
     for row in session.fetch(sql, vec![list(skus)]).await? {
-        shelf(&row, &mut world.stock_levels)?;
+        stock_level(&row, &mut working_set.stock_levels)?;
     }
     Ok(())
 }
 
 async fn changed_products(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     skus: &[Sku],
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -236,14 +241,16 @@ async fn changed_products(
     );
     for row in session.fetch(sql, vec![list(skus)]).await? {
         let product: Product = json("product", row.text(0)?)?;
-        world.products.insert(product.details.sku.clone(), product);
+        working_set
+            .products
+            .insert(product.details.sku.clone(), product);
     }
     Ok(())
 }
 
 async fn changed_customers(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     ids: &[CustomerId],
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -252,16 +259,16 @@ async fn changed_customers(
     );
     for row in session.fetch(sql, vec![list(ids)]).await? {
         let customer: Customer = json("customer", row.text(0)?)?;
-        world.customers.insert(customer.id, customer);
+        working_set.customers.insert(customer.id, customer);
     }
     Ok(())
 }
 
-/// Rows that are read without a lock: products, customers of new orders, and order numbers (gapless in SQLite,
-/// from a sequence in PostgreSQL).
-async fn unlocked(
+/// Loads rows without a lock: products, customers of new orders, and order numbers (gapless in SQLite, from a
+/// sequence in PostgreSQL).
+async fn load_unlocked(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     products: &[&Sku],
     needs: &LoadSet,
 ) -> Result<(), StoreError> {
@@ -283,36 +290,43 @@ async fn unlocked(
         match row.text(0)? {
             "product" => {
                 let product: Product = json("product", row.text(1)?)?;
-                world.products.insert(product.details.sku.clone(), product);
+                working_set
+                    .products
+                    .insert(product.details.sku.clone(), product);
             }
             "customer" => {
                 let customer: Customer = json("customer", row.text(1)?)?;
-                world.customers.insert(customer.id, customer);
+                working_set.customers.insert(customer.id, customer);
             }
             _ => drawn.push(row.integer(2)?),
         }
     }
     let count = i64::from(needs.new_orders);
-    world.numbers = match drawn[..] {
+    working_set.numbers = match drawn[..] {
         [first] => (first..first + count).collect(),
         _ => drawn.into(),
     };
     Ok(())
 }
 
-async fn endpoint_counts(session: &mut Session, world: &mut WorkingSet) -> Result<(), StoreError> {
+async fn endpoint_counts(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+) -> Result<(), StoreError> {
     let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
     for row in session.fetch(sql, Vec::new()).await? {
         let owner = row.maybe_text(0)?.map(|name| parse("storefront", name));
         let count = unsigned("count", row.integer(1)?)?;
-        world.endpoint_counts.insert(owner.transpose()?, count);
+        working_set
+            .endpoint_counts
+            .insert(owner.transpose()?, count);
     }
     Ok(())
 }
 
 async fn endpoints(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -321,14 +335,14 @@ async fn endpoints(
     );
     for row in session.fetch(sql, vec![list(&needs.endpoints)]).await? {
         let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
-        world.endpoints.insert(endpoint.id, endpoint);
+        working_set.endpoints.insert(endpoint.id, endpoint);
     }
     Ok(())
 }
 
 async fn deliveries(
     session: &mut Session,
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -337,14 +351,14 @@ async fn deliveries(
     );
     for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
         let delivery: Delivery = json("delivery", row.text(0)?)?;
-        world.deleted_events.insert(delivery.event_id);
-        world.deliveries.insert(delivery.id, delivery);
+        working_set.deleted_events.insert(delivery.event_id);
+        working_set.deliveries.insert(delivery.id, delivery);
     }
     let sql = among!("SELECT id FROM events WHERE id", "");
-    let told = list(&world.deleted_events);
-    for row in session.fetch(sql, vec![told]).await? {
+    let update_positions = list(&working_set.deleted_events);
+    for row in session.fetch(sql, vec![update_positions]).await? {
         let kept = parse("event", row.text(0)?)?;
-        world.deleted_events.remove(&kept);
+        working_set.deleted_events.remove(&kept);
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The loaded rows of a batch: which exist, and which may be changed.
+//! The loaded rows of a batch: which rows exist, and which may be changed. [`load`](super::load) fills it in;
+//! [`save`](super::save) decides by it between insert and update.
 
 use std::collections::HashSet;
 
@@ -6,16 +7,16 @@ use shared::id::{CustomerId, EndpointId, OrderId, Sku};
 
 use crate::{domain::working_set::ChangeSet, store::StoreError};
 
-/// Existing rows; others are inserted, so that two workers can't both create one.
+/// The existing rows. All others are inserted, so two workers can't both create a row.
 #[derive(Default)]
-pub(in crate::store) struct Known {
+pub(in crate::store) struct LoadedRows {
     pub(in crate::store) orders: HashSet<OrderId>,
     pub(in crate::store) products: HashSet<Sku>,
     pub(in crate::store) customers: HashSet<CustomerId>,
     pub(in crate::store) endpoints: HashSet<EndpointId>,
     pub(in crate::store) idempotency_keys: HashSet<String>,
     pub(in crate::store) unlocked: UnlockedRead,
-    /// Customers that are locked; others were read for new orders.
+    /// Customers that are locked. The other ones were read for new orders.
     pub(in crate::store) locked_customers: HashSet<CustomerId>,
 }
 
@@ -27,16 +28,16 @@ pub(in crate::store) struct UnlockedRead {
     pub(in crate::store) products: HashSet<Sku>,
 }
 
-impl Known {
-    /// Checks that all changed rows were locked. Each command declares what it changes
-    /// ([`LoadSet`](crate::domain::load_set::LoadSet)); a batch with an undeclared change is not written.
+impl LoadedRows {
+    /// Checks that all changed rows are locked. Each command declares its changes in a
+    /// [`LoadSet`](crate::domain::load_set::LoadSet); a batch with an undeclared change is not written.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] naming what was not locked.
-    pub(in crate::store) fn must_be_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
+    /// [`StoreError::Failed`] with the name of the row that is not locked.
+    pub(in crate::store) fn check_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
         let UnlockedRead { orders, products } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));
-        let shelf = changed
+        let stock_level = changed
             .stock_levels
             .iter()
             .find(|(sku, _)| products.contains(sku));
@@ -44,14 +45,14 @@ impl Known {
             .customers
             .iter()
             .find(|id| self.customers.contains(id) && !self.locked_customers.contains(id));
-        let what = match (order, shelf, customer) {
+        let what = match (order, stock_level, customer) {
             (Some(id), ..) => format!("order {id}"),
-            (None, Some((sku, _)), _) => format!("shelves of {sku}"),
+            (None, Some((sku, _)), _) => format!("stock levels of {sku}"),
             (None, None, Some(id)) => format!("customer {id}"),
             (None, None, None) => return Ok(()),
         };
         Err(StoreError::Failed(format!(
-            "{what} would change without having been locked"
+            "{what} would be changed without a lock; the load set of a command is incomplete"
         )))
     }
 }
@@ -67,8 +68,8 @@ mod tests {
         let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
         let erased = CustomerId::from(Uuid::now_v7());
         let blocked = CustomerId::from(Uuid::now_v7());
-        let shelf = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
-        let known = Known {
+        let stock_level = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
+        let known = LoadedRows {
             orders: HashSet::from([locked, unlocked]),
             customers: HashSet::from([blocked, erased]),
             unlocked: UnlockedRead {
@@ -76,21 +77,21 @@ mod tests {
                 products: HashSet::from(["B".parse().unwrap()]),
             },
             locked_customers: HashSet::from([blocked]),
-            ..Known::default()
+            ..LoadedRows::default()
         };
         let mut changed = ChangeSet::default();
         changed.orders.insert(locked);
-        changed.stock_levels.insert(shelf("A"));
+        changed.stock_levels.insert(stock_level("A"));
         changed.customers.insert(blocked);
-        assert!(known.must_be_locked(&changed).is_ok());
-        let refused = |changed: ChangeSet| known.must_be_locked(&changed).unwrap_err().to_string();
+        assert!(known.check_locked(&changed).is_ok());
+        let refused = |changed: ChangeSet| known.check_locked(&changed).unwrap_err().to_string();
         let mut with_order = changed.clone();
         with_order.orders.insert(unlocked);
         assert!(refused(with_order).contains(&unlocked.to_string()));
         let mut with_customer = changed.clone();
         with_customer.customers.insert(erased);
         assert!(refused(with_customer).contains(&erased.to_string()));
-        changed.stock_levels.insert(shelf("B"));
-        assert!(refused(changed).contains("shelves of B"));
+        changed.stock_levels.insert(stock_level("B"));
+        assert!(refused(changed).contains("stock levels of B"));
     }
 }

@@ -1,6 +1,6 @@
-//! Writes the changes of a batch: one statement per table, all at once. Existing rows are updated, others
-//! inserted: if another worker has inserted the same row meanwhile, the batch fails with a key conflict and is
-//! decided again.
+//! Writes the changes of a batch: one statement per table, all at once. Rows that [existed](super::loaded)
+//! are updated, all others are inserted. If another worker has inserted the same row meanwhile, the batch
+//! fails with a key conflict and is decided again.
 
 mod catalogue;
 mod events;
@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use shared::event::EventData;
 
-use super::loaded::Known;
+use super::loaded::LoadedRows;
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -26,40 +26,40 @@ use crate::{
     },
 };
 
-/// A step's message is sent right after the commit. If there is no result after this time, the sweeper sends it
-/// again. Longer than all timeouts of a step together.
+/// A step's message is sent right after the commit. If the step has no result after this time, the sweeper
+/// sends the message again. It is longer than all timeouts of a step together.
 pub(in crate::store) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Time by which all steps due at `now` are sent again, even with different clocks: steps with a later time are
-/// not due yet.
+/// The latest time at which the message of a step that is due at `now` may be scheduled, even if the workers'
+/// clocks differ. A step that is scheduled later is not due yet.
 pub(in crate::store) fn sent_by(now: Timestamp) -> Timestamp {
     now + STEP_LEASE + STEP_LEASE
 }
 
-/// Default retention of idempotency records. Retries of clients and redeliveries of the broker end much earlier.
+/// Default retention of idempotency records. Clients and the broker stop repeating requests much earlier.
 pub(in crate::store) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-pub(in crate::store) async fn world(
+pub(in crate::store) async fn save_changes(
     session: &mut Session,
-    world: &WorkingSet,
-    known: &Known,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    known.must_be_locked(&world.dirty)?;
+    known.check_locked(&working_set.dirty)?;
     let mut writes = Writes::default();
     // PostgreSQL executes the first write last, and its lock is held for the shortest time.
-    events::events(&mut writes, world)?;
-    orders::orders(&mut writes, world, known)?;
-    orders::payment_references(&mut writes, world);
-    catalogue::shelves(&mut writes, world);
-    catalogue::products(&mut writes, world, known)?;
-    catalogue::customers(&mut writes, world, known)?;
-    webhooks::endpoints(&mut writes, world, known)?;
-    webhooks::deliveries(&mut writes, world)?;
-    steps::steps(&mut writes, world, now);
-    recorded::recorded(&mut writes, world, known, now)?;
+    events::events(&mut writes, working_set)?;
+    orders::orders(&mut writes, working_set, known)?;
+    orders::payment_references(&mut writes, working_set);
+    catalogue::stock_levels(&mut writes, working_set);
+    catalogue::products(&mut writes, working_set, known)?;
+    catalogue::customers(&mut writes, working_set, known)?;
+    webhooks::endpoints(&mut writes, working_set, known)?;
+    webhooks::deliveries(&mut writes, working_set)?;
+    steps::steps(&mut writes, working_set, now);
+    recorded::recorded(&mut writes, working_set, known, now)?;
     session.write_all(writes).await?;
-    for event in &world.dirty.events {
+    for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.fact {
             erase::redact(session, &event.subject).await?;
         }

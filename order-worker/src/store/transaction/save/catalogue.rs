@@ -1,4 +1,4 @@
-//! Products with their stock levels, and customers.
+//! Writes products with their stock levels, and customers.
 
 use super::{put, text};
 use crate::{
@@ -9,12 +9,13 @@ use crate::{
             bulk::{Kind, Write, Writes},
             database::arguments,
         },
-        transaction::loaded::Known,
+        transaction::loaded::LoadedRows,
     },
 };
 
-/// A stock level is identified by its product, whose row is locked before a new one is inserted.
-const PUT_SHELVES: Write = Write {
+/// Inserts or updates: a stock level belongs to its product, whose row is locked before a new stock level is
+/// inserted.
+const PUT_STOCK_LEVELS: Write = Write {
     sqlite: "
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)
         VALUES ($1, $2, $3, $4)
@@ -26,21 +27,21 @@ const PUT_SHELVES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
 };
 
-pub(super) fn shelves(writes: &mut Writes, world: &WorkingSet) {
-    let rows = world
+pub(super) fn stock_levels(writes: &mut Writes, working_set: &WorkingSet) {
+    let rows = working_set
         .dirty
         .stock_levels
         .iter()
         .filter_map(|(sku, warehouse)| {
-            let shelf = world.stock_levels.get(sku)?.get(warehouse)?;
+            let stock_level = working_set.stock_levels.get(sku)?.get(warehouse)?;
             Some(arguments![
                 sku.as_str(),
                 warehouse.as_str(),
-                shelf.on_hand,
-                shelf.reserved
+                stock_level.on_hand,
+                stock_level.reserved
             ])
         });
-    writes.add(PUT_SHELVES, rows.collect());
+    writes.add(PUT_STOCK_LEVELS, rows.collect());
 }
 
 const INSERT_PRODUCTS: Write = Write {
@@ -68,11 +69,11 @@ const UPDATE_PRODUCTS: Write = Write {
 
 pub(super) fn products(
     writes: &mut Writes,
-    world: &WorkingSet,
-    known: &Known,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let dirty = world.dirty.products.iter();
-    let rows = dirty.filter_map(|sku| Some((sku, world.products.get(sku)?)));
+    let dirty = working_set.dirty.products.iter();
+    let rows = dirty.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
             let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
@@ -108,11 +109,11 @@ const UPDATE_CUSTOMERS: Write = Write {
 
 pub(super) fn customers(
     writes: &mut Writes,
-    world: &WorkingSet,
-    known: &Known,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let dirty = world.dirty.customers.iter();
-    let rows = dirty.filter_map(|id| Some((id, world.customers.get(id)?)));
+    let dirty = working_set.dirty.customers.iter();
+    let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
     let rows = rows
         .map(|(id, customer)| {
             let row = arguments![

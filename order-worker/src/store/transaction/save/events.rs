@@ -14,8 +14,9 @@ use crate::{
     },
 };
 
-/// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table `feed`.
-const TURN: &str = "
+/// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table
+/// `feed`.
+const APPEND_LOCK: &str = "
         turn AS (
             UPDATE feed SET position = position + cardinality($1::text[])
             WHERE name = 'events'
@@ -53,8 +54,8 @@ const INSERT_EVENTS: Write = Write {
     ],
 };
 
-pub(super) fn events(writes: &mut Writes, world: &WorkingSet) -> Result<(), StoreError> {
-    let rows = world
+pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let rows = working_set
         .dirty
         .events
         .iter()
@@ -76,6 +77,6 @@ pub(super) fn events(writes: &mut Writes, world: &WorkingSet) -> Result<(), Stor
             ])
         })
         .collect::<Result<_, StoreError>>()?;
-    writes.add_from(TURN, INSERT_EVENTS, rows);
+    writes.add_from(APPEND_LOCK, INSERT_EVENTS, rows);
     Ok(())
 }

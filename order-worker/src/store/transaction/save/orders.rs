@@ -1,4 +1,4 @@
-//! Orders and their lines.
+//! Writes orders, their line items, and the references of their payments.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{
             database::arguments,
             row::millis,
         },
-        transaction::loaded::Known,
+        transaction::loaded::LoadedRows,
     },
 };
 
@@ -76,9 +76,9 @@ const INSERT_PAYMENT_REFERENCES: Write = Write {
     columns: &[Kind::Text, Kind::Text],
 };
 
-/// Payments that their providers know of now.
-pub(super) fn payment_references(writes: &mut Writes, world: &WorkingSet) {
-    let prepared = world.dirty.events.iter().filter_map(|event| {
+/// Stores the provider's ids of payments, by which webhooks of the provider find the order.
+pub(super) fn payment_references(writes: &mut Writes, working_set: &WorkingSet) {
+    let prepared = working_set.dirty.events.iter().filter_map(|event| {
         let EventData::PaymentPrepared { reference, .. } = &event.fact else {
             return None;
         };
@@ -89,15 +89,15 @@ pub(super) fn payment_references(writes: &mut Writes, world: &WorkingSet) {
 
 pub(super) fn orders(
     writes: &mut Writes,
-    world: &WorkingSet,
-    known: &Known,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
-    for order in world
+    for order in working_set
         .dirty
         .orders
         .iter()
-        .filter_map(|id| world.orders.get(id))
+        .filter_map(|id| working_set.orders.get(id))
     {
         let state = text(order)?;
         let created_at = millis(order.created_at);

@@ -1,4 +1,4 @@
-//! Idempotency records.
+//! Writes idempotency records.
 
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::{
             database::arguments,
             row::millis,
         },
-        transaction::loaded::Known,
+        transaction::loaded::LoadedRows,
     },
 };
 
@@ -49,13 +49,13 @@ const IDEMPOTENCY: &[Kind] = &[
 
 pub(super) fn recorded(
     writes: &mut Writes,
-    world: &WorkingSet,
-    known: &Known,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
-    let dirty = world.dirty.recorded.iter();
-    let rows = dirty.filter_map(|key| Some((key, world.recorded.get(key)?)));
+    let dirty = working_set.dirty.recorded.iter();
+    let rows = dirty.filter_map(|key| Some((key, working_set.recorded.get(key)?)));
     let rows = rows
         .map(|(key, recorded)| {
             let answer = recorded.answer.as_ref().map(text).transpose()?;

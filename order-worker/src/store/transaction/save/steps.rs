@@ -1,4 +1,4 @@
-//! Scheduled and removed steps.
+//! Writes scheduled steps, and deletes finished ones.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,7 @@ const DELETE_STEPS: Write = Write {
     columns: &[Kind::Text, Kind::Text],
 };
 
-/// A step is identified by its order, whose row is locked.
+/// Inserts or updates: a step belongs to its order, whose row is locked.
 const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps
@@ -59,10 +59,10 @@ const PUT_STEPS: Write = Write {
     ],
 };
 
-pub(super) fn steps(writes: &mut Writes, world: &WorkingSet, now: Timestamp) {
+pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
     let (mut put, mut gone) = (Vec::new(), Vec::new());
-    for key in &world.dirty.steps {
-        match world.steps.get(key) {
+    for key in &working_set.dirty.steps {
+        match working_set.steps.get(key) {
             Some(row) => {
                 let publish_at = match (row.is_dead, row.due_at <= now) {
                     (true, _) => None,

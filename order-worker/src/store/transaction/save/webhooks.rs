@@ -1,4 +1,4 @@
-//! Webhook endpoints and deliveries.
+//! Writes webhook endpoints and the results of deliveries.
 
 use shared::id::Storefront;
 
@@ -12,7 +12,7 @@ use crate::{
             database::arguments,
             row::millis,
         },
-        transaction::loaded::Known,
+        transaction::loaded::LoadedRows,
     },
 };
 
@@ -49,11 +49,11 @@ const ENDPOINT: &[Kind] = &[
 
 pub(super) fn endpoints(
     writes: &mut Writes,
-    world: &WorkingSet,
-    known: &Known,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let dirty = world.dirty.endpoints.iter();
-    let rows = dirty.filter_map(|id| Some((id, world.endpoints.get(id)?)));
+    let dirty = working_set.dirty.endpoints.iter();
+    let rows = dirty.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
     let rows = rows
         .map(|(id, endpoint)| {
             let row = arguments![
@@ -70,7 +70,7 @@ pub(super) fn endpoints(
     Ok(())
 }
 
-/// Deliveries are inserted by [`Store::fan_out`](super::Store::fan_out).
+/// Deliveries are inserted by [`Store::fan_out`](crate::store::Store::fan_out).
 const UPDATE_DELIVERIES: Write = Write {
     sqlite: "
         UPDATE deliveries
@@ -85,9 +85,9 @@ const UPDATE_DELIVERIES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
 };
 
-pub(super) fn deliveries(writes: &mut Writes, world: &WorkingSet) -> Result<(), StoreError> {
-    let dirty = world.dirty.deliveries.iter();
-    let rows = dirty.filter_map(|id| world.deliveries.get(id));
+pub(super) fn deliveries(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.deliveries.iter();
+    let rows = dirty.filter_map(|id| working_set.deliveries.get(id));
     let rows = rows
         .map(|delivery| {
             Ok(arguments![
