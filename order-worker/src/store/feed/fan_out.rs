@@ -1,6 +1,6 @@
 //! Creates webhook deliveries from the event feed, one for each endpoint that subscribes to an event. One
-//! worker at a time does this, under the lease of the consumer `Webhooks`. [`queues::webhooks`](crate::store::queues::webhooks)
-//! claims the deliveries.
+//! worker at a time does this, under the lease of the consumer `Webhooks`.
+//! [`queues::webhooks`](crate::store::queues::webhooks) claims the deliveries.
 
 use shared::{
     event::CloudEvent,

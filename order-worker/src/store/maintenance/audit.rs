@@ -1,6 +1,6 @@
-//! Reads the whole database for [`order-worker verify`](crate::cli::verify): one snapshot, page by page, so that
-//! memory use does not depend on the number of orders. A row that can't be decoded is a finding, not the end
-//! of the audit.
+//! Reads the whole database for [`order-worker verify`](crate::cli::verify): one snapshot, page by page, so
+//! that memory use does not depend on the number of orders. A row that can't be decoded is a finding, not the
+//! end of the audit.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,6 +1,7 @@
 //! Reads the whole database page by page, for [`order-worker export`](crate::cli::export). Each page is a
 //! transaction of its own, which has ended when the page is returned. So a slow reader keeps no transaction
-//! open and no old row versions alive. [`audit`](crate::store::maintenance::audit) reads one snapshot instead.
+//! open and no old row versions alive. [`audit`](crate::store::maintenance::audit) reads one snapshot
+//! instead.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! State of the periodic jobs: due times, leases and reports. The jobs are in [`background::jobs`](crate::background::jobs).
+//! State of the periodic jobs: due times, leases and reports. The jobs are in
+//! [`background::jobs`](crate::background::jobs).
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};

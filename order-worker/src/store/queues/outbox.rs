@@ -1,5 +1,5 @@
-//! Due steps, for the [`relay`](crate::background::relay), and the correction of timers after a change of the clock. Safe
-//! with several workers: a step is claimed before it is sent.
+//! Due steps, for the [`relay`](crate::background::relay), and the correction of timers after a change of the
+//! clock. Safe with several workers: a step is claimed before it is sent.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,5 @@
-//! Steps that failed and will be retried, for operators. The operations on them are in [`failures::retries`](crate::failures::retries).
+//! Steps that failed and will be retried, for operators. The operations on them are in
+//! [`failures::retries`](crate::failures::retries).
 
 use shared::retry::RetriedStep;
 
