@@ -38,7 +38,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::retries::{Failed, redrive_all};
+use super::retries::{FailedSteps, redrive_all};
 use crate::{
     domain::{
         command::{Action, Command, Idempotency},

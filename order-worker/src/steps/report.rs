@@ -50,7 +50,7 @@ impl AttemptOutcome {
 /// Records an attempt whose result is stored.
 pub(super) fn record_metrics(row: &StepRow, outcome: AttemptOutcome, latencies: &Latencies) {
     let step = row.key.step.kind();
-    latencies.note(step, row.due_at, outcome != AttemptOutcome::Done);
+    latencies.record(step, row.due_at, outcome != AttemptOutcome::Done);
     let latency = Timestamp::now().duration_since(row.due_at).as_secs_f64();
     metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome.as_str())
         .increment(1);

@@ -302,13 +302,13 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
 }
 
 async fn record_result(engine: &Engine, delivery: &Delivery, answered: DeliveryResult) {
-    let record_result = Command::FinishDelivery {
+    let finish = Command::FinishDelivery {
         endpoint_id: delivery.endpoint_id,
         id: delivery.id,
         attempt: delivery.attempt,
         result: answered,
     };
-    if let Err(error) = engine.finish(finish_delivery, Timestamp::now()).await {
+    if let Err(error) = engine.finish(finish, Timestamp::now()).await {
         tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be repeated");
     }
 }
