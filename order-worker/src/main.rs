@@ -10,8 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Parser, Subcommand, ValueEnum};
 use order_worker::{
     cli::{backup::backup, export, verify::verify},
     config::{self, Config},
@@ -19,8 +18,11 @@ use order_worker::{
     store::{Store, place},
 };
 use shared::{
-    config::{Env, describe},
-    health, shutdown, telemetry, trace,
+    command_line::{
+        CommonCommand, CommonOptions, after_help, check_config, exit_code, install_tls,
+    },
+    config::Env,
+    shutdown, telemetry, trace,
 };
 
 /// Both processes mostly allocate and free small objects on a few threads.
@@ -34,11 +36,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// acknowledged orders are kept, and the next worker finishes the work in progress. On SIGTERM or SIGINT the
 /// worker finishes its work in progress and exits.
 #[derive(Parser)]
-#[command(version, after_long_help = after_help())]
+#[command(version, after_long_help = after_help(config::ENVIRONMENT, EXIT_STATUS))]
 struct Arguments {
-    /// Check the configuration and exit
-    #[arg(long)]
-    check_config: bool,
+    #[command(flatten)]
+    options: CommonOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -61,8 +62,8 @@ enum Command {
     ///
     /// Writes FILE and, beside it, a copy of the sandbox's ledger: FILE with the extension sandbox.db. Both
     /// show the same moment. To restore, stop the worker, replace the database and its ledger by the copies,
-    /// delete the database's files that end in -wal and -shm, and start the worker. Use pg_dump or
-    /// pg_basebackup for a PostgreSQL database.
+    /// delete the database's files that end in -wal and -shm, and start the worker. Use `pg_dump` or
+    /// `pg_basebackup` for a PostgreSQL database.
     Backup {
         /// Path of the copy; must not exist yet
         file: PathBuf,
@@ -82,13 +83,8 @@ enum Command {
         #[arg(long)]
         output: Option<PathBuf>,
     },
-    /// Check that the worker at `WORKER_HTTP_ADDR` is ready; exit 0 if it is
-    Health,
-    /// Write a shell completion script to standard output
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,39 +101,24 @@ Exit status:
 /// Exit status of `verify` when the database can't be read.
 const EXIT_UNREADABLE: u8 = 2;
 
-fn after_help() -> String {
-    format!("{}\n{EXIT_STATUS}", describe(config::ENVIRONMENT))
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let failure = match arguments.command {
-        Some(Command::Verify) if !arguments.check_config => ExitCode::from(EXIT_UNREADABLE),
-        _ => ExitCode::FAILURE,
+    let on_error = match arguments.command {
+        Some(Command::Verify) if !arguments.options.check_config => EXIT_UNREADABLE,
+        _ => 1,
     };
-    match run(arguments).await {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("order-worker: {error:#}");
-            failure
-        }
-    }
+    exit_code("order-worker", run(arguments).await, on_error)
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let env = Env::from_process();
-    // Several TLS implementations are linked, and rustls needs a default; an error means that it is already
-    // set.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    if arguments.check_config {
-        telemetry::check(&env)?;
-        trace::check(&env)?;
-        let config = Config::read(&env)?;
-        println!(
-            "the configuration is valid: orders in {}",
-            place(&config.database_url)
-        );
+    install_tls();
+    if arguments.options.check_config {
+        check_config(|env| {
+            let database = Config::read(env)?.database_url;
+            Ok(format!("orders in {}", place(&database)))
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.command.unwrap_or(Command::Serve) {
@@ -195,12 +176,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Health => health::check_ready(config::http_addr(&env)?).await?,
-        Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            let name = command.get_name().to_owned();
-            clap_complete::generate(shell, &mut command, name, &mut io::stdout());
-        }
+        Command::Common(command) => command.run::<Arguments>(config::http_addr).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

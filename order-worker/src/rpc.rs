@@ -55,9 +55,13 @@ use self::{
 use crate::{
     background::stats::WorkerStats,
     domain::command::{Action, Command, KeyOrigin, ResourceRef},
-    engine::{Engine, task},
+    engine::{
+        Engine,
+        task::{self, CommandContext},
+    },
     failures::{
-        dead_letters::{CommandContext, DeadLetters},
+        dead_letters::DeadLetters,
+        redrive::{FailedSteps, redrive_all},
         retries::Retries,
     },
     providers::sandbox::Sandbox,
@@ -294,7 +298,14 @@ impl Rpc {
                 self.dead_letters.redrive(context, &letter).await?
             }
             Task::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
-                let redriven = self.dead_letters.redrive_all(caller, request, deadline);
+                let redriven = redrive_all(
+                    &self.store,
+                    &self.engine,
+                    caller,
+                    request,
+                    deadline,
+                    FailedSteps::Dead(&self.dead_letters),
+                );
                 task::run(&self.engine, &context, None, redriven).await?
             }
             Task::Retry(RetryRequest::List(query)) => {
@@ -304,7 +315,14 @@ impl Rpc {
                 self.retries.redrive(context, &step).await?
             }
             Task::Retry(RetryRequest::RedriveAll(request)) => {
-                let redriven = self.retries.redrive_all(caller, request, deadline);
+                let redriven = redrive_all(
+                    &self.store,
+                    &self.engine,
+                    caller,
+                    request,
+                    deadline,
+                    FailedSteps::Retrying,
+                );
                 task::run(&self.engine, &context, None, redriven).await?
             }
             Task::DeadLetter(DeadLetterRequest::Discard(letter)) => {

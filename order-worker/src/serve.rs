@@ -25,10 +25,7 @@ use crate::{
     },
     config::{Config, Delivery},
     engine::Engine,
-    failures::{
-        dead_letters::{self, DeadLetters},
-        retries::Retries,
-    },
+    failures::{archive::archive, dead_letters::DeadLetters, retries::Retries},
     providers::{
         Payments,
         pages::ListClient,
@@ -283,7 +280,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     spawn(&mut background, &background_stop, probing);
     let (requests_in_progress, steps_in_progress) = (TaskTracker::new(), TaskTracker::new());
     let give_up = CancellationToken::new();
-    let archiving = dead_letters::archive(
+    let archiving = archive(
         store.clone(),
         brokers.dead_letters.clone(),
         Arc::clone(&publisher),

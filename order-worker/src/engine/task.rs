@@ -5,13 +5,40 @@
 //! An interrupted task has no recorded result. The client repeats the request with the same key, and the task
 //! runs again; every task is safe to repeat.
 
-use shared::outcome::{Code, Failure, Json, RpcReply};
+use shared::{
+    etag::IfMatch,
+    outcome::{Code, Failure, Json, RpcReply},
+    request::Caller,
+};
+use tokio::time::Instant;
 
 use super::Engine;
-use crate::{
-    domain::command::{Action, Command, KeyOrigin, ResourceRef},
-    failures::dead_letters::CommandContext,
-};
+use crate::domain::command::{Action, Command, Idempotency, KeyOrigin, ResourceRef};
+
+/// Context of a command: caller, idempotency key, preconditions and deadline.
+#[derive(Debug, Clone)]
+pub struct CommandContext {
+    /// The caller.
+    pub caller: Caller,
+    /// Idempotency key, if there is one.
+    pub idempotency: Option<Idempotency>,
+    /// Entity tags of the order, from `If-Match`.
+    pub if_match: Option<IfMatch>,
+    /// Time by which the command must be decided.
+    pub deadline: Option<Instant>,
+}
+
+impl CommandContext {
+    /// The command for `action` in this context.
+    pub fn command(self, action: Action) -> Command {
+        Command::Request {
+            caller: self.caller,
+            idempotency: self.idempotency,
+            if_match: self.if_match,
+            action,
+        }
+    }
+}
 
 /// Runs `task` under the idempotency key and the precondition of `asking`. `target` is the order that
 /// `If-Match` refers to; without a target only `If-Match: *` is fulfilled.

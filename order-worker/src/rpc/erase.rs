@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{Rpc, read_cursor, unreadable, write_cursor};
 use crate::{
     domain::command::{Action, Command},
-    failures::dead_letters::CommandContext,
+    engine::task::CommandContext,
 };
 
 impl Rpc {

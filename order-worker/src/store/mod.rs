@@ -44,7 +44,11 @@ pub use self::{
         read::{OrderAndSteps, OrderCursor, ProductAndStock},
         stats::{Backlog, CountingProgress, Figure},
     },
-    queues::webhooks::{ClaimFilter, DueDelivery},
+    queues::{
+        dead_letters::DeadLetterCursor,
+        retries::RetryCursor,
+        webhooks::{ClaimFilter, DueDelivery},
+    },
     sql::byte_limit::ById,
 };
 use self::{postgres::Postgres, sql::database::Session, sqlite::Sqlite};

@@ -13,7 +13,10 @@ use shared::{
     request::Caller,
 };
 
-use super::{is_customer_request, undeleted_order, update_shipment::advance_order_status};
+use super::{
+    fulfillment::advance_order_status, is_customer_request, refund_order::refund_all,
+    undeleted_order,
+};
 use crate::domain::{
     decision::{Decision, OrderDraft},
     decision_context::DecisionContext,
@@ -196,17 +199,4 @@ pub(super) fn cancel(
         }
     }
     Ok(())
-}
-
-/// Requests the refund of the captured amount of a cancelled order; returns false if there is none.
-pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
-    let amount = draft.order.refundable_automatically();
-    if amount > 0 {
-        draft.record(EventData::RefundRequested {
-            amount,
-            reason: None,
-            cause: Some(RefundCause::Cancelled),
-        })?;
-    }
-    Ok(amount > 0)
 }

@@ -21,8 +21,8 @@ use shared::{
 };
 
 use super::{
+    fulfillment::{advance_order_status, schedule_capture},
     undeleted_order,
-    update_shipment::{advance_order_status, schedule_capture},
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},

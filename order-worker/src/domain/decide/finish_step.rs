@@ -10,8 +10,8 @@ use shared::{
 };
 
 use super::{
-    Rules, cancel_order::cancel, import_order, payment, refund_order::on_refunded,
-    update_shipment::create_labelled_shipment,
+    Rules, cancel_order::cancel, fulfillment::create_labelled_shipment, import_order, payment,
+    refund_order::on_refunded,
 };
 use crate::domain::{
     command::{ResourceRef, StepResult, origin_of_step},

@@ -12,6 +12,7 @@ mod customers;
 mod dead_steps;
 mod delete_order;
 mod finish_step;
+mod fulfillment;
 mod import_order;
 mod low_stock;
 mod payment;

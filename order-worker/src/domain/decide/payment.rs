@@ -7,7 +7,7 @@
 
 use jiff::SignedDuration;
 use shared::{
-    event::{EventData, Origin, RefundCause},
+    event::{EventData, Origin},
     id::OrderId,
     order::{CancelReason, NextAction, OrderStatus, PaymentStatus},
     outcome::Failure,
@@ -16,8 +16,8 @@ use shared::{
 
 use super::{
     Rules,
-    cancel_order::{cancel, refund_all},
-    refund_order::record_refunds,
+    cancel_order::cancel,
+    refund_order::{record_refunds, refund_all, refund_returns},
     visible_order,
 };
 use crate::domain::{
@@ -194,23 +194,6 @@ fn record_dead_capture(
         last_error: Some(error),
         ..row
     });
-    Ok(())
-}
-
-/// Refunds returned shipments that were captured. Refunds requested by operators don't count.
-pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Result<(), Failure> {
-    if !rules.refunds_returns {
-        return Ok(());
-    }
-    let amount = draft.order.return_refund_due();
-    if amount > 0 {
-        draft.record(EventData::RefundRequested {
-            amount,
-            reason: Some("returned".to_owned()),
-            cause: Some(RefundCause::Returned),
-        })?;
-        draft.schedule(Step::RefundPayment);
-    }
     Ok(())
 }
 

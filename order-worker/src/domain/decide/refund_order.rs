@@ -102,3 +102,33 @@ pub(super) fn on_refunded(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), 
     }
     Ok(())
 }
+
+/// Requests the refund of the captured amount of a cancelled order; returns false if there is none.
+pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
+    let amount = draft.order.refundable_automatically();
+    if amount > 0 {
+        draft.record(EventData::RefundRequested {
+            amount,
+            reason: None,
+            cause: Some(RefundCause::Cancelled),
+        })?;
+    }
+    Ok(amount > 0)
+}
+
+/// Refunds returned shipments that were captured. Refunds requested by operators don't count.
+pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Result<(), Failure> {
+    if !rules.refunds_returns {
+        return Ok(());
+    }
+    let amount = draft.order.return_refund_due();
+    if amount > 0 {
+        draft.record(EventData::RefundRequested {
+            amount,
+            reason: Some("returned".to_owned()),
+            cause: Some(RefundCause::Returned),
+        })?;
+        draft.schedule(Step::RefundPayment);
+    }
+    Ok(())
+}

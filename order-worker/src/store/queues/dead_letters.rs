@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::step::Step,
-    failures::dead_letters::{ArchivedMessage, DeadLetterCursor},
+    failures::archived_message::ArchivedMessage,
     store::{
         Store, StoreError,
         sql::{
@@ -20,6 +20,9 @@ use crate::{
         },
     },
 };
+
+/// Cursor of a dead-letter list: Unix milliseconds and id.
+pub type DeadLetterCursor = (i64, String);
 
 impl Store {
     /// Archives a message that was dead-lettered from `queue`.

@@ -5,7 +5,6 @@ use shared::retry::RetriedStep;
 
 use crate::{
     domain::step::Step,
-    failures::retries::RetryCursor,
     store::{
         Store, StoreError,
         sql::{
@@ -30,6 +29,9 @@ fn next() -> Sql {
          LIMIT $3",
     )
 }
+
+/// Cursor of the list: order id and step.
+pub type RetryCursor = (String, String);
 
 impl Store {
     /// Up to `limit` such steps after the cursor, oldest orders first. A step that is retried meanwhile keeps

@@ -1,0 +1,63 @@
+//! Effects of shipping that several commands share: creating shipments, capturing what was shipped, and advancing the
+//! order's status by its shipments.
+
+use shared::{
+    event::EventData,
+    id::Warehouse,
+    order::{OrderStatus, Shipment, ShipmentStatus},
+    outcome::Failure,
+};
+
+use crate::domain::{decision::OrderDraft, step::Step};
+
+/// Creates a shipment of the reserved items in `warehouse` that are in no shipment yet; returns false if there
+/// are none.
+pub(super) fn create_labelled_shipment(
+    draft: &mut OrderDraft<'_>,
+    warehouse: &Warehouse,
+    carrier: String,
+    tracking_number: String,
+) -> Result<bool, Failure> {
+    let items = draft.order.unlabelled_items(warehouse);
+    if items.is_empty() {
+        return Ok(false);
+    }
+    let shipment = Shipment {
+        id: draft.context().id(),
+        status: ShipmentStatus::LabelCreated,
+        carrier,
+        tracking_number,
+        items,
+        shipped_at: None,
+        delivered_at: None,
+    };
+    draft.record(EventData::ShipmentCreated { shipment })?;
+    Ok(true)
+}
+
+/// Schedules the capture of shipped items.
+pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
+    draft.schedule(Step::CapturePayment);
+}
+
+/// Advances the status of the order by its shipments. Returned shipments are ignored, unless all were
+/// returned.
+pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
+    if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
+        draft.record(EventData::OrderShipped {})?;
+    }
+    let active_shipments = || {
+        draft
+            .order
+            .active_shipments()
+            .map(|shipment| shipment.status)
+    };
+    let is_delivered = |status| status == ShipmentStatus::Delivered;
+    let all_finished =
+        active_shipments().all(|status| is_delivered(status) || status == ShipmentStatus::Returned);
+    let any_delivered = active_shipments().any(is_delivered);
+    if draft.order.status == OrderStatus::Shipped && all_finished && any_delivered {
+        draft.record(EventData::OrderDelivered {})?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Redrives failed steps and archived messages in bulk.
+//!
+//! Neighbours: [`retries`] lists steps that will be retried, [`dead_letters`] those that will not.
+
+use std::time::Duration;
+
+use shared::{
+    outcome::{Code, Failure, Json},
+    page::MAX_LIMIT,
+    request::Caller,
+    retry::{RedriveAll, RedrivenAll},
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    dead_letters::{self, DeadLetters},
+    retries,
+    step_id::parse_step_id,
+};
+use crate::{
+    domain::{
+        command::{Action, Command},
+        step::{KINDS, StepKey},
+    },
+    engine::{Engine, reply_deadline},
+    store::Store,
+};
+
+/// Time limit of one call; the client continues with the next call.
+const MAX_CALL_DURATION: Duration = Duration::from_secs(2);
+
+/// The failed steps to redrive.
+#[derive(Clone, Copy)]
+pub(crate) enum FailedSteps<'a> {
+    /// Dead steps, and archived messages.
+    Dead(&'a DeadLetters),
+    /// Steps that will be retried.
+    Retrying,
+}
+
+/// A page of failed steps and archived messages, and the cursor of the next page.
+struct FailedPage {
+    steps: Vec<StepKey>,
+    messages: Vec<Uuid>,
+    next_cursor: Option<String>,
+}
+
+impl FailedSteps<'_> {
+    /// Loads a page.
+    async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
+        match self {
+            Self::Dead(_) => {
+                let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
+                let ids = || page.data.iter().map(|letter| &letter.id);
+                Ok(FailedPage {
+                    steps: ids().filter_map(|id| parse_step_id(id)).collect(),
+                    messages: ids().filter_map(|id| id.parse().ok()).collect(),
+                    next_cursor: page.next_cursor,
+                })
+            }
+            Self::Retrying => {
+                let page = retries::page(store, cursor, MAX_LIMIT).await?;
+                let keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
+                Ok(FailedPage {
+                    steps: keys.collect(),
+                    messages: Vec::new(),
+                    next_cursor: page.next_cursor,
+                })
+            }
+        }
+    }
+}
+
+/// Redrives failed steps now, optionally of one kind, page by page, within a time limit. Each step is a
+/// command of its own, so an error does not undo the steps redriven before it.
+///
+/// # Errors
+/// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+pub(crate) async fn redrive_all(
+    store: &Store,
+    engine: &Engine,
+    caller: &Caller,
+    request: RedriveAll,
+    deadline: Option<Instant>,
+    failed: FailedSteps<'_>,
+) -> Result<Json, Failure> {
+    caller.require_operator()?;
+    if let Some(step) = &request.step
+        && !KINDS.contains(&step.as_str())
+    {
+        let known = KINDS.join(", ");
+        return Err(Failure::violation(
+            "/step",
+            format!("must be one of {known}"),
+        ));
+    }
+    let time_limit = Instant::now() + MAX_CALL_DURATION;
+    let until = deadline.map_or(time_limit, |deadline| {
+        reply_deadline(deadline).min(time_limit)
+    });
+    let store = store.up_to_date();
+    let mut reply = RedrivenAll {
+        redriven: 0,
+        next_cursor: request.cursor,
+    };
+    loop {
+        let FailedPage {
+            steps: mut keys,
+            messages,
+            next_cursor,
+        } = failed.page(&store, reply.next_cursor.as_deref()).await?;
+        keys.retain(|key| {
+            request
+                .step
+                .as_ref()
+                .is_none_or(|kind| kind == key.step.kind())
+        });
+        let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
+        let decided = engine.decide_together(commands.collect()).all().await;
+        for result in decided {
+            match result
+                .map_err(Failure::from)
+                .and_then(|reply| reply.outcome)
+            {
+                Ok(_) => reply.redriven += 1,
+                // The step was finished or redriven meanwhile.
+                Err(failure) if failure.code == Code::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        if let FailedSteps::Dead(letters) = failed
+            && request.step.is_none()
+        {
+            reply.redriven += letters.redrive_messages(&messages).await?;
+        }
+        reply.next_cursor = next_cursor;
+        if reply.next_cursor.is_none() || Instant::now() >= until {
+            return Json::of(&reply);
+        }
+    }
+}
+
+fn redrive(caller: &Caller, key: StepKey) -> Command {
+    Command::Request {
+        caller: caller.clone(),
+        idempotency: None,
+        if_match: None,
+        action: Action::RedriveStep(key),
+    }
+}
