@@ -40,8 +40,9 @@ pub use self::{
     },
     maintenance::audit::{Audit, Audited, OverdueStep, Unreadable},
     queries::{
+        order_list::OrderCursor,
         pages::ExportPages,
-        read::{OrderAndSteps, OrderCursor, ProductAndStock},
+        read::{OrderAndSteps, ProductAndStock},
         stats::{Backlog, CountingProgress, Figure},
     },
     queues::{
@@ -51,7 +52,7 @@ pub use self::{
     },
     sql::byte_limit::ById,
 };
-use self::{postgres::Postgres, sql::database::Session, sqlite::Sqlite};
+use self::{postgres::Postgres, sql::session::Session, sqlite::Sqlite};
 use crate::{
     domain::{load_set::LoadSet, working_set::WorkingSet},
     runtime::crash::{Point, point},

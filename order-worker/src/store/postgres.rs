@@ -9,6 +9,7 @@
 
 mod migrate;
 mod pool;
+pub(in crate::store) mod session;
 
 use std::{str::FromStr, time::Duration};
 
@@ -21,11 +22,8 @@ use tokio::{
 
 pub(super) use self::migrate::newest_schema;
 pub(crate) use self::pool::{LocalSettings, Pool, begin_with};
-use super::{
-    StoreError,
-    error::TOO_MANY_SEARCHES,
-    sql::database::{self, Link, Session},
-};
+use self::session::{Link, PostgresSession};
+use super::{StoreError, error::TOO_MANY_SEARCHES, sql::session::Session};
 
 /// The prefixes of `DATABASE_URL`.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
@@ -92,7 +90,7 @@ impl Postgres {
         }
         let (connection, settings) = self.pool.connect().await?;
         let link = Link::Own(Box::new(connection));
-        Ok(Session::Postgres(database::Postgres::new(link, settings)))
+        Ok(Session::Postgres(PostgresSession::new(link, settings)))
     }
 
     pub(super) async fn put_back_writer(&self, session: Session) {
@@ -111,14 +109,14 @@ impl Postgres {
 pub(crate) async fn pooled(pool: &Pool) -> Result<Session, StoreError> {
     let (connection, settings) = pool.acquire().await?;
     let link = Link::Pooled(connection);
-    Ok(Session::Postgres(database::Postgres::new(link, settings)))
+    Ok(Session::Postgres(PostgresSession::new(link, settings)))
 }
 
 /// Begins a transaction, which is rolled back if it is dropped without a commit.
 pub(crate) async fn transaction(pool: &Pool) -> Result<Session, StoreError> {
     let (transaction, settings) = pool.begin().await?;
     let link = Link::Transaction(transaction);
-    Ok(Session::Postgres(database::Postgres::new(link, settings)))
+    Ok(Session::Postgres(PostgresSession::new(link, settings)))
 }
 
 /// A connection for reading the whole database at `url`, transaction by transaction. The tables are in
@@ -130,7 +128,7 @@ pub(crate) async fn auditing(url: &str, schema: Option<&str>) -> anyhow::Result<
         .with_context(|| format!("can't read the database {}", place(&options)))?;
     let settings = pool::local_settings(schema.map(|schema| ("search_path", schema)).into_iter());
     let link = Link::Auditing(Box::new(connection));
-    Ok(Session::Postgres(database::Postgres::new(
+    Ok(Session::Postgres(PostgresSession::new(
         link,
         Some(settings),
     )))

@@ -4,10 +4,12 @@
 //! writes; reading connections see the last commit and never wait.
 //!
 //! - `connection`: executes statements.
+//! - `statement`: binds arguments and reads rows.
 //! - `reader`: the pool of reading connections.
 
-mod connection;
+pub(crate) mod connection;
 mod reader;
+mod statement;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -24,8 +26,8 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub(crate) use self::connection::Connection;
-use super::{StoreError, schema::Schema, sql::database::Session, sqlite::reader::Readers};
+use self::connection::Connection;
+use super::{StoreError, schema::Schema, sql::session::Session, sqlite::reader::Readers};
 
 /// Timeout for locks held by a backup or another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -250,7 +252,7 @@ pub(super) fn in_memory() -> Raw {
 pub(super) fn plan(
     connection: &Raw,
     sql: &str,
-    arguments: Vec<crate::store::sql::database::Argument>,
+    arguments: Vec<crate::store::sql::statement::Argument>,
 ) -> Vec<String> {
     let sql = format!("EXPLAIN QUERY PLAN {sql}");
     let mut plan = connection.prepare(&sql).unwrap();

@@ -14,7 +14,7 @@ use tokio::time;
 use super::{Sandbox, ledger::Ledger};
 use crate::{
     providers::{Label, ProviderError},
-    store::sql::database::{Sql, arguments},
+    store::sql::statement::{Sql, arguments},
 };
 
 /// Name of this carrier in shipments.

@@ -17,7 +17,8 @@ use crate::{
         StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            database::{Session, Sql, arguments, list},
+            session::Session,
+            statement::{Sql, arguments, list},
         },
     },
 };

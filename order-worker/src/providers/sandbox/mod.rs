@@ -24,7 +24,11 @@ use tokio::sync::Mutex;
 use super::{ProviderError, sandbox::ledger_writer::LedgerWriter};
 use crate::store::{
     StoreError, postgres,
-    sql::database::{self, Session, Sql},
+    sql::{
+        row::Row,
+        session::Session,
+        statement::{Argument, Sql},
+    },
     sqlite,
 };
 
@@ -124,8 +128,8 @@ impl LedgerLocation {
     async fn fetch(
         &self,
         sql: impl Into<Sql>,
-        arguments: Vec<database::Argument>,
-    ) -> Result<Vec<database::Row>, StoreError> {
+        arguments: Vec<Argument>,
+    ) -> Result<Vec<Row>, StoreError> {
         let mut session = match &self.0 {
             LedgerDatabase::Sqlite(connection) => writing(connection).await,
             LedgerDatabase::Postgres(pool) => postgres::pooled(pool).await?,
@@ -136,7 +140,7 @@ impl LedgerLocation {
 
 async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
     let connection = Arc::clone(connection).lock_owned().await;
-    Session::Sqlite(sqlite::Connection::Writing(connection))
+    Session::Sqlite(sqlite::connection::Connection::Writing(connection))
 }
 
 /// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.

@@ -10,11 +10,11 @@ use shared::{
 
 use crate::store::{
     Store, StoreError,
-    queries::read::Statement,
     sql::{
         byte_limit::{PAGE_BYTES, bounded},
-        database::{Argument, Session, Sql, arguments},
-        row::{cloud_event, select_events},
+        decode::{cloud_event, select_events},
+        session::Session,
+        statement::{Argument, Sql, StatementBuilder, arguments},
     },
 };
 
@@ -135,7 +135,7 @@ async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, Sto
 }
 
 fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
-    let mut sql = Statement::new(select_events!("WHERE position > "));
+    let mut sql = StatementBuilder::new(select_events!("WHERE position > "));
     sql.bind(after).push(" AND position <= ").bind(scan_end);
     if let Some(order_id) = query.order_id {
         sql.push(" AND subject = ").bind(order_id.to_string());
@@ -161,7 +161,7 @@ fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>)
     (Sql::texts(page, bounded), arguments)
 }
 
-fn of_types(sql: &mut Statement, types: &EventFilter) {
+fn of_types(sql: &mut StatementBuilder, types: &EventFilter) {
     sql.push(" AND (false");
     for name in types.types() {
         match name.strip_suffix('*') {

@@ -18,8 +18,9 @@ use crate::{
         Store, StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            database::{Argument, Session, Sql, arguments},
-            row::{json, millis, readable},
+            decode::{json, millis, readable},
+            session::Session,
+            statement::{Argument, Sql, arguments},
         },
     },
 };

@@ -14,8 +14,9 @@ use crate::store::{
     sql::{
         bulk::Writes,
         byte_limit::{FORWARD_BYTES, bounded},
-        database::{Session, Sql, arguments},
-        row::{cloud_event, select_events},
+        decode::{cloud_event, select_events},
+        session::Session,
+        statement::{Sql, arguments},
     },
 };
 

@@ -20,11 +20,12 @@ use crate::{
         schema::Schema,
         sql::{
             byte_limit::{FORWARD_BYTES, bounded},
-            database::{Session, Sql, among, arguments, list},
-            row::{
+            decode::{
                 event, json, millis, parse, read_step, select_events, select_steps, stock_level,
                 timestamp,
             },
+            session::Session,
+            statement::{Sql, among, arguments, list},
         },
         sqlite,
     },

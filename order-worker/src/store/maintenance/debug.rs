@@ -7,8 +7,8 @@ use crate::store::{
     Store, StoreError,
     sql::{
         byte_limit::FORWARD_BYTES,
-        database::arguments,
-        row::{json, read_step, select_events, select_steps},
+        decode::{json, read_step, select_events, select_steps},
+        statement::arguments,
     },
 };
 

@@ -8,8 +8,9 @@ use shared::id::CustomerId;
 use crate::store::{
     Store, StoreError,
     sql::{
-        database::{Session, Sql, among, arguments, list},
-        row::json,
+        decode::json,
+        session::Session,
+        statement::{Sql, among, arguments, list},
     },
 };
 

@@ -21,8 +21,9 @@ use crate::{
         MAX_CONFLICTS, Store, StoreError,
         feed::events::end,
         sql::{
-            database::{Session, Sql, arguments},
-            row::{event, json, select_events},
+            decode::{event, json, select_events},
+            session::Session,
+            statement::{Sql, arguments},
         },
         transaction::{loaded::LoadedRows, save},
     },

@@ -7,8 +7,10 @@ use crate::store::{
     Store, StoreError,
     feed::events::end,
     sql::{
-        database::{Row, Session, Sql, among, arguments, list},
-        row::millis,
+        decode::millis,
+        row::Row,
+        session::Session,
+        statement::{Sql, among, arguments, list},
     },
     transaction::save::IDEMPOTENCY_TTL,
 };

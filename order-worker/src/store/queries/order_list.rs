@@ -13,12 +13,20 @@
 use jiff::Timestamp;
 use shared::order::ListOrders;
 
-use super::read::{OrderCursor, Statement};
 use crate::store::sql::{
     byte_limit::{PAGE_BYTES, bounded},
-    database::{Argument, Sql},
-    row::millis,
+    decode::millis,
+    statement::{Argument, Sql, StatementBuilder},
 };
+
+/// Cursor of a list of orders: the last order's creation time and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderCursor {
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+    /// The order's number.
+    pub number: i64,
+}
 
 /// Whether `filter` selects a single order, or the orders of one customer.
 fn is_one_customers(filter: &ListOrders) -> bool {
@@ -50,7 +58,8 @@ pub(in crate::store) fn select_orders(
     } else {
         ("orders.status", "orders.storefront")
     };
-    let mut sql = Statement::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
+    let mut sql =
+        StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
     sql.push(from).push(" WHERE true");
     match &filter.sku {
         Some(sku) if is_one_customers => {

@@ -12,8 +12,10 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::{ById, FORWARD_BYTES},
-            database::{Row, Session, among, list},
-            row::{json, parse},
+            decode::{json, parse},
+            row::Row,
+            session::Session,
+            statement::{among, list},
         },
     },
 };

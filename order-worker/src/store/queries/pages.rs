@@ -16,8 +16,9 @@ use crate::{
         maintenance::audit::{Audited, audited, begin, next_orders, open},
         sql::{
             byte_limit::FORWARD_BYTES,
-            database::{Session, among, arguments, list},
-            row::{cloud_event, json, read_step, select_steps, unreadable_data},
+            decode::{cloud_event, json, read_step, select_steps, unreadable_data},
+            session::Session,
+            statement::{among, arguments, list},
         },
     },
 };

@@ -1,10 +1,7 @@
 //! Reads for clients: orders, products, customers, and the history of an order. Each is a single statement,
 //! and so a consistent snapshot.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use shared::{
     customer::{Customer, ListCustomers},
@@ -15,7 +12,7 @@ use shared::{
     product::{ListProducts, sku_of_cursor},
 };
 
-use super::order_list::{scans_many_rows, select_orders};
+use super::order_list::{OrderCursor, scans_many_rows, select_orders};
 use crate::{
     domain::{
         order::Order,
@@ -27,20 +24,13 @@ use crate::{
         Database, Store, StoreError,
         sql::{
             byte_limit::{ById, PAGE_BYTES, STEPS_BYTES, bounded},
-            database::{Argument, Row, Session, Sql, among, arguments, list},
-            row::{event, json, parse, read_step_at, readable, select_events},
+            decode::{event, json, parse, read_step_at, readable, select_events},
+            row::Row,
+            session::Session,
+            statement::{Sql, StatementBuilder, among, arguments, list},
         },
     },
 };
-
-/// Cursor of a list of orders: the last order's creation time and number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OrderCursor {
-    /// Unix milliseconds.
-    pub created_at_ms: i64,
-    /// The order's number.
-    pub number: i64,
-}
 
 /// An order with its unfinished steps.
 pub type OrderAndSteps = (Order, Vec<StepRow>);
@@ -185,7 +175,7 @@ impl Store {
         &self,
         filter: &ListProducts,
     ) -> Result<Rows<ProductAndStock>, StoreError> {
-        let mut sql = Statement::new("SELECT sku, state FROM products WHERE true");
+        let mut sql = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
         if !filter.include_deleted {
             sql.push(" AND NOT is_deleted");
         }
@@ -226,7 +216,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn customers(&self, filter: &ListCustomers) -> Result<Vec<Customer>, StoreError> {
-        let mut sql = Statement::new("SELECT state FROM customers WHERE true");
+        let mut sql = StatementBuilder::new("SELECT state FROM customers WHERE true");
         if let Some(storefront) = &filter.storefront {
             sql.push(" AND storefront = ").bind(storefront.to_string());
         }
@@ -308,34 +298,4 @@ fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> 
         }
     }
     Ok(products)
-}
-
-/// A statement being built, with the arguments bound so far.
-pub(in crate::store) struct Statement {
-    text: String,
-    arguments: Vec<Argument>,
-}
-
-impl Statement {
-    pub(in crate::store) fn new(text: &str) -> Self {
-        Self {
-            text: text.to_owned(),
-            arguments: Vec::new(),
-        }
-    }
-
-    pub(in crate::store) fn push(&mut self, text: &'static str) -> &mut Self {
-        self.text.push_str(text);
-        self
-    }
-
-    pub(in crate::store) fn bind(&mut self, value: impl Into<Argument>) -> &mut Self {
-        self.arguments.push(value.into());
-        let _ = write!(self.text, "${}", self.arguments.len());
-        self
-    }
-
-    pub(in crate::store) fn finish(self) -> (String, Vec<Argument>) {
-        (self.text, self.arguments)
-    }
 }

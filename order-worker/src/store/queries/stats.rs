@@ -17,8 +17,10 @@ use crate::store::{
     sql::{
         bulk::{Kind, Write, Writes},
         byte_limit::{FORWARD_BYTES, PAGE_BYTES, bounded},
-        database::{Row, Session, Sql, among, arguments, list},
-        row::{json, millis, readable, timestamp},
+        decode::{json, millis, readable, timestamp},
+        row::Row,
+        session::Session,
+        statement::{Sql, among, arguments, list},
     },
     transaction::save::sent_by,
 };

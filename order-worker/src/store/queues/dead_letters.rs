@@ -15,8 +15,9 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::FORWARD_BYTES,
-            database::{Row, arguments},
-            row::{json, millis, parse, timestamp, unsigned},
+            decode::{json, millis, parse, timestamp, unsigned},
+            row::Row,
+            statement::arguments,
         },
     },
 };

@@ -7,8 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::store::{
     Store, StoreError,
     sql::{
-        database::{Sql, arguments},
-        row::{json, millis},
+        decode::{json, millis},
+        statement::{Sql, arguments},
     },
 };
 

@@ -9,8 +9,8 @@ use crate::{
         Store, StoreError,
         sql::{
             bulk::{Kind, Write},
-            database::{Sql, arguments},
-            row::{millis, read_step},
+            decode::{millis, read_step},
+            statement::{Sql, arguments},
         },
         transaction::save::{STEP_LEASE, sent_by},
     },

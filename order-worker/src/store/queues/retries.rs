@@ -8,8 +8,9 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            database::{Row, Sql, arguments},
-            row::{parse, timestamp, unsigned},
+            decode::{parse, timestamp, unsigned},
+            row::Row,
+            statement::{Sql, arguments},
         },
     },
 };

@@ -14,10 +14,9 @@ use crate::{
     domain::webhook::{Delivery, Endpoint},
     store::{
         Store, StoreError,
-        queries::read::Statement,
         sql::{
-            database::{Argument, Sql, among, arguments, list},
-            row::{cloud_event, json, millis, readable, select_events},
+            decode::{cloud_event, json, millis, readable, select_events},
+            statement::{Argument, Sql, StatementBuilder, among, arguments, list},
         },
     },
 };
@@ -160,7 +159,8 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn endpoints(&self, filter: &ListEndpoints) -> Result<Vec<Endpoint>, StoreError> {
-        let mut sql = Statement::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
+        let mut sql =
+            StatementBuilder::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
         if let Some(storefront) = &filter.storefront {
             sql.push(" AND storefront = ").bind(storefront.to_string());
         }
@@ -190,7 +190,7 @@ impl Store {
 
 /// The statement for a page of an endpoint's deliveries, and its arguments; each list has an index.
 fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
-    let mut sql = Statement::new("SELECT state FROM deliveries WHERE endpoint_id = ");
+    let mut sql = StatementBuilder::new("SELECT state FROM deliveries WHERE endpoint_id = ");
     sql.bind(filter.id.to_string());
     if let Some(status) = filter.status {
         sql.push(" AND status = ").bind(status.as_str());

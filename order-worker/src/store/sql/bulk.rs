@@ -1,13 +1,13 @@
 //! Bulk writes: writes many rows with one statement, and executes several such statements at once. Used by
-//! the saving of batches and by all other writers of many rows. [`database`](super::database) binds and
+//! the saving of batches and by all other writers of many rows. [`session`](super::session) binds and
 //! executes single statements.
 
 use std::fmt::Write as _;
 
 use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, SqlStr, postgres::PgArguments};
 
-use super::database::{Argument, Session, without_nul};
-use crate::store::StoreError;
+use super::{session::Session, statement::Argument};
+use crate::store::{StoreError, postgres::session::without_nul};
 
 /// Rows of a [`Write`].
 type Rows = Vec<Vec<Argument>>;
@@ -122,7 +122,7 @@ impl Session {
             Self::Postgres(_) if writes.0.is_empty() => {}
             Self::Postgres(postgres) => {
                 let (sql, bound) = writes.into_statement()?;
-                postgres.execute(sql, bound).await?;
+                postgres.execute_bound(sql, bound).await?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use shared::{id::OrderId, page::Rows};
 
-use super::{database::Row, row::parse};
+use super::{decode::parse, row::Row};
 use crate::store::StoreError;
 
 /// Size at which a page accepts no more entries.

@@ -5,5 +5,7 @@
 
 pub(crate) mod bulk;
 pub(in crate::store) mod byte_limit;
-pub(crate) mod database;
-pub(in crate::store) mod row;
+pub(in crate::store) mod decode;
+pub(crate) mod row;
+pub(crate) mod session;
+pub(crate) mod statement;

@@ -18,11 +18,11 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{connection::rows, reading};
+use super::{reading, statement::rows};
 use crate::store::{
     StoreError,
     error::TOO_MANY_SEARCHES,
-    sql::database::{Argument, Row},
+    sql::{row::Row, statement::Argument},
 };
 
 /// Number of idle connections that are kept.

@@ -23,8 +23,9 @@ use crate::{
         StoreError,
         sql::{
             byte_limit::BATCH_BYTES,
-            database::{Session, Sql, among, arguments, list},
-            row::{json, parse, read_step, select_steps, stock_at, stock_level, unsigned},
+            decode::{json, parse, read_step, select_steps, stock_at, stock_level, unsigned},
+            session::Session,
+            statement::{Sql, among, arguments, list},
         },
     },
 };

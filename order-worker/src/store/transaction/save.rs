@@ -21,7 +21,8 @@ use crate::{
         maintenance::erase,
         sql::{
             bulk::{Write, Writes},
-            database::{Argument, Session},
+            session::Session,
+            statement::Argument,
         },
     },
 };

@@ -7,7 +7,7 @@ use crate::{
         StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            database::arguments,
+            statement::arguments,
         },
         transaction::loaded::LoadedRows,
     },

@@ -7,8 +7,8 @@ use crate::{
     domain::working_set::WorkingSet,
     store::sql::{
         bulk::{Kind, Write, Writes},
-        database::arguments,
-        row::millis,
+        decode::millis,
+        statement::arguments,
     },
 };
 

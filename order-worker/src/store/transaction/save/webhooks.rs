@@ -9,8 +9,8 @@ use crate::{
         StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            database::arguments,
-            row::millis,
+            decode::millis,
+            statement::arguments,
         },
         transaction::loaded::LoadedRows,
     },

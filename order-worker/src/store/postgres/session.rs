@@ -1,0 +1,248 @@
+//! A session on a PostgreSQL server, direct or through `PgBouncer`, with a timeout for every statement.
+
+use std::{io, mem, time::Duration};
+
+use futures_util::TryStreamExt;
+use shared::page::Rows;
+use sqlx::{
+    Arguments as _, Connection as _, Executor, PgConnection, SqlSafeStr, SqlStr,
+    pool::PoolConnection, postgres::PgArguments,
+};
+use tokio::time;
+
+use super::{LocalSettings, begin_with};
+use crate::store::{
+    StoreError,
+    sql::{byte_limit::ByteLimit, row::Row, statement::Argument},
+};
+
+/// A connection to PostgreSQL. It is closed when a statement times out: a late response could be taken for
+/// the response to the next statement.
+pub(crate) struct PostgresSession {
+    link: Link,
+    /// Settings with which each transaction begins, behind a connection pooler in transaction mode.
+    /// Statements are then unnamed, and each runs in a transaction. `None`: the settings last as long as the
+    /// connection.
+    per_transaction: Option<LocalSettings>,
+    is_in_transaction: bool,
+}
+
+/// Kind of connection.
+pub(crate) enum Link {
+    Own(Box<PgConnection>),
+    /// Reads the whole database, with a long timeout.
+    Auditing(Box<PgConnection>),
+    Pooled(PoolConnection<sqlx::Postgres>),
+    /// In a transaction, which is rolled back if it is dropped without a commit.
+    Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
+    Closed,
+}
+
+/// A connection while a statement runs.
+enum Running<'a> {
+    InSession(&'a mut PgConnection),
+    /// In a transaction that was begun for this statement.
+    InTransaction(sqlx::Transaction<'a, sqlx::Postgres>),
+}
+
+impl Running<'_> {
+    fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Self::InSession(connection) => connection,
+            Self::InTransaction(transaction) => transaction,
+        }
+    }
+
+    async fn done(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::InSession(_) => Ok(()),
+            Self::InTransaction(transaction) => transaction.commit().await,
+        }
+    }
+}
+
+/// Timeout of a statement on the client side. The server's `statement_timeout` is shorter; this one covers a
+/// silent server or network.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
+/// Timeout of a statement of `order-worker verify`.
+const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
+
+impl PostgresSession {
+    pub(in crate::store) fn new(link: Link, per_transaction: Option<LocalSettings>) -> Self {
+        Self {
+            is_in_transaction: matches!(link, Link::Transaction(_)),
+            link,
+            per_transaction,
+        }
+    }
+
+    pub(in crate::store) async fn close(self) {
+        if let Link::Own(connection) = self.link {
+            let _ = connection.close().await;
+        }
+    }
+
+    /// Executes a query and reads its rows up to `room` bytes.
+    pub(in crate::store) async fn fetch(
+        &mut self,
+        room: usize,
+        sql: SqlStr,
+        arguments: Vec<Argument>,
+    ) -> Result<Rows<Row>, StoreError> {
+        let query = sqlx::query_with(sql, to_arguments(arguments)?);
+        let query = query.persistent(self.has_named_statements());
+        let timeout = self.timeout();
+        let mut collected = ByteLimit::new(room);
+        let read = time::timeout(timeout, async {
+            let mut running = self.run().await?;
+            let mut rows = query.fetch(running.connection());
+            while let Some(row) = rows.try_next().await? {
+                if !collected.accept(Row::Postgres(row)) {
+                    break;
+                }
+            }
+            drop(rows);
+            running.done().await
+        });
+        let read = read.await;
+        self.result_or_close(read)?;
+        Ok(collected.rows())
+    }
+
+    /// Executes `sql` and returns the number of changed rows.
+    pub(in crate::store) async fn execute(
+        &mut self,
+        sql: SqlStr,
+        arguments: Vec<Argument>,
+    ) -> Result<u64, StoreError> {
+        self.execute_bound(sql, to_arguments(arguments)?).await
+    }
+
+    /// Begins a transaction, to be ended with [`Self::end`].
+    pub(in crate::store) async fn begin(&mut self, begin: SqlStr) -> Result<(), StoreError> {
+        let begin = match &self.per_transaction {
+            Some(settings) => begin_with(begin.as_str(), Some(settings)),
+            None => begin,
+        };
+        self.is_in_transaction = true;
+        self.control(begin).await
+    }
+
+    /// Ends a transaction that was begun with [`Self::begin`]: `COMMIT` or `ROLLBACK`.
+    pub(in crate::store) async fn end(&mut self, end: &'static str) -> Result<(), StoreError> {
+        self.control(end.into_sql_str()).await?;
+        self.is_in_transaction = false;
+        Ok(())
+    }
+
+    /// Runs statements without arguments and results.
+    pub(in crate::store) async fn control(&mut self, sql: SqlStr) -> Result<(), StoreError> {
+        let done = self.connection()?.execute(sqlx::raw_sql(sql));
+        let done = time::timeout(STATEMENT_TIMEOUT, done).await;
+        self.result_or_close(done)?;
+        Ok(())
+    }
+
+    /// Commits a session that was started as a transaction.
+    pub(in crate::store) async fn commit(self) -> Result<(), StoreError> {
+        let Link::Transaction(transaction) = self.link else {
+            return Ok(());
+        };
+        let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
+        Ok(committed.map_err(|_| closed("the database did not answer"))??)
+    }
+
+    /// Executes `sql` with arguments that are bound already; returns the number of changed rows.
+    pub(in crate::store) async fn execute_bound(
+        &mut self,
+        sql: SqlStr,
+        arguments: PgArguments,
+    ) -> Result<u64, StoreError> {
+        let timeout = self.timeout();
+        let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
+        let done = time::timeout(timeout, async {
+            let mut running = self.run().await?;
+            let done = query.execute(running.connection()).await?;
+            running.done().await?;
+            Ok(done)
+        });
+        let done = done.await;
+        Ok(self.result_or_close(done)?.rows_affected())
+    }
+
+    /// Whether prepared statements are kept under names.
+    fn has_named_statements(&self) -> bool {
+        self.per_transaction.is_none()
+    }
+
+    /// The connection for one statement, in a transaction if the pool mode requires one.
+    async fn run(&mut self) -> Result<Running<'_>, sqlx::Error> {
+        let settings = self.per_transaction.clone();
+        let settings = settings.filter(|_| !self.is_in_transaction);
+        let connection = self.connection()?;
+        let Some(settings) = settings else {
+            return Ok(Running::InSession(connection));
+        };
+        let transaction = connection.begin_with(begin_with("BEGIN", Some(&settings)));
+        Ok(Running::InTransaction(transaction.await?))
+    }
+
+    fn timeout(&self) -> Duration {
+        match self.link {
+            Link::Auditing(_) => AUDIT_TIMEOUT,
+            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::Closed => {
+                STATEMENT_TIMEOUT
+            }
+        }
+    }
+
+    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        match &mut self.link {
+            Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
+            Link::Pooled(connection) => Ok(connection),
+            Link::Transaction(transaction) => Ok(transaction),
+            Link::Closed => Err(closed("the connection was closed after a timeout")),
+        }
+    }
+
+    /// Returns the result if it arrived in time; otherwise closes the connection.
+    fn result_or_close<T>(
+        &mut self,
+        answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
+    ) -> Result<T, sqlx::Error> {
+        answer.unwrap_or_else(|_| {
+            // Detached from the pool first, which would wait for the response.
+            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::Closed) {
+                drop(connection.detach());
+            }
+            Err(closed("the database did not answer"))
+        })
+    }
+}
+
+fn closed(why: &str) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+}
+
+fn to_arguments(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
+    let mut bound = PgArguments::default();
+    for argument in arguments {
+        match argument {
+            Argument::Integer(value) => bound.add(value),
+            Argument::Boolean(value) => bound.add(value),
+            Argument::Text(value) => bound.add(value.map(without_nul)),
+            Argument::List(values) => bound.add(values),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL texts can't contain.
+pub(in crate::store) fn without_nul(text: String) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
+}

@@ -1,0 +1,224 @@
+//! Decodes columns and rows into domain types. A value that can't be decoded is [`StoreError::Corrupt`].
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use shared::{
+    body::from_stored,
+    event::{CloudEvent, Event, EventData, Origin, SOURCE, SPEC_VERSION},
+    outcome::Json,
+};
+
+use super::row::Row;
+use crate::{
+    domain::{
+        step::{StepKey, StepRow},
+        stock::{ProductStock, WarehouseStock},
+    },
+    store::StoreError,
+};
+
+/// Maximum number of characters of a corrupt value that an error quotes.
+const MAX_QUOTED: usize = 200;
+
+pub(in crate::store) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+pub(in crate::store) fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis)
+        .map_err(|error| StoreError::Corrupt(format!("time {millis}: {error}")))
+}
+
+pub(in crate::store) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    what: &str,
+    text: &str,
+) -> Result<T, StoreError> {
+    text.parse()
+        .map_err(|error| StoreError::Corrupt(format!("{what} {text:?}: {error}")))
+}
+
+pub(in crate::store) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
+    from_stored(text).map_err(|error| {
+        let beginning: String = text.chars().take(MAX_QUOTED).collect();
+        StoreError::Corrupt(format!("{what} {beginning}: {error}"))
+    })
+}
+
+/// Applies `read` to each row. A corrupt row is logged and left out, so that the other rows remain readable.
+///
+/// # Errors
+/// Errors of `read` that are not about the row.
+pub(in crate::store) fn readable<R, T>(
+    rows: impl IntoIterator<Item = R>,
+    read: impl Fn(R) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut found = Vec::new();
+    for row in rows {
+        match read(row) {
+            Ok(value) => found.push(value),
+            Err(error @ StoreError::Corrupt(_)) => {
+                tracing::error!(%error, "a corrupt row was left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+pub(in crate::store) fn unsigned<T: TryFrom<i64>>(
+    what: &str,
+    number: i64,
+) -> Result<T, StoreError> {
+    T::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} {number} is out of range")))
+}
+
+/// Selects the columns that [`read_step`] decodes.
+macro_rules! select_steps {
+    ($rest:literal) => {
+        concat!(
+            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret FROM steps ",
+            $rest
+        )
+    };
+}
+pub(in crate::store) use select_steps;
+
+/// Decodes `sku, warehouse, on_hand, reserved` into `shelves`.
+pub(in crate::store) fn stock_level(
+    row: &Row,
+    stock_levels: &mut ProductStock,
+) -> Result<(), StoreError> {
+    stock_at(row, 0, stock_levels)
+}
+
+/// Decodes a stock level whose columns start at `first`.
+pub(in crate::store) fn stock_at(
+    row: &Row,
+    first: usize,
+    stock_levels: &mut ProductStock,
+) -> Result<(), StoreError> {
+    let (sku, warehouse) = (
+        parse("sku", row.text(first)?)?,
+        parse("warehouse", row.text(first + 1)?)?,
+    );
+    let stock_level = WarehouseStock {
+        on_hand: row.integer(first + 2)?,
+        reserved: row.integer(first + 3)?,
+    };
+    stock_levels
+        .entry(sku)
+        .or_default()
+        .insert(warehouse, stock_level);
+    Ok(())
+}
+
+pub(in crate::store) fn read_step(row: &Row) -> Result<StepRow, StoreError> {
+    read_step_at(row, 0)
+}
+
+/// Decodes a step whose columns start at `first`.
+pub(in crate::store) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreError> {
+    Ok(StepRow {
+        key: StepKey {
+            order_id: parse("order_id", row.text(first)?)?,
+            step: parse("step", row.text(first + 1)?)?,
+        },
+        attempt: unsigned("attempt", row.integer(first + 2)?)?,
+        failures: unsigned("failures", row.integer(first + 3)?)?,
+        due_at: timestamp(row.integer(first + 4)?)?,
+        is_dead: row.maybe_integer(first + 5)?.is_none(),
+        last_error: row.maybe_text(first + 6)?.map(str::to_owned),
+        request_id: row.text(first + 7)?.to_owned(),
+        traceparent: row.maybe_text(first + 8)?.map(str::to_owned),
+        error_responses: unsigned("answered", row.integer(first + 9)?)?,
+        client_secret: row.maybe_text(first + 10)?.map(str::to_owned),
+    })
+}
+
+/// Selects the columns that [`event`] decodes.
+macro_rules! select_events {
+    ($rest:literal) => {
+        concat!(
+            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data
+             FROM events ",
+            $rest
+        )
+    };
+}
+pub(in crate::store) use select_events;
+
+/// The public form of an event, and its position.
+pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
+    let position = row.integer(0)?;
+    let storefront = row.maybe_text(5)?;
+    let event = CloudEvent {
+        specversion: SPEC_VERSION.into(),
+        id: parse("event id", row.text(1)?)?,
+        source: SOURCE.into(),
+        kind: row.text(6)?.to_owned(),
+        subject: row.text(2)?.to_owned(),
+        time: timestamp(row.integer(4)?)?,
+        datacontenttype: "application/json".into(),
+        sequence: format!("{:020}", row.integer(3)?),
+        position: Some(position.to_string()),
+        storefront: storefront
+            .map(|name| parse("storefront", name))
+            .transpose()?,
+        actor: row.text(7)?.to_owned(),
+        intent: row.text(8)?.to_owned(),
+        requestid: row.text(9)?.to_owned(),
+        data: data(row)?,
+    };
+    Ok((position, event))
+}
+
+/// The data of an event. Data that is not JSON is replaced by `{"unreadable": "reason"}`, since consumers of
+/// the feed have to get past the event.
+fn data(row: &Row) -> Result<Json, StoreError> {
+    let Some(why) = unreadable_data(row)? else {
+        return json("event", row.text(11)?);
+    };
+    tracing::error!(
+        event = row.text(1)?,
+        subject = row.text(2)?,
+        why,
+        "the data of an event can't be decoded"
+    );
+    let placeholder = serde_json::json!({ "unreadable": why });
+    Json::of(&placeholder).map_err(|failure| StoreError::Corrupt(failure.message))
+}
+
+/// The reason why the data of the event can't be decoded; `None` if it can.
+pub(in crate::store) fn unreadable_data(row: &Row) -> Result<Option<String>, StoreError> {
+    let read = serde_json::from_str::<&RawValue>(row.text(11)?);
+    Ok(read.err().map(|error| error.to_string()))
+}
+
+/// The event, and its position.
+pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
+    let (kind, data) = (row.text(6)?, row.text(11)?);
+    let fact: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+    let storefront = row.maybe_text(5)?;
+    let attempt = row.maybe_integer(10)?;
+    let event = Event {
+        id: parse("event id", row.text(1)?)?,
+        subject: row.text(2)?.to_owned(),
+        sequence: unsigned("sequence", row.integer(3)?)?,
+        time: timestamp(row.integer(4)?)?,
+        storefront: storefront
+            .map(|name| parse("storefront", name))
+            .transpose()?,
+        origin: Origin {
+            actor: row.text(7)?.to_owned(),
+            intent: row.text(8)?.to_owned(),
+            request_id: row.text(9)?.to_owned(),
+            attempt: attempt
+                .map(|attempt| unsigned("attempt", attempt))
+                .transpose()?,
+            traceparent: None,
+        },
+        fact,
+    };
+    Ok((row.integer(0)?, event))
+}

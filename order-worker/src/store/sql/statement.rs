@@ -1,0 +1,179 @@
+//! Statements and their arguments, for both databases.
+//!
+//! Most statements have the same text for both. Where the dialects differ, [`Sql`] contains both texts. A set
+//! of values is passed as one argument: a JSON array in SQLite, an array in PostgreSQL.
+
+use std::fmt::Write as _;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+/// A statement in both dialects.
+#[derive(Clone)]
+pub(crate) struct Sql {
+    pub(in crate::store) sqlite: SqlStr,
+    pub(in crate::store) postgres: SqlStr,
+}
+
+impl Sql {
+    /// A statement with different texts.
+    pub(crate) fn dialects(sqlite: &'static str, postgres: &'static str) -> Self {
+        Self {
+            sqlite: sqlite.into_sql_str(),
+            postgres: postgres.into_sql_str(),
+        }
+    }
+
+    /// A statement with different texts that this program composes. Values are always passed as arguments,
+    /// never as text.
+    pub(crate) fn texts(sqlite: String, postgres: String) -> Self {
+        Self {
+            sqlite: AssertSqlSafe(sqlite).into_sql_str(),
+            postgres: AssertSqlSafe(postgres).into_sql_str(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(in crate::store) fn sqlite(&self) -> &str {
+        self.sqlite.as_str()
+    }
+}
+
+impl From<&'static str> for Sql {
+    fn from(both: &'static str) -> Self {
+        Self::dialects(both, both)
+    }
+}
+
+/// As [`Sql::texts`].
+impl From<String> for Sql {
+    fn from(both: String) -> Self {
+        let both = AssertSqlSafe(both).into_sql_str();
+        Self {
+            sqlite: both.clone(),
+            postgres: both,
+        }
+    }
+}
+
+/// The statement `before … after`, with the condition "is one of the values of argument 1" in between.
+macro_rules! among {
+    ($before:expr, $after:expr) => {
+        crate::store::sql::statement::Sql::dialects(
+            concat!($before, " IN (SELECT value FROM json_each($1)) ", $after),
+            concat!($before, " = ANY($1) ", $after),
+        )
+    };
+}
+pub(crate) use among;
+
+/// An argument of a statement.
+#[derive(Debug, Clone)]
+pub(crate) enum Argument {
+    Integer(Option<i64>),
+    Boolean(bool),
+    Text(Option<String>),
+    List(Vec<String>),
+}
+
+impl From<i64> for Argument {
+    fn from(value: i64) -> Self {
+        Self::Integer(Some(value))
+    }
+}
+
+impl From<Option<i64>> for Argument {
+    fn from(value: Option<i64>) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<u32> for Argument {
+    fn from(value: u32) -> Self {
+        Self::Integer(Some(value.into()))
+    }
+}
+
+impl From<bool> for Argument {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(replace_nul(value.to_owned())))
+    }
+}
+
+impl From<String> for Argument {
+    fn from(value: String) -> Self {
+        Self::Text(Some(replace_nul(value)))
+    }
+}
+
+impl From<Option<&str>> for Argument {
+    fn from(value: Option<&str>) -> Self {
+        Self::Text(value.map(|value| replace_nul(value.to_owned())))
+    }
+}
+
+impl From<Option<String>> for Argument {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value.map(replace_nul))
+    }
+}
+
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not store. Requests with NUL
+/// characters are refused at the gateway, but an error message of a provider may contain one.
+fn replace_nul(text: String) -> String {
+    if text.contains('\0') {
+        return text.replace('\0', "\u{fffd}");
+    }
+    text
+}
+
+/// A set of values as one argument.
+pub(crate) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Argument {
+    let texts = values
+        .into_iter()
+        .map(|value| replace_nul(value.to_string()));
+    Argument::List(texts.collect())
+}
+
+/// The arguments of a statement.
+macro_rules! arguments {
+    ($($value:expr),* $(,)?) => {
+        vec![$(crate::store::sql::statement::Argument::from($value)),*]
+    };
+}
+pub(crate) use arguments;
+
+/// A statement being built, with the arguments bound so far.
+pub(in crate::store) struct StatementBuilder {
+    text: String,
+    arguments: Vec<Argument>,
+}
+
+impl StatementBuilder {
+    pub(in crate::store) fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    pub(in crate::store) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    pub(in crate::store) fn bind(&mut self, value: impl Into<Argument>) -> &mut Self {
+        self.arguments.push(value.into());
+        let _ = write!(self.text, "${}", self.arguments.len());
+        self
+    }
+
+    pub(in crate::store) fn finish(self) -> (String, Vec<Argument>) {
+        (self.text, self.arguments)
+    }
+}

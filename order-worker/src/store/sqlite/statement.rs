@@ -1,0 +1,86 @@
+//! Binds arguments and reads the rows of a SQLite statement.
+
+use rusqlite::{
+    Connection as Raw, Statement, ToSql,
+    types::{ToSqlOutput, Value, ValueRef},
+};
+use shared::page::Rows;
+
+use crate::store::sql::{byte_limit::ByteLimit, row::Row, statement::Argument};
+
+/// Executes a query, up to a size limit.
+pub(super) fn rows(
+    connection: &Raw,
+    room: usize,
+    sql: &str,
+    arguments: &[Argument],
+) -> rusqlite::Result<Rows<Row>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns = statement.column_count();
+    let places = places(&statement, arguments.len())?;
+    bind(&mut statement, &places, arguments)?;
+    let mut rows = statement.raw_query();
+    let mut collected = ByteLimit::new(room);
+    while let Some(row) = rows.next()? {
+        let cells = (0..columns).map(|column| row.get(column));
+        let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);
+        if !collected.accept(row) {
+            break;
+        }
+    }
+    Ok(collected.rows())
+}
+
+/// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
+pub(super) fn places(
+    statement: &Statement<'_>,
+    count: usize,
+) -> rusqlite::Result<Vec<Option<usize>>> {
+    let names = (1..=count).map(|number| format!("${number}"));
+    names.map(|name| statement.parameter_index(&name)).collect()
+}
+
+pub(super) fn bind(
+    statement: &mut Statement<'_>,
+    places: &[Option<usize>],
+    arguments: &[Argument],
+) -> rusqlite::Result<()> {
+    for (place, argument) in places.iter().zip(arguments) {
+        if let Some(place) = place {
+            statement.raw_bind_parameter(*place, argument)?;
+        }
+    }
+    Ok(())
+}
+
+impl ToSql for Argument {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Integer(value) => ToSqlOutput::Owned(value.map_or(Value::Null, Value::Integer)),
+            Self::Boolean(value) => ToSqlOutput::Owned(Value::Integer((*value).into())),
+            Self::Text(None) => ToSqlOutput::Owned(Value::Null),
+            Self::Text(Some(text)) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::List(values) => {
+                let list = serde_json::Value::from(values.clone()).to_string();
+                ToSqlOutput::Owned(Value::Text(list))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_bound_by_number() {
+        let connection = Raw::open_in_memory().unwrap();
+        let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
+        let arguments = [Argument::from("a"), Argument::from("b")];
+        let places = places(&statement, arguments.len()).unwrap();
+        bind(&mut statement, &places, &arguments).unwrap();
+        let mut rows = statement.raw_query();
+        let text: String = rows.next().unwrap().unwrap().get(0).unwrap();
+        assert_eq!(text, "bab");
+    }
+}
