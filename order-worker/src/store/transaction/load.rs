@@ -131,7 +131,7 @@ async fn idempotency_records_and_stock(
     );
     let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
-        if row.text(0)? == "shelf" {
+        if row.text(0)? == "stock" {
             stock_at(&row, 1, &mut working_set.stock_levels)?;
             continue;
         }
