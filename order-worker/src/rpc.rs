@@ -275,6 +275,7 @@ impl Rpc {
                 if let Some(condition) = &context.if_match {
                     condition.check_untagged()?;
                 }
+                task::claim_key(&self.engine, &context).await?;
                 let identity =
                     context
                         .idempotency

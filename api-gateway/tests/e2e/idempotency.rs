@@ -77,6 +77,67 @@ async fn reusing_a_key_with_another_body_is_refused() {
 }
 
 #[tokio::test]
+async fn reusing_a_key_for_another_operation_is_refused() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let new_order = order(&customer, "A", 1);
+    let id = create(&system, "order-key", &new_order).await.expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let post = |path: String, key: &'static str, body: Value| {
+        let request = system.request(Method::POST, &path);
+        send(request.header("idempotency-key", key).json(&body))
+    };
+    let cancel = format!("/v1/orders/{id}/cancel");
+    let import = |key: &'static str, lines: String| {
+        let request = system.request(Method::POST, "/v1/orders/import");
+        let request = request.header("content-type", "application/x-ndjson");
+        send(request.header("idempotency-key", key).body(lines))
+    };
+
+    let conflict = post(cancel.clone(), "order-key", json!({})).await;
+    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let conflict = import("order-key", new_order.to_string()).await;
+    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_ne!(order["status"], "cancelled");
+
+    post(cancel.clone(), "cancel-key", json!({}))
+        .await
+        .expect(200);
+    let conflict = create(&system, "cancel-key", &new_order).await;
+    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let conflict = post(
+        "/v1/orders/approve".to_owned(),
+        "cancel-key",
+        json!({"all": true}),
+    )
+    .await;
+    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let replayed = post(cancel, "cancel-key", json!({})).await;
+    assert_eq!(replayed.headers["idempotent-replayed"], "true");
+
+    assert_eq!(
+        import("import-key", new_order.to_string())
+            .await
+            .expect(200)["accepted"],
+        1
+    );
+    assert_eq!(
+        import("import-key", new_order.to_string())
+            .await
+            .expect(200)["duplicates"],
+        1
+    );
+    let conflict = create(&system, "import-key", &new_order).await;
+    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    system.wait_until_idle().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
 async fn refusal_is_replayed() {
     let system = System::start().await;
     system.stock("A", &[("main", 0)]).await;

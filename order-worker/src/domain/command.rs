@@ -223,7 +223,24 @@ pub struct Idempotency {
     pub fingerprint: String,
     /// Origin of the key.
     pub key_origin: KeyOrigin,
+    /// Operation for which a client uses its key; `None` for keys of messages.
+    pub operation: Option<KeyOperation>,
 }
+
+/// The operation for which a client uses its key, to detect a key that is reused for another operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyOperation {
+    /// Name of the operation, such as `order.refund`.
+    pub name: &'static str,
+    /// Key of the record of the name.
+    pub record_key: String,
+    /// Key of the record of an order that was created under the client's key. It stands for the name
+    /// [`CREATE_ORDER`], which is not recorded: it would be one more row for every order.
+    pub create_order_key: String,
+}
+
+/// The operation that creates an order.
+pub const CREATE_ORDER: &str = "order.create";
 
 /// Source of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

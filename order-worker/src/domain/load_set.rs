@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::{
-    command::{Action, Command, ResourceRef},
+    command::{Action, Command, Idempotency, ResourceRef},
     order::Order,
     working_set::order_alias_key,
 };
@@ -81,11 +81,9 @@ impl LoadSet {
                     self.external_ids
                         .extend(owner.zip(order.external_id.clone()));
                 }
-                self.idempotency_keys.extend(
-                    idempotency
-                        .iter()
-                        .map(|idempotency| idempotency.key.clone()),
-                );
+                if let Some(idempotency) = idempotency {
+                    self.add_idempotency_keys(idempotency);
+                }
                 if let (Action::AcceptOrder(accept), Some(_)) = (action, idempotency) {
                     self.idempotency_keys.push(order_alias_key(accept.id));
                 }
@@ -196,6 +194,14 @@ impl LoadSet {
             ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
             ResourceRef::Delivery(id) => self.deliveries.push(*id),
             ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
+        }
+    }
+
+    fn add_idempotency_keys(&mut self, idempotency: &Idempotency) {
+        self.idempotency_keys.push(idempotency.key.clone());
+        if let Some(operation) = &idempotency.operation {
+            let keys = [&operation.record_key, &operation.create_order_key];
+            self.idempotency_keys.extend(keys.into_iter().cloned());
         }
     }
 }

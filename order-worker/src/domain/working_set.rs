@@ -17,7 +17,7 @@ use shared::{
 };
 
 use super::{
-    command::{Idempotency, KeyOrigin, ResourceRef},
+    command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin, ResourceRef},
     decision::{Changes, StepChange},
     order::Order,
     product::Product,
@@ -241,19 +241,44 @@ impl WorkingSet {
         let known = self.recorded.get(&idempotency.key);
         let Some(recorded) = known.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
         else {
-            return Ok(None);
+            return match &idempotency.operation {
+                Some(operation) if self.is_used_for_another(operation) => Err(key_conflict()),
+                _ => Ok(None),
+            };
         };
         if recorded.fingerprint != idempotency.fingerprint {
-            return Err(Failure::new(
-                Code::IdempotencyConflict,
-                "this idempotency key was used with a different request; use a new key",
-            ));
+            return Err(key_conflict());
         }
         match (&recorded.outcome, &recorded.answer) {
             (Some(outcome), _) => Ok(Some(outcome.clone().into())),
             (None, Some(answer)) => Ok(Some(self.render(answer))),
             (None, None) => Ok(None),
         }
+    }
+
+    /// Whether the client's key was used for another operation than this one.
+    fn is_used_for_another(&self, operation: &KeyOperation) -> bool {
+        let recorded = self.recorded.get(&operation.record_key);
+        let has_created_order = self.recorded.contains_key(&operation.create_order_key);
+        recorded.is_some_and(|recorded| recorded.fingerprint != operation.name)
+            || (has_created_order && operation.name != CREATE_ORDER)
+    }
+
+    /// Records the operation of a client's key.
+    fn record_operation(&mut self, idempotency: &Idempotency) {
+        let Some(operation) = &idempotency.operation else {
+            return;
+        };
+        if operation.name == CREATE_ORDER || self.recorded.contains_key(&operation.record_key) {
+            return;
+        }
+        let recorded = IdempotencyRecord {
+            fingerprint: operation.name.to_owned(),
+            answer: None,
+            outcome: None,
+        };
+        self.recorded.insert(operation.record_key.clone(), recorded);
+        self.dirty.recorded.insert(operation.record_key.clone());
     }
 
     /// Whether a request of several commands was started under this key and has not ended.
@@ -264,6 +289,7 @@ impl WorkingSet {
 
     /// Records that a request of several commands was started under this key; there is no reply yet.
     pub fn record_task_start(&mut self, idempotency: &Idempotency) {
+        self.record_operation(idempotency);
         let recorded = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
             answer: None,
@@ -286,6 +312,7 @@ impl WorkingSet {
         if is_defect || (answer.is_none() && !is_client_key) {
             return;
         }
+        self.record_operation(idempotency);
         let recorded = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
             answer,
@@ -373,4 +400,11 @@ impl WorkingSet {
             .map(|(_, row)| row)
             .take_while(move |row| row.key.order_id == order_id)
     }
+}
+
+fn key_conflict() -> Failure {
+    Failure::new(
+        Code::IdempotencyConflict,
+        "this idempotency key was used with a different request; use a new key",
+    )
 }

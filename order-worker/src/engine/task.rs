@@ -81,3 +81,29 @@ pub(crate) async fn run(
     let end = command(None, Action::EndTask { outcome });
     Ok(engine.decide(end, context.deadline).await?)
 }
+
+/// Reserves the client's key for the operation of `context`. For a request whose reply is not recorded: the lines of
+/// an import are identified one by one, so that a corrected file can be sent under the same key.
+///
+/// # Errors
+/// `IDEMPOTENCY_CONFLICT` when the key was used for another operation, `UNAVAILABLE`, `TIMEOUT`.
+pub(crate) async fn claim_key(engine: &Engine, context: &CommandContext) -> Result<(), Failure> {
+    let Some(key) = &context.idempotency else {
+        return Ok(());
+    };
+    if key.key_origin != KeyOrigin::Client {
+        return Ok(());
+    }
+    let claim = Command::Request {
+        caller: context.caller.clone(),
+        idempotency: Some(Idempotency {
+            key: format!("{}/claim", key.key),
+            fingerprint: String::new(),
+            ..key.clone()
+        }),
+        if_match: None,
+        action: Action::BeginTask { target: None },
+    };
+    let claimed = engine.decide(claim, context.deadline).await?;
+    claimed.outcome.map(drop)
+}

@@ -12,7 +12,7 @@ use shared::{
     request::{Caller, Request, Role},
 };
 
-use crate::domain::command::{Idempotency, KeyOrigin};
+use crate::domain::command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin};
 
 /// The client's key, or the message's identity. Both are scoped to the caller: two storefronts may use the same
 /// key.
@@ -46,6 +46,7 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
         key,
         fingerprint: fingerprint(&request.request)?,
         key_origin,
+        operation: None,
     }))
 }
 
@@ -61,18 +62,28 @@ pub(crate) fn by_client(
     if let Some(condition) = condition {
         fingerprint = format!("{fingerprint} {}", digest(&condition.to_string()));
     }
+    let owner = owner(caller);
     Ok(Idempotency {
         key: format!("{}/key/{key}", scope(caller, request)),
         fingerprint,
         key_origin: KeyOrigin::Client,
+        operation: Some(KeyOperation {
+            name: request.pattern(),
+            record_key: format!("{owner}/operation/key/{key}"),
+            create_order_key: format!("{owner}/{CREATE_ORDER}/key/{key}"),
+        }),
     })
 }
 
 fn scope(caller: &Caller, request: &Request) -> String {
-    let (storefront, pattern) = (&caller.storefront, request.pattern());
+    format!("{}/{}", owner(caller), request.pattern())
+}
+
+/// The owner of a key: a storefront, or `*` for all operators and admins.
+fn owner(caller: &Caller) -> &str {
     match caller.role {
-        Role::Storefront => format!("{storefront}/{pattern}"),
-        Role::Operator | Role::Admin => format!("*/{pattern}"),
+        Role::Storefront => caller.storefront.as_str(),
+        Role::Operator | Role::Admin => "*",
     }
 }
 

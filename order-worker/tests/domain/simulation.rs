@@ -178,6 +178,7 @@ impl Simulation {
                 key: format!("client-{number}"),
                 fingerprint: String::new(),
                 key_origin,
+                operation: None,
             },
         });
     }

@@ -2,11 +2,17 @@
 
 use std::{
     fs::{self, OpenOptions},
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{process::terminate, setting};
+
+/// Time for the broker to create a vhost; it takes a quarter of a second each.
+const VHOST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The broker of a test.
 pub(crate) enum Broker {
@@ -21,24 +27,28 @@ pub(crate) enum Broker {
 }
 
 impl Broker {
-    /// Creates a vhost for this test.
+    /// Takes an unused vhost of those that `scripts/test.sh` creates.
     pub(super) fn vhost() -> Self {
-        let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
-        let vhosts: u32 = setting("TEST_VHOSTS").parse().unwrap();
-        for number in 1..=vhosts {
-            let reservation = Path::new(&folder).join(format!("vhost-{number}"));
-            if fs::create_dir(&reservation).is_ok() {
-                return Self::Vhost {
-                    url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
-                };
-            }
-            assert!(
-                reservation.exists(),
-                "{} can't be created",
-                reservation.display()
-            );
+        let folder = setting("TEST_FOLDER");
+        let path = |name: String| Path::new(&folder).join(name);
+        let mut number = 1;
+        while let Err(error) = fs::create_dir(path(format!("vhost-{number}"))) {
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+            number += 1;
         }
-        panic!("all {vhosts} vhosts are in use: raise VHOSTS_PER_RUN in scripts/test.sh");
+        let ready = path(format!("vhost-ready-{number}"));
+        let give_up = Instant::now() + VHOST_TIMEOUT;
+        while !ready.exists() {
+            assert!(
+                Instant::now() < give_up,
+                "the broker did not create vhost t{number}; see vhosts.log in {folder}"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+        let port = setting("TEST_AMQP_PORT");
+        Self::Vhost {
+            url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
+        }
     }
 
     /// Starts a broker for this test.
