@@ -360,7 +360,7 @@ def stuck(browser):
     page.open("failures")
     expect(page.locator("tbody tr")).to_have_count(3)
     expect(page.locator("tbody tr").first).to_contain_text("can't be captured")
-    expect(page.locator("tbody tr").first).to_contain_text("Look at the payment at the provider")
+    expect(page.locator("tbody tr").first).to_contain_text("Check the payment at the provider")
     page.locator("tbody").get_by_role("link").first.click()
     expect(page.get_by_text("capture payment failed permanently")).to_be_visible()
     page.open("failures")
