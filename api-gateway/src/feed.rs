@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
     amqp::rpc_client::{Call, RpcClient},
-    event::{After, EventFilter, ListEvents, MAX_EVENTS},
+    event::{EventFilter, FeedPosition, ListEvents, MAX_EVENTS},
     id::{OrderId, Storefront},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
@@ -96,7 +96,7 @@ impl ListenerFilter {
     }
 
     /// The query for one page of matching events after `after`.
-    pub(crate) fn query_after(&self, after: After) -> ListEvents {
+    pub(crate) fn query_after(&self, after: FeedPosition) -> ListEvents {
         ListEvents {
             after: Some(after),
             types: self.types.clone(),
@@ -232,27 +232,27 @@ impl Feed {
             order_id: None,
             storefront: None,
         };
-        let mut after = After::Now;
+        let mut after = FeedPosition::Now;
         loop {
             if self.0.listener_slots.is_empty() {
                 self.0.listener_added.notified().await;
-                after = After::Now;
+                after = FeedPosition::Now;
                 continue;
             }
             let mut query = all_events.query_after(after);
-            if after != After::Now {
+            if after != FeedPosition::Now {
                 query.wait_ms = LONG_POLL_MS;
             }
             let next_at = Instant::now() + MIN_POLL_INTERVAL;
             match self.read(query, feed_caller()).await {
                 Ok(page) => {
                     let from = match after {
-                        After::Position(position) => position,
+                        FeedPosition::Position(position) => position,
                         // Listeners read earlier events themselves.
-                        After::Now | After::Event(_) => page.position,
+                        FeedPosition::Now | FeedPosition::Event(_) => page.position,
                     };
-                    let has_advanced = from != page.position || after == After::Now;
-                    after = After::Position(page.position);
+                    let has_advanced = from != page.position || after == FeedPosition::Now;
+                    after = FeedPosition::Position(page.position);
                     if has_advanced {
                         let _ = self.0.ranges.send(Arc::new(FeedRange {
                             from,
@@ -268,7 +268,7 @@ impl Feed {
                 // they read.
                 Err(error) if is_unknown_position(&error) => {
                     tracing::warn!(%error, "the feed position no longer exists; following the feed from its end");
-                    after = After::Now;
+                    after = FeedPosition::Now;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the feed can't be polled; trying again");

@@ -6,7 +6,7 @@
 //! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)). `request` has the requests for
 //! the feed.
 
-mod fact;
+mod event_data;
 mod request;
 
 use std::borrow::Cow;
@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    fact::{EventData, OrderCreated, RefundCause},
-    request::{After, EventFilter, EventPage, ListEvents, MAX_EVENTS, MAX_WAIT_MS},
+    event_data::{EventData, OrderCreated, RefundCause},
+    request::{EventFilter, EventPage, FeedPosition, ListEvents, MAX_EVENTS, MAX_WAIT_MS},
 };
 use crate::{
     id::{EventId, Storefront},
@@ -43,7 +43,7 @@ pub struct Event {
     /// Type and data of the event.
     #[serde(flatten)]
     #[schema(value_type = EventPayload)]
-    pub fact: EventData,
+    pub event_data: EventData,
 }
 
 /// OpenAPI schema of [`EventData`]: `type` and `data`. docs/asyncapi.json describes each type.
@@ -153,7 +153,7 @@ mod tests {
                 attempt: Some(2),
                 traceparent: None,
             },
-            fact: EventData::PaymentCaptured {
+            event_data: EventData::PaymentCaptured {
                 amount: 5,
                 is_final: false,
             },
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn event_data_serializes_as_type_and_data() {
         let note = "\",\"data\":{}";
-        for fact in [
+        for event_data in [
             EventData::OrderDeleted {},
             EventData::PaymentCaptured {
                 amount: 5,
@@ -178,9 +178,9 @@ mod tests {
                 was: None,
             },
         ] {
-            let whole = serde_json::to_value(&fact).unwrap();
-            let data: Value = serde_json::from_str(&fact.data().unwrap()).unwrap();
-            assert_eq!(whole, json!({"type": fact.kind(), "data": data}));
+            let whole = serde_json::to_value(&event_data).unwrap();
+            let data: Value = serde_json::from_str(&event_data.data().unwrap()).unwrap();
+            assert_eq!(whole, json!({"type": event_data.kind(), "data": data}));
         }
     }
 }

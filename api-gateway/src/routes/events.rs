@@ -14,7 +14,7 @@ use axum::{
 use futures_util::stream;
 use serde_json::{Map, Value};
 use shared::{
-    event::{After, EventPage, ListEvents},
+    event::{EventPage, FeedPosition, ListEvents},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
 };
@@ -143,7 +143,7 @@ async fn listen(
     }
     let query = parse_query(&parameters)?;
     let caller = worker.caller("event.listen");
-    let after = query.after.unwrap_or(After::Now);
+    let after = query.after.unwrap_or(FeedPosition::Now);
     let filter = listener_filter(&caller, query);
     let guard = app.feed.listen(&caller)?;
     let page = app
@@ -230,7 +230,9 @@ impl Listener {
     /// Waits for new events; cancel-safe.
     async fn receive(&mut self) {
         if self.is_behind {
-            let query = self.filter.query_after(After::Position(self.position));
+            let query = self
+                .filter
+                .query_after(FeedPosition::Position(self.position));
             match self.feed.read_for(self.caller.clone(), query).await {
                 Err(error) if is_unknown_position(&error) => self.is_position_lost = true,
                 Ok(page) => {

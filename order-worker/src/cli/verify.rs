@@ -164,7 +164,7 @@ async fn check_orders(
     let capture = Step::CapturePayment.to_string();
     for (order, subject) in orders.iter().zip(&subjects) {
         let history = histories.remove(subject).unwrap_or_default();
-        let is_discard = |event: &Event| matches!(&event.fact, EventData::StepDiscarded { step, amount: None } if *step == capture);
+        let is_discard = |event: &Event| matches!(&event.event_data, EventData::StepDiscarded { step, amount: None } if *step == capture);
         if history.iter().any(is_discard) {
             discarded_captures.insert(order.id);
         }
@@ -336,15 +336,19 @@ async fn check_stock(
                     continue;
                 }
             };
-            let Event { subject, fact, .. } = &positioned.event;
-            match fact {
+            let Event {
+                subject,
+                event_data,
+                ..
+            } = &positioned.event;
+            match event_data {
                 // The event that reserved these units was deleted after its retention period.
                 EventData::ShipmentShipped { items, .. }
                     if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
                 {
                     add_items(&mut from_events, items, -1, 0);
                 }
-                fact => replay(&mut from_events, fact),
+                event_data => replay(&mut from_events, event_data),
             }
         }
     }
@@ -399,8 +403,8 @@ async fn check_stock(
     Ok(())
 }
 
-fn replay(stock: &mut Stock, fact: &EventData) {
-    match fact {
+fn replay(stock: &mut Stock, event_data: &EventData) {
+    match event_data {
         EventData::StockReserved { items } => add_items(stock, items, 0, 1),
         EventData::StockReleased { items, .. } => add_items(stock, items, 0, -1),
         EventData::ShipmentShipped { items, .. } => add_items(stock, items, -1, -1),

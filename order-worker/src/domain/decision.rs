@@ -121,13 +121,13 @@ impl<'a> OrderDraft<'a> {
     ///
     /// # Errors
     /// `INTERNAL` if the event can't be applied to the order, which is a defect.
-    pub fn record(&mut self, fact: EventData) -> Result<(), Failure> {
+    pub fn record(&mut self, event_data: EventData) -> Result<(), Failure> {
         let event = event(
             self.order.id.to_string(),
             self.order.version + 1,
             Some(self.order.storefront.clone()),
             self.origin,
-            fact,
+            event_data,
             self.context,
         );
         self.order.apply(&event).map_err(internal_error)?;
@@ -218,7 +218,7 @@ pub fn event(
     sequence: u64,
     storefront: Option<Storefront>,
     origin: &Origin,
-    fact: EventData,
+    event_data: EventData,
     context: &mut DecisionContext,
 ) -> Event {
     Event {
@@ -228,7 +228,7 @@ pub fn event(
         time: context.now(),
         storefront,
         origin: origin.clone(),
-        fact,
+        event_data,
     }
 }
 

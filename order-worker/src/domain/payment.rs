@@ -9,8 +9,8 @@ use shared::{
 };
 
 /// Applies `fact` to `payment` if it is a payment event.
-pub(super) fn apply(payment: &mut Payment, fact: &EventData) {
-    match fact {
+pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
+    match event_data {
         EventData::PaymentPrepared {
             provider,
             reference,

@@ -112,7 +112,7 @@ impl WorkingSet {
     /// must not be written.
     pub fn apply(&mut self, changes: Changes) {
         for event in &changes.events {
-            match &event.fact {
+            match &event.event_data {
                 EventData::OrderCreated(_) => {
                     self.numbers.pop_front();
                 }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    event::{After, EventPage, ListEvents},
+    event::{EventPage, FeedPosition, ListEvents},
     outcome::{Failure, Json},
     request::Caller,
 };
@@ -91,7 +91,7 @@ impl Rpc {
                     position: page.position.to_string(),
                 });
             }
-            query.after = Some(After::Position(page.position));
+            query.after = Some(FeedPosition::Position(page.position));
             // Events that other workers commit do not notify this worker.
             let next_check = until.min(time::Instant::now() + FEED_INTERVAL);
             tokio::select! {

@@ -78,7 +78,7 @@ fn notification_received_three_times_is_applied_once() {
         assert_eq!(
             shop.event_types(id)
                 .iter()
-                .filter(|fact| **fact == kind)
+                .filter(|event_data| **event_data == kind)
                 .count(),
             1,
             "{kind}"

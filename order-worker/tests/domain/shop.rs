@@ -485,7 +485,7 @@ impl Shop {
     pub(crate) fn event_types(&self, id: OrderId) -> Vec<&'static str> {
         self.history(id)
             .iter()
-            .map(|event| event.fact.kind())
+            .map(|event| event.event_data.kind())
             .collect()
     }
 
@@ -615,7 +615,7 @@ impl Due {
         let (mut due, mut captured, mut refunded) = (Self::default(), 0, 0);
         let mut written_off = 0;
         for event in history {
-            match &event.fact {
+            match &event.event_data {
                 EventData::ShipmentShipped { items, .. } => due.capture += order.value_of(items),
                 EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;

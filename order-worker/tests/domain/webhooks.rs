@@ -160,7 +160,7 @@ impl Fixture {
             .dirty
             .events
             .iter()
-            .map(|event| event.fact.kind())
+            .map(|event| event.event_data.kind())
             .collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Reading the event feed: the request [`ListEvents`] and its reply [`EventPage`].
 //!
-//! A request has a start position ([`After`]) and a filter of event types ([`EventFilter`]), which webhook
+//! A request has a start position ([`FeedPosition`]) and a filter of event types ([`EventFilter`]), which webhook
 //! endpoints use as well. A request at the end of the feed can wait for new events.
 
 use std::{fmt, str::FromStr};
@@ -29,7 +29,7 @@ pub const MAX_EVENTS: u32 = 200;
 pub struct ListEvents {
     /// Position to start after; absent: the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub after: Option<After>,
+    pub after: Option<FeedPosition>,
     /// Only events of these types; absent: all.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub types: Option<EventFilter>,
@@ -76,7 +76,7 @@ impl ListEvents {
 /// A position in the feed, after which a page starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum After {
+pub enum FeedPosition {
     /// After this position.
     Position(i64),
     /// After this event.
@@ -85,7 +85,7 @@ pub enum After {
     Now,
 }
 
-impl FromStr for After {
+impl FromStr for FeedPosition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -104,7 +104,7 @@ impl FromStr for After {
     }
 }
 
-impl TryFrom<String> for After {
+impl TryFrom<String> for FeedPosition {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -112,12 +112,12 @@ impl TryFrom<String> for After {
     }
 }
 
-impl From<After> for String {
-    fn from(after: After) -> Self {
+impl From<FeedPosition> for String {
+    fn from(after: FeedPosition) -> Self {
         match after {
-            After::Position(position) => position.to_string(),
-            After::Event(id) => id.to_string(),
-            After::Now => "now".to_owned(),
+            FeedPosition::Position(position) => position.to_string(),
+            FeedPosition::Event(id) => id.to_string(),
+            FeedPosition::Now => "now".to_owned(),
         }
     }
 }
@@ -238,10 +238,10 @@ mod tests {
     #[test]
     fn feed_position_is_an_id_a_cursor_or_now() {
         for text in ["0", "17", "now", "0192f0c1-2345-7abc-8def-0123456789ab"] {
-            assert_eq!(String::from(text.parse::<After>().unwrap()), text);
+            assert_eq!(String::from(text.parse::<FeedPosition>().unwrap()), text);
         }
         for wrong in ["", "-1", "+1", "1.5", "latest", "99999999999999999999"] {
-            assert!(wrong.parse::<After>().is_err(), "{wrong}");
+            assert!(wrong.parse::<FeedPosition>().is_err(), "{wrong}");
         }
     }
 }

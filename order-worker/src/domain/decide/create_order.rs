@@ -98,8 +98,8 @@ pub(super) fn new_draft<'a>(
 ) -> Result<OrderDraft<'a>, Failure> {
     let id = id.unwrap_or_else(|| context.id());
     let storefront = Some(created.storefront.clone());
-    let fact = EventData::OrderCreated(Box::new(created));
-    let created = event(id.to_string(), 1, storefront, origin, fact, context);
+    let event_data = EventData::OrderCreated(Box::new(created));
+    let created = event(id.to_string(), 1, storefront, origin, event_data, context);
     OrderDraft::from_created(created, origin, context)
 }
 

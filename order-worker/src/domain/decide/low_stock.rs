@@ -30,8 +30,10 @@ pub(super) fn record_low_stock(
     for (sku, before) in before {
         let reserved = draft.order.held.iter().filter(|item| item.sku == sku);
         let reserved_units: i64 = reserved.map(|item| i64::from(item.quantity.get())).sum();
-        if let Some(fact) = low_stock_event(working_set, &sku, before, before - reserved_units) {
-            draft.record(fact)?;
+        if let Some(event_data) =
+            low_stock_event(working_set, &sku, before, before - reserved_units)
+        {
+            draft.record(event_data)?;
         }
     }
     Ok(())

@@ -258,8 +258,8 @@ pub(super) fn remove_stock(
         reason,
         is_removed: true,
     };
-    let facts = [Some(removed), moved].into_iter().flatten();
-    Ok(with_events(product, origin, facts, context))
+    let events_data = [Some(removed), moved].into_iter().flatten();
+    Ok(with_events(product, origin, events_data, context))
 }
 
 fn stock_level(working_set: &WorkingSet, sku: &Sku, warehouse: &Warehouse) -> WarehouseStock {
@@ -298,8 +298,8 @@ fn set_stock_level(
         reason,
         is_removed: false,
     };
-    let facts = [Some(adjusted), low].into_iter().flatten();
-    Ok(with_events(product, origin, facts, context))
+    let events_data = [Some(adjusted), low].into_iter().flatten();
+    Ok(with_events(product, origin, events_data, context))
 }
 
 fn active_product<'a>(working_set: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failure> {
@@ -314,33 +314,33 @@ fn active_product<'a>(working_set: &'a WorkingSet, sku: &Sku) -> Result<&'a Prod
 fn with_event(
     product: Product,
     origin: &Origin,
-    fact: EventData,
+    event_data: EventData,
     context: &mut DecisionContext,
 ) -> Decision {
-    with_events(product, origin, [fact], context)
+    with_events(product, origin, [event_data], context)
 }
 
 /// `product` after `facts`, with one version each.
 fn with_events(
     mut product: Product,
     origin: &Origin,
-    facts: impl IntoIterator<Item = EventData>,
+    events_data: impl IntoIterator<Item = EventData>,
     context: &mut DecisionContext,
 ) -> Decision {
     let sku = product.details.sku.clone();
     product.updated_at = context.now();
-    let facts = facts.into_iter().map(|fact| {
+    let events_data = events_data.into_iter().map(|event_data| {
         product.version += 1;
         event(
             sku.to_string(),
             product.version,
             None,
             origin,
-            fact,
+            event_data,
             context,
         )
     });
-    let events = facts.collect();
+    let events = events_data.collect();
     let changes = Changes {
         events,
         products: vec![product],

@@ -242,7 +242,7 @@ fn advance_shipment(
         })?;
     }
     match shipment_event(shipment, update.kind, occurred_at) {
-        Some(fact) => draft.record(fact),
+        Some(event_data) => draft.record(event_data),
         None => Ok(()),
     }
 }

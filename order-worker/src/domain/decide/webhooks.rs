@@ -238,12 +238,12 @@ pub(super) fn finish_delivery(
                 endpoint.is_enabled = false;
                 endpoint.disabled_reason = Some(reason);
                 let url = endpoint.url.clone();
-                let fact = EventData::EndpointDisabled { url, reason };
+                let event_data = EventData::EndpointDisabled { url, reason };
                 changes = with_event(
                     endpoint.clone(),
                     ResourceRef::NoContent,
                     &origin,
-                    fact,
+                    event_data,
                     context,
                 )
                 .changes;
@@ -295,7 +295,7 @@ fn with_event(
     mut endpoint: Endpoint,
     reply: ResourceRef,
     origin: &Origin,
-    fact: EventData,
+    event_data: EventData,
     context: &mut DecisionContext,
 ) -> Decision {
     endpoint.version += 1;
@@ -305,7 +305,7 @@ fn with_event(
         endpoint.version,
         endpoint.storefront.clone(),
         origin,
-        fact,
+        event_data,
         context,
     );
     Decision {

@@ -50,11 +50,11 @@ impl Order {
     pub fn from_created(event: &Event) -> Result<Self, ReplayError> {
         let error = |reason| ReplayError {
             sequence: event.sequence,
-            kind: event.fact.kind(),
+            kind: event.event_data.kind(),
             version: 0,
             reason,
         };
-        let EventData::OrderCreated(created) = &event.fact else {
+        let EventData::OrderCreated(created) = &event.event_data else {
             return Err(error("the first event of an order must be order.created"));
         };
         if event.sequence != 1 {
@@ -109,7 +109,7 @@ impl Order {
     /// # Errors
     /// When the event is not the next one of the order, or is not an event of orders.
     pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
-        let (version, kind) = (self.version, event.fact.kind());
+        let (version, kind) = (self.version, event.event_data.kind());
         let error = |reason| ReplayError {
             sequence: event.sequence,
             kind,
@@ -119,7 +119,7 @@ impl Order {
         if event.sequence != version + 1 {
             return Err(error("a gap in the sequence"));
         }
-        match &event.fact {
+        match &event.event_data {
             EventData::OrderApproved {} => self.awaits_approval = false,
             EventData::OrderProcessing {} => self.status = OrderStatus::Processing,
             EventData::OrderShipped {} => self.status = OrderStatus::Shipped,
@@ -147,16 +147,18 @@ impl Order {
             }
             EventData::PaymentAuthorized { .. } => {
                 self.return_url = None;
-                payment::apply(&mut self.payment, &event.fact);
+                payment::apply(&mut self.payment, &event.event_data);
             }
             EventData::PaymentPrepared { .. }
             | EventData::PaymentActionRequired { .. }
             | EventData::PaymentDeclined { .. }
             | EventData::PaymentVoided { .. }
             | EventData::RefundFailed { .. }
-            | EventData::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
+            | EventData::PaymentRefunded { .. } => {
+                payment::apply(&mut self.payment, &event.event_data);
+            }
             EventData::PaymentCaptured { .. } => {
-                payment::apply(&mut self.payment, &event.fact);
+                payment::apply(&mut self.payment, &event.event_data);
                 self.restore_written_off();
             }
             EventData::RefundRequested { amount, cause, .. } => {
@@ -293,7 +295,7 @@ impl Order {
             .shipments
             .iter_mut()
             .find(|shipment| shipment.id == id)?;
-        shipment.status = match &event.fact {
+        shipment.status = match &event.event_data {
             EventData::ShipmentShipped {
                 carrier,
                 tracking_number,

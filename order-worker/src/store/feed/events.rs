@@ -4,7 +4,7 @@
 //! and no reader misses one. [`feed_cursor`](super::feed_cursor) is for consumers whose position is stored.
 
 use shared::{
-    event::{After, CloudEvent, EventFilter, ListEvents},
+    event::{CloudEvent, EventFilter, FeedPosition, ListEvents},
     id::EventId,
 };
 
@@ -54,14 +54,14 @@ impl Store {
         let end = end(&mut session).await?;
         let after = match query.after {
             None => 0,
-            Some(After::Now) => end,
-            Some(After::Position(position)) => {
+            Some(FeedPosition::Now) => end,
+            Some(FeedPosition::Position(position)) => {
                 if position > end && position > reached(&mut self.primary().await?).await? {
                     return Ok(FeedResult::PositionBeyondEnd);
                 }
                 position
             }
-            Some(After::Event(id)) => match self.position(&mut session, id).await? {
+            Some(FeedPosition::Event(id)) => match self.position(&mut session, id).await? {
                 Some(position) => position,
                 None => return Ok(FeedResult::NoSuchEvent),
             },

@@ -110,13 +110,13 @@ async fn last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
     let rows = session.fetch(sql, Vec::new()).await?;
     let mut last_counts = LastCounts::new();
     for row in &rows {
-        let (_, Event { fact, .. }) = event(row)?;
+        let (_, Event { event_data, .. }) = event(row)?;
         if let EventData::StockAdjusted {
             sku,
             warehouse,
             on_hand,
             ..
-        } = fact
+        } = event_data
         {
             last_counts.insert((sku, warehouse), on_hand);
         }
@@ -144,7 +144,7 @@ fn initial_working_set(
     let mut known = LoadedRows::default();
     for mut product in products {
         let sku = product.details.sku.clone();
-        let mut facts = vec![EventData::ProductCreated {
+        let mut events_data = vec![EventData::ProductCreated {
             product: product.details.clone(),
         }];
         for ((_, warehouse), on_hand) in last_counts.iter().filter(|((of, _), _)| *of == sku) {
@@ -157,7 +157,7 @@ fn initial_working_set(
                 .dirty
                 .stock_levels
                 .insert((sku.clone(), warehouse.clone()));
-            facts.push(EventData::StockAdjusted {
+            events_data.push(EventData::StockAdjusted {
                 sku: sku.clone(),
                 warehouse: warehouse.clone(),
                 on_hand: *on_hand,
@@ -166,16 +166,16 @@ fn initial_working_set(
             });
         }
         if product.is_deleted {
-            facts.push(EventData::ProductDeleted {});
+            events_data.push(EventData::ProductDeleted {});
         }
-        for fact in facts {
+        for event_data in events_data {
             product.version += 1;
             let event = decision::event(
                 sku.to_string(),
                 product.version,
                 None,
                 origin,
-                fact,
+                event_data,
                 context,
             );
             working_set.dirty.events.push(event);

@@ -198,7 +198,7 @@ pub(in crate::store) fn unreadable_data(row: &Row) -> Result<Option<String>, Sto
 /// The event, and its position.
 pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
     let (kind, data) = (row.text(6)?, row.text(11)?);
-    let fact: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+    let event_data: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
     let storefront = row.maybe_text(5)?;
     let attempt = row.maybe_integer(10)?;
     let event = Event {
@@ -218,7 +218,7 @@ pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
                 .transpose()?,
             traceparent: None,
         },
-        fact,
+        event_data,
     };
     Ok((row.integer(0)?, event))
 }

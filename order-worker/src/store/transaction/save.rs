@@ -61,7 +61,7 @@ pub(in crate::store) async fn save_changes(
     recorded::recorded(&mut writes, working_set, known, now)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
-        if let EventData::OrderRedacted {} = event.fact {
+        if let EventData::OrderRedacted {} = event.event_data {
             erase::redact(session, &event.subject).await?;
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<()
         .events
         .iter()
         .map(|event| {
-            let data = event.fact.data();
+            let data = event.event_data.data();
             let data = data.map_err(|failure| StoreError::Failed(failure.to_string()))?;
             Ok(arguments![
                 event.id.to_string(),
@@ -68,7 +68,7 @@ pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<()
                 i64::try_from(event.sequence).unwrap_or(i64::MAX),
                 millis(event.time),
                 event.storefront.as_ref().map(Storefront::as_str),
-                event.fact.kind(),
+                event.event_data.kind(),
                 event.origin.actor.as_str(),
                 event.origin.intent.as_str(),
                 event.origin.request_id.as_str(),

@@ -79,7 +79,7 @@ const INSERT_PAYMENT_REFERENCES: Write = Write {
 /// Stores the provider's ids of payments, by which webhooks of the provider find the order.
 pub(super) fn payment_references(writes: &mut Writes, working_set: &WorkingSet) {
     let prepared = working_set.dirty.events.iter().filter_map(|event| {
-        let EventData::PaymentPrepared { reference, .. } = &event.fact else {
+        let EventData::PaymentPrepared { reference, .. } = &event.event_data else {
             return None;
         };
         Some(arguments![reference.as_str(), event.subject.as_str()])
