@@ -48,7 +48,7 @@ fn rules() -> Rules {
     }
 }
 
-fn stamp() -> DecisionContext {
+fn context() -> DecisionContext {
     DecisionContext::new(Timestamp::from_millisecond(1_800_000_000_000).unwrap(), 7)
 }
 
@@ -61,7 +61,7 @@ fn command(action: Action) -> Command {
     }
 }
 
-fn wish(customer: &str, sku: usize) -> Value {
+fn new_order(customer: &str, sku: usize) -> Value {
     json!({
         "customer_id": customer,
         "items": [{"sku": format!("S{sku}"), "quantity": NonZeroU32::MIN}],
@@ -71,68 +71,68 @@ fn wish(customer: &str, sku: usize) -> Value {
 }
 
 fn creation(customer: &str, sku: usize) -> Command {
-    match Request::read("order.create", wish(customer, sku)).unwrap() {
-        Request::CreateOrder(wish) => command(Action::CreateOrder(wish)),
+    match Request::read("order.create", new_order(customer, sku)).unwrap() {
+        Request::CreateOrder(new_order) => command(Action::CreateOrder(new_order)),
         _ => unreachable!("it is what was read"),
     }
 }
 
 /// A working set with a catalogue, and the id of its customer.
 fn catalogue() -> (WorkingSet, String) {
-    let mut world = WorkingSet::default();
-    let (rules, mut stamp) = (rules(), stamp());
+    let mut working_set = WorkingSet::default();
+    let (rules, mut context) = (rules(), context());
     for sku in 0..BATCH {
         let sku = format!("S{sku}");
         let product = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
-        let shelf = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
-        for (pattern, body) in [("product.create", product), ("stock.set", shelf)] {
+        let stock = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
+        for (pattern, body) in [("product.create", product), ("stock.set", stock)] {
             let action = match Request::read(pattern, body).unwrap() {
                 Request::CreateProduct(product) => Action::CreateProduct(product),
-                Request::SetStock(shelf) => Action::SetStock(shelf),
+                Request::SetStock(stock) => Action::SetStock(stock),
                 _ => unreachable!("it is what was read"),
             };
-            let told = carry_out(&mut world, &command(action), &rules, &mut stamp);
-            told.outcome.unwrap();
+            let reply = carry_out(&mut working_set, &command(action), &rules, &mut context);
+            reply.outcome.unwrap();
         }
     }
     let ada = json!({"name": "Ada", "email": "ada@example.com"});
     let Request::CreateCustomer(ada) = Request::read("customer.create", ada).unwrap() else {
         unreachable!("it is what was read")
     };
-    let told = carry_out(
-        &mut world,
+    let reply = carry_out(
+        &mut working_set,
         &command(Action::CreateCustomer(ada)),
         &rules,
-        &mut stamp,
+        &mut context,
     );
-    let customer = told.outcome.unwrap().value()["id"]
+    let customer = reply.outcome.unwrap().value()["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    (world, customer)
+    (working_set, customer)
 }
 
 fn deciding(criterion: &mut Criterion) {
-    let (mut world, customer) = catalogue();
-    world.dirty = order_worker::domain::working_set::ChangeSet::default();
+    let (mut working_set, customer) = catalogue();
+    working_set.dirty = order_worker::domain::working_set::ChangeSet::default();
     let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
     let rules = rules();
-    let create = |mut world: WorkingSet| {
-        world.numbers = (1..).take(BATCH).collect();
-        let mut stamp = stamp();
+    let create = |mut working_set: WorkingSet| {
+        working_set.numbers = (1..).take(BATCH).collect();
+        let mut context = context();
         let orders = creations.iter().map(|creation| {
-            let told = carry_out(&mut world, creation, &rules, &mut stamp);
-            told.outcome.unwrap()
+            let reply = carry_out(&mut working_set, creation, &rules, &mut context);
+            reply.outcome.unwrap()
         });
         let orders: Vec<Json> = orders.collect();
-        (world, orders)
+        (working_set, orders)
     };
     let mut group = criterion.benchmark_group("decide");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("100 orders", |bencher| {
-        bencher.iter_batched(|| world.clone(), create, BatchSize::SmallInput);
+        bencher.iter_batched(|| working_set.clone(), create, BatchSize::SmallInput);
     });
-    let (full, orders) = create(world.clone());
+    let (full, orders) = create(working_set.clone());
     let results: Vec<Command> = orders
         .iter()
         .map(|order| {
@@ -152,12 +152,12 @@ fn deciding(criterion: &mut Criterion) {
         })
         .collect();
     group.bench_function("100 authorizations", |bencher| {
-        let finish = |mut world: WorkingSet| {
-            let mut stamp = stamp();
+        let finish = |mut working_set: WorkingSet| {
+            let mut context = context();
             for result in &results {
-                black_box(carry_out(&mut world, result, &rules, &mut stamp));
+                black_box(carry_out(&mut working_set, result, &rules, &mut context));
             }
-            world
+            working_set
         };
         bencher.iter_batched(|| full.clone(), finish, BatchSize::SmallInput);
     });
@@ -166,7 +166,7 @@ fn deciding(criterion: &mut Criterion) {
 
 fn words(criterion: &mut Criterion) {
     let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let body = to_raw_value(&wish(customer, 1)).unwrap();
+    let body = to_raw_value(&new_order(customer, 1)).unwrap();
     let entries = || {
         let entry = |_| Entry {
             kind: "order.create".into(),
@@ -199,10 +199,15 @@ fn words(criterion: &mut Criterion) {
             requests.collect::<Vec<_>>()
         });
     });
-    let (mut world, customer) = catalogue();
-    world.numbers = [1].into();
-    let told = carry_out(&mut world, &creation(&customer, 1), &rules(), &mut stamp());
-    let envelope = batch::to_json(&Outcome::from(told.outcome));
+    let (mut working_set, customer) = catalogue();
+    working_set.numbers = [1].into();
+    let reply = carry_out(
+        &mut working_set,
+        &creation(&customer, 1),
+        &rules(),
+        &mut context(),
+    );
+    let envelope = batch::to_json(&Outcome::from(reply.outcome));
     group.throughput(Throughput::Elements(1));
     group.bench_function("pass on an envelope", |bencher| {
         bencher.iter(|| serde_json::from_slice::<Outcome<Json>>(black_box(&envelope)).unwrap());

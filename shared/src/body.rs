@@ -5,18 +5,26 @@
 //! 7396), where it removes a value. [`crate::request`] parses every request with this module, in the gateway
 //! and the worker.
 //!
-//! `strict` has the JSON parser, `number` finds numbers that would change, `stored` reads stored JSON.
+//! `fields` and `values` read objects and values, `strict` has the JSON parser, `number` finds numbers that would change, `stored` reads stored JSON.
 
-use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
+use serde_json::Value;
 
-use serde_json::{Map, Value};
-
+mod fields;
 mod number;
 mod stored;
 mod strict;
+mod values;
 
-pub use self::{number::first_inexact, stored::from_stored};
-use crate::outcome::{Code, Failure, Violation};
+use self::fields::read_object;
+pub use self::{
+    fields::Fields,
+    number::first_inexact,
+    stored::from_stored,
+    values::{
+        boolean, integer, must_be_true, object, parsed, string, text, visible_text, without_nul,
+    },
+};
+use crate::failure::{Code, Failure};
 
 /// Maximum size of a body in bytes, over HTTP and over AMQP.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -121,345 +129,12 @@ pub fn read<T>(
     }
 }
 
-fn read_object<T>(
-    pointer: String,
-    value: Value,
-    violations: &mut Vec<Violation>,
-    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
-) -> Option<T> {
-    let Value::Object(map) = value else {
-        violations.push(Violation::new(pointer, "must be an object"));
-        return None;
-    };
-    let mut fields = Fields {
-        pointer,
-        map,
-        violations,
-    };
-    let result = read(&mut fields);
-    fields.report_unknown_fields();
-    result
-}
-
-/// The fields of a JSON object that have not been read yet.
-pub struct Fields<'a> {
-    pointer: String,
-    map: Map<String, Value>,
-    violations: &'a mut Vec<Violation>,
-}
-
-impl Fields<'_> {
-    /// Takes a required field.
-    pub fn required<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Option<T> {
-        if let Some(value) = self.take(name) {
-            return self.parse(name, value, parse);
-        }
-        self.report(name, "is required");
-        None
-    }
-
-    /// Takes an optional field.
-    pub fn optional<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Option<T> {
-        let value = self.take(name)?;
-        self.parse(name, value, parse)
-    }
-
-    /// Takes a field of a JSON Merge Patch (RFC 7396) whose value can be removed. Returns `None` if the field
-    /// is absent (no change), and `Some(None)` if it is `null` (the value is removed).
-    pub fn patch_nullable<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Option<Option<T>> {
-        match self.map.remove(name)? {
-            Value::Null => Some(None),
-            value => self.parse(name, value, parse).map(Some),
-        }
-    }
-
-    /// Takes a field of a JSON Merge Patch whose value can't be removed. Returns `None` if the field is
-    /// absent (no change); `null` is refused.
-    pub fn patch<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Option<T> {
-        match self.map.remove(name)? {
-            Value::Null => {
-                self.report(
-                    name,
-                    "must not be null: this value can be changed, but not removed",
-                );
-                None
-            }
-            value => self.parse(name, value, parse),
-        }
-    }
-
-    /// Takes a list of objects, each read by `read`.
-    pub fn list<T>(
-        &mut self,
-        name: &str,
-        length: RangeInclusive<usize>,
-        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let entries = match self.take(name) {
-            Some(Value::Array(entries)) if length.contains(&entries.len()) => entries,
-            Some(Value::Array(_)) => {
-                let detail = format!("must have {} to {} entries", length.start(), length.end());
-                self.report(name, detail);
-                return None;
-            }
-            Some(_) => {
-                self.report(name, "must be a list");
-                return None;
-            }
-            None => {
-                self.report(name, "is required");
-                return None;
-            }
-        };
-        let list = self.pointer_to(name);
-        let read: Vec<Option<T>> = entries
-            .into_iter()
-            .enumerate()
-            .map(|(index, entry)| {
-                read_object(format!("{list}/{index}"), entry, self.violations, &mut read)
-            })
-            .collect();
-        read.into_iter().collect()
-    }
-
-    /// Takes an optional list; the outer `None` means that the list contains an error.
-    pub fn optional_list<T>(
-        &mut self,
-        name: &str,
-        length: RangeInclusive<usize>,
-        read: impl FnMut(&mut Fields<'_>) -> Option<T>,
-    ) -> Option<Option<Vec<T>>> {
-        match self.map.get(name) {
-            None | Some(Value::Null) => {
-                self.map.remove(name);
-                Some(None)
-            }
-            Some(_) => self.list(name, length, read).map(Some),
-        }
-    }
-
-    /// Reports a violation at `name`, for rules that involve several fields.
-    pub fn report(&mut self, name: &str, detail: impl Into<String>) {
-        let pointer = self.pointer_to(name);
-        self.violations.push(Violation::new(pointer, detail));
-    }
-
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.map.remove(name).filter(|value| !value.is_null())
-    }
-
-    fn parse<T>(
-        &mut self,
-        name: &str,
-        value: Value,
-        parse: impl FnOnce(Value) -> Result<T, String>,
-    ) -> Option<T> {
-        parse(value)
-            .map_err(|detail| self.report(name, detail))
-            .ok()
-    }
-
-    fn pointer_to(&self, name: &str) -> String {
-        format!(
-            "{}/{}",
-            self.pointer,
-            name.replace('~', "~0").replace('/', "~1")
-        )
-    }
-
-    fn report_unknown_fields(&mut self) {
-        for name in std::mem::take(&mut self.map).keys() {
-            self.report(name, "is not a known field");
-        }
-    }
-}
-
-/// Reads a string that parses as `T`.
-///
-/// # Errors
-/// The reason why it does not parse.
-pub fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, String> {
-    string(value)?
-        .parse()
-        .map_err(|error: T::Err| error.to_string())
-}
-
-/// A string without NUL characters, which PostgreSQL can't store.
-///
-/// # Errors
-/// When the value is not a string.
-pub fn string(value: Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => without_nul(&text).map(|()| text),
-        _ => Err("must be a string".to_owned()),
-    }
-}
-
-/// Refuses NUL characters, which PostgreSQL can't store, in text that is stored or searched for.
-///
-/// # Errors
-/// When the text contains a NUL character.
-pub fn without_nul(text: &str) -> Result<(), String> {
-    if text.contains('\0') {
-        return Err("must not contain NUL characters".to_owned());
-    }
-    Ok(())
-}
-
-/// A string of `length` characters without control characters.
-pub fn text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, String> {
-    move |value| {
-        let text = string(value)?;
-        if !length.contains(&text.chars().count()) {
-            return Err(format!(
-                "must have {} to {} characters",
-                length.start(),
-                length.end()
-            ));
-        }
-        if text.chars().any(char::is_control) {
-            return Err("must not contain control characters".to_owned());
-        }
-        Ok(text)
-    }
-}
-
-/// A string of `length` characters without control characters, with at least one visible character.
-pub fn visible_text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, String> {
-    let text = text(length);
-    move |value| {
-        let text = text(value)?;
-        if text.chars().any(is_visible) {
-            Ok(text)
-        } else {
-            Err("must not be blank".to_owned())
-        }
-    }
-}
-
-/// Whether a character is visible: not white space, not ignorable for display by Unicode
-/// (`Default_Ignorable_Code_Point`, <https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point>),
-/// and not the blank Braille pattern. Invisible characters are allowed inside text: some scripts and emoji
-/// need them.
-fn is_visible(c: char) -> bool {
-    let is_ignorable = matches!(
-        c,
-        '\u{00ad}'
-            | '\u{034f}'
-            | '\u{061c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{2800}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
-    );
-    !is_ignorable && !c.is_whitespace() && !c.is_control()
-}
-
-/// An integer within `range`.
-pub fn integer(range: RangeInclusive<i64>) -> impl Fn(Value) -> Result<i64, String> {
-    move |value| match value.as_i64() {
-        Some(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!(
-            "must be a whole number from {} to {}",
-            range.start(),
-            range.end()
-        )),
-    }
-}
-
-/// Reads a boolean.
-///
-/// # Errors
-/// When the value is not a boolean.
-pub fn boolean(value: Value) -> Result<bool, String> {
-    value
-        .as_bool()
-        .ok_or_else(|| "must be true or false".to_owned())
-}
-
-/// Reads a boolean that must be `true`, as a safeguard against accidental requests.
-///
-/// # Errors
-/// When the value is not `true`.
-pub fn must_be_true(value: Value) -> Result<bool, String> {
-    let is_true = boolean(value)?;
-    is_true
-        .then_some(true)
-        .ok_or("must be true, to confirm the request".to_owned())
-}
-
-/// A free-form object of at most `max_bytes` bytes as JSON and [`MAX_FREE_NESTING`] levels, without NUL
-/// characters.
-pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, String> {
-    move |value| {
-        let Value::Object(map) = value else {
-            return Err("must be an object".to_owned());
-        };
-        if serde_json::to_string(&map).map_or(usize::MAX, |text| text.len()) > max_bytes {
-            return Err(format!("must not exceed {max_bytes} bytes as JSON"));
-        }
-        let value = Value::Object(map);
-        check_free_json(&value, MAX_FREE_NESTING)?;
-        match value {
-            Value::Object(map) => Ok(map),
-            _ => Ok(Map::new()),
-        }
-    }
-}
-
-/// Checks free-form JSON, which may be nested up to `levels` levels.
-fn check_free_json(value: &Value, levels: usize) -> Result<(), String> {
-    let is_nested = value.is_array() || value.is_object();
-    if is_nested && levels == 0 {
-        return Err(format!(
-            "must not be nested deeper than {MAX_FREE_NESTING} levels"
-        ));
-    }
-    match value {
-        Value::String(text) => without_nul(text),
-        Value::Array(values) => values
-            .iter()
-            .try_for_each(|value| check_free_json(value, levels - 1)),
-        Value::Object(map) => map.iter().try_for_each(|(name, value)| {
-            without_nul(name)?;
-            check_free_json(value, levels - 1)
-        }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::failure::Violation;
 
     fn pointers(failure: &Failure) -> Vec<String> {
         let errors: Vec<Violation> =

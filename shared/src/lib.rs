@@ -11,8 +11,8 @@
 //!
 //! # Layout
 //!
-//! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.
-//! - [`request`]: every RPC request, one enum variant per pattern, and its caller.
+//! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`); [`failure`]: failures and their error codes.
+//! - [`request`]: every RPC request, one enum variant per pattern; [`caller`]: the identity behind a request.
 //! - [`order`], [`product`], [`customer`], [`event`], [`webhook`], [`stats`]: representations and requests.
 //! - [`retry`]: failed steps that will be retried. [`dead_letter`]: steps and messages that will not.
 //! - [`id`], [`money`]: value types used by these modules.
@@ -26,12 +26,14 @@
 
 pub mod amqp;
 pub mod body;
+pub mod caller;
 pub mod command_line;
 pub mod config;
 pub mod customer;
 pub mod dead_letter;
 pub mod etag;
 pub mod event;
+pub mod failure;
 pub mod health;
 pub mod id;
 pub mod metrics;

@@ -1,23 +1,21 @@
-//! Every RPC request, one enum variant per pattern, and the caller of a request.
+//! Every RPC request, one enum variant per pattern. [`crate::caller`] has the identity behind a request.
 //!
 //! In a message, a request is its pattern (the AMQP property `type`) and a JSON object: the body of the REST
 //! call, with path and query parameters as fields. Gateway and worker parse it with the same code
 //! ([`crate::body`]), so the same rules apply to AMQP clients and REST clients.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{
     Value,
     value::{RawValue, to_raw_value},
 };
 
+pub use crate::caller::{Caller, Role};
 use crate::{
     body,
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
-    id::Storefront,
     order::{
         ApproveAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
         GetOrder, ImportOrders, ListOrders, NotifyPayment, OrderHistory, OrderRef, RefundOrder,
@@ -85,7 +83,7 @@ macro_rules! requests {
 requests! {
     /// Creates an order: prices it, reserves its stock, starts its workflow.
     "order.create" => CreateOrder(CreateOrder),
-    /// Returns an order.
+    /// Reads an order.
     "order.get" => GetOrder(GetOrder),
     /// Lists orders, newest first.
     "order.list" => ListOrders(ListOrders),
@@ -323,112 +321,6 @@ impl EmptyBody {
     }
 }
 
-/// The caller of a request; passed on in AMQP headers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Caller {
-    /// Role of the credential.
-    pub role: Role,
-    /// The storefront that a `storefront` credential belongs to; for other roles, the default owner of
-    /// created resources.
-    pub storefront: Storefront,
-    /// Name of the credential.
-    pub actor: String,
-    /// Purpose of the request: the pattern, unless the client names a more specific one.
-    pub intent: String,
-    /// Id of the HTTP request, included in log lines and events.
-    pub request_id: String,
-    /// Trace context of the request, for logs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
-}
-
-impl Caller {
-    /// Whether this caller can see resources of `owner`.
-    pub fn may_see(&self, owner: &Storefront) -> bool {
-        match self.role {
-            Role::Storefront => self.storefront == *owner,
-            Role::Operator | Role::Admin => true,
-        }
-    }
-
-    /// Requires an operator or admin.
-    ///
-    /// # Errors
-    /// `FORBIDDEN`.
-    pub fn require_operator(&self) -> Result<(), Failure> {
-        match self.role {
-            Role::Operator | Role::Admin => Ok(()),
-            Role::Storefront => Err(Failure::new(
-                Code::Forbidden,
-                "this request requires the role operator or admin",
-            )),
-        }
-    }
-
-    /// Requires an admin.
-    ///
-    /// # Errors
-    /// `FORBIDDEN`.
-    pub fn require_admin(&self) -> Result<(), Failure> {
-        match self.role {
-            Role::Admin => Ok(()),
-            Role::Operator | Role::Storefront => Err(Failure::new(
-                Code::Forbidden,
-                "this request requires the role admin",
-            )),
-        }
-    }
-
-    /// The storefront that a new resource belongs to: the `named` one, or by default the caller's.
-    ///
-    /// # Errors
-    /// `FORBIDDEN` when a storefront's credential names another storefront.
-    pub fn owner(&self, named: Option<&Storefront>) -> Result<Storefront, Failure> {
-        match named {
-            None => Ok(self.storefront.clone()),
-            Some(named) if self.may_see(named) => Ok(named.clone()),
-            Some(named) => Err(Failure::new(
-                Code::Forbidden,
-                format!("this credential has no access to storefront {named}"),
-            )),
-        }
-    }
-}
-
-/// Role of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Orders, customers and events of its own storefront.
-    Storefront,
-    /// All storefronts; stock, dead letters, restoring orders.
-    Operator,
-    /// Like operator, and manages keys and endpoints of all storefronts.
-    Admin,
-}
-
-impl Role {
-    /// The role as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Storefront => "storefront",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Storefront, Self::Operator, Self::Admin]
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("unknown role {text:?}: must be storefront, operator or admin"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -485,21 +377,5 @@ mod tests {
         }
         assert!(order(json!(1_000_000), "pm_ok").is_ok());
         assert!(order(json!(1), "4242 4242 4242 4242").is_err());
-    }
-
-    #[test]
-    fn storefront_can_see_and_name_only_itself() {
-        let caller = |role| Caller {
-            role,
-            storefront: "eu".parse().unwrap(),
-            actor: "a".to_owned(),
-            intent: "i".to_owned(),
-            request_id: "r".to_owned(),
-            traceparent: None,
-        };
-        let us = "us".parse().unwrap();
-        assert!(!caller(Role::Storefront).may_see(&us));
-        assert!(caller(Role::Storefront).owner(Some(&us)).is_err());
-        assert_eq!(caller(Role::Operator).owner(Some(&us)), Ok(us));
     }
 }

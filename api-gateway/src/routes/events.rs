@@ -242,7 +242,7 @@ impl Listener {
                     self.pending_frames.extend(frames);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "listener can't read missed events; trying again");
+                    tracing::debug!(%error, "an event stream can't read the events it missed; trying again");
                     time::sleep(ERROR_DELAY).await;
                 }
             }

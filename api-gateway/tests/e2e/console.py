@@ -150,7 +150,7 @@ def live(browser):
     call("POST", f"/v1/orders/{other}/cancel", {})
     here.get_by_role("dialog").get_by_role("button", name="Ship").click()
     expect(here.get_by_role("dialog")).to_contain_text("Changed in the meantime")
-    here.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).click()
+    here.get_by_role("dialog").get_by_role("button", name="Back", exact=True).click()
     expect(here.get_by_role("heading", level=1)).to_contain_text("cancelled")
     # Search by number, ID, customer ID and SKU.
     here.open("orders")
@@ -205,7 +205,7 @@ def operate(browser):
     dialog.get_by_role("button", name="Ship", exact=True).click()
     confirmation = page.locator("dialog").last
     expect(confirmation).to_contain_text("the shop is not paid")
-    confirmation.get_by_role("button", name="Cancel", exact=True).click()
+    confirmation.get_by_role("button", name="Back", exact=True).click()
     expect(dialog.get_by_role("alert")).to_contain_text("was not confirmed")
     dialog.get_by_role("button", name="Ship", exact=True).click()
     confirmation.get_by_role("button", name="Ship without payment").click()
@@ -263,7 +263,7 @@ def stock(browser):
     dialog.locator("[name=reason]").fill("lost")
     dialog.get_by_role("button", name="Adjust").click()
     expect(dialog).to_contain_text("would leave -6 units")
-    dialog.get_by_role("button", name="Cancel", exact=True).click()
+    dialog.get_by_role("button", name="Back", exact=True).click()
     # Customers.
     page.open("customers")
     expect(page.get_by_text("No customers yet.")).to_be_visible()
@@ -387,7 +387,7 @@ def stuck(browser):
 def retried(browser):
     page = Page(browser)
     page.open("failures")
-    expect(page.get_by_text("No dead letters.")).to_be_visible()
+    expect(page.get_by_text("No permanent failures.")).to_be_visible()
     again = page.get_by_label("Retrying automatically")
     expect(again.locator("tbody tr")).to_have_count(3)
     expect(again.locator("tbody tr").first).to_contain_text("500")
@@ -464,7 +464,7 @@ def outage(browser):
         expect(one.locator("#connection")).to_have_text("", timeout=40_000)
     dialog = other.get_by_role("dialog")
     if dialog.count():
-        dialog.get_by_role("button", name="Cancel", exact=True).click()
+        dialog.get_by_role("button", name="Back", exact=True).click()
     order(customer, "SKU-2")
     expect(page.row("#2")).to_be_visible()
     expect(page.row("#2")).to_contain_text("processing")

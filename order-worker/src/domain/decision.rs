@@ -51,7 +51,7 @@ pub struct Changes {
     pub customers: Vec<Customer>,
     /// Changed endpoints.
     pub endpoints: Vec<Endpoint>,
-    /// Changed deliveries.
+    /// Changed webhook deliveries.
     pub deliveries: Vec<Delivery>,
     /// Ids that were acknowledged asynchronously, each with the existing order that a lookup of the id
     /// returns instead.

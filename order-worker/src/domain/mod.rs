@@ -9,17 +9,17 @@
 //! # Layout
 //!
 //! - [`command`]: requests of callers, and results of steps and webhook deliveries.
-//! - [`needs`]: the rows to load for a batch.
+//! - [`load_set`]: the rows to load for a batch.
 //! - [`decide`]: decisions, one file per command.
 //! - [`decision`]: the result of a command: reply, events, changed rows, steps; and the draft that builds it.
-//! - [`world`]: the working set, and how a decision changes it.
+//! - [`working_set`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
 //! - [`payment`]: the payment, and its state at the provider.
 //! - [`stock`]: stock levels and the allocation of warehouses.
 //! - [`product`]: products of the catalogue.
 //! - [`webhook`]: webhook endpoints and deliveries.
 //! - [`step`]: steps and their retries.
-//! - [`stamp`]: the time and the ids that a batch is decided with.
+//! - [`decision_context`]: the time and the ids that a batch is decided with.
 
 pub mod command;
 pub mod decide;

@@ -331,7 +331,7 @@ impl Steps {
                 self.mark_dead(&row, failure.to_string()).await
             }
             Err(error @ CommitError::Internal(_)) => {
-                tracing::error!(%error, "step result could not be decided; the step is dead");
+                tracing::error!(%error, "the result of a step could not be applied to its order; the step is a dead letter");
                 self.mark_dead(&row, error.to_string()).await
             }
             decided => decided.map(drop).map_err(Into::into),

@@ -290,10 +290,10 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
     } = &answered;
     match error {
         None => {
-            tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook {kind} delivered");
+            tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook delivery of {kind} succeeded");
         }
         Some(error) => {
-            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook {kind} failed: {error}");
+            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook delivery of {kind} failed: {error}");
         }
     }
     record_result(&engine, &delivery, answered).await;

@@ -107,7 +107,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                 order_id: id,
                 step: Step::ExpireOrder,
             };
-            if shop.world.steps.contains_key(&key) {
+            if shop.working_set.steps.contains_key(&key) {
                 shop.execute_step(&key, ProviderMode::Responds);
             }
         }
@@ -140,13 +140,13 @@ proptest! {
             apply_action(&mut shop, id, random_action);
         }
         run_until_idle(&mut shop, id);
-        let order = shop.world.orders[&id].clone();
+        let order = shop.working_set.orders[&id].clone();
         let at_provider = shop.provider[&id].clone();
         prop_assert_eq!((order.payment.captured, order.payment.refunded), (at_provider.captured, at_provider.refunded));
         let is_reported_as_failed = shop.event_types(id).contains(&"payment.refund_failed");
         prop_assert!(has_failed || !is_reported_as_failed, "a refund is reported as failed although none failed");
         prop_assert_ne!(order.status, OrderStatus::Pending);
-        let is_dead = shop.world.steps.values().any(|row| row.is_dead);
+        let is_dead = shop.working_set.steps.values().any(|row| row.is_dead);
         let is_authorized = at_provider.authorizations == 1 && !at_provider.is_voided && at_provider.captured == 0;
         let is_recorded_as_authorized = order.payment.status == PaymentStatus::Authorized;
         prop_assert_eq!(is_authorized, is_recorded_as_authorized, "{:?} {:?}", order, at_provider);
@@ -169,7 +169,7 @@ proptest! {
 
 /// Checks that the order can reach a final state and be deleted.
 fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
-    let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
+    let is = |shop: &Shop, status| shop.working_set.orders[&id].status == status;
     shop.discard_dead();
     if is(shop, OrderStatus::Processing) {
         let unpaid = json!({"id": id, "allow_unpaid": true});
@@ -181,7 +181,7 @@ fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     shop.run_until_settled();
     shop.discard_dead();
     shop.run_until_settled();
-    assert_eq!(shop.dead(), [], "{:?}", shop.world.orders[&id]);
+    assert_eq!(shop.dead(), [], "{:?}", shop.working_set.orders[&id]);
     shop.check_settled();
     shop.execute_request("order.delete", json!({"id": id}))
         .unwrap();
@@ -255,7 +255,7 @@ fn discarded_capture_is_not_included_in_the_next_one() {
         fail_and_discard(&mut shop, &key(id, Step::CapturePayment));
         apply_action(&mut shop, id, RandomAction::Ship(0));
         shop.run_until_settled();
-        let order = &shop.world.orders[&id];
+        let order = &shop.working_set.orders[&id];
         assert_eq!(
             (order.payment.captured, shop.provider[&id].captured),
             (300, 300)
@@ -281,7 +281,7 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         shop.run_until_settled();
         let capture = key(id, Step::CapturePayment);
         assert_eq!(shop.dead(), std::slice::from_ref(&capture));
-        let error = shop.world.steps[&capture].last_error.clone().unwrap();
+        let error = shop.working_set.steps[&capture].last_error.clone().unwrap();
         assert!(error.contains("can't be captured"), "{error}");
         // Before and after the discard, the rest can't be shipped unpaid.
         for _ in 0..2 {
@@ -295,14 +295,14 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         shop.notify(id);
         shop.run_until_settled();
         assert_eq!(shop.dead(), [], "the dead step appears once");
-        assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
+        assert_eq!(shop.working_set.orders[&id].uncollectable_shipped(), 0);
         let unpaid = json!({"id": id, "allow_unpaid": true});
         shop.execute_request("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture], "unpaid items were shipped");
         shop.discard_dead();
         shop.check_settled();
-        assert_eq!(shop.world.orders[&id].status, OrderStatus::Shipped);
+        assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Shipped);
     }
 }
 
@@ -315,7 +315,7 @@ fn delivery_of_unpaid_items_is_recorded_and_reported() {
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.world.orders[&id].status, OrderStatus::Delivered);
+    assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Delivered);
     assert_eq!(shop.dead(), [key(id, Step::CapturePayment)]);
 }
 
@@ -348,13 +348,13 @@ fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
         }
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture]);
-        let order = &shop.world.orders[&id];
+        let order = &shop.working_set.orders[&id];
         assert_eq!(
             (order.payment.captured, order.uncollectable_shipped()),
             (250, 150)
         );
         shop.discard_dead();
-        assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
+        assert_eq!(shop.working_set.orders[&id].uncollectable_shipped(), 0);
         shop.check_settled();
     }
 }
@@ -367,12 +367,12 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(50));
     shop.run_until_settled();
-    let shipment = shop.world.orders[&id]
+    let shipment = shop.working_set.orders[&id]
         .shipped_shipments()
         .last()
         .unwrap()
         .clone();
-    let value = shop.world.orders[&id].value_of(&shipment.items);
+    let value = shop.working_set.orders[&id].value_of(&shipment.items);
     let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.execute_request("shipment.update", update).unwrap();
     shop.run_until_settled();
@@ -407,7 +407,7 @@ fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
         shop.execute_request("order.delete", delete.clone())
             .unwrap_err();
         shop.run_until_settled();
-        assert!(shop.world.orders[&id].is_closed());
+        assert!(shop.working_set.orders[&id].is_closed());
         shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
         assert_eq!(shop.event_types(id).last(), Some(&"order.redacted"));
         shop.execute_request("order.delete", delete).unwrap();
@@ -452,7 +452,7 @@ fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
         .unwrap();
     assert_eq!(shown["payment"].get("next_action"), None, "{shown}");
     shop.run_until_settled();
-    let payment = &shop.world.orders[&id].payment;
+    let payment = &shop.working_set.orders[&id].payment;
     assert_eq!(
         (payment.authorized, payment.captured, payment.refunded),
         (400, 400, 400)
@@ -475,7 +475,7 @@ fn order_waits_for_authentication_until_it_expires() {
             shop.execute_step(&key, ProviderMode::RequiresAction);
             shop.deliver_result(0, false);
         }
-        let order = &shop.world.orders[&id];
+        let order = &shop.working_set.orders[&id];
         assert_eq!(order.status, OrderStatus::Pending);
         assert_eq!(
             order.payment.next_action.as_ref().unwrap().kind,
@@ -485,7 +485,7 @@ fn order_waits_for_authentication_until_it_expires() {
     // The first customer authenticates in time.
     shop.provider_event(ids[0], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
-    let order = &shop.world.orders[&ids[0]];
+    let order = &shop.working_set.orders[&ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
     assert_eq!(order.payment.next_action, None);
     // The second customer authenticates too late, so no payment is authorized.
@@ -493,7 +493,7 @@ fn order_waits_for_authentication_until_it_expires() {
     shop.run_until_settled();
     shop.provider_event(ids[1], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
-    let order = &shop.world.orders[&ids[1]];
+    let order = &shop.working_set.orders[&ids[1]];
     assert_eq!(order.status, OrderStatus::Cancelled);
     assert_eq!(order.payment.status, PaymentStatus::Voided);
     assert_eq!(shop.provider[&ids[1]].authorizations, 0);
@@ -509,7 +509,7 @@ fn partial_shipments_are_captured_in_parts() {
     for quantity in [1, 2, 1] {
         apply_action(&mut shop, id, RandomAction::Ship(quantity));
         shop.run_until_settled();
-        captured.push(shop.world.orders[&id].payment.captured);
+        captured.push(shop.working_set.orders[&id].payment.captured);
     }
     assert_eq!(captured, [100, 300, 400]);
 }
@@ -522,7 +522,7 @@ fn returned_items_are_restocked_and_refunded() {
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
     let shipment = |shop: &Shop, warehouse: &str| {
-        let mut active_shipments = shop.world.orders[&id].shipments.iter();
+        let mut active_shipments = shop.working_set.orders[&id].shipments.iter();
         let from =
             |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
         active_shipments.find(from).unwrap().id
@@ -539,11 +539,14 @@ fn returned_items_are_restocked_and_refunded() {
         shop.run_until_settled();
     }
     let on_hand = |sku: &str| -> i64 {
-        let shelves = &shop.world.stock_levels[&sku.parse().unwrap()];
-        shelves.values().map(|shelf| shelf.on_hand).sum()
+        let stock_levels = &shop.working_set.stock_levels[&sku.parse().unwrap()];
+        stock_levels
+            .values()
+            .map(|stock_level| stock_level.on_hand)
+            .sum()
     };
     assert_eq!((on_hand("A"), on_hand("B")), (3, 2));
-    let order = &shop.world.orders[&id];
+    let order = &shop.working_set.orders[&id];
     assert_eq!(order.status, OrderStatus::Delivered);
     assert_eq!((order.payment.captured, order.payment.refunded), (300, 200));
     shop.check_settled();

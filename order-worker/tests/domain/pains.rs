@@ -19,10 +19,14 @@ use crate::shop::{ProviderMode, Shop};
 fn no_payment_is_requested_if_out_of_stock() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     shop.order(&[("A", 1)]).unwrap();
-    let before = shop.world.steps.len();
+    let before = shop.working_set.steps.len();
     assert_eq!(shop.order(&[("A", 1)]).unwrap_err().code, Code::OutOfStock);
-    assert_eq!(shop.world.steps.len(), before, "a payment was requested");
-    assert_eq!(shop.world.orders.len(), 1);
+    assert_eq!(
+        shop.working_set.steps.len(),
+        before,
+        "a payment was requested"
+    );
+    assert_eq!(shop.working_set.orders.len(), 1);
 }
 
 /// medusa 13301: two concurrent calls captured the same payment twice.
@@ -48,7 +52,7 @@ fn concurrent_captures_capture_once() {
             .count(),
         1
     );
-    assert_eq!(shop.world.orders[&id].payment.captured, 100);
+    assert_eq!(shop.working_set.orders[&id].payment.captured, 100);
 }
 
 /// pinelab vendure plugins 620: a webhook that was received three times settled the payment three times.
@@ -111,20 +115,20 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
         attempt: None,
         traceparent: None,
     };
-    let mut stamp = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
-    let mut draft = OrderDraft::from_order(&shop.world.orders[&id], &origin, &mut stamp);
+    let mut context = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
+    let mut draft = OrderDraft::from_order(&shop.working_set.orders[&id], &origin, &mut context);
     draft
         .record(EventData::PaymentCaptured {
             amount: 100,
             is_final: false,
         })
         .unwrap();
-    shop.world.apply(draft.into_decision().changes);
+    shop.working_set.apply(draft.into_decision().changes);
     shop.provider.get_mut(&id).unwrap().captured = 100;
 
     shop.cancel(id).unwrap();
     shop.run_until_settled();
-    let order = &shop.world.orders[&id];
+    let order = &shop.working_set.orders[&id];
     assert_eq!(
         (order.status, order.payment.status),
         (OrderStatus::Cancelled, PaymentStatus::Refunded)
@@ -146,7 +150,7 @@ fn authorization_after_the_cancel_is_voided() {
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].authorizations, 1);
     assert!(shop.provider[&id].is_voided);
-    let order = &shop.world.orders[&id];
+    let order = &shop.working_set.orders[&id];
     assert_eq!(
         (order.status, order.payment.status),
         (OrderStatus::Cancelled, PaymentStatus::Voided)
@@ -162,16 +166,16 @@ fn authorization_request_after_the_void_is_refused() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let waiting = shop.world.steps[&authorize].clone();
+    let waiting = shop.working_set.steps[&authorize].clone();
     shop.cancel(id).unwrap();
     shop.run_until_settled();
     // The first request was delayed until now.
-    shop.world.steps.insert(authorize.clone(), waiting);
+    shop.working_set.steps.insert(authorize.clone(), waiting);
     shop.execute_step(&authorize, ProviderMode::Responds);
-    shop.world.steps.remove(&authorize);
+    shop.working_set.steps.remove(&authorize);
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].authorizations, 0);
-    assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled);
+    assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled);
 }
 
 /// A failing step is dead after a limited number of attempts, and visible to an operator.
@@ -184,14 +188,17 @@ fn step_without_retries_left_is_dead_with_its_error() {
         step: Step::AuthorizePayment,
     };
     let mut attempts = 0;
-    while !shop.world.steps[&key].is_dead {
+    while !shop.working_set.steps[&key].is_dead {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
         attempts += 1;
         assert!(attempts <= 100, "the step never became dead");
     }
     assert_eq!(attempts, Step::AuthorizePayment.retry_policy().attempts);
-    assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
+    assert_eq!(
+        shop.working_set.steps[&key].last_error.as_deref(),
+        Some("busy")
+    );
     assert_eq!(shop.event_types(id).last(), Some(&"step.dead"));
     // The order still expires, and its payment is voided.
     shop.execute_step(
@@ -202,7 +209,10 @@ fn step_without_retries_left_is_dead_with_its_error() {
         ProviderMode::Responds,
     );
     shop.run_until_settled();
-    assert_eq!(shop.world.orders[&id].payment.status, PaymentStatus::Voided);
+    assert_eq!(
+        shop.working_set.orders[&id].payment.status,
+        PaymentStatus::Voided
+    );
 }
 
 /// While a provider is not called for an hour, postponed payments use up no attempts, and the order does not
@@ -215,9 +225,9 @@ fn postponing_a_step_uses_up_no_attempts() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let before = shop.world.orders[&id].clone();
+    let before = shop.working_set.orders[&id].clone();
     for attempt in 1..=100 {
-        let row = shop.world.steps[&key].clone();
+        let row = shop.working_set.steps[&key].clone();
         assert_eq!(
             (row.attempt, row.failures, row.is_dead),
             (attempt, 0, false)
@@ -226,12 +236,12 @@ fn postponing_a_step_uses_up_no_attempts() {
         // A duplicate result postpones the step only once.
         shop.deliver_result(0, true);
         shop.deliver_result(0, false);
-        let pause = shop.world.steps[&key].due_at.as_millisecond() - shop.clock;
+        let pause = shop.working_set.steps[&key].due_at.as_millisecond() - shop.clock;
         assert!((0..=60_000).contains(&pause), "{pause} ms");
     }
-    assert_eq!(shop.world.orders[&id], before);
+    assert_eq!(shop.working_set.orders[&id], before);
     shop.run_until_settled();
-    assert_eq!(shop.world.orders[&id].status, OrderStatus::Processing);
+    assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Processing);
     shop.check_settled();
 }
 
@@ -250,10 +260,10 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
         // Each result is delivered a second time, much later.
         shop.deliver_result(shop.results.len() - 1, true);
     }
-    assert!(shop.world.steps[&key].is_dead);
+    assert!(shop.working_set.steps[&key].is_dead);
     shop.execute_as_operator(Action::RedriveStep(key.clone()))
         .unwrap();
-    let row = shop.world.steps[&key].clone();
+    let row = shop.working_set.steps[&key].clone();
     assert_eq!(
         (row.attempt, row.failures, row.is_dead),
         (attempts + 1, 0, false)
@@ -261,11 +271,14 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     while !shop.results.is_empty() {
         shop.deliver_result(0, false);
     }
-    assert_eq!(shop.world.steps[&key], row, "late results change nothing");
+    assert_eq!(
+        shop.working_set.steps[&key], row,
+        "late results change nothing"
+    );
     for _ in 1..attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
-        assert!(!shop.world.steps[&key].is_dead);
+        assert!(!shop.working_set.steps[&key].is_dead);
     }
     shop.run_until_settled();
     shop.check_settled();
@@ -298,7 +311,7 @@ fn pending_retry_can_be_started_immediately() {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
     }
-    let waiting = shop.world.steps[&key].clone();
+    let waiting = shop.working_set.steps[&key].clone();
     assert!(waiting.due_at.as_millisecond() > shop.clock);
     let discard = shop.execute_as_operator(Action::DiscardStep(key.clone()));
     assert_eq!(
@@ -308,18 +321,18 @@ fn pending_retry_can_be_started_immediately() {
     );
 
     shop.execute_as_operator(redrive()).unwrap();
-    let row = shop.world.steps[&key].clone();
+    let row = shop.working_set.steps[&key].clone();
     assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
     assert!(row.due_at.as_millisecond() <= shop.clock);
 
     // Redriving a step in progress changes nothing.
     shop.execute_step(&key, ProviderMode::TransientError);
     shop.deliver_result(0, false);
-    shop.clock = shop.world.steps[&key].due_at.as_millisecond();
-    let trying = shop.world.steps[&key].clone();
+    shop.clock = shop.working_set.steps[&key].due_at.as_millisecond();
+    let trying = shop.working_set.steps[&key].clone();
     let events_before = shop.event_types(id).len();
     shop.execute_as_operator(redrive()).unwrap();
-    assert_eq!(shop.world.steps[&key], trying);
+    assert_eq!(shop.working_set.steps[&key], trying);
     assert_eq!(shop.event_types(id).len(), events_before);
     shop.run_until_settled();
     shop.check_settled();
@@ -340,5 +353,5 @@ fn result_of_another_kind_of_step_is_refused() {
         result: StepResult::LabelCancelled,
     });
     assert_eq!(reply.outcome.unwrap_err().code, Code::Internal);
-    assert!(shop.world.steps.contains_key(&key));
+    assert!(shop.working_set.steps.contains_key(&key));
 }

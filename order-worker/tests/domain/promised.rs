@@ -22,7 +22,7 @@ fn accepted(shop: &mut Shop, quantity: u32) -> Value {
     let id: OrderId = Uuid::now_v7().into();
     shop.execute_as_operator(Action::AcceptOrder(AcceptOrder { id, order }))
         .unwrap();
-    let order = &shop.world.orders[&id];
+    let order = &shop.working_set.orders[&id];
     serde_json::to_value(order).unwrap()
 }
 

@@ -80,14 +80,14 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             let Some(id) = pick(orders, index) else {
                 return;
             };
-            let order = shop.world.orders[&id].clone();
+            let order = shop.working_set.orders[&id].clone();
             let has_left = order
                 .active_shipments()
                 .any(|shipment| shipment.shipped_at.is_some());
             let answer = shop.cancel(id);
             assert_eq!(answer.is_ok(), !has_left && !order.is_deleted, "{answer:?}");
             if answer.is_ok() {
-                assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled);
+                assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled);
             }
         }
         RandomAction::Delete(index) => {
@@ -105,7 +105,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             let Some(id) = pick(orders, index) else {
                 return;
             };
-            let order = shop.world.orders[&id].clone();
+            let order = shop.working_set.orders[&id].clone();
             let answer = shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
             let is_possible = amount <= order.refundable() && !order.is_deleted;
             assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
@@ -135,7 +135,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
         }
         RandomAction::Expire(index) => {
             let timers: Vec<_> = shop
-                .world
+                .working_set
                 .steps
                 .keys()
                 .filter(|key| key.step == Step::ExpireOrder)
@@ -167,7 +167,7 @@ fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
     } else {
         json!({"id": id, "items": items})
     };
-    let before = shop.world.orders[&id].clone();
+    let before = shop.working_set.orders[&id].clone();
     let here = |sku: &str| -> u32 {
         let reserved = before.held.iter().filter(|item| item.sku.as_str() == sku);
         reserved.map(|item| item.quantity.get()).sum()
@@ -178,7 +178,7 @@ fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
         && b <= here("B");
     let answer = shop.execute_request("shipment.create", body);
     assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
-    let after = &shop.world.orders[&id];
+    let after = &shop.working_set.orders[&id];
     let units = |order: &order_worker::domain::order::Order| -> u32 {
         order.held.iter().map(|item| item.quantity.get()).sum()
     };
@@ -198,35 +198,35 @@ proptest! {
         let mut shop = Shop::with_stock(&[("A", "east", 6), ("A", "west", 3), ("B", "west", 4)]);
         let mut orders = Vec::new();
         for random_action in random_actions {
-            let cancelled: Vec<OrderId> = shop.world.orders.values()
+            let cancelled: Vec<OrderId> = shop.working_set.orders.values()
                 .filter(|order| order.status == OrderStatus::Cancelled).map(|order| order.id).collect();
             apply_action(&mut shop, &mut orders, random_action);
             for id in cancelled {
-                prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "a cancelled order stays cancelled");
+                prop_assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled, "a cancelled order stays cancelled");
             }
         }
         // Every order can reach a final state.
         shop.run_until_settled();
         shop.check_settled();
         for id in &orders {
-            match shop.world.orders[id].status {
+            match shop.working_set.orders[id].status {
                 OrderStatus::Processing | OrderStatus::Shipped => {
                     shop.webhook(*id, ShipmentUpdate::Delivered).unwrap();
                 }
                 OrderStatus::Delivered | OrderStatus::Cancelled => {}
-                OrderStatus::Pending => prop_assert!(false, "still pending: {:?}", shop.world.steps),
+                OrderStatus::Pending => prop_assert!(false, "still pending: {:?}", shop.working_set.steps),
             }
         }
         shop.run_until_settled();
         shop.check_settled();
         for id in &orders {
-            let order = &shop.world.orders[id];
+            let order = &shop.working_set.orders[id];
             let (number, status) = (order.number, order.status.as_str());
             // Returned shipments end an order as well.
             let deleted = shop.execute_request("order.delete", json!({"id": id}));
             prop_assert!(deleted.is_ok(), "{number} is {status}: {deleted:?}");
         }
-        let reserved: i64 = shop.world.stock_levels.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
+        let reserved: i64 = shop.working_set.stock_levels.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
         prop_assert_eq!(reserved, 0, "stock is still reserved");
     }
 }

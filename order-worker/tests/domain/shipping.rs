@@ -34,19 +34,19 @@ impl Shop {
     }
 
     fn statuses(&self, id: OrderId) -> Vec<(String, ShipmentStatus)> {
-        let shipments = self.world.orders[&id].shipments.iter();
+        let shipments = self.working_set.orders[&id].shipments.iter();
         shipments
             .map(|shipment| (shipment.tracking_number.clone(), shipment.status))
             .collect()
     }
 
     fn stored_order(&self, id: OrderId) -> &Order {
-        &self.world.orders[&id]
+        &self.working_set.orders[&id]
     }
 
     fn stock_level(&self, sku: &str, warehouse: &str) -> (i64, i64) {
         let stock_level =
-            self.world.stock_levels[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
+            self.working_set.stock_levels[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
         (stock_level.on_hand, stock_level.reserved)
     }
 }

@@ -79,7 +79,7 @@ pub(crate) enum ProviderMode {
 }
 
 pub(crate) struct Shop {
-    pub(crate) world: WorkingSet,
+    pub(crate) working_set: WorkingSet,
     pub(crate) provider: BTreeMap<OrderId, ProviderPayment>,
     pub(crate) customer: String,
     /// Results of providers that are not decided yet.
@@ -108,7 +108,7 @@ impl Shop {
     /// Creates a shop with a customer and this stock per product and warehouse.
     pub(crate) fn with_stock(stock: &[(&str, &str, i64)]) -> Self {
         let mut shop = Self {
-            world: WorkingSet {
+            working_set: WorkingSet {
                 numbers: (1..=10_000).collect(),
                 ..WorkingSet::default()
             },
@@ -222,32 +222,32 @@ impl Shop {
             refunds_returns: true,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
-        let mut stamp = DecisionContext::new(now, self.clock.unsigned_abs());
+        let mut context = DecisionContext::new(now, self.clock.unsigned_abs());
         // Like the store, loads only the stock that the command needs.
         let mut needs = LoadSet::default();
         needs.add(command);
-        let mut orders = self.world.orders.clone();
+        let mut orders = self.working_set.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
         let skus = needs.skus(&orders);
-        let mut unneeded_stock = std::mem::take(&mut self.world.stock_levels);
+        let mut unneeded_stock = std::mem::take(&mut self.working_set.stock_levels);
         for sku in &skus {
-            self.world.stock_levels.extend(
+            self.working_set.stock_levels.extend(
                 unneeded_stock
                     .remove(sku)
                     .map(|shelves| (sku.clone(), shelves)),
             );
         }
-        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
-        self.world.stock_levels.append(&mut unneeded_stock);
-        self.events.append(&mut self.world.dirty.events);
+        let reply = carry_out(&mut self.working_set, command, &rules, &mut context);
+        self.working_set.stock_levels.append(&mut unneeded_stock);
+        self.events.append(&mut self.working_set.dirty.events);
         self.check();
         reply
     }
 
     /// Executes a waiting step at the provider, and keeps the result as in flight.
     pub(crate) fn execute_step(&mut self, key: &StepKey, mode: ProviderMode) {
-        let row = self.world.steps[key].clone();
-        let order = self.world.orders[&key.order_id].clone();
+        let row = self.working_set.steps[key].clone();
+        let order = self.working_set.orders[&key.order_id].clone();
         let busy = StepResult::Failed {
             error: "busy".to_owned(),
             is_transient: true,
@@ -394,7 +394,7 @@ impl Shop {
             ProviderEvent::Authenticated if payment.awaits_action => {
                 payment.awaits_action = false;
                 payment.authorizations = 1;
-                payment.amount = self.world.orders[&id].total;
+                payment.amount = self.working_set.orders[&id].total;
             }
             ProviderEvent::AuthenticationFailed if payment.awaits_action => {
                 payment.awaits_action = false;
@@ -422,7 +422,7 @@ impl Shop {
 
     /// Delivers the provider's notification.
     pub(crate) fn notify(&mut self, id: OrderId) {
-        let reference = self.world.orders[&id].payment.reference.clone();
+        let reference = self.working_set.orders[&id].payment.reference.clone();
         let reference = reference.unwrap_or_else(|| "unknown".to_owned());
         let notice = json!({"order_id": id, "reference": reference});
         self.execute_request("payment.notify", notice).unwrap();
@@ -445,11 +445,16 @@ impl Shop {
     pub(crate) fn due_steps(&self) -> Vec<StepKey> {
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let waits = |key: &&StepKey| {
-            let row = &self.world.steps[*key];
+            let row = &self.working_set.steps[*key];
             let is_due = !key.step.is_timer() || row.due_at <= now;
             is_due && !row.is_dead
         };
-        self.world.steps.keys().filter(waits).cloned().collect()
+        self.working_set
+            .steps
+            .keys()
+            .filter(waits)
+            .cloned()
+            .collect()
     }
 
     /// Executes all steps and delivers all results until nothing is left to do.
@@ -466,12 +471,12 @@ impl Shop {
                 self.execute_step(&key, ProviderMode::Responds);
             }
         }
-        panic!("the steps never settle: {:?}", self.world.steps);
+        panic!("the steps never settle: {:?}", self.working_set.steps);
     }
 
     /// The dead steps, which wait for an operator.
     pub(crate) fn dead(&self) -> Vec<StepKey> {
-        let rows = self.world.steps.iter().filter(|(_, row)| row.is_dead);
+        let rows = self.working_set.steps.iter().filter(|(_, row)| row.is_dead);
         rows.map(|(key, _)| key.clone()).collect()
     }
 
@@ -501,7 +506,7 @@ impl Shop {
     /// Checks the invariants that hold after every command.
     fn check(&self) {
         let mut reserved: BTreeMap<_, i64> = BTreeMap::new();
-        for order in self.world.orders.values() {
+        for order in self.working_set.orders.values() {
             let folded = Order::fold(&self.history(order.id)).unwrap().unwrap();
             assert_eq!(
                 folded, *order,
@@ -527,7 +532,7 @@ impl Shop {
                 );
             }
         }
-        for (sku, shelves) in &self.world.stock_levels {
+        for (sku, shelves) in &self.working_set.stock_levels {
             for (warehouse, shelf) in shelves {
                 assert!(
                     shelf.is_valid(),
@@ -552,7 +557,7 @@ impl Shop {
 
     /// Checks that payments agree with the provider when nothing is in flight.
     pub(crate) fn check_settled(&self) {
-        for order in self.world.orders.values() {
+        for order in self.working_set.orders.values() {
             let payment = self.provider.get(&order.id).cloned().unwrap_or_default();
             let expected = match order.payment.status {
                 PaymentStatus::Authorized => (1, 0, 0, false),
@@ -579,7 +584,7 @@ impl Shop {
                 "{order:?}"
             );
             let is_dead = |row: &StepRow| row.key.order_id == order.id && row.is_dead;
-            if self.world.steps.values().any(is_dead) {
+            if self.working_set.steps.values().any(is_dead) {
                 continue;
             }
             let due = Due::of(order, &self.history(order.id));

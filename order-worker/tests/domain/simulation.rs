@@ -290,11 +290,11 @@ impl Simulation {
 
     /// The steps written by the commit, to be published after it.
     fn steps_to_publish(&mut self) -> Vec<StepMessage> {
-        let dirty = mem::take(&mut self.shop.world.dirty);
+        let dirty = mem::take(&mut self.shop.working_set.dirty);
         let put = dirty
             .steps
             .iter()
-            .filter_map(|key| self.shop.world.steps.get(key));
+            .filter_map(|key| self.shop.working_set.steps.get(key));
         put.filter(|row| !row.is_dead && !row.key.step.is_timer())
             .map(step_message)
             .collect()
@@ -311,7 +311,7 @@ impl Simulation {
     }
 
     fn call_provider(&mut self, step_message: StepMessage, has_faults: bool) -> InProgress {
-        let row = self.shop.world.steps.get(&step_message.key);
+        let row = self.shop.working_set.steps.get(&step_message.key);
         // The step is finished or in a later attempt: the message is outdated.
         let Some(row) = row.filter(|row| row.attempt == step_message.attempt && !row.is_dead)
         else {
@@ -337,7 +337,7 @@ impl Simulation {
         if !due_steps.is_empty() {
             let key = &due_steps[self.random.below(due_steps.len())];
             self.step_messages
-                .push(step_message(&self.shop.world.steps[key]));
+                .push(step_message(&self.shop.working_set.steps[key]));
         }
     }
 
@@ -390,14 +390,14 @@ impl Simulation {
         }
         panic!(
             "the simulation never becomes idle: {:?}",
-            self.shop.world.steps
+            self.shop.working_set.steps
         );
     }
 
     fn check(&self) {
         self.shop.check_settled();
         let mut orders: BTreeMap<u64, usize> = BTreeMap::new();
-        for order in self.shop.world.orders.values() {
+        for order in self.shop.working_set.orders.values() {
             *orders
                 .entry(order.metadata["client"].as_u64().unwrap())
                 .or_default() += 1;
@@ -406,7 +406,7 @@ impl Simulation {
         assert!(orders.values().all(|count| *count == 1), "{orders:?}");
         for client in &self.clients {
             if let Some(id) = client.acknowledged {
-                assert!(self.shop.world.orders.contains_key(&id), "lost");
+                assert!(self.shop.working_set.orders.contains_key(&id), "lost");
             }
         }
     }
@@ -433,7 +433,7 @@ fn simulate(seed: u64) -> usize {
         println!("reproduce with SIMULATION_SEED={seed}");
         std::panic::resume_unwind(panic);
     }
-    simulation.shop.world.orders.len()
+    simulation.shop.working_set.orders.len()
 }
 
 #[test]

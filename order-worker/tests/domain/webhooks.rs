@@ -42,14 +42,14 @@ fn successful_response() -> DeliveryResult {
 
 /// A working set at a point in time.
 struct Fixture {
-    world: WorkingSet,
+    working_set: WorkingSet,
     now: Timestamp,
 }
 
 impl Fixture {
     fn new() -> Self {
         Self {
-            world: WorkingSet::default(),
+            working_set: WorkingSet::default(),
             now: "2026-01-31T12:00:00Z".parse().unwrap(),
         }
     }
@@ -65,8 +65,8 @@ impl Fixture {
             refunds_returns: true,
         };
         let seed = self.now.as_millisecond().unsigned_abs();
-        let mut stamp = DecisionContext::new(self.now, seed);
-        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        let mut context = DecisionContext::new(self.now, seed);
+        let reply = carry_out(&mut self.working_set, command, &rules, &mut context);
         reply.outcome.map(|value| value.value())
     }
 
@@ -85,7 +85,7 @@ impl Fixture {
         })?;
         // The store counts the endpoints.
         let owner = Some(operator().storefront);
-        *self.world.endpoint_counts.entry(owner).or_default() += 1;
+        *self.working_set.endpoint_counts.entry(owner).or_default() += 1;
         self.now += SignedDuration::from_secs(1);
         Ok(made["id"].as_str().unwrap().parse().unwrap())
     }
@@ -109,7 +109,7 @@ impl Fixture {
             asked_at: now,
             created_at: now,
         };
-        self.world.deliveries.insert(id, delivery);
+        self.working_set.deliveries.insert(id, delivery);
         id
     }
 
@@ -125,7 +125,7 @@ impl Fixture {
             endpoint_id,
             attempt,
             ..
-        } = self.world.deliveries[&id].clone()
+        } = self.working_set.deliveries[&id].clone()
         {
             self.now = due_at.max(self.now);
             self.carry_out(&Command::FinishDelivery {
@@ -142,7 +142,7 @@ impl Fixture {
 
     /// The error of a redelivery.
     fn redeliver(&mut self, caller: &Caller, if_match: Option<IfMatch>, id: DeliveryId) -> Code {
-        let endpoint = self.world.deliveries[&id].endpoint_id;
+        let endpoint = self.working_set.deliveries[&id].endpoint_id;
         let refused = self.carry_out(&Command::Request {
             caller: caller.clone(),
             idempotency: None,
@@ -156,7 +156,7 @@ impl Fixture {
     }
 
     fn event_types(&self) -> Vec<&'static str> {
-        self.world
+        self.working_set
             .dirty
             .events
             .iter()
@@ -172,23 +172,23 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
     let id = fixture.delivery(endpoint);
-    let event_id = fixture.world.deliveries[&id].event_id;
-    fixture.world.deleted_events.insert(event_id);
+    let event_id = fixture.working_set.deliveries[&id].event_id;
+    fixture.working_set.deleted_events.insert(event_id);
     assert_eq!(fixture.attempt_until_done(id, &failed_response()).0, 1);
-    let delivery = &fixture.world.deliveries[&id];
+    let delivery = &fixture.working_set.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
-    assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
+    assert_eq!(fixture.working_set.endpoints[&endpoint].failing_since, None);
     let again = fixture.redeliver(&operator(), None, id);
     assert_eq!(again, Code::InvalidState);
 
     // The event was deleted during the attempt; the delivery succeeded nevertheless.
     let id = fixture.delivery(endpoint);
-    let event_id = fixture.world.deliveries[&id].event_id;
-    fixture.world.deleted_events.insert(event_id);
+    let event_id = fixture.working_set.deliveries[&id].event_id;
+    fixture.working_set.deleted_events.insert(event_id);
     fixture.attempt_until_done(id, &successful_response());
     assert_eq!(
-        fixture.world.deliveries[&id].status,
+        fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Succeeded
     );
 }
@@ -205,9 +205,12 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
     assert!(ended.duration_since(began) >= RETRY_PERIOD);
     assert!(ended.duration_since(began) < RETRY_PERIOD + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
-    assert_eq!(fixture.world.deliveries[&id].status, DeliveryStatus::Failed);
-    assert!(fixture.world.deliveries[&id].attempts.len() <= 20);
-    let given_up = &fixture.world.endpoints[&endpoint];
+    assert_eq!(
+        fixture.working_set.deliveries[&id].status,
+        DeliveryStatus::Failed
+    );
+    assert!(fixture.working_set.deliveries[&id].attempts.len() <= 20);
+    let given_up = &fixture.working_set.endpoints[&endpoint];
     assert_eq!(
         (given_up.is_enabled, given_up.disabled_reason),
         (false, Some(DisabledReason::Failing))
@@ -229,7 +232,7 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
     while fixture.now.duration_since(began) < SignedDuration::from_hours(20) {
         let Delivery {
             attempt, due_at, ..
-        } = fixture.world.deliveries[&poison].clone();
+        } = fixture.working_set.deliveries[&poison].clone();
         fixture.now = due_at.unwrap();
         fixture
             .carry_out(&Command::FinishDelivery {
@@ -241,13 +244,13 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
             .unwrap();
     }
     fixture.attempt_until_done(fine, &successful_response());
-    assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
+    assert_eq!(fixture.working_set.endpoints[&endpoint].failing_since, None);
     fixture.attempt_until_done(poison, &failed_response());
     assert_eq!(
-        fixture.world.deliveries[&poison].status,
+        fixture.working_set.deliveries[&poison].status,
         DeliveryStatus::Failed
     );
-    assert!(fixture.world.endpoints[&endpoint].is_enabled);
+    assert!(fixture.working_set.endpoints[&endpoint].is_enabled);
 }
 
 #[test]
@@ -269,7 +272,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
             .unwrap();
     }
     assert_eq!(
-        fixture.world.deliveries[&id].status,
+        fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Pending
     );
     fixture.attempt_until_done(id, &successful_response());
@@ -284,7 +287,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         })
         .unwrap();
     assert_eq!(
-        fixture.world.deliveries[&id].status,
+        fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Succeeded
     );
 }
@@ -294,7 +297,7 @@ fn endpoint_gets_subscribed_events_of_its_storefront() {
     let mut fixture = Fixture::new();
     let body = json!({"url": "https://example.com", "event_types": ["order.*"]});
     let id = fixture.endpoint(body).unwrap();
-    let mut endpoint = fixture.world.endpoints[&id].clone();
+    let mut endpoint = fixture.working_set.endpoints[&id].clone();
     let (own, other) = (operator().storefront, "other".parse().unwrap());
     assert!(endpoint.accepts("order.created", Some(&own)));
     assert!(!endpoint.accepts("payment.voided", Some(&own)));
@@ -347,8 +350,8 @@ proptest! {
         let id = fixture.delivery(endpoint_id);
         let mut codes = codes.into_iter().cycle();
         let mut attempts = 0;
-        while let Delivery { due_at: Some(due_at), attempt, .. } = fixture.world.deliveries[&id].clone() {
-            prop_assert_eq!(fixture.world.deliveries[&id].status, DeliveryStatus::Pending);
+        while let Delivery { due_at: Some(due_at), attempt, .. } = fixture.working_set.deliveries[&id].clone() {
+            prop_assert_eq!(fixture.working_set.deliveries[&id].status, DeliveryStatus::Pending);
             fixture.now = due_at.max(fixture.now);
             let code = codes.next().unwrap();
             let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
@@ -358,7 +361,7 @@ proptest! {
             attempts += 1;
             prop_assert!(attempts < 100);
         }
-        let delivery = &fixture.world.deliveries[&id];
+        let delivery = &fixture.working_set.deliveries[&id];
         prop_assert_ne!(delivery.status, DeliveryStatus::Pending);
         let last = delivery.attempts.last().unwrap();
         prop_assert_eq!(delivery.status == DeliveryStatus::Succeeded, last.error.is_none());
@@ -385,7 +388,7 @@ fn reenabling_an_endpoint_records_the_version() {
             action: Action::UpdateEndpoint(update),
         };
         fixture.carry_out(&command).unwrap();
-        let endpoint = &fixture.world.endpoints[&id];
+        let endpoint = &fixture.working_set.endpoints[&id];
         (endpoint.version, endpoint.enabled_at_version)
     };
     assert_eq!(update(json!({"is_enabled": true})), (1, 1));

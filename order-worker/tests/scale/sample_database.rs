@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::{
     domain::{
         command::{Action, Command, StepResult},
+        context::DecisionContext,
         decide::{Rules, carry_out},
         needs::LoadSet,
-        stamp::DecisionContext,
         step::{Step, StepKey},
     },
     providers::sandbox::Ledger,
@@ -80,12 +80,12 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
         needs.add(command);
     }
     let rules = rules();
-    let stamp = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
-    let decided = store.transact(&needs, stamp.now(), |world| {
-        let mut stamp = stamp.clone();
+    let context = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
+    let decided = store.transact(&needs, context.now(), |working_set| {
+        let mut context = context.clone();
         let replies = commands
             .iter()
-            .map(|command| carry_out(world, command, &rules, &mut stamp));
+            .map(|command| carry_out(working_set, command, &rules, &mut context));
         Some(replies.collect::<Vec<RpcReply>>())
     });
     let replies = decided.await.unwrap();

@@ -49,14 +49,14 @@ export async function open(root, { isOperator }) {
       h("div", { class: "cards" },
         card("Orders", orders.total, `${orders.new} new, ${orders.processed} processed, ${orders.failed} failed`),
         card("Orders in the last minute", perMinute.at(-1), "counted since this page was opened"),
-        card("Net revenue", revenue.length ? revenue.map((one) => money(one.net, one.currency)).join(", ") : "–", "all payments captured, less refunds"),
+        card("Revenue after refunds", revenue.length ? revenue.map((one) => money(one.net, one.currency)).join(", ") : "–", "all payments captured, less refunds"),
         system && card("Failures", system.dead_letters, system.dead_letters || system.retries
-          ? [system.retries > 0 && `${system.retries}${system.retries < 10000 ? "" : " or more"} being retried; `, h("a", { href: "#/failures" }, "Open Failures")] : "none", system.dead_letters ? "bad" : "")),
+          ? [system.retries > 0 && `${system.retries}${system.retries < 10000 ? "" : " or more"} being retried; `, h("a", { href: "#/failures" }, "Go to Failures")] : "none", system.dead_letters ? "bad" : "")),
       h("div", { class: "columns" },
         h("section", { class: "card" }, h("h2", {}, "Orders by day"),
           barChart("Orders by day", labels, days.map((day) => day.created), days.map((day) => day.cancelled), ["placed", "cancelled"])),
-        h("section", { class: "card" }, h("h2", {}, "Net revenue by day"),
-          currency ? lineChart("Net revenue by day", labels, perDay.map((amount) => amount / 10 ** digits), `${money(perDay.reduce((sum, amount) => sum + amount, 0), currency)} over ${days.length} days; ${currency} only`)
+        h("section", { class: "card" }, h("h2", {}, "Revenue after refunds by day"),
+          currency ? lineChart("Revenue after refunds by day", labels, perDay.map((amount) => amount / 10 ** digits), `${money(perDay.reduce((sum, amount) => sum + amount, 0), currency)} over ${days.length} days; ${currency} only`)
             : h("p", { class: "empty" }, "No revenue yet."))),
       h("div", { class: "columns" },
         h("section", { class: "card" }, h("h2", {}, "Orders per minute"),

@@ -138,7 +138,7 @@ export function showDialog({ title, text, fields = [], submitLabel = "OK", isDan
       },
       h("h2", { id: heading }, title), text && h("div", {}, text),
       inputs.map(([field, element]) => labelled(field, element)), error,
-      h("div", { class: "actions end" }, h("button", { type: "button", onclick: () => close(null) }, "Cancel"), submit)));
+      h("div", { class: "actions end" }, h("button", { type: "button", onclick: () => close(null) }, "Back"), submit)));
     dialog.addEventListener("cancel", (event) => { event.preventDefault(); close(null); });
     document.body.append(dialog);
     dialog.showModal();

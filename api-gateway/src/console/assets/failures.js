@@ -21,7 +21,7 @@ export async function open(root) {
     const { data: letters, next, failed } = deadLetters;
     for (const id of selected) if (!letters.some((letter) => letter.id === id)) selected.delete(id);
     const isAll = letters.length > 0 && selected.size === letters.length;
-    fill(tools, h("span", { class: "soft", "aria-live": "polite" }, selected.size ? `${selected.size} selected` : ""),
+    fill(tools, h("span", { class: "soft", "aria-live": "polite" }, selected.size ? `${selected.size} selected` : letters.length ? "Redrive tries a failed step again, discard gives it up." : ""),
       h("button", { class: "main", disabled: !selected.size, onclick: () => act("redrive", [...selected]) }, "Redrive"),
       h("button", { class: "danger", disabled: !selected.size, onclick: () => act("discard", [...selected]) }, "Discard"),
       next && h("button", { id: "redrive-all", onclick: () => redriveAll("/v1/dead-letters/redrive", "Redrive all failed steps?", "Redrive all") }, "Redrive all failed steps"));
@@ -44,7 +44,7 @@ export async function open(root) {
         h("button", { id: `redrive-${letter.id}`, "aria-label": `Redrive ${letter.step ?? letter.type}`, onclick: () => act("redrive", [letter.id]) }, "Redrive"),
         h("button", { id: `discard-${letter.id}`, "aria-label": `Discard ${letter.step ?? letter.type}`, class: "danger", onclick: () => act("discard", [letter.id]) }, "Discard"))],
     ], letters, { key: (letter) => letter.id });
-    fill(list, failed && problem(failed), letters.length ? rows : !failed && empty(retries.data.length ? "No dead letters. The steps below are retried automatically." : "No failures."),
+    fill(list, failed && problem(failed), letters.length ? rows : !failed && empty(retries.data.length ? "No permanent failures. The steps below are retried automatically." : "No failures."),
       next && h("p", {}, h("button", { id: "more", onclick: deadLetters.more }, "Load more")));
   }
 
@@ -75,7 +75,7 @@ export async function open(root) {
         ["What to do", (one) => one.is_enabled
           ? "Ask the endpoint's owner to fix it. Its deliveries are kept and sent as soon as it accepts one again. After a day of failures it is disabled."
           : "Ask the endpoint's owner to fix it, then enable it on the Webhooks page. Events missed while it was disabled are not sent; the receiver can read them from the event feed."],
-        ["Actions", () => h("a", { class: "button", href: "#/webhooks" }, "Open Webhooks")],
+        ["Actions", () => h("a", { class: "button", href: "#/webhooks" }, "Go to Webhooks")],
       ], failing, { key: (one) => one.id });
       fill(endpointList, failing.length > 0 && h("section", { class: "card", "aria-label": "Failing endpoints" }, h("h2", {}, "Failing endpoints"), rows));
     } catch (failure) {

@@ -122,7 +122,7 @@ export async function open(root, { isOperator, parameters }) {
     text: level.on_hand > 0 ? `${level.on_hand} units are on hand. Enter the warehouse that they move to.` : "The warehouse is removed from the stock of this product.",
     fields: level.on_hand > 0 ? [{ name: "move_to", label: "Move the stock to warehouse", required: true }, { name: "reason", label: "Reason" }] : [],
     act: (values) => change("DELETE", `/v1/products/${encodeURIComponent(product.sku)}/stock/${encodeURIComponent(level.warehouse)}`, level.on_hand > 0 ? values : undefined, { intent: "remove_stock" }),
-  }), "Warehouse removed.");
+  }), "Stock of the warehouse removed.");
 
   const remove = async (product) => finish(await showDialog({
     title: `Delete ${product.sku}?`, submitLabel: "Delete", isDanger: true, text: "The product can no longer be ordered. Existing orders keep it. Not possible while units are reserved for open orders.",

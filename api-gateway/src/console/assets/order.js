@@ -75,7 +75,7 @@ export async function open(root, { id, me, isOperator }) {
         h("span", {}, failed ? failed : event ? time(event.time) : isCurrent ? "in progress" : isCancelled ? "not reached" : pending ?? "not started"),
         isCurrent && h("div", { class: "help" }, `${step.step.replaceAll("_", " ")}, attempt ${step.attempt}, due `, time(step.due_at)),
         retried.length > 0 && h("div", { class: "help" }, `${retried.length === 1 ? "1 failed attempt" : `${retried.length} failed attempts`}, last error: ${lastRetry.data.error}`),
-        deadStep && h("div", { class: "error" }, `${deadStep.replaceAll("_", " ")} failed permanently: ${dead.get(deadStep)} `, isOperator && h("a", { href: "#/failures" }, "Open Failures")));
+        deadStep && h("div", { class: "error" }, `${deadStep.replaceAll("_", " ")} failed permanently: ${dead.get(deadStep)} `, isOperator && h("a", { href: "#/failures" }, "Go to Failures")));
     };
     const declined = first("payment.declined");
     const approval = history[0]?.data.needs_approval
@@ -169,7 +169,7 @@ export async function open(root, { id, me, isOperator }) {
       ["Event", (event) => [h("b", {}, event.type), eventData(event)]],
       ["Time", (event) => time(event.time)],
       ["Actor", (event) => event.actor],
-      ["Intent", (event) => [event.intent, event.attempt > 1 && `, attempt ${event.attempt}`]],
+      ["Purpose", (event) => [event.intent, event.attempt > 1 && `, attempt ${event.attempt}`]],
       ["Request ID", (event) => h("span", { class: "mono" }, event.request_id)],
     ], [...history].reverse()));
   }

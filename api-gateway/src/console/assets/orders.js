@@ -89,9 +89,9 @@ export async function open(root, { me, parameters, isOperator }) {
     const awaitingApproval = shown.filter((order) => order.awaits_approval);
     for (const id of selected) if (!awaitingApproval.some((order) => order.id === id)) selected.delete(id);
     fill(tools,
-      isOperator && h("button", { onclick: processAll }, "Process all"),
+      isOperator && h("button", { onclick: processAll, title: "Approve all orders that await approval" }, "Process all"),
       isOperator && selected.size > 0 && h("button", { class: "main", onclick: approveSelected }, `Approve selected (${selected.size})`),
-      isOperator && me.demo && h("button", { class: "danger", onclick: reset }, "Reset state"),
+      isOperator && me.demo && h("button", { class: "danger", onclick: reset, title: "Delete all orders" }, "Reset state"),
       h("a", { class: "button main", href: "#/new" }, "New order"));
     const columns = [
       ["Order", (order) => [h("a", { href: `#/orders/${order.id}`, id: `order-${order.id}` }, `#${order.number}`), order.is_deleted && " (deleted)"]],

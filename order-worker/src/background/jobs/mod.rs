@@ -253,7 +253,7 @@ fn log_report(job: &str, report: &Report) {
     } else if *changed > 0 {
         tracing::info!(job, pages, rows, changed, "{job}");
     } else {
-        tracing::debug!(job, pages, rows, "{job}: nothing has changed");
+        tracing::debug!(job, pages, rows, "{job}: the source has not changed");
     }
 }
 

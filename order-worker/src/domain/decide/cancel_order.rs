@@ -131,7 +131,7 @@ fn settle_payment(draft: &mut OrderDraft<'_>, working_set: &WorkingSet) -> Resul
         draft.record(EventData::RefundRequested {
             amount,
             reason: Some("cancelled".to_owned()),
-            // Does not count as the refund of returned items.
+            // This refund is not one for returned items, so a later return is refunded in full.
             cause: Some(RefundCause::Requested),
         })?;
         draft.schedule(Step::RefundPayment);

@@ -164,7 +164,7 @@ impl SandboxCarrier {
                     tracing::debug!(
                         order_id,
                         error = format!("{error:#}"),
-                        "the shipper webhook failed; trying again"
+                        "the sandbox carrier's webhook to the gateway failed; trying again"
                     );
                     (stage, Some(next_at + RETRY_MS))
                 }

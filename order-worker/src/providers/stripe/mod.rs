@@ -9,17 +9,22 @@
 //!   `STRIPE_MULTICAPTURE=1` it is captured for each shipment
 //!   (<https://docs.stripe.com/payments/multicapture>).
 //!
-//! `api` sends the requests; `amounts` converts the amounts.
+//! `api` sends the requests; `amounts` converts the amounts; `state` reads the state of a payment.
 
 mod amounts;
 mod api;
+mod state;
 
 use reqwest::Url;
-use shared::{money::Money, order::NextAction};
+use shared::money::Money;
 
 use self::{
-    amounts::{chargeable, from_stripe, to_stripe},
-    api::{Api, ApiError, Form, Key, PaymentIntent, Refund},
+    amounts::{chargeable, to_stripe},
+    api::{Api, ApiError, Form, Key, PaymentIntent},
+    state::{
+        authorization_state, authorized, can_capture_in_parts, captured_amount, is_closed,
+        is_effective, refunded_amount, requires_confirmation,
+    },
 };
 use super::{Payment, ProviderError};
 use crate::domain::{
@@ -426,170 +431,5 @@ fn intent_id(payment: &Payment) -> Result<Option<&str>, ProviderError> {
         None => Err(ProviderError::Permanent(
             "the order has no payment intent at Stripe".to_owned(),
         )),
-    }
-}
-
-fn authorized(reference: String, amount: i64) -> StepResult {
-    StepResult::Authorized {
-        provider: NAME.to_owned(),
-        reference,
-        amount,
-    }
-}
-
-fn requires_confirmation(intent: &PaymentIntent) -> bool {
-    intent.status == "requires_confirmation"
-        || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
-}
-
-/// Whether nothing more can be captured.
-fn is_closed(intent: &PaymentIntent) -> bool {
-    matches!(intent.status.as_str(), "succeeded" | "canceled")
-}
-
-/// The state of the authorization, from the status of the payment intent:
-/// <https://docs.stripe.com/payments/paymentintents/lifecycle>.
-fn authorization_state(intent: &PaymentIntent, payment: &Payment) -> Authorization {
-    match intent.status.as_str() {
-        "requires_capture" | "succeeded" => {
-            Authorization::Authorized(from_stripe(intent.amount, payment.price.currency))
-        }
-        "requires_action" => Authorization::RequiresAction(next_action(intent)),
-        "canceled" => Authorization::Cancelled,
-        "requires_payment_method" => match &intent.last_payment_error {
-            Some(refusal) => Authorization::Declined {
-                code: refusal.code(),
-                message: refusal.message(),
-            },
-            None => Authorization::Pending,
-        },
-        _ => Authorization::Pending,
-    }
-}
-
-fn next_action(intent: &PaymentIntent) -> NextAction {
-    let action = intent.next_action.as_ref();
-    let kind = action.and_then(|action| action["type"].as_str());
-    let url = action.and_then(|action| action["redirect_to_url"]["url"].as_str());
-    NextAction {
-        kind: kind.unwrap_or("unknown").to_owned(),
-        url: url.map(str::to_owned),
-        client_secret: intent.client_secret.clone(),
-    }
-}
-
-/// Captured amount in minor units.
-fn captured_amount(intent: &PaymentIntent, payment: &Payment) -> i64 {
-    let received = match (intent.amount_received, intent.status.as_str()) {
-        (Some(received), _) => received,
-        (None, "succeeded") => intent.amount,
-        (None, _) => intent
-            .amount_capturable
-            .map_or(0, |left| (intent.amount - left).max(0)),
-    };
-    from_stripe(received, payment.price.currency)
-}
-
-fn can_capture_in_parts(intent: &PaymentIntent) -> bool {
-    let charge = intent.latest_charge.as_ref();
-    charge.is_some_and(|charge| {
-        charge["payment_method_details"]["card"]["multicapture"]["status"] == "available"
-    })
-}
-
-/// Whether the refund has not failed: it succeeded or is pending.
-fn is_effective(refund: &Refund) -> bool {
-    !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
-}
-
-/// Refunded amount in minor units, out of the captured amount. After a last partial capture, Stripe releases
-/// the rest of the authorization and lists this as a refund
-/// (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073> shows one). That refund is left
-/// out, since nothing of it was captured.
-fn refunded_amount(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
-    let mut refunded: Vec<_> = refunds
-        .iter()
-        .filter(|refund| is_effective(refund))
-        .collect();
-    let released = match (intent.status.as_str(), intent.amount_received) {
-        ("succeeded", Some(received)) => intent.amount - received,
-        _ => 0,
-    };
-    let is_ours = |refund: &Refund| {
-        let metadata = refund.metadata.as_ref();
-        metadata.is_some_and(|metadata| metadata["order_id"].is_string())
-    };
-    // Stripe lists the newest refund first, so the release is the last one of its amount.
-    let release = refunded
-        .iter()
-        .rposition(|refund| refund.amount == released && !is_ours(refund));
-    if let Some(release) = release.filter(|_| released > 0) {
-        refunded.remove(release);
-    }
-    from_stripe(
-        refunded.iter().map(|refund| refund.amount).sum(),
-        payment.price.currency,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn release_of_the_uncaptured_remainder_is_not_a_refund() {
-        let intent = |status: &str, received: i64| -> PaymentIntent {
-            serde_json::from_value(json!({
-                "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,
-            }))
-            .unwrap()
-        };
-        let refund = |amount: i64, status: &str, metadata: Value| -> Refund {
-            serde_json::from_value(json!({
-                "id": "re_1", "amount": amount, "status": status, "metadata": metadata,
-            }))
-            .unwrap()
-        };
-        let payment = Payment {
-            key: "key".to_owned(),
-            provider: NAME.to_owned(),
-            reference: Some("pi_1".to_owned()),
-            order_id: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
-            number: 1,
-            price: Money {
-                amount: 5000,
-                currency: "EUR".parse().unwrap(),
-            },
-            method: "pm_card".to_owned(),
-            return_url: None,
-            refunded: 0,
-            error_responses: 0,
-        };
-        let release = || refund(4000, "succeeded", json!({}));
-        let ours = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));
-        let captured = intent("succeeded", 1000);
-        for (refunds, refunded) in [
-            (vec![], 0),
-            (vec![release()], 0),
-            (vec![ours(300), release()], 300),
-            (
-                vec![ours(300), refund(200, "succeeded", json!({})), release()],
-                500,
-            ),
-            (vec![refund(300, "failed", json!({})), release()], 0),
-            // The release is not listed: no refund is left out.
-            (vec![ours(1000)], 1000),
-        ] {
-            assert_eq!(
-                refunded_amount(&refunds, &captured, &payment),
-                refunded,
-                "{refunds:?}"
-            );
-        }
-        // If everything was captured, there is no release, and every refund counts.
-        let all = intent("succeeded", 5000);
-        assert_eq!(refunded_amount(&[release()], &all, &payment), 4000);
     }
 }

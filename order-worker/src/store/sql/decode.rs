@@ -84,7 +84,7 @@ macro_rules! select_steps {
 }
 pub(in crate::store) use select_steps;
 
-/// Decodes `sku, warehouse, on_hand, reserved` into `shelves`.
+/// Decodes `sku, warehouse, on_hand, reserved` into `stock_levels`.
 pub(in crate::store) fn stock_level(
     row: &Row,
     stock_levels: &mut ProductStock,

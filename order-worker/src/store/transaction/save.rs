@@ -31,8 +31,8 @@ use crate::{
 /// sends the message again. It is longer than all timeouts of a step together.
 pub(in crate::store) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
-/// The latest time at which the message of a step that is due at `now` may be scheduled, even if the workers'
-/// clocks differ. A step that is scheduled later is not due yet.
+/// Upper bound of the time for which a worker has scheduled the message of a step that is due at `now`: two
+/// leases, since the workers' clocks may differ. A step that is scheduled for a later time is not due yet.
 pub(in crate::store) fn sent_by(now: Timestamp) -> Timestamp {
     now + STEP_LEASE + STEP_LEASE
 }

@@ -1,0 +1,177 @@
+//! The fields of a JSON object, taken one after another with all errors collected.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::failure::Violation;
+
+/// The fields of a JSON object that have not been read yet.
+pub struct Fields<'a> {
+    pointer: String,
+    map: Map<String, Value>,
+    violations: &'a mut Vec<Violation>,
+}
+
+impl Fields<'_> {
+    /// Takes a required field.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        if let Some(value) = self.take(name) {
+            return self.parse(name, value, parse);
+        }
+        self.report(name, "is required");
+        None
+    }
+
+    /// Takes an optional field.
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.take(name)?;
+        self.parse(name, value, parse)
+    }
+
+    /// Takes a field of a JSON Merge Patch (RFC 7396) whose value can be removed. Returns `None` if the field
+    /// is absent (no change), and `Some(None)` if it is `null` (the value is removed).
+    pub fn patch_nullable<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        match self.map.remove(name)? {
+            Value::Null => Some(None),
+            value => self.parse(name, value, parse).map(Some),
+        }
+    }
+
+    /// Takes a field of a JSON Merge Patch whose value can't be removed. Returns `None` if the field is
+    /// absent (no change); `null` is refused.
+    pub fn patch<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        match self.map.remove(name)? {
+            Value::Null => {
+                self.report(
+                    name,
+                    "must not be null: this value can be changed, but not removed",
+                );
+                None
+            }
+            value => self.parse(name, value, parse),
+        }
+    }
+
+    /// Takes a list of objects, each read by `read`.
+    pub fn list<T>(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let entries = match self.take(name) {
+            Some(Value::Array(entries)) if length.contains(&entries.len()) => entries,
+            Some(Value::Array(_)) => {
+                let detail = format!("must have {} to {} entries", length.start(), length.end());
+                self.report(name, detail);
+                return None;
+            }
+            Some(_) => {
+                self.report(name, "must be a list");
+                return None;
+            }
+            None => {
+                self.report(name, "is required");
+                return None;
+            }
+        };
+        let list = self.pointer_to(name);
+        let read: Vec<Option<T>> = entries
+            .into_iter()
+            .enumerate()
+            .map(|(index, entry)| {
+                read_object(format!("{list}/{index}"), entry, self.violations, &mut read)
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// Takes an optional list; the outer `None` means that the list contains an error.
+    pub fn optional_list<T>(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Option<Vec<T>>> {
+        match self.map.get(name) {
+            None | Some(Value::Null) => {
+                self.map.remove(name);
+                Some(None)
+            }
+            Some(_) => self.list(name, length, read).map(Some),
+        }
+    }
+
+    /// Reports a violation at `name`, for rules that involve several fields.
+    pub fn report(&mut self, name: &str, detail: impl Into<String>) {
+        let pointer = self.pointer_to(name);
+        self.violations.push(Violation::new(pointer, detail));
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn parse<T>(
+        &mut self,
+        name: &str,
+        value: Value,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(value)
+            .map_err(|detail| self.report(name, detail))
+            .ok()
+    }
+
+    fn pointer_to(&self, name: &str) -> String {
+        format!(
+            "{}/{}",
+            self.pointer,
+            name.replace('~', "~0").replace('/', "~1")
+        )
+    }
+
+    fn report_unknown_fields(&mut self) {
+        for name in std::mem::take(&mut self.map).keys() {
+            self.report(name, "is not a known field");
+        }
+    }
+}
+
+/// Takes the fields of an object with `read`, and reports those that are left as unknown.
+pub(super) fn read_object<T>(
+    pointer: String,
+    value: Value,
+    violations: &mut Vec<Violation>,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Option<T> {
+    let Value::Object(map) = value else {
+        violations.push(Violation::new(pointer, "must be an object"));
+        return None;
+    };
+    let mut fields = Fields {
+        pointer,
+        map,
+        violations,
+    };
+    let result = read(&mut fields);
+    fields.report_unknown_fields();
+    result
+}

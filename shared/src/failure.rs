@@ -1,0 +1,238 @@
+//! Failures: why a request was refused or could not be done, with an error code for programs and a message for people.
+//!
+//! A [`Failure`] is sent to the caller in the [envelope](crate::outcome::Outcome) of an RPC reply; the gateway maps it
+//! to an HTTP problem with [`Failure::http_status`]. [`Violation`]s name the invalid fields of a request.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// An error that is reported to the caller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    /// Error code: determines the HTTP status, and whether a retry makes sense.
+    pub code: Code,
+    /// One sentence for people.
+    pub message: String,
+    /// Data for programs: `errors`, `skus`, `retry_after_seconds`…
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+}
+
+impl Failure {
+    /// A failure without details.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: Value::Null,
+        }
+    }
+
+    /// Adds data for programs.
+    #[must_use]
+    pub fn with(mut self, details: Value) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// `NOT_FOUND`; also used for resources of another storefront.
+    pub fn not_found(what: &str, id: impl fmt::Display) -> Self {
+        Self::new(Code::NotFound, format!("no {what} {id}"))
+    }
+
+    /// `INVALID_STATE`: the resource exists but its state does not allow the operation.
+    pub fn invalid_state(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidState, message)
+    }
+
+    /// `INVALID_REQUEST` for a well-formed request that violates rules: all violations, or the first
+    /// [`MAX_VIOLATIONS`].
+    pub fn violations(violations: &[Violation]) -> Self {
+        let (listed, note) = match violations.split_at_checked(MAX_VIOLATIONS) {
+            Some((listed, [_, ..])) => (listed, format!("; the first {MAX_VIOLATIONS} are listed")),
+            _ => (violations, String::new()),
+        };
+        let message = match violations {
+            [only] => format!("{}: {}", only.location(), only.detail),
+            many => format!("{} fields are invalid{note}", many.len()),
+        };
+        Self::new(Code::InvalidRequest, message).with(json!({ "errors": listed }))
+    }
+
+    /// `INVALID_REQUEST` for one field of a well-formed request.
+    pub fn violation(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::violations(&[Violation::new(pointer, detail)])
+    }
+
+    /// The violations in `details.errors`, if any.
+    pub fn errors(&self) -> Option<&Value> {
+        self.details.get("errors")
+    }
+
+    /// The HTTP status of this failure.
+    pub fn http_status(&self) -> u16 {
+        match self.code {
+            // Malformed requests are 400; well-formed requests that violate a rule are 422.
+            Code::InvalidRequest if self.errors().is_some() => 422,
+            Code::InvalidRequest => 400,
+            Code::Unauthenticated => 401,
+            Code::PaymentDeclined => 402,
+            Code::Forbidden => 403,
+            Code::NotFound => 404,
+            Code::OutOfStock | Code::InvalidState | Code::IdempotencyInProgress => 409,
+            Code::VersionMismatch => 412,
+            Code::PayloadTooLarge => 413,
+            Code::IdempotencyConflict => 422,
+            Code::RateLimited => 429,
+            Code::Internal => 500,
+            Code::Unavailable => 503,
+            Code::Timeout => 504,
+        }
+    }
+}
+
+/// Maximum number of violations in a failure: two for each line item of the largest order.
+pub const MAX_VIOLATIONS: usize = 1_000;
+
+/// A rule violation: the field's JSON pointer (RFC 6901) and the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Violation {
+    /// JSON pointer into the request body, or the name of a query parameter or header.
+    pub pointer: String,
+    /// The reason.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A violation at `pointer`.
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
+    }
+
+    fn location(&self) -> &str {
+        if self.pointer.is_empty() {
+            "the body"
+        } else {
+            &self.pointer
+        }
+    }
+}
+
+/// The closed set of error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Code {
+    /// The request is malformed, or well-formed but violates a rule.
+    InvalidRequest,
+    /// The credential is missing or unknown.
+    Unauthenticated,
+    /// The payment was declined.
+    PaymentDeclined,
+    /// The credential does not permit the operation.
+    Forbidden,
+    /// Not found, or not visible to the caller.
+    NotFound,
+    /// Not every item could be reserved; nothing was reserved.
+    OutOfStock,
+    /// The resource's state does not allow the operation.
+    InvalidState,
+    /// The first request with this idempotency key is still being processed.
+    IdempotencyInProgress,
+    /// The resource's tag does not match `If-Match`.
+    VersionMismatch,
+    /// The body exceeds the size limit.
+    PayloadTooLarge,
+    /// The idempotency key was used for a different request.
+    IdempotencyConflict,
+    /// Too many requests with this credential.
+    RateLimited,
+    /// An internal error.
+    Internal,
+    /// The broker or the database is unavailable; the request had no effect.
+    Unavailable,
+    /// The outcome is unknown; retry with the same idempotency key.
+    Timeout,
+}
+
+impl Code {
+    /// The code as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "INVALID_REQUEST",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::PaymentDeclined => "PAYMENT_DECLINED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::NotFound => "NOT_FOUND",
+            Self::OutOfStock => "OUT_OF_STOCK",
+            Self::InvalidState => "INVALID_STATE",
+            Self::IdempotencyInProgress => "IDEMPOTENCY_IN_PROGRESS",
+            Self::VersionMismatch => "VERSION_MISMATCH",
+            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::Internal => "INTERNAL",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Timeout => "TIMEOUT",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_of_very_many_violations_are_listed() {
+        for (broken, named, message) in [
+            (1, 1, "/0: bad"),
+            (2, 2, "2 fields are invalid"),
+            (1_000, 1_000, "1000 fields are invalid"),
+            (
+                70_000,
+                MAX_VIOLATIONS,
+                "70000 fields are invalid; the first 1000 are listed",
+            ),
+        ] {
+            let violations = (0..broken).map(|field| Violation::new(format!("/{field}"), "bad"));
+            let failure = Failure::violations(&violations.collect::<Vec<_>>());
+            assert_eq!(failure.message, message);
+            assert_eq!(failure.errors().unwrap().as_array().unwrap().len(), named);
+        }
+    }
+
+    #[test]
+    fn error_code_serializes_as_it_is_displayed() {
+        for code in [
+            Code::InvalidRequest,
+            Code::IdempotencyInProgress,
+            Code::PayloadTooLarge,
+            Code::Timeout,
+        ] {
+            assert_eq!(serde_json::to_value(code).unwrap(), json!(code.as_str()));
+        }
+    }
+
+    #[test]
+    fn malformed_input_is_400_and_a_violation_is_422() {
+        assert_eq!(
+            Failure::new(Code::InvalidRequest, "not JSON").http_status(),
+            400
+        );
+        assert_eq!(
+            Failure::violation("/items", "is required").http_status(),
+            422
+        );
+    }
+}
