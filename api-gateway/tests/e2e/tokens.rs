@@ -109,7 +109,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
         problem["detail"]
             .as_str()
             .unwrap()
-            .contains("kid is missing")
+            .contains("has no key id (kid)")
     );
 
     publisher.set_response(CannedResponse::Status(500));
