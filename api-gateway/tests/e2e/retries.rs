@@ -95,8 +95,8 @@ async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
     // Steps that were retried in between keep their position.
     assert_eq!(json!(listed), json!(ids));
 
-    let all = "/v1/retries/redrive";
-    let none = system.post(all, json!({"all": true, "step": "capture_payment"}));
+    let redrive_all = "/v1/retries/redrive";
+    let none = system.post(redrive_all, json!({"all": true, "step": "capture_payment"}));
     assert_eq!(none.await.expect(200)["redriven"], 0);
     for wrong in [
         json!({"all": true, "step": "authorise"}),
@@ -104,11 +104,14 @@ async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
         json!({}),
         json!({"all": true, "cursor": "x"}),
     ] {
-        let reply = system.post(all, wrong).await;
+        let reply = system.post(redrive_all, wrong).await;
         reply.expect_problem(422, "INVALID_REQUEST");
     }
     wait_until_all_failed(&system, 5, 3).await;
-    let request = system.post(all, json!({"all": true, "step": "authorize_payment"}));
+    let request = system.post(
+        redrive_all,
+        json!({"all": true, "step": "authorize_payment"}),
+    );
     assert_eq!(
         request.await.expect(200),
         json!({"redriven": 5, "next_cursor": null})

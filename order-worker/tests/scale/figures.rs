@@ -65,15 +65,15 @@ impl Figures {
             created_at_ms: middle.as_millisecond(),
             number: newest.number / 2,
         };
-        let all = all_orders();
+        let filter = all_orders();
         let lists: [(&'static str, ListOrders, Option<OrderCursor>); 9] = [
-            ("list", all.clone(), None),
-            ("list, from the middle on", all.clone(), Some(deep)),
+            ("list", filter.clone(), None),
+            ("list, from the middle on", filter.clone(), Some(deep)),
             (
                 "list by status",
                 ListOrders {
                     status: Some(OrderStatus::Processing),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),
@@ -81,7 +81,7 @@ impl Figures {
                 "list by a status that is rare",
                 ListOrders {
                     status: Some(OrderStatus::Shipped),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),
@@ -89,7 +89,7 @@ impl Figures {
                 "list by customer",
                 ListOrders {
                     customer_id: Some(sample_database.customers[7]),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),
@@ -97,7 +97,7 @@ impl Figures {
                 "list by sku",
                 ListOrders {
                     sku: Some("S7".parse().unwrap()),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),
@@ -105,7 +105,7 @@ impl Figures {
                 "list by storefront",
                 ListOrders {
                     storefront: Some(newest.storefront.clone()),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),
@@ -113,7 +113,7 @@ impl Figures {
                 "list created before",
                 ListOrders {
                     created_before: Some(middle),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),
@@ -123,7 +123,7 @@ impl Figures {
                     customer_id: Some(sample_database.customers[7]),
                     status: Some(OrderStatus::Delivered),
                     sku: Some("S7".parse().unwrap()),
-                    ..all.clone()
+                    ..filter.clone()
                 },
                 None,
             ),

@@ -168,16 +168,16 @@ impl System {
 
     /// Starts a worker as the replacement of a dead one and waits until it is ready.
     pub(crate) async fn restart_worker(&mut self) {
-        let from = self.launch_worker();
-        self.worker_is_up(from).await;
+        let log_offset = self.launch_worker();
+        self.worker_is_up(log_offset).await;
     }
 
     /// As [`Self::restart_worker`], without waiting.
     pub(crate) fn launch_worker(&mut self) -> u64 {
         let log = self.folder.join("worker.log");
-        let from = fs::metadata(&log).unwrap().len();
+        let log_offset = fs::metadata(&log).unwrap().len();
         self.worker = Process::start(&self.worker_program, log, &self.variables);
-        from
+        log_offset
     }
 
     /// Sets the binary of workers that are started later.
@@ -219,21 +219,21 @@ impl System {
 
     /// Starts a gateway as the replacement of a dead one and waits until it is ready.
     pub(crate) async fn restart_gateway(&mut self) {
-        let from = self.launch_gateway();
-        self.gateway_is_up(from).await;
+        let log_offset = self.launch_gateway();
+        self.gateway_is_up(log_offset).await;
     }
 
     /// As [`Self::restart_gateway`], without waiting.
     pub(crate) fn launch_gateway(&mut self) -> u64 {
         let log = self.folder.join("gateway.log");
-        let from = fs::metadata(&log).unwrap().len();
+        let log_offset = fs::metadata(&log).unwrap().len();
         self.gateway = Process::start("api-gateway", log, &self.variables);
-        from
+        log_offset
     }
 
-    async fn worker_is_up(&self, from: u64) {
+    async fn worker_is_up(&self, log_offset: u64) {
         until("the worker to be ready", async || {
-            let Some(address) = self.worker.logged("health", from) else {
+            let Some(address) = self.worker.logged("health", log_offset) else {
                 return false;
             };
             self.is_ready(&format!("http://{address}")).await
@@ -251,24 +251,27 @@ impl System {
 
     /// Starts a gateway as the replacement of a dead one, without waiting for a worker.
     pub(crate) async fn restart_gateway_without_worker(&mut self) {
-        let from = self.launch_gateway();
-        self.gateway_listens(from).await;
+        let log_offset = self.launch_gateway();
+        self.gateway_listens(log_offset).await;
         until("the gateway to be connected to the broker", async || {
             self.get("/readyz").await.body["broker"] == "ok"
         })
         .await;
     }
 
-    async fn gateway_listens(&mut self, from: u64) {
+    async fn gateway_listens(&mut self, log_offset: u64) {
         until("the gateway to listen", async || {
-            self.gateway.logged("address", from).is_some()
+            self.gateway.logged("address", log_offset).is_some()
         })
         .await;
-        self.base = format!("http://{}", self.gateway.logged("address", from).unwrap());
+        self.base = format!(
+            "http://{}",
+            self.gateway.logged("address", log_offset).unwrap()
+        );
     }
 
-    pub(crate) async fn gateway_is_up(&mut self, from: u64) {
-        self.gateway_listens(from).await;
+    pub(crate) async fn gateway_is_up(&mut self, log_offset: u64) {
+        self.gateway_listens(log_offset).await;
         until("the gateway to be ready", async || {
             self.is_ready(&self.base).await
         })
