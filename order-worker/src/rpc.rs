@@ -5,15 +5,15 @@
 //! settled after the last reply. `dispatch` decides how a request is executed; the other files execute the
 //! requests that are not a single command.
 
-mod approval;
+mod approve_all;
+mod debug;
 mod dispatch;
 mod erase;
 mod feed;
-mod figures;
 mod idempotency;
 mod import;
-mod inspect;
 mod read;
+mod request_metrics;
 mod request_scope;
 mod stats;
 

@@ -1,10 +1,10 @@
 //! The state of an order, and the amounts that follow from it: what is to be captured, to be refunded, or
 //! written off.
 //!
-//! An order changes only by applying its next event (`fold`). The store keeps the state as JSON: field names
+//! An order changes only by applying its next event (`apply_event`). The store keeps the state as JSON: field names
 //! are stored names.
 
-mod fold;
+mod apply_event;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use shared::{
     outcome::Failure,
 };
 
-pub use self::fold::ReplayError;
+pub use self::apply_event::ReplayError;
 use super::{step::StepRow, stock::subtract_items};
 
 /// The complete state of an order.

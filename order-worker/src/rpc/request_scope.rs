@@ -14,7 +14,7 @@ use shared::{
     trace::{self, Span},
 };
 
-use super::{catch_panic, figures};
+use super::{catch_panic, request_metrics as figures};
 
 /// Replies of a task.
 pub(super) struct TaskOutcome {

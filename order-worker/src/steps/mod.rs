@@ -9,10 +9,10 @@
 //! `report` records traces, logs and metrics.
 
 mod bulkhead;
-mod call;
 mod claims;
 pub mod message;
 mod payment;
+mod provider_call;
 mod report;
 mod shipment;
 
@@ -44,9 +44,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     bulkhead::Bulkhead,
-    call::{DueStep, ProviderCall},
     claims::{Claim, Claims},
     message::StepMessage,
+    provider_call::{DueStep, ProviderCall},
     report::AttemptOutcome,
 };
 use crate::{

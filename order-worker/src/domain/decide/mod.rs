@@ -9,8 +9,8 @@ mod cancel_order;
 mod create_order;
 mod create_shipment;
 mod customers;
-mod dead_steps;
 mod delete_order;
+mod failed_steps;
 mod finish_step;
 mod fulfillment;
 mod import_order;
@@ -31,12 +31,14 @@ use shared::{
     request::{Caller, Role},
 };
 
-use self::{
-    customers::{block_customer, create_customer, erase_customer, redact_order, verify_customer},
-    dead_steps::{discard_step, redrive_step},
-};
 use super::{
     command::{Action, Command, KeyOrigin, ResourceRef, origin_of_request},
+    decide::{
+        customers::{
+            block_customer, create_customer, erase_customer, redact_order, verify_customer,
+        },
+        failed_steps::{discard_step, redrive_step},
+    },
     decision::{Changes, Decision},
     decision_context::DecisionContext,
     order::Order,
