@@ -4,7 +4,7 @@
 //! A message is acknowledged only after its results are committed. If the worker dies before, the step is
 //! repeated under the same idempotency key.
 //!
-//! [`payment`] and [`shipment`] have a step and its undo step each. `call` is the data of a provider call,
+//! [`payment`] and [`shipment`] have a step and its undo step each. `provider_call` is the data of a provider call,
 //! `claims` prevents concurrent attempts of a step, `bulkhead` limits the calls to a slow provider, and
 //! `report` records traces, logs and metrics.
 
