@@ -1,7 +1,7 @@
 //! Optional routes, not part of the OpenAPI document.
 //!
-//! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` resets all data to the
-//! initial state (`DEMO=1`). [`crate::state`] adds them only if they are enabled.
+//! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` deletes all orders
+//! and restores the stock levels (`DEMO=1`). [`crate::state`] adds them only if they are enabled.
 
 use axum::{
     Router,

@@ -272,8 +272,8 @@ async fn reject(
 /// Ships items of an order
 ///
 /// Records a shipment of the given `items`, or by default of all items that have not been shipped; with
-/// `warehouse`, only of the units reserved there. No unit is shipped twice. The payment is captured when all
-/// items have been shipped. Items without an authorized or captured payment, and items of an order whose
+/// `warehouse`, only of the units reserved there. No unit is shipped twice. The shipped items are
+/// captured; a provider that captures only once does so when no item remains to be shipped. Items without an authorized or captured payment, and items of an order whose
 /// capture failed, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]

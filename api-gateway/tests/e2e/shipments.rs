@@ -350,6 +350,18 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
             answers.push(crate::harness::send(request).await.expect(200));
         }
         assert_eq!(answers[0], answers[1]);
+        // The same key with another body is a conflict.
+        let mut other = body.clone();
+        other["reason"] = json!("another one");
+        if path == &events {
+            other = json!({"type": "shipment.failed"});
+        }
+        let request = system.request(reqwest::Method::POST, path).json(&other);
+        let key = format!("{path}{body}").replace(['/', '"'], "");
+        let request = request.header("idempotency-key", &key[..key.len().min(200)]);
+        crate::harness::send(request)
+            .await
+            .expect_problem(422, "IDEMPOTENCY_CONFLICT");
     }
     system.wait_until_idle().await;
     let order = system.get(&path).await.expect(200);

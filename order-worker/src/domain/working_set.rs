@@ -246,7 +246,8 @@ impl WorkingSet {
                 _ => Ok(None),
             };
         };
-        if recorded.fingerprint != idempotency.fingerprint {
+        // An empty fingerprint matches any request: webhooks, and shipment updates recorded by earlier versions.
+        if !recorded.fingerprint.is_empty() && recorded.fingerprint != idempotency.fingerprint {
             return Err(key_conflict());
         }
         match (&recorded.outcome, &recorded.answer) {

@@ -55,7 +55,7 @@ impl Rpc {
         tracing::warn!(
             actor = caller.actor,
             products,
-            "demo reset: all data was replaced by the initial data"
+            "demo reset: all orders were deleted and the stock levels restored"
         );
         Json::of(&json!({"status": "reset", "products": products}))
     }

@@ -57,7 +57,7 @@ pub(crate) fn by_client(
     condition: Option<&IfMatch>,
     key: &str,
 ) -> Result<Idempotency, Failure> {
-    let mut fingerprint = fingerprint(request)?;
+    let mut fingerprint = digest(request.to_body()?.get());
     // The condition is part of the request.
     if let Some(condition) = condition {
         fingerprint = format!("{fingerprint} {}", digest(&condition.to_string()));

@@ -51,6 +51,9 @@ impl StoreError {
                 Code::InvalidRequest,
                 "the request contains a value that the database does not accept",
             ),
+            Self::ReadOnly(reason) if reason == TOO_MANY_SEARCHES => {
+                Failure::new(Code::Unavailable, TOO_MANY_SEARCHES)
+            }
             Self::Unavailable(_)
             | Self::ReadOnly(_)
             | Self::OutcomeUnknown(_)

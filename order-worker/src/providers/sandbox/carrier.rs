@@ -162,7 +162,7 @@ impl SandboxCarrier {
                 Ok(()) => (stage + 1, Some(next_at + STAGE_INTERVAL_MS)),
                 Err(error) => {
                     tracing::debug!(
-                        order_id,
+                        order.id = order_id,
                         error = format!("{error:#}"),
                         "the sandbox carrier's webhook to the gateway failed; trying again"
                     );
