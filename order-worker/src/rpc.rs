@@ -71,6 +71,7 @@ use crate::{
 };
 
 pub(crate) use self::{idempotency::by_client, import::import};
+
 /// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;
 

@@ -79,8 +79,8 @@ impl Outbox {
     }
 
     /// Records the number of requests and step results in a batch, for the delays of background work.
-    pub fn record_batch(&self, callers: usize, steps: usize) {
-        self.activity.record_batch(callers, steps);
+    pub fn record_batch(&self, requests: usize, steps: usize) {
+        self.activity.record_batch(requests, steps);
     }
 
     /// Hands over due steps for sending.
@@ -149,7 +149,6 @@ impl Relay {
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
-        let (steps, events, sweeper) = (Arc::clone(&publisher), Arc::clone(&publisher), publisher);
         spawn(
             tasks,
             stop,
@@ -157,16 +156,21 @@ impl Relay {
                 self.steps,
                 self.spilled,
                 store.clone(),
-                steps,
+                Arc::clone(&publisher),
                 Arc::clone(&self.activity),
             ),
         );
         spawn(
             tasks,
             stop,
-            publish_events(store.clone(), events, self.events, self.activity),
+            publish_events(
+                store.clone(),
+                Arc::clone(&publisher),
+                self.events,
+                self.activity,
+            ),
         );
-        spawn(tasks, stop, sweep(store.clone(), sweeper));
+        spawn(tasks, stop, sweep(store.clone(), publisher));
     }
 }
 

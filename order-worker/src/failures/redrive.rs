@@ -89,10 +89,10 @@ pub(crate) async fn redrive_all(
     if let Some(step) = &request.step
         && !KINDS.contains(&step.as_str())
     {
-        let known = KINDS.join(", ");
+        let kinds = KINDS.join(", ");
         return Err(Failure::violation(
             "/step",
-            format!("must be one of {known}"),
+            format!("must be one of {kinds}"),
         ));
     }
     let time_limit = Instant::now() + MAX_CALL_DURATION;

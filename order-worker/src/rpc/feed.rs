@@ -22,8 +22,8 @@ use crate::{engine::reply_deadline, store::FeedResult};
 /// Interval at which a waiting request checks for events that other workers committed.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Maximum number of waiting requests; further requests are answered at once. A gateway has only one, for all
-/// of its listeners.
+/// Maximum number of waiting requests; further requests are answered at once. A gateway has only one waiting
+/// request, for all of its listeners.
 const MAX_WAITING: usize = PREFETCH as usize / 2;
 
 /// Notifies waiting readers.

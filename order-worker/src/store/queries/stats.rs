@@ -210,7 +210,7 @@ async fn count_tail(
     session: &mut Session,
     position: i64,
     limit: u32,
-    room: usize,
+    max_bytes: usize,
 ) -> Result<Option<UncountedTail>, StoreError> {
     // The data of events that are not counted is not read.
     const NEXT: &str = "
@@ -218,9 +218,12 @@ async fn count_tail(
                CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
                                   'payment.refunded', 'payment.refund_failed') THEN data END AS data
         FROM events WHERE position > $1 ORDER BY position LIMIT $2";
-    let sql = Sql::texts(NEXT.to_owned(), bounded(NEXT, room, "data", "position"));
+    let sql = Sql::texts(
+        NEXT.to_owned(),
+        bounded(NEXT, max_bytes, "data", "position"),
+    );
     let arguments = arguments![position, limit];
-    let read = session.fetch_within(room, sql, arguments).await?;
+    let read = session.fetch_within(max_bytes, sql, arguments).await?;
     let Some(last) = read.rows.last() else {
         return Ok(None);
     };
