@@ -196,14 +196,14 @@ async fn send_steps(
     let mut batch = Vec::new();
     while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
-        let began = Instant::now();
+        let started = Instant::now();
         send(&store, &publisher, &steps).await;
         let unsent = mem::take(&mut *lock(&spilled));
         if !unsent.is_empty() {
             release(&store, &unsent.iter().collect::<Vec<_>>()).await;
         }
         if let Some(delay) = activity.steps_delay() {
-            delay.sleep_after(began.elapsed()).await;
+            delay.sleep_after(started.elapsed()).await;
         }
     }
 }
@@ -249,12 +249,12 @@ async fn publish_events(
             time::sleep(SWEEP_INTERVAL).await;
             continue;
         }
-        let began = Instant::now();
+        let started = Instant::now();
         match publish_next(&store, &publisher).await {
             Ok(Published::Some { oldest }) => {
                 let is_late = Timestamp::now().duration_since(oldest) > MAX_EVENT_DELAY;
                 if !is_late && let Some(delay) = activity.events_delay() {
-                    delay.sleep_after(began.elapsed()).await;
+                    delay.sleep_after(started.elapsed()).await;
                 }
             }
             Ok(Published::None) => {

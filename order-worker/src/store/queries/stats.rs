@@ -118,6 +118,7 @@ impl Store {
 
     /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events
     /// are included: the stored counts, and up to `limit` later events, up to a size limit.
+    ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn figures(
@@ -146,9 +147,9 @@ impl Store {
         }
         if let Some(tail) = count_tail(&mut session, position, limit, PAGE_BYTES).await? {
             position = tail.reached;
-            for ((of, owner, name), amount) in tail.counts {
+            for ((event_day, owner, name), amount) in tail.counts {
                 if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
-                    let since = if of < day { 0 } else { of };
+                    let since = if event_day < day { 0 } else { event_day };
                     *sums.entry((since, name)).or_default() += amount;
                 }
             }
