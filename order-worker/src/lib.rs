@@ -4,22 +4,19 @@
 //! # Layout
 //!
 //! - [`domain`]: the business rules. Pure: no async, no I/O, no clock.
-//! - [`engine`]: the batch engine: collect, load, decide, save, commit, reply.
+//! - [`engine`]: the batch engine: collect, load, decide, save, commit, reply. `engine::task` runs requests
+//!   that consist of several commands, under the same rules for idempotency keys and preconditions.
 //! - [`store`]: persistence on SQLite and PostgreSQL; the only place with SQL.
-//! - [`rpc`]: RPC requests from callers. `task`: requests that consist of several commands, under the same
-//!   rules for idempotency keys and preconditions.
+//! - [`rpc`]: RPC requests from callers.
 //! - [`steps`]: executes due steps, one file for a step and its undo step. [`providers`]: payment providers
 //!   and carriers.
-//! - [`relay`]: publishes committed steps and events to the broker (outbox), and sends due steps again.
-//!   [`webhooks`]: delivers events to webhook endpoints.
-//! - [`dead_letters`]: operator requests on dead steps and dead messages. [`retries`]: operator requests on
-//!   steps that will be retried.
-//! - [`jobs`]: periodic reads of other systems: the stock of a warehouse, the orders of another system.
-//! - [`stats`]: statistics of orders and of the system. [`housekeeping`]: deletes rows past their retention.
-//! - [`verify`]: checks that orders, events, stock and payments are consistent. [`backup`], [`export`]: the
-//!   other subcommands.
-//! - [`serve`]: starts all parts; [`config`], [`health`], [`priority`]. [`crash`]: deliberate crashes for
-//!   tests.
+//! - [`background`]: publishes committed steps and events to the broker (outbox), counts statistics, imports
+//!   from other systems, and deletes rows past their retention.
+//! - [`webhooks`]: delivers events to webhook endpoints.
+//! - [`failures`]: dead letters, and steps that will be retried: operators list, redrive or discard them.
+//! - [`cli`]: the subcommands `verify`, `backup` and `export`.
+//! - [`serve`]: starts all parts. [`config`]: the configuration. [`runtime`]: health endpoints, priorities,
+//!   dedicated threads, and deliberate crashes for tests.
 
 pub mod background;
 pub mod cli;

@@ -1,6 +1,6 @@
 //! The `order-worker` command: parses the command line and runs one of the subcommands. [`serve`] is the
-//! default; the others work on the database directly ([`verify`], [`backup`], [`export`]) or ask a running
-//! worker ([`health`]).
+//! default; the others work on the database directly ([`verify`], [`backup`], [`export`]) or query a running
+//! worker ([`CommonCommand::Health`]).
 
 use std::{
     fs::{self, File},

@@ -2,8 +2,9 @@
 //! engine.
 //!
 //! A message may contain several requests. Each gets its own reply as soon as it is ready, and the message is
-//! settled after the last reply. `dispatch` decides how a request is executed; the other files execute the
-//! requests that are not a single command.
+//! settled after the last reply. `dispatch` decides how a request is executed, `idempotency` derives its
+//! idempotency key, and `request_scope` and `request_metrics` record it. The other files execute the requests
+//! that are not a single command.
 
 mod approve_all;
 mod debug;
@@ -71,6 +72,7 @@ use crate::{
 };
 
 pub(crate) use self::{idempotency::by_client, import::import};
+
 /// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;
 

@@ -1,5 +1,5 @@
 //! Starts and stops the worker: opens the broker connections, the database and the sandbox, starts the engine
-//! and all background tasks, and serves requests and steps until it is told to stop. The configuration is
+//! and all background tasks, and serves requests and steps until it is stopped. The configuration is
 //! read by [`config`](crate::config); each part is described in its own module.
 
 use std::{sync::Arc, time::Duration};

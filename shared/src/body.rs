@@ -5,7 +5,8 @@
 //! 7396), where it removes a value. [`crate::request`] parses every request with this module, in the gateway
 //! and the worker.
 //!
-//! `fields` and `values` read objects and values, `strict` has the JSON parser, `number` finds numbers that would change, `stored` reads stored JSON.
+//! `fields` and `values` read objects and values, `strict` has the JSON parser, `number` finds numbers that
+//! would change, `stored` reads stored JSON.
 
 use serde_json::Value;
 

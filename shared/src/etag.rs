@@ -66,7 +66,7 @@ fn digest(text: &str) -> String {
         })
 }
 
-/// The part of a tag that `If-Match` compares: without the digest of the stock.
+/// The part of a tag that `If-Match` compares: without the digest of what changes without a new version.
 fn condition(opaque: &str) -> &str {
     opaque
         .split_once('-')
@@ -129,7 +129,7 @@ impl FromStr for TagList {
                 None => (false, rest),
             };
             let tag = tag.strip_prefix('"').ok_or_else(malformed)?;
-            let (opaque, behind) = tag.split_once('"').ok_or_else(malformed)?;
+            let (opaque, after_tag) = tag.split_once('"').ok_or_else(malformed)?;
             let is_tag_character = |c: char| c == '!' || ('#'..='~').contains(&c) || !c.is_ascii();
             if !opaque.chars().all(is_tag_character) {
                 return Err(malformed());
@@ -138,7 +138,7 @@ impl FromStr for TagList {
                 is_weak,
                 opaque: opaque.to_owned(),
             });
-            rest = behind.trim_start_matches(SPACE);
+            rest = after_tag.trim_start_matches(SPACE);
             if !(rest.is_empty() || rest.starts_with(',')) {
                 return Err(malformed());
             }
@@ -160,7 +160,7 @@ impl TagList {
         let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
         match self {
             Self::Any => true,
-            Self::Tags(tags) => tags.iter().any(|known| known.opaque == tag),
+            Self::Tags(tags) => tags.iter().any(|listed| listed.opaque == tag),
         }
     }
 }
@@ -180,7 +180,7 @@ impl IfMatch {
             TagList::Tags(tags)
                 if tags
                     .iter()
-                    .any(|known| known.equals_strongly(tag.trim_matches('"'))) =>
+                    .any(|listed| listed.equals_strongly(tag.trim_matches('"'))) =>
             {
                 Ok(())
             }

@@ -1,7 +1,8 @@
-//! Failures: why a request was refused or could not be done, with an error code for programs and a message for people.
+//! Failures: the reason why a request was refused or could not be done, with an error code for programs and a
+//! message for people.
 //!
-//! A [`Failure`] is sent to the caller in the [envelope](crate::outcome::Outcome) of an RPC reply; the gateway maps it
-//! to an HTTP problem with [`Failure::http_status`]. [`Violation`]s name the invalid fields of a request.
+//! A [`Failure`] is sent to the caller in the [envelope](crate::outcome::Outcome) of an RPC reply; the gateway
+//! maps it to an HTTP problem with [`Failure::http_status`]. [`Violation`]s name the invalid fields of a request.
 
 use std::fmt;
 

@@ -129,7 +129,7 @@ requests! {
     "stock.set" => SetStock(SetStock),
     /// Adjusts the stock level of a warehouse.
     "stock.adjust" => AdjustStock(AdjustStock),
-    /// Removes a product from a warehouse that holds no units of it.
+    /// Removes a product from a warehouse, and moves its units to another one if requested.
     "stock.remove" => RemoveStock(RemoveStock),
     /// Creates a customer.
     "customer.create" => CreateCustomer(NewCustomer),
@@ -149,13 +149,13 @@ requests! {
     "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
     /// Discards a dead letter.
     "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
-    /// Redrives all dead steps.
+    /// Redrives all dead letters, or all dead steps of one kind.
     "dead_letter.redrive_all" => RedriveDeadSteps(RedriveAll),
     /// Lists steps that failed and will be retried, those of the oldest orders first.
     "retry.list" => ListRetries(ListRetries),
     /// Retries a failed step now.
     "retry.redrive" => RedriveRetry(RetryRef),
-    /// Retries all failed steps now.
+    /// Retries all failed steps now, or those of one kind.
     "retry.redrive_all" => RedriveRetries(RedriveAll),
     /// Returns statistics.
     "stats.get" => GetStats(GetStats),
@@ -177,7 +177,7 @@ requests! {
     "webhook_endpoint.deliveries" => ListDeliveries(ListDeliveries),
     /// Sends a delivery again.
     "webhook_endpoint.redeliver" => Redeliver(Redeliver),
-    /// Deletes all orders, if `DEMO` is enabled.
+    /// Replaces all data by the initial data, if `DEMO` is enabled.
     "demo.reset" => Reset(EmptyBody),
     /// Returns the stored rows of an order, if `DEBUG_API` is enabled.
     "debug.order" => DebugOrder(OrderRef),

@@ -3,7 +3,7 @@
 //! Each event that matches an endpoint's `event_types` becomes a delivery, which is signed as specified by
 //! Standard Webhooks
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>) and retried
-//! until the endpoint answers 2xx. The worker sends them.
+//! until the endpoint answers 2xx, for at most a day. The worker sends them.
 
 mod request;
 
@@ -24,6 +24,7 @@ use crate::{
 
 /// Maximum length of a URL in characters.
 const MAX_URL_CHARS: usize = 2_000;
+
 /// A webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Endpoint {

@@ -82,7 +82,7 @@ enum ExpiredRows {
     Events,
 }
 
-/// Deletes all rows older than `kept` and returns their number.
+/// Deletes all rows older than `retention_period` and returns their number.
 async fn delete_expired(
     store: &Store,
     rows: ExpiredRows,

@@ -79,8 +79,8 @@ impl Outbox {
     }
 
     /// Records the number of requests and step results in a batch, for the delays of background work.
-    pub fn record_batch(&self, callers: usize, steps: usize) {
-        self.activity.record_batch(callers, steps);
+    pub fn record_batch(&self, requests: usize, steps: usize) {
+        self.activity.record_batch(requests, steps);
     }
 
     /// Hands over due steps for sending.
@@ -149,7 +149,6 @@ impl Relay {
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) {
-        let (steps, events, sweeper) = (Arc::clone(&publisher), Arc::clone(&publisher), publisher);
         spawn(
             tasks,
             stop,
@@ -157,16 +156,21 @@ impl Relay {
                 self.steps,
                 self.spilled,
                 store.clone(),
-                steps,
+                Arc::clone(&publisher),
                 Arc::clone(&self.activity),
             ),
         );
         spawn(
             tasks,
             stop,
-            publish_events(store.clone(), events, self.events, self.activity),
+            publish_events(
+                store.clone(),
+                Arc::clone(&publisher),
+                self.events,
+                self.activity,
+            ),
         );
-        spawn(tasks, stop, sweep(store.clone(), sweeper));
+        spawn(tasks, stop, sweep(store.clone(), publisher));
     }
 }
 
@@ -192,14 +196,14 @@ async fn send_steps(
     let mut batch = Vec::new();
     while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
-        let began = Instant::now();
+        let started = Instant::now();
         send(&store, &publisher, &steps).await;
         let unsent = mem::take(&mut *lock(&spilled));
         if !unsent.is_empty() {
             release(&store, &unsent.iter().collect::<Vec<_>>()).await;
         }
         if let Some(delay) = activity.steps_delay() {
-            delay.sleep_after(began.elapsed()).await;
+            delay.sleep_after(started.elapsed()).await;
         }
     }
 }
@@ -245,12 +249,12 @@ async fn publish_events(
             time::sleep(SWEEP_INTERVAL).await;
             continue;
         }
-        let began = Instant::now();
+        let started = Instant::now();
         match publish_next(&store, &publisher).await {
             Ok(Published::Some { oldest }) => {
                 let is_late = Timestamp::now().duration_since(oldest) > MAX_EVENT_DELAY;
                 if !is_late && let Some(delay) = activity.events_delay() {
-                    delay.sleep_after(began.elapsed()).await;
+                    delay.sleep_after(started.elapsed()).await;
                 }
             }
             Ok(Published::None) => {

@@ -54,7 +54,7 @@ pub async fn count(
     activity: Arc<RequestActivity>,
 ) {
     loop {
-        let began = Instant::now();
+        let started = Instant::now();
         match store.count_events(EVENTS_PER_ROUND).await {
             // There are more events; the pause leaves time for other work.
             Ok(CountingProgress { progress, until }) if progress.has_more => {
@@ -66,7 +66,7 @@ pub async fn count(
                 } else {
                     PAUSE_FACTOR
                 };
-                time::sleep(began.elapsed() * factor).await;
+                time::sleep(started.elapsed() * factor).await;
             }
             Ok(_) => {
                 time::sleep(INTERVAL).await;
@@ -105,7 +105,7 @@ struct StepDurations {
 impl Latencies {
     /// Records an attempt of a step that was due at `due_at` and has ended now.
     pub fn record(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
-        let took = Timestamp::now().duration_since(due_at).as_millis();
+        let duration_ms = Timestamp::now().duration_since(due_at).as_millis();
         let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let durations = durations.entry(kind).or_default();
         if is_failed {
@@ -118,7 +118,7 @@ impl Latencies {
         }
         durations
             .ms
-            .push_back(u64::try_from(took).unwrap_or_default());
+            .push_back(u64::try_from(duration_ms).unwrap_or_default());
     }
 
     fn summarize(&self) -> BTreeMap<String, StepStats> {
@@ -126,16 +126,16 @@ impl Latencies {
         let summarize = |(kind, durations): (&&str, &StepDurations)| {
             let mut ms: Vec<u64> = durations.ms.iter().copied().collect();
             ms.sort_unstable();
-            let below = |percent: usize| {
+            let percentile = |percent: usize| {
                 let index = (ms.len() * percent / 100).min(ms.len().saturating_sub(1));
                 ms.get(index).copied().unwrap_or_default()
             };
             let summary = StepStats {
                 done: durations.done,
                 failed: durations.failed,
-                p50_ms: below(50),
-                p90_ms: below(90),
-                p99_ms: below(99),
+                p50_ms: percentile(50),
+                p90_ms: percentile(90),
+                p99_ms: percentile(99),
             };
             ((*kind).to_owned(), summary)
         };

@@ -28,7 +28,7 @@ impl DecisionContext {
         self.now
     }
 
-    /// A new UUIDv7; ids of one context sort in the order of generation.
+    /// A new UUIDv7. Up to 4,095 ids of one context sort in the order of generation.
     pub fn id<T: From<Uuid>>(&mut self) -> T {
         let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
         let mut bytes = [0; 10];

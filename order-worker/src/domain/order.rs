@@ -1,8 +1,8 @@
 //! The state of an order, and the amounts that follow from it: what is to be captured, to be refunded, or
 //! written off.
 //!
-//! An order changes only by applying its next event (`apply_event`). The store keeps the state as JSON: field names
-//! are stored names.
+//! An order changes only by applying its next event (`apply_event`). The store keeps the state as JSON: field
+//! names are stored names.
 
 mod apply_event;
 
@@ -27,7 +27,7 @@ use super::{step::StepRow, stock::subtract_items};
 /// The complete state of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
-    /// UUIDv7.
+    /// UUIDv7, or UUIDv8 if it is derived from an import line.
     pub id: OrderId,
     /// Order number, for people.
     pub number: i64,
@@ -184,12 +184,12 @@ impl Order {
 
     /// Ordered units that will not be shipped, because they were cancelled after a part had been shipped.
     pub fn cancelled_items(&self) -> Vec<CancelledItem> {
-        let is_under_way = match self.status {
+        let is_in_fulfillment = match self.status {
             OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Cancelled => false,
         };
         let mut missing: BTreeMap<&Sku, u64> = BTreeMap::new();
-        if is_under_way && !self.awaits_stock {
+        if is_in_fulfillment && !self.awaits_stock {
             for line in &self.items {
                 *missing.entry(&line.sku).or_default() += u64::from(line.quantity.get());
             }
@@ -312,13 +312,13 @@ impl Order {
     /// # Errors
     /// `INVALID_STATE`, naming the order's status.
     pub fn ensure_not_shipped(&self, verb: &str) -> Result<(), Failure> {
-        let is_under_way = match self.status {
+        let has_shipped_items = match self.status {
             OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Processing | OrderStatus::Cancelled => {
                 self.shipped_shipments().next().is_some()
             }
         };
-        if is_under_way {
+        if has_shipped_items {
             let status = self.status.as_str();
             return Err(Failure::invalid_state(format!(
                 "order {} is {status} and can't be {verb}: some of its items were shipped",

@@ -8,7 +8,7 @@ use shared::{
     order::{NextAction, Payment, PaymentStatus},
 };
 
-/// Applies `fact` to `payment` if it is a payment event.
+/// Applies `event_data` to `payment`, if it is a payment event.
 pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
     match event_data {
         EventData::PaymentPrepared {
@@ -61,7 +61,7 @@ pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
     }
 }
 
-/// Adds `amount` to the refunds.
+/// Adds `amount` to the refunds, and derives the status from the refunded and the captured amount.
 fn record_refunds(payment: &mut Payment, amount: i64) {
     payment.refunded += amount;
     payment.status = match (payment.refunded, payment.captured) {

@@ -257,8 +257,9 @@ impl fmt::Display for StepKey {
 pub struct StepRow {
     /// Order and step.
     pub key: StepKey,
-    /// Number of the next attempt, from 1; or of the last one, if it is dead. Never reused, so that a late
-    /// result of an earlier attempt can be recognized.
+    /// Number of the next attempt, from 1; or of the last one, if it is dead. Retries and
+    /// redrives increase it, so that a late result of an earlier attempt is recognized; a step that is
+    /// scheduled anew begins at 1 again.
     pub attempt: u32,
     /// Number of failures since it was scheduled or redriven.
     pub failures: u32,

@@ -87,7 +87,7 @@ pub fn allocate(
     let available = |sku: &Sku, warehouse: &Warehouse| {
         stock_levels
             .get(sku)
-            .and_then(|stock_level| stock_level.get(warehouse))
+            .and_then(|by_warehouse| by_warehouse.get(warehouse))
             .map_or(0, |stock_level| stock_level.available().max(0))
     };
     let mut warehouses: BTreeSet<&Warehouse> = remaining
@@ -95,9 +95,8 @@ pub fn allocate(
         .filter_map(|sku| stock_levels.get(*sku))
         .flat_map(BTreeMap::keys)
         .collect();
-    if let Some(smallest_warehouse_set) = smallest_warehouse_set(&remaining, &warehouses, available)
-    {
-        warehouses = smallest_warehouse_set;
+    if let Some(smallest) = smallest_warehouse_set(&remaining, &warehouses, available) {
+        warehouses = smallest;
     }
     let mut allocated: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
     while remaining.values().any(|missing| *missing > 0) {
@@ -167,8 +166,8 @@ fn ensure_available(
     let shortages: Vec<_> = remaining
         .iter()
         .filter_map(|(sku, requested)| {
-            let available: i64 = stock_levels.get(*sku).map_or(0, |stock_level| {
-                stock_level
+            let available: i64 = stock_levels.get(*sku).map_or(0, |by_warehouse| {
+                by_warehouse
                     .values()
                     .map(|stock_level| stock_level.available().max(0))
                     .sum()

@@ -31,7 +31,7 @@ use super::{
 pub struct IdempotencyRecord {
     /// Digest of the request.
     pub fingerprint: String,
-    /// The resource of the reply; `None` for a failure.
+    /// The resource of the reply; `None` for a failure, and for a task that has not ended.
     pub answer: Option<ResourceRef>,
     /// The reply verbatim, where it is stored.
     pub outcome: Option<Outcome<Json>>,
@@ -238,8 +238,8 @@ impl WorkingSet {
         &self,
         idempotency: &Idempotency,
     ) -> Result<Option<Result<Json, Failure>>, Failure> {
-        let known = self.recorded.get(&idempotency.key);
-        let Some(recorded) = known.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
+        let stored = self.recorded.get(&idempotency.key);
+        let Some(recorded) = stored.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
         else {
             return match &idempotency.operation {
                 Some(operation) if self.is_used_for_another(operation) => Err(key_conflict()),
@@ -284,8 +284,8 @@ impl WorkingSet {
 
     /// Whether a request of several commands was started under this key and has not ended.
     pub fn has_unfinished_task(&self, idempotency: &Idempotency) -> bool {
-        let known = self.recorded.get(&idempotency.key);
-        known.is_some_and(|recorded| recorded.answer.is_none() && recorded.outcome.is_none())
+        let stored = self.recorded.get(&idempotency.key);
+        stored.is_some_and(|recorded| recorded.answer.is_none() && recorded.outcome.is_none())
     }
 
     /// Records that a request of several commands was started under this key; there is no reply yet.
@@ -391,7 +391,7 @@ impl WorkingSet {
 
     /// The unfinished steps of an order.
     pub fn steps_of(&self, order_id: OrderId) -> impl Iterator<Item = &StepRow> {
-        // Authorize is the first step in sort order.
+        // `AuthorizePayment` is the first step in sort order.
         let first = StepKey {
             order_id,
             step: crate::domain::step::Step::AuthorizePayment,

@@ -8,8 +8,8 @@
 //! Shortly before its deadline, a caller gets `UNAVAILABLE` if nothing was done, or `TIMEOUT` if the outcome
 //! is unknown. Requests that can't be served in time are refused at once.
 //!
-//! [`submission`] is a queued command, [`intake`] collects batches, [`decider`] decides them. The business
-//! rules are in [`domain`](crate::domain).
+//! [`submission`] is a queued command, [`intake`] collects batches, [`decider`] decides them; [`task`] runs
+//! requests of several commands. The business rules are in [`domain`](crate::domain).
 
 mod decider;
 mod intake;
@@ -137,20 +137,20 @@ impl Engine {
     /// Decides `commands`, each before its deadline.
     pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> PendingReplies {
         let (reply, decided) = mpsc::unbounded_channel();
-        let (mut submitted, mut waiting) = (Vec::with_capacity(commands.len()), Vec::new());
+        let (mut submitted, mut pending) = (Vec::with_capacity(commands.len()), Vec::new());
         let mut refused = Vec::new();
-        let expected = Instant::now() + self.estimated_wait();
+        let expected_start = Instant::now() + self.estimated_wait();
         let free_slots = MAX_QUEUED.saturating_sub(self.waiting.load(Ordering::Relaxed));
         for (index, (command, deadline)) in commands.into_iter().enumerate() {
             let reply_deadline = deadline.map(reply_deadline);
-            let cannot_meet_deadline = reply_deadline.is_some_and(|latest| expected > latest);
+            let cannot_meet_deadline = reply_deadline.is_some_and(|latest| expected_start > latest);
             if cannot_meet_deadline || submitted.len() >= free_slots {
                 refused.push((index, Err(overloaded())));
-                waiting.push(None);
+                pending.push(None);
                 continue;
             }
             let submission = Submission::new(command, deadline, reply.clone(), index);
-            waiting.push(Some(PendingReply::new(&submission, reply_deadline)));
+            pending.push(Some(PendingReply::new(&submission, reply_deadline)));
             submitted.push(submission);
         }
         if !submitted.is_empty() {
@@ -158,7 +158,7 @@ impl Engine {
             // An engine that has ended drops its input, which the receivers notice.
             let _ = self.requests.send(submitted);
         }
-        PendingReplies::new(decided, waiting, refused)
+        PendingReplies::new(decided, pending, refused)
     }
 
     /// Decides the result of a step that was due at `due_at`, however long it takes.

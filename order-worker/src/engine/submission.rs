@@ -65,12 +65,12 @@ pub(super) fn send_replies(
     batch: Vec<Submission>,
     outcomes: impl IntoIterator<Item = Result<RpcReply, CommitError>>,
 ) {
-    let mut all = batch.into_iter().zip(outcomes).peekable();
-    while let Some((submission, outcome)) = all.next() {
+    let mut results = batch.into_iter().zip(outcomes).peekable();
+    while let Some((submission, outcome)) = results.next() {
         let mut replies = vec![(submission.index, outcome)];
         let reply_channel = submission.reply;
         while let Some((next, outcome)) =
-            all.next_if(|(next, _)| next.reply.same_channel(&reply_channel))
+            results.next_if(|(next, _)| next.reply.same_channel(&reply_channel))
         {
             replies.push((next.index, outcome));
         }

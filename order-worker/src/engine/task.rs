@@ -22,7 +22,7 @@ pub struct CommandContext {
     pub caller: Caller,
     /// Idempotency key, if there is one.
     pub idempotency: Option<Idempotency>,
-    /// Entity tags of the order, from `If-Match`.
+    /// Required entity tags of the resource, from `If-Match`.
     pub if_match: Option<IfMatch>,
     /// Time by which the command must be decided.
     pub deadline: Option<Instant>,
@@ -40,7 +40,7 @@ impl CommandContext {
     }
 }
 
-/// Runs `task` under the idempotency key and the precondition of `asking`. `target` is the order that
+/// Runs `task` under the idempotency key and the precondition of `context`. `target` is the resource that
 /// `If-Match` refers to; without a target only `If-Match: *` is fulfilled.
 ///
 /// # Errors
@@ -82,8 +82,8 @@ pub(crate) async fn run(
     Ok(engine.decide(end, context.deadline).await?)
 }
 
-/// Reserves the client's key for the operation of `context`. For a request whose reply is not recorded: the lines of
-/// an import are identified one by one, so that a corrected file can be sent under the same key.
+/// Reserves the client's key for the operation of `context`. For a request whose reply is not recorded: the
+/// lines of an import are identified one by one, so that a corrected file can be sent under the same key.
 ///
 /// # Errors
 /// `IDEMPOTENCY_CONFLICT` when the key was used for another operation, `UNAVAILABLE`, `TIMEOUT`.

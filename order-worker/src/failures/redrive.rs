@@ -89,14 +89,14 @@ pub(crate) async fn redrive_all(
     if let Some(step) = &request.step
         && !KINDS.contains(&step.as_str())
     {
-        let known = KINDS.join(", ");
+        let kinds = KINDS.join(", ");
         return Err(Failure::violation(
             "/step",
-            format!("must be one of {known}"),
+            format!("must be one of {kinds}"),
         ));
     }
     let time_limit = Instant::now() + MAX_CALL_DURATION;
-    let until = deadline.map_or(time_limit, |deadline| {
+    let stop_at = deadline.map_or(time_limit, |deadline| {
         reply_deadline(deadline).min(time_limit)
     });
     let store = store.up_to_date();
@@ -135,7 +135,7 @@ pub(crate) async fn redrive_all(
             reply.redriven += letters.redrive_messages(&messages).await?;
         }
         reply.next_cursor = next_cursor;
-        if reply.next_cursor.is_none() || Instant::now() >= until {
+        if reply.next_cursor.is_none() || Instant::now() >= stop_at {
             return Json::of(&reply);
         }
     }

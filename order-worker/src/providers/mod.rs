@@ -105,7 +105,7 @@ impl Payments {
 
     /// Captures from the authorization until `total` minor units are captured: `Captured`. After the last
     /// capture the rest of the authorization is released. If less is captured and the authorization has
-    /// ended, returns the state of the payment (`Stands`).
+    /// ended, returns the state of the payment (`PaymentState`).
     ///
     /// # Errors
     /// `Permanent` when less is authorized, `Transient` when the outcome is unknown.
@@ -122,7 +122,7 @@ impl Payments {
     }
 
     /// Voids the authorization, or makes sure that there will be none: `Voided`. If the payment was captured,
-    /// returns its state (`Stands`), so that it can be refunded.
+    /// returns its state (`PaymentState`), so that it can be refunded.
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
@@ -135,7 +135,7 @@ impl Payments {
 
     /// Refunds until `total` minor units are refunded: `Refunded`. If the provider reports less than
     /// `payment.refunded`, an earlier refund has failed since: nothing is refunded, and the state of the
-    /// payment is returned (`Stands`).
+    /// payment is returned (`PaymentState`).
     ///
     /// # Errors
     /// `Permanent` when less was captured, `Transient` when the outcome is unknown.

@@ -32,7 +32,7 @@ impl Rpc {
     ) -> Result<Json, Failure> {
         caller.require_operator()?;
         let time_limit = time::Instant::now() + MAX_DURATION;
-        let until = deadline.map_or(time_limit, |deadline| {
+        let stop_at = deadline.map_or(time_limit, |deadline| {
             reply_deadline(deadline).min(time_limit)
         });
         let mut query = ListOrders {
@@ -76,7 +76,7 @@ impl Rpc {
                 }
             }
             reply.next_cursor = page.next_cursor;
-            if reply.next_cursor.is_none() || time::Instant::now() >= until {
+            if reply.next_cursor.is_none() || time::Instant::now() >= stop_at {
                 return Json::of(&reply);
             }
             query.cursor.clone_from(&reply.next_cursor);

@@ -22,8 +22,8 @@ use crate::{engine::reply_deadline, store::FeedResult};
 /// Interval at which a waiting request checks for events that other workers committed.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Maximum number of waiting requests; further requests are answered at once. A gateway has only one, for all
-/// of its listeners.
+/// Maximum number of waiting requests; further requests are answered at once. A gateway has only one waiting
+/// request, for all of its listeners.
 const MAX_WAITING: usize = PREFETCH as usize / 2;
 
 /// Notifies waiting readers.
@@ -61,8 +61,8 @@ impl Rpc {
         let wait = Duration::from_millis(query.wait_ms.into());
         let permit = self.feed_notifier.wait_permits.try_acquire();
         let wait = if permit.is_ok() { wait } else { Duration::ZERO };
-        let until = time::Instant::now() + wait;
-        let until = deadline.map_or(until, |deadline| until.min(reply_deadline(deadline)));
+        let wait_end = time::Instant::now() + wait;
+        let wait_end = deadline.map_or(wait_end, |deadline| wait_end.min(reply_deadline(deadline)));
         let mut new_events = self.feed_notifier.events.clone();
         loop {
             new_events.mark_unchanged();
@@ -83,7 +83,7 @@ impl Rpc {
                 }
             };
             let is_wait_over =
-                time::Instant::now() >= until || self.feed_notifier.stop.is_cancelled();
+                time::Instant::now() >= wait_end || self.feed_notifier.stop.is_cancelled();
             if !page.events.is_empty() || page.has_more || is_wait_over {
                 return Json::of(&EventPage {
                     data: page.events,
@@ -93,7 +93,7 @@ impl Rpc {
             }
             query.after = Some(FeedPosition::Position(page.position));
             // Events that other workers commit do not notify this worker.
-            let next_check = until.min(time::Instant::now() + FEED_INTERVAL);
+            let next_check = wait_end.min(time::Instant::now() + FEED_INTERVAL);
             tokio::select! {
                 _ = new_events.changed() => {}
                 () = time::sleep_until(next_check) => {}

@@ -14,7 +14,7 @@ use shared::{
     trace::{self, Span},
 };
 
-use super::{catch_panic, request_metrics as figures};
+use super::{catch_panic, request_metrics};
 
 /// Replies of a task.
 pub(super) struct TaskOutcome {
@@ -64,7 +64,7 @@ impl RequestScope {
             record_in_span(&mut span, &caller, &reply);
             log_reply(pattern, &caller, &reply);
             let code = reply.outcome.as_ref().err().map(|failure| failure.code);
-            figures::record(pattern, code, started.elapsed());
+            request_metrics::record(pattern, code, started.elapsed());
         });
         EntryReply {
             correlation_id,

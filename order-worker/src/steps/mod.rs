@@ -143,12 +143,12 @@ impl Steps {
             stop.clone(),
         );
         while let Some(Some(mut delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            let read = (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
-            let steps = read.as_ref().map_or(1, |(messages, _)| messages.len());
+            let parsed = (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
+            let steps = parsed.as_ref().map_or(1, |(messages, _)| messages.len());
             // A message that is delivered alone is acknowledged before its step, which may take 20 s, so that
             // the next one is delivered. If this worker dies, the step is sent again from its row when its
             // lease expires.
-            if delivery.is_single && matches!(read, Some((_, None))) {
+            if delivery.is_single && matches!(parsed, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
             // Further messages are not read before this one has its permits.
@@ -161,8 +161,8 @@ impl Steps {
             let (steps, abort) = (self.clone(), abort.clone());
             tasks.spawn(abort.run_until_cancelled_owned(async move {
                 let _permits = permits;
-                match read {
-                    Some(read) => steps.handle(delivery, read).await,
+                match parsed {
+                    Some(parsed) => steps.handle(delivery, parsed).await,
                     None => steps.accept(delivery).await,
                 }
             }));
@@ -182,8 +182,10 @@ impl Steps {
                 None => waiting.push(self.perform_when_free(message)),
             }
         }
-        let (performed, later) = join(self.perform_all(claimed), join_all(waiting)).await;
-        let performed = later.into_iter().fold(performed, anyhow::Result::and);
+        let (performed, performed_later) = join(self.perform_all(claimed), join_all(waiting)).await;
+        let performed = performed_later
+            .into_iter()
+            .fold(performed, anyhow::Result::and);
         match (performed, parse_error) {
             (Err(error), _) => {
                 tracing::warn!(%error, "step result could not be stored; the step is repeated");
@@ -284,18 +286,18 @@ impl Steps {
                 .iter()
                 .map(|(claim, _)| claim.key().clone())
                 .collect();
-            let read = match self.read(&keys).await {
-                Ok(read) => read,
+            let loaded = match self.load_due_steps(&keys).await {
+                Ok(loaded) => loaded,
                 Err(error) => {
                     outcome = Err(error.into());
                     break;
                 }
             };
-            let was_read = |(claim, _): &(Claim, _)| read.covers(&claim.key().order_id);
-            let (read_steps, remaining): (Vec<_>, _) = claimed.into_iter().partition(was_read);
-            let found = read.found.into_iter();
+            let was_loaded = |(claim, _): &(Claim, _)| loaded.covers(&claim.key().order_id);
+            let (loaded_steps, remaining): (Vec<_>, _) = claimed.into_iter().partition(was_loaded);
+            let found = loaded.found.into_iter();
             let mut found: HashMap<_, _> = found.map(|due| (due.row.key.clone(), due)).collect();
-            performing.extend(read_steps.into_iter().filter_map(|(claim, message)| {
+            performing.extend(loaded_steps.into_iter().filter_map(|(claim, message)| {
                 let due = found.remove(claim.key())?;
                 let is_awaited = due.row.attempt == message.attempt && !due.row.is_dead;
                 is_awaited.then(|| self.perform(claim, due))
@@ -366,7 +368,7 @@ impl Steps {
     }
 
     /// Loads the calls of the steps, up to a size limit; waits for an unavailable database.
-    async fn read(&self, keys: &[StepKey]) -> Result<ById<Vec<DueStep>>, StoreError> {
+    async fn load_due_steps(&self, keys: &[StepKey]) -> Result<ById<Vec<DueStep>>, StoreError> {
         let give_up_at = Instant::now() + MAX_DATABASE_WAIT;
         loop {
             let permit = self.load_permits.acquire().await;

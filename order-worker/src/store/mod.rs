@@ -108,8 +108,8 @@ impl Store {
         }
     }
 
-    /// Runs `decide` on the rows of `needs`, writes the changes and commits, in one transaction. `decide` is
-    /// not called if the rows can't be loaded; if it returns `None`, nothing is written. After a conflict
+    /// Runs `decide` on the rows of `load_set`, writes the changes and commits, in one transaction. `decide`
+    /// is not called if the rows can't be loaded; if it returns `None`, nothing is written. After a conflict
     /// with another worker it is called again with reloaded rows.
     ///
     /// # Errors
@@ -117,20 +117,21 @@ impl Store {
     /// was changed.
     pub async fn transact<T>(
         &self,
-        needs: &LoadSet,
+        load_set: &LoadSet,
         now: Timestamp,
         mut decide: impl FnMut(&mut WorkingSet) -> Option<T>,
     ) -> Result<T, StoreError> {
         let result = match &*self.database {
             Database::Sqlite(sqlite) => {
                 let mut session = sqlite.writer().await;
-                transaction(&mut session, "BEGIN IMMEDIATE", needs, now, &mut decide).await
+                transaction(&mut session, "BEGIN IMMEDIATE", load_set, now, &mut decide).await
             }
             Database::Postgres(postgres) => {
                 let mut conflicts = 0;
                 loop {
                     let mut session = postgres.writer().await?;
-                    let result = transaction(&mut session, "BEGIN", needs, now, &mut decide).await;
+                    let result =
+                        transaction(&mut session, "BEGIN", load_set, now, &mut decide).await;
                     // After any other error the connection is dropped: its server may have stopped or become
                     // a standby, and its transaction may still be open.
                     if let Ok(_)
@@ -255,12 +256,12 @@ impl Store {
 async fn transaction<T>(
     session: &mut Session,
     begin: &'static str,
-    needs: &LoadSet,
+    load_set: &LoadSet,
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<T, StoreError> {
     session.begin(begin).await?;
-    let written = decide_and_write(session, needs, now, decide).await;
+    let written = decide_and_write(session, load_set, now, decide).await;
     let result = match written {
         Ok((result, true)) => {
             point(Point::BeforeCommit);
@@ -292,17 +293,17 @@ async fn transaction<T>(
 /// commit.
 async fn decide_and_write<T>(
     session: &mut Session,
-    needs: &LoadSet,
+    load_set: &LoadSet,
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
-    let (mut working_set, known) =
-        transaction::load::load_working_set(session, needs.clone()).await?;
+    let (mut working_set, loaded) =
+        transaction::load::load_working_set(session, load_set.clone()).await?;
     let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
     if working_set.dirty.is_empty() {
         return Ok((result, false));
     }
-    transaction::save::save_changes(session, &working_set, &known, now).await?;
+    transaction::save::save_changes(session, &working_set, &loaded, now).await?;
     Ok((result, true))
 }
 

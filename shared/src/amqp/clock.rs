@@ -1,7 +1,7 @@
 //! Corrects request deadlines for differences between the clocks of a gateway and its workers.
 //!
 //! A request carries its deadline as time of day. A worker refuses a request whose deadline has passed by the
-//! worker's clock, even if the request was delayed in a frozen broker or in the buffers of a frozen worker.
+//! worker's clock: it may have been delayed in a frozen broker or in the buffers of a frozen worker.
 //! Both clocks therefore have to agree. Each reply carries the time at the worker. If it differs from the
 //! gateway's time, later requests also carry the deadline by that worker's clock, and the difference is
 //! logged once.
@@ -110,9 +110,9 @@ impl WorkerClocks {
         workers.insert(worker.to_owned(), sample);
     }
 
-    /// The value of [`header::WORKER_DEADLINES`] for a deadline in `left` from now; `None` if no worker's
+    /// The value of [`header::WORKER_DEADLINES`] for a deadline in `remaining` from now; `None` if no worker's
     /// clock differs.
-    pub(super) fn deadlines(&self, left: Duration) -> Option<String> {
+    pub(super) fn deadlines(&self, remaining: Duration) -> Option<String> {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let our_time = unix_now();
         let mut deadlines = String::new();
@@ -120,7 +120,7 @@ impl WorkerClocks {
             let remote_time = sample.now();
             if remote_time.abs_diff(our_time) > MIN_CORRECTION {
                 let separator = if deadlines.is_empty() { "" } else { "," };
-                let deadline = (remote_time + left).as_millis();
+                let deadline = (remote_time + remaining).as_millis();
                 let _ = write!(deadlines, "{separator}{worker}={deadline}");
             }
         }

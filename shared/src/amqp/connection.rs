@@ -85,8 +85,8 @@ impl TopologyState {
 
     fn set_fault(&self, name: &str, operation: Operation, reason: String) {
         let mut faults = self.faults();
-        let known = faults.insert((name.to_owned(), operation), reason.clone());
-        if known.is_none_or(|known| known == STARTING) && reason != STARTING {
+        let previous = faults.insert((name.to_owned(), operation), reason.clone());
+        if previous.is_none_or(|previous| previous == STARTING) && reason != STARTING {
             tracing::warn!(name, ?operation, reason, "queue or exchange is unusable");
         }
         self.has_faults.store(true, Ordering::Release);
@@ -104,8 +104,9 @@ impl TopologyState {
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
     }
 
-    fn set_declared(&self, declared: &[Fault]) {
-        let missing: Vec<_> = declared.iter().map(|fault| fault.name).collect();
+    /// Records the result of a declaration: the queues and exchanges that failed, while all others are usable.
+    fn record_declaration(&self, failed: &[Fault]) {
+        let missing: Vec<_> = failed.iter().map(|fault| fault.name).collect();
         let repaired: Vec<(String, Operation)> = self
             .faults()
             .keys()
@@ -122,7 +123,7 @@ impl TopologyState {
         for (name, operation) in repaired {
             self.clear_fault(&name, operation);
         }
-        for fault in declared {
+        for fault in failed {
             let reason = format!("{:#}", fault.error);
             self.set_fault(fault.name, Operation::Declare, reason);
         }
@@ -163,10 +164,10 @@ impl Broker {
     /// Queues and exchanges that are currently unusable, with the reasons; empty if there are none.
     pub fn faults(&self) -> BTreeMap<String, String> {
         let faults = self.topology.faults();
-        let named = faults
+        let reasons = faults
             .iter()
             .map(|((name, _), reason)| (name.clone(), reason.clone()));
-        named.collect()
+        reasons.collect()
     }
 
     /// Records that `operation` on a queue or exchange failed, and requests a declaration of the topology.
@@ -350,7 +351,7 @@ async fn connect(
     if let Some(fault) = faults.iter().position(|fault| !fault.is_down) {
         return Err(faults.swap_remove(fault).error);
     }
-    topology.set_declared(&faults);
+    topology.record_declaration(&faults);
     Ok(connection)
 }
 
@@ -374,7 +375,7 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
         match time::timeout(CONNECT_TIMEOUT, topology::declare(connection)).await {
             Ok(Ok(faults)) => {
                 topology.clear_fault(BROKER, Operation::Declare);
-                topology.set_declared(&faults);
+                topology.record_declaration(&faults);
                 if faults.is_empty() {
                     delay = DECLARE_INTERVAL;
                 }

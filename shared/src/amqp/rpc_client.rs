@@ -136,7 +136,7 @@ pub struct Call<'a> {
 impl RpcClient {
     /// Creates a client that uses `broker`.
     pub fn new(broker: Broker) -> Self {
-        let (watching, workers) = watch::channel(WorkerPresence::Unknown);
+        let (presence_sender, workers) = watch::channel(WorkerPresence::Unknown);
         let shared = Arc::new(Shared {
             pending: DashMap::new(),
             in_flight: Semaphore::new(MAX_CALLS_IN_FLIGHT),
@@ -148,7 +148,7 @@ impl RpcClient {
             clocks: WorkerClocks::default(),
         });
         let stop = CancellationToken::new();
-        let watching = watch_workers(broker.clone(), watching);
+        let watching = watch_workers(broker.clone(), presence_sender);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         tokio::spawn(receive_replies(
             broker.clone(),

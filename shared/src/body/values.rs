@@ -1,5 +1,5 @@
-//! Readers of single values: each checks the type and the limits of a field, and returns the value or the reason why it
-//! is refused.
+//! Readers of single values: each checks the type and the limits of a field, and returns the value or the
+//! reason why it is refused.
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 

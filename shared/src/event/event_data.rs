@@ -145,7 +145,8 @@ pub enum EventData {
     StockReleased {
         /// Released items.
         items: Vec<StockItem>,
-        /// The reason given by the caller, when the rest of a partly shipped order is cancelled.
+        /// The caller's reason if the rest of a partly shipped order was cancelled, or the warehouse that the
+        /// items are shipped from instead.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
@@ -274,7 +275,7 @@ pub enum EventData {
         error: String,
     },
 
-    /// An operator redrove a dead step.
+    /// An operator redrove a step that was dead or waiting for its next attempt.
     #[serde(rename = "step.redriven")]
     StepRedriven {
         /// The step.

@@ -27,7 +27,8 @@ pub struct ImportOrders {
 pub struct ImportLine {
     /// Line number, from 1.
     pub line: u64,
-    /// Number of the occurrence among lines of the import with the same content, from 1; absent: the first.
+    /// Number of the occurrence among lines of the import with the same content, from 1; absent: counted among
+    /// the lines of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub occurrence: Option<u64>,
     /// Content of the line: an [`ImportedOrder`] if it is valid.
@@ -115,9 +116,9 @@ impl ImportReport {
         self.accepted += other.accepted;
         self.duplicates += other.duplicates;
         self.rejected_count += other.rejected_count;
-        let free_places = Self::MAX_REJECTED.saturating_sub(self.rejected.len());
+        let free_slots = Self::MAX_REJECTED.saturating_sub(self.rejected.len());
         self.rejected
-            .extend(other.rejected.into_iter().take(free_places));
+            .extend(other.rejected.into_iter().take(free_slots));
     }
 
     /// Adds a rejected line.

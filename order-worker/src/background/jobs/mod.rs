@@ -92,10 +92,10 @@ impl Report {
         }
     }
 
-    fn conflict(&mut self, what: Value) {
+    fn conflict(&mut self, row: Value) {
         self.conflict_count += 1;
         if self.conflicts.len() < MAX_LISTED_ROWS {
-            self.conflicts.push(what);
+            self.conflicts.push(row);
         }
     }
 }

@@ -63,8 +63,8 @@ impl Job for Refresh {
         // An unreadable row becomes `null`, which fails below with a message about its fields.
         let rows: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
         for (chunk, rows) in rows.chunks(CONCURRENT_ROWS).enumerate() {
-            let setting = rows.iter().map(|row| self.apply_row(&caller, row));
-            let results = futures_util::future::join_all(setting).await;
+            let updates = rows.iter().map(|row| self.apply_row(&caller, row));
+            let results = futures_util::future::join_all(updates).await;
             for (index, (row, result)) in rows.iter().zip(results).enumerate() {
                 match result {
                     Ok(SetResult::Changed) => report.changed += 1,
@@ -154,7 +154,7 @@ impl Refresh {
 
     /// Parses `{sku, warehouse?, on_hand}`; other fields are ignored.
     async fn read(&self, row: &Value) -> Result<CountedStock, Failure> {
-        let wrong = |what: String| Failure::new(Code::InvalidRequest, what);
+        let wrong = |message: String| Failure::new(Code::InvalidRequest, message);
         let sku = row["sku"].as_str().unwrap_or_default();
         let sku: Sku = sku.parse().map_err(|why| wrong(format!("sku: {why}")))?;
         let on_hand = row["on_hand"].as_i64().or(row["quantity"].as_i64());
@@ -186,9 +186,9 @@ impl Refresh {
         };
         let mut warehouses = stock_levels.into_keys();
         let ambiguous = || {
-            let what =
+            let message =
                 format!("{sku}: warehouse is missing, and several warehouses stock the product");
-            Failure::new(Code::InvalidRequest, what)
+            Failure::new(Code::InvalidRequest, message)
         };
         match (warehouses.next(), warehouses.next()) {
             (Some(only), None) => Ok(only),

@@ -1,5 +1,5 @@
-//! Creates an order that was acknowledged asynchronously: it is validated, priced and its stock reserved now. An
-//! order that can't be fulfilled is stored as cancelled, with the reason.
+//! Creates an order that was acknowledged asynchronously: it is validated, priced and its stock reserved now.
+//! An order that can't be fulfilled is stored as cancelled, with the reason.
 
 use shared::{
     event::{EventData, OrderCreated, Origin},

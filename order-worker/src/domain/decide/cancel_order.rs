@@ -85,13 +85,13 @@ pub(super) fn cancel_remaining(
     }
     let reserved_warehouses: BTreeSet<_> = order.held.iter().map(|item| &item.warehouse).collect();
     for warehouse in reserved_warehouses {
-        let request = Step::RequestShipment(warehouse.clone());
+        let label_step = Step::RequestShipment(warehouse.clone());
         let is_requested = working_set.steps.contains_key(&StepKey {
             order_id: id,
-            step: request.clone(),
+            step: label_step.clone(),
         });
         if is_requested || labelled_warehouses.contains(warehouse) {
-            draft.remove_step(request);
+            draft.remove_step(label_step);
             draft.schedule(Step::CancelShipment(warehouse.clone()));
         }
     }

@@ -25,8 +25,8 @@ pub(super) fn redrive_step(
 ) -> Result<Decision, Failure> {
     let (row, order) = failed_step(working_set, caller, key)?;
     let mut draft = OrderDraft::from_order(order, origin, context);
-    let due_at = draft.context().now();
-    if !row.is_dead && row.due_at <= due_at {
+    let now = draft.context().now();
+    if !row.is_dead && row.due_at <= now {
         // The attempt is running already.
         return Ok(draft.into_decision());
     }
@@ -37,7 +37,7 @@ pub(super) fn redrive_step(
         key: key.clone(),
         attempt: row.attempt + 1,
         failures: 0,
-        due_at,
+        due_at: now,
         is_dead: false,
         last_error: row.last_error.clone(),
         request_id: origin.request_id.clone(),

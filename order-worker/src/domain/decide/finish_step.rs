@@ -62,7 +62,8 @@ pub(super) fn finish_step(
     Ok(draft.into_decision_without_reply())
 }
 
-/// Applies the result of a successful step.
+/// Applies the result of an attempt that neither failed nor was postponed. A declined payment is such a
+/// result.
 fn apply_result(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,

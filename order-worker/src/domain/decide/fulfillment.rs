@@ -1,5 +1,5 @@
-//! Effects of shipping that several commands share: creating shipments, capturing what was shipped, and advancing the
-//! order's status by its shipments.
+//! Effects of shipping that several commands share: creating shipments, capturing the payment of shipped
+//! items, and advancing the order's status by its shipments.
 
 use shared::{
     event::EventData,
@@ -40,8 +40,8 @@ pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
     draft.schedule(Step::CapturePayment);
 }
 
-/// Advances the status of the order by its shipments. Returned shipments are ignored, unless all were
-/// returned.
+/// Advances the status of the order by its shipments: shipped once no item remains to be shipped, and
+/// delivered once each shipment was delivered or returned, at least one of them delivered.
 pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
         draft.record(EventData::OrderShipped {})?;

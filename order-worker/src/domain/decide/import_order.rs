@@ -45,8 +45,8 @@ pub(super) fn import_order(
     let owner = caller.owner(create_request.storefront.as_ref())?;
 
     // An imported order is not changed by later imports.
-    let name = external_id.clone().map(|external_id| (owner, external_id));
-    let existing = name.and_then(|name| working_set.external_ids.get(&name).copied());
+    let external_key = external_id.clone().map(|external_id| (owner, external_id));
+    let existing = external_key.and_then(|key| working_set.external_ids.get(&key).copied());
     let existing = existing.or(id.filter(|id| working_set.orders.contains_key(id)));
     let is_same = |id: &OrderId| {
         let order = working_set.orders.get(id);

@@ -1,4 +1,5 @@
-//! Decisions, one file per command: functions from a working set and a command to a decision.
+//! Decisions: functions from a working set and a command to a decision, one file per command or group of
+//! related commands.
 //!
 //! [`carry_out`] handles idempotency keys and preconditions for all commands, and applies the decision to the
 //! working set; [`decide`] only decides.

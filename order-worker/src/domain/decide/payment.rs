@@ -240,9 +240,9 @@ pub(super) fn reconcile(
     }
     record_external_capture(draft, state)?;
     record_refunds(draft, state.refunded)?;
-    let failed = draft.order.payment.refunded - state.refunded;
-    if failed > 0 {
-        on_refund_failed(draft, failed)?;
+    let failed_refunds = draft.order.payment.refunded - state.refunded;
+    if failed_refunds > 0 {
+        on_refund_failed(draft, failed_refunds)?;
     }
     // Payments of cancelled orders are refunded.
     if draft.order.status == OrderStatus::Cancelled && refund_all(draft)? {

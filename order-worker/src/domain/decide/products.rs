@@ -310,7 +310,7 @@ fn active_product<'a>(working_set: &'a WorkingSet, sku: &Sku) -> Result<&'a Prod
         .ok_or_else(|| Failure::not_found("product", sku))
 }
 
-/// `product` after `fact`, with the next version.
+/// The decision that changes `product` with one event, which gets the product's next version.
 fn with_event(
     product: Product,
     origin: &Origin,
@@ -320,7 +320,7 @@ fn with_event(
     with_events(product, origin, [event_data], context)
 }
 
-/// `product` after `facts`, with one version each.
+/// The decision that changes `product` with these events, one version each.
 fn with_events(
     mut product: Product,
     origin: &Origin,
@@ -329,7 +329,7 @@ fn with_events(
 ) -> Decision {
     let sku = product.details.sku.clone();
     product.updated_at = context.now();
-    let events_data = events_data.into_iter().map(|event_data| {
+    let events = events_data.into_iter().map(|event_data| {
         product.version += 1;
         event(
             sku.to_string(),
@@ -340,7 +340,7 @@ fn with_events(
             context,
         )
     });
-    let events = events_data.collect();
+    let events = events.collect();
     let changes = Changes {
         events,
         products: vec![product],

@@ -98,26 +98,26 @@ fn matching_shipments(
 
 fn find_by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment, Failure> {
     let shipments = &order.shipments;
-    let named = shipments.iter().find(|shipment| shipment.id == id);
-    let named = named.ok_or_else(|| Failure::not_found("shipment", id))?;
-    let Some(number) = number.filter(|number| *number != named.tracking_number) else {
-        return Ok(named.clone());
+    let shipment = shipments.iter().find(|shipment| shipment.id == id);
+    let shipment = shipment.ok_or_else(|| Failure::not_found("shipment", id))?;
+    let Some(number) = number.filter(|number| *number != shipment.tracking_number) else {
+        return Ok(shipment.clone());
     };
     // An unshipped shipment may be shipped under another number than that of its label.
     let belongs_to_other_shipment = order
         .active_shipments()
         .any(|other| other.tracking_number == number);
-    let is_shipped = named.shipped_at.is_some() && !named.tracking_number.is_empty();
-    if belongs_to_other_shipment || is_shipped {
+    let has_final_number = shipment.shipped_at.is_some() && !shipment.tracking_number.is_empty();
+    if belongs_to_other_shipment || has_final_number {
         return Err(Failure::violation(
             "/tracking_number",
             format!(
                 "is {number}, but shipment {id} has tracking number {:?}",
-                named.tracking_number
+                shipment.tracking_number
             ),
         ));
     }
-    Ok(named.clone())
+    Ok(shipment.clone())
 }
 
 fn find_by_tracking_number(
@@ -140,13 +140,13 @@ fn find_by_tracking_number(
         return Ok(vec![cancelled.clone()]);
     }
     if update.kind == ShipmentUpdate::Shipped {
-        let known: Vec<_> = draft
+        let existing_ids: Vec<_> = draft
             .order
             .active_shipments()
             .map(|shipment| shipment.id)
             .collect();
         create_missing_shipments(draft, update)?;
-        let is_new = |shipment: &&Shipment| !known.contains(&shipment.id);
+        let is_new = |shipment: &&Shipment| !existing_ids.contains(&shipment.id);
         let new: Vec<_> = draft
             .order
             .active_shipments()

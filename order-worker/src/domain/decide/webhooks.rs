@@ -290,7 +290,7 @@ fn managed_endpoint<'a>(
         .ok_or_else(|| Failure::not_found("webhook endpoint", id))
 }
 
-/// `endpoint` after `fact`, with the next version.
+/// The decision that changes `endpoint` with this event, which gets the endpoint's next version.
 fn with_event(
     mut endpoint: Endpoint,
     reply: ResourceRef,

@@ -84,7 +84,7 @@ impl SandboxPayments {
     }
 
     /// Captures from the authorization under `key` until `total` is captured: `Captured`. Returns the state
-    /// of the payment (`Stands`) if the authorization has ended.
+    /// of the payment (`PaymentState`) if the authorization has ended.
     ///
     /// # Errors
     /// `Permanent` when less is authorized.

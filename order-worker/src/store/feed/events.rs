@@ -102,7 +102,7 @@ impl Store {
     ) -> Result<Option<i64>, StoreError> {
         match position(session, id).await? {
             None => position(&mut self.primary().await?, id).await,
-            known => Ok(known),
+            found => Ok(found),
         }
     }
 }
@@ -170,9 +170,9 @@ fn of_types(sql: &mut StatementBuilder, types: &EventFilter) {
             }
             // A pattern such as `order.*`: the range of event types with this prefix.
             Some(beginning) => {
-                let behind = format!("{}/", beginning.trim_end_matches('.'));
+                let range_end = format!("{}/", beginning.trim_end_matches('.'));
                 sql.push(" OR (type > ").bind(beginning);
-                sql.push(" AND type < ").bind(behind).push(")");
+                sql.push(" AND type < ").bind(range_end).push(")");
             }
             None => {
                 sql.push(" OR type = ").bind(name.as_str());

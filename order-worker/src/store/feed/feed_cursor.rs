@@ -62,7 +62,7 @@ pub struct ConsumerLease {
 }
 
 impl Store {
-    /// Acquires the lease of `follower`, unless another worker has it.
+    /// Acquires the lease of `consumer`, unless another worker has it.
     ///
     /// # Errors
     /// When the database is unavailable.

@@ -87,8 +87,8 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn delete_customer_records(&self, id: CustomerId) -> Result<(), StoreError> {
-        let named = format!("%{id}%");
-        for (look, forget) in [
+        let id_pattern = format!("%{id}%");
+        for (select_keys, delete_rows) in [
             (
                 "SELECT key FROM idempotency WHERE outcome LIKE $1",
                 among!("DELETE FROM idempotency WHERE key", ""),
@@ -101,13 +101,15 @@ impl Store {
             // This scans the whole table, so it runs outside of transactions, which would block other
             // writers.
             let mut session = self.primary().await?;
-            let rows = session.fetch(look, arguments![named.as_str()]).await?;
+            let rows = session
+                .fetch(select_keys, arguments![id_pattern.as_str()])
+                .await?;
             drop(session);
             let found = rows.iter().map(|row| row.text(0));
             let found = found.collect::<Result<Vec<_>, _>>()?;
             if !found.is_empty() {
                 let mut session = self.writer().await?;
-                session.execute(forget, vec![list(found)]).await?;
+                session.execute(delete_rows, vec![list(found)]).await?;
             }
         }
         Ok(())

@@ -89,7 +89,7 @@ impl Store {
         limit: u32,
     ) -> Result<u64, StoreError> {
         let mut session = self.writer().await?;
-        let forgotten = session
+        let deleted = session
             .execute(
                 "DELETE FROM deliveries WHERE id IN (
                      SELECT id FROM deliveries WHERE created_at < $1 AND due_at IS NULL LIMIT $2
@@ -101,7 +101,7 @@ impl Store {
                        SELECT 1 FROM deliveries WHERE endpoint_id = webhook_endpoints.id
                    )";
         session.execute(sql, Vec::new()).await?;
-        Ok(forgotten)
+        Ok(deleted)
     }
 
     /// Deletes the events of up to `limit` closed orders that have not changed since `before`. Events that
@@ -125,15 +125,15 @@ impl Store {
             select_closed_orders(),
             arguments![millis(before), read_by_all_consumers, limit],
         );
-        let found = order_ids(&rows.await?)?;
+        let candidates = order_ids(&rows.await?)?;
         drop(session);
-        if found.is_empty() {
+        if candidates.is_empty() {
             return Ok(0);
         }
         let mut session = self.transaction().await?;
         let arguments = [
             arguments![millis(before), read_by_all_consumers],
-            vec![list(found)],
+            vec![list(candidates)],
         ]
         .concat();
         let order_ids = order_ids(
@@ -141,17 +141,19 @@ impl Store {
                 .fetch(select_and_lock_closed_orders(), arguments)
                 .await?,
         )?;
-        let forget = among!(
+        let delete_events = among!(
             "DELETE FROM events WHERE subject",
             "AND type NOT IN ('shipment.shipped', 'shipment.returned')"
         );
-        session.execute(forget, vec![list(&order_ids)]).await?;
-        let mark = Sql::dialects(
+        session
+            .execute(delete_events, vec![list(&order_ids)])
+            .await?;
+        let mark_condensed = Sql::dialects(
             "UPDATE orders SET condensed_at = $2 WHERE id IN (SELECT value FROM json_each($1))",
             "UPDATE orders SET condensed_at = $2 WHERE id = ANY($1)",
         );
         session
-            .execute(mark, vec![list(&order_ids), millis(now).into()])
+            .execute(mark_condensed, vec![list(&order_ids), millis(now).into()])
             .await?;
         session.commit().await?;
         Ok(order_ids.len() as u64)

@@ -82,17 +82,17 @@ impl PostgresSession {
         }
     }
 
-    /// Executes a query and reads its rows up to `room` bytes.
+    /// Executes a query and reads its rows up to `max_bytes`.
     pub(in crate::store) async fn fetch(
         &mut self,
-        room: usize,
+        max_bytes: usize,
         sql: SqlStr,
         arguments: Vec<Argument>,
     ) -> Result<Rows<Row>, StoreError> {
         let query = sqlx::query_with(sql, to_arguments(arguments)?);
         let query = query.persistent(self.has_named_statements());
         let timeout = self.timeout();
-        let mut collected = ByteLimit::new(room);
+        let mut collected = ByteLimit::new(max_bytes);
         let read = time::timeout(timeout, async {
             let mut running = self.run().await?;
             let mut rows = query.fetch(running.connection());

@@ -59,14 +59,16 @@ impl Store {
 
 async fn orders_by_id(
     session: &mut Session,
-    room: usize,
+    max_bytes: usize,
     ids: &[OrderId],
 ) -> Result<ById<OrdersById>, StoreError> {
     let read = match ids {
         [id] => fetch_order(session, *id).await?.into(),
         ids => {
             let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
-            session.fetch_within(room, sql, vec![list(ids)]).await?
+            session
+                .fetch_within(max_bytes, sql, vec![list(ids)])
+                .await?
         }
     };
     let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();

@@ -118,6 +118,7 @@ impl Store {
 
     /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events
     /// are included: the stored counts, and up to `limit` later events, up to a size limit.
+    ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn figures(
@@ -146,9 +147,9 @@ impl Store {
         }
         if let Some(tail) = count_tail(&mut session, position, limit, PAGE_BYTES).await? {
             position = tail.reached;
-            for ((of, owner, name), amount) in tail.counts {
+            for ((event_day, owner, name), amount) in tail.counts {
                 if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
-                    let since = if of < day { 0 } else { of };
+                    let since = if event_day < day { 0 } else { event_day };
                     *sums.entry((since, name)).or_default() += amount;
                 }
             }
@@ -210,7 +211,7 @@ async fn count_tail(
     session: &mut Session,
     position: i64,
     limit: u32,
-    room: usize,
+    max_bytes: usize,
 ) -> Result<Option<UncountedTail>, StoreError> {
     // The data of events that are not counted is not read.
     const NEXT: &str = "
@@ -218,9 +219,12 @@ async fn count_tail(
                CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
                                   'payment.refunded', 'payment.refund_failed') THEN data END AS data
         FROM events WHERE position > $1 ORDER BY position LIMIT $2";
-    let sql = Sql::texts(NEXT.to_owned(), bounded(NEXT, room, "data", "position"));
+    let sql = Sql::texts(
+        NEXT.to_owned(),
+        bounded(NEXT, max_bytes, "data", "position"),
+    );
     let arguments = arguments![position, limit];
-    let read = session.fetch_within(room, sql, arguments).await?;
+    let read = session.fetch_within(max_bytes, sql, arguments).await?;
     let Some(last) = read.rows.last() else {
         return Ok(None);
     };

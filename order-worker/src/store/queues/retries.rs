@@ -36,7 +36,7 @@ pub type RetryCursor = (String, String);
 
 impl Store {
     /// Up to `limit` such steps after the cursor, oldest orders first. A step that is retried meanwhile keeps
-    /// its place in the list.
+    /// its position in the list.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -53,11 +53,11 @@ impl Store {
         rows.iter().map(retried).collect()
     }
 
-    /// The number of such steps, up to `most`.
+    /// The number of such steps, counted up to `max_count`.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn count_retries(&self, most: u32) -> Result<i64, StoreError> {
+    pub async fn count_retries(&self, max_count: u32) -> Result<i64, StoreError> {
         let sql = Sql::dialects(
             "SELECT count(*) FROM (
                  SELECT 1 FROM steps INDEXED BY failed_steps
@@ -68,7 +68,11 @@ impl Store {
                  WHERE failures > 0 AND publish_at IS NOT NULL LIMIT $1
              ) AS failed",
         );
-        let rows = self.primary().await?.fetch(sql, arguments![most]).await?;
+        let rows = self
+            .primary()
+            .await?
+            .fetch(sql, arguments![max_count])
+            .await?;
         rows.first().map_or(Ok(0), |row| row.integer(0))
     }
 }

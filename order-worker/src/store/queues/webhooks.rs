@@ -47,15 +47,15 @@ pub enum ClaimFilter<'a> {
 }
 
 impl Store {
-    /// Claims due deliveries, longest waiting first, at most `each` per endpoint and `limit` in all.
+    /// Claims due deliveries, longest waiting first, at most `per_endpoint` per endpoint and `limit` in all.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn claim_deliveries(
         &self,
         now: Timestamp,
-        share: ClaimFilter<'_>,
-        each: usize,
+        filter: ClaimFilter<'_>,
+        per_endpoint: usize,
         limit: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let sql = Sql::dialects(
@@ -78,17 +78,17 @@ impl Store {
              ORDER BY endpoint.id = ANY($5), due.due_at
              LIMIT $6",
         );
-        let (named, is_theirs, last, is_on) = match share {
-            ClaimFilter::AllExcept(without, last) => (without, false, last, true),
-            ClaimFilter::Only(those) => (those, true, [].as_slice(), true),
+        let (endpoint_ids, is_included, last_ids, is_enabled) = match filter {
+            ClaimFilter::AllExcept(excluded, last) => (excluded, false, last, true),
+            ClaimFilter::Only(included) => (included, true, [].as_slice(), true),
             ClaimFilter::Disabled => ([].as_slice(), false, [].as_slice(), false),
         };
         let arguments = [
-            arguments![millis(now), i64::try_from(each).unwrap_or(i64::MAX)],
-            vec![list(named)],
-            arguments![is_theirs],
-            vec![list(last)],
-            arguments![i64::try_from(limit).unwrap_or(i64::MAX), is_on],
+            arguments![millis(now), i64::try_from(per_endpoint).unwrap_or(i64::MAX)],
+            vec![list(endpoint_ids)],
+            arguments![is_included],
+            vec![list(last_ids)],
+            arguments![i64::try_from(limit).unwrap_or(i64::MAX), is_enabled],
         ]
         .concat();
         let rows = self.primary().await?.fetch(sql, arguments).await?;
@@ -108,10 +108,10 @@ impl Store {
         let rows = session.fetch(sql, arguments).await?;
         let deliveries: Vec<Delivery> = readable(&rows, |row| json("delivery", row.text(0)?))?;
         drop(session);
-        self.with_their_events(deliveries).await
+        self.with_endpoints_and_events(deliveries).await
     }
 
-    async fn with_their_events(
+    async fn with_endpoints_and_events(
         &self,
         deliveries: Vec<Delivery>,
     ) -> Result<Vec<DueDelivery>, StoreError> {

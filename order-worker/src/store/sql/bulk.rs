@@ -73,16 +73,16 @@ impl Writes {
 
     /// Builds one PostgreSQL statement in which each write is a part of a `WITH`.
     fn into_statement(self) -> Result<(SqlStr, PgArguments), StoreError> {
-        let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
-        for (place, part) in self.0.into_iter().enumerate() {
-            let separator = if place == 0 { "WITH" } else { "," };
+        let (mut sql, mut bound, mut argument_offset) = (String::new(), PgArguments::default(), 0);
+        for (index, part) in self.0.into_iter().enumerate() {
+            let separator = if index == 0 { "WITH" } else { "," };
             let _ = write!(sql, "{separator} ");
             if let Some(source) = part.source {
-                let _ = write!(sql, "{}, ", renumbered(source, taken));
+                let _ = write!(sql, "{}, ", renumbered(source, argument_offset));
             }
-            let text = renumbered(part.write.postgres, taken);
-            let _ = write!(sql, "part_{place} AS ({text})");
-            taken += part.write.columns.len();
+            let text = renumbered(part.write.postgres, argument_offset);
+            let _ = write!(sql, "part_{index} AS ({text})");
+            argument_offset += part.write.columns.len();
             bind(&mut bound, part.write.columns, part.rows)?;
         }
         sql.push_str(" SELECT");
@@ -90,14 +90,14 @@ impl Writes {
     }
 }
 
-/// Increases the numbers of a statement's arguments by `taken`.
-fn renumbered(sql: &str, taken: usize) -> String {
+/// Increases the numbers of a statement's arguments by `argument_offset`.
+fn renumbered(sql: &str, argument_offset: usize) -> String {
     let mut parts = sql.split('$');
     let mut renumbered = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
         let (number, rest) = part.split_at(digits);
-        let number = number.parse::<usize>().unwrap_or_default() + taken;
+        let number = number.parse::<usize>().unwrap_or_default() + argument_offset;
         let _ = write!(renumbered, "${number}{rest}");
     }
     renumbered

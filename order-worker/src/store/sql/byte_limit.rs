@@ -19,17 +19,16 @@ pub(in crate::store) const FORWARD_BYTES: usize = 4 * 1024 * 1024;
 /// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never
 /// split. At least one entry is accepted.
 pub(in crate::store) struct ByteLimit {
-    room: usize,
+    remaining_bytes: usize,
     rows: Vec<Row>,
     is_cut: bool,
 }
 
 impl ByteLimit {
-    /// Accepts entries until `room` bytes are exceeded; the entry that exceeds the limit is still accepted in
-    /// full.
-    pub(in crate::store) fn new(room: usize) -> Self {
+    /// Accepts entries up to `max_bytes`; the entry that exceeds the limit is still accepted in full.
+    pub(in crate::store) fn new(max_bytes: usize) -> Self {
         Self {
-            room,
+            remaining_bytes: max_bytes,
             rows: Vec::new(),
             is_cut: false,
         }
@@ -37,7 +36,7 @@ impl ByteLimit {
 
     /// Adds the row, if it belongs to an accepted entry; returns whether it does.
     pub(in crate::store) fn accept(&mut self, row: Row) -> bool {
-        if self.room == 0
+        if self.remaining_bytes == 0
             && self
                 .rows
                 .last()
@@ -46,7 +45,7 @@ impl ByteLimit {
             self.is_cut = true;
             return false;
         }
-        self.room = self.room.saturating_sub(row.bytes());
+        self.remaining_bytes = self.remaining_bytes.saturating_sub(row.bytes());
         self.rows.push(row);
         true
     }
@@ -86,9 +85,9 @@ impl<T> ById<T> {
 }
 
 /// Adds a size limit to the PostgreSQL query `page`, since PostgreSQL sends all rows of a result even if they
-/// are not read. The query then returns about as many rows as a [`ByteLimit`] with this `room` accepts in the
+/// are not read. The query then returns about as many rows as a [`ByteLimit`] of `max_bytes` accepts in the
 /// same `order`. Each row is an entry, and `column` makes up most of its size.
-pub(in crate::store) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
+pub(in crate::store) fn bounded(page: &str, max_bytes: usize, column: &str, order: &str) -> String {
     // `octet_length` does not read the text itself; the column may be null.
     let bytes = format!("coalesce(octet_length({column}), 0)");
     format!(
@@ -98,7 +97,7 @@ pub(in crate::store) fn bounded(page: &str, room: usize, column: &str, order: &s
              FROM ({page}) AS entries
              WINDOW before AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
          ) AS entries
-         WHERE before_the_last < {room}
+         WHERE before_the_last < {max_bytes}
          ORDER BY {order}"
     )
 }

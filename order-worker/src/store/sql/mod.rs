@@ -1,6 +1,6 @@
 //! One interface to both databases: statements, arguments, rows and sessions.
 //!
-//! Statements are written once; where the dialects differ, a statement has a text for each. Neighbours: `sqlite` and
+//! Statements are written once; where the dialects differ, a statement has a text for each. `sqlite` and
 //! `postgres` open the connections that a session uses.
 
 pub(crate) mod bulk;

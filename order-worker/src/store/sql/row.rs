@@ -71,8 +71,8 @@ impl Row {
     /// Whether the first columns of both rows are equal.
     pub(in crate::store) fn has_same_first_column(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Sqlite(one), Self::Sqlite(other)) => one.first() == other.first(),
-            (Self::Postgres(one), Self::Postgres(other)) => cell(one, 0) == cell(other, 0),
+            (Self::Sqlite(row), Self::Sqlite(other)) => row.first() == other.first(),
+            (Self::Postgres(row), Self::Postgres(other)) => cell(row, 0) == cell(other, 0),
             _ => false,
         }
     }

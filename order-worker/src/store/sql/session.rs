@@ -30,11 +30,11 @@ impl Session {
         Ok(read.rows)
     }
 
-    /// Executes a query and reads its rows up to `room` bytes, as
+    /// Executes a query and reads its rows up to `max_bytes`, as
     /// [`ByteLimit`](crate::store::sql::byte_limit::ByteLimit) does.
     pub(in crate::store) async fn fetch_within(
         &mut self,
-        room: usize,
+        max_bytes: usize,
         sql: impl Into<Sql>,
         arguments: Vec<Argument>,
     ) -> Result<Rows<Row>, StoreError> {
@@ -42,9 +42,9 @@ impl Session {
         match self {
             Self::Sqlite(connection) => {
                 let sql = sql.sqlite.as_str();
-                connection.fetch(room, sql, &arguments).await
+                connection.fetch(max_bytes, sql, &arguments).await
             }
-            Self::Postgres(session) => session.fetch(room, sql.postgres, arguments).await,
+            Self::Postgres(session) => session.fetch(max_bytes, sql.postgres, arguments).await,
         }
     }
 

@@ -45,14 +45,14 @@ impl Connection {
     /// Executes a query, up to a size limit.
     pub(in crate::store) async fn fetch(
         &mut self,
-        room: usize,
+        max_bytes: usize,
         sql: &str,
         arguments: &[Argument],
     ) -> Result<Rows<Row>, StoreError> {
         match self {
-            Self::Reading(reader) => reader.fetch(room, sql, arguments).await,
+            Self::Reading(reader) => reader.fetch(max_bytes, sql, arguments).await,
             Self::Auditing(_) | Self::Writing(_) => {
-                self.with(|connection| rows(connection, room, sql, arguments))
+                self.with(|connection| rows(connection, max_bytes, sql, arguments))
             }
         }
     }

@@ -155,13 +155,13 @@ impl Reader {
     /// Executes a query, up to a size limit.
     pub(super) async fn fetch(
         &mut self,
-        room: usize,
+        max_bytes: usize,
         sql: &str,
         arguments: &[Argument],
     ) -> Result<Rows<Row>, StoreError> {
         let LimitedConnection { raw, limit } = self.reading.as_ref().ok_or_else(not_borrowed)?;
         limit.set(CHECKS, None);
-        match rows(raw, room, sql, arguments) {
+        match rows(raw, max_bytes, sql, arguments) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             read => return Ok(read?),
         }
@@ -177,7 +177,7 @@ impl Reader {
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
             reading.limit.set(0, Some(until));
-            let read = rows(&reading.raw, room, &sql, &arguments);
+            let read = rows(&reading.raw, max_bytes, &sql, &arguments);
             drop(permit);
             (reading, read)
         });

@@ -11,7 +11,7 @@ use crate::store::sql::{byte_limit::ByteLimit, row::Row, statement::Argument};
 /// Executes a query, up to a size limit.
 pub(super) fn rows(
     connection: &Raw,
-    room: usize,
+    max_bytes: usize,
     sql: &str,
     arguments: &[Argument],
 ) -> rusqlite::Result<Rows<Row>> {
@@ -20,7 +20,7 @@ pub(super) fn rows(
     let places = places(&statement, arguments.len())?;
     bind(&mut statement, &places, arguments)?;
     let mut rows = statement.raw_query();
-    let mut collected = ByteLimit::new(room);
+    let mut collected = ByteLimit::new(max_bytes);
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| row.get(column));
         let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);

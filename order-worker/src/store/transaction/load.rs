@@ -32,54 +32,54 @@ use crate::{
 
 pub(in crate::store) async fn load_working_set(
     session: &mut Session,
-    mut needs: LoadSet,
+    mut load_set: LoadSet,
 ) -> Result<(WorkingSet, LoadedRows), StoreError> {
     let mut working_set = WorkingSet::default();
     // If stock levels are needed for new orders only, the products are known in advance and the other rows
     // are read-only.
-    let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
-        (needs.skus(&HashMap::new()), Locks::Nothing)
+    let (ordered, locks) = if load_set.orders.is_empty() && load_set.changed_products.is_empty() {
+        (load_set.skus(&HashMap::new()), Locks::Nothing)
     } else {
         (BTreeSet::new(), Locks::Rows)
     };
-    if !(needs.idempotency_keys.is_empty() && ordered.is_empty()) {
-        idempotency_records_and_stock(session, &mut working_set, &mut needs, &ordered).await?;
+    if !(load_set.idempotency_keys.is_empty() && ordered.is_empty()) {
+        idempotency_records_and_stock(session, &mut working_set, &mut load_set, &ordered).await?;
     }
-    if !needs.external_ids.is_empty() {
-        external_ids(session, &mut working_set, &needs).await?;
+    if !load_set.external_ids.is_empty() {
+        external_ids(session, &mut working_set, &load_set).await?;
     }
-    if !needs.orders.is_empty() {
-        orders(session, &mut working_set, &needs, locks).await?;
+    if !load_set.orders.is_empty() {
+        orders(session, &mut working_set, &load_set, locks).await?;
     }
-    let skus = needs.skus(&working_set.orders);
+    let skus = load_set.skus(&working_set.orders);
     let others: Vec<_> = skus.difference(&ordered).collect();
     if !others.is_empty() {
         // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
         // levels only.
-        if !needs.changed_products.is_empty() {
-            changed_products(session, &mut working_set, &needs.changed_products).await?;
+        if !load_set.changed_products.is_empty() {
+            changed_products(session, &mut working_set, &load_set.changed_products).await?;
         }
         stock_levels(session, &mut working_set, &others, locks).await?;
     }
-    if !needs.changed_customers.is_empty() {
-        changed_customers(session, &mut working_set, &needs.changed_customers).await?;
+    if !load_set.changed_customers.is_empty() {
+        changed_customers(session, &mut working_set, &load_set.changed_customers).await?;
     }
     // Read after the stock levels are locked. Deleting a product locks them too, so the result stays valid.
     let products = skus
         .iter()
         .filter(|sku| !working_set.products.contains_key(sku));
     let products: Vec<_> = products.collect();
-    if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
-        load_unlocked(session, &mut working_set, &products, &needs).await?;
+    if !(products.is_empty() && load_set.customers.is_empty() && load_set.new_orders == 0) {
+        load_unlocked(session, &mut working_set, &products, &load_set).await?;
     }
-    if needs.endpoint_counts {
+    if load_set.endpoint_counts {
         endpoint_counts(session, &mut working_set).await?;
     }
-    if !needs.endpoints.is_empty() {
-        endpoints(session, &mut working_set, &needs).await?;
+    if !load_set.endpoints.is_empty() {
+        endpoints(session, &mut working_set, &load_set).await?;
     }
-    if !needs.deliveries.is_empty() {
-        deliveries(session, &mut working_set, &needs).await?;
+    if !load_set.deliveries.is_empty() {
+        deliveries(session, &mut working_set, &load_set).await?;
     }
     let unlocked = match locks {
         Locks::Rows => UnlockedRead::default(),
@@ -88,16 +88,16 @@ pub(in crate::store) async fn load_working_set(
             products: others.into_iter().cloned().collect(),
         },
     };
-    let known = LoadedRows {
+    let loaded = LoadedRows {
         orders: working_set.orders.keys().copied().collect(),
         products: working_set.products.keys().cloned().collect(),
         customers: working_set.customers.keys().copied().collect(),
         endpoints: working_set.endpoints.keys().copied().collect(),
         idempotency_keys: working_set.recorded.keys().cloned().collect(),
         unlocked,
-        locked_customers: needs.changed_customers.into_iter().collect(),
+        locked_customers: load_set.changed_customers.into_iter().collect(),
     };
-    Ok((working_set, known))
+    Ok((working_set, loaded))
 }
 
 /// Whether loaded rows are locked.
@@ -111,7 +111,7 @@ enum Locks {
 async fn idempotency_records_and_stock(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    needs: &mut LoadSet,
+    load_set: &mut LoadSet,
     skus: &BTreeSet<Sku>,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -129,7 +129,7 @@ async fn idempotency_records_and_stock(
          SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
          WHERE key = ANY($1)",
     );
-    let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
+    let arguments = arguments![list(&load_set.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
         if row.text(0)? == "stock" {
             stock_at(&row, 1, &mut working_set.stock_levels)?;
@@ -142,7 +142,7 @@ async fn idempotency_records_and_stock(
             outcome: outcome.map(|text| json("outcome", text)).transpose()?,
         };
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
-            needs.add_resource(answer);
+            load_set.add_resource(answer);
         }
         working_set
             .recorded
@@ -154,7 +154,7 @@ async fn idempotency_records_and_stock(
 async fn orders(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    needs: &LoadSet,
+    load_set: &LoadSet,
     locks: Locks,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -165,13 +165,15 @@ async fn orders(
         },
     );
     // A single command is loaded regardless of its size.
-    let room = if needs.commands > 1 {
+    let max_bytes = if load_set.commands > 1 {
         BATCH_BYTES
     } else {
         usize::MAX
     };
-    let ids = list(&needs.orders);
-    let read = session.fetch_within(room, sql, vec![ids.clone()]).await?;
+    let ids = list(&load_set.orders);
+    let read = session
+        .fetch_within(max_bytes, sql, vec![ids.clone()])
+        .await?;
     if read.is_cut {
         return Err(StoreError::TooLarge);
     }
@@ -190,13 +192,13 @@ async fn orders(
 async fn external_ids(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    needs: &LoadSet,
+    load_set: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = among!(
         "SELECT storefront, external_id, id FROM orders WHERE external_id",
         ""
     );
-    let names = list(needs.external_ids.iter().map(|(_, name)| name));
+    let names = list(load_set.external_ids.iter().map(|(_, name)| name));
     for row in session.fetch(sql, vec![names]).await? {
         let name = (parse("storefront", row.text(0)?)?, row.text(1)?.to_owned());
         working_set
@@ -271,7 +273,7 @@ async fn load_unlocked(
     session: &mut Session,
     working_set: &mut WorkingSet,
     products: &[&Sku],
-    needs: &LoadSet,
+    load_set: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT 'product', state, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
@@ -285,8 +287,12 @@ async fn load_unlocked(
          UNION ALL
          SELECT 'number', NULL, nextval('order_numbers') FROM generate_series(1, $3)",
     );
-    let mut drawn = Vec::new();
-    let arguments = arguments![list(products), list(&needs.customers), needs.new_orders];
+    let mut numbers = Vec::new();
+    let arguments = arguments![
+        list(products),
+        list(&load_set.customers),
+        load_set.new_orders
+    ];
     for row in session.fetch(sql, arguments).await? {
         match row.text(0)? {
             "product" => {
@@ -299,13 +305,13 @@ async fn load_unlocked(
                 let customer: Customer = json("customer", row.text(1)?)?;
                 working_set.customers.insert(customer.id, customer);
             }
-            _ => drawn.push(row.integer(2)?),
+            _ => numbers.push(row.integer(2)?),
         }
     }
-    let count = i64::from(needs.new_orders);
-    working_set.numbers = match drawn[..] {
+    let count = i64::from(load_set.new_orders);
+    working_set.numbers = match numbers[..] {
         [first] => (first..first + count).collect(),
-        _ => drawn.into(),
+        _ => numbers.into(),
     };
     Ok(())
 }
@@ -328,13 +334,13 @@ async fn endpoint_counts(
 async fn endpoints(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    needs: &LoadSet,
+    load_set: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
         "SELECT state FROM webhook_endpoints WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
-    for row in session.fetch(sql, vec![list(&needs.endpoints)]).await? {
+    for row in session.fetch(sql, vec![list(&load_set.endpoints)]).await? {
         let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
         working_set.endpoints.insert(endpoint.id, endpoint);
     }
@@ -344,20 +350,20 @@ async fn endpoints(
 async fn deliveries(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    needs: &LoadSet,
+    load_set: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT state FROM deliveries WHERE id IN (SELECT value FROM json_each($1))",
         "SELECT state FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
-    for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
+    for row in session.fetch(sql, vec![list(&load_set.deliveries)]).await? {
         let delivery: Delivery = json("delivery", row.text(0)?)?;
         working_set.deleted_events.insert(delivery.event_id);
         working_set.deliveries.insert(delivery.id, delivery);
     }
     let sql = among!("SELECT id FROM events WHERE id", "");
-    let update_positions = list(&working_set.deleted_events);
-    for row in session.fetch(sql, vec![update_positions]).await? {
+    let event_ids = list(&working_set.deleted_events);
+    for row in session.fetch(sql, vec![event_ids]).await? {
         let kept = parse("event", row.text(0)?)?;
         working_set.deleted_events.remove(&kept);
     }

@@ -69,7 +69,7 @@ mod tests {
         let erased = CustomerId::from(Uuid::now_v7());
         let blocked = CustomerId::from(Uuid::now_v7());
         let stock_level = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
-        let known = LoadedRows {
+        let loaded = LoadedRows {
             orders: HashSet::from([locked, unlocked]),
             customers: HashSet::from([blocked, erased]),
             unlocked: UnlockedRead {
@@ -83,8 +83,8 @@ mod tests {
         changed.orders.insert(locked);
         changed.stock_levels.insert(stock_level("A"));
         changed.customers.insert(blocked);
-        assert!(known.check_locked(&changed).is_ok());
-        let refused = |changed: ChangeSet| known.check_locked(&changed).unwrap_err().to_string();
+        assert!(loaded.check_locked(&changed).is_ok());
+        let refused = |changed: ChangeSet| loaded.check_locked(&changed).unwrap_err().to_string();
         let mut with_order = changed.clone();
         with_order.orders.insert(unlocked);
         assert!(refused(with_order).contains(&unlocked.to_string()));

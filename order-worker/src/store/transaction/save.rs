@@ -43,22 +43,22 @@ pub(in crate::store) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::fro
 pub(in crate::store) async fn save_changes(
     session: &mut Session,
     working_set: &WorkingSet,
-    known: &LoadedRows,
+    loaded: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    known.check_locked(&working_set.dirty)?;
+    loaded.check_locked(&working_set.dirty)?;
     let mut writes = Writes::default();
     // PostgreSQL executes the first write last, and its lock is held for the shortest time.
     events::events(&mut writes, working_set)?;
-    orders::orders(&mut writes, working_set, known)?;
+    orders::orders(&mut writes, working_set, loaded)?;
     orders::payment_references(&mut writes, working_set);
     catalogue::stock_levels(&mut writes, working_set);
-    catalogue::products(&mut writes, working_set, known)?;
-    catalogue::customers(&mut writes, working_set, known)?;
-    webhooks::endpoints(&mut writes, working_set, known)?;
+    catalogue::products(&mut writes, working_set, loaded)?;
+    catalogue::customers(&mut writes, working_set, loaded)?;
+    webhooks::endpoints(&mut writes, working_set, loaded)?;
     webhooks::deliveries(&mut writes, working_set)?;
     steps::steps(&mut writes, working_set, now);
-    recorded::recorded(&mut writes, working_set, known, now)?;
+    recorded::recorded(&mut writes, working_set, loaded, now)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.event_data {
@@ -73,10 +73,10 @@ fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// Updates existing rows and inserts the others.
+/// Updates existing rows and inserts the others; each row comes with whether it exists.
 fn put(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
-    let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(is_known, _)| *is_known);
+    let (existing, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(exists, _)| *exists);
     let rows = |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
     writes.add(insert, rows(new));
-    writes.add(update, rows(known));
+    writes.add(update, rows(existing));
 }

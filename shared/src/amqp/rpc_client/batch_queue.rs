@@ -41,8 +41,8 @@ struct State<T> {
     queued: VecDeque<T>,
 }
 
-/// Permission to have one message in flight. Released with the message's first reply, or when all its calls
-/// have ended.
+/// Permission to have one message in flight. Released with the message's first reply, when all its calls
+/// have ended, or after `PERMIT_TIMEOUT` of [`super::sending`].
 pub(super) struct Permit<T> {
     queue: Arc<BatchQueue<T>>,
     is_released: AtomicBool,

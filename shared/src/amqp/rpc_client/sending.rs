@@ -157,8 +157,8 @@ async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<Publisher
 /// The message with `calls`: a plain message for a single call, a batch for several.
 fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoing {
     let expiration = |call: &QueuedCall| {
-        let left = call.deadline.saturating_duration_since(now);
-        left.max(Duration::from_millis(1))
+        let remaining = call.deadline.saturating_duration_since(now);
+        remaining.max(Duration::from_millis(1))
     };
     let common = Outgoing {
         reply_to: Some(DIRECT_REPLY_TO.to_owned()),
@@ -196,10 +196,10 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
 
 impl QueuedCall {
     fn headers(&self, now: Instant, clocks: &WorkerClocks) -> CallHeaders<'_> {
-        let left = self.deadline.saturating_duration_since(now);
+        let remaining = self.deadline.saturating_duration_since(now);
         CallHeaders {
             deadline: Some(self.deadline_ms.to_string().into()),
-            worker_deadlines: clocks.deadlines(left).map(Into::into),
+            worker_deadlines: clocks.deadlines(remaining).map(Into::into),
             idempotency_key: self.idempotency_key.as_deref().map(Into::into),
             if_match: self.if_match.as_deref().map(Into::into),
             ..CallHeaders::from_caller(&self.caller)

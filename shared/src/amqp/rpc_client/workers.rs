@@ -53,7 +53,7 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerP
     loop {
         let state = queue_state(&broker, &mut channel_slot).await;
         let mut interval = PRESENT_INTERVAL;
-        let now = match state {
+        let presence = match state {
             QueueState::HasConsumers => {
                 last_seen = Some(Instant::now());
                 WorkerPresence::Present
@@ -76,13 +76,13 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerP
             }
             QueueState::Unknown => WorkerPresence::Unknown,
         };
-        workers.send_if_modified(|before| {
+        workers.send_if_modified(|previous| {
             let is_new = !matches!(
-                (&*before, &now),
+                (&*previous, &presence),
                 (WorkerPresence::Present, WorkerPresence::Present)
                     | (WorkerPresence::Unknown, WorkerPresence::Unknown)
             );
-            *before = now;
+            *previous = presence;
             is_new
         });
         time::sleep(interval).await;
@@ -171,13 +171,13 @@ pub(super) async fn wait_for_worker(
     let mut checks = 0;
     loop {
         {
-            let now = workers.borrow_and_update();
-            if let Some(reason) = now.absence(grace)
+            let presence = workers.borrow_and_update();
+            if let Some(reason) = presence.absence(grace)
                 && checks >= FRESH_CHECKS
             {
                 return Err(unavailable(reason).with(super::retry_after()));
             }
-            if !matches!(*now, WorkerPresence::Absent { .. }) {
+            if !matches!(*presence, WorkerPresence::Absent { .. }) {
                 return Ok(());
             }
         }

@@ -1,8 +1,8 @@
 //! Parses request messages strictly.
 //!
 //! Reads properties, headers and body of a single request, or of each entry of a batch. An error, even a
-//! panic, becomes the reply to that request only. [`crate::request`] defines the requests, [`crate::amqp::header`]
-//! the headers.
+//! panic, becomes the reply to that request only. [`crate::request`] defines the requests,
+//! [`crate::amqp::header`] the headers.
 
 use std::{
     borrow::Cow,
@@ -82,7 +82,7 @@ pub(super) fn single_entry(message: &Incoming) -> BatchEntry {
     }
 }
 
-/// The reply to a batch entry that can't be parsed.
+/// A batch entry that can't be parsed, with the failure to reply with.
 fn unreadable_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
     let readable: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
     let correlation_id = readable.and_then(|readable| readable.correlation_id);
@@ -140,9 +140,10 @@ impl Properties<'_> {
                 self.headers.idempotency_key.as_deref(),
             ),
         ];
-        for (place, name) in names {
-            body::without_nul(name.unwrap_or_default())
-                .map_err(|error| Failure::new(Code::InvalidRequest, format!("{place}: {error}")))?;
+        for (source, text) in names {
+            body::without_nul(text.unwrap_or_default()).map_err(|error| {
+                Failure::new(Code::InvalidRequest, format!("{source}: {error}"))
+            })?;
         }
         Ok(())
     }
@@ -271,9 +272,9 @@ fn deadline(
         let details = json!({ LATE_BY_MS: u64::try_from(late_ms).unwrap_or(u64::MAX) });
         return Err(Failure::new(Code::Timeout, message).with(details));
     }
-    let left = [deadline.map(|time| time.saturating_sub(now)), expiration];
-    let left = left.into_iter().flatten().min();
-    Ok(left.map(|left| received_at + left.min(MAX_DEADLINE)))
+    let times_remaining = [deadline.map(|time| time.saturating_sub(now)), expiration];
+    let remaining = times_remaining.into_iter().flatten().min();
+    Ok(remaining.map(|remaining| received_at + remaining.min(MAX_DEADLINE)))
 }
 
 #[cfg(test)]
@@ -345,13 +346,15 @@ mod tests {
             let late_by = refused.details[LATE_BY_MS].as_u64().unwrap();
             assert!(u128::from(late_by) >= late.as_millis());
             // The sender has corrected the deadline for this worker's clock.
-            let (own, left) = (worker_id(), unix_now() + Duration::from_mins(1));
+            let (own, deadline_time) = (worker_id(), unix_now() + Duration::from_mins(1));
             let corrected = CallHeaders {
-                worker_deadlines: Some(format!("other=1,{own}={}", left.as_millis()).into()),
+                worker_deadlines: Some(
+                    format!("other=1,{own}={}", deadline_time.as_millis()).into(),
+                ),
                 ..passed
             };
-            let left = deadline(&corrected, expiration, now).unwrap();
-            assert_eq!(left, Some(now + Duration::from_secs(5)));
+            let accepted = deadline(&corrected, expiration, now).unwrap();
+            assert_eq!(accepted, Some(now + Duration::from_secs(5)));
         }
     }
 }

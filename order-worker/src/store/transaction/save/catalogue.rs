@@ -70,14 +70,14 @@ const UPDATE_PRODUCTS: Write = Write {
 pub(super) fn products(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &LoadedRows,
+    loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.products.iter();
     let rows = dirty.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
             let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
-            Ok((known.products.contains(sku), row))
+            Ok((loaded.products.contains(sku), row))
         })
         .collect::<Result<_, StoreError>>()?;
     put(writes, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows);
@@ -110,7 +110,7 @@ const UPDATE_CUSTOMERS: Write = Write {
 pub(super) fn customers(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &LoadedRows,
+    loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.customers.iter();
     let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
@@ -121,7 +121,7 @@ pub(super) fn customers(
                 customer.storefront.as_str(),
                 text(customer)?
             ];
-            Ok((known.customers.contains(id), row))
+            Ok((loaded.customers.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
     put(writes, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows);

@@ -90,7 +90,7 @@ pub(super) fn payment_references(writes: &mut Writes, working_set: &WorkingSet) 
 pub(super) fn orders(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &LoadedRows,
+    loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
     for order in working_set
@@ -101,7 +101,7 @@ pub(super) fn orders(
     {
         let state = text(order)?;
         let created_at = millis(order.created_at);
-        if known.orders.contains(&order.id) {
+        if loaded.orders.contains(&order.id) {
             changed.push(arguments![
                 order.number,
                 order.status.as_str(),

@@ -50,7 +50,7 @@ const IDEMPOTENCY: &[Kind] = &[
 pub(super) fn recorded(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &LoadedRows,
+    loaded: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
@@ -67,7 +67,7 @@ pub(super) fn recorded(
                 outcome,
                 expires_at
             ];
-            Ok((known.idempotency_keys.contains(key), row))
+            Ok((loaded.idempotency_keys.contains(key), row))
         })
         .collect::<Result<_, StoreError>>()?;
     put(writes, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows);

@@ -18,8 +18,8 @@ const DELETE_STEPS: Write = Write {
         WHERE order_id = $1 AND step = $2",
     postgres: "
         DELETE FROM steps
-        USING unnest($1::text[], $2::text[]) AS gone (order_id, step)
-        WHERE steps.order_id = gone.order_id AND steps.step = gone.step",
+        USING unnest($1::text[], $2::text[]) AS removed (order_id, step)
+        WHERE steps.order_id = removed.order_id AND steps.step = removed.step",
     columns: &[Kind::Text, Kind::Text],
 };
 
@@ -60,7 +60,7 @@ const PUT_STEPS: Write = Write {
 };
 
 pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
-    let (mut put, mut gone) = (Vec::new(), Vec::new());
+    let (mut put, mut removed) = (Vec::new(), Vec::new());
     for key in &working_set.dirty.steps {
         match working_set.steps.get(key) {
             Some(row) => {
@@ -84,9 +84,9 @@ pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestam
                     row.client_secret.as_deref()
                 ]);
             }
-            None => gone.push(arguments![key.order_id.to_string(), key.step.to_string()]),
+            None => removed.push(arguments![key.order_id.to_string(), key.step.to_string()]),
         }
     }
-    writes.add(DELETE_STEPS, gone);
+    writes.add(DELETE_STEPS, removed);
     writes.add(PUT_STEPS, put);
 }

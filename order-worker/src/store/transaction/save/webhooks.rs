@@ -50,7 +50,7 @@ const ENDPOINT: &[Kind] = &[
 pub(super) fn endpoints(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &LoadedRows,
+    loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.endpoints.iter();
     let rows = dirty.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
@@ -63,7 +63,7 @@ pub(super) fn endpoints(
                 endpoint.is_deleted,
                 text(endpoint)?
             ];
-            Ok((known.endpoints.contains(id), row))
+            Ok((loaded.endpoints.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
     put(writes, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows);
