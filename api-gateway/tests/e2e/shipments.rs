@@ -274,6 +274,22 @@ fn shipped_or_arrived(order: &Value) -> Value {
     .collect()
 }
 
+/// Asserts that the key used for `body` is refused with another body.
+async fn assert_conflict(system: &System, path: &str, body: &Value, is_event: bool) {
+    let mut other = body.clone();
+    if is_event {
+        other = json!({"type": "shipment.failed"});
+    } else {
+        other["reason"] = json!("another one");
+    }
+    let key = format!("{path}{body}").replace(['/', '"'], "");
+    let request = system.request(reqwest::Method::POST, path).json(&other);
+    let request = request.header("idempotency-key", &key[..key.len().min(200)]);
+    crate::harness::send(request)
+        .await
+        .expect_problem(422, "IDEMPOTENCY_CONFLICT");
+}
+
 #[tokio::test]
 async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
@@ -350,18 +366,7 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
             answers.push(crate::harness::send(request).await.expect(200));
         }
         assert_eq!(answers[0], answers[1]);
-        // The same key with another body is a conflict.
-        let mut other = body.clone();
-        other["reason"] = json!("another one");
-        if path == &events {
-            other = json!({"type": "shipment.failed"});
-        }
-        let request = system.request(reqwest::Method::POST, path).json(&other);
-        let key = format!("{path}{body}").replace(['/', '"'], "");
-        let request = request.header("idempotency-key", &key[..key.len().min(200)]);
-        crate::harness::send(request)
-            .await
-            .expect_problem(422, "IDEMPOTENCY_CONFLICT");
+        assert_conflict(&system, path, &body, path == &events).await;
     }
     system.wait_until_idle().await;
     let order = system.get(&path).await.expect(200);

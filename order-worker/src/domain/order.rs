@@ -27,7 +27,7 @@ use super::{step::StepRow, stock::subtract_items};
 /// The complete state of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
-    /// UUIDv7, or UUIDv8 if it is derived from an import line.
+    /// `UUIDv7`, or `UUIDv8` if it is derived from an import line.
     pub id: OrderId,
     /// Order number, for people.
     pub number: i64,

@@ -15,7 +15,7 @@ use crate::store::{
 };
 
 /// Fields that are erased, by event type.
-const PERSONAL: [(&str, &[&str]); 3] = [
+const PERSONAL: [(&str, &[&str]); 5] = [
     (
         "order.created",
         &[
@@ -27,6 +27,8 @@ const PERSONAL: [(&str, &[&str]); 3] = [
     ),
     ("order.cancelled", &["note"]),
     ("payment.refund_requested", &["reason"]),
+    ("shipment.cancelled", &["reason"]),
+    ("stock.released", &["reason"]),
 ];
 
 /// Rewrites the events of `subject` without the fields of [`PERSONAL`].
@@ -38,7 +40,8 @@ pub(in crate::store) async fn redact(
         .fetch(
             "SELECT position, type, data FROM events
              WHERE subject = $1
-               AND type IN ('order.created', 'order.cancelled', 'payment.refund_requested')",
+               AND type IN ('order.created', 'order.cancelled', 'payment.refund_requested',
+                            'shipment.cancelled', 'stock.released')",
             arguments![subject],
         )
         .await?;
