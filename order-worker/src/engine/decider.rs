@@ -245,7 +245,7 @@ fn commit_error(error: StoreError) -> CommitError {
                     .to_owned(),
             )
         }
-        StoreError::Unavailable(_) | StoreError::ReadOnly(_) => {
+        StoreError::Unavailable(_) | StoreError::ReadOnly(_) | StoreError::TooManySearches => {
             tracing::error!(%error, "batch not saved because the database is unavailable; retrying");
             CommitError::Unavailable("the database is unavailable".to_owned())
         }

@@ -12,6 +12,11 @@ pub enum StoreError {
     /// The database can't write now: it is full, read-only or locked. Nothing was changed.
     #[error("the database refuses the operation for now: {0}")]
     ReadOnly(String),
+    /// A query that scans many rows got no permit in time; nothing was changed.
+    #[error(
+        "too many queries scan many rows at the same time; try again later or narrow the filter"
+    )]
+    TooManySearches,
     /// There was no response to the commit, which may have been executed.
     #[error("the database did not answer the commit: {0}")]
     OutcomeUnknown(String),
@@ -51,9 +56,7 @@ impl StoreError {
                 Code::InvalidRequest,
                 "the request contains a value that the database does not accept",
             ),
-            Self::ReadOnly(reason) if reason == TOO_MANY_SEARCHES => {
-                Failure::new(Code::Unavailable, TOO_MANY_SEARCHES)
-            }
+            Self::TooManySearches => Failure::new(Code::Unavailable, self.to_string()),
             Self::Unavailable(_)
             | Self::ReadOnly(_)
             | Self::OutcomeUnknown(_)
@@ -71,6 +74,7 @@ impl StoreError {
         match self {
             Self::Unavailable(_)
             | Self::ReadOnly(_)
+            | Self::TooManySearches
             | Self::OutcomeUnknown(_)
             | Self::Conflict(_) => true,
             Self::TooLarge
@@ -114,10 +118,6 @@ const INVALID_CLASS: &str = "22";
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
 const CORRUPT_CODES: [&str; 2] = ["XX001", "XX002"];
-
-/// Message for a query that got no permit to scan many rows.
-pub(super) const TOO_MANY_SEARCHES: &str =
-    "too many queries scan many rows at the same time; try again later or narrow the filter";
 
 /// SQLite result codes with the same meaning: permission denied, busy, locked, out of memory, read-only,
 /// interrupted, disk full, can't open, locking protocol, not authorized.

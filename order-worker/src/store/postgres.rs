@@ -23,7 +23,7 @@ use tokio::{
 pub(super) use self::migrate::newest_schema;
 pub(crate) use self::pool::{LocalSettings, Pool, begin_with};
 use self::session::{Link, PostgresSession};
-use super::{StoreError, error::TOO_MANY_SEARCHES, sql::session::Session};
+use super::{StoreError, sql::session::Session};
 
 /// The prefixes of `DATABASE_URL`.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
@@ -79,7 +79,7 @@ impl Postgres {
     pub(super) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         let permit = time::timeout(ACQUIRE_TIMEOUT, self.scans.acquire()).await;
         let permit = permit.ok().and_then(Result::ok);
-        permit.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
+        permit.ok_or(StoreError::TooManySearches)
     }
 
     /// Takes the engine's connection, or opens one. [`Postgres::put_back_writer`] returns it if it is still usable.

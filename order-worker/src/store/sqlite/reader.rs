@@ -21,7 +21,6 @@ use tokio::{
 use super::{reading, statement::rows};
 use crate::store::{
     StoreError,
-    error::TOO_MANY_SEARCHES,
     sql::{row::Row, statement::Argument},
 };
 
@@ -172,7 +171,7 @@ impl Reader {
         let permit = Arc::clone(&self.readers.long_statement).lock_owned();
         let permit = time::timeout_at(until, permit)
             .await
-            .map_err(|_| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))?;
+            .map_err(|_| StoreError::TooManySearches)?;
         let reading = self.readers.take()?;
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
