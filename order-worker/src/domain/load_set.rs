@@ -200,8 +200,12 @@ impl LoadSet {
     fn add_idempotency_keys(&mut self, idempotency: &Idempotency) {
         self.idempotency_keys.push(idempotency.key.clone());
         if let Some(operation) = &idempotency.operation {
-            let keys = [&operation.record_key, &operation.create_order_key];
-            self.idempotency_keys.extend(keys.into_iter().cloned());
+            self.idempotency_keys.push(operation.record_key.clone());
+            // For an order, this is the key itself.
+            if operation.create_order_key != idempotency.key {
+                self.idempotency_keys
+                    .push(operation.create_order_key.clone());
+            }
         }
     }
 }
