@@ -12,7 +12,7 @@ injected: killed, frozen, disconnected or slow processes, and full disks. Then w
 idle, runs `order-worker verify`, and compares every acknowledged response with the stored data. Prints a
 table; exits 0 if nothing was lost, duplicated or left unfinished.
 
-  --quick        about three minutes: faults that apply to both stores are injected on one of them, and
+  --quick        about seven minutes on two cores: faults that apply to both stores are injected on one of them, and
                  faults with a long recovery are skipped
   --minutes N    repeats for at least N minutes, with another seed in each round
   --seed N       seed of the customers' choices and the times of the faults (default: by the clock; printed)
