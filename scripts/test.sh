@@ -9,7 +9,8 @@ Usage: scripts/test.sh [FILTER]
 Runs every test (or those whose name contains FILTER) against a private RabbitMQ and a private
 PostgreSQL on free ports, with all data in a temporary folder. The end-to-end tests run once on SQLite
 and once on PostgreSQL (STORES="sqlite postgres"; the console in a browser with the first only), and the
-flows with payments once more with localstripe as the payment provider (PROVIDER=none skips this). Running servers are neither needed nor affected.
+flows with payments once more with localstripe as the payment provider (PROVIDER=none skips this).
+Running servers are neither needed nor affected.
 
 Installs missing tools: RabbitMQ, PostgreSQL, PgBouncer, Chromium, Python and pip from the distribution's
 packages, and the Python packages of scripts/test-requirements.txt into a folder under target/.
