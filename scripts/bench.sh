@@ -4,7 +4,8 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: scripts/bench.sh [--seconds N] [--rate N] [--only "SYSTEM..."] [--output FOLDER]
+Usage: scripts/bench.sh [--seconds N] [--rounds N] [--rate N] [--only "SYSTEM..."] [--before COMMIT]
+                        [--output FOLDER]
 
 Starts a private RabbitMQ and PostgreSQL and runs these systems on them:
 
@@ -19,8 +20,10 @@ rate, reads, orders of a single product, the complete order flow, and webhooks. 
 bench.json and bench.svg, and checks the data with `order-worker verify` afterwards.
 
   --seconds N       duration of each measurement (default 10; about ten minutes in total)
+  --rounds N        how often orders are measured, in turns; the median is shown (default 1)
   --rate N          the fixed rate, in orders per second (default 1000)
   --only SYSTEMS    measure only these systems, separated by blanks
+  --before COMMIT   also measure this system as of that commit: sqlite-before and postgres-before
   --output FOLDER   folder for bench.json and bench.svg (default target/bench)
 
 Requires the Rust toolchain, and Node.js and npm for the NestJS systems, which are skipped without them.
@@ -33,11 +36,13 @@ USAGE
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-export BENCH_SECONDS=10 BENCH_RATE=1000 BENCH_ONLY='' BENCH_OUTPUT="$PWD/target/bench"
+export BENCH_SECONDS=10 BENCH_ROUNDS=1 BENCH_RATE=1000 BENCH_ONLY='' BENCH_OUTPUT="$PWD/target/bench" BEFORE=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
         --seconds) BENCH_SECONDS=${2:?}; shift ;;
+        --rounds) BENCH_ROUNDS=${2:?}; shift ;;
+        --before) BEFORE=${2:?}; shift ;;
         --rate) BENCH_RATE=${2:?}; shift ;;
         --only) BENCH_ONLY=${2:?}; shift ;;
         --output) BENCH_OUTPUT=$(mkdir -p "${2:?}" && cd "$2" && pwd); shift ;;
@@ -60,6 +65,20 @@ if ! "$BENCH_OHA" --version 2>/dev/null | grep -q "$OHA_VERSION"; then
 fi
 
 : "${BENCH_ONLY:=echo nest-memory nest-postgres sqlite postgres}"
+if [ -n "$BEFORE" ]; then
+    BEFORE=$(git rev-parse --verify --quiet "$BEFORE^{commit}") || die "there is no such commit"
+    for store in sqlite postgres; do
+        [[ " $BENCH_ONLY " != *" $store "* ]] || BENCH_ONLY+=" $store-before"
+    done
+    export BENCH_BEFORE="$PWD/target/bench-before/$BEFORE"
+    if ! [ -x "$BENCH_BEFORE/order-worker" ]; then
+        say "building release binaries of $BEFORE ..."
+        mkdir -p "$WORK/before" "$BENCH_BEFORE"
+        git archive "$BEFORE" | tar -x -C "$WORK/before"
+        (cd "$WORK/before" && CARGO_TARGET_DIR="$OLDPWD/target" cargo build --quiet --locked --release --workspace --bins)
+        mv target/release/api-gateway target/release/order-worker "$BENCH_BEFORE"
+    fi
+fi
 export BENCH_NEST="$PWD/target/bench-nestjs"
 if [[ $BENCH_ONLY = *nest* ]]; then
     if command -v npm >/dev/null; then

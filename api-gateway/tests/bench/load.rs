@@ -37,6 +37,22 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// The median of each figure over several runs; the processor times are those of the first run.
+    pub(crate) fn median(mut runs: Vec<Self>) -> Self {
+        fn median(values: impl Iterator<Item = f64>) -> f64 {
+            let mut values: Vec<f64> = values.collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        }
+        Self {
+            rate: median(runs.iter().map(|run| run.rate)),
+            p50_ms: median(runs.iter().map(|run| run.p50_ms)),
+            p99_ms: median(runs.iter().map(|run| run.p99_ms)),
+            failed: runs.iter().map(|run| run.failed).sum(),
+            cpu_ms: runs.swap_remove(0).cpu_ms,
+        }
+    }
+
     pub(crate) fn document(&self, kind: Kind, connections: usize) -> Value {
         let cpu: serde_json::Map<_, _> = self
             .cpu_ms

@@ -51,16 +51,23 @@ async fn run() {
         systems.push(SystemUnderTest::start(kind).await);
     }
 
+    let rounds: usize = setting("BENCH_ROUNDS").parse().unwrap();
     let mut closed: Vec<(Kind, usize, Figures)> = Vec::new();
-    println!("\nPOST /v1/orders, closed loop, {seconds} s each\n");
+    println!("\nPOST /v1/orders, closed loop, {seconds} s each, median of {rounds}\n");
     report::heading();
     for connections in CONNECTIONS {
-        for system in &systems {
-            let figures = load.closed(system, connections, SKUS);
+        let mut measured = vec![Vec::new(); systems.len()];
+        for _ in 0..rounds {
+            for (system, measured) in systems.iter().zip(&mut measured) {
+                measured.push(load.closed(system, connections, SKUS));
+                let caught_up = system.wait_until_idle().await;
+                report::caught_up(system.kind, caught_up);
+            }
+        }
+        for (system, measured) in systems.iter().zip(measured) {
+            let figures = Figures::median(measured);
             report::line(system.kind, connections, &figures);
             closed.push((system.kind, connections, figures));
-            let caught_up = system.wait_until_idle().await;
-            report::caught_up(system.kind, caught_up);
         }
     }
     report::ratios(&closed);
@@ -68,12 +75,18 @@ async fn run() {
     let rate: u64 = setting("BENCH_RATE").parse().unwrap();
     println!("\nPOST /v1/orders, {rate} requests per second at a fixed rate (open loop)\n");
     report::heading();
+    let mut measured = vec![Vec::new(); systems.len()];
+    for _ in 0..rounds {
+        for (system, measured) in systems.iter().zip(&mut measured) {
+            measured.push(load.open(system, rate));
+            system.wait_until_idle().await;
+        }
+    }
     let mut open = Vec::new();
-    for system in &systems {
-        let figures = load.open(system, rate);
+    for (system, measured) in systems.iter().zip(measured) {
+        let figures = Figures::median(measured);
         report::line(system.kind, 64, &figures);
         open.push((system.kind, figures));
-        system.wait_until_idle().await;
     }
 
     let extras = extras::measure(&mut systems, &load).await;
@@ -83,6 +96,7 @@ async fn run() {
     let document = json!({
         "machine": report::machine(),
         "seconds": seconds,
+        "rounds": rounds,
         "closed_loop": closed.iter().map(|(kind, connections, figures)| {
             figures.document(*kind, *connections)
         }).collect::<Vec<_>>(),

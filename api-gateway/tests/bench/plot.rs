@@ -14,7 +14,9 @@ fn colour(kind: Kind) -> &'static str {
         Kind::Echo => "#8a8f98",
         Kind::NestMemory => "#d9a3a0",
         Kind::NestPostgres => "#b5524c",
+        Kind::SqliteBefore => "#9dbfdf",
         Kind::Sqlite => "#2f6fab",
+        Kind::PostgresBefore => "#9bd3bf",
         Kind::Postgres => "#2a9d74",
     }
 }

@@ -41,24 +41,37 @@ pub(crate) fn caught_up(kind: Kind, after: Option<Duration>) {
     }
 }
 
-/// Ratios of this system to the echo baseline.
+/// Ratios of this system to the echo baseline and to the version before.
 pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
-    let of = |kind: Kind, connections: usize| {
-        let mut all = closed.iter();
-        all.find(|(this, at, _)| *this == kind && *at == connections)
-            .map(|(_, _, figures)| figures)
-    };
-    println!(
-        "\n| relative to echo | connections | throughput | p50 | p99 |\n|---|---|---|---|---|"
-    );
-    for (kind, connections, figures) in closed.iter().filter(|(kind, ..)| kind.is_ours()) {
-        if let Some(echo) = of(Kind::Echo, *connections) {
+    type Peer = fn(Kind) -> Option<Kind>;
+    let peers: [(&str, Peer); 2] = [
+        ("echo", |_| Some(Kind::Echo)),
+        ("the version before", Kind::before),
+    ];
+    for (title, peer) in peers {
+        let mut rows = closed
+            .iter()
+            .filter(|(kind, ..)| kind.is_ours())
+            .filter_map(|(kind, connections, figures)| {
+                let peer = peer(*kind)?;
+                let (.., of_peer) = closed
+                    .iter()
+                    .find(|(this, at, _)| *this == peer && at == connections)?;
+                Some((kind, connections, figures, of_peer))
+            })
+            .peekable();
+        if rows.peek().is_some() {
+            println!(
+                "\n| relative to {title} | connections | throughput | p50 | p99 |\n|---|---|---|---|---|"
+            );
+        }
+        for (kind, connections, figures, of_peer) in rows {
             println!(
                 "| {} | {connections} | {:.2}× | {:.2}× | {:.2}× |",
                 kind.title(),
-                figures.rate / echo.rate,
-                figures.p50_ms / echo.p50_ms,
-                figures.p99_ms / echo.p99_ms,
+                figures.rate / of_peer.rate,
+                figures.p50_ms / of_peer.p50_ms,
+                figures.p99_ms / of_peer.p99_ms,
             );
         }
     }

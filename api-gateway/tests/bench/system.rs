@@ -28,16 +28,21 @@ pub(crate) enum Kind {
     Echo,
     NestMemory,
     NestPostgres,
+    /// This system as of the commit of `--before`.
+    SqliteBefore,
     Sqlite,
+    PostgresBefore,
     Postgres,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Echo,
         Self::NestMemory,
         Self::NestPostgres,
+        Self::SqliteBefore,
         Self::Sqlite,
+        Self::PostgresBefore,
         Self::Postgres,
     ];
 
@@ -47,7 +52,9 @@ impl Kind {
             Self::Echo => "echo",
             Self::NestMemory => "nest-memory",
             Self::NestPostgres => "nest-postgres",
+            Self::SqliteBefore => "sqlite-before",
             Self::Sqlite => "sqlite",
+            Self::PostgresBefore => "postgres-before",
             Self::Postgres => "postgres",
         }
     }
@@ -58,17 +65,45 @@ impl Kind {
             Self::Echo => "axum + lapin echo, stores nothing",
             Self::NestMemory => "NestJS, in memory",
             Self::NestPostgres => "NestJS on PostgreSQL",
+            Self::SqliteBefore => "the version before on SQLite",
             Self::Sqlite => "this system on SQLite",
+            Self::PostgresBefore => "the version before on PostgreSQL",
             Self::Postgres => "this system on PostgreSQL",
         }
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Sqlite | Self::Postgres)
+        !matches!(self, Self::Echo | Self::NestMemory | Self::NestPostgres)
+    }
+
+    /// The same system as of the version before.
+    pub(crate) fn before(self) -> Option<Self> {
+        match self {
+            Self::Sqlite => Some(Self::SqliteBefore),
+            Self::Postgres => Some(Self::PostgresBefore),
+            _ => None,
+        }
     }
 
     fn uses_postgres(self) -> bool {
-        matches!(self, Self::NestPostgres | Self::Postgres)
+        matches!(
+            self,
+            Self::NestPostgres | Self::PostgresBefore | Self::Postgres
+        )
+    }
+
+    fn uses_sqlite(self) -> bool {
+        matches!(self, Self::SqliteBefore | Self::Sqlite)
+    }
+
+    /// The path of one of this system's programs.
+    fn program(self, name: &str) -> PathBuf {
+        match self {
+            Self::SqliteBefore | Self::PostgresBefore => {
+                PathBuf::from(setting("BENCH_BEFORE")).join(name)
+            }
+            _ => binary(name),
+        }
     }
 }
 
@@ -107,7 +142,7 @@ impl SystemUnderTest {
         fs::create_dir(&folder).unwrap();
         let port = free_port();
         let database = match kind {
-            Kind::Sqlite => Some(format!("sqlite://{}/orders.db", folder.display())),
+            _ if kind.uses_sqlite() => Some(format!("sqlite://{}/orders.db", folder.display())),
             _ if kind.uses_postgres() => Some(create_database(kind)),
             _ => None,
         };
@@ -262,7 +297,7 @@ impl SystemUnderTest {
         let Some(url) = self.database.as_ref().filter(|_| self.kind.is_ours()) else {
             return true;
         };
-        let mut verify = Command::new(binary("order-worker"));
+        let mut verify = Command::new(self.kind.program("order-worker"));
         let status = verify.arg("verify").env("DATABASE_URL", url).status();
         status.unwrap().success()
     }
@@ -285,7 +320,7 @@ fn command(kind: Kind, role: &str) -> Command {
             node.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script}.js")));
             node
         }
-        Kind::Sqlite | Kind::Postgres => Command::new(binary(match role {
+        _ => Command::new(kind.program(match role {
             "worker" => "order-worker",
             _ => "api-gateway",
         })),
