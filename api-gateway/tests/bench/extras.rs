@@ -26,7 +26,7 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
     println!("\n| | per second | p50 ms | p99 ms |\n|---|---|---|---|");
     let mut documents = Vec::new();
     for system in systems.iter().filter(|system| system.kind.is_ours()) {
-        let system = system.kind.name();
+        let name = system.kind.name();
         let mut note = |what: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
             let shown = |figure: f64, digits: usize| {
                 if figure.is_nan() {
@@ -36,13 +36,13 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
                 }
             };
             println!(
-                "| {system}: {what} | {} | {} | {} |",
+                "| {name}: {what} | {} | {} | {} |",
                 shown(rate, 0),
                 shown(p50_ms, 2),
                 shown(p99_ms, 2)
             );
             documents.push(json!({
-                "system": system, "what": what, "per_second": rate.round(),
+                "system": name, "what": what, "per_second": rate.round(),
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
             }));
         };
