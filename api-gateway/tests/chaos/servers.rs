@@ -207,8 +207,14 @@ impl Cluster {
             ));
         }
         let mut cluster = Self { nodes };
+        // One after the other: nodes that start at the same moment on a busy machine may each form a cluster of
+        // their own.
         for node in &mut cluster.nodes {
             node.run();
+            until("a node to start", async || {
+                node.control(&["await_startup"]).is_some()
+            })
+            .await;
         }
         until("the nodes to form a cluster", async || {
             cluster.running() == 3

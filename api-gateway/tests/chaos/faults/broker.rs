@@ -90,7 +90,7 @@ pub(super) async fn leader_killed(context: FaultContext<'_>) -> usize {
     2
 }
 
-/// The node that hosts the request queue is lost permanently: the other nodes forget it, and a new one joins.
+/// The node that hosts the request queue is lost permanently, and the other two forget it.
 pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(20).await;
