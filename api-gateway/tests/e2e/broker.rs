@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::harness::{System, order, order_paid_by, send, until};
+use crate::harness::{System, is_announced, order, order_paid_by, send, until};
 
 /// Acknowledged orders, and the number of calls that were answered 503 or 504.
 #[derive(Default)]
@@ -287,4 +287,37 @@ async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions()
     assert!(readiness["unavailable"].is_object(), "{readiness}");
     control(&["set_permissions", "guest", ".*", ".*", ".*"]);
     ready(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
+    let system = System::start_with_own_broker(&[]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let control = |arguments: &[&str]| system.broker.control(arguments);
+    // A quorum queue without a leader refuses messages in the same way.
+    control(&[
+        "set_policy",
+        "full",
+        "order-worker-queue",
+        r#"{"max-length":0}"#,
+    ]);
+    let mut ids = Vec::new();
+    until("the worker to report the queue", async || {
+        ids.push(system.create_order().await);
+        let readiness = system.worker_readiness().await;
+        readiness.is_some_and(|(status, body)| {
+            status == 503 && body["unavailable"]["order-worker-queue"].is_string()
+        })
+    })
+    .await;
+    control(&["clear_policy", "full"]);
+    for id in ids {
+        system.order_until(&id, "announced", is_announced).await;
+    }
+    until("the worker to be ready", async || {
+        let readiness = system.worker_readiness().await;
+        readiness.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
+    system.assert_verified();
 }

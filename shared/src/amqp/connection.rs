@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
 use tokio::{
     sync::{Notify, watch},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -38,6 +38,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval between declarations of the topology on an open connection: queues and exchanges may be deleted,
 /// and nodes of a cluster lost, at any time.
 const DECLARE_INTERVAL: Duration = Duration::from_secs(5);
+/// Time for which a queue counts as unusable after a failed publish, unless a later one succeeds.
+const PUBLISH_FAULT_KEPT: Duration = Duration::from_secs(5);
 /// Interval between declarations while a queue or exchange is missing.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// Delay before a requested declaration, so that many requests at once cause only one.
@@ -73,20 +75,32 @@ pub(super) enum Operation {
 /// Queues and exchanges that can't be used, and a signal to declare them again.
 #[derive(Default)]
 struct TopologyState {
-    faults: Mutex<BTreeMap<(String, Operation), String>>,
+    faults: Mutex<FaultsByName>,
     has_faults: AtomicBool,
     repair: Notify,
 }
 
+type FaultsByName = BTreeMap<(String, Operation), RecordedFault>;
+
+/// Why a queue or exchange can't be used, and when that was last seen.
+struct RecordedFault {
+    reason: String,
+    seen_at: Instant,
+}
+
 impl TopologyState {
-    fn faults(&self) -> MutexGuard<'_, BTreeMap<(String, Operation), String>> {
+    fn faults(&self) -> MutexGuard<'_, FaultsByName> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_fault(&self, name: &str, operation: Operation, reason: String) {
         let mut faults = self.faults();
-        let previous = faults.insert((name.to_owned(), operation), reason.clone());
-        if previous.is_none_or(|previous| previous == STARTING) && reason != STARTING {
+        let fault = RecordedFault {
+            reason: reason.clone(),
+            seen_at: Instant::now(),
+        };
+        let previous = faults.insert((name.to_owned(), operation), fault);
+        if previous.is_none_or(|previous| previous.reason == STARTING) && reason != STARTING {
             tracing::warn!(name, ?operation, reason, "queue or exchange is unusable");
         }
         self.has_faults.store(true, Ordering::Release);
@@ -98,7 +112,7 @@ impl TopologyState {
         }
         let mut faults = self.faults();
         let fault = faults.remove(&(name.to_owned(), operation));
-        if fault.is_some_and(|reason| reason != STARTING) {
+        if fault.is_some_and(|fault| fault.reason != STARTING) {
             tracing::info!(name, ?operation, "queue or exchange is usable again");
         }
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
@@ -107,18 +121,21 @@ impl TopologyState {
     /// Records the result of a declaration: the queues and exchanges that failed, while all others are usable.
     fn record_declaration(&self, failed: &[Fault]) {
         let missing: Vec<_> = failed.iter().map(|fault| fault.name).collect();
+        let now = Instant::now();
         let repaired: Vec<(String, Operation)> = self
             .faults()
-            .keys()
-            .filter(|(name, operation)| {
-                // A queue or exchange that could be declared counts as usable for publishing; if it is not,
-                // the next publish reports it again. Waiting for a publish would keep an idle process
-                // unready.
-                *operation != Operation::Consume
-                    && topology::is_declared(name)
-                    && !missing.contains(&name.as_str())
+            .iter()
+            .filter(|((name, operation), fault)| {
+                let is_repaired = match operation {
+                    Operation::Declare => true,
+                    // A queue can be declared and still refuse messages, so a failed publish counts for a while.
+                    // Waiting for a successful one would keep an idle process unready.
+                    Operation::Publish => now.duration_since(fault.seen_at) >= PUBLISH_FAULT_KEPT,
+                    Operation::Consume => false,
+                };
+                is_repaired && topology::is_declared(name) && !missing.contains(&name.as_str())
             })
-            .cloned()
+            .map(|(key, _)| key.clone())
             .collect();
         for (name, operation) in repaired {
             self.clear_fault(&name, operation);
@@ -166,7 +183,7 @@ impl Broker {
         let faults = self.topology.faults();
         let reasons = faults
             .iter()
-            .map(|((name, _), reason)| (name.clone(), reason.clone()));
+            .map(|((name, _), fault)| (name.clone(), fault.reason.clone()));
         reasons.collect()
     }
 

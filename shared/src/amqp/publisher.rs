@@ -24,6 +24,7 @@ use super::{
     channel_lock::ChannelLock,
     connection::{Broker, BrokerUnavailable, Operation},
     message::{Outgoing, short_string},
+    topology::REQUEST_QUEUE,
 };
 
 /// Timeout for the broker's confirm: quorum queues confirm when a majority of nodes has the message on disk.
@@ -129,7 +130,8 @@ impl Publisher {
     }
 
     /// Records which queues and exchanges accept messages. After an unroutable message, or a channel that the
-    /// broker closed because of a missing exchange, the topology is declared again.
+    /// broker closed because of a missing exchange, the topology is declared again. A full request queue is not
+    /// a fault: it refuses messages while clients send more than the workers can process.
     fn record_results(
         &self,
         messages: &[(Target<'_>, Outgoing)],
@@ -146,9 +148,8 @@ impl Publisher {
                     broker.record_success(target.name(), Operation::Publish);
                 }
             }
-            Some((name, error @ (PublishError::Unroutable(_) | PublishError::Unconfirmed(_))))
-                if broker.check().is_ok() =>
-            {
+            Some((REQUEST_QUEUE, PublishError::Refused)) => {}
+            Some((name, error)) if broker.check().is_ok() => {
                 broker.record_failure(name, Operation::Publish, error.to_string());
             }
             Some(_) => {}
