@@ -63,8 +63,13 @@ pub struct Changes {
 /// A change of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepChange {
-    /// Schedules the step, replacing a row with the same key.
+    /// Stores the row as it is, replacing a row with the same key.
     Put(StepRow),
+    /// Schedules the step, or marks it as dead. If it exists, also if this decision removes it, its attempt
+    /// numbers and its idempotency keys at the provider are continued. A capture or refund in progress is left
+    /// alone: its result schedules another one for what was added meanwhile, so that no two of them run at the
+    /// provider at the same time.
+    Schedule(StepRow),
     /// Removes the step, if it exists.
     Remove(StepKey),
 }
@@ -135,7 +140,7 @@ impl<'a> OrderDraft<'a> {
         Ok(())
     }
 
-    /// Schedules the step of `row`, replacing a row with the same key.
+    /// Stores `row` as it is, replacing a row with the same key.
     pub fn put_step(&mut self, row: StepRow) {
         self.changes.steps.push(StepChange::Put(row));
     }
@@ -148,22 +153,22 @@ impl<'a> OrderDraft<'a> {
 
     /// Schedules a step at `due_at`.
     pub fn schedule_later(&mut self, step: Step, due_at: jiff::Timestamp) {
-        self.schedule_at(step, 1, due_at);
+        self.schedule_row(self.step_row(step, due_at));
     }
 
-    /// Schedules a step at `due_at` as attempt `attempt`, which must differ from any attempt in progress.
-    pub fn schedule_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
-        self.put_step(self.step_row(step, attempt, due_at));
+    /// Schedules the step of a new row; see [`StepChange::Schedule`].
+    pub fn schedule_row(&mut self, row: StepRow) {
+        self.changes.steps.push(StepChange::Schedule(row));
     }
 
-    /// Row of a step that is due at `due_at`, as attempt number `attempt`.
-    pub fn step_row(&self, step: Step, attempt: u32, due_at: jiff::Timestamp) -> StepRow {
+    /// A new row of a step that is due at `due_at`.
+    pub fn step_row(&self, step: Step, due_at: jiff::Timestamp) -> StepRow {
         StepRow {
             key: StepKey {
                 order_id: self.order.id,
                 step,
             },
-            attempt,
+            attempt: 1,
             failures: 0,
             due_at,
             is_dead: false,
@@ -177,11 +182,11 @@ impl<'a> OrderDraft<'a> {
 
     /// Adds a dead step, which needs an operator: it failed at `since` with `error`.
     pub fn put_dead_step(&mut self, step: Step, since: jiff::Timestamp, error: String) {
-        self.put_step(StepRow {
+        self.schedule_row(StepRow {
             is_dead: true,
             last_error: Some(error),
             failures: 1,
-            ..self.step_row(step, 1, since)
+            ..self.step_row(step, since)
         });
     }
 

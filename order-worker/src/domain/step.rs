@@ -78,6 +78,11 @@ impl Step {
         matches!(self, Self::ExpireOrder | Self::CheckPayment)
     }
 
+    /// Whether the step collects or refunds an amount that grows while it is in progress.
+    pub fn collects_or_refunds(&self) -> bool {
+        matches!(self, Self::CapturePayment | Self::RefundPayment)
+    }
+
     /// Recommended action for an operator when it is dead.
     pub fn advice(&self) -> &'static str {
         match self {
@@ -257,9 +262,9 @@ impl fmt::Display for StepKey {
 pub struct StepRow {
     /// Order and step.
     pub key: StepKey,
-    /// Number of the next attempt, from 1; or of the last one, if it is dead. Retries and
-    /// redrives increase it, so that a late result of an earlier attempt is recognized; a step that is
-    /// scheduled anew begins at 1 again.
+    /// Number of the next attempt, from 1; or of the last one, if it is dead. Everything that repeats or
+    /// replaces the row increases it, so that a late result of an earlier attempt is recognized; a step that
+    /// is scheduled after it was done begins at 1 again.
     pub attempt: u32,
     /// Number of failures since it was scheduled or redriven.
     pub failures: u32,

@@ -165,21 +165,38 @@ impl WorkingSet {
             };
             self.recorded.insert(key, recorded);
         }
-        for step in changes.steps {
+        self.change_steps(changes.steps);
+        self.dirty.events.extend(changes.events);
+    }
+
+    fn change_steps(&mut self, steps: Vec<StepChange>) {
+        let mut removed = HashMap::new();
+        for step in steps {
             let key = match step {
                 StepChange::Put(row) => {
                     let key = row.key.clone();
                     self.steps.insert(key.clone(), row);
                     key
                 }
+                StepChange::Schedule(row) => {
+                    let key = row.key.clone();
+                    let row = match (self.steps.get(&key), removed.get(&key)) {
+                        (Some(current), _) if is_covered_by(&row, current) => continue,
+                        (Some(previous), _) | (None, Some(previous)) => continued(row, previous),
+                        (None, None) => row,
+                    };
+                    self.steps.insert(key.clone(), row);
+                    key
+                }
                 StepChange::Remove(key) => {
-                    self.steps.remove(&key);
+                    if let Some(row) = self.steps.remove(&key) {
+                        removed.insert(key.clone(), row);
+                    }
                     key
                 }
             };
             self.dirty.steps.insert(key);
         }
-        self.dirty.events.extend(changes.events);
     }
 
     fn move_stock(&mut self, items: &[StockItem], on_hand: i64, reserved: i64) {
@@ -400,6 +417,24 @@ impl WorkingSet {
             .range(first..)
             .map(|(_, row)| row)
             .take_while(move |row| row.key.order_id == order_id)
+    }
+}
+
+/// Whether the result of the attempt in progress of `current` schedules what `row` is to do.
+fn is_covered_by(row: &StepRow, current: &StepRow) -> bool {
+    let is_in_progress = !current.is_dead && current.due_at <= row.due_at;
+    is_in_progress && !row.is_dead && row.key.step.collects_or_refunds()
+}
+
+/// The row of a step that was scheduled before as `previous`. A late result of an earlier attempt does not
+/// match its number, and a request that the provider may still be executing keeps its idempotency key.
+fn continued(row: StepRow, previous: &StepRow) -> StepRow {
+    let earlier_failures = if row.is_dead { previous.failures } else { 0 };
+    StepRow {
+        attempt: previous.attempt + 1,
+        failures: earlier_failures + row.failures,
+        error_responses: previous.error_responses,
+        ..row
     }
 }
 

@@ -551,3 +551,109 @@ fn returned_items_are_restocked_and_refunded() {
     assert_eq!((order.payment.captured, order.payment.refunded), (300, 200));
     shop.check_settled();
 }
+
+/// A provider keeps its error response under the idempotency key, and may still be executing a call without a
+/// response. So neither keys nor attempt numbers start again when more is to be captured.
+#[test]
+fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
+    let (mut shop, id) = authorized_order();
+    let capture = key(id, Step::CapturePayment);
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    shop.execute_step(&capture, ProviderMode::TransientError);
+    shop.deliver_result(0, true);
+    let failed = shop.working_set.steps[&capture].clone();
+    assert_eq!(
+        (failed.attempt, failed.failures, failed.error_responses),
+        (2, 1, 1)
+    );
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    let row = shop.working_set.steps[&capture].clone();
+    assert_eq!((row.attempt, row.failures, row.error_responses), (3, 0, 1));
+    assert_eq!(
+        row.due_at.as_millisecond(),
+        shop.clock,
+        "it is retried at once"
+    );
+    // The first result arrives again.
+    shop.deliver_result(0, false);
+    assert_eq!(shop.working_set.steps[&capture], row);
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].captured, 200);
+    shop.check_settled();
+}
+
+/// Two workers that call the provider at the same time for different totals would capture or refund the sum.
+#[test]
+fn capture_and_refund_in_progress_are_not_started_a_second_time() {
+    let (mut shop, id) = authorized_order();
+    let capture = key(id, Step::CapturePayment);
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    shop.execute_step(&capture, ProviderMode::Responds);
+    shop.working_set.dirty.steps.clear();
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    assert!(
+        !shop.working_set.dirty.steps.contains(&capture),
+        "the step is sent again while it is in progress"
+    );
+    shop.deliver_result(0, true);
+    assert_eq!(shop.working_set.steps[&capture].attempt, 2);
+    // The result of the finished attempt arrives again.
+    shop.deliver_result(0, false);
+    assert_eq!(shop.working_set.steps[&capture].attempt, 2);
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].captured, 200);
+
+    let refund = key(id, Step::RefundPayment);
+    apply_action(&mut shop, id, RandomAction::Refund(50));
+    shop.execute_step(&refund, ProviderMode::Responds);
+    shop.working_set.dirty.steps.clear();
+    apply_action(&mut shop, id, RandomAction::Refund(30));
+    assert!(!shop.working_set.dirty.steps.contains(&refund));
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].refunded, 80);
+    shop.check_settled();
+}
+
+/// The rest of an order is cancelled while a capture that was not the last one is in progress: another capture
+/// releases the rest of the authorization.
+#[test]
+fn rest_of_the_authorization_is_released_after_a_capture_in_progress() {
+    let (mut shop, id) = authorized_order();
+    let capture = key(id, Step::CapturePayment);
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    shop.execute_step(&capture, ProviderMode::Responds);
+    shop.working_set.dirty.steps.clear();
+    shop.execute_request("order.cancel_remaining", json!({"id": id}))
+        .unwrap();
+    assert!(!shop.working_set.dirty.steps.contains(&capture));
+    shop.run_until_settled();
+    let payment = &shop.provider[&id];
+    assert_eq!((payment.captured, payment.is_closed), (100, true));
+    shop.check_settled();
+}
+
+/// A dead step that replaces another row has a number of its own, so that no late result matches it after a
+/// redrive.
+#[test]
+fn dead_refund_continues_the_attempts_of_a_refund_in_progress() {
+    let (mut shop, id) = authorized_order();
+    apply_action(&mut shop, id, RandomAction::Ship(0));
+    shop.run_until_settled();
+    apply_action(&mut shop, id, RandomAction::Refund(50));
+    shop.run_until_settled();
+    apply_action(&mut shop, id, RandomAction::Refund(30));
+    let refund = key(id, Step::RefundPayment);
+    for _ in 0..2 {
+        shop.execute_step(&refund, ProviderMode::TransientError);
+        shop.deliver_result(0, false);
+    }
+    let before = shop.working_set.steps[&refund].clone();
+    assert_eq!((before.attempt, before.error_responses), (3, 2));
+    shop.provider_event(id, ProviderEvent::RefundFailed(50), true);
+    let check = key(id, Step::CheckPayment);
+    shop.execute_step(&check, ProviderMode::Responds);
+    shop.deliver_result(0, false);
+    let dead = &shop.working_set.steps[&refund];
+    assert!(dead.is_dead);
+    assert_eq!((dead.attempt, dead.error_responses), (4, 2));
+}

@@ -99,7 +99,7 @@ pub(super) fn cancel_remaining(
         items: order.held.clone(),
         reason: request.reason.clone(),
     })?;
-    settle_payment(&mut draft, working_set)?;
+    settle_payment(&mut draft)?;
     advance_order_status(&mut draft)?;
     Ok(draft.into_decision())
 }
@@ -107,7 +107,7 @@ pub(super) fn cancel_remaining(
 /// Settles the payment of an order of which nothing more will be shipped: a last capture takes the amount due
 /// and releases the rest of the authorization. An excess, captured in the provider's dashboard for example,
 /// is refunded.
-fn settle_payment(draft: &mut OrderDraft<'_>, working_set: &WorkingSet) -> Result<(), Failure> {
+fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     match draft.order.payment.status {
         PaymentStatus::Authorized
         | PaymentStatus::Captured
@@ -115,16 +115,7 @@ fn settle_payment(draft: &mut OrderDraft<'_>, working_set: &WorkingSet) -> Resul
         | PaymentStatus::Refunded => {}
         PaymentStatus::Pending | PaymentStatus::Voided | PaymentStatus::Failed => return Ok(()),
     }
-    let order_id = draft.order.id;
-    let step = Step::CapturePayment;
-    let key = StepKey {
-        order_id,
-        step: step.clone(),
-    };
-    // A capture in progress may have been requested when it was not the last one.
-    let attempt = working_set.steps.get(&key).map_or(0, |row| row.attempt) + 1;
-    let now = draft.context().now();
-    draft.schedule_at(step, attempt, now);
+    draft.schedule(Step::CapturePayment);
     let excess = draft.order.payment.captured - draft.order.capture_due();
     let amount = excess.min(draft.order.refundable());
     if amount > 0 {

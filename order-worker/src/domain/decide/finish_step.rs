@@ -88,7 +88,7 @@ fn apply_result(
             },
         ) => payment::on_prepared(draft, row, provider, reference)?,
         (Step::AuthorizePayment, StepResult::ActionRequired(action)) => {
-            payment::on_action_required(draft, action, 1)?;
+            payment::on_action_required(draft, action)?;
         }
         (Step::AuthorizePayment, StepResult::Declined { code, message }) => {
             payment::on_declined(draft, code, message)?;
@@ -107,7 +107,7 @@ fn apply_result(
             Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,
             StepResult::PaymentState(state),
         ) => {
-            payment::reconcile(draft, row, state, working_set, rules)?;
+            payment::reconcile(draft, row, state, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {
             draft.record(EventData::PaymentVoided {

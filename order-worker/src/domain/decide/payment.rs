@@ -52,11 +52,10 @@ pub(super) fn notify_payment(
         order_id: order.id,
         step: Step::CheckPayment,
     };
-    // A check in progress may have read the state too early.
-    let attempt = working_set.steps.get(&key).map_or(0, |row| row.attempt) + 1;
+    // A check in progress may have read the state too early: its result is ignored.
     let secret = working_set.steps.get(&key);
     let secret = secret.and_then(|row| row.client_secret.clone());
-    schedule_payment_check(&mut draft, attempt, SignedDuration::ZERO, secret);
+    schedule_payment_check(&mut draft, SignedDuration::ZERO, secret);
     Ok(draft.into_decision())
 }
 
@@ -79,19 +78,18 @@ pub(super) fn on_prepared(
     Ok(())
 }
 
-/// The customer has to complete an action; the order waits as long as its stock is reserved. Attempt
-/// `attempt` polls the payment.
+/// The customer has to complete an action; the order waits as long as its stock is reserved. The payment is
+/// polled meanwhile.
 pub(super) fn on_action_required(
     draft: &mut OrderDraft<'_>,
     action: &NextAction,
-    attempt: u32,
 ) -> Result<(), Failure> {
     let NextAction {
         kind,
         url,
         client_secret,
     } = action.clone();
-    schedule_payment_check(draft, attempt, POLL_INTERVAL, client_secret);
+    schedule_payment_check(draft, POLL_INTERVAL, client_secret);
     let known_action = draft.order.payment.next_action.as_ref();
     if known_action.is_none_or(|known_action| known_action.kind != kind || known_action.url != url)
     {
@@ -154,10 +152,10 @@ pub(super) fn on_captured(
         draft.record(EventData::PaymentCaptured { amount, is_final })?;
     }
     let was_last_capture_missed =
-        !is_last && draft.order.has_nothing_to_ship() && draft.order.uncollectable_shipped() > 0;
+        !is_last && draft.order.has_nothing_to_ship() && draft.order.total > 0;
     if draft.order.capture_due() > requested || was_last_capture_missed {
-        // More was shipped meanwhile; or the rest was cancelled, and a provider that captures only once
-        // captures now.
+        // More was shipped meanwhile; or the rest was cancelled: a provider that captures only once captures
+        // now, any other releases the rest of the authorization.
         draft.schedule(Step::CapturePayment);
     } else if draft.order.uncollectable_shipped() > 0 {
         record_unpaid_shipments(draft, row.clone())?;
@@ -203,15 +201,14 @@ pub(super) fn reconcile(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     state: &PaymentState,
-    working_set: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
     // Another step finished meanwhile, so the state is outdated: read it again.
     if state.version != draft.order.version {
         let now = draft.context().now();
-        draft.put_step(StepRow {
+        draft.schedule_row(StepRow {
             client_secret: row.client_secret.clone(),
-            ..draft.step_row(row.key.step.clone(), row.attempt + 1, now)
+            ..draft.step_row(row.key.step.clone(), now)
         });
         return Ok(());
     }
@@ -226,7 +223,7 @@ pub(super) fn reconcile(
         Authorization::Pending => {}
         Authorization::RequiresAction(action) => {
             if draft.order.status == OrderStatus::Pending {
-                on_action_required(draft, action, row.attempt + 1)?;
+                on_action_required(draft, action)?;
             }
         }
         Authorization::Authorized(amount) => on_authorization_found(draft, state, *amount)?,
@@ -250,7 +247,7 @@ pub(super) fn reconcile(
     }
     refund_returns(draft, rules)?;
     let has_decreased = draft.order.collectable() < collectable;
-    report_missing_money(draft, row, working_set, has_decreased)
+    report_missing_money(draft, row, has_decreased)
 }
 
 /// Records captures that this system did not request, and the release of the rest of an authorization.
@@ -285,7 +282,6 @@ fn record_external_capture(
 fn report_missing_money(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    working_set: &WorkingSet,
     has_decreased: bool,
 ) -> Result<(), Failure> {
     if !matches!(
@@ -304,24 +300,12 @@ fn report_missing_money(
     if !has_decreased || missing == 0 {
         return Ok(());
     }
-    let key = StepKey {
-        order_id: draft.order.id,
-        step: Step::CapturePayment,
-    };
-    let current = working_set.steps.get(&key);
-    let attempt = current.map_or(1, |capture| capture.attempt + 1);
     let (total, collectable) = (draft.order.total, draft.order.collectable());
     let error = format!(
         "the provider released money that this order needs: {collectable} of {total} minor units are authorized or \
          captured, {missing} can't be captured any more"
     );
-    let row = StepRow {
-        key,
-        attempt,
-        failures: current.map_or(0, |capture| capture.failures),
-        ..row.clone()
-    };
-    record_dead_capture(draft, row, error)
+    record_dead_step(draft, Step::CapturePayment, error)
 }
 
 /// A refund failed after the provider had accepted it, possibly days later: the customer's bank rejected it,
@@ -329,10 +313,14 @@ fn report_missing_money(
 /// (<https://docs.stripe.com/refunds#failed-refunds>), so it is not retried: a dead step informs an operator.
 fn on_refund_failed(draft: &mut OrderDraft<'_>, amount: i64) -> Result<(), Failure> {
     draft.record(EventData::RefundFailed { amount })?;
-    let step = Step::RefundPayment;
     let error = format!(
         "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: refund the customer in another way"
     );
+    record_dead_step(draft, Step::RefundPayment, error)
+}
+
+/// Records a step as dead whose attempts did not fail here: it needs an operator.
+fn record_dead_step(draft: &mut OrderDraft<'_>, step: Step, error: String) -> Result<(), Failure> {
     draft.record(EventData::StepDead {
         step: step.to_string(),
         error: error.clone(),
@@ -395,13 +383,12 @@ fn on_authorization_ended(draft: &mut OrderDraft<'_>, state: &PaymentState) -> R
 /// `secret` meanwhile.
 fn schedule_payment_check(
     draft: &mut OrderDraft<'_>,
-    attempt: u32,
     delay: SignedDuration,
     secret: Option<String>,
 ) {
     let due_at = draft.context().now() + delay;
-    draft.put_step(StepRow {
+    draft.schedule_row(StepRow {
         client_secret: secret,
-        ..draft.step_row(Step::CheckPayment, attempt, due_at)
+        ..draft.step_row(Step::CheckPayment, due_at)
     });
 }
