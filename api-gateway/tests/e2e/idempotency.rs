@@ -137,6 +137,40 @@ async fn reusing_a_key_for_another_operation_is_refused() {
     system.assert_verified();
 }
 
+/// An asynchronous order is acknowledged before its key is checked, so it is stored in any case.
+#[tokio::test]
+async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_as_cancelled() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let new_order = order(&system.customer().await, "A", 1);
+    let id = create(&system, "order-key", &new_order).await.expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let cancel = system.request(Method::POST, &format!("/v1/orders/{id}/cancel"));
+    send(
+        cancel
+            .header("idempotency-key", "cancel-key")
+            .json(&json!({})),
+    )
+    .await
+    .expect(200);
+    let request = system.request(Method::POST, "/v1/orders").json(&new_order);
+    let accepted = request
+        .header("idempotency-key", "cancel-key")
+        .header("prefer", "respond-async");
+    let accepted = send(accepted).await.expect(202);
+    let id = accepted["id"].as_str().unwrap();
+    let stored = system
+        .order_until(id, "stored", |order| order["status"] == "cancelled")
+        .await;
+    assert_eq!(stored["cancel_reason"], "rejected");
+    let letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(letters["data"], json!([]));
+    system.wait_until_idle().await;
+    system.assert_verified();
+}
+
 #[tokio::test]
 async fn refusal_is_replayed() {
     let system = System::start().await;

@@ -2,9 +2,12 @@
 //! nothing.
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Folder, Process, Store, System, Tables, is_announced, order, until};
+use crate::harness::{
+    Folder, Process, Reply, Store, System, Tables, is_announced, order, send, until,
+};
 
 fn migrate(store: &Store) -> std::process::Child {
     Process::command("order-worker")
@@ -113,6 +116,49 @@ async fn two_workers_process_orders_concurrently() {
     system.worker = other;
     let cancel = format!("/v1/orders/{}/cancel", ids[0]);
     system.post(&cancel, json!({})).await.expect(200);
+    system.wait_until_idle().await;
+    system.assert_verified();
+}
+
+/// Two workers that decide an order and another operation under one key at the same moment don't see each
+/// other's record; one of them has to be refused nevertheless.
+#[tokio::test]
+async fn one_key_is_not_used_for_an_order_and_another_operation_by_two_workers() {
+    let system = System::start().await;
+    if system.store.is_sqlite() {
+        return;
+    }
+    let mut other = system.start_additional_worker("order-worker");
+    until("the second worker to be ready", async || {
+        other.logged("health", 0).is_some()
+    })
+    .await;
+    system.stock("A", &[("main", 10_000)]).await;
+    let customer = system.customer().await;
+    let new_order = order(&customer, "A", 1);
+    let post = |path: String, key: String, body: &serde_json::Value| {
+        let request = system.request(Method::POST, &path).json(body);
+        send(request.header("idempotency-key", key))
+    };
+    let mut refused = [0, 0];
+    for round in 0..200 {
+        let existing = system.post("/v1/orders", new_order.clone()).await;
+        let id = existing.expect(201)["id"].as_str().unwrap().to_owned();
+        let key = format!("key-{round}");
+        let (created, cancelled): (Reply, Reply) = tokio::join!(
+            post("/v1/orders".to_owned(), key.clone(), &new_order),
+            post(format!("/v1/orders/{id}/cancel"), key.clone(), &json!({})),
+        );
+        match (created.status, cancelled.status) {
+            (201, 422) => refused[0] += 1,
+            (422, 200) => refused[1] += 1,
+            statuses => panic!(
+                "{statuses:?} in round {round} after {refused:?}: {} {}",
+                created.body, cancelled.body
+            ),
+        }
+    }
+    other.kill();
     system.wait_until_idle().await;
     system.assert_verified();
 }

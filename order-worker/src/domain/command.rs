@@ -232,11 +232,11 @@ pub struct Idempotency {
 pub struct KeyOperation {
     /// Name of the operation, such as `order.refund`.
     pub name: &'static str,
-    /// Key of the record of the name.
-    pub record_key: String,
-    /// Key of the record of an order that was created under the client's key. It stands for the name
-    /// [`CREATE_ORDER`], which is not recorded: it would be one more row for every order.
+    /// Key of the record of an order that was created under the client's key, or else of the name of the
+    /// operation: there is only one record under this key.
     pub create_order_key: String,
+    /// Key under which earlier versions recorded the names of other operations than [`CREATE_ORDER`].
+    pub earlier_record_key: String,
 }
 
 /// The operation that creates an order.

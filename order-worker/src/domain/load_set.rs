@@ -200,7 +200,8 @@ impl LoadSet {
     fn add_idempotency_keys(&mut self, idempotency: &Idempotency) {
         self.idempotency_keys.push(idempotency.key.clone());
         if let Some(operation) = &idempotency.operation {
-            self.idempotency_keys.push(operation.record_key.clone());
+            self.idempotency_keys
+                .push(operation.earlier_record_key.clone());
             // For an order, this is the key itself.
             if operation.create_order_key != idempotency.key {
                 self.idempotency_keys

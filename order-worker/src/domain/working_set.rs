@@ -276,18 +276,20 @@ impl WorkingSet {
 
     /// Whether the client's key was used for another operation than this one.
     fn is_used_for_another(&self, operation: &KeyOperation) -> bool {
-        let recorded = self.recorded.get(&operation.record_key);
-        let has_created_order = self.recorded.contains_key(&operation.create_order_key);
-        recorded.is_some_and(|recorded| recorded.fingerprint != operation.name)
-            || (has_created_order && operation.name != CREATE_ORDER)
+        let records = [&operation.create_order_key, &operation.earlier_record_key];
+        let mut recorded = records.iter().filter_map(|key| self.recorded.get(*key));
+        recorded.any(|recorded| recorded.fingerprint != operation.name)
     }
 
-    /// Records the operation of a client's key.
+    /// Records the operation of a client's key under the key that creating an order with it has: the record of
+    /// an order needs no second row, and of two workers that use the key for an order and for another
+    /// operation at the same moment, one can't insert its row.
     fn record_operation(&mut self, idempotency: &Idempotency) {
         let Some(operation) = &idempotency.operation else {
             return;
         };
-        if operation.name == CREATE_ORDER || self.recorded.contains_key(&operation.record_key) {
+        if operation.name == CREATE_ORDER || self.recorded.contains_key(&operation.create_order_key)
+        {
             return;
         }
         let recorded = IdempotencyRecord {
@@ -295,8 +297,9 @@ impl WorkingSet {
             answer: None,
             outcome: None,
         };
-        self.recorded.insert(operation.record_key.clone(), recorded);
-        self.dirty.recorded.insert(operation.record_key.clone());
+        let key = &operation.create_order_key;
+        self.recorded.insert(key.clone(), recorded);
+        self.dirty.recorded.insert(key.clone());
     }
 
     /// Whether a request of several commands was started under this key and has not ended.

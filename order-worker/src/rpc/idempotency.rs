@@ -69,7 +69,7 @@ pub(crate) fn by_client(
         key_origin: KeyOrigin::Client,
         operation: Some(KeyOperation {
             name: request.pattern(),
-            record_key: format!("{owner}/operation/key/{key}"),
+            earlier_record_key: format!("{owner}/operation/key/{key}"),
             create_order_key: format!("{owner}/{CREATE_ORDER}/key/{key}"),
         }),
     })
