@@ -33,8 +33,7 @@ use shared::{
         message::Incoming,
         publisher::Replier,
         rpc_server::{
-            BatchEntry, EntryReply, MessageIdentity, REPLY_MESSAGE_BYTES, RequestMessage,
-            RpcRequest, requests,
+            BatchEntry, EntryReply, REPLY_MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
         },
     },
     id::OrderId,
@@ -216,8 +215,6 @@ impl Rpc {
             ));
         }
         let idempotency = idempotency(&request)?;
-        let has_identity = request.idempotency_key.is_some()
-            || matches!(request.identity, Some(MessageIdentity::MessageId(_)));
         let context = CommandContext {
             caller: request.caller,
             idempotency,
@@ -230,13 +227,6 @@ impl Rpc {
                 Operation::Command(context.command(action), deadline)
             }
             Dispatch::Lookup(query) => Operation::Lookup(query),
-            Dispatch::Task(Task::Import(request)) if !has_identity => Operation::Task(
-                CommandContext {
-                    idempotency: None,
-                    ..context
-                },
-                Task::Import(request),
-            ),
             Dispatch::Task(task) => Operation::Task(context, task),
         })
     }
@@ -278,16 +268,11 @@ impl Rpc {
                     condition.check_untagged()?;
                 }
                 task::claim_key(&self.engine, &context).await?;
-                let identity =
-                    context
-                        .idempotency
-                        .as_ref()
-                        .map(|idempotency| match idempotency.key_origin {
-                            KeyOrigin::Client => ImportIdentity::Key(&idempotency.key),
-                            KeyOrigin::Message | KeyOrigin::FirstDelivery => {
-                                ImportIdentity::Message(&idempotency.key)
-                            }
-                        });
+                let identity = context.idempotency.as_ref();
+                let identity = identity.map(|idempotency| ImportIdentity {
+                    name: &idempotency.key,
+                    is_first_delivery: idempotency.key_origin == KeyOrigin::FirstDelivery,
+                });
                 self.import(caller, request, identity, deadline)
                     .await
                     .into()

@@ -1,6 +1,6 @@
 """A third-party AMQP client, pika, which uses the queues as docs/asyncapi.json describes them.
 
-foreign.py talk|roles|nul|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts URL CUSTOMER
+foreign.py talk|roles|nul|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts|imports URL CUSTOMER
 """
 
 import json
@@ -425,4 +425,30 @@ def torn_steps(client, customer):
     print("sent")
 
 
-{"nul": nul, "poison_steps": poison_steps, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+def imports(client, customer):
+    """An import whose only identity is its correlation id. The worker dies after its first reply."""
+    # The first two lines have the same content and are two orders.
+
+    def send(orders):
+        lines = [{"line": number, "order": new_order(customer, metadata={"n": name})} for number, name in enumerate(orders, 1)]
+        client.send("order.import", {"lines": lines}, correlation="1", headers={"role": "operator"})
+
+    def imported():
+        report = json.loads(client.receive(client.replies, seconds=60)[1])["value"]
+        return report["accepted"], report["duplicates"]
+
+    # The import is answered by the worker that dies, unless the reply dies with it, and after the redelivery.
+    send(["a", "a", "b"])
+    replies = [imported()]
+    if replies == [(3, 0)]:
+        replies.append(imported())
+    check(replies[-1] == (0, 3), replies)
+    # Another request may have the same correlation id, with other lines or the same ones.
+    for lines in ["c"], ["b", "c"]:
+        send(lines)
+        reply = imported()
+        check(reply == (len(lines), 0), (lines, reply))
+    print("imported")
+
+
+{"imports": imports, "nul": nul, "poison_steps": poison_steps, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Reply, Store, System, WORKER, order, send, setting};
+use crate::harness::{Folder, Reply, Store, System, WORKER, order, python, send, setting, until};
 
 impl System {
     pub(crate) async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
@@ -203,6 +203,32 @@ async fn import_survives_worker_death_and_is_idempotent() {
     assert_eq!(system.orders().await.len() as u64, LINES);
     let other = system.import_text(text, Some("import-2")).await.expect(200);
     assert_eq!(counts(&other), (LINES, 0, 0));
+    system.assert_verified();
+}
+
+/// An import over AMQP that is identified only by its correlation id.
+#[tokio::test]
+async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
+    let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    // All earlier requests are acknowledged, so the first reply is that to the import.
+    system.worker.terminate();
+    system.set("CRASH_AT", Some("after_reply:1"));
+    system.launch_worker();
+    let (url, customer) = (system.broker.url(), customer.clone());
+    let client =
+        tokio::task::spawn_blocking(move || python("foreign.py", &["imports", &url, &customer]));
+    until(
+        "the worker to crash before it acknowledges the import",
+        async || system.worker_crashes() == 1,
+    )
+    .await;
+    system.set("CRASH_AT", None);
+    system.restart_worker().await;
+    let output = client.await.unwrap();
+    assert!(output.contains("imported"), "{output}");
+    assert_eq!(system.orders().await.len(), 6);
     system.assert_verified();
 }
 

@@ -76,6 +76,9 @@ pub enum Action {
         /// Id that earlier versions, which identified lines by their number, gave to this order. An order
         /// with this id and the same content is a duplicate.
         legacy_id: Option<OrderId>,
+        /// Whether the broker delivers the request for the first time, so that an order with the id is one of
+        /// another request with the same correlation id, and no duplicate.
+        is_first_delivery: bool,
         /// The order.
         order: ImportedOrder,
     },

@@ -74,6 +74,7 @@ impl LoadSet {
                     id,
                     legacy_id,
                     order,
+                    ..
                 } = action
                 {
                     self.orders.extend(id.iter().chain(legacy_id));

@@ -2,7 +2,7 @@
 //! with a reason.
 //!
 //! Repeating an import creates no order twice: the id of each order is derived from the identity of the
-//! import and from its line.
+//! import and from the content of its line.
 
 use std::collections::HashMap;
 
@@ -59,7 +59,9 @@ pub(crate) async fn import(
             Ok(order) => {
                 numbers.push(line);
                 let ids = ids.unwrap_or_default();
-                commands.push((command(caller, ids, order), deadline));
+                let is_first_delivery = identity.is_some_and(|identity| identity.is_first_delivery);
+                let command = command(caller, ids, is_first_delivery, order);
+                commands.push((command, deadline));
             }
             Err(failure) => outcomes.push((line, Err(failure))),
         }
@@ -87,7 +89,12 @@ pub(crate) async fn import(
     }
 }
 
-fn command(caller: &Caller, ids: LineIds, order: ImportedOrder) -> Command {
+fn command(
+    caller: &Caller,
+    ids: LineIds,
+    is_first_delivery: bool,
+    order: ImportedOrder,
+) -> Command {
     Command::Request {
         caller: caller.clone(),
         // The order is identified by its external id or its line.
@@ -96,19 +103,22 @@ fn command(caller: &Caller, ids: LineIds, order: ImportedOrder) -> Command {
         action: Action::ImportOrder {
             id: ids.id,
             legacy_id: ids.legacy_id,
+            is_first_delivery,
             order,
         },
     }
 }
 
 /// Identity of an import, by which repeated lines are recognized.
+///
+/// Lines are identified by their content, so that a corrected or reordered file can be sent under the same
+/// key, and another import can have the same correlation id.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum ImportIdentity<'a> {
-    /// The client's idempotency key. Lines are identified by their content, so that a corrected or reordered
-    /// file can be sent under the same key.
-    Key(&'a str),
-    /// The id of the message. A message always has the same lines, which are identified by their numbers.
-    Message(&'a str),
+pub(crate) struct ImportIdentity<'a> {
+    /// The client's idempotency key, or the key derived from the message.
+    pub(crate) name: &'a str,
+    /// Whether the message has only a correlation id and is delivered for the first time.
+    pub(crate) is_first_delivery: bool,
 }
 
 /// The ids of the order on a line.
@@ -123,23 +133,16 @@ struct LineIds {
 impl ImportIdentity<'_> {
     /// The ids of the order on `line`; `occurrences` counts lines with the same content.
     fn ids(self, line: &ImportLine, occurrences: &mut HashMap<[u8; 32], u64>) -> LineIds {
-        match self {
-            Self::Message(name) => LineIds {
-                id: Some(derived_order_id(&format!("{name}/{}", line.line))),
-                legacy_id: None,
-            },
-            Self::Key(name) => {
-                let digest = line.digest();
-                let occurrence = occurrences.entry(digest).or_default();
-                *occurrence = line.occurrence.unwrap_or(*occurrence + 1);
-                let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
-                LineIds {
-                    id: Some(derived_order_id(&format!(
-                        "{name}/content/{content}/{occurrence}"
-                    ))),
-                    legacy_id: Some(derived_order_id(&format!("{name}/{}", line.line))),
-                }
-            }
+        let name = self.name;
+        let digest = line.digest();
+        let occurrence = occurrences.entry(digest).or_default();
+        *occurrence = line.occurrence.unwrap_or(*occurrence + 1);
+        let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
+        LineIds {
+            id: Some(derived_order_id(&format!(
+                "{name}/content/{content}/{occurrence}"
+            ))),
+            legacy_id: Some(derived_order_id(&format!("{name}/{}", line.line))),
         }
     }
 }

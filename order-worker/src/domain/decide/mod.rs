@@ -227,9 +227,11 @@ fn decide_action(
         Action::ImportOrder {
             id,
             legacy_id,
+            is_first_delivery,
             order,
         } => {
-            let ids = (*id, *legacy_id);
+            let is_taken = |id: &OrderId| *is_first_delivery && working_set.orders.contains_key(id);
+            let ids = (id.filter(|id| !is_taken(id)), *legacy_id);
             import_order::import_order(working_set, caller, origin, ids, order, rules, context)
         }
         Action::CancelOrder(request) => {
