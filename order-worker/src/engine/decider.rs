@@ -196,9 +196,21 @@ fn release(batch: &[Submission]) {
     }
 }
 
+/// Refuses the commands of `batch` with `error`. A command of an earlier commit whose outcome is unknown is
+/// never reported as not executed.
 fn refuse(batch: Vec<Submission>, error: &CommitError) {
-    let outcomes = vec![Err(error.clone()); batch.len()];
+    let outcome = |submission: &Submission| match error {
+        CommitError::Internal(_) if submission.may_be_committed => Err(outcome_unknown()),
+        error => Err(error.clone()),
+    };
+    let outcomes: Vec<_> = batch.iter().map(outcome).collect();
     send_replies(batch, outcomes);
+}
+
+fn outcome_unknown() -> CommitError {
+    CommitError::OutcomeUnknown(
+        "the database did not answer the commit; the request may have been executed".to_owned(),
+    )
 }
 
 /// Whether repeating the command after an unknown outcome detects that it was executed.
@@ -259,10 +271,7 @@ fn commit_error(error: StoreError) -> CommitError {
         }
         StoreError::OutcomeUnknown(_) => {
             tracing::error!(%error, "commit outcome unknown; checking whether the batch was saved");
-            CommitError::OutcomeUnknown(
-                "the database did not answer the commit; the request may have been executed"
-                    .to_owned(),
-            )
+            outcome_unknown()
         }
     }
 }
@@ -278,4 +287,51 @@ fn due_steps(working_set: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
         .filter(|row| !row.is_dead && row.due_at <= now)
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::OrderId;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::domain::{
+        command::StepResult,
+        step::{Step, StepKey},
+    };
+
+    #[test]
+    fn command_that_may_be_committed_is_not_refused_as_not_executed() {
+        let (reply, mut decided) = mpsc::unbounded_channel();
+        let submissions = [false, true].into_iter().enumerate();
+        let submissions = submissions.map(|(index, may_be_committed)| {
+            let order_id: OrderId = Uuid::nil().into();
+            let command = Command::Finish {
+                key: StepKey {
+                    order_id,
+                    step: Step::ExpireOrder,
+                },
+                attempt: 1,
+                result: StepResult::NoExternalCall,
+            };
+            let mut submission = Submission::new(command, None, reply.clone(), index);
+            submission.may_be_committed = may_be_committed;
+            submission
+        });
+        refuse(
+            submissions.collect(),
+            &commit_error(StoreError::Corrupt("a row".to_owned())),
+        );
+        let replies = decided.try_recv().unwrap();
+        assert!(
+            matches!(
+                replies.as_slice(),
+                [
+                    (0, Err(CommitError::Internal(_))),
+                    (1, Err(CommitError::OutcomeUnknown(_)))
+                ]
+            ),
+            "{replies:?}"
+        );
+    }
 }

@@ -155,12 +155,23 @@ impl PendingReply {
         }
         let is_over =
             self.reply_deadline.is_none() && self.deadline.is_some_and(|deadline| deadline <= now);
-        is_over.then(|| {
-            CommitError::OutcomeUnknown(
-                "the request was not decided in time; it may have been executed".to_owned(),
-            )
-        })
+        is_over.then(not_decided_in_time)
     }
+
+    /// The failure of a command that the engine dropped: it ends, or the deadline has passed.
+    fn dropped(&self) -> CommitError {
+        if self.ownership.cancel() {
+            stopping()
+        } else {
+            not_decided_in_time()
+        }
+    }
+}
+
+fn not_decided_in_time() -> CommitError {
+    CommitError::OutcomeUnknown(
+        "the request was not decided in time; it may have been executed".to_owned(),
+    )
 }
 
 impl PendingReplies {
@@ -201,7 +212,7 @@ impl PendingReplies {
                 continue;
             };
             let Some(mut decided) = decided else {
-                self.refuse(|_| Some(stopping()));
+                self.refuse(|pending| Some(pending.dropped()));
                 continue;
             };
             // Drops results of commands that were reported as failed.
@@ -328,10 +339,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropped_submissions_are_answered_as_unavailable() {
-        let (submissions, mut decisions) = submit_three(Duration::from_mins(1));
+    async fn dropped_submissions_are_unavailable_unless_a_batch_has_claimed_them() {
+        let (submissions, decisions) = submit_three(Duration::from_mins(1));
+        assert!(submissions[1].ownership.claim());
         drop(submissions);
-        assert_eq!(indexes(decisions.next().await), [0, 1, 2]);
-        assert!(decisions.next().await.is_none());
+        assert!(matches!(
+            decisions.all().await.as_slice(),
+            [
+                Err(CommitError::Unavailable(_)),
+                Err(CommitError::OutcomeUnknown(_)),
+                Err(CommitError::Unavailable(_))
+            ]
+        ));
     }
 }
