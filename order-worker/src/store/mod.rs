@@ -47,6 +47,7 @@ pub use self::{
     },
     queues::{
         dead_letters::DeadLetterCursor,
+        jobs::JobClaim,
         retries::RetryCursor,
         webhooks::{ClaimFilter, DueDelivery},
     },

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     providers::pages::{FetchResult, ListClient, Row},
-    store::{Store, StoreError},
+    store::{JobClaim, Store, StoreError},
 };
 
 /// Interval for checking whether a job is due.
@@ -134,33 +134,51 @@ async fn run<J: Job>(job: J, store: Store, list_client: ListClient, source: Sour
     loop {
         time::sleep(INTERVAL).await;
         let claimed = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
-        let state = match claimed {
-            Ok(Some(state)) => state,
+        let (claim, state) = match claimed {
+            Ok(Some(claimed)) => claimed,
             Ok(None) => continue,
             Err(error) => {
                 tracing::debug!(%error, job = J::NAME, "a job could not be claimed: the database is unavailable");
                 continue;
             }
         };
-        if let Err(error) = run_once(&job, &store, &list_client, &source, state).await {
-            tracing::warn!(%error, job = J::NAME, "the state of a job could not be stored");
+        match run_once(&job, &store, &list_client, &source, claim, state).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                tracing::warn!(
+                    job = J::NAME,
+                    "a job took longer than its lease, and another worker has started it again"
+                );
+            }
+            Err(error) => {
+                tracing::warn!(%error, job = J::NAME, "the state of a job could not be stored");
+            }
         }
     }
 }
 
+/// The end of a run that was not taken over by another worker, with the claim of the job.
+type RunEnd = (JobClaim, Result<(), String>);
+
+/// Runs the claimed job; `None` if another worker has taken it over.
 async fn run_once<J: Job>(
     job: &J,
     store: &Store,
     list_client: &ListClient,
     source: &Source,
+    claim: JobClaim,
     mut state: JobState,
-) -> Result<(), StoreError> {
+) -> Result<Option<JobClaim>, StoreError> {
     state.report = Report {
         started_at: Some(Timestamp::now()),
         ..Report::default()
     };
     let known_etag = state.etag.take();
-    let result = read_list(job, store, list_client, source, known_etag, &mut state).await?;
+    let connections = (store, list_client);
+    let end = read_list(job, connections, source, claim, known_etag, &mut state).await?;
+    let Some((claim, result)) = end else {
+        return Ok(None);
+    };
     let now = Timestamp::now();
     state.report.finished_at = Some(now);
     match result {
@@ -168,18 +186,19 @@ async fn run_once<J: Job>(
         Err(error) => state.report.error = Some(error),
     }
     log_report(J::NAME, &state.report);
-    store.keep_job(J::NAME, now + source.every, &state).await
+    store.keep_job(claim, now + source.every, &state).await
 }
 
-/// Reads and applies the complete list, unless it has not changed.
+/// Reads and applies the complete list, unless it has not changed. The lease is renewed before each page is
+/// applied, so that a worker that was frozen applies no outdated page.
 async fn read_list<J: Job>(
     job: &J,
-    store: &Store,
-    list_client: &ListClient,
+    (store, list_client): (&Store, &ListClient),
     source: &Source,
+    mut claim: JobClaim,
     known_etag: Option<String>,
     state: &mut JobState,
-) -> Result<Result<(), String>, StoreError> {
+) -> Result<Option<RunEnd>, StoreError> {
     let (mut next, mut seen) = (Some(source.url.clone()), HashSet::new());
     let mut first_etag = None;
     while let Some(url) = next {
@@ -190,29 +209,35 @@ async fn read_list<J: Job>(
             Ok(FetchResult::Unchanged) => {
                 state.report.is_unchanged = true;
                 state.etag = known_etag;
-                return Ok(Ok(()));
+                return Ok(Some((claim, Ok(()))));
             }
-            Err(error) => return Ok(Err(format!("page {}: {error}", seen.len() + 1))),
+            Err(error) => {
+                let error = format!("page {}: {error}", seen.len() + 1);
+                return Ok(Some((claim, Err(error))));
+            }
         };
         if is_first {
             first_etag = page.etag;
         }
         state.report.pages += 1;
         state.report.rows += page.rows.len() as u64;
+        let lease_end = Timestamp::now() + LEASE;
+        let Some(renewed) = store.keep_job(claim, lease_end, state).await? else {
+            return Ok(None);
+        };
+        claim = renewed;
         if let Err(error) = job.apply_rows(page.rows, &mut state.report).await {
-            return Ok(Err(error));
+            return Ok(Some((claim, Err(error))));
         }
-        let lease = Timestamp::now() + LEASE;
-        store.keep_job(J::NAME, lease, state).await?;
         seen.insert(url);
         next = page.next;
         if next.as_ref().is_some_and(|url| seen.contains(url)) {
-            return Ok(Err(
-                "the list links back to a page that was already read".to_owned()
-            ));
+            let error = "the list links back to a page that was already read".to_owned();
+            return Ok(Some((claim, Err(error))));
         }
         if seen.len() >= MAX_PAGES {
-            return Ok(Err(format!("the list has more than {MAX_PAGES} pages")));
+            let error = format!("the list has more than {MAX_PAGES} pages");
+            return Ok(Some((claim, Err(error))));
         }
     }
     // The `ETag` of a first page does not cover further pages. And rows that were invalid now may be valid
@@ -220,7 +245,7 @@ async fn read_list<J: Job>(
     let is_whole =
         seen.len() == 1 && state.report.skipped_count == 0 && state.report.conflict_count == 0;
     state.etag = first_etag.filter(|_| is_whole);
-    Ok(Ok(()))
+    Ok(Some((claim, Ok(()))))
 }
 
 fn log_report(job: &str, report: &Report) {

@@ -12,17 +12,26 @@ use crate::store::{
     },
 };
 
+/// A worker's claim of a job. It is identified by the end of its lease, which the job's row contains until
+/// another worker claims the job.
+#[derive(Debug)]
+pub struct JobClaim {
+    name: &'static str,
+    lease_end_ms: i64,
+}
+
 impl Store {
-    /// Claims the job for `lease` and returns its state, if it is due and not claimed by another worker.
+    /// Claims the job for `lease` and returns the claim and the job's state, if the job is due and not claimed
+    /// by another worker.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn claim_job<T: DeserializeOwned + Default>(
         &self,
-        name: &str,
+        name: &'static str,
         now: Timestamp,
         lease: SignedDuration,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Option<(JobClaim, T)>, StoreError> {
         let mut session = self.writer().await?;
         let exists = Sql::dialects(
             "INSERT INTO jobs (name, due_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
@@ -34,35 +43,42 @@ impl Store {
             .execute(exists, arguments![name, millis(now)])
             .await?;
         let sql = "UPDATE jobs SET due_at = $3 WHERE name = $1 AND due_at <= $2 RETURNING state";
-        let claim = arguments![name, millis(now), millis(now + lease)];
-        let rows = session.fetch(sql, claim).await?;
-        let state = rows.first().map(|row| row.maybe_text(0)).transpose()?;
-        match state {
-            None => Ok(None),
-            Some(None) => Ok(Some(T::default())),
-            Some(Some(state)) => json("job", state).map(Some),
-        }
+        let lease_end_ms = millis(now + lease);
+        let arguments = arguments![name, millis(now), lease_end_ms];
+        let rows = session.fetch(sql, arguments).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let state = match row.maybe_text(0)? {
+            None => T::default(),
+            Some(state) => json("job", state)?,
+        };
+        Ok(Some((JobClaim { name, lease_end_ms }, state)))
     }
 
     /// Stores the state of a claimed job and the time at which it becomes due again: the end of the renewed
-    /// lease, or of the next run.
+    /// lease, or of the next run. `None`, without any effect, if the lease ended and another worker has
+    /// claimed the job.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn keep_job(
         &self,
-        name: &str,
+        claim: JobClaim,
         due_at: Timestamp,
         state: &impl Serialize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<JobClaim>, StoreError> {
         let state =
             serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut session = self.writer().await?;
-        let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1";
-        session
-            .execute(sql, arguments![name, millis(due_at), state])
-            .await
-            .map(drop)
+        let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1 AND due_at = $4";
+        let JobClaim { name, lease_end_ms } = claim;
+        let arguments = arguments![name, millis(due_at), state, lease_end_ms];
+        let is_kept = session.execute(sql, arguments).await? > 0;
+        Ok(is_kept.then(|| JobClaim {
+            name,
+            lease_end_ms: millis(due_at),
+        }))
     }
 
     /// The state of a job as JSON; `None` if it never ran.
@@ -75,5 +91,36 @@ impl Store {
         let rows = session.fetch(sql, arguments![name]).await?;
         let state = rows.first().map(|row| row.maybe_text(0)).transpose()?;
         state.flatten().map(|state| json("job", state)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker was frozen longer than its lease: it must not overwrite the progress of its successor.
+    #[tokio::test]
+    async fn job_that_another_worker_has_claimed_is_not_changed() {
+        let folder = std::env::temp_dir().join(format!("orderwright-{}", uuid::Uuid::now_v7()));
+        let url = format!("sqlite://{}", folder.join("orders.db").display());
+        let store = Store::open(&url, None).await.unwrap();
+        let (lease, start) = (SignedDuration::from_mins(2), Timestamp::now());
+        let claim = async |now| store.claim_job::<u32>("import", now, lease).await.unwrap();
+        let (frozen, state) = claim(start).await.unwrap();
+        assert_eq!(state, 0);
+        let frozen = store.keep_job(frozen, start + lease, &1).await.unwrap();
+        assert!(claim(start).await.is_none());
+        let later = start + lease + lease;
+        let (successor, state) = claim(later).await.unwrap();
+        assert_eq!(state, 1);
+        let kept = store.keep_job(frozen.unwrap(), later, &7).await.unwrap();
+        assert!(kept.is_none());
+        assert_eq!(store.job("import").await.unwrap().unwrap(), 1);
+        assert!(claim(later).await.is_none(), "the claim ended");
+        let kept = store.keep_job(successor, later, &2).await.unwrap();
+        assert!(kept.is_some());
+        assert_eq!(store.job("import").await.unwrap().unwrap(), 2);
+        store.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
