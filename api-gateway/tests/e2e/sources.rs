@@ -232,8 +232,9 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         events.expect(200)["data"].as_array().unwrap().len()
     };
     let before = counted().await;
-    system.next_report("warehouse").await;
+    let report = system.next_report("warehouse").await;
     assert_eq!(counted().await, before);
+    assert_eq!(report["changed"], 0, "{report}");
     // A single page without skipped rows is requested with its ETag.
     warehouse.set(vec![
         json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),

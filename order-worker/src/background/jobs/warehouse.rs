@@ -48,11 +48,10 @@ struct CountedStock {
 
 /// Result of applying a row.
 enum SetResult {
-    Changed,
-    Unchanged,
-    /// The count is below the reserved units. The stock level was set to this number of reserved units
-    /// instead.
-    RaisedToReserved(i64),
+    /// The stock level is as counted.
+    Applied { is_changed: bool },
+    /// The count is below the reserved units. The stock level is set to this number of reserved units instead.
+    RaisedToReserved { reserved: i64, is_changed: bool },
 }
 
 impl Job for Refresh {
@@ -67,10 +66,14 @@ impl Job for Refresh {
             let results = futures_util::future::join_all(updates).await;
             for (index, (row, result)) in rows.iter().zip(results).enumerate() {
                 match result {
-                    Ok(SetResult::Changed) => report.changed += 1,
-                    Ok(SetResult::Unchanged) => {}
-                    Ok(SetResult::RaisedToReserved(reserved)) => {
-                        report.changed += 1;
+                    Ok(SetResult::Applied { is_changed }) => {
+                        report.changed += u64::from(is_changed);
+                    }
+                    Ok(SetResult::RaisedToReserved {
+                        reserved,
+                        is_changed,
+                    }) => {
+                        report.changed += u64::from(is_changed);
                         report.conflict(json!({"row": row, "reserved": reserved}));
                     }
                     Err(failure) if failure.code == Code::Unavailable => {
@@ -103,11 +106,14 @@ impl Refresh {
             reserved_instead = Some(reserved);
             result = self.set(caller, &sku, &warehouse, reserved).await;
         }
-        match (result?, reserved_instead) {
-            (_, Some(reserved)) => Ok(SetResult::RaisedToReserved(reserved)),
-            (true, None) => Ok(SetResult::Changed),
-            (false, None) => Ok(SetResult::Unchanged),
-        }
+        let is_changed = result?;
+        Ok(match reserved_instead {
+            Some(reserved) => SetResult::RaisedToReserved {
+                reserved,
+                is_changed,
+            },
+            None => SetResult::Applied { is_changed },
+        })
     }
 
     /// Sets the units on hand; returns whether they changed.
