@@ -242,7 +242,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let customer = system.customer().await;
     let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
     let mut ids = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let request = system
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&body);
@@ -252,7 +252,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
             .expect(201);
         ids.push(order["id"].as_str().unwrap().to_owned());
     }
-    let [delivered, cancelled, returned, open] = &ids[..] else {
+    let [delivered, cancelled, returned, undelivered, open] = &ids[..] else {
         unreachable!()
     };
     for id in &ids {
@@ -266,6 +266,9 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
         (delivered, "shipment.delivered"),
         (returned, "shipment.delivered"),
         (returned, "shipment.returned"),
+        // Comes back without having been delivered.
+        (undelivered, "shipment.shipped"),
+        (undelivered, "shipment.returned"),
     ]
     .into_iter()
     .enumerate()
@@ -289,7 +292,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     system.restart_worker().await;
     let count = |sql: &str| system.store.run(Tables::Orders, sql);
     until("old events to be deleted", async || {
-        count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "3"
+        count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "4"
     })
     .await;
     until("old idempotency records to be deleted", async || {
@@ -298,16 +301,18 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     .await;
     assert_eq!(system.history(cancelled).await, Vec::<String>::new());
     assert_eq!(system.history(delivered).await, ["shipment.shipped"]);
-    assert_eq!(
-        system.history(returned).await,
-        ["shipment.shipped", "shipment.returned"]
-    );
+    for id in [returned, undelivered] {
+        assert_eq!(
+            system.history(id).await,
+            ["shipment.shipped", "shipment.returned"]
+        );
+    }
     assert!(system.history(open).await.len() > 3);
     assert_eq!(system.orders().await, before);
     let (is_right, report) = system.verify();
     assert!(is_right, "{report}");
     assert!(
-        report.contains("3 closed orders were not checked"),
+        report.contains("4 closed orders were not checked"),
         "{report}"
     );
 

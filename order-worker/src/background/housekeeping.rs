@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time;
 
 use super::relay::log_and_pause;
-use crate::store::{Store, StoreError};
+use crate::store::{ShippedOrderCursor, Store, StoreError};
 
 /// Interval between rounds.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ROWS_PER_TRANSACTION: u32 = 1_000;
 /// Orders whose events are deleted per transaction; about ten rows each.
 const ORDERS_PER_TRANSACTION: u32 = 250;
+/// Orders in status `shipped` that a round examines. There may be very many that are never reported as
+/// delivered, so each round continues where the previous one ended.
+const SHIPPED_ORDERS_PER_ROUND: u32 = 1_000;
 
 /// Retention periods.
 #[derive(Debug, Clone, Copy)]
@@ -33,15 +36,20 @@ pub struct Retention {
 
 /// Runs rounds of maintenance until the future is dropped.
 pub async fn run_maintenance(store: Store, retention: Retention) {
+    let mut shipped_orders = ShippedOrderCursor::default();
     loop {
-        if let Err(error) = round(&store, retention).await {
+        if let Err(error) = round(&store, retention, &mut shipped_orders).await {
             log_and_pause(&error).await;
         }
         time::sleep(INTERVAL).await;
     }
 }
 
-async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
+async fn round(
+    store: &Store,
+    retention: Retention,
+    shipped_orders: &mut ShippedOrderCursor,
+) -> Result<(), StoreError> {
     let steps = store.correct_timers(Timestamp::now()).await?;
     if steps > 0 {
         tracing::warn!(
@@ -58,7 +66,17 @@ async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
     let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
     let orders = match retention.events {
         Some(retention_period) => {
-            delete_expired(store, ExpiredRows::Events, retention_period).await?
+            let now = Timestamp::now();
+            let (condensed, next) = store
+                .condense_shipped_orders(
+                    now - retention_period,
+                    now,
+                    *shipped_orders,
+                    SHIPPED_ORDERS_PER_ROUND,
+                )
+                .await?;
+            *shipped_orders = next.unwrap_or_default();
+            condensed + delete_expired(store, ExpiredRows::Events, retention_period).await?
         }
         None => 0,
     };
@@ -108,7 +126,7 @@ async fn delete_expired(
             ExpiredRows::Events => (
                 ORDERS_PER_TRANSACTION,
                 store
-                    .condense_orders(before, now, ORDERS_PER_TRANSACTION)
+                    .condense_ended_orders(before, now, ORDERS_PER_TRANSACTION)
                     .await?,
             ),
         };

@@ -38,7 +38,10 @@ pub use self::{
         events::{FeedPage, FeedResult},
         feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
     },
-    maintenance::audit::{Audit, Audited, OverdueStep, Unreadable},
+    maintenance::{
+        audit::{Audit, Audited, OverdueStep, Unreadable},
+        retention::ShippedOrderCursor,
+    },
     queries::{
         order_list::OrderCursor,
         pages::ExportPages,

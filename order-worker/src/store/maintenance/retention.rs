@@ -1,27 +1,35 @@
 //! Deletes expired rows in short transactions. Safe with several workers.
 //! [`housekeeping`](crate::background::housekeeping) calls it periodically.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 
-use crate::store::{
-    Store, StoreError,
-    feed::events::end,
-    sql::{
-        decode::millis,
-        row::Row,
-        session::Session,
-        statement::{Sql, among, arguments, list},
+use crate::{
+    domain::order::Order,
+    store::{
+        Store, StoreError,
+        feed::events::end,
+        sql::{
+            byte_limit::{FORWARD_BYTES, bounded},
+            decode::{json, millis},
+            row::Row,
+            session::Session,
+            statement::{Sql, among, arguments, list},
+        },
+        transaction::save::IDEMPOTENCY_TTL,
     },
-    transaction::save::IDEMPOTENCY_TTL,
 };
 
-/// Selects closed orders without steps, unchanged since `$1`, whose events are all at positions up to `$2`.
-macro_rules! select_closed_orders {
-    ($orders:literal, $rest:literal) => {
+/// Selects orders without steps, unchanged since `$1`, whose events are all at positions up to `$2`.
+macro_rules! select_unchanged_orders {
+    ($orders:literal, $status:literal, $rest:literal) => {
         concat!(
             "SELECT orders.id FROM ",
             $orders,
-            " WHERE condensed_at IS NULL AND status IN ('cancelled', 'delivered') AND created_at < $1
+            " WHERE condensed_at IS NULL AND ",
+            $status,
+            " created_at < $1
                 AND NOT EXISTS (SELECT 1 FROM steps WHERE steps.order_id = orders.id)
                 AND NOT EXISTS (
                     SELECT 1 FROM events
@@ -32,27 +40,57 @@ macro_rules! select_closed_orders {
     };
 }
 
-/// Up to `$3` closed orders. The index is named because SQLite would scan all condensed orders by default, of
-/// which there may be very many.
-fn select_closed_orders() -> Sql {
+/// Up to `$3` cancelled and delivered orders. The index is named because SQLite would scan all condensed
+/// orders by default, of which there may be very many.
+fn select_ended_orders() -> Sql {
     Sql::dialects(
-        select_closed_orders!(
+        select_unchanged_orders!(
             "orders INDEXED BY ended_orders",
+            "status IN ('cancelled', 'delivered') AND",
             "ORDER BY created_at LIMIT $3"
         ),
-        select_closed_orders!("orders", "ORDER BY created_at LIMIT $3"),
+        select_unchanged_orders!(
+            "orders",
+            "status IN ('cancelled', 'delivered') AND",
+            "ORDER BY created_at LIMIT $3"
+        ),
     )
 }
 
-/// Those of the orders `$3` that are closed, locked.
-fn select_and_lock_closed_orders() -> Sql {
+/// Those of the orders `$3` that are unchanged, locked.
+fn select_and_lock_unchanged_orders() -> Sql {
     Sql::dialects(
-        select_closed_orders!("json_each($3) CROSS JOIN orders ON orders.id = value", ""),
-        select_closed_orders!(
+        select_unchanged_orders!(
+            "json_each($3) CROSS JOIN orders ON orders.id = value",
+            "",
+            ""
+        ),
+        select_unchanged_orders!(
             "orders",
+            "",
             "AND orders.id = ANY($3) FOR UPDATE OF orders SKIP LOCKED"
         ),
     )
+}
+
+/// Selects the next `$4` orders in status `shipped` from before `$1`, after the order number `$3` of time
+/// `$2`, up to a size limit: time, number, id, and the state of those that are not condensed.
+fn next_shipped_orders() -> Sql {
+    const NEXT: &str = "SELECT created_at, number, id,
+                               CASE WHEN condensed_at IS NULL THEN state END AS state
+                        FROM orders
+                        WHERE status = 'shipped' AND created_at < $1 AND (created_at, number) > ($2, $3)
+                        ORDER BY created_at, number LIMIT $4";
+    static BOUNDED: LazyLock<String> =
+        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "state", "created_at, number"));
+    Sql::dialects(NEXT, &BOUNDED)
+}
+
+/// A position among the orders in status `shipped`, by time and number.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShippedOrderCursor {
+    created_at_ms: i64,
+    number: i64,
 }
 
 impl Store {
@@ -104,14 +142,14 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Deletes the events of up to `limit` closed orders that have not changed since `before`. Events that
-    /// change stock are kept, so stock levels remain the sum of their events. Only events that all feed
-    /// consumers have read are deleted, and the order of the very last event is skipped. Returns the number
-    /// of orders.
+    /// Deletes the events of up to `limit` cancelled and delivered orders that have not changed since `before`.
+    /// Events that change stock are kept, so stock levels remain the sum of their events. Only events that
+    /// all feed consumers have read are deleted, and the order of the very last event is skipped. Returns the
+    /// number of orders.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn condense_orders(
+    pub async fn condense_ended_orders(
         &self,
         before: Timestamp,
         now: Timestamp,
@@ -122,11 +160,63 @@ impl Store {
         let mut session = self.primary().await?;
         let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
         let rows = session.fetch(
-            select_closed_orders(),
+            select_ended_orders(),
             arguments![millis(before), read_by_all_consumers, limit],
         );
         let candidates = order_ids(&rows.await?)?;
         drop(session);
+        self.condense(candidates, before, now, read_by_all_consumers)
+            .await
+    }
+
+    /// As [`Self::condense_ended_orders`], for those of up to `limit` orders in status `shipped` that are
+    /// closed: all of their goods came back, or were lost and refunded. Orders are examined from the cursor
+    /// on. Returns the number of condensed orders, and the next cursor; `None` if no order was left to examine.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn condense_shipped_orders(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        cursor: ShippedOrderCursor,
+        limit: u32,
+    ) -> Result<(u64, Option<ShippedOrderCursor>), StoreError> {
+        let mut session = self.primary().await?;
+        let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
+        let arguments = arguments![millis(before), cursor.created_at_ms, cursor.number, limit];
+        let read = session.fetch_within(FORWARD_BYTES, next_shipped_orders(), arguments);
+        let read = read.await?;
+        drop(session);
+        let (mut candidates, mut next) = (Vec::new(), None);
+        for row in &read.rows {
+            next = Some(ShippedOrderCursor {
+                created_at_ms: row.integer(0)?,
+                number: row.integer(1)?,
+            });
+            // An order that can't be read is reported by `verify`.
+            let order = row
+                .maybe_text(3)?
+                .map(|state| json::<Order>("order", state));
+            if order.is_some_and(|order| order.is_ok_and(|order| order.is_closed())) {
+                candidates.push(row.text(2)?.to_owned());
+            }
+        }
+        let condensed = self
+            .condense(candidates, before, now, read_by_all_consumers)
+            .await?;
+        Ok((condensed, next))
+    }
+
+    /// Deletes the events of those of the closed orders `candidates` that have not changed since `before`;
+    /// returns their number.
+    async fn condense(
+        &self,
+        candidates: Vec<String>,
+        before: Timestamp,
+        now: Timestamp,
+        read_by_all_consumers: i64,
+    ) -> Result<u64, StoreError> {
         if candidates.is_empty() {
             return Ok(0);
         }
@@ -138,7 +228,7 @@ impl Store {
         .concat();
         let order_ids = order_ids(
             &session
-                .fetch(select_and_lock_closed_orders(), arguments)
+                .fetch(select_and_lock_unchanged_orders(), arguments)
                 .await?,
         )?;
         let delete_events = among!(
@@ -180,16 +270,30 @@ mod tests {
     use crate::store::sqlite;
 
     #[test]
+    fn shipped_orders_are_examined_by_index() {
+        let connection = sqlite::in_memory();
+        let arguments = arguments![1_i64, 1_i64, 1_i64, 5_i64];
+        let steps = sqlite::plan(&connection, next_shipped_orders().sqlite(), arguments);
+        let [step] = steps.as_slice() else {
+            panic!("{steps:?}");
+        };
+        assert!(
+            step.starts_with("SEARCH orders USING INDEX orders_by_status (status=?"),
+            "{step}"
+        );
+    }
+
+    #[test]
     fn condensed_orders_are_not_scanned_again() {
         let connection = sqlite::in_memory();
         for (sql, last, by) in [
             (
-                select_closed_orders(),
+                select_ended_orders(),
                 arguments![5_i64],
                 "INDEX ended_orders ",
             ),
             (
-                select_and_lock_closed_orders(),
+                select_and_lock_unchanged_orders(),
                 vec![list(["a"])],
                 "INDEX sqlite_autoindex_orders_1 ",
             ),
