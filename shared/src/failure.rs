@@ -80,10 +80,9 @@ impl Failure {
             Code::InvalidRequest if self.errors().is_some() => 422,
             Code::InvalidRequest => 400,
             Code::Unauthenticated => 401,
-            Code::PaymentDeclined => 402,
             Code::Forbidden => 403,
             Code::NotFound => 404,
-            Code::OutOfStock | Code::InvalidState | Code::IdempotencyInProgress => 409,
+            Code::OutOfStock | Code::InvalidState => 409,
             Code::VersionMismatch => 412,
             Code::PayloadTooLarge => 413,
             Code::IdempotencyConflict => 422,
@@ -133,8 +132,6 @@ pub enum Code {
     InvalidRequest,
     /// The credential is missing or unknown.
     Unauthenticated,
-    /// The payment was declined.
-    PaymentDeclined,
     /// The credential does not permit the operation.
     Forbidden,
     /// Not found, or not visible to the caller.
@@ -143,8 +140,6 @@ pub enum Code {
     OutOfStock,
     /// The resource's state does not allow the operation.
     InvalidState,
-    /// The first request with this idempotency key is still being processed.
-    IdempotencyInProgress,
     /// The resource's tag does not match `If-Match`.
     VersionMismatch,
     /// The body exceeds the size limit.
@@ -167,12 +162,10 @@ impl Code {
         match self {
             Self::InvalidRequest => "INVALID_REQUEST",
             Self::Unauthenticated => "UNAUTHENTICATED",
-            Self::PaymentDeclined => "PAYMENT_DECLINED",
             Self::Forbidden => "FORBIDDEN",
             Self::NotFound => "NOT_FOUND",
             Self::OutOfStock => "OUT_OF_STOCK",
             Self::InvalidState => "INVALID_STATE",
-            Self::IdempotencyInProgress => "IDEMPOTENCY_IN_PROGRESS",
             Self::VersionMismatch => "VERSION_MISMATCH",
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
@@ -217,12 +210,33 @@ mod tests {
     fn error_code_serializes_as_it_is_displayed() {
         for code in [
             Code::InvalidRequest,
-            Code::IdempotencyInProgress,
+            Code::IdempotencyConflict,
             Code::PayloadTooLarge,
             Code::Timeout,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), json!(code.as_str()));
         }
+    }
+
+    /// The OpenAPI document takes its error codes from [`Code`].
+    #[test]
+    fn all_error_codes_are_documented() {
+        let api = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md"));
+        let (_, table) = api.split_once("\n## Errors\n").unwrap();
+        let names = table.lines().filter(|line| line.starts_with("| `"));
+        let names = names.flat_map(|line| line.split('|').nth(1).unwrap().split(','));
+        let mut documented: Vec<_> = names.map(|name| name.trim().trim_matches('`')).collect();
+        documented.sort_unstable();
+        let schema = <Code as utoipa::PartialSchema>::schema();
+        let schema = serde_json::to_value(schema).unwrap();
+        let mut codes: Vec<_> = schema["enum"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|code| code.as_str().unwrap())
+            .collect();
+        codes.sort_unstable();
+        assert_eq!(codes, documented);
     }
 
     #[test]
