@@ -77,7 +77,7 @@ pub fn consume(
             let reason = match ended {
                 Ok(Ended::Finished) => continue,
                 Ok(Ended::Cancelled) => "the broker ended the consumer".to_owned(),
-                Err(error) if matches!(error.kind(), ErrorKind::ParsingError(_)) => {
+                Err(error) if is_undecodable(&error) => {
                     if undecodable == Undecodable::Discard {
                         discard_undecodable(&broker, queue, &sender).await;
                     } else {
@@ -186,6 +186,11 @@ async fn discard_undecodable(broker: &Broker, queue: &str, sender: &mpsc::Sender
                 }
             }
             Some(Ok(None)) => return,
+            Some(Err(error)) if !is_undecodable(&error) => {
+                tracing::debug!(queue, %error, "the search for an undecodable message was interrupted");
+                return;
+            }
+            // lapin has read the beginning of the message, and closed the connection.
             None | Some(Err(_)) => {
                 tracing::warn!(queue, "discarded a message that can't be decoded");
                 return;
@@ -194,8 +199,13 @@ async fn discard_undecodable(broker: &Broker, queue: &str, sender: &mpsc::Sender
     }
 }
 
+/// Whether the connection ended because of data that lapin can't decode.
+fn is_undecodable(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ParsingError(_))
+}
+
 /// The result of `call`, or `None` when the channel closes: lapin never completes a call whose reply it can't
-/// decode.
+/// decode. Any other loss of the connection is an error of the call.
 async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> Option<T> {
     let closed = async {
         while channel.status().connected() {
@@ -203,6 +213,7 @@ async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> O
         }
     };
     tokio::select! {
+        biased;
         result = call => Some(result),
         () = closed => None,
     }
