@@ -294,26 +294,22 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
     let system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 10)]).await;
     let control = |arguments: &[&str]| system.broker.control(arguments);
-    // A quorum queue without a leader refuses messages in the same way.
-    control(&[
-        "set_policy",
-        "full",
-        "order-worker-queue",
-        r#"{"max-length":0}"#,
-    ]);
-    let mut ids = Vec::new();
+    // Without a running member the queue has no leader, as after the loss of a node.
+    let member = r#"{list_to_atom("%2F_order-worker-queue"), node()}"#;
+    control(&["eval", &format!("ra:stop_server(quorum_queues, {member}).")]);
+    let id = system.create_order().await;
     until("the worker to report the queue", async || {
-        ids.push(system.create_order().await);
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, body)| {
             status == 503 && body["unavailable"]["order-worker-queue"].is_string()
         })
     })
     .await;
-    control(&["clear_policy", "full"]);
-    for id in ids {
-        system.order_until(&id, "announced", is_announced).await;
-    }
+    control(&[
+        "eval",
+        &format!("ra:restart_server(quorum_queues, {member})."),
+    ]);
+    system.order_until(&id, "announced", is_announced).await;
     until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, _)| status == 200)
