@@ -136,6 +136,11 @@ impl Config {
                     &[("refund", true), ("keep", false)],
                     "refund",
                 )?,
+                storefront_prices: env.choice(
+                    "STOREFRONT_PRICES",
+                    &[("0", false), ("1", true)],
+                    "0",
+                )?,
             },
         })
     }

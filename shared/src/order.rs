@@ -1,9 +1,10 @@
 //! Orders: the representation that REST and RPC return, with its payment and shipments.
 //!
-//! `request` has the requests about orders, `import` the bulk import, `accept` the message of an order that
+//! `charge` has the discounts, taxes and the shipping charge, `request` the requests about orders, `import` the bulk import, `accept` the message of an order that
 //! is created asynchronously. The rules for orders are in the worker's domain module.
 
 mod accept;
+pub(crate) mod charge;
 mod import;
 mod request;
 
@@ -14,14 +15,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::accept::{ACCEPT_ORDER, AcceptOrder};
+pub use self::charge::{Discount, ShippingCharge, Tax, TaxRate};
 pub use self::import::{
     ImportLine, ImportOrders, ImportReport, ImportedOrder, MAX_LINES, RejectedLine,
 };
 pub use self::request::{
     ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-    CreateShipment, GetOrder, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved,
-    NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder, ReturnUrl,
-    ShipmentUpdate, UpdateShipment,
+    CreateShipment, GetOrder, ItemQuantity, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem,
+    NotApproved, NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder,
+    ReturnUrl, ShipmentUpdate, UpdateShipment,
 };
 pub(crate) use self::request::{cursor, cursor_by, limit};
 use crate::{
@@ -34,8 +36,11 @@ use crate::{
 #[schema(example = json!({
     "id": "0192f0c1-2345-7abc-8def-0123456789ab", "number": 42, "storefront": "eu",
     "customer_id": "0192f0c1-0000-7abc-8def-0123456789ab", "external_id": null,
-    "status": "processing", "cancel_reason": null, "currency": "EUR", "total": 3998,
-    "items": [{"sku": "TSHIRT", "name": "T-shirt", "quantity": 2, "unit_price": 1999, "warehouse": "berlin"}],
+    "status": "processing", "cancel_reason": null, "currency": "EUR",
+    "subtotal": 3998, "discount_total": 0, "shipping_total": 0, "tax_total": 0, "total": 3998, "tax_included": false,
+    "items": [{"sku": "TSHIRT", "name": "T-shirt", "quantity": 2, "unit_price": 1999, "warehouse": "berlin",
+        "subtotal": 3998, "discount_total": 0, "tax_total": 0, "total": 3998}],
+    "shipping": null,
     "shipping_address": {"name": "Ada Lovelace", "city": "Berlin", "country": "DE"},
     "payment": {"status": "authorized", "provider": "sandbox", "reference": "sandbox_1", "authorized": 3998, "captured": 0, "refunded": 0},
     "shipments": [], "in_progress": {"step": "request_shipment:berlin", "attempt": 1, "due_at": "2026-01-31T12:00:00Z"},
@@ -57,12 +62,29 @@ pub struct Order {
     pub status: OrderStatus,
     /// Reason for the cancellation.
     pub cancel_reason: Option<CancelReason>,
-    /// Currency of `total` and of every price.
+    /// Currency of all amounts.
     pub currency: Currency,
-    /// Sum of the line items, in minor units.
+    /// Price of all units before discounts and added taxes, in minor units: the sum of the line items'.
+    pub subtotal: i64,
+    /// Discounts on line items and on the whole order, in minor units; without those on the shipping charge.
+    pub discount_total: i64,
+    /// Shipping charge after its discounts and before added taxes, in minor units.
+    pub shipping_total: i64,
+    /// All taxes, in minor units. They are contained in the other amounts if `tax_included` is set.
+    pub tax_total: i64,
+    /// `subtotal - discount_total + shipping_total`, plus `tax_total` unless `tax_included` is set; in minor
+    /// units.
     pub total: i64,
+    /// Whether the taxes are contained in the prices; otherwise they are added to them.
+    pub tax_included: bool,
     /// Line items; each comes from one warehouse.
-    pub items: Vec<LineItem>,
+    pub items: Vec<PricedItem>,
+    /// Shipping charge.
+    pub shipping: Option<ShippingCharge>,
+    /// Discounts on the whole order; each line item has its share in `order_discount`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub discounts: Vec<Discount>,
     /// Units of `items` that will not be shipped, because the rest of the order was cancelled after a part
     /// had been shipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -187,9 +209,44 @@ impl CancelReason {
     }
 }
 
-/// A line item: units of a product from one warehouse, at the price at the time of the order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// A line item as stored and in events: units of a product from one warehouse, at the price at the time of the
+/// order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineItem {
+    /// SKU of the product.
+    pub sku: Sku,
+    /// Name of the product at the time of the order.
+    pub name: String,
+    /// Number of units.
+    pub quantity: NonZeroU32,
+    /// Price per unit in minor units, fixed at creation.
+    pub unit_price: i64,
+    /// Warehouse that the units are reserved in and shipped from; `null` until they are reserved.
+    pub warehouse: Option<Warehouse>,
+    /// Discounts on these units together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discounts: Vec<Discount>,
+    /// Share of the discounts on the whole order, in minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub order_discount: i64,
+    /// Taxes on these units together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taxes: Vec<Tax>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(amount: &i64) -> bool {
+    *amount == 0
+}
+
+/// A line item with its totals, as callers see it: units of a product from one warehouse, at the price at the
+/// time of the order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = LineItem)]
+pub struct PricedItem {
     /// SKU of the product.
     pub sku: Sku,
     /// Name of the product at the time of the order.
@@ -201,6 +258,26 @@ pub struct LineItem {
     pub unit_price: i64,
     /// Warehouse that the units are reserved in and shipped from; `null` until they are reserved.
     pub warehouse: Option<Warehouse>,
+    /// Discounts on these units together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub discounts: Vec<Discount>,
+    /// Share of the discounts on the whole order, in minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
+    pub order_discount: i64,
+    /// Taxes on these units together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub taxes: Vec<Tax>,
+    /// `quantity × unit_price`, in minor units.
+    pub subtotal: i64,
+    /// `discounts` and `order_discount` together, in minor units.
+    pub discount_total: i64,
+    /// Taxes, in minor units.
+    pub tax_total: i64,
+    /// `subtotal - discount_total`, plus `tax_total` unless the order's `tax_included` is set; in minor units.
+    pub total: i64,
 }
 
 /// Units of a product that an order will not ship.

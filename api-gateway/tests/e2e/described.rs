@@ -92,6 +92,11 @@ async fn events_conform_to_asyncapi() {
         let created = system.post("/v1/orders", new_order).await.expect(201);
         ids.push(created["id"].as_str().unwrap().to_owned());
     }
+    let items = json!([{"sku": "A", "quantity": 1, "unit_price": 900, "discounts": [{"label": "x", "amount": 1}], "taxes": [{"label": "VAT", "rate": "0.19", "amount": 3}]}]);
+    let shipping =
+        json!({"label": "Standard", "amount": 490, "taxes": [{"label": "VAT", "amount": 93}]});
+    let priced = json!({"customer_id": customer, "items": items, "shipping": shipping, "discounts": [{"code": "C", "label": "y", "amount": 2}]});
+    system.post("/v1/orders", priced).await.expect(201);
     system.wait_until_idle().await;
     for (number, kind) in ["shipped", "in_transit", "delivered"].iter().enumerate() {
         let kind = format!("shipment.{kind}");

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod amounts;
 mod approval;
 mod attacks;
 mod auth;

@@ -14,6 +14,7 @@
 //! - [`decision`]: the result of a command: reply, events, changed rows, steps; and the draft that builds it.
 //! - [`working_set`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
+//! - [`amounts`]: totals, and their exact division among units.
 //! - [`payment`]: the payment, and its state at the provider.
 //! - [`stock`]: stock levels and the allocation of warehouses.
 //! - [`product`]: products of the catalogue.
@@ -21,6 +22,7 @@
 //! - [`step`]: steps and their retries.
 //! - [`decision_context`]: the time and the ids that a batch is decided with.
 
+pub mod amounts;
 pub mod command;
 pub mod decide;
 pub mod decision;

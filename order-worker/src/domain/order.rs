@@ -15,16 +15,25 @@ use shared::{
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
     money::{Currency, Money},
     order::{
-        Address, CancelReason, CancelledItem, InProgress, LineItem, Order as Representation,
-        OrderStatus, Payment, PaymentStatus, Shipment, ShipmentStatus, StockItem,
+        Address, CancelReason, CancelledItem, Discount, InProgress, LineItem,
+        Order as Representation, OrderStatus, Payment, PaymentStatus, PricedItem, Shipment,
+        ShipmentStatus, ShippingCharge, StockItem,
     },
     outcome::Failure,
 };
 
 pub use self::apply_event::ReplayError;
-use super::{step::StepRow, stock::subtract_items};
+use super::{
+    amounts::{Totals, first_units},
+    step::StepRow,
+    stock::subtract_items,
+};
 
 /// The complete state of an order.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about an order"
+)]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// `UUIDv7`, or `UUIDv8` if it is derived from an import line.
@@ -47,6 +56,15 @@ pub struct Order {
     pub total: i64,
     /// Line items.
     pub items: Vec<LineItem>,
+    /// Shipping charge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<ShippingCharge>,
+    /// Discounts on the whole order, for information: each line item has its share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discounts: Vec<Discount>,
+    /// Whether the taxes are contained in the prices.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tax_included: bool,
     /// Whether it is waiting for approval.
     #[serde(default)]
     pub awaits_approval: bool,
@@ -74,6 +92,12 @@ pub struct Order {
     /// Refunds requested by operators, in minor units; they do not count as refunds of returned items.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub goodwill: i64,
+    /// Units whose refund was requested by operators, by product; refunded returns are not counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refunded_units: BTreeMap<Sku, u64>,
+    /// Whether the refund of the shipping charge was requested by an operator.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shipping_refunded: bool,
     /// Discarded captures in minor units, by the shipment that they were for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub written_off: BTreeMap<ShipmentId, i64>,
@@ -94,11 +118,61 @@ pub struct Order {
 }
 
 impl Order {
-    /// Total amount to capture, in minor units: the value of the shipped items without written-off amounts.
+    /// Total amount to capture, in minor units: the shipped units' share of the total and the shipping charge,
+    /// without written-off amounts.
     pub fn capture_due(&self) -> i64 {
-        self.shipped_shipments()
-            .map(|shipment| self.shipment_charge(shipment))
-            .sum()
+        self.capture_due_with(&[])
+    }
+
+    /// Total amount to capture in minor units once `more` is shipped, too.
+    pub fn capture_due_with(&self, more: &[StockItem]) -> i64 {
+        let shipped = self
+            .shipped_shipments()
+            .flat_map(|shipment| &shipment.items);
+        let units = units_by_sku(shipped.chain(more));
+        if units.is_empty() {
+            return 0;
+        }
+        // The shipping charge is captured with the first shipment.
+        self.value_of_first_units(&units) + self.shipping_totals().total - self.total_written_off()
+    }
+
+    /// Written-off amounts of shipped items, in minor units.
+    fn total_written_off(&self) -> i64 {
+        let of_shipment = |shipment: &Shipment| self.written_off.get(&shipment.id).copied();
+        self.shipped_shipments().filter_map(of_shipment).sum()
+    }
+
+    /// The totals of the shipping charge.
+    pub fn shipping_totals(&self) -> Totals {
+        Totals::of_shipping(self.shipping.as_ref(), self.tax_included)
+    }
+
+    /// The sum of all parts of the total, in minor units.
+    pub fn sum_of_parts(&self) -> i64 {
+        let items = Totals::of_lines(&self.items, self.tax_included);
+        items.total.saturating_add(self.shipping_totals().total)
+    }
+
+    /// Total and quantity of the line items of a product.
+    fn product_total(&self, sku: &Sku) -> (i64, u64) {
+        let lines = self.items.iter().filter(|line| line.sku == *sku);
+        lines.fold((0, 0), |(total, quantity), line| {
+            let line_total = Totals::of_line(line, self.tax_included).total;
+            (
+                total + line_total,
+                quantity + u64::from(line.quantity.get()),
+            )
+        })
+    }
+
+    /// Share of the total, in minor units, of the first `units` units of each product.
+    fn value_of_first_units(&self, units: &BTreeMap<&Sku, u64>) -> i64 {
+        let values = units.iter().map(|(sku, units)| {
+            let (total, quantity) = self.product_total(sku);
+            first_units(total, *units, quantity)
+        });
+        values.sum()
     }
 
     /// Amount that is still to be captured for shipped items, in minor units.
@@ -133,9 +207,8 @@ impl Order {
     fn cancelled_value(&self) -> i64 {
         let cancelled = self.cancelled_items();
         let values = cancelled.iter().map(|item| {
-            let line = self.items.iter().find(|line| line.sku == item.sku);
-            let quantity = i64::try_from(item.quantity).unwrap_or(i64::MAX);
-            line.map_or(0, |line| line.unit_price.saturating_mul(quantity))
+            let (total, quantity) = self.product_total(&item.sku);
+            total - first_units(total, quantity.saturating_sub(item.quantity), quantity)
         });
         values.sum()
     }
@@ -151,35 +224,84 @@ impl Order {
         (self.capture_due() - collected).max(0)
     }
 
-    /// Amount that the customer was charged for returned shipments, in minor units.
+    /// Amount that the customer was charged for returned shipments, in minor units, without what operators
+    /// refunded. The shipping charge is part of it if everything came back.
     pub fn returned_value(&self) -> i64 {
-        self.charged_for(&[ShipmentStatus::Returned])
+        let items = self.charged_for(&[ShipmentStatus::Returned]);
+        let is_returned = |shipment: &Shipment| shipment.status == ShipmentStatus::Returned;
+        let is_whole = self.held.is_empty()
+            && self.active_shipments().next().is_some()
+            && self.active_shipments().all(is_returned);
+        if is_whole && !self.shipping_refunded {
+            items + self.shipping_totals().total
+        } else {
+            items
+        }
+        .max(0)
     }
 
-    /// Amount charged for the shipments in one of `statuses`, in minor units.
+    /// Amount charged for the units of the shipments in one of `statuses`, in minor units, without written-off
+    /// amounts and units that operators refunded.
     fn charged_for(&self, statuses: &[ShipmentStatus]) -> i64 {
-        let active_shipments = self.active_shipments();
-        let active_shipments =
-            active_shipments.filter(|shipment| statuses.contains(&shipment.status));
-        active_shipments
-            .map(|shipment| self.shipment_charge(shipment))
-            .sum()
-    }
-
-    /// Amount charged for a shipment, in minor units: its value without the written-off amount.
-    fn shipment_charge(&self, shipment: &Shipment) -> i64 {
-        let written_off = self.written_off.get(&shipment.id).copied().unwrap_or(0);
-        self.value_of(&shipment.items) - written_off
-    }
-
-    /// Value of `items` at the order's prices, in minor units; all line items of a product have the same
-    /// price.
-    pub fn value_of(&self, items: &[StockItem]) -> i64 {
-        let line_of = |sku: &Sku| self.items.iter().find(|line| line.sku == *sku);
-        let values = items.iter().map(|item| {
-            line_of(&item.sku).map_or(0, |line| line.unit_price * i64::from(item.quantity.get()))
+        let has_status = |shipment: &&Shipment| statuses.contains(&shipment.status);
+        let (mut items, mut written_off) = (Vec::new(), 0);
+        for shipment in self.active_shipments().filter(has_status) {
+            items.extend(&shipment.items);
+            written_off += self.written_off.get(&shipment.id).copied().unwrap_or(0);
+        }
+        let shipped = self.shipped_units();
+        let values = units_by_sku(items).into_iter().map(|(sku, units)| {
+            let (total, quantity) = self.product_total(sku);
+            let refunded = self.refunded_units.get(sku).copied().unwrap_or(0);
+            let shipped = shipped.get(sku).copied().unwrap_or(0);
+            let until = (refunded + units).min(shipped).max(refunded);
+            first_units(total, until, quantity) - first_units(total, refunded, quantity)
         });
-        values.sum()
+        values.sum::<i64>() - written_off
+    }
+
+    /// Shipped units by product.
+    fn shipped_units(&self) -> BTreeMap<&Sku, u64> {
+        let shipped = self.shipped_shipments();
+        units_by_sku(shipped.flat_map(|shipment| &shipment.items))
+    }
+
+    /// Units of a product that an operator can still refund: they were shipped, and neither refunded nor, if
+    /// `refunds_returns`, returned.
+    pub fn refundable_units(&self, sku: &Sku, refunds_returns: bool) -> u64 {
+        let returned = self
+            .active_shipments()
+            .filter(|shipment| refunds_returns && shipment.status == ShipmentStatus::Returned);
+        let returned = units_by_sku(returned.flat_map(|shipment| &shipment.items));
+        let of_sku = |units: &BTreeMap<&Sku, u64>| units.get(sku).copied().unwrap_or(0);
+        let refunded = self.refunded_units.get(sku).copied().unwrap_or(0);
+        of_sku(&self.shipped_units()).saturating_sub(refunded + of_sku(&returned))
+    }
+
+    /// Amount of the next `units` units of a product that an operator refunds, in minor units.
+    pub fn refund_of_units(&self, sku: &Sku, units: u64) -> i64 {
+        let (total, quantity) = self.product_total(sku);
+        let refunded = self.refunded_units.get(sku).copied().unwrap_or(0);
+        first_units(total, refunded + units, quantity) - first_units(total, refunded, quantity)
+    }
+
+    /// Amounts charged for the shipped shipments in the order of shipping, in minor units, without written-off
+    /// amounts. The first one has the shipping charge.
+    fn shipment_charges(&self) -> Vec<(ShipmentId, i64)> {
+        let mut shipped: Vec<&Shipment> = self.shipped_shipments().collect();
+        shipped.sort_by_key(|shipment| (shipment.shipped_at, shipment.id));
+        let (mut units, mut charged) = (BTreeMap::new(), -self.shipping_totals().total);
+        let charges = shipped.into_iter().map(|shipment| {
+            for item in &shipment.items {
+                *units.entry(&item.sku).or_default() += u64::from(item.quantity.get());
+            }
+            let until = self.value_of_first_units(&units);
+            let charge = until - charged;
+            charged = until;
+            let written_off = self.written_off.get(&shipment.id).copied().unwrap_or(0);
+            (shipment.id, charge - written_off)
+        });
+        charges.collect()
     }
 
     /// Ordered units that will not be shipped, because they were cancelled after a part had been shipped.
@@ -345,6 +467,8 @@ impl Order {
             .into_iter()
             .filter(|row| !row.key.step.is_timer())
             .min_by_key(|row| (row.is_dead, row.due_at));
+        let items = Totals::of_lines(&self.items, self.tax_included);
+        let shipping = self.shipping_totals();
         Representation {
             id: self.id,
             number: self.number,
@@ -354,8 +478,15 @@ impl Order {
             status: self.status,
             cancel_reason: self.cancel_reason,
             currency: self.currency,
+            subtotal: items.subtotal,
+            discount_total: items.discount_total,
+            shipping_total: shipping.subtotal - shipping.discount_total,
+            tax_total: items.tax_total + shipping.tax_total,
             total: self.total,
-            items: self.items.clone(),
+            tax_included: self.tax_included,
+            items: self.items.iter().map(|line| self.priced(line)).collect(),
+            shipping: self.shipping.clone(),
+            discounts: self.discounts.clone(),
             cancelled_items: self.cancelled_items(),
             shipping_address: self.shipping_address.clone(),
             payment: Payment {
@@ -382,6 +513,43 @@ impl Order {
             deleted_at: self.deleted_at,
         }
     }
+
+    /// The line item with its totals.
+    fn priced(&self, line: &LineItem) -> PricedItem {
+        let totals = Totals::of_line(line, self.tax_included);
+        let line = line.clone();
+        PricedItem {
+            sku: line.sku,
+            name: line.name,
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+            warehouse: line.warehouse,
+            discounts: line.discounts,
+            order_discount: line.order_discount,
+            taxes: line.taxes,
+            subtotal: totals.subtotal,
+            discount_total: totals.discount_total,
+            tax_total: totals.tax_total,
+            total: totals.total,
+        }
+    }
+}
+
+/// Units by product.
+fn units_by_sku<'a>(items: impl IntoIterator<Item = &'a StockItem>) -> BTreeMap<&'a Sku, u64> {
+    let mut units = BTreeMap::new();
+    for item in items {
+        *units.entry(&item.sku).or_default() += u64::from(item.quantity.get());
+    }
+    units
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[expect(

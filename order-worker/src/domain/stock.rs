@@ -9,7 +9,7 @@ use std::{cmp::Reverse, num::NonZeroU32};
 use serde_json::json;
 use shared::{
     id::{Sku, Warehouse},
-    order::{NewItem, StockItem},
+    order::{ItemQuantity, StockItem},
     outcome::{Code, Failure},
 };
 
@@ -75,7 +75,7 @@ const MAX_COMBINED_WAREHOUSES: usize = 10;
 /// # Errors
 /// `OUT_OF_STOCK` naming each SKU with its requested and available units.
 pub fn allocate(
-    requested_items: &[NewItem],
+    requested_items: &[ItemQuantity],
     stock_levels: &ProductStock,
 ) -> Result<Vec<StockItem>, Failure> {
     let mut remaining: BTreeMap<&Sku, i64> = BTreeMap::new();
@@ -192,7 +192,7 @@ fn ensure_available(
 
 /// Distributes the allocated units over the requested items, in their order.
 fn distribute(
-    requested_items: &[NewItem],
+    requested_items: &[ItemQuantity],
     mut allocated: BTreeMap<(&Sku, &Warehouse), i64>,
 ) -> Vec<StockItem> {
     let mut items = Vec::with_capacity(requested_items.len());
@@ -236,8 +236,8 @@ mod tests {
         stock_levels
     }
 
-    fn item(sku: &str, quantity: u32) -> NewItem {
-        NewItem {
+    fn item(sku: &str, quantity: u32) -> ItemQuantity {
+        ItemQuantity {
             sku: sku.parse().unwrap(),
             quantity: NonZeroU32::new(quantity).unwrap(),
         }

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod amounts;
 mod asyncapi;
 mod documents;
 mod money;

@@ -13,7 +13,7 @@ use shared::{
     outcome::Code,
 };
 
-use crate::shop::{ProviderEvent, ProviderMode, Shop};
+use crate::shop::{ProviderEvent, ProviderMode, Shop, worth};
 
 #[derive(Debug, Clone)]
 enum RandomAction {
@@ -372,7 +372,7 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
         .last()
         .unwrap()
         .clone();
-    let value = shop.working_set.orders[&id].value_of(&shipment.items);
+    let value = worth(&shop.working_set.orders[&id], &shipment.items);
     let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.execute_request("shipment.update", update).unwrap();
     shop.run_until_settled();

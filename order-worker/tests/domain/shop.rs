@@ -1,7 +1,7 @@
 //! A complete shop in memory: the working set, the providers with their ledgers, and the results in flight.
 //! Results may be lost, late or duplicated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use order_worker::domain::{
     command::{Action, Command, StepResult},
@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use shared::{
     event::{Event, EventData},
     id::OrderId,
-    order::{NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate},
+    order::{
+        NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate, StockItem, Tax,
+    },
     outcome::{Failure, RpcReply},
     request::{Caller, Request, Role},
 };
@@ -220,6 +222,7 @@ impl Shop {
             default_payment_method: Some("pm_ok".to_owned()),
             needs_verification: false,
             refunds_returns: true,
+            storefront_prices: false,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut context = DecisionContext::new(now, self.clock.unsigned_abs());
@@ -560,6 +563,8 @@ impl Shop {
         for order in self.working_set.orders.values() {
             let payment = self.provider.get(&order.id).cloned().unwrap_or_default();
             let expected = match order.payment.status {
+                // A free order has no payment at the provider.
+                PaymentStatus::Captured if order.total == 0 => (0, 0, 0, false),
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
                 | PaymentStatus::PartiallyRefunded
@@ -608,6 +613,31 @@ impl Shop {
     }
 }
 
+/// The value of the first units of an order, shipping charge included: each unit of a product gets the same
+/// share of its line items' total, and the first units get the minor units that remain.
+pub(crate) fn worth(order: &Order, items: &[StockItem]) -> i64 {
+    let shown = order.represent([]);
+    let mut worth = 0;
+    if !items.is_empty() {
+        let added_tax = |taxes: &[Tax]| -> i64 {
+            let added = taxes.iter().filter(|_| !order.tax_included);
+            added.map(|tax| tax.amount).sum()
+        };
+        let shipping = shown.shipping.as_ref();
+        worth += shown.shipping_total + shipping.map_or(0, |shipping| added_tax(&shipping.taxes));
+    }
+    let skus: BTreeSet<_> = items.iter().map(|item| &item.sku).collect();
+    for sku in skus {
+        let lines = || shown.items.iter().filter(|line| line.sku == *sku);
+        let total: i64 = lines().map(|line| line.total).sum();
+        let quantity: i64 = lines().map(|line| i64::from(line.quantity.get())).sum();
+        let units = items.iter().filter(|item| item.sku == *sku);
+        let units: i64 = units.map(|item| i64::from(item.quantity.get())).sum();
+        worth += total / quantity * units + units.min(total % quantity);
+    }
+    worth
+}
+
 /// The totals that an order may request from its provider according to its history, without discarded amounts.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
@@ -618,10 +648,14 @@ pub(crate) struct Due {
 impl Due {
     fn of(order: &Order, history: &[Event]) -> Self {
         let (mut due, mut captured, mut refunded) = (Self::default(), 0, 0);
-        let mut written_off = 0;
+        let (mut written_off, mut shipped) = (0, Vec::new());
         for event in history {
             match &event.event_data {
-                EventData::ShipmentShipped { items, .. } => due.capture += order.value_of(items),
+                EventData::ShipmentShipped { items, .. } => {
+                    let before = worth(order, &shipped);
+                    shipped.extend_from_slice(items);
+                    due.capture += worth(order, &shipped) - before;
+                }
                 EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;
                     let restored = written_off.min(captured - due.capture).max(0);

@@ -46,6 +46,7 @@ pub(crate) fn rules() -> Rules {
         default_payment_method: Some("pm_ok".to_owned()),
         needs_verification: false,
         refunds_returns: true,
+        storefront_prices: false,
     }
 }
 

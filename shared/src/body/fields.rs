@@ -119,6 +119,19 @@ impl Fields<'_> {
         }
     }
 
+    /// Takes an optional object; the outer `None` means that the object contains an error.
+    pub fn optional_object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let Some(value) = self.take(name) else {
+            return Some(None);
+        };
+        let pointer = self.pointer_to(name);
+        read_object(pointer, value, self.violations, read).map(Some)
+    }
+
     /// Reports a violation at `name`, for rules that involve several fields.
     pub fn report(&mut self, name: &str, detail: impl Into<String>) {
         let pointer = self.pointer_to(name);

@@ -10,7 +10,10 @@ use serde_json::{Map, Value};
 use crate::{
     id::{CustomerId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
-    order::{Address, CancelReason, LineItem, OrderStatus, Shipment, StockItem},
+    order::{
+        Address, CancelReason, Discount, ItemQuantity, LineItem, OrderStatus, Shipment,
+        ShippingCharge, StockItem,
+    },
     outcome::{Code, Failure},
     product::NewProduct,
     webhook::{DisabledReason, EndpointUrl},
@@ -120,6 +123,12 @@ pub enum EventData {
         /// The cause, for programs; absent from events of earlier versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<RefundCause>,
+        /// Refunded units, if units were requested instead of an amount.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<ItemQuantity>,
+        /// The shipping charge is refunded.
+        #[serde(default, skip_serializing_if = "is_false")]
+        shipping: bool,
     },
     /// A refund that had succeeded was reversed.
     #[serde(rename = "payment.refund_failed")]
@@ -364,6 +373,15 @@ pub struct OrderCreated {
     pub total: i64,
     /// Line items.
     pub items: Vec<LineItem>,
+    /// Shipping charge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<ShippingCharge>,
+    /// Discounts on the whole order; each line item has its share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discounts: Vec<Discount>,
+    /// Whether the taxes are contained in the prices.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tax_included: bool,
     /// Shipping address.
     pub shipping_address: Option<Address>,
     /// Payment provider.

@@ -19,7 +19,9 @@ pub use self::{
     change::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, NotApproved, OrderRef, RejectOrder,
     },
-    create::{CreateOrder, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY, ReturnUrl},
+    create::{
+        CreateOrder, ItemQuantity, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY, ReturnUrl,
+    },
     payment::{NotifyPayment, RefundOrder},
     read::{GetOrder, ListOrders, OrderHistory},
     shipment::{CancelShipment, CreateShipment, ShipmentUpdate, UpdateShipment},

@@ -99,10 +99,24 @@ export async function open(root, { id, me, isOperator }) {
         ["Product", (line) => [h("a", { href: query("#/inventory", { q: line.sku }) }, line.name), h("div", { class: "mono soft" }, line.sku)]],
         ["Quantity", (line) => line.quantity, "number"],
         ["Unit price", (line) => money(line.unit_price, order.currency), "number"],
+        order.items.some((line) => line.discount_total) && ["Discount", (line) => line.discount_total ? money(-line.discount_total, order.currency) : "–", "number"],
+        order.items.some((line) => line.tax_total) && ["Tax", (line) => line.tax_total ? money(line.tax_total, order.currency) : "–", "number"],
+        ["Total", (line) => money(line.total, order.currency), "number"],
         ["Warehouse", (line) => line.warehouse ?? "–"],
-      ], order.items),
+      ].filter(Boolean), order.items),
       order.cancelled_items?.length > 0 && h("p", { class: "notice" }, `Cancelled items: ${order.cancelled_items.map((item) => `${item.quantity} × ${item.sku}`).join(", ")}`),
-      h("p", {}, h("b", {}, `Total ${money(order.total, order.currency)}`)));
+      totals());
+  }
+
+  function totals() {
+    const row = (name, amount, isTotal) => [h("dt", {}, isTotal ? h("b", {}, name) : name), h("dd", {}, isTotal ? h("b", {}, money(amount, order.currency)) : money(amount, order.currency))];
+    const discounts = order.discounts?.map((discount) => discount.code ?? discount.label).join(", ");
+    return h("dl", { class: "totals" },
+      row("Subtotal", order.subtotal),
+      order.discount_total > 0 && row(discounts ? `Discounts (${discounts})` : "Discounts", -order.discount_total),
+      order.shipping && row(`Shipping (${order.shipping.label})`, order.shipping_total),
+      order.tax_total > 0 && row(order.tax_included ? "Included tax" : "Tax", order.tax_total),
+      row("Total", order.total, true));
   }
 
   function payment() {

@@ -147,8 +147,14 @@ fn create_cancelled_order(
                 |product| product.details.name.clone(),
             ),
             quantity: item.quantity,
-            unit_price: product.map_or(0, |product| product.details.price),
+            unit_price: item
+                .unit_price
+                .or(product.map(|product| product.details.price))
+                .unwrap_or(0),
             warehouse: None,
+            discounts: Vec::new(),
+            order_discount: 0,
+            taxes: Vec::new(),
         })
         .collect();
     let total = items.iter().fold(0_i64, |sum, item| {
@@ -169,6 +175,10 @@ fn create_cancelled_order(
         currency,
         total: total.min(MAX_AMOUNT),
         items,
+        // An order that was refused may have discounts and taxes that don't fit: they are not kept.
+        shipping: None,
+        discounts: Vec::new(),
+        tax_included: false,
         shipping_address: kept_request.and_then(|request| request.shipping_address.clone()),
         payment_provider: rules.payment_provider.clone(),
         payment_method: kept_request

@@ -9,7 +9,7 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, cancel_order::cancel, undeleted_order};
+use super::{Rules, cancel_order::cancel, fulfillment::start_fulfillment, undeleted_order};
 use crate::domain::{
     decision::{Decision, OrderDraft},
     decision_context::DecisionContext,
@@ -36,7 +36,7 @@ pub(super) fn approve_order(
     // Approving twice changes nothing.
     if order.awaits_approval {
         draft.record(EventData::OrderApproved {})?;
-        start_workflow(&mut draft, rules);
+        start_workflow(&mut draft, rules)?;
     }
     Ok(draft.into_decision())
 }
@@ -66,12 +66,19 @@ pub(super) fn reject_order(
 }
 
 /// Starts the workflow: reserves the stock if that is outstanding; otherwise requests the payment and starts
-/// the timer of the reservation.
-pub(super) fn start_workflow(draft: &mut OrderDraft<'_>, rules: &Rules) {
+/// the timer of the reservation. A free order needs no payment.
+pub(super) fn start_workflow(draft: &mut OrderDraft<'_>, rules: &Rules) -> Result<(), Failure> {
     if draft.order.awaits_stock {
-        return draft.schedule(Step::ReserveStock);
+        draft.schedule(Step::ReserveStock);
+        return Ok(());
+    }
+    if draft.order.total == 0 {
+        let (amount, is_final) = (0, true);
+        draft.record(EventData::PaymentCaptured { amount, is_final })?;
+        return start_fulfillment(draft);
     }
     let expires_at = draft.context().now() + rules.reservation_ttl;
     draft.schedule(Step::AuthorizePayment);
     draft.schedule_later(Step::ExpireOrder, expires_at);
+    Ok(())
 }

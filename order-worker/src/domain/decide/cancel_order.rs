@@ -115,7 +115,9 @@ fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
         | PaymentStatus::Refunded => {}
         PaymentStatus::Pending | PaymentStatus::Voided | PaymentStatus::Failed => return Ok(()),
     }
-    draft.schedule(Step::CapturePayment);
+    if draft.order.total > 0 {
+        draft.schedule(Step::CapturePayment);
+    }
     let excess = draft.order.payment.captured - draft.order.capture_due();
     let amount = excess.min(draft.order.refundable());
     if amount > 0 {
@@ -124,6 +126,8 @@ fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
             reason: Some("cancelled".to_owned()),
             // This refund is not one for returned items, so a later return is refunded in full.
             cause: Some(RefundCause::Requested),
+            items: Vec::new(),
+            shipping: false,
         })?;
         draft.schedule(Step::RefundPayment);
     }
@@ -165,6 +169,7 @@ pub(super) fn cancel(
     match draft.order.payment.status {
         // The authorization may be running at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.schedule(Step::VoidPayment),
+        PaymentStatus::Captured if draft.order.total == 0 => {}
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
             refund_all(draft)?;
             draft.schedule(Step::RefundPayment);

@@ -3,19 +3,20 @@
 //!
 //! `accept_order` and `import_order` use the same validation.
 
-use std::{collections::HashMap, num::NonZeroU32};
+use std::collections::HashMap;
 
 use shared::{
     event::{EventData, OrderCreated, Origin},
-    id::{OrderId, Sku, Storefront, Warehouse},
+    id::{OrderId, Sku, Storefront},
     money::Money,
-    order::{CreateOrder, LineItem},
+    order::{CreateOrder, ItemQuantity, LineItem},
     outcome::{Code, Failure, Violation},
     request::Caller,
 };
 
-use super::{Rules, approval::start_workflow, low_stock};
+use super::{Rules, approval::start_workflow, low_stock, price_order::price};
 use crate::domain::{
+    amounts::assign_warehouses,
     decision::{Decision, OrderDraft, event},
     decision_context::DecisionContext,
     product::Product,
@@ -35,12 +36,9 @@ pub(super) fn create_order(
     let valid = validate(working_set, caller, request, rules)?;
 
     // Check that all items are in stock.
-    let reserved = allocate(&request.items, &working_set.stock_levels)?;
-    let products = &valid.products;
-    let items = reserved
-        .iter()
-        .filter_map(|item| line_item(&item.sku, item.quantity, Some(&item.warehouse), products))
-        .collect();
+    let requested: Vec<ItemQuantity> = valid.items.iter().map(units_of).collect();
+    let reserved = allocate(&requested, &working_set.stock_levels)?;
+    let items = assign_warehouses(&valid.items, &reserved);
 
     let created = valid.order(working_set, request, items, rules)?;
     let mut draft = new_draft(created, id, origin, context)?;
@@ -48,20 +46,29 @@ pub(super) fn create_order(
     draft.record(EventData::StockReserved { items: reserved })?;
     low_stock::record_low_stock(&mut draft, working_set, before)?;
     if !rules.needs_approval {
-        start_workflow(&mut draft, rules);
+        start_workflow(&mut draft, rules)?;
     }
     Ok(draft.into_decision())
 }
 
+/// The units of a line item.
+pub(super) fn units_of(line: &LineItem) -> ItemQuantity {
+    ItemQuantity {
+        sku: line.sku.clone(),
+        quantity: line.quantity,
+    }
+}
+
 /// The validated parts of an order, without its stock.
-pub(super) struct ValidOrder<'a> {
+pub(super) struct ValidOrder {
     pub(super) storefront: Storefront,
-    pub(super) products: HashMap<&'a Sku, &'a Product>,
+    /// The requested line items with their prices, without warehouses.
+    pub(super) items: Vec<LineItem>,
     pub(super) total: Money,
     pub(super) payment_method: String,
 }
 
-impl ValidOrder<'_> {
+impl ValidOrder {
     /// The data of `order.created`, with these line items.
     pub(super) fn order(
         self,
@@ -78,10 +85,18 @@ impl ValidOrder<'_> {
             currency: self.total.currency,
             total: self.total.amount,
             items,
+            shipping: request.shipping.as_deref().cloned(),
+            discounts: request.discounts.clone(),
+            tax_included: request.tax_included,
             shipping_address: request.shipping_address.clone(),
             payment_provider: rules.payment_provider.clone(),
             payment_method: self.payment_method,
-            return_url: request.return_url.clone().map(Into::into),
+            // A free order has no payment, and so no authentication to return from.
+            return_url: request
+                .return_url
+                .clone()
+                .filter(|_| self.total.amount > 0)
+                .map(Into::into),
             metadata: request.metadata.clone(),
             needs_approval: rules.needs_approval,
             awaits_stock: false,
@@ -103,12 +118,12 @@ pub(super) fn new_draft<'a>(
     OrderDraft::from_created(created, origin, context)
 }
 
-pub(super) fn validate<'a>(
-    working_set: &'a WorkingSet,
+pub(super) fn validate(
+    working_set: &WorkingSet,
     caller: &Caller,
     request: &CreateOrder,
     rules: &Rules,
-) -> Result<ValidOrder<'a>, Failure> {
+) -> Result<ValidOrder, Failure> {
     // Check that the storefront is the caller's own, or the one that an operator names.
     let storefront = caller.owner(request.storefront.as_ref())?;
 
@@ -139,20 +154,20 @@ pub(super) fn validate<'a>(
     // Check that all products can be ordered, in one currency, and that the total is the one shown to the
     // customer.
     let products = find_products(working_set, request)?;
-    let total = price(request, &products)?;
+    let (items, total) = price(caller, request, &products, rules)?;
     (rules.check_amount)(&rules.payment_provider, total)
         .map_err(|reason| Failure::violation("/items", reason))?;
     if let Some(expected) = request
         .expected_total
         .filter(|expected| *expected != total.amount)
     {
-        let detail = format!("is {expected}, but the items cost {}", total.amount);
+        let detail = format!("is {expected}, but the order's total is {}", total.amount);
         return Err(Failure::violation("/expected_total", detail));
     }
 
     Ok(ValidOrder {
         storefront,
-        products,
+        items,
         total,
         payment_method: payment_method(request, rules)?,
     })
@@ -198,41 +213,4 @@ fn payment_method(request: &CreateOrder, rules: &Rules) -> Result<String, Failur
         .or(rules.default_payment_method.as_ref())
         .cloned()
         .ok_or_else(|| Failure::violation("/payment_method", "is required"))
-}
-
-fn price(request: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Money, Failure> {
-    let prices = request
-        .items
-        .iter()
-        .enumerate()
-        .filter_map(|(index, item)| {
-            products
-                .get(&item.sku)
-                .map(|product| (index, product.price(), item.quantity.get()))
-        });
-    let mut total: Option<Money> = None;
-    for (index, price, quantity) in prices {
-        let sum = total.unwrap_or_else(|| Money::zero(price.currency));
-        let sum = sum
-            .plus(price, quantity)
-            .map_err(|detail| Failure::violation(format!("/items/{index}"), detail))?;
-        total = Some(sum);
-    }
-    total.ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
-}
-
-/// A line item, to be shipped from `warehouse` if that is known.
-pub(super) fn line_item(
-    sku: &Sku,
-    quantity: NonZeroU32,
-    warehouse: Option<&Warehouse>,
-    products: &HashMap<&Sku, &Product>,
-) -> Option<LineItem> {
-    products.get(sku).map(|product| LineItem {
-        sku: sku.clone(),
-        name: product.details.name.clone(),
-        quantity,
-        unit_price: product.details.price,
-        warehouse: warehouse.cloned(),
-    })
 }

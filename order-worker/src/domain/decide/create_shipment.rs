@@ -13,7 +13,7 @@ use shared::{
     event::{EventData, Origin},
     id::{Sku, Warehouse},
     order::{
-        CancelShipment, CreateShipment, NewItem, OrderStatus, PaymentStatus, Shipment,
+        CancelShipment, CreateShipment, ItemQuantity, OrderStatus, PaymentStatus, Shipment,
         ShipmentStatus, StockItem,
     },
     outcome::{Failure, Violation},
@@ -111,7 +111,7 @@ fn move_reservations_to(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
     warehouse: &Warehouse,
-    item_requests: &[NewItem],
+    item_requests: &[ItemQuantity],
 ) -> Result<(), Failure> {
     let mut requested: BTreeMap<&Sku, u64> = BTreeMap::new();
     for item_request in item_requests {
@@ -188,10 +188,7 @@ fn ensure_paid(
     if working_set.steps.get(&key).is_some_and(|row| row.is_dead) {
         return refuse("the capture of its payment failed".to_owned());
     }
-    let (due, collectable) = (
-        order.capture_due() + order.value_of(to_ship),
-        order.collectable(),
-    );
+    let (due, collectable) = (order.capture_due_with(to_ship), order.collectable());
     if due > collectable {
         return refuse(format!(
             "items worth {due} minor units would be shipped, but only {collectable} are authorized or captured"
@@ -199,7 +196,7 @@ fn ensure_paid(
     }
     let is_fully_refunded = order.payment.status == PaymentStatus::Refunded
         && order.payment.captured >= order.payment.authorized;
-    if is_fully_refunded && order.value_of(to_ship) > 0 {
+    if is_fully_refunded && due > order.capture_due() {
         return refuse("its payment was refunded completely".to_owned());
     }
     Ok(())
@@ -209,7 +206,7 @@ fn ensure_paid(
 /// few units are reserved.
 fn select_items(
     mut remaining: Vec<StockItem>,
-    item_requests: &[NewItem],
+    item_requests: &[ItemQuantity],
 ) -> Result<Vec<StockItem>, Failure> {
     let mut to_ship = Vec::new();
     let mut violations = Vec::new();

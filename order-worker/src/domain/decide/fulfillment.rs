@@ -4,7 +4,7 @@
 use shared::{
     event::EventData,
     id::Warehouse,
-    order::{OrderStatus, Shipment, ShipmentStatus},
+    order::{OrderStatus, PaymentStatus, Shipment, ShipmentStatus},
     outcome::Failure,
 };
 
@@ -35,9 +35,20 @@ pub(super) fn create_labelled_shipment(
     Ok(true)
 }
 
-/// Schedules the capture of shipped items.
+/// Starts the fulfilment of an order that is paid for, or free: requests a shipment from each warehouse.
+pub(super) fn start_fulfillment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
+    draft.record(EventData::OrderProcessing {})?;
+    for warehouse in draft.order.warehouses() {
+        draft.schedule(Step::RequestShipment(warehouse));
+    }
+    Ok(())
+}
+
+/// Schedules the capture of shipped items; a free order has nothing to capture.
 pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
-    draft.schedule(Step::CapturePayment);
+    if draft.order.total > 0 || draft.order.payment.status != PaymentStatus::Captured {
+        draft.schedule(Step::CapturePayment);
+    }
 }
 
 /// Advances the status of the order by its shipments: shipped once no item remains to be shipped, and

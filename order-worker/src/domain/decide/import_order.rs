@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 use shared::{
     event::{EventData, OrderCreated, Origin},
     id::{OrderId, Sku},
-    order::{CancelReason, ImportedOrder, LineItem, NewItem, OrderStatus},
+    order::{CancelReason, ImportedOrder, ItemQuantity, OrderStatus},
     outcome::{Code, Failure},
     request::Caller,
 };
@@ -18,7 +18,7 @@ use super::{
     Rules,
     approval::start_workflow,
     cancel_order::cancel,
-    create_order::{line_item, new_draft, validate},
+    create_order::{new_draft, units_of, validate},
     low_stock,
 };
 use crate::domain::{
@@ -62,10 +62,7 @@ pub(super) fn import_order(
     }
 
     let valid = validate(working_set, caller, create_request, rules)?;
-    let lines = create_request.items.iter();
-    let items = lines
-        .filter_map(|item| line_item(&item.sku, item.quantity, None, &valid.products))
-        .collect();
+    let items = valid.items.clone();
     let created = OrderCreated {
         external_id,
         awaits_stock: true,
@@ -74,7 +71,7 @@ pub(super) fn import_order(
     let mut draft = new_draft(created, id, origin, context)?;
     let id = draft.order.id;
     if !rules.needs_approval {
-        start_workflow(&mut draft, rules);
+        start_workflow(&mut draft, rules)?;
     }
     let is_duplicate = false;
     Ok(Decision {
@@ -117,7 +114,7 @@ pub(super) fn reserve_stock(
     if draft.order.status != OrderStatus::Pending || !draft.order.awaits_stock {
         return Ok(());
     }
-    let requested_items: Vec<NewItem> = draft.order.items.iter().map(to_new_item).collect();
+    let requested_items: Vec<ItemQuantity> = draft.order.items.iter().map(units_of).collect();
     let is_sold = |sku| {
         working_set
             .products
@@ -137,17 +134,8 @@ pub(super) fn reserve_stock(
             let before = low_stock::available_units(working_set, &items);
             draft.record(EventData::StockReserved { items })?;
             low_stock::record_low_stock(draft, working_set, before)?;
-            start_workflow(draft, rules);
-            Ok(())
+            start_workflow(draft, rules)
         }
         Err(shortage) => cancel(draft, CancelReason::OutOfStock, Some(shortage.message)),
-    }
-}
-
-fn to_new_item(line: &LineItem) -> NewItem {
-    let quantity: NonZeroU32 = line.quantity;
-    NewItem {
-        sku: line.sku.clone(),
-        quantity,
     }
 }

@@ -17,6 +17,7 @@ mod fulfillment;
 mod import_order;
 mod low_stock;
 mod payment;
+mod price_order;
 mod products;
 mod refund_order;
 mod update_shipment;
@@ -47,6 +48,7 @@ use super::{
 };
 
 /// Business rules set by the configuration.
+#[expect(clippy::struct_excessive_bools, reason = "independent settings")]
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Time for which stock is reserved for an outstanding payment.
@@ -64,6 +66,8 @@ pub struct Rules {
     pub needs_verification: bool,
     /// Whether returned goods are refunded automatically.
     pub refunds_returns: bool,
+    /// Whether storefronts can set prices other than the catalogue's.
+    pub storefront_prices: bool,
 }
 
 /// Decides `command`, applies the decision to `working_set`, and returns the reply.

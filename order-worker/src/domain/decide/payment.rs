@@ -17,6 +17,7 @@ use shared::{
 use super::{
     Rules,
     cancel_order::cancel,
+    fulfillment::start_fulfillment,
     refund_order::{record_refunds, refund_all, refund_returns},
     visible_order,
 };
@@ -111,12 +112,8 @@ pub(super) fn on_authorized(
         reference: reference.to_owned(),
         amount,
     })?;
-    draft.record(EventData::OrderProcessing {})?;
     draft.remove_step(Step::ExpireOrder);
-    for warehouse in draft.order.warehouses() {
-        draft.schedule(Step::RequestShipment(warehouse));
-    }
-    Ok(())
+    start_fulfillment(draft)
 }
 
 /// The payment was declined: the order is cancelled.

@@ -1,11 +1,14 @@
 //! Refunds: all or part of the captured amount. Requested amounts add up, and one step refunds up to that
 //! total; so a request during a running refund is neither lost nor executed twice.
 
+use std::collections::BTreeMap;
+
 use shared::{
     event::{EventData, Origin, RefundCause},
+    id::Sku,
     money::Money,
     order::{PaymentStatus, RefundOrder},
-    outcome::Failure,
+    outcome::{Failure, Violation},
     request::Caller,
 };
 
@@ -13,6 +16,7 @@ use super::{Rules, undeleted_order};
 use crate::domain::{
     decision::{Decision, OrderDraft},
     decision_context::DecisionContext,
+    order::Order,
     step::Step,
     working_set::WorkingSet,
 };
@@ -53,11 +57,15 @@ pub(super) fn refund_order(
             order.id
         )));
     }
-    let amount = request.amount.unwrap_or(refundable);
+    let (pointer, amount) = match request.amount {
+        Some(amount) => ("/amount", amount),
+        None if request.items.is_none() && !request.shipping => ("/amount", refundable),
+        None => ("/items", requested_amount(order, request, rules)?),
+    };
     if amount > refundable {
         return Err(Failure::violation(
-            "/amount",
-            format!("is {amount}, but only {refundable} can be refunded"),
+            pointer,
+            format!("amount to {amount}, but only {refundable} can be refunded"),
         ));
     }
     let money = Money {
@@ -65,15 +73,69 @@ pub(super) fn refund_order(
         currency: order.currency,
     };
     (rules.check_amount)(&order.payment.provider, money)
-        .map_err(|reason| Failure::violation("/amount", reason))?;
+        .map_err(|reason| Failure::violation(pointer, reason))?;
     let mut draft = OrderDraft::from_order(order, origin, context);
     draft.record(EventData::RefundRequested {
         amount,
         reason: request.reason.clone(),
         cause: Some(RefundCause::Requested),
+        items: request.items.clone().unwrap_or_default(),
+        shipping: request.shipping,
     })?;
     draft.schedule(Step::RefundPayment);
     Ok(draft.into_decision())
+}
+
+/// Share of the order's total of the requested units and of the shipping charge, in minor units.
+fn requested_amount(order: &Order, request: &RefundOrder, rules: &Rules) -> Result<i64, Failure> {
+    let mut amount = 0;
+    let mut requested: BTreeMap<&Sku, u64> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for (index, item) in request.items.iter().flatten().enumerate() {
+        let units = u64::from(item.quantity.get());
+        let before = requested.get(&item.sku).copied().unwrap_or(0);
+        let refundable = order.refundable_units(&item.sku, rules.refunds_returns);
+        if before + units > refundable {
+            violations.push(Violation::new(
+                format!("/items/{index}/quantity"),
+                format!(
+                    "only {} units of {} were shipped and not refunded yet",
+                    refundable.saturating_sub(before),
+                    item.sku
+                ),
+            ));
+            continue;
+        }
+        requested.insert(&item.sku, before + units);
+    }
+    for (sku, units) in requested {
+        amount += order.refund_of_units(sku, units);
+    }
+    if request.shipping {
+        let charge = order.shipping_totals().total;
+        if charge == 0 || order.shipping_refunded {
+            violations.push(Violation::new(
+                "/shipping".to_owned(),
+                if charge == 0 {
+                    "the order has no shipping charge"
+                } else {
+                    "the shipping charge is refunded already, or its refund is in progress"
+                },
+            ));
+        }
+        amount += charge;
+    }
+    if violations.is_empty() && amount == 0 {
+        violations.push(Violation::new(
+            "/items".to_owned(),
+            "are free: there is nothing to refund",
+        ));
+    }
+    if violations.is_empty() {
+        Ok(amount)
+    } else {
+        Err(Failure::violations(&violations))
+    }
 }
 
 /// Records refunds up to `total`, whether requested here or made in the provider's dashboard.
@@ -84,6 +146,8 @@ pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(
             amount: unrequested,
             reason: Some("by the provider".to_owned()),
             cause: Some(RefundCause::Provider),
+            items: Vec::new(),
+            shipping: false,
         })?;
     }
     let amount = total - draft.order.payment.refunded;
@@ -111,6 +175,8 @@ pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
             amount,
             reason: None,
             cause: Some(RefundCause::Cancelled),
+            items: Vec::new(),
+            shipping: false,
         })?;
     }
     Ok(amount > 0)
@@ -127,6 +193,8 @@ pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Resul
             amount,
             reason: Some("returned".to_owned()),
             cause: Some(RefundCause::Returned),
+            items: Vec::new(),
+            shipping: false,
         })?;
         draft.schedule(Step::RefundPayment);
     }

@@ -3,17 +3,17 @@
 //! Each event is applied at once when a decision records it, and again by `verify`, which compares the result
 //! with the stored state.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde_json::Map;
 use shared::{
     event::{Event, EventData, RefundCause},
     id::ShipmentId,
-    order::{LineItem, OrderStatus, Payment, PaymentStatus, ShipmentStatus, StockItem},
+    order::{OrderStatus, Payment, PaymentStatus, ShipmentStatus, StockItem},
 };
 
 use super::Order;
-use crate::domain::{payment, step::Step, stock::subtract_items};
+use crate::domain::{amounts, payment, step::Step, stock::subtract_items};
 
 /// An event that can't be applied to the order: a defect, or corrupt data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +75,9 @@ impl Order {
             currency: created.currency,
             total: created.total,
             items: created.items,
+            shipping: created.shipping,
+            discounts: created.discounts,
+            tax_included: created.tax_included,
             awaits_approval: created.needs_approval,
             awaits_stock: created.awaits_stock,
             held: Vec::new(),
@@ -93,6 +96,8 @@ impl Order {
             refund_due: 0,
             refund_written_off: 0,
             goodwill: 0,
+            refunded_units: BTreeMap::new(),
+            shipping_refunded: false,
             written_off: BTreeMap::new(),
             shipments: Vec::new(),
             metadata: created.metadata,
@@ -161,9 +166,7 @@ impl Order {
                 payment::apply(&mut self.payment, &event.event_data);
                 self.restore_written_off();
             }
-            EventData::RefundRequested { amount, cause, .. } => {
-                self.request_refund(*amount, *cause);
-            }
+            EventData::RefundRequested { .. } => self.request_refund(&event.event_data),
             EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
             EventData::StockReserved { items } => {
                 self.held.extend_from_slice(items);
@@ -210,19 +213,35 @@ impl Order {
         Ok(())
     }
 
-    /// Adds `amount` to the refunds due. A request that repeats a discarded refund reinstates it first.
-    fn request_refund(&mut self, amount: i64, cause: Option<RefundCause>) {
+    /// Adds a requested amount to the refunds due, and marks units and the shipping charge as refunded. A request
+    /// that repeats a discarded refund reinstates it first.
+    fn request_refund(&mut self, requested: &EventData) {
+        let EventData::RefundRequested {
+            amount,
+            cause,
+            items,
+            shipping,
+            ..
+        } = requested
+        else {
+            return;
+        };
         self.refund_due += amount;
         match cause {
             Some(RefundCause::Requested | RefundCause::Provider) => {
-                let previously_written_off = amount.min(self.refund_written_off);
+                let previously_written_off = (*amount).min(self.refund_written_off);
                 self.refund_written_off -= previously_written_off;
-                if cause == Some(RefundCause::Requested) {
+                if *cause == Some(RefundCause::Requested) {
                     self.goodwill += amount - previously_written_off;
                 }
             }
             Some(RefundCause::Returned | RefundCause::Cancelled) | None => {}
         }
+        for item in items {
+            let units = self.refunded_units.entry(item.sku.clone()).or_default();
+            *units += u64::from(item.quantity.get());
+        }
+        self.shipping_refunded |= *shipping;
     }
 
     /// Writes off `amount`, which `step` was to capture or refund.
@@ -240,19 +259,8 @@ impl Order {
     /// Writes off `amount` of the shipped items. Captures pay for shipments in the order of shipping, so the
     /// unpaid amount belongs to the latest shipments.
     fn write_off_capture(&mut self, mut amount: i64) {
-        let mut shipped: Vec<_> = self
-            .shipped_shipments()
-            .map(|shipment| {
-                (
-                    shipment.shipped_at,
-                    shipment.id,
-                    self.shipment_charge(shipment),
-                )
-            })
-            .collect();
-        shipped.sort_by_key(|(shipped_at, id, _)| Reverse((*shipped_at, *id)));
-        for (_, id, shipment_charge) in shipped {
-            let part = shipment_charge.min(amount);
+        for (id, charge) in self.shipment_charges().into_iter().rev() {
+            let part = charge.min(amount);
             if part > 0 {
                 *self.written_off.entry(id).or_default() += part;
                 amount -= part;
@@ -273,15 +281,7 @@ impl Order {
 
     /// Assigns each line item to the warehouse in which its units are reserved.
     fn assign_warehouses(&mut self, reserved: &[StockItem]) {
-        let lines = reserved.iter().filter_map(|item| {
-            let line = self.items.iter().find(|line| line.sku == item.sku)?;
-            Some(LineItem {
-                quantity: item.quantity,
-                warehouse: Some(item.warehouse.clone()),
-                ..line.clone()
-            })
-        });
-        self.items = lines.collect();
+        self.items = amounts::assign_warehouses(&self.items, reserved);
     }
 
     /// Removes `items` from the reserved items.

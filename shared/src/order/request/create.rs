@@ -5,7 +5,7 @@
 
 use std::{num::NonZeroU32, ops::RangeInclusive, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
@@ -13,7 +13,10 @@ use crate::{
     body::{self, Fields},
     id::{CustomerId, Sku, Storefront},
     money::MAX_AMOUNT,
-    order::Address,
+    order::{
+        Address,
+        charge::{self, Discount, ShippingCharge, Tax},
+    },
     schema,
 };
 
@@ -42,6 +45,18 @@ pub struct CreateOrder {
     /// Line items.
     #[schema(min_items = 1, max_items = 500)]
     pub items: Vec<NewItem>,
+    /// Shipping charge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<Box<ShippingCharge>>,
+    /// Discounts on the whole order: each is divided among the line items in proportion to their amounts, by
+    /// largest remainder. They do not apply to the shipping charge.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 20, required = false)]
+    pub discounts: Vec<Discount>,
+    /// Whether the taxes are contained in the prices; otherwise they are added to them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(default = false, required = false)]
+    pub tax_included: bool,
     /// Shipping address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::address, required = false)]
@@ -77,7 +92,10 @@ pub struct CreateOrder {
 impl CreateOrder {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let customer_id = fields.required("customer_id", body::parsed);
-        let items = fields.list("items", 1..=MAX_ITEMS, item);
+        let items = fields.list("items", 1..=MAX_ITEMS, NewItem::read);
+        let shipping = fields.optional_object("shipping", ShippingCharge::read);
+        let discounts = charge::discounts(fields);
+        let tax_included = fields.optional("tax_included", body::boolean);
         let shipping_address = fields.optional("shipping_address", address);
         let payment_method = fields.optional("payment_method", payment_method);
         let return_url = fields.optional("return_url", body::parsed);
@@ -87,6 +105,9 @@ impl CreateOrder {
         Some(Self {
             customer_id: customer_id?,
             items: items?,
+            shipping: shipping?.map(Box::new),
+            discounts: discounts?,
+            tax_included: tax_included.unwrap_or(false),
             shipping_address,
             payment_method,
             return_url,
@@ -141,7 +162,7 @@ impl From<ReturnUrl> for String {
     }
 }
 
-/// A requested line item.
+/// A line item of a new order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewItem {
@@ -150,16 +171,63 @@ pub struct NewItem {
     /// Number of units.
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
+    /// Price per unit in minor units, if another one than the catalogue's was agreed. For operators and admins;
+    /// for storefronts if `STOREFRONT_PRICES` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
+    pub unit_price: Option<i64>,
+    /// Discounts on all units together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 20, required = false)]
+    pub discounts: Vec<Discount>,
+    /// Taxes on all units together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 20, required = false)]
+    pub taxes: Vec<Tax>,
 }
 
-/// Parses a requested line item.
-pub(super) fn item(item: &mut Fields<'_>) -> Option<NewItem> {
-    let sku = item.required("sku", body::parsed);
-    let quantity = item.required("quantity", quantity);
-    Some(NewItem {
-        sku: sku?,
-        quantity: quantity?,
-    })
+impl NewItem {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let item = ItemQuantity::read(fields);
+        let unit_price = fields.optional("unit_price", body::integer(0..=MAX_AMOUNT));
+        let discounts = charge::discounts(fields);
+        let taxes = charge::taxes(fields);
+        let ItemQuantity { sku, quantity } = item?;
+        Some(Self {
+            sku,
+            quantity,
+            unit_price,
+            discounts: discounts?,
+            taxes: taxes?,
+        })
+    }
+
+    /// Whether the price is not simply the catalogue's.
+    pub fn has_own_price(&self) -> bool {
+        self.unit_price.is_some() || !self.discounts.is_empty() || !self.taxes.is_empty()
+    }
+}
+
+/// A number of units of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ItemQuantity {
+    /// SKU of the product.
+    pub sku: Sku,
+    /// Number of units.
+    #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
+    pub quantity: NonZeroU32,
+}
+
+impl ItemQuantity {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        let quantity = fields.required("quantity", quantity);
+        Some(Self {
+            sku: sku?,
+            quantity: quantity?,
+        })
+    }
 }
 
 fn quantity(value: Value) -> Result<NonZeroU32, String> {

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::create::{ItemQuantity, MAX_ITEMS};
 use crate::{
     body::{self, Fields},
     id::OrderId,
@@ -18,10 +19,20 @@ pub struct RefundOrder {
     /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Amount in minor units; absent: the whole captured amount that has not been refunded.
+    /// Amount in minor units; absent, without `items` and `shipping`: the whole captured amount that has not
+    /// been refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     pub amount: Option<i64>,
+    /// Units to refund, at their share of the order's total: discounts and taxes are included. Instead of
+    /// `amount`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 500)]
+    pub items: Option<Vec<ItemQuantity>>,
+    /// Whether to refund the shipping charge, too. Instead of `amount`; with or without `items`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(default = false, required = false)]
+    pub shipping: bool,
     /// Free-text reason, kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
@@ -32,10 +43,17 @@ impl RefundOrder {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
         let amount = fields.optional("amount", body::integer(1..=MAX_AMOUNT));
+        let items = fields.optional_list("items", 1..=MAX_ITEMS, ItemQuantity::read);
+        let shipping = fields.optional("shipping", body::boolean).unwrap_or(false);
+        if amount.is_some() && (shipping || !matches!(items, Some(None))) {
+            fields.report("amount", "can't be combined with items or shipping");
+        }
         let reason = fields.optional("reason", body::text(0..=500));
         Some(Self {
             id: id?,
             amount,
+            items: items?,
+            shipping,
             reason,
         })
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    create::{MAX_ITEMS, NewItem, item},
+    create::{ItemQuantity, MAX_ITEMS},
     timestamp,
 };
 use crate::{
@@ -29,7 +29,7 @@ pub struct CreateShipment {
     /// Shipped items; absent: everything that has not been shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_items = 1, max_items = 500)]
-    pub items: Option<Vec<NewItem>>,
+    pub items: Option<Vec<ItemQuantity>>,
     /// Carrier.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
@@ -53,7 +53,7 @@ pub struct CreateShipment {
 impl CreateShipment {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
-        let items = fields.optional_list("items", 1..=MAX_ITEMS, item);
+        let items = fields.optional_list("items", 1..=MAX_ITEMS, ItemQuantity::read);
         let carrier = fields.optional("carrier", body::visible_text(1..=100));
         let tracking_number = fields.optional("tracking_number", body::visible_text(1..=100));
         let warehouse = fields.optional("warehouse", body::parsed);

@@ -1,0 +1,219 @@
+//! Prices a new order: the line items with their shares of the discounts on the whole order, and the total.
+//!
+//! Prices are the catalogue's, unless the caller may set others. No discount makes anything cost less than
+//! nothing, and taxes that are contained in a price don't exceed it.
+
+use std::collections::{HashMap, HashSet};
+
+use shared::{
+    id::Sku,
+    money::{MAX_AMOUNT, Money},
+    order::{CreateOrder, LineItem, ShippingCharge},
+    outcome::{Code, Failure, Violation},
+    request::{Caller, Role},
+};
+
+use super::Rules;
+use crate::domain::{
+    amounts::{Totals, divide, sum_of_discounts, sum_of_taxes},
+    product::Product,
+};
+
+/// The line items of `request`, without warehouses, and the total. `products` has all ordered products.
+pub(super) fn price(
+    caller: &Caller,
+    request: &CreateOrder,
+    products: &HashMap<&Sku, &Product>,
+    rules: &Rules,
+) -> Result<(Vec<LineItem>, Money), Failure> {
+    if caller.role == Role::Storefront && !rules.storefront_prices {
+        let mut items = request.items.iter();
+        if let Some(index) = items.position(|item| item.unit_price.is_some()) {
+            return Err(Failure::new(
+                Code::Forbidden,
+                format!(
+                    "/items/{index}/unit_price: only operators and admins set prices; for storefronts STOREFRONT_PRICES=1 is required"
+                ),
+            ));
+        }
+    }
+    let mut items = lines(request, products)?;
+    let currency = currency(request, products)?;
+    let mut violations = Vec::new();
+    check_products_once(request, &mut violations);
+    check_prices(&items, &mut violations);
+    if violations.is_empty() {
+        divide_order_discounts(request, &mut items, &mut violations);
+        check_contained_taxes(request, &items, &mut violations);
+    }
+    if let Some(shipping) = &request.shipping {
+        check_shipping(shipping, request.tax_included, &mut violations);
+    }
+    if !violations.is_empty() {
+        return Err(Failure::violations(&violations));
+    }
+    let shipping = Totals::of_shipping(request.shipping.as_deref(), request.tax_included);
+    let amount = Totals::of_lines(&items, request.tax_included).total + shipping.total;
+    if amount > MAX_AMOUNT {
+        return Err(Failure::violation(
+            "/items",
+            format!("make the total exceed {MAX_AMOUNT} minor units"),
+        ));
+    }
+    Ok((items, Money { amount, currency }))
+}
+
+/// The requested line items at their prices; the error names the first whose currency differs, or that makes
+/// the sum too large.
+fn lines(
+    request: &CreateOrder,
+    products: &HashMap<&Sku, &Product>,
+) -> Result<Vec<LineItem>, Failure> {
+    let mut subtotal: Option<Money> = None;
+    let mut lines = Vec::with_capacity(request.items.len());
+    for (index, item) in request.items.iter().enumerate() {
+        let Some(product) = products.get(&item.sku) else {
+            continue;
+        };
+        let catalogue_price = product.price();
+        let price = Money {
+            amount: item.unit_price.unwrap_or(catalogue_price.amount),
+            ..catalogue_price
+        };
+        let sum = subtotal.unwrap_or_else(|| Money::zero(price.currency));
+        let sum = sum
+            .plus(price, item.quantity.get())
+            .map_err(|detail| Failure::violation(format!("/items/{index}"), detail))?;
+        subtotal = Some(sum);
+        lines.push(LineItem {
+            sku: item.sku.clone(),
+            name: product.details.name.clone(),
+            quantity: item.quantity,
+            unit_price: price.amount,
+            warehouse: None,
+            discounts: item.discounts.clone(),
+            order_discount: 0,
+            taxes: item.taxes.clone(),
+        });
+    }
+    Ok(lines)
+}
+
+fn currency(
+    request: &CreateOrder,
+    products: &HashMap<&Sku, &Product>,
+) -> Result<shared::money::Currency, Failure> {
+    let mut ordered = request.items.iter();
+    let first = ordered.find_map(|item| products.get(&item.sku));
+    first
+        .map(|product| product.price().currency)
+        .ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
+}
+
+/// The units of a product with a price of its own have to be in one item: shipments and refunds divide the
+/// amounts of a product equally among its units.
+fn check_products_once(request: &CreateOrder, violations: &mut Vec<Violation>) {
+    let mut seen = HashSet::new();
+    let own_prices = request.items.iter().filter(|item| item.has_own_price());
+    let own_prices: HashSet<&Sku> = own_prices.map(|item| &item.sku).collect();
+    for (index, item) in request.items.iter().enumerate() {
+        if !seen.insert(&item.sku) && own_prices.contains(&item.sku) {
+            violations.push(Violation::new(
+                format!("/items/{index}/sku"),
+                format!(
+                    "{} is in several items: an agreed price, discounts or taxes require all of its units in one item",
+                    item.sku
+                ),
+            ));
+        }
+    }
+}
+
+fn check_prices(items: &[LineItem], violations: &mut Vec<Violation>) {
+    for (index, line) in items.iter().enumerate() {
+        let Totals {
+            subtotal,
+            discount_total,
+            ..
+        } = Totals::of_line(line, false);
+        if discount_total > subtotal {
+            violations.push(Violation::new(
+                format!("/items/{index}/discounts"),
+                format!("add up to {discount_total}, more than the price of {subtotal}"),
+            ));
+        }
+    }
+}
+
+/// Divides the discounts on the whole order among the line items, in proportion to their prices after their
+/// own discounts.
+fn divide_order_discounts(
+    request: &CreateOrder,
+    items: &mut [LineItem],
+    violations: &mut Vec<Violation>,
+) {
+    let discount = sum_of_discounts(&request.discounts);
+    if discount == 0 {
+        return;
+    }
+    let after_discounts = |line: &LineItem| {
+        let totals = Totals::of_line(line, true);
+        totals.total
+    };
+    let prices: Vec<i64> = items.iter().map(after_discounts).collect();
+    let price: i64 = prices.iter().sum();
+    if discount > price {
+        violations.push(Violation::new(
+            "/discounts".to_owned(),
+            format!("add up to {discount}, more than the {price} that the items cost after their own discounts"),
+        ));
+        return;
+    }
+    for (line, share) in items.iter_mut().zip(divide(discount, &prices)) {
+        line.order_discount = share;
+    }
+}
+
+fn check_contained_taxes(
+    request: &CreateOrder,
+    items: &[LineItem],
+    violations: &mut Vec<Violation>,
+) {
+    if !request.tax_included {
+        return;
+    }
+    for (index, line) in items.iter().enumerate() {
+        let totals = Totals::of_line(line, true);
+        if totals.tax_total > totals.total {
+            violations.push(contained_tax(&format!("/items/{index}/taxes"), totals));
+        }
+    }
+}
+
+fn contained_tax(pointer: &str, totals: Totals) -> Violation {
+    Violation::new(
+        pointer.to_owned(),
+        format!(
+            "add up to {}, more than the price of {} that contains them (tax_included)",
+            totals.tax_total, totals.total
+        ),
+    )
+}
+
+fn check_shipping(shipping: &ShippingCharge, tax_included: bool, violations: &mut Vec<Violation>) {
+    let discount = sum_of_discounts(&shipping.discounts);
+    if discount > shipping.amount {
+        violations.push(Violation::new(
+            "/shipping/discounts".to_owned(),
+            format!(
+                "add up to {discount}, more than the charge of {}",
+                shipping.amount
+            ),
+        ));
+        return;
+    }
+    let totals = Totals::of_shipping(Some(shipping), tax_included);
+    if tax_included && sum_of_taxes(&shipping.taxes) > totals.total {
+        violations.push(contained_tax("/shipping/taxes", totals));
+    }
+}

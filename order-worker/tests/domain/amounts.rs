@@ -1,0 +1,320 @@
+//! Amounts of orders: the worked examples of docs/API.md, and random orders with discounts, taxes and shipping
+//! that are shipped, refunded and returned in parts.
+
+use order_worker::domain::amounts::{Totals, first_units};
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value, json};
+use shared::{
+    id::OrderId,
+    order::{CreateOrder, OrderStatus, PaymentStatus, ShipmentUpdate},
+    outcome::Failure,
+    request::{Caller, Request, Role},
+};
+
+use crate::shop::{ProviderPayment, Shop, operator};
+
+impl Shop {
+    /// Creates an order of this shop's customer from the parts of `body`.
+    fn priced_order(&mut self, body: Value) -> Result<OrderId, Failure> {
+        let mut body = body;
+        body["customer_id"] = json!(self.customer);
+        let created = self.execute_request("order.create", body)?;
+        Ok(created["id"].as_str().unwrap().parse().unwrap())
+    }
+
+    fn shown(&self, id: OrderId) -> Value {
+        serde_json::to_value(self.working_set.orders[&id].represent([])).unwrap()
+    }
+
+    fn refund(&mut self, id: OrderId, body: Value) -> Result<i64, Failure> {
+        let before = self.working_set.orders[&id].refund_due;
+        let mut body = body;
+        body["id"] = json!(id);
+        self.execute_request("order.refund", body)?;
+        Ok(self.working_set.orders[&id].refund_due - before)
+    }
+}
+
+/// The rows of the table of worked examples in docs/API.md, as cells.
+fn worked_examples() -> Vec<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let section = document.split("### Worked examples").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('{'));
+    rows.map(|row| {
+        let cells = row.trim_matches('|').split(" | ");
+        cells
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect()
+    })
+    .collect()
+}
+
+#[test]
+fn worked_examples_of_the_documentation_hold() {
+    let examples = worked_examples();
+    assert!(examples.len() >= 12, "{}", examples.len());
+    for cells in examples {
+        let [what, body, expected] = &cells[..] else {
+            panic!("{cells:?}");
+        };
+        let mut shop = Shop::with_stock(&[
+            ("A", "main", 100),
+            ("B", "main", 100),
+            ("C", "main", 100),
+            ("D", "main", 100),
+        ]);
+        let body: Value =
+            serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let created = shop.priced_order(body);
+        if let Some(pointer) = expected.strip_prefix("422 ") {
+            let failure = format!("{:?}", created.unwrap_err());
+            assert!(failure.contains(pointer), "{what}: {failure}");
+            continue;
+        }
+        let shown = shop.shown(created.unwrap());
+        let actual = json!({
+            "subtotal": shown["subtotal"], "discount": shown["discount_total"],
+            "shipping": shown["shipping_total"], "tax": shown["tax_total"], "total": shown["total"],
+            "lines": shown["items"].as_array().unwrap().iter().map(|line| line["total"].clone()).collect::<Vec<_>>(),
+        });
+        let expected: Value = serde_json::from_str(expected).unwrap();
+        assert_eq!(actual, expected, "{what}");
+    }
+}
+
+#[test]
+fn line_of_61_is_refunded_unit_by_unit() {
+    let mut shop = Shop::with_stock(&[("A", "main", 10)]);
+    let items = json!([{"sku": "A", "quantity": 6, "unit_price": 11, "discounts": [{"label": "five off", "amount": 5}]}]);
+    let id = shop.priced_order(json!({"items": items})).unwrap();
+    shop.run_until_settled();
+    shop.execute_request("shipment.create", json!({"id": id}))
+        .unwrap();
+    shop.run_until_settled();
+    let one = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let refunds: Vec<i64> = (0..6)
+        .map(|_| shop.refund(id, one.clone()).unwrap())
+        .collect();
+    assert_eq!(refunds, [11, 10, 10, 10, 10, 10]);
+    assert!(shop.refund(id, one).is_err(), "a seventh unit");
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].refunded, 61);
+    shop.check_settled();
+}
+
+#[test]
+fn shipping_charge_is_captured_with_the_first_shipment_and_refunded_once() {
+    let mut shop = Shop::with_stock(&[("A", "main", 10)]);
+    let body = json!({"items": [{"sku": "A", "quantity": 3}], "shipping": {"label": "Standard", "amount": 490, "taxes": [{"label": "VAT", "amount": 93}]}});
+    let id = shop.priced_order(body).unwrap();
+    shop.run_until_settled();
+    let one = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
+    shop.execute_request("shipment.create", one).unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].captured, 100 + 490 + 93);
+    shop.execute_request("shipment.create", json!({"id": id}))
+        .unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].captured, 300 + 490 + 93);
+
+    assert_eq!(shop.refund(id, json!({"shipping": true})).unwrap(), 583);
+    let again = shop.refund(id, json!({"shipping": true}));
+    assert!(format!("{again:?}").contains("/shipping"), "{again:?}");
+    // Everything comes back: the shipping charge is not refunded twice.
+    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].refunded, 883);
+    shop.check_settled();
+}
+
+#[test]
+fn refunded_unit_does_not_take_the_refund_of_another_line() {
+    let mut shop = Shop::with_stock(&[("A", "main", 10), ("B", "main", 10)]);
+    let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1, "unit_price": 50}]);
+    let id = shop.priced_order(json!({"items": items})).unwrap();
+    shop.run_until_settled();
+    for sku in ["A", "B"] {
+        let ship =
+            json!({"id": id, "items": [{"sku": sku, "quantity": 1}], "tracking_number": sku});
+        shop.execute_request("shipment.create", ship).unwrap();
+    }
+    shop.run_until_settled();
+    let refund = json!({"items": [{"sku": "A", "quantity": 1}]});
+    assert_eq!(shop.refund(id, refund).unwrap(), 100);
+    let returned = json!({"order_id": id, "tracking_number": "A", "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.execute_request("shipment.update", returned).unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].refunded, 100, "B was kept");
+    let returned = json!({"order_id": id, "tracking_number": "B", "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.execute_request("shipment.update", returned).unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id].refunded, 150);
+    shop.check_settled();
+}
+
+#[test]
+fn free_order_is_processed_without_the_payment_provider() {
+    let mut shop = Shop::with_stock(&[("A", "main", 10)]);
+    let items =
+        json!([{"sku": "A", "quantity": 2, "discounts": [{"label": "gift", "amount": 200}]}]);
+    let body = json!({"items": items, "payment_method": "pm_declined"});
+    let id = shop.priced_order(body.clone()).unwrap();
+    assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Processing);
+    shop.execute_request("shipment.create", json!({"id": id}))
+        .unwrap();
+    shop.run_until_settled();
+    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&id], ProviderPayment::default());
+    let order = &shop.working_set.orders[&id];
+    assert_eq!(order.payment.status, PaymentStatus::Captured);
+    assert!(order.is_closed());
+
+    let cancelled = shop.priced_order(body).unwrap();
+    shop.cancel(cancelled).unwrap();
+    shop.run_until_settled();
+    assert_eq!(shop.provider[&cancelled], ProviderPayment::default());
+    shop.check_settled();
+}
+
+#[test]
+fn storefronts_cannot_set_prices() {
+    let mut shop = Shop::with_stock(&[("A", "main", 10)]);
+    let body = json!({"customer_id": shop.customer, "items": [{"sku": "A", "quantity": 1, "unit_price": 1}]});
+    let Ok(Request::CreateOrder(request)) = Request::read("order.create", body) else {
+        panic!("it is a new order");
+    };
+    let request: CreateOrder = request;
+    let caller = Caller {
+        role: Role::Storefront,
+        ..operator()
+    };
+    let answer = shop.carry_out(&order_worker::domain::command::Command::Request {
+        caller,
+        idempotency: None,
+        if_match: None,
+        action: order_worker::domain::command::Action::CreateOrder(request),
+    });
+    let failure = format!(
+        "{:?}",
+        answer.outcome.map(|value| value.value()).unwrap_err()
+    );
+    assert!(failure.contains("STOREFRONT_PRICES"), "{failure}");
+}
+
+/// A random line item: quantity, price, discount and tax in thousandths of the price.
+type RandomLine = (u32, i64, i64, i64);
+
+fn random_body(
+    lines: &[RandomLine],
+    order_discount: i64,
+    shipping: Option<(i64, i64)>,
+    tax_included: bool,
+) -> Value {
+    let mut after_discounts = 0;
+    let items: Vec<Value> = lines
+        .iter()
+        .zip(["A", "B", "C"])
+        .map(|((quantity, price, discount, tax), sku)| {
+            let whole = price * i64::from(*quantity);
+            let discount = whole * discount / 1_000;
+            after_discounts += whole - discount;
+            // Contained taxes never exceed a tenth of the price.
+            let tax = (whole - discount) * tax / 10_000;
+            json!({"sku": sku, "quantity": quantity, "unit_price": price,
+                "discounts": [{"label": "a", "amount": discount / 3}, {"label": "b", "amount": discount - discount / 3}],
+                "taxes": [{"label": "VAT", "rate": "0.1", "amount": tax}]})
+        })
+        .collect();
+    // Half of the price at most, so that contained taxes still fit.
+    let order_discount = after_discounts * order_discount / 2_000;
+    let shipping = shipping.map(|(amount, tax)| {
+        json!({"label": "Standard", "amount": amount, "discounts": [{"label": "c", "amount": amount / 4}],
+            "taxes": [{"label": "VAT", "amount": amount * tax / 10_000}]})
+    });
+    json!({"items": items, "discounts": [{"label": "d", "amount": order_discount}], "shipping": shipping, "tax_included": tax_included})
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn parts_shipments_refunds_and_returns_add_up(
+        lines in vec((1..5_u32, 0..700_i64, 0..1_000_i64, 0..1_000_i64), 1..4),
+        order_discount in 0..1_000_i64,
+        shipping in prop::option::of((0..900_i64, 0..1_000_i64)),
+        tax_included: bool,
+        actions in vec((0..4_u32, 0..3_usize, 1..3_u32), 0..14),
+    ) {
+        let mut shop = Shop::with_stock(&[("A", "east", 2), ("A", "west", 3), ("B", "west", 1), ("B", "east", 4), ("C", "east", 5)]);
+        let body = random_body(&lines, order_discount, shipping, tax_included);
+        let id = shop.priced_order(body).unwrap();
+        let order = shop.working_set.orders[&id].clone();
+        prop_assert_eq!(order.sum_of_parts(), order.total);
+        let shown = order.represent([]);
+        let line_total: i64 = shown.items.iter().map(|line| line.total).sum();
+        prop_assert_eq!(line_total + order.shipping_totals().total, order.total);
+        prop_assert!(shown.items.iter().all(|line| line.total >= 0 && line.discount_total <= line.subtotal));
+        let added_tax = if tax_included { 0 } else { shown.tax_total };
+        prop_assert_eq!(shown.subtotal - shown.discount_total + shown.shipping_total + added_tax, shown.total);
+        let totals = Totals::of_lines(&order.items, tax_included);
+        prop_assert_eq!(totals.subtotal, shown.subtotal);
+
+        shop.run_until_settled();
+        let mut refunded_lines = std::collections::BTreeMap::<&str, i64>::new();
+        for (what, sku, quantity) in actions {
+            let sku = ["A", "B", "C"][sku];
+            let items = json!([{"sku": sku, "quantity": quantity}]);
+            match what {
+                0 => {
+                    let _ = shop.execute_request("shipment.create", json!({"id": id, "items": items}));
+                }
+                1 => {
+                    if let Ok(amount) = shop.refund(id, json!({"items": items})) {
+                        *refunded_lines.entry(sku).or_default() += amount;
+                    }
+                }
+                2 => {
+                    let _ = shop.refund(id, json!({"shipping": true}));
+                }
+                _ => {
+                    let shipments = &shop.working_set.orders[&id].shipments;
+                    let Some(shipment) = shipments.get(quantity as usize - 1) else { continue };
+                    let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+                    let _ = shop.execute_request("shipment.update", update);
+                }
+            }
+            shop.run_until_settled();
+            shop.check_settled();
+            let order = &shop.working_set.orders[&id];
+            prop_assert!(order.payment.captured <= order.payment.authorized.max(order.payment.captured));
+            prop_assert!(order.payment.refunded <= order.payment.captured);
+            for (sku, refunded) in &refunded_lines {
+                let of_sku = shown.items.iter().filter(|line| line.sku.as_str() == *sku);
+                let total: i64 = of_sku.map(|line| line.total).sum();
+                prop_assert!(*refunded <= total, "{sku}: {refunded} of {total}");
+            }
+        }
+        // Everything is shipped and comes back: exactly everything is refunded.
+        let _ = shop.execute_request("shipment.create", json!({"id": id}));
+        shop.run_until_settled();
+        let _ = shop.webhook(id, ShipmentUpdate::Returned);
+        shop.run_until_settled();
+        let order = &shop.working_set.orders[&id];
+        prop_assert_eq!(order.payment.captured, order.total);
+        prop_assert_eq!(order.payment.refunded, order.total);
+        shop.check_settled();
+    }
+}
+
+#[test]
+fn units_of_a_line_differ_by_at_most_one_minor_unit() {
+    let units: Vec<i64> = (0..3)
+        .map(|unit| first_units(100, unit + 1, 3) - first_units(100, unit, 3))
+        .collect();
+    assert_eq!(units, [34, 33, 33]);
+}
