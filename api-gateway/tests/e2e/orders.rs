@@ -32,7 +32,8 @@ async fn order_is_created_paid_shipped_and_delivered() {
     assert_eq!(created["in_progress"]["step"], "authorize_payment");
     assert_eq!(
         created["items"],
-        json!([{"sku": "A", "name": "A A", "quantity": 3, "unit_price": 1000, "warehouse": "main"}])
+        json!([{"sku": "A", "name": "A A", "quantity": 3, "unit_price": 1000, "warehouse": "main",
+            "subtotal": 3000, "discount_total": 0, "tax_total": 0, "total": 3000}])
     );
     assert_eq!(system.stock_level("A").await, (10, 3));
 
