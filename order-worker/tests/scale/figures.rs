@@ -22,6 +22,8 @@ pub(crate) struct Figures {
 /// The filter for all orders, newest first.
 pub(crate) fn all_orders() -> ListOrders {
     ListOrders {
+        number: None,
+        external_id: None,
         status: None,
         customer_id: None,
         sku: None,

@@ -15,7 +15,7 @@ mod workers;
 
 use std::env;
 
-use order_worker::{store::Store, verify::verify};
+use order_worker::{cli::verify::verify, store::Store};
 
 use self::{
     figures::{Figures, print_figures},

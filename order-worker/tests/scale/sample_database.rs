@@ -6,12 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::{
     domain::{
         command::{Action, Command, StepResult},
-        context::DecisionContext,
         decide::{Rules, carry_out},
-        needs::LoadSet,
+        decision_context::DecisionContext,
+        load_set::LoadSet,
         step::{Step, StepKey},
     },
-    providers::sandbox::Ledger,
+    providers::sandbox::LedgerLocation,
     store::Store,
 };
 use serde_json::{Value, json};
@@ -76,13 +76,13 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
 
 /// Decides and commits commands.
 pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
-    let mut needs = LoadSet::default();
+    let mut load_set = LoadSet::default();
     for command in commands {
-        needs.add(command);
+        load_set.add(command);
     }
     let rules = rules();
     let context = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
-    let decided = store.transact(&needs, context.now(), |working_set| {
+    let decided = store.transact(&load_set, context.now(), |working_set| {
         let mut context = context.clone();
         let replies = commands
             .iter()
@@ -241,8 +241,8 @@ impl SampleDatabase {
     pub(crate) async fn fill_ledger(&self, url: &str) {
         if let Some(path) = url.strip_prefix("sqlite://") {
             // Creates the ledger's tables.
-            Ledger::open(url).unwrap();
-            let ledger = Ledger::path(Path::new(path));
+            LedgerLocation::open(url).unwrap();
+            let ledger = LedgerLocation::path(Path::new(path));
             let connection = rusqlite::Connection::open(ledger).unwrap();
             let sql = format!("ATTACH '{path}' AS books; {SQLITE_LEDGER}");
             connection.execute_batch(&sql).unwrap();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use order_worker::{engine::Engine, relay::outbox, store::Store, verify::verify};
+use order_worker::{background::relay::outbox, cli::verify::verify, engine::Engine, store::Store};
 use serde_json::json;
 
 use crate::{
@@ -102,7 +102,7 @@ pub(crate) async fn compare_worker_counts(url: &str) {
         .unwrap();
     let stock_level = popular.1.values().next().unwrap();
     println!(
-        "\n4 workers, {HOT} units: {sold} sold, {} reserved",
+        "\n4 workers, {POPULAR_UNITS} units: {sold} sold, {} reserved",
         stock_level.reserved
     );
     assert_eq!(
