@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
 
 /// Codes of ISO 4217 (list one, 2026), without funds and metals; XTS is for tests.
-const ISO_4217: &str = "
+const ISO_4217_CODES: &str = "
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
     CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
     GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD
@@ -43,14 +43,14 @@ pub struct Currency([u8; 3]);
 impl Currency {
     /// All currencies in use according to ISO 4217, and `XTS`.
     pub fn all() -> impl Iterator<Item = Self> {
-        ISO_4217
+        ISO_4217_CODES
             .split_whitespace()
             .filter_map(|code| code.parse().ok())
     }
 
     /// Whether ISO 4217 lists the code as a currency in use, or it is `XTS`.
     pub fn is_listed(&self) -> bool {
-        ISO_4217
+        ISO_4217_CODES
             .split_whitespace()
             .any(|code| code == self.as_str())
     }

@@ -358,6 +358,6 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
 }
 
 pub(crate) async fn log_and_pause(error: &StoreError) {
-    tracing::error!(%error, "the database is unavailable; trying again");
+    tracing::error!(%error, "a statement failed at the database; trying again");
     time::sleep(RETRY_DELAY).await;
 }

@@ -263,14 +263,14 @@ fn commit_error(error: StoreError) -> CommitError {
         }
         // The store retries conflicts with other transactions, so this batch conflicts with itself.
         StoreError::Conflict(_) => {
-            tracing::error!(%error, "batch can't be saved: it conflicts with stored rows");
+            tracing::error!(%error, "batch can't be saved as a whole: its commands conflict with each other");
             CommitError::Internal(
                 "the request could not be processed because of an internal error; nothing was done"
                     .to_owned(),
             )
         }
         StoreError::OutcomeUnknown(_) => {
-            tracing::error!(%error, "commit outcome unknown; checking whether the batch was saved");
+            tracing::error!(%error, "commit outcome unknown; repeating the commands that recognize an earlier execution");
             outcome_unknown()
         }
     }

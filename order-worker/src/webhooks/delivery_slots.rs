@@ -278,13 +278,13 @@ mod tests {
 
     use super::*;
 
-    struct Fixture {
+    struct SlotsFixture {
         slots: DeliverySlots,
         in_progress: Vec<(EndpointId, Instant)>,
         now: Instant,
     }
 
-    impl Fixture {
+    impl SlotsFixture {
         fn new() -> Self {
             Self {
                 slots: DeliverySlots::default(),
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn endpoint_has_a_limit_of_concurrent_deliveries() {
-        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         fixture.occupy(id, 4);
         assert_eq!(fixture.allocate().occupied, [id]);
         fixture.occupy(id, 4);
@@ -334,13 +334,13 @@ mod tests {
             (SLOTS - 8, vec![id], vec![])
         );
         fixture.end_all();
-        assert_eq!(fixture.allocate(), Fixture::new().allocate());
+        assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
     }
 
     #[test]
     fn fewer_successful_endpoints_get_more_slots_each() {
         for (endpoints, per_endpoint) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
-            let mut fixture = Fixture::new();
+            let mut fixture = SlotsFixture::new();
             let mut crowd: Vec<_> = (0..endpoints).map(|_| new_endpoint_id()).collect();
             crowd.sort();
             for id in &crowd {
@@ -374,16 +374,16 @@ mod tests {
             fixture.answer_all(false);
             assert_eq!(fixture.allocate().trusted, []);
         }
-        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         fixture.occupy(id, 8);
         fixture.answer_all(true);
         fixture.now += TRUSTED_FOR;
-        assert_eq!(fixture.allocate(), Fixture::new().allocate());
+        assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
     }
 
     #[test]
     fn slow_endpoint_gives_up_its_slots_until_it_is_fast_again() {
-        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         fixture.occupy(id, 8);
         fixture.now += SLOW_AFTER;
         let allocation = fixture.allocate();
@@ -399,18 +399,18 @@ mod tests {
         // An endpoint is no longer slow after a quick response, or after some time.
         fixture.occupy(id, 1);
         fixture.end_all();
-        assert_eq!(fixture.allocate(), Fixture::new().allocate());
+        assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
         fixture.occupy(id, 1);
         fixture.now += SLOW_AFTER;
         fixture.end_all();
         fixture.now += SLOW_FOR;
-        assert_eq!(fixture.allocate(), Fixture::new().allocate());
+        assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
     }
 
     #[test]
     fn slow_endpoints_share_their_slots() {
         for (endpoints, per_endpoint, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
-            let mut fixture = Fixture::new();
+            let mut fixture = SlotsFixture::new();
             for id in (0..endpoints).map(|_| new_endpoint_id()) {
                 fixture.occupy(id, 1);
             }
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn silent_endpoints_never_use_the_slots_of_others() {
-        let mut fixture = Fixture::new();
+        let mut fixture = SlotsFixture::new();
         let crowd: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
         let mut unknown = crowd.iter();
         while !unknown.as_slice().is_empty() {
@@ -463,7 +463,7 @@ mod tests {
 
     #[test]
     fn failing_endpoint_is_probed_until_it_succeeds() {
-        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         for _ in 0..2 {
             assert_eq!(fixture.allocate().excluded, []);
             fixture.occupy(id, 8);
@@ -498,7 +498,7 @@ mod tests {
 
     #[test]
     fn endpoint_that_refuses_some_deliveries_is_not_paused() {
-        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         for _ in 0..10 {
             fixture.occupy(id, 8);
             fixture.answer_all(false);
@@ -510,7 +510,7 @@ mod tests {
 
     #[test]
     fn all_failing_endpoints_are_probed_in_turn() {
-        let mut fixture = Fixture::new();
+        let mut fixture = SlotsFixture::new();
         let mut crowd: Vec<_> = (0..100).map(|_| new_endpoint_id()).collect();
         for id in &crowd {
             fixture.occupy(*id, 16);
@@ -531,6 +531,6 @@ mod tests {
         crowd.sort();
         assert_eq!(trials, crowd);
         fixture.now += SLOW_FOR;
-        assert_eq!(fixture.allocate(), Fixture::new().allocate());
+        assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
     }
 }

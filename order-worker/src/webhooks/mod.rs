@@ -250,7 +250,7 @@ impl WebhookDispatcher {
 }
 
 async fn log_and_pause(error: &StoreError) {
-    tracing::error!(%error, "webhooks are delayed: the database is unavailable");
+    tracing::error!(%error, "webhooks are delayed: a statement failed at the database");
     time::sleep(RETRY_DELAY).await;
 }
 

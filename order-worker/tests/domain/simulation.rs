@@ -202,8 +202,8 @@ impl Simulation {
             return;
         }
         let index = self.random.below(self.workers[worker].len());
-        let in_progress = self.workers[worker].swap_remove(index);
-        let next = match in_progress {
+        let held_message = self.workers[worker].swap_remove(index);
+        let next = match held_message {
             InProgress::RequestReceived(request) => {
                 let (reply, step_messages) = self.commit_request(&request);
                 // The outcome of the commit is unknown, so the worker decides the request again.
@@ -252,8 +252,8 @@ impl Simulation {
     /// Commits all requests that the worker has taken in one batch.
     fn commit_batch(&mut self, worker: usize) {
         let messages = mem::take(&mut self.workers[worker]);
-        for in_progress in messages {
-            let next = match in_progress {
+        for held_message in messages {
+            let next = match held_message {
                 InProgress::RequestReceived(request) => {
                     let (reply, step_messages) = self.commit_request(&request);
                     InProgress::Committed(request, reply, step_messages)
@@ -343,10 +343,10 @@ impl Simulation {
 
     /// Kills a worker: its progress is lost and its messages are redelivered.
     fn crash(&mut self, worker: usize) {
-        for in_progress in mem::take(&mut self.workers[worker]) {
+        for held_message in mem::take(&mut self.workers[worker]) {
             self.log
-                .push(format!("worker crashed with {in_progress:?}"));
-            match in_progress.message() {
+                .push(format!("worker crashed with {held_message:?}"));
+            match held_message.message() {
                 Message::RequestMessage(request) => self.requests.push(request),
                 Message::StepMessage(step_message) => self.step_messages.push(step_message),
             }

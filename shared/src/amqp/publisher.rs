@@ -358,7 +358,9 @@ impl Replier {
                     known_queues.insert(reply_to.to_owned());
                     return;
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "the broker refused a reply"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "the first reply to a queue could not be sent; trying again");
+                }
                 Err(_) => tracing::debug!("the broker did not confirm a reply in time"),
             }
         }

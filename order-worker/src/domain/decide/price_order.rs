@@ -40,7 +40,7 @@ pub(super) fn price(
     let mut items = lines(request, products)?;
     let currency = currency(request, products)?;
     let mut violations = Vec::new();
-    check_products_once(request, &mut violations);
+    check_own_priced_products_once(request, &mut violations);
     check_prices(&items, &mut violations);
     if violations.is_empty() {
         divide_order_discounts(request, &mut items, &mut violations);
@@ -112,7 +112,7 @@ fn currency(
 
 /// The units of a product with a price of its own have to be in one item: shipments and refunds divide the
 /// amounts of a product equally among its units.
-fn check_products_once(request: &CreateOrder, violations: &mut Vec<Violation>) {
+fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Violation>) {
     let mut seen = HashSet::new();
     let own_prices = request.items.iter().filter(|item| item.has_own_price());
     let own_prices: HashSet<&Sku> = own_prices.map(|item| &item.sku).collect();
