@@ -19,7 +19,7 @@ use crate::{
 
 /// Interval between checks of the queue while it has consumers.
 const PRESENT_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between checks while it has no consumer.
+/// Interval between checks while it has no consumer, or its consumers are unknown.
 const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between checks while the queue is missing.
 const MISSING_INTERVAL: Duration = Duration::from_millis(500);
@@ -40,8 +40,11 @@ pub(super) enum WorkerPresence {
     Present,
     /// There is none.
     Absent {
-        /// Time at which a consumer was last seen; `None` if there never was one.
-        since: Option<Instant>,
+        /// Time at which a consumer was last seen, or the start of this process: a worker may have been
+        /// restarted just before the first check.
+        since: Instant,
+        /// Whether a consumer was ever seen.
+        was_seen: bool,
         reason: String,
     },
 }
@@ -49,28 +52,28 @@ pub(super) enum WorkerPresence {
 /// Keeps `workers` up to date for as long as the process runs.
 pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerPresence>) {
     let mut channel_slot = None;
-    let mut last_seen = None;
+    let (mut since, mut was_seen) = (Instant::now(), false);
     loop {
         let state = queue_state(&broker, &mut channel_slot).await;
-        let mut interval = PRESENT_INTERVAL;
+        let mut interval = ABSENT_INTERVAL;
         let presence = match state {
             QueueState::HasConsumers => {
-                last_seen = Some(Instant::now());
+                interval = PRESENT_INTERVAL;
+                (since, was_seen) = (Instant::now(), true);
                 WorkerPresence::Present
             }
-            QueueState::NoConsumers(reason) => {
-                interval = ABSENT_INTERVAL;
-                WorkerPresence::Absent {
-                    since: last_seen,
-                    reason,
-                }
-            }
+            QueueState::NoConsumers(reason) => WorkerPresence::Absent {
+                since,
+                was_seen,
+                reason,
+            },
             QueueState::Missing(reason) => {
                 // Each check of a missing queue costs a channel and a declaration.
                 interval = MISSING_INTERVAL;
                 broker.repair();
                 WorkerPresence::Absent {
-                    since: last_seen,
+                    since,
+                    was_seen,
                     reason,
                 }
             }
@@ -138,10 +141,7 @@ impl WorkerPresence {
     /// The reason why there is no worker, if there has been none for longer than `grace`.
     fn absence(&self, grace: Duration) -> Option<&str> {
         match self {
-            Self::Absent { since, reason } => {
-                let is_long = since.is_none_or(|since| since.elapsed() >= grace);
-                is_long.then_some(reason)
-            }
+            Self::Absent { since, reason, .. } => (since.elapsed() >= grace).then_some(reason),
             Self::Unknown | Self::Present => None,
         }
     }
@@ -151,8 +151,14 @@ impl WorkerPresence {
 /// reason.
 pub(super) fn check(workers: &watch::Receiver<WorkerPresence>) -> Result<(), String> {
     let workers = workers.borrow();
+    let grace = match &*workers {
+        WorkerPresence::Absent {
+            was_seen: false, ..
+        } => Duration::ZERO,
+        _ => RESTART_GRACE,
+    };
     workers
-        .absence(RESTART_GRACE)
+        .absence(grace)
         .map_or(Ok(()), |reason| Err(reason.to_owned()))
 }
 
@@ -186,5 +192,32 @@ pub(super) async fn wait_for_worker(
         if workers.changed().await.is_err() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn never_seen(since: Instant) -> WorkerPresence {
+        WorkerPresence::Absent {
+            since,
+            was_seen: false,
+            reason: "no worker".to_owned(),
+        }
+    }
+
+    #[test]
+    fn worker_that_is_restarted_before_the_first_check_is_waited_for() {
+        let grace = Duration::from_mins(1);
+        let just_started = never_seen(Instant::now());
+        assert!(just_started.absence(grace).is_none());
+        let (_sender, workers) = watch::channel(just_started);
+        assert!(
+            check(&workers).is_err(),
+            "a gateway that has seen no worker is not ready"
+        );
+        let long_ago = Instant::now().checked_sub(grace).unwrap();
+        assert!(never_seen(long_ago).absence(grace).is_some());
     }
 }
