@@ -8,7 +8,7 @@ use crate::harness::{Reply, System, is_announced, order, order_paid_by, send, un
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers
         .get(name)
         .map_or("", |value| value.to_str().unwrap())
@@ -25,7 +25,7 @@ async fn if_match_refuses_changes_to_another_version() {
     let customer = system.customer().await;
     let new_order = order_paid_by(&customer, "A", 1, "pm_slow");
     let created = system.post("/v1/orders", new_order).await;
-    let tag = text(&created.headers, "etag").to_owned();
+    let tag = header_text(&created.headers, "etag").to_owned();
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/orders/{id}");
     let cancel = || system.request(Method::POST, &format!("{path}/cancel"));
@@ -48,7 +48,7 @@ async fn if_match_refuses_changes_to_another_version() {
     assert_eq!(cancelled.expect(200)["status"], "cancelled");
     // The recorded response is replayed, although the version no longer matches.
     let again = if_match(cancel().header("idempotency-key", "once"), &both).await;
-    assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
+    assert_eq!(header_text(&again.headers, "idempotent-replayed"), "true");
     if_match(cancel().header("idempotency-key", "once"), &tag)
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
@@ -68,7 +68,7 @@ async fn if_match_applies_to_products_and_customers() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let before = system.get("/v1/products/A").await;
-    let tag = text(&before.headers, "etag").to_owned();
+    let tag = header_text(&before.headers, "etag").to_owned();
     let customer = system.customer().await;
     system
         .post("/v1/orders", order(&customer, "A", 1))
@@ -92,7 +92,7 @@ async fn if_match_applies_to_products_and_customers() {
         .expect(200);
 
     let path = format!("/v1/customers/{customer}");
-    let tag = text(&system.get(&path).await.headers, "etag").to_owned();
+    let tag = header_text(&system.get(&path).await.headers, "etag").to_owned();
     let block = || system.request(Method::POST, &format!("{path}/block"));
     if_match(block(), &tag).await.expect(200);
     if_match(block(), &tag)
@@ -111,8 +111,8 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
         send(request.header("prefer", wait)).await
     };
     let paid = ask("pm_ok", "wait=20").await;
-    assert_eq!(text(&paid.headers, "preference-applied"), "wait=20");
-    assert!(text(&paid.headers, "location").starts_with("/v1/orders/"));
+    assert_eq!(header_text(&paid.headers, "preference-applied"), "wait=20");
+    assert!(header_text(&paid.headers, "location").starts_with("/v1/orders/"));
     let paid = paid.expect(201);
     assert_eq!(paid["status"], "processing");
     let declined = ask("pm_declined", "respond-async;x, wait=\"20\"")
@@ -124,7 +124,7 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
     let slow = ask("pm_slow", "wait=1").await.expect(201);
     assert_eq!(slow["status"], "pending");
     let plain = ask("pm_slow", "handling=lenient").await;
-    assert_eq!(text(&plain.headers, "preference-applied"), "");
+    assert_eq!(header_text(&plain.headers, "preference-applied"), "");
 }
 
 #[tokio::test]
@@ -147,8 +147,8 @@ async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
         assert_eq!(first["status"], "pending");
         for _ in 0..2 {
             let again = ask(Some("wait=20")).await;
-            assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
-            assert_eq!(text(&again.headers, "preference-applied"), "wait=20");
+            assert_eq!(header_text(&again.headers, "idempotent-replayed"), "true");
+            assert_eq!(header_text(&again.headers, "preference-applied"), "wait=20");
             let again = again.expect(201);
             assert_eq!(
                 (&again["id"], &again["status"]),
@@ -171,7 +171,7 @@ async fn lists_have_next_links_and_resources_support_head_and_options() {
     }
     let path = format!("/v1/orders?limit=2&customer_id={customer}");
     let first = system.get(&path).await;
-    let link = text(&first.headers, "link").to_owned();
+    let link = header_text(&first.headers, "link").to_owned();
     let next = link.strip_prefix('<').unwrap().split('>').next().unwrap();
     assert!(link.ends_with("; rel=\"next\""), "{link}");
     assert!(
@@ -179,7 +179,7 @@ async fn lists_have_next_links_and_resources_support_head_and_options() {
         "{next}"
     );
     let second = system.get(next).await;
-    assert_eq!(text(&second.headers, "link"), "");
+    assert_eq!(header_text(&second.headers, "link"), "");
     assert_eq!(second.expect(200)["data"].as_array().unwrap().len(), 1);
 
     let id = first.expect(200)["data"][0]["id"]
@@ -188,15 +188,15 @@ async fn lists_have_next_links_and_resources_support_head_and_options() {
         .to_owned();
     let head = send(system.request(Method::HEAD, &format!("/v1/orders/{id}"))).await;
     assert_eq!((head.status, &head.body), (200, &Value::Null));
-    assert_ne!(text(&head.headers, "etag"), "");
+    assert_ne!(header_text(&head.headers, "etag"), "");
     let options = send(system.request(Method::OPTIONS, &format!("/v1/orders/{id}"))).await;
     assert_eq!(options.status, 204);
-    let allowed = text(&options.headers, "allow");
+    let allowed = header_text(&options.headers, "allow");
     for method in ["GET", "HEAD", "DELETE"] {
         assert!(allowed.contains(method), "{allowed}");
     }
     let refused = send(system.request(Method::PUT, &format!("/v1/orders/{id}"))).await;
-    assert_ne!(text(&refused.headers, "allow"), "");
+    assert_ne!(header_text(&refused.headers, "allow"), "");
     refused.expect_problem(405, "INVALID_REQUEST");
 }
 
@@ -208,13 +208,19 @@ async fn responses_have_request_ids_and_security_headers() {
         .header("x-request-id", "mine-1")
         .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
     let reply = send(request).await;
-    assert_eq!(text(&reply.headers, "x-request-id"), "mine-1");
-    assert!(text(&reply.headers, "traceparent").starts_with(&format!("00-{TRACE}-")));
+    assert_eq!(header_text(&reply.headers, "x-request-id"), "mine-1");
+    assert!(header_text(&reply.headers, "traceparent").starts_with(&format!("00-{TRACE}-")));
     for reply in [reply, system.get("/nowhere").await] {
-        assert_eq!(text(&reply.headers, "x-content-type-options"), "nosniff");
-        assert_eq!(text(&reply.headers, "referrer-policy"), "no-referrer");
-        assert_ne!(text(&reply.headers, "content-security-policy"), "");
-        assert_ne!(text(&reply.headers, "cache-control"), "");
+        assert_eq!(
+            header_text(&reply.headers, "x-content-type-options"),
+            "nosniff"
+        );
+        assert_eq!(
+            header_text(&reply.headers, "referrer-policy"),
+            "no-referrer"
+        );
+        assert_ne!(header_text(&reply.headers, "content-security-policy"), "");
+        assert_ne!(header_text(&reply.headers, "cache-control"), "");
     }
     // The worker logs the same ids.
     let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
@@ -242,12 +248,16 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
         (&[], ""),
     ] {
         let long = ask("/openapi.json", accepted).await;
-        assert_eq!(text(&long, "content-encoding"), encoding, "{accepted:?}");
+        assert_eq!(
+            header_text(&long, "content-encoding"),
+            encoding,
+            "{accepted:?}"
+        );
         // The header is needed without compression as well: a cache must know that the representation depends on
         // it.
-        assert!(text(&long, "vary").contains("accept-encoding"));
+        assert!(header_text(&long, "vary").contains("accept-encoding"));
         let short = ask("/livez", accepted).await;
-        assert_eq!(text(&short, "content-encoding"), "", "{accepted:?}");
+        assert_eq!(header_text(&short, "content-encoding"), "", "{accepted:?}");
     }
 }
 
@@ -264,17 +274,20 @@ async fn cors_allows_only_configured_origins() {
         send(request).await.headers
     };
     let allowed = ask(shop).await;
-    assert_eq!(text(&allowed, "access-control-allow-origin"), shop);
-    assert!(text(&allowed, "access-control-allow-headers").contains("idempotency-key"));
+    assert_eq!(header_text(&allowed, "access-control-allow-origin"), shop);
+    assert!(header_text(&allowed, "access-control-allow-headers").contains("idempotency-key"));
     let other = ask("https://evil.example.com").await;
     assert_ne!(
-        text(&other, "access-control-allow-origin"),
+        header_text(&other, "access-control-allow-origin"),
         "https://evil.example.com"
     );
     let closed = System::start().await;
     let request = closed.request(Method::GET, "/v1/orders");
     let reply = send(request.header("origin", shop)).await;
-    assert_eq!(text(&reply.headers, "access-control-allow-origin"), "");
+    assert_eq!(
+        header_text(&reply.headers, "access-control-allow-origin"),
+        ""
+    );
 }
 
 #[tokio::test]
@@ -284,17 +297,17 @@ async fn rate_limited_requests_get_429_with_retry_after() {
     system.key = Some("key-of-eu".to_owned());
     let first = system.get("/v1/orders").await;
     assert_eq!(
-        text(&first.headers, "ratelimit-policy"),
+        header_text(&first.headers, "ratelimit-policy"),
         "\"default\";q=5;w=1"
     );
-    assert_eq!(text(&first.headers, "ratelimit-limit"), "5");
+    assert_eq!(header_text(&first.headers, "ratelimit-limit"), "5");
     let replies = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
     let (accepted, refused): (Vec<_>, Vec<_>) =
         replies.into_iter().partition(|reply| reply.status == 200);
     assert!(!accepted.is_empty() && !refused.is_empty());
     for reply in refused {
-        assert_eq!(text(&reply.headers, "retry-after"), "1");
-        assert_eq!(text(&reply.headers, "ratelimit-remaining"), "0");
+        assert_eq!(header_text(&reply.headers, "retry-after"), "1");
+        assert_eq!(header_text(&reply.headers, "ratelimit-remaining"), "0");
         reply.expect_problem(429, "RATE_LIMITED");
     }
     // Each API key has its own limit, and health checks are not limited.
@@ -467,7 +480,7 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     system.stock("A", &[]).await;
     let path = format!("/v1/customers/{}", system.customer().await);
     let full = system.get(&path).await;
-    let tag = text(&full.headers, "etag").to_owned();
+    let tag = header_text(&full.headers, "etag").to_owned();
     let ask = async |lines: &[&str]| {
         let request = lines
             .iter()
@@ -488,11 +501,11 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
         assert_eq!(unchanged.status, 304, "{lines:?}");
         for name in ["etag", "vary", "cache-control"] {
             assert_eq!(
-                text(&unchanged.headers, name),
-                text(&full.headers, name),
+                header_text(&unchanged.headers, name),
+                header_text(&full.headers, name),
                 "{name}"
             );
-            assert_ne!(text(&unchanged.headers, name), "", "{name}");
+            assert_ne!(header_text(&unchanged.headers, name), "", "{name}");
         }
     }
     let within = format!("\"a,{},b\"", tag.trim_matches('"'));
@@ -517,7 +530,10 @@ async fn without_api_keys_only_allowed_origins_can_make_changes() {
         )
     };
     let made = ask(shop).await;
-    assert_eq!(text(&made.headers, "access-control-allow-origin"), shop);
+    assert_eq!(
+        header_text(&made.headers, "access-control-allow-origin"),
+        shop
+    );
     made.expect(201);
     ask("https://evil.example.com")
         .await

@@ -400,7 +400,7 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
 }
 
 #[tokio::test]
-async fn idle_streams_do_not_affect_other_streams() {
+async fn unread_streams_do_not_affect_other_streams() {
     rlimit::increase_nofile_limit(4_096).unwrap();
     let system = System::start().await;
     system.stock("A", &[("main", 1_000)]).await;
@@ -412,7 +412,7 @@ async fn idle_streams_do_not_affect_other_streams() {
             .await;
     let mut streams: Vec<EventStreamClient> = streams.into_iter().map(Option::unwrap).collect();
     // Most streams are never read.
-    let idle = streams.split_off(500);
+    let unread = streams.split_off(500);
     for _ in 0..30 {
         let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
         created.expect(201);
@@ -426,7 +426,7 @@ async fn idle_streams_do_not_affect_other_streams() {
     }))
     .await;
     assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
-    drop(idle);
+    drop(unread);
     let wrong = send(system.request(Method::GET, "/v1/events/stream?after=x")).await;
     wrong.expect_problem(422, "INVALID_REQUEST");
 }

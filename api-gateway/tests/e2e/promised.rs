@@ -40,16 +40,16 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     let promised = join_all((0..10).map(|_| system.create_async(&new_order, None))).await;
     let mut ids: Vec<String> = promised.into_iter().map(id).collect();
     // Requests with the same key are one order, also across gateways.
-    let keyed = id(system.create_async(&new_order, Some("cart-1")).await);
+    let keyed_id = id(system.create_async(&new_order, Some("cart-1")).await);
     system.gateway.kill();
     system.restart_gateway_without_worker().await;
     assert_eq!(
         id(system.create_async(&new_order, Some("cart-1")).await),
-        keyed
+        keyed_id
     );
     assert_ne!(
         id(system.create_async(&new_order, Some("cart-2")).await),
-        keyed
+        keyed_id
     );
     // The broker restarts with its data.
     let mut broker = system.take_broker();
@@ -88,7 +88,7 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
         worker.kill();
     }
     system.restart_worker().await;
-    for order in ids.iter().chain([&keyed, &stranger, &unknown, &dear]) {
+    for order in ids.iter().chain([&keyed_id, &stranger, &unknown, &dear]) {
         system
             .order_until(order, "decided", |order| order["status"] != "pending")
             .await;

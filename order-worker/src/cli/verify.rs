@@ -250,10 +250,11 @@ fn check_payment(
         ));
     }
     // At most one capture for each shipment.
-    let active_shipments = i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
-    if record.captures > active_shipments.max(1) {
+    let uncancelled_shipments =
+        i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
+    if record.captures > uncancelled_shipments.max(1) {
         violation(format!(
-            "the payment provider captured {} times for {active_shipments} shipments",
+            "the payment provider captured {} times for {uncancelled_shipments} shipments",
             record.captures
         ));
     }

@@ -230,8 +230,8 @@ impl Order {
         let items = self.charged_for(&[ShipmentStatus::Returned]);
         let is_returned = |shipment: &Shipment| shipment.status == ShipmentStatus::Returned;
         let is_whole = self.held.is_empty()
-            && self.active_shipments().next().is_some()
-            && self.active_shipments().all(is_returned);
+            && self.uncancelled_shipments().next().is_some()
+            && self.uncancelled_shipments().all(is_returned);
         if is_whole && !self.shipping_refunded {
             items + self.shipping_totals().total
         } else {
@@ -245,7 +245,7 @@ impl Order {
     fn charged_for(&self, statuses: &[ShipmentStatus]) -> i64 {
         let has_status = |shipment: &&Shipment| statuses.contains(&shipment.status);
         let (mut items, mut written_off) = (Vec::new(), 0);
-        for shipment in self.active_shipments().filter(has_status) {
+        for shipment in self.uncancelled_shipments().filter(has_status) {
             items.extend(&shipment.items);
             written_off += self.written_off.get(&shipment.id).copied().unwrap_or(0);
         }
@@ -270,7 +270,7 @@ impl Order {
     /// `refunds_returns`, returned.
     pub fn refundable_units(&self, sku: &Sku, refunds_returns: bool) -> u64 {
         let returned = self
-            .active_shipments()
+            .uncancelled_shipments()
             .filter(|shipment| refunds_returns && shipment.status == ShipmentStatus::Returned);
         let returned = units_by_sku(returned.flat_map(|shipment| &shipment.items));
         let of_sku = |units: &BTreeMap<&Sku, u64>| units.get(sku).copied().unwrap_or(0);
@@ -367,13 +367,13 @@ impl Order {
             |shipment: &Shipment| matches!(shipment.status, Delivered | Failed | Returned);
         let refunded_or_discarded = self.payment.refunded + self.refund_written_off;
         let is_lost = |shipment: &Shipment| shipment.status == Failed;
-        let lost_refund_due = if self.active_shipments().any(is_lost) {
+        let lost_refund_due = if self.uncancelled_shipments().any(is_lost) {
             self.charged_for(&[Failed, Returned])
                 .min(self.payment.captured)
         } else {
             0
         };
-        self.active_shipments().all(is_finished)
+        self.uncancelled_shipments().all(is_finished)
             && self.capture_outstanding() == 0
             && self.payment.refunded >= self.refund_due
             && refunded_or_discarded >= lost_refund_due
@@ -396,7 +396,7 @@ impl Order {
     }
 
     /// Shipments that were not cancelled.
-    pub fn active_shipments(&self) -> impl Iterator<Item = &Shipment> {
+    pub fn uncancelled_shipments(&self) -> impl Iterator<Item = &Shipment> {
         self.shipments
             .iter()
             .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
@@ -404,7 +404,7 @@ impl Order {
 
     /// Shipments that have left their warehouse.
     pub fn shipped_shipments(&self) -> impl Iterator<Item = &Shipment> {
-        self.active_shipments()
+        self.uncancelled_shipments()
             .filter(|shipment| shipment.shipped_at.is_some())
     }
 
@@ -417,7 +417,7 @@ impl Order {
             .cloned()
             .collect();
         for shipment in self
-            .active_shipments()
+            .uncancelled_shipments()
             .filter(|shipment| shipment.shipped_at.is_none())
         {
             let items = shipment

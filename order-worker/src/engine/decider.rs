@@ -261,9 +261,9 @@ fn commit_error(error: StoreError) -> CommitError {
             tracing::error!(%error, "batch not saved because the database is unavailable; retrying");
             CommitError::Unavailable("the database is unavailable".to_owned())
         }
-        // The store retries conflicts with other transactions, so this batch conflicts with itself.
+        // The store has retried conflicts with other transactions. A larger batch is decided in parts afterwards.
         StoreError::Conflict(_) => {
-            tracing::error!(%error, "batch can't be saved as a whole: its commands conflict with each other");
+            tracing::error!(%error, "saving a batch still conflicts after all retries");
             CommitError::Internal(
                 "the request could not be processed because of an internal error; nothing was done"
                     .to_owned(),

@@ -333,7 +333,7 @@ impl Steps {
                 self.mark_dead(&row, failure.to_string()).await
             }
             Err(error @ CommitError::Internal(_)) => {
-                tracing::error!(%error, "the result of a step could not be applied to its order; the step is a dead letter");
+                tracing::error!(%error, "the result of a step could not be applied to its order; the step is dead");
                 self.mark_dead(&row, error.to_string()).await
             }
             decided => decided.map(drop).map_err(Into::into),

@@ -522,10 +522,10 @@ fn returned_items_are_restocked_and_refunded() {
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
     let shipment = |shop: &Shop, warehouse: &str| {
-        let mut active_shipments = shop.working_set.orders[&id].shipments.iter();
+        let mut uncancelled_shipments = shop.working_set.orders[&id].shipments.iter();
         let from =
             |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
-        active_shipments.find(from).unwrap().id
+        uncancelled_shipments.find(from).unwrap().id
     };
     let (east, west) = (shipment(&shop, "east"), shipment(&shop, "west"));
     for (shipment, update) in [

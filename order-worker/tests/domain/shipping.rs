@@ -305,7 +305,7 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         assert_eq!((order.payment.captured, order.payment.refunded), (100, 0));
         assert_eq!(shop.provider[&id].captured, 100);
         // The labels of the remaining items are cancelled, and nothing more can be shipped.
-        assert_eq!(order.active_shipments().count(), 1);
+        assert_eq!(order.uncancelled_shipments().count(), 1);
         let more = shop.ship(id, json!({})).unwrap_err();
         assert_eq!(more.code, Code::InvalidState);
         shop.update_shipment(id, "delivered", json!({"tracking_number": "TA"}))

@@ -530,7 +530,7 @@ impl Shop {
             );
             if order.status == OrderStatus::Cancelled {
                 assert!(
-                    order.active_shipments().next().is_none(),
+                    order.uncancelled_shipments().next().is_none(),
                     "a cancelled order has active shipments"
                 );
             }

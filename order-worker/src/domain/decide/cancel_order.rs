@@ -73,7 +73,7 @@ pub(super) fn cancel_remaining(
     }
 
     let is_unshipped = |shipment: &&Shipment| shipment.shipped_at.is_none();
-    let labels: Vec<_> = order.active_shipments().filter(is_unshipped).collect();
+    let labels: Vec<_> = order.uncancelled_shipments().filter(is_unshipped).collect();
     let labelled_warehouses = labels.iter().flat_map(|shipment| &shipment.items);
     let labelled_warehouses: BTreeSet<_> =
         labelled_warehouses.map(|item| &item.warehouse).collect();
@@ -177,12 +177,12 @@ pub(super) fn cancel(
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
     }
 
-    let active_shipments: Vec<_> = draft
+    let uncancelled_shipments: Vec<_> = draft
         .order
-        .active_shipments()
+        .uncancelled_shipments()
         .map(|shipment| shipment.id)
         .collect();
-    for shipment_id in active_shipments {
+    for shipment_id in uncancelled_shipments {
         draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: None,

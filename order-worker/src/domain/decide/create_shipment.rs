@@ -258,7 +258,7 @@ fn matching_label(order: &Order, items: &[StockItem]) -> Option<Shipment> {
             && subtract_items(&mut remaining, items)
             && remaining.is_empty()
     };
-    order.active_shipments().find(is_same).cloned()
+    order.uncancelled_shipments().find(is_same).cloned()
 }
 
 /// Creates a shipment of `items`, and cancels the labels of shipments that contained them.
@@ -301,7 +301,7 @@ fn cancel_labels(
     };
     let affected: Vec<_> = draft
         .order
-        .active_shipments()
+        .uncancelled_shipments()
         .filter(contains_any)
         .collect();
     let affected: Vec<_> = affected.into_iter().map(|shipment| shipment.id).collect();

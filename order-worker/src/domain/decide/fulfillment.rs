@@ -57,16 +57,16 @@ pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Fai
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
         draft.record(EventData::OrderShipped {})?;
     }
-    let active_shipments = || {
+    let uncancelled_shipments = || {
         draft
             .order
-            .active_shipments()
+            .uncancelled_shipments()
             .map(|shipment| shipment.status)
     };
     let is_delivered = |status| status == ShipmentStatus::Delivered;
-    let all_finished =
-        active_shipments().all(|status| is_delivered(status) || status == ShipmentStatus::Returned);
-    let any_delivered = active_shipments().any(is_delivered);
+    let all_finished = uncancelled_shipments()
+        .all(|status| is_delivered(status) || status == ShipmentStatus::Returned);
+    let any_delivered = uncancelled_shipments().any(is_delivered);
     if draft.order.status == OrderStatus::Shipped && all_finished && any_delivered {
         draft.record(EventData::OrderDelivered {})?;
     }

@@ -105,7 +105,7 @@ fn find_by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shi
     };
     // An unshipped shipment may be shipped under another number than that of its label.
     let belongs_to_other_shipment = order
-        .active_shipments()
+        .uncancelled_shipments()
         .any(|other| other.tracking_number == number);
     let has_final_number = shipment.shipped_at.is_some() && !shipment.tracking_number.is_empty();
     if belongs_to_other_shipment || has_final_number {
@@ -128,7 +128,7 @@ fn find_by_tracking_number(
     let has_number = |shipment: &&Shipment| shipment.tracking_number == number;
     let tracked: Vec<_> = draft
         .order
-        .active_shipments()
+        .uncancelled_shipments()
         .filter(has_number)
         .cloned()
         .collect();
@@ -142,14 +142,14 @@ fn find_by_tracking_number(
     if update.kind == ShipmentUpdate::Shipped {
         let existing_ids: Vec<_> = draft
             .order
-            .active_shipments()
+            .uncancelled_shipments()
             .map(|shipment| shipment.id)
             .collect();
         create_missing_shipments(draft, update)?;
         let is_new = |shipment: &&Shipment| !existing_ids.contains(&shipment.id);
         let new: Vec<_> = draft
             .order
-            .active_shipments()
+            .uncancelled_shipments()
             .filter(is_new)
             .cloned()
             .collect();
@@ -178,14 +178,14 @@ fn whole_order(
         return Ok(draft.order.shipped_shipments().cloned().collect());
     }
     create_missing_shipments(draft, update)?;
-    let active_shipments: Vec<_> = draft.order.active_shipments().cloned().collect();
-    if is_failure_or_return && active_shipments.len() > 1 {
+    let uncancelled_shipments: Vec<_> = draft.order.uncancelled_shipments().cloned().collect();
+    if is_failure_or_return && uncancelled_shipments.len() > 1 {
         return Err(Failure::violation(
             "/shipment_id",
             "is required, or tracking_number: the order has several shipments and none was shipped",
         ));
     }
-    Ok(active_shipments)
+    Ok(uncancelled_shipments)
 }
 
 /// Creates a shipment for each warehouse with items that are in no shipment yet: the carrier has them.

@@ -186,10 +186,10 @@ async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
         ]
     });
     writes.add(INSERT_ENTRIES, entries.collect());
-    let active_shipments = ledger.changed_shipments.iter();
-    let active_shipments =
-        active_shipments.filter_map(|key| Some((key, ledger.shipments.get(key)?)));
-    let active_shipments = active_shipments.map(|(key, shipment)| {
+    let uncancelled_shipments = ledger.changed_shipments.iter();
+    let uncancelled_shipments =
+        uncancelled_shipments.filter_map(|key| Some((key, ledger.shipments.get(key)?)));
+    let uncancelled_shipments = uncancelled_shipments.map(|(key, shipment)| {
         arguments![
             key.as_str(),
             shipment.order_id.as_str(),
@@ -198,7 +198,7 @@ async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
             shipment.next_at
         ]
     });
-    writes.add(PUT_SHIPMENTS, active_shipments.collect());
+    writes.add(PUT_SHIPMENTS, uncancelled_shipments.collect());
     session.write_all(writes).await
 }
 

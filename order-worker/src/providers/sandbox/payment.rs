@@ -83,7 +83,7 @@ impl SandboxPayments {
         self.0.writer.apply(key, void).await
     }
 
-    /// Captures from the authorization under `key` until `total` is captured: `Captured`. Returns the state
+    /// Captures from the authorization under `key` until `captured_total` is captured: `Captured`. Returns the state
     /// of the payment (`PaymentState`) if the authorization has ended.
     ///
     /// # Errors
@@ -91,25 +91,25 @@ impl SandboxPayments {
     pub(in crate::providers) async fn capture(
         &self,
         key: &str,
-        total: i64,
+        captured_total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
         let this = key.to_owned();
-        let capture = move |ledger: &mut Ledger| ledger.capture(&this, total, is_last);
+        let capture = move |ledger: &mut Ledger| ledger.capture(&this, captured_total, is_last);
         self.0.writer.apply(key, capture).await?
     }
 
-    /// Refunds until `total` is refunded under `key`; returns the refunded total.
+    /// Refunds until `refunded_total` is refunded under `key`; returns the refunded total.
     ///
     /// # Errors
     /// `Permanent` when less was captured.
     pub(in crate::providers) async fn refund(
         &self,
         key: &str,
-        total: i64,
+        refunded_total: i64,
     ) -> Result<i64, ProviderError> {
         let this = key.to_owned();
-        let refund = move |ledger: &mut Ledger| ledger.refund(&this, total);
+        let refund = move |ledger: &mut Ledger| ledger.refund(&this, refunded_total);
         self.0.writer.apply(key, refund).await?
     }
 

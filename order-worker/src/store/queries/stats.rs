@@ -185,9 +185,9 @@ impl Store {
         let dead = "SELECT (SELECT count(*) FROM steps WHERE publish_at IS NULL)
                          + (SELECT count(*) FROM dead_letters)";
         let dead_letters = count(session.fetch(dead, Vec::new()).await?)?;
-        let lag = "SELECT coalesce((SELECT max(position) FROM events), 0) - position
+        let lag_sql = "SELECT coalesce((SELECT max(position) FROM events), 0) - position
                    FROM relay WHERE name = 'events'";
-        let outbox_lag = count(session.fetch(lag, Vec::new()).await?)?;
+        let outbox_lag = count(session.fetch(lag_sql, Vec::new()).await?)?;
         Ok(Backlog {
             due_steps,
             oldest_due_at: oldest.map(timestamp).transpose()?,
