@@ -112,11 +112,12 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
 }
 
 /// Faults with a long recovery, which a quick run omits.
-const LONG: [&str; 4] = [
+const LONG: [&str; 5] = [
     "worker suspended past the broker's acknowledgement timeout",
     "worker clocks jump by an hour",
     "database locked by another process",
     "leader of a three-node cluster killed",
+    "node of the request queue lost permanently",
 ];
 
 /// A quick run divides the faults that apply to both stores between them.
