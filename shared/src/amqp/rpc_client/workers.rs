@@ -19,7 +19,7 @@ use crate::{
 
 /// Interval between checks of the queue while it has consumers.
 const PRESENT_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between checks while it has no consumer, or its consumers are unknown.
+/// Interval between checks while it has no consumer.
 const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between checks while the queue is missing.
 const MISSING_INTERVAL: Duration = Duration::from_millis(500);
@@ -55,18 +55,20 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerP
     let (mut since, mut was_seen) = (Instant::now(), false);
     loop {
         let state = queue_state(&broker, &mut channel_slot).await;
-        let mut interval = ABSENT_INTERVAL;
+        let mut interval = PRESENT_INTERVAL;
         let presence = match state {
             QueueState::HasConsumers => {
-                interval = PRESENT_INTERVAL;
                 (since, was_seen) = (Instant::now(), true);
                 WorkerPresence::Present
             }
-            QueueState::NoConsumers(reason) => WorkerPresence::Absent {
-                since,
-                was_seen,
-                reason,
-            },
+            QueueState::NoConsumers(reason) => {
+                interval = ABSENT_INTERVAL;
+                WorkerPresence::Absent {
+                    since,
+                    was_seen,
+                    reason,
+                }
+            }
             QueueState::Missing(reason) => {
                 // Each check of a missing queue costs a channel and a declaration.
                 interval = MISSING_INTERVAL;
