@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use shared::{
     id::Sku,
-    money::{MAX_AMOUNT, Money},
+    money::{Currency, MAX_AMOUNT, Money},
     order::{CreateOrder, LineItem, ShippingCharge},
     outcome::{Code, Failure, Violation},
     request::{Caller, Role},
@@ -37,8 +37,7 @@ pub(super) fn price(
             ));
         }
     }
-    let mut items = lines(request, products)?;
-    let currency = currency(request, products)?;
+    let (mut items, currency) = lines(request, products)?;
     let mut violations = Vec::new();
     check_own_priced_products_once(request, &mut violations);
     check_prices(&items, &mut violations);
@@ -63,12 +62,12 @@ pub(super) fn price(
     Ok((items, Money { amount, currency }))
 }
 
-/// The requested line items at their prices; the error names the first whose currency differs, or that makes
+/// The requested line items at their prices, and their currency; the error names the first whose currency differs, or that makes
 /// the sum too large.
 fn lines(
     request: &CreateOrder,
     products: &HashMap<&Sku, &Product>,
-) -> Result<Vec<LineItem>, Failure> {
+) -> Result<(Vec<LineItem>, Currency), Failure> {
     let mut subtotal: Option<Money> = None;
     let mut lines = Vec::with_capacity(request.items.len());
     for (index, item) in request.items.iter().enumerate() {
@@ -96,17 +95,8 @@ fn lines(
             taxes: item.taxes.clone(),
         });
     }
-    Ok(lines)
-}
-
-fn currency(
-    request: &CreateOrder,
-    products: &HashMap<&Sku, &Product>,
-) -> Result<shared::money::Currency, Failure> {
-    let mut ordered = request.items.iter();
-    let first = ordered.find_map(|item| products.get(&item.sku));
-    first
-        .map(|product| product.price().currency)
+    subtotal
+        .map(|subtotal| (lines, subtotal.currency))
         .ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
 }
 
@@ -156,10 +146,7 @@ fn divide_order_discounts(
     if discount == 0 {
         return;
     }
-    let after_discounts = |line: &LineItem| {
-        let totals = Totals::of_line(line, true);
-        totals.total
-    };
+    let after_discounts = |line: &LineItem| Totals::of_line(line, true).total;
     let prices: Vec<i64> = items.iter().map(after_discounts).collect();
     let price: i64 = prices.iter().sum();
     if discount > price {
