@@ -95,6 +95,9 @@ pub struct Order {
     /// Units whose refund was requested by operators, by product; refunded returns are not counted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refunded_units: BTreeMap<Sku, u64>,
+    /// Amount of these refunds in minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub item_refunds: i64,
     /// Whether the refund of the shipping charge was requested by an operator.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shipping_refunded: bool,
@@ -249,15 +252,20 @@ impl Order {
             items.extend(&shipment.items);
             written_off += self.written_off.get(&shipment.id).copied().unwrap_or(0);
         }
+        if items.is_empty() {
+            return 0;
+        }
+        // Refunds by operators are subtracted as a sum. So units that came back and units that were refunded
+        // add up to their exact share of the product's total, in whatever order that happened.
         let shipped = self.shipped_units();
-        let values = units_by_sku(items).into_iter().map(|(sku, units)| {
-            let (total, quantity) = self.product_total(sku);
-            let refunded = self.refunded_units.get(sku).copied().unwrap_or(0);
-            let shipped = shipped.get(sku).copied().unwrap_or(0);
-            let until = (refunded + units).min(shipped).max(refunded);
-            first_units(total, until, quantity) - first_units(total, refunded, quantity)
-        });
-        values.sum::<i64>() - written_off
+        let mut units = units_by_sku(items);
+        for (sku, refunded) in &self.refunded_units {
+            *units.entry(sku).or_default() += refunded;
+        }
+        for (sku, units) in &mut units {
+            *units = (*units).min(shipped.get(sku).copied().unwrap_or(0));
+        }
+        self.value_of_first_units(&units) - self.item_refunds - written_off
     }
 
     /// Shipped units by product.
@@ -269,20 +277,25 @@ impl Order {
     /// Units of a product that an operator can still refund: they were shipped, and neither refunded nor, if
     /// `refunds_returns`, returned.
     pub fn refundable_units(&self, sku: &Sku, refunds_returns: bool) -> u64 {
+        let shipped = self.shipped_units().get(sku).copied().unwrap_or(0);
+        shipped.saturating_sub(self.refunded_or_returned(sku, refunds_returns))
+    }
+
+    /// Amount of the next `units` units of a product that an operator refunds, in minor units.
+    pub fn refund_of_units(&self, sku: &Sku, units: u64, refunds_returns: bool) -> i64 {
+        let (total, quantity) = self.product_total(sku);
+        let before = self.refunded_or_returned(sku, refunds_returns);
+        first_units(total, before + units, quantity) - first_units(total, before, quantity)
+    }
+
+    /// Units of a product that operators refunded or, if `refunds_returns`, that were returned.
+    fn refunded_or_returned(&self, sku: &Sku, refunds_returns: bool) -> u64 {
         let returned = self
             .uncancelled_shipments()
             .filter(|shipment| refunds_returns && shipment.status == ShipmentStatus::Returned);
         let returned = units_by_sku(returned.flat_map(|shipment| &shipment.items));
-        let of_sku = |units: &BTreeMap<&Sku, u64>| units.get(sku).copied().unwrap_or(0);
-        let refunded = self.refunded_units.get(sku).copied().unwrap_or(0);
-        of_sku(&self.shipped_units()).saturating_sub(refunded + of_sku(&returned))
-    }
-
-    /// Amount of the next `units` units of a product that an operator refunds, in minor units.
-    pub fn refund_of_units(&self, sku: &Sku, units: u64) -> i64 {
-        let (total, quantity) = self.product_total(sku);
-        let refunded = self.refunded_units.get(sku).copied().unwrap_or(0);
-        first_units(total, refunded + units, quantity) - first_units(total, refunded, quantity)
+        let returned = returned.get(sku).copied().unwrap_or(0);
+        self.refunded_units.get(sku).copied().unwrap_or(0) + returned
     }
 
     /// Amounts charged for the shipped shipments in the order of shipping, in minor units, without written-off

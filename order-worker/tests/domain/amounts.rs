@@ -157,6 +157,43 @@ fn refunded_unit_does_not_take_the_refund_of_another_line() {
 }
 
 #[test]
+fn returned_and_refunded_units_of_a_line_add_up_to_it_in_any_order() {
+    // A line of 100 for three units, and another one that is kept. R: one unit comes back, F: one is refunded.
+    for (steps, amounts) in [
+        ("RFF", [34, 67, 100]),
+        ("FRF", [34, 67, 100]),
+        ("RFR", [34, 67, 100]),
+        ("FFR", [34, 67, 100]),
+        ("RRR", [34, 67, 100]),
+    ] {
+        let mut shop = Shop::with_stock(&[("A", "main", 10), ("B", "main", 10)]);
+        let discounts = json!([{"label": "x", "amount": 200}]);
+        let items = json!([{"sku": "A", "quantity": 3, "discounts": discounts}, {"sku": "B", "quantity": 1}]);
+        let id = shop.priced_order(json!({"items": items})).unwrap();
+        shop.run_until_settled();
+        for (sku, number) in [("A", "1"), ("A", "2"), ("A", "3"), ("B", "4")] {
+            let ship = json!({"id": id, "items": [{"sku": sku, "quantity": 1}], "tracking_number": number});
+            shop.execute_request("shipment.create", ship).unwrap();
+        }
+        shop.run_until_settled();
+        for ((step, number), amount) in steps.chars().zip(["1", "2", "3"]).zip(amounts) {
+            if step == 'R' {
+                let returned = json!({"order_id": id, "tracking_number": number, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+                shop.execute_request("shipment.update", returned).unwrap();
+            } else {
+                shop.refund(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
+                    .unwrap();
+            }
+            shop.run_until_settled();
+            assert_eq!(shop.provider[&id].refunded, amount, "{steps}");
+        }
+        let again = shop.refund(id, json!({"items": [{"sku": "A", "quantity": 1}]}));
+        assert!(again.is_err(), "{steps}: {again:?}");
+        shop.check_settled();
+    }
+}
+
+#[test]
 fn free_order_is_processed_without_the_payment_provider() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let items =

@@ -60,6 +60,7 @@ pub(super) fn refund_order(
     let (pointer, amount) = match request.amount {
         Some(amount) => ("/amount", amount),
         None if request.items.is_none() && !request.shipping => ("/amount", refundable),
+        None if request.items.is_none() => ("/shipping", requested_amount(order, request, rules)?),
         None => ("/items", requested_amount(order, request, rules)?),
     };
     if amount > refundable {
@@ -109,7 +110,7 @@ fn requested_amount(order: &Order, request: &RefundOrder, rules: &Rules) -> Resu
         requested.insert(&item.sku, before + units);
     }
     for (sku, units) in requested {
-        amount += order.refund_of_units(sku, units);
+        amount += order.refund_of_units(sku, units, rules.refunds_returns);
     }
     if request.shipping {
         let charge = order.shipping_totals().total;

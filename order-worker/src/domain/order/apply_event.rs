@@ -97,6 +97,7 @@ impl Order {
             refund_written_off: 0,
             goodwill: 0,
             refunded_units: BTreeMap::new(),
+            item_refunds: 0,
             shipping_refunded: false,
             written_off: BTreeMap::new(),
             shipments: Vec::new(),
@@ -236,6 +237,14 @@ impl Order {
                 }
             }
             Some(RefundCause::Returned | RefundCause::Cancelled) | None => {}
+        }
+        if !items.is_empty() {
+            let of_shipping = if *shipping {
+                self.shipping_totals().total
+            } else {
+                0
+            };
+            self.item_refunds += amount - of_shipping;
         }
         for item in items {
             let units = self.refunded_units.entry(item.sku.clone()).or_default();
