@@ -64,9 +64,8 @@ if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
     if [ -e .git ] && git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" 2>/dev/null; then
         say "building the previous version ($PREVIOUS) ..."
         (cd "$WORK/previous" && env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$OLDPWD/target" \
-            cargo build --quiet --locked --workspace --bins)
+            cargo build --quiet --locked --workspace --bin order-worker)
         mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
-        rm target/debug/api-gateway
         printf '%s\n' "$PREVIOUS" >target/previous/version
     else
         SKIPPED="the tests of two versions on one database: the previous version, $PREVIOUS, is not available
@@ -130,9 +129,11 @@ done
 # The order flows with Stripe as the payment provider, simulated by localstripe.
 if [ $# = 0 ] && [ "${PROVIDER:-stripe}" = stripe ]; then
     say "testing with stripe ..."
-    flows="approval broker idempotency import kills orders promised races refunds shipments stats webhooks"
-    # shellcheck disable=SC2046,SC2086
-    TEST_PROVIDER=stripe TEST_STORE=sqlite run --workspace --test e2e -- $(printf '%s:: ' $flows) \
+    # Outages of the broker have nothing to do with the provider; one of them is enough here.
+    flows="approval:: broker::broker_restart_and_kill idempotency:: import:: kills:: order_sequences:: orders::
+        races:: refunds:: shipments:: webhooks::"
+    # shellcheck disable=SC2086
+    TEST_PROVIDER=stripe TEST_STORE=sqlite run --workspace --test e2e -- $flows --skip order_races:: \
         || failed="$failed stripe"
 fi
 [ -z "${SKIPPED:-}" ] || say "SKIPPED: $SKIPPED" >&2

@@ -23,7 +23,7 @@ use uuid::Uuid;
 const QUEUE: &str = "echo-request-queue";
 const REPLIES: &str = "amq.rabbitmq.reply-to";
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The prefetch count of the worker.
+/// Maximum number of unacknowledged requests of the service.
 const PREFETCH: u16 = 1_000;
 
 #[tokio::main]

@@ -30,17 +30,17 @@ impl AcceptedKeys {
     /// Records that the order `id` is accepted with `key`. Returns `false` if the key belongs to another
     /// order.
     pub(crate) fn record(&self, key: String, id: Uuid) -> bool {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(accepted) = recent.orders.get(&key) {
-            return *accepted == id;
+        let mut recent_keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(accepted_id) = recent_keys.orders.get(&key) {
+            return *accepted_id == id;
         }
-        if recent.keys.len() >= MAX_KEYS
-            && let Some(oldest) = recent.keys.pop_front()
+        if recent_keys.keys.len() >= MAX_KEYS
+            && let Some(oldest_key) = recent_keys.keys.pop_front()
         {
-            recent.orders.remove(&oldest);
+            recent_keys.orders.remove(&oldest_key);
         }
-        recent.keys.push_back(key.clone());
-        recent.orders.insert(key, id);
+        recent_keys.keys.push_back(key.clone());
+        recent_keys.orders.insert(key, id);
         true
     }
 
@@ -60,15 +60,15 @@ mod tests {
     #[test]
     fn a_key_belongs_to_one_order_and_the_oldest_keys_are_dropped() {
         let accepted_keys = AcceptedKeys::default();
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert!(accepted_keys.record("a".to_owned(), one));
-        assert!(accepted_keys.record("a".to_owned(), one));
-        assert!(!accepted_keys.record("a".to_owned(), other));
-        accepted_keys.forget(one);
-        assert!(accepted_keys.record("a".to_owned(), other));
+        let (one_id, other_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert!(accepted_keys.record("a".to_owned(), one_id));
+        assert!(accepted_keys.record("a".to_owned(), one_id));
+        assert!(!accepted_keys.record("a".to_owned(), other_id));
+        accepted_keys.forget(one_id);
+        assert!(accepted_keys.record("a".to_owned(), other_id));
         for number in 0..MAX_KEYS {
-            assert!(accepted_keys.record(number.to_string(), one));
+            assert!(accepted_keys.record(number.to_string(), one_id));
         }
-        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(accepted_keys.record("a".to_owned(), one_id));
     }
 }

@@ -56,7 +56,7 @@ impl Config {
         let origins = env.text("CORS_ORIGINS");
         let origins = origins.as_deref().map(Origins::parse).transpose()?;
         let auth = Auth::new(keys, tokens(env)?)
-            .with_trusted_origins(origins.as_ref().map_or(&[], Origins::listed));
+            .with_trusted_origins(origins.as_ref().map_or(&[], Origins::origins));
         if auth.allows_anonymous() && !http_addr.ip().is_loopback() {
             bail!(
                 "API_KEYS, JWT_SECRET and JWT_JWKS_URL are not set: without credentials HTTP_ADDR must be a loopback address, not {http_addr}; set one of them"
@@ -74,7 +74,7 @@ impl Config {
             shipper_webhook: env
                 .webhook_secret("SHIPPER_WEBHOOK_SECRET")?
                 .as_deref()
-                .map(webhook)
+                .map(webhook_verifier)
                 .transpose()?,
             stripe_webhook: env
                 .secret("STRIPE_WEBHOOK_SECRET")?
@@ -164,7 +164,7 @@ impl Origins {
     }
 
     /// The listed origins; empty for `*`.
-    fn listed(&self) -> &[String] {
+    fn origins(&self) -> &[String] {
         match self {
             Self::Any => &[],
             Self::Named(origins) => origins,
@@ -221,10 +221,10 @@ fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
 /// Stripe signs with the whole secret, including `whsec_`. A secret that is too short was cut off when
 /// copied.
 fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
-    let is_whole = secret
+    let is_whole_secret = secret
         .strip_prefix("whsec_")
-        .is_some_and(|rest| rest.len() >= MIN_STRIPE_SECRET_LENGTH);
-    if !is_whole {
+        .is_some_and(|after_prefix| after_prefix.len() >= MIN_STRIPE_SECRET_LENGTH);
+    if !is_whole_secret {
         bail!(
             "STRIPE_WEBHOOK_SECRET: must be whsec_ followed by at least {MIN_STRIPE_SECRET_LENGTH} characters"
         );
@@ -233,7 +233,7 @@ fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
     Ok(Arc::new(key))
 }
 
-fn webhook(secret: &str) -> anyhow::Result<Arc<Webhook>> {
+fn webhook_verifier(secret: &str) -> anyhow::Result<Arc<Webhook>> {
     Webhook::new(secret)
         .map(Arc::new)
         .context("SHIPPER_WEBHOOK_SECRET")

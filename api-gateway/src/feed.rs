@@ -13,11 +13,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
     amqp::rpc_client::{Call, RpcClient},
-    event::{EventFilter, FeedPosition, ListEvents, MAX_EVENTS},
+    event::{CloudEvent, EventFilter, FeedPosition, ListEvents, MAX_EVENTS, has_internal_fields},
     id::{OrderId, Storefront},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
-    trace::unsampled,
+    trace::unsampled_traceparent,
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast},
@@ -46,11 +46,11 @@ const ERROR_DELAY: Duration = Duration::from_millis(500);
 
 /// Handle to the feed poller; clones share one poller.
 #[derive(Clone)]
-pub(crate) struct Feed(Arc<Inner>);
+pub(crate) struct Feed(Arc<FeedState>);
 
-struct Inner {
+struct FeedState {
     rpc: RpcClient,
-    ranges: broadcast::Sender<Arc<FeedRange>>,
+    range_sender: broadcast::Sender<Arc<FeedRange>>,
     listener_slots: Arc<ListenerSlots>,
     read_slots: Semaphore,
     /// Wakes the poller when the first listener connects.
@@ -72,8 +72,20 @@ pub(crate) struct FeedEvent {
     kind: String,
     subject: String,
     storefront: Option<Storefront>,
-    /// The event in the server-sent events format.
-    pub(crate) frame: Bytes,
+    /// The event in the server-sent events format, as operators see it.
+    frame: Bytes,
+    /// The event as storefronts see it, if that differs.
+    storefront_frame: Option<Bytes>,
+}
+
+impl FeedEvent {
+    /// The event in the server-sent events format, as listeners of `role` see it.
+    pub(crate) fn frame(&self, role: Role) -> Bytes {
+        match (role, &self.storefront_frame) {
+            (Role::Storefront, Some(frame)) => frame.clone(),
+            (Role::Storefront, None) | (Role::Operator | Role::Admin, _) => self.frame.clone(),
+        }
+    }
 }
 
 /// A listener's filter.
@@ -95,10 +107,10 @@ impl ListenerFilter {
                 .is_none_or(|order| order.to_string() == event.subject)
     }
 
-    /// The query for one page of matching events after `after`.
-    pub(crate) fn query_after(&self, after: FeedPosition) -> ListEvents {
+    /// The query for one page of matching events after `position`.
+    pub(crate) fn query_after(&self, position: FeedPosition) -> ListEvents {
         ListEvents {
-            after: Some(after),
+            after: Some(position),
             types: self.types.clone(),
             order_id: self.order_id,
             storefront: self.storefront.clone(),
@@ -162,15 +174,15 @@ impl Feed {
     /// Starts a task that polls the feed through `rpc` while there are listeners, until `stop`.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
         let (ranges, _) = broadcast::channel(MAX_BUFFERED_RANGES);
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(FeedState {
             rpc,
-            ranges,
+            range_sender: ranges,
             listener_slots: Arc::default(),
             read_slots: Semaphore::new(MAX_CATCH_UP_READS),
             listener_added: Notify::new(),
         });
         let feed = Self(inner);
-        tokio::spawn(stop.run_until_cancelled_owned(feed.clone().follow()));
+        tokio::spawn(stop.run_until_cancelled_owned(feed.clone().follow_feed()));
         feed
     }
 
@@ -181,7 +193,7 @@ impl Feed {
     pub(crate) fn listen(&self, caller: &Caller) -> Result<ListenerGuard, Failure> {
         let guard = ListenerGuard {
             _slot: self.0.listener_slots.acquire(caller)?,
-            ranges: self.0.ranges.subscribe(),
+            ranges: self.0.range_sender.subscribe(),
         };
         self.0.listener_added.notify_one();
         Ok(guard)
@@ -204,10 +216,10 @@ impl Feed {
                 "too many clients read the event feed at the same time; try again later",
             )
         })?;
-        self.read(query, caller).await
+        self.read_page(query, caller).await
     }
 
-    async fn read(&self, query: ListEvents, caller: Caller) -> Result<FeedPage, Failure> {
+    async fn read_page(&self, query: ListEvents, caller: Caller) -> Result<FeedPage, Failure> {
         let timeout = Duration::from_millis(query.wait_ms.into()) + REPLY_TIMEOUT;
         let call = Call {
             caller,
@@ -226,49 +238,49 @@ impl Feed {
         })
     }
 
-    async fn follow(self) {
+    async fn follow_feed(self) {
         let all_events = ListenerFilter {
             types: None,
             order_id: None,
             storefront: None,
         };
-        let mut after = FeedPosition::Now;
+        let mut last_position = FeedPosition::Now;
         loop {
             if self.0.listener_slots.is_empty() {
                 self.0.listener_added.notified().await;
-                after = FeedPosition::Now;
+                last_position = FeedPosition::Now;
                 continue;
             }
-            let mut query = all_events.query_after(after);
-            if after != FeedPosition::Now {
+            let mut query = all_events.query_after(last_position);
+            if last_position != FeedPosition::Now {
                 query.wait_ms = LONG_POLL_MS;
             }
-            let next_at = Instant::now() + MIN_POLL_INTERVAL;
-            match self.read(query, feed_caller()).await {
+            let next_poll_at = Instant::now() + MIN_POLL_INTERVAL;
+            match self.read_page(query, feed_caller()).await {
                 Ok(page) => {
-                    let from = match after {
+                    let from = match last_position {
                         FeedPosition::Position(position) => position,
                         // Listeners read earlier events themselves.
                         FeedPosition::Now | FeedPosition::Event(_) => page.position,
                     };
-                    let has_advanced = from != page.position || after == FeedPosition::Now;
-                    after = FeedPosition::Position(page.position);
+                    let has_advanced = from != page.position || last_position == FeedPosition::Now;
+                    last_position = FeedPosition::Position(page.position);
                     if has_advanced {
-                        let _ = self.0.ranges.send(Arc::new(FeedRange {
+                        let _ = self.0.range_sender.send(Arc::new(FeedRange {
                             from,
                             to: page.position,
                             events: page.events,
                         }));
                     } else {
                         // A worker with too many waiting requests replies without waiting.
-                        time::sleep_until(next_at).await;
+                        time::sleep_until(next_poll_at).await;
                     }
                 }
                 // The database was restored to an earlier state. Listeners beyond its end notice this when
                 // they read.
                 Err(error) if is_unknown_position(&error) => {
                     tracing::warn!(%error, "the feed position no longer exists; following the feed from its end");
-                    after = FeedPosition::Now;
+                    last_position = FeedPosition::Now;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the feed can't be polled; trying again");
@@ -293,15 +305,15 @@ fn feed_caller() -> Caller {
         actor: "gateway".to_owned(),
         intent: "event.list".to_owned(),
         request_id: "feed".to_owned(),
-        traceparent: Some(unsampled()),
+        traceparent: Some(unsampled_traceparent()),
     }
 }
 
 /// The position of an empty last page; `None` for a page with events or a next page.
 pub(crate) fn empty_page_position(text: &str) -> Option<i64> {
     let page: RawPage<'_> = serde_json::from_str(text).ok()?;
-    let is_end = page.data.is_empty() && page.next_cursor.is_none();
-    is_end.then(|| page.position.parse().ok()).flatten()
+    let is_feed_end = page.data.is_empty() && page.next_cursor.is_none();
+    is_feed_end.then(|| page.position.parse().ok()).flatten()
 }
 
 fn parse_page(text: &str) -> Result<FeedPage, String> {
@@ -322,15 +334,31 @@ fn feed_event(event: &RawValue) -> Result<FeedEvent, String> {
     let header: EventHeader =
         serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
     let (id, kind) = (&header.id, &header.kind);
-    let frame = format!("id: {id}\nevent: {kind}\ndata: {}\n\n", event.get());
+    let frame = |data: &str| Bytes::from(format!("id: {id}\nevent: {kind}\ndata: {data}\n\n"));
+    let (frame, storefront_frame) = (
+        frame(event.get()),
+        storefront_data(kind, event)?.map(|data| frame(&data)),
+    );
     Ok(FeedEvent {
         position: header
             .position
             .parse()
             .map_err(|_| "an event's position is not a number")?,
-        frame: frame.into(),
+        frame,
+        storefront_frame,
         kind: header.kind,
         subject: header.subject,
         storefront: header.storefront,
     })
+}
+
+/// The event as storefronts see it; `None` if they see all of it.
+fn storefront_data(kind: &str, event: &RawValue) -> Result<Option<String>, String> {
+    if !has_internal_fields(kind) {
+        return Ok(None);
+    }
+    let event: CloudEvent = serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
+    let event = event.for_storefronts().map_err(|failure| failure.message)?;
+    let data = serde_json::to_string(&event).map_err(|error| error.to_string())?;
+    Ok(Some(data))
 }

@@ -1,4 +1,4 @@
-//! Parses request headers (RFC 9110, sections 5.2 to 5.6): headers that may occur once ([`single`]),
+//! Parses request headers (RFC 9110, sections 5.2 to 5.6): headers that may occur once ([`single_value`]),
 //! comma-separated lists ([`list`], [`split`]) and `Prefer` ([`preferences`], RFC 7240).
 //!
 //! All handlers use these functions, so the same rules hold for each header: several lines of a list header
@@ -11,7 +11,7 @@ use shared::outcome::{Code, Failure};
 ///
 /// # Errors
 /// `INVALID_REQUEST` (400) when the header occurs more than once.
-pub(crate) fn single<'a>(
+pub(crate) fn single_value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a HeaderValue>, Failure> {
@@ -85,7 +85,7 @@ pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     {
         if !preferences
             .iter()
-            .any(|known| known.name == preference.name)
+            .any(|known_preference| known_preference.name == preference.name)
         {
             preferences.push(preference);
         }
@@ -94,10 +94,10 @@ pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
 }
 
 fn parse_preference(text: &str) -> Option<Preference> {
-    let first = split(text, ';').next()?;
-    let (name, value) = match first.split_once('=') {
+    let first_part = split(text, ';').next()?;
+    let (name, value) = match first_part.split_once('=') {
         Some((name, value)) => (name.trim_end(), parse_token_or_quoted(value.trim_start())?),
-        None => (first, String::new()),
+        None => (first_part, String::new()),
     };
     is_token(name).then(|| Preference {
         name: name.to_ascii_lowercase(),
@@ -107,10 +107,10 @@ fn parse_preference(text: &str) -> Option<Preference> {
 
 /// Parses a token or a quoted string (RFC 9110, section 5.6) and removes the quotation marks.
 fn parse_token_or_quoted(text: &str) -> Option<String> {
-    let Some(quoted) = text.strip_prefix('"') else {
+    let Some(after_quote) = text.strip_prefix('"') else {
         return is_token(text).then(|| text.to_owned());
     };
-    let (mut value, mut characters) = (String::new(), quoted.chars());
+    let (mut value, mut characters) = (String::new(), after_quote.chars());
     loop {
         match characters.next()? {
             '"' => break,
@@ -140,38 +140,50 @@ mod tests {
 
     #[test]
     fn several_lines_form_one_list_and_single_headers_must_not_repeat() {
-        let twice = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
+        let repeated_header = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
         let name = HeaderName::from_static("if-match");
-        assert_eq!(list(&twice, &name).unwrap().unwrap(), "\"1\", \"2\"");
-        assert_eq!(single(&twice, &name).unwrap_err().http_status(), 400);
-        assert!(single(&headers(&[]), &name).unwrap().is_none());
+        assert_eq!(
+            list(&repeated_header, &name).unwrap().unwrap(),
+            "\"1\", \"2\""
+        );
+        assert_eq!(
+            single_value(&repeated_header, &name)
+                .unwrap_err()
+                .http_status(),
+            400
+        );
+        assert!(single_value(&headers(&[]), &name).unwrap().is_none());
     }
 
     #[test]
     fn preferences_are_parsed_with_quoted_strings() {
-        let named = |lines: &[&'static str]| {
+        let names_of = |lines: &[&'static str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("prefer", *line)).collect();
-            let read = preferences(&headers(&lines)).into_iter();
-            read.map(|preference| (preference.name, preference.value))
+            let preference_list = preferences(&headers(&lines)).into_iter();
+            preference_list
+                .map(|preference| (preference.name, preference.value))
                 .collect::<Vec<_>>()
         };
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let name_and_value = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            named(&["foo=\"a, respond-async\""]),
-            [pair("foo", "a, respond-async")]
+            names_of(&["foo=\"a, respond-async\""]),
+            [name_and_value("foo", "a, respond-async")]
         );
         assert_eq!(
-            named(&["foo=\"a\\\", wait=3\""]),
-            [pair("foo", "a\", wait=3")]
+            names_of(&["foo=\"a\\\", wait=3\""]),
+            [name_and_value("foo", "a\", wait=3")]
         );
         assert_eq!(
-            named(&["respond-async;x=\",wait=9\" , Wait = \"7\"; y", "wait=1"]),
-            [pair("respond-async", ""), pair("wait", "7")]
+            names_of(&["respond-async;x=\",wait=9\" , Wait = \"7\"; y", "wait=1"]),
+            [
+                name_and_value("respond-async", ""),
+                name_and_value("wait", "7")
+            ]
         );
-        for none in ["", ",", "=", "wait=\"3", "wait=3 4", "a b", "wait=\"3\"x"] {
+        for invalid_preference in ["", ",", "=", "wait=\"3", "wait=3 4", "a b", "wait=\"3\"x"] {
             assert!(
-                preferences(&headers(&[("prefer", none)])).is_empty(),
-                "{none}"
+                preferences(&headers(&[("prefer", invalid_preference)])).is_empty(),
+                "{invalid_preference}"
             );
         }
     }

@@ -45,8 +45,8 @@ pub(crate) struct RawBody {
 
 /// Permits for large bodies, in bytes.
 fn large_body_permits() -> &'static Semaphore {
-    static PERMITS: OnceLock<Semaphore> = OnceLock::new();
-    PERMITS.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
+    static LARGE_BODY_PERMITS: OnceLock<Semaphore> = OnceLock::new();
+    LARGE_BODY_PERMITS.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
 }
 
 impl<S: Send + Sync> FromRequest<S> for RawBody {
@@ -93,9 +93,9 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
             return Err(too_large().into());
         }
         if length > SMALL_BODY_BYTES && permit.is_none() {
-            let acquired = large_body_permits()
+            let permits = large_body_permits()
                 .try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
-            permit = Some(acquired.map_err(|_| {
+            permit = Some(permits.map_err(|_| {
                 Failure::new(
                     Code::Unavailable,
                     "the gateway is receiving too many large bodies; try again later",
@@ -114,27 +114,29 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
 /// Continue` does not send its body. The body of any other client is read and dropped, up to a limit: a
 /// client that is still sending when the connection closes sees a connection reset instead of the response.
 pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
-    let awaits_continue = headers
-        .get(header::EXPECT)
-        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let awaits_continue = headers.get(header::EXPECT).is_some_and(|expect_header| {
+        expect_header
+            .as_bytes()
+            .eq_ignore_ascii_case(b"100-continue")
+    });
     if !awaits_continue {
-        tokio::spawn(drain(body));
+        tokio::spawn(drain_body(body));
     }
 }
 
 /// Reads and drops the body until it ends or a limit is reached.
-async fn drain(body: Body) {
-    let read = async {
+async fn drain_body(body: Body) {
+    let read_rest = async {
         let mut body = body.into_data_stream();
-        let mut remaining = MAX_DRAINED_BYTES;
+        let mut remaining_bytes = MAX_DRAINED_BYTES;
         while let Some(Ok(chunk)) = body.next().await {
-            remaining = remaining.saturating_sub(chunk.len());
-            if remaining == 0 {
+            remaining_bytes = remaining_bytes.saturating_sub(chunk.len());
+            if remaining_bytes == 0 {
                 break;
             }
         }
     };
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, read_rest).await;
 }
 
 /// A required JSON body.
@@ -178,8 +180,8 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
         let body = json_body(request, state).await?;
-        let missing = || Failure::new(Code::InvalidRequest, "the body is missing");
-        Ok(Self(body.ok_or_else(missing)?))
+        let missing_body = || Failure::new(Code::InvalidRequest, "the body is missing");
+        Ok(Self(body.ok_or_else(missing_body)?))
     }
 }
 
@@ -275,11 +277,12 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| unreadable_query(&error))?;
+        let Query(name_value_pairs) =
+            Query::<Vec<(String, String)>>::from_request_parts(parts, state)
+                .await
+                .map_err(|error| unreadable_query(&error))?;
         let mut parameters = Map::new();
-        for (name, text) in pairs {
+        for (name, text) in name_value_pairs {
             let value = match (name.as_str(), text.as_str()) {
                 ("limit" | "wait_ms" | "days" | "number", number) => number
                     .parse::<i64>()
@@ -306,14 +309,14 @@ impl QueryParameters {
 }
 
 impl QueryParameters {
-    /// Renames parameter `from` to `to`, so that a client can use either name.
-    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Result<Self, Problem> {
-        if let Some(value) = self.0.remove(from)
-            && self.0.insert(to.to_owned(), value).is_some()
+    /// Renames parameter `old_name` to `new_name`, so that a client can use either name.
+    pub(crate) fn renamed(mut self, old_name: &str, new_name: &str) -> Result<Self, Problem> {
+        if let Some(value) = self.0.remove(old_name)
+            && self.0.insert(new_name.to_owned(), value).is_some()
         {
             return Err(Failure::violation(
-                format!("/{from}"),
-                format!("is another name for {to}; send only one of them"),
+                format!("/{old_name}"),
+                format!("is another name for {new_name}; send only one of them"),
             )
             .into());
         }

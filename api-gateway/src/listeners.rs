@@ -25,7 +25,7 @@ pub(crate) struct ListenerSlots(Mutex<SlotCounts>);
 
 #[derive(Default)]
 struct SlotCounts {
-    total: usize,
+    total_listeners: usize,
     by_storefront: HashMap<Storefront, usize>,
 }
 
@@ -42,14 +42,14 @@ impl ListenerSlots {
     /// `UNAVAILABLE` when all slots, or all slots of the caller's storefront, are occupied.
     pub(crate) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
         let mut counts = self.counts();
-        let all_occupied = |limit: usize, scope: &str| {
+        let occupied_failure = |limit: usize, scope: &str| {
             Failure::new(
                 Code::Unavailable,
                 format!("all {limit} listener slots{scope} are occupied; try again later"),
             )
         };
-        if counts.total >= MAX_LISTENERS {
-            return Err(all_occupied(MAX_LISTENERS, ""));
+        if counts.total_listeners >= MAX_LISTENERS {
+            return Err(occupied_failure(MAX_LISTENERS, ""));
         }
         let storefront = match caller.role {
             Role::Storefront => Some(caller.storefront.clone()),
@@ -58,14 +58,14 @@ impl ListenerSlots {
         if let Some(storefront) = &storefront {
             let count = counts.by_storefront.entry(storefront.clone()).or_default();
             if *count >= MAX_LISTENERS_PER_STOREFRONT {
-                return Err(all_occupied(
+                return Err(occupied_failure(
                     MAX_LISTENERS_PER_STOREFRONT,
                     " of this storefront",
                 ));
             }
             *count += 1;
         }
-        counts.total += 1;
+        counts.total_listeners += 1;
         Ok(ListenerSlot {
             slots: Arc::clone(self),
             storefront,
@@ -74,7 +74,7 @@ impl ListenerSlots {
 
     /// Whether there are no listeners.
     pub(crate) fn is_empty(&self) -> bool {
-        self.counts().total == 0
+        self.counts().total_listeners == 0
     }
 
     fn counts(&self) -> MutexGuard<'_, SlotCounts> {
@@ -85,7 +85,7 @@ impl ListenerSlots {
 impl Drop for ListenerSlot {
     fn drop(&mut self) {
         let mut counts = self.slots.counts();
-        counts.total -= 1;
+        counts.total_listeners -= 1;
         if let Some(storefront) = &self.storefront
             && let Some(count) = counts.by_storefront.get_mut(storefront)
         {
@@ -116,32 +116,32 @@ mod tests {
     fn listener_slots_are_limited_per_storefront_and_in_total() {
         let slots = Arc::new(ListenerSlots::default());
         assert!(slots.is_empty());
-        let (eu, us) = (
+        let (eu_caller, us_caller) = (
             caller(Role::Storefront, "eu"),
             caller(Role::Storefront, "us"),
         );
         let mut listeners: Vec<_> = (0..MAX_LISTENERS_PER_STOREFRONT)
-            .map(|_| slots.acquire(&eu).unwrap())
+            .map(|_| slots.acquire(&eu_caller).unwrap())
             .collect();
-        let refused = slots.acquire(&eu).err().unwrap();
+        let failure = slots.acquire(&eu_caller).err().unwrap();
         assert_eq!(
-            refused.message,
+            failure.message,
             "all 4500 listener slots of this storefront are occupied; try again later"
         );
-        listeners.push(slots.acquire(&us).unwrap());
+        listeners.push(slots.acquire(&us_caller).unwrap());
         // Operators count for no storefront, even if their credential names one.
-        let operator = caller(Role::Operator, "eu");
+        let operator_caller = caller(Role::Operator, "eu");
         listeners.extend(
             (MAX_LISTENERS_PER_STOREFRONT + 1..MAX_LISTENERS)
-                .map(|_| slots.acquire(&operator).unwrap()),
+                .map(|_| slots.acquire(&operator_caller).unwrap()),
         );
         assert_eq!(
-            slots.acquire(&operator).err().unwrap().message,
+            slots.acquire(&operator_caller).err().unwrap().message,
             "all 5000 listener slots are occupied; try again later"
         );
 
         listeners.remove(0);
-        listeners.push(slots.acquire(&eu).unwrap());
+        listeners.push(slots.acquire(&eu_caller).unwrap());
         drop(listeners);
         assert!(slots.is_empty());
         assert!(slots.counts().by_storefront.is_empty());

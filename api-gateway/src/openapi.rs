@@ -14,7 +14,7 @@ use axum::{
 };
 use shared::{
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront},
-    order::{OrderStatus, ShipmentUpdate},
+    order::{OrderStatus, ReturnStatus, ShipmentUpdate},
     outcome::{Code, Violation},
     webhook::DeliveryStatus,
 };
@@ -43,9 +43,10 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
         ),
         tags(
             (name = "orders", description = "Create, approve, cancel, ship and refund orders, and read their history"),
+            (name = "returns", description = "Returns of shipped units: request, approve, reject, cancel and receive them"),
             (name = "products", description = "The product catalogue and stock levels by warehouse, shared by all storefronts"),
             (name = "customers", description = "Customers; each belongs to one storefront"),
-            (name = "events", description = "Events of orders, payments, shipments and stock as CloudEvents 1.0, as pages or as a live stream"),
+            (name = "events", description = "Events of orders, payments, shipments, returns, stock and customers as CloudEvents 1.0, as pages or as a live stream"),
             (name = "webhooks", description = "Outgoing webhooks to your endpoints, and incoming webhooks of the carrier and of Stripe"),
             (name = "dead letters", description = "Steps and messages that failed for good: list, redrive or discard them. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
@@ -248,7 +249,24 @@ pub(crate) struct DeletedParameter {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct CustomerParameters {
+    /// Only customers with this e-mail address, in any letter case.
+    #[param(min_length = 1, max_length = 254, example = "ada@example.com")]
+    email: Option<String>,
+    /// Only customers whose name or e-mail address begins with this text, in any letter case.
+    #[param(min_length = 1, max_length = 254, example = "ada")]
+    q: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct OrderParameters {
+    /// Search: only orders with this number (`42` or `#42`), external id or tracking number, and orders of
+    /// customers whose name or e-mail address begins with this text. Letter case matters for external ids
+    /// only.
+    #[param(min_length = 1, max_length = 254, example = "ada@example.com")]
+    q: Option<String>,
     /// Only the order with this number.
     #[param(minimum = 1)]
     number: Option<i64>,
@@ -261,12 +279,30 @@ pub(crate) struct OrderParameters {
     customer_id: Option<CustomerId>,
     /// Only orders that contain this product.
     sku: Option<Sku>,
+    /// Only orders with this tag, in any letter case. Operators only.
+    #[param(
+        min_length = 1,
+        max_length = 40,
+        pattern = "^[^,\\x00-\\x1f\\x7f-\\x9f]*$",
+        example = "vip"
+    )]
+    tag: Option<String>,
     /// Only orders created at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
     created_after: Option<String>,
     /// Only orders created before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     created_before: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct ReturnParameters {
+    /// Only returns with this status.
+    status: Option<ReturnStatus>,
+    /// Only returns of this order.
+    order_id: Option<OrderId>,
 }
 
 #[derive(IntoParams)]

@@ -71,11 +71,13 @@ impl ReplyResponse {
         self.into_response_with(|fields| Some((header::LINK, fields.link(uri, cursor)?)))
     }
 
-    /// Responds with 304 if `known`, the client's `If-None-Match`, has the current `ETag`.
-    pub(crate) fn or_not_modified(self, known: Option<&TagList>) -> Response {
+    /// Responds with 304 if `if_none_match`, the client's `If-None-Match`, has the current `ETag`.
+    pub(crate) fn or_not_modified(self, if_none_match: Option<&TagList>) -> Response {
         let response = self.into_response();
-        match (response.headers().get(header::ETAG), known) {
-            (Some(tag), Some(known)) if tag.to_str().is_ok_and(|tag| known.has_weakly(tag)) => {
+        match (response.headers().get(header::ETAG), if_none_match) {
+            (Some(tag), Some(if_none_match))
+                if tag.to_str().is_ok_and(|tag| if_none_match.has_weakly(tag)) =>
+            {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::ETAG, tag.clone());
                 headers.extend(revalidation_headers());
@@ -107,8 +109,8 @@ impl ReplyResponse {
         let Self { status, reply } = self;
         let mut response = match reply.outcome {
             Ok(value) => {
-                let fields = HeaderFields::of(&value);
-                let (tag, extra) = (fields.etag(&value), extra_header(&fields));
+                let fields = HeaderFields::from_json(&value);
+                let (etag, header) = (fields.etag(&value), extra_header(&fields));
                 let mut response = if status == StatusCode::NO_CONTENT {
                     status.into_response()
                 } else {
@@ -117,11 +119,11 @@ impl ReplyResponse {
                     (status, [(header::CONTENT_TYPE, json)], body).into_response()
                 };
                 let headers = response.headers_mut();
-                if let Some(tag) = tag.filter(|_| status != StatusCode::NO_CONTENT) {
-                    headers.insert(header::ETAG, tag);
+                if let Some(etag) = etag.filter(|_| status != StatusCode::NO_CONTENT) {
+                    headers.insert(header::ETAG, etag);
                     headers.extend(revalidation_headers());
                 }
-                headers.extend(extra.map(|(name, value)| (Some(name), value)));
+                headers.extend(header.map(|(name, value)| (Some(name), value)));
                 response
             }
             Err(failure) => Problem::from(failure).into_response(),
@@ -152,14 +154,14 @@ struct HeaderFields<'a> {
 }
 
 impl<'a> HeaderFields<'a> {
-    fn of(value: &'a Json) -> Self {
+    fn from_json(value: &'a Json) -> Self {
         serde_json::from_str(value.text()).unwrap_or_default()
     }
 
     /// The entity tag of a resource; values without an id or SKU, such as lists, have none.
     fn etag(&self, value: &Json) -> Option<HeaderValue> {
         self.id.as_ref().or(self.sku.as_ref())?;
-        HeaderValue::from_str(&etag::of_parts(
+        HeaderValue::from_str(&etag::digest_of_parts(
             self.version,
             self.stock.or(self.failing_since),
             value,
@@ -175,18 +177,18 @@ impl<'a> HeaderFields<'a> {
 
     /// The link to the next page: the same URI with the next cursor.
     fn link(&self, Uri(uri): &Uri, cursor: CursorParameter) -> Option<HeaderValue> {
-        let next = self.next_cursor.as_ref()?;
-        let name = cursor.name();
+        let next_cursor = self.next_cursor.as_ref()?;
+        let cursor_name = cursor.name();
         let query = uri.query().unwrap_or_default();
         let other_pairs = query.split('&').filter(|pair| {
             let key = pair.split('=').next().unwrap_or_default();
-            !pair.is_empty() && key != "cursor" && key != name
+            !pair.is_empty() && key != "cursor" && key != cursor_name
         });
-        let mut pairs: Vec<&str> = other_pairs.collect();
+        let mut query_pairs: Vec<&str> = other_pairs.collect();
         // Cursors consist of letters and digits and need no escaping.
-        let next_pair = format!("{name}={next}");
-        pairs.push(&next_pair);
-        let target = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));
+        let next_pair = format!("{cursor_name}={next_cursor}");
+        query_pairs.push(&next_pair);
+        let target = format!("<{}?{}>; rel=\"next\"", uri.path(), query_pairs.join("&"));
         HeaderValue::from_str(&target).ok()
     }
 }

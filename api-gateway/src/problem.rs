@@ -30,14 +30,16 @@ impl Problem {
 
     /// The complete response: body, status, and the headers of `response`.
     pub(crate) fn describe(&self, response: &Response, request_id: &str) -> Response {
-        let mut described = (self.status(), Json(self.body(request_id))).into_response();
+        let mut response_of_problem = (self.status(), Json(self.body(request_id))).into_response();
         // Keeps headers set by the handler, such as `Allow`.
         for (name, value) in response.headers() {
             if *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE {
-                described.headers_mut().insert(name, value.clone());
+                response_of_problem
+                    .headers_mut()
+                    .insert(name, value.clone());
             }
         }
-        let headers = described.headers_mut();
+        let headers = response_of_problem.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
@@ -45,7 +47,7 @@ impl Problem {
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        described
+        response_of_problem
     }
 
     fn status(&self) -> StatusCode {
@@ -98,10 +100,10 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         if self.failure.code == Code::Unauthenticated {
-            let bearer = HeaderValue::from_static("Bearer");
+            let bearer_challenge = HeaderValue::from_static("Bearer");
             response
                 .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, bearer);
+                .insert(header::WWW_AUTHENTICATE, bearer_challenge);
         }
         response.extensions_mut().insert(self);
         response

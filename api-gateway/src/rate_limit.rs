@@ -32,7 +32,7 @@ type Limiter =
 pub(crate) struct RateLimit(Arc<Inner>);
 
 struct Inner {
-    limiter: Limiter,
+    rate_limiter: Limiter,
     clock: DefaultClock,
     per_second: NonZeroU32,
 }
@@ -63,7 +63,7 @@ impl RateLimit {
             .with_context(|| format!("RATE_LIMIT={text:?}"))?;
         let limiter = RateLimiter::dashmap(Quota::per_second(per_second));
         Ok(Some(Self(Arc::new(Inner {
-            limiter: limiter.with_middleware(),
+            rate_limiter: limiter.with_middleware(),
             clock: DefaultClock::default(),
             per_second,
         }))))
@@ -79,7 +79,7 @@ impl RateLimit {
         remaining_quota: &OnceLock<RemainingQuota>,
     ) -> Result<(), Failure> {
         let Inner {
-            limiter,
+            rate_limiter: limiter,
             clock,
             per_second,
         } = &*self.0;
@@ -88,9 +88,9 @@ impl RateLimit {
         }
         let (remaining, result) = match limiter.check_key(credential) {
             Ok(state) => (state.remaining_burst_capacity(), Ok(())),
-            Err(refused) => {
-                let wait = refused.wait_time_from(clock.now());
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Err(not_until) => {
+                let wait_time = not_until.wait_time_from(clock.now());
+                let seconds = wait_time.as_secs() + u64::from(wait_time.subsec_nanos() > 0);
                 let failure = Failure::new(
                     Code::RateLimited,
                     format!(
@@ -143,23 +143,26 @@ mod tests {
     #[test]
     fn each_credential_has_its_own_rate_limit() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
-        let count = |credential: &str| {
+        let count_request = |credential: &str| {
             let remaining_quota = OnceLock::new();
-            let counted = limit.count(&credential.into(), &remaining_quota);
-            (counted.is_ok(), remaining_quota.get().unwrap().remaining)
+            let count_result = limit.count(&credential.into(), &remaining_quota);
+            (
+                count_result.is_ok(),
+                remaining_quota.get().unwrap().remaining,
+            )
         };
-        assert_eq!(count("a"), (true, 2));
-        assert_eq!(count("a"), (true, 1));
-        assert_eq!(count("a"), (true, 0));
-        assert_eq!(count("a"), (false, 0));
-        assert_eq!(count("b"), (true, 2));
+        assert_eq!(count_request("a"), (true, 2));
+        assert_eq!(count_request("a"), (true, 1));
+        assert_eq!(count_request("a"), (true, 0));
+        assert_eq!(count_request("a"), (false, 0));
+        assert_eq!(count_request("b"), (true, 2));
     }
 
     #[test]
     fn invalid_rate_limits_are_refused() {
         assert!(RateLimit::parse("off").unwrap().is_none());
-        for wrong in ["", "0/s", "-1/s", "5", "5/m", "many/s"] {
-            assert!(RateLimit::parse(wrong).is_err(), "{wrong}");
+        for invalid_limit in ["", "0/s", "-1/s", "5", "5/m", "many/s"] {
+            assert!(RateLimit::parse(invalid_limit).is_err(), "{invalid_limit}");
         }
     }
 }

@@ -17,11 +17,12 @@ pub(crate) struct RequestId(String);
 
 impl RequestId {
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        let sent = headers
+        let sent_id = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());
         Self(
-            sent.filter(|id| is_valid(id))
+            sent_id
+                .filter(|id| is_valid(id))
                 .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
         )
     }
@@ -44,8 +45,8 @@ mod tests {
     #[test]
     fn request_ids_with_unsafe_characters_are_refused() {
         assert!(is_valid("cart-42:7f.1_a"));
-        for bad in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
-            assert!(!is_valid(bad), "{bad:?}");
+        for invalid_id in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
+            assert!(!is_valid(invalid_id), "{invalid_id:?}");
         }
     }
 }

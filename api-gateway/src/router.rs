@@ -39,6 +39,8 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
     // Routes have full paths: a nested router would split and rebuild the URI of every request.
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
         .merge(routes::orders::routes())
+        .merge(routes::returns::routes())
+        .merge(routes::payments::routes())
         .merge(routes::import::routes())
         .merge(routes::products::routes())
         .merge(routes::customers::routes())

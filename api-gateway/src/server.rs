@@ -49,16 +49,16 @@ pub(crate) async fn serve(
         router,
         head_timeout,
         connection_permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-        graceful: GracefulShutdown::new(),
+        graceful_shutdown: GracefulShutdown::new(),
     };
     tokio::pin!(stop);
     loop {
-        let accept = async {
+        let accept_connection = async {
             let permit = server.connection_permits.clone().acquire_owned().await;
             (accept(&listener).await, permit.ok())
         };
         let (stream, permit) = tokio::select! {
-            accepted = accept => accepted,
+            accept_result = accept_connection => accept_result,
             () = &mut stop => break,
         };
         server.spawn_connection(stream, permit);
@@ -67,14 +67,14 @@ pub(crate) async fn serve(
         tracing::debug!(%error, "can't accept the queued connections");
     }
     time::sleep(LAST_REQUESTS_TIME).await;
-    server.graceful.shutdown().await;
+    server.graceful_shutdown.shutdown().await;
 }
 
 struct Server {
     router: Router,
     head_timeout: Duration,
     connection_permits: Arc<Semaphore>,
-    graceful: GracefulShutdown,
+    graceful_shutdown: GracefulShutdown,
 }
 
 impl Server {
@@ -94,7 +94,7 @@ impl Server {
                 TokioIo::new(Box::pin(stream)),
                 TowerToHyperService::new(self.router.clone()),
             );
-        let connection = self.graceful.watch(connection);
+        let connection = self.graceful_shutdown.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection closed with an error");

@@ -20,10 +20,10 @@ pub(crate) struct Trace(String);
 impl Trace {
     /// A new span id in the client's trace, or in a new trace.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        let parent = traceparent_header(headers).and_then(parse);
+        let parent_context = traceparent_header(headers).and_then(parse);
         // The second half of a random UUID. Its variant bits make sure that it is not zero, which is invalid.
         let span = Uuid::new_v4().as_u64_pair().1;
-        match parent {
+        match parent_context {
             Some((trace, _, flags)) => Self(format!("00-{trace}-{span:016x}-{flags}")),
             None => Self(format!("00-{}-{span:016x}-01", Uuid::new_v4().simple())),
         }
@@ -86,11 +86,11 @@ mod tests {
 
     #[test]
     fn trace_of_the_client_is_continued_in_a_new_span() {
-        let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
-        let headers = HeaderMap::from_iter([(TRACEPARENT, sent.parse().unwrap())]);
+        let sent_traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let headers = HeaderMap::from_iter([(TRACEPARENT, sent_traceparent.parse().unwrap())]);
         let trace = Trace::from_headers(&headers);
         assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_ne!(trace.as_str(), sent);
+        assert_ne!(trace.as_str(), sent_traceparent);
         assert!(parse(trace.as_str()).is_some());
     }
 

@@ -47,7 +47,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Header with the client's name for the purpose of its request.
 const INTENT: HeaderName = HeaderName::from_static("x-intent");
 /// Maximum length of `X-Intent`; a longer one is ignored.
-const MAX_INTENT: usize = 64;
+const MAX_INTENT_CHARS: usize = 64;
 /// Maximum length of `Idempotency-Key`; a longer one is refused.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Maximum of `Prefer: wait`, in seconds; larger values are reduced to it.
@@ -88,7 +88,7 @@ impl FromRequestParts<App> for WorkerClient {
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
             if_none_match: if_none_match(headers),
-            wait: wait(&preferences),
+            wait: preferred_wait(&preferences),
             prefers_async: prefers_async(&preferences),
         })
     }
@@ -146,10 +146,10 @@ impl WorkerClient {
         if self.app.auth.may_have_credentials_of(storefront) {
             return Ok(());
         }
-        for list in ["customer.list", "order.list"] {
-            let found = self.call(list, json!({"storefront": storefront, "limit": 1}));
-            let found = found.await?.outcome?.value();
-            if found["data"]
+        for list_pattern in ["customer.list", "order.list"] {
+            let list_reply = self.call(list_pattern, json!({"storefront": storefront, "limit": 1}));
+            let list_reply = list_reply.await?.outcome?.value();
+            if list_reply["data"]
                 .as_array()
                 .is_some_and(|data| !data.is_empty())
             {
@@ -192,7 +192,7 @@ impl WorkerClient {
     }
 
     /// Requested time to wait for the result (`Prefer: wait=N`).
-    pub(crate) fn wait(&self) -> Option<Duration> {
+    pub(crate) fn preferred_wait(&self) -> Option<Duration> {
         self.wait
     }
 
@@ -234,19 +234,19 @@ impl WorkerClient {
             Some(key) => self.accepted_order_id(&caller, key, content.get())?,
             None => Uuid::now_v7(),
         };
-        let accept = AcceptOrder {
+        let accept_order = AcceptOrder {
             id: id.into(),
             order,
         };
-        let message = accept.message(&caller, self.idempotency_key.as_deref());
+        let message = accept_order.message(&caller, self.idempotency_key.as_deref());
         let messages = [(Target::Queue(STEP_QUEUE), message)];
-        let published = self.app.publisher.publish(&messages);
-        let published = time::timeout(self.app.request_timeout, published).await;
-        match published
+        let publish_results = self.app.publisher.publish(&messages);
+        let publish_results = time::timeout(self.app.request_timeout, publish_results).await;
+        match publish_results
             .ok()
             .and_then(|results| results.into_iter().next())
         {
-            Some(Ok(())) => Ok(accept.id),
+            Some(Ok(())) => Ok(accept_order.id),
             Some(Err(
                 error @ (PublishError::Unavailable(_)
                 | PublishError::Refused
@@ -298,13 +298,13 @@ impl WorkerClient {
 fn intent(headers: &HeaderMap) -> Option<String> {
     let intent = headers.get(INTENT)?.to_str().ok()?;
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
-    let is_word = (1..=MAX_INTENT).contains(&intent.len()) && intent.chars().all(is_safe);
+    let is_word = (1..=MAX_INTENT_CHARS).contains(&intent.len()) && intent.chars().all(is_safe);
     is_word.then(|| intent.to_owned())
 }
 
 /// The client's `Idempotency-Key`.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(key) = headers::single(headers, &IDEMPOTENCY_KEY)? else {
+    let Some(key) = headers::single_value(headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
     match key.to_str() {
@@ -326,8 +326,9 @@ fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
     let Some(list) = headers::list(headers, &header::IF_MATCH)? else {
         return Ok(None);
     };
-    let wrong = |why: String| Failure::new(Code::InvalidRequest, format!("If-Match: {why}"));
-    Ok(Some(list.parse().map_err(wrong)?))
+    let invalid_if_match =
+        |message: String| Failure::new(Code::InvalidRequest, format!("If-Match: {message}"));
+    Ok(Some(list.parse().map_err(invalid_if_match)?))
 }
 
 /// The client's `If-None-Match`. An invalid one is ignored: the client gets the complete response.
@@ -344,19 +345,19 @@ fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
     if parts.method.is_safe() {
         return Ok(());
     }
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+    let Query(name_value_pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
         .map_err(|error| unreadable_query(&error))?;
-    let unknown: Vec<_> = pairs
+    let unknown_names: Vec<_> = name_value_pairs
         .iter()
         .map(|(name, _)| {
             let name = name.replace('~', "~0").replace('/', "~1");
             Violation::new(format!("/{name}"), "is not a known query parameter")
         })
         .collect();
-    if unknown.is_empty() {
+    if unknown_names.is_empty() {
         return Ok(());
     }
-    Err(Failure::violations(&unknown))
+    Err(Failure::violations(&unknown_names))
 }
 
 /// Derives an order id from the idempotency key and the `content` of the order, so that a repeated request
@@ -382,7 +383,7 @@ fn prefers_async(preferences: &[Preference]) -> bool {
 }
 
 /// `Prefer: wait=N` (RFC 7240), in seconds.
-fn wait(preferences: &[Preference]) -> Option<Duration> {
+fn preferred_wait(preferences: &[Preference]) -> Option<Duration> {
     let mut preferences = preferences.iter();
     let wait = preferences.find(|preference| preference.name == "wait")?;
     let seconds: u64 = wait.value.parse().ok()?;
@@ -395,16 +396,16 @@ mod tests {
 
     #[test]
     fn wait_preference_is_parsed_among_other_preferences() {
-        let wait = |text: &str| {
+        let wait_of = |text: &str| {
             let headers =
                 HeaderMap::from_iter([("prefer".parse().unwrap(), text.parse().unwrap())]);
-            super::wait(&preferences(&headers)).map(|wait| wait.as_secs())
+            super::preferred_wait(&preferences(&headers)).map(|wait_of| wait_of.as_secs())
         };
-        assert_eq!(wait("wait=5"), Some(5));
-        assert_eq!(wait("handling=strict, Wait=\"7\"; x=1"), Some(7));
-        assert_eq!(wait("wait=1000"), Some(MAX_WAIT_SECONDS));
-        for none in ["", "wait", "wait=soon", "wait=-1", "waiting=3"] {
-            assert_eq!(wait(none), None, "{none}");
+        assert_eq!(wait_of("wait=5"), Some(5));
+        assert_eq!(wait_of("handling=strict, Wait=\"7\"; x=1"), Some(7));
+        assert_eq!(wait_of("wait=1000"), Some(MAX_WAIT_SECONDS));
+        for invalid_preference in ["", "wait", "wait=soon", "wait=-1", "waiting=3"] {
+            assert_eq!(wait_of(invalid_preference), None, "{invalid_preference}");
         }
     }
 }

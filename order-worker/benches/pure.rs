@@ -36,9 +36,10 @@ fn caller() -> Caller {
     }
 }
 
-fn rules() -> Rules {
+fn default_rules() -> Rules {
     Rules {
         reservation_ttl: SignedDuration::from_mins(30),
+        manual_payment_ttl: jiff::SignedDuration::from_hours(168),
         needs_approval: false,
         payment_provider: "sandbox".to_owned(),
         check_amount: order_worker::providers::check_amount,
@@ -71,7 +72,7 @@ fn new_order(customer: &str, sku: usize) -> Value {
     })
 }
 
-fn creation(customer: &str, sku: usize) -> Command {
+fn create_order_command(customer: &str, sku: usize) -> Command {
     match Request::read("order.create", new_order(customer, sku)).unwrap() {
         Request::CreateOrder(new_order) => command(Action::CreateOrder(new_order)),
         _ => unreachable!("it is what was read"),
@@ -79,9 +80,9 @@ fn creation(customer: &str, sku: usize) -> Command {
 }
 
 /// A working set with a catalogue, and the id of its customer.
-fn catalogue() -> (WorkingSet, String) {
+fn new_catalogue() -> (WorkingSet, String) {
     let mut working_set = WorkingSet::default();
-    let (rules, mut context) = (rules(), context());
+    let (rules, mut context) = (default_rules(), context());
     for sku in 0..BATCH {
         let sku = format!("S{sku}");
         let product = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
@@ -96,8 +97,9 @@ fn catalogue() -> (WorkingSet, String) {
             reply.outcome.unwrap();
         }
     }
-    let ada = json!({"name": "Ada", "email": "ada@example.com"});
-    let Request::CreateCustomer(ada) = Request::read("customer.create", ada).unwrap() else {
+    let new_customer = json!({"name": "Ada", "email": "ada@example.com"});
+    let Request::CreateCustomer(ada) = Request::read("customer.create", new_customer).unwrap()
+    else {
         unreachable!("it is what was read")
     };
     let reply = carry_out(
@@ -113,12 +115,14 @@ fn catalogue() -> (WorkingSet, String) {
     (working_set, customer)
 }
 
-fn deciding(criterion: &mut Criterion) {
-    let (mut working_set, customer) = catalogue();
+fn bench_decisions(criterion: &mut Criterion) {
+    let (mut working_set, customer) = new_catalogue();
     working_set.dirty = order_worker::domain::working_set::ChangeSet::default();
-    let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
-    let rules = rules();
-    let create = |mut working_set: WorkingSet| {
+    let creations: Vec<_> = (0..BATCH)
+        .map(|sku| create_order_command(&customer, sku))
+        .collect();
+    let rules = default_rules();
+    let create_orders = |mut working_set: WorkingSet| {
         working_set.numbers = (1..).take(BATCH).collect();
         let mut context = context();
         let orders = creations.iter().map(|creation| {
@@ -128,12 +132,12 @@ fn deciding(criterion: &mut Criterion) {
         let orders: Vec<Json> = orders.collect();
         (working_set, orders)
     };
-    let mut group = criterion.benchmark_group("decide");
-    group.throughput(Throughput::Elements(BATCH as u64));
-    group.bench_function("100 orders", |bencher| {
-        bencher.iter_batched(|| working_set.clone(), create, BatchSize::SmallInput);
+    let mut benchmark_group = criterion.benchmark_group("decide");
+    benchmark_group.throughput(Throughput::Elements(BATCH as u64));
+    benchmark_group.bench_function("100 orders", |bencher| {
+        bencher.iter_batched(|| working_set.clone(), create_orders, BatchSize::SmallInput);
     });
-    let (full, orders) = create(working_set.clone());
+    let (orders_created, orders) = create_orders(working_set.clone());
     let results: Vec<Command> = orders
         .iter()
         .map(|order| {
@@ -152,20 +156,24 @@ fn deciding(criterion: &mut Criterion) {
             }
         })
         .collect();
-    group.bench_function("100 authorizations", |bencher| {
-        let finish = |mut working_set: WorkingSet| {
+    benchmark_group.bench_function("100 authorizations", |bencher| {
+        let finish_steps = |mut working_set: WorkingSet| {
             let mut context = context();
             for result in &results {
                 black_box(carry_out(&mut working_set, result, &rules, &mut context));
             }
             working_set
         };
-        bencher.iter_batched(|| full.clone(), finish, BatchSize::SmallInput);
+        bencher.iter_batched(
+            || orders_created.clone(),
+            finish_steps,
+            BatchSize::SmallInput,
+        );
     });
-    group.finish();
+    benchmark_group.finish();
 }
 
-fn words(criterion: &mut Criterion) {
+fn bench_json(criterion: &mut Criterion) {
     let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
     let body = to_raw_value(&new_order(customer, 1)).unwrap();
     let entries = || {
@@ -191,8 +199,8 @@ fn words(criterion: &mut Criterion) {
     });
     group.bench_function("read a batch of 100 requests", |bencher| {
         bencher.iter(|| {
-            let parts = batch::split_entries(black_box(&message)).unwrap();
-            let requests = parts.into_iter().map(|part| {
+            let message_entries = batch::split_entries(black_box(&message)).unwrap();
+            let requests = message_entries.into_iter().map(|part| {
                 let entry: Entry<'_> = serde_json::from_str(part.get()).unwrap();
                 let body = shared::body::parse(entry.body.get().as_bytes()).unwrap();
                 Request::read(&entry.kind, body).unwrap()
@@ -200,12 +208,12 @@ fn words(criterion: &mut Criterion) {
             requests.collect::<Vec<_>>()
         });
     });
-    let (mut working_set, customer) = catalogue();
+    let (mut working_set, customer) = new_catalogue();
     working_set.numbers = [1].into();
     let reply = carry_out(
         &mut working_set,
-        &creation(&customer, 1),
-        &rules(),
+        &create_order_command(&customer, 1),
+        &default_rules(),
         &mut context(),
     );
     let envelope = batch::to_json(&Outcome::from(reply.outcome));
@@ -216,5 +224,5 @@ fn words(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, deciding, words);
+criterion_group!(benches, bench_decisions, bench_json);
 criterion_main!(benches);

@@ -15,7 +15,7 @@ use crate::{
     background::{housekeeping::Retention, jobs::Source},
     domain::decide::Rules,
     providers::{
-        self,
+        self, http_carrier,
         sandbox::payment,
         stripe::{self, Settings},
     },
@@ -42,8 +42,11 @@ pub struct Config {
     pub database_read_url: Option<String>,
     /// Address of the health and metrics endpoints.
     pub http_addr: SocketAddr,
-    /// Webhook of the sandbox carrier, which delivers shipments by itself; `None` with `CARRIER=manual`.
+    /// Webhook of the sandbox carrier, which delivers shipments by itself; `None` unless `CARRIER=sandbox`.
     pub delivery: Option<Delivery>,
+    /// Access to the carrier over HTTP, if configured; labels that it created need it for their cancellation
+    /// even if new ones are created by another carrier.
+    pub http_carrier: Option<http_carrier::Settings>,
     /// Access to Stripe, if configured; existing Stripe payments need it even if new orders use another
     /// provider.
     pub stripe: Option<Settings>,
@@ -95,7 +98,17 @@ impl Config {
         if payment_provider == stripe::NAME && stripe.is_none() {
             bail!("PAYMENT_PROVIDER=stripe: needs STRIPE_API_KEY");
         }
+        let carrier = env.choice(
+            "CARRIER",
+            &[
+                ("manual", CarrierChoice::Manual),
+                ("sandbox", CarrierChoice::Sandbox),
+                ("http", CarrierChoice::Http),
+            ],
+            "manual",
+        )?;
         let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
+        let manual_payment_ttl = env.seconds("MANUAL_PAYMENT_TTL_SECONDS", 7 * 24 * 3600)?;
         Ok(Self {
             amqp_url: env
                 .secret("AMQP_URL")?
@@ -103,7 +116,8 @@ impl Config {
             database_url: database_url(env)?,
             database_read_url: env.secret("DATABASE_READ_URL")?,
             http_addr: http_addr(env)?,
-            delivery: delivery(env)?,
+            delivery: delivery(env, carrier)?,
+            http_carrier: http_carrier(env, carrier)?,
             stripe,
             warehouse: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
             import: source(env, "IMPORT_URL", "IMPORT_SECONDS")?,
@@ -120,6 +134,8 @@ impl Config {
             rules: Rules {
                 reservation_ttl: SignedDuration::try_from(reservation_ttl)
                     .context("RESERVATION_TTL_SECONDS")?,
+                manual_payment_ttl: SignedDuration::try_from(manual_payment_ttl)
+                    .context("MANUAL_PAYMENT_TTL_SECONDS")?,
                 needs_approval,
                 payment_provider: payment_provider.to_owned(),
                 check_amount: providers::check_amount,
@@ -182,17 +198,17 @@ fn retention(env: &Env) -> anyhow::Result<Retention> {
     })
 }
 
-fn days(env: &Env, name: &str, default: u32, min: u32) -> anyhow::Result<SignedDuration> {
+fn days(env: &Env, name: &str, default: u32, min_days: u32) -> anyhow::Result<SignedDuration> {
     let days: u32 = env.parsed(name, &default.to_string())?;
-    if !(min..=36_500).contains(&days) {
-        bail!("{name}={days}: must be from {min} to 36500 days");
+    if !(min_days..=36_500).contains(&days) {
+        bail!("{name}={days}: must be from {min_days} to 36500 days");
     }
     Ok(SignedDuration::from_hours(24 * i64::from(days)))
 }
 
-fn source(env: &Env, name: &str, every: &str) -> anyhow::Result<Option<Source>> {
-    let every =
-        SignedDuration::try_from(env.seconds(every, 300)?).with_context(|| every.to_owned())?;
+fn source(env: &Env, name: &str, interval_name: &str) -> anyhow::Result<Option<Source>> {
+    let interval_name = SignedDuration::try_from(env.seconds(interval_name, 300)?)
+        .with_context(|| interval_name.to_owned())?;
     let Some(url) = env.secret(name)? else {
         return Ok(None);
     };
@@ -200,7 +216,10 @@ fn source(env: &Env, name: &str, every: &str) -> anyhow::Result<Option<Source>> 
     if !matches!(url.scheme(), "https" | "http") {
         bail!("{name}: must begin with https://");
     }
-    Ok(Some(Source { url, every }))
+    Ok(Some(Source {
+        url,
+        every: interval_name,
+    }))
 }
 
 fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
@@ -217,14 +236,49 @@ fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
     }))
 }
 
-fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
-    let delivers = env.choice("CARRIER", &[("manual", false), ("sandbox", true)], "manual")?;
+/// The carrier of new shipments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CarrierChoice {
+    /// The sandbox's labels, without simulated deliveries.
+    Manual,
+    Sandbox,
+    Http,
+}
+
+fn http_carrier(
+    env: &Env,
+    carrier: CarrierChoice,
+) -> anyhow::Result<Option<http_carrier::Settings>> {
+    let creates_labels = carrier == CarrierChoice::Http;
+    let secret = env.webhook_secret("CARRIER_SECRET")?;
+    let Some(url) = env.secret("CARRIER_URL")? else {
+        if creates_labels {
+            bail!("CARRIER=http: needs CARRIER_URL, the URL of the carrier's adapter");
+        }
+        return Ok(None);
+    };
+    let url: Url = url.parse().context("CARRIER_URL")?;
+    if !matches!(url.scheme(), "https" | "http") || url.cannot_be_a_base() {
+        bail!("CARRIER_URL: must begin with https:// or http://");
+    }
+    let Some(secret) = secret else {
+        bail!("CARRIER_URL: needs CARRIER_SECRET, which signs the requests to it");
+    };
+    Ok(Some(http_carrier::Settings {
+        url,
+        secret,
+        creates_labels,
+    }))
+}
+
+fn delivery(env: &Env, carrier: CarrierChoice) -> anyhow::Result<Option<Delivery>> {
+    let does_deliver = carrier == CarrierChoice::Sandbox;
     let secret = env.webhook_secret("SHIPPER_WEBHOOK_SECRET")?;
     let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
         Some(url) => url,
         None => format!("http://{}/webhooks/shipper", gateway_address(env)?),
     };
-    match (delivers, secret) {
+    match (does_deliver, secret) {
         (false, _) => Ok(None),
         (true, Some(secret)) => Ok(Some(Delivery {
             webhook_url,

@@ -9,7 +9,7 @@
 //! - [`store`]: persistence on SQLite and PostgreSQL; the only place with SQL.
 //! - [`rpc`]: RPC requests from callers.
 //! - [`steps`]: executes due steps, one file for a step and its undo step. [`providers`]: payment providers
-//!   and carriers.
+//!   and carriers. `retry_after` reads the delay that a carrier or webhook endpoint requests.
 //! - [`background`]: publishes committed steps and events to the broker (outbox), counts statistics, imports
 //!   from other systems, and deletes rows past their retention.
 //! - [`webhooks`]: delivers events to webhook endpoints.
@@ -25,6 +25,7 @@ pub mod domain;
 pub mod engine;
 pub mod failures;
 pub mod providers;
+mod retry_after;
 pub mod rpc;
 pub mod runtime;
 pub mod serve;

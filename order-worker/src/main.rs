@@ -15,7 +15,7 @@ use order_worker::{
     cli::{backup::backup, export, verify::verify},
     config::{self, Config},
     serve::serve,
-    store::{Store, place},
+    store::{Store, location},
 };
 use shared::{
     command_line::{
@@ -104,11 +104,11 @@ const EXIT_UNREADABLE: u8 = 2;
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let on_error = match arguments.command {
+    let exit_status_on_error = match arguments.command {
         Some(Command::Verify) if !arguments.options.check_config => EXIT_UNREADABLE,
         _ => 1,
     };
-    exit_code("order-worker", run(arguments).await, on_error)
+    exit_code("order-worker", run(arguments).await, exit_status_on_error)
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -117,7 +117,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if arguments.options.check_config {
         check_config(|env| {
             let database = Config::read(env)?.database_url;
-            Ok(format!("orders in {}", place(&database)))
+            Ok(format!("orders in {}", location(&database)))
         })?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -125,30 +125,31 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve => {
             telemetry::init(&env)?;
             let config = Config::read(&env)?;
-            let tracing = trace::start(&env, "order-worker")?;
-            let served = serve(config, shutdown::on_signal()?).await;
-            tracing.end().await;
-            served?;
+            let trace_exporter = trace::start(&env, "order-worker")?;
+            let serve_result = serve(config, shutdown::on_signal()?).await;
+            trace_exporter.end().await;
+            serve_result?;
         }
         Command::Migrate => {
             let url = config::database_url(&env)?;
             Store::open(&url, None).await?.close().await;
-            println!("{} is up to date", place(&url));
+            println!("{} is up to date", location(&url));
         }
         Command::Verify => {
             let report = verify(&config::database_url(&env)?).await?;
             for violation in &report.violations {
                 println!("{violation}");
             }
-            let (orders, events, wrong) = (report.orders, report.events, report.violations.len());
+            let (orders, events, violation_count) =
+                (report.orders, report.events, report.violations.len());
             if report.condensed > 0 {
                 println!(
                     "{} closed orders were not checked: their events were deleted after EVENTS_KEPT_DAYS",
                     report.condensed
                 );
             }
-            println!("{orders} orders, {events} events: {wrong} violations");
-            return Ok(if wrong == 0 {
+            println!("{orders} orders, {events} events: {violation_count} violations");
+            return Ok(if violation_count == 0 {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
@@ -165,14 +166,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             output,
         } => {
             let url = config::database_url(&env)?;
-            let unreadable = match output {
+            let unreadable_rows = match output {
                 Some(file) => export_to(&url, kind, after, &file).await?,
                 None => export(&url, kind, after, &mut io::stdout().lock()).await?,
             };
-            for row in &unreadable {
+            for row in &unreadable_rows {
                 eprintln!("left out, since it can't be decoded: {row}");
             }
-            if !unreadable.is_empty() {
+            if !unreadable_rows.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -186,46 +187,46 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 async fn export_to(
     url: &str,
     kind: ExportKind,
-    after: i64,
+    after_position: i64,
     file: &Path,
 ) -> anyhow::Result<Vec<String>> {
     let context = || format!("can't write {}", file.display());
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".part");
-    let mut to = File::create(&partial).with_context(context)?;
-    let unreadable = match export(url, kind, after, &mut to).await {
-        Ok(unreadable) => unreadable,
+    let mut partial_path = file.as_os_str().to_owned();
+    partial_path.push(".part");
+    let mut partial_file = File::create(&partial_path).with_context(context)?;
+    let unreadable_rows = match export(url, kind, after_position, &mut partial_file).await {
+        Ok(unreadable_rows) => unreadable_rows,
         Err(error) => {
-            let _ = fs::remove_file(&partial);
+            let _ = fs::remove_file(&partial_path);
             return Err(error);
         }
     };
-    to.sync_all().with_context(context)?;
-    fs::rename(partial, file).with_context(context)?;
-    Ok(unreadable)
+    partial_file.sync_all().with_context(context)?;
+    fs::rename(partial_path, file).with_context(context)?;
+    Ok(unreadable_rows)
 }
 
-/// Exports the chosen rows to `to`. Returns the rows that can't be decoded.
+/// Exports the chosen rows to `output`. Returns the rows that can't be decoded.
 async fn export(
     url: &str,
     kind: ExportKind,
-    after: i64,
-    to: &mut impl Write,
+    after_position: i64,
+    output: &mut impl Write,
 ) -> anyhow::Result<Vec<String>> {
-    let mut to = BufWriter::new(to);
+    let mut output = BufWriter::new(output);
     let exported = match kind {
-        ExportKind::Orders => export::orders(url, after, &mut to).await,
-        ExportKind::Events => export::events(url, after, &mut to).await,
+        ExportKind::Orders => export::orders(url, after_position, &mut output).await,
+        ExportKind::Events => export::events(url, after_position, &mut output).await,
     };
     let exported = exported.and_then(|exported| {
-        to.flush()?;
+        output.flush()?;
         Ok(exported)
     });
     match exported {
         Ok(exported) => {
             eprintln!(
                 "{} lines written; continue with --after {}",
-                exported.lines, exported.last
+                exported.lines, exported.last_position
             );
             Ok(exported.unreadable)
         }
@@ -238,8 +239,8 @@ async fn export(
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let of_json = cause.downcast_ref::<serde_json::Error>();
-        let kind = kind.or_else(|| of_json.and_then(serde_json::Error::io_error_kind));
+        let json_error = cause.downcast_ref::<serde_json::Error>();
+        let kind = kind.or_else(|| json_error.and_then(serde_json::Error::io_error_kind));
         kind == Some(io::ErrorKind::BrokenPipe)
     })
 }

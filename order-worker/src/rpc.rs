@@ -47,14 +47,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::feed::FeedNotifier;
 use self::{
     dispatch::{DeadLetterRequest, Dispatch, RetryRequest, Task, dispatch},
-    idempotency::idempotency,
+    idempotency::{idempotency, message_key},
     import::ImportIdentity,
     read::{read_cursor, visible_storefront, write_cursor},
     request_scope::{RequestScope, TaskOutcome},
 };
 use crate::{
     background::stats::WorkerStats,
-    domain::command::{Action, Command, KeyOrigin, ResourceRef},
+    domain::command::{Action, Command, ResourceRef, ReturnChange},
     engine::{
         Engine,
         task::{self, CommandContext},
@@ -65,7 +65,7 @@ use crate::{
         retries::Retries,
     },
     providers::sandbox::Sandbox,
-    runtime::crash::{Point, point},
+    runtime::crash::{Point, crash_at},
     store::{Store, StoreError},
     webhooks::url_policy::UrlPolicy,
 };
@@ -112,7 +112,7 @@ impl Rpc {
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
         let mut deliveries = requests(broker, PREFETCH, stop.clone());
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            tasks.spawn(self.clone().answer(delivery));
+            tasks.spawn(self.clone().answer_message(delivery));
         }
         // Requeues received messages for other workers.
         requeue_all(deliveries).await;
@@ -120,9 +120,9 @@ impl Rpc {
 
     /// Handles the requests of a message. Replies that are ready at the same time are sent together, and no
     /// reply waits for the slowest request.
-    async fn answer(self, delivery: Incoming) {
+    async fn answer_message(self, delivery: Incoming) {
         let (reply_to, entries) = RequestMessage::from(delivery).read();
-        let (mut ready, mut lookups) = (Vec::new(), Vec::new());
+        let (mut ready_replies, mut lookups) = (Vec::new(), Vec::new());
         let (mut commands, mut command_scopes) = (Vec::new(), Vec::new());
         let mut tasks = FuturesUnordered::new();
         for BatchEntry {
@@ -134,7 +134,7 @@ impl Rpc {
                 Ok(request) => request,
                 Err(failure) => {
                     let reply = Err(failure).into();
-                    ready.push(EntryReply {
+                    ready_replies.push(EntryReply {
                         correlation_id,
                         reply,
                     });
@@ -142,8 +142,8 @@ impl Rpc {
                 }
             };
             let scope = RequestScope::begin(correlation_id, &mut request);
-            let prepared = catch_panic(|| self.prepare(request));
-            match prepared.unwrap_or_else(|| Err(internal_error())) {
+            let prepared_operation = catch_panic(|| self.prepare_operation(request));
+            match prepared_operation.unwrap_or_else(|| Err(internal_error())) {
                 Ok(Operation::Command(command, deadline)) => {
                     commands.push((command, deadline));
                     command_scopes.push(Some(scope));
@@ -152,11 +152,11 @@ impl Rpc {
                 Ok(Operation::Task(context, task)) => {
                     tasks.push(Either::Left(self.run_task(scope, context, task)));
                 }
-                Err(failure) => ready.push(scope.end(Err(failure).into())),
+                Err(failure) => ready_replies.push(scope.end(Err(failure).into())),
             }
         }
         let mut decisions = self.engine.decide_together(commands);
-        let mut sent = Ok(());
+        let mut send_result = Ok(());
         loop {
             if !lookups.is_empty() {
                 tasks.push(Either::Right(self.look_up(mem::take(&mut lookups))));
@@ -169,32 +169,32 @@ impl Rpc {
             {
                 let bytes = outcome.replies.iter().map(EntryReply::bytes).sum();
                 free_bytes = free_bytes.saturating_sub(bytes);
-                ready.extend(outcome.replies);
+                ready_replies.extend(outcome.replies);
                 lookups = outcome.remaining;
             }
-            if !ready.is_empty() {
-                let ready = mem::take(&mut ready);
-                sent = sent.and(reply_to.reply(&self.replier, ready).await);
-                point(Point::AfterReply);
+            if !ready_replies.is_empty() {
+                let ready_replies = mem::take(&mut ready_replies);
+                send_result = send_result.and(reply_to.reply(&self.replier, ready_replies).await);
+                crash_at(Point::AfterReply);
             }
             if !lookups.is_empty() || free_bytes == 0 {
                 continue;
             }
             tokio::select! {
-                Some(decided) = decisions.next() => {
-                    ready.extend(decided.into_iter().filter_map(|(index, outcome)| {
+                Some(decided_reply) = decisions.next() => {
+                    ready_replies.extend(decided_reply.into_iter().filter_map(|(index, outcome)| {
                         let reply = outcome.unwrap_or_else(|error| Err(error.into()).into());
                         Some(command_scopes.get_mut(index)?.take()?.end(reply))
                     }));
                 }
                 Some(outcome) = tasks.next() => {
-                    ready.extend(outcome.replies);
+                    ready_replies.extend(outcome.replies);
                     lookups = outcome.remaining;
                 }
                 else => break,
             }
         }
-        match sent {
+        match send_result {
             Ok(()) => reply_to.ack().await,
             Err(error) => {
                 tracing::warn!(%error, "replies could not be sent; the request message is requeued");
@@ -204,7 +204,7 @@ impl Rpc {
     }
 
     /// Turns a request into an operation.
-    fn prepare(&self, request: RpcRequest) -> Result<Operation, Failure> {
+    fn prepare_operation(&self, request: RpcRequest) -> Result<Operation, Failure> {
         if request
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
@@ -215,9 +215,14 @@ impl Rpc {
             ));
         }
         let idempotency = idempotency(&request)?;
+        let message_key = match &request.request {
+            Request::ImportOrders(_) => message_key(&request),
+            _ => None,
+        };
         let context = CommandContext {
             caller: request.caller,
             idempotency,
+            message_key,
             if_match: request.if_match,
             deadline: request.deadline.map(Into::into),
         };
@@ -251,42 +256,44 @@ impl Rpc {
         Ok(match task {
             Task::Read(query) => self.read(caller, query).await.into(),
             Task::ApproveAll(request) => {
-                let approved = self.approve_all(caller, request, deadline);
-                task::run(&self.engine, &context, None, approved).await?
+                let approve_result = self.approve_all(caller, request, deadline);
+                task::run(&self.engine, &context, None, approve_result).await?
             }
             Task::Erase(customer) => {
                 let target = Some(ResourceRef::Customer(customer.id));
-                let erased = self.erase_customer(&context, customer);
-                task::run(&self.engine, &context, target, erased).await?
+                let erase_result = self.erase_customer(&context, customer);
+                task::run(&self.engine, &context, target, erase_result).await?
             }
             Task::Reset => {
-                let reset = Box::pin(self.reset(caller));
-                task::run(&self.engine, &context, None, reset).await?
+                let reset_result = Box::pin(self.reset(caller));
+                task::run(&self.engine, &context, None, reset_result).await?
             }
             Task::Import(request) => {
-                if let Some(condition) = &context.if_match {
-                    condition.check_untagged()?;
+                if let Some(if_match) = &context.if_match {
+                    if_match.check_untagged()?;
                 }
                 task::claim_key(&self.engine, &context).await?;
                 let identity = context.idempotency.as_ref();
                 let identity = identity.map(|idempotency| ImportIdentity {
                     name: &idempotency.key,
-                    is_first_delivery: idempotency.key_origin == KeyOrigin::FirstDelivery,
+                    key_origin: idempotency.key_origin,
+                    message_key: context.message_key.as_ref(),
                 });
                 self.import(caller, request, identity, deadline)
                     .await
                     .into()
             }
+            Task::ChangeReturn(change) => self.change_return(context, change).await?,
             Task::NotifyPayment(notice) => self.notify_payment(context, notice).await?,
             Task::Feed(query) => self.events(caller, query, deadline).await.into(),
             Task::DeadLetter(DeadLetterRequest::List(query)) => {
                 self.dead_letters.list(caller, &query).await.into()
             }
-            Task::DeadLetter(DeadLetterRequest::Redrive(letter)) => {
-                self.dead_letters.redrive(context, &letter).await?
+            Task::DeadLetter(DeadLetterRequest::Redrive(dead_letter)) => {
+                self.dead_letters.redrive(context, &dead_letter).await?
             }
             Task::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
-                let redriven = redrive_all(
+                let redrive_result = redrive_all(
                     &self.store,
                     &self.engine,
                     caller,
@@ -294,7 +301,7 @@ impl Rpc {
                     deadline,
                     FailedSteps::Dead(&self.dead_letters),
                 );
-                task::run(&self.engine, &context, None, redriven).await?
+                task::run(&self.engine, &context, None, redrive_result).await?
             }
             Task::Retry(RetryRequest::List(query)) => {
                 self.retries.list(caller, &query).await.into()
@@ -303,7 +310,7 @@ impl Rpc {
                 self.retries.redrive(context, &step).await?
             }
             Task::Retry(RetryRequest::RedriveAll(request)) => {
-                let redriven = redrive_all(
+                let redrive_result = redrive_all(
                     &self.store,
                     &self.engine,
                     caller,
@@ -311,10 +318,10 @@ impl Rpc {
                     deadline,
                     FailedSteps::Retrying,
                 );
-                task::run(&self.engine, &context, None, redriven).await?
+                task::run(&self.engine, &context, None, redrive_result).await?
             }
-            Task::DeadLetter(DeadLetterRequest::Discard(letter)) => {
-                self.dead_letters.discard(context, &letter).await?
+            Task::DeadLetter(DeadLetterRequest::Discard(dead_letter)) => {
+                self.dead_letters.discard(context, &dead_letter).await?
             }
         })
     }
@@ -329,14 +336,27 @@ impl Rpc {
         }: NotifyPayment,
     ) -> Result<RpcReply, Failure> {
         context.caller.require_operator()?;
-        let found = self.store.order_of_payment(&reference).await;
-        let order_id = found.map_err(unreadable)?.or(order_id);
+        let order_of_payment = self.store.order_of_payment(&reference).await;
+        let order_id = order_of_payment.map_err(read_failure)?.or(order_id);
         let order_id = order_id.ok_or_else(|| Failure::not_found("payment", &reference))?;
         let deadline = context.deadline;
         let command = context.command(Action::NotifyPayment {
             order_id,
             reference,
         });
+        Ok(self.engine.decide(command, deadline).await?)
+    }
+
+    /// Changes a return: finds its order, and decides the change as a command.
+    async fn change_return(
+        &self,
+        context: CommandContext,
+        change: ReturnChange,
+    ) -> Result<RpcReply, Failure> {
+        let order_id = self.store.order_of_return(change.id()).await;
+        let order_id = order_id.map_err(read_failure)?;
+        let deadline = context.deadline;
+        let command = context.command(Action::ChangeReturn { order_id, change });
         Ok(self.engine.decide(command, deadline).await?)
     }
 
@@ -363,8 +383,8 @@ enum Operation {
 }
 
 /// Catches a panic, so that it affects one request only.
-fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).ok()
+fn catch_panic<T>(function: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(function)).ok()
 }
 
 /// The reply after a panic; its message is printed to standard error.
@@ -378,7 +398,7 @@ fn internal_error() -> Failure {
 /// The failure of a read of one order; a corrupt row is named.
 fn unreadable_order(id: OrderId, error: StoreError) -> Failure {
     let is_corrupt = matches!(error, StoreError::Corrupt(_));
-    let mut failure = unreadable(error);
+    let mut failure = read_failure(error);
     if is_corrupt {
         failure.message = format!("stored data of order {id} can't be read");
     }
@@ -386,7 +406,7 @@ fn unreadable_order(id: OrderId, error: StoreError) -> Failure {
 }
 
 /// The failure of a read from the database; nothing was done.
-fn unreadable(error: StoreError) -> Failure {
+fn read_failure(error: StoreError) -> Failure {
     tracing::error!(%error, "database read failed");
     error.failure()
 }

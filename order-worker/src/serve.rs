@@ -10,6 +10,7 @@ use shared::{
     amqp::{
         connection::Broker,
         publisher::{self, Publisher, Replier},
+        topology::{REQUEST_QUEUE, STEP_QUEUE},
     },
     metrics::Metrics,
 };
@@ -25,9 +26,10 @@ use crate::{
     },
     config::{Config, Delivery},
     engine::Engine,
-    failures::{archive::archive, dead_letters::DeadLetters, retries::Retries},
+    failures::{archive::run_archive, dead_letters::DeadLetters, retries::Retries},
     providers::{
-        Payments,
+        Carriers, Payments,
+        http_carrier::HttpCarrier,
         pages::ListClient,
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
@@ -51,24 +53,24 @@ const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
 /// Opens the store and the sandbox's ledger. Retries while the database is unreachable, locked by another
-/// process or full. Meanwhile `opening` holds the reason.
-async fn open(
+/// process or full. Meanwhile `store_sender` holds the reason.
+async fn open_store(
     config: &Config,
-    opening: &watch::Sender<Result<Store, String>>,
+    store_sender: &watch::Sender<Result<Store, String>>,
 ) -> anyhow::Result<(Store, LedgerLocation)> {
-    let mut reported = String::new();
+    let mut reported_error = String::new();
     loop {
         match try_open(config).await {
             Err(error) if store::is_temporary(&error) => {
                 let error = format!("{error:#}");
-                if error != reported {
+                if error != reported_error {
                     tracing::warn!(error, "can't open the database; trying again");
                 }
-                let _ = opening.send(Err(error.clone()));
-                reported = error;
+                let _ = store_sender.send(Err(error.clone()));
+                reported_error = error;
                 time::sleep(DATABASE_RETRY).await;
             }
-            opened => return opened,
+            open_result => return open_result,
         }
     }
 }
@@ -110,7 +112,7 @@ fn worker_name() -> String {
 struct Brokers {
     requests: Broker,
     steps: Broker,
-    publishing: Broker,
+    publishing_broker: Broker,
     dead_letters: Broker,
     /// For the first reply to a new reply queue: a malformed queue name closes the connection.
     new_reply_queues: Broker,
@@ -118,20 +120,24 @@ struct Brokers {
 
 impl Brokers {
     fn start(url: &str) -> anyhow::Result<Self> {
-        Ok(Self {
+        let brokers = Self {
             requests: Broker::start(url, "order-worker requests")?,
             steps: Broker::start(url, "order-worker steps")?,
-            publishing: Broker::start(url, "order-worker sending")?,
+            publishing_broker: Broker::start(url, "order-worker sending")?,
             dead_letters: Broker::start(url, "order-worker dead letters")?,
             new_reply_queues: Broker::start(url, "order-worker new reply queues")?,
-        })
+        };
+        // The worker is not ready before it consumes, although its connections and database may be open.
+        brokers.requests.consumer_starting(REQUEST_QUEUE);
+        brokers.steps.consumer_starting(STEP_QUEUE);
+        Ok(brokers)
     }
 
     async fn close(self) {
         tokio::join!(
             self.requests.close(),
             self.steps.close(),
-            self.publishing.close(),
+            self.publishing_broker.close(),
             self.dead_letters.close(),
             self.new_reply_queues.close()
         );
@@ -148,9 +154,9 @@ fn start_jobs(
 ) -> anyhow::Result<()> {
     let list_client = ListClient::new()?;
     if let Some(source) = warehouse {
-        let refresh =
+        let warehouse_refresh =
             warehouse::refresh(store.clone(), engine.clone(), list_client.clone(), source);
-        spawn(tasks, stop, refresh);
+        spawn(tasks, stop, warehouse_refresh);
     }
     if let Some(source) = import {
         let import = orders::import_from(store.clone(), engine.clone(), list_client, source);
@@ -164,11 +170,12 @@ fn start_jobs(
 async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
     requests.close();
     steps.close();
-    let steps_end = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
-    let (ended, _) = tokio::join!(time::timeout(STOP_TIMEOUT, requests.wait()), steps_end);
+    let steps_stopped = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
+    let (stop_result, _) =
+        tokio::join!(time::timeout(STOP_TIMEOUT, requests.wait()), steps_stopped);
     give_up.cancel();
     steps.wait().await;
-    if ended.is_err() {
+    if stop_result.is_err() {
         tracing::warn!(
             in_progress = requests.len(),
             "stopping before all requests are finished; another worker will process them"
@@ -184,21 +191,24 @@ fn deliver_sandbox_shipments(
     let client = reqwest::Client::builder()
         .build()
         .context("can't create an HTTP client")?;
-    let delivering = carrier.deliver(client, delivery.webhook_url, delivery.secret);
+    let delivery_task = carrier.deliver(client, delivery.webhook_url, delivery.secret);
     Ok(async move {
-        if let Err(error) = delivering.await {
-            tracing::error!(error = format!("{error:#}"), "the sandbox carrier stopped");
+        if let Err(error) = delivery_task.await {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the sandbox carrier can't start; its shipments will not advance"
+            );
         }
     })
 }
 
 async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result<()> {
-    let closing = async {
+    let close_all = async {
         engine.end().await;
         brokers.close().await;
         store.close().await;
     };
-    time::timeout(STOP_TIMEOUT, closing)
+    time::timeout(STOP_TIMEOUT, close_all)
         .await
         .map_err(|_| anyhow!("the connections did not close in time"))
 }
@@ -216,6 +226,11 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     // An invalid configuration is reported before the worker waits for anything.
     let stripe = config.stripe.clone().map(Stripe::new).transpose()?;
+    let http_carrier = config
+        .http_carrier
+        .clone()
+        .map(HttpCarrier::new)
+        .transpose()?;
     let sender = Sender::new(config.webhooks)?;
     let listener = TcpListener::bind(config.http_addr)
         .await
@@ -223,7 +238,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let brokers = Brokers::start(&config.amqp_url)?;
     tracing::info!(health = %listener.local_addr()?, "order-worker is starting");
 
-    let publisher = Arc::new(Publisher::new(brokers.publishing.clone()));
+    let publisher = Arc::new(Publisher::new(brokers.publishing_broker.clone()));
     let worker_stats = WorkerStats {
         publisher: Arc::clone(&publisher),
         latencies: Latencies::default(),
@@ -231,7 +246,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     };
     let (opening, store) = watch::channel(Err("the database is being opened".to_owned()));
     let health = Health {
-        brokers: [&brokers.requests, &brokers.steps, &brokers.publishing].map(Clone::clone),
+        brokers: [
+            &brokers.requests,
+            &brokers.steps,
+            &brokers.publishing_broker,
+        ]
+        .map(Clone::clone),
         stopping: stop.clone(),
         store,
         metrics: Metrics::install().context("can't install the metrics recorder")?,
@@ -240,7 +260,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
     serve_health(listener, health, &mut background, &background_stop);
-    let Some(opened) = stop.run_until_cancelled(open(&config, &opening)).await else {
+    let Some(opened) = stop
+        .run_until_cancelled(open_store(&config, &opening))
+        .await
+    else {
         background_stop.cancel();
         while background.join_next().await.is_some() {}
         brokers.close().await;
@@ -252,41 +275,47 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     drop(opening);
     let sandbox = Sandbox::open(ledger)?;
 
-    let (outbox, relay) = relay::outbox();
-    relay.start(
+    let (outbox, relay_task) = relay::outbox();
+    relay_task.start(
         &store,
         Arc::clone(&publisher),
         &mut background,
         &background_stop,
     );
-    let housekeeping = run_maintenance(store.clone(), config.retention);
-    spawn(&mut background, &background_stop, housekeeping);
+    let housekeeping_task = run_maintenance(store.clone(), config.retention);
+    spawn(&mut background, &background_stop, housekeeping_task);
     let new_events = outbox.new_events();
-    let counting = stats::count(store.clone(), outbox.new_events(), outbox.activity());
-    spawn(&mut background, &background_stop, counting);
+    let counting_task = stats::count(store.clone(), outbox.new_events(), outbox.activity());
+    spawn(&mut background, &background_stop, counting_task);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
     let webhook_dispatcher = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
     spawn(&mut background, &background_stop, webhook_dispatcher.run());
 
-    let lists = (config.warehouse, config.import);
-    start_jobs(lists, &store, &engine, &mut background, &background_stop)?;
+    let external_lists = (config.warehouse, config.import);
+    start_jobs(
+        external_lists,
+        &store,
+        &engine,
+        &mut background,
+        &background_stop,
+    )?;
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
         let delivering = deliver_sandbox_shipments(carrier.clone(), delivery)?;
         spawn(&mut background, &background_stop, delivering);
     }
-    let probing = publisher::probe(brokers.publishing.clone());
-    spawn(&mut background, &background_stop, probing);
+    let probe_task = publisher::probe(brokers.publishing_broker.clone());
+    spawn(&mut background, &background_stop, probe_task);
     let (requests_in_progress, steps_in_progress) = (TaskTracker::new(), TaskTracker::new());
-    let give_up = CancellationToken::new();
-    let archiving = archive(
+    let give_up_token = CancellationToken::new();
+    let archive_task = run_archive(
         store.clone(),
         brokers.dead_letters.clone(),
         Arc::clone(&publisher),
         stop.clone(),
     );
-    background.spawn(archiving);
+    background.spawn(archive_task);
     let latencies = worker_stats.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
     let retries = Retries::new(store.clone(), engine.clone());
@@ -296,7 +325,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         dead_letters,
         retries,
         replier: Arc::new(Replier::new(
-            brokers.publishing.clone(),
+            brokers.publishing_broker.clone(),
             brokers.new_reply_queues.clone(),
         )),
         feed_notifier: FeedNotifier::new(new_events, stop.clone()),
@@ -312,7 +341,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             sandbox: SandboxPayments::new(sandbox),
             stripe,
         },
-        carrier,
+        carriers: Carriers {
+            sandbox: carrier,
+            http: http_carrier,
+        },
     };
     let steps = Steps::new(
         store.clone(),
@@ -331,15 +363,29 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             brokers.steps.clone(),
             steps_in_progress.clone(),
             stop.clone(),
-            give_up.clone()
+            give_up_token.clone()
         ),
     );
 
     // Shutdown: no more requests and steps are accepted.
-    finish_in_progress(requests_in_progress, steps_in_progress, give_up).await;
+    finish_in_progress(requests_in_progress, steps_in_progress, give_up_token).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}
     close(engine, brokers, store).await?;
     tracing::info!("order-worker stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn worker_is_not_ready_before_its_consumers_start() {
+        let brokers = Brokers::start("amqp://127.0.0.1:1").unwrap();
+        let is_unusable = |broker: &Broker, queue: &str| broker.faults().contains_key(queue);
+        assert!(is_unusable(&brokers.requests, REQUEST_QUEUE));
+        assert!(is_unusable(&brokers.steps, STEP_QUEUE));
+        assert!(brokers.publishing_broker.faults().is_empty());
+    }
 }

@@ -96,8 +96,8 @@ fn parse_within(
         )
     })?;
     // Whole numbers of 64 bits are exact; all others were read as floats.
-    let inexact = str::from_utf8(bytes).ok().filter(|_| has_floats);
-    match inexact.and_then(|text| first_inexact(text, "")) {
+    let body_text = str::from_utf8(bytes).ok().filter(|_| has_floats);
+    match body_text.and_then(|text| first_inexact(text, "")) {
         Some((pointer, number)) => Err(Failure::violation(
             pointer,
             format!("{number} can't be stored exactly as a number; send it as a string"),
@@ -148,9 +148,9 @@ mod tests {
         let body = json!({"name": 1, "lines": [{"n": 0}, {"n": 1}, 7, {"n": 2, "a/b": 1}], "x": 1});
         let failure = read(body, |fields| {
             let name = fields.required("name", string);
-            let missing = fields.required("missing", string);
+            let missing_field = fields.required("missing", string);
             let lines = fields.list("lines", 1..=9, |line| line.required("n", integer(1..=2)));
-            Some((name?, missing?, lines?))
+            Some((name?, missing_field?, lines?))
         })
         .unwrap_err();
         assert_eq!(
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn ambiguous_json_is_refused() {
-        for (text, why) in [
+        for (text, expected_error) in [
             (
                 r#"{"a": 1, "b": {"c": 1, "c": 1}}"#,
                 "member \"c\" appears twice",
@@ -194,17 +194,20 @@ mod tests {
         ] {
             let failure = parse(text.as_bytes()).unwrap_err();
             assert_eq!(failure.http_status(), 400);
-            assert!(failure.message.contains(why), "{text}: {failure}");
+            assert!(
+                failure.message.contains(expected_error),
+                "{text}: {failure}"
+            );
         }
         // No member name has a special meaning for serde_json.
-        let odd = r#"{"$serde_json::private::RawValue": "[1]"}"#;
-        assert!(parse(odd.as_bytes()).unwrap().is_object());
+        let private_map = r#"{"$serde_json::private::RawValue": "[1]"}"#;
+        assert!(parse(private_map.as_bytes()).unwrap().is_object());
     }
 
     #[test]
     fn name_without_visible_characters_is_refused() {
         let name = visible_text(1..=20);
-        for blank in [
+        for blank_text in [
             " ",
             "\u{3000}\u{a0}",
             "\u{200b}",
@@ -214,7 +217,7 @@ mod tests {
             "\u{e0020}",
             "\u{202e}",
         ] {
-            assert!(name(json!(blank)).is_err(), "{blank:?}");
+            assert!(name(json!(blank_text)).is_err(), "{blank_text:?}");
         }
         for seen in ["A", " Ada ", "می\u{200c}خواهم", "👩\u{200d}🔬", "é", "株"] {
             assert_eq!(name(json!(seen)), Ok(seen.to_owned()));
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn null_in_a_merge_patch_removes_optional_fields() {
-        let patch = |body: Value| {
+        let parse_patch = |body: Value| {
             read(body, |fields| {
                 Some((
                     fields.patch_nullable("a", string),
@@ -231,54 +234,54 @@ mod tests {
                 ))
             })
         };
-        assert_eq!(patch(json!({})), Ok((None, None)));
-        assert_eq!(patch(json!({"a": null})), Ok((Some(None), None)));
+        assert_eq!(parse_patch(json!({})), Ok((None, None)));
+        assert_eq!(parse_patch(json!({"a": null})), Ok((Some(None), None)));
         assert_eq!(
-            patch(json!({"a": "x", "b": "y"})),
+            parse_patch(json!({"a": "x", "b": "y"})),
             Ok((Some(Some("x".to_owned())), Some("y".to_owned())))
         );
-        let refused = patch(json!({"a": 1, "b": null})).unwrap_err();
-        assert_eq!(pointers(&refused), ["/a", "/b"]);
+        let failure = parse_patch(json!({"a": 1, "b": null})).unwrap_err();
+        assert_eq!(pointers(&failure), ["/a", "/b"]);
     }
 
     #[test]
     fn null_counts_as_absent() {
-        let absent = read(json!({"a": null}), |fields| {
+        let absent_patch = read(json!({"a": null}), |fields| {
             Some(fields.optional("a", string))
         });
-        assert_eq!(absent, Ok(None));
+        assert_eq!(absent_patch, Ok(None));
     }
 
-    fn nested(levels: usize) -> String {
+    fn nested_body(levels: usize) -> String {
         format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
     }
 
     #[test]
     fn accepted_body_can_be_parsed_inside_a_message() {
-        let body = nested(MAX_NESTING);
+        let body = nested_body(MAX_NESTING);
         parse(body.as_bytes()).unwrap();
         assert_eq!(
-            parse(nested(MAX_NESTING + 1).as_bytes())
+            parse(nested_body(MAX_NESTING + 1).as_bytes())
                 .unwrap_err()
                 .http_status(),
             400
         );
         let message = format!(r#"{{"lines": [{{"line": 1, "order": {body}}}]}}"#);
         parse_message(message.as_bytes()).unwrap();
-        let value: Result<Value, _> = from_stored(&nested(200));
+        let value: Result<Value, _> = from_stored(&nested_body(200));
         assert!(value.is_ok());
-        let value: Result<Value, _> = from_stored(&nested(257));
+        let value: Result<Value, _> = from_stored(&nested_body(257));
         assert!(value.is_err());
     }
 
     #[test]
     fn free_form_json_is_limited_in_depth_and_has_no_nul() {
-        let free = |levels: usize| {
-            let value = serde_json::from_str(&nested(levels - 1)).unwrap();
+        let free_json = |levels: usize| {
+            let value = serde_json::from_str(&nested_body(levels - 1)).unwrap();
             object(10_000)(json!({ "a": Value::Array(vec![value]) }))
         };
-        assert!(free(MAX_FREE_NESTING - 1).is_ok());
-        let error = free(MAX_FREE_NESTING).unwrap_err();
+        assert!(free_json(MAX_FREE_NESTING - 1).is_ok());
+        let error = free_json(MAX_FREE_NESTING).unwrap_err();
         assert!(error.contains("32 levels"), "{error}");
         for value in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
             assert!(object(100)(value).unwrap_err().contains("NUL"));
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn numbers_are_kept_exactly_or_refused() {
-        for exact in [
+        for exact_number in [
             "18446744073709551615",
             "-9223372036854775808",
             "0.1",
@@ -303,7 +306,7 @@ mod tests {
             "0.30000000000000004",
             "9007199254740993",
         ] {
-            let text = format!(r#"{{"a": {{"b~/": ["1e999", {exact}]}}}}"#);
+            let text = format!(r#"{{"a": {{"b~/": ["1e999", {exact_number}]}}}}"#);
             parse(text.as_bytes()).unwrap();
         }
         for inexact in [

@@ -65,17 +65,19 @@ impl Caller {
         }
     }
 
-    /// The storefront that a new resource belongs to: the `named` one, or by default the caller's.
+    /// The storefront that a new resource belongs to: the `named_storefront`, or by default the caller's.
     ///
     /// # Errors
     /// `FORBIDDEN` when a storefront's credential names another storefront.
-    pub fn owner(&self, named: Option<&Storefront>) -> Result<Storefront, Failure> {
-        match named {
+    pub fn owner(&self, named_storefront: Option<&Storefront>) -> Result<Storefront, Failure> {
+        match named_storefront {
             None => Ok(self.storefront.clone()),
-            Some(named) if self.may_see(named) => Ok(named.clone()),
-            Some(named) => Err(Failure::new(
+            Some(named_storefront) if self.may_see(named_storefront) => {
+                Ok(named_storefront.clone())
+            }
+            Some(named_storefront) => Err(Failure::new(
                 Code::Forbidden,
-                format!("this credential has no access to storefront {named}"),
+                format!("this credential has no access to storefront {named_storefront}"),
             )),
         }
     }
@@ -129,9 +131,16 @@ mod tests {
             request_id: "r".to_owned(),
             traceparent: None,
         };
-        let us = "us".parse().unwrap();
-        assert!(!caller(Role::Storefront).may_see(&us));
-        assert!(caller(Role::Storefront).owner(Some(&us)).is_err());
-        assert_eq!(caller(Role::Operator).owner(Some(&us)), Ok(us));
+        let us_storefront = "us".parse().unwrap();
+        assert!(!caller(Role::Storefront).may_see(&us_storefront));
+        assert!(
+            caller(Role::Storefront)
+                .owner(Some(&us_storefront))
+                .is_err()
+        );
+        assert_eq!(
+            caller(Role::Operator).owner(Some(&us_storefront)),
+            Ok(us_storefront)
+        );
     }
 }

@@ -54,9 +54,10 @@ impl CommonCommand {
     }
 }
 
-/// The end of `--help`: the environment variables of the table `own` and the common ones, then `exit_status`.
-pub fn after_help(own: &str, exit_status: &str) -> String {
-    format!("{}\n{exit_status}", describe(own))
+/// The end of `--help`: the environment variables of the table `own_help` and the common ones, then
+/// `exit_status`.
+pub fn after_help(own_help: &str, exit_status: &str) -> String {
+    format!("{}\n{exit_status}", describe(own_help))
 }
 
 /// Installs the TLS implementation of the process: several dependencies use TLS and none sets a default.
@@ -65,17 +66,18 @@ pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Checks the configuration: that of logs and traces, and with `read` the program's own. Prints what `read` returns.
+/// Checks the configuration: that of logs and traces, and with `read_config` the program's own. Prints what
+/// `read_config` returns.
 ///
 /// # Errors
 /// Names the variable that is wrong.
 pub fn check_config<T: Display>(
-    read: impl FnOnce(&Env) -> anyhow::Result<T>,
+    read_config: impl FnOnce(&Env) -> anyhow::Result<T>,
 ) -> anyhow::Result<()> {
     let env = Env::from_process();
     telemetry::check(&env)?;
     trace::check(&env)?;
-    println!("the configuration is valid: {}", read(&env)?);
+    println!("the configuration is valid: {}", read_config(&env)?);
     Ok(())
 }
 

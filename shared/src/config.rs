@@ -64,15 +64,16 @@ impl Env {
     pub fn webhook_secret(&self, name: &str) -> anyhow::Result<Option<String>> {
         let secret = self.secret(name)?;
         if let Some(secret) = &secret {
-            let encoded = secret.strip_prefix("whsec_");
-            let encoded = encoded.with_context(|| format!("{name}: must begin with whsec_"))?;
-            let decoded = BASE64_STANDARD.decode(encoded).map_err(|error| {
+            let encoded_secret = secret.strip_prefix("whsec_");
+            let encoded_secret =
+                encoded_secret.with_context(|| format!("{name}: must begin with whsec_"))?;
+            let secret_bytes = BASE64_STANDARD.decode(encoded_secret).map_err(|error| {
                 anyhow::anyhow!("{name}: must be whsec_ followed by base64: {error}")
             })?;
-            if decoded.len() < MIN_WEBHOOK_SECRET_BYTES {
+            if secret_bytes.len() < MIN_WEBHOOK_SECRET_BYTES {
                 bail!(
                     "{name}: has {} bytes after whsec_, must have at least {MIN_WEBHOOK_SECRET_BYTES}",
-                    decoded.len()
+                    secret_bytes.len()
                 );
             }
         }
@@ -108,12 +109,12 @@ impl Env {
             .map(Duration::from_millis)
     }
 
-    fn number(&self, name: &str, default: u64, max: u64) -> anyhow::Result<u64> {
+    fn number(&self, name: &str, default: u64, max_value: u64) -> anyhow::Result<u64> {
         let number: u64 = self.parsed(name, &default.to_string())?;
-        if (1..=max).contains(&number) {
+        if (1..=max_value).contains(&number) {
             return Ok(number);
         }
-        bail!("{name}={number}: must be from 1 to {max}");
+        bail!("{name}={number}: must be from 1 to {max_value}");
     }
 
     /// One of a fixed set of words.
@@ -127,33 +128,44 @@ impl Env {
         default: &str,
     ) -> anyhow::Result<T> {
         let value = self.text(name).unwrap_or_else(|| default.to_owned());
-        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == value) {
+        if let Some((_, choice)) = choices
+            .iter()
+            .find(|(choice_name, _)| *choice_name == value)
+        {
             return Ok(*choice);
         }
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&str> = choices
+            .iter()
+            .map(|(choice_name, _)| *choice_name)
+            .collect();
         bail!("{name}={value:?}: must be one of {}", words.join(", "));
     }
 }
 
-/// The text about environment variables for `--help`: the program's `own` variables, as a Markdown table like
-/// that of [this module](self), followed by the common ones.
-pub fn describe(own: &str) -> String {
-    let rows = own.lines().skip(2).chain(COMMON_VARIABLES.lines().skip(2));
-    let about = rows.filter_map(|row| {
+/// The text about environment variables for `--help`: the program's variables in `own_table`, a Markdown table
+/// like that of [this module](self), followed by the common ones.
+pub fn describe(own_table: &str) -> String {
+    let rows = own_table
+        .lines()
+        .skip(2)
+        .chain(COMMON_VARIABLES.lines().skip(2));
+    let variable_texts = rows.filter_map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [names, default, meaning] = cells.as_slice() else {
             return None;
         };
-        let plain = |cell: &str| cell.replace('`', "");
-        let default = match plain(default) {
-            none if none.is_empty() => none,
+        let without_backticks = |cell: &str| cell.replace('`', "");
+        let default = match without_backticks(default) {
+            default_text if default_text.is_empty() => default_text,
             default => format!(" [default: {default}]"),
         };
-        let (names, meaning) = (plain(names), plain(meaning));
+        let (names, meaning) = (without_backticks(names), without_backticks(meaning));
         Some(format!("\n  {names}{default}\n          {meaning}\n"))
     });
-    let head = "Environment variables (a secret may also come from a file: NAME_FILE=PATH):\n";
-    iter::once(head.to_owned()).chain(about).collect()
+    let heading = "Environment variables (a secret may also come from a file: NAME_FILE=PATH):\n";
+    iter::once(heading.to_owned())
+        .chain(variable_texts)
+        .collect()
 }
 
 /// The table of variables that both programs read.
@@ -184,8 +196,8 @@ mod tests {
 
     #[test]
     fn help_lists_own_and_common_variables() {
-        let own = "| variable | default | meaning |\n|---|---|---|\n| `A`, `B` | `1` | the `x`: to do |\n| `C` | | more |\n";
-        let text = describe(own);
+        let table = "| variable | default | meaning |\n|---|---|---|\n| `A`, `B` | `1` | the `x`: to do |\n| `C` | | more |\n";
+        let text = describe(table);
         assert!(
             text.contains("\n  A, B [default: 1]\n          the x: to do\n"),
             "{text}"

@@ -41,12 +41,12 @@ pub fn of(value: &Json) -> String {
         stock,
         failing_since,
     } = serde_json::from_str(value.text()).unwrap_or_default();
-    of_parts(version, stock.or(failing_since), value)
+    digest_of_parts(version, stock.or(failing_since), value)
 }
 
 /// The entity tag of `value` from its `version` and its `uncounted` member, which changes without a new
 /// version.
-pub fn of_parts(version: Option<u64>, uncounted: Option<&RawValue>, value: &Json) -> String {
+pub fn digest_of_parts(version: Option<u64>, uncounted: Option<&RawValue>, value: &Json) -> String {
     match (version, uncounted) {
         (Some(version), None) => format!("\"{version}\""),
         (Some(version), Some(uncounted)) => {
@@ -67,10 +67,10 @@ fn digest(text: &str) -> String {
 }
 
 /// The part of a tag that `If-Match` compares: without the digest of what changes without a new version.
-fn condition(opaque: &str) -> &str {
-    opaque
+fn condition(opaque_tag: &str) -> &str {
+    opaque_tag
         .split_once('-')
-        .map_or(opaque, |(version, _)| version)
+        .map_or(opaque_tag, |(version, _)| version)
 }
 
 /// An entity tag: `"3"`, or weak `W/"3"` (RFC 9110, section 8.8.3).
@@ -91,8 +91,8 @@ impl EntityTag {
 
 impl fmt::Display for EntityTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let weak = if self.is_weak { "W/" } else { "" };
-        write!(f, "{weak}\"{}\"", self.opaque)
+        let weak_prefix = if self.is_weak { "W/" } else { "" };
+        write!(f, "{weak_prefix}\"{}\"", self.opaque)
     }
 }
 
@@ -110,41 +110,41 @@ impl FromStr for TagList {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const SPACE: [char; 2] = [' ', '\t'];
+        const WHITESPACE: [char; 2] = [' ', '\t'];
         if text.len() > MAX_HEADER_BYTES {
             return Err(format!("must have at most {MAX_HEADER_BYTES} bytes"));
         }
-        if text.trim_matches(SPACE) == "*" {
+        if text.trim_matches(WHITESPACE) == "*" {
             return Ok(Self::Any);
         }
-        let malformed = || "must be * or a list of entity tags such as \"3\"".to_owned();
-        let (mut tags, mut rest) = (Vec::new(), text);
+        let malformed_error = || "must be * or a list of entity tags such as \"3\"".to_owned();
+        let (mut tags, mut remaining_text) = (Vec::new(), text);
         loop {
-            rest = rest.trim_start_matches([' ', '\t', ',']);
-            if rest.is_empty() {
+            remaining_text = remaining_text.trim_start_matches([' ', '\t', ',']);
+            if remaining_text.is_empty() {
                 break;
             }
-            let (is_weak, tag) = match rest.strip_prefix("W/") {
+            let (is_weak, tag) = match remaining_text.strip_prefix("W/") {
                 Some(tag) => (true, tag),
-                None => (false, rest),
+                None => (false, remaining_text),
             };
-            let tag = tag.strip_prefix('"').ok_or_else(malformed)?;
-            let (opaque, after_tag) = tag.split_once('"').ok_or_else(malformed)?;
+            let tag = tag.strip_prefix('"').ok_or_else(malformed_error)?;
+            let (opaque_tag, after_tag) = tag.split_once('"').ok_or_else(malformed_error)?;
             let is_tag_character = |c: char| c == '!' || ('#'..='~').contains(&c) || !c.is_ascii();
-            if !opaque.chars().all(is_tag_character) {
-                return Err(malformed());
+            if !opaque_tag.chars().all(is_tag_character) {
+                return Err(malformed_error());
             }
             tags.push(EntityTag {
                 is_weak,
-                opaque: opaque.to_owned(),
+                opaque: opaque_tag.to_owned(),
             });
-            rest = after_tag.trim_start_matches(SPACE);
-            if !(rest.is_empty() || rest.starts_with(',')) {
-                return Err(malformed());
+            remaining_text = after_tag.trim_start_matches(WHITESPACE);
+            if !(remaining_text.is_empty() || remaining_text.starts_with(',')) {
+                return Err(malformed_error());
             }
         }
         if tags.is_empty() {
-            return Err(malformed());
+            return Err(malformed_error());
         }
         if tags.len() > MAX_TAGS {
             return Err(format!("must have at most {MAX_TAGS} entity tags"));
@@ -160,7 +160,7 @@ impl TagList {
         let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
         match self {
             Self::Any => true,
-            Self::Tags(tags) => tags.iter().any(|listed| listed.opaque == tag),
+            Self::Tags(tags) => tags.iter().any(|listed_tag| listed_tag.opaque == tag),
         }
     }
 }
@@ -271,25 +271,25 @@ mod tests {
 
     #[test]
     fn if_none_match_compares_weakly_and_keeps_commas_within_a_tag() {
-        let known: TagList = "\"a,b\", W/\"4\"".parse().unwrap();
-        assert!(known.has_weakly("\"4\"") && known.has_weakly("\"a,b\""));
-        assert!(!known.has_weakly("\"b\"") && !known.has_weakly("\"4-ab\""));
+        let known_tags: TagList = "\"a,b\", W/\"4\"".parse().unwrap();
+        assert!(known_tags.has_weakly("\"4\"") && known_tags.has_weakly("\"a,b\""));
+        assert!(!known_tags.has_weakly("\"b\"") && !known_tags.has_weakly("\"4-ab\""));
     }
 
     #[test]
     fn etag_without_version_is_derived_from_the_content() {
         let json = |value| Json::of(&value).unwrap();
         assert_eq!(of(&json(serde_json::json!({"version": 7}))), "\"7\"");
-        let (one, two) = (
+        let (one_version, two_versions) = (
             json(serde_json::json!({"version": 7, "stock": [1]})),
             json(serde_json::json!({"version": 7, "stock": [2]})),
         );
-        assert_ne!(of(&one), of(&two));
-        let (one, two) = (
+        assert_ne!(of(&one_version), of(&two_versions));
+        let (one_version, two_versions) = (
             json(serde_json::json!({"a": 1})),
             json(serde_json::json!({"a": 2})),
         );
-        assert_eq!(of(&one), of(&one));
-        assert_ne!(of(&one), of(&two));
+        assert_eq!(of(&one_version), of(&one_version));
+        assert_ne!(of(&one_version), of(&two_versions));
     }
 }

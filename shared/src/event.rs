@@ -3,10 +3,11 @@
 //! [`EventData`] is the closed set of event types with their data. An [`Event`] adds the subject, its
 //! sequence, the time and the origin; this is the stored form. [`CloudEvent`] is the form on `order-events`,
 //! in the feed and in webhooks ([CloudEvents
-//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)). `request` has the requests for
-//! the feed.
+//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)). `order_updated` has the event that
+//! storefronts see only a part of, `request` the requests for the feed.
 
 mod event_data;
+mod order_updated;
 mod request;
 
 use std::borrow::Cow;
@@ -15,7 +16,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    event_data::{EventData, OrderCreated, RefundCause},
+    event_data::{EditRequested, EventData, OrderCreated, OrderEdited, RefundCause},
+    order_updated::{OrderField, OrderUpdated, has_internal_fields},
     request::{EventFilter, EventPage, FeedPosition, ListEvents, MAX_EVENTS, MAX_WAIT_MS},
 };
 use crate::{
@@ -28,14 +30,14 @@ use crate::{
 pub struct Event {
     /// UUIDv7: unique and sortable by time.
     pub id: EventId,
-    /// Id of the order or webhook endpoint, or SKU of the product.
+    /// Id of the order, customer or webhook endpoint, or SKU of the product.
     pub subject: String,
     /// Number of the event within its subject, from 1.
     pub sequence: u64,
     /// Time of the change.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// Storefront of the order; `null` for products.
+    /// Storefront of the order, customer or webhook endpoint; `null` for products.
     pub storefront: Option<Storefront>,
     /// Origin of the change.
     #[serde(flatten)]
@@ -44,6 +46,18 @@ pub struct Event {
     #[serde(flatten)]
     #[schema(value_type = EventPayload)]
     pub event_data: EventData,
+}
+
+impl Event {
+    /// The event as storefronts see it. Note and tags are for operators; an event that changed nothing else
+    /// remains, without data, so that the versions of the order have no gaps.
+    #[must_use]
+    pub fn for_storefronts(mut self) -> Self {
+        if let EventData::OrderUpdated(updated) = &mut self.event_data {
+            updated.hide_internal_fields();
+        }
+        self
+    }
 }
 
 /// OpenAPI schema of [`EventData`]: `type` and `data`. docs/asyncapi.json describes each type.
@@ -103,7 +117,7 @@ pub struct CloudEvent {
     /// Event type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the order or webhook endpoint, or SKU of the product.
+    /// Id of the order, customer or webhook endpoint, or SKU of the product.
     pub subject: String,
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
@@ -117,7 +131,7 @@ pub struct CloudEvent {
     /// Position in the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// Storefront of the order.
+    /// Storefront of the order, customer or webhook endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
     /// Actor: see [`Origin::actor`].
@@ -153,10 +167,7 @@ mod tests {
                 attempt: Some(2),
                 traceparent: None,
             },
-            event_data: EventData::PaymentCaptured {
-                amount: 5,
-                is_final: false,
-            },
+            event_data: EventData::captured(5, false),
         };
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
@@ -167,10 +178,7 @@ mod tests {
         let note = "\",\"data\":{}";
         for event_data in [
             EventData::OrderDeleted {},
-            EventData::PaymentCaptured {
-                amount: 5,
-                is_final: false,
-            },
+            EventData::captured(5, false),
             EventData::PaymentVoided { reference: None },
             EventData::OrderCancelled {
                 reason: CancelReason::CustomerRequest,
@@ -178,9 +186,9 @@ mod tests {
                 was: None,
             },
         ] {
-            let whole = serde_json::to_value(&event_data).unwrap();
+            let event_json = serde_json::to_value(&event_data).unwrap();
             let data: Value = serde_json::from_str(&event_data.data().unwrap()).unwrap();
-            assert_eq!(whole, json!({"type": event_data.kind(), "data": data}));
+            assert_eq!(event_json, json!({"type": event_data.kind(), "data": data}));
         }
     }
 }

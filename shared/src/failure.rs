@@ -40,8 +40,8 @@ impl Failure {
     }
 
     /// `NOT_FOUND`; also used for resources of another storefront.
-    pub fn not_found(what: &str, id: impl fmt::Display) -> Self {
-        Self::new(Code::NotFound, format!("no {what} {id}"))
+    pub fn not_found(resource_kind: &str, id: impl fmt::Display) -> Self {
+        Self::new(Code::NotFound, format!("no {resource_kind} {id}"))
     }
 
     /// `INVALID_STATE`: the resource exists but its state does not allow the operation.
@@ -52,15 +52,18 @@ impl Failure {
     /// `INVALID_REQUEST` for a well-formed request that violates rules: all violations, or the first
     /// [`MAX_VIOLATIONS`].
     pub fn violations(violations: &[Violation]) -> Self {
-        let (listed, note) = match violations.split_at_checked(MAX_VIOLATIONS) {
-            Some((listed, [_, ..])) => (listed, format!("; the first {MAX_VIOLATIONS} are listed")),
+        let (listed_violations, note) = match violations.split_at_checked(MAX_VIOLATIONS) {
+            Some((listed_violations, [_, ..])) => (
+                listed_violations,
+                format!("; the first {MAX_VIOLATIONS} are listed"),
+            ),
             _ => (violations, String::new()),
         };
         let message = match violations {
-            [only] => format!("{}: {}", only.location(), only.detail),
-            many => format!("{} fields are invalid{note}", many.len()),
+            [only_violation] => format!("{}: {}", only_violation.location(), only_violation.detail),
+            violation_list => format!("{} fields are invalid{note}", violation_list.len()),
         };
-        Self::new(Code::InvalidRequest, message).with(json!({ "errors": listed }))
+        Self::new(Code::InvalidRequest, message).with(json!({ "errors": listed_violations }))
     }
 
     /// `INVALID_REQUEST` for one field of a well-formed request.
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn only_the_first_of_very_many_violations_are_listed() {
-        for (broken, named, message) in [
+        for (violations_of, named_fields, message) in [
             (1, 1, "/0: bad"),
             (2, 2, "2 fields are invalid"),
             (1_000, 1_000, "1000 fields are invalid"),
@@ -199,10 +202,14 @@ mod tests {
                 "70000 fields are invalid; the first 1000 are listed",
             ),
         ] {
-            let violations = (0..broken).map(|field| Violation::new(format!("/{field}"), "bad"));
+            let violations =
+                (0..violations_of).map(|field| Violation::new(format!("/{field}"), "bad"));
             let failure = Failure::violations(&violations.collect::<Vec<_>>());
             assert_eq!(failure.message, message);
-            assert_eq!(failure.errors().unwrap().as_array().unwrap().len(), named);
+            assert_eq!(
+                failure.errors().unwrap().as_array().unwrap().len(),
+                named_fields
+            );
         }
     }
 
@@ -221,12 +228,13 @@ mod tests {
     /// The OpenAPI document takes its error codes from [`Code`].
     #[test]
     fn all_error_codes_are_documented() {
-        let api = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md"));
-        let (_, table) = api.split_once("\n## Errors\n").unwrap();
+        let api_document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md"));
+        let (_, table) = api_document.split_once("\n## Errors\n").unwrap();
         let names = table.lines().filter(|line| line.starts_with("| `"));
         let names = names.flat_map(|line| line.split('|').nth(1).unwrap().split(','));
-        let mut documented: Vec<_> = names.map(|name| name.trim().trim_matches('`')).collect();
-        documented.sort_unstable();
+        let mut documented_codes: Vec<_> =
+            names.map(|name| name.trim().trim_matches('`')).collect();
+        documented_codes.sort_unstable();
         let schema = <Code as utoipa::PartialSchema>::schema();
         let schema = serde_json::to_value(schema).unwrap();
         let mut codes: Vec<_> = schema["enum"]
@@ -236,7 +244,7 @@ mod tests {
             .map(|code| code.as_str().unwrap())
             .collect();
         codes.sort_unstable();
-        assert_eq!(codes, documented);
+        assert_eq!(codes, documented_codes);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Identifiers: one type per kind, so that they can't be confused, parsed and validated where requests
 //! arrive.
 //!
-//! UUIDs identify orders, customers, shipments, events, webhook endpoints and deliveries. Names identify
+//! UUIDs identify orders, customers, shipments, returns, events, webhook endpoints and deliveries. Names identify
 //! products ([`Sku`]), warehouses and storefronts.
 
 use std::{fmt, str::FromStr};
@@ -68,8 +68,17 @@ uuid_id!(
     ShipmentId
 );
 uuid_id!(
+    /// Id of a return, UUIDv7.
+    ReturnId
+);
+uuid_id!(
     /// Id of an event, UUIDv7: unique and sortable by time.
     EventId
+);
+
+uuid_id!(
+    /// Id of a transaction of an order's payment, `UUIDv8`.
+    TransactionId
 );
 
 uuid_id!(
@@ -161,11 +170,11 @@ impl Default for Storefront {
     }
 }
 
-/// Checks that a name has 1 to `max` characters that are safe in URLs, headers and logs.
-fn check_name(text: &str, max: usize) -> Result<(), String> {
+/// Checks that a name has 1 to `max_chars` characters that are safe in URLs, headers and logs.
+fn check_name(text: &str, max_chars: usize) -> Result<(), String> {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if text.is_empty() || text.len() > max {
-        return Err(format!("must have 1 to {max} characters"));
+    if text.is_empty() || text.len() > max_chars {
+        return Err(format!("must have 1 to {max_chars} characters"));
     }
     // `.` and `..` have a special meaning in paths.
     if !text.chars().all(is_safe) || text.chars().all(|c| c == '.') {
@@ -185,21 +194,21 @@ mod tests {
                 .parse::<OrderId>()
                 .is_ok()
         );
-        for other in [
+        for other_text in [
             "",
             "42",
             "0192f0c123457abc8def0123456789ab",
             "{0192f0c1-2345-7abc-8def-0123456789ab}",
         ] {
-            assert!(other.parse::<OrderId>().is_err(), "{other}");
+            assert!(other_text.parse::<OrderId>().is_err(), "{other_text}");
         }
     }
 
     #[test]
     fn names_are_safe_in_urls_headers_and_logs() {
         assert!("TSHIRT-black_M.2".parse::<Sku>().is_ok());
-        for bad in ["", "a b", "a/b", "..", "a\nb", "ä", &"x".repeat(65)] {
-            assert!(bad.parse::<Sku>().is_err(), "{bad:?}");
+        for invalid_name in ["", "a b", "a/b", "..", "a\nb", "ä", &"x".repeat(65)] {
+            assert!(invalid_name.parse::<Sku>().is_err(), "{invalid_name:?}");
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod event;
 pub mod failure;
 pub mod health;
 pub mod id;
+pub mod limits;
 pub mod metrics;
 pub mod money;
 pub mod order;

@@ -1,12 +1,18 @@
 //! Orders: the representation that REST and RPC return, with its payment and shipments.
 //!
-//! `charge` has the discounts, taxes and the shipping charge, `request` the requests about orders, `import` the bulk import, `accept` the message of an order that
-//! is created asynchronously. The rules for orders are in the worker's domain module.
+//! `charge` has the discounts, taxes and the shipping charge, `edit` the pending edit, `request` the requests about
+//! orders, `returns` the returns, `import` the bulk import, `label` the reply of a carrier, `tag` the tags, `accept` the message of an
+//! order that is created asynchronously. The rules for orders are in the worker's domain module.
 
 mod accept;
 pub(crate) mod charge;
+mod edit;
 mod import;
+mod label;
 mod request;
+mod returns;
+mod tag;
+mod transaction;
 
 use std::{collections::BTreeMap, num::NonZeroU32, str::FromStr};
 
@@ -16,17 +22,27 @@ use serde_json::{Map, Value};
 
 pub use self::accept::{ACCEPT_ORDER, AcceptOrder};
 pub use self::charge::{Discount, ShippingCharge, Tax, TaxRate};
+pub use self::edit::{EditRejectReason, PendingEdit};
 pub use self::import::{
     ImportLine, ImportOrders, ImportReport, ImportedOrder, MAX_LINES, RejectedLine,
 };
+pub use self::label::Label;
 pub use self::request::{
-    ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-    CreateShipment, GetOrder, ItemQuantity, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem,
-    NotApproved, NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder,
-    ReturnUrl, ShipmentUpdate, UpdateShipment,
+    AddressPatch, ApproveAll, ApprovedAll, CancelEdit, CancelOrder, CancelRemaining,
+    CancelShipment, CreateOrder, CreateShipment, EditItem, EditOrder, GetOrder, ItemQuantity,
+    ListOrders, MAX_ITEMS, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef, QUANTITY,
+    RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate, UpdateOrder,
+    UpdateShipment,
 };
-pub(crate) use self::request::{cursor, cursor_by, limit};
+pub(crate) use self::request::{address, cursor, cursor_by, limit};
+pub use self::returns::{
+    CreateReturn, EndReturn, ListReturns, ReceiptRefund, ReceiveReturn, ReceivedItem,
+    ReceivedQuantity, Return, ReturnRef, ReturnStatus, ReturnedItem, restocked_items,
+};
+pub use self::tag::{MAX_TAGS, Tag};
+pub use self::transaction::{Transaction, TransactionKind, TransactionStatus};
 use crate::{
+    caller::Role,
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
 };
@@ -43,6 +59,8 @@ use crate::{
     "shipping": null,
     "shipping_address": {"name": "Ada Lovelace", "city": "Berlin", "country": "DE"},
     "payment": {"status": "authorized", "provider": "sandbox", "reference": "sandbox_1", "authorized": 3998, "captured": 0, "refunded": 0},
+    "transactions": [{"id": "0192f0c1-2345-8abc-8def-0123456789ab", "kind": "authorization", "amount": 3998,
+        "provider": "sandbox", "reference": "sandbox_1", "status": "success", "created_at": "2026-01-31T12:00:01Z"}],
     "shipments": [], "in_progress": {"step": "request_shipment:berlin", "attempt": 1, "due_at": "2026-01-31T12:00:00Z"},
     "metadata": {"cart": "42"}, "version": 4, "is_deleted": false,
     "created_at": "2026-01-31T12:00:00Z", "updated_at": "2026-01-31T12:00:01Z", "deleted_at": null
@@ -94,17 +112,35 @@ pub struct Order {
     pub shipping_address: Option<Address>,
     /// Payment.
     pub payment: Payment,
+    /// Transactions of the payment, oldest first.
+    pub transactions: Vec<Transaction>,
     /// Shipments.
     pub shipments: Vec<Shipment>,
+    /// Returns, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub returns: Vec<Return>,
     /// Whether the order is waiting for approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     pub awaits_approval: bool,
+    /// The edit whose higher total is being authorized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub pending_edit: Option<PendingEdit>,
     /// The step that is due or running; `null` if there is none.
     pub in_progress: Option<InProgress>,
     /// Metadata set by the client.
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
+    /// Note of the operators. Storefronts do not see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub note: Option<String>,
+    /// Tags, sorted. Storefronts do not see them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, required = false)]
+    pub tags: Vec<Tag>,
     /// The `sequence` of the order's last event; also its `ETag`.
     pub version: u64,
     /// Whether the order is soft-deleted.
@@ -118,6 +154,21 @@ pub struct Order {
     /// Time of the soft deletion.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deleted_at: Option<Timestamp>,
+}
+
+impl Order {
+    /// The order as callers of `role` see it: note and tags are for operators and admins.
+    #[must_use]
+    pub fn visible_to(self, role: Role) -> Self {
+        match role {
+            Role::Operator | Role::Admin => self,
+            Role::Storefront => Self {
+                note: None,
+                tags: Vec::new(),
+                ..self
+            },
+        }
+    }
 }
 
 /// Status of an order: `pending → processing → shipped → delivered`; `cancelled` is reached from `pending` or
@@ -373,6 +424,14 @@ pub struct Shipment {
     pub carrier: String,
     /// The carrier's tracking number.
     pub tracking_number: String,
+    /// URL of the carrier's tracking page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uri")]
+    pub tracking_url: Option<String>,
+    /// URL of the label to print.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uri")]
+    pub label_url: Option<String>,
     /// Items of the shipment.
     pub items: Vec<StockItem>,
     /// Time at which it was handed to the carrier.

@@ -97,12 +97,14 @@ impl Json {
     /// # Errors
     /// `INTERNAL` if it can't be serialized, which does not happen for the types of this crate.
     pub fn of(value: &impl Serialize) -> Result<Self, Failure> {
-        to_raw_value(value).map(Self).map_err(|error| {
-            Failure::new(
-                Code::Internal,
-                format!("a reply can't be serialized: {error}"),
-            )
-        })
+        to_raw_value(value)
+            .map(Self)
+            .map_err(|serialization_error| {
+                Failure::new(
+                    Code::Internal,
+                    format!("a reply can't be serialized: {serialization_error}"),
+                )
+            })
     }
 
     /// The JSON text.
@@ -186,28 +188,32 @@ mod tests {
 
     #[test]
     fn envelope_fields_can_have_any_order_and_value_is_unchanged() {
-        let read = |text| serde_json::from_str::<Outcome<Json>>(text);
+        let parse_outcome = |text| serde_json::from_str::<Outcome<Json>>(text);
         let Ok(Outcome::Success { value }) =
-            read(r#"{"value":{"b": 1, "a":2},"status":"SUCCESS"}"#)
+            parse_outcome(r#"{"value":{"b": 1, "a":2},"status":"SUCCESS"}"#)
         else {
             panic!("not a success")
         };
         assert_eq!(value.text(), r#"{"b": 1, "a":2}"#);
         assert_eq!(
-            read(r#"{"status":"SUCCESS","value":null}"#).unwrap(),
+            parse_outcome(r#"{"status":"SUCCESS","value":null}"#).unwrap(),
             Outcome::Success {
                 value: Json::of(&Value::Null).unwrap()
             }
         );
-        let failure = read(r#"{"status":"FAILURE","error":{"code":"TIMEOUT","message":"late"}}"#);
+        let failure =
+            parse_outcome(r#"{"status":"FAILURE","error":{"code":"TIMEOUT","message":"late"}}"#);
         assert!(matches!(failure, Ok(Outcome::Failure { error }) if error.code == Code::Timeout));
-        for odd in [
+        for invalid_envelope in [
             r#"{"status":"SUCCESS"}"#,
             r#"{"status":"FAILURE","value":1}"#,
             "{}",
             "7",
         ] {
-            assert!(read(odd).is_err(), "{odd}");
+            assert!(
+                parse_outcome(invalid_envelope).is_err(),
+                "{invalid_envelope}"
+            );
         }
     }
 }

@@ -34,9 +34,12 @@ impl<T> Rows<T> {
     ///
     /// # Errors
     /// The first error of `read`.
-    pub fn read<R, E>(&self, read: impl FnOnce(&[T]) -> Result<Vec<R>, E>) -> Result<Rows<R>, E> {
+    pub fn read<R, E>(
+        &self,
+        read_entries: impl FnOnce(&[T]) -> Result<Vec<R>, E>,
+    ) -> Result<Rows<R>, E> {
         Ok(Rows {
-            rows: read(&self.rows)?,
+            rows: read_entries(&self.rows)?,
             is_cut: self.is_cut,
         })
     }
@@ -62,9 +65,9 @@ impl<T> Page<T> {
     pub fn from_rows(read: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
         let Rows { mut rows, is_cut } = read.into();
         let limit = limit as usize;
-        let more = rows.len() > limit || is_cut;
+        let has_more = rows.len() > limit || is_cut;
         rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| more).map(cursor);
+        let next_cursor = rows.last().filter(|_| has_more).map(cursor);
         Self {
             data: rows,
             next_cursor,

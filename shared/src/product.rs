@@ -13,7 +13,7 @@ use crate::{
     money::{Currency, MAX_AMOUNT},
     order::limit,
     schema,
-    web_url::web_url,
+    web_url::web_url_text,
 };
 
 /// Maximum number of image URLs of a product.
@@ -371,15 +371,6 @@ fn image_urls(value: Value) -> Result<Vec<String>, String> {
         return Err(format!("must have at most {MAX_IMAGES} entries"));
     }
     urls.into_iter()
-        .map(|url| {
-            let url = body::text(1..=2000)(url).map_err(|error| format!("each entry {error}"))?;
-            // Browsers load these URLs as images: `javascript:` and `data:` URLs are refused.
-            match web_url(&url) {
-                Ok(_) => Ok(url),
-                Err(why) => Err(format!(
-                    "each entry must be an http or https URL; {url} {why}"
-                )),
-            }
-        })
+        .map(|url| web_url_text(url).map_err(|error| format!("each entry {error}")))
         .collect()
 }

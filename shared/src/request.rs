@@ -13,13 +13,14 @@ use serde_json::{
 pub use crate::caller::{Caller, Role};
 use crate::{
     body,
-    customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer},
+    customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer, UpdateCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
     order::{
-        ApproveAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
-        GetOrder, ImportOrders, ListOrders, NotifyPayment, OrderHistory, OrderRef, RefundOrder,
-        RejectOrder, UpdateShipment,
+        ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
+        CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders, ListOrders,
+        ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn, RecordPayment,
+        RefundOrder, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{
@@ -70,9 +71,9 @@ macro_rules! requests {
             pub fn read(pattern: &str, body: Value) -> Result<Self, Failure> {
                 match pattern {
                     $($pattern => body::read(body, <$payload>::read).map(Self::$variant),)+
-                    unknown => Err(Failure::new(
+                    unknown_pattern => Err(Failure::new(
                         Code::InvalidRequest,
-                        format!("unknown pattern {unknown:?}: must be one of {}", Self::PATTERNS.join(", ")),
+                        format!("unknown pattern {unknown_pattern:?}: must be one of {}", Self::PATTERNS.join(", ")),
                     )),
                 }
             }
@@ -105,6 +106,12 @@ requests! {
     "order.reject" => RejectOrder(RejectOrder),
     /// Refunds a captured payment, fully or partially.
     "order.refund" => RefundOrder(RefundOrder),
+    /// Changes the items, discounts or shipping charge of an order of which nothing was shipped.
+    "order.edit" => EditOrder(EditOrder),
+    /// Cancels an edit that waits for the authorization of its higher total.
+    "order.cancel_edit" => CancelEdit(CancelEdit),
+    /// Changes an order's shipping address, metadata, note or tags.
+    "order.update" => UpdateOrder(UpdateOrder),
     /// Lists the events of an order, oldest first.
     "order.history" => OrderHistory(OrderHistory),
     /// Records that items were handed to a carrier.
@@ -113,8 +120,24 @@ requests! {
     "shipment.update" => UpdateShipment(UpdateShipment),
     /// Cancels a shipment that has not been handed to the carrier.
     "shipment.cancel" => CancelShipment(CancelShipment),
+    /// Requests a return of shipped units.
+    "return.create" => CreateReturn(CreateReturn),
+    /// Returns a return.
+    "return.get" => GetReturn(ReturnRef),
+    /// Lists returns, newest first.
+    "return.list" => ListReturns(ListReturns),
+    /// Approves a requested return.
+    "return.approve" => ApproveReturn(ReturnRef),
+    /// Rejects a requested return.
+    "return.reject" => RejectReturn(EndReturn),
+    /// Cancels a return whose units were not received.
+    "return.cancel" => CancelReturn(EndReturn),
+    /// Records the receipt of an approved return: puts units back on stock and starts the refund.
+    "return.receive" => ReceiveReturn(ReceiveReturn),
     /// Notifies the worker that a payment changed at the provider.
     "payment.notify" => NotifyPayment(NotifyPayment),
+    /// Records a payment that was received outside of a payment provider.
+    "payment.record" => RecordPayment(RecordPayment),
     /// Creates a product.
     "product.create" => CreateProduct(NewProduct),
     /// Returns a product with its stock.
@@ -137,6 +160,8 @@ requests! {
     "customer.get" => GetCustomer(CustomerRef),
     /// Lists customers, newest first.
     "customer.list" => ListCustomers(ListCustomers),
+    /// Changes a customer.
+    "customer.update" => UpdateCustomer(UpdateCustomer),
     /// Blocks or unblocks a customer.
     "customer.block" => BlockCustomer(BlockCustomer),
     /// Marks a customer as verified.
@@ -192,6 +217,8 @@ impl Request {
             Self::GetOrder(_)
             | Self::ListOrders(_)
             | Self::OrderHistory(_)
+            | Self::GetReturn(_)
+            | Self::ListReturns(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::GetCustomer(_)
@@ -207,17 +234,26 @@ impl Request {
             | Self::ListDeliveries(_) => true,
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
+            | Self::EditOrder(_)
+            | Self::CancelEdit(_)
             | Self::DeleteOrder(_)
             | Self::RestoreOrder(_)
             | Self::ApproveOrder(_)
             | Self::ApproveAll(_)
             | Self::RejectOrder(_)
             | Self::RefundOrder(_)
+            | Self::UpdateOrder(_)
             | Self::CreateShipment(_)
             | Self::UpdateShipment(_)
             | Self::CancelShipment(_)
             | Self::CancelRemaining(_)
             | Self::NotifyPayment(_)
+            | Self::CreateReturn(_)
+            | Self::ApproveReturn(_)
+            | Self::RejectReturn(_)
+            | Self::CancelReturn(_)
+            | Self::ReceiveReturn(_)
+            | Self::RecordPayment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -226,6 +262,7 @@ impl Request {
             | Self::RemoveStock(_)
             | Self::ImportOrders(_)
             | Self::CreateCustomer(_)
+            | Self::UpdateCustomer(_)
             | Self::BlockCustomer(_)
             | Self::RedriveDeadLetter(_)
             | Self::DiscardDeadLetter(_)
@@ -259,6 +296,10 @@ impl Request {
             | Self::CancelShipment(_)
             | Self::CancelRemaining(_)
             | Self::NotifyPayment(_)
+            | Self::ApproveReturn(_)
+            | Self::RejectReturn(_)
+            | Self::ReceiveReturn(_)
+            | Self::RecordPayment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -279,20 +320,28 @@ impl Request {
             Self::GetOrder(GetOrder {
                 include_deleted, ..
             })
-            | Self::ListOrders(ListOrders {
-                include_deleted, ..
-            })
             | Self::OrderHistory(OrderHistory {
                 include_deleted, ..
             }) => *include_deleted,
+            // Storefronts do not see tags.
+            Self::ListOrders(query) => query.include_deleted || query.tag.is_some(),
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
+            | Self::EditOrder(_)
+            | Self::CancelEdit(_)
+            // Of its fields, note and tags are for operators: checked by the decision.
+            | Self::UpdateOrder(_)
             | Self::DeleteOrder(_)
+            | Self::CreateReturn(_)
+            | Self::CancelReturn(_)
+            | Self::GetReturn(_)
+            | Self::ListReturns(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::CreateCustomer(_)
             | Self::GetCustomer(_)
             | Self::ListCustomers(_)
+            | Self::UpdateCustomer(_)
             | Self::BlockCustomer(_)
             | Self::VerifyCustomer(_)
             | Self::EraseCustomer(_)
@@ -365,7 +414,7 @@ mod tests {
                 }),
             )
         };
-        for bad in [
+        for invalid_body in [
             json!(0),
             json!(-1),
             json!(1.5),
@@ -373,7 +422,10 @@ mod tests {
             json!(1_000_001),
             json!(1e30),
         ] {
-            assert!(order(bad.clone(), "pm_ok").is_err(), "{bad}");
+            assert!(
+                order(invalid_body.clone(), "pm_ok").is_err(),
+                "{invalid_body}"
+            );
         }
         assert!(order(json!(1_000_000), "pm_ok").is_ok());
         assert!(order(json!(1), "4242 4242 4242 4242").is_err());

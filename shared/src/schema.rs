@@ -5,7 +5,7 @@
 use serde_json::json;
 use utoipa::openapi::{
     Array, Object, ObjectBuilder, RefOr, Schema, SchemaFormat,
-    schema::{AdditionalProperties, ArrayBuilder, SchemaType, Type},
+    schema::{AdditionalProperties, ArrayBuilder, OneOfBuilder, SchemaType, Type},
 };
 
 /// Text without control characters.
@@ -26,8 +26,68 @@ fn or_null(builder: ObjectBuilder, kind: Type) -> ObjectBuilder {
 
 /// Schema of an address.
 pub(crate) fn address() -> Object {
+    or_null(address_fields(), Type::Object).build()
+}
+
+/// Schema of a change of an address.
+pub(crate) fn address_patch() -> Object {
+    let types = SchemaType::from_iter([Type::String, Type::Null]);
+    let field = RefOr::T(Schema::Object(text(0, 200).schema_type(types).build()));
+    let fields = address_fields().additional_properties(Some(AdditionalProperties::RefOr(field)));
+    or_null(fields, Type::Object).build()
+}
+
+/// Schema of a note.
+pub(crate) fn note() -> Object {
+    or_null(ObjectBuilder::new(), Type::String)
+        .max_length(Some(crate::limits::MAX_NOTE_CHARS))
+        .pattern(Some(
+            r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$",
+        ))
+        .examples([json!("Customer called: deliver after 5 pm")])
+        .build()
+}
+
+/// Schema of a tag.
+pub(crate) fn tag() -> Object {
+    text(1, 40)
+        .pattern(Some(r"^[^,\u0000-\u001f\u007f-\u009f]*$"))
+        .build()
+}
+
+/// Schema of a set of tags.
+pub(crate) fn tags() -> Array {
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .max_items(Some(crate::order::MAX_TAGS))
+        .items(RefOr::T(Schema::Object(tag())))
+        .examples([json!(["vip", "gift"])])
+        .build()
+}
+
+/// Schema of a list of addresses.
+pub(crate) fn addresses() -> Array {
+    let items = address_fields().schema_type(Type::Object).build();
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .max_items(Some(crate::limits::MAX_ADDRESSES))
+        .items(RefOr::T(Schema::Object(items)))
+        .build()
+}
+
+/// Schema of a phone number.
+pub(crate) fn phone() -> Object {
+    or_null(ObjectBuilder::new(), Type::String)
+        .min_length(Some(3))
+        .max_length(Some(40))
+        .pattern(Some("^[+(]?[0-9]([-(). /x#]{0,2}[0-9]){2,23}$"))
+        .examples([json!("+49 30 123456")])
+        .build()
+}
+
+fn address_fields() -> ObjectBuilder {
     let field = RefOr::T(Schema::Object(text(0, 200).build()));
-    or_null(ObjectBuilder::new(), Type::Object)
+    ObjectBuilder::new()
         .additional_properties(Some(AdditionalProperties::RefOr(field)))
         .max_properties(Some(20))
         .property_names(Some(text(1, 64).build()))
@@ -35,7 +95,6 @@ pub(crate) fn address() -> Object {
             json!({"name": "Ada Lovelace", "line1": "Main Street 1", "city": "Berlin",
                           "postal_code": "10115", "country": "DE"}),
         ])
-        .build()
 }
 
 /// Schema of metadata.
@@ -49,14 +108,21 @@ pub(crate) fn metadata() -> Object {
         .build()
 }
 
-/// Schema of an image URL.
-fn image_url() -> ObjectBuilder {
+/// Schema of an http or https URL.
+fn web_url() -> ObjectBuilder {
     text(8, 2000).pattern(Some(r"^https?://[^\u0000-\u001f\u007f-\u009f]*$"))
+}
+
+/// Schema of the URL of a shipment's tracking page.
+pub(crate) fn tracking_url() -> Object {
+    or_null(web_url(), Type::String)
+        .examples([json!("https://track.example.com/00340434161094042557")])
+        .build()
 }
 
 /// Schema of image URLs.
 pub(crate) fn image_urls() -> Array {
-    let items = RefOr::T(Schema::Object(image_url().build()));
+    let items = RefOr::T(Schema::Object(web_url().build()));
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .examples([json!(["https://example.com/shirt.jpg"])])
@@ -65,8 +131,33 @@ pub(crate) fn image_urls() -> Array {
         .build()
 }
 
-/// Schema of event types.
-pub(crate) fn event_types() -> Array {
+/// Schema of the refund at the receipt of a return.
+pub(crate) fn receipt_refund() -> Schema {
+    let none_schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(["none"]));
+    let amount = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(1_000_000_000_000_i64))
+        .description(Some("Refund in minor units"));
+    let object = ObjectBuilder::new()
+        .property("amount", amount)
+        .required("amount")
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    let refund = OneOfBuilder::new()
+        .item(none_schema)
+        .item(object)
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(
+            "The refund: `\"none\"`, or an amount instead of the units' share of the total",
+        ))
+        .build();
+    Schema::OneOf(refund)
+}
+
+/// Schema of a filter of event types, such as `order.*`.
+pub(crate) fn event_type_filter() -> Array {
     let kind = ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))

@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// When the signal handlers can't be installed.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut sigterm = signal(SignalKind::terminate())?;
+    let mut sigint = signal(SignalKind::interrupt())?;
     let token = CancellationToken::new();
-    let stopping = token.clone();
+    let stop_token = token.clone();
     tokio::spawn(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = sigterm.recv() => {}
+            _ = sigint.recv() => {}
         }
         tracing::info!("shutdown requested; finishing requests and steps in progress");
-        stopping.cancel();
+        stop_token.cancel();
     });
     Ok(token)
 }

@@ -19,16 +19,17 @@ const LAPIN_TARGET: &str = "lapin";
 /// # Errors
 /// Names the variable that has an invalid value.
 pub fn init(env: &Env) -> anyhow::Result<()> {
-    let (filter, is_json) = read(env)?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    let (filter, is_json) = read_settings(env)?;
+    let log_builder = tracing_subscriber::fmt().with_env_filter(filter);
     if is_json {
-        logs.json()
+        log_builder
+            .json()
             .flatten_event(true)
             .with_current_span(false)
             .init();
     } else {
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-        logs.with_target(false).with_ansi(is_terminal).init();
+        log_builder.with_target(false).with_ansi(is_terminal).init();
     }
     Ok(())
 }
@@ -38,11 +39,11 @@ pub fn init(env: &Env) -> anyhow::Result<()> {
 /// # Errors
 /// Names the variable that has an invalid value.
 pub fn check(env: &Env) -> anyhow::Result<()> {
-    read(env).map(drop)
+    read_settings(env).map(drop)
 }
 
 /// Reads the filter and the format.
-fn read(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
+fn read_settings(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
     let filter = env
         .text("RUST_LOG")
         .unwrap_or_else(|| DEFAULT_FILTER.to_owned());

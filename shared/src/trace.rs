@@ -28,11 +28,11 @@ use url::Url;
 use crate::config::Env;
 
 /// Environment variable: endpoint of the OTLP exporter.
-const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Environment variable: service name of this process.
-const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+const SERVICE_NAME_VARIABLE: &str = "OTEL_SERVICE_NAME";
 /// An unsampled trace context.
-const UNSAMPLED: &str = "00-00000000000000000000000000000001-0000000000000001-00";
+const UNSAMPLED_TRACEPARENT: &str = "00-00000000000000000000000000000001-0000000000000001-00";
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -48,16 +48,18 @@ pub struct Tracing(Option<SdkTracerProvider>);
 /// Names the variable that has an invalid value.
 pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
     check(env)?;
-    let Some(endpoint) = env.text(ENDPOINT) else {
+    let Some(endpoint) = env.text(ENDPOINT_VARIABLE) else {
         return Ok(Tracing(None));
     };
     let exporter = SpanExporter::builder()
         .with_http()
         .build()
         .with_context(|| {
-            format!("{ENDPOINT}={endpoint:?}: can't create a trace exporter for this URL")
+            format!("{ENDPOINT_VARIABLE}={endpoint:?}: can't create a trace exporter for this URL")
         })?;
-    let name = env.text(SERVICE_NAME).unwrap_or_else(|| service.to_owned());
+    let name = env
+        .text(SERVICE_NAME_VARIABLE)
+        .unwrap_or_else(|| service.to_owned());
     let resource = Resource::builder().with_service_name(name);
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
@@ -75,15 +77,15 @@ pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
 /// # Errors
 /// Names the variable that has an invalid value.
 pub fn check(env: &Env) -> anyhow::Result<()> {
-    let Some(endpoint) = env.text(ENDPOINT) else {
+    let Some(endpoint) = env.text(ENDPOINT_VARIABLE) else {
         return Ok(());
     };
     let url: Url = endpoint
         .parse()
-        .with_context(|| format!("{ENDPOINT}={endpoint:?} is not a URL"))?;
+        .with_context(|| format!("{ENDPOINT_VARIABLE}={endpoint:?} is not a URL"))?;
     anyhow::ensure!(
         matches!(url.scheme(), "http" | "https") && url.has_host(),
-        "{ENDPOINT}={endpoint:?}: must be an http or https URL with a host, such as http://127.0.0.1:4318"
+        "{ENDPOINT_VARIABLE}={endpoint:?}: must be an http or https URL with a host, such as http://127.0.0.1:4318"
     );
     Ok(())
 }
@@ -112,7 +114,7 @@ impl Span {
         name: impl FnOnce() -> String,
         attributes: impl FnOnce() -> [(&'static str, Value); N],
     ) -> Self {
-        let recorded = TRACER.get().map(|tracer| {
+        let recorded_span = TRACER.get().map(|tracer| {
             let parent_context = parent
                 .and_then(span_context_of)
                 .map_or_else(opentelemetry::Context::new, |context| {
@@ -123,7 +125,7 @@ impl Span {
                 .with_attributes(attributes().map(|(key, value)| KeyValue::new(key, value)));
             tracer.build_with_context(builder, &parent_context)
         });
-        Self(recorded)
+        Self(recorded_span)
     }
 
     /// Sets `traceparent` to this span, as the parent of further spans; unchanged if the span is not
@@ -202,8 +204,8 @@ fn messaging_attributes(
 }
 
 /// A trace context that is not sampled, for background work.
-pub fn unsampled() -> String {
-    UNSAMPLED.to_owned()
+pub fn unsampled_traceparent() -> String {
+    UNSAMPLED_TRACEPARENT.to_owned()
 }
 
 fn format_traceparent(context: &SpanContext) -> String {
@@ -230,9 +232,13 @@ pub fn id(traceparent: &str) -> Option<&str> {
 
 /// Parses a `traceparent` into trace id, span id and flags.
 pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let mut traceparent_parts = text.split('-');
+    let (version, trace, span, flags) = (
+        traceparent_parts.next()?,
+        traceparent_parts.next()?,
+        traceparent_parts.next()?,
+        traceparent_parts.next()?,
+    );
     let is_hex = |part: &str, length: usize| {
         part.len() == length
             && part
@@ -243,7 +249,7 @@ pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
     let is_known_version = is_hex(version, 2)
         && version != "ff"
         // Later versions may append fields; version 00 must not.
-        && (version != "00" || parts.next().is_none());
+        && (version != "00" || traceparent_parts.next().is_none());
     let is_well_formed = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
     (is_known_version && is_well_formed && !is_zero(trace) && !is_zero(span))
         .then_some((trace, span, flags))
@@ -255,14 +261,21 @@ mod tests {
 
     #[test]
     fn traceparent_round_trips() {
-        let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(format_traceparent(&span_context_of(sent).unwrap()), sent);
-        assert!(!span_context_of(&unsampled()).unwrap().is_sampled());
+        let sent_traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(
+            format_traceparent(&span_context_of(sent_traceparent).unwrap()),
+            sent_traceparent
+        );
+        assert!(
+            !span_context_of(&unsampled_traceparent())
+                .unwrap()
+                .is_sampled()
+        );
     }
 
     #[test]
     fn invalid_traceparent_is_ignored() {
-        for wrong in [
+        for invalid_traceparent in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-00",
@@ -271,17 +284,25 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-x",
         ] {
-            assert!(parse(wrong).is_none(), "{wrong}");
+            assert!(
+                parse(invalid_traceparent).is_none(),
+                "{invalid_traceparent}"
+            );
         }
     }
 
     #[test]
     fn unrecorded_span_passes_the_traceparent_on_unchanged() {
         let sent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-        let mut passed = sent.clone();
-        let span = consumer_span("queue", "order.get", &"id", passed.as_deref());
-        span.pass_on(&mut passed);
-        assert_eq!(passed, sent);
+        let mut continued_traceparent = sent.clone();
+        let span = consumer_span(
+            "queue",
+            "order.get",
+            &"id",
+            continued_traceparent.as_deref(),
+        );
+        span.pass_on(&mut continued_traceparent);
+        assert_eq!(continued_traceparent, sent);
         assert!(!span.is_recording());
     }
 }

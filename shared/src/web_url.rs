@@ -1,9 +1,15 @@
-//! Strict parsing of http and https URLs from callers: image URLs and webhook endpoints.
+//! Strict parsing of http and https URLs from callers and carriers: image URLs, tracking and label URLs, webhook
+//! endpoints.
 //!
 //! A malformed URL that a URL parser would repair into a different one is refused.
 
+use serde_json::Value;
 use url::{Host, Url};
 
+use crate::body;
+
+/// Maximum length of a URL in characters.
+const MAX_URL_CHARS: usize = 2000;
 /// Maximum length of a host name in characters (RFC 1035, section 2.3.4).
 const MAX_HOST_CHARS: usize = 253;
 /// Maximum length of a label of a host name in characters (RFC 1035, section 2.3.4).
@@ -21,11 +27,11 @@ pub(crate) fn web_url(text: &str) -> Result<Url, String> {
     if !matches!(url.scheme(), "https" | "http") {
         return Err("must begin with https:// or http://".to_owned());
     }
-    let rest = text.get(url.scheme().len()..).unwrap_or_default();
-    let is_plain = rest
+    let after_scheme = text.get(url.scheme().len()..).unwrap_or_default();
+    let has_plain_host = after_scheme
         .strip_prefix("://")
-        .is_some_and(|rest| !rest.starts_with(['/', '\\']));
-    if !is_plain {
+        .is_some_and(|after_scheme| !after_scheme.starts_with(['/', '\\']));
+    if !has_plain_host {
         return Err(format!("must begin with {}:// and a host", url.scheme()));
     }
     if url.port() == Some(0) {
@@ -37,6 +43,20 @@ pub(crate) fn web_url(text: &str) -> Result<Url, String> {
         }
         Some(_) => Ok(url),
         None => Err("must have a host".to_owned()),
+    }
+}
+
+/// Reads an `http` or `https` URL that is stored as it was sent.
+///
+/// Browsers open these URLs: `javascript:` and `data:` URLs are refused.
+///
+/// # Errors
+/// The reason why it is refused.
+pub(crate) fn web_url_text(value: Value) -> Result<String, String> {
+    let text = body::text(1..=MAX_URL_CHARS)(value)?;
+    match web_url(&text) {
+        Ok(_) => Ok(text),
+        Err(why) => Err(format!("must be an http or https URL; {text} {why}")),
     }
 }
 

@@ -211,16 +211,19 @@ mod tests {
                 .parse::<EndpointUrl>()
                 .is_ok()
         );
-        for right in [
+        for valid_filter in [
             "http://127.0.0.1:8080/",
             "https://[2606:4700::1111]/",
             "HTTPS://Example.com.",
             "http://web_hooks:9000",
             "https://xn--exmple-cua.com",
         ] {
-            assert!(right.parse::<EndpointUrl>().is_ok(), "{right}");
+            assert!(
+                valid_filter.parse::<EndpointUrl>().is_ok(),
+                "{valid_filter}"
+            );
         }
-        for wrong in [
+        for invalid_filter in [
             "",
             "example.com",
             "ftp://example.com",
@@ -242,7 +245,10 @@ mod tests {
             "https://-a.example",
             &format!("https://{}.example", "x".repeat(64)),
         ] {
-            assert!(wrong.parse::<EndpointUrl>().is_err(), "{wrong}");
+            assert!(
+                invalid_filter.parse::<EndpointUrl>().is_err(),
+                "{invalid_filter}"
+            );
         }
     }
 }

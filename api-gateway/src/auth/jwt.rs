@@ -30,7 +30,7 @@ use shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Identity, token_crypto, unauthenticated};
+use super::{Identity, token_crypto, unauthenticated_failure};
 
 /// Maximum length of a token in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -149,8 +149,9 @@ impl Tokens {
     /// `UNAUTHENTICATED` when the token is invalid; `UNAVAILABLE` when no keys could be fetched yet.
     pub(super) async fn identify(&self, token: &str) -> Result<Identity, Failure> {
         // The library supports no `alg: none`, so this refuses unsigned tokens.
-        let header = decode_header(token)
-            .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
+        let header = decode_header(token).map_err(|error| {
+            unauthenticated_failure(format!("the token can't be read: {error}"))
+        })?;
         refuse_critical_extensions(token)?;
         let claims = match &self.0.source {
             KeySource::Secret(key) => {
@@ -158,10 +159,11 @@ impl Tokens {
                     key: key.clone(),
                     algorithm: Algorithm::HS256,
                 };
-                self.check(token, &header, &key).map_err(Failure::from)?
+                self.check_signature(token, &header, &key)
+                    .map_err(Failure::from)?
             }
-            KeySource::Published(published) => {
-                self.check_published(token, &header, published).await?
+            KeySource::Published(published_keys) => {
+                self.check_published(token, &header, published_keys).await?
             }
         };
         identity(claims)
@@ -176,28 +178,28 @@ impl Tokens {
     ) -> Result<Claims, Failure> {
         let is_stale = published.is_stale();
         if is_stale {
-            published.fetch(false).await;
+            published.fetch_keys(false).await;
         }
-        let keys = published.current();
-        let refusal = match self.check_any(token, header, &keys) {
-            Err(VerificationError::NoMatchingKey(refusal)) => refusal,
+        let keys = published.current_keys();
+        let refusal_failure = match self.check_any(token, header, &keys) {
+            Err(VerificationError::NoMatchingKey(refusal_failure)) => refusal_failure,
             Err(VerificationError::Invalid(failure)) => return Err(failure),
             Ok(claims) => return Ok(claims),
         };
         if !is_stale {
-            published.fetch(true).await;
+            published.fetch_keys(true).await;
         }
-        let refreshed = published.current();
-        if refreshed.is_empty() {
+        let refreshed_keys = published.current_keys();
+        if refreshed_keys.is_empty() {
             return Err(Failure::new(
                 Code::Unavailable,
                 "the keys for verifying tokens could not be fetched from JWT_JWKS_URL yet; try again later",
             ));
         }
-        if Arc::ptr_eq(&keys, &refreshed) {
-            return Err(refusal);
+        if Arc::ptr_eq(&keys, &refreshed_keys) {
+            return Err(refusal_failure);
         }
-        self.check_any(token, header, &refreshed)
+        self.check_any(token, header, &refreshed_keys)
             .map_err(Failure::from)
     }
 
@@ -209,36 +211,38 @@ impl Tokens {
         header: &Header,
         keys: &[PublishedKey],
     ) -> Result<Claims, VerificationError> {
-        let candidates = keys.iter().filter(|key| match &header.kid {
+        let candidate_keys = keys.iter().filter(|key| match &header.kid {
             Some(id) => key.id.as_ref() == Some(id),
             None => true,
         });
-        let candidates: Vec<_> = candidates.map(|key| &key.key).collect();
-        let matching = candidates.iter().filter(|key| key.algorithm == header.alg);
+        let candidate_keys: Vec<_> = candidate_keys.map(|key| &key.key).collect();
+        let matching_keys = candidate_keys
+            .iter()
+            .filter(|key| key.algorithm == header.alg);
         let mut refusal = None;
-        for key in matching {
-            match self.check(token, header, key) {
+        for key in matching_keys {
+            match self.check_signature(token, header, key) {
                 Err(VerificationError::NoMatchingKey(failure)) => refusal = Some(failure),
-                checked => return checked,
+                check_result => return check_result,
             }
         }
-        let refusal = match (&header.kid, &candidates[..], refusal) {
+        let refusal = match (&header.kid, &candidate_keys[..], refusal) {
             (Some(_), [], _) => {
-                unauthenticated("the token's key id (kid) is not among the published keys")
+                unauthenticated_failure("the token's key id (kid) is not among the published keys")
             }
             (Some(_), [key, ..], None) => wrong_algorithm(header, key),
             (Some(_), _, Some(refusal)) => refusal,
-            (None, [only], None) => wrong_algorithm(header, only),
+            (None, [only_key], None) => wrong_algorithm(header, only_key),
             (None, [_], Some(refusal)) => refusal,
-            (None, several, _) => unauthenticated(format!(
+            (None, candidate_keys, _) => unauthenticated_failure(format!(
                 "the token has no key id (kid), and none of the {} published keys verifies its signature",
-                several.len()
+                candidate_keys.len()
             )),
         };
         Err(VerificationError::NoMatchingKey(refusal))
     }
 
-    fn check(
+    fn check_signature(
         &self,
         token: &str,
         header: &Header,
@@ -250,9 +254,9 @@ impl Tokens {
             )));
         }
         decode::<Claims>(token, &key.key, &self.validation(key.algorithm))
-            .map(|decoded| decoded.claims)
+            .map(|token_data| token_data.claims)
             .map_err(|error| {
-                let failure = unauthenticated(format!("the token is not valid: {error}"));
+                let failure = unauthenticated_failure(format!("the token is not valid: {error}"));
                 match error.kind() {
                     ErrorKind::InvalidSignature => VerificationError::NoMatchingKey(failure),
                     _ => VerificationError::Invalid(failure),
@@ -264,19 +268,19 @@ impl Tokens {
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
-        let mut required = vec!["exp"];
+        let mut required_claims = vec!["exp"];
         match &self.0.audience {
             Some(audience) => {
                 validation.set_audience(&[audience]);
-                required.push("aud");
+                required_claims.push("aud");
             }
             None => validation.validate_aud = false,
         }
         if let Some(issuer) = &self.0.issuer {
             validation.set_issuer(&[issuer]);
-            required.push("iss");
+            required_claims.push("iss");
         }
-        validation.set_required_spec_claims(&required);
+        validation.set_required_spec_claims(&required_claims);
         validation
     }
 }
@@ -300,7 +304,7 @@ impl From<VerificationError> for Failure {
 }
 
 fn wrong_algorithm(header: &Header, key: &VerificationKey) -> Failure {
-    unauthenticated(format!(
+    unauthenticated_failure(format!(
         "the token is signed with {:?}, but its key is for {:?}",
         header.alg, key.algorithm
     ))
@@ -314,9 +318,9 @@ fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
         .decode(header)
         .ok()
         .and_then(|header| serde_json::from_slice::<Map<String, Value>>(&header).ok())
-        .ok_or_else(|| unauthenticated("the token's header can't be read"))?;
+        .ok_or_else(|| unauthenticated_failure("the token's header can't be read"))?;
     if header.contains_key("crit") {
-        return Err(unauthenticated(
+        return Err(unauthenticated_failure(
             "the token's header has crit: critical extensions are not supported",
         ));
     }
@@ -325,7 +329,7 @@ fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
 
 fn identity(claims: Claims) -> Result<Identity, Failure> {
     let invalid_claim =
-        |claim: &str, error: String| unauthenticated(format!("claim {claim}: {error}"));
+        |claim: &str, error: String| unauthenticated_failure(format!("claim {claim}: {error}"));
     let role: Role = claims
         .role
         .parse()
@@ -353,12 +357,12 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
         actor: subject,
         expires_at: Duration::try_from_secs_f64(claims.exp)
             .ok()
-            .and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end)),
+            .and_then(|expiry| SystemTime::UNIX_EPOCH.checked_add(expiry)),
     })
 }
 
 impl PublishedKeys {
-    fn current(&self) -> Arc<[PublishedKey]> {
+    fn current_keys(&self) -> Arc<[PublishedKey]> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -370,10 +374,10 @@ impl PublishedKeys {
         last_fetch.is_none_or(|last_fetch| last_fetch.elapsed() >= REFRESH_INTERVAL)
     }
 
-    async fn fetch(&self, is_urgent: bool) {
+    async fn fetch_keys(&self, is_urgent: bool) {
         let requested_at = Instant::now();
         let mut last_fetch = self.last_fetch.lock().await;
-        let min_interval = match (self.current().is_empty(), is_urgent) {
+        let min_interval = match (self.current_keys().is_empty(), is_urgent) {
             // With an empty cache, fetch at once.
             (true, _) => Duration::ZERO,
             (false, true) => MIN_REFRESH_INTERVAL,
@@ -412,8 +416,8 @@ impl PublishedKeys {
             );
             body.extend_from_slice(&chunk);
         }
-        let published: JwkSet = serde_json::from_slice(&body)?;
-        let keys: Vec<_> = published.keys.iter().filter_map(published_key).collect();
+        let key_set: JwkSet = serde_json::from_slice(&body)?;
+        let keys: Vec<_> = key_set.keys.iter().filter_map(published_key).collect();
         anyhow::ensure!(
             !keys.is_empty(),
             "the key set has no key that can verify tokens"
@@ -428,7 +432,7 @@ fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
         return None;
     }
-    let implied = match &jwk.algorithm {
+    let implied_algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) => match key.curve {
             EllipticCurve::P256 => Algorithm::ES256,
@@ -439,10 +443,10 @@ fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
         _ => return None,
     };
     let algorithm = match &jwk.common.key_algorithm {
-        Some(named) => named.to_string().parse().ok()?,
-        None => implied,
+        Some(named_algorithm) => named_algorithm.to_string().parse().ok()?,
+        None => implied_algorithm,
     };
-    if algorithm != implied && algorithm.family() != implied.family() {
+    if algorithm != implied_algorithm && algorithm.family() != implied_algorithm.family() {
         return None;
     }
     let key = DecodingKey::from_jwk(jwk).ok()?;

@@ -77,14 +77,14 @@ impl ApiKeys {
     pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
         let digest = Sha256::digest(key);
         // Compares with every key, so that the time taken does not depend on the result.
-        let found = self.0.iter().fold(None, |found, key| {
+        let found_identity = self.0.iter().fold(None, |found_identity, key| {
             if bool::from(key.digest.ct_eq(&digest[..])) {
                 Some(key)
             } else {
-                found
+                found_identity
             }
         });
-        found.map(|key| key.identity.clone())
+        found_identity.map(|key| key.identity.clone())
     }
 }
 
@@ -143,8 +143,8 @@ mod tests {
             (Role::Storefront, "eu")
         );
         assert_eq!(keys.identify("secret-two").unwrap().role, Role::Operator);
-        for wrong in ["secret-on", "", "secret-one "] {
-            assert!(keys.identify(wrong).is_none(), "{wrong}");
+        for invalid_key in ["secret-on", "", "secret-one "] {
+            assert!(keys.identify(invalid_key).is_none(), "{invalid_key}");
         }
     }
 

@@ -108,12 +108,12 @@ impl Auth {
         }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().ok_or_else(|| {
-            unauthenticated(
+            unauthenticated_failure(
                 "the Authorization header is missing; send Authorization: Bearer CREDENTIAL",
             )
         })?;
         if values.next().is_some() {
-            return Err(unauthenticated(
+            return Err(unauthenticated_failure(
                 "the Authorization header occurs more than once; send it once",
             ));
         }
@@ -124,7 +124,7 @@ impl Auth {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
             .ok_or_else(|| {
-                unauthenticated("the Authorization header must be: Bearer CREDENTIAL")
+                unauthenticated_failure("the Authorization header must be: Bearer CREDENTIAL")
             })?;
         self.identify_credential(credential).await
     }
@@ -135,7 +135,7 @@ impl Auth {
         }
         match &self.tokens {
             Some(tokens) if jwt::has_token_form(credential) => tokens.identify(credential).await,
-            _ => Err(unauthenticated("the credential is not known")),
+            _ => Err(unauthenticated_failure("the credential is not known")),
         }
     }
 }
@@ -147,16 +147,21 @@ impl Auth {
     /// pages and those of `CORS_ORIGINS`. Its own pages must have a loopback host, so DNS rebinding has no
     /// effect.
     fn refuse_cross_site(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
-        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-        let (site, origin) = (text("sec-fetch-site"), text("origin"));
-        let is_trusted =
-            origin.is_some_and(|origin| self.trusted_origins.iter().any(|named| named == origin));
-        let is_by_browser = site.is_some() || origin.is_some();
+        let header_value =
+            |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        let (fetch_site, origin) = (header_value("sec-fetch-site"), header_value("origin"));
+        let is_trusted = origin.is_some_and(|origin| {
+            self.trusted_origins
+                .iter()
+                .any(|trusted_origin| trusted_origin == origin)
+        });
+        let is_by_browser = fetch_site.is_some() || origin.is_some();
         if method.is_safe() || !is_by_browser || is_trusted {
             return Ok(());
         }
-        let host = text("host");
-        let is_own_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+        let host = header_value("host");
+        let is_own_site =
+            fetch_site.is_none_or(|fetch_site| matches!(fetch_site, "same-origin" | "none"));
         let is_own_origin = origin.is_none_or(|origin| {
             let (_, authority) = origin.split_once("://").unwrap_or_default();
             host == Some(authority)
@@ -185,7 +190,7 @@ fn is_loopback(host: &str) -> bool {
     is_address || name == "localhost" || name.ends_with(".localhost")
 }
 
-fn unauthenticated(message: impl Into<String>) -> Failure {
+fn unauthenticated_failure(message: impl Into<String>) -> Failure {
     Failure::new(Code::Unauthenticated, message)
 }
 
@@ -199,57 +204,60 @@ mod tests {
     async fn authorization_header_must_have_one_bearer_credential() {
         let keys = ApiKeys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let auth = Auth::new(keys, None);
-        let with =
+        let with_authorization =
             |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
         let identity = auth
-            .identify(&with("bearer secret-one"), &Method::GET)
+            .identify(&with_authorization("bearer secret-one"), &Method::GET)
             .await
             .unwrap();
         assert_eq!(identity.storefront.as_str(), "eu");
-        for wrong in [
+        for invalid_header in [
             "Bearer secret-on",
             "Bearer ",
             "Basic secret-one",
             "secret-one",
             "Bearer a.b.c",
         ] {
-            let refused = auth.identify(&with(wrong), &Method::GET).await.unwrap_err();
-            assert_eq!(refused.code, Code::Unauthenticated, "{wrong}");
+            let failure = auth
+                .identify(&with_authorization(invalid_header), &Method::GET)
+                .await
+                .unwrap_err();
+            assert_eq!(failure.code, Code::Unauthenticated, "{invalid_header}");
         }
         assert!(
             auth.identify(&HeaderMap::new(), &Method::GET)
                 .await
                 .is_err()
         );
-        let mut twice = with("Bearer secret-one");
-        twice.append(header::AUTHORIZATION, "Bearer secret-two".parse().unwrap());
-        assert!(auth.identify(&twice, &Method::GET).await.is_err());
+        let mut repeated_header = with_authorization("Bearer secret-one");
+        repeated_header.append(header::AUTHORIZATION, "Bearer secret-two".parse().unwrap());
+        assert!(auth.identify(&repeated_header, &Method::GET).await.is_err());
     }
 
     #[tokio::test]
     async fn cross_site_changes_are_refused_without_authentication() {
-        let shop = "https://shop.example.com";
-        let auth = Auth::default().with_trusted_origins(&[shop.to_owned()]);
-        let (own, evil) = ("http://127.0.0.1:8080", "https://evil.example.com");
-        let (here, rebound) = ("127.0.0.1:8080", "evil.example.com:8080");
+        let shop_origin = "https://shop.example.com";
+        let auth = Auth::default().with_trusted_origins(&[shop_origin.to_owned()]);
+        let (own_origin, evil_origin) = ("http://127.0.0.1:8080", "https://evil.example.com");
+        let (own_host, rebound_host) = ("127.0.0.1:8080", "evil.example.com:8080");
         for (site, origin, host, is_let_in) in [
-            ("", "", here, true),
-            ("cross-site", "", here, false),
-            ("same-site", "http://127.0.0.1:3000", here, false),
-            ("cross-site", evil, here, false),
-            ("cross-site", "null", here, false),
+            ("", "", own_host, true),
+            ("cross-site", "", own_host, false),
+            ("same-site", "http://127.0.0.1:3000", own_host, false),
+            ("cross-site", evil_origin, own_host, false),
+            ("cross-site", "null", own_host, false),
             (
                 "cross-site",
                 "https://shop.example.com.evil.example.com",
-                here,
+                own_host,
                 false,
             ),
-            ("cross-site", shop, here, true),
-            ("same-origin", own, here, true),
-            ("none", "", here, true),
-            ("", own, here, true),
-            ("", shop, here, true),
-            ("", evil, here, false),
+            ("cross-site", shop_origin, own_host, true),
+            ("same-origin", own_origin, own_host, true),
+            ("none", "", own_host, true),
+            ("", own_origin, own_host, true),
+            ("", shop_origin, own_host, true),
+            ("", evil_origin, own_host, false),
             (
                 "same-origin",
                 "http://localhost:8080",
@@ -260,18 +268,18 @@ mod tests {
             (
                 "same-origin",
                 "http://evil.example.com:8080",
-                rebound,
+                rebound_host,
                 false,
             ),
-            ("", "http://evil.example.com:8080", rebound, false),
+            ("", "http://evil.example.com:8080", rebound_host, false),
         ] {
             let headers = [("sec-fetch-site", site), ("origin", origin), ("host", host)];
             let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
             let headers: HeaderMap = headers
                 .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
                 .collect();
-            let changed = auth.identify(&headers, &Method::POST).await;
-            assert_eq!(changed.is_ok(), is_let_in, "{site} {origin} {host}");
+            let change_result = auth.identify(&headers, &Method::POST).await;
+            assert_eq!(change_result.is_ok(), is_let_in, "{site} {origin} {host}");
             assert!(auth.identify(&headers, &Method::GET).await.is_ok());
         }
     }

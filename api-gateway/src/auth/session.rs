@@ -11,10 +11,10 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::hmac;
 use shared::outcome::{Code, Failure};
 
-use super::{Auth, Identity, jwt, unauthenticated};
+use super::{Auth, Identity, jwt, unauthenticated_failure};
 
 /// Name of the session cookie.
-const COOKIE: &str = "orders_session";
+const COOKIE_NAME: &str = "orders_session";
 /// Lifetime of a session that was started with an API key.
 const SESSION_LIFETIME: Duration = Duration::from_hours(12);
 /// Header that only the console's own pages can send: other origins need a CORS preflight for it.
@@ -35,7 +35,7 @@ impl Auth {
         let now = SystemTime::now();
         let ends_at = identity.expires_at.unwrap_or(now + SESSION_LIFETIME);
         let value = if self.keys.identify(credential).is_some() {
-            self.sign(&identity.credential_id, ends_at)
+            self.signed_cookie(&identity.credential_id, ends_at)
         } else {
             format!("t.{credential}")
         };
@@ -74,20 +74,25 @@ impl Auth {
                 Some(tokens) if jwt::has_token_form(token) => {
                     tokens.identify(token).await.map(Some)
                 }
-                _ => Err(unauthenticated("the session is not valid; log in again")),
+                _ => Err(unauthenticated_failure(
+                    "the session is not valid; log in again",
+                )),
             };
         }
         self.verify(value)
             .map(Some)
-            .ok_or_else(|| unauthenticated("the session has ended; log in again"))
+            .ok_or_else(|| unauthenticated_failure("the session has ended; log in again"))
     }
 
     /// The cookie value `k.CREDENTIAL_ID.EXPIRY_SECONDS.SIGNATURE`.
-    fn sign(&self, credential: &str, ends_at: SystemTime) -> String {
+    fn signed_cookie(&self, credential: &str, ends_at: SystemTime) -> String {
         let seconds = unix_seconds(ends_at);
-        let signed = format!("k.{credential}.{seconds}");
-        let tag = hmac::sign(&self.session_key(), signed.as_bytes());
-        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref()))
+        let signed_text = format!("k.{credential}.{seconds}");
+        let tag = hmac::sign(&self.session_key(), signed_text.as_bytes());
+        format!(
+            "{signed_text}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref())
+        )
     }
 
     fn verify(&self, value: &str) -> Option<Identity> {
@@ -112,8 +117,8 @@ impl Auth {
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
+    let since_epoch = time.duration_since(UNIX_EPOCH);
+    since_epoch.unwrap_or_default().as_secs()
 }
 
 fn session_cookie(headers: &HeaderMap) -> Option<&str> {
@@ -123,14 +128,14 @@ fn session_cookie(headers: &HeaderMap) -> Option<&str> {
         .flat_map(|cookies| cookies.split(';'));
     cookies.find_map(|cookie| {
         let (name, value) = cookie.trim().split_once('=')?;
-        (name == COOKIE && !value.is_empty()).then_some(value)
+        (name == COOKIE_NAME && !value.is_empty()).then_some(value)
     })
 }
 
 fn set_cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
-    let secure = if is_secure { "; Secure" } else { "" };
+    let secure_attribute = if is_secure { "; Secure" } else { "" };
     format!(
-        "{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure}"
+        "{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure_attribute}"
     )
 }
 
@@ -145,59 +150,68 @@ mod tests {
 
     #[tokio::test]
     async fn session_has_its_keys_identity_and_is_invalid_when_the_key_changes() {
-        let ours = auth("storefront@eu=secret-of-the-eu; operator=secret-of-operators");
-        let (identity, cookie) = ours.log_in("secret-of-the-eu", true).await.unwrap();
+        let own_auth = auth("storefront@eu=secret-of-the-eu; operator=secret-of-operators");
+        let (identity, cookie) = own_auth.log_in("secret-of-the-eu", true).await.unwrap();
         assert!(cookie.contains("HttpOnly; SameSite=Strict") && cookie.ends_with("Secure"));
-        let sent = cookie.split(';').next().unwrap().to_owned();
-        assert!(!sent.contains("secret"));
-        let with = |cookie: &str| {
+        let sent_cookie = cookie.split(';').next().unwrap().to_owned();
+        assert!(!sent_cookie.contains("secret"));
+        let headers_with = |cookie: &str| {
             HeaderMap::from_iter([(header::COOKIE, format!("a=b; {cookie}").parse().unwrap())])
         };
-        let known = ours.identify_session(&with(&sent), &Method::GET).await;
-        assert_eq!(known.unwrap().unwrap().actor, identity.actor);
-        let change = ours.identify_session(&with(&sent), &Method::POST).await;
-        assert_eq!(change.unwrap_err().code, Code::Forbidden);
-        let mut from_our_page = with(&sent);
-        from_our_page.insert(CONSOLE_HEADER, "1".parse().unwrap());
-        let change = ours.identify_session(&from_our_page, &Method::POST).await;
-        assert!(change.unwrap().is_some());
+        let read_result = own_auth
+            .identify_session(&headers_with(&sent_cookie), &Method::GET)
+            .await;
+        assert_eq!(read_result.unwrap().unwrap().actor, identity.actor);
+        let change_result = own_auth
+            .identify_session(&headers_with(&sent_cookie), &Method::POST)
+            .await;
+        assert_eq!(change_result.unwrap_err().code, Code::Forbidden);
+        let mut console_headers = headers_with(&sent_cookie);
+        console_headers.insert(CONSOLE_HEADER, "1".parse().unwrap());
+        let change_result = own_auth
+            .identify_session(&console_headers, &Method::POST)
+            .await;
+        assert!(change_result.unwrap().is_some());
         // Changing the keys, the expiry or the key's id invalidates the signature.
-        for other in [
+        for other_cookie in [
             auth("storefront@eu=secret-of-the-eu"),
             auth("storefront@eu=another-secret; operator=secret-of-operators"),
         ] {
             assert!(
-                other
-                    .identify_session(&with(&sent), &Method::GET)
+                other_cookie
+                    .identify_session(&headers_with(&sent_cookie), &Method::GET)
                     .await
                     .is_err()
             );
         }
-        let parts: Vec<&str> = sent.split('.').collect();
-        let later = format!("{}.{}.99999999999.{}", parts[0], parts[1], parts[3]);
+        let parts: Vec<&str> = sent_cookie.split('.').collect();
+        let extended_cookie = format!("{}.{}.99999999999.{}", parts[0], parts[1], parts[3]);
         assert!(
-            ours.identify_session(&with(&later), &Method::GET)
+            own_auth
+                .identify_session(&headers_with(&extended_cookie), &Method::GET)
                 .await
                 .is_err()
         );
-        for none in [
+        for invalid_cookie in [
             "orders_session=k.a",
             "orders_session=t.a.b.c",
             "orders_session=x",
         ] {
             assert!(
-                ours.identify_session(&with(none), &Method::GET)
+                own_auth
+                    .identify_session(&headers_with(invalid_cookie), &Method::GET)
                     .await
                     .is_err(),
-                "{none}"
+                "{invalid_cookie}"
             );
         }
         assert!(
-            ours.identify_session(&with("other=1"), &Method::GET)
+            own_auth
+                .identify_session(&headers_with("other=1"), &Method::GET)
                 .await
                 .unwrap()
                 .is_none()
         );
-        assert!(ours.log_in("secret-of-nobody", false).await.is_err());
+        assert!(own_auth.log_in("secret-of-nobody", false).await.is_err());
     }
 }

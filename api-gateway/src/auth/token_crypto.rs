@@ -14,7 +14,7 @@ use ring::{
 };
 use signature_traits::Verifier;
 
-static PROVIDER: CryptoProvider = CryptoProvider {
+static CRYPTO_PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
     verifier_factory: |algorithm, key| verifier(*algorithm, key),
     key_utils: KeyUtils::new_unimplemented(),
@@ -23,7 +23,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 /// Installs ring as `jsonwebtoken`'s crypto provider, once per process.
 pub(super) fn install() {
     // An error means that the provider is already installed.
-    let _ = PROVIDER.install_default();
+    let _ = CRYPTO_PROVIDER.install_default();
 }
 
 /// Verifies signatures with one key and algorithm.
@@ -54,18 +54,18 @@ impl Verifier<Vec<u8>> for RingVerifier {
         message: &[u8],
         signature_bytes: &Vec<u8>,
     ) -> Result<(), signature_traits::Error> {
-        self.check(message, signature_bytes)
+        self.verify_signature(message, signature_bytes)
             .map_err(|_| signature_traits::Error::new())
     }
 }
 
 impl RingVerifier {
-    fn check(
+    fn verify_signature(
         &self,
         message: &[u8],
         signature_bytes: &[u8],
     ) -> Result<(), ring::error::Unspecified> {
-        let unsupported = |_| ring::error::Unspecified;
+        let unsupported_error = |_| ring::error::Unspecified;
         if self.algorithm.family() == AlgorithmFamily::Hmac {
             let algorithm = match self.algorithm {
                 Algorithm::HS256 => hmac::HMAC_SHA256,
@@ -73,7 +73,7 @@ impl RingVerifier {
                 Algorithm::HS512 => hmac::HMAC_SHA512,
                 _ => return Err(ring::error::Unspecified),
             };
-            let secret = self.key.try_get_as_bytes().map_err(unsupported)?;
+            let secret = self.key.try_get_as_bytes().map_err(unsupported_error)?;
             return hmac::verify(&hmac::Key::new(algorithm, secret), message, signature_bytes);
         }
         match self.key.kind() {

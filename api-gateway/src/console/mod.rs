@@ -27,10 +27,10 @@ use crate::{
     state::App,
 };
 
-const HTML: &str = "text/html; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-const SVG: &str = "image/svg+xml";
+const HTML_TYPE: &str = "text/html; charset=utf-8";
+const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
+const STYLE_TYPE: &str = "text/css; charset=utf-8";
+const SVG_TYPE: &str = "image/svg+xml";
 
 /// Content security policy: the console's own assets, and product images from any origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
@@ -47,22 +47,23 @@ macro_rules! assets {
 }
 
 assets! {
-    "/" => HTML, "index.html";
-    "/console/style.css" => STYLE, "style.css";
-    "/console/icon.svg" => SVG, "icon.svg";
-    "/console/app.js" => SCRIPT, "app.js";
-    "/console/api.js" => SCRIPT, "api.js";
-    "/console/dom.js" => SCRIPT, "dom.js";
-    "/console/charts.js" => SCRIPT, "charts.js";
-    "/console/login.js" => SCRIPT, "login.js";
-    "/console/orders.js" => SCRIPT, "orders.js";
-    "/console/order.js" => SCRIPT, "order.js";
-    "/console/new_order.js" => SCRIPT, "new_order.js";
-    "/console/inventory.js" => SCRIPT, "inventory.js";
-    "/console/customers.js" => SCRIPT, "customers.js";
-    "/console/webhooks.js" => SCRIPT, "webhooks.js";
-    "/console/failures.js" => SCRIPT, "failures.js";
-    "/console/dashboard.js" => SCRIPT, "dashboard.js";
+    "/" => HTML_TYPE, "index.html";
+    "/console/style.css" => STYLE_TYPE, "style.css";
+    "/console/icon.svg" => SVG_TYPE, "icon.svg";
+    "/console/app.js" => SCRIPT_TYPE, "app.js";
+    "/console/api.js" => SCRIPT_TYPE, "api.js";
+    "/console/dom.js" => SCRIPT_TYPE, "dom.js";
+    "/console/charts.js" => SCRIPT_TYPE, "charts.js";
+    "/console/login.js" => SCRIPT_TYPE, "login.js";
+    "/console/orders.js" => SCRIPT_TYPE, "orders.js";
+    "/console/order.js" => SCRIPT_TYPE, "order.js";
+    "/console/returns.js" => SCRIPT_TYPE, "returns.js";
+    "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
+    "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
+    "/console/customers.js" => SCRIPT_TYPE, "customers.js";
+    "/console/webhooks.js" => SCRIPT_TYPE, "webhooks.js";
+    "/console/failures.js" => SCRIPT_TYPE, "failures.js";
+    "/console/dashboard.js" => SCRIPT_TYPE, "dashboard.js";
 }
 
 pub(crate) fn routes() -> Router<App> {
@@ -73,17 +74,23 @@ pub(crate) fn routes() -> Router<App> {
     for (path, kind, text) in ASSETS {
         let etag = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));
         let etag = format!("\"{etag}\"");
-        let serve = move |headers: HeaderMap| async move { asset(&headers, kind, text, &etag) };
+        let serve =
+            move |headers: HeaderMap| async move { asset_response(&headers, kind, text, &etag) };
         router = router.route(path, get(serve));
     }
     router
 }
 
-fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str) -> Response {
-    let is_known = headers
+fn asset_response(
+    headers: &HeaderMap,
+    kind: &'static str,
+    text: &'static str,
+    etag: &str,
+) -> Response {
+    let is_current = headers
         .get(header::IF_NONE_MATCH)
-        .and_then(|known| known.to_str().ok())
-        .is_some_and(|known| known.contains(etag.trim_matches('"')));
+        .and_then(|if_none_match| if_none_match.to_str().ok())
+        .is_some_and(|if_none_match| if_none_match.contains(etag.trim_matches('"')));
     let response_headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (
@@ -100,7 +107,7 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
             HeaderValue::from_str(etag).unwrap_or(HeaderValue::from_static("\"\"")),
         ),
     ];
-    if is_known {
+    if is_current {
         return (StatusCode::NOT_MODIFIED, response_headers).into_response();
     }
     (response_headers, text).into_response()
@@ -112,10 +119,10 @@ async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Response,
         .auth
         .identify(&headers, &axum::http::Method::GET)
         .await?;
-    Ok(Json(describe(&app, &identity)).into_response())
+    Ok(Json(describe_identity(&app, &identity)).into_response())
 }
 
-fn describe(app: &App, identity: &Identity) -> serde_json::Value {
+fn describe_identity(app: &App, identity: &Identity) -> serde_json::Value {
     json!({
         "role": identity.role,
         "storefront": identity.storefront,
@@ -142,7 +149,10 @@ async fn log_in(
     let LogInRequest { key } =
         request.map_err(|error| Failure::new(Code::InvalidRequest, error.to_string()))?;
     let (identity, cookie) = app.auth.log_in(key.trim(), is_secure(&headers)).await?;
-    Ok(with_cookie(&cookie, Json(describe(&app, &identity))))
+    Ok(with_cookie(
+        &cookie,
+        Json(describe_identity(&app, &identity)),
+    ))
 }
 
 async fn log_out(headers: HeaderMap) -> Response {

@@ -27,24 +27,28 @@ pub(super) fn record(method: &'static str, route: &str, status: u16, duration: D
         if !by_route.contains_key(route) {
             by_route.insert(route.into(), Vec::new());
         }
-        let Some(of_route) = by_route.get_mut(route) else {
+        let Some(metrics_of_route) = by_route.get_mut(route) else {
             return;
         };
-        let is_same =
-            |metrics_of: &RouteMetrics| metrics_of.method == method && metrics_of.status == status;
-        let index = of_route.iter().position(is_same).unwrap_or_else(|| {
-            of_route.push(RouteMetrics::of(method, route, status));
-            of_route.len() - 1
-        });
-        if let Some(metrics_of) = of_route.get(index) {
-            metrics_of.requests.increment(1);
-            metrics_of.seconds.record(duration);
+        let is_same = |route_metrics: &RouteMetrics| {
+            route_metrics.method == method && route_metrics.status == status
+        };
+        let index = metrics_of_route
+            .iter()
+            .position(is_same)
+            .unwrap_or_else(|| {
+                metrics_of_route.push(RouteMetrics::for_response(method, route, status));
+                metrics_of_route.len() - 1
+            });
+        if let Some(route_metrics) = metrics_of_route.get(index) {
+            route_metrics.requests.increment(1);
+            route_metrics.seconds.record(duration);
         }
     });
 }
 
 impl RouteMetrics {
-    fn of(method: &'static str, route: &str, status: u16) -> Self {
+    fn for_response(method: &'static str, route: &str, status: u16) -> Self {
         let labels = [
             ("method", method.to_owned()),
             ("route", route.to_owned()),

@@ -32,12 +32,12 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
     add_links(document);
     let components = document.components.get_or_insert_default();
-    for (name, scheme) in security() {
+    for (name, scheme) in security_schemes() {
         components
             .security_schemes
             .insert(name.to_owned(), RefOr::T(scheme));
     }
-    for (status, text) in PROBLEMS {
+    for (status, text) in PROBLEM_RESPONSES {
         components
             .responses
             .insert(format!("Problem{status}"), RefOr::T(problem(*status, text)));
@@ -54,29 +54,32 @@ fn add_links(document: &mut utoipa::openapi::OpenApi) {
     let item_operations: Vec<_> = item_operations
         .filter(|(path, _)| path.matches('{').count() == 1)
         .collect();
-    for (collection, item) in &mut document.paths.paths {
+    for (collection_path, item) in &mut document.paths.paths {
         let responses = item.post.as_mut().map(|post| &mut post.responses.responses);
-        let Some(RefOr::T(created)) = responses.and_then(|responses| responses.get_mut("201"))
+        let Some(RefOr::T(created_response)) =
+            responses.and_then(|responses| responses.get_mut("201"))
         else {
             continue;
         };
         for (path, operation) in &item_operations {
             let name = path
-                .strip_prefix(&format!("{collection}/{{"))
-                .and_then(|rest| rest.split_once('}'));
+                .strip_prefix(&format!("{collection_path}/{{"))
+                .and_then(|after_brace| after_brace.split_once('}'));
             if let Some((name, _)) = name {
                 let link = Link::builder()
                     .operation_id(operation)
                     .parameter(name, format!("$response.body#/{name}"))
                     .build();
-                created.links.insert(operation.clone(), RefOr::T(link));
+                created_response
+                    .links
+                    .insert(operation.clone(), RefOr::T(link));
             }
         }
     }
 }
 
 /// The descriptions of error responses by HTTP status.
-const PROBLEMS: &[(u16, &str)] = &[
+const PROBLEM_RESPONSES: &[(u16, &str)] = &[
     (400, "The request is malformed"),
     (401, "The credential is missing or invalid"),
     (403, "The credential does not allow this"),
@@ -162,11 +165,11 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             .or_insert(RefOr::Ref(reference));
     }
     if is_read && is_item && !is_list {
-        let unchanged = ResponseBuilder::new()
+        let not_modified = ResponseBuilder::new()
             .description("The resource still has the `ETag` of `If-None-Match`")
             .header("ETag", text_header("Version of the resource"))
             .build();
-        responses.insert("304".to_owned(), RefOr::T(unchanged));
+        responses.insert("304".to_owned(), RefOr::T(not_modified));
     }
     for (status, response) in responses.iter_mut() {
         let RefOr::T(response) = response else {
@@ -202,10 +205,10 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             );
         }
         if !is_read {
-            let replayed = text_header(
+            let replayed_header = text_header(
                 "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`",
             );
-            headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
+            headers.insert("Idempotent-Replayed".to_owned(), replayed_header.into());
         }
     }
 }
@@ -248,12 +251,12 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
             }
             RefOr::T(Schema::Object(object))
         }
-        RefOr::T(Schema::OneOf(choice)) => {
+        RefOr::T(Schema::OneOf(one_of)) => {
             let is_null = |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null));
-            let others = choice.items.into_iter().find(|schema| !is_null(schema));
-            others.unwrap_or_default()
+            let non_null_schema = one_of.items.into_iter().find(|schema| !is_null(schema));
+            non_null_schema.unwrap_or_default()
         }
-        other => other,
+        other_schema => other_schema,
     }
 }
 
@@ -331,16 +334,16 @@ fn parameter((name, description, pattern, example): HeaderDoc) -> Parameter {
         .build()
 }
 
-fn security() -> [(&'static str, SecurityScheme); 3] {
-    let mut bearer = Http::new(HttpAuthScheme::Bearer);
-    bearer.description =
+fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
+    let mut bearer_scheme = Http::new(HttpAuthScheme::Bearer);
+    bearer_scheme.description =
         Some("An API key, or a JSON Web Token with the claims `role` and `storefront`".into());
     let signature = ApiKeyValue::with_description(
         "webhook-signature",
         "Signature as specified by Standard Webhooks: `v1,BASE64` of the HMAC-SHA256 of id, timestamp and body",
     );
     [
-        ("bearer", SecurityScheme::Http(bearer)),
+        ("bearer", SecurityScheme::Http(bearer_scheme)),
         (
             "webhook_signature",
             SecurityScheme::ApiKey(ApiKey::Header(signature)),

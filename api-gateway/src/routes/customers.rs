@@ -1,4 +1,4 @@
-//! `/v1/customers`: create, list, read, erase, verify, block and unblock customers; list their orders.
+//! `/v1/customers`: create, list, read, change, erase, verify, block and unblock customers; list their orders.
 //!
 //! A customer belongs to one storefront; the worker hides it from callers of other storefronts. Erasure
 //! removes personal data for good.
@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use shared::{
-    customer::{Customer, NewCustomer},
+    customer::{Customer, NewCustomer, UpdateCustomer},
     id::CustomerId,
     order::Order,
     outcome::Failure,
@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
-    openapi::{PageParameters, StorefrontParameter},
+    openapi::{CustomerParameters, PageParameters, StorefrontParameter},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -29,7 +29,7 @@ use crate::{
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
-        .routes(routes!(read, erase))
+        .routes(routes!(read, update, erase))
         .routes(routes!(verify))
         .routes(routes!(orders))
         .routes(routes!(block))
@@ -48,7 +48,8 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 ///
 /// Newest first.
 #[utoipa::path(get, path = "/v1/customers", tag = "customers",
-    params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Customer>)))]
+    params(CustomerParameters, StorefrontParameter, PageParameters),
+    responses((status = 200, body = Page<Customer>)))]
 async fn list(
     worker: WorkerClient,
     parameters: QueryParameters,
@@ -75,6 +76,22 @@ async fn read(
         )
         .await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
+}
+
+/// Changes a customer
+///
+/// Takes a JSON Merge Patch: changes the given fields, and removes a value that is given as `null`. A customer
+/// with another e-mail address has to be verified again. An erased customer can't be changed (409).
+#[utoipa::path(patch, path = "/v1/customers/{id}", tag = "customers", params(("id" = CustomerId, Path)),
+    request_body = UpdateCustomer, responses((status = 200, body = Customer)))]
+async fn update(
+    worker: WorkerClient,
+    id: Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("id", parse_customer_id(&id)?)])?;
+    let reply = worker.call("customer.update", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Erases a customer
@@ -113,9 +130,9 @@ async fn orders(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let body = json!({"id": parse_customer_id(&id)?});
-    let found = respond(StatusCode::OK, worker.call("customer.get", body).await?);
-    if found.value().is_none() {
-        return Ok(found.into_response());
+    let customer_reply = respond(StatusCode::OK, worker.call("customer.get", body).await?);
+    if customer_reply.value().is_none() {
+        return Ok(customer_reply.into_response());
     }
     let body = parameters.with("customer_id", parse_customer_id(&id)?)?;
     let reply = worker.call("order.list", body).await?;

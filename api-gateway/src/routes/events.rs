@@ -71,24 +71,27 @@ async fn list(
     // Requests wait in the gateway: at the worker they would occupy capacity.
     let query = parse_query(&parameters)?;
     parameters.remove("wait_ms");
-    let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
-    let deadline = Instant::now() + wait;
+    let wait_time = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
+    let deadline = Instant::now() + wait_time;
     let caller = worker.caller("event.list");
     let filter = listener_filter(&caller, query);
-    let mut guard = app.feed.listen(&caller)?;
+    let mut listener_guard = app.feed.listen(&caller)?;
     loop {
         let query = Value::Object(parameters.clone());
         let page = respond(StatusCode::OK, worker.call("event.list", query).await?);
         let is_time_up = Instant::now() >= deadline || app.stopping.is_cancelled();
-        let end = page
+        let end_position = page
             .value()
             .and_then(|page| empty_page_position(page.text()));
-        let Some(mut end) = end.filter(|_| !is_time_up) else {
+        let Some(mut end_position) = end_position.filter(|_| !is_time_up) else {
             return Ok(page.with_next_link(&uri, CursorParameter::After));
         };
-        let waiting = time::timeout_at(deadline, guard.wait_for_events(&filter, &mut end));
-        let _ = app.stopping.run_until_cancelled(waiting).await;
-        parameters.insert("after".to_owned(), Value::from(end.to_string()));
+        let wait_result = time::timeout_at(
+            deadline,
+            listener_guard.wait_for_events(&filter, &mut end_position),
+        );
+        let _ = app.stopping.run_until_cancelled(wait_result).await;
+        parameters.insert("after".to_owned(), Value::from(end_position.to_string()));
     }
 }
 
@@ -135,23 +138,29 @@ async fn listen(
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
     // A reconnecting browser repeats the URL, with the old `after`; the header is newer.
-    if let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
-        let last = last
+    if let Some(last_event_id) = headers
+        .get(LAST_EVENT_ID)
+        .filter(|last_event_id| !last_event_id.is_empty())
+    {
+        let last_event_id = last_event_id
             .to_str()
             .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID must be an event id"))?;
-        parameters.insert("after".to_owned(), Value::from(last));
+        parameters.insert("after".to_owned(), Value::from(last_event_id));
     }
     let query = parse_query(&parameters)?;
     let caller = worker.caller("event.listen");
-    let after = query.after.unwrap_or(FeedPosition::Now);
+    let after_position = query.after.unwrap_or(FeedPosition::Now);
     let filter = listener_filter(&caller, query);
     let guard = app.feed.listen(&caller)?;
     let page = app
         .feed
-        .read_for(caller.clone(), filter.query_after(after))
+        .read_for(caller.clone(), filter.query_after(after_position))
         .await?;
-    let mut pending_frames: VecDeque<Bytes> =
-        page.events.into_iter().map(|event| event.frame).collect();
+    let mut pending_frames: VecDeque<Bytes> = page
+        .events
+        .iter()
+        .map(|event| event.frame(caller.role))
+        .collect();
     pending_frames.push_front(Bytes::from_static(RETRY_FRAME.as_bytes()));
     let listener = Listener {
         feed: app.feed.clone(),
@@ -220,8 +229,8 @@ impl Listener {
                 return None;
             }
             let stopping = self.stopping.clone();
-            let received = time::timeout(HEARTBEAT_INTERVAL, self.receive());
-            if let Some(Err(_)) = stopping.run_until_cancelled(received).await {
+            let receive_result = time::timeout(HEARTBEAT_INTERVAL, self.receive());
+            if let Some(Err(_)) = stopping.run_until_cancelled(receive_result).await {
                 return Some(Bytes::from_static(b":\n\n"));
             }
         }
@@ -238,7 +247,8 @@ impl Listener {
                 Ok(page) => {
                     self.position = page.position;
                     self.is_behind = page.has_more;
-                    let frames = page.events.into_iter().map(|event| event.frame);
+                    let role = self.caller.role;
+                    let frames = page.events.iter().map(|event| event.frame(role));
                     self.pending_frames.extend(frames);
                 }
                 Err(error) => {
@@ -255,12 +265,13 @@ impl Listener {
                 self.is_behind = true;
             }
             Ok(range) => {
-                let matching = range
+                let matching_frames = range
                     .events
                     .iter()
                     .filter(|event| event.position > self.position && self.filter.matches(event));
+                let role = self.caller.role;
                 self.pending_frames
-                    .extend(matching.map(|event| event.frame.clone()));
+                    .extend(matching_frames.map(|event| event.frame(role)));
                 self.position = self.position.max(range.to);
             }
             Err(RecvError::Lagged(_)) => self.is_behind = true,

@@ -37,8 +37,8 @@ async fn live() -> Json<Value> {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> Response {
-    let broker = app.rpc.check();
-    let worker = app.rpc.check_workers();
+    let broker_check = app.rpc.check();
+    let worker_check = app.rpc.check_workers();
     let mut faults = app.publisher.faults();
     // The gateway does not need these.
     for name in [EVENTS_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE] {
@@ -46,7 +46,7 @@ async fn ready(State(app): State<App>) -> Response {
     }
     let state = if app.stopping.is_cancelled() {
         "stopping"
-    } else if broker.is_ok() && worker.is_ok() && faults.is_empty() {
+    } else if broker_check.is_ok() && worker_check.is_ok() && faults.is_empty() {
         "ready"
     } else {
         "not ready"
@@ -57,8 +57,7 @@ async fn ready(State(app): State<App>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let check_result = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
-    let mut body =
-        json!({"status": state, "broker": check_result(broker), "worker": check_result(worker)});
+    let mut body = json!({"status": state, "broker": check_result(broker_check), "worker": check_result(worker_check)});
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }

@@ -2,7 +2,7 @@
 //!
 //! Lines are parsed as they arrive and sent to the worker in parts, so memory use does not depend on the size
 //! of the file. A part that fails because the worker is unavailable is retried with the same message id, so
-//! the worker executes it at most once.
+//! that the worker imports each of its lines once, and reports those of the first attempt as accepted.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -79,21 +79,23 @@ async fn import(worker: WorkerClient, request: Request) -> Result<Response, Prob
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ));
     }
-    let report = Import::new(&worker).run(request.into_body()).await?;
+    let report = Import::new(&worker)
+        .import_body(request.into_body())
+        .await?;
     Ok(Json(report).into_response())
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    let essence = content_type.unwrap_or_default().split(';').next();
-    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
+    let media_type = content_type.unwrap_or_default().split(';').next();
+    let media_type = media_type.unwrap_or_default().trim().to_ascii_lowercase();
     [
         "application/x-ndjson",
         "application/ndjson",
         "application/jsonl",
     ]
-    .contains(&essence.as_str())
+    .contains(&media_type.as_str())
 }
 
 /// Schema of the request body: lines of JSON.
@@ -131,10 +133,10 @@ impl<'a> Import<'a> {
         }
     }
 
-    async fn run(mut self, body: Body) -> Result<ImportReport, Problem> {
-        let read = self.read_lines(body).await;
-        let sent = self.finish().await;
-        match read.and(sent) {
+    async fn import_body(mut self, body: Body) -> Result<ImportReport, Problem> {
+        let read_result = self.read_lines(body).await;
+        let send_result = self.wait_for_parts().await;
+        match read_result.and(send_result) {
             Ok(()) => Ok(self.report),
             Err(failure) => Err(self.ended_early(failure).into()),
         }
@@ -144,7 +146,7 @@ impl<'a> Import<'a> {
         let mut body = body.into_data_stream();
         let mut line = LineBuffer::default();
         loop {
-            let next = time::timeout(IDLE_TIMEOUT, body.next())
+            let next_chunk = time::timeout(IDLE_TIMEOUT, body.next())
                 .await
                 .map_err(|_| {
                     Failure::new(
@@ -152,20 +154,20 @@ impl<'a> Import<'a> {
                         format!("no more data was received within {IDLE_TIMEOUT:?}"),
                     )
                 })?;
-            let Some(chunk) = next else { break };
+            let Some(chunk) = next_chunk else { break };
             let chunk = chunk.map_err(|error| {
                 Failure::new(
                     Code::InvalidRequest,
                     format!("the body ended unexpectedly: {error}"),
                 )
             })?;
-            let mut rest = &chunk[..];
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                line.add(&rest[..end]);
+            let mut remaining_bytes = &chunk[..];
+            while let Some(line_end) = remaining_bytes.iter().position(|byte| *byte == b'\n') {
+                line.append_bytes(&remaining_bytes[..line_end]);
                 self.finish_line(&mut line).await?;
-                rest = &rest[end + 1..];
+                remaining_bytes = &remaining_bytes[line_end + 1..];
             }
-            line.add(rest);
+            line.append_bytes(remaining_bytes);
         }
         if !line.is_empty() {
             self.finish_line(&mut line).await?;
@@ -180,12 +182,12 @@ impl<'a> Import<'a> {
         if text.is_empty() && !is_too_long {
             return Ok(());
         }
-        let parsed = if is_too_long {
+        let line_value = if is_too_long {
             Err(too_long(MAX_BODY_BYTES))
         } else {
             body::parse_line(text).and_then(ensure_line_length(text.len()))
         };
-        match parsed {
+        match line_value {
             Ok(order) => {
                 if self.part_bytes + text.len() > MAX_PART_BYTES {
                     self.send_part().await?;
@@ -234,9 +236,9 @@ impl<'a> Import<'a> {
         let lines = mem::take(&mut self.lines);
         self.part_bytes = 0;
         let message_id = format!("{}/{}", self.id, lines[0].line);
-        let sending = tokio::spawn(send_with_retries(self.worker.clone(), lines, message_id));
+        let send_task = tokio::spawn(send_with_retries(self.worker.clone(), lines, message_id));
         self.pending_parts.push_back(Box::pin(async move {
-            sending
+            send_task
                 .await
                 .unwrap_or_else(|error| Err(Failure::new(Code::Internal, error.to_string())))
         }));
@@ -253,13 +255,13 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    async fn finish(&mut self) -> Result<(), Failure> {
-        let mut all = self.send_part().await;
+    async fn wait_for_parts(&mut self) -> Result<(), Failure> {
+        let mut report_result = self.send_part().await;
         while !self.pending_parts.is_empty() {
-            all = all.and(self.collect_report().await);
+            report_result = report_result.and(self.collect_report().await);
         }
         self.report.rejected.sort_by_key(|line| line.line);
-        all
+        report_result
     }
 
     /// The failure of an import that ended early, with the report of the lines imported so far.
@@ -299,7 +301,7 @@ struct LineBuffer {
 }
 
 impl LineBuffer {
-    fn add(&mut self, bytes: &[u8]) {
+    fn append_bytes(&mut self, bytes: &[u8]) {
         if self.is_too_long || self.bytes.len() + bytes.len() > MAX_BODY_BYTES {
             self.is_too_long = true;
             self.bytes = Vec::new();
@@ -314,7 +316,7 @@ impl LineBuffer {
 }
 
 /// Sends a part to the worker and retries while the worker is unavailable or does not reply. The message id
-/// makes sure that the part is executed once.
+/// makes sure that each line is imported once, and that the report is that of the first attempt.
 async fn send_with_retries(
     worker: WorkerClient,
     lines: Vec<ImportLine>,

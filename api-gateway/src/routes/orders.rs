@@ -1,7 +1,9 @@
-//! `/v1/orders`: create, list, read, approve, cancel, ship, refund, delete and restore orders.
+//! `/v1/orders`: create, list, read, change, approve, cancel, ship, refund, delete and restore orders.
 //!
 //! `POST /v1/orders` also implements the preferences of RFC 7240: `respond-async` publishes the order without
 //! waiting for a worker, `wait=N` waits until the order is no longer pending.
+
+mod edits;
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use shared::{
     id::{OrderId, ShipmentId},
     order::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-        CreateShipment, Order, RefundOrder, RejectOrder,
+        CreateShipment, Order, RefundOrder, RejectOrder, UpdateOrder,
     },
     outcome::{Code, Failure},
     page::Page,
@@ -46,7 +48,7 @@ const MAX_POLL_DELAY: Duration = Duration::from_millis(250);
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
-        .routes(routes!(read, delete))
+        .routes(routes!(read, update, delete))
         .routes(routes!(cancel))
         .routes(routes!(restore))
         .routes(routes!(approve))
@@ -58,6 +60,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(shipment_event))
         .routes(routes!(cancel_shipment))
         .routes(routes!(history))
+        .merge(edits::routes())
 }
 
 /// Creates an order
@@ -74,33 +77,43 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     // `wait` takes precedence over `respond-async`.
-    if worker.prefers_async() && worker.wait().is_none() {
+    if worker.prefers_async() && worker.preferred_wait().is_none() {
         let id = worker.accept_async(body.0).await?;
-        let applied = HeaderValue::from_static("respond-async");
+        let preference_applied = HeaderValue::from_static("respond-async");
         let location = HeaderValue::try_from(format!("/v1/orders/{id}"))
             .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
-        let headers = [(header::LOCATION, location), (PREFERENCE_APPLIED, applied)];
+        let headers = [
+            (header::LOCATION, location),
+            (PREFERENCE_APPLIED, preference_applied),
+        ];
         let reply = Json(json!({"id": id, "status": "accepted"}));
         return Ok((StatusCode::ACCEPTED, headers, reply).into_response());
     }
     let reply = worker.call("order.create", body.0).await?;
     let is_replay = reply.is_replay;
-    let created = respond(StatusCode::CREATED, reply);
+    let create_response = respond(StatusCode::CREATED, reply);
     match worker
-        .wait()
-        .and_then(|wait| Some((wait, pending_order_id(&created)?)))
+        .preferred_wait()
+        .and_then(|max_wait| Some((max_wait, pending_order_id(&create_response)?)))
     {
-        Some((wait, id)) => {
-            let settled = wait_until_settled(&worker, id, wait, is_replay).await?;
+        Some((max_wait, id)) => {
+            let settled_response = wait_until_settled(&worker, id, max_wait, is_replay).await?;
             // A repeated request is marked as replayed even though it returns the order's current state.
-            let settled = settled.map(|response| response.with_replay_flag(is_replay));
-            let mut response = settled.unwrap_or(created).with_location("/v1/orders");
-            if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
-                response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+            let settled_response =
+                settled_response.map(|response| response.with_replay_flag(is_replay));
+            let mut response = settled_response
+                .unwrap_or(create_response)
+                .with_location("/v1/orders");
+            if let Ok(preference_applied) =
+                HeaderValue::from_str(&format!("wait={}", max_wait.as_secs()))
+            {
+                response
+                    .headers_mut()
+                    .insert(PREFERENCE_APPLIED, preference_applied);
             }
             Ok(response)
         }
-        None => Ok(created.with_location("/v1/orders")),
+        None => Ok(create_response.with_location("/v1/orders")),
     }
 }
 
@@ -125,7 +138,7 @@ async fn wait_until_settled(
 ) -> Result<Option<ReplyResponse>, Problem> {
     let deadline = Instant::now() + wait;
     let mut delay = FIRST_POLL_DELAY;
-    let mut last = None;
+    let mut last_response = None;
     while Instant::now() < deadline {
         time::sleep(delay.min(deadline.saturating_duration_since(Instant::now()))).await;
         delay = (delay * 2).min(MAX_POLL_DELAY);
@@ -140,12 +153,12 @@ async fn wait_until_settled(
             continue;
         }
         let is_pending = pending_order_id(&response).is_some();
-        last = Some(response);
+        last_response = Some(response);
         if !is_pending {
             break;
         }
     }
-    Ok(last)
+    Ok(last_response)
 }
 
 /// Lists orders
@@ -177,6 +190,24 @@ async fn read(
         .call("order.get", parameters.with("id", valid_order_id(&id)?)?)
         .await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
+}
+
+/// Changes an order
+///
+/// Takes a JSON Merge Patch: changes the given fields, and removes a value that is given as `null`. The shipping
+/// address can be changed until anything is shipped (409 afterwards, and for a cancelled order): a label that
+/// was created or requested for the earlier address is withdrawn, and then another one is requested. Note and
+/// tags are for operators and admins (403).
+#[utoipa::path(patch, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
+    request_body = UpdateOrder, responses((status = 200, body = Order)))]
+async fn update(
+    worker: WorkerClient,
+    id: Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.update", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Cancels an order
@@ -352,7 +383,8 @@ async fn cancel_remaining(
 /// Refunds an order
 ///
 /// Refunds the captured amount or a part of it. The refund is processed asynchronously: its result appears in
-/// the order's `payment` and history. Operators only.
+/// the order's `payment` and history. For an order that was paid manually it records a refund that the operator
+/// has paid; without an amount, that which is due. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(
@@ -387,7 +419,7 @@ async fn history(
 }
 
 /// Checks an order id. An invalid id is reported as not found, since no order can have it.
-fn valid_order_id(Path(id): &Path<String>) -> Result<&str, Problem> {
+pub(super) fn valid_order_id(Path(id): &Path<String>) -> Result<&str, Problem> {
     parse_order_id(id)
 }
 

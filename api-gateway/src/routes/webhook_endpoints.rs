@@ -44,8 +44,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
     responses((status = 201, body = Endpoint)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let named = body.0["storefront"].as_str().map(str::parse);
-    if let Some(Ok(storefront)) = named
+    let named_storefront = body.0["storefront"].as_str().map(str::parse);
+    if let Some(Ok(storefront)) = named_storefront
         && worker.caller("").require_admin().is_ok()
     {
         worker.check_storefront(&storefront).await?;

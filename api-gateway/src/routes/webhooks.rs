@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Maximum length of a webhook id; AMQP allows 255 bytes.
-const MAX_ID: usize = 200;
+const MAX_ID_CHARS: usize = 200;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -68,26 +68,28 @@ async fn shipper(
     let id = headers
         .get(HEADER_WEBHOOK_ID)
         .and_then(|id| id.to_str().ok())
-        .filter(|id| id.len() <= MAX_ID);
+        .filter(|id| id.len() <= MAX_ID_CHARS);
     let id = id.ok_or_else(|| {
         Failure::new(
             Code::InvalidRequest,
-            format!("webhook-id has more than {MAX_ID} characters"),
+            format!("webhook-id has more than {MAX_ID_CHARS} characters"),
         )
     })?;
 
-    let flat = flatten(body::parse(&body.bytes)?)?;
-    let has_time = flat.get("timestamp").is_some_and(|time| !time.is_null());
-    let request = Request::read("shipment.update", flat)?;
+    let flat_body = flatten_body(body::parse(&body.bytes)?)?;
+    let has_time = flat_body
+        .get("timestamp")
+        .is_some_and(|time| !time.is_null());
+    let request = Request::read("shipment.update", flat_body)?;
     if !has_time {
         return Err(Failure::violation("/timestamp", "is required").into());
     }
-    forward(&app, "shipper", &request, id, &context).await?;
-    Ok(acknowledge("ok"))
+    forward_to_worker(&app, "shipper", &request, id, &context).await?;
+    Ok(acknowledged_response("ok"))
 }
 
 /// Sends the request to the worker, with the webhook's `id` as message id: the worker executes it once.
-async fn forward(
+async fn forward_to_worker(
     app: &App,
     sender: &str,
     request: &Request,
@@ -115,13 +117,13 @@ async fn forward(
 }
 
 /// The response that makes the sender stop retrying.
-fn acknowledge(status: &str) -> Response {
+fn acknowledged_response(status: &str) -> Response {
     (StatusCode::OK, Json(json!({"status": status}))).into_response()
 }
 
 /// Flattens `{type, timestamp, data: {…}}` to the fields of `shipment.update`. Unknown fields are ignored:
 /// the carrier may send more.
-fn flatten(body: Value) -> Result<Value, Problem> {
+fn flatten_body(body: Value) -> Result<Value, Problem> {
     const KNOWN_FIELDS: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
     let Value::Object(mut body) = body else {
         return Err(Failure::violation("", "must be an object").into());

@@ -14,7 +14,7 @@ use standardwebhooks::Webhook;
 use crate::{
     load::Load,
     setting,
-    system::{SKUS, SystemUnderTest, wait},
+    system::{SKUS, SystemUnderTest, wait_until},
 };
 
 /// Number of webhooks, each for another order.
@@ -22,13 +22,13 @@ const WEBHOOKS: usize = 2_000;
 /// Number of concurrent senders.
 const SHIPPERS: usize = 32;
 
-pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
+pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
     println!("\n| | per second | p50 ms | p99 ms |\n|---|---|---|---|");
     let mut documents = Vec::new();
     for system in systems.iter().filter(|system| system.kind.is_ours()) {
         let name = system.kind.name();
-        let mut note = |what: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
-            let shown = |figure: f64, digits: usize| {
+        let mut add_row = |label: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
+            let format_figure = |figure: f64, digits: usize| {
                 if figure.is_nan() {
                     String::new()
                 } else {
@@ -36,72 +36,88 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
                 }
             };
             println!(
-                "| {name}: {what} | {} | {} | {} |",
-                shown(rate, 0),
-                shown(p50_ms, 2),
-                shown(p99_ms, 2)
+                "| {name}: {label} | {} | {} | {} |",
+                format_figure(rate, 0),
+                format_figure(p50_ms, 2),
+                format_figure(p99_ms, 2)
             );
             documents.push(json!({
-                "system": name, "what": what, "per_second": rate.round(),
+                "system": name, "what": label, "per_second": rate.round(),
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
             }));
         };
-        let paths = newest_order_paths(system).await;
+        let order_paths = newest_order_paths(system).await;
         for (connections, what) in [
             (1, "GET an order, 1 connection"),
             (64, "GET an order, 64 connections"),
             (256, "GET an order, 256 connections"),
         ] {
-            let read = load.get_any(system, &paths, connections);
-            note(what, read.rate, read.p50_ms, read.p99_ms);
+            let read_figures = load.get_any(system, &order_paths, connections);
+            add_row(
+                what,
+                read_figures.rate,
+                read_figures.p50_ms,
+                read_figures.p99_ms,
+            );
         }
-        let list = load.get(system, "/v1/orders?limit=50", 16);
-        note(
+        let list_figures = load.get_path(system, "/v1/orders?limit=50", 16);
+        add_row(
             "GET a page of 50, 16 connections",
-            list.rate,
-            list.p50_ms,
-            list.p99_ms,
+            list_figures.rate,
+            list_figures.p50_ms,
+            list_figures.p99_ms,
         );
-        let spread = load.closed(system, 64, SKUS);
+        let spread_figures = load.closed_loop(system, 64, SKUS);
         system.wait_until_idle().await;
-        let hot = load.closed(system, 64, 1);
+        let popular_figures = load.closed_loop(system, 64, 1);
         system.wait_until_idle().await;
-        note(
+        add_row(
             "orders of 100 products, 64 connections",
-            spread.rate,
-            spread.p50_ms,
-            spread.p99_ms,
+            spread_figures.rate,
+            spread_figures.p50_ms,
+            spread_figures.p99_ms,
         );
-        note(
+        add_row(
             "orders of one product, 64 connections",
-            hot.rate,
-            hot.p50_ms,
-            hot.p99_ms,
+            popular_figures.rate,
+            popular_figures.p50_ms,
+            popular_figures.p99_ms,
         );
 
-        let began = Instant::now();
-        let flow = load.closed(system, 64, SKUS);
-        let order_count = flow.rate * load.time.as_secs_f64();
-        let accepted = began.elapsed();
-        let behind = system.wait_until_idle().await.unwrap_or_default();
-        for (what, took) in [
+        let started_at = Instant::now();
+        let flow_figures = load.closed_loop(system, 64, SKUS);
+        let order_count = flow_figures.rate * load.time.as_secs_f64();
+        let acceptance_time = started_at.elapsed();
+        let catch_up_time = system.wait_until_idle().await.unwrap_or_default();
+        for (what, duration) in [
             (
                 "order flow, until all orders are processing",
-                accepted + behind,
+                acceptance_time + catch_up_time,
             ),
-            ("order flow, until the worker is idle", began.elapsed()),
+            ("order flow, until the worker is idle", started_at.elapsed()),
         ] {
-            note(what, order_count / took.as_secs_f64(), f64::NAN, f64::NAN);
+            add_row(
+                what,
+                order_count / duration.as_secs_f64(),
+                f64::NAN,
+                f64::NAN,
+            );
         }
 
-        let (rate, mut latencies) = webhooks(system).await;
+        let (rate, mut latencies) = measure_webhooks(system).await;
         latencies.sort_by(f64::total_cmp);
-        let at = |part: f64| latencies[(latencies.len() as f64 * part) as usize % latencies.len()];
-        note("shipper webhooks, 32 concurrent", rate, at(0.5), at(0.99));
-        note(
+        let percentile =
+            |part: f64| latencies[(latencies.len() as f64 * part) as usize % latencies.len()];
+        add_row(
+            "shipper webhooks, 32 concurrent",
+            rate,
+            percentile(0.5),
+            percentile(0.99),
+        );
+        add_row(
             "startup until ready (ms, in the p50 column)",
             f64::NAN,
-            system.startup.as_secs_f64() * 1000.0,
+            system.startup_time.as_secs_f64() * 1000.0,
             f64::NAN,
         );
     }
@@ -118,16 +134,16 @@ async fn newest_order_paths(system: &SystemUnderTest) -> Vec<String> {
 }
 
 /// Webhooks per second, and the latency of each in milliseconds.
-async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
+async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
     let mut ids: Vec<String> = Vec::new();
     let mut path = "/v1/orders?limit=200&status=processing".to_owned();
-    wait("orders ready to be shipped", async || {
-        let page = to.get(&path).await;
+    wait_until("orders ready to be shipped", async || {
+        let page = system.get(&path).await;
         let orders = page["data"].as_array().unwrap();
-        let announced = orders
+        let announced_orders = orders
             .iter()
             .filter(|order| order["shipments"] != json!([]));
-        ids.extend(announced.map(|order| order["id"].as_str().unwrap().to_owned()));
+        ids.extend(announced_orders.map(|order| order["id"].as_str().unwrap().to_owned()));
         match page["next_cursor"].as_str() {
             Some(cursor) => {
                 path = format!("/v1/orders?limit=200&status=processing&cursor={cursor}");
@@ -139,12 +155,15 @@ async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
     .await;
     let (ids, next) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
     let webhook = Arc::new(Webhook::new(&setting("SHIPPER_WEBHOOK_SECRET")).unwrap());
-    let began = Instant::now();
-    let mut shippers = tokio::task::JoinSet::new();
+    let started_at = Instant::now();
+    let mut shipper_tasks = tokio::task::JoinSet::new();
     for _ in 0..SHIPPERS {
         let (ids, next, webhook) = (Arc::clone(&ids), Arc::clone(&next), Arc::clone(&webhook));
-        let (client, url) = (to.client.clone(), format!("{}/webhooks/shipper", to.base));
-        shippers.spawn(async move {
+        let (client, url) = (
+            system.client.clone(),
+            format!("{}/webhooks/shipper", system.base_url),
+        );
+        shipper_tasks.spawn(async move {
             let mut latencies = Vec::new();
             while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let body = json!({
@@ -158,8 +177,8 @@ async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .as_secs();
                 let now = i64::try_from(now).unwrap();
                 let signature = webhook.sign(id, now, body.as_bytes()).unwrap();
-                let sent = Instant::now();
-                let answer = client
+                let sent_at = Instant::now();
+                let response = client
                     .post(&url)
                     .header("webhook-id", id)
                     .header("webhook-timestamp", now.to_string())
@@ -168,18 +187,18 @@ async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .send()
                     .await
                     .unwrap();
-                assert_eq!(answer.status(), 200);
-                latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
+                assert_eq!(response.status(), 200);
+                latencies.push(sent_at.elapsed().as_secs_f64() * 1000.0);
             }
             latencies
         });
     }
     let mut latencies = Vec::new();
-    while let Some(more) = shippers.join_next().await {
-        latencies.extend(more.unwrap());
+    while let Some(task_latencies) = shipper_tasks.join_next().await {
+        latencies.extend(task_latencies.unwrap());
     }
     (
-        latencies.len() as f64 / began.elapsed().as_secs_f64(),
+        latencies.len() as f64 / started_at.elapsed().as_secs_f64(),
         latencies,
     )
 }

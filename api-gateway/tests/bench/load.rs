@@ -57,7 +57,7 @@ impl Figures {
         let cpu: serde_json::Map<_, _> = self
             .cpu_ms
             .iter()
-            .map(|(name, ms)| ((*name).to_owned(), json!(ms.round())))
+            .map(|(name, milliseconds)| ((*name).to_owned(), json!(milliseconds.round())))
             .collect();
         json!({
             "system": kind.name(),
@@ -77,17 +77,26 @@ impl Load {
     }
 
     /// Creates orders of `skus` products in a closed loop, with one request at a time per connection.
-    pub(crate) fn closed(&self, to: &SystemUnderTest, connections: usize, skus: usize) -> Figures {
-        let bodies = write_bodies(to, skus);
-        let bodies = bodies.to_string_lossy();
+    pub(crate) fn closed_loop(
+        &self,
+        system: &SystemUnderTest,
+        connections: usize,
+        skus: usize,
+    ) -> Figures {
+        let bodies_file = write_bodies(system, skus);
+        let bodies = bodies_file.to_string_lossy();
         let connections = connections.to_string();
         let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connections];
-        self.run(&format!("{}/v1/orders", to.base), to, &arguments)
+        self.run(
+            &format!("{}/v1/orders", system.base_url),
+            system,
+            &arguments,
+        )
     }
 
     /// Creates orders at a fixed rate. The latency includes the delay caused by earlier slow responses.
-    pub(crate) fn open(&self, to: &SystemUnderTest, rate: u64) -> Figures {
-        let bodies = write_bodies(to, SKUS);
+    pub(crate) fn open_loop(&self, system: &SystemUnderTest, rate: u64) -> Figures {
+        let bodies = write_bodies(system, SKUS);
         let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
         let arguments = [
             "-m",
@@ -100,13 +109,26 @@ impl Load {
             &rate,
             "--latency-correction",
         ];
-        self.run(&format!("{}/v1/orders", to.base), to, &arguments)
+        self.run(
+            &format!("{}/v1/orders", system.base_url),
+            system,
+            &arguments,
+        )
     }
 
     /// Reads one path.
-    pub(crate) fn get(&self, to: &SystemUnderTest, path: &str, connections: usize) -> Figures {
+    pub(crate) fn get_path(
+        &self,
+        system: &SystemUnderTest,
+        path: &str,
+        connections: usize,
+    ) -> Figures {
         let connections = connections.to_string();
-        self.run(&format!("{}{path}", to.base), to, &["-c", &connections])
+        self.run(
+            &format!("{}{path}", system.base_url),
+            system,
+            &["-c", &connections],
+        )
     }
 
     /// Reads paths at random.
@@ -117,7 +139,7 @@ impl Load {
         connections: usize,
     ) -> Figures {
         let file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
-        let urls = paths.iter().map(|path| format!("{}{path}\n", to.base));
+        let urls = paths.iter().map(|path| format!("{}{path}\n", to.base_url));
         fs::write(&file, urls.collect::<String>()).unwrap();
         let connections = connections.to_string();
         let arguments = ["--urls-from-file", "-c", &connections];
@@ -126,8 +148,8 @@ impl Load {
 
     /// Runs oha. Blocks the thread, since nothing else runs meanwhile.
     fn run(&self, target: &str, to: &SystemUnderTest, arguments: &[&str]) -> Figures {
-        let before = to.usage();
-        let ended = child_cpu_time();
+        let usage_before = to.usage();
+        let load_cpu_before = child_cpu_time();
         let time = format!("{}s", self.time.as_secs());
         let output = Command::new(setting("BENCH_OHA"))
             .args([
@@ -144,36 +166,39 @@ impl Load {
             .stderr(Stdio::null())
             .output()
             .unwrap();
-        let load = child_cpu_time().saturating_sub(ended);
+        let load_cpu_time = child_cpu_time().saturating_sub(load_cpu_before);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("oha: {error}: {}", String::from_utf8_lossy(&output.stdout))
         });
         let statuses = report["statusCodeDistribution"].as_object().unwrap();
         let count = |is_good: bool| -> u64 {
-            let of = statuses
+            let count_of = statuses
                 .iter()
                 .filter(|(status, _)| status.starts_with('2') == is_good);
-            of.map(|(_, count)| count.as_u64().unwrap()).sum()
+            count_of.map(|(_, count)| count.as_u64().unwrap()).sum()
         };
-        let (good, failed) = (count(true), count(false));
-        let thousands = good.max(1) as f64 / 1000.0;
-        let per_thousand = |time: Duration| time.as_secs_f64() * 1000.0 / thousands;
-        let after = to.usage();
-        let mut cpu_ms: Vec<_> = before
+        let (successes, failed) = (count(true), count(false));
+        let thousand_requests = successes.max(1) as f64 / 1000.0;
+        let per_thousand = |time: Duration| time.as_secs_f64() * 1000.0 / thousand_requests;
+        let usage_after = to.usage();
+        let mut cpu_ms: Vec<_> = usage_before
             .iter()
-            .zip(after)
+            .zip(usage_after)
             .map(|((name, before), (_, after))| {
-                (*name, per_thousand(after.cpu.saturating_sub(before.cpu)))
+                (
+                    *name,
+                    per_thousand(after.cpu_time.saturating_sub(before.cpu_time)),
+                )
             })
             .collect();
-        cpu_ms.push(("load", per_thousand(load)));
+        cpu_ms.push(("load", per_thousand(load_cpu_time)));
         let percentile = |name: &str| {
             report["latencyPercentiles"][name]
                 .as_f64()
                 .unwrap_or(f64::NAN)
         };
         Figures {
-            rate: good as f64 / report["summary"]["total"].as_f64().unwrap(),
+            rate: successes as f64 / report["summary"]["total"].as_f64().unwrap(),
             p50_ms: percentile("p50") * 1000.0,
             p99_ms: percentile("p99") * 1000.0,
             failed,

@@ -42,9 +42,12 @@ fn main() {
 async fn run() {
     let seconds: u64 = setting("BENCH_SECONDS").parse().unwrap();
     let load = Load::new(Duration::from_secs(seconds));
-    let wanted = setting("BENCH_ONLY");
+    let selected_names = setting("BENCH_ONLY");
     let kinds = Kind::ALL.into_iter().filter(|kind| {
-        wanted.is_empty() || wanted.split_whitespace().any(|name| name == kind.name())
+        selected_names.is_empty()
+            || selected_names
+                .split_whitespace()
+                .any(|name| name == kind.name())
     });
     let mut systems = Vec::new();
     for kind in kinds {
@@ -52,57 +55,57 @@ async fn run() {
     }
 
     let rounds: usize = setting("BENCH_ROUNDS").parse().unwrap();
-    let mut closed: Vec<(Kind, usize, Figures)> = Vec::new();
+    let mut closed_loop_figures: Vec<(Kind, usize, Figures)> = Vec::new();
     println!("\nPOST /v1/orders, closed loop, {seconds} s each, median of {rounds}\n");
-    report::heading();
+    report::print_heading();
     for connections in CONNECTIONS {
-        let mut measured = vec![Vec::new(); systems.len()];
+        let mut runs_by_system = vec![Vec::new(); systems.len()];
         for _ in 0..rounds {
-            for (system, measured) in systems.iter().zip(&mut measured) {
-                measured.push(load.closed(system, connections, SKUS));
-                let caught_up = system.wait_until_idle().await;
-                report::caught_up(system.kind, caught_up);
+            for (system, measured) in systems.iter().zip(&mut runs_by_system) {
+                measured.push(load.closed_loop(system, connections, SKUS));
+                let catch_up_time = system.wait_until_idle().await;
+                report::caught_up(system.kind, catch_up_time);
             }
         }
-        for (system, measured) in systems.iter().zip(measured) {
+        for (system, measured) in systems.iter().zip(runs_by_system) {
             let figures = Figures::median(measured);
-            report::line(system.kind, connections, &figures);
-            closed.push((system.kind, connections, figures));
+            report::print_line(system.kind, connections, &figures);
+            closed_loop_figures.push((system.kind, connections, figures));
         }
     }
-    report::ratios(&closed);
+    report::print_ratios(&closed_loop_figures);
 
     let rate: u64 = setting("BENCH_RATE").parse().unwrap();
     println!("\nPOST /v1/orders, {rate} requests per second at a fixed rate (open loop)\n");
-    report::heading();
+    report::print_heading();
     let mut measured = vec![Vec::new(); systems.len()];
     for _ in 0..rounds {
         for (system, measured) in systems.iter().zip(&mut measured) {
-            measured.push(load.open(system, rate));
+            measured.push(load.open_loop(system, rate));
             system.wait_until_idle().await;
         }
     }
-    let mut open = Vec::new();
+    let mut open_loop_figures = Vec::new();
     for (system, measured) in systems.iter().zip(measured) {
         let figures = Figures::median(measured);
-        report::line(system.kind, 64, &figures);
-        open.push((system.kind, figures));
+        report::print_line(system.kind, 64, &figures);
+        open_loop_figures.push((system.kind, figures));
     }
 
-    let extras = extras::measure(&mut systems, &load).await;
+    let extras = extras::measure_extras(&mut systems, &load).await;
     let memory: Vec<Value> = systems.iter().map(SystemUnderTest::memory).collect();
-    report::memory(&systems);
+    report::print_memory(&systems);
 
     let document = json!({
-        "machine": report::machine(),
+        "machine": report::machine_description(),
         "seconds": seconds,
         "rounds": rounds,
-        "closed_loop": closed.iter().map(|(kind, connections, figures)| {
+        "closed_loop": closed_loop_figures.iter().map(|(kind, connections, figures)| {
             figures.document(*kind, *connections)
         }).collect::<Vec<_>>(),
         "open_loop": {
             "rate": rate,
-            "results": open.iter().map(|(kind, figures)| figures.document(*kind, 64)).collect::<Vec<_>>(),
+            "results": open_loop_figures.iter().map(|(kind, figures)| figures.document(*kind, 64)).collect::<Vec<_>>(),
         },
         "more": extras,
         "memory": memory,
@@ -114,12 +117,12 @@ async fn run() {
         serde_json::to_string_pretty(&document).unwrap() + "\n",
     )
     .unwrap();
-    fs::write(folder.join("bench.svg"), plot::svg(&closed)).unwrap();
+    fs::write(folder.join("bench.svg"), plot::svg(&closed_loop_figures)).unwrap();
     println!("\nwrote {0}/bench.json and {0}/bench.svg", folder.display());
 
-    let mut is_right = true;
+    let mut is_consistent = true;
     for system in &systems {
-        is_right &= system.verified();
+        is_consistent &= system.verify_succeeds();
     }
-    assert!(is_right, "order-worker verify found inconsistencies");
+    assert!(is_consistent, "order-worker verify found inconsistencies");
 }

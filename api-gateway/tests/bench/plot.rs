@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use crate::{CONNECTIONS, load::Figures, system::Kind};
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 360.0;
+const SVG_WIDTH: f64 = 760.0;
+const SVG_HEIGHT: f64 = 360.0;
 /// Space for the legend at the top, the axis on the left, and the connection counts at the bottom.
-const MARGIN: (f64, f64, f64) = (70.0, 60.0, 40.0);
+const MARGINS: (f64, f64, f64) = (70.0, 60.0, 40.0);
 
 fn colour(kind: Kind) -> &'static str {
     match kind {
@@ -21,34 +21,38 @@ fn colour(kind: Kind) -> &'static str {
     }
 }
 
-pub(crate) fn svg(closed: &[(Kind, usize, Figures)]) -> String {
-    let (top, left, bottom) = MARGIN;
-    let most = closed
+pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
+    let (top, left, bottom) = MARGINS;
+    let max_rate = measurements
         .iter()
         .map(|(_, _, figures)| figures.rate)
         .fold(1.0, f64::max);
-    let height = |rate: f64| rate / most * (HEIGHT - top - bottom);
-    let floor = HEIGHT - bottom;
+    let bar_height = |rate: f64| rate / max_rate * (SVG_HEIGHT - top - bottom);
+    let baseline_y = SVG_HEIGHT - bottom;
     let mut svg = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SVG_WIDTH} {SVG_HEIGHT}" font-family="sans-serif" font-size="12">
 <title>Orders per second by number of connections, measured in one run</title>
-<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>
+<rect width="{SVG_WIDTH}" height="{SVG_HEIGHT}" fill="#ffffff"/>
 <text x="{left}" y="18" font-size="14" fill="#222">POST /v1/orders per second, by number of connections (closed loop)</text>
 "##
     );
-    for part in 1..=4 {
-        let rate = most * f64::from(part) / 4.0;
-        let y = floor - height(rate);
+    for line_number in 1..=4 {
+        let rate = max_rate * f64::from(line_number) / 4.0;
+        let y = baseline_y - bar_height(rate);
         let _ = writeln!(
             svg,
-            r##"<line x1="{left}" x2="{WIDTH}" y1="{y:.1}" y2="{y:.1}" stroke="#e5e5e5"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#666">{rate:.0}</text>"##,
+            r##"<line x1="{left}" x2="{SVG_WIDTH}" y1="{y:.1}" y2="{y:.1}" stroke="#e5e5e5"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#666">{rate:.0}</text>"##,
             left - 6.0,
             y + 4.0
         );
     }
     let kinds: Vec<Kind> = Kind::ALL
         .into_iter()
-        .filter(|kind| closed.iter().any(|(this, ..)| this == kind))
+        .filter(|kind| {
+            measurements
+                .iter()
+                .any(|(measured_kind, ..)| measured_kind == kind)
+        })
         .collect();
     for (index, kind) in kinds.iter().enumerate() {
         let x = left + 235.0 * (index % 3) as f64;
@@ -62,23 +66,26 @@ pub(crate) fn svg(closed: &[(Kind, usize, Figures)]) -> String {
             kind.title()
         );
     }
-    let group = (WIDTH - left) / CONNECTIONS.len() as f64;
-    let bar = group * 0.8 / kinds.len() as f64;
-    for (place, connections) in CONNECTIONS.iter().enumerate() {
-        let start = left + group * (place as f64 + 0.1);
+    let group_width = (SVG_WIDTH - left) / CONNECTIONS.len() as f64;
+    let bar_width = group_width * 0.8 / kinds.len() as f64;
+    for (group_index, connections) in CONNECTIONS.iter().enumerate() {
+        let group_x = left + group_width * (group_index as f64 + 0.1);
         for (index, kind) in kinds.iter().enumerate() {
-            let mut all = closed.iter();
-            let Some((_, _, figures)) = all.find(|(this, at, _)| this == kind && at == connections)
+            let mut all_measurements = measurements.iter();
+            let Some((_, _, figures)) =
+                all_measurements.find(|(measured_kind, measured_connections, _)| {
+                    measured_kind == kind && measured_connections == connections
+                })
             else {
                 continue;
             };
-            let tall = height(figures.rate);
+            let height_px = bar_height(figures.rate);
             let _ = writeln!(
                 svg,
-                r#"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{tall:.1}" fill="{}"><title>{}: {:.0}/s</title></rect>"#,
-                start + bar * index as f64,
-                floor - tall,
-                bar - 2.0,
+                r#"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{height_px:.1}" fill="{}"><title>{}: {:.0}/s</title></rect>"#,
+                group_x + bar_width * index as f64,
+                baseline_y - height_px,
+                bar_width - 2.0,
                 colour(*kind),
                 kind.title(),
                 figures.rate
@@ -87,8 +94,8 @@ pub(crate) fn svg(closed: &[(Kind, usize, Figures)]) -> String {
         let _ = writeln!(
             svg,
             r##"<text x="{:.1}" y="{:.1}" text-anchor="middle" fill="#222">{connections}</text>"##,
-            start + group * 0.4,
-            floor + 18.0
+            group_x + group_width * 0.4,
+            baseline_y + 18.0
         );
     }
     svg + "</svg>\n"

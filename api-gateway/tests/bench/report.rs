@@ -7,14 +7,14 @@ use crate::{
     system::{Kind, SystemUnderTest},
 };
 
-pub(crate) fn heading() {
+pub(crate) fn print_heading() {
     println!(
         "| connections | system | requests/s | p50 ms | p99 ms | not 2xx | CPU ms per 1,000 requests: gateway, worker, broker, database, load |"
     );
     println!("|---|---|---|---|---|---|---|");
 }
 
-pub(crate) fn line(kind: Kind, connections: usize, figures: &Figures) {
+pub(crate) fn print_line(kind: Kind, connections: usize, figures: &Figures) {
     let cpu: Vec<String> = figures
         .cpu_ms
         .iter()
@@ -31,8 +31,8 @@ pub(crate) fn line(kind: Kind, connections: usize, figures: &Figures) {
     );
 }
 
-pub(crate) fn caught_up(kind: Kind, after: Option<Duration>) {
-    if let Some(after) = after {
+pub(crate) fn caught_up(kind: Kind, duration: Option<Duration>) {
+    if let Some(after) = duration {
         let seconds = after.as_secs_f64();
         eprintln!(
             "  {}: all payments processed after {seconds:.1} s",
@@ -42,22 +42,25 @@ pub(crate) fn caught_up(kind: Kind, after: Option<Duration>) {
 }
 
 /// Ratios of this system to the echo baseline and to the version before.
-pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
-    type Peer = fn(Kind) -> Option<Kind>;
-    let peers: [(&str, Peer); 2] = [
+pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
+    type PeerOf = fn(Kind) -> Option<Kind>;
+    let peers: [(&str, PeerOf); 2] = [
         ("echo", |_| Some(Kind::Echo)),
-        ("the version before", Kind::before),
+        ("the version before", Kind::nest_counterpart),
     ];
     for (title, peer) in peers {
-        let mut rows = closed
+        let mut rows = measurements
             .iter()
             .filter(|(kind, ..)| kind.is_ours())
             .filter_map(|(kind, connections, figures)| {
                 let peer = peer(*kind)?;
-                let (.., of_peer) = closed
-                    .iter()
-                    .find(|(this, at, _)| *this == peer && at == connections)?;
-                Some((kind, connections, figures, of_peer))
+                let (.., peer_figures) =
+                    measurements
+                        .iter()
+                        .find(|(measured_peer, measured_connections, _)| {
+                            *measured_peer == peer && measured_connections == connections
+                        })?;
+                Some((kind, connections, figures, peer_figures))
             })
             .peekable();
         if rows.peek().is_some() {
@@ -77,7 +80,7 @@ pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
     }
 }
 
-pub(crate) fn memory(systems: &[SystemUnderTest]) {
+pub(crate) fn print_memory(systems: &[SystemUnderTest]) {
     println!("\n| peak memory, MiB | gateway | worker |\n|---|---|---|");
     for system in systems {
         let [(_, gateway), (_, worker), ..] = system.usage();
@@ -91,12 +94,12 @@ pub(crate) fn memory(systems: &[SystemUnderTest]) {
 }
 
 /// The machine that the benchmark ran on.
-pub(crate) fn machine() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
+pub(crate) fn machine_description() -> String {
+    let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu_model = cpu_info
         .lines()
         .find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':']));
+    let model = cpu_model.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!("{cores} cores, {model}")
 }

@@ -19,7 +19,7 @@ pub(crate) const SKUS: usize = 100;
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A worker is idle if it uses less processor time than the second value during the first.
-const IDLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
+const IDLE_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
 
 /// A system under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Kind {
     }
 
     /// The same system as of the version before.
-    pub(crate) fn before(self) -> Option<Self> {
+    pub(crate) fn nest_counterpart(self) -> Option<Self> {
         match self {
             Self::Sqlite => Some(Self::SqliteBefore),
             Self::Postgres => Some(Self::PostgresBefore),
@@ -102,7 +102,7 @@ impl Kind {
             Self::SqliteBefore | Self::PostgresBefore => {
                 PathBuf::from(setting("BENCH_BEFORE")).join(name)
             }
-            _ => binary(name),
+            _ => program_path(name),
         }
     }
 }
@@ -110,14 +110,14 @@ impl Kind {
 /// A running system under test.
 pub(crate) struct SystemUnderTest {
     pub(crate) kind: Kind,
-    pub(crate) base: String,
+    pub(crate) base_url: String,
     pub(crate) customer: String,
     pub(crate) client: reqwest::Client,
     gateway: Process,
     worker: Process,
     database: Option<String>,
     /// Time from the start of the processes until the system is ready.
-    pub(crate) startup: Duration,
+    pub(crate) startup_time: Duration,
 }
 
 struct Process(Child);
@@ -132,7 +132,7 @@ impl Drop for Process {
 /// Processor time and peak memory of a process and its descendants.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
-    pub(crate) cpu: Duration,
+    pub(crate) cpu_time: Duration,
     pub(crate) peak_mib: f64,
 }
 
@@ -146,7 +146,7 @@ impl SystemUnderTest {
             _ if kind.uses_postgres() => Some(create_database(kind)),
             _ => None,
         };
-        let began = Instant::now();
+        let started_at = Instant::now();
         let spawn = |role: &str| {
             let mut command = command(kind, role);
             command
@@ -171,7 +171,7 @@ impl SystemUnderTest {
         let worker = spawn("worker");
         if !kind.is_ours() {
             // These gateways require a running service.
-            wait("the service", async || {
+            wait_until("the service", async || {
                 let log = fs::read_to_string(folder.join("worker.log"));
                 log.is_ok_and(|log| log.contains("serving"))
             })
@@ -180,31 +180,35 @@ impl SystemUnderTest {
         let gateway = spawn("gateway");
         let mut system = Self {
             kind,
-            base: format!("http://127.0.0.1:{port}"),
+            base_url: format!("http://127.0.0.1:{port}"),
             customer: uuid::Uuid::now_v7().to_string(),
             client: reqwest::Client::new(),
             gateway,
             worker,
             database,
-            startup: Duration::ZERO,
+            startup_time: Duration::ZERO,
         };
-        wait("the gateway", async || system.is_up().await).await;
-        system.startup = began.elapsed();
+        wait_until("the gateway", async || system.is_up().await).await;
+        system.startup_time = started_at.elapsed();
         if kind.is_ours() {
-            system.stock().await;
+            system.create_catalogue().await;
         }
         system
     }
 
     async fn is_up(&self) -> bool {
         let path = if self.kind.is_ours() { "/readyz" } else { "/" };
-        let answer = self.client.get(format!("{}{path}", self.base)).send().await;
-        answer.is_ok_and(|answer| !self.kind.is_ours() || answer.status() == 200)
+        let response = self
+            .client
+            .get(format!("{}{path}", self.base_url))
+            .send()
+            .await;
+        response.is_ok_and(|answer| !self.kind.is_ours() || answer.status() == 200)
     }
 
-    async fn stock(&mut self) {
-        let ada = json!({"name": "Ada", "email": "ada@example.com"});
-        let customer = self.post("/v1/customers", &ada).await;
+    async fn create_catalogue(&mut self) {
+        let new_customer = json!({"name": "Ada", "email": "ada@example.com"});
+        let customer = self.post("/v1/customers", &new_customer).await;
         customer["id"]
             .as_str()
             .unwrap()
@@ -213,28 +217,28 @@ impl SystemUnderTest {
             let sku = format!("S{number}");
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
             self.post("/v1/products", &product).await;
-            let url = format!("{}/v1/products/{sku}/stock/main", self.base);
+            let url = format!("{}/v1/products/{sku}/stock/main", self.base_url);
             let stock_level = json!({"on_hand": 1_000_000_000});
-            let counted = self
+            let stock_reply = self
                 .client
                 .put(url)
                 .json(&stock_level)
                 .send()
                 .await
                 .unwrap();
-            assert_eq!(counted.status(), 200);
+            assert_eq!(stock_reply.status(), 200);
         }
     }
 
     async fn post(&self, path: &str, body: &Value) -> Value {
-        let url = format!("{}{path}", self.base);
+        let url = format!("{}{path}", self.base_url);
         let answer = self.client.post(url).json(body).send().await.unwrap();
         assert_eq!(answer.status(), 201);
         answer.json().await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
-        let url = format!("{}{path}", self.base);
+        let url = format!("{}{path}", self.base_url);
         self.client
             .get(url)
             .send()
@@ -250,20 +254,23 @@ impl SystemUnderTest {
         if !self.kind.is_ours() {
             return None;
         }
-        let began = Instant::now();
-        wait("all payments to be processed", async || {
+        let started_at = Instant::now();
+        wait_until("all payments to be processed", async || {
             let page = self.get("/v1/orders?status=pending&limit=1").await;
             page["data"] == json!([])
         })
         .await;
-        let caught_up = began.elapsed();
-        wait("the worker to be idle", async || {
-            let before = usage(self.worker.0.id()).cpu;
-            time::sleep(IDLE.0).await;
-            usage(self.worker.0.id()).cpu.saturating_sub(before) < IDLE.1
+        let catch_up_time = started_at.elapsed();
+        wait_until("the worker to be idle", async || {
+            let cpu_before = usage(self.worker.0.id()).cpu_time;
+            time::sleep(IDLE_PAUSES.0).await;
+            usage(self.worker.0.id())
+                .cpu_time
+                .saturating_sub(cpu_before)
+                < IDLE_PAUSES.1
         })
         .await;
-        Some(caught_up)
+        Some(catch_up_time)
     }
 
     /// Resource usage so far of the gateway, the worker, the broker and the database.
@@ -288,12 +295,12 @@ impl SystemUnderTest {
             "system": self.kind.name(),
             "gateway_peak_mib": gateway.peak_mib.round(),
             "worker_peak_mib": worker.peak_mib.round(),
-            "startup_ms": self.startup.as_millis() as u64,
+            "startup_ms": self.startup_time.as_millis() as u64,
         })
     }
 
     /// Whether `order-worker verify` succeeds.
-    pub(crate) fn verified(&self) -> bool {
+    pub(crate) fn verify_succeeds(&self) -> bool {
         let Some(url) = self.database.as_ref().filter(|_| self.kind.is_ours()) else {
             return true;
         };
@@ -303,21 +310,21 @@ impl SystemUnderTest {
     }
 }
 
-fn binary(program: &str) -> PathBuf {
+fn program_path(program: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
 }
 
 fn command(kind: Kind, role: &str) -> Command {
     match kind {
         Kind::Echo => {
-            let mut echo = Command::new(binary("examples").join("echo"));
-            echo.arg(if role == "worker" { "service" } else { role });
-            echo
+            let mut echo_command = Command::new(program_path("examples").join("echo"));
+            echo_command.arg(if role == "worker" { "service" } else { role });
+            echo_command
         }
         Kind::NestMemory | Kind::NestPostgres => {
-            let script = if role == "worker" { "service" } else { role };
+            let script_name = if role == "worker" { "service" } else { role };
             let mut node = Command::new("node");
-            node.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script}.js")));
+            node.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script_name}.js")));
             node
         }
         _ => Command::new(kind.program(match role {
@@ -330,8 +337,8 @@ fn command(kind: Kind, role: &str) -> Command {
 fn create_database(kind: Kind) -> String {
     let server = setting("BENCH_POSTGRES");
     let name = format!("bench_{}", kind.name().replace('-', "_"));
-    let mut psql = Command::new(Path::new(&setting("BENCH_POSTGRES_BIN")).join("psql"));
-    let status = psql
+    let mut psql_command = Command::new(Path::new(&setting("BENCH_POSTGRES_BIN")).join("psql"));
+    let status = psql_command
         .args(["-qX", "-c", &format!("CREATE DATABASE {name}")])
         .arg(format!("{server}/postgres"))
         .status();
@@ -344,44 +351,52 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + TIMEOUT;
+pub(crate) async fn wait_until(condition_name: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < end, "timed out waiting for {what}");
+        assert!(
+            Instant::now() < deadline,
+            "timed out waiting for {condition_name}"
+        );
         time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// User and kernel time of a process, then user and kernel time of its terminated children.
 pub(crate) fn cpu_times(pid: u32) -> Option<[Duration; 4]> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let process_stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the command name in parentheses, which may contain any character: utime, stime, cutime and cstime
     // are fields 14 to 17 (proc(5)), in hundredths of a second.
-    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-    let ticks = |place: usize| fields[place].parse::<u64>().unwrap();
-    Some([11, 12, 13, 14].map(|place| Duration::from_millis(ticks(place) * 10)))
+    let fields: Vec<&str> = process_stat
+        .rsplit(')')
+        .next()?
+        .split_whitespace()
+        .collect();
+    let cpu_ticks = |field_index: usize| fields[field_index].parse::<u64>().unwrap();
+    Some([11, 12, 13, 14].map(|place| Duration::from_millis(cpu_ticks(place) * 10)))
 }
 
 /// Resource usage of a process and its descendants, including terminated ones.
-pub(crate) fn usage(root: u32) -> Usage {
+pub(crate) fn usage(root_pid: u32) -> Usage {
     let mut usage = Usage::default();
-    let mut waiting = vec![root];
-    while let Some(pid) = waiting.pop() {
+    let mut pids_to_visit = vec![root_pid];
+    while let Some(pid) = pids_to_visit.pop() {
         let Some(cpu_times) = cpu_times(pid) else {
             continue;
         };
-        usage.cpu += cpu_times.iter().sum::<Duration>();
+        usage.cpu_time += cpu_times.iter().sum::<Duration>();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|line| line.split_whitespace().next());
+        let peak_memory = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak_memory.and_then(|line| line.split_whitespace().next());
         usage.peak_mib += peak.map_or(0.0, |kib| kib.parse::<f64>().unwrap() / 1024.0);
-        let children = fs::read_dir(format!("/proc/{pid}/task"))
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
             .flatten();
-        for task in children.flatten() {
-            let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            waiting.extend(
-                list.split_whitespace()
+        for task in threads.flatten() {
+            let child_pids = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            pids_to_visit.extend(
+                child_pids
+                    .split_whitespace()
                     .map(|pid| pid.parse::<u32>().unwrap()),
             );
         }

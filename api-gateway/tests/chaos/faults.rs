@@ -21,13 +21,13 @@ pub(crate) struct FaultContext<'a> {
     pub(crate) random: &'a mut Random,
 }
 
-type Run = for<'a> fn(FaultContext<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
+type InjectFault = for<'a> fn(FaultContext<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
 
 /// An injected fault.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
     pub(crate) target: FaultTarget,
-    pub(crate) run: Run,
+    pub(crate) run: InjectFault,
 }
 
 /// The systems that a fault applies to.
@@ -43,7 +43,7 @@ pub(crate) enum FaultTarget {
 
 impl FaultTarget {
     /// Whether the fault applies to this kind of store.
-    pub(crate) fn fits(self, kind: Kind) -> bool {
+    pub(crate) fn applies_to(self, kind: Kind) -> bool {
         match self {
             Self::Anything => true,
             Self::Sqlite | Self::SmallDisk => kind == Kind::Sqlite,
@@ -79,15 +79,15 @@ faults! {
     Anything "rolling restart of gateways and workers" => processes::rolling_restart,
     Anything "power cut: all processes killed at once" => processes::power_cut,
     Anything "worker clocks jump by an hour" => processes::clock_jumps,
-    Anything "broker restarted" => broker::restarted,
-    Anything "broker killed" => broker::killed,
-    Anything "broker killed and its data deleted" => broker::wiped,
+    Anything "broker restarted" => broker::restart_broker,
+    Anything "broker killed" => broker::kill_broker,
+    Anything "broker killed and its data deleted" => broker::wipe_broker,
     Anything "broker memory alarm" => broker::short_of_memory,
     Anything "broker closes all connections" => broker::closes_connections,
     Anything "queues deleted" => broker::queues_deleted,
-    Anything "connections to the broker cut mid-frame" => |s| network::cut(s, |stack| &stack.amqp),
-    Anything "2 s of latency to the broker" => |s| network::slow(s, |stack| &stack.amqp),
-    Anything "network to the broker drops all data" => |s| network::silent(s, |stack| &stack.amqp),
+    Anything "connections to the broker cut mid-frame" => |s| network::cut_connections(s, |stack| &stack.amqp_proxy),
+    Anything "2 s of latency to the broker" => |s| network::slow_down(s, |stack| &stack.amqp_proxy),
+    Anything "network to the broker drops all data" => |s| network::drop_traffic(s, |stack| &stack.amqp_proxy),
     Cluster "leader of a three-node cluster killed" => broker::leader_killed,
     Cluster "node of the request queue lost permanently" => broker::request_node_lost,
     Anything "steps delivered several times at once" => messages::duplicated_steps,
@@ -97,12 +97,12 @@ faults! {
     Sqlite "database locked by another process" => database::locked_file,
     SmallDisk "disk full" => database::disk_full,
     SmallDisk "disk read-only" => database::disk_read_only,
-    Postgres "database killed" => database::killed,
+    Postgres "database killed" => database::kill_postgres,
     Postgres "database fails over to a standby" => database::fails_over,
     Postgres "database closes all connections" => database::ends_connections,
-    Postgres "connections to the database cut mid-frame" => |s| network::cut(s, |stack| &stack.database),
-    Postgres "2 s of latency to the database" => |s| network::slow(s, |stack| &stack.database),
-    Postgres "network to the database drops all data" => |s| network::silent(s, |stack| &stack.database),
+    Postgres "connections to the database cut mid-frame" => |s| network::cut_connections(s, |stack| &stack.database),
+    Postgres "2 s of latency to the database" => |s| network::slow_down(s, |stack| &stack.database),
+    Postgres "network to the database drops all data" => |s| network::drop_traffic(s, |stack| &stack.database),
     Postgres "database read-only" => database::read_only,
     Postgres "tables locked" => database::locked_tables,
     Postgres "slow commits" => database::slow_commits,

@@ -34,29 +34,29 @@ pub(crate) struct RecordedReplies {
     /// The last response or error of a request with an unknown outcome.
     pub(crate) last_unknown: String,
     /// Unexpected responses.
-    pub(crate) unexpected: Vec<String>,
+    pub(crate) unexpected_replies: Vec<String>,
     /// Number of keys that were answered with two different orders.
-    pub(crate) duplicated: usize,
+    pub(crate) duplicated_requests: usize,
 }
 
 /// An acknowledged order.
 pub(crate) struct Acknowledged {
     pub(crate) key: String,
     pub(crate) id: String,
-    pub(crate) total: i64,
+    pub(crate) total_price: i64,
 }
 
-/// Load on a system until [`Load::end`].
+/// Load on a system until [`Load::stop`].
 #[derive(Clone)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    bases: Vec<String>,
+    base_urls: Vec<String>,
     customer: String,
     /// Prefix of this run's keys.
-    run: String,
+    run_name: String,
     recorded: Mutex<RecordedReplies>,
     is_over: AtomicBool,
     acknowledged: AtomicUsize,
@@ -65,12 +65,12 @@ struct Shared {
 }
 
 impl Load {
-    pub(crate) fn new(bases: Vec<String>, customer: String, run: String) -> Self {
+    pub(crate) fn new(base_urls: Vec<String>, customer: String, run_name: String) -> Self {
         Self {
             shared: Arc::new(Shared {
-                bases,
+                base_urls,
                 customer,
-                run,
+                run_name,
                 recorded: Mutex::default(),
                 is_over: AtomicBool::new(false),
                 acknowledged: AtomicUsize::new(0),
@@ -80,7 +80,7 @@ impl Load {
         }
     }
 
-    /// Creates orders until [`Load::end`]. Each customer retries its last order until it is acknowledged.
+    /// Creates orders until [`Load::stop`]. Each customer retries its last order until it is acknowledged.
     pub(crate) async fn run(&self, seed: u64) {
         let customers = (0..CUSTOMERS).map(|number| {
             let customer = Customer {
@@ -92,18 +92,18 @@ impl Load {
             };
             tokio::spawn(customer.run())
         });
-        for ended in join_all(customers).await {
-            ended.unwrap();
+        for customer_result in join_all(customers).await {
+            customer_result.unwrap();
         }
     }
 
-    pub(crate) fn end(&self) {
+    pub(crate) fn stop(&self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
     }
 
     /// The prefix of this run's keys.
     pub(crate) fn run_name(&self) -> &str {
-        &self.shared.run
+        &self.shared.run_name
     }
 
     /// Number of acknowledged orders so far.
@@ -112,9 +112,9 @@ impl Load {
     }
 
     /// Waits until this many more orders are acknowledged, which shows that the system works.
-    pub(crate) async fn progress(&self, more: usize) {
-        let goal = self.acknowledged() + more;
-        while self.acknowledged() < goal {
+    pub(crate) async fn wait_for_progress(&self, additional_requests: usize) {
+        let target_count = self.acknowledged() + additional_requests;
+        while self.acknowledged() < target_count {
             time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -148,7 +148,7 @@ impl Customer {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
             }
-            let key = format!("{}-{}-{number}", self.shared.run, self.number);
+            let key = format!("{}-{}-{number}", self.shared.run_name, self.number);
             let new_order = self.new_order(&key);
             let Some(id) = self.order(&key, &new_order).await else {
                 continue;
@@ -162,8 +162,8 @@ impl Customer {
             }
             self.orders.push(id);
             if self.random.chance(30) {
-                let earlier = self.random.below(self.orders.len() as u64);
-                let earlier = self.orders[usize::try_from(earlier).unwrap()].clone();
+                let earlier_index = self.random.below(self.orders.len() as u64);
+                let earlier = self.orders[usize::try_from(earlier_index).unwrap()].clone();
                 self.deliver(&earlier).await;
             }
             time::sleep(Duration::from_millis(self.random.below(20))).await;
@@ -174,9 +174,9 @@ impl Customer {
         let mut items = vec![json!({"sku": "HOT", "quantity": 1})];
         if self.random.chance(50) {
             let sku = format!("S{}", self.random.below(10));
-            let at = usize::from(self.random.chance(50));
+            let gateway_index = usize::from(self.random.chance(50));
             items.insert(
-                at,
+                gateway_index,
                 json!({"sku": sku, "quantity": self.random.below(3) + 1}),
             );
         }
@@ -208,15 +208,15 @@ impl Customer {
             }
             let id = reply.body["id"].as_str().unwrap().to_owned();
             let mut recorded = self.shared.recorded.lock().unwrap();
-            let known = recorded.orders.iter().rev().find(|order| order.key == key);
-            match known.map(|order| order.id == id) {
+            let recorded_order = recorded.orders.iter().rev().find(|order| order.key == key);
+            match recorded_order.map(|order| order.id == id) {
                 Some(true) => {}
-                Some(false) => recorded.duplicated += 1,
+                Some(false) => recorded.duplicated_requests += 1,
                 None => {
                     recorded.orders.push(Acknowledged {
                         key: key.to_owned(),
                         id: id.clone(),
-                        total: reply.body["total"].as_i64().unwrap(),
+                        total_price: reply.body["total"].as_i64().unwrap(),
                     });
                     self.shared.acknowledged.fetch_add(1, Ordering::SeqCst);
                 }
@@ -249,17 +249,17 @@ impl Customer {
     /// Sends "delivered" and then "shipped", both twice.
     async fn deliver(&mut self, id: &str) {
         for kind in ["delivered", "delivered", "shipped", "shipped"] {
-            let webhook = format!("{kind}-{id}");
+            let webhook_id = format!("{kind}-{id}");
             let now = Timestamp::now();
             let body = json!({
                 "type": format!("shipment.{kind}"), "timestamp": now, "data": {"order_id": id},
             })
             .to_string();
             let signature = Webhook::new(SECRET).unwrap();
-            let signature = signature.sign(&webhook, now.as_second(), body.as_bytes());
+            let signature = signature.sign(&webhook_id, now.as_second(), body.as_bytes());
             let request = self
                 .post("/webhooks/shipper")
-                .header("webhook-id", &webhook)
+                .header("webhook-id", &webhook_id)
                 .header("webhook-timestamp", now.as_second().to_string())
                 .header("webhook-signature", signature.unwrap())
                 .body(body);
@@ -281,9 +281,9 @@ impl Customer {
     }
 
     fn post(&mut self, path: &str) -> reqwest::RequestBuilder {
-        let gateway = self.random.below(self.shared.bases.len() as u64);
-        let base = &self.shared.bases[usize::try_from(gateway).unwrap()];
-        self.client.post(format!("{base}{path}"))
+        let gateway = self.random.below(self.shared.base_urls.len() as u64);
+        let base_url = &self.shared.base_urls[usize::try_from(gateway).unwrap()];
+        self.client.post(format!("{base_url}{path}"))
     }
 
     /// Returns the response, or `None` after a delay if the request should be retried.
@@ -309,7 +309,7 @@ impl Customer {
     fn unexpected(&self, reply: &Reply) {
         let mut recorded = self.shared.recorded.lock().unwrap();
         recorded
-            .unexpected
+            .unexpected_replies
             .push(format!("{} {}", reply.status, reply.body));
     }
 }
@@ -335,8 +335,8 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// Sleeps for up to `most` milliseconds.
-    pub(crate) async fn sleep_up_to(&mut self, most: u64) {
-        time::sleep(Duration::from_millis(self.below(most))).await;
+    /// Sleeps for up to `max_ms` milliseconds.
+    pub(crate) async fn sleep_up_to(&mut self, max_ms: u64) {
+        time::sleep(Duration::from_millis(self.below(max_ms))).await;
     }
 }

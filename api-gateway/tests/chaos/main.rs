@@ -27,13 +27,13 @@ use tokio::runtime::Runtime;
 use self::{
     faults::{FAULTS, Fault, FaultContext, FaultTarget},
     load::{Load, Random},
-    stack::{Findings, Kind, Stack, optional},
+    stack::{Findings, Kind, Stack, optional_setting},
 };
 
 /// A row of the report.
 struct ReportRow {
     store: &'static str,
-    fault: &'static str,
+    fault_name: &'static str,
     times: usize,
     acknowledged: usize,
     refused: usize,
@@ -44,35 +44,37 @@ struct ReportRow {
 /// The options of `scripts/chaos.sh`.
 struct Plan {
     seed: u64,
-    end: Instant,
+    end_time: Instant,
     /// Part of the name of the faults to run.
-    only: String,
+    fault_filter: String,
     is_quick: bool,
 }
 
 fn main() -> ExitCode {
-    let number =
-        |name: &str, default: u64| optional(name).map_or(default, |text| text.parse().unwrap());
+    let read_number = |name: &str, default: u64| {
+        optional_setting(name).map_or(default, |text| text.parse().unwrap())
+    };
     let plan = Plan {
-        seed: number("CHAOS_SEED", 1),
-        end: Instant::now() + Duration::from_mins(number("CHAOS_MINUTES", 0)),
-        only: optional("CHAOS_FAULT").unwrap_or_default(),
-        is_quick: optional("CHAOS_QUICK").is_some(),
+        seed: read_number("CHAOS_SEED", 1),
+        end_time: Instant::now() + Duration::from_mins(read_number("CHAOS_MINUTES", 0)),
+        fault_filter: optional_setting("CHAOS_FAULT").unwrap_or_default(),
+        is_quick: optional_setting("CHAOS_QUICK").is_some(),
     };
     println!("seed {}", plan.seed);
-    let stores = optional("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
+    let stores = optional_setting("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
     let kinds = [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| {
         let mut stores = stores.split_whitespace();
         stores.any(|store| store == kind.argument())
     });
     // The stores run in parallel: each has its own servers, and a run mostly waits.
     let rows: Vec<ReportRow> = thread::scope(|scope| {
-        let over = kinds.map(|kind| {
+        let threads = kinds.map(|kind| {
             let plan = &plan;
             scope.spawn(move || Runtime::new().unwrap().block_on(run_faults(kind, plan)))
         });
-        let over: Vec<_> = over.collect();
-        over.into_iter()
+        let threads: Vec<_> = threads.collect();
+        threads
+            .into_iter()
             .flat_map(|thread| thread.join().unwrap())
             .collect()
     });
@@ -88,23 +90,26 @@ fn main() -> ExitCode {
 async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
     let mut rows = Vec::new();
     for seed in plan.seed.. {
-        let chosen = FAULTS
+        let selected_faults = FAULTS
             .iter()
-            .filter(|fault| fault.target.fits(kind) && fault.name.contains(&plan.only))
+            .filter(|fault| {
+                fault.target.applies_to(kind) && fault.name.contains(&plan.fault_filter)
+            })
             .filter(|fault| !plan.is_quick || is_for_quick(fault, kind));
-        let (apart, together): (Vec<_>, Vec<_>) = chosen.partition(|fault| {
-            matches!(fault.target, FaultTarget::Cluster | FaultTarget::SmallDisk)
-        });
-        if !together.is_empty() {
+        let (stores_separately, stores_together): (Vec<_>, Vec<_>) =
+            selected_faults.partition(|fault| {
+                matches!(fault.target, FaultTarget::Cluster | FaultTarget::SmallDisk)
+            });
+        if !stores_together.is_empty() {
             let mut stack = Stack::start(kind, false).await;
-            for fault in together {
+            for fault in stores_together {
                 rows.push(inject(&mut stack, fault, seed).await);
             }
         }
-        for fault in apart {
+        for fault in stores_separately {
             rows.extend(inject_into_new_system(kind, fault, seed).await);
         }
-        if Instant::now() >= plan.end {
+        if Instant::now() >= plan.end_time {
             break;
         }
     }
@@ -112,24 +117,25 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
 }
 
 /// Faults with a long recovery, which a quick run omits.
-const LONG: [&str; 5] = [
+const LONG_FAULTS: [&str; 4] = [
     "worker suspended past the broker's acknowledgement timeout",
     "worker clocks jump by an hour",
     "database locked by another process",
     "leader of a three-node cluster killed",
-    "node of the request queue lost permanently",
 ];
 
 /// A quick run divides the faults that apply to both stores between them.
 fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
-    if LONG.contains(&fault.name) {
+    if LONG_FAULTS.contains(&fault.name) {
         return false;
     }
     if fault.target != FaultTarget::Anything {
         return true;
     }
-    let number = FAULTS.iter().position(|other| other.name == fault.name);
-    let is_even = number.unwrap_or_default() % 2 == 0;
+    let fault_index = FAULTS
+        .iter()
+        .position(|listed_fault| listed_fault.name == fault.name);
+    let is_even = fault_index.unwrap_or_default() % 2 == 0;
     is_even == (kind == Kind::Sqlite)
 }
 
@@ -138,30 +144,30 @@ async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<
     let mut stack = Stack::start(kind, fault.target == FaultTarget::Cluster).await;
     if fault.target == FaultTarget::SmallDisk {
         // Moves the database to a disk of 24 MiB.
-        let disk = stack.data.clone();
+        let data_folder = stack.data_folder.clone();
         stack.workers[0].terminate();
-        let kept = stack.folder.join("kept");
-        std::fs::rename(&disk, &kept).unwrap();
-        std::fs::create_dir(&disk).unwrap();
-        let mounted = Command::new("mount")
+        let kept_folder = stack.folder.join("kept");
+        std::fs::rename(&data_folder, &kept_folder).unwrap();
+        std::fs::create_dir(&data_folder).unwrap();
+        let mount_result = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
-            .arg(&disk)
+            .arg(&data_folder)
             .status();
-        if !mounted.is_ok_and(|status| status.success()) {
+        if !mount_result.is_ok_and(|status| status.success()) {
             println!(
                 "{}: skipped, since a disk can't be mounted here (requires root)",
                 fault.name
             );
             return None;
         }
-        for file in std::fs::read_dir(&kept).unwrap().map(Result::unwrap) {
-            std::fs::copy(file.path(), disk.join(file.file_name())).unwrap();
+        for file in std::fs::read_dir(&kept_folder).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), data_folder.join(file.file_name())).unwrap();
         }
         stack.restart_worker(0);
         stack.wait_until_healthy().await;
         let row = inject(&mut stack, fault, seed).await;
         stack.workers[0].kill();
-        let _ = Command::new("umount").arg(&disk).status();
+        let _ = Command::new("umount").arg(&data_folder).status();
         return Some(row);
     }
     Some(inject(&mut stack, fault, seed).await)
@@ -169,13 +175,13 @@ async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<
 
 /// Injects a fault under load, waits until the system is idle, and checks the result.
 async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
-    let run = uuid::Uuid::now_v7().simple().to_string();
-    let load = Load::new(stack.bases(), stack.customer.clone(), run);
+    let run_name = uuid::Uuid::now_v7().simple().to_string();
+    let load = Load::new(stack.base_urls(), stack.customer.clone(), run_name);
     let mut random = Random::new(seed);
-    let began = Instant::now();
-    let running = load.run(seed);
+    let started_at = Instant::now();
+    let load_run = load.run(seed);
     let injecting = async {
-        load.progress(10).await;
+        load.wait_for_progress(10).await;
         let times = (fault.run)(FaultContext {
             stack: &mut *stack,
             load: &load,
@@ -183,26 +189,26 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
         })
         .await;
         // The system works again if both gateways answer.
-        load.progress(10).await;
-        load.end();
+        load.wait_for_progress(10).await;
+        load.stop();
         times
     };
-    let ((), times) = tokio::join!(running, injecting);
-    let findings = stack.examine(&load).await;
+    let ((), times) = tokio::join!(load_run, injecting);
+    let findings = stack.check_data(&load).await;
     let row = ReportRow {
         store: stack.kind.name(),
-        fault: fault.name,
+        fault_name: fault.name,
         times,
         acknowledged: load.acknowledged(),
         refused: load.refused(),
         unknown: load.unknown(),
         findings,
     };
-    print_progress(&row, began.elapsed());
+    print_progress(&row, started_at.elapsed());
     row
 }
 
-fn print_progress(row: &ReportRow, took: Duration) {
+fn print_progress(row: &ReportRow, duration: Duration) {
     let verdict = if row.findings.is_clean() {
         "ok"
     } else {
@@ -211,25 +217,25 @@ fn print_progress(row: &ReportRow, took: Duration) {
     println!(
         "{verdict}: {}, {}: {} times, {} orders, {:.1} s",
         row.store,
-        row.fault,
+        row.fault_name,
         row.times,
         row.acknowledged,
-        took.as_secs_f64()
+        duration.as_secs_f64()
     );
     let Findings {
-        lost,
-        duplicated,
-        stuck,
-        unexpected,
+        lost_orders: lost,
+        duplicated_orders: duplicated,
+        stuck_orders: stuck,
+        discrepancies: unexpected,
     } = &row.findings;
-    for (what, list) in [
+    for (finding_name, list) in [
         ("lost", lost),
         ("duplicated", duplicated),
         ("stuck", stuck),
         ("inconsistent", unexpected),
     ] {
         for entry in list.iter().take(5) {
-            println!("    {what}: {entry}");
+            println!("    {finding_name}: {entry}");
         }
     }
 }
@@ -242,15 +248,15 @@ fn print_table(rows: &[ReportRow]) {
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
         let Findings {
-            lost,
-            duplicated,
-            stuck,
-            unexpected,
+            lost_orders: lost,
+            duplicated_orders: duplicated,
+            stuck_orders: stuck,
+            discrepancies: unexpected,
         } = &row.findings;
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.store,
-            row.fault,
+            row.fault_name,
             row.times,
             row.acknowledged,
             row.refused,
@@ -265,14 +271,14 @@ fn print_table(rows: &[ReportRow]) {
             }
         );
     }
-    let total = |of: fn(&ReportRow) -> usize| rows.iter().map(of).sum::<usize>();
+    let sum_of = |field: fn(&ReportRow) -> usize| rows.iter().map(field).sum::<usize>();
     println!(
         "\n{} faults, {} times, {} orders acknowledged: {} lost, {} duplicated, {} stuck",
         rows.len(),
-        total(|row| row.times),
-        total(|row| row.acknowledged),
-        total(|row| row.findings.lost.len()),
-        total(|row| row.findings.duplicated.len()),
-        total(|row| row.findings.stuck.len()),
+        sum_of(|row| row.times),
+        sum_of(|row| row.acknowledged),
+        sum_of(|row| row.findings.lost_orders.len()),
+        sum_of(|row| row.findings.duplicated_orders.len()),
+        sum_of(|row| row.findings.stuck_orders.len()),
     );
 }

@@ -40,13 +40,13 @@ impl Proxy {
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (condition, seen) = watch::channel(NetworkCondition::Normal);
+        let (condition, condition_receiver) = watch::channel(NetworkCondition::Normal);
         let target = Arc::new(Mutex::new(target));
-        let to = Arc::clone(&target);
+        let target_port = Arc::clone(&target);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let port = *to.lock().unwrap();
-                tokio::spawn(forward(client, port, seen.clone()));
+                let port = *target_port.lock().unwrap();
+                tokio::spawn(forward(client, port, condition_receiver.clone()));
             }
         });
         Self {
@@ -56,12 +56,12 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn set(&self, condition: NetworkCondition) {
+    pub(crate) fn set_condition(&self, condition: NetworkCondition) {
         self.condition.send_replace(condition);
     }
 
     /// Forwards new connections to `target`, and cuts the existing ones.
-    pub(crate) fn redirect(&self, target: u16) {
+    pub(crate) fn set_target(&self, target: u16) {
         *self.target.lock().unwrap() = target;
         self.cut();
     }
@@ -86,12 +86,12 @@ async fn forward(client: TcpStream, port: u16, condition: watch::Receiver<Networ
         (client.into_split(), server.into_split());
     // When one direction ends, both are closed.
     tokio::select! {
-        _ = pump(from_client, to_server, condition.clone()) => {}
-        _ = pump(from_server, to_client, condition) => {}
+        _ = copy_bytes(from_client, to_server, condition.clone()) => {}
+        _ = copy_bytes(from_server, to_client, condition) => {}
     }
 }
 
-async fn pump(
+async fn copy_bytes(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut condition: watch::Receiver<NetworkCondition>,

@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::harness::{setting, until};
 
 /// Runs a line of bash with the functions of scripts/lib.sh; `$1`… are `arguments`.
-fn bash(line: &str, arguments: &[&Path]) -> Command {
+fn bash(script: &str, arguments: &[&Path]) -> Command {
     let mut bash = Command::new("bash");
-    bash.args(["-c", &format!(r#". "$0"; find_postgres; {line}"#)])
+    bash.args(["-c", &format!(r#". "$0"; find_postgres; {script}"#)])
         .arg(setting("TEST_LIB"))
         .args(arguments);
     bash
@@ -59,13 +59,13 @@ impl Postgres {
             options: Vec::new(),
             server: None,
         };
-        postgres.run().await;
+        postgres.run_until_ready().await;
         postgres
     }
 
     /// Starts the server. After a kill this waits for the old child processes to end, since PostgreSQL refuses
     /// to start before.
-    pub(crate) async fn run(&mut self) {
+    pub(crate) async fn run_until_ready(&mut self) {
         self.launch();
         until("PostgreSQL to accept connections", async || {
             let server = self.server.as_mut().unwrap();
@@ -96,7 +96,7 @@ impl Postgres {
     }
 
     /// Creates a synchronous standby.
-    pub(crate) async fn standby(&self) -> Self {
+    pub(crate) async fn start_standby(&self) -> Self {
         let folder = self.folder.with_extension("standby");
         let mut prepare = bash(
             r#"mkdir -p "$1"; [ "$(id -u)" != 0 ] || chown postgres:postgres "$1"
@@ -114,7 +114,7 @@ impl Postgres {
             options: options.map(str::to_owned).into(),
             server: None,
         };
-        standby.run().await;
+        standby.run_until_ready().await;
         self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
         self.sql("SELECT pg_reload_conf()");
         until("the standby to replicate", async || {
@@ -195,10 +195,10 @@ impl Cluster {
                 "{config}cluster_formation.peer_discovery_backend = classic_config\n\
                  cluster_partition_handling = pause_minority\n"
             );
-            for (number, peer) in nodes.iter().enumerate() {
+            for (number, other_node) in nodes.iter().enumerate() {
                 let number = number + 1;
                 let line = format!("cluster_formation.classic_config.nodes.{number}");
-                writeln!(config, "{line} = {}", peer.name).unwrap();
+                writeln!(config, "{line} = {}", other_node.name).unwrap();
             }
             fs::write(node.folder.join("rabbitmq.conf"), config).unwrap();
             output(bash(
@@ -234,29 +234,30 @@ impl Cluster {
 
     /// Number of nodes that all nodes consider running.
     fn running(&self) -> usize {
-        let seen = self.nodes.iter().map(|node| {
+        let running_by_node = self.nodes.iter().map(|node| {
             let status = node.control(&["cluster_status", "--formatter", "json"])?;
             let status: Value = serde_json::from_str(&status).ok()?;
             Some(status["running_nodes"].as_array()?.len())
         });
-        seen.map(Option::unwrap_or_default)
+        running_by_node
+            .map(Option::unwrap_or_default)
             .min()
             .unwrap_or_default()
     }
 
     /// Kills the node that leads the queue of steps, and returns its index.
     pub(crate) fn kill_leader(&mut self) -> usize {
-        let leaders = self.nodes.iter().find_map(|node| {
+        let leaders_output = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;
             node.control(&["list_queues", "--no-table-headers", "name", "leader"])
         });
-        let leaders = leaders.unwrap();
-        let leader = leaders
+        let leaders = leaders_output.unwrap();
+        let leader_name = leaders
             .lines()
             .find_map(|line| line.strip_prefix("order-worker-queue"))
             .unwrap()
             .trim();
-        let number = self.nodes.iter().position(|node| node.name == leader);
+        let number = self.nodes.iter().position(|node| node.name == leader_name);
         let number = number.unwrap();
         self.nodes[number].kill();
         number
@@ -265,13 +266,16 @@ impl Cluster {
     /// Kills the node that hosts a classic queue, and returns its index.
     pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
         let queues = self.control(&["list_queues", "--no-table-headers", "name", "pid"]);
-        let home = queues
+        let home_node = queues
             .lines()
             .find_map(|line| line.strip_prefix(queue))
             .unwrap()
             .trim()
             .to_owned();
-        let number = self.nodes.iter().position(|node| home.contains(&node.name));
+        let number = self
+            .nodes
+            .iter()
+            .position(|node| home_node.contains(&node.name));
         let number = number.unwrap();
         self.nodes[number].kill();
         number

@@ -49,7 +49,7 @@ pub(crate) struct Stack {
     pub(crate) broker: Option<Broker>,
     pub(crate) cluster: Option<Cluster>,
     pub(crate) postgres: Option<Postgres>,
-    pub(crate) amqp: Proxy,
+    pub(crate) amqp_proxy: Proxy,
     pub(crate) database: Proxy,
     pub(crate) store: Store,
     client: reqwest::Client,
@@ -60,7 +60,7 @@ pub(crate) struct Stack {
     pub(crate) worker_variables: Vec<(String, String)>,
     pub(crate) customer: String,
     /// The folder of the SQLite database.
-    pub(crate) data: PathBuf,
+    pub(crate) data_folder: PathBuf,
     /// Dropped last.
     pub(crate) folder: Folder,
 }
@@ -74,18 +74,23 @@ fn free_port() -> u16 {
 /// Inconsistencies found after the load.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Findings {
-    pub(crate) lost: Vec<String>,
-    pub(crate) duplicated: Vec<String>,
-    pub(crate) stuck: Vec<String>,
-    /// Findings of `order-worker verify`, and unexpected responses.
-    pub(crate) unexpected: Vec<String>,
+    pub(crate) lost_orders: Vec<String>,
+    pub(crate) duplicated_orders: Vec<String>,
+    pub(crate) stuck_orders: Vec<String>,
+    /// Violations that `order-worker verify` found, and unexpected responses.
+    pub(crate) discrepancies: Vec<String>,
 }
 
 impl Findings {
     pub(crate) fn is_clean(&self) -> bool {
-        [&self.lost, &self.duplicated, &self.stuck, &self.unexpected]
-            .iter()
-            .all(|list| list.is_empty())
+        [
+            &self.lost_orders,
+            &self.duplicated_orders,
+            &self.stuck_orders,
+            &self.discrepancies,
+        ]
+        .iter()
+        .all(|list| list.is_empty())
     }
 }
 
@@ -124,7 +129,7 @@ impl Stack {
             broker,
             cluster,
             postgres,
-            amqp,
+            amqp_proxy: amqp,
             database,
             store,
             client: reqwest::Client::builder()
@@ -136,7 +141,7 @@ impl Stack {
             amqp_url,
             worker_variables: Vec::new(),
             customer: String::new(),
-            data,
+            data_folder: data,
             folder,
         };
         stack.workers = (0..workers)
@@ -144,7 +149,7 @@ impl Stack {
             .collect();
         stack.gateways = (0..2).map(|number| stack.spawn_gateway(number)).collect();
         stack.wait_until_healthy().await;
-        stack.stock().await;
+        stack.create_catalogue().await;
         stack
     }
 
@@ -152,10 +157,14 @@ impl Stack {
         self.spawn_worker_with(number, &[])
     }
 
-    pub(crate) fn spawn_worker_with(&self, number: usize, more: &[(&str, &str)]) -> Process {
+    pub(crate) fn spawn_worker_with(
+        &self,
+        number: usize,
+        more_variables: &[(&str, &str)],
+    ) -> Process {
         let mut variables = self.variables();
         variables.extend(self.worker_variables.clone());
-        variables.extend(more.iter().map(|(name, value)| pair(name, value)));
+        variables.extend(more_variables.iter().map(|(name, value)| pair(name, value)));
         let address = format!("127.0.0.1:{}", self.worker_ports[number]);
         variables.push(pair("WORKER_HTTP_ADDR", &address));
         let log = self.folder.join(format!("worker-{number}.log"));
@@ -197,12 +206,12 @@ impl Stack {
         for port in ports {
             let url = format!("http://127.0.0.1:{port}/readyz");
             until("all processes to be ready", async || {
-                let answer = self.client.get(&url).send().await;
-                answer.is_ok_and(|answer| answer.status() == 200)
+                let response = self.client.get(&url).send().await;
+                response.is_ok_and(|answer| answer.status() == 200)
             })
             .await;
         }
-        for base in self.bases() {
+        for base in self.base_urls() {
             let url = format!("{base}/v1/orders?limit=1");
             until("a worker to answer", async || {
                 let answer = self.client.get(&url).send().await;
@@ -219,20 +228,20 @@ impl Stack {
         answer.json().await.ok()
     }
 
-    pub(crate) fn bases(&self) -> Vec<String> {
+    pub(crate) fn base_urls(&self) -> Vec<String> {
         let ports = self.gateway_ports.iter();
         ports
             .map(|port| format!("http://127.0.0.1:{port}"))
             .collect()
     }
 
-    async fn stock(&mut self) {
-        let base = &self.bases()[0];
+    async fn create_catalogue(&mut self) {
+        let base = &self.base_urls()[0];
         let skus = (0..10).map(|number| format!("S{number}"));
         for sku in skus.chain(["HOT".to_owned()]) {
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
-            let create = self.client.post(format!("{base}/v1/products"));
-            send(create.json(&product)).await.expect(201);
+            let create_request = self.client.post(format!("{base}/v1/products"));
+            send(create_request.json(&product)).await.expect(201);
             let stock_level = self
                 .client
                 .put(format!("{base}/v1/products/{sku}/stock/main"));
@@ -250,49 +259,53 @@ impl Stack {
     }
 
     /// Waits until all steps are finished, and compares the recorded responses with the database.
-    pub(crate) async fn examine(&self, load: &Load) -> Findings {
+    pub(crate) async fn check_data(&self, load: &Load) -> Findings {
         let mut findings = Findings {
-            stuck: self.stuck().await,
+            stuck_orders: self.stuck().await,
             ..Findings::default()
         };
-        let stored = self.stored(load.run_name());
+        let stored = self.stored_orders(load.run_name());
         let recorded = load.recorded();
         let cancelled: BTreeSet<&String> = recorded.cancelled.iter().collect();
         let delivered: BTreeSet<&String> = recorded.delivered.iter().collect();
         findings
-            .unexpected
-            .extend(recorded.unexpected.iter().cloned());
+            .discrepancies
+            .extend(recorded.unexpected_replies.iter().cloned());
         for order in &recorded.orders {
             let stored = stored.get(&order.id).unwrap_or(&Value::Null);
-            if let Err(why) = compare(order, stored, &cancelled, &delivered) {
-                findings.lost.push(format!("{}: {why}", order.id));
+            if let Err(mismatch) = compare(order, stored, &cancelled, &delivered) {
+                findings
+                    .lost_orders
+                    .push(format!("{}: {mismatch}", order.id));
             }
         }
-        if recorded.duplicated > 0 {
+        if recorded.duplicated_requests > 0 {
             let duplicated = format!(
                 "{} keys were answered with two different orders",
-                recorded.duplicated
+                recorded.duplicated_requests
             );
-            findings.duplicated.push(duplicated);
+            findings.duplicated_orders.push(duplicated);
         }
         drop(recorded);
-        let key = self.key();
-        let twice = format!(
+        let key = self.key_sql();
+        let duplicates_sql = format!(
             "SELECT {key} FROM orders WHERE {key} IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
         );
-        let twice = self.store.run(Tables::Orders, &twice);
-        findings.duplicated.extend(twice.lines().map(str::to_owned));
-        let (is_right, report) = self.verify();
-        if !is_right {
+        let duplicated_keys = self.store.run(Tables::Orders, &duplicates_sql);
+        findings
+            .duplicated_orders
+            .extend(duplicated_keys.lines().map(str::to_owned));
+        let (is_consistent, report) = self.verify();
+        if !is_consistent {
             findings
-                .unexpected
+                .discrepancies
                 .extend(report.lines().map(str::to_owned));
         }
         findings
     }
 
     /// The SQL expression of an order's idempotency key, which the load stores in the metadata.
-    fn key(&self) -> &'static str {
+    fn key_sql(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "json_extract(state, '$.metadata.key')",
             Kind::Postgres => "state::jsonb #>> '{metadata,key}'",
@@ -300,8 +313,8 @@ impl Stack {
     }
 
     /// The orders of one run of the load, by id.
-    fn stored(&self, run: &str) -> HashMap<String, Value> {
-        let key = self.key();
+    fn stored_orders(&self, run: &str) -> HashMap<String, Value> {
+        let key = self.key_sql();
         let sql = format!("SELECT state FROM orders WHERE {key} LIKE '{run}-%'");
         let states = self.store.run(Tables::Orders, &sql);
         let orders = states.lines().map(|state| {
@@ -313,13 +326,14 @@ impl Stack {
 
     /// Steps and orders that are still pending after a timeout.
     async fn stuck(&self) -> Vec<String> {
-        let left = "SELECT order_id || ' ' || step FROM steps WHERE step <> 'expire_order'
+        let unfinished_steps_sql =
+            "SELECT order_id || ' ' || step FROM steps WHERE step <> 'expire_order'
             UNION ALL SELECT id || ' is pending' FROM orders WHERE status = 'pending'";
-        let end = Instant::now() + Duration::from_secs(100);
+        let deadline = Instant::now() + Duration::from_secs(100);
         loop {
-            let left = self.store.run(Tables::Orders, left);
-            if left.is_empty() || Instant::now() > end {
-                return left.lines().map(str::to_owned).collect();
+            let unfinished_steps = self.store.run(Tables::Orders, unfinished_steps_sql);
+            if unfinished_steps.is_empty() || Instant::now() > deadline {
+                return unfinished_steps.lines().map(str::to_owned).collect();
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -336,7 +350,7 @@ impl Stack {
         (output.status.success(), report + &error)
     }
 
-    pub(crate) fn control(&self, arguments: &[&str]) {
+    pub(crate) fn run_rabbitmqctl(&self, arguments: &[&str]) {
         self.broker.as_ref().unwrap().control(arguments);
     }
 }
@@ -352,7 +366,7 @@ fn compare(
     cancelled: &BTreeSet<&String>,
     delivered: &BTreeSet<&String>,
 ) -> Result<(), String> {
-    if stored["metadata"]["key"] != order.key.as_str() || stored["total"] != order.total {
+    if stored["metadata"]["key"] != order.key.as_str() || stored["total"] != order.total_price {
         return Err(format!(
             "acknowledged with key {}, stored as {stored}",
             order.key
@@ -373,6 +387,6 @@ fn compare(
 }
 
 /// An optional environment variable.
-pub(crate) fn optional(name: &str) -> Option<String> {
+pub(crate) fn optional_setting(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

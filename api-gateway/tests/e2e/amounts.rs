@@ -35,12 +35,13 @@ fn assert_amounts(order: &Value) {
     assert_eq!(order["shipping"]["label"], "Standard");
     assert_eq!(order["discounts"][0]["amount"], 53);
     let items = order["items"].as_array().unwrap();
-    let sum = |name: &str| -> i64 { items.iter().map(|item| item[name].as_i64().unwrap()).sum() };
-    let sums = ["subtotal", "discount_total", "tax_total", "total"].map(sum);
-    assert_eq!(sums, [3_997, 153, 586, 4_997 - 490 - 77], "{order}");
+    let sum_of =
+        |name: &str| -> i64 { items.iter().map(|item| item[name].as_i64().unwrap()).sum() };
+    let totals = ["subtotal", "discount_total", "tax_total", "total"].map(sum_of);
+    assert_eq!(totals, [3_997, 153, 586, 4_997 - 490 - 77], "{order}");
 }
 
-async fn shop(variables: &[(&str, &str)]) -> (System, String) {
+async fn start_shop(variables: &[(&str, &str)]) -> (System, String) {
     let system = System::start_with(variables).await;
     // Three units of A come from two warehouses.
     system.stock("A", &[("east", 2), ("west", 1)]).await;
@@ -51,7 +52,7 @@ async fn shop(variables: &[(&str, &str)]) -> (System, String) {
 
 #[tokio::test]
 async fn parts_of_the_total_are_shown_by_every_reader() {
-    let (system, customer) = shop(&[]).await;
+    let (system, customer) = start_shop(&[]).await;
     let created = system.post("/v1/orders", new_order(&customer)).await;
     let created = created.expect(201);
     assert_amounts(&created);
@@ -62,14 +63,14 @@ async fn parts_of_the_total_are_shown_by_every_reader() {
     let list = system.get("/v1/orders?sku=A").await.expect(200);
     assert_amounts(&list["data"][0]);
     let history = system.get(&format!("/v1/orders/{id}/history")).await;
-    let first = &history.expect(200)["data"][0]["data"];
-    assert_eq!(first["total"], 4_997);
-    assert_eq!(first["shipping"]["amount"], 490);
-    assert_eq!(first["items"][0]["discounts"][0]["code"], "SPRING");
-    let feed = system.get("/v1/events?type=order.created").await;
-    assert_eq!(&feed.expect(200)["data"][0]["data"], first);
-    let exported = run_worker(&system, &["export", "orders"]).stdout;
-    let exported = String::from_utf8(exported).unwrap();
+    let created_data = &history.expect(200)["data"][0]["data"];
+    assert_eq!(created_data["total"], 4_997);
+    assert_eq!(created_data["shipping"]["amount"], 490);
+    assert_eq!(created_data["items"][0]["discounts"][0]["code"], "SPRING");
+    let feed_page = system.get("/v1/events?type=order.created").await;
+    assert_eq!(&feed_page.expect(200)["data"][0]["data"], created_data);
+    let export_output = run_worker(&system, &["export", "orders"]).stdout;
+    let exported = String::from_utf8(export_output).unwrap();
     let exported: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
     assert_amounts(&exported);
     system.assert_verified();
@@ -77,11 +78,11 @@ async fn parts_of_the_total_are_shown_by_every_reader() {
 
 #[tokio::test]
 async fn imported_and_asynchronous_orders_have_the_same_amounts() {
-    let (system, customer) = shop(&[]).await;
+    let (system, customer) = start_shop(&[]).await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
-    let accepted = send(request.json(&new_order(&customer))).await.expect(202);
-    let id = accepted["id"].as_str().unwrap();
+    let accepted_reply = send(request.json(&new_order(&customer))).await.expect(202);
+    let id = accepted_reply["id"].as_str().unwrap();
     let order = system.order_until(id, "announced", is_announced).await;
     assert_amounts(&order);
 
@@ -94,43 +95,55 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
     line["external_id"] = json!("ext-1");
     let report = system.import(&[line], None).await.expect(200);
     assert_eq!(report["accepted"], 1, "{report}");
-    let mut found = Value::Null;
+    let mut imported_order = Value::Null;
     until("the imported order to have its stock", async || {
         let list = system.get("/v1/orders?external_id=ext-1").await.expect(200);
-        found = list["data"][0].clone();
-        is_announced(&found)
+        imported_order = list["data"][0].clone();
+        is_announced(&imported_order)
     })
     .await;
-    assert_amounts(&found);
+    assert_amounts(&imported_order);
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn shipments_capture_shares_and_units_are_refunded_once() {
-    let (system, customer) = shop(&[]).await;
+    let (system, customer) = start_shop(&[]).await;
     let created = system.post("/v1/orders", new_order(&customer)).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
     system.order_until(&id, "announced", is_announced).await;
-    let ship = format!("/v1/orders/{id}/shipments");
-    let one = json!({"items": [{"sku": "A", "quantity": 1}]});
-    system.post(&ship, one.clone()).await.expect(201);
-    let captured = |amount: i64| move |order: &Value| order["payment"]["captured"] == amount;
-    // A third of A's 3,378 and the shipping charge.
-    let share = 1_126 + 490 + 77;
-    system.order_until(&id, "captured", captured(share)).await;
-    system.post(&ship, json!({})).await.expect(201);
-    system.order_until(&id, "captured", captured(4_997)).await;
-
-    let refunds = format!("/v1/orders/{id}/refunds");
-    let refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
-    system.post(&refunds, one.clone()).await.expect(202);
-    system.order_until(&id, "refunded", refunded(1_126)).await;
+    let shipments_path = format!("/v1/orders/{id}/shipments");
+    let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
     system
-        .post(&refunds, json!({"shipping": true}))
+        .post(&shipments_path, one_unit.clone())
+        .await
+        .expect(201);
+    let has_captured = |amount: i64| move |order: &Value| order["payment"]["captured"] == amount;
+    // A third of A's 3,378 and the shipping charge.
+    let first_share = 1_126 + 490 + 77;
+    system
+        .order_until(&id, "captured", has_captured(first_share))
+        .await;
+    system.post(&shipments_path, json!({})).await.expect(201);
+    system
+        .order_until(&id, "captured", has_captured(4_997))
+        .await;
+
+    let refunds_path = format!("/v1/orders/{id}/refunds");
+    let has_refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
+    system
+        .post(&refunds_path, one_unit.clone())
         .await
         .expect(202);
     system
-        .order_until(&id, "refunded", refunded(1_126 + 567))
+        .order_until(&id, "refunded", has_refunded(1_126))
+        .await;
+    system
+        .post(&refunds_path, json!({"shipping": true}))
+        .await
+        .expect(202);
+    system
+        .order_until(&id, "refunded", has_refunded(1_126 + 567))
         .await;
     for (body, pointer) in [
         (json!({"shipping": true}), "/shipping"),
@@ -145,20 +158,26 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
         (json!({"amount": 1, "shipping": true}), "/amount"),
         (json!({"items": []}), "/items"),
     ] {
-        let problem = system.post(&refunds, body.clone()).await;
+        let problem = system.post(&refunds_path, body.clone()).await;
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
-    let rest = json!({"items": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]});
-    system.post(&refunds, rest).await.expect(202);
-    system.order_until(&id, "refunded", refunded(4_997)).await;
+    let remaining_items =
+        json!({"items": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]});
+    system
+        .post(&refunds_path, remaining_items)
+        .await
+        .expect(202);
+    system
+        .order_until(&id, "refunded", has_refunded(4_997))
+        .await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn free_order_is_processed_at_once() {
-    let (system, customer) = shop(&[]).await;
+    let (system, customer) = start_shop(&[]).await;
     let items =
         json!([{"sku": "B", "quantity": 1, "discounts": [{"label": "Gift", "amount": 1000}]}]);
     let body = json!({"customer_id": customer, "items": items, "payment_method": "pm_declined"});
@@ -167,8 +186,8 @@ async fn free_order_is_processed_at_once() {
     assert_eq!(created["payment"]["status"], "captured");
     let id = created["id"].as_str().unwrap();
     system.order_until(id, "announced", is_announced).await;
-    let webhook = system.webhook("m-1", "shipment.shipped", id).await;
-    assert_eq!(webhook.status, 200);
+    let webhook_reply = system.webhook("m-1", "shipment.shipped", id).await;
+    assert_eq!(webhook_reply.status, 200);
     system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["status"], "shipped");
@@ -177,12 +196,12 @@ async fn free_order_is_processed_at_once() {
 
 #[tokio::test]
 async fn wrong_parts_are_refused_with_their_place() {
-    let (system, customer) = shop(&[]).await;
-    let item = |more: Value| {
+    let (system, customer) = start_shop(&[]).await;
+    let item = |other_fields: Value| {
         let mut item = json!({"sku": "A", "quantity": 1});
         item.as_object_mut()
             .unwrap()
-            .extend(more.as_object().unwrap().clone());
+            .extend(other_fields.as_object().unwrap().clone());
         json!({"items": [item]})
     };
     for (body, pointer) in [

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Reply, System, is_announced, order};
 
-const MANUAL: (&str, &str) = ("ORDER_APPROVAL", "manual");
+const MANUAL_APPROVAL: (&str, &str) = ("ORDER_APPROVAL", "manual");
 
 impl System {
     async fn create_order_for(&self, customer: &str) -> String {
@@ -13,8 +13,8 @@ impl System {
         created.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn decide(&self, id: &str, word: &str) -> Reply {
-        self.post(&format!("/v1/orders/{id}/{word}"), json!({}))
+    async fn decide(&self, id: &str, decision: &str) -> Reply {
+        self.post(&format!("/v1/orders/{id}/{decision}"), json!({}))
             .await
     }
 }
@@ -22,21 +22,25 @@ impl System {
 #[tokio::test]
 async fn no_step_runs_before_an_order_is_approved() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
-    let mut system =
-        System::start_with(&[MANUAL, ("API_KEYS", keys), ("RESERVATION_TTL_SECONDS", "1")]).await;
+    let mut system = System::start_with(&[
+        MANUAL_APPROVAL,
+        ("API_KEYS", keys),
+        ("RESERVATION_TTL_SECONDS", "1"),
+    ])
+    .await;
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
     let customer = system.customer().await;
-    let (id, other) = (
+    let (id, other_id) = (
         system.create_order_for(&customer).await,
         system.create_order_for(&customer).await,
     );
     // Enough time for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let waiting = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    let waiting_order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
-        (&waiting["status"], &waiting["in_progress"]),
+        (&waiting_order["status"], &waiting_order["in_progress"]),
         (&json!("pending"), &Value::Null)
     );
     assert_eq!(system.stock_level("A").await, (5, 2));
@@ -61,17 +65,17 @@ async fn no_step_runs_before_an_order_is_approved() {
         .await
         .expect_problem(409, "INVALID_STATE");
     let history = system.history(&id).await;
-    let approvals = history.iter().filter(|kind| *kind == "order.approved");
-    assert_eq!(approvals.count(), 1);
+    let approval_events = history.iter().filter(|kind| *kind == "order.approved");
+    assert_eq!(approval_events.count(), 1);
 
-    let rejected = system.decide(&other, "reject").await.expect(200);
+    let rejected_order = system.decide(&other_id, "reject").await.expect(200);
     assert_eq!(
-        (&rejected["status"], &rejected["cancel_reason"]),
+        (&rejected_order["status"], &rejected_order["cancel_reason"]),
         (&json!("cancelled"), &json!("rejected"))
     );
-    system.decide(&other, "reject").await.expect(200);
+    system.decide(&other_id, "reject").await.expect(200);
     system
-        .decide(&other, "approve")
+        .decide(&other_id, "approve")
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(system.stock_level("A").await, (5, 1));
@@ -81,18 +85,18 @@ async fn no_step_runs_before_an_order_is_approved() {
 
 #[tokio::test]
 async fn approve_all_works_page_by_page() {
-    let mut system = System::start_with(&[MANUAL]).await;
+    let mut system = System::start_with(&[MANUAL_APPROVAL]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let ids = join_all((0..450).map(|_| system.create_order_for(&customer))).await;
-    for wrong in [
+    for invalid_body in [
         json!({}),
         json!({"all": false}),
         json!({"all": "yes"}),
         json!({"all": true, "cursor": "x"}),
     ] {
         system
-            .post("/v1/orders/approve", wrong)
+            .post("/v1/orders/approve", invalid_body)
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
@@ -100,42 +104,42 @@ async fn approve_all_works_page_by_page() {
     // Orders that await approval survive the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
-    let (mut approved, mut cursor) = (0, Value::Null);
+    let (mut approved_count, mut cursor) = (0, Value::Null);
     loop {
         let body = json!({"all": true, "cursor": cursor});
         let report = system.post("/v1/orders/approve", body).await.expect(200);
         assert_eq!(report["failed"], json!([]));
-        approved += report["approved"].as_u64().unwrap();
+        approved_count += report["approved"].as_u64().unwrap();
         cursor = report["next_cursor"].clone();
         if cursor.is_null() {
             break;
         }
     }
-    assert_eq!(approved, 449);
-    let again = system
+    assert_eq!(approved_count, 449);
+    let repeated_reply = system
         .post("/v1/orders/approve", json!({"all": true}))
         .await
         .expect(200);
-    assert_eq!(again["approved"], 0);
+    assert_eq!(repeated_reply["approved"], 0);
     let orders = system.wait_until_idle().await;
-    let processing = orders
+    let processing_orders = orders
         .iter()
         .filter(|order| order["status"] == "processing");
-    assert_eq!(processing.count(), 449);
+    assert_eq!(processing_orders.count(), 449);
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn concurrent_approve_reject_and_cancel_have_one_winner() {
-    let system = System::start_with(&[MANUAL]).await;
+    let system = System::start_with(&[MANUAL_APPROVAL]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     let ids = join_all((0..30).map(|_| system.create_order_for(&customer))).await;
     let words = ["approve", "reject", "cancel", "approve", "reject"];
     let decisions = ids.iter().enumerate().flat_map(|(number, id)| {
         let system = &system;
-        (0..words.len()).map(move |turn| async move {
-            let word = words[(number + turn) % words.len()];
+        (0..words.len()).map(move |word_index| async move {
+            let word = words[(number + word_index) % words.len()];
             (id.clone(), word, system.decide(id, word).await.status)
         })
     });

@@ -16,16 +16,16 @@ use tokio::{
 
 use crate::harness::{Reply, SECRET, System, order, send};
 
-const KEYS: &str =
+const API_KEYS: &str =
     "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
-const MISSING: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
+const UNKNOWN_ID: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 
 impl System {
     fn address(&self) -> String {
         self.url("")["http://".len()..].to_owned()
     }
 
-    async fn raw(&self, body: impl Into<reqwest::Body>) -> Reply {
+    async fn post_raw_order(&self, body: impl Into<reqwest::Body>) -> Reply {
         let request = self.request(Method::POST, "/v1/orders").body(body);
         send(request.header("content-type", "application/json")).await
     }
@@ -36,37 +36,45 @@ async fn send_raw(address: &str, text: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     // The server may respond and close the connection before everything is sent.
     let _ = stream.write_all(text).await;
-    let mut answer = Vec::new();
+    let mut response_bytes = Vec::new();
     let mut buffer = [0; 4096];
-    while !answer.windows(4).any(|part| part == b"\r\n\r\n") {
+    while !response_bytes
+        .windows(4)
+        .any(|window| window == b"\r\n\r\n")
+    {
         match time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await {
-            Ok(Ok(read)) if read > 0 => answer.extend_from_slice(&buffer[..read]),
+            Ok(Ok(byte_count)) if byte_count > 0 => {
+                response_bytes.extend_from_slice(&buffer[..byte_count]);
+            }
             _ => break,
         }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(String::from_utf8_lossy(&response_bytes).into_owned())
 }
 
 #[tokio::test]
 async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     let mut system =
-        System::start_with(&[("API_KEYS", KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+        System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
     let customer = system.customer().await;
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let order_id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    let hook = json!({"url": "http://127.0.0.1:1/"});
-    let made = system.post("/v1/webhook-endpoints", hook).await.expect(201);
-    let endpoint = made["id"].as_str().unwrap().to_owned();
+    let new_endpoint = json!({"url": "http://127.0.0.1:1/"});
+    let new_endpoint_reply = system
+        .post("/v1/webhook-endpoints", new_endpoint)
+        .await
+        .expect(201);
+    let endpoint = new_endpoint_reply["id"].as_str().unwrap().to_owned();
     let document = system.get("/openapi.json").await.expect(200);
 
     // All routes with such an id, taken from the OpenAPI document.
     system.key = Some("key-of-us".to_owned());
-    let mut tried = 0;
+    let mut tried_operations = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let owned = match path.split('/').nth(2) {
+        let owned_id = match path.split('/').nth(2) {
             Some("orders") => &order_id,
             Some("customers") => &customer,
             Some("webhook-endpoints") => &endpoint,
@@ -76,46 +84,61 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
             continue;
         }
         for method in operations.as_object().unwrap().keys() {
-            let ask = async |id: &str| {
-                let url = path.replace("{id}", id).replace("{delivery_id}", MISSING);
+            let request_with_id = async |id: &str| {
+                let url = path
+                    .replace("{id}", id)
+                    .replace("{delivery_id}", UNKNOWN_ID);
                 let verb = method.to_uppercase().parse().unwrap();
                 let mut request = system.request(verb, &url);
                 if method_takes_body(&operations[method.as_str()]) {
-                    request = request.json(&json!({}));
+                    // A valid body: an invalid one would be refused before the id is looked up.
+                    let body = match path.rsplit('/').next() {
+                        Some("returns") => json!({"items": [{"sku": "A", "quantity": 1}]}),
+                        Some("payments") => json!({"amount": 1}),
+                        Some("edit") => json!({"discounts": null}),
+                        _ => json!({}),
+                    };
+                    request = request.json(&body);
                 }
                 let reply = send(request.header("if-match", "\"1\"")).await;
                 let mut problem = reply.body.clone();
                 problem["request_id"] = Value::Null;
                 (reply.status, problem.to_string().replace(id, "ID"))
             };
-            let (theirs, missing) = (ask(owned).await, ask(MISSING).await);
-            assert_eq!(theirs, missing, "{method} {path}");
-            assert!(matches!(theirs.0, 404 | 403), "{method} {path}: {theirs:?}");
-            tried += 1;
+            let (other_storefronts_reply, unknown_id_reply) = (
+                request_with_id(owned_id).await,
+                request_with_id(UNKNOWN_ID).await,
+            );
+            assert_eq!(other_storefronts_reply, unknown_id_reply, "{method} {path}");
+            assert!(
+                matches!(other_storefronts_reply.0, 404 | 403),
+                "{method} {path}: {other_storefronts_reply:?}"
+            );
+            tried_operations += 1;
         }
     }
-    assert!(tried >= 14, "only {tried} routes");
-    for list in ["orders", "customers", "webhook-endpoints", "events"] {
-        let listed = system
-            .get(&format!("/v1/{list}?storefront=eu"))
+    assert!(tried_operations >= 14, "only {tried_operations} routes");
+    for list_name in ["orders", "customers", "webhook-endpoints", "events"] {
+        let list_reply = system
+            .get(&format!("/v1/{list_name}?storefront=eu"))
             .await
             .expect(200);
-        assert_eq!(listed["data"], json!([]), "{list}");
+        assert_eq!(list_reply["data"], json!([]), "{list_name}");
     }
-    let named = json!({"name": "Eve", "email": "eve@example.com", "storefront": "eu"});
+    let customer_of_eu = json!({"name": "Eve", "email": "eve@example.com", "storefront": "eu"});
     system
-        .post("/v1/customers", named)
+        .post("/v1/customers", customer_of_eu)
         .await
         .expect_problem(403, "FORBIDDEN");
     for path in ["/v1/orders?include_deleted=true", "/v1/dead-letters"] {
         system.get(path).await.expect_problem(403, "FORBIDDEN");
     }
     system.key = Some("key-of-eu".to_owned());
-    let untouched = system
+    let own_order = system
         .get(&format!("/v1/orders/{order_id}"))
         .await
         .expect(200);
-    assert_ne!(untouched["status"], "cancelled");
+    assert_ne!(own_order["status"], "cancelled");
 }
 
 fn method_takes_body(operation: &Value) -> bool {
@@ -126,7 +149,7 @@ fn method_takes_body(operation: &Value) -> bool {
 async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
     let system = System::start().await;
     let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
-                      "data": {"order_id": MISSING}})
+                      "data": {"order_id": UNKNOWN_ID}})
     .to_string();
     let now = Timestamp::now().as_second();
     let sign = |secret: &str, id: &str, time: i64, body: &str| {
@@ -135,26 +158,38 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
             .sign(id, time, body.as_bytes())
             .unwrap()
     };
-    let good = sign(SECRET, "m-1", now, &body);
-    let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let valid_signature = sign(SECRET, "m-1", now, &body);
+    let other_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let hour_ago = now - 3600;
-    for (what, id, time, signature, body) in [
+    for (case_name, id, time, signature, body) in [
         (
             "another secret",
             "m-1",
             now,
-            sign(other, "m-1", now, &body),
+            sign(other_secret, "m-1", now, &body),
             body.clone(),
         ),
         (
             "another body",
             "m-1",
             now,
-            good.clone(),
+            valid_signature.clone(),
             body.replace("shipped", "returned"),
         ),
-        ("another id", "m-2", now, good.clone(), body.clone()),
-        ("another time", "m-1", now + 1, good.clone(), body.clone()),
+        (
+            "another id",
+            "m-2",
+            now,
+            valid_signature.clone(),
+            body.clone(),
+        ),
+        (
+            "another time",
+            "m-1",
+            now + 1,
+            valid_signature.clone(),
+            body.clone(),
+        ),
         (
             "stale",
             "m-1",
@@ -173,21 +208,21 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
             "another version",
             "m-1",
             now,
-            good.replace("v1,", "v2,"),
+            valid_signature.replace("v1,", "v2,"),
             body.clone(),
         ),
         ("nothing", "m-1", now, String::new(), body.clone()),
         ("no base64", "m-1", now, "v1,!!!".to_owned(), body.clone()),
     ] {
         let reply = send(system.signed(id, &time.to_string(), &signature, body)).await;
-        assert_eq!(reply.status, 401, "{what}: {}", reply.body);
+        assert_eq!(reply.status, 401, "{case_name}: {}", reply.body);
     }
     for time in ["", "soon", "99999999999999999999", "-1"] {
-        let reply = send(system.signed("m-1", time, &good, body.clone())).await;
+        let reply = send(system.signed("m-1", time, &valid_signature, body.clone())).await;
         assert_eq!(reply.status, 401, "{time}: {}", reply.body);
     }
     // A correctly signed webhook is still validated.
-    send(system.signed("m-1", &now.to_string(), &good, body))
+    send(system.signed("m-1", &now.to_string(), &valid_signature, body))
         .await
         .expect_problem(404, "NOT_FOUND");
 }
@@ -216,8 +251,8 @@ async fn replayed_shipper_webhook_is_applied_once() {
     }
     system.wait_until_idle().await;
     let history = system.history(&id).await;
-    let shipped = history.iter().filter(|kind| *kind == "shipment.shipped");
-    assert_eq!(shipped.count(), 1);
+    let shipped_events = history.iter().filter(|kind| *kind == "shipment.shipped");
+    assert_eq!(shipped_events.count(), 1);
     assert_eq!(system.stock_level("A").await, (4, 0));
     system.assert_verified();
 }
@@ -228,8 +263,9 @@ async fn oversized_and_ambiguous_json_is_refused() {
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
     let items = r#"[{"sku": "A", "quantity": 1}]"#;
-    let new_order =
-        |more: &str| format!(r#"{{"customer_id": "{customer}", "items": {items}{more}}}"#);
+    let new_order = |more_fields: &str| {
+        format!(r#"{{"customer_id": "{customer}", "items": {items}{more_fields}}}"#)
+    };
     for body in [
         "[".repeat(100_000),
         format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000)),
@@ -248,15 +284,15 @@ async fn oversized_and_ambiguous_json_is_refused() {
         "NaN".to_owned(),
     ] {
         let start: String = body.chars().take(60).collect();
-        let reply = system.raw(body).await;
+        let reply = system.post_raw_order(body).await;
         assert_eq!(reply.status, 400, "{start}: {}", reply.body);
         reply.expect_problem(400, "INVALID_REQUEST");
     }
     system
-        .raw(vec![b'{', 0xc3, 0x28, b'}'])
+        .post_raw_order(vec![b'{', 0xc3, 0x28, b'}'])
         .await
         .expect_problem(400, "INVALID_REQUEST");
-    for more in [
+    for further_members in [
         r#", "metadata": {"a": "\u0000"}"#,
         r#", "metadata": {"\u0000": 1}"#,
         r#", "payment_method": "pm\u0000_ok""#,
@@ -270,8 +306,8 @@ async fn oversized_and_ambiguous_json_is_refused() {
         r#", "role": "admin""#,
         r#", "$serde_json::private::RawValue": "1""#,
     ] {
-        let reply = system.raw(new_order(more)).await;
-        assert_eq!(reply.status, 422, "{more}: {}", reply.body);
+        let reply = system.post_raw_order(new_order(further_members)).await;
+        assert_eq!(reply.status, 422, "{further_members}: {}", reply.body);
     }
     for quantity in [
         "0",
@@ -289,7 +325,7 @@ async fn oversized_and_ambiguous_json_is_refused() {
             r#"{{"customer_id": "{customer}", "items": [{{"sku": "A", "quantity": {quantity}}}]}}"#
         );
         let problem = system
-            .raw(body)
+            .post_raw_order(body)
             .await
             .expect_problem(422, "INVALID_REQUEST");
         assert_eq!(
@@ -297,16 +333,16 @@ async fn oversized_and_ambiguous_json_is_refused() {
             "{quantity}"
         );
     }
-    let many = vec![json!({"sku": "A", "quantity": 1}); 501];
-    let body = json!({"customer_id": customer, "items": many});
+    let too_many_items = vec![json!({"sku": "A", "quantity": 1}); 501];
+    let body = json!({"customer_id": customer, "items": too_many_items});
     system
         .post("/v1/orders", body)
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let large =
+    let large_metadata =
         json!({"customer_id": customer, "items": [], "metadata": {"a": "x".repeat(17_000)}});
     system
-        .post("/v1/orders", large)
+        .post("/v1/orders", large_metadata)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(system.orders().await.len(), 0);
@@ -317,12 +353,12 @@ async fn oversized_and_ambiguous_json_is_refused() {
 async fn sql_path_header_and_log_injection_has_no_effect() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
-    let evil = "Robert'); DROP TABLE customers; --";
-    let body = json!({"name": evil, "email": "o'brien\"@example.com"});
-    let made = system.post("/v1/customers", body).await.expect(201);
-    let id = made["id"].as_str().unwrap().to_owned();
+    let injected_sql = "Robert'); DROP TABLE customers; --";
+    let body = json!({"name": injected_sql, "email": "o'brien\"@example.com"});
+    let created_customer = system.post("/v1/customers", body).await.expect(201);
+    let id = created_customer["id"].as_str().unwrap().to_owned();
     let read = system.get(&format!("/v1/customers/{id}")).await.expect(200);
-    assert_eq!(read["name"], evil);
+    assert_eq!(read["name"], injected_sql);
     for query in [
         "cursor=%27%20OR%201=1--",
         "status=pending%27%20OR%20%271%27=%271",
@@ -368,10 +404,10 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         assert!(!answer.to_lowercase().contains("\nx-injected"), "{answer}");
     }
     // The request id of the client appears in all logs: only safe characters are accepted.
-    for forged in ["a b", "a\"b", "{}", "$(id)", &"x".repeat(200)] {
+    for forged_id in ["a b", "a\"b", "{}", "$(id)", &"x".repeat(200)] {
         let request = system.request(Method::GET, "/v1/orders?limit=1");
-        let reply = send(request.header("x-request-id", forged)).await;
-        assert_ne!(reply.headers["x-request-id"], forged);
+        let reply = send(request.header("x-request-id", forged_id)).await;
+        assert_ne!(reply.headers["x-request-id"], forged_id);
     }
     let reason = json!({"reason": "done\n{\"level\":\"ERROR\",\"message\":\"forged\"}"});
     let customer = id;
@@ -384,8 +420,8 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         .post(&path, reason)
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    for log in ["worker.log", "gateway.log"] {
-        let text = std::fs::read_to_string(system.folder.join(log)).unwrap();
+    for log_name in ["worker.log", "gateway.log"] {
+        let text = std::fs::read_to_string(system.folder.join(log_name)).unwrap();
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).unwrap();
             assert_ne!(line["message"], "forged");
@@ -400,20 +436,20 @@ async fn floods_and_slow_clients_do_not_block_others() {
     let system = System::start_with(&[("HTTP_IDLE_SECONDS", "2")]).await;
     let address = system.address();
     let many = "a: b\r\n".repeat(5_000);
-    let long = format!("a: {}\r\n", "b".repeat(200_000));
-    let longest = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000));
-    for head in [
+    let long_header = format!("a: {}\r\n", "b".repeat(200_000));
+    let long_path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000));
+    for request_head in [
         format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
-        format!("GET /livez HTTP/1.1\r\nhost: x\r\n{long}\r\n"),
-        longest,
+        format!("GET /livez HTTP/1.1\r\nhost: x\r\n{long_header}\r\n"),
+        long_path,
     ] {
-        let answer = send_raw(&address, head.as_bytes()).await.unwrap();
+        let answer = send_raw(&address, request_head.as_bytes()).await.unwrap();
         let is_refused = ["431", "414", "400"]
             .iter()
             .any(|code| answer.contains(code));
         assert!(answer.is_empty() || is_refused, "{answer}");
     }
-    for odd in [
+    for odd_request in [
         "GET /livez HTTP/9.9\r\n\r\n",
         "\0\0\0\0\r\n\r\n",
         "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
@@ -421,15 +457,15 @@ async fn floods_and_slow_clients_do_not_block_others() {
         "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
         "GET /livez HTTP/1.1\r\nhost: x\r\na : b\r\n\r\n",
     ] {
-        let answer = send_raw(&address, odd.as_bytes()).await.unwrap();
+        let answer = send_raw(&address, odd_request.as_bytes()).await.unwrap();
         assert!(
             answer.is_empty() || answer.contains(" 400 "),
-            "{odd}: {answer}"
+            "{odd_request}: {answer}"
         );
     }
 
     // Hundreds of connections with an unfinished head, and hundreds that announce a body without sending it.
-    let half = join_all((0..300).map(async |number| {
+    let half_requests = join_all((0..300).map(async |number| {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let text: &[u8] = match number % 3 {
             0 => b"GET /livez HTTP/1.1\r\nhost:",
@@ -445,20 +481,30 @@ async fn floods_and_slow_clients_do_not_block_others() {
         system.get("/v1/orders?limit=1").await.expect(200);
     }
     // Connections without a complete head are closed; a missing body times out a little later with 408.
-    let mut half = half.into_iter();
-    let (first, mut second) = (half.next().unwrap(), half.next().unwrap());
+    let mut half_requests_to_read = half_requests.into_iter();
+    let (first, mut second) = (
+        half_requests_to_read.next().unwrap(),
+        half_requests_to_read.next().unwrap(),
+    );
     let mut answer = [0; 12];
     let read = time::timeout(Duration::from_mins(1), second.read_exact(&mut answer)).await;
     assert!(read.is_ok() && &answer == b"HTTP/1.1 408", "{answer:?}");
-    for mut stream in [first].into_iter().chain(half.skip(1).step_by(3)) {
-        let mut rest = Vec::new();
-        let read = time::timeout(Duration::from_mins(1), stream.read_to_end(&mut rest)).await;
+    for mut stream in [first]
+        .into_iter()
+        .chain(half_requests_to_read.skip(1).step_by(3))
+    {
+        let mut remaining_bytes = Vec::new();
+        let read = time::timeout(
+            Duration::from_mins(1),
+            stream.read_to_end(&mut remaining_bytes),
+        )
+        .await;
         assert!(
             read.is_ok(),
             "a connection without a complete head was not closed"
         );
     }
-    let large = system.raw(vec![b' '; 2 * 1024 * 1024]).await;
+    let large = system.post_raw_order(vec![b' '; 2 * 1024 * 1024]).await;
     large.expect_problem(413, "PAYLOAD_TOO_LARGE");
 }
 
@@ -466,21 +512,21 @@ async fn floods_and_slow_clients_do_not_block_others() {
 async fn body_with_too_large_content_length_is_refused_before_it_is_sent() {
     let system = System::start().await;
     for path in ["/v1/orders", "/webhooks/shipper", "/v1/customers"] {
-        let head = |more: &str| {
+        let head = |further_headers: &str| {
             format!(
                 "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                  webhook-id: m\r\nwebhook-timestamp: 1\r\nwebhook-signature: v1,x\r\n\
-                 content-length: 10737418240\r\n{more}\r\n"
+                 content-length: 10737418240\r\n{further_headers}\r\n"
             )
         };
         // The body is refused by its announced length: without a `100 Continue`, and before any of it arrives.
-        for more in ["expect: 100-continue\r\n", ""] {
-            let answer = send_raw(&system.address(), head(more).as_bytes())
+        for further_headers in ["expect: 100-continue\r\n", ""] {
+            let answer = send_raw(&system.address(), head(further_headers).as_bytes())
                 .await
                 .unwrap();
             assert!(
                 answer.starts_with("HTTP/1.1 413"),
-                "{path} {more}: {answer}"
+                "{path} {further_headers}: {answer}"
             );
         }
     }

@@ -4,11 +4,12 @@ use serde_json::json;
 
 use crate::harness::{System, order};
 
-const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
+pub(crate) const API_KEYS: &str =
+    "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
 
 #[tokio::test]
 async fn requests_without_a_valid_key_are_unauthorized() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     for key in [None, Some("key-of-nobody".to_owned())] {
         system.key = key;
         let reply = system.get("/v1/orders").await;
@@ -20,11 +21,11 @@ async fn requests_without_a_valid_key_are_unauthorized() {
 
 #[tokio::test]
 async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
-    let act_as = |system: &mut System, key: &str| system.key = Some(key.to_owned());
-    act_as(&mut system, "key-of-operator");
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
+    let set_api_key = |system: &mut System, key: &str| system.key = Some(key.to_owned());
+    set_api_key(&mut system, "key-of-operator");
     system.stock("A", &[("main", 5)]).await;
-    act_as(&mut system, "key-of-eu");
+    set_api_key(&mut system, "key-of-eu");
     let customer = system.customer().await;
     let created = system
         .post("/v1/orders", order(&customer, "A", 1))
@@ -33,15 +34,15 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
     assert_eq!(created["storefront"], "eu");
     let id = created["id"].as_str().unwrap();
 
-    act_as(&mut system, "key-of-us");
-    let missing = "0192f0c1-2345-7abc-8def-0123456789ab";
+    set_api_key(&mut system, "key-of-us");
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     for (method, path) in [
         ("GET", ""),
         ("GET", "/history"),
         ("POST", "/cancel"),
         ("DELETE", ""),
     ] {
-        let ask = async |id: &str| {
+        let request_with_id = async |id: &str| {
             let method = method.parse().unwrap();
             let reply =
                 crate::harness::send(system.request(method, &format!("/v1/orders/{id}{path}")))
@@ -50,7 +51,11 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
             problem["request_id"] = json!(null);
             problem.to_string().replace(id, "ID")
         };
-        assert_eq!(ask(id).await, ask(missing).await, "{method} {path}");
+        assert_eq!(
+            request_with_id(id).await,
+            request_with_id(unknown_id).await,
+            "{method} {path}"
+        );
     }
     system
         .get(&format!("/v1/customers/{customer}"))
@@ -73,7 +78,7 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
         json!([])
     );
 
-    act_as(&mut system, "key-of-operator");
+    set_api_key(&mut system, "key-of-operator");
     system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
         system.get("/v1/orders?storefront=eu").await.expect(200)["data"]
@@ -86,7 +91,7 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
 
 #[tokio::test]
 async fn only_operators_can_change_the_catalogue() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());

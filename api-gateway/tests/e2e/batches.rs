@@ -26,14 +26,14 @@ async fn orders_read_in_one_query_are_answered_independently() {
     let customer = system.customer().await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let made = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        ids.push(made.expect(201)["id"].as_str().unwrap().to_owned());
+        let create_reply = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        ids.push(create_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
-    let deleted = system.delete(&format!("/v1/orders/{}", ids[2])).await;
-    deleted.expect(204);
-    let damage = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
-    system.store.run(Tables::Orders, &damage);
+    let delete_reply = system.delete(&format!("/v1/orders/{}", ids[2])).await;
+    delete_reply.expect(204);
+    let corrupt_sql = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
+    system.store.run(Tables::Orders, &corrupt_sql);
     let output = python(
         "foreign.py",
         &["looks", &system.broker.url(), &ids.join(",")],
@@ -78,11 +78,11 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
     let attempts: Vec<Value> = authorized.into_iter().map(|(_, attempt)| attempt).collect();
     // The seven ordinary payments are first, then the one that failed twice and the slow one, in either order.
     assert_eq!(attempts[..7], vec![json!(1); 7]);
-    let mut last = attempts[7..].to_vec();
-    last.sort_by_key(Value::as_u64);
-    assert_eq!(last, [json!(1), json!(3)]);
-    let calls = "SELECT calls, count(*) FROM payments GROUP BY calls ORDER BY calls";
-    assert_eq!(system.store.run(Tables::Ledger, calls), "1 9\n3 1");
+    let mut last_ids = attempts[7..].to_vec();
+    last_ids.sort_by_key(Value::as_u64);
+    assert_eq!(last_ids, [json!(1), json!(3)]);
+    let calls_sql = "SELECT calls, count(*) FROM payments GROUP BY calls ORDER BY calls";
+    assert_eq!(system.store.run(Tables::Ledger, calls_sql), "1 9\n3 1");
     system.assert_verified();
 }
 
@@ -96,8 +96,8 @@ async fn partly_invalid_step_message_is_dead_lettered_after_its_valid_steps() {
     );
     assert!(output.contains("sent"), "{output}");
     until("the message to be archived", async || {
-        let letters = system.get("/v1/dead-letters").await.expect(200);
-        let letters = letters["data"].as_array().unwrap();
+        let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+        let letters = dead_letters["data"].as_array().unwrap();
         letters.len() == 1 && letters[0]["reason"].as_str().unwrap().contains("dance")
     })
     .await;

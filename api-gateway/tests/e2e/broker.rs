@@ -16,8 +16,8 @@ use crate::harness::{System, is_announced, order, order_paid_by, send, until};
 /// Acknowledged orders, and the number of calls that were answered 503 or 504.
 #[derive(Default)]
 struct CustomerLog {
-    acknowledged: Vec<String>,
-    unanswered: usize,
+    acknowledged_ids: Vec<String>,
+    unanswered_count: usize,
 }
 
 /// Creates orders until `enough` is set, and retries each with its key until it is acknowledged.
@@ -25,13 +25,13 @@ async fn customer(
     system: &System,
     new_order: &Value,
     is_over: &AtomicBool,
-    calls: &AtomicUsize,
+    call_count: &AtomicUsize,
 ) -> CustomerLog {
-    let mut log = CustomerLog::default();
+    let mut customer_log = CustomerLog::default();
     while !is_over.load(Ordering::SeqCst) {
         let key = Uuid::now_v7().to_string();
         loop {
-            calls.fetch_add(1, Ordering::SeqCst);
+            call_count.fetch_add(1, Ordering::SeqCst);
             let request = system
                 .request(Method::POST, "/v1/orders")
                 .header("idempotency-key", &key)
@@ -40,7 +40,8 @@ async fn customer(
             let reply = send(request).await;
             match reply.status {
                 201 => {
-                    log.acknowledged
+                    customer_log
+                        .acknowledged_ids
                         .push(reply.body["id"].as_str().unwrap().to_owned());
                     break;
                 }
@@ -53,30 +54,33 @@ async fn customer(
                     reply.expect_problem(504, "TIMEOUT");
                 }
             }
-            log.unanswered += 1;
+            customer_log.unanswered_count += 1;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    log
+    customer_log
 }
 
-/// Runs `faults` under load and checks that no order was lost or duplicated.
+/// Runs `inject_faults` under load and checks that no order was lost or duplicated.
 async fn assert_survives(
     system: &mut System,
-    faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),
+    inject_faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),
 ) {
     system.stock("A", &[("main", 1_000_000)]).await;
     let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
     let (is_over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let load = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &calls)));
-    let (log, ()) = tokio::join!(load, async {
-        faults(&mut broker, &calls).await;
+    let customer_logs = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &calls)));
+    let (log, ()) = tokio::join!(customer_logs, async {
+        inject_faults(&mut broker, &calls).await;
         is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
-    let unanswered: usize = log.iter().map(|log| log.unanswered).sum();
-    let mut acknowledged: Vec<String> = log.into_iter().flat_map(|log| log.acknowledged).collect();
+    let unanswered: usize = log.iter().map(|log| log.unanswered_count).sum();
+    let mut acknowledged: Vec<String> = log
+        .into_iter()
+        .flat_map(|log| log.acknowledged_ids)
+        .collect();
     println!(
         "{} orders acknowledged, {unanswered} calls answered 503 or 504",
         acknowledged.len()
@@ -99,9 +103,9 @@ async fn assert_survives(
     system.assert_verified();
 }
 
-/// Waits until `more` further calls were made.
-async fn wait_for_calls(calls: &AtomicUsize, more: usize) {
-    let target = calls.load(Ordering::SeqCst) + more;
+/// Waits until `additional_calls` more calls were made.
+async fn wait_for_calls(calls: &AtomicUsize, additional_calls: usize) {
+    let target = calls.load(Ordering::SeqCst) + additional_calls;
     until("more calls", async || {
         calls.load(Ordering::SeqCst) >= target
     })
@@ -192,7 +196,7 @@ async fn gateway_and_worker_can_start_before_the_broker() {
     system.launch_worker();
     let gateway = system.launch_gateway();
     system.broker.start();
-    system.gateway_is_up(gateway).await;
+    system.wait_for_gateway(gateway).await;
     until("the worker to answer", async || {
         system.get("/v1/orders").await.status == 200
     })
@@ -201,10 +205,10 @@ async fn gateway_and_worker_can_start_before_the_broker() {
 
 /// Whether the exchange exists.
 fn has_exchange(system: &System, name: &str) -> bool {
-    let look = format!(
+    let select_sql = format!(
         "{{ok, _}} = rabbit_exchange:lookup(rabbit_misc:r(<<\"/\">>, exchange, <<\"{name}\">>))."
     );
-    system.broker.try_control(&["eval", &look])
+    system.broker.try_control(&["eval", &select_sql])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,9 +229,9 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
             reply.status == 201
         })
         .await;
-        let announced = crate::harness::is_announced;
+        let is_announced = crate::harness::is_announced;
         system
-            .order_until(&id.unwrap(), "announced", announced)
+            .order_until(&id.unwrap(), "announced", is_announced)
             .await;
     }
     for exchange in ["order-events", "order-dead-letter-exchange"] {
@@ -248,8 +252,8 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
     let output = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(output.contains("sent"), "{output}");
     until("the message to be archived", async || {
-        let letters = system.get("/v1/dead-letters").await.expect(200);
-        letters["data"].as_array().unwrap().len() == 1
+        let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+        dead_letters["data"].as_array().unwrap().len() == 1
     })
     .await;
     until("gateway and worker to be ready", async || {
@@ -264,29 +268,29 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions() {
     let system = System::start_with_own_broker(&[]).await;
-    let ready = async |expected: u16| {
+    let assert_readiness = async |expected_status: u16| {
         until("the worker's readiness", async || {
             let readiness = system.worker_readiness().await;
-            readiness.is_some_and(|(status, _)| status == expected)
+            readiness.is_some_and(|(status, _)| status == expected_status)
         })
         .await;
     };
     let control = |arguments: &[&str]| system.broker.control(arguments);
     control(&["set_vm_memory_high_watermark", "0"]);
-    ready(503).await;
+    assert_readiness(503).await;
     let (_, readiness) = system.worker_readiness().await.unwrap();
     assert!(
         readiness["broker"].as_str().unwrap().contains("memory"),
         "{readiness}"
     );
     control(&["set_vm_memory_high_watermark", "0.4"]);
-    ready(200).await;
+    assert_readiness(200).await;
     control(&["clear_permissions", "guest"]);
-    ready(503).await;
+    assert_readiness(503).await;
     let (_, readiness) = system.worker_readiness().await.unwrap();
     assert!(readiness["unavailable"].is_object(), "{readiness}");
     control(&["set_permissions", "guest", ".*", ".*", ".*"]);
-    ready(200).await;
+    assert_readiness(200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,8 +299,11 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
     system.stock("A", &[("main", 10)]).await;
     let control = |arguments: &[&str]| system.broker.control(arguments);
     // Without a running member the queue has no leader, as after the loss of a node.
-    let member = r#"{list_to_atom("%2F_order-worker-queue"), node()}"#;
-    control(&["eval", &format!("ra:stop_server(quorum_queues, {member}).")]);
+    let queue_member = r#"{list_to_atom("%2F_order-worker-queue"), node()}"#;
+    control(&[
+        "eval",
+        &format!("ra:stop_server(quorum_queues, {queue_member})."),
+    ]);
     let id = system.create_order().await;
     until("the worker to report the queue", async || {
         let readiness = system.worker_readiness().await;
@@ -307,8 +314,50 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
     .await;
     control(&[
         "eval",
-        &format!("ra:restart_server(quorum_queues, {member})."),
+        &format!("ra:restart_server(quorum_queues, {queue_member})."),
     ]);
+    system.order_until(&id, "announced", is_announced).await;
+    until("the worker to be ready", async || {
+        let readiness = system.worker_readiness().await;
+        readiness.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
+    system.assert_verified();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_had_a_new_leader() {
+    let system = System::start_with_own_broker(&[]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let new_order = order(&system.customer().await, "A", 1);
+    // As between the loss of the leader's node and the election of another leader: the queue's record names a
+    // node that is down, and the next message is the first one on its channel. The record is corrected by the
+    // leader within 5 s.
+    let lose_leader = r#"
+        Queue = rabbit_misc:r(<<"/">>, queue, <<"order-worker-queue">>),
+        Lose = fun(Record) ->
+            {Member, _} = amqqueue:get_pid(Record),
+            amqqueue:set_pid(Record, {Member, lost@localhost})
+        end,
+        rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_amqqueue:update(Queue, Lose) end),
+        [rabbit_networking:close_connection(Pid, "test") || Pid <- rabbit_networking:connections()]."#;
+    let mut id = String::new();
+    until("a step to be refused", async || {
+        system.broker.control(&["eval", lose_leader]);
+        until("an order to be created", async || {
+            let reply = system.post("/v1/orders", new_order.clone()).await;
+            let created = reply.body["id"].as_str().unwrap_or_default();
+            created.clone_into(&mut id);
+            reply.status == 201
+        })
+        .await;
+        let readiness = system.worker_readiness().await;
+        readiness.is_some_and(|(_, body)| {
+            let reason = body["unavailable"]["order-worker-queue"].as_str();
+            reason.is_some_and(|reason| reason.contains("refused"))
+        })
+    })
+    .await;
     system.order_until(&id, "announced", is_announced).await;
     until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;

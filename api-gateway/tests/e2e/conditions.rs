@@ -6,8 +6,8 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{
-    endpoints::OPEN,
-    harness::{Receiver, Reply, System, is_announced, order, python, send, until},
+    endpoints::ALLOW_PRIVATE_URLS,
+    harness::{Receiver, Reply, System, is_announced, order, order_paid_by, python, send, until},
     retries::orders_with_failing_payments,
 };
 
@@ -19,28 +19,28 @@ struct Case {
     path: String,
     body: Option<Value>,
     /// Path of a resource that a refused request must not change.
-    watched: Option<String>,
+    watched_path: Option<String>,
 }
 
 impl Case {
-    fn of(path: String) -> Self {
+    fn with_path(path: String) -> Self {
         Self {
             path,
             body: None,
-            watched: None,
+            watched_path: None,
         }
     }
 
-    fn with(self, body: Value) -> Self {
+    fn with_body(self, body: Value) -> Self {
         Self {
             body: Some(body),
             ..self
         }
     }
 
-    fn watching(self, path: String) -> Self {
+    fn with_watched_path(self, path: String) -> Self {
         Self {
-            watched: Some(path),
+            watched_path: Some(path),
             ..self
         }
     }
@@ -57,7 +57,7 @@ struct Systems {
 
 impl Systems {
     async fn start() -> Self {
-        let shop = System::start_with(&[OPEN, ("ORDER_APPROVAL", "manual")]).await;
+        let shop = System::start_with(&[ALLOW_PRIVATE_URLS, ("ORDER_APPROVAL", "manual")]).await;
         shop.stock("A", &[("main", 1000)]).await;
         let (failing, _, ids) = orders_with_failing_payments(1).await;
         until("a failed step", async || {
@@ -70,10 +70,10 @@ impl Systems {
         }
         let mut dead_messages = Vec::new();
         until("three dead-lettered messages", async || {
-            let letters = shop.get("/v1/dead-letters").await.expect(200);
-            let ids = letters["data"].as_array().unwrap().iter();
+            let dead_letters = shop.get("/v1/dead-letters").await.expect(200);
+            let ids = dead_letters["data"].as_array().unwrap().iter();
             dead_messages = ids
-                .map(|letter| letter["id"].as_str().unwrap().to_owned())
+                .map(|dead_letter| dead_letter["id"].as_str().unwrap().to_owned())
                 .collect();
             dead_messages.len() >= 3
         })
@@ -104,8 +104,8 @@ impl Systems {
 
     async fn announced_order(&self) -> String {
         let id = self.order().await;
-        let approve = format!("/v1/orders/{id}/approve");
-        self.shop.post(&approve, json!({})).await.expect(200);
+        let approve_path = format!("/v1/orders/{id}/approve");
+        self.shop.post(&approve_path, json!({})).await.expect(200);
         self.shop.order_until(&id, "announced", is_announced).await;
         id
     }
@@ -123,12 +123,12 @@ impl Systems {
         let customer = self.shop.customer().await;
         let created = self.shop.post("/v1/orders", order(&customer, "A", 2)).await;
         let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-        let approve = format!("/v1/orders/{id}/approve");
-        self.shop.post(&approve, json!({})).await.expect(200);
+        let approve_path = format!("/v1/orders/{id}/approve");
+        self.shop.post(&approve_path, json!({})).await.expect(200);
         self.shop.order_until(&id, "announced", is_announced).await;
-        let ship = format!("/v1/orders/{id}/shipments");
-        let one = json!({"items": [{"sku": "A", "quantity": 1}]});
-        self.shop.post(&ship, one).await.expect(201);
+        let shipments_path = format!("/v1/orders/{id}/shipments");
+        let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
+        self.shop.post(&shipments_path, one_unit).await.expect(201);
         let is_settled =
             |order: &Value| order["in_progress"].is_null() && order["payment"]["captured"] == 1000;
         self.shop.order_until(&id, "settled", is_settled).await;
@@ -137,11 +137,19 @@ impl Systems {
 
     async fn captured_order(&self) -> String {
         let id = self.announced_order().await;
-        let ship = format!("/v1/orders/{id}/shipments");
-        self.shop.post(&ship, json!({})).await.expect(201);
+        let shipments_path = format!("/v1/orders/{id}/shipments");
+        self.shop.post(&shipments_path, json!({})).await.expect(201);
         let is_captured = |order: &Value| order["payment"]["status"] == "captured";
         self.shop.order_until(&id, "captured", is_captured).await;
         id
+    }
+
+    /// Requests a return of a new order; returns its path.
+    async fn requested_return(&self) -> String {
+        let path = format!("/v1/orders/{}/returns", self.captured_order().await);
+        let items = json!({"items": [{"sku": "A", "quantity": 1}]});
+        let requested = self.shop.post(&path, items).await.expect(201);
+        format!("/v1/returns/{}", requested["id"].as_str().unwrap())
     }
 
     async fn endpoint(&self) -> String {
@@ -167,119 +175,172 @@ impl Systems {
     /// A valid request of this operation; creates everything that it needs.
     #[expect(clippy::too_many_lines, reason = "one row for each operation")]
     async fn case(&self, operation: &str) -> Case {
-        let of_order = |id: &str, what: &str| {
+        let order_case = |id: &str, subpath: &str| {
             let path = format!("/v1/orders/{id}");
-            Case::of(format!("{path}{what}")).watching(path)
+            Case::with_path(format!("{path}{subpath}")).with_watched_path(path)
         };
-        let of_customer = async |what: &str| {
+        let customer_case = async |subpath: &str| {
             let path = format!("/v1/customers/{}", self.shop.customer().await);
-            Case::of(format!("{path}{what}")).watching(path)
+            Case::with_path(format!("{path}{subpath}")).with_watched_path(path)
         };
-        let of_product = |what: &str| {
-            Case::of(format!("/v1/products/A{what}")).watching("/v1/products/A".to_owned())
+        let product_case = |subpath: &str| {
+            Case::with_path(format!("/v1/products/A{subpath}"))
+                .with_watched_path("/v1/products/A".to_owned())
         };
-        let dead_message = |n: usize, what: &str| {
-            Case::of(format!("/v1/dead-letters/{}{what}", self.dead_messages[n]))
+        let dead_letter_case = |n: usize, subpath: &str| {
+            Case::with_path(format!(
+                "/v1/dead-letters/{}{subpath}",
+                self.dead_messages[n]
+            ))
         };
         match operation {
             "POST /v1/orders" => {
                 let order = order(&self.shop.customer().await, "A", 1);
-                Case::of("/v1/orders".to_owned()).with(order)
+                Case::with_path("/v1/orders".to_owned()).with_body(order)
             }
             "POST /v1/orders/import" => {
                 let mut line = order(&self.shop.customer().await, "A", 1);
                 line["external_id"] = json!("one-line");
-                Case::of("/v1/orders/import".to_owned()).with(line)
+                Case::with_path("/v1/orders/import".to_owned()).with_body(line)
             }
             "POST /v1/orders/approve" => {
-                Case::of("/v1/orders/approve".to_owned()).with(json!({"all": true}))
+                Case::with_path("/v1/orders/approve".to_owned()).with_body(json!({"all": true}))
             }
-            "POST /v1/orders/{id}/approve" => of_order(&self.order().await, "/approve"),
-            "POST /v1/orders/{id}/reject" => of_order(&self.order().await, "/reject"),
-            "POST /v1/orders/{id}/cancel" => of_order(&self.order().await, "/cancel"),
-            "DELETE /v1/orders/{id}" => of_order(&self.order().await, ""),
+            "POST /v1/orders/{id}/approve" => order_case(&self.order().await, "/approve"),
+            "POST /v1/orders/{id}/reject" => order_case(&self.order().await, "/reject"),
+            "POST /v1/orders/{id}/cancel" => order_case(&self.order().await, "/cancel"),
+            "PATCH /v1/orders/{id}" => {
+                let patch = json!({"note": "call first", "tags": ["vip"]});
+                order_case(&self.order().await, "").with_body(patch)
+            }
+            "DELETE /v1/orders/{id}" => order_case(&self.order().await, ""),
             "POST /v1/orders/{id}/restore" => {
                 let id = self.order().await;
-                let deleted = self.shop.delete(&format!("/v1/orders/{id}")).await;
-                assert_eq!(deleted.status, 204);
-                Case::of(format!("/v1/orders/{id}/restore"))
+                let delete_reply = self.shop.delete(&format!("/v1/orders/{id}")).await;
+                assert_eq!(delete_reply.status, 204);
+                Case::with_path(format!("/v1/orders/{id}/restore"))
             }
             "POST /v1/orders/{id}/shipments" => {
-                of_order(&self.announced_order().await, "/shipments")
+                order_case(&self.announced_order().await, "/shipments")
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/events" => {
                 let (id, shipment) = self.order_with_label().await;
-                of_order(&id, &format!("/shipments/{shipment}/events"))
-                    .with(json!({"type": "shipment.shipped"}))
+                order_case(&id, &format!("/shipments/{shipment}/events"))
+                    .with_body(json!({"type": "shipment.shipped"}))
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/cancel" => {
                 let (id, shipment) = self.order_with_label().await;
-                of_order(&id, &format!("/shipments/{shipment}/cancel"))
+                order_case(&id, &format!("/shipments/{shipment}/cancel"))
             }
             "POST /v1/orders/{id}/cancel-remaining" => {
-                of_order(&self.partly_shipped_order().await, "/cancel-remaining")
+                order_case(&self.partly_shipped_order().await, "/cancel-remaining")
             }
-            "POST /v1/orders/{id}/refunds" => of_order(&self.captured_order().await, "/refunds"),
-            "POST /v1/products" => Case::of("/v1/products".to_owned())
-                .with(json!({"sku": "NEW", "name": "New", "price": 1, "currency": "EUR"})),
-            "PUT /v1/products/{sku}" => of_product("").with(json!({"price": 1100})),
-            "PATCH /v1/products/{sku}" => of_product("").with(json!({"price": 1200})),
+            "POST /v1/orders/{id}/edit" => order_case(&self.announced_order().await, "/edit")
+                .with_body(json!({"discounts": [{"label": "x", "amount": 1}]})),
+            "POST /v1/orders/{id}/edit/cancel" => {
+                let id = self.announced_order().await;
+                let pending_edit =
+                    json!({"shipping": {"label": "x", "amount": 1}, "payment_method": "pm_slow"});
+                let edited = self
+                    .shop
+                    .post(&format!("/v1/orders/{id}/edit"), pending_edit)
+                    .await;
+                edited.expect(202);
+                order_case(&id, "/edit/cancel")
+            }
+            "POST /v1/orders/{id}/payments" => {
+                let customer = self.shop.customer().await;
+                let order = order_paid_by(&customer, "A", 1, "manual");
+                let created = self.shop.post("/v1/orders", order).await.expect(201);
+                order_case(created["id"].as_str().unwrap(), "/payments")
+                    .with_body(json!({"amount": 400}))
+            }
+            "POST /v1/orders/{id}/refunds" => order_case(&self.captured_order().await, "/refunds"),
+            "POST /v1/orders/{id}/returns" => order_case(&self.captured_order().await, "/returns")
+                .with_body(json!({"items": [{"sku": "A", "quantity": 1}]})),
+            "POST /v1/returns/{id}/approve"
+            | "POST /v1/returns/{id}/reject"
+            | "POST /v1/returns/{id}/cancel" => {
+                let path = self.requested_return().await;
+                let verb = operation.rsplit('/').next().unwrap();
+                Case::with_path(format!("{path}/{verb}")).with_watched_path(path)
+            }
+            "POST /v1/returns/{id}/receive" => {
+                let path = self.requested_return().await;
+                let approve = format!("{path}/approve");
+                self.shop.post(&approve, json!({})).await.expect(200);
+                let items = json!([{"sku": "A", "quantity": 1, "restock": true}]);
+                Case::with_path(format!("{path}/receive"))
+                    .with_body(json!({ "items": items }))
+                    .with_watched_path(path)
+            }
+            "POST /v1/products" => Case::with_path("/v1/products".to_owned())
+                .with_body(json!({"sku": "NEW", "name": "New", "price": 1, "currency": "EUR"})),
+            "PUT /v1/products/{sku}" => product_case("").with_body(json!({"price": 1100})),
+            "PATCH /v1/products/{sku}" => product_case("").with_body(json!({"price": 1200})),
             "DELETE /v1/products/{sku}" => {
                 self.shop.stock("OLD", &[]).await;
-                Case::of("/v1/products/OLD".to_owned()).watching("/v1/products/OLD".to_owned())
+                Case::with_path("/v1/products/OLD".to_owned())
+                    .with_watched_path("/v1/products/OLD".to_owned())
             }
             "PUT /v1/products/{sku}/stock/{warehouse}" => {
-                of_product("/stock/main").with(json!({"on_hand": 900}))
+                product_case("/stock/main").with_body(json!({"on_hand": 900}))
             }
             "DELETE /v1/products/{sku}/stock/{warehouse}" => {
-                let mistyped = "/v1/products/A/stock/mian";
-                let counted = self.shop.put(mistyped, json!({"on_hand": 0})).await;
-                counted.expect(200);
-                of_product("/stock/mian")
+                let mistyped_path = "/v1/products/A/stock/mian";
+                let stock_reply = self.shop.put(mistyped_path, json!({"on_hand": 0})).await;
+                stock_reply.expect(200);
+                product_case("/stock/mian")
             }
             "POST /v1/products/{sku}/stock/{warehouse}/adjustments" => {
-                of_product("/stock/main/adjustments").with(json!({"delta": -1, "reason": "broken"}))
+                product_case("/stock/main/adjustments")
+                    .with_body(json!({"delta": -1, "reason": "broken"}))
             }
-            "POST /v1/customers" => Case::of("/v1/customers".to_owned())
-                .with(json!({"name": "Ada", "email": "ada@example.com"})),
-            "DELETE /v1/customers/{id}" => of_customer("").await,
-            "POST /v1/customers/{id}/block" => of_customer("/block").await,
-            "POST /v1/customers/{id}/unblock" => of_customer("/unblock").await,
-            "POST /v1/customers/{id}/verify" => of_customer("/verify").await,
-            "POST /v1/webhook-endpoints" => Case::of("/v1/webhook-endpoints".to_owned())
-                .with(json!({"url": self.receiver.url("/other")})),
+            "POST /v1/customers" => Case::with_path("/v1/customers".to_owned())
+                .with_body(json!({"name": "Ada", "email": "ada@example.com"})),
+            "PATCH /v1/customers/{id}" => customer_case("")
+                .await
+                .with_body(json!({"name": "Ada King"})),
+            "DELETE /v1/customers/{id}" => customer_case("").await,
+            "POST /v1/customers/{id}/block" => customer_case("/block").await,
+            "POST /v1/customers/{id}/unblock" => customer_case("/unblock").await,
+            "POST /v1/customers/{id}/verify" => customer_case("/verify").await,
+            "POST /v1/webhook-endpoints" => Case::with_path("/v1/webhook-endpoints".to_owned())
+                .with_body(json!({"url": self.receiver.url("/other")})),
             "PATCH /v1/webhook-endpoints/{id}" => {
                 let path = self.endpoint().await;
                 let body = json!({"description": "ours"});
-                Case::of(path.clone()).with(body).watching(path)
+                Case::with_path(path.clone())
+                    .with_body(body)
+                    .with_watched_path(path)
             }
             "DELETE /v1/webhook-endpoints/{id}" => {
                 let path = self.endpoint().await;
-                Case::of(path.clone()).watching(path)
+                Case::with_path(path.clone()).with_watched_path(path)
             }
             "POST /v1/webhook-endpoints/{id}/rotate-secret" => {
                 let path = self.endpoint().await;
-                Case::of(format!("{path}/rotate-secret")).watching(path)
+                Case::with_path(format!("{path}/rotate-secret")).with_watched_path(path)
             }
             "POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver" => {
-                Case::of(format!("{}/redeliver", self.delivery().await))
+                Case::with_path(format!("{}/redeliver", self.delivery().await))
             }
             "POST /v1/dead-letters/redrive" => {
                 // The redrive of messages is tested by another operation.
-                Case::of("/v1/dead-letters/redrive".to_owned())
-                    .with(json!({"all": true, "step": "void_payment"}))
+                Case::with_path("/v1/dead-letters/redrive".to_owned())
+                    .with_body(json!({"all": true, "step": "void_payment"}))
             }
-            "POST /v1/dead-letters/{id}/redrive" => dead_message(0, "/redrive"),
-            "POST /v1/dead-letters/{id}/discard" => dead_message(1, "/discard"),
-            "DELETE /v1/dead-letters/{id}" => dead_message(2, ""),
+            "POST /v1/dead-letters/{id}/redrive" => dead_letter_case(0, "/redrive"),
+            "POST /v1/dead-letters/{id}/discard" => dead_letter_case(1, "/discard"),
+            "DELETE /v1/dead-letters/{id}" => dead_letter_case(2, ""),
             "POST /v1/retries/redrive" => {
-                Case::of("/v1/retries/redrive".to_owned()).with(json!({"all": true}))
+                Case::with_path("/v1/retries/redrive".to_owned()).with_body(json!({"all": true}))
             }
             "POST /v1/retries/{id}/redrive" => {
-                Case::of(format!("/v1/retries/{}/redrive", self.failed_step))
+                Case::with_path(format!("/v1/retries/{}/redrive", self.failed_step))
             }
-            unknown => panic!(
-                "{unknown} is a new operation: add a case, so that its Idempotency-Key and If-Match are tested"
+            unknown_operation => panic!(
+                "{unknown_operation} is a new operation: add a case, so that its Idempotency-Key and If-Match are tested"
             ),
         }
     }
@@ -303,36 +364,36 @@ fn with_body(request: RequestBuilder, case: &Case) -> RequestBuilder {
 async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
     let systems = Systems::start().await;
     let document = systems.shop.get("/openapi.json").await.expect(200);
-    let mut tested = 0;
+    let mut tested_operations = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         // Incoming webhooks have ids of their own instead of idempotency keys.
         if !path.starts_with("/v1/") {
             continue;
         }
         for method in ["post", "put", "patch", "delete"] {
-            let Some(described) = item.get(method) else {
+            let Some(operation_document) = item.get(method) else {
                 continue;
             };
             let operation = format!("{} {path}", method.to_uppercase());
             let case = systems.case(&operation).await;
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            check_described(&operation, described);
-            check(
+            check_described(&operation, operation_document);
+            check_operation(
                 systems.system(&case.path),
                 &operation,
                 method,
                 &case,
-                described,
+                operation_document,
             )
             .await;
-            tested += 1;
+            tested_operations += 1;
         }
     }
-    assert!(tested > 30, "{tested}");
+    assert!(tested_operations > 30, "{tested_operations}");
 }
 
 fn check_described(operation: &str, described: &Value) {
-    let named: Vec<_> = described["parameters"]
+    let parameter_names: Vec<_> = described["parameters"]
         .as_array()
         .unwrap()
         .iter()
@@ -340,80 +401,106 @@ fn check_described(operation: &str, described: &Value) {
         .collect();
     for header in ["Idempotency-Key", "If-Match"] {
         assert!(
-            named.contains(&header),
+            parameter_names.contains(&header),
             "{operation} does not describe {header}"
         );
     }
     assert!(described["responses"]["412"].is_object(), "{operation}");
 }
 
-async fn check(system: &System, operation: &str, method: Method, case: &Case, described: &Value) {
-    let ask = || with_body(system.request(method.clone(), &case.path), case);
-    let watch = async || match &case.watched {
+async fn check_operation(
+    system: &System,
+    operation: &str,
+    method: Method,
+    case: &Case,
+    operation_document: &Value,
+) {
+    let build_request = || with_body(system.request(method.clone(), &case.path), case);
+    let watched_state = async || match &case.watched_path {
         Some(path) => system.get(path).await.body,
         None => Value::Null,
     };
-    let before = watch().await;
-    let is_refused = |reply: Reply, status: u16, code: &str| {
+    let state_before = watched_state().await;
+    let assert_refused = |reply: Reply, status: u16, code: &str| {
         assert_eq!(reply.status, status, "{operation}: {}", reply.body);
         assert_eq!(reply.body["code"], code, "{operation}");
     };
-    is_refused(
-        send(ask().header("if-match", UNKNOWN_TAG)).await,
+    assert_refused(
+        send(build_request().header("if-match", UNKNOWN_TAG)).await,
         412,
         "VERSION_MISMATCH",
     );
-    is_refused(
-        send(ask().header("if-match", "\"1")).await,
+    assert_refused(
+        send(build_request().header("if-match", "\"1")).await,
         400,
         "INVALID_REQUEST",
     );
-    let twice = ask()
+    let request_with_duplicate_header = build_request()
         .header("idempotency-key", "a")
         .header("idempotency-key", "b");
-    is_refused(send(twice).await, 400, "INVALID_REQUEST");
+    assert_refused(
+        send(request_with_duplicate_header).await,
+        400,
+        "INVALID_REQUEST",
+    );
     let path = format!("{}?surprise=1", case.path);
-    let with_parameter = with_body(system.request(method.clone(), &path), case);
-    is_refused(send(with_parameter).await, 422, "INVALID_REQUEST");
-    if described["requestBody"].is_null() {
-        let with_field = system
+    let request_with_parameter = with_body(system.request(method.clone(), &path), case);
+    assert_refused(send(request_with_parameter).await, 422, "INVALID_REQUEST");
+    if operation_document["requestBody"].is_null() {
+        let request_with_field = system
             .request(method.clone(), &case.path)
             .json(&json!({"surprise": 1}));
-        is_refused(send(with_field).await, 422, "INVALID_REQUEST");
+        assert_refused(send(request_with_field).await, 422, "INVALID_REQUEST");
     }
-    let compressed = system
+    let compressed_request = system
         .request(method.clone(), &case.path)
         .header("content-encoding", "gzip")
         .body(vec![0x1f, 0x8b]);
-    is_refused(send(compressed).await, 415, "INVALID_REQUEST");
-    assert_eq!(watch().await, before, "{operation} changed something");
+    assert_refused(send(compressed_request).await, 415, "INVALID_REQUEST");
+    assert_eq!(
+        watched_state().await,
+        state_before,
+        "{operation} changed something"
+    );
 
-    let key = || {
-        ask()
+    let build_keyed_request = || {
+        build_request()
             .header("if-match", "*")
             .header("idempotency-key", operation.replace(' ', "-"))
     };
-    let first = send(key()).await;
+    let first_reply = send(build_keyed_request()).await;
     assert!(
-        (200..300).contains(&first.status),
+        (200..300).contains(&first_reply.status),
         "{operation}: {} {}",
-        first.status,
-        first.body
+        first_reply.status,
+        first_reply.body
     );
     assert!(
-        !first.headers.contains_key("idempotent-replayed"),
+        !first_reply.headers.contains_key("idempotent-replayed"),
         "{operation}"
     );
-    let again = send(key()).await;
-    assert_eq!(again.status, first.status, "{operation}: {}", again.body);
+    let repeated_reply = send(build_keyed_request()).await;
+    assert_eq!(
+        repeated_reply.status, first_reply.status,
+        "{operation}: {}",
+        repeated_reply.body
+    );
     // An import has no replay as a whole: each line is idempotent.
     if is_import(case) {
-        assert_eq!(first.body["accepted"], 1);
+        assert_eq!(first_reply.body["accepted"], 1);
         return;
     }
-    assert_eq!(again.body, first.body, "{operation}");
-    assert_eq!(again.headers["idempotent-replayed"], "true", "{operation}");
+    assert_eq!(repeated_reply.body, first_reply.body, "{operation}");
+    assert_eq!(
+        repeated_reply.headers["idempotent-replayed"], "true",
+        "{operation}"
+    );
     // `If-Match` is part of the request: without it, the same key is a conflict.
-    let another = ask().header("idempotency-key", operation.replace(' ', "-"));
-    is_refused(send(another).await, 422, "IDEMPOTENCY_CONFLICT");
+    let request_without_if_match =
+        build_request().header("idempotency-key", operation.replace(' ', "-"));
+    assert_refused(
+        send(request_without_if_match).await,
+        422,
+        "IDEMPOTENCY_CONFLICT",
+    );
 }

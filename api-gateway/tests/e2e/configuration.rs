@@ -37,12 +37,16 @@ fn invalid_value_is_reported_in_one_line_with_its_variable() {
         ("order-worker", "DATABASE_URL", "mysql://localhost/orders"),
         ("order-worker", "RESERVATION_TTL_SECONDS", "-1"),
         ("order-worker", "CARRIER", "pigeon"),
+        ("order-worker", "CARRIER", "http"),
+        ("order-worker", "CARRIER_URL", "ftp://carrier.example.com"),
+        ("order-worker", "CARRIER_URL", "https://carrier.example.com"),
+        ("order-worker", "CARRIER_SECRET", "whsec_YQ=="),
         ("order-worker", "PAYMENT_PROVIDER", "cash"),
         ("order-worker", "ORDER_APPROVAL", "perhaps"),
         ("order-worker", "WORKER_HTTP_ADDR", "nowhere"),
     ] {
-        let (started, error) = start(program, &[("HTTP_ADDR", "127.0.0.1:0"), (name, value)]);
-        assert!(!started, "{name}={value}");
+        let (start_time, error) = start(program, &[("HTTP_ADDR", "127.0.0.1:0"), (name, value)]);
+        assert!(!start_time, "{name}={value}");
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(error.contains(name), "{error}");
     }
@@ -77,7 +81,7 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
 fn check_config_validates_without_starting() {
     let folder = Folder::new();
     let database = format!("sqlite://{}/orders.db", folder.join("none").display());
-    for (name, wrong) in [
+    for (name, invalid_value) in [
         ("order-worker", ("EVENTS_KEPT_DAYS", "1")),
         (
             "order-worker",
@@ -87,21 +91,25 @@ fn check_config_validates_without_starting() {
         ("api-gateway", ("RATE_LIMIT", "many")),
     ] {
         let variables = [("DATABASE_URL", database.as_str())];
-        let right = program(name, &["--check-config"], &variables);
-        assert!(right.status.success(), "{}", stderr_text(&right));
-        assert!(stdout_text(&right).starts_with("the configuration is valid"));
-        let refused = program(name, &["--check-config"], &[variables[0], wrong]);
-        assert!(!refused.status.success());
+        let valid_output = program(name, &["--check-config"], &variables);
+        assert!(
+            valid_output.status.success(),
+            "{}",
+            stderr_text(&valid_output)
+        );
+        assert!(stdout_text(&valid_output).starts_with("the configuration is valid"));
+        let refused_output = program(name, &["--check-config"], &[variables[0], invalid_value]);
+        assert!(!refused_output.status.success());
         assert_eq!(
-            stderr_text(&refused).lines().count(),
+            stderr_text(&refused_output).lines().count(),
             1,
             "{}",
-            stderr_text(&refused)
+            stderr_text(&refused_output)
         );
         assert!(
-            stderr_text(&refused).contains(wrong.0),
+            stderr_text(&refused_output).contains(invalid_value.0),
             "{}",
-            stderr_text(&refused)
+            stderr_text(&refused_output)
         );
     }
     assert!(!folder.join("none").exists());
@@ -123,12 +131,12 @@ async fn health_command_reports_readiness() {
             assert!(output.status.success(), "{}", stderr_text(&output));
             assert_eq!(stdout_text(&output), "ready\n");
         }
-        let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
-        assert!(!nobody.status.success());
+        let unreachable_output = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
+        assert!(!unreachable_output.status.success());
         assert!(
-            stderr_text(&nobody).contains("127.0.0.1:9"),
+            stderr_text(&unreachable_output).contains("127.0.0.1:9"),
             "{}",
-            stderr_text(&nobody)
+            stderr_text(&unreachable_output)
         );
     }
 }
@@ -148,21 +156,21 @@ fn variables(table: &str) -> Vec<String> {
 
 #[test]
 fn help_and_documentation_list_all_variables_and_completions_work() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let documentation = read("docs/CONFIGURATION.md");
-    let common = variables(&read("shared/src/environment.md"));
+    let repository_root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read_file = |path: &str| fs::read_to_string(repository_root.join(path)).unwrap();
+    let configuration_document = read_file("docs/CONFIGURATION.md");
+    let common_variables = variables(&read_file("shared/src/environment.md"));
     for name in ["order-worker", "api-gateway"] {
-        let help = program(name, &["--help"], &[]);
-        let own = variables(&read(&format!("{name}/src/environment.md")));
-        assert!(own.len() > 5, "{own:?}");
-        for variable in own.iter().chain(&common) {
+        let help_output = program(name, &["--help"], &[]);
+        let own_variables = variables(&read_file(&format!("{name}/src/environment.md")));
+        assert!(own_variables.len() > 5, "{own_variables:?}");
+        for variable in own_variables.iter().chain(&common_variables) {
             assert!(
-                stdout_text(&help).contains(variable),
+                stdout_text(&help_output).contains(variable),
                 "{name} --help does not list {variable}"
             );
             assert!(
-                documentation.contains(&format!("`{variable}`")),
+                configuration_document.contains(&format!("`{variable}`")),
                 "docs/CONFIGURATION.md does not list {variable}"
             );
         }

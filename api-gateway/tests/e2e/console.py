@@ -19,7 +19,7 @@ scenario, base, folder = sys.argv[1:4]
 keys = sys.argv[4:]
 expect.set_options(timeout=20_000)
 
-SCREENS = ["orders", "new", "inventory", "customers", "webhooks", "failures", "dashboard"]
+SCREENS = ["orders", "returns", "new", "inventory", "customers", "webhooks", "failures", "dashboard"]
 # Text of an attacker in a field that the console shows.
 HOSTILE = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"'`javascript:window.hacked=1`"""
 
@@ -108,6 +108,16 @@ def status(id):
     return call("GET", f"/v1/orders/{id}")["status"]
 
 
+def shows_idle_order(page, id, total):
+    """Waits until the order has this total and no step in progress, and the page shows its version."""
+    def is_idle():
+        order = call("GET", f"/v1/orders/{id}")
+        return order["total"] == total and order["in_progress"] is None
+    until(is_idle, f"a total of {total}")
+    version = call("GET", f"/v1/orders/{id}")["version"]
+    expect(page.get_by_text(f"version {version}", exact=False)).to_be_visible()
+
+
 def live(browser):
     """A change in one window appears in the other without a reload."""
     here, there = Page(browser), Page(browser)
@@ -174,6 +184,50 @@ def live(browser):
     there.assert_no_errors()
 
 
+def returns(browser):
+    """A return is requested on the order's page, approved in the list and received with a fee on the order's page."""
+    customer = catalogue()
+    id = order(customer, quantity=3)["id"]
+    until(lambda: call("GET", f"/v1/orders/{id}")["shipments"], "the label")
+    call("POST", f"/v1/orders/{id}/shipments", {})
+    until(lambda: call("GET", f"/v1/orders/{id}")["payment"]["captured"] == 3000, "the capture")
+    page, other = Page(browser), Page(browser)
+    other.open("returns")
+    expect(other.get_by_text("No returns yet.")).to_be_visible()
+    page.open(f"orders/{id}")
+    page.button("Return items").click()
+    page.get_by_role("dialog").locator("[name=quantity-0]").fill("2")
+    page.confirm("Create return", reason="too small", note="by parcel")
+    expect(page.get_by_text("2 × SKU-1: too small")).to_be_visible()
+    # The list in the other window shows the request without a reload.
+    expect(other.row("1-R1")).to_contain_text("requested")
+    other.button("Approve 1-R1").click()
+    other.confirm("Approve")
+    expect(other.row("1-R1")).to_contain_text("approved")
+    other.get_by_label("Status").select_option("received")
+    expect(other.get_by_text("No returns match these filters.")).to_be_visible()
+    page.button("Receive items 1-R1").click()
+    page.get_by_role("dialog").locator("[name=warehouse]").fill("outlet")
+    page.confirm("Receive and refund", **{"quantity-0": 1, "fee": "2.50"})
+    expect(page.get_by_text("1 × SKU-1, on stock in outlet")).to_be_visible()
+    expect(page.get_by_text("7.50").first).to_be_visible()
+    expect(other.row("1-R1")).to_contain_text("received")
+    until(lambda: call("GET", f"/v1/orders/{id}")["payment"]["refunded"] == 750, "the refund")
+    # Another return is rejected, and one is cancelled.
+    page.button("Return items").click()
+    page.confirm("Create return", **{"quantity-0": 1})
+    page.button("Reject 1-R2").click()
+    page.confirm("Reject", reason="worn")
+    expect(page.get_by_text("worn").first).to_be_visible()
+    page.button("Return items").click()
+    page.confirm("Create return", **{"quantity-0": 1})
+    page.button("Cancel return 1-R3").click()
+    page.confirm("Cancel return")
+    expect(page.button("Cancel 1-R3")).to_have_count(0)
+    page.assert_no_errors()
+    other.assert_no_errors()
+
+
 def operate(browser):
     """All actions on orders, with manual approval."""
     customer = catalogue()
@@ -196,6 +250,17 @@ def operate(browser):
     page.confirm("Process all")
     expect(page.get_by_text("1 order approved.")).to_be_visible()
     until(lambda: status(ids[3]) == "processing", "the last to be approved")
+    # Edit: a product and a shipping charge are added, then the product is removed.
+    page.open(f"orders/{ids[0]}")
+    shows_idle_order(page, ids[0], 1000)
+    page.button("Edit order").click()
+    page.confirm("Save", sku="SKU-2", quantity=2, shipping="5.00", reason="the customer wants more")
+    shows_idle_order(page, ids[0], 5500)
+    expect(page.get_by_role("row").filter(has_text="SKU-2").first).to_contain_text("20.00")
+    page.button("Edit order").click()
+    page.get_by_role("dialog").get_by_label("Quantity of SKU-2").fill("0")
+    page.confirm("Save", shipping="")
+    shows_idle_order(page, ids[0], 1000)
     # Ship, refund, delete and restore. Shipping without payment needs a second confirmation.
     page.open(f"orders/{ids[3]}")
     expect(page.get_by_text("label created")).to_be_visible()
@@ -213,12 +278,14 @@ def operate(browser):
     page.open(f"orders/{ids[1]}")
     expect(page.get_by_text("label created")).to_be_visible()
     page.button("Ship").click()
-    page.confirm("Ship", carrier="DHL", tracking_number="T-1")
+    tracking_url = "https://track.example.com/T-1"
+    page.confirm("Ship", carrier="DHL", tracking_number="T-1", tracking_url=tracking_url)
     expect(page.get_by_role("row").filter(has_text="T-1").first).to_contain_text("DHL")
+    expect(page.get_by_role("link", name="T-1")).to_have_attribute("href", tracking_url)
     expect(page.button("Refund")).to_be_visible()
     page.button("Refund").click()
     dialog = page.get_by_role("dialog")
-    dialog.locator("[name=amount]").fill("1500")
+    dialog.locator("[name=amount]").fill("15")
     page.confirm("Refund", reason="one was broken")
     expect(page.get_by_text("partially refunded")).to_be_visible()
     expect(page.get_by_role("button", name="Delete")).to_have_count(0)
@@ -238,12 +305,89 @@ def operate(browser):
     page.assert_no_errors()
 
 
+def edit(browser):
+    """Address, note and tags of an order, and the list of orders with a tag."""
+    customer = catalogue()
+    page = Page(browser)
+    address = {"name": "Ada", "line1": "Main Street 1", "line2": "c/o King", "city": "Berlin"}
+    id = order(customer, shipping_address=address)["id"]
+    order(customer, "SKU-2")
+    page.open(f"orders/{id}")
+    expect(page.get_by_text("label created")).to_be_visible()
+    page.button("Edit shipping address").click()
+    expect(page.get_by_role("dialog")).to_contain_text("a new one is requested for the new address")
+    expect(page.get_by_role("dialog").locator("[name=line2]")).to_have_value("c/o King")
+    page.confirm("Save", city="Cologne", line2="")
+    expect(page.get_by_text("Cologne", exact=True)).to_be_visible()
+    expect(page.get_by_text("c/o King", exact=True)).to_have_count(0)
+    expect(page.locator("tbody").filter(has_text="label created")).to_contain_text("cancelled")
+    changed = call("GET", f"/v1/orders/{id}")
+    assert changed["shipping_address"] == {"name": "Ada", "line1": "Main Street 1", "city": "Cologne"}, changed
+    page.button("Edit note and tags").click()
+    page.confirm("Save", note=f"{HOSTILE}\ndeliver after 5 pm", tags="VIP, gift ,vip")
+    expect(page.locator(".note")).to_contain_text("deliver after 5 pm")
+    expect(page.locator(".note")).to_contain_text("<img src=x")
+    page.get_by_role("link", name="VIP", exact=True).click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.row("#1")).to_contain_text("gift")
+    page.get_by_label("Tag").fill("none")
+    page.button("Search").click()
+    expect(page.get_by_text("No orders match these filters.")).to_be_visible()
+    page.get_by_label("Tag").fill("GIFT")
+    page.button("Search").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.open(f"orders/{id}")
+    page.button("Edit note and tags").click()
+    page.confirm("Save", note="", tags="")
+    expect(page.get_by_text("No note.")).to_be_visible()
+    assert page.evaluate("window.hacked") is None
+    page.assert_no_errors()
+
+
+def paid_manually(browser):
+    """Payments in parts and refunds that an operator records."""
+    customer = catalogue()
+    page = Page(browser)
+    id = order(customer, quantity=2, payment_method="manual")["id"]
+    page.open(f"orders/{id}")
+    expect(page.get_by_text("Outstanding:")).to_contain_text("20.00")
+    page.button("Record payment").click()
+    expect(page.get_by_role("dialog").locator("[name=amount]")).to_have_value("20.00")
+    page.confirm("Record payment", amount="5.00", reference="transfer 1")
+    expect(page.row("transfer 1").first).to_contain_text("success")
+    page.button("Record payment").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("[name=amount]")).to_have_value("15.00")
+    dialog.locator("[name=amount]").fill("16.00")
+    dialog.get_by_role("button", name="Record payment").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("only 1500 are outstanding")
+    page.confirm("Record payment", amount="15.00")
+    expect(page.get_by_text("label created")).to_be_visible()
+    assert status(id) == "processing"
+    expect(page.get_by_role("button", name="Record payment")).to_have_count(0)
+    page.button("Cancel order").click()
+    expect(page.get_by_role("dialog")).to_contain_text("to be paid back")
+    page.confirm("Cancel order")
+    expect(page.get_by_role("link", name="Go to Failures")).to_be_visible()
+    page.open("failures")
+    expect(page.get_by_text("to be paid back by hand").first).to_be_visible()
+    page.open(f"orders/{id}")
+    page.button("Record refund").click()
+    expect(page.get_by_role("dialog").locator("[name=amount]")).to_have_value("20.00")
+    page.confirm("Record refund", reference="back 1", reason="changed my mind")
+    expect(page.row("back 1").first).to_contain_text("refund")
+    expect(page.get_by_role("button", name="Record refund")).to_have_count(0)
+    expect(page.get_by_role("link", name="Go to Failures")).to_have_count(0)
+    assert call("GET", "/v1/dead-letters")["data"] == []
+    page.assert_no_errors()
+
+
 def stock(browser):
     page = Page(browser)
     page.open("inventory")
     expect(page.get_by_text("No products yet.")).to_be_visible()
     page.button("New product").click()
-    page.confirm("Create", sku="MUG", name="Mug", price=900, low_stock_at=3, image_urls=f"{base}/console/icon.svg")
+    page.confirm("Create", sku="MUG", name="Mug", price="9.00", low_stock_at=3, image_urls=f"{base}/console/icon.svg")
     expect(page.row("MUG")).to_contain_text("9.00")
     expect(page.locator("img.thumb")).to_have_count(1)
     page.button("Set stock of MUG").click()
@@ -254,8 +398,22 @@ def stock(browser):
     expect(page.row("MUG")).to_contain_text("berlin: 3 on hand")
     expect(page.row("MUG")).to_contain_text("low")
     page.button("Edit MUG").click()
-    page.confirm("Save", name="Big mug", price=1100)
+    page.confirm("Save", name="Big mug", price="11")
     expect(page.row("MUG")).to_contain_text("Big mug")
+    # Amounts are entered and shown with the decimals of ISO 4217, which are not those that browsers show.
+    for sku, currency, price, shown in [("HU", "HUF", "1234.56", "1,234.56"), ("KW", "KWD", "1.234", "1.234"), ("JP", "JPY", "1234", "1,234")]:
+        page.button("New product").click()
+        page.confirm("Create", sku=sku, name=currency, price=price, currency=currency)
+        expect(page.row(sku)).to_contain_text(shown)
+        assert str(call("GET", f"/v1/products/{sku}")["price"]) == price.replace(".", "")
+        page.button(f"Edit {sku}").click()
+        expect(page.get_by_role("dialog").locator("[name=price]")).to_have_value(price)
+        page.get_by_role("dialog").locator("[name=price]").fill("1.2345")
+        page.get_by_role("dialog").get_by_role("button", name="Save").click()
+        expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Too many decimals")
+        page.get_by_role("dialog").get_by_role("button", name="Back", exact=True).click()
+        call("DELETE", f"/v1/products/{sku}")
+        expect(page.row(sku)).to_have_count(0)
     # A refused change shows the server's explanation.
     page.button("Adjust MUG in berlin").click()
     dialog = page.get_by_role("dialog")
@@ -617,11 +775,16 @@ def looks(browser):
     call("PATCH", "/v1/products/SKU-2", {"image_urls": [f"{base}/console/icon.svg"], "low_stock_at": 100})
     call("POST", "/v1/webhook-endpoints", {"url": "https://example.com/hook", "event_types": ["order.*"]})
     address = {"name": "Ada Lovelace", "line1": "St James's Square 12", "city": "London", "country": "GB"}
-    placed = [order(customer, f"SKU-{number % 3 + 1}", number % 4 + 1, shipping_address=address)["id"] for number in range(9)]
+    parts = {"tax_included": True, "shipping": {"label": "Standard", "amount": 490}, "discounts": [{"label": "Welcome", "code": "HELLO10", "amount": 200}],
+             "items": [{"sku": "SKU-1", "quantity": 2, "taxes": [{"label": "VAT 19 %", "amount": 287}]}, {"sku": "SKU-2", "quantity": 1}]}  # fmt: skip
+    placed = [order(customer, shipping_address=address, **parts)["id"]]
+    placed += [order(customer, f"SKU-{number % 3 + 1}", number % 4 + 1, shipping_address=address)["id"] for number in range(1, 9)]
+    call("PATCH", f"/v1/orders/{placed[0]}", {"note": "Regular customer: add a sample.", "tags": ["VIP", "gift"]})
     placed.append(order(customer, "SKU-1", payment_method="pm_declined")["id"])
     until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to become idle")
     for id in placed[:5]:
         call("POST", f"/v1/orders/{id}/shipments", {"carrier": "DHL", "tracking_number": f"00340434{placed.index(id)}"})
+    call("POST", f"/v1/orders/{placed[0]}/returns", {"items": [{"sku": "SKU-1", "quantity": 1, "reason": "too small"}]})
     call("POST", f"/v1/orders/{placed[6]}/cancel", {"reason": "changed my mind"})
     until(lambda: call("GET", "/v1/stats")["orders"]["total"] == 10, "statistics")
     until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to become idle")
@@ -632,9 +795,13 @@ def looks(browser):
                 title = "order" if "/" in screen else screen
                 page.screenshot(path=f"{pictures}/{title}-{name}.png", full_page=name == "phone")
         page.open(f"orders/{placed[5]}")
-        page.button("Ship").click()
-        found = axe.run(page.page)
-        assert found.violations_count == 0, found.generate_report()
+        for button in ("Ship", "Edit order"):
+            page.button(button).click()
+            found = axe.run(page.page)
+            assert found.violations_count == 0, found.generate_report()
+            if pictures and button == "Edit order":
+                page.screenshot(path=f"{pictures}/edit-{name}.png")
+            page.get_by_role("dialog").get_by_role("button", name="Back", exact=True).click()
         page.assert_no_errors()
     sizes = []
     page = Page(browser)

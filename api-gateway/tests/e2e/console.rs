@@ -9,29 +9,32 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::harness::{Receiver, System, until};
 
 /// Runs a scenario of console.py next to the rest of the test.
-fn scenario(system: &System, name: &str, more: &[&str]) -> JoinHandle<String> {
+fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinHandle<String> {
     let mut arguments = vec![
         name.to_owned(),
         system.url(""),
         system.folder.display().to_string(),
     ];
-    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+    arguments.extend(more_arguments.iter().map(|argument| (*argument).to_owned()));
     spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         crate::harness::python("console.py", &arguments)
     })
 }
 
-async fn assert_passed(running: JoinHandle<String>) {
-    let output = running.await.unwrap();
+async fn assert_passed(scenario_run: JoinHandle<String>) {
+    let output = scenario_run.await.unwrap();
     assert!(output.trim_end().ends_with("seen"), "{output}");
 }
 
 /// Waits until the scenario requests an action from the test.
-async fn wait_for_request(folder: &Path, what: &str, running: &JoinHandle<String>) {
-    until(what, async || {
-        assert!(!running.is_finished(), "the scenario ended before {what}");
-        folder.join(what).exists()
+async fn wait_for_request(folder: &Path, file_name: &str, scenario_run: &JoinHandle<String>) {
+    until(file_name, async || {
+        assert!(
+            !scenario_run.is_finished(),
+            "the scenario ended before {file_name}"
+        );
+        folder.join(file_name).exists()
     })
     .await;
 }
@@ -39,7 +42,7 @@ async fn wait_for_request(folder: &Path, what: &str, running: &JoinHandle<String
 #[tokio::test]
 async fn change_in_one_window_appears_in_the_other() {
     let system = System::start().await;
-    assert_passed(scenario(&system, "live", &[])).await;
+    assert_passed(start_scenario(&system, "live", &[])).await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -47,14 +50,38 @@ async fn change_in_one_window_appears_in_the_other() {
 #[tokio::test]
 async fn console_approves_ships_refunds_deletes_and_resets_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual"), ("DEMO", "1")]).await;
-    assert_passed(scenario(&system, "operate", &[])).await;
+    assert_passed(start_scenario(&system, "operate", &[])).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn console_requests_approves_and_receives_returns() {
+    let system = System::start().await;
+    assert_passed(start_scenario(&system, "returns", &[])).await;
+    system.wait_until_idle().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn console_edits_address_note_and_tags_and_filters_by_tag() {
+    let system = System::start().await;
+    assert_passed(start_scenario(&system, "edit", &[])).await;
+    system.wait_until_idle().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn console_records_manual_payments_and_their_refunds() {
+    let system = System::start().await;
+    assert_passed(start_scenario(&system, "paid_manually", &[])).await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn console_manages_products_stock_and_customers() {
     let system = System::start().await;
-    assert_passed(scenario(&system, "stock", &[])).await;
+    assert_passed(start_scenario(&system, "stock", &[])).await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -63,7 +90,7 @@ async fn console_manages_products_stock_and_customers() {
 async fn console_manages_webhook_endpoints_and_redelivers() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let receiver = Receiver::start().await;
-    assert_passed(scenario(&system, "hooks", &[&receiver.url("/hook")])).await;
+    assert_passed(start_scenario(&system, "hooks", &[&receiver.url("/hook")])).await;
 }
 
 #[tokio::test]
@@ -73,10 +100,10 @@ async fn console_shows_why_steps_failed_and_redrives_them() {
         system.stock(sku, &[("main", 5)]).await;
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
-    let running = scenario(&system, "stuck", &[]);
+    let running = start_scenario(&system, "stuck", &[]);
     wait_for_request(&system.folder, "mend", &running).await;
-    let mend = "UPDATE payments SET status = 'authorized'";
-    system.store.run(crate::harness::Tables::Ledger, mend);
+    let repair_sql = "UPDATE payments SET status = 'authorized'";
+    system.store.run(crate::harness::Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();
     assert_passed(running).await;
 }
@@ -86,7 +113,7 @@ async fn console_shows_pending_retries_and_retries_them_now() {
     let (system, provider, _) = crate::retries::orders_with_failing_payments(3).await;
     let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
     system.post("/v1/webhook-endpoints", types).await;
-    assert_passed(scenario(&system, "retried", &[])).await;
+    assert_passed(start_scenario(&system, "retried", &[])).await;
 }
 
 #[tokio::test]
@@ -94,13 +121,13 @@ async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
     let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator};storefront@eu={storefront}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    assert_passed(scenario(&system, "enter", &[operator, storefront])).await;
+    assert_passed(start_scenario(&system, "enter", &[operator, storefront])).await;
 }
 
 #[tokio::test]
 async fn console_reports_a_worker_outage_and_recovers() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
-    let running = scenario(&system, "outage", &[]);
+    let running = start_scenario(&system, "outage", &[]);
     wait_for_request(&system.folder, "kill", &running).await;
     system.worker.kill();
     wait_for_request(&system.folder, "restart", &running).await;
@@ -113,19 +140,24 @@ async fn console_escapes_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let response = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
     let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(response)]).await;
-    assert_passed(scenario(&system, "hostile", &[&receiver.url("/hook")])).await;
+    assert_passed(start_scenario(
+        &system,
+        "hostile",
+        &[&receiver.url("/hook")],
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn console_can_be_used_with_the_keyboard_alone() {
     let system = System::start().await;
-    assert_passed(scenario(&system, "keyboard", &[])).await;
+    assert_passed(start_scenario(&system, "keyboard", &[])).await;
 }
 
 #[tokio::test]
 async fn axe_finds_no_issues_in_light_dark_and_phone_layout() {
     let system = System::start().await;
-    assert_passed(scenario(&system, "looks", &[])).await;
+    assert_passed(start_scenario(&system, "looks", &[])).await;
 }
 
 #[tokio::test]
@@ -133,6 +165,6 @@ async fn console_stays_fast_with_a_hundred_thousand_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     // Lists are read in the same way from both databases, so one of them is enough here.
     if system.store.is_sqlite() {
-        assert_passed(scenario(&system, "many", &[])).await;
+        assert_passed(start_scenario(&system, "many", &[])).await;
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Reply, System, is_announced, order, order_paid_by, send, until};
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers
@@ -28,37 +28,48 @@ async fn if_match_refuses_changes_to_another_version() {
     let tag = header_text(&created.headers, "etag").to_owned();
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/orders/{id}");
-    let cancel = || system.request(Method::POST, &format!("{path}/cancel"));
+    let cancel_request = || system.request(Method::POST, &format!("{path}/cancel"));
 
-    for malformed in ["2", "\"2", "\"2\" \"3\"", ","] {
-        let refused = if_match(cancel(), malformed).await;
-        refused.expect_problem(400, "INVALID_REQUEST");
+    for malformed_tag in ["2", "\"2", "\"2\" \"3\"", ","] {
+        let refused_reply = if_match(cancel_request(), malformed_tag).await;
+        refused_reply.expect_problem(400, "INVALID_REQUEST");
     }
-    for wrong in ["\"99\"", "W/\"2\"", "\"2,3\"", "\"\""] {
-        let refused = if_match(cancel(), wrong).await;
-        let problem = refused.expect_problem(412, "VERSION_MISMATCH");
+    for other_tag in ["\"99\"", "W/\"2\"", "\"2,3\"", "\"\""] {
+        let refused_reply = if_match(cancel_request(), other_tag).await;
+        let problem = refused_reply.expect_problem(412, "VERSION_MISMATCH");
         assert!(problem["detail"].as_str().unwrap().contains(&tag));
     }
     // A 412 is not recorded under the key: the client can read the order and retry.
-    if_match(cancel().header("idempotency-key", "once"), "\"99\"")
+    if_match(cancel_request().header("idempotency-key", "once"), "\"99\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
-    let both = format!("\"99\", {tag}");
-    let cancelled = if_match(cancel().header("idempotency-key", "once"), &both).await;
-    assert_eq!(cancelled.expect(200)["status"], "cancelled");
+    let tag_list = format!("\"99\", {tag}");
+    let cancellation_reply = if_match(
+        cancel_request().header("idempotency-key", "once"),
+        &tag_list,
+    )
+    .await;
+    assert_eq!(cancellation_reply.expect(200)["status"], "cancelled");
     // The recorded response is replayed, although the version no longer matches.
-    let again = if_match(cancel().header("idempotency-key", "once"), &both).await;
-    assert_eq!(header_text(&again.headers, "idempotent-replayed"), "true");
-    if_match(cancel().header("idempotency-key", "once"), &tag)
+    let repeated_reply = if_match(
+        cancel_request().header("idempotency-key", "once"),
+        &tag_list,
+    )
+    .await;
+    assert_eq!(
+        header_text(&repeated_reply.headers, "idempotent-replayed"),
+        "true"
+    );
+    if_match(cancel_request().header("idempotency-key", "once"), &tag)
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
     if_match(system.request(Method::DELETE, &path), &tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
-    let deleted = if_match(system.request(Method::DELETE, &path), "*").await;
-    assert_eq!(deleted.status, 204);
-    let missing = "/v1/orders/0192f0c1-2345-7abc-8def-0123456789ab";
-    if_match(system.request(Method::DELETE, missing), "\"1\"")
+    let delete_reply = if_match(system.request(Method::DELETE, &path), "*").await;
+    assert_eq!(delete_reply.status, 204);
+    let missing_order_path = "/v1/orders/0192f0c1-2345-7abc-8def-0123456789ab";
+    if_match(system.request(Method::DELETE, missing_order_path), "\"1\"")
         .await
         .expect_problem(404, "NOT_FOUND");
 }
@@ -67,35 +78,35 @@ async fn if_match_refuses_changes_to_another_version() {
 async fn if_match_applies_to_products_and_customers() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
-    let before = system.get("/v1/products/A").await;
-    let tag = header_text(&before.headers, "etag").to_owned();
+    let product_reply = system.get("/v1/products/A").await;
+    let tag = header_text(&product_reply.headers, "etag").to_owned();
     let customer = system.customer().await;
     system
         .post("/v1/orders", order(&customer, "A", 1))
         .await
         .expect(201);
     // Stock changed: the representation is different, but the version of the product is the same.
-    let again = system.request(Method::GET, "/v1/products/A");
-    let again = send(again.header("if-none-match", &tag)).await;
-    assert_eq!(again.expect(200)["stock"][0]["reserved"], 1);
-    let rename = |name: &str| {
+    let repeated_request = system.request(Method::GET, "/v1/products/A");
+    let repeated_request = send(repeated_request.header("if-none-match", &tag)).await;
+    assert_eq!(repeated_request.expect(200)["stock"][0]["reserved"], 1);
+    let rename_request = |name: &str| {
         let body = json!({"name": name});
         system.request(Method::PATCH, "/v1/products/A").json(&body)
     };
-    let renamed = if_match(rename("B"), &tag).await;
-    let version = renamed.expect(200)["version"].as_u64().unwrap();
-    if_match(rename("C"), &tag)
+    let rename_reply = if_match(rename_request("B"), &tag).await;
+    let version = rename_reply.expect(200)["version"].as_u64().unwrap();
+    if_match(rename_request("C"), &tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
-    if_match(rename("C"), &format!("\"{version}\""))
+    if_match(rename_request("C"), &format!("\"{version}\""))
         .await
         .expect(200);
 
     let path = format!("/v1/customers/{customer}");
     let tag = header_text(&system.get(&path).await.headers, "etag").to_owned();
-    let block = || system.request(Method::POST, &format!("{path}/block"));
-    if_match(block(), &tag).await.expect(200);
-    if_match(block(), &tag)
+    let block_request = || system.request(Method::POST, &format!("{path}/block"));
+    if_match(block_request(), &tag).await.expect(200);
+    if_match(block_request(), &tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
 }
@@ -105,26 +116,31 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let ask = async |method: &str, wait: &str| {
+    let create_with_preference = async |method: &str, preference: &str| {
         let new_order = order_paid_by(&customer, "A", 1, method);
         let request = system.request(Method::POST, "/v1/orders").json(&new_order);
-        send(request.header("prefer", wait)).await
+        send(request.header("prefer", preference)).await
     };
-    let paid = ask("pm_ok", "wait=20").await;
-    assert_eq!(header_text(&paid.headers, "preference-applied"), "wait=20");
-    assert!(header_text(&paid.headers, "location").starts_with("/v1/orders/"));
-    let paid = paid.expect(201);
-    assert_eq!(paid["status"], "processing");
-    let declined = ask("pm_declined", "respond-async;x, wait=\"20\"")
+    let paid_reply = create_with_preference("pm_ok", "wait=20").await;
+    assert_eq!(
+        header_text(&paid_reply.headers, "preference-applied"),
+        "wait=20"
+    );
+    assert!(header_text(&paid_reply.headers, "location").starts_with("/v1/orders/"));
+    let paid_order = paid_reply.expect(201);
+    assert_eq!(paid_order["status"], "processing");
+    let declined_reply = create_with_preference("pm_declined", "respond-async;x, wait=\"20\"")
         .await
         .expect(201);
-    assert_eq!(declined["status"], "cancelled");
-    assert_eq!(declined["cancel_reason"], "payment_declined");
+    assert_eq!(declined_reply["status"], "cancelled");
+    assert_eq!(declined_reply["cancel_reason"], "payment_declined");
     // The request waits no longer than its preference.
-    let slow = ask("pm_slow", "wait=1").await.expect(201);
-    assert_eq!(slow["status"], "pending");
-    let plain = ask("pm_slow", "handling=lenient").await;
-    assert_eq!(header_text(&plain.headers, "preference-applied"), "");
+    let slow_order = create_with_preference("pm_slow", "wait=1")
+        .await
+        .expect(201);
+    assert_eq!(slow_order["status"], "pending");
+    let plain_reply = create_with_preference("pm_slow", "handling=lenient").await;
+    assert_eq!(header_text(&plain_reply.headers, "preference-applied"), "");
 }
 
 #[tokio::test]
@@ -134,7 +150,7 @@ async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
     let customer = system.customer().await;
     for (method, status) in [("pm_ok", "processing"), ("pm_declined", "cancelled")] {
         let new_order = order_paid_by(&customer, "A", 1, method);
-        let ask = async |wait: Option<&str>| {
+        let create_order = async |wait: Option<&str>| {
             let request = system.request(Method::POST, "/v1/orders").json(&new_order);
             let request = request.header("idempotency-key", method);
             send(match wait {
@@ -143,20 +159,26 @@ async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
             })
             .await
         };
-        let first = ask(None).await.expect(201);
-        assert_eq!(first["status"], "pending");
+        let first_order = create_order(None).await.expect(201);
+        assert_eq!(first_order["status"], "pending");
         for _ in 0..2 {
-            let again = ask(Some("wait=20")).await;
-            assert_eq!(header_text(&again.headers, "idempotent-replayed"), "true");
-            assert_eq!(header_text(&again.headers, "preference-applied"), "wait=20");
-            let again = again.expect(201);
+            let repeated_reply = create_order(Some("wait=20")).await;
             assert_eq!(
-                (&again["id"], &again["status"]),
-                (&first["id"], &status.into())
+                header_text(&repeated_reply.headers, "idempotent-replayed"),
+                "true"
+            );
+            assert_eq!(
+                header_text(&repeated_reply.headers, "preference-applied"),
+                "wait=20"
+            );
+            let repeated_order = repeated_reply.expect(201);
+            assert_eq!(
+                (&repeated_order["id"], &repeated_order["status"]),
+                (&first_order["id"], &status.into())
             );
         }
         // Without the preference, the recorded response is replayed unchanged.
-        assert_eq!(ask(None).await.expect(201), first);
+        assert_eq!(create_order(None).await.expect(201), first_order);
     }
 }
 
@@ -170,30 +192,35 @@ async fn lists_have_next_links_and_resources_support_head_and_options() {
         created.expect(201);
     }
     let path = format!("/v1/orders?limit=2&customer_id={customer}");
-    let first = system.get(&path).await;
-    let link = header_text(&first.headers, "link").to_owned();
-    let next = link.strip_prefix('<').unwrap().split('>').next().unwrap();
-    assert!(link.ends_with("; rel=\"next\""), "{link}");
+    let first_page = system.get(&path).await;
+    let link_header = header_text(&first_page.headers, "link").to_owned();
+    let next_link = link_header
+        .strip_prefix('<')
+        .unwrap()
+        .split('>')
+        .next()
+        .unwrap();
+    assert!(link_header.ends_with("; rel=\"next\""), "{link_header}");
     assert!(
-        next.contains("limit=2") && next.contains("customer_id="),
-        "{next}"
+        next_link.contains("limit=2") && next_link.contains("customer_id="),
+        "{next_link}"
     );
-    let second = system.get(next).await;
-    assert_eq!(header_text(&second.headers, "link"), "");
-    assert_eq!(second.expect(200)["data"].as_array().unwrap().len(), 1);
+    let second_page = system.get(next_link).await;
+    assert_eq!(header_text(&second_page.headers, "link"), "");
+    assert_eq!(second_page.expect(200)["data"].as_array().unwrap().len(), 1);
 
-    let id = first.expect(200)["data"][0]["id"]
+    let id = first_page.expect(200)["data"][0]["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    let head = send(system.request(Method::HEAD, &format!("/v1/orders/{id}"))).await;
-    assert_eq!((head.status, &head.body), (200, &Value::Null));
-    assert_ne!(header_text(&head.headers, "etag"), "");
-    let options = send(system.request(Method::OPTIONS, &format!("/v1/orders/{id}"))).await;
-    assert_eq!(options.status, 204);
-    let allowed = header_text(&options.headers, "allow");
+    let head_reply = send(system.request(Method::HEAD, &format!("/v1/orders/{id}"))).await;
+    assert_eq!((head_reply.status, &head_reply.body), (200, &Value::Null));
+    assert_ne!(header_text(&head_reply.headers, "etag"), "");
+    let options_reply = send(system.request(Method::OPTIONS, &format!("/v1/orders/{id}"))).await;
+    assert_eq!(options_reply.status, 204);
+    let allowed_methods = header_text(&options_reply.headers, "allow");
     for method in ["GET", "HEAD", "DELETE"] {
-        assert!(allowed.contains(method), "{allowed}");
+        assert!(allowed_methods.contains(method), "{allowed_methods}");
     }
     let refused = send(system.request(Method::PUT, &format!("/v1/orders/{id}"))).await;
     assert_ne!(header_text(&refused.headers, "allow"), "");
@@ -206,10 +233,10 @@ async fn responses_have_request_ids_and_security_headers() {
     let request = system
         .request(Method::GET, "/v1/orders")
         .header("x-request-id", "mine-1")
-        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+        .header("traceparent", format!("00-{TRACE_ID}-00f067aa0ba902b7-01"));
     let reply = send(request).await;
     assert_eq!(header_text(&reply.headers, "x-request-id"), "mine-1");
-    assert!(header_text(&reply.headers, "traceparent").starts_with(&format!("00-{TRACE}-")));
+    assert!(header_text(&reply.headers, "traceparent").starts_with(&format!("00-{TRACE_ID}-")));
     for reply in [reply, system.get("/nowhere").await] {
         assert_eq!(
             header_text(&reply.headers, "x-content-type-options"),
@@ -225,13 +252,19 @@ async fn responses_have_request_ids_and_security_headers() {
     // The worker logs the same ids.
     let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
     let line = log.lines().find(|line| line.contains("mine-1")).unwrap();
-    assert!(line.contains(TRACE), "{line}");
+    assert!(line.contains(TRACE_ID), "{line}");
 }
 
 #[tokio::test]
 async fn large_responses_are_compressed_if_the_client_accepts_it() {
     let system = System::start().await;
-    let ask = async |path: &str, accepted: &[&str]| {
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    let order_path = format!("/v1/orders/{id}");
+    let get_accepting = async |path: &str, accepted: &[&str]| {
         let request = accepted
             .iter()
             .fold(system.request(Method::GET, path), |request, encodings| {
@@ -247,25 +280,31 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
         (&["gzip;q=0"], ""),
         (&[], ""),
     ] {
-        let long = ask("/openapi.json", accepted).await;
+        let long_reply = get_accepting("/openapi.json", accepted).await;
         assert_eq!(
-            header_text(&long, "content-encoding"),
+            header_text(&long_reply, "content-encoding"),
             encoding,
             "{accepted:?}"
         );
         // The header is needed without compression as well: a cache must know that the representation depends on
         // it.
-        assert!(header_text(&long, "vary").contains("accept-encoding"));
-        let short = ask("/livez", accepted).await;
-        assert_eq!(header_text(&short, "content-encoding"), "", "{accepted:?}");
+        assert!(header_text(&long_reply, "vary").contains("accept-encoding"));
+        for short_path in ["/livez", &order_path] {
+            let short_reply = get_accepting(short_path, accepted).await;
+            assert_eq!(
+                header_text(&short_reply, "content-encoding"),
+                "",
+                "{short_path} {accepted:?}"
+            );
+        }
     }
 }
 
 #[tokio::test]
 async fn cors_allows_only_configured_origins() {
-    let shop = "https://shop.example.com";
-    let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
-    let ask = async |origin: &str| {
+    let shop_origin = "https://shop.example.com";
+    let system = System::start_with(&[("CORS_ORIGINS", shop_origin)]).await;
+    let get_with_origin = async |origin: &str| {
         let request = system
             .request(Method::OPTIONS, "/v1/orders")
             .header("origin", origin)
@@ -273,17 +312,20 @@ async fn cors_allows_only_configured_origins() {
             .header("access-control-request-headers", "idempotency-key");
         send(request).await.headers
     };
-    let allowed = ask(shop).await;
-    assert_eq!(header_text(&allowed, "access-control-allow-origin"), shop);
+    let allowed = get_with_origin(shop_origin).await;
+    assert_eq!(
+        header_text(&allowed, "access-control-allow-origin"),
+        shop_origin
+    );
     assert!(header_text(&allowed, "access-control-allow-headers").contains("idempotency-key"));
-    let other = ask("https://evil.example.com").await;
+    let other_reply = get_with_origin("https://evil.example.com").await;
     assert_ne!(
-        header_text(&other, "access-control-allow-origin"),
+        header_text(&other_reply, "access-control-allow-origin"),
         "https://evil.example.com"
     );
-    let closed = System::start().await;
-    let request = closed.request(Method::GET, "/v1/orders");
-    let reply = send(request.header("origin", shop)).await;
+    let system_without_cors = System::start().await;
+    let request = system_without_cors.request(Method::GET, "/v1/orders");
+    let reply = send(request.header("origin", shop_origin)).await;
     assert_eq!(
         header_text(&reply.headers, "access-control-allow-origin"),
         ""
@@ -295,12 +337,12 @@ async fn rate_limited_requests_get_429_with_retry_after() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us";
     let mut system = System::start_with(&[("API_KEYS", keys), ("RATE_LIMIT", "5/s")]).await;
     system.key = Some("key-of-eu".to_owned());
-    let first = system.get("/v1/orders").await;
+    let first_reply = system.get("/v1/orders").await;
     assert_eq!(
-        header_text(&first.headers, "ratelimit-policy"),
+        header_text(&first_reply.headers, "ratelimit-policy"),
         "\"default\";q=5;w=1"
     );
-    assert_eq!(header_text(&first.headers, "ratelimit-limit"), "5");
+    assert_eq!(header_text(&first_reply.headers, "ratelimit-limit"), "5");
     let replies = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
     let (accepted, refused): (Vec<_>, Vec<_>) =
         replies.into_iter().partition(|reply| reply.status == 200);
@@ -322,11 +364,11 @@ async fn concurrent_requests_with_one_key_create_one_order() {
     system.stock("A", &[("main", 50)]).await;
     let customer = system.customer().await;
     let new_order = order(&customer, "A", 1);
-    let ask = || {
+    let create_order = || {
         let request = system.request(Method::POST, "/v1/orders").json(&new_order);
         send(request.header("idempotency-key", "cart-1"))
     };
-    let replies = futures_util::future::join_all((0..20).map(|_| ask())).await;
+    let replies = futures_util::future::join_all((0..20).map(|_| create_order())).await;
     let mut ids: Vec<String> = replies
         .into_iter()
         .map(|reply| reply.expect(201)["id"].as_str().unwrap().to_owned())
@@ -340,40 +382,48 @@ async fn concurrent_requests_with_one_key_create_one_order() {
 #[tokio::test]
 async fn null_in_a_patch_removes_optional_fields() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
-    let patch =
+    let patch_resource =
         async |path: &str, body: Value| send(system.request(Method::PATCH, path).json(&body)).await;
     let product = json!({"sku": "A", "name": "A", "price": 1, "currency": "EUR", "low_stock_at": 5,
         "image_urls": ["https://example.com/a.jpg"]});
     system.post("/v1/products", product).await.expect(201);
-    let cleared = json!({"low_stock_at": null, "image_urls": null});
-    let changed = patch("/v1/products/A", cleared).await.expect(200);
-    assert!(changed["low_stock_at"].is_null(), "{changed}");
-    assert_eq!(changed["image_urls"], json!([]));
-    let read = system.get("/v1/products/A").await.expect(200);
+    let cleared_fields = json!({"low_stock_at": null, "image_urls": null});
+    let changed_product = patch_resource("/v1/products/A", cleared_fields)
+        .await
+        .expect(200);
     assert!(
-        read["low_stock_at"].is_null() && read["price"] == 1,
-        "{read}"
+        changed_product["low_stock_at"].is_null(),
+        "{changed_product}"
+    );
+    assert_eq!(changed_product["image_urls"], json!([]));
+    let read_product = system.get("/v1/products/A").await.expect(200);
+    assert!(
+        read_product["low_stock_at"].is_null() && read_product["price"] == 1,
+        "{read_product}"
     );
 
     let endpoint =
         json!({"url": "http://127.0.0.1:9/", "description": "ours", "event_types": ["order.*"]});
-    let made = system.post("/v1/webhook-endpoints", endpoint).await;
-    let id = made.expect(201)["id"].as_str().unwrap().to_owned();
+    let endpoint_reply = system.post("/v1/webhook-endpoints", endpoint).await;
+    let id = endpoint_reply.expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let path = format!("/v1/webhook-endpoints/{id}");
-    let cleared = json!({"description": null, "event_types": null});
-    let changed = patch(&path, cleared).await.expect(200);
+    let clearing_patch = json!({"description": null, "event_types": null});
+    let changed_endpoint = patch_resource(&path, clearing_patch).await.expect(200);
     assert!(
-        changed["description"].is_null() && changed["event_types"].is_null(),
-        "{changed}"
+        changed_endpoint["description"].is_null() && changed_endpoint["event_types"].is_null(),
+        "{changed_endpoint}"
     );
-    assert_eq!(system.get(&path).await.expect(200), changed);
+    assert_eq!(system.get(&path).await.expect(200), changed_endpoint);
 
-    for (path, required) in [
+    for (path, required_fields) in [
         ("/v1/products/A", &["name", "price", "currency"][..]),
         (&path, &["url", "is_enabled"]),
     ] {
-        for name in required {
-            let refused = patch(path, json!({*name: null})).await;
+        for name in required_fields {
+            let refused = patch_resource(path, json!({*name: null})).await;
             let problem = refused.expect_problem(422, "INVALID_REQUEST");
             assert_eq!(problem["errors"][0]["pointer"], format!("/{name}"));
         }
@@ -387,7 +437,7 @@ async fn every_list_refuses_an_invalid_cursor() {
     system.stock("A", &[]).await;
     let id = system.create_any_order().await;
     let document = system.get("/openapi.json").await.expect(200);
-    let mut lists = 0;
+    let mut list_count = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         let parameters = item["get"]["parameters"].as_array();
         let has_cursor = parameters.is_some_and(|parameters| {
@@ -398,7 +448,7 @@ async fn every_list_refuses_an_invalid_cursor() {
         if !has_cursor {
             continue;
         }
-        lists += 1;
+        list_count += 1;
         let path = match path.as_str() {
             "/v1/orders/{id}/history" => format!("/v1/orders/{id}/history"),
             "/v1/customers/{id}/orders" => {
@@ -406,15 +456,15 @@ async fn every_list_refuses_an_invalid_cursor() {
             }
             "/v1/webhook-endpoints/{id}/deliveries" => {
                 let endpoint = json!({"url": "https://example.com/hook"});
-                let made = system.post("/v1/webhook-endpoints", endpoint).await;
+                let created_reply = system.post("/v1/webhook-endpoints", endpoint).await;
                 format!(
                     "/v1/webhook-endpoints/{}/deliveries",
-                    made.expect(201)["id"].as_str().unwrap()
+                    created_reply.expect(201)["id"].as_str().unwrap()
                 )
             }
             path => path.to_owned(),
         };
-        for wrong in [
+        for invalid_cursor in [
             "garbage",
             "not-a-cursor",
             "-1x",
@@ -424,23 +474,23 @@ async fn every_list_refuses_an_invalid_cursor() {
             "!!!",
             "WzFd",
         ] {
-            let reply = system.get(&format!("{path}?cursor={wrong}")).await;
-            assert_eq!(reply.status, 422, "{path} {wrong}: {}", reply.body);
+            let reply = system.get(&format!("{path}?cursor={invalid_cursor}")).await;
+            assert_eq!(reply.status, 422, "{path} {invalid_cursor}: {}", reply.body);
             assert_eq!(
                 reply.body["errors"][0]["pointer"], "/cursor",
-                "{path} {wrong}"
+                "{path} {invalid_cursor}"
             );
         }
     }
-    assert!(lists >= 8, "{lists}");
+    assert!(list_count >= 8, "{list_count}");
     // A valid cursor continues the list, also after a SKU that is a prefix of others.
     for sku in ["A-1", "A.1", "B"] {
         system.stock(sku, &[]).await;
     }
-    let (mut seen, mut path) = (Vec::new(), "/v1/products?limit=1".to_owned());
+    let (mut seen_skus, mut path) = (Vec::new(), "/v1/products?limit=1".to_owned());
     loop {
         let page = system.get(&path).await.expect(200);
-        seen.extend(
+        seen_skus.extend(
             page["data"]
                 .as_array()
                 .unwrap()
@@ -452,15 +502,15 @@ async fn every_list_refuses_an_invalid_cursor() {
             None => break,
         }
     }
-    let all = system.get("/v1/products").await.expect(200);
-    let all: Vec<_> = all["data"]
+    let all_products = system.get("/v1/products").await.expect(200);
+    let all_products: Vec<_> = all_products["data"]
         .as_array()
         .unwrap()
         .iter()
         .map(|product| product["sku"].clone())
         .collect();
-    assert_eq!(seen, all);
-    assert_eq!(seen.len(), 4);
+    assert_eq!(seen_skus, all_products);
+    assert_eq!(seen_skus.len(), 4);
 }
 
 impl System {
@@ -479,38 +529,41 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     let system = System::start().await;
     system.stock("A", &[]).await;
     let path = format!("/v1/customers/{}", system.customer().await);
-    let full = system.get(&path).await;
-    let tag = header_text(&full.headers, "etag").to_owned();
-    let ask = async |lines: &[&str]| {
-        let request = lines
-            .iter()
-            .fold(system.request(Method::GET, &path), |request, line| {
-                request.header("if-none-match", *line)
-            });
+    let full_reply = system.get(&path).await;
+    let tag = header_text(&full_reply.headers, "etag").to_owned();
+    let get_if_none_match = async |header_lines: &[&str]| {
+        let request = header_lines.iter().fold(
+            system.request(Method::GET, &path),
+            |request, header_line| request.header("if-none-match", *header_line),
+        );
         send(request).await
     };
-    let weak = format!("W/{tag}");
-    for lines in [
+    let weak_tag = format!("W/{tag}");
+    for header_lines in [
         &[tag.as_str()][..],
         &["\"a,b\"", &tag],
-        &[&weak],
+        &[&weak_tag],
         &["*"],
         &["\"x\" , , \"y\"", &tag],
     ] {
-        let unchanged = ask(lines).await;
-        assert_eq!(unchanged.status, 304, "{lines:?}");
+        let unchanged_reply = get_if_none_match(header_lines).await;
+        assert_eq!(unchanged_reply.status, 304, "{header_lines:?}");
         for name in ["etag", "vary", "cache-control"] {
             assert_eq!(
-                header_text(&unchanged.headers, name),
-                header_text(&full.headers, name),
+                header_text(&unchanged_reply.headers, name),
+                header_text(&full_reply.headers, name),
                 "{name}"
             );
-            assert_ne!(header_text(&unchanged.headers, name), "", "{name}");
+            assert_ne!(header_text(&unchanged_reply.headers, name), "", "{name}");
         }
     }
-    let within = format!("\"a,{},b\"", tag.trim_matches('"'));
-    for lines in [&[within.as_str()][..], &["\"other\""], &["\""]] {
-        assert_eq!(ask(lines).await.status, 200, "{lines:?}");
+    let tag_inside_another = format!("\"a,{},b\"", tag.trim_matches('"'));
+    for header_lines in [&[tag_inside_another.as_str()][..], &["\"other\""], &["\""]] {
+        assert_eq!(
+            get_if_none_match(header_lines).await.status,
+            200,
+            "{header_lines:?}"
+        );
     }
 }
 
@@ -518,7 +571,7 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
 async fn without_api_keys_only_allowed_origins_can_make_changes() {
     let shop = "https://shop.example.com";
     let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
-    let ask = |origin: &str| {
+    let create_customer_from = |origin: &str| {
         let customer = json!({"name": "Ada", "email": "ada@example.com"});
         let request = system
             .request(Method::POST, "/v1/customers")
@@ -529,13 +582,13 @@ async fn without_api_keys_only_allowed_origins_can_make_changes() {
                 .header("sec-fetch-site", "cross-site"),
         )
     };
-    let made = ask(shop).await;
+    let created = create_customer_from(shop).await;
     assert_eq!(
-        header_text(&made.headers, "access-control-allow-origin"),
+        header_text(&created.headers, "access-control-allow-origin"),
         shop
     );
-    made.expect(201);
-    ask("https://evil.example.com")
+    created.expect(201);
+    create_customer_from("https://evil.example.com")
         .await
         .expect_problem(403, "FORBIDDEN");
 }
@@ -550,7 +603,7 @@ async fn metrics_have_their_own_address_or_require_a_credential() {
         .await
         .expect_problem(404, "NOT_FOUND");
     let address = system.gateway.logged("metrics_address", 0).unwrap();
-    let scrape = async |path: &str| {
+    let scrape_metrics = async |path: &str| {
         let reply = system
             .client
             .get(format!("http://{address}{path}"))
@@ -558,8 +611,8 @@ async fn metrics_have_their_own_address_or_require_a_credential() {
             .await;
         reply.unwrap().status().as_u16()
     };
-    assert_eq!(scrape("/metrics").await, 200);
-    assert_eq!(scrape("/v1/orders").await, 404);
+    assert_eq!(scrape_metrics("/metrics").await, 200);
+    assert_eq!(scrape_metrics("/v1/orders").await, 404);
 
     system.gateway.terminate();
     until("the gateway to end", async || system.gateway.has_ended()).await;

@@ -7,31 +7,35 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    endpoints::OPEN,
+    endpoints::ALLOW_PRIVATE_URLS,
     harness::{CannedResponse, Receiver, System, is_announced, order, send, until},
 };
 
 /// Longer than the delivery timeout.
-const SILENT: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
+const SILENT_FOR_MINUTES: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
 /// Maximum number of concurrent attempts for an endpoint that has not succeeded yet.
 const ATTEMPTS_AT_ONCE: usize = 8;
 
 #[tokio::test]
 async fn slow_and_endless_endpoints_do_not_block_others() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 100)]).await;
-    let slow = Receiver::with(vec![SILENT]).await;
-    let endless = Receiver::with(vec![CannedResponse::Endless]).await;
-    let good = Receiver::start().await;
-    system.endpoint(&slow.url("/"), &["*"]).await;
-    let (talkative, _) = system.endpoint(&endless.url("/"), &["order.created"]).await;
-    system.endpoint(&good.url("/"), &["order.created"]).await;
+    let slow_receiver = Receiver::with(vec![SILENT_FOR_MINUTES]).await;
+    let endless_receiver = Receiver::with(vec![CannedResponse::Endless]).await;
+    let good_receiver = Receiver::start().await;
+    system.endpoint(&slow_receiver.url("/"), &["*"]).await;
+    let (endless_endpoint, _) = system
+        .endpoint(&endless_receiver.url("/"), &["order.created"])
+        .await;
+    system
+        .endpoint(&good_receiver.url("/"), &["order.created"])
+        .await;
     let mut ids = Vec::new();
     for _ in 0..20 {
         ids.push(system.create_order().await);
     }
     until("the good endpoint to receive all events", async || {
-        good.received().len() == 20
+        good_receiver.received().len() == 20
     })
     .await;
     for id in ids {
@@ -39,31 +43,33 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
     }
     // The delivery succeeds by its status; the body is not awaited.
     system
-        .delivery_until(&talkative, |delivery| delivery["status"] == "succeeded")
+        .delivery_until(&endless_endpoint, |delivery| {
+            delivery["status"] == "succeeded"
+        })
         .await;
 }
 
 #[tokio::test]
 async fn many_silent_endpoints_do_not_block_others() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 100)]).await;
-    let silent = Receiver::with(vec![SILENT]).await;
-    let mut crowd = Vec::new();
+    let silent_receiver = Receiver::with(vec![SILENT_FOR_MINUTES]).await;
+    let mut silent_endpoints = Vec::new();
     for _ in 0..24 {
-        crowd.push(system.endpoint(&silent.url("/"), &["*"]).await.0);
+        silent_endpoints.push(system.endpoint(&silent_receiver.url("/"), &["*"]).await.0);
     }
-    let good = Receiver::start().await;
-    system.endpoint(&good.url("/"), &["*"]).await;
+    let good_receiver = Receiver::start().await;
+    system.endpoint(&good_receiver.url("/"), &["*"]).await;
     for _ in 0..5 {
         system.create_order().await;
     }
     // Five events per order: created, reserved, authorized, processing and shipment created.
     until("the good endpoint to receive all events", async || {
-        good.received().len() >= 5 * 5
+        good_receiver.received().len() >= 5 * 5
     })
     .await;
     // No delivery to the silent endpoints has timed out yet.
-    for endpoint in &crowd {
+    for endpoint in &silent_endpoints {
         for delivery in system.deliveries(endpoint).await {
             assert_eq!(delivery["attempts"].as_array().unwrap().len(), 0);
         }
@@ -72,7 +78,7 @@ async fn many_silent_endpoints_do_not_block_others() {
 
 #[tokio::test]
 async fn a_hundred_endpoints_get_each_event_once() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 100)]).await;
     let receiver = Receiver::start().await;
     let mut crowd = Vec::new();
@@ -83,8 +89,8 @@ async fn a_hundred_endpoints_get_each_event_once() {
         crowd.push(id);
     }
     // More deliveries than one batch creates.
-    let ordering = (0..12).map(async |_| system.create_order().await);
-    join_all(ordering).await;
+    let create_orders = (0..12).map(async |_| system.create_order().await);
+    join_all(create_orders).await;
     until("all endpoints to receive all events", async || {
         receiver.received().len() >= 100 * 12
     })
@@ -101,7 +107,7 @@ async fn a_hundred_endpoints_get_each_event_once() {
 
 #[tokio::test]
 async fn deliveries_are_sent_while_more_are_created() {
-    let system = System::start_with(&[OPEN, ("DEBUG_API", "1")]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS, ("DEBUG_API", "1")]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let receiver = Receiver::start().await;
@@ -112,47 +118,52 @@ async fn deliveries_are_sent_while_more_are_created() {
     }
     // These events fill one batch with deliveries of ten orders.
     let lines = vec![order(&customer, "A", 1); 1_000];
-    let imported = system.import(&lines, None).await.expect(200);
-    assert_eq!(imported["accepted"], 1_000);
+    let import_report = system.import(&lines, None).await.expect(200);
+    assert_eq!(import_report["accepted"], 1_000);
     until("the first delivery", async || {
         !receiver.received().is_empty()
     })
     .await;
-    let feed = system.get("/debug/tables").await.expect(200)["feed"].clone();
-    let made_of = feed["followers"]["webhooks"].as_i64().unwrap();
-    assert!(made_of < feed["end"].as_i64().unwrap(), "{feed}");
+    let feed_state = system.get("/debug/tables").await.expect(200)["feed"].clone();
+    let fan_out_position = feed_state["followers"]["webhooks"].as_i64().unwrap();
+    assert!(
+        fan_out_position < feed_state["end"].as_i64().unwrap(),
+        "{feed_state}"
+    );
 }
 
 #[tokio::test]
 async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 100)]).await;
-    let thorough = Receiver::with(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
+    let slow_receiver = Receiver::with(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
     let mut crowd = Vec::new();
     for _ in 0..20 {
-        crowd.push(system.endpoint(&thorough.url("/"), &["*"]).await.0);
+        crowd.push(system.endpoint(&slow_receiver.url("/"), &["*"]).await.0);
     }
     for _ in 0..10 {
         system.create_order().await;
     }
     until("the first webhooks to be sent", async || {
-        !thorough.received().is_empty()
+        !slow_receiver.received().is_empty()
     })
     .await;
-    let good = Receiver::start().await;
-    system.endpoint(&good.url("/"), &["order.created"]).await;
+    let fast_receiver = Receiver::start().await;
+    system
+        .endpoint(&fast_receiver.url("/"), &["order.created"])
+        .await;
     system.create_order().await;
     until("the webhook of the order", async || {
-        good.received().len() == 1
+        fast_receiver.received().len() == 1
     })
     .await;
     // Each of the other endpoints has a backlog of fifty deliveries of one second each, of which at most eight
     // are sent at the same time.
     for endpoint in &crowd {
         let deliveries = system.deliveries(endpoint).await;
-        let waits = |delivery: &serde_json::Value| delivery["status"] == "pending";
+        let is_pending = |delivery: &serde_json::Value| delivery["status"] == "pending";
         assert!(
-            deliveries.iter().any(waits),
+            deliveries.iter().any(is_pending),
             "the new delivery was sent after the backlog of {endpoint}"
         );
     }
@@ -160,30 +171,37 @@ async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
 
 #[tokio::test]
 async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
-    let (broken, good) = (
+    let (broken_receiver, good_receiver) = (
         Receiver::with(vec![CannedResponse::Status(500)]).await,
         Receiver::start().await,
     );
-    let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
-    system.endpoint(&good.url("/"), &["order.created"]).await;
+    let (id, _) = system
+        .endpoint(&broken_receiver.url("/"), &["order.created"])
+        .await;
+    system
+        .endpoint(&good_receiver.url("/"), &["order.created"])
+        .await;
     let lines = vec![order(&customer, "A", 1); 500];
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 500);
     until("the good endpoint to receive all events", async || {
-        good.received().len() == 500
+        good_receiver.received().len() == 500
     })
     .await;
     // The failing endpoint has as many pending deliveries and responds as fast, but is only probed.
-    let refused = broken.received().len();
-    assert!((1..100).contains(&refused), "{refused} attempts");
+    let refused_count = broken_receiver.received().len();
+    assert!(
+        (1..100).contains(&refused_count),
+        "{refused_count} attempts"
+    );
 
-    broken.set_response(CannedResponse::Status(200));
-    let pending = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
+    broken_receiver.set_response(CannedResponse::Status(200));
+    let pending_path = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
     until("the recovered endpoint to receive all events", async || {
-        let page = system.get(&pending).await.expect(200);
+        let page = system.get(&pending_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;
@@ -193,7 +211,7 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
 
 #[tokio::test]
 async fn pending_deliveries_of_a_disabled_endpoint_fail() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let broken = Receiver::with(vec![CannedResponse::Status(500)]).await;
@@ -205,32 +223,32 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     })
     .await;
 
-    let endpoint = format!("/v1/webhook-endpoints/{id}");
-    let disable = system.request(Method::PATCH, &endpoint);
-    let disable = disable.json(&json!({"is_enabled": false}));
+    let endpoint_path = format!("/v1/webhook-endpoints/{id}");
+    let disable_request = system.request(Method::PATCH, &endpoint_path);
+    let disable = disable_request.json(&json!({"is_enabled": false}));
     send(disable).await.expect(200);
-    let pending = format!("{endpoint}/deliveries?status=pending&limit=1");
+    let pending = format!("{endpoint_path}/deliveries?status=pending&limit=1");
     until("no pending delivery of the endpoint", async || {
         let page = system.get(&pending).await.expect(200);
         page["data"] == json!([])
     })
     .await;
     // An attempt that was under way when the endpoint was disabled ends with the endpoint's own response.
-    let (mut unsent, mut under_way) = (0, 0);
+    let (mut unsent_count, mut started_count) = (0, 0);
     for delivery in system.deliveries(&id).await {
         assert_eq!(delivery["status"], "failed");
-        let last = delivery["attempts"].as_array().unwrap().last().unwrap();
-        match last["response_code"].as_u64() {
+        let last_attempt = delivery["attempts"].as_array().unwrap().last().unwrap();
+        match last_attempt["response_code"].as_u64() {
             None => {
-                assert_eq!(last["error"], "the endpoint is disabled");
-                unsent += 1;
+                assert_eq!(last_attempt["error"], "the endpoint is disabled");
+                unsent_count += 1;
             }
-            Some(500) => under_way += 1,
-            Some(other) => panic!("the receiver never responds {other}"),
+            Some(500) => started_count += 1,
+            Some(other_outcome) => panic!("the receiver never responds {other_outcome}"),
         }
     }
     assert!(
-        unsent > 0 && under_way <= ATTEMPTS_AT_ONCE,
-        "{unsent} unsent, {under_way} under way"
+        unsent_count > 0 && started_count <= ATTEMPTS_AT_ONCE,
+        "{unsent_count} unsent, {started_count} under way"
     );
 }

@@ -1,10 +1,12 @@
 //! Customers: validation, lists, verification, blocking and erasure.
 
 use futures_util::{StreamExt, stream};
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{
-    harness::{System, Tables, WORKER, order, until},
+    auth::API_KEYS,
+    harness::{Reply, System, Tables, WORKER, is_announced, order, send, until},
     upgrade::wait_until_ready,
 };
 
@@ -13,21 +15,21 @@ async fn orders_for_unknown_or_blocked_customers_are_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let refused = async |customer: &str| {
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let assert_order_refused = async |customer: &str| {
         let problem = system
             .post("/v1/orders", order(customer, "A", 1))
             .await
             .expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/customer_id");
     };
-    refused(unknown).await;
-    let blocked = system
+    assert_order_refused(unknown_id).await;
+    let blocked_customer = system
         .post(&format!("/v1/customers/{customer}/block"), json!({}))
         .await
         .expect(200);
-    assert_eq!(blocked["is_blocked"], true);
-    refused(&customer).await;
+    assert_eq!(blocked_customer["is_blocked"], true);
+    assert_order_refused(&customer).await;
     system
         .post(&format!("/v1/customers/{customer}/unblock"), json!({}))
         .await
@@ -37,7 +39,7 @@ async fn orders_for_unknown_or_blocked_customers_are_refused() {
         .await
         .expect(201);
     system
-        .get(&format!("/v1/customers/{unknown}"))
+        .get(&format!("/v1/customers/{unknown_id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
     system
@@ -49,26 +51,26 @@ async fn orders_for_unknown_or_blocked_customers_are_refused() {
 #[tokio::test]
 async fn customers_are_listed_newest_first() {
     let system = System::start().await;
-    let mut made = Vec::new();
+    let mut customer_ids = Vec::new();
     for _ in 0..3 {
-        made.push(system.customer().await);
+        customer_ids.push(system.customer().await);
     }
-    made.reverse();
-    let first = system.get("/v1/customers?limit=2").await.expect(200);
-    let cursor = first["next_cursor"].as_str().unwrap();
-    let second = system
+    customer_ids.reverse();
+    let first_page = system.get("/v1/customers?limit=2").await.expect(200);
+    let cursor = first_page["next_cursor"].as_str().unwrap();
+    let second_page = system
         .get(&format!("/v1/customers?limit=2&cursor={cursor}"))
         .await
         .expect(200);
-    let pages = [&first, &second]
+    let pages = [&first_page, &second_page]
         .map(|page| page["data"].as_array().unwrap().clone())
         .concat();
     let ids: Vec<_> = pages
         .iter()
         .map(|customer| customer["id"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(ids, made);
-    assert_eq!(second["next_cursor"], json!(null));
+    assert_eq!(ids, customer_ids);
+    assert_eq!(second_page["next_cursor"], json!(null));
     system
         .post("/v1/customers", json!({"name": "", "email": "nobody"}))
         .await
@@ -85,34 +87,53 @@ async fn only_verified_customers_can_order_if_verification_is_required() {
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/customer_id");
-    let verified = system
+    let verified_customer = system
         .post(&format!("/v1/customers/{customer}/verify"), json!({}))
         .await
         .expect(200);
-    assert_eq!(verified["is_verified"], true);
+    assert_eq!(verified_customer["is_verified"], true);
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let id = created.expect(201)["id"].clone();
-    let theirs = system
+    let customers_orders = system
         .get(&format!("/v1/customers/{customer}/orders"))
         .await
         .expect(200);
-    assert_eq!(theirs["data"][0]["id"], id);
-    let unknown = "/v1/customers/0192f0c1-2345-7abc-8def-0123456789ab/orders";
-    system.get(unknown).await.expect_problem(404, "NOT_FOUND");
+    assert_eq!(customers_orders["data"][0]["id"], id);
+    let unknown_path = "/v1/customers/0192f0c1-2345-7abc-8def-0123456789ab/orders";
+    system
+        .get(unknown_path)
+        .await
+        .expect_problem(404, "NOT_FOUND");
 }
 
+#[expect(clippy::too_many_lines, reason = "every place that has personal data")]
 #[tokio::test]
 async fn erasing_a_customer_keeps_orders_without_personal_data() {
-    const PERSONAL: [&str; 4] = ["Lovelace", "St James", "analytical", "my engine"];
+    const PERSONAL_DATA: [&str; 8] = [
+        "Trafalgar",
+        "jammed",
+        "Lovelace",
+        "lovelace",
+        "St James",
+        "analytical",
+        "my engine",
+        "555 0199",
+    ];
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
-    let new = json!({"name": "Ada Lovelace", "email": "ada@lovelace.example"});
-    let customer = system.post("/v1/customers", new).await.expect(201)["id"].clone();
+    let new_customer = json!({
+        "name": "Ada Lovelace", "email": "ada@lovelace.example", "phone": "+44 555 0199",
+        "addresses": [{"name": "Ada Lovelace", "line1": "St James's Square"}],
+    });
+    let customer = system.post("/v1/customers", new_customer).await.expect(201)["id"].clone();
     let customer = customer.as_str().unwrap();
+    let path = format!("/v1/customers/{customer}");
+    let note = json!({"metadata": {"note": "analytical"}});
+    system.patch(&path, note).await.expect(200);
     let mut new_order = order(customer, "A", 1);
     new_order["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
     new_order["metadata"] = json!({"for": "analytical"});
-    let place = async || {
+    let place_order = async || {
         let request = system
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&new_order);
@@ -120,36 +141,69 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let created = crate::harness::send(request.header("idempotency-key", key)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
     };
-    let (delivered, cancelled) = (place().await, place().await);
+    let (delivered, cancelled) = (place_order().await, place_order().await);
     system
         .order_until(&delivered, "announced", crate::harness::is_announced)
         .await;
-    let path = format!("/v1/customers/{customer}");
+    for id in [&delivered, &cancelled] {
+        let patch = json!({"shipping_address": {"line1": "Trafalgar Square"}, "note": "the engine jammed",
+                           "metadata": {"since": "analytical times"}, "tags": ["engine"]});
+        let request = system
+            .request(reqwest::Method::PATCH, &format!("/v1/orders/{id}"))
+            .json(&patch);
+        let key = uuid::Uuid::now_v7().to_string();
+        let changed = crate::harness::send(request.header("idempotency-key", key)).await;
+        assert_eq!(changed.expect(200)["note"], "the engine jammed");
+    }
     // The address is needed until the order is delivered.
     system
         .delete(&path)
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(system.get(&path).await.expect(200)["name"], "Ada Lovelace");
-    let cancel = format!("/v1/orders/{cancelled}/cancel");
+    let cancel_path = format!("/v1/orders/{cancelled}/cancel");
     system
-        .post(&cancel, json!({"reason": "my engine is broken"}))
+        .post(&cancel_path, json!({"reason": "my engine is broken"}))
         .await
         .expect(200);
     system
         .webhook("m-1", "shipment.delivered", &delivered)
         .await
         .expect(200);
-    let is_over = |order: &serde_json::Value| order["status"] == "delivered";
-    system.order_until(&delivered, "delivered", is_over).await;
+    let is_delivered = |order: &serde_json::Value| order["status"] == "delivered";
+    system
+        .order_until(&delivered, "delivered", is_delivered)
+        .await;
     system.wait_until_idle().await;
     for _ in 0..2 {
-        let erased = system.delete(&path).await;
-        assert_eq!(erased.status, 204, "{}", erased.body);
+        let erase_reply = system.delete(&path).await;
+        assert_eq!(erase_reply.status, 204, "{}", erase_reply.body);
     }
-    let known = system.get(&path).await.expect(200);
-    assert_eq!((&known["name"], &known["email"]), (&json!(""), &json!("")));
-    assert!(known["erased_at"].is_string());
+    let erased_customer = system.get(&path).await.expect(200);
+    assert_eq!(
+        (&erased_customer["name"], &erased_customer["email"]),
+        (&json!(""), &json!(""))
+    );
+    assert!(erased_customer["erased_at"].is_string());
+    assert_eq!(erased_customer["phone"], json!(null));
+    assert_eq!(
+        (&erased_customer["addresses"], &erased_customer["metadata"]),
+        (&json!([]), &json!({}))
+    );
+    for search_path in [
+        "customers?q=ada",
+        "customers?email=ada@lovelace.example",
+        "orders?q=Ada",
+    ] {
+        let search_result = system.get(&format!("/v1/{search_path}")).await.expect(200);
+        assert_eq!(search_result["data"], json!([]), "{search_path}");
+    }
+    let problem = system.patch(&path, json!({"name": "Ada"})).await;
+    let problem = problem.expect_problem(409, "INVALID_STATE");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("was erased"),
+        "{problem}"
+    );
     for id in [&delivered, &cancelled] {
         let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
         assert_eq!(
@@ -159,11 +213,11 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let history = system
             .get(&format!("/v1/orders/{id}/history?limit=200"))
             .await;
-        let feed = system
+        let feed_page = system
             .get(&format!("/v1/events?order_id={id}&limit=200"))
             .await;
-        let responses = format!("{order} {} {}", history.expect(200), feed.expect(200));
-        for word in PERSONAL {
+        let responses = format!("{order} {} {}", history.expect(200), feed_page.expect(200));
+        for word in PERSONAL_DATA {
             assert!(!responses.contains(word), "{word} in {responses}");
         }
     }
@@ -171,13 +225,14 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
     let tables = [
         "SELECT state FROM orders",
         "SELECT data FROM events",
-        "SELECT state FROM customers",
+        "SELECT coalesce(name_key, '') || coalesce(email_key, '') || state || coalesce(profile, '')
+         FROM customers",
         "SELECT coalesce(outcome, '') FROM idempotency",
         "SELECT message FROM dead_letters",
     ];
     for sql in tables {
         let rows = system.store.run(crate::harness::Tables::Orders, sql);
-        for word in PERSONAL {
+        for word in PERSONAL_DATA {
             assert!(!rows.contains(word), "{word}: {sql}");
         }
     }
@@ -194,17 +249,17 @@ async fn concurrent_changes_to_a_customer_are_all_applied() {
     const CUSTOMERS: usize = 600;
     let system = System::start().await;
     // With SQLite there is one worker, which decides commands sequentially.
-    let second = (!system.store.is_sqlite()).then(|| system.start_additional_worker(WORKER));
-    if let Some(second) = &second {
-        wait_until_ready(second).await;
+    let second_worker = (!system.store.is_sqlite()).then(|| system.start_additional_worker(WORKER));
+    if let Some(second_worker) = &second_worker {
+        wait_until_ready(second_worker).await;
     }
-    let made = stream::iter(0..CUSTOMERS).map(|_| system.customer());
-    let customers: Vec<_> = made.buffer_unordered(16).collect().await;
+    let created_customers = stream::iter(0..CUSTOMERS).map(|_| system.customer());
+    let customers: Vec<_> = created_customers.buffer_unordered(16).collect().await;
     // The three commands for a customer are some messages apart, so that different workers process them.
     let actions = ["verify", "block", "erase"].iter().enumerate();
-    let actions = actions.flat_map(|(place, action)| {
+    let actions = actions.flat_map(|(action_index, action_name)| {
         let customers = customers.iter().enumerate();
-        customers.map(move |(number, id)| (number + 20 * place, *action, id))
+        customers.map(move |(number, id)| (number + 20 * action_index, *action_name, id))
     });
     let mut actions: Vec<_> = actions.collect();
     actions.sort_unstable();
@@ -240,46 +295,46 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
     }
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
-    let placed = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let placed = placed.expect(201)["id"].as_str().unwrap().to_owned();
-    let cancel = format!("/v1/orders/{placed}/cancel");
-    system.post(&cancel, json!({})).await.expect(200);
+    let order_id = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let order_id = order_id.expect(201)["id"].as_str().unwrap().to_owned();
+    let cancel_path = format!("/v1/orders/{order_id}/cancel");
+    system.post(&cancel_path, json!({})).await.expect(200);
     // Simulates a worker that has read the customer and is still writing its order.
-    let other = uuid::Uuid::now_v7();
-    let writing = system.store.begin_transaction(&format!(
+    let other_id = uuid::Uuid::now_v7();
+    let open_transaction = system.store.begin_transaction(&format!(
         "LOCK TABLE shelves IN ROW SHARE MODE;
          INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-         SELECT number + 1000, '{other}', storefront, customer_id, 'pending', is_deleted, created_at,
+         SELECT number + 1000, '{other_id}', storefront, customer_id, 'pending', is_deleted, created_at,
                 state::jsonb
-                || jsonb_build_object('id', '{other}', 'number', number + 1000, 'status', 'pending')
-         FROM orders WHERE id = '{placed}'"
+                || jsonb_build_object('id', '{other_id}', 'number', number + 1000, 'status', 'pending')
+         FROM orders WHERE id = '{order_id}'"
     ));
     let path = format!("/v1/customers/{customer}");
-    let writes_on = async {
-        let waits = "SELECT count(*) FROM pg_locks
+    let commit_after_wait = async {
+        let waiting_locks_sql = "SELECT count(*) FROM pg_locks
                      WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
         until("the erasure to wait for the open transaction", async || {
-            system.store.run(Tables::Orders, waits) == "1"
+            system.store.run(Tables::Orders, waiting_locks_sql) == "1"
         })
         .await;
-        writing.commit();
+        open_transaction.commit();
     };
-    let (erasing, ()) = tokio::join!(system.delete(&path), writes_on);
-    let problem = erasing.expect_problem(409, "INVALID_STATE");
+    let (erase_reply, ()) = tokio::join!(system.delete(&path), commit_after_wait);
+    let problem = erase_reply.expect_problem(409, "INVALID_STATE");
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(&other.to_string()), "{detail}");
+    assert!(detail.contains(&other_id.to_string()), "{detail}");
 }
 
 #[tokio::test]
 async fn invisible_names_and_unexpected_bodies_are_refused() {
     let system = System::start().await;
-    for blank in [" ", "\u{200b}\u{2060}", "\u{3000}", "\u{3164}", "\u{2800}"] {
-        let customer = json!({"name": blank, "email": "ada@example.com"});
-        let product = json!({"sku": "X", "name": blank, "price": 1, "currency": "EUR"});
+    for blank_name in [" ", "\u{200b}\u{2060}", "\u{3000}", "\u{3164}", "\u{2800}"] {
+        let customer = json!({"name": blank_name, "email": "ada@example.com"});
+        let product = json!({"sku": "X", "name": blank_name, "price": 1, "currency": "EUR"});
         for (path, body) in [("/v1/customers", customer), ("/v1/products", product)] {
             let refused = system.post(path, body).await;
             let problem = refused.expect_problem(422, "INVALID_REQUEST");
-            assert_eq!(problem["errors"][0]["pointer"], "/name", "{blank:?}");
+            assert_eq!(problem["errors"][0]["pointer"], "/name", "{blank_name:?}");
         }
     }
     let path = format!("/v1/customers/{}", system.customer().await);
@@ -292,5 +347,406 @@ async fn invisible_names_and_unexpected_bodies_are_refused() {
         system.post(&path, json!({})).await.expect(200);
         let request = system.request(reqwest::Method::POST, &path);
         crate::harness::send(request).await.expect(200);
+    }
+}
+
+async fn patch_if_match(system: &System, path: &str, body: Value, tag: &str) -> Reply {
+    let request = system.request(Method::PATCH, path).json(&body);
+    send(request.header("if-match", tag)).await
+}
+
+#[tokio::test]
+async fn customer_is_changed_by_a_merge_patch() {
+    let system = System::start().await;
+    let address = json!({"name": "Ada", "line1": "Main Street 1", "city": "Berlin"});
+    let new_customer = json!({
+        "name": "Ada", "email": "ada@example.com", "phone": "+49 30 123456",
+        "addresses": [address], "metadata": {"crm": {"id": 7, "vip": true}, "note": "x"},
+    });
+    let created = system
+        .post("/v1/customers", new_customer.clone())
+        .await
+        .expect(201);
+    for (field, value) in new_customer.as_object().unwrap() {
+        assert_eq!(created[field], *value, "{field}");
+    }
+    assert_eq!(created["version"], 0);
+    let id = created["id"].as_str().unwrap();
+    let path = format!("/v1/customers/{id}");
+    let verify_path = format!("{path}/verify");
+    system.post(&verify_path, json!({})).await.expect(200);
+
+    let patch_body = json!({"name": "Ada King", "phone": null,
+                       "metadata": {"crm": {"vip": null, "since": 1843}, "note": null}});
+    let patch_reply = patch_if_match(&system, &path, patch_body.clone(), "\"1\"").await;
+    assert_eq!(patch_reply.headers["etag"], "\"2\"");
+    let changed = patch_reply.expect(200);
+    assert_eq!(changed["name"], "Ada King");
+    assert_eq!(changed["email"], "ada@example.com");
+    assert_eq!(changed["phone"], json!(null));
+    assert_eq!(changed["addresses"], json!([address]));
+    assert_eq!(
+        changed["metadata"],
+        json!({"crm": {"id": 7, "since": 1843}})
+    );
+    assert_eq!(
+        (&changed["is_verified"], &changed["version"]),
+        (&json!(true), &json!(2))
+    );
+    assert_eq!(system.get(&path).await.expect(200), changed);
+    patch_if_match(&system, &path, patch_body.clone(), "\"1\"")
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
+    // The same values again are no change.
+    let repeated_reply = system.patch(&path, patch_body).await.expect(200);
+    assert_eq!(repeated_reply["version"], 2);
+    // Another e-mail address has to be verified again.
+    let patch = json!({"email": "king@example.com", "addresses": null, "metadata": null});
+    let changed = system.patch(&path, patch).await.expect(200);
+    assert_eq!(changed["is_verified"], false);
+    assert_eq!(
+        (&changed["addresses"], &changed["metadata"]),
+        (&json!([]), &json!({}))
+    );
+
+    let events = system.get("/v1/events?type=customer.*").await.expect(200);
+    let events = events["data"].as_array().unwrap();
+    let changed: Vec<_> = events
+        .iter()
+        .map(|event| &event["data"]["changed"])
+        .collect();
+    assert_eq!(
+        changed,
+        [
+            &json!(["is_verified"]),
+            &json!(["name", "phone", "metadata"]),
+            &json!(["email", "addresses", "metadata", "is_verified"]),
+        ]
+    );
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!(event["subject"], id);
+        assert_eq!(event["storefront"], "default");
+        assert_eq!(event["sequence"], format!("{:020}", number + 1));
+    }
+    assert_eq!(events[1]["intent"], "customer.update");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
+    let system = System::start().await;
+    let path = format!("/v1/customers/{}", system.customer().await);
+    for (patch, pointer) in [
+        (json!({"name": null}), "/name"),
+        (json!({"name": "\u{200b}"}), "/name"),
+        (json!({"email": null}), "/email"),
+        (json!({"email": "nobody"}), "/email"),
+        (json!({"phone": "call me"}), "/phone"),
+        (json!({"phone": 112}), "/phone"),
+        (json!({"addresses": {"city": "Berlin"}}), "/addresses"),
+        (json!({"addresses": [{"city": 1}]}), "/addresses"),
+        (json!({"addresses": vec![json!({}); 11]}), "/addresses"),
+        (json!({"metadata": "x"}), "/metadata"),
+        (json!({"metadata": {"a": "x".repeat(17_000)}}), "/metadata"),
+        (json!({"storefront": "eu"}), "/storefront"),
+        (json!({"is_verified": true}), "/is_verified"),
+    ] {
+        let refused = system.patch(&path, patch.clone()).await;
+        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{patch}");
+    }
+    // Each patch is small enough, but their result is not.
+    let half_metadata = |name: &str| json!({"metadata": {name: "x".repeat(9_000)}});
+    system.patch(&path, half_metadata("a")).await.expect(200);
+    let problem = system.patch(&path, half_metadata("b")).await;
+    let problem = problem.expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/metadata");
+    assert_eq!(system.get(&path).await.expect(200)["version"], 1);
+    // A page of large customers ends at about a megabyte.
+    for _ in 0..80 {
+        let mut large_patch = half_metadata("a");
+        large_patch["name"] = json!("Ada");
+        large_patch["email"] = json!("ada@example.com");
+        large_patch["addresses"] = json!([{"line1": "ä".repeat(200), "line2": "ä".repeat(200)}]);
+        large_patch["metadata"]["b"] = json!("x".repeat(7_000));
+        system.post("/v1/customers", large_patch).await.expect(201);
+    }
+    for list_path in ["/v1/customers?limit=200", "/v1/customers?limit=200&q=ada"] {
+        let mut cursor = None;
+        let mut pages = Vec::new();
+        loop {
+            let path = cursor.map_or(list_path.to_owned(), |cursor: String| {
+                format!("{list_path}&cursor={cursor}")
+            });
+            let page = system.get(&path).await.expect(200);
+            pages.push(page["data"].as_array().unwrap().len());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => break,
+            }
+        }
+        assert_eq!(pages.iter().sum::<usize>(), 81, "{list_path}");
+        assert!((55..75).contains(&pages[0]), "{list_path}: {pages:?}");
+    }
+}
+
+#[tokio::test]
+async fn storefronts_change_and_find_their_own_customers_only() {
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let path = format!("/v1/customers/{customer}");
+    system
+        .patch(&path, json!({"phone": "112"}))
+        .await
+        .expect(200);
+    let created_order = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let created_order = created_order.expect(201);
+    let searches = [
+        "/v1/customers?q=ada".to_owned(),
+        "/v1/customers?email=ada@example.com".to_owned(),
+        "/v1/orders?q=ada".to_owned(),
+        format!("/v1/orders?q=%23{}", created_order["number"]),
+    ];
+    for (key, count) in [("key-of-eu", 1), ("key-of-us", 0), ("key-of-operator", 1)] {
+        system.key = Some(key.to_owned());
+        for search in &searches {
+            let found_page = system.get(search).await.expect(200);
+            assert_eq!(
+                found_page["data"].as_array().unwrap().len(),
+                count,
+                "{key}: {search}"
+            );
+        }
+    }
+    let found_page = system.get("/v1/orders?q=ada&storefront=us").await;
+    assert_eq!(found_page.expect(200)["data"], json!([]));
+    system.key = Some("key-of-us".to_owned());
+    system
+        .patch(&path, json!({"phone": null}))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+}
+
+/// The ids of all pages of a list.
+async fn listed_ids(system: &System, path: &str) -> Vec<String> {
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = system.get(&format!("{path}{cursor}")).await.expect(200);
+        let entries = page["data"].as_array().unwrap().iter();
+        ids.extend(entries.map(|entry| entry["id"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return ids,
+        }
+    }
+}
+
+#[tokio::test]
+async fn customers_are_found_by_the_beginning_of_name_or_email_in_any_case() {
+    let system = System::start().await;
+    let mut customer_ids = Vec::new();
+    for (name, email) in [
+        ("Ada Lovelace", "ada@example.com"),
+        ("Östlund, Åsa", "Asa@Example.com"),
+        ("100% Adam", "adam_1@example.com"),
+        ("ΣΑΣΤΡΑ", "s@example.com"),
+    ] {
+        let new_customer = json!({"name": name, "email": email});
+        let created = system.post("/v1/customers", new_customer).await.expect(201);
+        customer_ids.push(created["id"].as_str().unwrap().to_owned());
+    }
+    let [ada, asa, adam, sastra] = &customer_ids[..] else {
+        panic!("four customers")
+    };
+    for (search, expected_ids) in [
+        ("q=ADA", vec![adam, ada]),
+        ("q=ada%20l", vec![ada]),
+        ("q=lovelace", vec![]),
+        ("q=%20ada%20", vec![adam, ada]),
+        ("q=%C3%B6STLUND", vec![asa]),
+        ("q=asa@EXAMPLE.com", vec![asa]),
+        ("q=%CE%A3%CE%91%CE%A3", vec![sastra]),
+        ("q=%25", vec![]),
+        ("q=100%25", vec![adam]),
+        ("q=adam%5F", vec![adam]),
+        ("q=ada_", vec![]),
+        ("email=aSA@example.com", vec![asa]),
+        ("email=asa@example", vec![]),
+        ("email=ada@example.com&q=adam", vec![]),
+        ("email=ada@example.com&q=ada&storefront=default", vec![ada]),
+        ("email=ada@example.com&storefront=eu", vec![]),
+        ("q=a&limit=1", vec![adam, asa, ada]),
+    ] {
+        let ids = listed_ids(&system, &format!("/v1/customers?{search}")).await;
+        assert_eq!(ids.iter().collect::<Vec<_>>(), expected_ids, "{search}");
+    }
+    for invalid_search in ["q=", "q=%20", "email=", "q=%00"] {
+        let problem = system.get(&format!("/v1/customers?{invalid_search}")).await;
+        problem.expect_problem(422, "INVALID_REQUEST");
+    }
+    // A renamed customer is found by the new name only.
+    let rename_patch = json!({"name": "Countess", "email": "c@example.com"});
+    let path = format!("/v1/customers/{ada}");
+    system.patch(&path, rename_patch).await.expect(200);
+    assert_eq!(
+        listed_ids(&system, "/v1/customers?q=ada").await,
+        [adam.as_str()]
+    );
+    assert_eq!(
+        listed_ids(&system, "/v1/customers?q=count").await,
+        [ada.as_str()]
+    );
+}
+
+#[tokio::test]
+async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 50)]).await;
+    system.stock("B", &[("main", 50)]).await;
+    let new_customer = json!({"name": "Ada Lovelace", "email": "countess@example.com"});
+    let ada = system.post("/v1/customers", new_customer).await.expect(201);
+    let ada = ada["id"].as_str().unwrap();
+    let other_customer = json!({"name": "Other", "email": "2@example.com"});
+    let other_customer = system
+        .post("/v1/customers", other_customer)
+        .await
+        .expect(201);
+    let other_customer = other_customer["id"].as_str().unwrap();
+    let mut ids = Vec::new();
+    for (customer, sku) in [(ada, "A"), (other_customer, "A"), (ada, "B")] {
+        let created = system.post("/v1/orders", order(customer, sku, 1)).await;
+        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+    }
+    let mut line = order(other_customer, "A", 1);
+    line["external_id"] = json!("Web-77");
+    let import_request = system
+        .request(Method::POST, "/v1/orders/import")
+        .header("content-type", "application/x-ndjson")
+        .body(line.to_string());
+    assert_eq!(send(import_request).await.expect(200)["accepted"], 1);
+    let imported_ids = listed_ids(&system, "/v1/orders?external_id=Web-77").await;
+    system.order_until(&ids[0], "announced", is_announced).await;
+    let shipment_body = json!({"carrier": "DHL", "tracking_number": "JD0146 00/AB"});
+    let path = format!("/v1/orders/{}/shipments", ids[0]);
+    system.post(&path, shipment_body).await.expect(201);
+
+    let (first_id, second_id, third_id) = (&ids[0], &ids[1], &ids[2]);
+    for (search, expected_ids) in [
+        ("q=ada", vec![third_id, first_id]),
+        ("q=COUNTESS@", vec![third_id, first_id]),
+        ("q=lovelace", vec![]),
+        ("q=1", vec![first_id]),
+        // The number of an order, and the beginning of an e-mail address.
+        ("q=2", vec![&imported_ids[0], second_id]),
+        ("q=%232", vec![second_id]),
+        ("q=%23", vec![]),
+        ("q=Web-77", vec![&imported_ids[0]]),
+        ("q=web-77", vec![]),
+        ("q=jd0146%2000/ab", vec![first_id]),
+        ("q=JD0146", vec![]),
+        ("q=ada&limit=1", vec![third_id, first_id]),
+        ("q=ada&sku=B", vec![third_id]),
+        ("q=ada&number=1", vec![first_id]),
+        ("q=other&external_id=Web-77", vec![&imported_ids[0]]),
+        ("q=ada&storefront=default", vec![third_id, first_id]),
+        ("q=ada&storefront=eu", vec![]),
+        ("q=ada&created_after=2999-01-01T00:00:00Z", vec![]),
+    ] {
+        let ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
+        assert_eq!(ids.iter().collect::<Vec<_>>(), expected_ids, "{search}");
+    }
+    let adas_orders_path = format!("/v1/orders?customer_id={ada}&q=");
+    assert_eq!(
+        listed_ids(&system, &format!("{adas_orders_path}1")).await,
+        [first_id.as_str()]
+    );
+    assert_eq!(
+        listed_ids(&system, &format!("{adas_orders_path}other")).await,
+        [""; 0]
+    );
+    for invalid_search in ["q=", "q=%20", "q=%00"] {
+        let problem = system.get(&format!("/v1/orders?{invalid_search}")).await;
+        problem.expect_problem(422, "INVALID_REQUEST");
+    }
+    // Deleted orders are found by operators who ask for them.
+    let path = format!("/v1/orders/{third_id}");
+    system.delete(&path).await;
+    assert_eq!(
+        listed_ids(&system, "/v1/orders?q=ada").await,
+        [first_id.as_str()]
+    );
+    let with_deleted = listed_ids(&system, "/v1/orders?q=ada&include_deleted=true").await;
+    assert_eq!(with_deleted, [third_id.as_str(), first_id.as_str()]);
+    // A renamed customer is found by the new name, with earlier orders.
+    let path = format!("/v1/customers/{ada}");
+    let renamed = json!({"name": "Äda"});
+    system.patch(&path, renamed).await.expect(200);
+    assert_eq!(listed_ids(&system, "/v1/orders?q=ada").await, [""; 0]);
+    assert_eq!(
+        listed_ids(&system, "/v1/orders?q=%C3%A4DA").await,
+        [first_id.as_str()]
+    );
+}
+
+/// Number of customers that a search matches in the next test: more than one for which a search reads the
+/// orders of each customer.
+const MANY: usize = 250;
+
+#[tokio::test]
+async fn search_that_many_customers_match_returns_all_of_their_orders() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1_000)]).await;
+    let mut order_ids = Vec::new();
+    for number in 0..MANY {
+        let new_customer = json!({"name": format!("Many {number}"), "email": "m@example.com"});
+        let customer = system.post("/v1/customers", new_customer).await.expect(201);
+        // Few of them have ordered.
+        if number.is_multiple_of(50) {
+            let customer = customer["id"].as_str().unwrap();
+            let order = system.post("/v1/orders", order(customer, "A", 1)).await;
+            order_ids.push(order.expect(201)["id"].as_str().unwrap().to_owned());
+        }
+    }
+    let other_customer = system.customer().await;
+    system
+        .post("/v1/orders", order(&other_customer, "A", 1))
+        .await
+        .expect(201);
+    order_ids.reverse();
+    for search in [
+        "q=many",
+        "q=MANY&limit=2",
+        "q=M@example.com&status=pending&limit=1",
+    ] {
+        system.wait_until_idle().await;
+        let search = search.replace("status=pending", "status=processing");
+        let found_ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
+        assert_eq!(found_ids, order_ids, "{search}");
+    }
+    let customers = listed_ids(&system, "/v1/customers?q=many&limit=100").await;
+    assert_eq!(customers.len(), MANY);
+    // The same orders, if they are older than those that are compared one by one: the time of 2,000 other
+    // orders is between them and now.
+    let copy_cte_sql = if system.store.is_sqlite() {
+        "WITH RECURSIVE copy (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < 2100)"
+    } else {
+        "WITH copy (n) AS (SELECT generate_series(1, 2100))"
+    };
+    system.store.run(
+        Tables::Orders,
+        &format!(
+            "{copy_cte_sql} INSERT INTO orders
+                 (number, id, storefront, customer_id, status, is_deleted, created_at, state)
+             SELECT 1000 + n, 'copy-' || n, storefront, customer_id, 'cancelled', is_deleted,
+                    created_at + 1, state
+             FROM copy, orders WHERE customer_id = '{other_customer}'"
+        ),
+    );
+    for search in ["q=many", "q=many&limit=2", "q=many&storefront=default"] {
+        let found_ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
+        assert_eq!(found_ids, order_ids, "{search}");
     }
 }

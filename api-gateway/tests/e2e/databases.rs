@@ -19,12 +19,12 @@ struct Server {
     kind: &'static str,
     folder: PathBuf,
     port: u16,
-    running: Option<Child>,
+    child_process: Option<Child>,
 }
 
-fn bash(line: &str, arguments: &[&str]) -> Command {
+fn bash(script: &str, arguments: &[&str]) -> Command {
     let mut bash = Command::new("bash");
-    bash.args(["-c", &format!(r#". "$0"; find_postgres; {line}"#)])
+    bash.args(["-c", &format!(r#". "$0"; find_postgres; {script}"#)])
         .arg(setting("TEST_LIB"))
         .args(arguments);
     bash
@@ -38,20 +38,20 @@ impl Server {
     }
 
     /// Starts `PgBouncer` in this pool mode in front of `store`'s server.
-    fn pgbouncer(folder: &Path, store: &Store, mode: &str) -> Self {
+    fn pgbouncer(folder: &Path, store: &Store, pool_mode: &str) -> Self {
         let Store::Postgres { port, .. } = store else {
             panic!("SQLite has no pooler")
         };
         let line = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
-        let folder = folder.join(format!("pgbouncer-{mode}"));
-        let mut server = Self::prepare("pgbouncer", line, folder, &[&port.to_string(), mode]);
+        let folder = folder.join(format!("pgbouncer-{pool_mode}"));
+        let mut server = Self::prepare("pgbouncer", line, folder, &[&port.to_string(), pool_mode]);
         server.start();
         server
     }
 
-    fn prepare(kind: &'static str, line: &str, folder: PathBuf, more: &[&str]) -> Self {
-        let arguments = [&[folder.to_str().unwrap()], more].concat();
-        let output = bash(line, &arguments).output().unwrap();
+    fn prepare(kind: &'static str, script: &str, folder: PathBuf, more_arguments: &[&str]) -> Self {
+        let arguments = [&[folder.to_str().unwrap()], more_arguments].concat();
+        let output = bash(script, &arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{error}");
         let port = String::from_utf8(output.stdout).unwrap();
@@ -59,7 +59,7 @@ impl Server {
             kind,
             folder,
             port: port.trim().parse().unwrap(),
-            running: None,
+            child_process: None,
         }
     }
 
@@ -67,14 +67,15 @@ impl Server {
         let log = self.folder.join("out.log");
         let log = OpenOptions::new().create(true).append(true).open(log);
         let log = log.unwrap();
-        let mut run = bash(
+        let mut run_command = bash(
             &format!(r#"run_{} "$1""#, self.kind),
             &[self.folder.to_str().unwrap()],
         );
-        run.stdin(Stdio::null())
+        run_command
+            .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        self.running = Some(run.spawn().unwrap());
+        self.child_process = Some(run_command.spawn().unwrap());
     }
 
     fn url(&self, database: &str) -> String {
@@ -84,7 +85,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(running) = &mut self.running {
+        if let Some(running) = &mut self.child_process {
             let _ = running.kill();
             let _ = running.wait();
         }
@@ -94,18 +95,18 @@ impl Drop for Server {
 }
 
 /// Sends a request to a program's health server and returns the status and body.
-async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
+async fn read_health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
     let address = program.logged(field, 0)?;
     let address = address.trim_start_matches("http://");
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let answer = reqwest::get(format!("http://{address}{path}")).await.ok()?;
-    let status = answer.status().as_u16();
-    Some((status, answer.json().await.unwrap_or_default()))
+    let response = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+    let status = response.status().as_u16();
+    Some((status, response.json().await.unwrap_or_default()))
 }
 
 async fn wait_until_alive(program: &Process, field: &str) {
     until("the program to listen", async || {
-        let answer = health(program, field, "/livez").await;
+        let answer = read_health(program, field, "/livez").await;
         answer.is_some_and(|(status, _)| status == 200)
     })
     .await;
@@ -133,12 +134,12 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let store = Store::new(&folder);
     let mut server = None;
     let mut lock = None;
-    let (url, why) = if store.is_sqlite() {
-        let migrated = Process::command(WORKER)
+    let (url, expected_reason) = if store.is_sqlite() {
+        let migrate_output = Process::command(WORKER)
             .arg("migrate")
             .env("DATABASE_URL", store.url())
             .status();
-        assert!(migrated.unwrap().success());
+        assert!(migrate_output.unwrap().success());
         lock = Some(store.lock_writes());
         (store.url(), "locked")
     } else {
@@ -149,9 +150,9 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
     wait_until_alive(&worker, "health").await;
     until("the cause to be reported", async || {
-        let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
+        let (status, body) = read_health(&worker, "health", "/readyz").await.unwrap();
         assert_eq!(status, 503, "{body}");
-        body["database"].as_str().unwrap().contains(why)
+        body["database"].as_str().unwrap().contains(expected_reason)
     })
     .await;
     assert!(!worker.has_ended());
@@ -165,7 +166,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
         postgres.start();
     }
     until("the database to be opened", async || {
-        let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
+        let (status, body) = read_health(&worker, "health", "/readyz").await.unwrap();
         // The worker is still not ready, since there is no broker.
         assert_eq!(status, 503, "{body}");
         assert_ne!(body["broker"], "ok");
@@ -181,20 +182,20 @@ async fn gateway_started_before_its_broker_stays_alive_and_is_not_ready() {
     let variables = variables("", NO_BROKER);
     let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
     wait_until_alive(&gateway, "address").await;
-    let (status, body) = health(&gateway, "address", "/readyz").await.unwrap();
+    let (status, body) = read_health(&gateway, "address", "/readyz").await.unwrap();
     assert_eq!(status, 503, "{body}");
     assert!(!gateway.has_ended());
 }
 
 #[test]
 fn invalid_configuration_ends_the_start_even_without_a_database() {
-    let away = "postgres://orders@127.0.0.1:1/orders";
+    let unreachable_url = "postgres://orders@127.0.0.1:1/orders";
     for (name, value) in [
         ("AMQP_URL", "http://broker"),
         ("PAYMENT_PROVIDER", "stripe"),
     ] {
         let output = Process::command(WORKER)
-            .env("DATABASE_URL", away)
+            .env("DATABASE_URL", unreachable_url)
             .env("WORKER_HTTP_ADDR", "127.0.0.1:0")
             .env("LOG_FORMAT", "json")
             .env(name, value)
@@ -208,10 +209,10 @@ fn invalid_configuration_ends_the_start_even_without_a_database() {
 
 /// The value of a setting as seen by another client of the pooler, which sets nothing.
 fn read_setting(url: &str, setting_name: &str) -> String {
-    let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
-    let show = format!("SHOW {setting_name}");
-    let output = Command::new(psql)
-        .args(["-qAtX", "-c", &show, url])
+    let psql_path = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
+    let show_sql = format!("SHOW {setting_name}");
+    let output = Command::new(psql_path)
+        .args(["-qAtX", "-c", &show_sql, url])
         .output();
     String::from_utf8(output.unwrap().stdout)
         .unwrap()
@@ -226,29 +227,31 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     let Store::Postgres { name, .. } = store.clone() else {
         return;
     };
-    let pooler = Server::pgbouncer(&folder, &store, mode);
-    let url = pooler.url(&name);
+    let pgbouncer = Server::pgbouncer(&folder, &store, mode);
+    let url = pgbouncer.url(&name);
     until("the pooler to accept connections", async || {
         !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
-    let run = |command: &[&str]| {
+    let run_psql = |command: &[&str]| {
         let mut worker = Process::command(WORKER);
         worker.args(command).env("DATABASE_URL", &url);
         worker.stdout(Stdio::piped()).stderr(Stdio::piped());
         worker
     };
     // The first process that gets the lock migrates; the others wait.
-    let migrating: Vec<_> = (0..3).map(|_| run(&["migrate"]).spawn().unwrap()).collect();
-    for migrating in migrating {
-        let output = migrating.wait_with_output().unwrap();
+    let migration_process: Vec<_> = (0..3)
+        .map(|_| run_psql(&["migrate"]).spawn().unwrap())
+        .collect();
+    for migration_process in migration_process {
+        let output = migration_process.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
     let mut system = System::start_with_store(folder, store, WORKER).await;
     system.set("DATABASE_URL", Some(&url));
     system.worker.terminate();
     system.restart_worker().await;
-    let other = system.spawn_replacement_worker();
+    let second_worker = system.spawn_replacement_worker();
 
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
@@ -260,8 +263,8 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     for id in &ids {
         system.order_until(id, "announced", is_announced).await;
     }
-    let cancel = format!("/v1/orders/{}/cancel", ids[0]);
-    system.post(&cancel, json!({})).await.expect(200);
+    let cancel_path = format!("/v1/orders/{}/cancel", ids[0]);
+    system.post(&cancel_path, json!({})).await.expect(200);
     let delivered = system.webhook("m-1", "shipment.delivered", &ids[1]).await;
     delivered.expect(200);
     // A worker's settings and prepared statements do not leak to other clients of the pooler.
@@ -272,11 +275,11 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     system.wait_until_idle().await;
     system.assert_verified();
     for command in [&["verify"][..], &["export", "orders"]] {
-        let output = run(command).output().unwrap();
+        let output = run_psql(command).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
     system.worker.terminate();
-    system.worker = other;
+    system.worker = second_worker;
     system.get("/v1/orders").await.expect(200);
     let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
     assert!(!log.contains("damaged"), "{log}");
@@ -327,9 +330,9 @@ async fn unread_export_holds_no_transaction() {
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 700);
     system.worker.terminate();
-    for what in ["orders", "events"] {
+    for export_kind in ["orders", "events"] {
         let mut export = Process::command(WORKER)
-            .args(["export", what])
+            .args(["export", export_kind])
             .env("DATABASE_URL", system.store.url())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -337,22 +340,23 @@ async fn unread_export_holds_no_transaction() {
             .unwrap();
         let mut stdout = export.stdout.take().unwrap();
         // The export blocks within its first page, which does not fit into the pipe.
-        let mut first = [0];
-        stdout.read_exact(&mut first).unwrap();
+        let mut first_byte = [0];
+        stdout.read_exact(&mut first_byte).unwrap();
         if system.store.is_sqlite() {
-            let write = "UPDATE relay SET position = position WHERE name = 'probe'";
-            system.store.run(Tables::Orders, write);
+            let write_sql = "UPDATE relay SET position = position WHERE name = 'probe'";
+            system.store.run(Tables::Orders, write_sql);
             // The result tells whether a reader blocked the checkpoint, and how many pages are left in the log.
-            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-            assert_eq!(system.store.run(Tables::Orders, checkpoint), "0 0 0");
+            let checkpoint_sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            assert_eq!(system.store.run(Tables::Orders, checkpoint_sql), "0 0 0");
         } else {
-            let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            let open_transactions_sql =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                           AND application_name = 'order-worker' AND xact_start IS NOT NULL";
-            assert_eq!(system.store.run(Tables::Orders, open), "0");
+            assert_eq!(system.store.run(Tables::Orders, open_transactions_sql), "0");
         }
-        let mut rest = String::new();
-        stdout.read_to_string(&mut rest).unwrap();
+        let mut remaining_output = String::new();
+        stdout.read_to_string(&mut remaining_output).unwrap();
         assert!(export.wait().unwrap().success());
-        assert!(rest.lines().count() >= 700, "{what}");
+        assert!(remaining_output.lines().count() >= 700, "{export_kind}");
     }
 }

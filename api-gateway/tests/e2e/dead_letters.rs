@@ -24,12 +24,12 @@ pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> Str
         .webhook(&format!("m-{id}"), "shipment.delivered", &id)
         .await
         .expect(200);
-    let letter = format!("{id}:capture_payment");
+    let dead_letter_id = format!("{id}:capture_payment");
     until("the capture to be dead", async || {
         list_dead_letters(system)
             .await
             .iter()
-            .any(|dead| dead["id"] == letter.as_str())
+            .any(|dead_letter| dead_letter["id"] == dead_letter_id.as_str())
     })
     .await;
     id
@@ -46,37 +46,37 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let id = order_with_failed_capture(&system, "A").await;
-    let dead = list_dead_letters(&system).await;
-    assert_eq!(dead.len(), 1, "{dead:?}");
-    assert_eq!(dead[0]["kind"], "step");
-    assert_eq!(dead[0]["order_id"], id.as_str());
-    assert_eq!(dead[0]["step"], "capture_payment");
-    assert_eq!(dead[0]["attempts"], 1);
-    let reason = dead[0]["reason"].as_str().unwrap();
+    let letters_before = list_dead_letters(&system).await;
+    assert_eq!(letters_before.len(), 1, "{letters_before:?}");
+    assert_eq!(letters_before[0]["kind"], "step");
+    assert_eq!(letters_before[0]["order_id"], id.as_str());
+    assert_eq!(letters_before[0]["step"], "capture_payment");
+    assert_eq!(letters_before[0]["attempts"], 1);
+    let reason = letters_before[0]["reason"].as_str().unwrap();
     assert!(reason.contains("can't be captured"), "{reason}");
 
     // The cause persists, so the step fails again.
     let path = format!("/v1/dead-letters/{id}:capture_payment");
-    let redrive = format!("{path}/redrive");
-    system.post(&redrive, json!({})).await.expect(200);
+    let redrive_path = format!("{path}/redrive");
+    system.post(&redrive_path, json!({})).await.expect(200);
     until("the second attempt to fail", async || {
         list_dead_letters(&system)
             .await
             .first()
-            .map(|dead| dead["attempts"].clone())
+            .map(|letters_before| letters_before["attempts"].clone())
             == Some(json!(2))
     })
     .await;
 
     set_ledger_status(&system, &id, "authorized");
     // A redrive with the same key is replayed.
-    for times in 0..2 {
+    for round in 0..2 {
         let request = system
-            .request(Method::POST, &redrive)
+            .request(Method::POST, &redrive_path)
             .header("idempotency-key", "again");
         let reply = send(request).await;
         let replayed = reply.headers.contains_key("idempotent-replayed");
-        assert_eq!(replayed, times > 0);
+        assert_eq!(replayed, round > 0);
         assert_eq!(reply.expect(200)["status"], "redriven");
     }
     system
@@ -85,8 +85,8 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
         })
         .await;
     assert!(list_dead_letters(&system).await.is_empty());
-    let captures = "SELECT count(*) FROM movements WHERE kind = 'capture'";
-    assert_eq!(system.ledger(captures), "1");
+    let captures_sql = "SELECT count(*) FROM movements WHERE kind = 'capture'";
+    assert_eq!(system.ledger(captures_sql), "1");
     let history = system.history(&id).await;
     let steps: Vec<_> = history
         .iter()
@@ -104,7 +104,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     );
     // The step is no longer a dead letter.
     system
-        .post(&redrive, json!({}))
+        .post(&redrive_path, json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
     system.assert_verified();
@@ -114,7 +114,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
 async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_items() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
-    let lost = order_with_failed_capture(&system, "A").await;
+    let order_id = order_with_failed_capture(&system, "A").await;
     let id = order_with_failed_capture(&system, "A").await;
     system.assert_verified();
     system
@@ -125,13 +125,13 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
     assert_eq!(system.history(&id).await.last().unwrap(), "step.discarded");
     system.assert_verified();
     // Without the dead step, these shipped items are unaccounted for.
-    let forget = format!("DELETE FROM steps WHERE order_id = '{lost}'");
-    system.store.run(Tables::Orders, &forget);
-    let (is_right, report) = system.verify();
+    let delete_steps_sql = format!("DELETE FROM steps WHERE order_id = '{order_id}'");
+    system.store.run(Tables::Orders, &delete_steps_sql);
+    let (is_consistent, report) = system.verify();
     assert!(
-        !is_right
+        !is_consistent
             && report.contains(&format!(
-                "{lost}: goods worth 1000 minor units were shipped"
+                "{order_id}: goods worth 1000 minor units were shipped"
             )),
         "{report}"
     );
@@ -140,15 +140,15 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
 
 /// Discards the order's dead `step`, once it is dead.
 async fn discard(system: &System, id: &str, step: &str) {
-    let letter = format!("{id}:{step}");
+    let dead_letter_id = format!("{id}:{step}");
     until("the step to be dead", async || {
         list_dead_letters(system)
             .await
             .iter()
-            .any(|dead| dead["id"] == letter.as_str())
+            .any(|dead| dead["id"] == dead_letter_id.as_str())
     })
     .await;
-    let path = format!("/v1/dead-letters/{letter}");
+    let path = format!("/v1/dead-letters/{dead_letter_id}");
     system.delete(&path).await.expect(204);
 }
 
@@ -168,29 +168,35 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = announced_order(&system, 10).await;
-    let ship = format!("/v1/orders/{id}/shipments");
-    let part = json!({"items": [{"sku": "A", "quantity": 4}]});
+    let shipments_path = format!("/v1/orders/{id}/shipments");
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 4}]});
     // The provider can't capture the first part, and an operator discards the capture.
     set_ledger_status(&system, &id, "declined");
-    system.post(&ship, part).await.expect(201);
+    system
+        .post(&shipments_path, partial_shipment)
+        .await
+        .expect(201);
     discard(&system, &id, "capture_payment").await;
     set_ledger_status(&system, &id, "authorized");
-    system.post(&ship, json!({})).await.expect(201);
-    let captured = system
+    system.post(&shipments_path, json!({})).await.expect(201);
+    let captured_order = system
         .order_until(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
-    assert_eq!(captured["payment"]["captured"], 6000, "{captured}");
+    assert_eq!(
+        captured_order["payment"]["captured"], 6000,
+        "{captured_order}"
+    );
 
-    let refunds = format!("/v1/orders/{id}/refunds");
+    let refunds_path = format!("/v1/orders/{id}/refunds");
     set_ledger_status(&system, &id, "declined");
-    let refund = json!({"amount": 3000});
-    system.post(&refunds, refund).await.expect(202);
+    let refund_body = json!({"amount": 3000});
+    system.post(&refunds_path, refund_body).await.expect(202);
     discard(&system, &id, "refund_payment").await;
     set_ledger_status(&system, &id, "captured");
     let refund = json!({"amount": 1000});
-    system.post(&refunds, refund).await.expect(202);
+    system.post(&refunds_path, refund).await.expect(202);
     system
         .order_until(&id, "refunded", |order| {
             order["payment"]["refunded"].as_i64() > Some(0)
@@ -199,11 +205,13 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     system.wait_until_idle().await;
     let amounts_sql = "SELECT captured || ' ' || refunded FROM payments";
     assert_eq!(system.ledger(amounts_sql), "6000 1000");
-    let history = format!("/v1/orders/{id}/history?limit=200");
-    let history = system.get(&history).await.expect(200);
-    let events = history["data"].as_array().unwrap().iter();
-    let discarded = events.filter(|event| event["type"] == "step.discarded");
-    let amounts: Vec<_> = discarded.map(|event| &event["data"]["amount"]).collect();
+    let history_path = format!("/v1/orders/{id}/history?limit=200");
+    let history_path = system.get(&history_path).await.expect(200);
+    let events = history_path["data"].as_array().unwrap().iter();
+    let discarded_events = events.filter(|event| event["type"] == "step.discarded");
+    let amounts: Vec<_> = discarded_events
+        .map(|event| &event["data"]["amount"])
+        .collect();
     assert_eq!(amounts, [4000, 3000]);
     system.assert_verified();
 }
@@ -213,10 +221,13 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = announced_order(&system, 10).await;
-    let ship = format!("/v1/orders/{id}/shipments");
-    let part = json!({"items": [{"sku": "A", "quantity": 4}]});
+    let shipments_path = format!("/v1/orders/{id}/shipments");
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 4}]});
     set_ledger_status(&system, &id, "voided");
-    system.post(&ship, part).await.expect(201);
+    system
+        .post(&shipments_path, partial_shipment)
+        .await
+        .expect(201);
     until("the capture to be dead", async || {
         !list_dead_letters(&system).await.is_empty()
     })
@@ -224,7 +235,7 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["payment"]["status"], "voided");
     for _ in 0..2 {
-        let problem = system.post(&ship, json!({})).await;
+        let problem = system.post(&shipments_path, json!({})).await;
         let problem = problem.expect_problem(409, "INVALID_STATE");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("allow_unpaid"), "{problem}");
@@ -232,8 +243,8 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
             discard(&system, &id, "capture_payment").await;
         }
     }
-    let unpaid = json!({"allow_unpaid": true});
-    system.post(&ship, unpaid).await.expect(201);
+    let allow_unpaid = json!({"allow_unpaid": true});
+    system.post(&shipments_path, allow_unpaid).await.expect(201);
     system.assert_verified();
     discard(&system, &id, "capture_payment").await;
     system.assert_verified();
@@ -247,13 +258,13 @@ async fn returned_order_can_be_deleted_and_its_customer_erased() {
     let created = system.post("/v1/orders", order(&customer, "A", 2)).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
     system.order_until(&id, "announced", is_announced).await;
-    let erase = format!("/v1/customers/{customer}");
+    let customer_path = format!("/v1/customers/{customer}");
     for (index, update) in ["shipment.shipped", "shipment.returned"].iter().enumerate() {
         let webhook = system.webhook(&format!("m-{index}"), update, &id).await;
         webhook.expect(200);
         if index == 0 {
             system
-                .delete(&erase)
+                .delete(&customer_path)
                 .await
                 .expect_problem(409, "INVALID_STATE");
         }
@@ -263,7 +274,7 @@ async fn returned_order_can_be_deleted_and_its_customer_erased() {
             order["payment"]["status"] == "refunded"
         })
         .await;
-    system.delete(&erase).await.expect(204);
+    system.delete(&customer_path).await.expect(204);
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["status"], "shipped");
     assert_eq!(order["shipping_address"], Value::Null);
@@ -286,11 +297,11 @@ async fn rejected_messages_are_archived_unchanged() {
     .await;
 
     let dead = list_dead_letters(&system).await;
-    let of = |what: &str| {
-        let found = dead
+    let dead_letter_with = |body_text: &str| {
+        let matching_letters = dead
             .iter()
-            .find(|letter| letter["body"].as_str().unwrap().contains(what));
-        found.unwrap_or_else(|| panic!("{what}: {dead:?}"))
+            .find(|letter| letter["body"].as_str().unwrap().contains(body_text));
+        matching_letters.unwrap_or_else(|| panic!("{body_text}: {dead:?}"))
     };
     for letter in &dead {
         assert_eq!(letter["kind"], "message");
@@ -298,46 +309,51 @@ async fn rejected_messages_are_archived_unchanged() {
         assert_eq!(letter["type"], "authorize_payment");
         assert!(letter["reason"].as_str().unwrap().starts_with("rejected: "));
     }
-    let dance = of("dance");
-    let reason = dance["reason"].as_str().unwrap();
+    let unknown_step_letter = dead_letter_with("dance");
+    let reason = unknown_step_letter["reason"].as_str().unwrap();
     assert!(reason.contains("unknown step"), "{reason}");
-    let binary = dead.iter().find(|letter| letter["is_base64"] == true);
-    assert_eq!(binary.unwrap()["body"], "//4AgA==");
+    let binary_letter = dead.iter().find(|letter| letter["is_base64"] == true);
+    assert_eq!(binary_letter.unwrap()["body"], "//4AgA==");
 
     // The pages contain each dead letter once.
-    let (mut seen, mut path) = (Vec::new(), "/v1/dead-letters?limit=3".to_owned());
+    let (mut seen_ids, mut path) = (Vec::new(), "/v1/dead-letters?limit=3".to_owned());
     loop {
         let page = system.get(&path).await.expect(200);
-        seen.extend(page["data"].as_array().unwrap().iter().cloned());
+        seen_ids.extend(page["data"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/dead-letters?limit=3&cursor={cursor}"),
             None => break,
         }
     }
-    assert_eq!(seen, dead);
+    assert_eq!(seen_ids, dead);
 
     // The oversized message was truncated and can't be redriven; the others can.
-    let large = dead.iter().find(|letter| letter["is_cut"] == true).unwrap();
-    let path = |letter: &Value, what: &str| {
-        format!("/v1/dead-letters/{}{what}", letter["id"].as_str().unwrap())
+    let cut_letter = dead.iter().find(|letter| letter["is_cut"] == true).unwrap();
+    let path = |letter: &Value, subpath: &str| {
+        format!(
+            "/v1/dead-letters/{}{subpath}",
+            letter["id"].as_str().unwrap()
+        )
     };
     system
-        .post(&path(large, "/redrive"), json!({}))
+        .post(&path(cut_letter, "/redrive"), json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
     system
-        .post(&path(dance, "/redrive"), json!({}))
+        .post(&path(unknown_step_letter, "/redrive"), json!({}))
         .await
         .expect(200);
     until("the message to be rejected again", async || {
         let dead = list_dead_letters(&system).await;
-        let again = dead.iter().find(|letter| letter["body"] == dance["body"]);
-        again.is_some_and(|letter| letter["id"] != dance["id"])
+        let returned_letter = dead
+            .iter()
+            .find(|letter| letter["body"] == unknown_step_letter["body"]);
+        returned_letter.is_some_and(|letter| letter["id"] != unknown_step_letter["id"])
     })
     .await;
-    let again = list_dead_letters(&system).await;
-    assert_eq!(again.len(), 7);
-    for letter in &again {
+    let letters_now = list_dead_letters(&system).await;
+    assert_eq!(letters_now.len(), 7);
+    for letter in &letters_now {
         system
             .post(&path(letter, "/discard"), json!({}))
             .await
@@ -346,20 +362,24 @@ async fn rejected_messages_are_archived_unchanged() {
     assert!(list_dead_letters(&system).await.is_empty());
 
     // Storefronts are refused, and invalid ids are not found.
-    let shop = |method: Method, path: &str| {
+    let shop_request = |method: Method, path: &str| {
         let request = system.client.request(method, system.url(path));
         send(request.bearer_auth("shop-key-1"))
     };
-    shop(Method::GET, "/v1/dead-letters")
+    shop_request(Method::GET, "/v1/dead-letters")
         .await
         .expect_problem(403, "FORBIDDEN");
-    let gone = path(dance, "");
-    shop(Method::DELETE, &gone)
+    let removed_path = path(unknown_step_letter, "");
+    shop_request(Method::DELETE, &removed_path)
         .await
         .expect_problem(403, "FORBIDDEN");
-    for unknown in [gone.as_str(), "/v1/dead-letters/x", "/v1/dead-letters/a:b"] {
+    for unknown_path in [
+        removed_path.as_str(),
+        "/v1/dead-letters/x",
+        "/v1/dead-letters/a:b",
+    ] {
         system
-            .delete(unknown)
+            .delete(unknown_path)
             .await
             .expect_problem(404, "NOT_FOUND");
     }
@@ -426,10 +446,19 @@ async fn all_dead_steps_can_be_redriven_at_once() {
     for id in &ids {
         set_ledger_status(&system, id, "authorized");
     }
-    let all = "/v1/dead-letters/redrive";
-    let others = json!({"all": true, "step": "refund_payment"});
-    assert_eq!(system.post(all, others).await.expect(200)["redriven"], 0);
-    let report = system.post(all, json!({"all": true})).await.expect(200);
+    let redrive_all_path = "/v1/dead-letters/redrive";
+    let refund_filter = json!({"all": true, "step": "refund_payment"});
+    assert_eq!(
+        system
+            .post(redrive_all_path, refund_filter)
+            .await
+            .expect(200)["redriven"],
+        0
+    );
+    let report = system
+        .post(redrive_all_path, json!({"all": true}))
+        .await
+        .expect(200);
     assert_eq!(report, json!({"redriven": 3, "next_cursor": null}));
     for id in &ids {
         let is_paid = |order: &Value| order["payment"]["status"] == "captured";

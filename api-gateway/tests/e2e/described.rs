@@ -47,12 +47,12 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
     let mut names = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let here = format!("{method} {path}");
-            assert!(operation["summary"].is_string(), "{here}");
-            assert!(operation["tags"][0].is_string(), "{here}");
+            let operation_name = format!("{method} {path}");
+            assert!(operation["summary"].is_string(), "{operation_name}");
+            assert!(operation["tags"][0].is_string(), "{operation_name}");
             names.push(operation["operationId"].as_str().unwrap().to_owned());
             let security = &operation["security"];
-            assert!(security.is_array(), "{here}: {security}");
+            assert!(security.is_array(), "{operation_name}: {security}");
         }
     }
     let count = names.len();
@@ -93,27 +93,58 @@ async fn events_conform_to_asyncapi() {
         ids.push(created["id"].as_str().unwrap().to_owned());
     }
     let items = json!([{"sku": "A", "quantity": 1, "unit_price": 900, "discounts": [{"label": "x", "amount": 1}], "taxes": [{"label": "VAT", "rate": "0.19", "amount": 3}]}]);
-    let shipping =
+    let shipping_charge =
         json!({"label": "Standard", "amount": 490, "taxes": [{"label": "VAT", "amount": 93}]});
-    let priced = json!({"customer_id": customer, "items": items, "shipping": shipping, "discounts": [{"code": "C", "label": "y", "amount": 2}]});
-    system.post("/v1/orders", priced).await.expect(201);
+    let priced_order = json!({"customer_id": customer, "items": items, "shipping": shipping_charge, "discounts": [{"code": "C", "label": "y", "amount": 2}]});
+    system.post("/v1/orders", priced_order).await.expect(201);
     system.wait_until_idle().await;
     for (number, kind) in ["shipped", "in_transit", "delivered"].iter().enumerate() {
         let kind = format!("shipment.{kind}");
         let id = format!("m-{number}");
         assert_eq!(system.webhook(&id, &kind, &ids[0]).await.status, 200);
     }
-    let cancelled = format!("/v1/orders/{}/cancel", ids[3]);
+    let path = format!("/v1/orders/{}/edit", ids[3]);
+    let discount = json!({"discounts": [{"label": "x", "amount": 1}], "reason": "late"});
+    system.post(&path, discount).await.expect(200);
+    let higher = json!({"items": [{"sku": "A", "quantity": 9}], "payment_method": "pm_declined"});
+    system.post(&path, higher).await.expect(202);
+    system.wait_until_idle().await;
+    let cancel_path = format!("/v1/orders/{}/cancel", ids[3]);
     system
-        .post(&cancelled, json!({"reason": "no"}))
+        .post(&cancel_path, json!({"reason": "no"}))
         .await
         .expect(200);
+    system.wait_until_idle().await;
+    for verbs in [&["reject"][..], &["cancel"], &["approve", "receive"]] {
+        let items = json!([{"sku": "A", "quantity": 1, "reason": "too small"}]);
+        let path = format!("/v1/orders/{}/returns", ids[0]);
+        let requested = system
+            .post(&path, json!({"items": items, "note": "x"}))
+            .await;
+        let id = requested.expect(201)["id"].as_str().unwrap().to_owned();
+        for verb in verbs {
+            let body = match *verb {
+                "receive" => {
+                    json!({"items": [{"sku": "A", "quantity": 1, "restock": true}], "fee": 1})
+                }
+                _ => json!({}),
+            };
+            let changed = system.post(&format!("/v1/returns/{id}/{verb}"), body).await;
+            changed.expect(200);
+        }
+    }
+    let path = format!("/v1/customers/{customer}");
+    let customer_patch = json!({"phone": "112", "email": "other@example.com"});
+    system.patch(&path, customer_patch).await.expect(200);
     let endpoint = json!({"url": "https://example.com"});
-    let made = system
+    let endpoint_reply = system
         .post("/v1/webhook-endpoints", endpoint)
         .await
         .expect(201);
-    let path = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
+    let path = format!(
+        "/v1/webhook-endpoints/{}",
+        endpoint_reply["id"].as_str().unwrap()
+    );
     system.delete(&path).await.expect(204);
     for id in &ids[1..3] {
         let path = format!("/v1/orders/{id}");
@@ -131,4 +162,13 @@ async fn events_conform_to_asyncapi() {
     );
     let types: Vec<&str> = output.split_whitespace().collect();
     assert!(types.len() >= 20, "{types:?}");
+    assert!(types.contains(&"customer.updated"), "{types:?}");
+    assert!(types.contains(&"return.received"), "{types:?}");
+    for kind in [
+        "order.edited",
+        "order.edit_requested",
+        "order.edit_rejected",
+    ] {
+        assert!(types.contains(&kind), "{kind}: {types:?}");
+    }
 }

@@ -12,14 +12,14 @@ use crate::harness::{
     CannedResponse, Receiver, System, Tables, is_announced, order, send, setting, until,
 };
 
-pub(crate) const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
+pub(crate) const ALLOW_PRIVATE_URLS: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
 
 impl System {
     /// Creates a webhook endpoint and returns its id and secret.
     pub(crate) async fn endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
         let body = json!({"url": url, "event_types": types});
-        let made = self.post("/v1/webhook-endpoints", body).await.expect(201);
-        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        let endpoint_reply = self.post("/v1/webhook-endpoints", body).await.expect(201);
+        let text = |name: &str| endpoint_reply[name].as_str().unwrap().to_owned();
         (text("id"), text("secret"))
     }
 
@@ -41,18 +41,18 @@ impl System {
         endpoint: &str,
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
-        let mut found = Value::Null;
+        let mut found_delivery = Value::Null;
         until("a delivery", async || {
-            found = self
+            found_delivery = self
                 .deliveries(endpoint)
                 .await
                 .last()
                 .cloned()
                 .unwrap_or_default();
-            condition(&found)
+            condition(&found_delivery)
         })
         .await;
-        found
+        found_delivery
     }
 }
 
@@ -79,7 +79,7 @@ fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
 
 #[tokio::test]
 async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint, secret) = system.endpoint(&receiver.url("/hook"), &["order.*"]).await;
@@ -92,9 +92,9 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let mut said = tokio::io::BufReader::new(listener.stdout.take().unwrap());
+    let mut listener_output = tokio::io::BufReader::new(listener.stdout.take().unwrap());
     let mut line = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line)
+    tokio::io::AsyncBufReadExt::read_line(&mut listener_output, &mut line)
         .await
         .unwrap();
 
@@ -108,21 +108,21 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     system.order_until(&id, "announced", is_announced).await;
     until("both webhooks", async || receiver.received().len() == 2).await;
 
-    let feed = system
+    let feed_page = system
         .get(&format!("/v1/events?type=order.*&order_id={id}"))
         .await
         .expect(200);
-    let mut lines: Vec<Value> = feed["data"]
+    let mut lines: Vec<Value> = feed_page["data"]
         .as_array()
         .unwrap()
         .iter()
         .map(|event| json!({"over": "feed", "body": event.to_string()}))
         .collect();
-    let mut frames = String::new();
-    while frames.matches("data: ").count() < 2 {
-        frames += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    let mut stream_text = String::new();
+    while stream_text.matches("data: ").count() < 2 {
+        stream_text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
     }
-    let data = frames
+    let data = stream_text
         .lines()
         .filter_map(|line| line.strip_prefix("data: "));
     lines.extend(data.map(|data| json!({"over": "sse", "body": data})));
@@ -135,21 +135,21 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         let body = std::str::from_utf8(&received.body).unwrap();
         lines.push(json!({"over": "webhook", "headers": headers, "secret": secret, "body": body}));
     }
-    let mut rest = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut said, &mut rest)
+    let mut remaining_output = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut listener_output, &mut remaining_output)
         .await
         .unwrap();
-    let published = rest
+    let published_events = remaining_output
         .lines()
         .filter(|line| line.contains(&id) && line.contains("order."));
-    let published: Vec<Value> = published
+    let published_events: Vec<Value> = published_events
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let of_order = |line: &&Value| {
+    let is_of_order = |line: &&Value| {
         let event: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
         event["type"].as_str().unwrap().starts_with("order.")
     };
-    lines.extend(published.iter().filter(of_order).cloned());
+    lines.extend(published_events.iter().filter(is_of_order).cloned());
 
     let mut ids = parsed_event_ids(&lines);
     assert_eq!(ids.len(), 8, "two events over four channels: {ids:?}");
@@ -171,7 +171,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
 
 #[tokio::test]
 async fn failed_delivery_is_retried_and_lists_its_attempts() {
-    let mut system = System::start_with(&[OPEN]).await;
+    let mut system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![
         CannedResponse::Status(500),
@@ -182,22 +182,22 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
-    let failed = system
+    let failed_delivery = system
         .delivery_until(&endpoint, |delivery| {
             delivery["attempts"][0]["response_code"] == 500
         })
         .await;
-    assert_eq!(failed["status"], "pending");
-    assert!(failed["next_attempt_at"].is_string());
+    assert_eq!(failed_delivery["status"], "pending");
+    assert!(failed_delivery["next_attempt_at"].is_string());
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     assert!(system.get(&path).await.expect(200)["failing_since"].is_string());
     // The retry survives the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
-    let delivered = system
+    let delivered_delivery = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
-    assert_eq!(delivered["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(delivered_delivery["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(
         system.get(&path).await.expect(200)["failing_since"],
         Value::Null
@@ -209,26 +209,27 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
     );
 
     // A redelivery has the same id.
-    let again = format!(
+    let redeliver_path = format!(
         "{path}/deliveries/{}/redeliver",
-        delivered["id"].as_str().unwrap()
+        delivered_delivery["id"].as_str().unwrap()
     );
-    system.post(&again, json!({})).await.expect(202);
+    system.post(&redeliver_path, json!({})).await.expect(202);
     until("the redelivery", async || receiver.received().len() == 3).await;
     assert_eq!(
         receiver.received()[2].headers["webhook-id"],
         received[0].headers["webhook-id"]
     );
-    let unknown = format!("{path}/deliveries/0192f0c1-2345-7abc-8def-0123456789ab/redeliver");
+    let unknown_delivery_path =
+        format!("{path}/deliveries/0192f0c1-2345-7abc-8def-0123456789ab/redeliver");
     system
-        .post(&unknown, json!({}))
+        .post(&unknown_delivery_path, json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
 }
 
 #[tokio::test]
 async fn delivery_of_a_deleted_event_fails_without_retry() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint, _) = system
@@ -239,28 +240,30 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
     // Simulates a shorter retention of events than of deliveries.
-    let forget = format!("DELETE FROM events WHERE subject = '{order}'");
-    system.store.run(Tables::Orders, &forget);
+    let delete_events_sql = format!("DELETE FROM events WHERE subject = '{order}'");
+    system.store.run(Tables::Orders, &delete_events_sql);
     let path = format!("/v1/webhook-endpoints/{endpoint}");
-    let again = format!(
+    let redelivery_path = format!(
         "{path}/deliveries/{}/redeliver",
         delivery["id"].as_str().unwrap()
     );
-    let refused = system.post(&again, json!({})).await;
-    let refused = refused.expect_problem(409, "INVALID_STATE");
+    let refused_reply = system.post(&redelivery_path, json!({})).await;
+    let refused = refused_reply.expect_problem(409, "INVALID_STATE");
     assert_eq!(
         refused["detail"],
         "the event was deleted after its retention period and can't be delivered"
     );
 
     // Makes the delivery pending again.
-    let state = [
+    let state_column = [
         ("\"status\":\"succeeded\"", "\"status\":\"pending\""),
         ("\"due_at\":null", "\"due_at\":\"2026-01-31T12:00:00Z\""),
     ];
-    let state = state.iter().fold("state".to_owned(), |state, (from, to)| {
-        format!("replace({state}, '{from}', '{to}')")
-    });
+    let state = state_column
+        .iter()
+        .fold("state".to_owned(), |state, (from, to)| {
+            format!("replace({state}, '{from}', '{to}')")
+        });
     system.store.run(
         Tables::Orders,
         &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state}"),
@@ -282,7 +285,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
 
 #[tokio::test]
 async fn endpoint_answering_410_is_disabled_with_an_event() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(410)]).await;
     let (endpoint, _) = system
@@ -307,28 +310,31 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
     // A disabled endpoint gets no deliveries until it is enabled again.
     system.create_order().await;
     let delivery = system.deliveries(&endpoint).await[0].clone();
-    let again = format!(
+    let redeliver_path = format!(
         "{path}/deliveries/{}/redeliver",
         delivery["id"].as_str().unwrap()
     );
     system
-        .post(&again, json!({}))
+        .post(&redeliver_path, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
     receiver.set_response(CannedResponse::Status(200));
-    let enable = system
+    let enabling_request = system
         .request(Method::PATCH, &path)
         .json(&json!({"is_enabled": true}));
     assert_eq!(
-        send(enable).await.expect(200)["disabled_reason"],
+        send(enabling_request).await.expect(200)["disabled_reason"],
         Value::Null
     );
     let id = system.create_order().await;
     until("the next webhook", async || {
         let received = receiver.received();
-        received
-            .iter()
-            .any(|received| received.body.windows(36).any(|part| part == id.as_bytes()))
+        received.iter().any(|received| {
+            received
+                .body
+                .windows(36)
+                .any(|window| window == id.as_bytes())
+        })
     })
     .await;
     assert_eq!(
@@ -340,7 +346,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
 
 #[tokio::test]
 async fn endpoint_gets_events_after_a_demo_reset() {
-    let system = System::start_with(&[OPEN, ("DEMO", "1")]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS, ("DEMO", "1")]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     system
@@ -359,47 +365,47 @@ async fn endpoint_gets_events_after_a_demo_reset() {
 
 #[tokio::test]
 async fn both_secrets_sign_during_a_rotation() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
-    let (endpoint, old) = system
+    let (endpoint, old_secret) = system
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
-    let rotated = system
+    let rotated_endpoint = system
         .post(&format!("{path}/rotate-secret"), json!({}))
         .await
         .expect(200);
-    let new = rotated["secret"].as_str().unwrap().to_owned();
-    assert_ne!(old, new);
+    let new_secret = rotated_endpoint["secret"].as_str().unwrap().to_owned();
+    assert_ne!(old_secret, new_secret);
     // The secret is shown only once.
-    for shown in [
+    for shown_reply in [
         system.get(&path).await,
         system.get("/v1/webhook-endpoints").await,
     ] {
-        let shown = shown.expect(200).to_string();
-        assert!(!shown.contains("whsec_"), "{shown}");
+        let shown_text = shown_reply.expect(200).to_string();
+        assert!(!shown_text.contains("whsec_"), "{shown_text}");
     }
     system.create_order().await;
     until("the webhook", async || receiver.received().len() == 1).await;
-    let verify = |index: usize, secret: &str| {
+    let verify_signature = |index: usize, secret: &str| {
         let received = receiver.received()[index].clone();
         standardwebhooks::Webhook::new(secret)
             .unwrap()
             .verify(&received.body, &received.headers)
     };
-    assert!(verify(0, &old).is_ok() && verify(0, &new).is_ok());
-    assert!(verify(0, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").is_err());
+    assert!(verify_signature(0, &old_secret).is_ok() && verify_signature(0, &new_secret).is_ok());
+    assert!(verify_signature(0, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").is_err());
 
-    let at_once = json!({"overlap_seconds": 0});
-    let rotated = system
-        .post(&format!("{path}/rotate-secret"), at_once)
+    let immediate_rotation = json!({"overlap_seconds": 0});
+    let rotated_endpoint = system
+        .post(&format!("{path}/rotate-secret"), immediate_rotation)
         .await
         .expect(200);
     system.create_order().await;
     until("the next webhook", async || receiver.received().len() == 2).await;
-    assert!(verify(1, rotated["secret"].as_str().unwrap()).is_ok());
-    assert!(verify(1, &new).is_err() && verify(1, &old).is_err());
+    assert!(verify_signature(1, rotated_endpoint["secret"].as_str().unwrap()).is_ok());
+    assert!(verify_signature(1, &new_secret).is_err() && verify_signature(1, &old_secret).is_err());
     system.delete(&path).await.expect(204);
     system.get(&path).await.expect_problem(404, "NOT_FOUND");
 }
@@ -407,14 +413,14 @@ async fn both_secrets_sign_during_a_rotation() {
 #[tokio::test]
 async fn endpoints_are_visible_only_to_their_owner() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
-    let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
+    let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("API_KEYS", keys)]).await;
     let receiver = Receiver::start().await;
-    let everything = Receiver::start().await;
+    let receiver_of_all = Receiver::start().await;
     system.key = Some("key-of-eu".to_owned());
     let (endpoint, _) = system.endpoint(&receiver.url("/"), &["*"]).await;
-    let foreign = json!({"url": receiver.url("/"), "storefront": "us"});
+    let foreign_endpoint = json!({"url": receiver.url("/"), "storefront": "us"});
     system
-        .post("/v1/webhook-endpoints", foreign)
+        .post("/v1/webhook-endpoints", foreign_endpoint)
         .await
         .expect_problem(403, "FORBIDDEN");
 
@@ -430,25 +436,25 @@ async fn endpoints_are_visible_only_to_their_owner() {
             let refused = system.post(&format!("{path}/{action}"), json!({})).await;
             refused.expect_problem(404, "NOT_FOUND");
         }
-        let change = system
+        let change_request = system
             .request(Method::PATCH, &path)
             .json(&json!({"is_enabled": false}));
-        send(change).await.expect_problem(404, "NOT_FOUND");
+        send(change_request).await.expect_problem(404, "NOT_FOUND");
         system
             .get(&format!("{path}/deliveries"))
             .await
             .expect_problem(404, "NOT_FOUND");
-        let listed = system.get("/v1/webhook-endpoints").await.expect(200);
-        assert_eq!(listed["data"], json!([]));
+        let endpoint_list = system.get("/v1/webhook-endpoints").await.expect(200);
+        assert_eq!(endpoint_list["data"], json!([]));
     }
     system.key = Some("key-of-admin".to_owned());
     system.get(&path).await.expect(200);
-    let (all, _) = system
-        .endpoint(&everything.url("/"), &["order.created"])
+    let (endpoint_of_all, _) = system
+        .endpoint(&receiver_of_all.url("/"), &["order.created"])
         .await;
     assert_eq!(
         system
-            .get(&format!("/v1/webhook-endpoints/{all}"))
+            .get(&format!("/v1/webhook-endpoints/{endpoint_of_all}"))
             .await
             .expect(200)["storefront"],
         Value::Null
@@ -459,7 +465,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
         system.create_order().await;
     }
     until("the webhooks of all events", async || {
-        everything.received().len() == 2
+        receiver_of_all.received().len() == 2
     })
     .await;
     until("the webhooks of eu's events", async || {
@@ -504,40 +510,49 @@ async fn webhooks_are_sent_only_to_public_addresses() {
     let failed = system
         .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
         .await;
-    let why = failed["attempts"][0]["error"].as_str().unwrap();
-    assert!(why.contains("not a public address"), "{why}");
+    let attempt_error = failed["attempts"][0]["error"].as_str().unwrap();
+    assert!(
+        attempt_error.contains("not a public address"),
+        "{attempt_error}"
+    );
     assert!(receiver.received().is_empty());
 }
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
-    let inside = Receiver::start().await;
-    let outside = Receiver::with(vec![CannedResponse::Redirect(inside.url("/secret"))]).await;
-    let (endpoint, _) = system.endpoint(&outside.url("/"), &["order.created"]).await;
+    let inside_receiver = Receiver::start().await;
+    let redirecting_receiver = Receiver::with(vec![CannedResponse::Redirect(
+        inside_receiver.url("/secret"),
+    )])
+    .await;
+    let (endpoint, _) = system
+        .endpoint(&redirecting_receiver.url("/"), &["order.created"])
+        .await;
     system.create_order().await;
     let failed = system
         .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
         .await;
     assert_eq!(failed["attempts"][0]["response_code"], 302);
     assert_eq!(failed["status"], "pending");
-    assert!(inside.received().is_empty());
+    assert!(inside_receiver.received().is_empty());
 }
 
 #[tokio::test]
 async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
-    let stalled = Receiver::with(vec![CannedResponse::Stalled]).await;
-    let endless = Receiver::with(vec![CannedResponse::Endless]).await;
-    let busy = Receiver::with(vec![CannedResponse::RetryAfter(503, "3600".to_owned())]).await;
+    let stalled_receiver = Receiver::with(vec![CannedResponse::Stalled]).await;
+    let endless_receiver = Receiver::with(vec![CannedResponse::Endless]).await;
+    let busy_receiver =
+        Receiver::with(vec![CannedResponse::RetryAfter(503, "3600".to_owned())]).await;
     let mut endpoints = Vec::new();
-    for receiver in [&stalled, &endless, &busy] {
-        let made = system
+    for receiver in [&stalled_receiver, &endless_receiver, &busy_receiver] {
+        let endpoint_reply = system
             .endpoint(&receiver.url("/"), &["order.created"])
             .await;
-        endpoints.push(made.0);
+        endpoints.push(endpoint_reply.0);
     }
     system.create_order().await;
     for endpoint in &endpoints[..2] {
@@ -555,78 +570,92 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
         })
         .await;
     let time = |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
-    let tried = time(&refused["attempts"][0]["at"]);
+    let attempted_at = time(&refused["attempts"][0]["at"]);
     let next = time(&refused["next_attempt_at"]);
-    assert_eq!(next.duration_since(tried).as_secs(), 3600);
+    assert_eq!(next.duration_since(attempted_at).as_secs(), 3600);
 }
 
 #[tokio::test]
 async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
-    let system = System::start_with(&[OPEN]).await;
+    let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let (endpoint, _) = system
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
-    let before = system.get(&path).await;
-    let tag = before.headers["etag"].clone();
-    let known = || {
+    let endpoint_reply = system.get(&path).await;
+    let tag = endpoint_reply.headers["etag"].clone();
+    let endpoint_state = || {
         let request = system.request(Method::GET, &path);
         send(request.header("if-none-match", tag.clone()))
     };
-    assert_eq!(known().await.status, 304);
+    assert_eq!(endpoint_state().await.status, 304);
     system.create_order().await;
-    let refused = |delivery: &Value| delivery["attempts"][0].is_object();
-    system.delivery_until(&endpoint, refused).await;
-    let failing = known().await;
-    assert_eq!(failing.status, 200);
-    assert!(failing.body["failing_since"].is_string());
+    let is_refused = |delivery: &Value| delivery["attempts"][0].is_object();
+    system.delivery_until(&endpoint, is_refused).await;
+    let failing_state = endpoint_state().await;
+    assert_eq!(failing_state.status, 200);
+    assert!(failing_state.body["failing_since"].is_string());
     // The entity tag of the old state is still accepted, since its version is unchanged.
-    let patch = |body: Value| {
+    let patch_endpoint = |body: Value| {
         let request = system.request(Method::PATCH, &path);
         send(request.header("if-match", tag.clone()).json(&body))
     };
-    for nothing in [
+    for empty_patch in [
         json!({}),
         json!({"event_types": ["order.created"]}),
         json!({"url": receiver.url("/")}),
     ] {
-        let same = patch(nothing).await.expect(200);
-        assert_eq!(same["version"], 1);
-        assert_eq!(same["updated_at"], before.body["updated_at"]);
+        let unchanged_endpoint = patch_endpoint(empty_patch).await.expect(200);
+        assert_eq!(unchanged_endpoint["version"], 1);
+        assert_eq!(
+            unchanged_endpoint["updated_at"],
+            endpoint_reply.body["updated_at"]
+        );
     }
     let events = system.get("/v1/events?type=webhook_endpoint.updated").await;
     assert_eq!(events.expect(200)["data"], json!([]));
-    let changed = patch(json!({"description": "ERP"})).await.expect(200);
-    assert_eq!(changed["version"], 2);
+    let changed_endpoint = patch_endpoint(json!({"description": "ERP"}))
+        .await
+        .expect(200);
+    assert_eq!(changed_endpoint["version"], 2);
 }
 
 #[tokio::test]
 async fn endpoints_that_could_never_receive_an_event_are_refused() {
     let keys = "storefront@eu=key-of-the-eu-shop;admin=key-of-an-admin-of-all";
-    let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
+    let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-admin-of-all".to_owned());
-    let with = |name: &str, value: Value| {
+    let new_endpoint_with = |name: &str, value: Value| {
         let mut body = json!({"url": "https://example.com/hook"});
         body[name] = value;
         body
     };
     for (pointer, body) in [
-        ("/url", with("url", json!("https:///x"))),
-        ("/url", with("url", json!("https:x"))),
-        ("/url", with("url", json!("https://example.com:0/"))),
-        ("/url", with("url", json!("https://a..b/"))),
+        ("/url", new_endpoint_with("url", json!("https:///x"))),
+        ("/url", new_endpoint_with("url", json!("https:x"))),
+        (
+            "/url",
+            new_endpoint_with("url", json!("https://example.com:0/")),
+        ),
+        ("/url", new_endpoint_with("url", json!("https://a..b/"))),
         (
             "/event_types",
-            with("event_types", json!(["order.exploded"])),
+            new_endpoint_with("event_types", json!(["order.exploded"])),
         ),
         (
             "/event_types",
-            with("event_types", json!(["order.*", "coffee.*"])),
+            new_endpoint_with("event_types", json!(["order.*", "coffee.*"])),
         ),
-        ("/description", with("description", json!(" \u{200b}"))),
-        ("/storefront", with("storefront", json!("mars"))),
+        (
+            "/description",
+            new_endpoint_with("description", json!(" \u{200b}")),
+        ),
+        (
+            "/storefront",
+            new_endpoint_with("storefront", json!("mars")),
+        ),
     ] {
         let refused = system.post("/v1/webhook-endpoints", body.clone()).await;
         let problem = refused.expect_problem(422, "INVALID_REQUEST");
@@ -636,11 +665,13 @@ async fn endpoints_that_could_never_receive_an_event_are_refused() {
     let customer = json!({"name": "Ada", "email": "ada@example.com", "storefront": "us"});
     system.post("/v1/customers", customer).await.expect(201);
     for storefront in ["eu", "us"] {
-        let body = with("storefront", json!(storefront));
-        let made = system.post("/v1/webhook-endpoints", body).await.expect(201);
-        let path = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
-        let unknown = json!({"event_types": ["order.exploded"]});
-        let patch = system.request(Method::PATCH, &path).json(&unknown);
+        let body = new_endpoint_with("storefront", json!(storefront));
+        let created = system.post("/v1/webhook-endpoints", body).await.expect(201);
+        let path = format!("/v1/webhook-endpoints/{}", created["id"].as_str().unwrap());
+        let unknown_type_patch = json!({"event_types": ["order.exploded"]});
+        let patch = system
+            .request(Method::PATCH, &path)
+            .json(&unknown_type_patch);
         send(patch).await.expect_problem(422, "INVALID_REQUEST");
     }
 }

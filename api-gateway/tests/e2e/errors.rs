@@ -8,15 +8,15 @@ use crate::harness::{System, order, send};
 #[tokio::test]
 async fn malformed_requests_get_a_problem_with_the_cause() {
     let system = System::start().await;
-    let post = |body: Vec<u8>, kind: &str| {
+    let post_order = |body: Vec<u8>, content_type: &str| {
         send(
             system
                 .request(Method::POST, "/v1/orders")
-                .header("content-type", kind)
+                .header("content-type", content_type)
                 .body(body),
         )
     };
-    let problem = post(b"{\"items\": [}".to_vec(), "application/json")
+    let problem = post_order(b"{\"items\": [}".to_vec(), "application/json")
         .await
         .expect_problem(400, "INVALID_REQUEST");
     assert!(
@@ -26,33 +26,35 @@ async fn malformed_requests_get_a_problem_with_the_cause() {
             .contains("line 1 column"),
         "{problem}"
     );
-    post(vec![0xff, 0xfe, 0x00], "application/json")
+    post_order(vec![0xff, 0xfe, 0x00], "application/json")
         .await
         .expect_problem(400, "INVALID_REQUEST");
-    post(b"null".to_vec(), "application/json")
+    post_order(b"null".to_vec(), "application/json")
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    post(b"[1]".to_vec(), "application/json")
+    post_order(b"[1]".to_vec(), "application/json")
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    post("[".repeat(100_000).into_bytes(), "application/json")
+    post_order("[".repeat(100_000).into_bytes(), "application/json")
         .await
         .expect_problem(400, "INVALID_REQUEST");
-    post(b"a=b".to_vec(), "application/x-www-form-urlencoded")
+    post_order(b"a=b".to_vec(), "application/x-www-form-urlencoded")
         .await
         .expect_problem(415, "INVALID_REQUEST");
-    post(vec![b' '; 1024 * 1024 + 1], "application/json")
+    post_order(vec![b' '; 1024 * 1024 + 1], "application/json")
         .await
         .expect_problem(413, "PAYLOAD_TOO_LARGE");
     // A body without `Content-Length`.
     let chunks =
         futures_util::stream::iter((0..40).map(|_| Ok::<_, std::io::Error>(vec![b' '; 32 * 1024])));
     let body = reqwest::Body::wrap_stream(chunks);
-    let chunked = system
+    let chunked_request = system
         .request(Method::POST, "/v1/orders")
         .header("content-type", "application/json")
         .body(body);
-    send(chunked).await.expect_problem(413, "PAYLOAD_TOO_LARGE");
+    send(chunked_request)
+        .await
+        .expect_problem(413, "PAYLOAD_TOO_LARGE");
 }
 
 #[tokio::test]
@@ -75,7 +77,7 @@ async fn all_violations_are_reported_at_once_with_pointers() {
         .iter()
         .map(|error| error["pointer"].as_str().unwrap().to_owned())
         .collect();
-    for expected in [
+    for expected_error in [
         "/customer_id",
         "/items/0/quantity",
         "/items/1/sku",
@@ -87,27 +89,28 @@ async fn all_violations_are_reported_at_once_with_pointers() {
         "/surprise",
     ] {
         assert!(
-            pointers.contains(&expected.to_owned()),
-            "{expected} in {pointers:?}"
+            pointers.contains(&expected_error.to_owned()),
+            "{expected_error} in {pointers:?}"
         );
     }
-    let none = json!({"customer_id": "0192f0c1-2345-7abc-8def-0123456789ab", "items": []});
+    let order_without_items =
+        json!({"customer_id": "0192f0c1-2345-7abc-8def-0123456789ab", "items": []});
     system
-        .post("/v1/orders", none)
+        .post("/v1/orders", order_without_items)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let many = vec![json!({"sku": "A", "quantity": 1}); 501];
+    let too_many_items = vec![json!({"sku": "A", "quantity": 1}); 501];
     system
         .post(
             "/v1/orders",
-            json!({"customer_id": customer, "items": many}),
+            json!({"customer_id": customer, "items": too_many_items}),
         )
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let nul = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"a": "\u{0}"}});
+    let order_with_nul = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"a": "\u{0}"}});
     system
-        .post("/v1/orders", nul)
+        .post("/v1/orders", order_with_nul)
         .await
         .expect_problem(422, "INVALID_REQUEST");
 }
@@ -134,13 +137,13 @@ async fn unknown_routes_and_methods_get_problem_documents() {
     let reply = send(system.request(Method::PUT, "/v1/orders")).await;
     assert!(reply.headers["allow"].to_str().unwrap().contains("POST"));
     reply.expect_problem(405, "INVALID_REQUEST");
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
-        .get(&format!("/v1/orders/{unknown}"))
+        .get(&format!("/v1/orders/{unknown_id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
     system
-        .get(&format!("/v1/orders/{unknown}/history"))
+        .get(&format!("/v1/orders/{unknown_id}/history"))
         .await
         .expect_problem(404, "NOT_FOUND");
     system
@@ -158,11 +161,11 @@ async fn valid_request_id_is_kept_in_response_and_events() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let new_order = order(&system.customer().await, "A", 1);
-    let create = system
+    let create_request = system
         .request(Method::POST, "/v1/orders")
         .header("x-request-id", "cart-42")
         .json(&new_order);
-    let reply = send(create).await;
+    let reply = send(create_request).await;
     assert_eq!(reply.headers["x-request-id"], "cart-42");
     let created = reply.expect(201);
     system.wait_until_idle().await;
@@ -182,8 +185,11 @@ async fn valid_request_id_is_kept_in_response_and_events() {
         "{history}"
     );
 
-    let insane = system
+    let request_with_implausible_id = system
         .request(Method::GET, "/v1/orders")
         .header("x-request-id", "a b");
-    assert_ne!(send(insane).await.headers["x-request-id"], "a b");
+    assert_ne!(
+        send(request_with_implausible_id).await.headers["x-request-id"],
+        "a b"
+    );
 }

@@ -23,11 +23,11 @@ fn position(event: &Value) -> i64 {
     event["position"].as_str().unwrap().parse().unwrap()
 }
 
-/// Reads all events after `after`, page by page.
-async fn feed(system: &System, filter: &str, after: &str) -> Vec<Value> {
-    let (mut events, mut after) = (Vec::new(), after.to_owned());
+/// Reads all events after `after_position`, page by page.
+async fn read_feed(system: &System, filter_query: &str, after_position: &str) -> Vec<Value> {
+    let (mut events, mut after) = (Vec::new(), after_position.to_owned());
     loop {
-        let path = format!("/v1/events?limit=50&after={after}{filter}");
+        let path = format!("/v1/events?limit=50&after={after}{filter_query}");
         let page = system.get(&path).await.expect(200);
         events.extend(page["data"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
@@ -44,15 +44,15 @@ struct EventStreamClient {
 }
 
 impl EventStreamClient {
-    async fn open(
+    async fn connect(
         client: &Client,
         url: &str,
-        last: Option<&str>,
+        last_event_id: Option<&str>,
         key: Option<&str>,
     ) -> Option<Self> {
         let mut request = client.get(url);
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
+        if let Some(last_id) = last_event_id {
+            request = request.header("last-event-id", last_id);
         }
         if let Some(key) = key {
             request = request.bearer_auth(key);
@@ -73,7 +73,7 @@ impl EventStreamClient {
     /// Returns the next event, or `None` when the connection is closed or silent for five seconds.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            while let Some((frame, rest)) = self.text.split_once("\n\n") {
+            while let Some((frame, following_events)) = self.text.split_once("\n\n") {
                 let fields: BTreeMap<_, _> = frame
                     .lines()
                     .filter_map(|line| line.split_once(": "))
@@ -84,8 +84,8 @@ impl EventStreamClient {
                     assert_eq!(fields["event"], event["type"].as_str().unwrap());
                     event
                 });
-                let rest = rest.to_owned();
-                self.text = rest;
+                let following_events = following_events.to_owned();
+                self.text = following_events;
                 if event.is_some() {
                     return event;
                 }
@@ -105,14 +105,17 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
     let expected: BTreeSet<&str> = expected.iter().map(id).collect();
     let missed: Vec<_> = expected.difference(&unique).collect();
     assert!(missed.is_empty(), "missed {missed:?}");
-    let mut sequences: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut last_sequences: BTreeMap<&str, &str> = BTreeMap::new();
     for event in events {
         let (subject, sequence) = (
             event["subject"].as_str().unwrap(),
             event["sequence"].as_str().unwrap(),
         );
-        let before = sequences.insert(subject, sequence);
-        assert!(before.is_none_or(|before| before < sequence), "{event}");
+        let previous_sequence = last_sequences.insert(subject, sequence);
+        assert!(
+            previous_sequence.is_none_or(|previous| previous < sequence),
+            "{event}"
+        );
     }
 }
 
@@ -128,7 +131,7 @@ async fn requests_waiting_for_events_do_not_block_others() {
 async fn feed_reader_misses_no_event_during_concurrent_writes() {
     let system = System::start_with(&[]).await;
     // On PostgreSQL several workers write concurrently, each with its own positions.
-    let others: Vec<_> = if crate::harness::setting("TEST_STORE") == "postgres" {
+    let other_workers: Vec<_> = if crate::harness::setting("TEST_STORE") == "postgres" {
         (0..2).map(|_| system.spawn_replacement_worker()).collect()
     } else {
         Vec::new()
@@ -136,22 +139,22 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let is_over = Arc::new(AtomicBool::new(false));
-    let reading = async {
-        let (mut seen, mut after) = (Vec::new(), "0".to_owned());
+    let read_feed_meanwhile = async {
+        let (mut seen_events, mut after) = (Vec::new(), "0".to_owned());
         loop {
             let was_over = is_over.load(Ordering::Acquire);
             let page = system
                 .get(&format!("/v1/events?limit=7&after={after}"))
                 .await
                 .expect(200);
-            seen.extend(page["data"].as_array().unwrap().iter().cloned());
+            seen_events.extend(page["data"].as_array().unwrap().iter().cloned());
             after = page["position"].as_str().unwrap().to_owned();
             if was_over && page["next_cursor"].is_null() {
-                return seen;
+                return seen_events;
             }
         }
     };
-    let writing = async {
+    let create_orders = async {
         for _ in 0..10 {
             let orders = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
             for reply in join_all(orders).await {
@@ -161,15 +164,15 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
         system.wait_until_idle().await;
         is_over.store(true, Ordering::Release);
     };
-    let (seen, ()) = tokio::join!(reading, writing);
-    let all = feed(&system, "", "0").await;
+    let (seen, ()) = tokio::join!(read_feed_meanwhile, create_orders);
+    let all_events = read_feed(&system, "", "0").await;
     assert_eq!(
         seen.iter().map(id).collect::<Vec<_>>(),
-        all.iter().map(id).collect::<Vec<_>>()
+        all_events.iter().map(id).collect::<Vec<_>>()
     );
     assert!(seen.iter().map(position).is_sorted());
-    assert!(all.len() > 800, "{}", all.len());
-    drop(others);
+    assert!(all_events.len() > 800, "{}", all_events.len());
+    drop(other_workers);
     system.assert_verified();
 }
 
@@ -186,32 +189,34 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
     for id in &ids {
         system.order_until(id, "announced", is_announced).await;
     }
-    let all = feed(&system, "", "0").await;
-    let of_one = feed(&system, &format!("&order_id={}", ids[1]), "0").await;
+    let all_events = read_feed(&system, "", "0").await;
+    let events_of_order = read_feed(&system, &format!("&order_id={}", ids[1]), "0").await;
     assert!(
-        of_one
+        events_of_order
             .iter()
             .all(|event| event["subject"] == ids[1].as_str())
     );
-    assert_eq!(of_one.len(), system.history(&ids[1]).await.len());
-    let created = feed(&system, "&type=order.created", "0").await;
+    assert_eq!(events_of_order.len(), system.history(&ids[1]).await.len());
+    let created = read_feed(&system, "&type=order.created", "0").await;
     assert_eq!(created.len(), 3);
-    let several = feed(&system, "&type=payment.*,order.created", "0").await;
-    assert_eq!(several.len(), 6);
-    for place in [
+    let selected_events = read_feed(&system, "&type=payment.*,order.created", "0").await;
+    assert_eq!(selected_events.len(), 6);
+    for after_position in [
         id(&created[1]).to_owned(),
         position(&created[1]).to_string(),
     ] {
-        let rest = feed(&system, "", &place).await;
-        let index = all.iter().position(|event| id(event) == id(&created[1]));
-        assert_eq!(rest, all[index.unwrap() + 1..]);
+        let following_events = read_feed(&system, "", &after_position).await;
+        let index = all_events
+            .iter()
+            .position(|event| id(event) == id(&created[1]));
+        assert_eq!(following_events, all_events[index.unwrap() + 1..]);
     }
     let now = system.get("/v1/events?after=now").await.expect(200);
     assert_eq!(
         (&now["data"], &now["next_cursor"]),
         (&json!([]), &Value::Null)
     );
-    for wrong in [
+    for invalid_query in [
         "after=0192f0c1-2345-7abc-8def-0123456789ab",
         "after=yesterday",
         "after=-1",
@@ -223,15 +228,16 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
         "wait_ms=-1",
         "since=1",
     ] {
-        let refused = system.get(&format!("/v1/events?{wrong}")).await;
-        refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.get(&format!("/v1/events?{invalid_query}")).await;
+        refused_reply.expect_problem(422, "INVALID_REQUEST");
     }
     // A waiting request is answered as soon as there is a new event.
-    let place = now["position"].as_str().unwrap();
-    let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={place}");
-    let cancelling = format!("/v1/orders/{}/cancel", ids[2]);
-    let (page, cancelled) = tokio::join!(system.get(&path), system.post(&cancelling, json!({})));
-    cancelled.expect(200);
+    let now_position = now["position"].as_str().unwrap();
+    let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={now_position}");
+    let cancel_path = format!("/v1/orders/{}/cancel", ids[2]);
+    let (page, cancel_reply) =
+        tokio::join!(system.get(&path), system.post(&cancel_path, json!({})));
+    cancel_reply.expect(200);
     assert_eq!(page.expect(200)["data"][0]["subject"], ids[2].as_str());
 }
 
@@ -244,37 +250,38 @@ async fn long_polling_clients_do_not_block_orders() {
     let place = now["position"].as_str().unwrap();
     let path = format!("/v1/events?type=order.created&wait_ms=20000&after={place}");
     // Requested one by one, so that they exceed the number of messages that the worker prefetches.
-    let mut waiting = Vec::new();
+    let mut waiting_readers = Vec::new();
     for _ in 0..300 {
-        waiting.push(tokio::spawn(send(system.request(Method::GET, &path))));
+        waiting_readers.push(tokio::spawn(send(system.request(Method::GET, &path))));
         system.get("/v1/customers").await.expect(200);
     }
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let created = created.expect(201);
-    for page in join_all(waiting).await {
+    for page in join_all(waiting_readers).await {
         let page = page.unwrap().expect(200);
         assert_eq!(page["data"][0]["subject"], created["id"]);
     }
 }
 
-const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
+const API_KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
 
 #[tokio::test]
 async fn storefronts_get_only_their_own_events() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     let client = system.client.clone();
     let url = system.url("/v1/events/stream");
     assert!(
-        EventStreamClient::open(&client, &url, None, None)
+        EventStreamClient::connect(&client, &url, None, None)
             .await
             .is_none()
     );
-    let mut live = EventStreamClient::open(&client, &url, None, Some("key-of-us"))
+    let mut live_stream = EventStreamClient::connect(&client, &url, None, Some("key-of-us"))
         .await
         .unwrap();
-    let mut operator_stream = EventStreamClient::open(&client, &url, None, Some("key-of-operator"))
-        .await
-        .unwrap();
+    let mut operator_stream =
+        EventStreamClient::connect(&client, &url, None, Some("key-of-operator"))
+            .await
+            .unwrap();
 
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 10)]).await;
@@ -289,18 +296,22 @@ async fn storefronts_get_only_their_own_events() {
     }
     // Checks what the storefront `us` can read.
     for filter in ["", "&storefront=eu", &format!("&order_id={}", orders["eu"])] {
-        let events = feed(&system, filter, "0").await;
-        let foreign = events.iter().find(|event| event["storefront"] != "us");
-        assert_eq!(foreign, None, "{filter}");
+        let events = read_feed(&system, filter, "0").await;
+        let foreign_event = events.iter().find(|event| event["storefront"] != "us");
+        assert_eq!(foreign_event, None, "{filter}");
     }
-    let heard = live.next().await.unwrap();
-    assert_eq!(heard["subject"], orders["us"].as_str());
+    let live_event = live_stream.next().await.unwrap();
+    assert_eq!(live_event["subject"], orders["us"].as_str());
     // An event of another storefront is a valid position in the feed, but is not shown.
     system.key = Some("key-of-operator".to_owned());
-    let theirs = feed(&system, "&storefront=eu", "0").await;
-    let again =
-        EventStreamClient::open(&client, &url, Some(id(&theirs[0])), Some("key-of-us")).await;
-    assert_eq!(again.unwrap().next().await.unwrap()["storefront"], "us");
+    let events_of_eu = read_feed(&system, "&storefront=eu", "0").await;
+    let events_as_eu =
+        EventStreamClient::connect(&client, &url, Some(id(&events_of_eu[0])), Some("key-of-us"))
+            .await;
+    assert_eq!(
+        events_as_eu.unwrap().next().await.unwrap()["storefront"],
+        "us"
+    );
     let mut storefronts = BTreeSet::new();
     while storefronts.len() < 3 {
         storefronts.insert(operator_stream.next().await.unwrap()["storefront"].to_string());
@@ -318,14 +329,14 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
 
     let is_over = Arc::new(AtomicBool::new(false));
     let url = format!("{}?after={start}", system.url("/v1/events/stream"));
-    let (client, over) = (system.client.clone(), Arc::clone(&is_over));
+    let (client, is_reader_over) = (system.client.clone(), Arc::clone(&is_over));
     let reading = tokio::spawn(async move {
         let (mut events, mut connections): (Vec<Value>, u32) = (Vec::new(), 0);
         loop {
-            let was_over = over.load(Ordering::Acquire);
-            let last = events.last().map(|event| id(event).to_owned());
+            let was_over = is_reader_over.load(Ordering::Acquire);
+            let last_id = events.last().map(|event| id(event).to_owned());
             let Some(mut stream) =
-                EventStreamClient::open(&client, &url, last.as_deref(), None).await
+                EventStreamClient::connect(&client, &url, last_id.as_deref(), None).await
             else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -337,14 +348,14 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
             } else {
                 10_000
             };
-            let before = events.len();
+            let count_before = events.len();
             for _ in 0..=events_to_read {
                 match stream.next().await {
                     Some(event) => events.push(event),
                     None => break,
                 }
             }
-            if was_over && connections >= 100 && events.len() == before {
+            if was_over && connections >= 100 && events.len() == count_before {
                 return (events, connections);
             }
         }
@@ -352,7 +363,7 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
 
     let mut created = 0;
     let client = system.client.clone();
-    let ask = async |url: String| {
+    let create_order = async |url: String| {
         let body = order(&customer, "A", 1);
         let reply = client.post(url).json(&body).send().await;
         usize::from(reply.is_ok_and(|reply| reply.status() == 201))
@@ -360,8 +371,8 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     for round in 0..3 {
         let url = system.url("/v1/orders");
         for _ in 0..10 {
-            let counts = join_all((0..8).map(|_| ask(url.clone()))).await;
-            created += counts.into_iter().sum::<usize>();
+            let created_counts = join_all((0..8).map(|_| create_order(url.clone()))).await;
+            created += created_counts.into_iter().sum::<usize>();
         }
         if round == 0 {
             system.gateway.kill();
@@ -393,7 +404,7 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
         connections >= 100 && created > 100,
         "{connections} {created}"
     );
-    let expected = feed(&system, "", &start).await;
+    let expected = read_feed(&system, "", &start).await;
     assert_complete(&events, &expected);
     assert_eq!(events.len(), expected.len());
     system.assert_verified();
@@ -408,25 +419,25 @@ async fn unread_streams_do_not_affect_other_streams() {
     let url = system.url("/v1/events/stream?type=order.created");
     // Opens more streams than the gateway allows requests in flight.
     let streams =
-        join_all((0..1_500).map(|_| EventStreamClient::open(&system.client, &url, None, None)))
+        join_all((0..1_500).map(|_| EventStreamClient::connect(&system.client, &url, None, None)))
             .await;
     let mut streams: Vec<EventStreamClient> = streams.into_iter().map(Option::unwrap).collect();
     // Most streams are never read.
-    let unread = streams.split_off(500);
+    let unread_streams = streams.split_off(500);
     for _ in 0..30 {
         let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
         created.expect(201);
     }
-    let heard = join_all(streams.iter_mut().map(async |stream| {
-        let mut heard = Vec::new();
-        while heard.len() < 30 {
-            heard.push(id(&stream.next().await.unwrap()).to_owned());
+    let received_ids = join_all(streams.iter_mut().map(async |stream| {
+        let mut received_ids = Vec::new();
+        while received_ids.len() < 30 {
+            received_ids.push(id(&stream.next().await.unwrap()).to_owned());
         }
-        heard
+        received_ids
     }))
     .await;
-    assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
-    drop(unread);
-    let wrong = send(system.request(Method::GET, "/v1/events/stream?after=x")).await;
-    wrong.expect_problem(422, "INVALID_REQUEST");
+    assert!(received_ids.windows(2).all(|pair| pair[0] == pair[1]));
+    drop(unread_streams);
+    let invalid_reply = send(system.request(Method::GET, "/v1/events/stream?after=x")).await;
+    invalid_reply.expect_problem(422, "INVALID_REQUEST");
 }

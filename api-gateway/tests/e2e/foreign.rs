@@ -40,8 +40,8 @@ async fn undecodable_message_does_not_block_the_worker() {
     let output = python("foreign.py", &["reject", &system.broker.url(), &customer]);
     assert!(output.contains("sent"), "{output}");
     until("the decodable messages to be archived", async || {
-        let letters = system.get("/v1/dead-letters").await.expect(200);
-        letters["data"].as_array().unwrap().len() == 1
+        let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+        dead_letters["data"].as_array().unwrap().len() == 1
     })
     .await;
     system.assert_verified();
@@ -58,8 +58,8 @@ async fn expired_request_is_not_executed() {
     system.restart_worker().await;
     // This request is queued after the expired one.
     until("the second request to be executed", async || {
-        let listed = system.get("/v1/orders").await;
-        listed.status == 200 && listed.body["data"] != serde_json::json!([])
+        let list_reply = system.get("/v1/orders").await;
+        list_reply.status == 200 && list_reply.body["data"] != serde_json::json!([])
     })
     .await;
     let orders = system.orders().await;
@@ -83,12 +83,12 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
         &["poison_steps", &system.broker.url(), &customer],
     );
     assert!(output.contains("sent"), "{output}");
-    let accepted = (0..60).map(|_| {
+    let requests = (0..60).map(|_| {
         let request = system.request(reqwest::Method::POST, "/v1/orders");
         let request = request.json(&order(&customer, "A", 1));
         send(request.header("prefer", "respond-async"))
     });
-    for reply in join_all(accepted).await {
+    for reply in join_all(requests).await {
         reply.expect(202);
     }
     system.restart_worker().await;
@@ -97,8 +97,8 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
         page.status == 200 && page.body["data"].as_array().unwrap().len() == 60
     })
     .await;
-    let letters = system.get("/v1/dead-letters").await.expect(200);
-    assert_eq!(letters["data"], serde_json::json!([]));
+    let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(dead_letters["data"], serde_json::json!([]));
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -122,24 +122,30 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
     let reason = |letters: &[serde_json::Value], start: &str| {
         let reasons: Vec<_> = letters
             .iter()
-            .map(|letter| letter["reason"].clone())
+            .map(|dead_letter| dead_letter["reason"].clone())
             .collect();
-        let found = reasons.iter().filter_map(serde_json::Value::as_str);
-        found
+        let matching_reasons = reasons.iter().filter_map(serde_json::Value::as_str);
+        matching_reasons
             .filter(|reason| reason.starts_with(start))
             .map(str::to_owned)
             .next()
     };
-    let dead = letters().await;
-    let rejected = reason(&dead, "rejected: ").unwrap();
-    assert!(!rejected.contains("unknown field `id`"), "{dead:?}");
+    let dead_letters = letters().await;
+    let rejection = reason(&dead_letters, "rejected: ").unwrap();
+    assert!(
+        !rejection.contains("unknown field `id`"),
+        "{dead_letters:?}"
+    );
     // This message reached the delivery limit.
-    assert_eq!(reason(&dead, "delivery_limit").unwrap(), "delivery_limit");
+    assert_eq!(
+        reason(&dead_letters, "delivery_limit").unwrap(),
+        "delivery_limit"
+    );
 
     // All are redriven together: the valid one is executed, the invalid one is a dead letter again.
-    let all = serde_json::json!({"all": true});
+    let redrive_all = serde_json::json!({"all": true});
     let report = system
-        .post("/v1/dead-letters/redrive", all)
+        .post("/v1/dead-letters/redrive", redrive_all)
         .await
         .expect(200);
     assert_eq!(report["redriven"], 2);
@@ -157,12 +163,12 @@ async fn malformed_reply_to_does_not_affect_other_callers() {
     let customer = system.customer().await;
     let path = format!("/v1/customers/{customer}");
     let url = system.broker.url();
-    let odd = tokio::task::spawn_blocking({
+    let undecodable_publish = tokio::task::spawn_blocking({
         let customer = customer.clone();
         move || python("foreign.py", &["odd_replies", &url, &customer])
     });
-    while !odd.is_finished() {
+    while !undecodable_publish.is_finished() {
         system.get(&path).await.expect(200);
     }
-    assert!(odd.await.unwrap().contains("answered"));
+    assert!(undecodable_publish.await.unwrap().contains("answered"));
 }

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, Tables, order, python, run_worker, send, until};
 
 /// JSON with this many levels of nesting.
-fn nested(levels: usize) -> String {
+fn nested_arrays(levels: usize) -> String {
     format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+fn json_lines(output: &Output) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     let lines = text.lines().filter(|line| !line.is_empty());
     // `serde_json` reads no deeper than 128 levels by default.
@@ -34,7 +34,7 @@ impl System {
     }
 
     /// Creates an order with this text as `metadata`.
-    async fn order_with(&self, customer: &str, metadata: &str) -> Reply {
+    async fn create_order_with(&self, customer: &str, metadata: &str) -> Reply {
         let body = order(customer, "A", 1).to_string();
         let body = body.replacen('{', &format!("{{\"metadata\":{metadata},"), 1);
         self.send_text(Method::POST, "/v1/orders", body).await
@@ -48,48 +48,49 @@ impl System {
             "/v1/products",
             "/v1/webhook-endpoints",
         ] {
-            let mut next = Some(format!("{path}?limit=200"));
-            while let Some(page) = next {
+            let mut next_path = Some(format!("{path}?limit=200"));
+            while let Some(page) = next_path {
                 let page = self.get(&page).await.expect(200);
                 let entries = page["data"].as_array();
                 let entries = entries.unwrap_or_else(|| panic!("{path}: {page}"));
-                let reads = entries.iter().map(async |entry| {
+                let read_replies = entries.iter().map(async |entry| {
                     let id = entry["id"].as_str().or(entry["sku"].as_str()).unwrap();
                     assert_eq!(self.get(&format!("{path}/{id}")).await.status, 200, "{id}");
                     if path == "/v1/orders" {
-                        let history = format!("{path}/{id}/history?limit=200");
-                        assert_eq!(self.get(&history).await.status, 200, "{id}");
+                        let history_path = format!("{path}/{id}/history?limit=200");
+                        assert_eq!(self.get(&history_path).await.status, 200, "{id}");
                     }
                 });
-                stream::iter(reads)
+                stream::iter(read_replies)
                     .buffer_unordered(8)
                     .collect::<()>()
                     .await;
                 let cursor = page["next_cursor"].as_str();
-                next = cursor.map(|cursor| format!("{path}?limit=200&cursor={cursor}"));
+                next_path = cursor.map(|cursor| format!("{path}?limit=200&cursor={cursor}"));
             }
         }
         self.read_feed().await;
         self.get("/v1/stats").await.expect(200);
-        for what in ["orders", "events"] {
-            let exported = run_worker(self, &["export", what]);
-            assert!(exported.status.success(), "{exported:?}");
+        for export_kind in ["orders", "events"] {
+            let export_output = run_worker(self, &["export", export_kind]);
+            assert!(export_output.status.success(), "{export_output:?}");
         }
     }
 
     /// The subjects of all events.
     async fn read_feed(&self) -> Vec<String> {
-        let (mut subjects, mut after) = (Vec::new(), "0".to_owned());
+        let (mut event_subjects, mut after_position) = (Vec::new(), "0".to_owned());
         loop {
             let page = self
-                .get(&format!("/v1/events?limit=200&after={after}"))
+                .get(&format!("/v1/events?limit=200&after={after_position}"))
                 .await;
             let page = page.expect(200);
             let events = page["data"].as_array().unwrap().iter();
-            subjects.extend(events.map(|event| event["subject"].as_str().unwrap().to_owned()));
+            event_subjects
+                .extend(events.map(|event| event["subject"].as_str().unwrap().to_owned()));
             match page["next_cursor"].as_str() {
-                Some(cursor) => cursor.clone_into(&mut after),
-                None => return subjects,
+                Some(cursor) => cursor.clone_into(&mut after_position),
+                None => return event_subjects,
             }
         }
     }
@@ -100,15 +101,22 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let deep = |levels: usize| format!("{{\"a\":{}}}", nested(levels - 1));
-    system.order_with(&customer, &deep(32)).await.expect(201);
+    let deep_object = |levels: usize| format!("{{\"a\":{}}}", nested_arrays(levels - 1));
+    system
+        .create_order_with(&customer, &deep_object(32))
+        .await
+        .expect(201);
     for levels in [33, 100, 126] {
-        let problem = system.order_with(&customer, &deep(levels)).await;
+        let problem = system
+            .create_order_with(&customer, &deep_object(levels))
+            .await;
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/metadata", "{problem}");
     }
     for levels in [127, 5_000] {
-        let problem = system.order_with(&customer, &deep(levels)).await;
+        let problem = system
+            .create_order_with(&customer, &deep_object(levels))
+            .await;
         let problem = problem.expect_problem(400, "INVALID_REQUEST");
         assert!(
             problem["detail"]
@@ -119,7 +127,7 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
         );
     }
     let body = order(&customer, "A", 1).to_string();
-    let body = body.replacen('{', &format!("{{\"metadata\":{},", deep(126)), 1);
+    let body = body.replacen('{', &format!("{{\"metadata\":{},", deep_object(126)), 1);
     let request = system
         .request(Method::POST, "/v1/orders")
         .header("prefer", "respond-async");
@@ -127,12 +135,12 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
         .header("content-type", "application/json")
         .body(body.clone());
     send(request).await.expect_problem(422, "INVALID_REQUEST");
-    let good = order(&customer, "A", 1).to_string();
+    let valid_order = order(&customer, "A", 1).to_string();
     let request = system.request(Method::POST, "/v1/orders/import");
     let request = request.header("content-type", "application/x-ndjson");
     let report = send(
         request.body(
-            [&good, &body, &nested(5_000), &good]
+            [&valid_order, &body, &nested_arrays(5_000), &valid_order]
                 .map(String::as_str)
                 .join("\n"),
         ),
@@ -147,7 +155,7 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
 
     // Earlier versions stored such values.
     let id = system
-        .order_with(&customer, r#"{"a": "DEEP"}"#)
+        .create_order_with(&customer, r#"{"a": "DEEP"}"#)
         .await
         .expect(201);
     let id = id["id"].as_str().unwrap().to_owned();
@@ -155,7 +163,7 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     for (table, column) in [("orders", "state"), ("events", "data")] {
         let sql = format!(
             "UPDATE {table} SET {column} = replace({column}, '\"DEEP\"', '{}')",
-            nested(125)
+            nested_arrays(125)
         );
         system.store.run(Tables::Orders, &sql);
     }
@@ -195,8 +203,8 @@ async fn unreadable_row_affects_only_its_own_order() {
     ] {
         system.store.run(Tables::Orders, &sql);
     }
-    let (is_right, report) = system.verify();
-    assert!(!is_right);
+    let (is_consistent, report) = system.verify();
+    assert!(!is_consistent);
     assert!(
         report.contains(&format!("order {row}: its stored state can't be decoded")),
         "{report}"
@@ -225,42 +233,44 @@ async fn unreadable_row_affects_only_its_own_order() {
     );
     // Lists must skip the row with any page size.
     for limit in [1, 2, 200] {
-        let mut next = Some(format!("/v1/orders?limit={limit}"));
-        let mut listed = Vec::new();
-        while let Some(path) = next {
+        let mut next_path = Some(format!("/v1/orders?limit={limit}"));
+        let mut listed_orders = Vec::new();
+        while let Some(path) = next_path {
             let page = system.get(&path).await.expect(200);
             let entries = page["data"].as_array().unwrap().iter();
-            listed.extend(entries.map(|order| order["id"].as_str().unwrap().to_owned()));
+            listed_orders.extend(entries.map(|order| order["id"].as_str().unwrap().to_owned()));
             let cursor = page["next_cursor"].as_str();
-            next = cursor.map(|cursor| format!("/v1/orders?limit={limit}&cursor={cursor}"));
+            next_path = cursor.map(|cursor| format!("/v1/orders?limit={limit}&cursor={cursor}"));
         }
-        listed.reverse();
-        let others: Vec<_> = ids.iter().filter(|id| *id != row).cloned().collect();
-        assert_eq!(listed, others, "{limit}");
+        listed_orders.reverse();
+        let other_ids: Vec<_> = ids.iter().filter(|id| *id != row).cloned().collect();
+        assert_eq!(listed_orders, other_ids, "{limit}");
     }
     let subjects = system.read_feed().await;
     for id in &ids {
         assert!(subjects.contains(id), "{id}");
     }
     system.get("/v1/stats").await.expect(200);
-    for (what, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
-        let exported = run_worker(&system, &["export", what]);
-        assert!(!exported.status.success());
-        let output = String::from_utf8_lossy(&exported.stderr);
-        assert!(output.contains(id.as_str()), "{output}");
-        assert_eq!(lines(&exported).len(), count, "{what}");
+    for (export_kind, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
+        let export_output = run_worker(&system, &["export", export_kind]);
+        assert!(!export_output.status.success());
+        let error_text = String::from_utf8_lossy(&export_output.stderr);
+        assert!(error_text.contains(id.as_str()), "{error_text}");
+        assert_eq!(json_lines(&export_output).len(), count, "{export_kind}");
     }
     // Later events are delivered as usual.
-    let last = system
+    let last_order = system
         .post("/v1/orders", order(&customer, "A", 1))
         .await
         .expect(201);
-    let last = last["id"].as_str().unwrap();
+    let last_id = last_order["id"].as_str().unwrap();
     system
-        .order_until(last, "processing", |order| order["status"] == "processing")
+        .order_until(last_id, "processing", |order| {
+            order["status"] == "processing"
+        })
         .await;
     until("the event of the last order", async || {
-        system.read_feed().await.iter().any(|id| id == last)
+        system.read_feed().await.iter().any(|id| id == last_id)
     })
     .await;
 }
@@ -270,18 +280,21 @@ async fn numbers_are_stored_exactly_or_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    for exact in [
+    for exact_number in [
         "18446744073709551615",
         "-9223372036854775808",
         "0.30000000000000004",
         "9007199254740993",
         "5e-324",
     ] {
-        let stored = system
-            .order_with(&customer, &format!("{{\"n\":{exact}}}"))
+        let stored_order = system
+            .create_order_with(&customer, &format!("{{\"n\":{exact_number}}}"))
             .await
             .expect(201);
-        let url = system.url(&format!("/v1/orders/{}", stored["id"].as_str().unwrap()));
+        let url = system.url(&format!(
+            "/v1/orders/{}",
+            stored_order["id"].as_str().unwrap()
+        ));
         let text = system
             .client
             .get(url)
@@ -291,18 +304,21 @@ async fn numbers_are_stored_exactly_or_refused() {
             .text()
             .await
             .unwrap();
-        assert!(text.contains(&format!("\"n\":{exact}")), "{text}");
+        assert!(text.contains(&format!("\"n\":{exact_number}")), "{text}");
     }
-    for inexact in [
+    for inexact_number in [
         "18446744073709551616",
         "123456789012345678901234567890",
         "-9223372036854775809",
         "0.1234567890123456789",
     ] {
-        let refused = system
-            .order_with(&customer, &format!("{{\"a\":[0,{{\"n\":{inexact}}}]}}"))
+        let refused_reply = system
+            .create_order_with(
+                &customer,
+                &format!("{{\"a\":[0,{{\"n\":{inexact_number}}}]}}"),
+            )
             .await;
-        let refused = refused.expect_problem(422, "INVALID_REQUEST");
+        let refused = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(
             refused["errors"][0]["pointer"], "/metadata/a/1/n",
             "{refused}"
@@ -391,7 +407,7 @@ fn hostile_values() -> Vec<String> {
     .into();
     values.extend(
         [31, 32, 33, 124, 126, 127, 5_000]
-            .map(|levels| format!("{{\"a\":{}}}", nested(levels - 1))),
+            .map(|levels| format!("{{\"a\":{}}}", nested_arrays(levels - 1))),
     );
     values.extend([200, 500, 70_000].map(|length| format!("\"{}\"", "x".repeat(length))));
     values.push(format!("\"{}\"", "\u{1f600}".repeat(200)));
@@ -421,7 +437,7 @@ impl Fixture {
 
     /// A valid body of the operation, according to its schema.
     fn body(&self, document: &Value, operation: &Value) -> Option<Value> {
-        let schema = resolve(
+        let schema = resolve_schema(
             document,
             &operation["requestBody"]["content"]["application/json"]["schema"],
         )?;
@@ -444,12 +460,12 @@ impl Fixture {
 }
 
 /// Resolves a reference to a schema.
-fn resolve<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
-    let options = schema["oneOf"].as_array().into_iter().flatten();
-    let mut referring = options
+fn resolve_schema<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    let schema_options = schema["oneOf"].as_array().into_iter().flatten();
+    let mut references = schema_options
         .chain([schema])
         .filter_map(|schema| schema["$ref"].as_str());
-    match referring.next() {
+    match references.next() {
         Some(reference) => document.pointer(reference.strip_prefix('#')?),
         None => Some(schema),
     }
@@ -459,7 +475,7 @@ fn resolve<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
 /// in all ways.
 #[tokio::test]
 async fn stored_hostile_input_can_be_read() {
-    const MARK: &str = "@@HOSTILE@@";
+    const HOSTILE_MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
     system.stock("A", &[("main", 1_000_000)]).await;
     let customer = system.customer().await;
@@ -485,7 +501,7 @@ async fn stored_hostile_input_can_be_read() {
         if path.starts_with("/webhooks/") || path.ends_with("/stream") {
             continue;
         }
-        let here = fixture.path(path);
+        let operation_path = fixture.path(path);
         for (method, operation) in operations.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
@@ -501,7 +517,11 @@ async fn stored_hostile_input_can_be_read() {
                     let url = reqwest::Url::parse_with_params("http://h/", [(name, value)]);
                     let url = url.unwrap();
                     let query = url.query().unwrap_or_default();
-                    requests.push((method.clone(), format!("{here}?{query}"), String::new()));
+                    requests.push((
+                        method.clone(),
+                        format!("{operation_path}?{query}"),
+                        String::new(),
+                    ));
                 }
             }
             let Some(body) = fixture.body(&document, operation) else {
@@ -509,12 +529,12 @@ async fn stored_hostile_input_can_be_read() {
             };
             for name in body.as_object().unwrap().keys() {
                 let mut body = body.clone();
-                body[name] = json!(MARK);
+                body[name] = json!(HOSTILE_MARK);
                 let text = body.to_string();
                 let bodies = values
                     .iter()
-                    .map(|value| text.replace(&format!("\"{MARK}\""), value));
-                requests.extend(bodies.map(|text| (method.clone(), here.clone(), text)));
+                    .map(|value| text.replace(&format!("\"{HOSTILE_MARK}\""), value));
+                requests.extend(bodies.map(|text| (method.clone(), operation_path.clone(), text)));
             }
         }
     }
@@ -536,11 +556,11 @@ async fn stored_hostile_input_can_be_read() {
         );
         usize::from(reply.status < 300 && *method != Method::GET)
     });
-    let stored: usize = replies
+    let stored_count: usize = replies
         .buffer_unordered(8)
-        .fold(0, async |sum, one| sum + one)
+        .fold(0, async |sum, count| sum + count)
         .await;
-    assert!(stored > 100, "only {stored} were stored");
+    assert!(stored_count > 100, "only {stored_count} were stored");
     let request = system.request(Method::POST, "/v1/orders/import");
     let request = request.header("content-type", "application/x-ndjson");
     let report = send(request.body(lines.join("\n"))).await.expect(200);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Reply, System, order, send};
 
-async fn create(system: &System, key: &str, body: &Value) -> Reply {
+async fn create_order(system: &System, key: &str, body: &Value) -> Reply {
     send(
         system
             .request(Method::POST, "/v1/orders")
@@ -21,12 +21,12 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let new_order = order(&system.customer().await, "A", 1);
-    let replies = join_all((0..20).map(|_| create(&system, "key-1", &new_order))).await;
-    let first_time = replies
+    let replies = join_all((0..20).map(|_| create_order(&system, "key-1", &new_order))).await;
+    let original_replies = replies
         .iter()
         .filter(|reply| !reply.headers.contains_key("idempotent-replayed"))
         .count();
-    assert_eq!(first_time, 1);
+    assert_eq!(original_replies, 1);
     let bodies: Vec<Value> = replies.into_iter().map(|reply| reply.expect(201)).collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]));
     let order = system.wait_until_idle().await;
@@ -40,14 +40,14 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     system.gateway.terminate();
     system.restart_worker().await;
     system.restart_gateway().await;
-    let replayed = create(&system, "key-1", &new_order).await;
-    assert_eq!(replayed.headers["idempotent-replayed"], "true");
+    let replayed_reply = create_order(&system, "key-1", &new_order).await;
+    assert_eq!(replayed_reply.headers["idempotent-replayed"], "true");
     assert_eq!(
-        replayed.headers["location"],
+        replayed_reply.headers["location"],
         format!("/v1/orders/{}", bodies[0]["id"].as_str().unwrap())
     );
     assert_eq!(
-        replayed.expect(201),
+        replayed_reply.expect(201),
         bodies[0],
         "the replay differs from the first response"
     );
@@ -60,17 +60,17 @@ async fn reusing_a_key_with_another_body_is_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    create(&system, "key-1", &order(&customer, "A", 1))
+    create_order(&system, "key-1", &order(&customer, "A", 1))
         .await
         .expect(201);
-    create(&system, "key-1", &order(&customer, "A", 2))
+    create_order(&system, "key-1", &order(&customer, "A", 2))
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
-    create(&system, "key-2", &order(&customer, "A", 2))
+    create_order(&system, "key-2", &order(&customer, "A", 2))
         .await
         .expect(201);
-    for bad in ["", &"x".repeat(256)] {
-        create(&system, bad, &order(&customer, "A", 1))
+    for invalid_key in ["", &"x".repeat(256)] {
+        create_order(&system, invalid_key, &order(&customer, "A", 1))
             .await
             .expect_problem(400, "INVALID_REQUEST");
     }
@@ -82,41 +82,43 @@ async fn reusing_a_key_for_another_operation_is_refused() {
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     let new_order = order(&customer, "A", 1);
-    let id = create(&system, "order-key", &new_order).await.expect(201)["id"]
+    let id = create_order(&system, "order-key", &new_order)
+        .await
+        .expect(201)["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    let post = |path: String, key: &'static str, body: Value| {
+    let post_with_key = |path: String, key: &'static str, body: Value| {
         let request = system.request(Method::POST, &path);
         send(request.header("idempotency-key", key).json(&body))
     };
-    let cancel = format!("/v1/orders/{id}/cancel");
+    let cancel_path = format!("/v1/orders/{id}/cancel");
     let import = |key: &'static str, lines: String| {
         let request = system.request(Method::POST, "/v1/orders/import");
         let request = request.header("content-type", "application/x-ndjson");
         send(request.header("idempotency-key", key).body(lines))
     };
 
-    let conflict = post(cancel.clone(), "order-key", json!({})).await;
-    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let conflict_reply = post_with_key(cancel_path.clone(), "order-key", json!({})).await;
+    assert_eq!(conflict_reply.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
     let conflict = import("order-key", new_order.to_string()).await;
     assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_ne!(order["status"], "cancelled");
 
-    post(cancel.clone(), "cancel-key", json!({}))
+    post_with_key(cancel_path.clone(), "cancel-key", json!({}))
         .await
         .expect(200);
-    let conflict = create(&system, "cancel-key", &new_order).await;
+    let conflict = create_order(&system, "cancel-key", &new_order).await;
     assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
-    let conflict = post(
+    let conflict = post_with_key(
         "/v1/orders/approve".to_owned(),
         "cancel-key",
         json!({"all": true}),
     )
     .await;
     assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
-    let replayed = post(cancel, "cancel-key", json!({})).await;
+    let replayed = post_with_key(cancel_path, "cancel-key", json!({})).await;
     assert_eq!(replayed.headers["idempotent-replayed"], "true");
 
     assert_eq!(
@@ -131,7 +133,7 @@ async fn reusing_a_key_for_another_operation_is_refused() {
             .expect(200)["duplicates"],
         1
     );
-    let conflict = create(&system, "import-key", &new_order).await;
+    let conflict = create_order(&system, "import-key", &new_order).await;
     assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
     system.wait_until_idle().await;
     system.assert_verified();
@@ -143,7 +145,9 @@ async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_a
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let new_order = order(&system.customer().await, "A", 1);
-    let id = create(&system, "order-key", &new_order).await.expect(201)["id"]
+    let id = create_order(&system, "order-key", &new_order)
+        .await
+        .expect(201)["id"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -156,17 +160,17 @@ async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_a
     .await
     .expect(200);
     let request = system.request(Method::POST, "/v1/orders").json(&new_order);
-    let accepted = request
+    let keyed_request = request
         .header("idempotency-key", "cancel-key")
         .header("prefer", "respond-async");
-    let accepted = send(accepted).await.expect(202);
+    let accepted = send(keyed_request).await.expect(202);
     let id = accepted["id"].as_str().unwrap();
-    let stored = system
+    let stored_order = system
         .order_until(id, "stored", |order| order["status"] == "cancelled")
         .await;
-    assert_eq!(stored["cancel_reason"], "rejected");
-    let letters = system.get("/v1/dead-letters").await.expect(200);
-    assert_eq!(letters["data"], json!([]));
+    assert_eq!(stored_order["cancel_reason"], "rejected");
+    let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(dead_letters["data"], json!([]));
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -176,17 +180,17 @@ async fn refusal_is_replayed() {
     let system = System::start().await;
     system.stock("A", &[("main", 0)]).await;
     let new_order = order(&system.customer().await, "A", 1);
-    create(&system, "key-1", &new_order)
+    create_order(&system, "key-1", &new_order)
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     system
         .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
         .await
         .expect(200);
-    let replayed = create(&system, "key-1", &new_order).await;
+    let replayed = create_order(&system, "key-1", &new_order).await;
     assert_eq!(replayed.headers["idempotent-replayed"], "true");
     replayed.expect_problem(409, "OUT_OF_STOCK");
-    create(&system, "key-2", &new_order).await.expect(201);
+    create_order(&system, "key-2", &new_order).await.expect(201);
 }
 
 #[tokio::test]
@@ -202,7 +206,7 @@ async fn two_storefronts_can_use_the_same_key() {
     for key in ["key-of-eu", "key-of-us"] {
         system.key = Some(key.to_owned());
         let new_order = order(&system.customer().await, "A", 1);
-        let created = create(&system, "key-1", &new_order).await.expect(201);
+        let created = create_order(&system, "key-1", &new_order).await.expect(201);
         ids.push(created["id"].clone());
     }
     assert_ne!(ids[0], ids[1]);

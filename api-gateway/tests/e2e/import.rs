@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Reply, Store, System, WORKER, order, python, send, setting, until};
+use crate::{
+    harness::{Folder, Reply, Store, System, WORKER, order, python, send, until},
+    upgrade::previous_worker,
+};
 
 impl System {
     pub(crate) async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
@@ -22,9 +25,9 @@ impl System {
             None => request,
         };
         // The body is chunked, without `Content-Length`.
-        let pieces: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
-        let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
-        let body = Body::wrap_stream(futures_util::stream::iter(pieces));
+        let body_chunks: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
+        let body_chunks = body_chunks.into_iter().map(Ok::<_, std::io::Error>);
+        let body = Body::wrap_stream(futures_util::stream::iter(body_chunks));
         send(request.body(body)).await
     }
 
@@ -38,12 +41,13 @@ impl System {
     }
 }
 
-fn counts(report: &Value) -> (u64, u64, u64) {
-    let count = |name: &str| report[name].as_u64().unwrap();
+/// Numbers of accepted, duplicate and rejected lines.
+fn count_outcomes(report: &Value) -> (u64, u64, u64) {
+    let count_of = |name: &str| report[name].as_u64().unwrap();
     (
-        count("accepted"),
-        count("duplicates"),
-        count("rejected_count"),
+        count_of("accepted"),
+        count_of("duplicates"),
+        count_of("rejected_count"),
     )
 }
 
@@ -61,24 +65,24 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     system.stock("A", &[("east", 5), ("west", 2)]).await;
     let customer = system.customer().await;
     let line = |external_id: &str, quantity: u32| json!({"external_id": external_id, "customer_id": customer, "items": [{"sku": "A", "quantity": quantity}]});
-    let long = format!("{{\"external_id\": \"{}\"}}", "x".repeat(1_100_000));
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let long_line = format!("{{\"external_id\": \"{}\"}}", "x".repeat(1_100_000));
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     let lines = [
         line("x-1", 3).to_string(),
         String::new(),
         "{\"external_id\": ".to_owned(),
         line("x-2", 3).to_string(),
-        json!({"customer_id": unknown, "items": [{"sku": "A", "quantity": 1}]}).to_string(),
+        json!({"customer_id": unknown_id, "items": [{"sku": "A", "quantity": 1}]}).to_string(),
         json!({"customer_id": customer, "items": [{"sku": "B", "quantity": 0}], "colour": 1})
             .to_string(),
         line("x-1", 1).to_string(),
-        long,
+        long_line,
         "  \r".to_owned(),
         line("x-3", 3).to_string(),
         "[1]".to_owned(),
     ];
     let report = system.import_text(lines.join("\n"), None).await.expect(200);
-    assert_eq!(counts(&report), (3, 1, 5), "{report}");
+    assert_eq!(count_outcomes(&report), (3, 1, 5), "{report}");
     let rejected: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
     let reported: Vec<_> = rejected
         .iter()
@@ -118,16 +122,16 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     );
 
     // A later line for a known external id changes nothing.
-    let again = [line("x-1", 5), line("x-2", 1), line("x-3", 1)];
-    let report = system.import(&again, None).await.expect(200);
-    assert_eq!(counts(&report), (0, 3, 0));
+    let repeated_lines = [line("x-1", 5), line("x-2", 1), line("x-3", 1)];
+    let report = system.import(&repeated_lines, None).await.expect(200);
+    assert_eq!(count_outcomes(&report), (0, 3, 0));
 
     // After approval, two orders get stock and one does not.
-    let approved = system
+    let approved_order = system
         .post("/v1/orders/approve", json!({"all": true}))
         .await
         .expect(200);
-    assert_eq!(approved["approved"], 3);
+    assert_eq!(approved_order["approved"], 3);
     system.wait_until_idle().await;
     assert_eq!(
         system.orders_by_status().await,
@@ -166,8 +170,8 @@ async fn import_requires_an_operator_and_ndjson() {
         .post("/v1/orders/import", line)
         .await
         .expect_problem(415, "INVALID_REQUEST");
-    let nothing = system.import(&[], None).await.expect(200);
-    assert_eq!(counts(&nothing), (0, 0, 0));
+    let empty_report = system.import(&[], None).await.expect(200);
+    assert_eq!(count_outcomes(&empty_report), (0, 0, 0));
 }
 
 #[tokio::test]
@@ -180,7 +184,7 @@ async fn import_survives_worker_death_and_is_idempotent() {
     let line = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]}).to_string();
     let text = vec![line; usize::try_from(LINES).unwrap()].join("\n");
     let mut worker = system.take_worker();
-    let (report, replacement) =
+    let (report, replacement_worker) =
         tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
             // The worker is killed in the middle of the import.
             crate::harness::until("the first imported orders", async || {
@@ -191,18 +195,18 @@ async fn import_survives_worker_death_and_is_idempotent() {
             worker.kill();
             system.spawn_replacement_worker()
         });
-    system.worker = replacement;
+    system.worker = replacement_worker;
     let report = report.expect(200);
-    let (accepted, duplicates, rejected) = counts(&report);
-    assert_eq!((accepted + duplicates, rejected), (LINES, 0), "{report}");
-    let again = system
+    // Parts that were repeated are reported as by their first attempt.
+    assert_eq!(count_outcomes(&report), (LINES, 0, 0), "{report}");
+    let repeated_report = system
         .import_text(text.clone(), Some("import-1"))
         .await
         .expect(200);
-    assert_eq!(counts(&again), (0, LINES, 0));
+    assert_eq!(count_outcomes(&repeated_report), (0, LINES, 0));
     assert_eq!(system.orders().await.len() as u64, LINES);
-    let other = system.import_text(text, Some("import-2")).await.expect(200);
-    assert_eq!(counts(&other), (LINES, 0, 0));
+    let other_key_report = system.import_text(text, Some("import-2")).await.expect(200);
+    assert_eq!(count_outcomes(&other_key_report), (LINES, 0, 0));
     system.assert_verified();
 }
 
@@ -232,31 +236,87 @@ async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
     system.assert_verified();
 }
 
+/// The worker dies after the commit of an import and before its reply, so that the gateway repeats the part.
+#[tokio::test]
+async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
+    let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    // The client's key is claimed with a commit of its own. A line that was imported before remains a duplicate.
+    let known = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "external_id": "known"});
+    system
+        .import(std::slice::from_ref(&known), Some("keyed"))
+        .await
+        .expect(200);
+    let mut expected_orders = 1;
+    for (key, commits) in [(None, 1), (Some("keyed"), 2)] {
+        let line = |name: &str| {
+            let external_id = (name == "b").then(|| format!("{name}-{key:?}"));
+            json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}],
+                   "metadata": {"key": key, "line": name}, "external_id": external_id})
+        };
+        let lines = [line("a"), known.clone(), line("b"), line("a"), json!({})];
+        system.worker.terminate();
+        system.set("CRASH_AT", Some(&format!("after_commit:{commits}")));
+        system.launch_worker();
+        let crashes = system.worker_crashes();
+        let mut worker = system.take_worker();
+        system.set("CRASH_AT", None);
+        let (report, replacement_worker) = tokio::join!(system.import(&lines, key), async {
+            until("the worker to crash", async || worker.has_ended()).await;
+            assert_eq!(system.worker_crashes(), crashes + 1);
+            system.spawn_replacement_worker()
+        });
+        system.worker = replacement_worker;
+        let report = report.expect(200);
+        assert_eq!(count_outcomes(&report), (3, 1, 1), "{key:?} {report}");
+        expected_orders += 3;
+        assert_eq!(system.orders().await.len(), expected_orders);
+    }
+    system.assert_verified();
+}
+
+/// Imports over AMQP whose message ids and idempotency keys are repeated.
+#[tokio::test]
+async fn repeated_import_message_has_the_first_report() {
+    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let (url, customer) = (system.broker.url(), system.customer().await);
+    let client = tokio::task::spawn_blocking(move || {
+        python("foreign.py", &["import_messages", &url, &customer])
+    });
+    let output = client.await.unwrap();
+    assert!(output.contains("imported"), "{output}");
+    assert_eq!(system.orders().await.len(), 14);
+    system.assert_verified();
+}
+
 #[tokio::test]
 async fn import_with_a_key_identifies_lines_by_content() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     let line = |name: &str| json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"line": name}});
-    let wrong = json!({"customer_id": customer, "items": []});
+    let order_without_items = json!({"customer_id": customer, "items": []});
     let key = Some("import-1");
-    let import = async |lines: &[Value]| counts(&system.import(lines, key).await.expect(200));
+    let import =
+        async |lines: &[Value]| count_outcomes(&system.import(lines, key).await.expect(200));
     // Two identical lines are two orders.
     assert_eq!(
-        import(&[line("a"), wrong, line("a"), line("b")]).await,
+        import(&[line("a"), order_without_items, line("a"), line("b")]).await,
         (3, 0, 1)
     );
     // The lines are corrected, reordered, and one is added.
-    let corrected = [line("c"), line("b"), line("a"), line("d"), line("a")];
-    assert_eq!(import(&corrected).await, (2, 3, 0));
-    assert_eq!(import(&corrected).await, (0, 5, 0));
+    let corrected_lines = [line("c"), line("b"), line("a"), line("d"), line("a")];
+    assert_eq!(import(&corrected_lines).await, (2, 3, 0));
+    assert_eq!(import(&corrected_lines).await, (0, 5, 0));
     // Other lines with the same key, and a third copy of a line.
-    let others = [line("e"), line("f"), line("a"), line("a"), line("a")];
-    assert_eq!(import(&others).await, (3, 2, 0));
+    let other_lines = [line("e"), line("f"), line("a"), line("a"), line("a")];
+    assert_eq!(import(&other_lines).await, (3, 2, 0));
     // Lines are compared by content, not by spelling.
     let text = line("e").to_string().replace(':', " : ");
     let report = system.import_text(text, key).await.expect(200);
-    assert_eq!(counts(&report), (0, 1, 0));
+    assert_eq!(count_outcomes(&report), (0, 1, 0));
     let mut names: Vec<_> = system.orders().await;
     names.sort_by_key(|order| order["metadata"]["line"].to_string());
     let names: Vec<_> = names
@@ -269,62 +329,67 @@ async fn import_with_a_key_identifies_lines_by_content() {
 
 #[tokio::test]
 async fn import_begun_by_an_earlier_version_is_recognized() {
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
     let folder = Folder::new();
     let store = Store::new(&folder);
-    let mut system =
-        System::start_with_store(folder, store, &setting("TEST_PREVIOUS_WORKER")).await;
+    let mut system = System::start_with_store(folder, store, &previous_worker).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     let line = |quantity: u32| order(&customer, "A", quantity);
     let key = Some("import-1");
     let report = system.import(&[line(1), line(2), line(3)], key).await;
-    assert_eq!(counts(&report.expect(200)), (3, 0, 0));
+    assert_eq!(count_outcomes(&report.expect(200)), (3, 0, 0));
     system.wait_until_idle().await;
     system.worker.kill();
     system.set_worker(WORKER);
     system.restart_worker().await;
     // The second line is changed.
     let report = system.import(&[line(1), line(4), line(3)], key).await;
-    assert_eq!(counts(&report.expect(200)), (1, 2, 0));
+    assert_eq!(count_outcomes(&report.expect(200)), (1, 2, 0));
     system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn overlong_lines_are_rejected_with_their_line_numbers() {
-    const LIMIT: usize = 1024 * 1024;
+    const LINE_LIMIT: usize = 1024 * 1024;
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let good = order(&customer, "A", 1).to_string();
+    let valid_order = order(&customer, "A", 1).to_string();
     let long = |bytes: usize| {
-        let empty = json!({"external_id": ""}).to_string();
-        json!({"external_id": "x".repeat(bytes - empty.len())}).to_string()
+        let empty_external_id = json!({"external_id": ""}).to_string();
+        json!({"external_id": "x".repeat(bytes - empty_external_id.len())}).to_string()
     };
     // Numbers that become longer when they are serialized.
-    let numbers = format!("{{\"metadata\": [{}1]}}", "1e15,".repeat(LIMIT / 5 - 10));
+    let many_numbers = format!(
+        "{{\"metadata\": [{}1]}}",
+        "1e15,".repeat(LINE_LIMIT / 5 - 10)
+    );
     let lines = [
-        good.clone(),
-        long(LIMIT),
-        good.clone(),
-        long(LIMIT - 1),
-        long(LIMIT - 60),
-        long(LIMIT / 2),
-        numbers,
-        long(LIMIT / 2 - 1),
+        valid_order.clone(),
+        long(LINE_LIMIT),
+        valid_order.clone(),
+        long(LINE_LIMIT - 1),
+        long(LINE_LIMIT - 60),
+        long(LINE_LIMIT / 2),
+        many_numbers,
+        long(LINE_LIMIT / 2 - 1),
         "{\"a\": }".to_owned(),
-        good.clone(),
-        long(LIMIT + 1),
-        good,
+        valid_order.clone(),
+        long(LINE_LIMIT + 1),
+        valid_order,
     ];
     let report = system.import_text(lines.join("\n"), None).await.expect(200);
-    assert_eq!(counts(&report), (4, 0, 8), "{report}");
+    assert_eq!(count_outcomes(&report), (4, 0, 8), "{report}");
     let rejected = report["rejected"].as_array().unwrap();
-    let numbers: Vec<_> = rejected
+    let many_numbers: Vec<_> = rejected
         .iter()
         .map(|line| line["line"].as_u64().unwrap())
         .collect();
-    assert_eq!(numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
+    assert_eq!(many_numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
     let detail = rejected[6]["detail"].as_str().unwrap();
     assert!(
         detail.contains("at column 7") && !detail.contains("line 1"),

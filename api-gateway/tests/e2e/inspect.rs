@@ -21,16 +21,16 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
     let created = crate::harness::send(request).await.expect(201);
     let id = created["id"].as_str().unwrap().to_owned();
     system.order_until(&id, "announced", is_announced).await;
-    let shown = system.get(&format!("/debug/orders/{id}")).await.expect(200);
-    assert_eq!(shown["order"]["status"], "processing");
-    assert_eq!(shown["order"]["state"]["held"][0]["quantity"], 1);
+    let debug_order = system.get(&format!("/debug/orders/{id}")).await.expect(200);
+    assert_eq!(debug_order["order"]["status"], "processing");
+    assert_eq!(debug_order["order"]["state"]["held"][0]["quantity"], 1);
     // The client's `X-Intent` header is stored.
-    assert_eq!(shown["events"][0]["intent"], "checkout.express");
+    assert_eq!(debug_order["events"][0]["intent"], "checkout.express");
     let tables = system.get("/debug/tables").await.expect(200);
     assert_eq!(tables["rows"]["orders"], 1);
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
-        .get(&format!("/debug/orders/{unknown}"))
+        .get(&format!("/debug/orders/{unknown_id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
     system.key = Some("key-of-operator".to_owned());
@@ -39,11 +39,14 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
         .await
         .expect_problem(403, "FORBIDDEN");
 
-    let closed = System::start().await;
+    let system_without_debug = System::start().await;
     for path in ["/debug/tables", &format!("/debug/orders/{id}")] {
-        closed.get(path).await.expect_problem(404, "NOT_FOUND");
+        system_without_debug
+            .get(path)
+            .await
+            .expect_problem(404, "NOT_FOUND");
     }
-    closed
+    system_without_debug
         .post("/demo/reset", json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
@@ -66,9 +69,9 @@ async fn demo_reset_restores_the_initial_state() {
             .webhook(&format!("m-{round}"), "shipment.shipped", id)
             .await
             .expect(200);
-        let feed = system.get("/v1/events?after=now").await.expect(200);
-        let reset = system.post("/demo/reset", json!({})).await.expect(200);
-        assert_eq!(reset["products"], 2);
+        let feed_page = system.get("/v1/events?after=now").await.expect(200);
+        let reset_reply = system.post("/demo/reset", json!({})).await.expect(200);
+        assert_eq!(reset_reply["products"], 2);
         assert!(system.orders().await.is_empty());
         system
             .get(&format!("/v1/orders/{id}"))
@@ -83,9 +86,9 @@ async fn demo_reset_restores_the_initial_state() {
             .collect();
         assert_eq!(on_hand, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
         // The feed continues after the reset.
-        let position = feed["position"].as_str().unwrap();
-        let next = system.get(&format!("/v1/events?after={position}")).await;
-        assert_eq!(next.expect(200)["data"][0]["type"], "product.created");
+        let position = feed_page["position"].as_str().unwrap();
+        let next_page = system.get(&format!("/v1/events?after={position}")).await;
+        assert_eq!(next_page.expect(200)["data"][0]["type"], "product.created");
         until("the statistics to be empty again", async || {
             let stats = system.get("/v1/stats").await.expect(200);
             stats["orders"]["total"] == 0

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::harness::{PaymentTotals, System, order, order_paid_by, try_send};
 
 /// Values of `CRASH_AT`: `order_worker::crash::Point`.
-const POINTS: [&str; 7] = [
+const CRASH_POINTS: [&str; 7] = [
     "before_commit",
     "after_commit",
     "after_reply",
@@ -28,7 +28,7 @@ const PAYMENT_METHODS: [&str; 4] = [
 ];
 
 /// Creates an order, retrying with the same key until it is acknowledged, and returns its id.
-async fn create(system: &System, new_order: Value) -> String {
+async fn create_order(system: &System, new_order: Value) -> String {
     let key = Uuid::now_v7().to_string();
     loop {
         let request = system
@@ -48,17 +48,17 @@ async fn create(system: &System, new_order: Value) -> String {
 }
 
 /// Delivers the acknowledged orders and checks that each was completed and paid once.
-async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
+async fn assert_orders_complete(system: &System, acknowledged_ids: &[String]) {
     let orders = system.wait_until_idle().await;
     let mut ids: Vec<_> = orders
         .iter()
         .map(|order| order["id"].as_str().unwrap().to_owned())
         .collect();
-    let mut expected = acknowledged.to_vec();
+    let mut expected_ids = acknowledged_ids.to_vec();
     ids.sort();
-    expected.sort();
+    expected_ids.sort();
     assert_eq!(
-        ids, expected,
+        ids, expected_ids,
         "the stored orders differ from the acknowledged ones"
     );
     for order in &orders {
@@ -75,28 +75,29 @@ async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
             status => assert_eq!(status, "delivered"),
         }
     }
-    let delivered = system.wait_until_idle().await;
-    let paid = delivered
+    let delivered_orders = system.wait_until_idle().await;
+    let paid_count = delivered_orders
         .iter()
         .filter(|order| order["payment"]["status"] == "captured")
         .count();
     assert_eq!(
-        paid,
-        delivered
+        paid_count,
+        delivered_orders
             .iter()
             .filter(|order| order["status"] == "delivered")
             .count()
     );
     // The provider has executed each payment once.
-    let once = PaymentTotals {
-        authorizations: paid,
-        captures: paid,
+    let expected_totals = PaymentTotals {
+        authorizations: paid_count,
+        captures: paid_count,
         ..PaymentTotals::default()
     };
-    assert_eq!(system.payment_totals().await, once);
+    assert_eq!(system.payment_totals().await, expected_totals);
     if system.stripe.is_none() {
-        let twice = "SELECT payment FROM movements GROUP BY payment, kind HAVING count(*) > 1";
-        assert_eq!(system.ledger(twice), "");
+        let duplicates_sql =
+            "SELECT payment FROM movements GROUP BY payment, kind HAVING count(*) > 1";
+        assert_eq!(system.ledger(duplicates_sql), "");
     }
     system.assert_verified();
 }
@@ -108,35 +109,35 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
     let customer = system.customer().await;
     let mut acknowledged = Vec::new();
     for round in 1..=2 {
-        for point in POINTS {
-            let before = system.worker_crashes();
+        for crash_point in CRASH_POINTS {
+            let crashes_before = system.worker_crashes();
             system.worker.kill();
-            system.set("CRASH_AT", Some(&format!("{point}:{round}")));
+            system.set("CRASH_AT", Some(&format!("{crash_point}:{round}")));
             system.launch_worker();
             // Creates orders until the worker crashes at this point, then starts a replacement.
-            let mut replacement = None;
-            while replacement.is_none() {
+            let mut replacement_worker = None;
+            while replacement_worker.is_none() {
                 let orders = PAYMENT_METHODS
-                    .map(|method| create(&system, order_paid_by(&customer, "A", 1, method)));
+                    .map(|method| create_order(&system, order_paid_by(&customer, "A", 1, method)));
                 let mut orders = pin!(join_all(orders));
-                let mut answered = None;
+                let mut reply_after_crash = None;
                 tokio::select! {
-                    ids = &mut orders => answered = Some(ids),
-                    () = worker_crashed(&system, before) => {}
+                    ids = &mut orders => reply_after_crash = Some(ids),
+                    () = worker_crashed(&system, crashes_before) => {}
                 }
-                if system.worker_crashes() > before {
+                if system.worker_crashes() > crashes_before {
                     println!(
-                        "crash at {point}, round {round}; all requests answered before it: {}",
-                        answered.is_some()
+                        "crash at {crash_point}, round {round}; all requests answered before it: {}",
+                        reply_after_crash.is_some()
                     );
-                    replacement = Some(system.spawn_replacement_worker());
+                    replacement_worker = Some(system.spawn_replacement_worker());
                 }
-                acknowledged.extend(match answered {
+                acknowledged.extend(match reply_after_crash {
                     Some(ids) => ids,
                     None => orders.await,
                 });
             }
-            system.worker = replacement.unwrap();
+            system.worker = replacement_worker.unwrap();
         }
     }
     system.set("CRASH_AT", None);
@@ -144,8 +145,8 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
 }
 
 /// Waits until the worker's log shows more deaths than `before`.
-async fn worker_crashed(system: &System, before: usize) {
-    while system.worker_crashes() == before {
+async fn worker_crashed(system: &System, crashes_before: usize) {
+    while system.worker_crashes() == crashes_before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -157,14 +158,14 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
     let customer = system.customer().await;
     let mut acknowledged = Vec::new();
     for round in 1..=12 {
-        let moment = Duration::from_millis(u64::from(Uuid::now_v7().as_bytes()[15]) * 2);
+        let kill_delay = Duration::from_millis(u64::from(Uuid::now_v7().as_bytes()[15]) * 2);
         println!(
             "round {round}: worker killed after {} ms",
-            moment.as_millis()
+            kill_delay.as_millis()
         );
         let mut worker = system.take_worker();
         let orders = (0..8).map(|n| {
-            create(
+            create_order(
                 &system,
                 order_paid_by(
                     &customer,
@@ -174,12 +175,12 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
                 ),
             )
         });
-        let kill = async {
-            tokio::time::sleep(moment).await;
+        let kill_worker = async {
+            tokio::time::sleep(kill_delay).await;
             worker.kill();
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(orders), kill);
+        let (ids, replacement) = tokio::join!(join_all(orders), kill_worker);
         acknowledged.extend(ids);
         system.worker = replacement;
     }
@@ -220,13 +221,13 @@ async fn worker_finishes_its_messages_on_sigterm() {
     let mut acknowledged = Vec::new();
     for _ in 0..3 {
         let mut worker = system.take_worker();
-        let orders = (0..20).map(|_| create(&system, order(&customer, "A", 1)));
-        let stop = async {
+        let orders = (0..20).map(|_| create_order(&system, order(&customer, "A", 1)));
+        let stop_worker = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             tokio::task::block_in_place(|| worker.terminate());
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(orders), stop);
+        let (ids, replacement) = tokio::join!(join_all(orders), stop_worker);
         acknowledged.extend(ids);
         system.worker = replacement;
     }
@@ -250,18 +251,18 @@ async fn gateway_kill_before_the_reply_loses_only_the_response() {
         system.gateway.kill();
         let _ = response.await.unwrap();
         system.restart_gateway().await;
-        let again = system
+        let repeated_request = system
             .request(Method::POST, "/v1/orders")
             .header("idempotency-key", &key)
             .json(&body);
-        try_send(again).await.unwrap().expect(201);
+        try_send(repeated_request).await.unwrap().expect(201);
     }
     assert_eq!(system.wait_until_idle().await.len(), 5);
     assert_eq!(system.stock_level("A").await, (10, 5));
-    let unknown = json!({"data": [], "next_cursor": null});
+    let empty_list = json!({"data": [], "next_cursor": null});
     assert_eq!(
         system.get("/v1/orders?status=cancelled").await.expect(200),
-        unknown
+        empty_list
     );
     system.assert_verified();
 }

@@ -28,10 +28,10 @@ impl Load {
         let (client, url) = (system.client.clone(), system.url("/v1/orders"));
         let task = tokio::spawn(async move {
             let items = json!([{"sku": "mug", "quantity": 1}]);
-            let methods = ["pm_ok", "pm_slow", "pm_declined", "pm_ok"];
+            let payment_methods = ["pm_ok", "pm_slow", "pm_declined", "pm_ok"];
             for number in 0.. {
                 let body = json!({"customer_id": customer, "items": items,
-                                  "payment_method": methods[number % methods.len()]});
+                                  "payment_method": payment_methods[number % payment_methods.len()]});
                 let _ = client.post(&url).json(&body).send().await;
             }
         });
@@ -52,70 +52,84 @@ fn back_up(system: &System) -> Store {
     if system.store.is_sqlite() {
         fs::create_dir(&folder).unwrap();
         let file = folder.join("orders.db");
-        let made = run_worker(system, &["backup", file.to_str().unwrap()]);
-        assert!(made.status.success(), "{}", stderr_text(&made));
+        let backup_output = run_worker(system, &["backup", file.to_str().unwrap()]);
+        assert!(
+            backup_output.status.success(),
+            "{}",
+            stderr_text(&backup_output)
+        );
         assert_eq!(
-            stdout_text(&made).lines().count(),
+            stdout_text(&backup_output).lines().count(),
             2,
             "{}",
-            stdout_text(&made)
+            stdout_text(&backup_output)
         );
         return Store::Sqlite { folder };
     }
     // The procedure of docs/OPERATIONS.md.
-    let programs = setting("TEST_POSTGRES_BIN");
-    let program = |name: &str| Command::new(Path::new(&programs).join(name));
+    let programs_folder = setting("TEST_POSTGRES_BIN");
+    let program = |name: &str| Command::new(Path::new(&programs_folder).join(name));
     let file = folder.with_extension("dump");
-    let dumped = program("pg_dump")
+    let dump_output = program("pg_dump")
         .args(["--format=custom", "--file"])
         .arg(&file)
         .arg(system.store.url())
         .output()
         .unwrap();
-    assert!(dumped.status.success(), "{}", stderr_text(&dumped));
-    let restored = Store::new(&system.folder);
-    let done = program("pg_restore")
+    assert!(
+        dump_output.status.success(),
+        "{}",
+        stderr_text(&dump_output)
+    );
+    let restored_store = Store::new(&system.folder);
+    let restore_output = program("pg_restore")
         .args(["--exit-on-error", "--no-owner", "--dbname"])
-        .arg(restored.url())
+        .arg(restored_store.url())
         .arg(&file)
         .output()
         .unwrap();
-    assert!(done.status.success(), "{}", stderr_text(&done));
-    restored
+    assert!(
+        restore_output.status.success(),
+        "{}",
+        stderr_text(&restore_output)
+    );
+    restored_store
 }
 
 #[tokio::test]
 async fn backup_under_load_restores_consistently() {
     let mut system = System::start().await;
     let load = Load::start(&system).await;
-    let copy = back_up(&system);
-    let is_proven = |store: &Store| {
+    let backup_store = back_up(&system);
+    let assert_verified = |store: &Store| {
         let (status, report) = system.verify_store(store);
         assert_eq!(status, Some(0), "{report}");
         report
     };
-    let report = is_proven(&copy);
+    let report = assert_verified(&backup_store);
     assert!(!report.starts_with("0 orders"), "{report}");
     drop(load);
-    let before = system.wait_until_idle().await.len();
+    let orders_before = system.wait_until_idle().await.len();
 
     // The worker continues the unfinished orders of the backup.
     system.worker.kill();
-    let kept = std::mem::replace(&mut system.store, copy);
+    let original_store = std::mem::replace(&mut system.store, backup_store);
     system.set("DATABASE_URL", Some(&system.store.url()));
     system.restart_worker().await;
-    let after = system.wait_until_idle().await;
+    let orders_after = system.wait_until_idle().await;
     assert!(
-        (1..=before).contains(&after.len()),
-        "{} of {before}",
-        after.len()
+        (1..=orders_before).contains(&orders_after.len()),
+        "{} of {orders_before}",
+        orders_after.len()
     );
     assert!(
-        after.iter().all(|order| order["status"] != "pending"),
-        "{after:?}"
+        orders_after
+            .iter()
+            .all(|order| order["status"] != "pending"),
+        "{orders_after:?}"
     );
     system.assert_verified();
-    drop(kept);
+    drop(original_store);
 }
 
 #[tokio::test]
@@ -124,30 +138,30 @@ async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
     let file = system.folder.join("copy.db");
     let name = file.to_str().unwrap();
     if !system.store.is_sqlite() {
-        let refused = run_worker(&system, &["backup", name]);
-        assert!(!refused.status.success());
+        let backup_output = run_worker(&system, &["backup", name]);
+        assert!(!backup_output.status.success());
         assert!(
-            stderr_text(&refused).contains("pg_dump"),
+            stderr_text(&backup_output).contains("pg_dump"),
             "{}",
-            stderr_text(&refused)
+            stderr_text(&backup_output)
         );
         return;
     }
     fs::write(&file, "precious").unwrap();
-    let refused = run_worker(&system, &["backup", name]);
-    assert!(!refused.status.success());
+    let backup_output = run_worker(&system, &["backup", name]);
+    assert!(!backup_output.status.success());
     assert!(
-        stderr_text(&refused).contains("already exists"),
+        stderr_text(&backup_output).contains("already exists"),
         "{}",
-        stderr_text(&refused)
+        stderr_text(&backup_output)
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
-    let refused = run_worker(&system, &["backup", "/nowhere/copy.db"]);
-    assert!(!refused.status.success());
+    let backup_output = run_worker(&system, &["backup", "/nowhere/copy.db"]);
+    assert!(!backup_output.status.success());
     assert!(
-        stderr_text(&refused).contains("/nowhere/copy"),
+        stderr_text(&backup_output).contains("/nowhere/copy"),
         "{}",
-        stderr_text(&refused)
+        stderr_text(&backup_output)
     );
 }
 
@@ -158,41 +172,46 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     // An export under load is a consistent snapshot.
     let events = stdout_text(&run_worker(&system, &["export", "events"]));
     drop(load);
-    let mut of_orders = std::collections::HashMap::<String, u64>::new();
+    let mut last_sequences = std::collections::HashMap::<String, u64>::new();
     for line in events.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(event["specversion"], "1.0");
         let subject = event["subject"].as_str().unwrap().to_owned();
-        let last = of_orders.entry(subject).or_default();
+        let last_sequence = last_sequences.entry(subject).or_default();
         let sequence: u64 = event["sequence"].as_str().unwrap().parse().unwrap();
-        assert!(*last < sequence, "{event}");
-        *last = sequence;
+        assert!(*last_sequence < sequence, "{event}");
+        *last_sequence = sequence;
     }
-    let all = system.wait_until_idle().await;
+    let all_orders = system.wait_until_idle().await;
 
     let exported = run_worker(&system, &["export", "orders"]);
     let lines: Vec<Value> = stdout_text(&exported)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let mut listed = all.clone();
-    listed.reverse();
-    assert_eq!(lines, listed);
-    let last = lines.last().unwrap()["number"].as_i64().unwrap();
-    assert!(stderr_text(&exported).contains(&format!("--after {last}")));
+    let mut expected_orders = all_orders.clone();
+    expected_orders.reverse();
+    assert_eq!(lines, expected_orders);
+    let last_number = lines.last().unwrap()["number"].as_i64().unwrap();
+    assert!(stderr_text(&exported).contains(&format!("--after {last_number}")));
 
     // Exports the rest from a position, exports to a file, and exports to a reader that stops early.
-    let rest = run_worker(
+    let remaining_events = run_worker(
         &system,
-        &["export", "orders", "--after", &(last - 2).to_string()],
+        &[
+            "export",
+            "orders",
+            "--after",
+            &(last_number - 2).to_string(),
+        ],
     );
-    assert_eq!(stdout_text(&rest).lines().count(), 2);
+    assert_eq!(stdout_text(&remaining_events).lines().count(), 2);
     let file = system.folder.join("orders.ndjson");
-    let written = run_worker(
+    let export_output = run_worker(
         &system,
         &["export", "orders", "--output", file.to_str().unwrap()],
     );
-    assert!(written.status.success());
+    assert!(export_output.status.success());
     assert_eq!(fs::read_to_string(&file).unwrap(), stdout_text(&exported));
     let mut child = Process::command(WORKER)
         .args(["export", "events"])
@@ -202,8 +221,12 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    let ended = child.wait_with_output().unwrap();
-    assert!(ended.status.success(), "{}", stderr_text(&ended));
+    let killed_output = child.wait_with_output().unwrap();
+    assert!(
+        killed_output.status.success(),
+        "{}",
+        stderr_text(&killed_output)
+    );
 }
 
 /// The stored time, in milliseconds, of a number of days ago.
@@ -213,22 +236,22 @@ fn days_ago(days: i64) -> i64 {
 
 /// Waits until all events are published, then moves all events except those of one order forty days into the
 /// past.
-async fn age_events(system: &System, but: &str) {
+pub(crate) async fn age_events(system: &System, except_order: &str) {
     until("all feed consumers to have read all events", async || {
-        let positions = system.store.run(
+        let consumer_position = system.store.run(
             Tables::Orders,
             "SELECT min(position) FROM relay WHERE name <> 'probe'",
         );
-        let last = system
+        let last_position = system
             .store
             .run(Tables::Orders, "SELECT max(position) FROM events");
-        positions == last
+        consumer_position == last_position
     })
     .await;
-    let long_ago = days_ago(40);
+    let forty_days_ago = days_ago(40);
     for sql in [
-        format!("UPDATE orders SET created_at = {long_ago}"),
-        format!("UPDATE events SET time = {long_ago} WHERE subject <> '{but}'"),
+        format!("UPDATE orders SET created_at = {forty_days_ago}"),
+        format!("UPDATE events SET time = {forty_days_ago} WHERE subject <> '{except_order}'"),
         format!("UPDATE idempotency SET expires_at = {}", days_ago(33)),
     ] {
         system.store.run(Tables::Orders, &sql);
@@ -236,13 +259,14 @@ async fn age_events(system: &System, but: &str) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one order for each way to end")]
 async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let mut system = System::start().await;
     system.stock("mug", &[("berlin", 10)]).await;
     let customer = system.customer().await;
     let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
     let mut ids = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..6 {
         let request = system
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&body);
@@ -252,7 +276,15 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
             .expect(201);
         ids.push(order["id"].as_str().unwrap().to_owned());
     }
-    let [delivered, cancelled, returned, undelivered, open] = &ids[..] else {
+    let [
+        delivered_id,
+        cancelled_id,
+        returned_id,
+        undelivered_id,
+        sent_back_id,
+        open_id,
+    ] = &ids[..]
+    else {
         unreachable!()
     };
     for id in &ids {
@@ -263,12 +295,13 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
             .await;
     }
     for (number, (id, kind)) in [
-        (delivered, "shipment.delivered"),
-        (returned, "shipment.delivered"),
-        (returned, "shipment.returned"),
+        (delivered_id, "shipment.delivered"),
+        (returned_id, "shipment.delivered"),
+        (returned_id, "shipment.returned"),
+        (sent_back_id, "shipment.delivered"),
         // Comes back without having been delivered.
-        (undelivered, "shipment.shipped"),
-        (undelivered, "shipment.returned"),
+        (undelivered_id, "shipment.shipped"),
+        (undelivered_id, "shipment.returned"),
     ]
     .into_iter()
     .enumerate()
@@ -279,57 +312,74 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
             .expect(200);
     }
     system
-        .post(&format!("/v1/orders/{cancelled}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{cancelled_id}/cancel"), json!({}))
         .await
         .expect(200);
     system.wait_until_idle().await;
+    let items = json!([{"sku": "mug", "quantity": 1, "restock": true}]);
+    let path = format!("/v1/orders/{sent_back_id}/returns");
+    let expected = json!({"items": [{"sku": "mug", "quantity": 1}]});
+    let requested = system.post(&path, expected).await.expect(201);
+    let path = format!("/v1/returns/{}", requested["id"].as_str().unwrap());
+    for (verb, body) in [
+        ("approve", json!({})),
+        ("receive", json!({ "items": items })),
+    ] {
+        let changed = system.post(&format!("{path}/{verb}"), body).await;
+        changed.expect(200);
+    }
+    system.wait_until_idle().await;
     // The newest event is always kept, so a product's event becomes the newest one.
     system.stock("cup", &[("berlin", 1)]).await;
-    age_events(&system, open).await;
-    let before: Vec<Value> = system.orders().await;
+    age_events(&system, open_id).await;
+    let orders_before: Vec<Value> = system.orders().await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
     let count = |sql: &str| system.store.run(Tables::Orders, sql);
     until("old events to be deleted", async || {
-        count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "4"
+        count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "5"
     })
     .await;
     until("old idempotency records to be deleted", async || {
         count("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
     })
     .await;
-    assert_eq!(system.history(cancelled).await, Vec::<String>::new());
-    assert_eq!(system.history(delivered).await, ["shipment.shipped"]);
-    for id in [returned, undelivered] {
+    assert_eq!(system.history(cancelled_id).await, Vec::<String>::new());
+    assert_eq!(system.history(delivered_id).await, ["shipment.shipped"]);
+    for id in [returned_id, undelivered_id] {
         assert_eq!(
             system.history(id).await,
             ["shipment.shipped", "shipment.returned"]
         );
     }
-    assert!(system.history(open).await.len() > 3);
-    assert_eq!(system.orders().await, before);
-    let (is_right, report) = system.verify();
-    assert!(is_right, "{report}");
+    assert_eq!(
+        system.history(sent_back_id).await,
+        ["shipment.shipped", "return.received"]
+    );
+    assert!(system.history(open_id).await.len() > 3);
+    assert_eq!(system.orders().await, orders_before);
+    let (is_consistent, report) = system.verify();
+    assert!(is_consistent, "{report}");
     assert!(
-        report.contains("4 closed orders were not checked"),
+        report.contains("5 closed orders were not checked"),
         "{report}"
     );
 
     // A condensed order can be changed, and its new events are kept.
-    let refunds = format!("/v1/orders/{delivered}/refunds");
+    let refunds_path = format!("/v1/orders/{delivered_id}/refunds");
     system
-        .post(&refunds, json!({"amount": 100}))
+        .post(&refunds_path, json!({"amount": 100}))
         .await
         .expect(202);
     system
-        .order_until(delivered, "refunded", |order| {
+        .order_until(delivered_id, "refunded", |order| {
             order["payment"]["refunded"] == 100
         })
         .await;
     assert!(
         system
-            .history(delivered)
+            .history(delivered_id)
             .await
             .contains(&"payment.refunded".to_owned())
     );
@@ -343,8 +393,8 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     let customer = system.customer().await;
     let mut ids = Vec::new();
     for number in 0..2 {
-        let made = system.post("/v1/orders", order(&customer, "mug", 1)).await;
-        let id = made.expect(201)["id"].as_str().unwrap().to_owned();
+        let order_reply = system.post("/v1/orders", order(&customer, "mug", 1)).await;
+        let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
         system
             .order_until(&id, "labelled", |order| {
                 order["shipments"][0]["tracking_number"].is_string()
@@ -357,8 +407,8 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
         ids.push(id);
     }
     system.wait_until_idle().await;
-    let end = system.get("/v1/events?after=now").await.expect(200);
-    let place = end["position"].as_str().unwrap();
+    let feed_end = system.get("/v1/events?after=now").await.expect(200);
+    let end_position = feed_end["position"].as_str().unwrap();
     age_events(&system, "nobody").await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
@@ -367,9 +417,11 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
         system.history(&ids[0]).await == ["shipment.shipped"]
     })
     .await;
-    let made = system.post("/v1/orders", order(&customer, "mug", 1)).await;
-    let id = made.expect(201)["id"].clone();
-    let page = system.get(&format!("/v1/events?after={place}")).await;
+    let order_reply = system.post("/v1/orders", order(&customer, "mug", 1)).await;
+    let id = order_reply.expect(201)["id"].clone();
+    let page = system
+        .get(&format!("/v1/events?after={end_position}"))
+        .await;
     let page = page.expect(200);
     assert_eq!(page["data"][0]["type"], "order.created");
     assert_eq!(page["data"][0]["subject"], id);

@@ -19,32 +19,32 @@ fn ids(page: &Value) -> Vec<String> {
 #[tokio::test]
 async fn orders_are_listed_newest_first_in_pages() {
     let system = System::start().await;
-    let empty = system.get("/v1/orders").await.expect(200);
-    assert_eq!(empty, json!({"data": [], "next_cursor": null}));
+    let empty_list = system.get("/v1/orders").await.expect(200);
+    assert_eq!(empty_list, json!({"data": [], "next_cursor": null}));
 
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let mut created = Vec::new();
+    let mut created_ids = Vec::new();
     for _ in 0..7 {
         let order = system
             .post("/v1/orders", order(&customer, "A", 1))
             .await
             .expect(201);
-        created.push(order["id"].as_str().unwrap().to_owned());
+        created_ids.push(order["id"].as_str().unwrap().to_owned());
     }
-    created.reverse();
-    let (mut listed, mut path, mut pages) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
+    created_ids.reverse();
+    let (mut listed_ids, mut path, mut pages) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
     loop {
         let page = system.get(&path).await.expect(200);
-        listed.extend(ids(&page));
+        listed_ids.extend(ids(&page));
         pages += 1;
         let Some(cursor) = page["next_cursor"].as_str() else {
             break;
         };
         path = format!("/v1/orders?limit=3&cursor={cursor}");
     }
-    assert_eq!((listed, pages), (created, 3));
-    for bad in [
+    assert_eq!((listed_ids, pages), (created_ids, 3));
+    for invalid_query in [
         "limit=0",
         "limit=201",
         "limit=x",
@@ -55,7 +55,7 @@ async fn orders_are_listed_newest_first_in_pages() {
         "created_after=yesterday",
     ] {
         system
-            .get(&format!("/v1/orders?{bad}"))
+            .get(&format!("/v1/orders?{invalid_query}"))
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
@@ -67,55 +67,67 @@ async fn orders_can_be_filtered() {
     system.stock("A", &[("main", 100)]).await;
     system.stock("B", &[("main", 100)]).await;
     let (ada, bob) = (system.customer().await, system.customer().await);
-    let declined = system
+    let declined_order = system
         .post("/v1/orders", order_paid_by(&ada, "A", 1, "pm_declined"))
         .await
         .expect(201);
-    let plain = system
+    let plain_order = system
         .post("/v1/orders", order(&bob, "A", 1))
         .await
         .expect(201);
-    let both = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
-    let mixed = system
-        .post("/v1/orders", json!({"customer_id": bob, "items": both}))
+    let both_items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
+    let mixed_order = system
+        .post(
+            "/v1/orders",
+            json!({"customer_id": bob, "items": both_items}),
+        )
         .await
         .expect(201);
     system.wait_until_idle().await;
-    let [declined, plain, mixed] =
-        [declined, plain, mixed].map(|order| order["id"].as_str().unwrap().to_owned());
+    let [declined_id, plain_id, mixed_id] = [declined_order, plain_order, mixed_order]
+        .map(|order| order["id"].as_str().unwrap().to_owned());
 
-    let list =
+    let list_ids =
         async |query: &str| ids(&system.get(&format!("/v1/orders?{query}")).await.expect(200));
-    assert_eq!(list("status=cancelled").await, [declined.as_str()]);
-    assert_eq!(list("status=processing").await, [mixed.as_str(), &plain]);
+    assert_eq!(list_ids("status=cancelled").await, [declined_id.as_str()]);
     assert_eq!(
-        list(&format!("customer_id={bob}")).await,
-        [mixed.as_str(), &plain]
+        list_ids("status=processing").await,
+        [mixed_id.as_str(), &plain_id]
     );
     assert_eq!(
-        list(&format!("customer_id={bob}&sku=B")).await,
-        [mixed.as_str()]
+        list_ids(&format!("customer_id={bob}")).await,
+        [mixed_id.as_str(), &plain_id]
     );
-    assert_eq!(list("sku=B").await, [mixed.as_str()]);
-    assert_eq!(list("sku=A&limit=1").await, [mixed.as_str()]);
-    assert_eq!(list("storefront=default").await.len(), 3);
-    assert_eq!(list("storefront=other").await, Vec::<String>::new());
-    assert_eq!(list("created_after=2020-01-01T00:00:00Z").await.len(), 3);
     assert_eq!(
-        list("created_before=2020-01-01T00:00:00Z").await,
+        list_ids(&format!("customer_id={bob}&sku=B")).await,
+        [mixed_id.as_str()]
+    );
+    assert_eq!(list_ids("sku=B").await, [mixed_id.as_str()]);
+    assert_eq!(list_ids("sku=A&limit=1").await, [mixed_id.as_str()]);
+    assert_eq!(list_ids("storefront=default").await.len(), 3);
+    assert_eq!(list_ids("storefront=other").await, Vec::<String>::new());
+    assert_eq!(
+        list_ids("created_after=2020-01-01T00:00:00Z").await.len(),
+        3
+    );
+    assert_eq!(
+        list_ids("created_before=2020-01-01T00:00:00Z").await,
         Vec::<String>::new()
     );
-    let created_at = system.get(&format!("/v1/orders/{plain}")).await.expect(200);
+    let created_at = system
+        .get(&format!("/v1/orders/{plain_id}"))
+        .await
+        .expect(200);
     let created_at = created_at["created_at"].as_str().unwrap();
     assert!(
-        list(&format!("created_after={created_at}"))
+        list_ids(&format!("created_after={created_at}"))
             .await
-            .contains(&plain)
+            .contains(&plain_id)
     );
     assert!(
-        !list(&format!("created_before={created_at}"))
+        !list_ids(&format!("created_before={created_at}"))
             .await
-            .contains(&plain)
+            .contains(&plain_id)
     );
 }
 
@@ -129,24 +141,27 @@ async fn history_is_listed_oldest_first_in_pages() {
         .expect(201);
     let id = created["id"].as_str().unwrap();
     system.wait_until_idle().await;
-    let first = system
+    let first_page = system
         .get(&format!("/v1/orders/{id}/history?limit=2"))
         .await
         .expect(200);
-    assert_eq!(first["data"][0]["type"], "order.created");
-    assert_eq!(first["data"][0]["intent"], "order.create");
-    let cursor = first["next_cursor"].as_str().unwrap();
-    let next = system
+    assert_eq!(first_page["data"][0]["type"], "order.created");
+    assert_eq!(first_page["data"][0]["intent"], "order.create");
+    let cursor = first_page["next_cursor"].as_str().unwrap();
+    let next_page = system
         .get(&format!("/v1/orders/{id}/history?limit=2&cursor={cursor}"))
         .await
         .expect(200);
-    assert_eq!(next["data"][0]["sequence"], 3);
+    assert_eq!(next_page["data"][0]["sequence"], 3);
     assert_eq!(
-        (&next["data"][0]["actor"], &next["data"][0]["attempt"]),
+        (
+            &next_page["data"][0]["actor"],
+            &next_page["data"][0]["attempt"]
+        ),
         (&json!("worker"), &json!(1))
     );
     assert_eq!(
-        next["data"][0]["request_id"], first["data"][0]["request_id"],
+        next_page["data"][0]["request_id"], first_page["data"][0]["request_id"],
         "the events of the worker have the request id of the client's request"
     );
     system
@@ -168,8 +183,12 @@ async fn reads_do_not_wait_for_writes() {
     system.wait_until_idle().await;
     let lock = system.store.lock_writes();
     // The result of the write is unknown or refused, but all reads succeed.
-    let refused = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    assert!(matches!(refused.status, 503 | 504), "{}", refused.body);
+    let refused_reply = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    assert!(
+        matches!(refused_reply.status, 503 | 504),
+        "{}",
+        refused_reply.body
+    );
     for path in [
         &format!("/v1/orders/{id}"),
         &format!("/v1/orders/{id}/history"),
@@ -198,24 +217,24 @@ async fn reads_do_not_wait_for_writes() {
 }
 
 /// Number of orders of another storefront, all with the product `A`.
-const OTHERS: usize = 200_000;
+const OTHER_ORDERS: usize = 200_000;
 
 fn insert_orders_sql(is_sqlite: bool) -> String {
-    let (numbers, no) = if is_sqlite {
-        let counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <";
-        (format!("{counted} {OTHERS}) SELECT i FROM n"), "0")
+    let (number_series_sql, false_sql) = if is_sqlite {
+        let series_sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <";
+        (format!("{series_sql} {OTHER_ORDERS}) SELECT i FROM n"), "0")
     } else {
         (
-            format!("SELECT i FROM generate_series(1, {OTHERS}) AS i"),
+            format!("SELECT i FROM generate_series(1, {OTHER_ORDERS}) AS i"),
             "false",
         )
     };
     format!(
         "INSERT INTO order_items (sku, created_at, number)
-         SELECT 'A', 2000000000000 + i, 1000 + i FROM ({numbers}) AS numbers;
+         SELECT 'A', 2000000000000 + i, 1000 + i FROM ({number_series_sql}) AS numbers;
          INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-         SELECT 1000 + i, 'order-' || i, 'others', 'customer', 'delivered', {no}, 2000000000000 + i, '{{}}'
-         FROM ({numbers}) AS numbers;"
+         SELECT 1000 + i, 'order-' || i, 'others', 'customer', 'delivered', {false_sql}, 2000000000000 + i, '{{}}'
+         FROM ({number_series_sql}) AS numbers;"
     )
 }
 
@@ -226,31 +245,34 @@ async fn selective_list_queries_do_not_block_reads() {
     let customer = system.customer().await;
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    let of_others = insert_orders_sql(system.store.is_sqlite());
-    system.store.run(Tables::Orders, &of_others);
+    let insert_sql = insert_orders_sql(system.store.is_sqlite());
+    system.store.run(Tables::Orders, &insert_sql);
 
     let path = format!("/v1/orders/{id}");
-    let (all_the_time, reads) = (AtomicBool::new(true), AtomicUsize::new(0));
-    let looking = (0..12).map(|_| async {
-        while all_the_time.load(Ordering::Relaxed) {
+    let (is_reading, read_count) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let list_repeatedly = (0..12).map(|_| async {
+        while is_reading.load(Ordering::Relaxed) {
             // Queries that get no connection in time are refused.
-            let found = system.get("/v1/orders?sku=A&status=shipped").await;
-            assert!(matches!(found.status, 200 | 503 | 504), "{found:?}");
-            reads.fetch_add(1, Ordering::Relaxed);
+            let found_orders = system.get("/v1/orders?sku=A&status=shipped").await;
+            assert!(
+                matches!(found_orders.status, 200 | 503 | 504),
+                "{found_orders:?}"
+            );
+            read_count.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let reading = async {
+    let read_orders = async {
         for _ in 0..50 {
             system.get(&path).await.expect(200);
         }
-        all_the_time.store(false, Ordering::Relaxed);
+        is_reading.store(false, Ordering::Relaxed);
         // Reads of single orders do not wait for these queries.
-        let reads = reads.load(Ordering::Relaxed);
+        let reads = read_count.load(Ordering::Relaxed);
         assert!(reads < 50, "reads while the queries ran: {reads}");
     };
-    tokio::join!(join_all(looking), reading);
+    tokio::join!(join_all(list_repeatedly), read_orders);
     // A filter by storefront and status does not scan the other storefront's orders.
-    let ours = "/v1/orders?storefront=default&status=delivered";
-    let delivered = system.get(ours).await.expect(200);
-    assert_eq!(delivered["data"], json!([]));
+    let list_path = "/v1/orders?storefront=default&status=delivered";
+    let delivered_list = system.get(list_path).await.expect(200);
+    assert_eq!(delivered_list["data"], json!([]));
 }

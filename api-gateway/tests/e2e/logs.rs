@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Receiver, System, send, until};
 
-const KEY: &str = "a-key-that-nobody-may-see";
+const OPERATOR_KEY: &str = "a-key-that-nobody-may-see";
 const STOREFRONT_KEY: &str = "a-storefronts-key-that-nobody-may-see";
 const WRONG_KEY: &str = "a-wrong-key-that-may-be-almost-right";
 
 /// Values that must not occur in a log.
-const PERSONAL: [&str; 10] = [
+const PERSONAL_DATA: [&str; 10] = [
     "Quartermaine",
     "zebulon@quartermaine.example",
     "not-an-address-of-quartermaine",
@@ -25,21 +25,21 @@ const PERSONAL: [&str; 10] = [
     "pm_of_my_own",
 ];
 
-fn lines(system: &System, log: &str) -> Vec<Value> {
-    let text = fs::read_to_string(system.folder.join(log)).unwrap();
+fn log_lines(system: &System, log_name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(system.folder.join(log_name)).unwrap();
     let lines = text.lines().map(|line| {
         serde_json::from_str(line)
-            .unwrap_or_else(|_| panic!("{log} has a line that is not JSON: {line}"))
+            .unwrap_or_else(|_| panic!("{log_name} has a line that is not JSON: {line}"))
     });
     lines.collect()
 }
 
-async fn start(more: &[(&str, &str)]) -> System {
-    let keys = format!("admin={KEY};storefront@shop={STOREFRONT_KEY}");
+async fn start(more_variables: &[(&str, &str)]) -> System {
+    let keys = format!("admin={OPERATOR_KEY};storefront@shop={STOREFRONT_KEY}");
     let mut variables = vec![("API_KEYS", keys.as_str()), ("WEBHOOK_ALLOW_PRIVATE", "1")];
-    variables.extend(more);
+    variables.extend(more_variables);
     let mut system = System::start_with(&variables).await;
-    system.key = Some(KEY.to_owned());
+    system.key = Some(OPERATOR_KEY.to_owned());
     system
 }
 
@@ -61,7 +61,7 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     system
         .order_until(id, "processing", |order| order["status"] == "processing")
         .await;
-    let worker = lines(&system, "worker.log");
+    let worker = log_lines(&system, "worker.log");
     let entries: Vec<_> = worker
         .iter()
         .filter(|line| line["order.id"] == id && line["request_id"] == "the-request")
@@ -77,12 +77,23 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     for line in &entries {
         assert_eq!(line["trace_id"], entries[0]["trace_id"], "{line}");
     }
-    let gateway = lines(&system, "gateway.log");
+    let gateway = log_lines(&system, "gateway.log");
     assert!(
         gateway
             .iter()
             .any(|line| line["request_id"] == "the-request")
     );
+}
+
+/// Creates a customer, after an attempt with an invalid address.
+async fn create_customer(system: &System) -> Value {
+    let invalid_customer =
+        json!({"name": "Quartermaine", "email": "not-an-address-of-quartermaine"});
+    let reply = system.post("/v1/customers", invalid_customer).await;
+    reply.expect(422);
+    let new_customer =
+        json!({"name": "Zebulon Quartermaine", "email": "zebulon@quartermaine.example"});
+    system.post("/v1/customers", new_customer).await.expect(201)
 }
 
 #[tokio::test]
@@ -101,10 +112,7 @@ async fn personal_data_and_secrets_are_never_logged() {
         .expect(201);
     system.stock("mug", &[("berlin", 9)]).await;
 
-    let who = json!({"name": "Zebulon Quartermaine", "email": "zebulon@quartermaine.example"});
-    let customer = system.post("/v1/customers", who).await.expect(201);
-    let wrong = json!({"name": "Quartermaine", "email": "not-an-address-of-quartermaine"});
-    system.post("/v1/customers", wrong).await.expect(422);
+    let customer = create_customer(&system).await;
     let order = |payment_method: &str| {
         json!({
             "customer_id": customer["id"], "items": [{"sku": "mug", "quantity": 1}],
@@ -115,8 +123,8 @@ async fn personal_data_and_secrets_are_never_logged() {
             },
         })
     };
-    let good = system.post("/v1/orders", order("pm_ok")).await.expect(201);
-    let id = good["id"].as_str().unwrap();
+    let created_order = system.post("/v1/orders", order("pm_ok")).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
     system
         .order_until(id, "labelled", |order| {
             order["shipments"][0]["tracking_number"].is_string()
@@ -131,31 +139,31 @@ async fn personal_data_and_secrets_are_never_logged() {
         system.post("/v1/orders", order(method)).await;
     }
     // Validation errors are logged without the rejected values.
-    let mut unknown = order("pm_ok");
-    unknown["shipping_address"]["country"] = json!("Nowhereville");
-    unknown["Quartermaine"] = json!("Quartermaine");
-    system.post("/v1/orders", unknown).await.expect(422);
-    let broken = system
+    let mut invalid_order = order("pm_ok");
+    invalid_order["shipping_address"]["country"] = json!("Nowhereville");
+    invalid_order["Quartermaine"] = json!("Quartermaine");
+    system.post("/v1/orders", invalid_order).await.expect(422);
+    let malformed_request = system
         .request(Method::POST, "/v1/customers")
         .body("{\"name\": \"Quartermaine");
-    send(broken.header("content-type", "application/json"))
+    send(malformed_request.header("content-type", "application/json"))
         .await
         .expect(400);
     let lines = format!(
         "{}\n{{\"customer_id\": \"Quartermaine\"}}\nQuartermaine\n",
         order("pm_ok")
     );
-    let import = system
+    let import_request = system
         .request(Method::POST, "/v1/orders/import")
         .body(lines);
-    send(import.header("content-type", "application/x-ndjson"))
+    send(import_request.header("content-type", "application/x-ndjson"))
         .await
         .expect(200);
-    let listed = "/v1/customers?email=zebulon@quartermaine.example";
-    system.get(listed).await;
+    let customers_by_email = "/v1/customers?email=zebulon@quartermaine.example";
+    system.get(customers_by_email).await;
     system.key = Some(WRONG_KEY.to_owned());
     system.get("/v1/orders").await.expect(401);
-    system.key = Some(KEY.to_owned());
+    system.key = Some(OPERATOR_KEY.to_owned());
     system
         .delete(&format!(
             "/v1/customers/{}",
@@ -171,7 +179,7 @@ async fn personal_data_and_secrets_are_never_logged() {
         .unwrap()
         .trim_start_matches("whsec_");
     let mut secrets = vec![
-        KEY,
+        OPERATOR_KEY,
         STOREFRONT_KEY,
         WRONG_KEY,
         secret,
@@ -183,8 +191,11 @@ async fn personal_data_and_secrets_are_never_logged() {
         let text = fs::read_to_string(system.folder.join(log)).unwrap();
         assert!(text.lines().count() > 10, "{log} is empty");
         for line in text.lines() {
-            for never in PERSONAL.iter().chain(&secrets) {
-                assert!(!line.contains(never), "{log} contains {never:?}: {line}");
+            for forbidden_text in PERSONAL_DATA.iter().chain(&secrets) {
+                assert!(
+                    !line.contains(forbidden_text),
+                    "{log} contains {forbidden_text:?}: {line}"
+                );
             }
         }
     }

@@ -20,10 +20,10 @@ async fn order_is_created_paid_shipped_and_delivered() {
     });
     let reply = system.post("/v1/orders", new_order).await;
     assert_eq!(reply.headers["etag"], "\"2\"");
-    let location = reply.headers["location"].to_str().unwrap().to_owned();
+    let location_header = reply.headers["location"].to_str().unwrap().to_owned();
     let created = reply.expect(201);
     let id = created["id"].as_str().unwrap();
-    assert_eq!(location, format!("/v1/orders/{id}"));
+    assert_eq!(location_header, format!("/v1/orders/{id}"));
     assert_eq!(created["status"], "pending");
     assert_eq!(
         (&created["total"], &created["currency"]),
@@ -37,11 +37,11 @@ async fn order_is_created_paid_shipped_and_delivered() {
     );
     assert_eq!(system.stock_level("A").await, (10, 3));
 
-    let processing = system.order_until(id, "announced", is_announced).await;
-    assert_eq!(processing["payment"]["status"], "authorized");
-    assert_eq!(processing["payment"]["authorized"], 3000);
+    let processing_order = system.order_until(id, "announced", is_announced).await;
+    assert_eq!(processing_order["payment"]["status"], "authorized");
+    assert_eq!(processing_order["payment"]["authorized"], 3000);
     assert!(
-        !processing["shipments"][0]["tracking_number"]
+        !processing_order["shipments"][0]["tracking_number"]
             .as_str()
             .unwrap()
             .is_empty()
@@ -52,13 +52,13 @@ async fn order_is_created_paid_shipped_and_delivered() {
         .await
         .expect(200);
     assert_eq!(system.stock_level("A").await, (7, 0));
-    let paid = system
+    let paid_order = system
         .order_until(id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
     assert_eq!(
-        (&paid["status"], &paid["payment"]["captured"]),
+        (&paid_order["status"], &paid_order["payment"]["captured"]),
         (&json!("shipped"), &json!(3000))
     );
 
@@ -66,10 +66,10 @@ async fn order_is_created_paid_shipped_and_delivered() {
         .webhook("m-2", "shipment.delivered", id)
         .await
         .expect(200);
-    let delivered = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(delivered["status"], "delivered");
-    assert_eq!(delivered["shipments"][0]["status"], "delivered");
-    assert_eq!(delivered["metadata"], json!({"cart": 7}));
+    let delivered_order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(delivered_order["status"], "delivered");
+    assert_eq!(delivered_order["shipments"][0]["status"], "delivered");
+    assert_eq!(delivered_order["metadata"], json!({"cart": 7}));
     let mut history = system.history(id).await;
     // With Stripe there is an additional event: the payment is created before it is confirmed.
     history.retain(|kind| kind != "payment.prepared");
@@ -127,32 +127,35 @@ async fn order_from_several_warehouses_has_several_shipments() {
         .order_until(id, "in two shipments", |order| {
             order["shipments"]
                 .as_array()
-                .is_some_and(|all| all.len() == 2)
+                .is_some_and(|shipments| shipments.len() == 2)
         })
         .await;
-    let first = order["shipments"][0]["id"].as_str().unwrap();
-    let update = |id: &str, shipment: &str| {
+    let first_shipment_id = order["shipments"][0]["id"].as_str().unwrap();
+    let send_update = |id: &str, shipment: &str| {
         let data = json!({"order_id": created["id"], "shipment_id": shipment});
         (
             id.to_owned(),
             json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data}),
         )
     };
-    let (message, body) = update("m-1", first);
+    let (message, body) = send_update("m-1", first_shipment_id);
     system.webhook_with(&message, &body).await.expect(200);
-    let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    let half_shipped = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
-        half["status"], "processing",
+        half_shipped["status"], "processing",
         "one shipment is not shipped yet"
     );
     // The shipped part is captured if the provider supports partial captures; otherwise nothing is captured yet.
     let first_items = order["shipments"][0]["items"].as_array().unwrap();
-    let units = first_items
+    let unit_counts = first_items
         .iter()
         .map(|item| item["quantity"].as_i64().unwrap());
-    let cost = 1000 * units.sum::<i64>();
-    let captured = half["payment"]["captured"].as_i64().unwrap();
-    assert!(captured == 0 || captured == cost, "{captured} of {cost}");
+    let shipped_price = 1000 * unit_counts.sum::<i64>();
+    let captured_amount = half_shipped["payment"]["captured"].as_i64().unwrap();
+    assert!(
+        captured_amount == 0 || captured_amount == shipped_price,
+        "{captured_amount} of {shipped_price}"
+    );
 
     system
         .webhook("m-2", "shipment.delivered", id)
@@ -172,13 +175,13 @@ async fn the_last_unit_is_sold_once() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
-    let wishes = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
-    let (won, lost): (Vec<_>, Vec<_>) = join_all(wishes)
+    let order_requests = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
+    let (successes, refusals): (Vec<_>, Vec<_>) = join_all(order_requests)
         .await
         .into_iter()
         .partition(|reply| reply.status == 201);
-    assert_eq!((won.len(), lost.len()), (1, 19));
-    for reply in lost {
+    assert_eq!((successes.len(), refusals.len()), (1, 19));
+    for reply in refusals {
         let problem = reply.expect_problem(409, "OUT_OF_STOCK");
         assert_eq!(
             problem["skus"],
@@ -256,7 +259,7 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
             .get(&format!("/v1/orders/{id}/history"))
             .await
             .expect(200);
-        let authorized = history["data"]
+        let authorization_event = history["data"]
             .as_array()
             .unwrap()
             .iter()
@@ -264,7 +267,11 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
         let attempts = if method == "pm_flaky" { 3 } else { 2 };
         // With Stripe there is an additional attempt, which creates the payment.
         let attempts = attempts + usize::from(system.stripe.is_some());
-        assert_eq!(authorized.unwrap()["attempt"], attempts, "{method}");
+        assert_eq!(
+            authorization_event.unwrap()["attempt"],
+            attempts,
+            "{method}"
+        );
     }
     assert_eq!(system.payment_totals().await.authorizations, 2);
     system.assert_verified();
@@ -285,7 +292,7 @@ async fn cancelling_during_a_payment_voids_it() {
         system.payment_totals().await.authorizations == 1
     })
     .await;
-    let cancelled = system
+    let cancelled_order = system
         .post(
             &format!("/v1/orders/{id}/cancel"),
             json!({"reason": "changed my mind"}),
@@ -293,15 +300,18 @@ async fn cancelling_during_a_payment_voids_it() {
         .await
         .expect(200);
     assert_eq!(
-        (&cancelled["status"], &cancelled["cancel_reason"]),
+        (
+            &cancelled_order["status"],
+            &cancelled_order["cancel_reason"]
+        ),
         (&json!("cancelled"), &json!("operator_request"))
     );
     assert_eq!(system.stock_level("A").await, (1, 0));
 
-    let voided = system
+    let voided_order = system
         .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
         .await;
-    assert_eq!(voided["status"], "cancelled");
+    assert_eq!(voided_order["status"], "cancelled");
     system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["status"], "cancelled");
@@ -323,52 +333,56 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
 
-    let first = system
+    let first_reply = system
         .post("/v1/orders", order(&customer, "A", 1))
         .await
         .expect(201);
-    let first = first["id"].as_str().unwrap();
-    system.order_until(first, "announced", is_announced).await;
+    let first_id = first_reply["id"].as_str().unwrap();
+    system
+        .order_until(first_id, "announced", is_announced)
+        .await;
     let cancelled = system
-        .post(&format!("/v1/orders/{first}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{first_id}/cancel"), json!({}))
         .await
         .expect(200);
     assert_eq!(cancelled["shipments"][0]["status"], "cancelled");
-    let again = system
-        .post(&format!("/v1/orders/{first}/cancel"), json!({}))
+    let repeated_reply = system
+        .post(&format!("/v1/orders/{first_id}/cancel"), json!({}))
         .await
         .expect(200);
     assert_eq!(
-        again["cancel_reason"], cancelled["cancel_reason"],
+        repeated_reply["cancel_reason"], cancelled["cancel_reason"],
         "a cancelled order stays cancelled"
     );
     system
-        .order_until(first, "voided", |order| {
+        .order_until(first_id, "voided", |order| {
             order["payment"]["status"] == "voided"
         })
         .await;
 
-    let second = system
+    let second_reply = system
         .post("/v1/orders", order(&customer, "A", 1))
         .await
         .expect(201);
-    let second = second["id"].as_str().unwrap();
-    system.order_until(second, "announced", is_announced).await;
+    let second_id = second_reply["id"].as_str().unwrap();
     system
-        .webhook("m-1", "shipment.shipped", second)
+        .order_until(second_id, "announced", is_announced)
+        .await;
+    system
+        .webhook("m-1", "shipment.shipped", second_id)
         .await
         .expect(200);
     let problem = system
-        .post(&format!("/v1/orders/{second}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{second_id}/cancel"), json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
     assert!(
         problem["detail"].as_str().unwrap().contains("shipped"),
         "{problem}"
     );
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
-        .post(&format!("/v1/orders/{unknown}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{unknown_id}/cancel"), json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
     system.wait_until_idle().await;
@@ -391,8 +405,8 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
     let path = format!("/v1/orders/{id}");
     system.order_until(id, "announced", is_announced).await;
 
-    let deleted = system.delete(&path).await;
-    assert_eq!(deleted.status, 204);
+    let delete_reply = system.delete(&path).await;
+    assert_eq!(delete_reply.status, 204);
     assert_eq!(
         system.delete(&path).await.status,
         204,
@@ -414,11 +428,11 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         (5, 0),
         "deleting an open order cancels it first"
     );
-    let listed = system
+    let deleted_orders = system
         .get("/v1/orders?include_deleted=true")
         .await
         .expect(200);
-    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+    assert_eq!(deleted_orders["data"].as_array().unwrap().len(), 1);
 
     system.key = Some("shop-key-1".to_owned());
     system
@@ -434,12 +448,12 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         .await
         .expect_problem(403, "FORBIDDEN");
     system.key = Some("operator-key".to_owned());
-    let restored = system
+    let restored_order = system
         .post(&format!("{path}/restore"), json!({}))
         .await
         .expect(200);
     assert_eq!(
-        (&restored["is_deleted"], &restored["deleted_at"]),
+        (&restored_order["is_deleted"], &restored_order["deleted_at"]),
         (&json!(false), &json!(null))
     );
     system.get(&path).await.expect(200);
@@ -530,19 +544,19 @@ async fn if_none_match_with_the_current_version_gets_304() {
     system.order_until(id, "announced", is_announced).await;
     let path = format!("/v1/orders/{id}");
     let tag = system.get(&path).await.headers["etag"].clone();
-    let ask = |tag: &str| {
+    let get_if_none_match = |tag: &str| {
         send(
             system
                 .request(reqwest::Method::GET, &path)
                 .header("if-none-match", tag),
         )
     };
-    assert_eq!(ask(tag.to_str().unwrap()).await.status, 304);
+    assert_eq!(get_if_none_match(tag.to_str().unwrap()).await.status, 304);
     assert_eq!(
-        ask(&format!("\"0\", W/{}", tag.to_str().unwrap()))
+        get_if_none_match(&format!("\"0\", W/{}", tag.to_str().unwrap()))
             .await
             .status,
         304
     );
-    assert_eq!(ask("\"1\"").await.status, 200);
+    assert_eq!(get_if_none_match("\"1\"").await.status, 200);
 }

@@ -8,9 +8,9 @@ use reqwest::Method;
 use crate::harness::{System, order, try_send, until};
 
 /// More than a gateway's limit of requests in flight.
-const REQUESTS: usize = 1_300;
+const REQUEST_COUNT: usize = 1_300;
 /// Number of requests above the limit.
-const EXCESS_REQUESTS: usize = REQUESTS - 1_000;
+const EXCESS_REQUESTS: usize = REQUEST_COUNT - 1_000;
 
 #[tokio::test]
 async fn excess_requests_are_refused_and_accepted_ones_answered() {
@@ -18,32 +18,32 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     system.stock("A", &[("main", 10_000)]).await;
     let body = order(&system.customer().await, "A", 1);
     system.worker.signal("STOP");
-    let refused = AtomicUsize::new(0);
-    let requests = join_all((0..REQUESTS).map(async |_| {
+    let refused_count = AtomicUsize::new(0);
+    let requests = join_all((0..REQUEST_COUNT).map(async |_| {
         let request = system.request(Method::POST, "/v1/orders").json(&body);
         let reply = try_send(request).await.unwrap();
         if reply.status == 201 {
             return;
         }
-        refused.fetch_add(1, Ordering::SeqCst);
+        refused_count.fetch_add(1, Ordering::SeqCst);
         assert!(reply.headers.contains_key("retry-after"));
         reply.expect_problem(503, "UNAVAILABLE");
     }));
     // The excess requests are refused while the worker is stopped; the other requests wait for the worker.
-    let thaw = async {
+    let thaw_worker = async {
         until("the gateway to refuse requests", async || {
-            refused.load(Ordering::SeqCst) >= EXCESS_REQUESTS
+            refused_count.load(Ordering::SeqCst) >= EXCESS_REQUESTS
         })
         .await;
         system.worker.signal("CONT");
     };
-    tokio::join!(requests, thaw);
-    let refused = refused.into_inner();
-    println!("{} accepted, {refused} refused", REQUESTS - refused);
+    tokio::join!(requests, thaw_worker);
+    let refused = refused_count.into_inner();
+    println!("{} accepted, {refused} refused", REQUEST_COUNT - refused);
     let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),
-        REQUESTS - refused,
+        REQUEST_COUNT - refused,
         "a refused request created an order"
     );
     system.assert_verified();

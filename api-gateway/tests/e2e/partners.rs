@@ -23,36 +23,36 @@ const MAX_CONCURRENT_CALLS: usize = 128;
 struct SilentProvider {
     url: String,
     /// Number of calls.
-    calls: Arc<AtomicUsize>,
+    call_count: Arc<AtomicUsize>,
     /// Number of calls in progress, and its maximum.
-    waiting: Arc<AtomicUsize>,
+    waiting_calls: Arc<AtomicUsize>,
     max_waiting: Arc<AtomicUsize>,
-    responds: Arc<AtomicBool>,
+    is_responding: Arc<AtomicBool>,
 }
 
 impl SilentProvider {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let silent = Self {
+        let silent_provider = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
-            calls: Arc::default(),
-            waiting: Arc::default(),
+            call_count: Arc::default(),
+            waiting_calls: Arc::default(),
             max_waiting: Arc::default(),
-            responds: Arc::default(),
+            is_responding: Arc::default(),
         };
         let router = Router::new()
             .fallback(Self::handle)
-            .with_state(silent.clone());
+            .with_state(silent_provider.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
-        silent
+        silent_provider
     }
 
     async fn handle(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
-        silent.calls.fetch_add(1, Ordering::SeqCst);
-        let waiting = silent.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        silent.call_count.fetch_add(1, Ordering::SeqCst);
+        let waiting = silent.waiting_calls.fetch_add(1, Ordering::SeqCst) + 1;
         silent.max_waiting.fetch_max(waiting, Ordering::SeqCst);
-        let _leaving = ActiveCall(silent.waiting);
-        if !silent.responds.load(Ordering::SeqCst) {
+        let _leaving = ActiveCall(silent.waiting_calls);
+        if !silent.is_responding.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
         let error = json!({"type": "card_error", "code": "card_declined", "message": "no"});
@@ -93,11 +93,12 @@ async fn silent_provider_does_not_block_other_steps_of_batched_messages() {
     assert_orders_expire_with_silent_provider(40, 3).await;
 }
 
-/// Checks that orders expire while their payments get no response. They are created `together` at a time.
-async fn assert_orders_expire_with_silent_provider(times: usize, together: usize) {
+/// Checks that orders expire while their payments get no response. They are created
+/// `orders_per_round` at a time.
+async fn assert_orders_expire_with_silent_provider(round_count: usize, orders_per_round: usize) {
     let provider = SilentProvider::start().await;
     let (system, customer) = provider.start_system("2").await;
-    let ids = order(&system, &customer, &provider, times, together).await;
+    let ids = order(&system, &customer, &provider, round_count, orders_per_round).await;
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
@@ -131,13 +132,13 @@ async fn postponed_payments_are_processed_when_the_provider_recovers() {
     let provider = SilentProvider::start().await;
     let (system, customer) = provider.start_system("600").await;
     let ids = order(&system, &customer, &provider, MAX_CONCURRENT_CALLS + 40, 1).await;
-    let last = ids.last().unwrap();
+    let last_id = ids.last().unwrap();
     let waiting = |order: &Value| order["in_progress"]["attempt"].as_u64() > Some(1);
-    system.order_until(last, "put off", waiting).await;
+    system.order_until(last_id, "put off", waiting).await;
     // Postponed attempts are not recorded in the history.
-    let history = system.history(last).await;
+    let history = system.history(last_id).await;
     assert_eq!(history, ["order.created", "stock.reserved"]);
-    provider.responds.store(true, Ordering::SeqCst);
+    provider.is_responding.store(true, Ordering::SeqCst);
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "payment_declined");
     }
@@ -161,7 +162,7 @@ async fn order(
         }
         // The next group's payments are in another message.
         until("the provider to be called", async || {
-            provider.calls.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
+            provider.call_count.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
         })
         .await;
     }
@@ -169,8 +170,8 @@ async fn order(
 }
 
 async fn all_cancelled(system: &System, ids: &[String]) -> Vec<Value> {
-    let cancelled = ids
+    let cancelled_orders = ids
         .iter()
         .map(|id| system.order_until(id, "cancelled", |order| order["status"] == "cancelled"));
-    join_all(cancelled).await
+    join_all(cancelled_orders).await
 }

@@ -9,7 +9,7 @@ use crate::harness::{
     Folder, Process, Reply, Store, System, Tables, is_announced, order, send, until,
 };
 
-fn migrate(store: &Store) -> std::process::Child {
+fn start_migration(store: &Store) -> std::process::Child {
     Process::command("order-worker")
         .arg("migrate")
         .env("DATABASE_URL", store.url())
@@ -24,29 +24,29 @@ fn ten_workers_can_migrate_an_empty_database_concurrently() {
     if store.is_sqlite() {
         return;
     }
-    let workers: Vec<_> = (0..10).map(|_| migrate(&store)).collect();
+    let workers: Vec<_> = (0..10).map(|_| start_migration(&store)).collect();
     for mut worker in workers {
         assert!(worker.wait().unwrap().success());
     }
-    let applied = store.run(Tables::Orders, "SELECT count(*) FROM _sqlx_migrations");
-    let migrations = concat!(
+    let applied_migrations = store.run(Tables::Orders, "SELECT count(*) FROM _sqlx_migrations");
+    let migrations_folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../order-worker/src/store/migrations/postgres"
     );
-    let count = std::fs::read_dir(migrations).unwrap().count();
-    assert_eq!(applied, count.to_string());
+    let count = std::fs::read_dir(migrations_folder).unwrap().count();
+    assert_eq!(applied_migrations, count.to_string());
 }
 
 #[tokio::test]
 async fn client_reads_use_the_replica_and_steps_the_primary() {
     let folder = Folder::new();
-    let replica = Store::new(&folder);
-    if replica.is_sqlite() {
+    let replica_store = Store::new(&folder);
+    if replica_store.is_sqlite() {
         return;
     }
     // A replica that never catches up.
-    assert!(migrate(&replica).wait().unwrap().success());
-    let system = System::start_with(&[("DATABASE_READ_URL", &replica.url())]).await;
+    assert!(start_migration(&replica_store).wait().unwrap().success());
+    let system = System::start_with(&[("DATABASE_READ_URL", &replica_store.url())]).await;
     system
         .post(
             "/v1/products",
@@ -75,16 +75,16 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
     })
     .await;
     // Commands read from the primary, even if the replica is behind.
-    let erase = format!("/v1/customers/{customer}");
+    let customer_path = format!("/v1/customers/{customer}");
     system
-        .delete(&erase)
+        .delete(&customer_path)
         .await
         .expect_problem(409, "INVALID_STATE");
     system
         .post(&format!("/v1/orders/{id}/cancel"), json!({}))
         .await
         .expect(200);
-    system.delete(&erase).await.expect(204);
+    system.delete(&customer_path).await.expect(204);
     let query = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
     assert_eq!(system.store.run(Tables::Orders, query), "0");
     system.assert_verified();
@@ -97,25 +97,25 @@ async fn two_workers_process_orders_concurrently() {
     if system.store.is_sqlite() {
         return;
     }
-    let other = system.spawn_replacement_worker();
+    let other_worker = system.spawn_replacement_worker();
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let wishes = (0..60).map(async |_| {
+    let create_orders = (0..60).map(async |_| {
         let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
     });
-    let ids = join_all(wishes).await;
+    let ids = join_all(create_orders).await;
     for id in &ids {
         system.order_until(id, "announced", is_announced).await;
     }
     assert_eq!(system.stock_level("A").await, (100, 60));
-    let numbers = "SELECT count(DISTINCT number) FROM orders";
-    assert_eq!(system.store.run(Tables::Orders, numbers), "60");
+    let distinct_numbers_sql = "SELECT count(DISTINCT number) FROM orders";
+    assert_eq!(system.store.run(Tables::Orders, distinct_numbers_sql), "60");
     // After both workers have processed orders, one of them can stop.
     system.worker.terminate();
-    system.worker = other;
-    let cancel = format!("/v1/orders/{}/cancel", ids[0]);
-    system.post(&cancel, json!({})).await.expect(200);
+    system.worker = other_worker;
+    let cancel_path = format!("/v1/orders/{}/cancel", ids[0]);
+    system.post(&cancel_path, json!({})).await.expect(200);
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -128,37 +128,40 @@ async fn one_key_is_not_used_for_an_order_and_another_operation_by_two_workers()
     if system.store.is_sqlite() {
         return;
     }
-    let mut other = system.start_additional_worker("order-worker");
+    let mut second_worker = system.start_additional_worker("order-worker");
     until("the second worker to be ready", async || {
-        other.logged("health", 0).is_some()
+        second_worker.logged("health", 0).is_some()
     })
     .await;
     system.stock("A", &[("main", 10_000)]).await;
     let customer = system.customer().await;
     let new_order = order(&customer, "A", 1);
-    let post = |path: String, key: String, body: &serde_json::Value| {
+    let post_with_key = |path: String, key: String, body: &serde_json::Value| {
         let request = system.request(Method::POST, &path).json(body);
         send(request.header("idempotency-key", key))
     };
-    let mut refused = [0, 0];
+    let mut refused_counts = [0, 0];
     for round in 0..200 {
-        let existing = system.post("/v1/orders", new_order.clone()).await;
-        let id = existing.expect(201)["id"].as_str().unwrap().to_owned();
+        let existing_order = system.post("/v1/orders", new_order.clone()).await;
+        let id = existing_order.expect(201)["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let key = format!("key-{round}");
-        let (created, cancelled): (Reply, Reply) = tokio::join!(
-            post("/v1/orders".to_owned(), key.clone(), &new_order),
-            post(format!("/v1/orders/{id}/cancel"), key.clone(), &json!({})),
+        let (created, cancel_reply): (Reply, Reply) = tokio::join!(
+            post_with_key("/v1/orders".to_owned(), key.clone(), &new_order),
+            post_with_key(format!("/v1/orders/{id}/cancel"), key.clone(), &json!({})),
         );
-        match (created.status, cancelled.status) {
-            (201, 422) => refused[0] += 1,
-            (422, 200) => refused[1] += 1,
-            statuses => panic!(
-                "{statuses:?} in round {round} after {refused:?}: {} {}",
-                created.body, cancelled.body
+        match (created.status, cancel_reply.status) {
+            (201, 422) => refused_counts[0] += 1,
+            (422, 200) => refused_counts[1] += 1,
+            other_statuses => panic!(
+                "{other_statuses:?} in round {round} after {refused_counts:?}: {} {}",
+                created.body, cancel_reply.body
             ),
         }
     }
-    other.kill();
+    second_worker.kill();
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -179,8 +182,9 @@ async fn all_indexes_have_the_collation_of_their_columns() {
           AND attcollation <> 0";
     let count = format!("SELECT count(*) > 20 {columns}");
     assert_eq!(system.store.run(Tables::Orders, &count), "t");
-    let others = format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
-    assert_eq!(system.store.run(Tables::Orders, &others), "");
+    let other_collations_sql =
+        format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
+    assert_eq!(system.store.run(Tables::Orders, &other_collations_sql), "");
 }
 
 /// A list of rare orders does not scan the frequent ones.
@@ -195,29 +199,33 @@ async fn rare_orders_are_found_by_index() {
     let lines = vec![order(&customer, "A", 1); 2_000];
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 2_000);
-    let known = "ANALYZE; SELECT pg_stat_reset()";
-    system.store.run(Tables::Orders, known);
-    let other = system.customer().await;
-    let lists = [
+    let statistics_sql = "ANALYZE; SELECT pg_stat_reset()";
+    system.store.run(Tables::Orders, statistics_sql);
+    let other_customer = system.customer().await;
+    let list_paths = [
         "status=delivered".to_owned(),
         "storefront=other".to_owned(),
         "storefront=default&status=shipped".to_owned(),
-        format!("customer_id={other}"),
+        format!("customer_id={other_customer}"),
     ];
-    for list in &lists {
-        let page = system.get(&format!("/v1/orders?{list}")).await.expect(200);
-        assert_eq!(page["data"], json!([]), "{list}");
+    for list_path in &list_paths {
+        let page = system
+            .get(&format!("/v1/orders?{list_path}"))
+            .await
+            .expect(200);
+        assert_eq!(page["data"], json!([]), "{list_path}");
     }
     // The server updates its statistics with a delay.
-    let mut read = String::new();
+    let mut read_statistics = String::new();
     until("the index statistics to be updated", async || {
-        let sums = "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
+        let index_reads_sql =
+            "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
-        read = system.store.run(Tables::Orders, sums);
-        read.starts_with('t')
+        read_statistics = system.store.run(Tables::Orders, index_reads_sql);
+        read_statistics.starts_with('t')
     })
     .await;
-    assert_eq!(read, "t t");
+    assert_eq!(read_statistics, "t t");
 }
 
 #[tokio::test]
@@ -231,32 +239,32 @@ async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", &millis)]).await;
     system.stock("A", &[("main", 1)]).await;
     system.stock("B", &[("main", 1)]).await;
-    let stock = |sku: &str, on_hand: i64| {
+    let set_stock = |sku: &str, on_hand: i64| {
         let path = format!("/v1/products/{sku}/stock/main");
         let request = system.request(reqwest::Method::PUT, &path);
         crate::harness::send(request.json(&json!({"on_hand": on_hand})))
     };
-    let mut second = system.start_additional_worker("order-worker");
+    let mut second_worker = system.start_additional_worker("order-worker");
     until("the second worker to be ready", async || {
-        second.logged("health", 0).is_some()
+        second_worker.logged("health", 0).is_some()
     })
     .await;
     system.worker.signal("STOP");
     // The broker delivers requests to both workers in turn.
     until("the frozen worker to hold a request", async || {
-        stock("A", 10).await.status == 504
+        set_stock("A", 10).await.status == 504
     })
     .await;
     until("the other worker to answer", async || {
-        stock("A", 70).await.status == 200
+        set_stock("A", 70).await.status == 200
     })
     .await;
     tokio::time::sleep(3 * timeout).await;
     // The frozen worker processes its old request before new ones.
-    second.kill();
+    second_worker.kill();
     system.worker.signal("CONT");
     until("the first worker to answer", async || {
-        stock("B", 2).await.status == 200
+        set_stock("B", 2).await.status == 200
     })
     .await;
     assert_eq!(system.stock_level("A").await.0, 70);

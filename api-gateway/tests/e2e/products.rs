@@ -8,9 +8,9 @@ use crate::harness::{System, order, send};
 #[tokio::test]
 async fn product_can_be_created_changed_and_deleted() {
     let system = System::start().await;
-    let image = "https://img.example.com/a.jpg";
-    let new = json!({"sku": "A", "name": "Anchor", "price": 250, "currency": "EUR", "image_urls": [image]});
-    let reply = system.post("/v1/products", new.clone()).await;
+    let image_url = "https://img.example.com/a.jpg";
+    let new_product = json!({"sku": "A", "name": "Anchor", "price": 250, "currency": "EUR", "image_urls": [image_url]});
+    let reply = system.post("/v1/products", new_product.clone()).await;
     assert_eq!(reply.headers["location"], "/v1/products/A");
     let product = reply.expect(201);
     assert_eq!(
@@ -22,28 +22,32 @@ async fn product_can_be_created_changed_and_deleted() {
         (&json!([]), &json!(1), &json!(false))
     );
     system
-        .post("/v1/products", new.clone())
+        .post("/v1/products", new_product.clone())
         .await
         .expect_problem(409, "INVALID_STATE");
 
-    let patch = system
+    let patch_request = system
         .request(Method::PATCH, "/v1/products/A")
         .json(&json!({"price": 300}));
-    let changed = send(patch).await.expect(200);
+    let changed_product = send(patch_request).await.expect(200);
     assert_eq!(
-        (&changed["price"], &changed["name"], &changed["version"]),
+        (
+            &changed_product["price"],
+            &changed_product["name"],
+            &changed_product["version"]
+        ),
         (&json!(300), &json!("Anchor"), &json!(2))
     );
-    let stocked = system
+    let stock_reply = system
         .put("/v1/products/A/stock/main", json!({"on_hand": 4}))
         .await
         .expect(200);
     assert_eq!(
-        stocked["stock"],
+        stock_reply["stock"],
         json!([{"warehouse": "main", "on_hand": 4, "reserved": 0, "available": 4}])
     );
 
-    let created = system
+    let create_reply = system
         .post("/v1/orders", order(&system.customer().await, "A", 3))
         .await
         .expect(201);
@@ -59,7 +63,7 @@ async fn product_can_be_created_changed_and_deleted() {
         .put("/v1/products/A/stock/main", json!({"on_hand": 3}))
         .await
         .expect(200);
-    let id = created["id"].as_str().unwrap();
+    let id = create_reply["id"].as_str().unwrap();
     system
         .post(&format!("/v1/orders/{id}/cancel"), json!({}))
         .await
@@ -74,8 +78,8 @@ async fn product_can_be_created_changed_and_deleted() {
         .delete("/v1/products/A")
         .await
         .expect_problem(404, "NOT_FOUND");
-    let listed = system.get("/v1/products").await.expect(200);
-    assert_eq!(listed["data"], json!([]));
+    let product_list = system.get("/v1/products").await.expect(200);
+    assert_eq!(product_list["data"], json!([]));
     let listed = system
         .get("/v1/products?include_deleted=true")
         .await
@@ -88,9 +92,12 @@ async fn product_can_be_created_changed_and_deleted() {
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/0/sku");
 
-    system.post("/v1/products", new).await.expect(201);
-    let revived = system.get("/v1/products/A").await.expect(200);
-    assert_eq!(revived["stock"][0]["on_hand"], 3, "its stock was kept");
+    system.post("/v1/products", new_product).await.expect(201);
+    let recreated_product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(
+        recreated_product["stock"][0]["on_hand"], 3,
+        "its stock was kept"
+    );
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -100,7 +107,7 @@ async fn order_keeps_the_price_at_creation() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
-    let before = system
+    let product_before = system
         .post("/v1/orders", order(&customer, "A", 2))
         .await
         .expect(201);
@@ -111,7 +118,7 @@ async fn order_keeps_the_price_at_creation() {
     )
     .await
     .expect(200);
-    let id = before["id"].as_str().unwrap();
+    let id = product_before["id"].as_str().unwrap();
     assert_eq!(
         system.get(&format!("/v1/orders/{id}")).await.expect(200)["total"],
         2000
@@ -153,24 +160,29 @@ async fn order_with_two_currencies_is_refused() {
 async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
     let system = System::start().await;
     system.stock("A", &[("east", 6), ("west", 2)]).await;
-    let threshold = json!({"low_stock_at": 3});
-    let product = system.put("/v1/products/A", threshold).await.expect(200);
+    let low_stock_patch = json!({"low_stock_at": 3});
+    let product = system
+        .put("/v1/products/A", low_stock_patch)
+        .await
+        .expect(200);
     assert_eq!(product["low_stock_at"], 3);
-    let adjust = async |body: Value| {
+    let adjust_stock = async |body: Value| {
         system
             .post("/v1/products/A/stock/east/adjustments", body)
             .await
     };
-    let found = adjust(json!({"delta": 1, "reason": "found behind the shelf"})).await;
-    assert_eq!(found.expect(200)["stock"][0]["on_hand"], 7);
-    for wrong in [
+    let adjust_reply = adjust_stock(json!({"delta": 1, "reason": "found behind the shelf"})).await;
+    assert_eq!(adjust_reply.expect(200)["stock"][0]["on_hand"], 7);
+    for invalid_body in [
         json!({"delta": 0, "reason": "x"}),
         json!({"delta": 1}),
         json!({"delta": 1, "reason": ""}),
         json!({"delta": -8, "reason": "more than there is"}),
         json!({"delta": 2_000_000_000, "reason": "x"}),
     ] {
-        adjust(wrong).await.expect_problem(422, "INVALID_REQUEST");
+        adjust_stock(invalid_body)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
     }
     let customer = system.customer().await;
     let id = system
@@ -180,10 +192,10 @@ async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
         .clone();
     let id = id.as_str().unwrap();
     // Stock can't fall below the reserved quantity.
-    adjust(json!({"delta": -7, "reason": "fire"}))
+    adjust_stock(json!({"delta": -7, "reason": "fire"}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    adjust(json!({"delta": -1, "reason": "broken"}))
+    adjust_stock(json!({"delta": -1, "reason": "broken"}))
         .await
         .expect(200);
     let events = system

@@ -1,6 +1,6 @@
 //! `Prefer: respond-async`: orders that are accepted while no worker is running.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -22,10 +22,10 @@ impl System {
 
 fn id(reply: Reply) -> String {
     assert_eq!(reply.headers["preference-applied"], "respond-async");
-    let location = reply.headers["location"].to_str().unwrap().to_owned();
+    let location_header = reply.headers["location"].to_str().unwrap().to_owned();
     let body = reply.expect(202);
     let id = body["id"].as_str().unwrap().to_owned();
-    assert_eq!(location, format!("/v1/orders/{id}"));
+    assert_eq!(location_header, format!("/v1/orders/{id}"));
     id
 }
 
@@ -37,8 +37,8 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     system.worker.kill();
 
     let new_order = order(&customer, "A", 1);
-    let promised = join_all((0..10).map(|_| system.create_async(&new_order, None))).await;
-    let mut ids: Vec<String> = promised.into_iter().map(id).collect();
+    let accepted_replies = join_all((0..10).map(|_| system.create_async(&new_order, None))).await;
+    let mut ids: Vec<String> = accepted_replies.into_iter().map(id).collect();
     // Requests with the same key are one order, also across gateways.
     let keyed_id = id(system.create_async(&new_order, Some("cart-1")).await);
     system.gateway.kill();
@@ -65,16 +65,18 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
         async || system.get("/readyz").await.body["broker"] == "ok",
     )
     .await;
-    let more = join_all((0..8).map(|_| system.create_async(&new_order, None))).await;
-    ids.extend(more.into_iter().map(id));
+    let more_replies = join_all((0..8).map(|_| system.create_async(&new_order, None))).await;
+    ids.extend(more_replies.into_iter().map(id));
 
     // Orders that can't be fulfilled are rejected by the worker later.
-    let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let stranger = id(system.create_async(&order(nobody, "A", 1), None).await);
-    let unknown = id(system.create_async(&order(&customer, "B", 1), None).await);
-    let mut dear = new_order.clone();
-    dear["expected_total"] = json!(1);
-    let dear = id(system.create_async(&dear, None).await);
+    let unknown_customer = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let unknown_customer_id = id(system
+        .create_async(&order(unknown_customer, "A", 1), None)
+        .await);
+    let unknown_sku_id = id(system.create_async(&order(&customer, "B", 1), None).await);
+    let mut expensive_order = new_order.clone();
+    expensive_order["expected_total"] = json!(1);
+    let expensive_order_id = id(system.create_async(&expensive_order, None).await);
     // Malformed orders are refused immediately.
     system
         .create_async(&json!({"customer_id": customer, "items": []}), None)
@@ -88,7 +90,12 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
         worker.kill();
     }
     system.restart_worker().await;
-    for order in ids.iter().chain([&keyed_id, &stranger, &unknown, &dear]) {
+    for order in ids.iter().chain([
+        &keyed_id,
+        &unknown_customer_id,
+        &unknown_sku_id,
+        &expensive_order_id,
+    ]) {
         system
             .order_until(order, "decided", |order| order["status"] != "pending")
             .await;
@@ -96,22 +103,34 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     let orders = system.wait_until_idle().await;
     // Ten orders, two with keys, eight, and three that are rejected.
     assert_eq!(orders.len(), 23);
-    let reasons = |reason: &str| {
-        let of = orders
+    let cancelled_with = |reason: &str| {
+        let matching_orders = orders
             .iter()
             .filter(|order| order["cancel_reason"] == reason);
-        of.map(|order| order["id"].as_str().unwrap())
+        matching_orders
+            .map(|order| order["id"].as_str().unwrap())
             .collect::<BTreeSet<_>>()
     };
-    assert_eq!(reasons("rejected"), [&stranger[..], &unknown, &dear].into());
-    assert_eq!(reasons("out_of_stock").len(), 5);
+    assert_eq!(
+        cancelled_with("rejected"),
+        [
+            &unknown_customer_id[..],
+            &unknown_sku_id,
+            &expensive_order_id
+        ]
+        .into()
+    );
+    assert_eq!(cancelled_with("out_of_stock").len(), 5);
     assert_eq!(system.stock_level("A").await, (15, 15));
     let history = system
-        .get(&format!("/v1/orders/{dear}/history"))
+        .get(&format!("/v1/orders/{expensive_order_id}/history"))
         .await
         .expect(200);
-    let why = history["data"][1]["data"]["note"].as_str().unwrap();
-    assert!(why.contains("expected_total"), "{why}");
+    let cancellation_note = history["data"][1]["data"]["note"].as_str().unwrap();
+    assert!(
+        cancellation_note.contains("expected_total"),
+        "{cancellation_note}"
+    );
     system.assert_verified();
 }
 
@@ -146,9 +165,9 @@ async fn async_orders_belong_to_the_callers_storefront() {
     system.stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
     let mut new_order = order(&system.customer().await, "A", 1);
-    let mine = id(system.create_async(&new_order, Some("cart")).await);
-    let found = system.order_until(&mine, "there", |_| true).await;
-    assert_eq!(found["storefront"], "eu");
+    let order_id = id(system.create_async(&new_order, Some("cart")).await);
+    let found_order = system.order_until(&order_id, "there", |_| true).await;
+    assert_eq!(found_order["storefront"], "eu");
     new_order["storefront"] = json!("us");
     system
         .create_async(&new_order, None)
@@ -156,17 +175,17 @@ async fn async_orders_belong_to_the_callers_storefront() {
         .expect_problem(403, "FORBIDDEN");
     // Synchronous and asynchronous requests with the same key are one order.
     new_order.as_object_mut().unwrap().remove("storefront");
-    let ask = |key: &'static str| {
+    let create_with_key = |idempotency_key: &'static str| {
         let request = system.request(Method::POST, "/v1/orders").json(&new_order);
-        send(request.header("idempotency-key", key))
+        send(request.header("idempotency-key", idempotency_key))
     };
-    let same = ask("cart").await.expect(201);
-    assert_eq!(same["id"], mine.as_str());
-    ask("cart-2").await.expect(201);
+    let same_order = create_with_key("cart").await.expect(201);
+    assert_eq!(same_order["id"], order_id.as_str());
+    create_with_key("cart-2").await.expect(201);
     id(system.create_async(&new_order, Some("cart-2")).await);
     // This order is queued after the previous one.
-    let last = id(system.create_async(&new_order, None).await);
-    system.order_until(&last, "there", |_| true).await;
+    let last_id = id(system.create_async(&new_order, None).await);
+    system.order_until(&last_id, "there", |_| true).await;
     assert_eq!(system.wait_until_idle().await.len(), 3);
     assert_eq!(system.stock_level("A").await, (5, 3));
     // The same key of another caller is another order.
@@ -174,7 +193,7 @@ async fn async_orders_belong_to_the_callers_storefront() {
     new_order["storefront"] = json!("eu");
     assert_ne!(
         id(system.create_async(&new_order, Some("cart")).await),
-        mine
+        order_id
     );
 }
 
@@ -183,32 +202,35 @@ async fn async_order_with_a_known_key_is_found_at_its_location() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
-    let (one, two, many) = (
+    let (one_item, two_items, too_many_items) = (
         order(&customer, "A", 1),
         order(&customer, "A", 2),
         order(&customer, "A", 100),
     );
-    let ask = |new_order: &Value, key: &'static str| {
+    let create_with_key = |new_order: &Value, key: &'static str| {
         let request = system.request(Method::POST, "/v1/orders").json(new_order);
         send(request.header("idempotency-key", key))
     };
-    let accepted = ask(&one, "accepted").await.expect(201);
-    ask(&many, "refused")
+    let accepted_order = create_with_key(&one_item, "accepted").await.expect(201);
+    create_with_key(&too_many_items, "refused")
         .await
         .expect_problem(409, "OUT_OF_STOCK");
-    ask(&one, "different").await.expect(201);
+    create_with_key(&one_item, "different").await.expect(201);
     // Twice, as if a worker died before the acknowledgement.
     for _ in 0..2 {
-        let same = id(system.create_async(&one, Some("accepted")).await);
-        let refused = id(system.create_async(&many, Some("refused")).await);
-        let different = id(system.create_async(&two, Some("different")).await);
-        let last = id(system.create_async(&one, None).await);
-        system.order_until(&last, "there", |_| true).await;
-        let same = system.get(&format!("/v1/orders/{same}")).await.expect(200);
-        assert_eq!(same["id"], accepted["id"]);
+        let same_id = id(system.create_async(&one_item, Some("accepted")).await);
+        let refused_id = id(system.create_async(&too_many_items, Some("refused")).await);
+        let different_id = id(system.create_async(&two_items, Some("different")).await);
+        let last_id = id(system.create_async(&one_item, None).await);
+        system.order_until(&last_id, "there", |_| true).await;
+        let same_order = system
+            .get(&format!("/v1/orders/{same_id}"))
+            .await
+            .expect(200);
+        assert_eq!(same_order["id"], accepted_order["id"]);
         for (id, reason, why) in [
-            (refused, "out_of_stock", "A"),
-            (different, "rejected", "a different request"),
+            (refused_id, "out_of_stock", "A"),
+            (different_id, "rejected", "a different request"),
         ] {
             let path = format!("/v1/orders/{id}");
             let order = system.get(&path).await.expect(200);
@@ -221,8 +243,8 @@ async fn async_order_with_a_known_key_is_found_at_its_location() {
     }
     // Two orders by their keys, two that are rejected, and the last one of each round.
     assert_eq!(system.wait_until_idle().await.len(), 6);
-    let letters = async || system.get("/v1/dead-letters").await.expect(200)["data"].clone();
-    assert_eq!(letters().await, json!([]));
+    let dead_letters = async || system.get("/v1/dead-letters").await.expect(200)["data"].clone();
+    assert_eq!(dead_letters().await, json!([]));
     system.assert_verified();
 }
 
@@ -234,8 +256,8 @@ async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
     let (one, two) = (order(&customer, "A", 1), order(&customer, "A", 2));
     // The gateway itself refuses a key conflict while no worker is running.
     system.worker.kill();
-    let first = id(system.create_async(&one, Some("cart")).await);
-    assert_eq!(id(system.create_async(&one, Some("cart")).await), first);
+    let first_id = id(system.create_async(&one, Some("cart")).await);
+    assert_eq!(id(system.create_async(&one, Some("cart")).await), first_id);
     system
         .create_async(&two, Some("cart"))
         .await
@@ -243,31 +265,68 @@ async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
     // A restarted gateway does not remember the key, and accepts another order, which is then found as rejected.
     system.gateway.kill();
     system.restart_gateway().await;
-    let second = id(system.create_async(&two, Some("cart")).await);
-    assert_ne!(second, first);
+    let second_id = id(system.create_async(&two, Some("cart")).await);
+    assert_ne!(second_id, first_id);
     system.restart_worker().await;
-    let refused = system.order_until(&second, "there", |_| true).await;
-    assert_eq!(refused["status"], "cancelled");
-    assert_eq!(refused["cancel_reason"], "rejected");
+    let refused_order = system.order_until(&second_id, "there", |_| true).await;
+    assert_eq!(refused_order["status"], "cancelled");
+    assert_eq!(refused_order["cancel_reason"], "rejected");
     let history = system
-        .get(&format!("/v1/orders/{second}/history"))
+        .get(&format!("/v1/orders/{second_id}/history"))
         .await
         .expect(200);
     let note = history["data"][1]["data"]["note"].as_str().unwrap();
     assert!(note.contains("a different request"), "{note}");
     let accepted = system
-        .order_until(&first, "accepted", |order| order["status"] == "processing")
+        .order_until(&first_id, "accepted", |order| {
+            order["status"] == "processing"
+        })
         .await;
     assert_eq!(accepted["items"][0]["quantity"], 1);
     // This gateway remembers the key with the other order; a restarted one returns the first.
-    let conflict = system.create_async(&one, Some("cart")).await;
-    conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    let conflict_reply = system.create_async(&one, Some("cart")).await;
+    conflict_reply.expect_problem(422, "IDEMPOTENCY_CONFLICT");
     system.gateway.kill();
     system.restart_gateway().await;
-    assert_eq!(id(system.create_async(&one, Some("cart")).await), first);
+    assert_eq!(id(system.create_async(&one, Some("cart")).await), first_id);
     assert_eq!(system.wait_until_idle().await.len(), 2);
-    let letters = system.get("/v1/dead-letters").await.expect(200);
-    assert_eq!(letters["data"], json!([]));
+    let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(dead_letters["data"], json!([]));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn async_orders_are_created_in_the_order_of_their_acceptance() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 20)]).await;
+    let customer = system.customer().await;
+    system.worker.kill();
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        ids.push(id(system
+            .create_async(&order(&customer, "A", 1), None)
+            .await));
+    }
+    system.restart_worker().await;
+    until("all orders to be created", async || {
+        system.orders().await.len() == ids.len()
+    })
+    .await;
+    let orders: HashMap<String, Value> = system
+        .wait_until_idle()
+        .await
+        .into_iter()
+        .map(|order| (order["id"].as_str().unwrap().to_owned(), order))
+        .collect();
+    // The first ones get the stock.
+    for (index, id) in ids.iter().enumerate() {
+        let expected = if index < 20 {
+            "processing"
+        } else {
+            "cancelled"
+        };
+        assert_eq!(orders[id]["status"], expected, "order {index}");
+    }
     system.assert_verified();
 }
 
@@ -293,7 +352,7 @@ async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepte
         .get("/v1/orders")
         .await
         .expect_problem(503, "UNAVAILABLE");
-    let promised = id(system.create_async(&new_order, None).await);
+    let order_id = id(system.create_async(&new_order, None).await);
 
     system.restart_worker().await;
     until("the gateway to be ready", async || {
@@ -302,7 +361,7 @@ async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepte
     .await;
     system.post("/v1/orders", new_order).await.expect(201);
     system
-        .order_until(&promised, "decided", |order| order["status"] != "pending")
+        .order_until(&order_id, "decided", |order| order["status"] != "pending")
         .await;
     assert_eq!(system.wait_until_idle().await.len(), 2);
     system.assert_verified();

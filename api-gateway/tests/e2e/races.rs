@@ -6,15 +6,16 @@ use serde_json::{Value, json};
 
 use crate::harness::{Reply, System, order_paid_by};
 
-const ORDERS: usize = 100;
+const ORDER_COUNT: usize = 100;
 const ACTIONS_PER_ORDER: usize = 30;
 const CONCURRENCY: usize = 64;
 
 /// SplitMix64, a pseudorandom number generator.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    /// A number from 0 to `bound - 1`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -35,7 +36,7 @@ enum OrderAction {
     Delete,
 }
 
-const ALL: [OrderAction; 13] = [
+const ALL_ACTIONS: [OrderAction; 13] = [
     OrderAction::Approve,
     OrderAction::Approve,
     OrderAction::Reject,
@@ -53,40 +54,45 @@ const ALL: [OrderAction; 13] = [
 
 impl System {
     async fn perform_action(&self, id: &str, action: OrderAction, number: usize) -> Reply {
-        let path = |what: &str| format!("/v1/orders/{id}/{what}");
+        let action_path = |subpath: &str| format!("/v1/orders/{id}/{subpath}");
         match action {
-            OrderAction::Approve => self.post(&path("approve"), json!({})).await,
-            OrderAction::Reject => self.post(&path("reject"), json!({})).await,
-            OrderAction::Cancel => self.post(&path("cancel"), json!({})).await,
-            OrderAction::Ship => self.post(&path("shipments"), json!({})).await,
+            OrderAction::Approve => self.post(&action_path("approve"), json!({})).await,
+            OrderAction::Reject => self.post(&action_path("reject"), json!({})).await,
+            OrderAction::Cancel => self.post(&action_path("cancel"), json!({})).await,
+            OrderAction::Ship => self.post(&action_path("shipments"), json!({})).await,
             OrderAction::ShipPart => {
-                let part = json!({"items": [{"sku": "A", "quantity": 1}]});
-                self.post(&path("shipments"), part).await
+                let one_item = json!({"items": [{"sku": "A", "quantity": 1}]});
+                self.post(&action_path("shipments"), one_item).await
             }
             OrderAction::Webhook(kind) => self.webhook(&format!("m-{number}"), kind, id).await,
-            OrderAction::Refund => self.post(&path("refunds"), json!({"amount": 700})).await,
+            OrderAction::Refund => {
+                self.post(&action_path("refunds"), json!({"amount": 700}))
+                    .await
+            }
             OrderAction::Delete => self.delete(&format!("/v1/orders/{id}")).await,
         }
     }
 }
 
 /// Whether these events are a reason for refusing the action.
-fn justifies_refusal(happened: &[(&str, &Value)], action: OrderAction) -> bool {
-    let has = |kind: &str| happened.iter().any(|(event, _)| *event == kind);
-    let sum = |kind: &str| -> i64 {
-        let those = happened.iter().filter(|(event, _)| *event == kind);
-        those
+fn justifies_refusal(earlier_events: &[(&str, &Value)], action: OrderAction) -> bool {
+    let has_event = |kind: &str| earlier_events.iter().any(|(event, _)| *event == kind);
+    let sum_of = |kind: &str| -> i64 {
+        let events_of_kind = earlier_events.iter().filter(|(event, _)| *event == kind);
+        events_of_kind
             .map(|(_, data)| data["amount"].as_i64().unwrap())
             .sum()
     };
-    let is_processing = has("order.processing") && !has("order.cancelled") && !has("order.shipped");
+    let is_processing = has_event("order.processing")
+        && !has_event("order.cancelled")
+        && !has_event("order.shipped");
     match action {
-        OrderAction::Approve => has("order.cancelled"),
-        OrderAction::Reject => has("order.approved") || has("order.cancelled"),
-        OrderAction::Cancel | OrderAction::Delete => has("shipment.shipped"),
+        OrderAction::Approve => has_event("order.cancelled"),
+        OrderAction::Reject => has_event("order.approved") || has_event("order.cancelled"),
+        OrderAction::Cancel | OrderAction::Delete => has_event("shipment.shipped"),
         OrderAction::Ship | OrderAction::ShipPart => !is_processing,
-        OrderAction::Webhook(_) => !has("order.processing") || has("order.cancelled"),
-        OrderAction::Refund => sum("payment.captured") <= sum("payment.refund_requested"),
+        OrderAction::Webhook(_) => !has_event("order.processing") || has_event("order.cancelled"),
+        OrderAction::Refund => sum_of("payment.captured") <= sum_of("payment.refund_requested"),
     }
 }
 
@@ -101,7 +107,7 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
     let customer = system.customer().await;
     let mut random = Random(1);
     let mut actions = Vec::new();
-    for number in 0..ORDERS {
+    for number in 0..ORDER_COUNT {
         let methods = [
             "pm_ok",
             "pm_ok",
@@ -114,9 +120,13 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         let new_order = order_paid_by(&customer, "A", 3, method);
         let created = system.post("/v1/orders", new_order).await.expect(201);
         let id = created["id"].as_str().unwrap().to_owned();
-        actions.extend(
-            (0..ACTIONS_PER_ORDER).map(|_| (id.clone(), ALL[random.below(ALL.len())], number)),
-        );
+        actions.extend((0..ACTIONS_PER_ORDER).map(|_| {
+            (
+                id.clone(),
+                ALL_ACTIONS[random.below(ALL_ACTIONS.len())],
+                number,
+            )
+        }));
     }
     // Shuffled across all orders.
     for index in (1..actions.len()).rev() {
@@ -133,11 +143,11 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
-    assert_eq!(done.len(), ORDERS * ACTIONS_PER_ORDER);
+    assert_eq!(done.len(), ORDER_COUNT * ACTIONS_PER_ORDER);
     system.wait_until_idle().await;
     system.assert_verified();
 
-    let (mut histories, mut refused) = (std::collections::HashMap::new(), 0);
+    let (mut event_histories, mut refused_count) = (std::collections::HashMap::new(), 0);
     for (id, action, reply) in &done {
         assert!(
             matches!(reply.status, 200..=204 | 404 | 409 | 422),
@@ -150,13 +160,13 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         if reply.status != 409 {
             continue;
         }
-        refused += 1;
-        if !histories.contains_key(id) {
+        refused_count += 1;
+        if !event_histories.contains_key(id) {
             let path = format!("/v1/orders/{id}/history?limit=200&include_deleted=true");
-            histories.insert(id.clone(), system.get(&path).await.expect(200));
+            event_histories.insert(id.clone(), system.get(&path).await.expect(200));
         }
         let version = reply.body["order"]["version"].as_u64().unwrap();
-        let events = histories[id]["data"].as_array().unwrap().iter();
+        let events = event_histories[id]["data"].as_array().unwrap().iter();
         let happened: Vec<_> = events
             .filter(|event| event["sequence"].as_u64().unwrap() <= version)
             .map(|event| (event["type"].as_str().unwrap(), &event["data"]))
@@ -168,7 +178,7 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         );
     }
     assert!(
-        refused > 100,
-        "too few actions were refused for a race: {refused}"
+        refused_count > 100,
+        "too few actions were refused for a race: {refused_count}"
     );
 }

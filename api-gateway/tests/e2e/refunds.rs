@@ -9,15 +9,15 @@ impl System {
     /// Creates an order that is shipped and captured.
     async fn captured_order(&self, quantity: u32) -> String {
         let customer = self.customer().await;
-        let created = self
+        let order_reply = self
             .post("/v1/orders", order(&customer, "A", quantity))
             .await;
-        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+        let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
         self.order_until(&id, "announced", is_announced).await;
-        let webhook = self
+        let webhook_reply = self
             .webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await;
-        assert_eq!(webhook.status, 200);
+        assert_eq!(webhook_reply.status, 200);
         self.order_until(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
@@ -46,21 +46,24 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
         .refund(&id, json!({"amount": 1000, "reason": "damaged"}))
         .await;
     assert_eq!(reply.expect(202)["in_progress"]["step"], "refund_payment");
-    let partly = system.wait_for_refund(&id, 1000).await;
-    assert_eq!(partly["payment"]["status"], "partially_refunded");
+    let partly_refunded_order = system.wait_for_refund(&id, 1000).await;
+    assert_eq!(
+        partly_refunded_order["payment"]["status"],
+        "partially_refunded"
+    );
     let problem = system
         .refund(&id, json!({"amount": 2001}))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/amount");
-    for wrong in [
+    for invalid_body in [
         json!({"amount": 0}),
         json!({"amount": -5}),
         json!({"amount": "1"}),
         json!({"sum": 1}),
     ] {
         system
-            .refund(&id, wrong)
+            .refund(&id, invalid_body)
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
@@ -89,8 +92,8 @@ async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
     system.stock("A", &[("main", 10)]).await;
     let id = system.captured_order(5).await;
     let replies = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
-    let accepted = replies.iter().filter(|reply| reply.status == 202).count();
-    assert_eq!(accepted, 7, "7 refunds of 700 fit into 5000");
+    let accepted_count = replies.iter().filter(|reply| reply.status == 202).count();
+    assert_eq!(accepted_count, 7, "7 refunds of 700 fit into 5000");
     // The death of the worker duplicates no refund.
     system.worker.kill();
     system.restart_worker().await;

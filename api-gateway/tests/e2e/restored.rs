@@ -17,9 +17,9 @@ impl System {
 }
 
 /// Reads the stream until it contains `enough` or ends.
-async fn read_until(stream: &mut Response, expected: &str) -> String {
+async fn read_until(stream: &mut Response, expected_text: &str) -> String {
     let mut text = String::new();
-    while !text.contains(expected)
+    while !text.contains(expected_text)
         && let Ok(Some(chunk)) = stream.chunk().await
     {
         text.push_str(&String::from_utf8_lossy(&chunk));
@@ -44,38 +44,46 @@ async fn positions_beyond_a_restored_backup_are_refused() {
             .await
             .expect(201);
     }
-    let made = system
+    let lost_order = system
         .post("/v1/orders", new_order.clone())
         .await
         .expect(201);
-    let lost = made["id"].as_str().unwrap();
-    assert!(read_until(&mut stream, lost).await.contains(lost));
+    let lost_order_id = lost_order["id"].as_str().unwrap();
+    assert!(
+        read_until(&mut stream, lost_order_id)
+            .await
+            .contains(lost_order_id)
+    );
     system.wait_until_idle().await;
-    let end = system.get("/v1/events?after=now").await.expect(200);
-    let place = end["position"].as_str().unwrap();
-    let history = system.get(&format!("/v1/events?order_id={lost}")).await;
-    let last = history.expect(200)["data"][0]["id"].clone();
+    let feed_end = system.get("/v1/events?after=now").await.expect(200);
+    let end_position = feed_end["position"].as_str().unwrap();
+    let history = system
+        .get(&format!("/v1/events?order_id={lost_order_id}"))
+        .await;
+    let last_event_id = history.expect(200)["data"][0]["id"].clone();
 
     system.worker.kill();
-    let kept = mem::replace(&mut system.store, backup);
+    let newer_store = mem::replace(&mut system.store, backup);
     system.set("DATABASE_URL", Some(&system.store.url()));
     system.restart_worker().await;
 
     // The stream is closed; reconnecting and reading the feed return an error.
     read_until(&mut stream, "the end").await;
-    let back = system
+    let stream_request = system
         .request(Method::GET, "/v1/events/stream")
-        .header("last-event-id", last.as_str().unwrap());
-    send(back).await.expect_problem(422, "INVALID_REQUEST");
-    let path = format!("/v1/events?after={place}");
-    let refused = system.get(&path).await;
-    let refused = refused.expect_problem(422, "INVALID_REQUEST");
+        .header("last-event-id", last_event_id.as_str().unwrap());
+    send(stream_request)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    let path = format!("/v1/events?after={end_position}");
+    let refused_reply = system.get(&path).await;
+    let refused = refused_reply.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(refused["errors"][0]["pointer"], "/after");
 
     // The same gateway streams new events.
     let mut stream = system.open_stream().await;
-    let made = system.post("/v1/orders", new_order).await.expect(201);
-    let id = made["id"].as_str().unwrap();
+    let new_order_json = system.post("/v1/orders", new_order).await.expect(201);
+    let id = new_order_json["id"].as_str().unwrap();
     assert!(read_until(&mut stream, id).await.contains(id));
-    drop(kept);
+    drop(newer_store);
 }

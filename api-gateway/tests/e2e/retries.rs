@@ -32,9 +32,9 @@ async fn retries(system: &System) -> Vec<Value> {
 /// Waits until all steps have failed this often, so that the delay of the next retry is long.
 async fn wait_until_all_failed(system: &System, count: usize, attempts: u64) {
     until("all steps to have failed", async || {
-        let waiting = retries(system).await;
-        let often = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
-        waiting.len() == count && waiting.iter().all(often)
+        let waiting_steps = retries(system).await;
+        let has_attempts = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
+        waiting_steps.len() == count && waiting_steps.iter().all(has_attempts)
     })
     .await;
 }
@@ -54,22 +54,22 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     assert_eq!(stats["system"]["retries"], 1);
 
     let path = format!("/v1/retries/{id}:authorize_payment/redrive");
-    let redriven = system.post(&path, json!({})).await.expect(200);
-    assert_eq!(redriven["status"], "redriven");
+    let redrive_reply = system.post(&path, json!({})).await.expect(200);
+    assert_eq!(redrive_reply["status"], "redriven");
     // The number of attempts starts again at one.
     until("the step to fail again", async || {
         let history = system.history(id).await;
-        let after = history.iter().skip_while(|kind| *kind != "step.redriven");
-        after.skip(1).any(|kind| kind == "step.retried")
+        let events_after = history.iter().skip_while(|kind| *kind != "step.redriven");
+        events_after.skip(1).any(|kind| kind == "step.retried")
     })
     .await;
-    for unknown in [
+    for unknown_path in [
         format!("{id}:capture_payment"),
         format!("{id}:no_step"),
         "nothing".to_owned(),
     ] {
         system
-            .post(&format!("/v1/retries/{unknown}/redrive"), json!({}))
+            .post(&format!("/v1/retries/{unknown_path}/redrive"), json!({}))
             .await
             .expect_problem(404, "NOT_FOUND");
     }
@@ -79,37 +79,40 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
 async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
     let (system, _, ids) = orders_with_failing_payments(5).await;
     wait_until_all_failed(&system, 5, 2).await;
-    let (mut listed, mut cursor) = (Vec::new(), String::new());
+    let (mut listed_ids, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = system
             .get(&format!("/v1/retries?limit=2{cursor}"))
             .await
             .expect(200);
         let steps = page["data"].as_array().unwrap().clone();
-        listed.extend(steps.into_iter().map(|step| step["order_id"].clone()));
+        listed_ids.extend(steps.into_iter().map(|step| step["order_id"].clone()));
         let Some(next) = page["next_cursor"].as_str() else {
             break;
         };
         cursor = format!("&cursor={next}");
     }
     // Steps that were retried in between keep their position.
-    assert_eq!(json!(listed), json!(ids));
+    assert_eq!(json!(listed_ids), json!(ids));
 
-    let redrive_all = "/v1/retries/redrive";
-    let none = system.post(redrive_all, json!({"all": true, "step": "capture_payment"}));
-    assert_eq!(none.await.expect(200)["redriven"], 0);
-    for wrong in [
+    let redrive_all_path = "/v1/retries/redrive";
+    let empty_redrive = system.post(
+        redrive_all_path,
+        json!({"all": true, "step": "capture_payment"}),
+    );
+    assert_eq!(empty_redrive.await.expect(200)["redriven"], 0);
+    for invalid_body in [
         json!({"all": true, "step": "authorise"}),
         json!({"all": false}),
         json!({}),
         json!({"all": true, "cursor": "x"}),
     ] {
-        let reply = system.post(redrive_all, wrong).await;
+        let reply = system.post(redrive_all_path, invalid_body).await;
         reply.expect_problem(422, "INVALID_REQUEST");
     }
     wait_until_all_failed(&system, 5, 3).await;
     let request = system.post(
-        redrive_all,
+        redrive_all_path,
         json!({"all": true, "step": "authorize_payment"}),
     );
     assert_eq!(

@@ -22,12 +22,12 @@ impl System {
         id
     }
 
-    async fn ship(&self, id: &str, body: Value) -> Reply {
+    async fn create_shipment(&self, id: &str, body: Value) -> Reply {
         self.post(&format!("/v1/orders/{id}/shipments"), body).await
     }
 }
 
-fn shipped(order: &Value) -> Vec<&Value> {
+fn shipped_shipments(order: &Value) -> Vec<&Value> {
     let shipments = order["shipments"].as_array().unwrap().iter();
     shipments
         .filter(|shipment| shipment["status"] == "shipped")
@@ -38,13 +38,13 @@ fn shipped(order: &Value) -> Vec<&Value> {
 async fn order_can_be_shipped_in_parts_once_each() {
     let system = System::start().await;
     let id = system.announced_order().await;
-    let part =
+    let partial_shipment =
         json!({"items": [{"sku": "A", "quantity": 1}], "carrier": "DHL", "tracking_number": "T-1"});
-    let reply = system.ship(&id, part).await;
+    let reply = system.create_shipment(&id, partial_shipment).await;
     assert_eq!(reply.headers["location"], format!("/v1/orders/{id}"));
     let order = reply.expect(201);
     assert_eq!(order["status"], "processing");
-    let shipments = shipped(&order);
+    let shipments = shipped_shipments(&order);
     assert_eq!(shipments.len(), 1);
     assert_eq!(shipments[0]["tracking_number"], "T-1");
     assert_eq!(
@@ -53,13 +53,14 @@ async fn order_can_be_shipped_in_parts_once_each() {
     );
     assert_eq!(system.stock_level("A").await, (9, 2));
 
-    let over = json!({"items": [{"sku": "B", "quantity": 1}, {"sku": "A", "quantity": 3}]});
+    let too_many_units =
+        json!({"items": [{"sku": "B", "quantity": 1}, {"sku": "A", "quantity": 3}]});
     let problem = system
-        .ship(&id, over)
+        .create_shipment(&id, too_many_units)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/1/quantity");
-    for wrong in [
+    for invalid_body in [
         json!({"items": []}),
         json!({"items": [{"sku": "C", "quantity": 1}]}),
         json!({"items": [{"sku": "A", "quantity": 0}]}),
@@ -67,7 +68,7 @@ async fn order_can_be_shipped_in_parts_once_each() {
         json!({"weight": 1}),
     ] {
         system
-            .ship(&id, wrong)
+            .create_shipment(&id, invalid_body)
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
@@ -78,17 +79,17 @@ async fn order_can_be_shipped_in_parts_once_each() {
 
     // Items that match an announced shipment exactly use its label. Then the rest is shipped.
     let label = json!({"items": [{"sku": "B", "quantity": 2}]});
-    let order = system.ship(&id, label).await.expect(201);
-    let from_west = order["shipments"]
+    let order = system.create_shipment(&id, label).await.expect(201);
+    let shipment_from_west = order["shipments"]
         .as_array()
         .unwrap()
         .iter()
         .find(|shipment| shipment["items"][0]["sku"] == "B" && shipment["status"] == "shipped");
-    assert_eq!(from_west.unwrap()["carrier"], "sandbox");
-    let order = system.ship(&id, json!({})).await.expect(201);
+    assert_eq!(shipment_from_west.unwrap()["carrier"], "sandbox");
+    let order = system.create_shipment(&id, json!({})).await.expect(201);
     assert_eq!(order["status"], "shipped");
     system
-        .ship(&id, json!({}))
+        .create_shipment(&id, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(
@@ -102,7 +103,7 @@ async fn order_can_be_shipped_in_parts_once_each() {
             order["payment"]["status"] == "captured"
         })
         .await;
-    for (number, shipment) in shipped(&order).iter().enumerate() {
+    for (number, shipment) in shipped_shipments(&order).iter().enumerate() {
         let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": data});
         let reply = system.webhook_with(&format!("m-{number}"), &body).await;
@@ -119,10 +120,10 @@ async fn order_can_be_shipped_in_parts_once_each() {
 async fn concurrent_shipments_of_the_same_items_have_one_winner() {
     let system = System::start().await;
     let id = system.announced_order().await;
-    let all = json!({"items": [{"sku": "A", "quantity": 3}]});
-    let replies = join_all((0..10).map(|_| system.ship(&id, all.clone()))).await;
-    let accepted = replies.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(accepted, 1);
+    let all_items = json!({"items": [{"sku": "A", "quantity": 3}]});
+    let replies = join_all((0..10).map(|_| system.create_shipment(&id, all_items.clone()))).await;
+    let accepted_count = replies.iter().filter(|reply| reply.status == 201).count();
+    assert_eq!(accepted_count, 1);
     assert_eq!(system.stock_level("A").await, (7, 0));
     // Repeated requests with the same key are one shipment.
     let path = format!("/v1/orders/{id}/shipments");
@@ -142,10 +143,10 @@ async fn concurrent_shipments_of_the_same_items_have_one_winner() {
 async fn returned_shipment_is_restocked_and_refunded() {
     let system = System::start().await;
     let id = system.announced_order().await;
-    let order = system.ship(&id, json!({})).await.expect(201);
-    let captured = |order: &Value| order["payment"]["status"] == "captured";
-    system.order_until(&id, "captured", captured).await;
-    let shipments = shipped(&order);
+    let order = system.create_shipment(&id, json!({})).await.expect(201);
+    let is_captured = |order: &Value| order["payment"]["status"] == "captured";
+    system.order_until(&id, "captured", is_captured).await;
+    let shipments = shipped_shipments(&order);
     let send_update = async |shipment: &Value, kind: &str| {
         let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data});
@@ -161,22 +162,26 @@ async fn returned_shipment_is_restocked_and_refunded() {
     }
     // No step is in progress that would change the stock.
     system.wait_until_idle().await;
-    let before = (system.stock_level("A").await, system.stock_level("B").await);
-    assert_eq!(before, ((7, 0), (8, 0)));
+    let stock_before = (system.stock_level("A").await, system.stock_level("B").await);
+    assert_eq!(stock_before, ((7, 0), (8, 0)));
     send_update(shipments[0], "shipment.returned").await;
     send_update(shipments[1], "shipment.delivered").await;
-    let back = shipments[0]["items"][0].clone();
-    let refund = if back["sku"] == "A" { 3000 } else { 2000 };
+    let returned_item = shipments[0]["items"][0].clone();
+    let expected_refund = if returned_item["sku"] == "A" {
+        3000
+    } else {
+        2000
+    };
     let order = system
         .order_until(&id, "refunded", |order| {
-            order["payment"]["refunded"] == refund
+            order["payment"]["refunded"] == expected_refund
         })
         .await;
     assert_eq!(order["status"], "delivered");
-    let quantity = back["quantity"].as_i64().unwrap();
-    let sku = back["sku"].as_str().unwrap();
-    let was = if sku == "A" { 7 } else { 8 };
-    assert_eq!(system.stock_level(sku).await, (was + quantity, 0));
+    let quantity = returned_item["quantity"].as_i64().unwrap();
+    let sku = returned_item["sku"].as_str().unwrap();
+    let units_before = if sku == "A" { 7 } else { 8 };
+    assert_eq!(system.stock_level(sku).await, (units_before + quantity, 0));
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -185,7 +190,7 @@ async fn returned_shipment_is_restocked_and_refunded() {
 async fn returns_are_not_refunded_if_configured() {
     let system = System::start_with(&[("RETURNS", "keep")]).await;
     let id = system.announced_order().await;
-    system.ship(&id, json!({})).await.expect(201);
+    system.create_shipment(&id, json!({})).await.expect(201);
     let captured = |order: &Value| order["payment"]["status"] == "captured";
     system.order_until(&id, "captured", captured).await;
     system
@@ -209,13 +214,13 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     for (sku, quantity, number) in [("A", 3, "TA"), ("B", 2, "TB")] {
         let items = json!([{"sku": sku, "quantity": quantity}]);
         let body = json!({"items": items, "tracking_number": number});
-        system.ship(&id, body).await.expect(201);
+        system.create_shipment(&id, body).await.expect(201);
     }
     system.wait_until_idle().await;
     let path = format!("/v1/orders/{id}");
-    let before = system.get(&path).await.expect(200);
-    let send_update = async |name: &str, kind: &str, timestamp: String, more: Value| {
-        let mut data = more;
+    let order_before = system.get(&path).await.expect(200);
+    let send_update = async |name: &str, kind: &str, timestamp: String, other_fields: Value| {
+        let mut data = other_fields;
         data["order_id"] = json!(id);
         let body = json!({"type": kind, "timestamp": timestamp, "data": data});
         system.webhook_with(name, &body).await
@@ -226,30 +231,30 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
         "shipment.delivered",
         "shipment.returned",
     ] {
-        let unknown = json!({"tracking_number": "TX"});
-        send_update(&format!("n-{kind}"), kind, now(), unknown)
+        let unknown_tracking = json!({"tracking_number": "TX"});
+        send_update(&format!("n-{kind}"), kind, now(), unknown_tracking)
             .await
             .expect_problem(404, "NOT_FOUND");
-        let unknown = json!({"shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab"});
-        send_update(&format!("i-{kind}"), kind, now(), unknown)
+        let unknown_shipment = json!({"shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab"});
+        send_update(&format!("i-{kind}"), kind, now(), unknown_shipment)
             .await
             .expect_problem(404, "NOT_FOUND");
     }
-    assert_eq!(system.get(&path).await.expect(200), before);
+    assert_eq!(system.get(&path).await.expect(200), order_before);
     // The shipper's timestamp is used, unless it is in the future.
-    let at = now();
-    let ta = json!({"tracking_number": "TA"});
-    send_update("m-1", "shipment.delivered", at.clone(), ta)
+    let shipped_at = now();
+    let tracking_a = json!({"tracking_number": "TA"});
+    send_update("m-1", "shipment.delivered", shipped_at.clone(), tracking_a)
         .await
         .expect(200);
-    let tb = json!({"tracking_number": "TB"});
-    let future = "2999-01-01T00:00:00Z".to_owned();
-    send_update("m-2", "shipment.delivered", future, tb)
+    let tracking_b = json!({"tracking_number": "TB"});
+    let future_time = "2999-01-01T00:00:00Z".to_owned();
+    send_update("m-2", "shipment.delivered", future_time, tracking_b)
         .await
         .expect(200);
     let order = system.get(&path).await.expect(200);
     let shipments = shipped_or_arrived(&order);
-    assert_eq!(shipments["TA"]["delivered_at"], json!(at));
+    assert_eq!(shipments["TA"]["delivered_at"], json!(shipped_at));
     let delivered_at: jiff::Timestamp = shipments["TB"]["delivered_at"]
         .as_str()
         .unwrap()
@@ -264,26 +269,29 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
 /// Shipments that were not withdrawn, by tracking number.
 fn shipped_or_arrived(order: &Value) -> Value {
     let shipments = order["shipments"].as_array().unwrap().iter();
-    let all = shipments.filter(|shipment| shipment["status"] != "cancelled");
-    all.map(|shipment| {
-        (
-            shipment["tracking_number"].as_str().unwrap().to_owned(),
-            shipment.clone(),
-        )
-    })
-    .collect()
+    let open_shipments = shipments.filter(|shipment| shipment["status"] != "cancelled");
+    open_shipments
+        .map(|shipment| {
+            (
+                shipment["tracking_number"].as_str().unwrap().to_owned(),
+                shipment.clone(),
+            )
+        })
+        .collect()
 }
 
 /// Asserts that the key used for `body` is refused with another body.
 async fn assert_conflict(system: &System, path: &str, body: &Value, is_event: bool) {
-    let mut other = body.clone();
+    let mut other_body = body.clone();
     if is_event {
-        other = json!({"type": "shipment.failed"});
+        other_body = json!({"type": "shipment.failed"});
     } else {
-        other["reason"] = json!("another one");
+        other_body["reason"] = json!("another one");
     }
     let key = format!("{path}{body}").replace(['/', '"'], "");
-    let request = system.request(reqwest::Method::POST, path).json(&other);
+    let request = system
+        .request(reqwest::Method::POST, path)
+        .json(&other_body);
     let request = request.header("idempotency-key", &key[..key.len().min(200)]);
     crate::harness::send(request)
         .await
@@ -291,100 +299,114 @@ async fn assert_conflict(system: &System, path: &str, body: &Value, is_event: bo
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "every operation on shipments")]
 async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-operator-here".to_owned());
     let id = system.announced_order().await;
     let path = format!("/v1/orders/{id}");
-    let remaining = format!("{path}/cancel-remaining");
+    let cancel_remaining_path = format!("{path}/cancel-remaining");
     system
-        .post(&remaining, json!({}))
+        .post(&cancel_remaining_path, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
-    system.ship(&id, part).await.expect(201);
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
+    system
+        .create_shipment(&id, partial_shipment)
+        .await
+        .expect(201);
     system.wait_until_idle().await;
     let order = system.get(&path).await.expect(200);
-    let of = |status: &str| {
-        let all = order["shipments"].as_array().unwrap().iter();
-        let found = all.filter(|shipment| shipment["status"] == status);
-        let found: Vec<&str> = found
+    let shipment_path_with = |status: &str| {
+        let shipments = order["shipments"].as_array().unwrap().iter();
+        let matching_ids = shipments.filter(|shipment| shipment["status"] == status);
+        let matching_ids: Vec<&str> = matching_ids
             .map(|shipment| shipment["id"].as_str().unwrap())
             .collect();
-        assert_eq!(found.len(), 1, "{status}: {order}");
-        format!("{path}/shipments/{}", found[0])
+        assert_eq!(matching_ids.len(), 1, "{status}: {order}");
+        format!("{path}/shipments/{}", matching_ids[0])
     };
-    let (left, label) = (of("shipped"), of("label_created"));
-    let (events, cancel) = (format!("{left}/events"), format!("{label}/cancel"));
-    let missing = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let (shipped_path, label_path) = (
+        shipment_path_with("shipped"),
+        shipment_path_with("label_created"),
+    );
+    let (events_path, cancel_path) = (
+        format!("{shipped_path}/events"),
+        format!("{label_path}/cancel"),
+    );
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     for (path, body) in [
-        (&events, json!({"type": "shipment.delivered"})),
-        (&cancel, json!({})),
-        (&remaining, json!({})),
+        (&events_path, json!({"type": "shipment.delivered"})),
+        (&cancel_path, json!({})),
+        (&cancel_remaining_path, json!({})),
     ] {
         // The operations require an operator, honour `If-Match`, and refuse unknown fields.
         let key = system.key.replace("key-of-a-storefront-here".to_owned());
-        let refused = system.post(path, body.clone()).await;
-        refused.expect_problem(403, "FORBIDDEN");
+        let refused_reply = system.post(path, body.clone()).await;
+        refused_reply.expect_problem(403, "FORBIDDEN");
         system.key = key;
         let request = system.request(reqwest::Method::POST, path).json(&body);
         crate::harness::send(request.header("if-match", "\"1\""))
             .await
             .expect_problem(412, "VERSION_MISMATCH");
-        let mut more = body.clone();
-        more["weight"] = json!(1);
-        let refused = system.post(path, more).await;
+        let mut body_with_unknown_field = body.clone();
+        body_with_unknown_field["weight"] = json!(1);
+        let refused = system.post(path, body_with_unknown_field).await;
         refused.expect_problem(422, "INVALID_REQUEST");
-        let other = path.replace(&id, missing);
-        let refused = system.post(&other, body).await;
+        let unknown_order_path = path.replace(&id, unknown_id);
+        let refused = system.post(&unknown_order_path, body).await;
         refused.expect_problem(404, "NOT_FOUND");
     }
-    let unknown = format!("{path}/shipments/{missing}/cancel");
-    let refused = system.post(&unknown, json!({})).await;
+    let unknown_shipment_path = format!("{path}/shipments/{unknown_id}/cancel");
+    let refused = system.post(&unknown_shipment_path, json!({})).await;
     refused.expect_problem(404, "NOT_FOUND");
-    let refused = system.post(&events, json!({"type": "delivered"})).await;
+    let refused = system
+        .post(&events_path, json!({"type": "delivered"}))
+        .await;
     refused.expect_problem(422, "INVALID_REQUEST");
-    let refused = system.post(&format!("{left}/cancel"), json!({})).await;
+    let refused = system
+        .post(&format!("{shipped_path}/cancel"), json!({}))
+        .await;
     refused.expect_problem(409, "INVALID_STATE");
 
     // With an idempotency key, each operation is executed once.
     for (path, body) in [
-        (&cancel, json!({"reason": "torn"})),
-        (&remaining, json!({"reason": "broken"})),
-        (&events, json!({"type": "shipment.out_for_delivery"})),
+        (&cancel_path, json!({"reason": "torn"})),
+        (&cancel_remaining_path, json!({"reason": "broken"})),
+        (&events_path, json!({"type": "shipment.out_for_delivery"})),
         (
-            &events,
+            &events_path,
             json!({"type": "shipment.delivered", "timestamp": null}),
         ),
     ] {
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         for _ in 0..2 {
             let request = system.request(reqwest::Method::POST, path).json(&body);
             let key = format!("{path}{body}").replace(['/', '"'], "");
             let request = request.header("idempotency-key", &key[..key.len().min(200)]);
-            answers.push(crate::harness::send(request).await.expect(200));
+            replies.push(crate::harness::send(request).await.expect(200));
         }
-        assert_eq!(answers[0], answers[1]);
-        assert_conflict(&system, path, &body, path == &events).await;
+        assert_eq!(replies[0], replies[1]);
+        assert_conflict(&system, path, &body, path == &events_path).await;
     }
     system.wait_until_idle().await;
     let order = system.get(&path).await.expect(200);
     assert_eq!(order["status"], "delivered");
     assert_eq!(order["total"], 5000);
-    let cancelled = json!([{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 2}]);
-    assert_eq!(order["cancelled_items"], cancelled);
+    let cancelled_items = json!([{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 2}]);
+    assert_eq!(order["cancelled_items"], cancelled_items);
     assert_eq!(order["payment"]["captured"], 1000);
     assert_eq!(
         (system.stock_level("A").await, system.stock_level("B").await),
         ((9, 0), (10, 0))
     );
     system
-        .post(&events, json!({"type": "shipment.returned"}))
+        .post(&events_path, json!({"type": "shipment.returned"}))
         .await
         .expect(200);
-    let refunded = |order: &Value| order["payment"]["refunded"] == 1000;
-    system.order_until(&id, "refunded", refunded).await;
+    let is_refunded = |order: &Value| order["payment"]["refunded"] == 1000;
+    system.order_until(&id, "refunded", is_refunded).await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -401,30 +423,36 @@ async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     let id = created["id"].as_str().unwrap();
     assert_eq!(created["items"][0]["warehouse"], "west");
     system.order_until(id, "announced", is_announced).await;
-    for wrong in [
+    for impossible_shipment in [
         json!({"warehouse": "east"}),
         json!({"warehouse": "a b"}),
         json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 3}]}),
     ] {
-        let refused = system.ship(id, wrong).await;
+        let refused = system.create_shipment(id, impossible_shipment).await;
         refused.expect_problem(422, "INVALID_REQUEST");
     }
-    let part = json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 2}]});
-    let order = system.ship(id, part).await.expect(201);
-    assert_eq!(shipped(&order)[0]["items"][0]["warehouse"], "east");
+    let partial_shipment = json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 2}]});
     let order = system
-        .ship(id, json!({"warehouse": "west"}))
+        .create_shipment(id, partial_shipment)
+        .await
+        .expect(201);
+    assert_eq!(
+        shipped_shipments(&order)[0]["items"][0]["warehouse"],
+        "east"
+    );
+    let order = system
+        .create_shipment(id, json!({"warehouse": "west"}))
         .await
         .expect(201);
     assert_eq!(order["status"], "shipped");
 
-    let wset = "/v1/products/A/stock/wset";
+    let mistyped_path = "/v1/products/A/stock/wset";
     let delete = async |body: Value| {
-        let request = system.request(reqwest::Method::DELETE, wset);
+        let request = system.request(reqwest::Method::DELETE, mistyped_path);
         crate::harness::send(request.json(&body)).await
     };
     let problem = system
-        .delete(wset)
+        .delete(mistyped_path)
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(problem["on_hand"], 4);
@@ -433,14 +461,17 @@ async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(delete(json!({"move_to": "west"})).await.status, 204);
     let product = system.get("/v1/products/A").await.expect(200);
-    let stock = json!([
+    let expected_stock = json!([
         {"warehouse": "east", "on_hand": 0, "reserved": 0, "available": 0},
         {"warehouse": "west", "on_hand": 12, "reserved": 0, "available": 12},
     ]);
-    assert_eq!(product["stock"], stock);
-    let listed = system.get("/v1/products").await.expect(200);
-    assert_eq!(listed["data"][0]["stock"], stock);
-    system.delete(wset).await.expect_problem(404, "NOT_FOUND");
+    assert_eq!(product["stock"], expected_stock);
+    let product_list = system.get("/v1/products").await.expect(200);
+    assert_eq!(product_list["data"][0]["stock"], expected_stock);
+    system
+        .delete(mistyped_path)
+        .await
+        .expect_problem(404, "NOT_FOUND");
     system
         .delete("/v1/products/B/stock/wset")
         .await

@@ -49,12 +49,14 @@ impl PagedServer {
             fault: Mutex::default(),
             requests: Mutex::default(),
         }));
-        let router = Router::new().fallback(answer).with_state(server.clone());
+        let router = Router::new()
+            .fallback(serve_page)
+            .with_state(server.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
         server
     }
 
-    fn set(&self, pages: Vec<Value>) {
+    fn set_pages(&self, pages: Vec<Value>) {
         *self.0.pages.lock().unwrap() = pages;
     }
 
@@ -67,7 +69,7 @@ impl PagedServer {
     }
 }
 
-async fn answer(
+async fn serve_page(
     State(server): State<PagedServer>,
     Query(PageQuery { page }): Query<PageQuery>,
     method: axum::http::Method,
@@ -79,11 +81,11 @@ async fn answer(
         "\"{}\"",
         pages.iter().map(Value::to_string).collect::<String>().len()
     );
-    let is_known = headers
+    let has_current_etag = headers
         .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == etag.as_bytes());
+        .is_some_and(|if_none_match| if_none_match.as_bytes() == etag.as_bytes());
     let fault = *server.0.fault.lock().unwrap();
-    let is_unchanged = is_known && fault.is_none();
+    let is_unchanged = has_current_etag && fault.is_none();
     let mut requests = server.0.requests.lock().unwrap();
     requests.push((method.to_string(), is_unchanged));
     match fault {
@@ -93,11 +95,11 @@ async fn answer(
             return axum::Json(json!({"data": [], "next": "/list?of=all"})).into_response();
         }
         Some(Fault::TruncatedBody) => {
-            let pieces = futures_util::stream::iter([
+            let body_chunks = futures_util::stream::iter([
                 Ok("{\"data\": ["),
                 Err(std::io::Error::other("the connection was closed")),
             ]);
-            return axum::body::Body::from_stream(pieces).into_response();
+            return axum::body::Body::from_stream(body_chunks).into_response();
         }
         None => {}
     }
@@ -110,16 +112,16 @@ async fn answer(
         .headers_mut()
         .insert(header::ETAG, etag.parse().unwrap());
     if number < pages.len() {
-        let link = format!("</list?of=all&page={}>; rel=\"next\"", number + 1);
+        let link_header = format!("</list?of=all&page={}>; rel=\"next\"", number + 1);
         response
             .headers_mut()
-            .insert(header::LINK, link.parse().unwrap());
+            .insert(header::LINK, link_header.parse().unwrap());
     }
     response
 }
 
 impl System {
-    async fn report(&self, source: &str) -> Value {
+    async fn source_report(&self, source: &str) -> Value {
         let stats = self.get("/v1/stats").await.expect(200);
         stats["system"][source].clone()
     }
@@ -129,9 +131,9 @@ impl System {
         let now = jiff::Timestamp::now().to_string();
         let mut report = Value::Null;
         until("a run to end", async || {
-            report = self.report(source).await;
-            let started = report["report"]["started_at"].as_str().unwrap_or_default();
-            started > now.as_str() && report["report"]["finished_at"].is_string()
+            report = self.source_report(source).await;
+            let started_at = report["report"]["started_at"].as_str().unwrap_or_default();
+            started_at > now.as_str() && report["report"]["finished_at"].is_string()
         })
         .await;
         report["report"].clone()
@@ -165,7 +167,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     system.stock("B", &[("east", 4), ("west", 4)]).await;
     // While the warehouse is unavailable, orders use the local stock.
     let customer = system.customer().await;
-    for (fault, why) in [
+    for (fault, expected_error) in [
         (Fault::Status(503), "responded with status 503"),
         (Fault::Status(404), "responded with status 404"),
         (Fault::InvalidJson, "not JSON"),
@@ -175,14 +177,14 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         warehouse.set_fault(Some(fault));
         let report = system.next_report("warehouse").await;
         let error = report["error"].as_str().unwrap();
-        assert!(error.contains(why), "{fault:?}: {error}");
+        assert!(error.contains(expected_error), "{fault:?}: {error}");
         assert_eq!(system.get("/readyz").await.status, 200);
     }
     let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
 
     // The warehouse returns two pages, with invalid rows and one with less stock than reserved.
-    warehouse.set(vec![
+    warehouse.set_pages(vec![
         json!([
             {"sku": "A", "on_hand": 1, "aisle": 7},
             {"sku": "B", "warehouse": "east", "on_hand": 40},
@@ -202,7 +204,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     assert_eq!(report["error"], Value::Null, "{report}");
     assert_eq!((&report["pages"], &report["rows"]), (&json!(2), &json!(9)));
     assert_eq!(report["skipped_count"], 6, "{report}");
-    let location = |entry: &Value| {
+    let location_of = |entry: &Value| {
         (
             entry["page"].as_u64().unwrap(),
             entry["row"].as_u64().unwrap(),
@@ -212,7 +214,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         .as_array()
         .unwrap()
         .iter()
-        .map(location)
+        .map(location_of)
         .collect();
     assert_eq!(skipped, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
     assert_eq!(report["conflict_count"], 1);
@@ -227,20 +229,20 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         ]
     );
     // Unchanged stock creates no events.
-    let counted = async || {
+    let on_hand_units = async || {
         let events = system.get("/v1/events?type=stock.adjusted&limit=200").await;
         events.expect(200)["data"].as_array().unwrap().len()
     };
-    let before = counted().await;
+    let units_before = on_hand_units().await;
     let report = system.next_report("warehouse").await;
-    assert_eq!(counted().await, before);
+    assert_eq!(on_hand_units().await, units_before);
     assert_eq!(report["changed"], 0, "{report}");
     // A single page without skipped rows is requested with its ETag.
-    warehouse.set(vec![
+    warehouse.set_pages(vec![
         json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),
     ]);
     until("a 304 response", async || {
-        system.report("warehouse").await["report"]["is_unchanged"] == true
+        system.source_report("warehouse").await["report"]["is_unchanged"] == true
     })
     .await;
     assert!(
@@ -261,13 +263,13 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
 
 #[tokio::test]
 async fn external_orders_are_imported_once_with_get_requests_only() {
-    let remote = PagedServer::start(vec![]).await;
+    let remote_list = PagedServer::start(vec![]).await;
     let system =
-        System::start_with(&[("IMPORT_URL", &remote.0.url), ("IMPORT_SECONDS", "1")]).await;
+        System::start_with(&[("IMPORT_URL", &remote_list.0.url), ("IMPORT_SECONDS", "1")]).await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
     let row = |id: Value, quantity: u32| json!({"id": id, "status": "new", "customer_id": customer, "items": [{"sku": "A", "quantity": quantity}]});
-    remote.set(vec![
+    remote_list.set_pages(vec![
         json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer}]),
         json!([row(json!(3), 2), row(json!(4), 0)]),
     ]);
@@ -302,15 +304,15 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     let stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
     // A new order is added; changes of known orders in the external system are ignored.
-    remote.set(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
+    remote_list.set_pages(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
     until("the new order", async || system.orders().await.len() == 4).await;
-    let request_count = remote.request_count();
+    let request_count = remote_list.request_count();
     until("another run", async || {
-        remote.request_count() > request_count
+        remote_list.request_count() > request_count
     })
     .await;
     assert!(
-        remote
+        remote_list
             .0
             .requests
             .lock()

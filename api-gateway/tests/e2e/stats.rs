@@ -27,8 +27,8 @@ async fn stats_agree_with_the_orders() {
     for id in &ids {
         system.order_until(id, "announced", is_announced).await;
     }
-    let declined = order_paid_by(&customer, "A", 1, "pm_declined");
-    system.post("/v1/orders", declined).await.expect(201);
+    let declined_order = order_paid_by(&customer, "A", 1, "pm_declined");
+    system.post("/v1/orders", declined_order).await.expect(201);
     system
         .webhook("m-1", "shipment.shipped", &ids[1])
         .await
@@ -42,8 +42,8 @@ async fn stats_agree_with_the_orders() {
         .await
         .expect(200);
     system.key = Some("key-of-operator".to_owned());
-    let captured = |order: &Value| order["payment"]["status"] == "captured";
-    system.order_until(&ids[2], "captured", captured).await;
+    let is_captured = |order: &Value| order["payment"]["status"] == "captured";
+    system.order_until(&ids[2], "captured", is_captured).await;
     system
         .post(
             &format!("/v1/orders/{}/refunds", ids[2]),
@@ -75,18 +75,18 @@ async fn stats_agree_with_the_orders() {
     let days = stats["days"].as_array().unwrap();
     assert_eq!(days.len(), 7);
     // Around midnight, some orders belong to the previous day.
-    let sum = |name: &str| {
+    let sum_of_days = |name: &str| {
         days.iter()
             .map(|day| day[name].as_i64().unwrap())
             .sum::<i64>()
     };
     assert_eq!(
         (
-            sum("created"),
-            sum("processing"),
-            sum("shipped"),
-            sum("delivered"),
-            sum("cancelled")
+            sum_of_days("created"),
+            sum_of_days("processing"),
+            sum_of_days("shipped"),
+            sum_of_days("delivered"),
+            sum_of_days("cancelled")
         ),
         (4, 3, 2, 1, 2)
     );
@@ -96,22 +96,30 @@ async fn stats_agree_with_the_orders() {
 
 async fn assert_only_operators_get_system_stats(mut system: System, stats: &Value) {
     system.key = Some("key-of-us".to_owned());
-    let others = system.get("/v1/stats").await.expect(200);
-    assert_eq!(others["orders"]["total"], 0);
-    assert_eq!(others["days"].as_array().unwrap().len(), 30);
-    system.key = Some("key-of-operator".to_owned());
-    let all = system.get("/v1/stats?storefront=eu").await.expect(200);
-    assert_eq!(all["orders"], stats["orders"]);
-    let ours = &all["system"];
-    assert_eq!(ours["queues"]["order-worker-queue"], 0);
+    let other_storefronts_stats = system.get("/v1/stats").await.expect(200);
+    assert_eq!(other_storefronts_stats["orders"]["total"], 0);
     assert_eq!(
-        (&ours["due_steps"], &ours["dead_letters"]),
+        other_storefronts_stats["days"].as_array().unwrap().len(),
+        30
+    );
+    system.key = Some("key-of-operator".to_owned());
+    let stats_of_eu = system.get("/v1/stats?storefront=eu").await.expect(200);
+    assert_eq!(stats_of_eu["orders"], stats["orders"]);
+    let system_stats = &stats_of_eu["system"];
+    assert_eq!(system_stats["queues"]["order-worker-queue"], 0);
+    assert_eq!(
+        (&system_stats["due_steps"], &system_stats["dead_letters"]),
         (&json!(0), &json!(0))
     );
-    assert!(ours["steps"]["authorize_payment"]["done"].as_u64().unwrap() >= 3);
-    for wrong in ["days=0", "days=367", "days=many", "weeks=1"] {
+    assert!(
+        system_stats["steps"]["authorize_payment"]["done"]
+            .as_u64()
+            .unwrap()
+            >= 3
+    );
+    for invalid_query in ["days=0", "days=367", "days=many", "weeks=1"] {
         system
-            .get(&format!("/v1/stats?{wrong}"))
+            .get(&format!("/v1/stats?{invalid_query}"))
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
@@ -129,13 +137,13 @@ async fn new_order_is_counted_immediately() {
         assert_eq!(stats["orders"]["total"], orders);
         // Around midnight, some orders belong to the previous day.
         let days = stats["days"].as_array().unwrap().iter();
-        let of_days = days.map(|day| day["created"].as_i64().unwrap());
-        assert_eq!(of_days.sum::<i64>(), orders);
+        let created_by_day = days.map(|day| day["created"].as_i64().unwrap());
+        assert_eq!(created_by_day.sum::<i64>(), orders);
     }
 }
 
 /// Parses metrics with the Prometheus client library, by name and labels.
-async fn samples(system: &System, url: &str) -> HashMap<(String, String), String> {
+async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), String> {
     let text = system
         .client
         .get(url)
@@ -146,11 +154,11 @@ async fn samples(system: &System, url: &str) -> HashMap<(String, String), String
         .await
         .unwrap();
     assert!(!text.contains("ada@example.com"), "{text}");
-    let read = crate::harness::python_with_input("metrics.py", &text);
-    let samples = read.lines().map(|line| {
+    let parsed_json = crate::harness::python_with_input("metrics.py", &text);
+    let samples = parsed_json.lines().map(|line| {
         let mut fields = line.split(' ');
-        let mut next = || fields.next().unwrap().to_owned();
-        ((next(), next()), next())
+        let mut next_field = || fields.next().unwrap().to_owned();
+        ((next_field(), next_field()), next_field())
     });
     samples.collect()
 }
@@ -170,14 +178,14 @@ async fn metrics_count_requests_steps_and_queues() {
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     system.wait_until_idle().await;
-    let of = |name: &str, labels: &str| (name.to_owned(), labels.to_owned());
-    let gateway = samples(&system, &system.url("/metrics")).await;
+    let sample_key = |name: &str, labels: &str| (name.to_owned(), labels.to_owned());
+    let gateway = read_samples(&system, &system.url("/metrics")).await;
     for (status, count) in [("201", "3.0"), ("409", "1.0")] {
         let labels = format!("method=POST,route=/v1/orders,status={status}");
-        assert_eq!(gateway[&of("http_requests_total", &labels)], count);
+        assert_eq!(gateway[&sample_key("http_requests_total", &labels)], count);
     }
     let labels = "method=POST,route=/v1/orders";
-    let count = of("http_request_duration_seconds_count", labels);
+    let count = sample_key("http_request_duration_seconds_count", labels);
     assert_eq!(gateway[&count], "4.0");
     // The label is the route, not the path of each order.
     assert!(
@@ -191,15 +199,15 @@ async fn metrics_count_requests_steps_and_queues() {
         system.worker.logged("health", 0).unwrap()
     );
     until("all orders to be counted", async || {
-        samples(&system, &worker)
+        read_samples(&system, &worker)
             .await
-            .get(&of("orders", "status=processing"))
+            .get(&sample_key("orders", "status=processing"))
             == Some(&"3.0".to_owned())
     })
     .await;
-    let worker = samples(&system, &worker).await;
+    let worker = read_samples(&system, &worker).await;
     // With Stripe there is an additional attempt, which creates the payment.
-    let authorizations = if system.stripe.is_some() {
+    let expected_authorizations = if system.stripe.is_some() {
         "6.0"
     } else {
         "3.0"
@@ -214,7 +222,7 @@ async fn metrics_count_requests_steps_and_queues() {
         (
             "step_attempts_total",
             "outcome=done,step=authorize_payment",
-            authorizations,
+            expected_authorizations,
         ),
         (
             "step_duration_seconds_count",
@@ -228,11 +236,11 @@ async fn metrics_count_requests_steps_and_queues() {
         ("dead_letters", "-", "0.0"),
     ] {
         assert_eq!(
-            worker.get(&of(name, labels)),
+            worker.get(&sample_key(name, labels)),
             Some(&value.to_owned()),
             "{name} {labels}"
         );
     }
-    assert!(worker.contains_key(&of("engine_batch_size_count", "-")));
-    assert!(worker.contains_key(&of("outbox_lag_events", "-")));
+    assert!(worker.contains_key(&sample_key("engine_batch_size_count", "-")));
+    assert!(worker.contains_key(&sample_key("outbox_lag_events", "-")));
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Folder, ProxyMode, Reply, Stripe, System, is_announced, order_paid_by, send};
 
-const WEBHOOK_SECRET: &str = "whsec_of_stripe";
+const STRIPE_WEBHOOK_SECRET: &str = "whsec_of_stripe";
 
 async fn start_with_stripe() -> (System, Stripe) {
     let folder = Folder::new();
@@ -19,7 +19,7 @@ async fn start_with_stripe() -> (System, Stripe) {
         ("PAYMENT_PROVIDER", "stripe"),
         ("STRIPE_API_KEY", "sk_test_12345"),
         ("STRIPE_API_BASE", stripe.url()),
-        ("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET),
+        ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET),
     ];
     let system = System::start_in_folder(folder, &variables).await;
     system.stock("A", &[("east", 50)]).await;
@@ -52,10 +52,10 @@ impl System {
         let address = self.worker.logged("health", 0).unwrap();
         let request = self.client.get(format!("http://{address}/metrics"));
         let metrics = request.send().await.unwrap().text().await.unwrap();
-        let counted = metrics
+        let counted_calls = metrics
             .lines()
             .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        counted.unwrap_or(0)
+        counted_calls.unwrap_or(0)
     }
 
     async fn stripe_webhook(&self, id: &str, kind: &str, object: Value) -> Reply {
@@ -77,23 +77,29 @@ impl System {
     async fn assert_agrees_with(&self, stripe: &Stripe, id: &str) {
         let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
         let payment = &order["payment"];
-        let amount = |name: &str| payment[name].as_i64().unwrap();
-        let authorized = match payment["status"].as_str().unwrap() {
-            "authorized" => amount("authorized"),
+        let amount_of = |name: &str| payment[name].as_i64().unwrap();
+        let authorized_amount = match payment["status"].as_str().unwrap() {
+            "authorized" => amount_of("authorized"),
             _ => 0,
         };
-        let ours = (authorized, amount("captured"), amount("refunded"));
-        assert_eq!(stripe.amounts(id).await, ours, "{order}");
+        let our_amounts = (
+            authorized_amount,
+            amount_of("captured"),
+            amount_of("refunded"),
+        );
+        assert_eq!(stripe.amounts(id).await, our_amounts, "{order}");
     }
 }
 
 fn signature(time: i64, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, STRIPE_WEBHOOK_SECRET.as_bytes());
     let tag = hmac::sign(&key, format!("{time}.{body}").as_bytes());
-    tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    tag.as_ref()
+        .iter()
+        .fold(String::new(), |mut hex_text, byte| {
+            let _ = write!(hex_text, "{byte:02x}");
+            hex_text
+        })
 }
 
 fn is_captured(order: &Value) -> bool {
@@ -111,20 +117,46 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
     assert_eq!(stripe.amounts(&id).await, (3000, 0, 0));
 
     // A card is captured once, with the last shipment.
-    let part = json!({"items": [{"sku": "A", "quantity": 1}]});
-    let ship = format!("/v1/orders/{id}/shipments");
-    system.post(&ship, part).await.expect(201);
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let shipments_path = format!("/v1/orders/{id}/shipments");
+    system
+        .post(&shipments_path, partial_shipment)
+        .await
+        .expect(201);
     system.wait_until_idle().await;
     assert_eq!(stripe.amounts(&id).await, (3000, 0, 0));
-    system.post(&ship, json!({})).await.expect(201);
+    system.post(&shipments_path, json!({})).await.expect(201);
     system.order_until(&id, "captured", is_captured).await;
     assert_eq!(stripe.amounts(&id).await, (0, 3000, 0));
 
-    let refunds = format!("/v1/orders/{id}/refunds");
-    let many = join_all((0..5).map(|_| system.post(&refunds, json!({"amount": 700})))).await;
-    assert_eq!(many.iter().filter(|reply| reply.status == 202).count(), 4);
+    let refunds_path = format!("/v1/orders/{id}/refunds");
+    let refund_replies =
+        join_all((0..5).map(|_| system.post(&refunds_path, json!({"amount": 700})))).await;
+    assert_eq!(
+        refund_replies
+            .iter()
+            .filter(|reply| reply.status == 202)
+            .count(),
+        4
+    );
     let is_refunded = |order: &Value| order["payment"]["refunded"] == 2800;
-    system.order_until(&id, "refunded", is_refunded).await;
+    let order = system.order_until(&id, "refunded", is_refunded).await;
+    let transactions = order["transactions"].as_array().unwrap();
+    let kinds = transactions
+        .iter()
+        .map(|transaction| transaction["kind"].as_str().unwrap());
+    assert!(kinds.eq([
+        "authorization",
+        "capture",
+        "refund",
+        "refund",
+        "refund",
+        "refund"
+    ]));
+    for transaction in transactions {
+        assert_eq!(transaction["status"], "success", "{order}");
+        assert_eq!(transaction["reference"], reference.as_str(), "{order}");
+    }
     system.wait_until_idle().await;
     system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
@@ -135,10 +167,13 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
     let (system, stripe) = start_with_stripe().await;
     for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
         let id = system.order_paid_with(method).await;
-        let is_over = |order: &Value| order["status"] == "cancelled";
-        let order = system.order_until(&id, "cancelled", is_over).await;
+        let is_cancelled = |order: &Value| order["status"] == "cancelled";
+        let order = system.order_until(&id, "cancelled", is_cancelled).await;
         assert_eq!(order["cancel_reason"], "payment_declined");
         assert_eq!(order["payment"]["status"], "failed");
+        let transactions = order["transactions"].as_array().unwrap();
+        assert_eq!(transactions.len(), 1, "{order}");
+        assert_eq!(transactions[0]["status"], "failed", "{order}");
         for payment in stripe.payments(&id).await {
             assert_eq!(payment["status"], "canceled");
         }
@@ -156,11 +191,74 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
 }
 
 #[tokio::test]
+async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_the_first() {
+    let (system, stripe) = start_with_stripe().await;
+    let id = system.order_paid_with("pm_card_visa").await;
+    let order = system.order_until(&id, "announced", is_announced).await;
+    let first_reference = order["payment"]["reference"].clone();
+    let edit_path = format!("/v1/orders/{id}/edit");
+    let has_no_pending_edit = |order: &Value| order["pending_edit"].is_null();
+    // A declined card, and one whose payment requires an action of the customer.
+    let card_requiring_action = stripe.create_card("4000002500003155").await;
+    for method in ["pm_card_chargeCustomerFail", card_requiring_action.as_str()] {
+        let refused_edit =
+            json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": method});
+        system.post(&edit_path, refused_edit).await.expect(202);
+        let order = system
+            .order_until(&id, "rejected", has_no_pending_edit)
+            .await;
+        assert_eq!(
+            (&order["total"], &order["payment"]["reference"]),
+            (&json!(3000), &first_reference)
+        );
+        system.wait_until_idle().await;
+        assert_eq!(stripe.amounts(&id).await, (3000, 0, 0));
+        assert_eq!(system.stock_level("A").await, (50, 3));
+    }
+
+    let higher_edit =
+        json!({"items": [{"sku": "A", "quantity": 4}], "payment_method": "pm_card_visa"});
+    system.post(&edit_path, higher_edit).await.expect(202);
+    let order = system
+        .order_until(&id, "edited", |order| order["total"] == 4000)
+        .await;
+    assert_ne!(order["payment"]["reference"], first_reference);
+    system.wait_until_idle().await;
+    assert_eq!(stripe.amounts(&id).await, (4000, 0, 0));
+    // A late notification of the first payment changes nothing.
+    let object =
+        json!({"id": first_reference, "object": "payment_intent", "metadata": {"order_id": id}});
+    let notification = system
+        .stripe_webhook("evt_edit", "payment_intent.canceled", object)
+        .await;
+    assert!(notification.status < 300, "{}", notification.body);
+    system.wait_until_idle().await;
+
+    // Less than what is authorized takes effect at once, and only that is captured.
+    let lower_edit = json!({"items": [{"sku": "A", "quantity": 2}]});
+    system.post(&edit_path, lower_edit).await.expect(200);
+    system
+        .webhook("m-edit", "shipment.shipped", &id)
+        .await
+        .expect(200);
+    system.order_until(&id, "captured", is_captured).await;
+    let payments = stripe.payments(&id).await;
+    let captured = payments
+        .iter()
+        .filter(|intent| intent["status"] == "succeeded");
+    let captured: Vec<_> = captured
+        .map(|intent| intent["amount_received"].as_i64().unwrap())
+        .collect();
+    assert_eq!(captured, [2000]);
+    system.assert_verified();
+}
+
+#[tokio::test]
 async fn order_waits_for_the_customers_authentication() {
     let (system, stripe) = start_with_stripe().await;
-    for succeeds in [true, false] {
-        let card = stripe.card("4000002500003155").await;
-        let id = system.order_paid_with(&card).await;
+    for is_successful in [true, false] {
+        let payment_method = stripe.create_card("4000002500003155").await;
+        let id = system.order_paid_with(&payment_method).await;
         let order = system
             .order_until(&id, "waiting", |order| {
                 order["payment"]["next_action"]["type"] == "use_stripe_sdk"
@@ -168,27 +266,33 @@ async fn order_waits_for_the_customers_authentication() {
             .await;
         assert_eq!(order["status"], "pending");
         let reference = &order["payment"]["reference"];
-        stripe.authenticate(&id, succeeds).await;
+        stripe.authenticate(&id, is_successful).await;
         // The worker reads the payment from Stripe; the content of the webhook is not trusted.
         let object =
             json!({"object": "payment_intent", "id": reference, "metadata": {"order_id": id}});
         for event in ["evt_2", "evt_1", "evt_2"] {
-            let event = format!("{event}_{succeeds}");
+            let event = format!("{event}_{is_successful}");
             system
                 .stripe_webhook(&event, "payment_intent.created", object.clone())
                 .await
                 .expect(200);
         }
-        let wanted = if succeeds { "processing" } else { "cancelled" };
+        let expected_status = if is_successful {
+            "processing"
+        } else {
+            "cancelled"
+        };
         let order = system
-            .order_until(&id, wanted, |order| order["status"] == wanted)
+            .order_until(&id, expected_status, |order| {
+                order["status"] == expected_status
+            })
             .await;
         assert_eq!(order["payment"]["next_action"], Value::Null);
         let authorized = system.history(&id).await;
         let authorized = authorized
             .iter()
             .filter(|kind| *kind == "payment.authorized");
-        assert_eq!(authorized.count(), usize::from(succeeds));
+        assert_eq!(authorized.count(), usize::from(is_successful));
         system.wait_until_idle().await;
         system.assert_agrees_with(&stripe, &id).await;
     }
@@ -245,15 +349,15 @@ async fn network_faults_never_move_money_twice() {
 #[tokio::test]
 async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
     let (mut system, stripe) = start_with_stripe().await;
-    let methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
+    let payment_methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
     let mut ids = Vec::new();
     for round in 0..3 {
-        for method in methods {
+        for method in payment_methods {
             ids.push(system.order_paid_with(method).await);
         }
-        let last = ids[ids.len() - 1 - round].clone();
+        let last_id = ids[ids.len() - 1 - round].clone();
         system
-            .post(&format!("/v1/orders/{last}/cancel"), json!({}))
+            .post(&format!("/v1/orders/{last_id}/cancel"), json!({}))
             .await
             .expect(200);
         system.worker.kill();
@@ -281,13 +385,15 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
     // Captured and refunded in Stripe's dashboard. The charge has the metadata of the payment.
     let id = system.order_paid_with("pm_card_visa").await;
     let intent = reference(&id).await;
-    let capture = format!("/v1/payment_intents/{intent}/capture");
-    stripe.call_api(Method::POST, &capture, &[]).await;
-    let form = [("payment_intent", intent.as_str()), ("amount", "1200")];
-    stripe.call_api(Method::POST, "/v1/refunds", &form).await;
-    let charge = json!({"object": "charge", "id": "ch_1", "payment_intent": intent, "metadata": {"order_id": id}});
+    let capture_path = format!("/v1/payment_intents/{intent}/capture");
+    stripe.call_api(Method::POST, &capture_path, &[]).await;
+    let refund_form = [("payment_intent", intent.as_str()), ("amount", "1200")];
+    stripe
+        .call_api(Method::POST, "/v1/refunds", &refund_form)
+        .await;
+    let charge_object = json!({"object": "charge", "id": "ch_1", "payment_intent": intent, "metadata": {"order_id": id}});
     system
-        .stripe_webhook("evt_1", "charge.refunded", charge)
+        .stripe_webhook("evt_1", "charge.refunded", charge_object)
         .await
         .expect(200);
     system
@@ -299,8 +405,8 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
     // An authorization that is canceled in the dashboard cancels the order.
     let id = system.order_paid_with("pm_card_visa").await;
     let intent = reference(&id).await;
-    let cancel = format!("/v1/payment_intents/{intent}/cancel");
-    stripe.call_api(Method::POST, &cancel, &[]).await;
+    let cancel_path = format!("/v1/payment_intents/{intent}/cancel");
+    stripe.call_api(Method::POST, &cancel_path, &[]).await;
     let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
     system
         .stripe_webhook("evt_2", "payment_intent.canceled", object)
@@ -320,13 +426,16 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     let intent = order["payment"]["reference"].as_str().unwrap();
-    let ship = format!("/v1/orders/{id}/shipments");
-    let part = json!({"items": [{"sku": "A", "quantity": 1}]});
-    system.post(&ship, part).await.expect(201);
+    let shipments_path = format!("/v1/orders/{id}/shipments");
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 1}]});
+    system
+        .post(&shipments_path, partial_shipment)
+        .await
+        .expect(201);
     // The card is charged once, when everything is shipped: no capture is due yet.
     system.wait_until_idle().await;
-    let cancel = format!("/v1/payment_intents/{intent}/cancel");
-    stripe.call_api(Method::POST, &cancel, &[]).await;
+    let cancel_path = format!("/v1/payment_intents/{intent}/cancel");
+    stripe.call_api(Method::POST, &cancel_path, &[]).await;
     let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
     system
         .stripe_webhook("evt_1", "payment_intent.canceled", object)
@@ -334,16 +443,20 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
         .expect(200);
     let is_voided = |order: &Value| order["payment"]["status"] == "voided";
     system.order_until(&id, "voided", is_voided).await;
-    let letters = system.get("/v1/dead-letters").await.expect(200);
-    let letter = format!("{id}:capture_payment");
-    assert_eq!(letters["data"][0]["id"], letter.as_str(), "{letters}");
+    let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+    let dead_letter_id = format!("{id}:capture_payment");
+    assert_eq!(
+        dead_letters["data"][0]["id"],
+        dead_letter_id.as_str(),
+        "{dead_letters}"
+    );
     system
-        .post(&ship, json!({}))
+        .post(&shipments_path, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
     system.assert_verified();
-    let discard = format!("/v1/dead-letters/{letter}");
-    system.delete(&discard).await.expect(204);
+    let dead_letter_path = format!("/v1/dead-letters/{dead_letter_id}");
+    system.delete(&dead_letter_path).await.expect(204);
     system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
 }
@@ -352,11 +465,13 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
 async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     let (system, stripe) = start_with_stripe().await;
     // Signed and sent by localstripe.
-    let hook = [
+    let webhook_variables = [
         ("url", system.url("/webhooks/stripe")),
-        ("secret", WEBHOOK_SECRET.to_owned()),
+        ("secret", STRIPE_WEBHOOK_SECRET.to_owned()),
     ];
-    let hook = hook.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let hook = webhook_variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
     stripe
         .call_api(Method::POST, "/_config/webhooks/ours", &hook)
         .await;
@@ -375,34 +490,36 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     let object = json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
     let body = json!({"id": "evt_1", "data": {"object": object}}).to_string();
     let now = Timestamp::now().as_second();
-    let stale = now - 3600;
-    for (time, signed) in [
+    let hour_ago = now - 3600;
+    for (time, signed_body) in [
         (now, signature(now, "{}")),
-        (stale, signature(stale, &body)),
-        (now, signature(stale, &body)),
+        (hour_ago, signature(hour_ago, &body)),
+        (now, signature(hour_ago, &body)),
         (now, String::new()),
     ] {
         system
-            .stripe_signed(time, &signed, body.clone())
+            .stripe_signed(time, &signed_body, body.clone())
             .await
             .expect_problem(401, "UNAUTHENTICATED");
     }
-    let unsigned = system
+    let unsigned_request = system
         .client
         .post(system.url("/webhooks/stripe"))
         .body(body.clone());
-    send(unsigned).await.expect_problem(401, "UNAUTHENTICATED");
+    send(unsigned_request)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
     // A webhook for an unknown payment of our order, and one without our metadata.
     system
         .stripe_signed(now, &signature(now, &body), body)
         .await
         .expect(200);
-    let others = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
-    let ignored = system.stripe_webhook("evt_3", "payment_intent.created", others);
-    assert_eq!(ignored.await.expect(200)["status"], "ignored");
+    let foreign_intent = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
+    let ignored_reply = system.stripe_webhook("evt_3", "payment_intent.created", foreign_intent);
+    assert_eq!(ignored_reply.await.expect(200)["status"], "ignored");
     // Webhooks of another system on the same Stripe account are ignored.
-    let foreign = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
-    for (number, order_id) in foreign.into_iter().enumerate() {
+    let foreign_id = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
+    for (number, order_id) in foreign_id.into_iter().enumerate() {
         let object =
             json!({"object": "payment_intent", "id": "pi_3", "metadata": {"order_id": order_id}});
         let event = format!("evt_{}", number + 4);
@@ -420,20 +537,22 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let intent = order["payment"]["reference"].as_str().unwrap();
     // Our refund has the order id in its metadata; a refund in the dashboard only names the payment.
-    let refunds = format!("/v1/orders/{id}/refunds");
+    let refunds_path = format!("/v1/orders/{id}/refunds");
     system
-        .post(&refunds, json!({"amount": 700}))
+        .post(&refunds_path, json!({"amount": 700}))
         .await
         .expect(202);
     let is_refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
     system.order_until(&id, "refunded", is_refunded(700)).await;
-    let ours = [("payment_intent", intent)];
-    let ours = stripe.call_api(Method::GET, "/v1/refunds", &ours).await["data"][0].clone();
-    assert_eq!(ours["metadata"]["order_id"], *id);
+    let refund_of_own_intent = [("payment_intent", intent)];
+    let refund_of_own_intent = stripe
+        .call_api(Method::GET, "/v1/refunds", &refund_of_own_intent)
+        .await["data"][0]
+        .clone();
+    assert_eq!(refund_of_own_intent["metadata"]["order_id"], *id);
     let form = [("payment_intent", intent), ("amount", "500")];
-    let console = stripe.call_api(Method::POST, "/v1/refunds", &form).await;
-    let object =
-        json!({"object": "refund", "id": console["id"], "payment_intent": intent, "metadata": {}});
+    let refund_from_console = stripe.call_api(Method::POST, "/v1/refunds", &form).await;
+    let object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent, "metadata": {}});
     system
         .stripe_webhook("evt_1", "refund.created", object.clone())
         .await
@@ -441,21 +560,29 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     system.order_until(&id, "refunded", is_refunded(1200)).await;
 
     // Days later, the customer's bank returns the refund.
-    stripe.fail_refund(console["id"].as_str().unwrap());
+    stripe.fail_refund(refund_from_console["id"].as_str().unwrap());
     system
         .stripe_webhook("evt_2", "refund.failed", object)
         .await
         .expect(200);
     system.order_until(&id, "failed", is_refunded(700)).await;
-    let kinds = system.history(&id).await;
-    assert!(kinds.iter().any(|kind| kind == "payment.refund_failed"));
-    let letters = system.get("/v1/dead-letters").await.expect(200);
-    let letter = &letters["data"][0];
-    assert_eq!(letter["id"], format!("{id}:refund_payment"), "{letters}");
+    let event_types = system.history(&id).await;
+    assert!(
+        event_types
+            .iter()
+            .any(|kind| kind == "payment.refund_failed")
+    );
+    let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+    let dead_letter = &dead_letters["data"][0];
+    assert_eq!(
+        dead_letter["id"],
+        format!("{id}:refund_payment"),
+        "{dead_letters}"
+    );
     // The refund is not retried automatically, but completely when an operator redrives it.
     assert_eq!(stripe.amounts(&id).await.2, 1200, "no refund is added");
-    let redrive = format!("/v1/dead-letters/{id}:refund_payment/redrive");
-    system.post(&redrive, json!({})).await.expect(200);
+    let redrive_path = format!("/v1/dead-letters/{id}:refund_payment/redrive");
+    system.post(&redrive_path, json!({})).await.expect(200);
     system.order_until(&id, "refunded", is_refunded(1200)).await;
     system.wait_until_idle().await;
     system.assert_verified();
@@ -487,17 +614,20 @@ async fn immediate_follow_up_steps_are_not_lost() {
     let (system, _stripe) = start_with_stripe().await;
     system.stock("MANY", &[("east", 1000)]).await;
     let customer = &system.customer().await;
-    let places: Vec<_> = (0..8).collect();
-    let placed = places.iter().map(async |_| {
+    let order_numbers: Vec<_> = (0..8).collect();
+    let create_orders = order_numbers.iter().map(async |_| {
         for _ in 0..25 {
             let new_order = order_paid_by(customer, "MANY", 1, "pm_ok");
             system.post("/v1/orders", new_order).await.expect(201);
         }
     });
-    join_all(placed).await;
+    join_all(create_orders).await;
     system.wait_until_idle().await;
-    let processing = system.get("/v1/orders?status=processing&limit=200").await;
-    let processing = processing.expect(200)["data"].as_array().unwrap().len();
+    let processing_orders = system.get("/v1/orders?status=processing&limit=200").await;
+    let processing = processing_orders.expect(200)["data"]
+        .as_array()
+        .unwrap()
+        .len();
     assert_eq!(processing, 200);
     // A step whose message was lost is sent again when its lease is over.
     assert_eq!(system.worker_counter("steps_resent_total").await, 0);
@@ -507,18 +637,18 @@ async fn immediate_follow_up_steps_are_not_lost() {
 async fn concurrent_webhooks_do_not_delay_the_order() {
     let (system, stripe) = start_with_stripe().await;
     for round in 0..5 {
-        let card = stripe.card("4000002500003155").await;
+        let card = stripe.create_card("4000002500003155").await;
         let id = system.order_paid_with(&card).await;
-        let waits = |order: &Value| order["payment"]["next_action"] != Value::Null;
-        let order = system.order_until(&id, "waiting", waits).await;
+        let awaits_action = |order: &Value| order["payment"]["next_action"] != Value::Null;
+        let order = system.order_until(&id, "waiting", awaits_action).await;
         stripe.authenticate(&id, true).await;
         let object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
             "metadata": {"order_id": id}});
         let events: Vec<_> = (0..4).map(|event| format!("evt_{round}_{event}")).collect();
-        let webhooks = events
+        let webhook_replies = events
             .iter()
             .map(|event| system.stripe_webhook(event, "payment_intent.updated", object.clone()));
-        for reply in join_all(webhooks).await {
+        for reply in join_all(webhook_replies).await {
             reply.expect(200);
         }
         system
@@ -537,17 +667,22 @@ async fn storefront_gets_the_client_secret_for_authentication() {
         new_order["return_url"] = json!(url);
         new_order
     };
-    for wrong in [
+    for invalid_url in [
         "http://example.com/",
         "ftp://example.com/",
         "nothing",
         "https://u:p@example.com/",
     ] {
-        let problem = system.post("/v1/orders", new_order("pm_ok", wrong)).await;
+        let problem = system
+            .post("/v1/orders", new_order("pm_ok", invalid_url))
+            .await;
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
-        assert_eq!(problem["errors"][0]["pointer"], "/return_url", "{wrong}");
+        assert_eq!(
+            problem["errors"][0]["pointer"], "/return_url",
+            "{invalid_url}"
+        );
     }
-    let card = stripe.card("4000002500003155").await;
+    let card = stripe.create_card("4000002500003155").await;
     let url = "https://shop.example/thanks";
     let created = system
         .post("/v1/orders", new_order(&card, url))
@@ -559,13 +694,16 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     let intent = stripe.payments(id).await.remove(0);
     let secret = intent["client_secret"].as_str().unwrap();
     assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
-    let sent = stripe.return_url(intent["id"].as_str().unwrap()).unwrap();
-    assert_eq!(sent, "https%3A%2F%2Fshop.example%2Fthanks");
+    let sent_url = stripe.return_url(intent["id"].as_str().unwrap()).unwrap();
+    assert_eq!(sent_url, "https%3A%2F%2Fshop.example%2Fthanks");
     // Only the order itself shows the secret.
-    let history = format!("/v1/orders/{id}/history");
-    for path in ["/v1/orders", &history, "/v1/events"] {
-        let shown = system.get(path).await.expect(200).to_string();
-        assert!(shown.contains(id) && !shown.contains(secret), "{path}");
+    let history_path = format!("/v1/orders/{id}/history");
+    for path in ["/v1/orders", &history_path, "/v1/events"] {
+        let order_text = system.get(path).await.expect(200).to_string();
+        assert!(
+            order_text.contains(id) && !order_text.contains(secret),
+            "{path}"
+        );
     }
     let event =
         json!({"object": "payment_intent", "id": intent["id"], "metadata": {"order_id": id}});
@@ -601,9 +739,9 @@ async fn orders_stripe_cannot_charge_are_refused_at_creation() {
     ] {
         let product = json!({"sku": sku, "name": sku, "price": price, "currency": currency});
         system.post("/v1/products", product).await.expect(201);
-        let stock_level = format!("/v1/products/{sku}/stock/east");
+        let stock_path = format!("/v1/products/{sku}/stock/east");
         system
-            .put(&stock_level, json!({"on_hand": 5}))
+            .put(&stock_path, json!({"on_hand": 5}))
             .await
             .expect(200);
         let new_order = order_paid_by(&system.customer().await, sku, 1, "pm_ok");
@@ -621,12 +759,12 @@ async fn orders_stripe_cannot_charge_are_refused_at_creation() {
         .await
         .expect(200);
     system.order_until(id, "captured", is_captured).await;
-    let refunds = format!("/v1/orders/{id}/refunds");
-    let problem = system.post(&refunds, json!({"amount": 5})).await;
+    let refunds_path = format!("/v1/orders/{id}/refunds");
+    let problem = system.post(&refunds_path, json!({"amount": 5})).await;
     let problem = problem.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/amount");
     system
-        .post(&refunds, json!({"amount": 10}))
+        .post(&refunds_path, json!({"amount": 10}))
         .await
         .expect(202);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{CannedResponse, Receiver, System, python, until};
 
-const SECRET: &str = "a secret that both sides know, and nobody else";
+const JWT_SECRET: &str = "a secret that both sides know, and nobody else";
 
 fn generate_tokens(arguments: &[&str]) -> Value {
     serde_json::from_str(&python("tokens.py", arguments)).unwrap()
@@ -30,11 +30,11 @@ async fn assert_tokens_are_verified(system: &mut System, tokens: &Value) {
 #[tokio::test]
 async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
     let mut system = System::start_with(&[
-        ("JWT_SECRET", SECRET),
+        ("JWT_SECRET", JWT_SECRET),
         ("API_KEYS", "operator=key-of-operator"),
     ])
     .await;
-    let tokens = generate_tokens(&["secret", SECRET]);
+    let tokens = generate_tokens(&["secret", JWT_SECRET]);
     assert_tokens_are_verified(&mut system, &tokens).await;
     // API keys remain valid.
     system.key = Some("key-of-operator".to_owned());
@@ -42,8 +42,8 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
     // The storefront is taken from the token.
     system.key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
     let customer = system.customer().await;
-    let seen = system.get(&format!("/v1/customers/{customer}")).await;
-    assert_eq!(seen.expect(200)["storefront"], "eu");
+    let customer_reply = system.get(&format!("/v1/customers/{customer}")).await;
+    assert_eq!(customer_reply.expect(200)["storefront"], "eu");
     let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});
     system
         .post("/v1/products", product)
@@ -103,8 +103,8 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     })
     .await;
     system.key = Some(tokens["nameless"].as_str().unwrap().to_owned());
-    let refused = system.get("/v1/orders").await;
-    let problem = refused.expect_problem(401, "UNAUTHENTICATED");
+    let refused_reply = system.get("/v1/orders").await;
+    let problem = refused_reply.expect_problem(401, "UNAUTHENTICATED");
     assert!(
         problem["detail"]
             .as_str()

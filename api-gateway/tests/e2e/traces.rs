@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, Peer, System, send, until};
 
 /// The trace id of a client.
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const CLIENT: &str = "00f067aa0ba902b7";
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CLIENT_SPAN_ID: &str = "00f067aa0ba902b7";
 
 struct Receiver(Peer);
 
@@ -23,10 +23,10 @@ impl Receiver {
 
     /// All received spans, by start time.
     fn spans(&self) -> Vec<Value> {
-        let printed = self.0.printed();
-        let lines = printed.lines().skip(1);
+        let printed_lines = self.0.printed();
+        let lines = printed_lines.lines().skip(1);
         let mut spans: Vec<Value> = lines
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed}")))
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed_lines}")))
             .collect();
         spans.sort_by_key(|span| span["start"].as_u64());
         spans
@@ -52,20 +52,20 @@ async fn start() -> (Receiver, System) {
     (receiver, system)
 }
 
-async fn order(system: &System, headers: &[(&str, &str)], more: Value) -> String {
+async fn create_order(system: &System, headers: &[(&str, &str)], other_fields: Value) -> String {
     let mut body =
         json!({"customer_id": system.customer().await, "items": [{"sku": "mug", "quantity": 1}]});
     body.as_object_mut()
         .unwrap()
-        .extend(more.as_object().unwrap().clone());
+        .extend(other_fields.as_object().unwrap().clone());
     let mut request = system.request(Method::POST, "/v1/orders").json(&body);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let reply = send(request).await;
     assert!(matches!(reply.status, 201 | 202), "{reply:?}");
-    let location = reply.headers["location"].to_str().unwrap();
-    location.rsplit('/').next().unwrap().to_owned()
+    let location_header = reply.headers["location"].to_str().unwrap();
+    location_header.rsplit('/').next().unwrap().to_owned()
 }
 
 fn names(spans: &[Value]) -> Vec<String> {
@@ -80,19 +80,19 @@ fn names(spans: &[Value]) -> Vec<String> {
 async fn one_trace_covers_an_order_from_request_to_last_step() {
     let (receiver, mut system) = start().await;
     system.stock("mug", &[("berlin", 9)]).await;
-    let traceparent = format!("00-{TRACE}-{CLIENT}-01");
+    let traceparent = format!("00-{TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
         ("traceparent", traceparent.as_str()),
         ("x-request-id", "my-request"),
     ];
-    let id = order(&system, &headers, json!({})).await;
+    let id = create_order(&system, &headers, json!({})).await;
     system
         .order_until(&id, "labelled", |order| {
             order["shipments"][0]["tracking_number"].is_string()
         })
         .await;
 
-    let expected = [
+    let expected_spans = [
         "api-gateway POST /v1/orders",
         "api-gateway send order-request-queue",
         "order-worker order.create order-request-queue",
@@ -101,28 +101,28 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     ];
     // A provider may be called more than once.
     let order_spans = || {
-        let mut spans = receiver.of_trace(TRACE);
+        let mut spans = receiver.of_trace(TRACE_ID);
         spans.dedup_by(|next, last| next["name"] == last["name"]);
         spans
     };
     until("the trace to be complete", async || {
-        order_spans().len() >= expected.len()
+        order_spans().len() >= expected_spans.len()
     })
     .await;
     let spans = order_spans();
-    assert_eq!(names(&spans), expected);
+    assert_eq!(names(&spans), expected_spans);
 
     // Each span's parent is its cause, up to the client's span.
     let parents: Vec<_> = spans.iter().map(|span| &span["parent"]).collect();
-    let worker = &spans[2]["span"];
+    let worker_span_id = &spans[2]["span"];
     assert_eq!(
         parents,
         [
-            &json!(CLIENT),
+            &json!(CLIENT_SPAN_ID),
             &spans[0]["span"],
             &spans[1]["span"],
-            worker,
-            worker
+            worker_span_id,
+            worker_span_id
         ]
     );
     let kinds: Vec<_> = spans
@@ -140,10 +140,10 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
         ]
     );
 
-    let http = &spans[0]["attributes"];
-    assert_eq!(http["http.request.method"], "POST");
-    assert_eq!(http["http.route"], "/v1/orders");
-    assert_eq!(http["http.response.status_code"], 201);
+    let http_attributes = &spans[0]["attributes"];
+    assert_eq!(http_attributes["http.request.method"], "POST");
+    assert_eq!(http_attributes["http.route"], "/v1/orders");
+    assert_eq!(http_attributes["http.response.status_code"], 201);
     let step = &spans[3]["attributes"];
     assert_eq!(step["messaging.system"], "rabbitmq");
     assert_eq!(step["messaging.operation.type"], "process");
@@ -158,11 +158,14 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     system.get("/readyz").await.expect(200);
     system.gateway.terminate();
     system.worker.terminate();
-    let all = names(&receiver.spans());
-    assert!(!all.iter().any(|name| name.contains("readyz")), "{all:?}");
+    let span_names = names(&receiver.spans());
     assert!(
-        !all.iter().any(|name| name.contains("event.list")),
-        "{all:?}"
+        !span_names.iter().any(|name| name.contains("readyz")),
+        "{span_names:?}"
+    );
+    assert!(
+        !span_names.iter().any(|name| name.contains("event.list")),
+        "{span_names:?}"
     );
 }
 
@@ -171,14 +174,14 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
     let (receiver, mut system) = start().await;
     system.stock("mug", &[("berlin", 9)]).await;
     system.worker.kill();
-    let traceparent = format!("00-{TRACE}-{CLIENT}-01");
+    let traceparent = format!("00-{TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
         ("traceparent", traceparent.as_str()),
         ("prefer", "respond-async"),
     ];
     // The customer is created by a worker.
     system.restart_worker().await;
-    let id = order(&system, &headers, json!({"payment_method": "pm_flaky"})).await;
+    let id = create_order(&system, &headers, json!({"payment_method": "pm_flaky"})).await;
     system.worker.kill();
     system.restart_worker().await;
     system
@@ -186,19 +189,19 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
         .await;
     let is_step = |span: &Value| span["name"] == "authorize_payment order-worker-queue";
     until("the span of the failed payment", async || {
-        let spans = receiver.of_trace(TRACE);
+        let spans = receiver.of_trace(TRACE_ID);
         spans
             .iter()
             .any(|span| is_step(span) && span["status"] != "STATUS_CODE_ERROR")
     })
     .await;
-    let spans = receiver.of_trace(TRACE);
+    let spans = receiver.of_trace(TRACE_ID);
     let attempts: Vec<_> = spans.iter().filter(|span| is_step(span)).collect();
-    let failed = attempts
+    let failed_attempts = attempts
         .iter()
         .find(|span| span["status"] == "STATUS_CODE_ERROR")
         .unwrap();
-    assert_eq!(failed["attributes"]["error.type"], "transient");
+    assert_eq!(failed_attempts["attributes"]["error.type"], "transient");
 }
 
 #[tokio::test]
@@ -209,7 +212,7 @@ async fn unavailable_otlp_receiver_has_no_effect() {
     ];
     let mut system = System::start_with(&variables).await;
     system.stock("mug", &[("berlin", 9)]).await;
-    let id = order(&system, &[], json!({})).await;
+    let id = create_order(&system, &[], json!({})).await;
     system
         .order_until(&id, "processing", |order| order["status"] == "processing")
         .await;

@@ -1,21 +1,23 @@
 //! Upgrades: databases of earlier versions, and two versions at once.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Process, Store, System, Tables, WORKER, setting, until};
+use crate::harness::{
+    Folder, Process, Store, System, Tables, WORKER, is_announced, setting, until,
+};
 
 /// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
 fn first_version_store(folder: &Folder) -> Store {
     let store = Store::new(folder);
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
-    let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
+    let data_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
+    let read_file = |name: &str| fs::read_to_string(data_folder.join(name)).unwrap();
     if store.is_sqlite() {
-        store.run(Tables::Orders, &read("sqlite.sql"));
-        store.run(Tables::Ledger, &read("sqlite.sandbox.sql"));
+        store.run(Tables::Orders, &read_file("sqlite.sql"));
+        store.run(Tables::Ledger, &read_file("sqlite.sandbox.sql"));
     } else {
-        store.run(Tables::Orders, &read("postgres.sql"));
+        store.run(Tables::Orders, &read_file("postgres.sql"));
     }
     store
 }
@@ -27,28 +29,48 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// Changes a delivered order, and the address of an order that has a label.
+async fn change_old_orders(system: &System, delivered: &str, labelled: &str) {
+    let patch = json!({"note": "an old order", "tags": ["old"]});
+    let path = format!("/v1/orders/{delivered}");
+    let changed = system.patch(&path, patch).await.expect(200);
+    assert_eq!(changed["note"], "an old order");
+    let list_by_tag = system.get("/v1/orders?tag=OLD").await.expect(200);
+    assert_eq!(list_by_tag["data"][0]["id"], delivered);
+    let patch = json!({"shipping_address": {"city": "Bonn"}});
+    let path = format!("/v1/orders/{labelled}");
+    system.patch(&path, patch).await.expect(200);
+    system
+        .order_until(labelled, "labelled again", |order| {
+            let shipments = order["shipments"].as_array().unwrap();
+            let last_shipment = shipments.last().unwrap();
+            shipments.len() > 1 && last_shipment["status"] == "label_created"
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn orders_of_the_first_version_are_migrated_and_completed() {
     let folder = Folder::new();
     let store = first_version_store(&folder);
     // Before the migration, `verify` reports the earlier schema and not an inconsistency.
-    let audit = Process::command(WORKER)
+    let verify_process = Process::command(WORKER)
         .arg("verify")
         .env("DATABASE_URL", store.url())
         .output();
-    let audit = audit.unwrap();
-    let said = String::from_utf8_lossy(&audit.stderr);
+    let audit = verify_process.unwrap();
+    let stderr_text = String::from_utf8_lossy(&audit.stderr);
     assert!(
-        !audit.status.success() && said.contains("its schema has version"),
-        "{said}"
+        !audit.status.success() && stderr_text.contains("its schema has version"),
+        "{stderr_text}"
     );
     let system = System::start_with_store(folder, store, WORKER).await;
 
     // Newest first. The last two payments were in progress, and their reservations may have expired by now.
     let orders = system.wait_until_idle().await;
-    let known = texts(&orders[2..], "status");
+    let earlier_statuses = texts(&orders[2..], "status");
     assert_eq!(
-        known,
+        earlier_statuses,
         [
             "cancelled",
             "cancelled",
@@ -61,23 +83,25 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         let (status, reason) = (&order["status"], &order["cancel_reason"]);
         assert!(status == "processing" || reason == "expired", "{order}");
     }
-    let delivered = orders.last().unwrap();
-    assert_eq!(delivered["number"], 1);
-    assert_eq!(delivered["total"], 2500);
-    assert_eq!(delivered["payment"]["captured"], 2500);
-    assert_eq!(delivered["metadata"], json!({"a": 1}));
-    assert_eq!(delivered["shipping_address"]["city"], "Berlin");
-    let history = system.history(delivered["id"].as_str().unwrap()).await;
+    let delivered_order = orders.last().unwrap();
+    assert_eq!(delivered_order["number"], 1);
+    assert_eq!(delivered_order["total"], 2500);
+    assert_eq!(delivered_order["payment"]["captured"], 2500);
+    assert_eq!(delivered_order["metadata"], json!({"a": 1}));
+    assert_eq!(delivered_order["shipping_address"]["city"], "Berlin");
+    let history = system
+        .history(delivered_order["id"].as_str().unwrap())
+        .await;
     assert_eq!(history.first().unwrap(), "order.created");
     assert!(
         history.iter().any(|kind| kind == "order.delivered"),
         "{history:?}"
     );
-    let deleted = system
+    let delete_reply = system
         .get("/v1/orders?include_deleted=true&limit=200")
         .await
         .expect(200);
-    let deleted = deleted["data"].as_array().unwrap();
+    let deleted = delete_reply["data"].as_array().unwrap();
     assert_eq!(
         deleted
             .iter()
@@ -87,17 +111,39 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     );
     system.assert_verified();
 
-    // Old orders can be refunded, and new orders created.
-    let id = delivered["id"].as_str().unwrap();
-    let refunds = format!("/v1/orders/{id}/refunds");
+    // Old orders are found by their customer and their tracking number.
+    let number = delivered_order["shipments"][0]["tracking_number"]
+        .as_str()
+        .unwrap();
+    let customer = delivered_order["customer_id"].as_str().unwrap();
+    let customer = system
+        .get(&format!("/v1/customers/{customer}"))
+        .await
+        .expect(200);
+    let name = customer["name"].as_str().unwrap().to_uppercase();
+    for q in [number, &name] {
+        let found_orders = system.get(&format!("/v1/orders?q={q}")).await.expect(200);
+        let order_list = found_orders["data"].as_array().unwrap();
+        assert!(
+            order_list
+                .iter()
+                .any(|order| order["id"] == delivered_order["id"]),
+            "{q}"
+        );
+    }
+
+    // Old orders can be refunded and changed, and new orders created.
+    let id = delivered_order["id"].as_str().unwrap();
+    change_old_orders(&system, id, orders[4]["id"].as_str().unwrap()).await;
+    let refunds_path = format!("/v1/orders/{id}/refunds");
     system
-        .post(&refunds, json!({"amount": 500}))
+        .post(&refunds_path, json!({"amount": 500}))
         .await
         .expect(202);
     system
         .order_until(id, "refunded", |order| order["payment"]["refunded"] == 500)
         .await;
-    let customer = delivered["customer_id"].as_str().unwrap();
+    let customer = delivered_order["customer_id"].as_str().unwrap();
     let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
     let order = system.post("/v1/orders", body).await.expect(201);
     let id = order["id"].as_str().unwrap();
@@ -115,17 +161,17 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
 
 /// The worker of the previous version. Without the history of the repository there is none; scripts/test.sh
 /// reports that, and the tests of two versions are skipped.
-fn previous_worker() -> Option<String> {
+pub(crate) fn previous_worker() -> Option<String> {
     let program = setting("TEST_PREVIOUS_WORKER");
     if program == "none" {
-        eprintln!("LEFT OUT: the version before this one is not here");
+        eprintln!("SKIPPED: the previous version is not available");
         return None;
     }
     Some(program)
 }
 
 /// Creates this many orders concurrently, with slow payments.
-async fn order(system: &System, customer: &str, count: usize) -> Vec<String> {
+async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<String> {
     let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
     let orders = (0..count).map(|_| system.post("/v1/orders", body.clone()));
@@ -149,8 +195,8 @@ pub(crate) async fn wait_until_ready(worker: &Process) {
         let Some(address) = worker.logged("health", 0) else {
             return false;
         };
-        let answer = reqwest::get(format!("http://{address}/readyz")).await;
-        answer.is_ok_and(|answer| answer.status() == 200)
+        let response = reqwest::get(format!("http://{address}/readyz")).await;
+        response.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
 }
@@ -171,18 +217,18 @@ async fn this_version_and_the_previous_one_run_side_by_side() {
     let customer = system.customer().await;
 
     // The new worker migrates the schema while the previous one processes payments.
-    let mut ids = order(&system, &customer, 20).await;
-    let mut new = system.start_additional_worker(WORKER);
-    wait_until_ready(&new).await;
+    let mut ids = create_orders(&system, &customer, 20).await;
+    let mut new_worker = system.start_additional_worker(WORKER);
+    wait_until_ready(&new_worker).await;
     // Each worker processes new requests and continues the other's orders.
-    ids.extend(order(&system, &customer, 40).await);
+    ids.extend(create_orders(&system, &customer, 40).await);
     // The previous version starts on the new schema.
     system.worker.kill();
     system.restart_worker().await;
-    ids.extend(order(&system, &customer, 20).await);
+    ids.extend(create_orders(&system, &customer, 20).await);
     // The previous version continues alone with the data of the new one.
-    new.kill();
-    ids.extend(order(&system, &customer, 20).await);
+    new_worker.kill();
+    ids.extend(create_orders(&system, &customer, 20).await);
     wait_until_processing(&system, &ids).await;
     system.assert_verified();
 }
@@ -199,11 +245,138 @@ async fn upgrade_can_be_rolled_back() {
     let customer = system.customer().await;
     let mut ids = Vec::new();
     for program in [WORKER, &previous_worker, WORKER] {
-        ids.extend(order(&system, &customer, 5).await);
-        system.worker.kill();
-        system.set_worker(program);
-        system.restart_worker().await;
+        ids.extend(create_orders(&system, &customer, 5).await);
+        restart_with(&mut system, program).await;
     }
     wait_until_processing(&system, &ids).await;
     system.assert_verified();
+}
+
+#[tokio::test]
+async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let mut system = System::start_with_store(folder, store, &previous_worker).await;
+    system.stock("mug", &[("berlin", 1_000)]).await;
+    let create_customer = async |system: &System, name: &str| {
+        let new_customer = json!({"name": name, "email": "c@example.com"});
+        let created = system.post("/v1/customers", new_customer).await.expect(201);
+        created["id"].as_str().unwrap().to_owned()
+    };
+    let assert_finds = async |system: &System, search_path: &str, id: &str| {
+        until(&format!("{search_path} to find {id}"), async || {
+            let list = system.get(&format!("/v1/{search_path}")).await.expect(200);
+            let entries = list["data"].as_array().unwrap();
+            entries.len() == 1 && entries[0]["id"] == id
+        })
+        .await;
+    };
+    let changed_id = create_customer(&system, "Östlund").await;
+    let erased_id = create_customer(&system, "Ada").await;
+
+    restart_with(&mut system, WORKER).await;
+    assert_finds(&system, "customers?q=%C3%B6STL", &changed_id).await;
+    for id in [&changed_id, &erased_id] {
+        let customer_patch = json!({"phone": "112", "addresses": [{"city": "Berlin"}]});
+        let path = format!("/v1/customers/{id}");
+        system.patch(&path, customer_patch).await.expect(200);
+    }
+
+    // The previous version does not know the new columns.
+    restart_with(&mut system, &previous_worker).await;
+    let block_path = format!("/v1/customers/{changed_id}/block");
+    system.post(&block_path, json!({})).await.expect(200);
+    let path = format!("/v1/customers/{erased_id}");
+    system.delete(&path).await.expect(204);
+    let later_id = create_customer(&system, "Zoë").await;
+    let order = json!({"customer_id": later_id, "items": [{"sku": "mug", "quantity": 1}]});
+    let order = system.post("/v1/orders", order).await.expect(201);
+    let order = order["id"].as_str().unwrap();
+    system.order_until(order, "announced", is_announced).await;
+    let shipment_body = json!({"carrier": "DHL", "tracking_number": "PREV-1"});
+    let path = format!("/v1/orders/{order}/shipments");
+    system.post(&path, shipment_body).await.expect(201);
+
+    restart_with(&mut system, WORKER).await;
+    let path = format!("/v1/customers/{changed_id}");
+    let customer = system.get(&path).await.expect(200);
+    assert_eq!(customer["is_blocked"], true);
+    assert_eq!(customer["phone"], "112");
+    assert_eq!(customer["addresses"], json!([{"city": "Berlin"}]));
+    let patch = json!({"name": "Östlund II"});
+    let customer = system.patch(&path, patch).await.expect(200);
+    assert_eq!(customer["version"], 2);
+    assert_finds(&system, "customers?q=ZO%C3%8B", &later_id).await;
+    assert_finds(&system, "orders?q=zo", order).await;
+    assert_finds(&system, "orders?q=prev-1", order).await;
+    let customer = system.get(&format!("/v1/customers/{erased_id}")).await;
+    let customer = customer.expect(200);
+    assert_eq!(customer["phone"], json!(null));
+    assert_eq!(customer["addresses"], json!([]));
+    let row = format!(
+        "SELECT name_key || email_key || coalesce(profile, '') FROM customers WHERE id = '{erased_id}'"
+    );
+    assert_eq!(system.store.run(Tables::Orders, &row), "");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn indexes_are_built_while_orders_are_taken() {
+    let system = System::start().await;
+    if system.store.is_sqlite() {
+        // SQLite has one worker, which migrates before it takes orders.
+        return;
+    }
+    system.stock("mug", &[("berlin", 1_000)]).await;
+    let customer = system.customer().await;
+    // The database as it was when the version that builds indexes was interrupted: two are missing, one is invalid.
+    system.store.run(
+        Tables::Orders,
+        "DELETE FROM _sqlx_migrations WHERE version = 16;
+         DROP INDEX customers_by_name, shipments_by_tracking_number;
+         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'customers_by_email'::regclass",
+    );
+
+    // Builds wait for this transaction. A build that locks its table would make orders wait, too.
+    let writer = system
+        .store
+        .begin_transaction("LOCK TABLE customers, events IN ROW EXCLUSIVE MODE");
+    let migrate = || {
+        let mut command = Process::command(WORKER);
+        command.arg("migrate");
+        command.env("DATABASE_URL", system.store.url());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let migrations = [migrate(), migrate()];
+    let builds =
+        "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
+    until("an index to be built", async || {
+        system.store.run(Tables::Orders, builds) != "0"
+    })
+    .await;
+    let ids = create_orders(&system, &customer, 5).await;
+    wait_until_processing(&system, &ids).await;
+    writer.commit();
+
+    for migration in migrations {
+        let output = migration.wait_with_output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+    }
+    let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    assert_eq!(system.store.run(Tables::Orders, invalid), "0");
+    let rebuilt = "SELECT count(*) FROM pg_class WHERE relname IN
+        ('customers_by_name', 'customers_by_email', 'shipments_by_tracking_number')";
+    assert_eq!(system.store.run(Tables::Orders, rebuilt), "3");
+    system.assert_verified();
+}
+
+pub(crate) async fn restart_with(system: &mut System, program: &str) {
+    system.worker.kill();
+    system.set_worker(program);
+    system.restart_worker().await;
 }

@@ -30,7 +30,7 @@ const fn inconsistency(
     }
 }
 
-const INCONSISTENCIES: [Inconsistency; 18] = [
+const INCONSISTENCIES: [Inconsistency; 24] = [
     Inconsistency {
         tables: Tables::Orders,
         sqlite: "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
@@ -97,6 +97,38 @@ const INCONSISTENCIES: [Inconsistency; 18] = [
         postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{payment,status}', '\"authorized\"')::text WHERE status = 'cancelled'",
         expected_report: "cancelled, but its authorization was not voided",
     },
+    Inconsistency {
+        tables: Tables::Orders,
+        sqlite: "UPDATE orders SET state = json_set(state, '$.transactions.entries[1].amount', 1) WHERE number = 1",
+        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{transactions,entries,1,amount}', '1')::text WHERE number = 1",
+        expected_report: "1000 minor units are captured, but its transactions add up to 1",
+    },
+    inconsistency(
+        Tables::Orders,
+        "DELETE FROM steps WHERE step = 'refund_payment'",
+        "500 minor units of a manual payment are to be paid back, but no step tells an operator",
+    ),
+    inconsistency(
+        Tables::Orders,
+        "UPDATE customers SET name_key = 'eve'",
+        "its search keys differ from its name and e-mail address",
+    ),
+    inconsistency(
+        Tables::Orders,
+        "UPDATE customers SET version = 0",
+        "stored in version 0, but its last event has the sequence 1",
+    ),
+    Inconsistency {
+        tables: Tables::Orders,
+        sqlite: "UPDATE customers SET state = json_set(state, '$.erased_at', '2026-01-31T12:00:00Z')",
+        postgres: "UPDATE customers SET state = jsonb_set(state::jsonb, '{erased_at}', '\"2026-01-31T12:00:00Z\"')::text",
+        expected_report: "was erased, but has personal data",
+    },
+    inconsistency(
+        Tables::Orders,
+        "UPDATE customers SET state = '{}'",
+        "can't be decoded: customer {}",
+    ),
     inconsistency(
         Tables::Ledger,
         "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'authorize'",
@@ -135,6 +167,9 @@ async fn verify_reports_every_kind_of_inconsistency() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 101)]).await;
     let customer = system.customer().await;
+    let verify_path = format!("/v1/customers/{customer}/verify");
+    let verify_reply = system.post(&verify_path, serde_json::json!({})).await;
+    verify_reply.expect(200);
     // Orders that are delivered and paid, in fulfilment, cancelled and declined.
     let mut ids = Vec::new();
     for _ in 0..3 {
@@ -158,7 +193,7 @@ async fn verify_reports_every_kind_of_inconsistency() {
         )
         .await
         .expect(200);
-    let declined = system
+    let declined_order = system
         .post(
             "/v1/orders",
             order_paid_by(&customer, "A", 1, "pm_declined"),
@@ -166,23 +201,37 @@ async fn verify_reports_every_kind_of_inconsistency() {
         .await
         .expect(201);
     system
-        .order_until(declined["id"].as_str().unwrap(), "cancelled", |order| {
-            order["status"] == "cancelled"
-        })
+        .order_until(
+            declined_order["id"].as_str().unwrap(),
+            "cancelled",
+            |order| order["status"] == "cancelled",
+        )
         .await;
     system.wait_until_idle().await;
+    // Money of a cancelled order, which an operator has to pay back.
+    let new_order = order_paid_by(&customer, "A", 1, "manual");
+    let manual_order = system.post("/v1/orders", new_order).await.expect(201);
+    let manual_path = format!("/v1/orders/{}", manual_order["id"].as_str().unwrap());
+    let cancel_path = format!("{manual_path}/cancel");
+    let cancelled = system.post(&cancel_path, serde_json::json!({})).await;
+    cancelled.expect(200);
+    let late_payment = serde_json::json!({"amount": 500, "overpaid": true});
+    let late_payment = system
+        .post(&format!("{manual_path}/payments"), late_payment)
+        .await;
+    late_payment.expect(201);
     system.assert_verified();
     system.worker.terminate();
 
     for inconsistency in INCONSISTENCIES {
-        let damaged = system.store.copy(&system.folder);
-        let sql = if damaged.is_sqlite() {
+        let damaged_store = system.store.copy(&system.folder);
+        let sql = if damaged_store.is_sqlite() {
             inconsistency.sqlite
         } else {
             inconsistency.postgres
         };
-        damaged.run(inconsistency.tables, sql);
-        let (status, report) = system.verify_store(&damaged);
+        damaged_store.run(inconsistency.tables, sql);
+        let (status, report) = system.verify_store(&damaged_store);
         assert!(
             status == Some(1) && report.contains(inconsistency.expected_report),
             "{sql}\n{report}"
@@ -227,7 +276,7 @@ async fn verify_succeeds_at_any_time_under_load() {
     system.stock("A", &[("main", 100_000)]).await;
     let customer = system.customer().await;
     let is_over = AtomicBool::new(false);
-    let buy = async |buyer: usize| {
+    let place_orders = async |buyer_number: usize| {
         for number in 0.. {
             if is_over.load(Ordering::SeqCst) {
                 return;
@@ -239,13 +288,17 @@ async fn verify_succeeds_at_any_time_under_load() {
             let id = created["id"].as_str().unwrap();
             system.order_until(id, "announced", is_announced).await;
             system
-                .webhook(&format!("m-{buyer}-{number}"), "shipment.delivered", id)
+                .webhook(
+                    &format!("m-{buyer_number}-{number}"),
+                    "shipment.delivered",
+                    id,
+                )
                 .await
                 .expect(200);
         }
     };
-    let buyers = futures_util::future::join_all((0..6).map(buy));
-    tokio::join!(buyers, async {
+    let all_buyers = futures_util::future::join_all((0..6).map(place_orders));
+    tokio::join!(all_buyers, async {
         for _ in 0..200 {
             tokio::task::block_in_place(|| system.assert_verified());
         }

@@ -28,7 +28,7 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
     let (system, id) = start_with_order().await;
     let body = body("shipment.shipped", &id).to_string();
     let now = Timestamp::now().as_second();
-    let sign = |secret: &str, time: i64| {
+    let signature_header = |secret: &str, time: i64| {
         Webhook::new(secret)
             .unwrap()
             .sign("m-1", time, body.as_bytes())
@@ -37,52 +37,58 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
     let send_signed = async |time: i64, signature: &str, body: &str| {
         send(system.signed("m-1", &time.to_string(), signature, body.to_owned())).await
     };
-    let forged = sign("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now);
-    send_signed(now, &forged, &body)
+    let forged_signature = signature_header("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now);
+    send_signed(now, &forged_signature, &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    let stale = now - 3600;
-    send_signed(stale, &sign(SECRET, stale), &body)
+    let hour_ago = now - 3600;
+    send_signed(hour_ago, &signature_header(SECRET, hour_ago), &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    let early = now + 3600;
-    send_signed(early, &sign(SECRET, early), &body)
+    let hour_ahead = now + 3600;
+    send_signed(hour_ahead, &signature_header(SECRET, hour_ahead), &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let other_body = body.replace("shipped", "delivered");
-    send_signed(now, &sign(SECRET, now), &other_body)
+    send_signed(now, &signature_header(SECRET, now), &other_body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     send_signed(now, "v1,", &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    let unsigned = system
+    let unsigned_request = system
         .client
         .post(system.url("/webhooks/shipper"))
         .body(body.clone());
-    send(unsigned).await.expect_problem(401, "UNAUTHENTICATED");
+    send(unsigned_request)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
     assert_eq!(
         system.get(&format!("/v1/orders/{id}")).await.expect(200)["status"],
         "processing"
     );
     // During a rotation of the secret there are two signatures.
-    send_signed(now, &format!("{forged} {}", sign(SECRET, now)), &body)
-        .await
-        .expect(200);
+    send_signed(
+        now,
+        &format!("{forged_signature} {}", signature_header(SECRET, now)),
+        &body,
+    )
+    .await
+    .expect(200);
 }
 
 #[tokio::test]
 async fn duplicate_shipper_webhook_is_applied_once() {
     let (system, id) = start_with_order().await;
-    let replies = futures_util::future::join_all(
+    let webhook_replies = futures_util::future::join_all(
         (0..10).map(|_| system.webhook("m-1", "shipment.shipped", &id)),
     )
     .await;
-    assert!(replies.iter().all(|reply| reply.status == 200));
+    assert!(webhook_replies.iter().all(|reply| reply.status == 200));
     // A repeated id is a duplicate, even with another body.
-    let mut reworded = body("shipment.shipped", &id);
-    reworded["timestamp"] = json!("2026-01-31T12:00:01Z");
-    system.webhook_with("m-1", &reworded).await.expect(200);
+    let mut changed_body = body("shipment.shipped", &id);
+    changed_body["timestamp"] = json!("2026-01-31T12:00:01Z");
+    system.webhook_with("m-1", &changed_body).await.expect(200);
     // An update with another webhook id and the same status changes nothing.
     system
         .webhook("m-2", "shipment.shipped", &id)
@@ -140,10 +146,10 @@ async fn delivered_before_shipped_implies_both() {
 async fn refused_webhook_can_be_retried_with_the_same_id() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
-    let slow = json!({
+    let slow_order = json!({
         "customer_id": system.customer().await, "items": [{"sku": "A", "quantity": 1}], "payment_method": "pm_slow"
     });
-    let created = system.post("/v1/orders", slow).await.expect(201);
+    let created = system.post("/v1/orders", slow_order).await.expect(201);
     let id = created["id"].as_str().unwrap();
     system
         .webhook("m-1", "shipment.shipped", id)
@@ -163,9 +169,9 @@ async fn refused_webhook_can_be_retried_with_the_same_id() {
 #[tokio::test]
 async fn invalid_webhooks_are_refused_with_the_cause() {
     let (system, id) = start_with_order().await;
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
-        .webhook_with("m-1", &body("shipment.shipped", unknown))
+        .webhook_with("m-1", &body("shipment.shipped", unknown_id))
         .await
         .expect_problem(404, "NOT_FOUND");
     let problem = system
@@ -181,27 +187,30 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
         .webhook_with("m-4", &json!([]))
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let mut named = body("shipment.shipped", &id);
-    named["data"]["shipment_id"] = json!(unknown);
+    let mut tracking_number_body = body("shipment.shipped", &id);
+    tracking_number_body["data"]["shipment_id"] = json!(unknown_id);
     system
-        .webhook_with("m-5", &named)
+        .webhook_with("m-5", &tracking_number_body)
         .await
         .expect_problem(404, "NOT_FOUND");
     // Unknown fields are ignored.
-    let mut chatty = body("shipment.shipped", &id);
-    chatty["data"]["driver"] = json!("Joe");
-    chatty["version"] = json!(3);
-    system.webhook_with("m-6", &chatty).await.expect(200);
+    let mut body_with_extra_fields = body("shipment.shipped", &id);
+    body_with_extra_fields["data"]["driver"] = json!("Joe");
+    body_with_extra_fields["version"] = json!(3);
+    system
+        .webhook_with("m-6", &body_with_extra_fields)
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
 async fn third_party_signature_is_accepted() {
     let (system, id) = start_with_order().await;
-    let signed = python(
+    let reference_signature = python(
         "sign.py",
         &[SECRET, "m-1", &body("shipment.shipped", &id).to_string()],
     );
-    let (time, signature) = signed.trim().split_once(' ').unwrap();
+    let (time, signature) = reference_signature.trim().split_once(' ').unwrap();
     send(system.signed(
         "m-1",
         time,

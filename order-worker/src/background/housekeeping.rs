@@ -1,5 +1,5 @@
-//! Periodic maintenance, run by every worker: deletes rows whose retention period is over, and corrects
-//! timers that were set while the clock was ahead. Each round consists of short transactions with pauses
+//! Periodic maintenance, run by every worker: deletes rows whose retention period is over, corrects timers that
+//! were set while the clock was ahead, and computes missing search keys. Each round consists of short transactions with pauses
 //! between them, so that requests are not delayed. The statements are in `store/maintenance/retention.rs` and
 //! `store/queues/outbox.rs`.
 
@@ -38,14 +38,14 @@ pub struct Retention {
 pub async fn run_maintenance(store: Store, retention: Retention) {
     let mut shipped_orders = ShippedOrderCursor::default();
     loop {
-        if let Err(error) = round(&store, retention, &mut shipped_orders).await {
+        if let Err(error) = run_round(&store, retention, &mut shipped_orders).await {
             log_and_pause(&error).await;
         }
         time::sleep(INTERVAL).await;
     }
 }
 
-async fn round(
+async fn run_round(
     store: &Store,
     retention: Retention,
     shipped_orders: &mut ShippedOrderCursor,
@@ -57,6 +57,10 @@ async fn round(
             "the clock was set back; timers that were too far in the future were corrected"
         );
     }
+    let customers = fill_search_keys(store).await?;
+    if customers > 0 {
+        tracing::info!(customers, "computed missing search keys");
+    }
     let idempotency_records = delete_expired(
         store,
         ExpiredRows::IdempotencyRecords,
@@ -67,7 +71,7 @@ async fn round(
     let orders = match retention.events {
         Some(retention_period) => {
             let now = Timestamp::now();
-            let (condensed, next) = store
+            let (condensed_count, next) = store
                 .condense_shipped_orders(
                     now - retention_period,
                     now,
@@ -76,7 +80,7 @@ async fn round(
                 )
                 .await?;
             *shipped_orders = next.unwrap_or_default();
-            condensed + delete_expired(store, ExpiredRows::Events, retention_period).await?
+            condensed_count + delete_expired(store, ExpiredRows::Events, retention_period).await?
         }
         None => 0,
     };
@@ -89,6 +93,19 @@ async fn round(
         );
     }
     Ok(())
+}
+
+/// Computes all missing search keys of customers, and returns the number of these customers.
+async fn fill_search_keys(store: &Store) -> Result<u64, StoreError> {
+    let mut filled_keys = 0;
+    loop {
+        let count = store.fill_search_keys(ROWS_PER_TRANSACTION).await?;
+        filled_keys += count;
+        if count < u64::from(ROWS_PER_TRANSACTION) {
+            return Ok(filled_keys);
+        }
+        time::sleep(PAUSE).await;
+    }
 }
 
 /// Kinds of rows with a retention period.
@@ -106,33 +123,33 @@ async fn delete_expired(
     rows: ExpiredRows,
     retention_period: SignedDuration,
 ) -> Result<u64, StoreError> {
-    let mut deleted = 0;
+    let mut deleted_rows = 0;
     loop {
         let now = Timestamp::now();
-        let before = now - retention_period;
+        let cutoff = now - retention_period;
         let (limit, count) = match rows {
             ExpiredRows::IdempotencyRecords => (
                 ROWS_PER_TRANSACTION,
                 store
-                    .delete_idempotency_records(before, ROWS_PER_TRANSACTION)
+                    .delete_idempotency_records(cutoff, ROWS_PER_TRANSACTION)
                     .await?,
             ),
             ExpiredRows::Deliveries => (
                 ROWS_PER_TRANSACTION,
                 store
-                    .delete_old_deliveries(before, ROWS_PER_TRANSACTION)
+                    .delete_old_deliveries(cutoff, ROWS_PER_TRANSACTION)
                     .await?,
             ),
             ExpiredRows::Events => (
                 ORDERS_PER_TRANSACTION,
                 store
-                    .condense_ended_orders(before, now, ORDERS_PER_TRANSACTION)
+                    .condense_ended_orders(cutoff, now, ORDERS_PER_TRANSACTION)
                     .await?,
             ),
         };
-        deleted += count;
+        deleted_rows += count;
         if count < u64::from(limit) {
-            return Ok(deleted);
+            return Ok(deleted_rows);
         }
         time::sleep(PAUSE).await;
     }

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     domain::step::StepRow,
     runtime::{
-        crash::{Point, point},
+        crash::{Point, crash_at},
         priority::RequestActivity,
     },
     steps::message::messages,
@@ -66,7 +66,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Outbox {
     steps: mpsc::Sender<Vec<StepRow>>,
-    spilled: Arc<Mutex<Vec<StepRow>>>,
+    unsent_steps: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
     new_events: watch::Sender<()>,
     activity: Arc<RequestActivity>,
@@ -90,7 +90,7 @@ impl Outbox {
         }
         // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
         if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
-            let mut spilled = lock(&self.spilled);
+            let mut spilled = lock(&self.unsent_steps);
             if spilled.len() < MAX_SPILLED_STEPS {
                 spilled.extend(steps);
             }
@@ -112,7 +112,7 @@ impl Outbox {
 /// The receiving end of an [`Outbox`].
 pub struct Relay {
     steps: mpsc::Receiver<Vec<StepRow>>,
-    spilled: Arc<Mutex<Vec<StepRow>>>,
+    unsent_steps: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
     activity: Arc<RequestActivity>,
 }
@@ -126,14 +126,14 @@ pub fn outbox() -> (Outbox, Relay) {
     (
         Outbox {
             steps: sender,
-            spilled: Arc::clone(&spilled),
+            unsent_steps: Arc::clone(&spilled),
             events: Arc::clone(&events),
             new_events: watch::Sender::new(()),
             activity: Arc::clone(&activity),
         },
         Relay {
             steps,
-            spilled,
+            unsent_steps: spilled,
             events,
             activity,
         },
@@ -154,7 +154,7 @@ impl Relay {
             stop,
             send_steps(
                 self.steps,
-                self.spilled,
+                self.unsent_steps,
                 store.clone(),
                 Arc::clone(&publisher),
                 Arc::clone(&self.activity),
@@ -198,9 +198,9 @@ async fn send_steps(
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
         let started = Instant::now();
         send(&store, &publisher, &steps).await;
-        let unsent = mem::take(&mut *lock(&spilled));
-        if !unsent.is_empty() {
-            release(&store, &unsent.iter().collect::<Vec<_>>()).await;
+        let unsent_rows = mem::take(&mut *lock(&spilled));
+        if !unsent_rows.is_empty() {
+            release_claims(&store, &unsent_rows.iter().collect::<Vec<_>>()).await;
         }
         if let Some(delay) = activity.steps_delay() {
             delay.sleep_after(started.elapsed()).await;
@@ -213,7 +213,7 @@ async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
         .map(|(rows, message)| (rows, (Target::Queue(STEP_QUEUE), message)))
         .unzip();
     let results = publisher.publish(&messages).await;
-    point(Point::AfterStepSent);
+    crash_at(Point::AfterStepSent);
     let failed: Vec<_> = step_rows
         .iter()
         .zip(results)
@@ -222,13 +222,13 @@ async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
     if let Some((_, error)) = failed.first() {
         let failed: Vec<_> = failed.iter().flat_map(|(rows, _)| rows.iter()).collect();
         tracing::warn!(count = failed.len(), %error, "steps could not be sent; they will be sent again");
-        release(store, &failed).await;
+        release_claims(store, &failed).await;
     }
 }
 
 /// Makes steps that could not be sent available to the sweeper. If the database is unavailable too, they
 /// become available when their lease ends.
-async fn release(store: &Store, steps: &[&StepRow]) {
+async fn release_claims(store: &Store, steps: &[&StepRow]) {
     if let Err(error) = store.release_steps(steps).await {
         tracing::warn!(%error, "unsent steps could not be released; they will be sent when their lease ends");
     }
@@ -251,8 +251,10 @@ async fn publish_events(
         }
         let started = Instant::now();
         match publish_next(&store, &publisher).await {
-            Ok(Published::Some { oldest }) => {
-                let is_late = Timestamp::now().duration_since(oldest) > MAX_EVENT_DELAY;
+            Ok(Published::Some {
+                oldest: oldest_time,
+            }) => {
+                let is_late = Timestamp::now().duration_since(oldest_time) > MAX_EVENT_DELAY;
                 if !is_late && let Some(delay) = activity.events_delay() {
                     delay.sleep_after(started.elapsed()).await;
                 }
@@ -293,17 +295,17 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         })
         .collect();
     let results = publisher.publish(&messages).await;
-    point(Point::AfterEventsPublished);
+    crash_at(Point::AfterEventsPublished);
     // The position advances to the last event before the first unconfirmed one; the rest is published again.
-    let confirmed = results.iter().take_while(|result| result.is_ok()).count();
-    let reached = confirmed
+    let confirmed_count = results.iter().take_while(|result| result.is_ok()).count();
+    let reached_position = confirmed_count
         .checked_sub(1)
-        .and_then(|last| events.get(last))
+        .and_then(|last_index| events.get(last_index))
         .map_or(position, |(position, _)| *position);
-    if reached > position {
-        lease.advance(reached).await?;
+    if reached_position > position {
+        lease.advance(reached_position).await?;
     }
-    if let Some(Err(error)) = results.get(confirmed) {
+    if let Some(Err(error)) = results.get(confirmed_count) {
         tracing::warn!(%error, "events could not be published; they will be published again");
         time::sleep(RETRY_DELAY).await;
     }
@@ -346,12 +348,12 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     }
     // While the queue is full, steps are sent late, but none is lost.
     if publisher
-        .depth(STEP_QUEUE)
+        .queue_depth(STEP_QUEUE)
         .await
         .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
     {
         let steps = store.claim_due_steps(now, SWEEP_LIMIT).await?;
-        tracing::debug!(count = steps.len(), "sending due steps");
+        tracing::debug!(count = steps.len(), "the sweeper sends overdue steps");
         send(store, publisher, &steps).await;
     }
     Ok(())

@@ -57,16 +57,20 @@ pub async fn count(
         let started = Instant::now();
         match store.count_events(EVENTS_PER_ROUND).await {
             // There are more events; the pause leaves time for other work.
-            Ok(CountingProgress { progress, until }) if progress.has_more => {
-                let is_late = until
-                    .is_some_and(|until| Timestamp::now().duration_since(until) > MAX_EVENT_DELAY);
+            Ok(CountingProgress {
+                progress,
+                counted_until,
+            }) if progress.has_more => {
+                let is_late = counted_until.is_some_and(|counted_until| {
+                    Timestamp::now().duration_since(counted_until) > MAX_EVENT_DELAY
+                });
                 let is_delayed = activity.expects_requests() && !is_late;
-                let factor = if is_delayed {
+                let pause_factor = if is_delayed {
                     BUSY_PAUSE_FACTOR
                 } else {
                     PAUSE_FACTOR
                 };
-                time::sleep(started.elapsed() * factor).await;
+                time::sleep(started.elapsed() * pause_factor).await;
             }
             Ok(_) => {
                 time::sleep(INTERVAL).await;
@@ -97,9 +101,9 @@ pub struct Latencies(Arc<Mutex<HashMap<&'static str, StepDurations>>>);
 
 #[derive(Default)]
 struct StepDurations {
-    done: u64,
-    failed: u64,
-    ms: VecDeque<u64>,
+    done_count: u64,
+    failed_count: u64,
+    durations_ms: VecDeque<u64>,
 }
 
 impl Latencies {
@@ -109,37 +113,37 @@ impl Latencies {
         let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let durations = durations.entry(kind).or_default();
         if is_failed {
-            durations.failed += 1;
+            durations.failed_count += 1;
             return;
         }
-        durations.done += 1;
-        if durations.ms.len() >= MAX_DURATIONS {
-            durations.ms.pop_front();
+        durations.done_count += 1;
+        if durations.durations_ms.len() >= MAX_DURATIONS {
+            durations.durations_ms.pop_front();
         }
         durations
-            .ms
+            .durations_ms
             .push_back(u64::try_from(duration_ms).unwrap_or_default());
     }
 
     fn summarize(&self) -> BTreeMap<String, StepStats> {
         let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let summarize = |(kind, durations): (&&str, &StepDurations)| {
-            let mut ms: Vec<u64> = durations.ms.iter().copied().collect();
+        let summarize_kind = |(kind, durations): (&&str, &StepDurations)| {
+            let mut ms: Vec<u64> = durations.durations_ms.iter().copied().collect();
             ms.sort_unstable();
-            let percentile = |percent: usize| {
+            let percentile_of = |percent: usize| {
                 let index = (ms.len() * percent / 100).min(ms.len().saturating_sub(1));
                 ms.get(index).copied().unwrap_or_default()
             };
             let summary = StepStats {
-                done: durations.done,
-                failed: durations.failed,
-                p50_ms: percentile(50),
-                p90_ms: percentile(90),
-                p99_ms: percentile(99),
+                done: durations.done_count,
+                failed: durations.failed_count,
+                p50_ms: percentile_of(50),
+                p90_ms: percentile_of(90),
+                p99_ms: percentile_of(99),
             };
             ((*kind).to_owned(), summary)
         };
-        durations.iter().map(summarize).collect()
+        durations.iter().map(summarize_kind).collect()
     }
 }
 
@@ -151,10 +155,10 @@ pub async fn system(store: &Store, worker_stats: &WorkerStats) -> Result<SystemS
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        let state = worker_stats.publisher.queue_counts(queue).await.ok();
-        queues.insert(queue.to_owned(), state.map(|(messages, _)| messages));
+        let queue_state = worker_stats.publisher.queue_counts(queue).await.ok();
+        queues.insert(queue.to_owned(), queue_state.map(|(messages, _)| messages));
         if queue == REQUEST_QUEUE {
-            workers = state.map(|(_, consumers)| consumers);
+            workers = queue_state.map(|(_, consumers)| consumers);
         }
     }
     Ok(SystemStats {
@@ -189,9 +193,9 @@ pub async fn measure_queues(worker_stats: &WorkerStats) {
 pub async fn measure(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
-    let oldest = backlog.oldest_due_at;
-    let oldest = oldest.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
-    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest.max(0.0));
+    let oldest_due = backlog.oldest_due_at;
+    let oldest_due = oldest_due.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
+    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest_due.max(0.0));
     for (name, value) in [
         ("steps_due", backlog.due_steps),
         ("dead_letters", backlog.dead_letters),
@@ -200,8 +204,8 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     ] {
         metrics::gauge!(name).set(to_f64(value));
     }
-    let (figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
-    for (status, count) in add_up(&figures, 0, 0, 0).orders.by_status {
+    let (current_figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
+    for (status, count) in add_up(&current_figures, 0, 0, 0).orders.by_status {
         metrics::gauge!("orders", "status" => status).set(to_f64(count));
     }
     Ok(())
@@ -221,24 +225,24 @@ pub fn first_day(now: Timestamp, days: u32) -> i64 {
     now.as_second().div_euclid(24 * 60 * 60) - i64::from(days) + 1
 }
 
-/// Sums up `figures`: totals, and one entry for each of the `days` days since `first`.
-pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats {
-    let mut all: BTreeMap<&str, i64> = BTreeMap::new();
+/// Sums up `figures`: totals, and one entry for each of the `days` days since `first_day`.
+pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> Stats {
+    let mut total_figures: BTreeMap<&str, i64> = BTreeMap::new();
     for figure in figures {
-        *all.entry(&figure.name).or_default() += figure.amount;
+        *total_figures.entry(&figure.name).or_default() += figure.amount;
     }
-    let of_day = |day: i64| {
+    let stats_of_day = |day: i64| {
         let figures = figures.iter().filter(move |figure| figure.day == day);
         let figures: BTreeMap<&str, i64> = figures
             .map(|figure| (figure.name.as_str(), figure.amount))
             .collect();
-        let of = |name: &str| figures.get(name).copied().unwrap_or_default();
+        let figure_of = |name: &str| figures.get(name).copied().unwrap_or_default();
         Day {
             day: date(day),
-            created: of("created"),
-            processing: of("processing"),
-            shipped: of("shipped"),
-            delivered: of("delivered"),
+            created: figure_of("created"),
+            processing: figure_of("processing"),
+            shipped: figure_of("shipped"),
+            delivered: figure_of("delivered"),
             cancelled: with_prefix(&figures, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
@@ -246,25 +250,29 @@ pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats
         }
     };
     Stats {
-        orders: orders(&all),
-        revenue: revenue(&all),
-        days: (first..first + i64::from(days)).map(of_day).collect(),
+        orders: orders(&total_figures),
+        revenue: revenue(&total_figures),
+        days: (first_day..first_day + i64::from(days))
+            .map(stats_of_day)
+            .collect(),
         position: position.to_string(),
         system: None,
     }
 }
 
-fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
-    let of = |name: &str| all.get(name).copied().unwrap_or_default();
+fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
+    let count_of = |name: &str| counts_by_name.get(name).copied().unwrap_or_default();
     let cancelled_from = |status: OrderStatus| -> i64 {
         let prefix = format!("cancelled.{}.", status.as_str());
-        with_prefix(all, &prefix).map(|(_, amount)| amount).sum()
+        with_prefix(counts_by_name, &prefix)
+            .map(|(_, amount)| amount)
+            .sum()
     };
     let from_pending = cancelled_from(OrderStatus::Pending);
     let from_processing = cancelled_from(OrderStatus::Processing);
-    let (created, processing) = (of("created"), of("processing"));
-    let (shipped, delivered) = (of("shipped"), of("delivered"));
-    let by_status = [
+    let (created, processing) = (count_of("created"), count_of("processing"));
+    let (shipped, delivered) = (count_of("shipped"), count_of("delivered"));
+    let counts_by_status = [
         (OrderStatus::Pending, created - processing - from_pending),
         (
             OrderStatus::Processing,
@@ -274,23 +282,24 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
         (OrderStatus::Delivered, delivered),
         (OrderStatus::Cancelled, from_pending + from_processing),
     ];
-    let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
+    let mut counts_by_reason: BTreeMap<String, i64> = BTreeMap::new();
     for reason in CancelReason::ALL {
         let suffix = format!(".{}", reason.as_str());
-        let matching = with_prefix(all, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
-        let count: i64 = matching.map(|(_, amount)| amount).sum();
+        let matching_figures =
+            with_prefix(counts_by_name, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
+        let count: i64 = matching_figures.map(|(_, amount)| amount).sum();
         if count > 0 {
-            reasons.insert(reason.as_str().to_owned(), count);
+            counts_by_reason.insert(reason.as_str().to_owned(), count);
         }
     }
     OrderCounts {
         total: created,
-        cancelled: reasons,
-        imported: of("imported"),
-        new: by_status[0].1,
-        processed: by_status[1].1 + by_status[2].1 + by_status[3].1,
-        failed: by_status[4].1,
-        by_status: by_status
+        cancelled: counts_by_reason,
+        imported: count_of("imported"),
+        new: counts_by_status[0].1,
+        processed: counts_by_status[1].1 + counts_by_status[2].1 + counts_by_status[3].1,
+        failed: counts_by_status[4].1,
+        by_status: counts_by_status
             .map(|(status, count)| (status.as_str().to_owned(), count))
             .into(),
     }
@@ -327,6 +336,6 @@ fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
 }
 
 fn date(day: i64) -> String {
-    let midnight = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
-    midnight.to_zoned(TimeZone::UTC).date().to_string()
+    let day_start = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
+    day_start.to_zoned(TimeZone::UTC).date().to_string()
 }

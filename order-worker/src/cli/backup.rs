@@ -44,29 +44,29 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
         );
     }
     let database = sqlite_path(database_url)?;
-    let pairs = [
+    let sources_and_targets = [
         (LedgerLocation::path(&database), LedgerLocation::path(file)),
         (database, file.to_owned()),
     ];
-    for (_, to) in &pairs {
+    for (_, target) in &sources_and_targets {
         ensure!(
-            !to.exists(),
+            !target.exists(),
             "{} already exists: choose another path",
-            to.display()
+            target.display()
         );
     }
-    let sources = begin_snapshots(&pairs[0].0, &pairs[1].0)?;
+    let sources = begin_snapshots(&sources_and_targets[0].0, &sources_and_targets[1].0)?;
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
-    for (source, (from, to)) in sources.iter().zip(&pairs) {
-        match copy(source, to) {
-            Ok(size) => files.push((to.clone(), size)),
+    for (source, (from, target)) in sources.iter().zip(&sources_and_targets) {
+        match copy(source, target) {
+            Ok(size) => files.push((target.clone(), size)),
             Err(error) => {
                 // Removes an incomplete backup.
                 for (file, _) in files {
                     let _ = fs::remove_file(file);
                 }
-                let (from, to) = (from.display(), to.display());
-                return Err(error.context(format!("can't copy {from} to {to}")));
+                let (from, target) = (from.display(), target.display());
+                return Err(error.context(format!("can't copy {from} to {target}")));
             }
         }
     }
@@ -78,34 +78,34 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
 /// the order records its result, and an order is stored before the ledger knows of it. So the copies match if
 /// the ledger is not written between the two snapshots: it is locked meanwhile.
 fn begin_snapshots(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
-    let open = |path: &Path, flags| {
+    let open_database = |path: &Path, flags| {
         ensure!(path.exists(), "{} does not exist", path.display());
         Connection::open_with_flags(path, flags)
             .with_context(|| format!("can't open {}", path.display()))
     };
-    let ledger_lock = open(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let ledger_lock = open_database(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     ledger_lock
         .execute_batch("BEGIN IMMEDIATE")
         .with_context(|| format!("can't lock {}", ledger.display()))?;
-    let begin = |path: &Path| {
-        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let begin_snapshot = |path: &Path| {
+        let connection = open_database(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // The first read takes the snapshot.
         connection
             .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
             .with_context(|| format!("can't read {}", path.display()))?;
         Ok::<_, anyhow::Error>(connection)
     };
-    let both = [begin(ledger)?, begin(orders)?];
+    let snapshots = [begin_snapshot(ledger)?, begin_snapshot(orders)?];
     ledger_lock.execute_batch("ROLLBACK")?;
-    Ok(both)
+    Ok(snapshots)
 }
 
 /// Writes a snapshot of `source` to `file` and returns its size. The file appears only when it is complete.
 fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
-    let partial = with_suffix(file, ".part");
-    let _ = fs::remove_file(&partial);
-    let written = write(source, &partial).and_then(|size| {
-        fs::rename(&partial, file)?;
+    let partial_file = with_suffix(file, ".part");
+    let _ = fs::remove_file(&partial_file);
+    let write_result = write(source, &partial_file).and_then(|size| {
+        fs::rename(&partial_file, file)?;
         if let Some(folder) = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
@@ -114,23 +114,26 @@ fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
         }
         Ok(size)
     });
-    if written.is_err() {
-        let _ = fs::remove_file(&partial);
+    if write_result.is_err() {
+        let _ = fs::remove_file(&partial_file);
     }
-    written
+    write_result
 }
 
-fn write(source: &Connection, partial: &Path) -> anyhow::Result<u64> {
-    let mut copy = Connection::open(partial)?;
-    let done = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
-    ensure!(done == StepResult::Done, "the copy is incomplete: {done:?}");
+fn write(source: &Connection, partial_file: &Path) -> anyhow::Result<u64> {
+    let mut copy = Connection::open(partial_file)?;
+    let step_result = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
+    ensure!(
+        step_result == StepResult::Done,
+        "the copy is incomplete: {step_result:?}"
+    );
     let check: String = copy.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
     ensure!(
         check == "ok",
         "the integrity check of the copy failed: {check}"
     );
     copy.close().map_err(|(_, error)| error)?;
-    let file = File::open(partial)?;
+    let file = File::open(partial_file)?;
     file.sync_all()?;
     Ok(file.metadata()?.len())
 }

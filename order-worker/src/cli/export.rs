@@ -17,77 +17,82 @@ pub struct Exported {
     /// Number of lines.
     pub lines: u64,
     /// Number of the last order, or position of the last event: the value for the next `--after`.
-    pub last: i64,
+    pub last_position: i64,
     /// Descriptions of the rows that can't be decoded and were left out.
     pub unreadable: Vec<String>,
 }
 
-/// Writes all orders with a number above `after`, including deleted ones, one line each, by number. Orders
-/// created after the start are not included; each order is written as it is when its page is read. No
-/// transaction is open while `to` is written to.
+/// Writes all orders with a number above `after_position`, including deleted ones, one line each, by number.
+/// Orders created after the start are not included; each order is written as it is when its page is read. No
+/// transaction is open while `writer` is written to.
 ///
 /// # Errors
-/// When the database can't be read, or writing to `to` fails.
+/// When the database can't be read, or writing to `writer` fails.
 pub async fn orders(
     database_url: &str,
-    after: i64,
-    to: &mut impl Write,
+    after_position: i64,
+    writer: &mut impl Write,
 ) -> anyhow::Result<Exported> {
     let mut pages = ExportPages::open_orders(database_url).await?;
     let mut exported = Exported {
-        last: after,
+        last_position: after_position,
         ..Exported::default()
     };
     loop {
-        let orders = pages.orders(exported.last, ROWS_PER_PAGE).await?;
+        let orders = pages.orders(exported.last_position, ROWS_PER_PAGE).await?;
         if orders.is_empty() {
             return Ok(exported);
         }
         for (number, order) in orders {
-            exported.last = number;
+            exported.last_position = number;
             let (order, steps) = match order {
                 Ok(order) => order,
-                Err(Unreadable { subject, why }) => {
-                    exported.unreadable.push(format!("order {subject}: {why}"));
+                Err(Unreadable { subject, reason }) => {
+                    exported
+                        .unreadable
+                        .push(format!("order {subject}: {reason}"));
                     continue;
                 }
             };
-            line(&order.represent(&steps), to)?;
+            line(&order.represent(&steps), writer)?;
             exported.lines += 1;
         }
     }
 }
 
-/// Writes all events with a position above `after`, one line each, in feed order, up to the end of the feed
-/// at the start. No transaction is open while `to` is written to.
+/// Writes all events with a position above `after_position`, one line each, in feed order, up to the end of
+/// the feed at the start. No transaction is open while `writer` is written to.
 ///
 /// # Errors
-/// When the database can't be read, or writing to `to` fails.
+/// When the database can't be read, or writing to `writer` fails.
 pub async fn events(
     database_url: &str,
-    after: i64,
-    to: &mut impl Write,
+    after_position: i64,
+    writer: &mut impl Write,
 ) -> anyhow::Result<Exported> {
     let mut pages = ExportPages::open_events(database_url).await?;
     let mut exported = Exported {
-        last: after,
+        last_position: after_position,
         ..Exported::default()
     };
     loop {
-        let events = pages.events(exported.last, ROWS_PER_PAGE).await?;
+        let events = pages.events(exported.last_position, ROWS_PER_PAGE).await?;
         if events.is_empty() {
             return Ok(exported);
         }
         for (position, event) in events {
-            exported.last = position;
+            exported.last_position = position;
             match event {
                 Ok(event) => {
-                    line(&event, to)?;
+                    line(&event, writer)?;
                     exported.lines += 1;
                 }
-                Err(Unreadable { subject, why }) => {
-                    let place = format!("event {position} of {subject}: {why}");
-                    exported.unreadable.push(place);
+                Err(Unreadable {
+                    subject,
+                    reason: why,
+                }) => {
+                    let line_description = format!("event {position} of {subject}: {why}");
+                    exported.unreadable.push(line_description);
                 }
             }
         }

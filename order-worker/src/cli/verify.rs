@@ -4,10 +4,21 @@
 //! - Orders: folding an order's events gives its stored state.
 //! - Stock: `0 ≤ reserved ≤ on_hand`; the reserved units are those that open orders reserve; both numbers are
 //!   the sum of all events.
-//! - Payments: no cancelled order keeps an authorization; each shipment is captured at most once; the stored
-//!   payments equal those of the sandbox's ledger, unless a step is still to be executed.
+//! - Payments: no cancelled order and no edit keeps an authorization that is not the order's; each shipment is
+//!   captured at most once; the stored payments equal those of the sandbox's ledger, unless a step is still to be
+//!   executed.
+//! - Transactions add up to the amounts of the payment, and an operator is told about each refund of a manual
+//!   payment.
 //! - Shipped goods are captured, can still be captured, were written off, or wait for an operator.
+//! - Customers have the version of their last event, are found by name and e-mail address, and have no personal
+//!   data after an erasure.
+//! - Returns are found by id and status, and no more units came back than were shipped.
 //! - No step is overdue, and no feed consumer is ahead of the feed.
+
+mod customers;
+mod returns;
+mod tags;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,7 +27,7 @@ use shared::{
     event::{Event, EventData},
     id::{OrderId, Sku, Warehouse},
     money::MAX_AMOUNT,
-    order::{OrderStatus, PaymentStatus, StockItem},
+    order::{OrderStatus, PaymentStatus, StockItem, restocked_items},
 };
 
 use crate::{
@@ -49,7 +60,7 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-type Stock = BTreeMap<(Sku, Warehouse), WarehouseStock>;
+type StockByPlace = BTreeMap<(Sku, Warehouse), WarehouseStock>;
 
 /// Verifies a snapshot of the whole database of `database_url`.
 ///
@@ -59,48 +70,61 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
     // The ledger is not part of the snapshot. It is read before and after the snapshot begins: payments that
     // are equal in both were equal in between. The others are being changed, and are not compared.
-    let before = payment_records(database_url).await?;
+    let records_before = payment_records(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
     let mut payment_records = payment_records(database_url).await?;
-    let changing: BTreeSet<String> = payment_records
+    let changing_payments: BTreeSet<String> = payment_records
         .iter()
-        .filter(|(key, record)| before.get(*key) != Some(record))
+        .filter(|(key, record)| records_before.get(*key) != Some(record))
         .map(|(key, _)| key.clone())
         .collect();
-    payment_records.retain(|key, _| before.contains_key(key));
+    payment_records.retain(|key, _| records_before.contains_key(key));
     let mut report = Report::default();
 
     let steps = audit.all_steps().await?;
-    let condensed = audit.condensed().await?;
+    let condensed = audit.condensed_orders().await?;
     report.condensed = condensed.len() as u64;
-    let mut reserved_by_orders = Stock::new();
+    let mut reserved_by_orders = StockByPlace::new();
     let mut ids = BTreeSet::new();
     let mut number = 0;
     loop {
         let page = audit.orders(number, ROWS_PER_PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
-        number = *last;
+        let Some((last_number, _)) = page.last() else {
+            break;
+        };
+        number = *last_number;
         report.orders += page.len() as u64;
         let mut orders = Vec::with_capacity(page.len());
         for (_, order) in page {
             match order {
                 Ok(order) => orders.push(order),
-                Err(Unreadable { subject, why }) => {
+                Err(Unreadable { subject, reason }) => {
                     ids.extend(subject.parse::<OrderId>());
-                    let what = format!("order {subject}: its stored state can't be decoded: {why}");
-                    report.violations.push(what);
+                    let finding =
+                        format!("order {subject}: its stored state can't be decoded: {reason}");
+                    report.violations.push(finding);
                 }
             }
         }
+        returns::check_returns(&mut audit, &orders, &mut report).await?;
         let discarded_captures = check_orders(&mut audit, &orders, &condensed, &mut report).await?;
+        tags::check_tags(&mut audit, &orders, &mut report).await?;
         for order in &orders {
             ids.insert(order.id);
             add_items(&mut reserved_by_orders, &order.held, 0, 1);
+            if let Some(edit) = &order.pending_edit {
+                add_items(&mut reserved_by_orders, &edit.reserved, 0, 1);
+            }
             check_payment(
                 order,
                 steps.get(&order.id).map_or(&[][..], Vec::as_slice),
                 &payment_records,
-                &changing,
+                &changing_payments,
+                &mut report,
+            );
+            transactions::check_transactions(
+                order,
+                steps.get(&order.id).map_or(&[][..], Vec::as_slice),
                 &mut report,
             );
             check_shipped_goods(
@@ -111,10 +135,16 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             );
         }
     }
-    for id in audit.orphans().await? {
+    customers::check_customers(&mut audit, &mut report).await?;
+    for id in audit.references_without_order().await? {
         report
             .violations
             .push(format!("order {id}: has events but no row"));
+    }
+    for id in audit.orphaned_returns().await? {
+        report
+            .violations
+            .push(format!("return {id}: its order does not exist"));
     }
     check_payment_owners(&payment_records, &ids, &mut report);
     check_stock(&mut audit, &reserved_by_orders, &condensed, &mut report).await?;
@@ -123,12 +153,15 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             "feed: the consumer {name} is ahead of the end of the feed; the next events would be skipped"
         ));
     }
-    for overdue in audit.overdue_steps(now - OVERDUE_AFTER).await? {
-        report.violations.push(match overdue.publish_at {
-            Some(at) if ids.contains(&overdue.row.key.order_id) => {
-                format!("step {}: overdue since {at}", overdue.row.key)
+    for overdue_step in audit.overdue_steps(now - OVERDUE_AFTER).await? {
+        report.violations.push(match overdue_step.publish_at {
+            Some(published_at) if ids.contains(&overdue_step.row.key.order_id) => {
+                format!(
+                    "step {}: overdue since {published_at}",
+                    overdue_step.row.key
+                )
             }
-            _ => format!("step {}: its order does not exist", overdue.row.key),
+            _ => format!("step {}: its order does not exist", overdue_step.row.key),
         });
     }
     Ok(report)
@@ -144,44 +177,47 @@ async fn check_orders(
 ) -> anyhow::Result<HashSet<OrderId>> {
     let mut discarded_captures = HashSet::new();
     let subjects: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
-    let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
-    let mut unreadable = HashSet::new();
+    let mut event_histories: HashMap<String, Vec<Event>> = HashMap::new();
+    let mut unreadable_subjects = HashSet::new();
     for event in audit.events(&subjects).await? {
         report.events += 1;
         let event = match event {
             Ok(event) => event,
-            Err(Unreadable { subject, why }) => {
-                let what = format!("order {subject}: one of its events can't be decoded: {why}");
-                report.violations.push(what);
-                unreadable.insert(subject);
+            Err(Unreadable {
+                subject,
+                reason: why,
+            }) => {
+                let finding = format!("order {subject}: one of its events can't be decoded: {why}");
+                report.violations.push(finding);
+                unreadable_subjects.insert(subject);
                 continue;
             }
         };
-        histories
+        event_histories
             .entry(event.subject.clone())
             .or_default()
             .push(event);
     }
-    let capture = Step::CapturePayment.to_string();
+    let capture_step = Step::CapturePayment.to_string();
     for (order, subject) in orders.iter().zip(&subjects) {
-        let history = histories.remove(subject).unwrap_or_default();
-        let is_discard = |event: &Event| matches!(&event.event_data, EventData::StepDiscarded { step, amount: None } if *step == capture);
+        let history = event_histories.remove(subject).unwrap_or_default();
+        let is_discard = |event: &Event| matches!(&event.event_data, EventData::StepDiscarded { step, amount: None } if *step == capture_step);
         if history.iter().any(is_discard) {
             discarded_captures.insert(order.id);
         }
-        if condensed.contains(&order.id) || unreadable.contains(subject) {
+        if condensed.contains(&order.id) || unreadable_subjects.contains(subject) {
             continue;
         }
         check_total(order, report);
-        match Order::fold(&history) {
-            Ok(Some(folded)) if folded == *order => {}
-            Ok(Some(folded)) => report.violations.push(format!(
+        match Order::fold_like(order, &history) {
+            Ok(Some(folded_order)) if folded_order == *order => {}
+            Ok(Some(folded_order)) => report.violations.push(format!(
                 "order {subject}: stored as {} in version {}, but its events result in {} in version {}{}",
                 order.status.as_str(),
                 order.version,
-                folded.status.as_str(),
-                folded.version,
-                if folded.version == order.version {
+                folded_order.status.as_str(),
+                folded_order.version,
+                if folded_order.version == order.version {
                     "; other fields differ"
                 } else {
                     ""
@@ -199,11 +235,18 @@ async fn check_orders(
 /// Checks that the parts of an order add up to its total. An asynchronous order that was refused at once may
 /// have been too large to add up.
 fn check_total(order: &Order, report: &mut Report) {
-    let parts = order.sum_of_parts();
-    let was_refused = order.status == OrderStatus::Cancelled && order.total == MAX_AMOUNT;
-    if parts != order.total && !was_refused {
+    let edit_total = order.pending_edit.as_ref().map(|edit| edit.total);
+    if order.sum_of_pending_edit() != edit_total {
         report.violations.push(format!(
-            "order {}: its total is {} minor units, but its items and shipping charge add up to {parts}",
+            "order {}: the parts of its pending edit do not add up to its total",
+            order.id
+        ));
+    }
+    let parts_total = order.sum_of_parts();
+    let was_refused_import = order.status == OrderStatus::Cancelled && order.total == MAX_AMOUNT;
+    if parts_total != order.total && !was_refused_import {
+        report.violations.push(format!(
+            "order {}: its total is {} minor units, but its items and shipping charge add up to {parts_total}",
             order.id, order.total
         ));
     }
@@ -231,17 +274,18 @@ fn check_payment(
     order: &Order,
     steps: &[StepRow],
     payment_records: &HashMap<String, PaymentRecord>,
-    changing: &BTreeSet<String>,
+    changing_payments: &BTreeSet<String>,
     report: &mut Report,
 ) {
+    check_other_payments(order, steps, payment_records, changing_payments, report);
     let id = order.id;
     let key = StepKey {
         order_id: id,
-        step: Step::AuthorizePayment,
+        step: Step::authorization(order.authorization),
     }
     .to_string();
     let record = payment_records.get(&key).cloned().unwrap_or_default();
-    let mut violation = |what: String| report.violations.push(format!("order {id}: {what}"));
+    let mut violation = |problem: String| report.violations.push(format!("order {id}: {problem}"));
 
     if record.authorizations > 1 {
         violation(format!(
@@ -258,24 +302,24 @@ fn check_payment(
             record.captures
         ));
     }
-    let has = |step: &Step| steps.iter().any(|row| row.key.step == *step);
+    let has_step = |step: &Step| steps.iter().any(|row| row.key.step == *step);
     let is_authorized = order.payment.status == PaymentStatus::Authorized;
-    if order.status == OrderStatus::Cancelled && is_authorized && !has(&Step::VoidPayment) {
+    if order.status == OrderStatus::Cancelled && is_authorized && !has_step(&Step::VoidPayment) {
         violation("cancelled, but its authorization was not voided".to_owned());
     }
     // The provider captured before the authorization was recorded here, and the order was cancelled and
     // refunded.
-    let authorized = match order.payment.authorized {
+    let authorized_amount = match order.payment.authorized {
         0 if order.status == OrderStatus::Cancelled => order.total,
-        authorized => authorized,
+        authorized_amount => authorized_amount,
     };
-    if order.payment.captured > authorized {
+    if order.payment.captured > authorized_amount && !order.is_paid_manually() {
         violation(format!(
-            "captured {} minor units, but only {authorized} are authorized",
+            "captured {} minor units, but only {authorized_amount} are authorized",
             order.payment.captured
         ));
     }
-    if changing.contains(&key) {
+    if changing_payments.contains(&key) {
         return;
     }
     // A pending or dead step explains a difference. A free order is not in the ledger.
@@ -285,7 +329,7 @@ fn check_payment(
     {
         return;
     }
-    let expected = match order.payment.status {
+    let expected_payments = match order.payment.status {
         PaymentStatus::Pending => "nothing",
         PaymentStatus::Authorized => "authorized",
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
@@ -294,13 +338,13 @@ fn check_payment(
         PaymentStatus::Voided => "voided",
         PaymentStatus::Failed => "declined",
     };
-    let actual = match record.status.as_str() {
+    let actual_payments = match record.status.as_str() {
         "" | "asked" => "nothing",
         status => status,
     };
-    if expected != actual {
+    if expected_payments != actual_payments {
         violation(format!(
-            "its payment is {expected} in the database, but {actual} in the provider's ledger"
+            "its payment is {expected_payments} in the database, but {actual_payments} in the provider's ledger"
         ));
     }
     if (order.payment.captured, order.payment.refunded) != (record.captured, record.refunded) {
@@ -308,6 +352,44 @@ fn check_payment(
             "captured {} and refunded {} in the database, but {} and {} in the provider's ledger",
             order.payment.captured, order.payment.refunded, record.captured, record.refunded
         ));
+    }
+}
+
+/// Checks that each payment that is not the order's, because an edit replaced it or was rejected, is voided or has
+/// a step that voids it.
+fn check_other_payments(
+    order: &Order,
+    steps: &[StepRow],
+    payment_records: &HashMap<String, PaymentRecord>,
+    changing_payments: &BTreeSet<String>,
+    report: &mut Report,
+) {
+    let is_free = order.total == 0 && order.payment.captured == 0;
+    let is_pending = |number: u32| order.has_pending_edit(number);
+    let is_other = |number: &u32| *number != order.authorization || is_free;
+    for number in (0..=order.edits).filter(is_other) {
+        let has_step = steps
+            .iter()
+            .any(|row| row.key.step == Step::VoidAuthorization(number));
+        if order.open_authorizations.contains_key(&number) && !has_step {
+            report.violations.push(format!(
+                "order {}: authorization {number} is not the order's, and no step voids it",
+                order.id
+            ));
+        }
+        let key = StepKey {
+            order_id: order.id,
+            step: Step::authorization(number),
+        }
+        .to_string();
+        let record = payment_records.get(&key);
+        let is_open = record.is_some_and(|record| record.status == "authorized");
+        if is_open && !has_step && !is_pending(number) && !changing_payments.contains(&key) {
+            report.violations.push(format!(
+                "order {}: payment {key} is authorized in the provider's ledger, but it is not the order's",
+                order.id
+            ));
+        }
     }
 }
 
@@ -333,25 +415,31 @@ fn check_payment_owners(
 /// Compares the stock levels with the reservations of open orders and with the events.
 async fn check_stock(
     audit: &mut Audit,
-    reserved_by_orders: &Stock,
+    reserved_by_orders: &StockByPlace,
     condensed: &HashSet<OrderId>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mut from_events = Stock::new();
+    let mut stock_from_events = StockByPlace::new();
     let mut position = 0;
     loop {
         let page = audit.stock_events(position, ROWS_PER_PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
-        position = *last;
-        for (_, positioned) in &page {
-            let positioned = match positioned {
-                Ok(positioned) => positioned,
+        let Some((last_position, _)) = page.last() else {
+            break;
+        };
+        position = *last_position;
+        for (_, positioned_event) in &page {
+            let positioned_event = match positioned_event {
+                Ok(positioned_event) => positioned_event,
                 // Unreadable events of an order are already reported with the order.
                 Err(Unreadable { subject, .. }) if subject.parse::<OrderId>().is_ok() => continue,
-                Err(Unreadable { subject, why }) => {
-                    let what =
-                        format!("stock of {subject}: one of its events can't be decoded: {why}");
-                    report.violations.push(what);
+                Err(Unreadable {
+                    subject,
+                    reason: error_message,
+                }) => {
+                    let violation = format!(
+                        "stock of {subject}: one of its events can't be decoded: {error_message}"
+                    );
+                    report.violations.push(violation);
                     continue;
                 }
             };
@@ -359,19 +447,19 @@ async fn check_stock(
                 subject,
                 event_data,
                 ..
-            } = &positioned.event;
+            } = &positioned_event.event;
             match event_data {
                 // The event that reserved these units was deleted after its retention period.
                 EventData::ShipmentShipped { items, .. }
                     if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
                 {
-                    add_items(&mut from_events, items, -1, 0);
+                    add_items(&mut stock_from_events, items, -1, 0);
                 }
-                event_data => replay(&mut from_events, event_data),
+                event_data => replay(&mut stock_from_events, event_data),
             }
         }
     }
-    let stored: Stock = audit
+    let stored: StockByPlace = audit
         .stock_levels()
         .await?
         .into_iter()
@@ -385,17 +473,22 @@ async fn check_stock(
         .collect();
     let all_places: BTreeSet<_> = stored
         .keys()
-        .chain(from_events.keys())
+        .chain(stock_from_events.keys())
         .chain(reserved_by_orders.keys())
         .collect();
-    for place in all_places {
-        let of = |stock: &Stock| stock.get(place).copied().unwrap_or_default();
-        let (stock_level, from_events, reserved_by_orders) =
-            (of(&stored), of(&from_events), of(reserved_by_orders));
-        let mut violation = |what: String| {
-            report
-                .violations
-                .push(format!("stock of {} in {}: {what}", place.0, place.1));
+    for sku_and_warehouse in all_places {
+        let stock_at =
+            |stock: &StockByPlace| stock.get(sku_and_warehouse).copied().unwrap_or_default();
+        let (stock_level, stock_from_events, reserved_by_orders) = (
+            stock_at(&stored),
+            stock_at(&stock_from_events),
+            stock_at(reserved_by_orders),
+        );
+        let mut violation = |violation: String| {
+            report.violations.push(format!(
+                "stock of {} in {}: {violation}",
+                sku_and_warehouse.0, sku_and_warehouse.1
+            ));
         };
         if !stock_level.is_valid() {
             violation(format!(
@@ -409,25 +502,28 @@ async fn check_stock(
                 stock_level.reserved, reserved_by_orders.reserved
             ));
         }
-        if stock_level != from_events {
+        if stock_level != stock_from_events {
             violation(format!(
                 "{} on hand, {} reserved, but the events add up to {} and {}",
                 stock_level.on_hand,
                 stock_level.reserved,
-                from_events.on_hand,
-                from_events.reserved
+                stock_from_events.on_hand,
+                stock_from_events.reserved
             ));
         }
     }
     Ok(())
 }
 
-fn replay(stock: &mut Stock, event_data: &EventData) {
+fn replay(stock: &mut StockByPlace, event_data: &EventData) {
     match event_data {
-        EventData::StockReserved { items } => add_items(stock, items, 0, 1),
+        EventData::StockReserved { items, .. } => add_items(stock, items, 0, 1),
         EventData::StockReleased { items, .. } => add_items(stock, items, 0, -1),
         EventData::ShipmentShipped { items, .. } => add_items(stock, items, -1, -1),
         EventData::ShipmentReturned { items, .. } => add_items(stock, items, 1, 0),
+        EventData::ReturnReceived { items, .. } => {
+            add_items(stock, &restocked_items(items), 1, 0);
+        }
         EventData::StockAdjusted {
             sku,
             warehouse,
@@ -443,13 +539,18 @@ fn replay(stock: &mut Stock, event_data: &EventData) {
     }
 }
 
-fn add_items(stock: &mut Stock, items: &[StockItem], on_hand: i64, reserved: i64) {
+fn add_items(
+    stock: &mut StockByPlace,
+    items: &[StockItem],
+    on_hand_delta: i64,
+    reserved_delta: i64,
+) {
     for item in items {
         let quantity = i64::from(item.quantity.get());
         let stock_level = stock
             .entry((item.sku.clone(), item.warehouse.clone()))
             .or_default();
-        stock_level.on_hand += on_hand * quantity;
-        stock_level.reserved += reserved * quantity;
+        stock_level.on_hand += on_hand_delta * quantity;
+        stock_level.reserved += reserved_delta * quantity;
     }
 }

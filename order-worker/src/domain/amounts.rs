@@ -88,17 +88,18 @@ pub fn sum_of_taxes(taxes: &[Tax]) -> i64 {
 /// the minor unit. Neither `amount` nor a weight is negative. With an amount that does not exceed the sum of
 /// the weights, no part exceeds its weight. Without any weight, nothing is divided.
 pub fn divide(amount: i64, weights: &[i64]) -> Vec<i64> {
-    let whole: i128 = weights.iter().copied().map(i128::from).sum();
-    if whole == 0 {
+    let weight_sum: i128 = weights.iter().copied().map(i128::from).sum();
+    if weight_sum == 0 {
         return vec![0; weights.len()];
     }
-    let exact = |weight: i64| i128::from(amount) * i128::from(weight);
-    let floor = |weight: i64| i64::try_from(exact(weight) / whole).unwrap_or(i64::MAX);
-    let mut parts: Vec<i64> = weights.iter().copied().map(floor).collect();
-    let missing = amount - parts.iter().sum::<i64>();
+    let exact_share = |weight: i64| i128::from(amount) * i128::from(weight);
+    let rounded_down =
+        |weight: i64| i64::try_from(exact_share(weight) / weight_sum).unwrap_or(i64::MAX);
+    let mut parts: Vec<i64> = weights.iter().copied().map(rounded_down).collect();
+    let missing_minor_units = amount - parts.iter().sum::<i64>();
     let mut by_remainder: Vec<usize> = (0..weights.len()).collect();
-    by_remainder.sort_by_key(|index| -(exact(weights[*index]) % whole));
-    let count = usize::try_from(missing).unwrap_or(0);
+    by_remainder.sort_by_key(|index| -(exact_share(weights[*index]) % weight_sum));
+    let count = usize::try_from(missing_minor_units).unwrap_or(0);
     for index in by_remainder.into_iter().take(count) {
         parts[index] += 1;
     }
@@ -124,22 +125,24 @@ pub fn first_units(total: i64, units: u64, quantity: u64) -> i64 {
 /// Divides a line item among `quantities` of its units, which add up to its quantity. Every discount and tax is
 /// divided exactly, and no part costs less than nothing.
 pub fn split_line(line: &LineItem, quantities: &[NonZeroU32]) -> Vec<LineItem> {
-    let whole = u64::from(line.quantity.get());
-    let mut end = 0;
+    let total_units = u64::from(line.quantity.get());
+    let mut end_unit = 0;
     quantities
         .iter()
         .map(|quantity| {
-            let begin = end;
-            end += u64::from(quantity.get());
-            let share =
-                |amount| first_units(amount, end, whole) - first_units(amount, begin, whole);
+            let first_unit = end_unit;
+            end_unit += u64::from(quantity.get());
+            let share = |amount| {
+                first_units(amount, end_unit, total_units)
+                    - first_units(amount, first_unit, total_units)
+            };
             // Running sums are divided, not single discounts: otherwise the first units could get the remaining
             // minor unit of each discount, and cost less than nothing.
-            let mut discounted = 0;
+            let mut discounted_before = 0;
             let mut share_of_next = |amount: i64| {
-                let before = share(discounted);
-                discounted += amount;
-                share(discounted) - before
+                let share_before = share(discounted_before);
+                discounted_before += amount;
+                share(discounted_before) - share_before
             };
             let discounts = line.discounts.iter().map(|discount| Discount {
                 amount: share_of_next(discount.amount),
@@ -165,21 +168,21 @@ pub fn split_line(line: &LineItem, quantities: &[NonZeroU32]) -> Vec<LineItem> {
 /// Divides line items among the warehouses in which their units are reserved. `reserved` has the units of each
 /// line item one after another, in the order of the line items.
 pub fn assign_warehouses(lines: &[LineItem], reserved: &[StockItem]) -> Vec<LineItem> {
-    let mut remaining = reserved.iter().peekable();
+    let mut remaining_items = reserved.iter().peekable();
     let mut assigned = Vec::with_capacity(reserved.len());
     for line in lines {
-        let (mut missing, mut items) = (line.quantity.get(), Vec::new());
-        while let Some(item) =
-            remaining.next_if(|item| item.sku == line.sku && item.quantity.get() <= missing)
+        let (mut missing_units, mut items) = (line.quantity.get(), Vec::new());
+        while let Some(item) = remaining_items
+            .next_if(|item| item.sku == line.sku && item.quantity.get() <= missing_units)
         {
-            missing -= item.quantity.get();
+            missing_units -= item.quantity.get();
             items.push(item);
         }
         let quantities: Vec<_> = items.iter().map(|item| item.quantity).collect();
         let parts = split_line(line, &quantities).into_iter();
-        assigned.extend(parts.zip(items).map(|(part, item)| LineItem {
+        assigned.extend(parts.zip(items).map(|(line_part, item)| LineItem {
             warehouse: Some(item.warehouse.clone()),
-            ..part
+            ..line_part
         }));
     }
     assigned
@@ -228,25 +231,25 @@ mod tests {
     proptest! {
         #[test]
         fn divided_amounts_add_up(weights in prop::collection::vec(0..1_000_000_000_000_i64, 1..20), share in 0..=1_000_i64) {
-            let whole: i64 = weights.iter().sum();
-            let amount = i64::try_from(i128::from(whole) * i128::from(share) / 1_000).unwrap();
+            let weight_sum: i64 = weights.iter().sum();
+            let amount = i64::try_from(i128::from(weight_sum) * i128::from(share) / 1_000).unwrap();
             let parts = divide(amount, &weights);
             prop_assert_eq!(parts.iter().sum::<i64>(), amount);
             for (part, weight) in parts.iter().zip(&weights) {
                 prop_assert!(0 <= *part && part <= weight);
-                let difference = i128::from(*part) * i128::from(whole) - i128::from(amount) * i128::from(*weight);
-                prop_assert!(difference.abs() < i128::from(whole).max(1));
+                let difference = i128::from(*part) * i128::from(weight_sum) - i128::from(amount) * i128::from(*weight);
+                prop_assert!(difference.abs() < i128::from(weight_sum).max(1));
             }
         }
 
         #[test]
-        fn units_add_up_to_the_total(total in 0..1_000_000_000_000_i64, quantity in 1..1_000_000_u64, at in 0..1_000_u64) {
-            let at = quantity * at / 1_000;
-            let first = first_units(total, at, quantity);
-            prop_assert!(0 <= first && first <= total);
-            let next = first_units(total, at + 1, quantity) - first;
-            let unit = total / i64::try_from(quantity).unwrap();
-            prop_assert!(at == quantity || next == unit || next == unit + 1);
+        fn units_add_up_to_the_total(total in 0..1_000_000_000_000_i64, quantity in 1..1_000_000_u64, first_count in 0..1_000_u64) {
+            let first_count = quantity * first_count / 1_000;
+            let first_amount = first_units(total, first_count, quantity);
+            prop_assert!(0 <= first_amount && first_amount <= total);
+            let next_unit_amount = first_units(total, first_count + 1, quantity) - first_amount;
+            let unit_amount = total / i64::try_from(quantity).unwrap();
+            prop_assert!(first_count == quantity || next_unit_amount == unit_amount || next_unit_amount == unit_amount + 1);
             prop_assert_eq!(first_units(total, quantity, quantity), total);
         }
 
@@ -259,20 +262,20 @@ mod tests {
         ) {
             let quantity: u32 = quantities.iter().sum();
             // Discounts that don't exceed the price.
-            let mut left = unit_price * i64::from(quantity);
-            let mut take = |amount: i64| {
-                let part = amount.min(left);
-                left -= part;
-                part
+            let mut remaining_amount = unit_price * i64::from(quantity);
+            let mut take_amount = |amount: i64| {
+                let taken_amount = amount.min(remaining_amount);
+                remaining_amount -= taken_amount;
+                taken_amount
             };
-            let discounts: Vec<i64> = shares.iter().map(|share| take(*share)).collect();
-            let order_discount = take(order_discount);
+            let discounts: Vec<i64> = shares.iter().map(|share| take_amount(*share)).collect();
+            let order_discount = take_amount(order_discount);
             let line = line(unit_price, quantity, &discounts, order_discount);
             let quantities: Vec<_> = quantities.into_iter().map(|quantity| NonZeroU32::new(quantity).unwrap()).collect();
             let parts = split_line(&line, &quantities);
             for tax_included in [false, true] {
-                let whole = Totals::of_line(&line, tax_included);
-                prop_assert_eq!(Totals::of_lines(&parts, tax_included), whole);
+                let line_totals = Totals::of_line(&line, tax_included);
+                prop_assert_eq!(Totals::of_lines(&parts, tax_included), line_totals);
             }
             for part in &parts {
                 let amounts = part.discounts.iter().map(|discount| discount.amount);

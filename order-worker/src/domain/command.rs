@@ -2,15 +2,18 @@
 //!
 //! A [`Command`] is the input of `decide`; its decision replies with a [`ResourceRef`].
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use shared::{
-    customer::{BlockCustomer, CustomerRef, NewCustomer},
+    customer::{BlockCustomer, CustomerRef, NewCustomer, UpdateCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
+    id::{CustomerId, DeliveryId, EndpointId, OrderId, ReturnId, Sku},
     order::{
-        AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
-        ImportedOrder, NextAction, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
+        CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
+        OrderRef, ReceiveReturn, RecordPayment, RefundOrder, RejectOrder, ReturnRef, UpdateOrder,
+        UpdateShipment,
     },
     outcome::{Failure, Json},
     product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
@@ -76,9 +79,8 @@ pub enum Action {
         /// Id that earlier versions, which identified lines by their number, gave to this order. An order
         /// with this id and the same content is a duplicate.
         legacy_id: Option<OrderId>,
-        /// Whether the broker delivers the request for the first time, so that an order with the id is one of
-        /// another request with the same correlation id, and no duplicate.
-        is_first_delivery: bool,
+        /// Origin of the key that the ids are derived from; `None` without ids.
+        key_origin: Option<KeyOrigin>,
         /// The order.
         order: ImportedOrder,
     },
@@ -94,6 +96,10 @@ pub enum Action {
     RejectOrder(RejectOrder),
     /// Refunds a payment.
     RefundOrder(RefundOrder),
+    /// Changes an order's address, metadata, note or tags.
+    UpdateOrder(UpdateOrder),
+    /// Records a payment that was received outside of a payment provider.
+    RecordPayment(RecordPayment),
     /// Ships items.
     CreateShipment(CreateShipment),
     /// Handles a notification of a payment provider: schedules a check of the payment.
@@ -109,6 +115,19 @@ pub enum Action {
     CancelShipment(CancelShipment),
     /// Cancels the unshipped items of a partly shipped order.
     CancelRemaining(CancelRemaining),
+    /// Edits the items, discounts or shipping charge of an order.
+    EditOrder(EditOrder),
+    /// Cancels a pending edit.
+    CancelEdit(CancelEdit),
+    /// Requests a return of shipped units.
+    CreateReturn(CreateReturn),
+    /// Changes a return.
+    ChangeReturn {
+        /// Id of its order; `None` if there is no such return.
+        order_id: Option<OrderId>,
+        /// The change.
+        change: ReturnChange,
+    },
     /// Adds a product.
     CreateProduct(NewProduct),
     /// Changes a product.
@@ -123,6 +142,8 @@ pub enum Action {
     RemoveStock(RemoveStock),
     /// Adds a customer.
     CreateCustomer(NewCustomer),
+    /// Changes a customer.
+    UpdateCustomer(UpdateCustomer),
     /// Blocks or unblocks a customer.
     BlockCustomer(BlockCustomer),
     /// Marks a customer as verified.
@@ -167,6 +188,31 @@ pub enum Action {
     },
 }
 
+/// A change of a return.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReturnChange {
+    /// Approves a requested return.
+    Approve(ReturnRef),
+    /// Rejects a requested return.
+    Reject(EndReturn),
+    /// Cancels an open return.
+    Cancel(EndReturn),
+    /// Records the receipt of an approved return.
+    Receive(ReceiveReturn),
+}
+
+impl ReturnChange {
+    /// Id of the return.
+    pub fn id(&self) -> ReturnId {
+        match self {
+            Self::Approve(ReturnRef { id })
+            | Self::Reject(EndReturn { id, .. })
+            | Self::Cancel(EndReturn { id, .. })
+            | Self::Receive(ReceiveReturn { id, .. }) => *id,
+        }
+    }
+}
+
 impl Action {
     /// The existing resource that the action changes; `None` for actions that create one.
     pub fn target(&self) -> Option<ResourceRef> {
@@ -177,19 +223,29 @@ impl Action {
             | Self::ApproveOrder(OrderRef { id })
             | Self::RejectOrder(RejectOrder { id, .. })
             | Self::RefundOrder(RefundOrder { id, .. })
+            | Self::UpdateOrder(UpdateOrder { id, .. })
+            | Self::RecordPayment(RecordPayment { id, .. })
             | Self::CreateShipment(CreateShipment { id, .. })
             | Self::CancelShipment(CancelShipment { id, .. })
             | Self::CancelRemaining(CancelRemaining { id, .. })
+            | Self::EditOrder(EditOrder { id, .. })
+            | Self::CancelEdit(CancelEdit { id, .. })
+            | Self::CreateReturn(CreateReturn { id, .. })
             | Self::NotifyPayment { order_id: id, .. }
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => {
                 Some(ResourceRef::Order(*id))
             }
+            Self::ChangeReturn { order_id, change } => Some(ResourceRef::Return {
+                order_id: *order_id,
+                id: change.id(),
+            }),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. })
             | Self::RemoveStock(RemoveStock { sku, .. }) => Some(ResourceRef::Product(sku.clone())),
-            Self::BlockCustomer(BlockCustomer { id, .. })
+            Self::UpdateCustomer(UpdateCustomer { id, .. })
+            | Self::BlockCustomer(BlockCustomer { id, .. })
             | Self::VerifyCustomer(CustomerRef { id })
             | Self::EraseCustomer(CustomerRef { id }) => Some(ResourceRef::Customer(*id)),
             Self::RedactOrder(id) => Some(ResourceRef::Order(*id)),
@@ -228,6 +284,15 @@ pub struct Idempotency {
     pub key_origin: KeyOrigin,
     /// Operation for which a client uses its key; `None` for keys of messages.
     pub operation: Option<KeyOperation>,
+}
+
+/// The identity of a message as an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageKey {
+    /// The key, scoped to the caller and the kind of request.
+    pub key: String,
+    /// Origin of the key: the message, or its first delivery.
+    pub key_origin: KeyOrigin,
 }
 
 /// The operation for which a client uses its key, to detect a key that is reused for another operation.
@@ -308,12 +373,7 @@ pub enum StepResult {
         amount: i64,
     },
     /// The carrier created a label.
-    LabelCreated {
-        /// Carrier.
-        carrier: String,
-        /// The carrier's tracking number.
-        tracking_number: String,
-    },
+    LabelCreated(Label),
     /// The carrier cancelled the label.
     LabelCancelled,
     /// The step calls no provider: its effect is decided in the database.
@@ -327,6 +387,8 @@ pub enum StepResult {
         /// Whether the provider or carrier responded with an error, which it may repeat for the same
         /// idempotency key.
         was_answered: bool,
+        /// Delay before the next attempt that the provider or carrier requested (`Retry-After`).
+        retry_after: Option<SignedDuration>,
     },
     /// The provider was not called; the step is postponed without using up an attempt.
     Postponed {
@@ -347,7 +409,7 @@ impl StepResult {
             Self::Captured { .. } => "captured",
             Self::Voided { .. } => "voided",
             Self::Refunded { .. } => "refunded",
-            Self::LabelCreated { .. } => "label created",
+            Self::LabelCreated(_) => "label created",
             Self::LabelCancelled => "label cancelled",
             Self::NoExternalCall => "due",
             Self::Failed { .. } => "failed",
@@ -363,6 +425,13 @@ impl StepResult {
 pub enum ResourceRef {
     /// An order.
     Order(OrderId),
+    /// A return.
+    Return {
+        /// Id of its order; `None` if there is no such return.
+        order_id: Option<OrderId>,
+        /// Id of the return.
+        id: ReturnId,
+    },
     /// A product.
     Product(Sku),
     /// A customer.

@@ -180,14 +180,23 @@ impl<'a> OrderDraft<'a> {
         }
     }
 
-    /// Adds a dead step, which needs an operator: it failed at `since` with `error`.
-    pub fn put_dead_step(&mut self, step: Step, since: jiff::Timestamp, error: String) {
+    /// Records a step as dead whose attempts did not fail here: it needs an operator.
+    ///
+    /// # Errors
+    /// When the event can't be applied to the order.
+    pub fn record_dead_step(&mut self, step: Step, error: String) -> Result<(), Failure> {
+        self.record(EventData::StepDead {
+            step: step.to_string(),
+            error: error.clone(),
+        })?;
+        let now = self.context.now();
         self.schedule_row(StepRow {
             is_dead: true,
             last_error: Some(error),
             failures: 1,
-            ..self.step_row(step, since)
+            ..self.step_row(step, now)
         });
+        Ok(())
     }
 
     /// Removes a step.

@@ -5,18 +5,19 @@
 use std::collections::{BTreeSet, HashMap};
 
 use shared::{
-    customer::{BlockCustomer, CustomerRef},
+    customer::{BlockCustomer, CustomerRef, UpdateCustomer},
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
-        AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateShipment, ImportedOrder,
-        OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+        AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateReturn,
+        CreateShipment, EditOrder, ImportedOrder, OrderRef, RecordPayment, RefundOrder,
+        RejectOrder, ShipmentUpdate, UpdateOrder, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
     webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
 };
 
 use super::{
-    command::{Action, Command, Idempotency, ResourceRef},
+    command::{Action, Command, Idempotency, ResourceRef, ReturnChange},
     order::Order,
     working_set::order_alias_key,
 };
@@ -54,6 +55,7 @@ pub struct LoadSet {
 
 impl LoadSet {
     /// Adds the rows that `command` refers to.
+    #[expect(clippy::too_many_lines, reason = "one arm per action")]
     pub fn add(&mut self, command: &Command) {
         self.commands += 1;
         let action = match command {
@@ -114,17 +116,36 @@ impl LoadSet {
                 self.products
                     .extend(request.items.iter().map(|item| item.sku.clone()));
             }
+            Action::EditOrder(EditOrder { id, items, .. }) => {
+                self.orders.push(*id);
+                let skus = items.iter().flatten().map(|item| item.sku.clone());
+                self.products.extend(skus);
+            }
             Action::CancelOrder(CancelOrder { id, .. })
             | Action::DeleteOrder(OrderRef { id })
             | Action::RestoreOrder(OrderRef { id })
             | Action::ApproveOrder(OrderRef { id })
             | Action::RejectOrder(RejectOrder { id, .. })
             | Action::RefundOrder(RefundOrder { id, .. })
+            | Action::UpdateOrder(UpdateOrder { id, .. })
+            | Action::RecordPayment(RecordPayment { id, .. })
             | Action::CreateShipment(CreateShipment { id, .. })
             | Action::CancelShipment(CancelShipment { id, .. })
             | Action::CancelRemaining(CancelRemaining { id, .. })
+            | Action::CancelEdit(CancelEdit { id, .. })
+            | Action::CreateReturn(CreateReturn { id, .. })
             | Action::NotifyPayment { order_id: id, .. }
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
+            Action::ChangeReturn { order_id, change } => {
+                self.orders.extend(order_id);
+                // A received unit may be put into a warehouse that has no stock level of the product yet: such a
+                // row is inserted under the lock of the product's row.
+                if let ReturnChange::Receive(request) = change {
+                    let restocked = request.items.iter().filter(|item| item.restock);
+                    self.changed_products
+                        .extend(restocked.map(|item| item.sku.clone()));
+                }
+            }
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })
             | Action::DeleteProduct(ProductRef { sku })
@@ -135,7 +156,8 @@ impl LoadSet {
             }
             Action::CreateCustomer(_) => {}
             Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
-            Action::BlockCustomer(BlockCustomer { id, .. })
+            Action::UpdateCustomer(UpdateCustomer { id, .. })
+            | Action::BlockCustomer(BlockCustomer { id, .. })
             | Action::VerifyCustomer(CustomerRef { id })
             | Action::EraseCustomer(CustomerRef { id }) => self.changed_customers.push(*id),
             Action::RedactOrder(id) => self.orders.push(*id),
@@ -159,6 +181,7 @@ impl LoadSet {
     fn add_target(&mut self, target: Option<&ResourceRef>) {
         match target {
             Some(ResourceRef::Order(id)) => self.orders.push(*id),
+            Some(ResourceRef::Return { order_id, .. }) => self.orders.extend(order_id),
             Some(ResourceRef::Product(sku)) => self.changed_products.push(sku.clone()),
             Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
             Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
@@ -170,17 +193,23 @@ impl LoadSet {
     }
 
     /// Products whose stock levels are needed: those that are ordered or changed, and those that the loaded
-    /// `orders` have reserved, still have to reserve, or may return.
+    /// `orders` or their pending edits have reserved, still have to reserve, or may return.
     pub fn skus(&self, orders: &HashMap<OrderId, Order>) -> BTreeSet<Sku> {
         let mut skus: BTreeSet<Sku> = self.products.iter().cloned().collect();
         skus.extend(self.changed_products.iter().cloned());
-        let reserved = orders.values().flat_map(|order| &order.held);
-        skus.extend(reserved.map(|item| item.sku.clone()));
-        let without_stock = orders.values().filter(|order| order.awaits_stock);
-        let lines = without_stock.flat_map(|order| &order.items);
+        let reserved_items = orders.values().flat_map(|order| &order.held);
+        skus.extend(reserved_items.map(|item| item.sku.clone()));
+        let pending_edits = orders
+            .values()
+            .filter_map(|order| order.pending_edit.as_ref());
+        skus.extend(
+            pending_edits.flat_map(|edit| edit.reserved.iter().map(|item| item.sku.clone())),
+        );
+        let orders_without_stock = orders.values().filter(|order| order.awaits_stock);
+        let lines = orders_without_stock.flat_map(|order| &order.items);
         skus.extend(lines.map(|line| line.sku.clone()));
-        let returning = self.returning.iter().filter_map(|id| orders.get(id));
-        let shipments = returning.flat_map(|order| &order.shipments);
+        let returning_orders = self.returning.iter().filter_map(|id| orders.get(id));
+        let shipments = returning_orders.flat_map(|order| &order.shipments);
         let items = shipments.flat_map(|shipment| &shipment.items);
         skus.extend(items.map(|item| item.sku.clone()));
         skus
@@ -190,6 +219,7 @@ impl LoadSet {
     pub fn add_resource(&mut self, resource: &ResourceRef) {
         match resource {
             ResourceRef::Order(id) => self.orders.push(*id),
+            ResourceRef::Return { order_id, .. } => self.orders.extend(order_id),
             ResourceRef::Product(sku) => self.products.push(sku.clone()),
             ResourceRef::Customer(id) => self.customers.push(*id),
             ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),

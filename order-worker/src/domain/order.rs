@@ -5,8 +5,15 @@
 //! names are stored names.
 
 mod apply_event;
+mod edit;
+mod format;
+mod returns;
+mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,15 +24,21 @@ use shared::{
     order::{
         Address, CancelReason, CancelledItem, Discount, InProgress, LineItem,
         Order as Representation, OrderStatus, Payment, PaymentStatus, PricedItem, Shipment,
-        ShipmentStatus, ShippingCharge, StockItem,
+        ShipmentStatus, ShippingCharge, StockItem, Tag,
     },
     outcome::Failure,
 };
 
-pub use self::apply_event::ReplayError;
+pub use self::{
+    apply_event::ReplayError,
+    edit::PendingEdit,
+    returns::Return,
+    transactions::{MAX_TRANSACTIONS, Transactions},
+};
 use super::{
     amounts::{Totals, first_units},
-    step::StepRow,
+    payment::MANUAL,
+    step::{LabelId, StepRow},
     stock::subtract_items,
 };
 
@@ -82,6 +95,9 @@ pub struct Order {
     pub return_url: Option<String>,
     /// Status and amounts of the payment.
     pub payment: Payment,
+    /// Transactions of the payment; absent from states that earlier versions have stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transactions: Option<Transactions>,
     /// Total amount to refund in minor units, whether refunded already or not.
     #[serde(default)]
     pub refund_due: i64,
@@ -89,13 +105,15 @@ pub struct Order {
     /// them again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refund_written_off: i64,
-    /// Refunds requested by operators, in minor units; they do not count as refunds of returned items.
+    /// Refunds requested by operators, also by receiving a return, in minor units; they do not count as refunds
+    /// of returned shipments.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub goodwill: i64,
-    /// Units whose refund was requested by operators, by product; refunded returns are not counted.
+    /// Units whose refund was requested by operators, or that were received through returns and refunded, by
+    /// product; returned shipments are not counted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refunded_units: BTreeMap<Sku, u64>,
-    /// Amount of these refunds in minor units.
+    /// Share of the total of these units in minor units, whether a part of it was kept as a fee or not.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub item_refunds: i64,
     /// Whether the refund of the shipping charge was requested by an operator.
@@ -106,8 +124,39 @@ pub struct Order {
     pub written_off: BTreeMap<ShipmentId, i64>,
     /// Shipments, cancelled ones included.
     pub shipments: Vec<Shipment>,
+    /// Returns in the order of their requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returns: Vec<Return>,
+    /// Number of replaced labels by warehouse.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced_labels: BTreeMap<Warehouse, u32>,
+    /// Warehouses whose label was replaced and has no successor yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub awaited_labels: BTreeSet<Warehouse>,
+    /// Number of edits that needed an authorization.
+    #[serde(default, skip_serializing_if = "is_zero_edits")]
+    pub edits: u32,
+    /// The edit whose higher total is being authorized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_edit: Option<Box<PendingEdit>>,
+    /// Number of the edit that the payment was authorized for; 0: the order as it was created.
+    #[serde(default, skip_serializing_if = "is_zero_edits")]
+    pub authorization: u32,
+    /// Authorizations that are not the order's and still have to be voided: the ids at the provider, where one is
+    /// known, by number of the edit; 0: the order as it was created.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub open_authorizations: BTreeMap<u32, Option<String>>,
+    /// Refunds because of edits that lowered the total below the captured amount, in minor units.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub edit_refunds: i64,
     /// Metadata set by the client.
     pub metadata: Map<String, Value>,
+    /// Note of the operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Tags, sorted by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
     /// `sequence` of the last event.
     pub version: u64,
     /// Whether it is soft-deleted.
@@ -127,12 +176,12 @@ impl Order {
         self.capture_due_with(&[])
     }
 
-    /// Total amount to capture in minor units once `more` is shipped, too.
-    pub fn capture_due_with(&self, more: &[StockItem]) -> i64 {
+    /// Total amount to capture in minor units once `items_to_ship` are shipped, too.
+    pub fn capture_due_with(&self, items_to_ship: &[StockItem]) -> i64 {
         let shipped = self
             .shipped_shipments()
             .flat_map(|shipment| &shipment.items);
-        let units = units_by_sku(shipped.chain(more));
+        let units = units_by_sku(shipped.chain(items_to_ship));
         if units.is_empty() {
             return 0;
         }
@@ -142,8 +191,8 @@ impl Order {
 
     /// Written-off amounts of shipped items, in minor units.
     fn total_written_off(&self) -> i64 {
-        let of_shipment = |shipment: &Shipment| self.written_off.get(&shipment.id).copied();
-        self.shipped_shipments().filter_map(of_shipment).sum()
+        let written_off_of = |shipment: &Shipment| self.written_off.get(&shipment.id).copied();
+        self.shipped_shipments().filter_map(written_off_of).sum()
     }
 
     /// The totals of the shipping charge.
@@ -157,7 +206,18 @@ impl Order {
         items.total.saturating_add(self.shipping_totals().total)
     }
 
-    /// Total and quantity of the line items of a product.
+    /// Total and quantity of the line items of each product.
+    fn product_totals(&self) -> BTreeMap<&Sku, (i64, u64)> {
+        let mut totals = BTreeMap::<&Sku, (i64, u64)>::new();
+        for line in &self.items {
+            let (total, quantity) = totals.entry(&line.sku).or_default();
+            *total += Totals::of_line(line, self.tax_included).total;
+            *quantity += u64::from(line.quantity.get());
+        }
+        totals
+    }
+
+    /// Total and quantity of the line items of one product.
     fn product_total(&self, sku: &Sku) -> (i64, u64) {
         let lines = self.items.iter().filter(|line| line.sku == *sku);
         lines.fold((0, 0), |(total, quantity), line| {
@@ -171,8 +231,9 @@ impl Order {
 
     /// Share of the total, in minor units, of the first `units` units of each product.
     fn value_of_first_units(&self, units: &BTreeMap<&Sku, u64>) -> i64 {
+        let totals = self.product_totals();
         let values = units.iter().map(|(sku, units)| {
-            let (total, quantity) = self.product_total(sku);
+            let (total, quantity) = totals.get(sku).copied().unwrap_or_default();
             first_units(total, *units, quantity)
         });
         values.sum()
@@ -209,8 +270,12 @@ impl Order {
     /// Value of the items that were cancelled after a part had been shipped, in minor units.
     fn cancelled_value(&self) -> i64 {
         let cancelled = self.cancelled_items();
+        if cancelled.is_empty() {
+            return 0;
+        }
+        let totals = self.product_totals();
         let values = cancelled.iter().map(|item| {
-            let (total, quantity) = self.product_total(&item.sku);
+            let (total, quantity) = totals.get(&item.sku).copied().unwrap_or_default();
             total - first_units(total, quantity.saturating_sub(item.quantity), quantity)
         });
         values.sum()
@@ -219,12 +284,12 @@ impl Order {
     /// Value of shipped items that was neither captured nor written off and that no further capture can
     /// collect, in minor units.
     pub fn uncollectable_shipped(&self) -> i64 {
-        let collected = if self.has_nothing_to_ship() {
+        let collected_amount = if self.has_nothing_to_ship() {
             self.payment.captured
         } else {
             self.collectable()
         };
-        (self.capture_due() - collected).max(0)
+        (self.capture_due() - collected_amount).max(0)
     }
 
     /// Amount that the customer was charged for returned shipments, in minor units, without what operators
@@ -249,8 +314,12 @@ impl Order {
         let has_status = |shipment: &&Shipment| statuses.contains(&shipment.status);
         let (mut items, mut written_off) = (Vec::new(), 0);
         for shipment in self.uncancelled_shipments().filter(has_status) {
-            items.extend(&shipment.items);
-            written_off += self.written_off.get(&shipment.id).copied().unwrap_or(0);
+            // Units that were received through returns are refunded by these.
+            let unreturned = self.unreturned_items(shipment);
+            if !unreturned.is_empty() {
+                items.extend(unreturned);
+                written_off += self.unsubtracted_write_off(shipment.id);
+            }
         }
         if items.is_empty() {
             return 0;
@@ -258,7 +327,7 @@ impl Order {
         // Refunds by operators are subtracted as a sum. So units that came back and units that were refunded
         // add up to their exact share of the product's total, in whatever order that happened.
         let shipped = self.shipped_units();
-        let mut units = units_by_sku(items);
+        let mut units = units_by_sku(&items);
         for (sku, refunded) in &self.refunded_units {
             *units.entry(sku).or_default() += refunded;
         }
@@ -284,17 +353,22 @@ impl Order {
     /// Amount of the next `units` units of a product that an operator refunds, in minor units.
     pub fn refund_of_units(&self, sku: &Sku, units: u64, refunds_returns: bool) -> i64 {
         let (total, quantity) = self.product_total(sku);
-        let before = self.refunded_or_returned(sku, refunds_returns);
-        first_units(total, before + units, quantity) - first_units(total, before, quantity)
+        let units_before = self.refunded_or_returned(sku, refunds_returns);
+        first_units(total, units_before + units, quantity)
+            - first_units(total, units_before, quantity)
     }
 
-    /// Units of a product that operators refunded or, if `refunds_returns`, that were returned.
+    /// Units of a product that operators refunded or, if `refunds_returns`, that were returned as shipments.
     fn refunded_or_returned(&self, sku: &Sku, refunds_returns: bool) -> u64 {
-        let returned = self
+        let returned_units = self
             .uncancelled_shipments()
-            .filter(|shipment| refunds_returns && shipment.status == ShipmentStatus::Returned);
-        let returned = units_by_sku(returned.flat_map(|shipment| &shipment.items));
-        let returned = returned.get(sku).copied().unwrap_or(0);
+            .filter(|shipment| refunds_returns && shipment.status == ShipmentStatus::Returned)
+            .filter(|shipment| shipment.items.iter().any(|item| item.sku == *sku))
+            .flat_map(|shipment| self.unreturned_items(shipment))
+            .filter(|item| item.sku == *sku);
+        let returned: u64 = returned_units
+            .map(|item| u64::from(item.quantity.get()))
+            .sum();
         self.refunded_units.get(sku).copied().unwrap_or(0) + returned
     }
 
@@ -303,14 +377,14 @@ impl Order {
     fn shipment_charges(&self) -> Vec<(ShipmentId, i64)> {
         let mut shipped: Vec<&Shipment> = self.shipped_shipments().collect();
         shipped.sort_by_key(|shipment| (shipment.shipped_at, shipment.id));
-        let (mut units, mut charged) = (BTreeMap::new(), -self.shipping_totals().total);
+        let (mut units, mut charged_amount) = (BTreeMap::new(), -self.shipping_totals().total);
         let charges = shipped.into_iter().map(|shipment| {
             for item in &shipment.items {
                 *units.entry(&item.sku).or_default() += u64::from(item.quantity.get());
             }
-            let until = self.value_of_first_units(&units);
-            let charge = until - charged;
-            charged = until;
+            let charged_until = self.value_of_first_units(&units);
+            let charge = charged_until - charged_amount;
+            charged_amount = charged_until;
             let written_off = self.written_off.get(&shipment.id).copied().unwrap_or(0);
             (shipment.id, charge - written_off)
         });
@@ -364,20 +438,24 @@ impl Order {
     }
 
     /// Whether the order needs no further processing: it was delivered or cancelled, or each of its shipments
-    /// was delivered, returned, or lost and refunded.
+    /// was delivered, returned by the carrier or in returns, or lost and refunded; and no return is open.
     pub fn is_closed(&self) -> bool {
-        match self.status {
+        let is_fulfilled = match self.status {
             OrderStatus::Cancelled | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Processing => false,
             OrderStatus::Shipped => self.is_settled(),
-        }
+        };
+        is_fulfilled && self.open_return().is_none()
     }
 
     /// Whether no shipment is in transit and no capture or refund is outstanding.
     fn is_settled(&self) -> bool {
         use ShipmentStatus::{Delivered, Failed, Returned};
-        let is_finished =
-            |shipment: &Shipment| matches!(shipment.status, Delivered | Failed | Returned);
+        // A shipment whose units have all come back through returns needs no report of the carrier.
+        let is_finished = |shipment: &Shipment| {
+            matches!(shipment.status, Delivered | Failed | Returned)
+                || (shipment.shipped_at.is_some() && self.unreturned_items(shipment).is_empty())
+        };
         let refunded_or_discarded = self.payment.refunded + self.refund_written_off;
         let is_lost = |shipment: &Shipment| shipment.status == Failed;
         let lost_refund_due = if self.uncancelled_shipments().any(is_lost) {
@@ -390,6 +468,35 @@ impl Order {
             && self.capture_outstanding() == 0
             && self.payment.refunded >= self.refund_due
             && refunded_or_discarded >= lost_refund_due
+    }
+
+    /// Whether it is paid outside of a payment provider, and an operator records the payments.
+    pub fn is_paid_manually(&self) -> bool {
+        self.payment.provider == MANUAL
+    }
+
+    /// Amount that the customer still has to pay manually, in minor units.
+    pub fn outstanding(&self) -> i64 {
+        match self.status {
+            OrderStatus::Cancelled => 0,
+            OrderStatus::Pending
+            | OrderStatus::Processing
+            | OrderStatus::Shipped
+            | OrderStatus::Delivered => (self.total - self.payment.captured).max(0),
+        }
+    }
+
+    /// Amount of the refunds that were requested and not made yet, in minor units.
+    pub fn refund_outstanding(&self) -> i64 {
+        (self.refund_due - self.payment.refunded).max(0)
+    }
+
+    /// The transactions of the payment, or their summary.
+    pub fn transactions(&self) -> Cow<'_, Transactions> {
+        match &self.transactions {
+            Some(transactions) => Cow::Borrowed(transactions),
+            None => Cow::Owned(Transactions::summary(self)),
+        }
     }
 
     /// Total with its currency.
@@ -415,6 +522,26 @@ impl Order {
             .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
     }
 
+    /// Shipments that were neither cancelled nor shipped.
+    pub fn unshipped_shipments(&self) -> impl Iterator<Item = &Shipment> {
+        self.uncancelled_shipments()
+            .filter(|shipment| shipment.shipped_at.is_none())
+    }
+
+    /// The current label of `warehouse`.
+    pub fn label_id(&self, warehouse: &Warehouse) -> LabelId {
+        LabelId {
+            warehouse: warehouse.clone(),
+            replaced: self.replaced_labels.get(warehouse).copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether the customer's personal data was erased from it. Every other order has a payment method, apart from
+    /// an asynchronous one that was refused because it has none.
+    pub fn is_redacted(&self) -> bool {
+        self.payment_method.is_empty()
+    }
+
     /// Shipments that have left their warehouse.
     pub fn shipped_shipments(&self) -> impl Iterator<Item = &Shipment> {
         self.uncancelled_shipments()
@@ -429,10 +556,7 @@ impl Order {
             .filter(|item| item.warehouse == *warehouse)
             .cloned()
             .collect();
-        for shipment in self
-            .uncancelled_shipments()
-            .filter(|shipment| shipment.shipped_at.is_none())
-        {
+        for shipment in self.unshipped_shipments() {
             let items = shipment
                 .items
                 .iter()
@@ -511,14 +635,25 @@ impl Order {
                     .filter(|_| self.status == OrderStatus::Pending),
                 ..self.payment.clone()
             },
+            transactions: self
+                .transactions()
+                .represent(self.id, &self.payment.provider),
             shipments: self.shipments.clone(),
+            returns: self
+                .returns
+                .iter()
+                .map(|entry| self.represent_return(entry))
+                .collect(),
             awaits_approval: self.awaits_approval,
+            pending_edit: self.represent_pending_edit(),
             in_progress: next.map(|row| InProgress {
                 step: row.key.step.kind().to_owned(),
                 attempt: row.attempt,
                 due_at: row.due_at,
             }),
             metadata: self.metadata.clone(),
+            note: self.note.clone(),
+            tags: self.tags.clone(),
             version: self.version,
             is_deleted: self.is_deleted,
             created_at: self.created_at,
@@ -546,6 +681,14 @@ impl Order {
             total: totals.total,
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero_edits(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Units by product.

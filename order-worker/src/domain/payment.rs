@@ -8,12 +8,17 @@ use shared::{
     order::{NextAction, Payment, PaymentStatus},
 };
 
+/// Payment provider of orders that are paid outside of any provider: by bank transfer, in cash, on an invoice.
+/// Operators record their payments. It is also the payment method of these orders.
+pub const MANUAL: &str = "manual";
+
 /// Applies `event_data` to `payment`, if it is a payment event.
 pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
     match event_data {
         EventData::PaymentPrepared {
             provider,
             reference,
+            ..
         } => {
             payment.provider.clone_from(provider);
             payment.reference = Some(reference.clone());
@@ -29,6 +34,7 @@ pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
             provider,
             reference,
             amount,
+            ..
         } => {
             payment.next_action = None;
             payment.status = PaymentStatus::Authorized;
@@ -40,7 +46,9 @@ pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
             payment.status = PaymentStatus::Failed;
             payment.next_action = None;
         }
-        EventData::PaymentCaptured { amount, is_final } => {
+        EventData::PaymentCaptured {
+            amount, is_final, ..
+        } => {
             payment.captured += amount;
             if *is_final {
                 payment.authorized = payment.captured;
@@ -55,7 +63,7 @@ pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
                 payment.reference.clone_from(reference);
             }
         }
-        EventData::PaymentRefunded { amount } => record_refunds(payment, *amount),
+        EventData::PaymentRefunded { amount, .. } => record_refunds(payment, *amount),
         EventData::RefundFailed { amount } => record_refunds(payment, -amount),
         _ => {}
     }

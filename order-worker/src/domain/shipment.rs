@@ -1,6 +1,36 @@
-//! The life cycle of a shipment: the effect of each update on each status.
+//! The life cycle of a shipment: the effect of each update on each status; and the ids of its label.
 
-use shared::order::{ShipmentStatus, ShipmentUpdate};
+use sha2::{Digest, Sha256};
+use shared::{
+    id::{OrderId, ShipmentId},
+    order::{ShipmentStatus, ShipmentUpdate},
+};
+
+use super::{
+    order::Order,
+    step::{LabelId, Step, StepKey},
+};
+
+/// Idempotency key of a label of an order.
+pub fn label_key(order_id: OrderId, label_id: &LabelId) -> String {
+    StepKey {
+        order_id,
+        step: Step::RequestShipment(label_id.clone()),
+    }
+    .to_string()
+}
+
+/// Id of the shipment that is created with this label. The carrier gets it with each request for the label, so
+/// it is derived from the label's key: a `UUIDv7` with the time of the order.
+pub fn label_shipment_id(order: &Order, label_id: &LabelId) -> ShipmentId {
+    let digest = Sha256::digest(label_key(order.id, label_id));
+    let mut bits = [0; 10];
+    bits.copy_from_slice(&digest[..10]);
+    let millis = u64::try_from(order.created_at.as_millisecond()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &bits)
+        .into_uuid()
+        .into()
+}
 
 /// Effect of an update on a shipment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `reserve_stock` | (decided in the database; released by cancelling) |
 //! | `authorize_payment` | `void_payment` |
+//! | `authorize_edit:NUMBER` | `void_authorization:NUMBER` |
 //! | `capture_payment` | `refund_payment` |
 //! | `check_payment` | (reads only) |
 //! | `request_shipment:WAREHOUSE` | `cancel_shipment:WAREHOUSE` |
-//! | `expire_order` | (a timer) |
+//! | `request_shipment:WAREHOUSE:2`, after the first label was replaced | `cancel_shipment:WAREHOUSE:2` |
+//! | `expire_order`, `expire_edit:NUMBER` | (timers) |
 
 use std::{fmt, str::FromStr};
 
@@ -36,16 +38,79 @@ pub enum Step {
     RefundPayment,
     /// Read the state of the payment at the provider.
     CheckPayment,
-    /// Create a label for the shipment from this warehouse at the carrier.
-    RequestShipment(Warehouse),
+    /// Create this label at the carrier.
+    RequestShipment(LabelId),
     /// Cancel the label, or make sure that there will be none.
-    CancelShipment(Warehouse),
+    CancelShipment(LabelId),
     /// Cancel the order if its payment is outstanding.
     ExpireOrder,
+    /// Authorize the higher total of the order's edit with this number.
+    AuthorizeEdit(u32),
+    /// Void the authorization for the order's edit with this number, or make sure that there will be none; 0 is
+    /// the authorization for the order as it was created. It is not the order's any more, or never was.
+    VoidAuthorization(u32),
+    /// Reject this edit if its authorization is outstanding.
+    ExpireEdit(u32),
+}
+
+/// Identity of a label among those of an order: its warehouse and its number. A label that is replaced, because
+/// it has the wrong address, is cancelled under its number; the next one has the next number, and so another
+/// idempotency key at the carrier.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LabelId {
+    /// Warehouse that the shipment leaves from.
+    pub warehouse: Warehouse,
+    /// Number of labels of this warehouse that were replaced before.
+    pub replaced: u32,
+}
+
+impl From<Warehouse> for LabelId {
+    fn from(warehouse: Warehouse) -> Self {
+        Self {
+            warehouse,
+            replaced: 0,
+        }
+    }
+}
+
+/// The warehouse, and the label's number from the second one on: `berlin`, `berlin:2`.
+impl fmt::Display for LabelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            warehouse,
+            replaced,
+        } = self;
+        match replaced {
+            0 => write!(f, "{warehouse}"),
+            replaced => write!(f, "{warehouse}:{}", u64::from(*replaced) + 1),
+        }
+    }
+}
+
+impl FromStr for LabelId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((warehouse, number)) = text.split_once(':') else {
+            return text.parse().map(|warehouse: Warehouse| warehouse.into());
+        };
+        let label = Self {
+            warehouse: warehouse.parse()?,
+            replaced: number.parse::<u32>().unwrap_or(0).saturating_sub(1),
+        };
+        // There is one spelling only.
+        if label.to_string() == text {
+            Ok(label)
+        } else {
+            Err(format!(
+                "{text:?} is not a label: must be WAREHOUSE or WAREHOUSE:NUMBER"
+            ))
+        }
+    }
 }
 
 /// All kinds of steps.
-pub const KINDS: [&str; 9] = [
+pub const KINDS: [&str; 12] = [
     "authorize_payment",
     "reserve_stock",
     "capture_payment",
@@ -55,10 +120,22 @@ pub const KINDS: [&str; 9] = [
     "request_shipment",
     "cancel_shipment",
     "expire_order",
+    "authorize_edit",
+    "void_authorization",
+    "expire_edit",
 ];
 
 impl Step {
-    /// The step without its warehouse, as used in logs, metrics and the message's `type`.
+    /// The step that authorizes the payment for the order's edit with this number; 0 is the payment for the order
+    /// as it was created. Its name is also the idempotency key of the payment at the provider.
+    pub fn authorization(edit: u32) -> Self {
+        match edit {
+            0 => Self::AuthorizePayment,
+            edit => Self::AuthorizeEdit(edit),
+        }
+    }
+
+    /// The step without its warehouse or number, as used in logs, metrics and the message's `type`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AuthorizePayment => "authorize_payment",
@@ -70,12 +147,18 @@ impl Step {
             Self::RequestShipment(_) => "request_shipment",
             Self::CancelShipment(_) => "cancel_shipment",
             Self::ExpireOrder => "expire_order",
+            Self::AuthorizeEdit(_) => "authorize_edit",
+            Self::VoidAuthorization(_) => "void_authorization",
+            Self::ExpireEdit(_) => "expire_edit",
         }
     }
 
     /// Whether the step is a timer or only reads; such steps are not reported as in progress.
     pub fn is_timer(&self) -> bool {
-        matches!(self, Self::ExpireOrder | Self::CheckPayment)
+        matches!(
+            self,
+            Self::ExpireOrder | Self::CheckPayment | Self::ExpireEdit(_)
+        )
     }
 
     /// Whether the step collects or refunds an amount that grows while it is in progress.
@@ -96,18 +179,24 @@ impl Step {
                 "The payment of a cancelled order may still be authorized. Redrive the step when the provider is available again; or cancel the authorization in the provider's dashboard, and redrive the step to confirm that."
             }
             Self::RefundPayment => {
-                "A refund is due and has failed. If the provider names the cause (a closed account, an empty balance), resolve it and redrive the step; or refund the customer in another way and discard the step: the amount is then no longer refunded here."
+                "A refund is due and has failed. If the provider names the cause (a closed account, an empty balance), resolve it and redrive the step; or refund the customer in another way and discard the step: the amount is then no longer refunded here. An order that was paid manually is refunded by hand: pay the customer back and record that with POST /v1/orders/{id}/refunds, which removes the step."
             }
             Self::CheckPayment => {
                 "The state of the payment at the provider is unknown. Redrive the step when the provider is available again: it only reads."
             }
             Self::RequestShipment(_) => {
-                "The carrier has no label for the shipment. Redrive the step when the carrier is available again, or ship manually with POST /v1/orders/{id}/shipments."
+                "The carrier has no label for the shipment. If it names the cause, resolve it and redrive the step, otherwise redrive it when the carrier is available again; or ship manually with POST /v1/orders/{id}/shipments."
             }
             Self::CancelShipment(_) => {
                 "The carrier may still expect a shipment that was cancelled. Redrive the step; or cancel the label at the carrier and discard the step."
             }
-            Self::ReserveStock | Self::ExpireOrder => {
+            Self::AuthorizeEdit(_) => {
+                "The payment provider has neither authorized nor declined the higher total of an edit. Redrive the step when the provider is available again, or discard it: the edit is rejected and the order stays as it is. Otherwise the edit expires."
+            }
+            Self::VoidAuthorization(_) => {
+                "An authorization that is not the order's may still be open: an edit replaced it, or its edit was rejected. Redrive the step when the provider is available again; or cancel or refund the payment in the provider's dashboard, and discard the step."
+            }
+            Self::ReserveStock | Self::ExpireOrder | Self::ExpireEdit(_) => {
                 "This step calls no provider, so its failure is a defect of the worker. Update the worker, then redrive the step."
             }
         }
@@ -117,7 +206,7 @@ impl Step {
     pub fn retry_policy(&self) -> RetryPolicy {
         match self {
             // The customer waits for the authorization, and the stock reservation expires.
-            Self::AuthorizePayment => RetryPolicy {
+            Self::AuthorizePayment | Self::AuthorizeEdit(_) => RetryPolicy {
                 attempts: 8,
                 first_delay: seconds(1),
                 max_delay: seconds(60),
@@ -125,6 +214,7 @@ impl Step {
             // Payments and labels have to be settled even if it takes a day.
             Self::CapturePayment
             | Self::VoidPayment
+            | Self::VoidAuthorization(_)
             | Self::RefundPayment
             | Self::CheckPayment
             | Self::CancelShipment(_) => RetryPolicy {
@@ -138,7 +228,7 @@ impl Step {
                 max_delay: seconds(3600),
             },
             // No provider is involved; only a defect makes it fail.
-            Self::ExpireOrder | Self::ReserveStock => RetryPolicy {
+            Self::ExpireOrder | Self::ExpireEdit(_) | Self::ReserveStock => RetryPolicy {
                 attempts: 5,
                 first_delay: seconds(1),
                 max_delay: seconds(60),
@@ -155,8 +245,11 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
         match self {
-            Self::RequestShipment(warehouse) | Self::CancelShipment(warehouse) => {
-                write!(f, ":{warehouse}")
+            Self::RequestShipment(label) | Self::CancelShipment(label) => {
+                write!(f, ":{label}")
+            }
+            Self::AuthorizeEdit(edit) | Self::VoidAuthorization(edit) | Self::ExpireEdit(edit) => {
+                write!(f, ":{edit}")
             }
             Self::AuthorizePayment
             | Self::CapturePayment
@@ -173,7 +266,6 @@ impl FromStr for Step {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let warehouse = |name: &str| name.parse::<Warehouse>();
         match text.split_once(':') {
             None => match text {
                 "authorize_payment" => Ok(Self::AuthorizePayment),
@@ -185,11 +277,22 @@ impl FromStr for Step {
                 "expire_order" => Ok(Self::ExpireOrder),
                 _ => Err(format!("unknown step {text:?}")),
             },
-            Some(("request_shipment", name)) => warehouse(name).map(Self::RequestShipment),
-            Some(("cancel_shipment", name)) => warehouse(name).map(Self::CancelShipment),
+            Some(("request_shipment", label)) => label.parse().map(Self::RequestShipment),
+            Some(("cancel_shipment", label)) => label.parse().map(Self::CancelShipment),
+            Some(("authorize_edit", edit)) => edit_number(edit).map(Self::AuthorizeEdit),
+            Some(("void_authorization", edit)) => edit_number(edit).map(Self::VoidAuthorization),
+            Some(("expire_edit", edit)) => edit_number(edit).map(Self::ExpireEdit),
             Some(_) => Err(format!("unknown step {text:?}")),
         }
     }
+}
+
+/// The number of an edit; there is one spelling only.
+fn edit_number(text: &str) -> Result<u32, String> {
+    let number = text.parse::<u32>().ok();
+    number
+        .filter(|number| number.to_string() == text)
+        .ok_or_else(|| format!("{text:?} is not the number of an edit"))
 }
 
 impl TryFrom<String> for Step {
@@ -292,7 +395,15 @@ mod tests {
 
     #[test]
     fn step_names_round_trip() {
-        let warehouse: Warehouse = "berlin-1".parse().unwrap();
+        let label = LabelId::from("berlin-1".parse::<Warehouse>().unwrap());
+        let second = LabelId {
+            replaced: 1,
+            ..label.clone()
+        };
+        assert_eq!(
+            Step::CancelShipment(second.clone()).to_string(),
+            "cancel_shipment:berlin-1:2"
+        );
         for step in [
             Step::AuthorizePayment,
             Step::CapturePayment,
@@ -300,14 +411,39 @@ mod tests {
             Step::RefundPayment,
             Step::CheckPayment,
             Step::ReserveStock,
-            Step::RequestShipment(warehouse.clone()),
-            Step::CancelShipment(warehouse),
+            Step::RequestShipment(label.clone()),
+            Step::CancelShipment(label),
+            Step::RequestShipment(second.clone()),
+            Step::CancelShipment(second),
             Step::ExpireOrder,
+            Step::AuthorizeEdit(1),
+            Step::VoidAuthorization(0),
+            Step::ExpireEdit(12),
         ] {
             assert_eq!(step.to_string().parse(), Ok(step));
         }
+        for step in [
+            "authorize_edit",
+            "authorize_edit:01",
+            "authorize_edit:x",
+            "expire_edit:-1",
+        ] {
+            assert!(step.parse::<Step>().is_err(), "{step}");
+        }
         assert!("make_coffee".parse::<Step>().is_err());
         assert!("authorize_payment:x".parse::<Step>().is_err());
+        for label in [
+            "berlin:",
+            "berlin:0",
+            "berlin:1",
+            "berlin:02",
+            "berlin:-2",
+            "berlin:x",
+            ":2",
+        ] {
+            let step = format!("request_shipment:{label}");
+            assert!(step.parse::<Step>().is_err(), "{step}");
+        }
     }
 
     #[test]

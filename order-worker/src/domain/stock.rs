@@ -16,28 +16,28 @@ use shared::{
 /// Subtracts `items` from `from`: from an identical line if there is one, otherwise from lines with the same
 /// product and warehouse. Returns whether `from` had all units.
 pub fn subtract_items(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
-    let mut had_all = true;
+    let mut has_all_units = true;
     for item in items {
         if let Some(index) = from.iter().position(|line| line == item) {
             from.remove(index);
             continue;
         }
-        let mut missing = item.quantity.get();
+        let mut missing_units = item.quantity.get();
         from.retain_mut(|line| {
-            if missing == 0 || (&line.sku, &line.warehouse) != (&item.sku, &item.warehouse) {
+            if missing_units == 0 || (&line.sku, &line.warehouse) != (&item.sku, &item.warehouse) {
                 return true;
             }
-            let units = missing.min(line.quantity.get());
-            missing -= units;
+            let units = missing_units.min(line.quantity.get());
+            missing_units -= units;
             match NonZeroU32::new(line.quantity.get() - units) {
-                Some(remaining) => line.quantity = remaining,
+                Some(remaining_units) => line.quantity = remaining_units,
                 None => return false,
             }
             true
         });
-        had_all &= missing == 0;
+        has_all_units &= missing_units == 0;
     }
-    had_all
+    has_all_units
 }
 
 /// Stock of one product in one warehouse. Invariant: `0 ≤ reserved ≤ on_hand`.
@@ -100,29 +100,29 @@ pub fn allocate(
     }
     let mut allocated: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
     while remaining.values().any(|missing| *missing > 0) {
-        let fillable = |warehouse: &Warehouse| -> i64 {
+        let fillable_units = |warehouse: &Warehouse| -> i64 {
             remaining
                 .iter()
                 .map(|(sku, missing)| (*missing).min(available(sku, warehouse)))
                 .sum()
         };
         // `max_by_key` returns the last of equal elements; reversed, the first by name.
-        let Some(best) = warehouses
+        let Some(best_warehouse) = warehouses
             .iter()
             .rev()
             .copied()
-            .max_by_key(|warehouse| fillable(warehouse))
+            .max_by_key(|warehouse| fillable_units(warehouse))
         else {
             break;
         };
         for (sku, missing) in &mut remaining {
-            let units = (*missing).min(available(sku, best));
+            let units = (*missing).min(available(sku, best_warehouse));
             if units > 0 {
                 *missing -= units;
-                allocated.insert((sku, best), units);
+                allocated.insert((sku, best_warehouse), units);
             }
         }
-        warehouses.remove(best);
+        warehouses.remove(best_warehouse);
     }
     Ok(distribute(requested_items, allocated))
 }
@@ -138,11 +138,11 @@ fn smallest_warehouse_set<'a>(
         return None;
     }
     let warehouses: Vec<&Warehouse> = warehouses.iter().copied().collect();
-    let has_all = |chosen: &u32| {
+    let has_all = |combination: &u32| {
         remaining.iter().all(|(sku, required)| {
             let chosen_warehouses = warehouses.iter().enumerate();
             let chosen_warehouses =
-                chosen_warehouses.filter(|(index, _)| chosen & (1 << index) != 0);
+                chosen_warehouses.filter(|(index, _)| combination & (1 << index) != 0);
             let available_units: i64 = chosen_warehouses
                 .map(|(_, warehouse)| available(sku, warehouse))
                 .sum();
@@ -151,12 +151,16 @@ fn smallest_warehouse_set<'a>(
     };
     // One bit per warehouse; the first by name is the lowest.
     let combinations = 1..(1_u32 << warehouses.len());
-    let best = combinations
-        .filter(has_all)
-        .min_by_key(|chosen| (chosen.count_ones(), Reverse(chosen.reverse_bits())))?;
-    let chosen = warehouses.iter().enumerate();
-    let chosen = chosen.filter(|(index, _)| best & (1 << index) != 0);
-    Some(chosen.map(|(_, warehouse)| *warehouse).collect())
+    let best_combination = combinations.filter(has_all).min_by_key(|combination| {
+        (
+            combination.count_ones(),
+            Reverse(combination.reverse_bits()),
+        )
+    })?;
+    let chosen_warehouses = warehouses.iter().enumerate();
+    let chosen_warehouses =
+        chosen_warehouses.filter(|(index, _)| best_combination & (1 << index) != 0);
+    Some(chosen_warehouses.map(|(_, warehouse)| *warehouse).collect())
 }
 
 fn ensure_available(
@@ -197,15 +201,15 @@ fn distribute(
 ) -> Vec<StockItem> {
     let mut items = Vec::with_capacity(requested_items.len());
     for item in requested_items {
-        let mut missing = i64::from(item.quantity.get());
+        let mut missing_units = i64::from(item.quantity.get());
         for ((_, warehouse), unassigned) in allocated
             .iter_mut()
             .filter(|((sku, _), _)| **sku == item.sku)
         {
-            let units = missing.min(*unassigned);
+            let units = missing_units.min(*unassigned);
             if let Some(quantity) = u32::try_from(units).ok().and_then(NonZeroU32::new) {
                 *unassigned -= units;
-                missing -= units;
+                missing_units -= units;
                 items.push(StockItem {
                     sku: item.sku.clone(),
                     warehouse: (*warehouse).clone(),

@@ -106,10 +106,11 @@ impl Endpoint {
 
     /// Secrets that are valid at `now`, newest first.
     pub fn signing_secrets(&self, now: Timestamp) -> impl Iterator<Item = &str> {
-        let valid = move |secret: &&Secret| secret.until.is_none_or(|until| now < until);
+        let is_valid =
+            move |secret: &&Secret| secret.until.is_none_or(|valid_until| now < valid_until);
         self.secrets
             .iter()
-            .filter(valid)
+            .filter(is_valid)
             .map(|secret| secret.key.as_str())
     }
 
@@ -251,9 +252,9 @@ impl Delivery {
         retry_after: Option<SignedDuration>,
         now: Timestamp,
     ) -> SignedDuration {
-        let remaining = RETRY_PERIOD - now.duration_since(self.asked_at);
-        let requested = retry_after.unwrap_or_default().min(remaining);
-        delay.max(requested)
+        let remaining_period = RETRY_PERIOD - now.duration_since(self.asked_at);
+        let requested_delay = retry_after.unwrap_or_default().min(remaining_period);
+        delay.max(requested_delay)
     }
 
     /// Fails the delivery for good: its event was deleted.

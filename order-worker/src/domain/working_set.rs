@@ -11,9 +11,9 @@ use shared::{
     customer::Customer,
     event::{Event, EventData},
     id::{CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
-    order::StockItem,
+    order::{StockItem, restocked_items},
     outcome::{Code, Failure, Json, Outcome},
-    request::Caller,
+    request::{Caller, Role},
 };
 
 use super::{
@@ -116,10 +116,11 @@ impl WorkingSet {
                 EventData::OrderCreated(_) => {
                     self.numbers.pop_front();
                 }
-                EventData::StockReserved { items } => self.move_stock(items, 0, 1),
+                EventData::StockReserved { items, .. } => self.move_stock(items, 0, 1),
                 EventData::StockReleased { items, .. } => self.move_stock(items, 0, -1),
                 EventData::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
                 EventData::ShipmentReturned { items, .. } => self.move_stock(items, 1, 0),
+                EventData::ReturnReceived { items, .. } => self.restock(&restocked_items(items)),
                 EventData::StockAdjusted {
                     sku,
                     warehouse,
@@ -218,6 +219,21 @@ impl WorkingSet {
         }
     }
 
+    /// Adds returned units. Unlike a shipment, a return may put them into a warehouse that has no stock level of
+    /// the product yet.
+    fn restock(&mut self, items: &[StockItem]) {
+        for item in items {
+            assert!(
+                self.stock_levels.contains_key(&item.sku),
+                "the stock levels of {} were not loaded",
+                item.sku
+            );
+            self.change_stock(&item.sku, &item.warehouse, |stock_level| {
+                stock_level.on_hand += i64::from(item.quantity.get());
+            });
+        }
+    }
+
     /// Whether the stock level was loaded. One that was not must not be written: it would replace the stored
     /// level.
     fn is_stock_loaded(&self, sku: &Sku, warehouse: &Warehouse) -> bool {
@@ -254,6 +270,7 @@ impl WorkingSet {
     pub fn recorded_reply(
         &self,
         idempotency: &Idempotency,
+        role: Role,
     ) -> Result<Option<Result<Json, Failure>>, Failure> {
         let stored = self.recorded.get(&idempotency.key);
         let Some(recorded) = stored.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
@@ -269,7 +286,7 @@ impl WorkingSet {
         }
         match (&recorded.outcome, &recorded.answer) {
             (Some(outcome), _) => Ok(Some(outcome.clone().into())),
-            (None, Some(answer)) => Ok(Some(self.render(answer))),
+            (None, Some(answer)) => Ok(Some(self.render(answer, role))),
             (None, None) => Ok(None),
         }
     }
@@ -350,6 +367,14 @@ impl WorkingSet {
                 let order = self.orders.get(id);
                 order.is_some_and(|order| caller.may_see(&order.storefront))
             }
+            ResourceRef::Return { order_id, id } => {
+                let order = order_id.and_then(|id| self.orders.get(&id));
+                order.is_some_and(|order| {
+                    caller.may_see(&order.storefront)
+                        && !order.is_deleted
+                        && order.find_return(*id).is_some()
+                })
+            }
             ResourceRef::Product(sku) => self.products.contains_key(sku),
             ResourceRef::Customer(id) => {
                 let customer = self.customers.get(id);
@@ -369,16 +394,24 @@ impl WorkingSet {
         }
     }
 
-    /// Renders the reply for the caller.
+    /// Renders the reply for a caller of `role`.
     ///
     /// # Errors
     /// `INTERNAL` when the resource was not loaded, which is a defect.
-    pub fn render(&self, resource: &ResourceRef) -> Result<Json, Failure> {
+    pub fn render(&self, resource: &ResourceRef, role: Role) -> Result<Json, Failure> {
         let rendered = match resource {
             ResourceRef::Order(id) => self
                 .orders
                 .get(id)
-                .map(|order| Json::of(&order.represent(self.steps_of(*id)))),
+                .map(|order| order.represent(self.steps_of(*id)))
+                .map(|order| Json::of(&order.visible_to(role))),
+            ResourceRef::Return { order_id, id } => {
+                let order = order_id.and_then(|id| self.orders.get(&id));
+                order.and_then(|order| {
+                    let entry = order.find_return(*id)?;
+                    Some(Json::of(&order.represent_return(entry)))
+                })
+            }
             ResourceRef::Product(sku) => self
                 .products
                 .get(sku)
@@ -412,12 +445,12 @@ impl WorkingSet {
     /// The unfinished steps of an order.
     pub fn steps_of(&self, order_id: OrderId) -> impl Iterator<Item = &StepRow> {
         // `AuthorizePayment` is the first step in sort order.
-        let first = StepKey {
+        let first_step = StepKey {
             order_id,
             step: crate::domain::step::Step::AuthorizePayment,
         };
         self.steps
-            .range(first..)
+            .range(first_step..)
             .map(|(_, row)| row)
             .take_while(move |row| row.key.order_id == order_id)
     }

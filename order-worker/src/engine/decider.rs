@@ -37,7 +37,7 @@ use crate::{
 
 /// Shortest and longest delay between attempts while the database is unavailable; it doubles after each
 /// attempt.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Decides and commits batches.
 pub(super) struct Decider {
@@ -64,15 +64,15 @@ impl Decider {
 
     pub(super) async fn run(self, mut intake: Intake) {
         loop {
-            let batch = intake.gather().await;
+            let batch = intake.collect_batch().await;
             if batch.is_empty() {
                 return;
             }
             let started = Instant::now();
-            let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            let batch_size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             self.commit_with_retry(batch).await;
             self.record_batch_duration(started.elapsed());
-            metrics::histogram!("engine_batch_size").record(size);
+            metrics::histogram!("engine_batch_size").record(batch_size);
             metrics::histogram!("engine_batch_duration_seconds").record(started.elapsed());
         }
     }
@@ -80,13 +80,13 @@ impl Decider {
     /// Exponential moving average of the batch duration.
     fn record_batch_duration(&self, duration: Duration) {
         let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let average = self.average_batch_us.load(Ordering::Relaxed) / 2 + duration / 2;
-        self.average_batch_us.store(average, Ordering::Relaxed);
+        let average_us = self.average_batch_us.load(Ordering::Relaxed) / 2 + duration / 2;
+        self.average_batch_us.store(average_us, Ordering::Relaxed);
     }
 
     /// Decides and commits the batch, with retries while the database is unavailable.
     async fn commit_with_retry(&self, mut batch: Vec<Submission>) {
-        let mut delay = BACKOFF.0;
+        let mut delay = BACKOFF_RANGE.0;
         loop {
             batch.retain(|submission| submission.may_be_committed || submission.ownership.claim());
             if batch.is_empty() {
@@ -101,28 +101,30 @@ impl Decider {
                 }
                 // A smaller batch loads and writes less.
                 Err(StoreError::TooLarge) if batch.len() > 1 => {
-                    let half = batch.len().div_ceil(2);
-                    return self.commit_in_parts(batch, half).await;
+                    let half_len = batch.len().div_ceil(2);
+                    return self.commit_in_parts(batch, half_len).await;
                 }
                 Err(error) => match commit_error(error) {
                     // One of the commands can't be decided: alone, each affects only itself.
                     CommitError::Internal(_) if batch.len() > 1 => {
                         return self.commit_in_parts(batch, 1).await;
                     }
-                    internal @ CommitError::Internal(_) => return refuse(batch, &internal),
-                    CommitError::Unavailable(_) => release(&batch),
-                    unknown @ CommitError::OutcomeUnknown(_) => {
-                        let (repeatable, not_repeatable) =
+                    internal_error @ CommitError::Internal(_) => {
+                        return refuse_all(batch, &internal_error);
+                    }
+                    CommitError::Unavailable(_) => release_claims(&batch),
+                    unknown_outcome @ CommitError::OutcomeUnknown(_) => {
+                        let (repeatable_submissions, other_submissions) =
                             batch.into_iter().partition(is_safe_to_repeat);
-                        refuse(not_repeatable, &unknown);
-                        batch = repeatable;
+                        refuse_all(other_submissions, &unknown_outcome);
+                        batch = repeatable_submissions;
                         mark_possibly_committed(&mut batch);
                     }
                 },
             }
             // A command without a deadline waits as long as its caller does.
             time::sleep(delay).await;
-            delay = (delay * 2).min(BACKOFF.1);
+            delay = (delay * 2).min(BACKOFF_RANGE.1);
             let now = Instant::now();
             batch.retain(|submission| {
                 submission.is_awaited() && submission.deadline.is_none_or(|deadline| now < deadline)
@@ -132,11 +134,11 @@ impl Decider {
 
     /// Decides the batch in parts of `size`, one after the other.
     async fn commit_in_parts(&self, mut batch: Vec<Submission>, size: usize) {
-        release(&batch);
+        release_claims(&batch);
         while !batch.is_empty() {
-            let rest = batch.split_off(size.min(batch.len()));
+            let next_part = batch.split_off(size.min(batch.len()));
             Box::pin(self.commit_with_retry(batch)).await;
-            batch = rest;
+            batch = next_part;
         }
     }
 
@@ -152,7 +154,7 @@ impl Decider {
         for submission in batch {
             load_set.add(&submission.command);
         }
-        let context = DecisionContext::new(Timestamp::now(), seed());
+        let context = DecisionContext::new(Timestamp::now(), random_seed());
         let now = context.now();
         let (outcomes, steps, has_events) = self
             .store
@@ -161,10 +163,10 @@ impl Decider {
                 let outcomes = batch
                     .iter()
                     .map(|submission| {
-                        let execute = || {
+                        let execute_commands = || {
                             carry_out(working_set, &submission.command, &self.rules, &mut context)
                         };
-                        catch_unwind(AssertUnwindSafe(execute)).ok()
+                        catch_unwind(AssertUnwindSafe(execute_commands)).ok()
                     })
                     .collect::<Option<Vec<_>>>()?;
                 Some((
@@ -187,7 +189,7 @@ impl Decider {
 }
 
 /// Releases commands that certainly had no effect, so that their callers can cancel them.
-fn release(batch: &[Submission]) {
+fn release_claims(batch: &[Submission]) {
     for submission in batch
         .iter()
         .filter(|submission| !submission.may_be_committed)
@@ -198,12 +200,12 @@ fn release(batch: &[Submission]) {
 
 /// Refuses the commands of `batch` with `error`. A command of an earlier commit whose outcome is unknown is
 /// never reported as not executed.
-fn refuse(batch: Vec<Submission>, error: &CommitError) {
-    let outcome = |submission: &Submission| match error {
+fn refuse_all(batch: Vec<Submission>, error: &CommitError) {
+    let outcome_of = |submission: &Submission| match error {
         CommitError::Internal(_) if submission.may_be_committed => Err(outcome_unknown()),
         error => Err(error.clone()),
     };
-    let outcomes: Vec<_> = batch.iter().map(outcome).collect();
+    let outcomes: Vec<_> = batch.iter().map(outcome_of).collect();
     send_replies(batch, outcomes);
 }
 
@@ -237,7 +239,7 @@ fn mark_possibly_committed(batch: &mut [Submission]) {
 }
 
 /// The random half of a UUID.
-fn seed() -> u64 {
+fn random_seed() -> u64 {
     Uuid::now_v7().as_u64_pair().1
 }
 
@@ -278,12 +280,12 @@ fn commit_error(error: StoreError) -> CommitError {
 
 /// The due steps that the batch scheduled.
 fn due_steps(working_set: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
-    let scheduled = working_set
+    let scheduled_steps = working_set
         .dirty
         .steps
         .iter()
         .filter_map(|key| working_set.steps.get(key));
-    scheduled
+    scheduled_steps
         .filter(|row| !row.is_dead && row.due_at <= now)
         .cloned()
         .collect()
@@ -318,7 +320,7 @@ mod tests {
             submission.may_be_committed = may_be_committed;
             submission
         });
-        refuse(
+        refuse_all(
             submissions.collect(),
             &commit_error(StoreError::Corrupt("a row".to_owned())),
         );

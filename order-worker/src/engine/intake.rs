@@ -32,9 +32,9 @@ const LOAD_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 pub(super) struct Intake {
     requests: mpsc::UnboundedReceiver<Vec<Submission>>,
     /// Commands submitted together that did not fit into the last batch.
-    queued: VecDeque<Submission>,
+    queued_submissions: VecDeque<Submission>,
     /// Number of requests that are not in a batch yet.
-    waiting: Arc<AtomicUsize>,
+    waiting_count: Arc<AtomicUsize>,
     steps: mpsc::Receiver<Submission>,
     /// Whether step results are overdue and are treated like requests.
     is_late: bool,
@@ -54,8 +54,8 @@ impl Intake {
     ) -> Self {
         Self {
             requests,
-            queued: VecDeque::new(),
-            waiting,
+            queued_submissions: VecDeque::new(),
+            waiting_count: waiting,
             steps,
             is_late: false,
             activity,
@@ -65,17 +65,17 @@ impl Intake {
     }
 
     /// The next batch; empty when all senders are gone.
-    pub(super) async fn gather(&mut self) -> Vec<Submission> {
+    pub(super) async fn collect_batch(&mut self) -> Vec<Submission> {
         let mut first_step = None;
         loop {
-            let batch = self.take(first_step.take());
+            let batch = self.take_batch_now(first_step.take());
             if !batch.is_empty() {
                 return batch;
             }
             // Under load, step results only join requests.
             let accepts_steps = self.is_late || !self.is_under_load();
             tokio::select! {
-                Some(requests) = self.requests.recv() => self.queued.extend(requests),
+                Some(requests) = self.requests.recv() => self.queued_submissions.extend(requests),
                 Some(step) = self.steps.recv(), if accepts_steps => first_step = Some(step),
                 () = time::sleep(LOAD_CHECK_INTERVAL), if !accepts_steps => {}
                 else => return batch,
@@ -84,15 +84,15 @@ impl Intake {
     }
 
     /// Takes the waiting commands, and `first_step` if a step result arrived first.
-    fn take(&mut self, first_step: Option<Submission>) -> Vec<Submission> {
-        while self.queued.len() < MAX_BATCH
+    fn take_batch_now(&mut self, first_step: Option<Submission>) -> Vec<Submission> {
+        while self.queued_submissions.len() < MAX_BATCH
             && let Ok(requests) = self.requests.try_recv()
         {
-            self.queued.extend(requests);
+            self.queued_submissions.extend(requests);
         }
-        let requests = self.queued.len().min(MAX_BATCH);
-        self.waiting.fetch_sub(requests, Ordering::Relaxed);
-        let mut batch: Vec<_> = self.queued.drain(..requests).collect();
+        let requests = self.queued_submissions.len().min(MAX_BATCH);
+        self.waiting_count.fetch_sub(requests, Ordering::Relaxed);
+        let mut batch: Vec<_> = self.queued_submissions.drain(..requests).collect();
         let step_share = self.share_of_steps(requests);
         batch.extend(first_step);
         while batch.len() < requests + step_share
@@ -112,20 +112,26 @@ impl Intake {
         if requests > 0 {
             self.was_under_load = requests >= HIGH_LOAD;
         }
-        let (share, requests_since_steps) = match requests {
+        let (step_share, requests_since_steps) = match requests {
             _ if self.is_late => (MAX_BATCH, 0),
             0 if self.is_under_load() => (0, self.requests_since_steps),
             0 if self.activity.expects_requests() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
             0 => (MAX_BATCH, 0),
-            few if few < HIGH_LOAD && self.requests_since_steps == 0 => (0, few),
-            few if few < HIGH_LOAD => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
-            many => match self.requests_since_steps + many {
-                since if since < STEP_RESULTS_PER_GROUP * REQUESTS_PER_STEP_RESULT => (0, since),
-                since => (since / REQUESTS_PER_STEP_RESULT, 0),
+            few_requests if few_requests < HIGH_LOAD && self.requests_since_steps == 0 => {
+                (0, few_requests)
+            }
+            few_requests if few_requests < HIGH_LOAD => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
+            many_requests => match self.requests_since_steps + many_requests {
+                requests_since
+                    if requests_since < STEP_RESULTS_PER_GROUP * REQUESTS_PER_STEP_RESULT =>
+                {
+                    (0, requests_since)
+                }
+                requests_since => (requests_since / REQUESTS_PER_STEP_RESULT, 0),
             },
         };
         self.requests_since_steps = requests_since_steps;
-        share
+        step_share
     }
 
     /// Whether there were many requests a moment ago.
@@ -156,18 +162,18 @@ mod tests {
         mpsc::UnboundedSender<Vec<Submission>>,
         mpsc::Sender<Submission>,
     ) {
-        let (requests, received) = mpsc::unbounded_channel();
+        let (requests, request_receiver) = mpsc::unbounded_channel();
         let (steps, results) = mpsc::channel(waiting_steps);
         for _ in 0..waiting_steps {
-            assert!(steps.try_send(submission()).is_ok());
+            assert!(steps.try_send(test_submission()).is_ok());
         }
         let activity = outbox().0.activity();
-        let intake = Intake::new(received, Arc::default(), results, activity);
-        (intake, requests, steps)
+        let test_intake = Intake::new(request_receiver, Arc::default(), results, activity);
+        (test_intake, requests, steps)
     }
 
     /// The content makes no difference here.
-    fn submission() -> Submission {
+    fn test_submission() -> Submission {
         let command = Command::Finish {
             key: StepKey {
                 order_id: OrderId::from(Uuid::now_v7()),
@@ -180,16 +186,16 @@ mod tests {
     }
 
     /// The number of step results in each of several batches with this many requests.
-    async fn steps_per_batch(requests: usize, times: usize) -> Vec<usize> {
+    async fn steps_per_batch(requests: usize, batch_count: usize) -> Vec<usize> {
         let (mut intake, sender, _steps) = intake(1_000);
-        let mut counts = Vec::new();
-        for _ in 0..times {
-            intake.waiting.fetch_add(requests, Ordering::Relaxed);
-            let submissions = (0..requests).map(|_| submission()).collect();
+        let mut step_counts = Vec::new();
+        for _ in 0..batch_count {
+            intake.waiting_count.fetch_add(requests, Ordering::Relaxed);
+            let submissions = (0..requests).map(|_| test_submission()).collect();
             assert!(sender.send(submissions).is_ok());
-            counts.push(intake.gather().await.len() - requests);
+            step_counts.push(intake.collect_batch().await.len() - requests);
         }
-        counts
+        step_counts
     }
 
     #[tokio::test]
@@ -216,6 +222,6 @@ mod tests {
     #[tokio::test]
     async fn without_requests_all_step_results_are_taken() {
         let (mut intake, _callers, _steps) = intake(200);
-        assert_eq!(intake.gather().await.len(), 200);
+        assert_eq!(intake.collect_batch().await.len(), 200);
     }
 }

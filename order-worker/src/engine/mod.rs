@@ -61,10 +61,10 @@ pub struct Engine {
     requests: mpsc::UnboundedSender<Vec<Submission>>,
     results: mpsc::Sender<Submission>,
     /// Number of requests that are not in a batch yet.
-    waiting: Arc<AtomicUsize>,
+    waiting_count: Arc<AtomicUsize>,
     /// Average duration of a batch in microseconds.
     average_batch_us: Arc<AtomicU64>,
-    ended: watch::Receiver<()>,
+    end_receiver: watch::Receiver<()>,
 }
 
 /// Reasons why a command was not decided.
@@ -98,23 +98,28 @@ impl Engine {
     /// # Errors
     /// When its thread can't be created.
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
-        let (requests, received) = mpsc::unbounded_channel();
+        let (requests, request_receiver) = mpsc::unbounded_channel();
         let (results, steps) = mpsc::channel(MAX_QUEUED);
         let waiting = Arc::new(AtomicUsize::new(0));
         let average_batch_us = Arc::new(AtomicU64::new(0));
-        let intake = Intake::new(received, Arc::clone(&waiting), steps, outbox.activity());
+        let intake = Intake::new(
+            request_receiver,
+            Arc::clone(&waiting),
+            steps,
+            outbox.activity(),
+        );
         let decider = Decider::new(store, rules, outbox, Arc::clone(&average_batch_us));
-        let (running, ended) = watch::channel(());
+        let (running_sender, ended) = watch::channel(());
         dedicated_thread::spawn("engine", async move {
             decider.run(intake).await;
-            drop(running);
+            drop(running_sender);
         })?;
         Ok(Self {
             requests,
             results,
-            waiting,
+            waiting_count: waiting,
             average_batch_us,
-            ended,
+            end_receiver: ended,
         })
     }
 
@@ -127,38 +132,37 @@ impl Engine {
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<RpcReply, CommitError> {
-        let decided = self.decide_together(vec![(command, deadline)]).all().await;
-        decided
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| Err(stopping()))
+        self.decide_together(vec![(command, deadline)]).only().await
     }
 
     /// Decides `commands`, each before its deadline.
     pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> PendingReplies {
         let (reply, decided) = mpsc::unbounded_channel();
-        let (mut submitted, mut pending) = (Vec::with_capacity(commands.len()), Vec::new());
-        let mut refused = Vec::new();
+        let (mut accepted_submissions, mut pending_replies) =
+            (Vec::with_capacity(commands.len()), Vec::new());
+        let mut refused_replies = Vec::new();
         let expected_start = Instant::now() + self.estimated_wait();
-        let free_slots = MAX_QUEUED.saturating_sub(self.waiting.load(Ordering::Relaxed));
+        let free_slots = MAX_QUEUED.saturating_sub(self.waiting_count.load(Ordering::Relaxed));
         for (index, (command, deadline)) in commands.into_iter().enumerate() {
             let reply_deadline = deadline.map(reply_deadline);
-            let cannot_meet_deadline = reply_deadline.is_some_and(|latest| expected_start > latest);
-            if cannot_meet_deadline || submitted.len() >= free_slots {
-                refused.push((index, Err(overloaded())));
-                pending.push(None);
+            let cannot_meet_deadline =
+                reply_deadline.is_some_and(|reply_deadline| expected_start > reply_deadline);
+            if cannot_meet_deadline || accepted_submissions.len() >= free_slots {
+                refused_replies.push((index, Err(overloaded_error())));
+                pending_replies.push(None);
                 continue;
             }
             let submission = Submission::new(command, deadline, reply.clone(), index);
-            pending.push(Some(PendingReply::new(&submission, reply_deadline)));
-            submitted.push(submission);
+            pending_replies.push(Some(PendingReply::new(&submission, reply_deadline)));
+            accepted_submissions.push(submission);
         }
-        if !submitted.is_empty() {
-            self.waiting.fetch_add(submitted.len(), Ordering::Relaxed);
+        if !accepted_submissions.is_empty() {
+            self.waiting_count
+                .fetch_add(accepted_submissions.len(), Ordering::Relaxed);
             // An engine that has ended drops its input, which the receivers notice.
-            let _ = self.requests.send(submitted);
+            let _ = self.requests.send(accepted_submissions);
         }
-        PendingReplies::new(decided, pending, refused)
+        PendingReplies::new(decided, pending_replies, refused_replies)
     }
 
     /// Decides the result of a step that was due at `due_at`, however long it takes.
@@ -176,21 +180,21 @@ impl Engine {
         self.results
             .send(submission)
             .await
-            .map_err(|_| stopping())?;
+            .map_err(|_| stopping_error())?;
         let decided = decided.recv().await.and_then(|mut decided| decided.pop());
-        decided.map_or_else(|| Err(stopping()), |(_, outcome)| outcome)
+        decided.map_or_else(|| Err(stopping_error()), |(_, outcome)| outcome)
     }
 
     /// Waits until the last clone is dropped and all accepted commands are decided.
     pub async fn end(self) {
-        let mut ended = self.ended.clone();
+        let mut ended = self.end_receiver.clone();
         drop(self);
         while ended.changed().await.is_ok() {}
     }
 
     /// Estimated waiting time of a new command.
     fn estimated_wait(&self) -> Duration {
-        let waiting = self.waiting.load(Ordering::Relaxed);
+        let waiting = self.waiting_count.load(Ordering::Relaxed);
         let batches = u64::try_from(waiting / MAX_BATCH).unwrap_or(u64::MAX);
         Duration::from_micros(batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)))
     }
@@ -198,16 +202,16 @@ impl Engine {
 
 /// The latest time for a failure to be sent, so that it arrives before `deadline`.
 pub(crate) fn reply_deadline(deadline: Instant) -> Instant {
-    let remaining = deadline.saturating_duration_since(Instant::now());
+    let remaining_time = deadline.saturating_duration_since(Instant::now());
     deadline
-        .checked_sub((remaining / REPLY_MARGIN.0).min(REPLY_MARGIN.1))
+        .checked_sub((remaining_time / REPLY_MARGIN.0).min(REPLY_MARGIN.1))
         .unwrap_or(deadline)
 }
 
-fn overloaded() -> CommitError {
+fn overloaded_error() -> CommitError {
     CommitError::Unavailable("too many requests are waiting; nothing was done".to_owned())
 }
 
-fn stopping() -> CommitError {
+fn stopping_error() -> CommitError {
     CommitError::Unavailable("the worker is stopping".to_owned())
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{CommitError, stopping};
+use super::{CommitError, stopping_error};
 use crate::domain::command::Command;
 
 /// Index among the commands submitted together, and the result.
@@ -83,39 +83,39 @@ pub(super) fn send_replies(
 pub(super) struct Ownership(AtomicU8);
 
 impl Ownership {
-    const WAITING: u8 = 0;
-    const CLAIMED: u8 = 1;
-    const CANCELLED: u8 = 2;
+    const OWNED_BY_CALLER: u8 = 0;
+    const OWNED_BY_BATCH: u8 = 1;
+    const CANCELLED_BY_CALLER: u8 = 2;
 
     /// Claims the command for a batch; fails if it was cancelled.
     pub(super) fn claim(&self) -> bool {
-        self.transition(Self::WAITING, Self::CLAIMED)
+        self.transition(Self::OWNED_BY_CALLER, Self::OWNED_BY_BATCH)
     }
 
     /// Releases it from a batch that certainly had no effect.
     pub(super) fn release(&self) {
-        self.transition(Self::CLAIMED, Self::WAITING);
+        self.transition(Self::OWNED_BY_BATCH, Self::OWNED_BY_CALLER);
     }
 
     /// Cancels the command; fails if a batch has claimed it.
     fn cancel(&self) -> bool {
-        self.transition(Self::WAITING, Self::CANCELLED)
+        self.transition(Self::OWNED_BY_CALLER, Self::CANCELLED_BY_CALLER)
     }
 
-    fn transition(&self, from: u8, to: u8) -> bool {
+    fn transition(&self, from_state: u8, to_state: u8) -> bool {
         self.0
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(from_state, to_state, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 }
 
 /// Pending results of commands that were submitted together.
 pub struct PendingReplies {
-    decided: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
+    reply_receiver: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
     /// Commands without a result yet, by index.
-    waiting: Vec<Option<PendingReply>>,
+    waiting_replies: Vec<Option<PendingReply>>,
     /// Commands that were refused without being queued.
-    refused: Vec<IndexedReply>,
+    refused_replies: Vec<IndexedReply>,
 }
 
 /// A reply that a caller waits for.
@@ -141,7 +141,7 @@ impl PendingReply {
     }
 
     /// The failure to report at `now`, if the time for it has come.
-    fn expire(&mut self, now: Instant) -> Option<CommitError> {
+    fn expired_error(&mut self, now: Instant) -> Option<CommitError> {
         if self
             .reply_deadline
             .is_some_and(|report_at| report_at <= now)
@@ -153,15 +153,15 @@ impl PendingReply {
                 ));
             }
         }
-        let is_over =
+        let is_past_deadline =
             self.reply_deadline.is_none() && self.deadline.is_some_and(|deadline| deadline <= now);
-        is_over.then(not_decided_in_time)
+        is_past_deadline.then(not_decided_in_time)
     }
 
     /// The failure of a command that the engine dropped: it ends, or the deadline has passed.
-    fn dropped(&self) -> CommitError {
+    fn dropped_error(&self) -> CommitError {
         if self.ownership.cancel() {
-            stopping()
+            stopping_error()
         } else {
             not_decided_in_time()
         }
@@ -181,9 +181,9 @@ impl PendingReplies {
         refused: Vec<IndexedReply>,
     ) -> Self {
         Self {
-            decided,
-            waiting,
-            refused,
+            reply_receiver: decided,
+            waiting_replies: waiting,
+            refused_replies: refused,
         }
     }
 
@@ -191,33 +191,37 @@ impl PendingReplies {
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Vec<IndexedReply>> {
         loop {
-            if !self.refused.is_empty() {
-                return Some(mem::take(&mut self.refused));
+            if !self.refused_replies.is_empty() {
+                return Some(mem::take(&mut self.refused_replies));
             }
-            if self.waiting.iter().all(Option::is_none) {
+            if self.waiting_replies.iter().all(Option::is_none) {
                 return None;
             }
-            let report_at = self
-                .waiting
+            let next_report_at = self
+                .waiting_replies
                 .iter()
                 .flatten()
                 .filter_map(PendingReply::report_at)
                 .min();
-            let decided = match report_at {
-                None => Some(self.decided.recv().await),
-                Some(report_at) => time::timeout_at(report_at, self.decided.recv()).await.ok(),
+            let decided = match next_report_at {
+                None => Some(self.reply_receiver.recv().await),
+                Some(next_report_at) => {
+                    time::timeout_at(next_report_at, self.reply_receiver.recv())
+                        .await
+                        .ok()
+                }
             };
             let Some(decided) = decided else {
-                self.expire(Instant::now());
+                self.expired_error(Instant::now());
                 continue;
             };
             let Some(mut decided) = decided else {
-                self.refuse(|pending| Some(pending.dropped()));
+                self.refuse_pending(|pending| Some(pending.dropped_error()));
                 continue;
             };
             // Drops results of commands that were reported as failed.
             decided.retain(|(index, _)| {
-                self.waiting
+                self.waiting_replies
                     .get_mut(*index)
                     .is_some_and(|waiting| waiting.take().is_some())
             });
@@ -229,7 +233,7 @@ impl PendingReplies {
 
     /// All results, in order.
     pub async fn all(mut self) -> Vec<Result<RpcReply, CommitError>> {
-        let mut all = Vec::with_capacity(self.waiting.len());
+        let mut all = Vec::with_capacity(self.waiting_replies.len());
         while let Some(decided) = self.next().await {
             all.extend(decided);
         }
@@ -237,16 +241,24 @@ impl PendingReplies {
         all.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn expire(&mut self, now: Instant) {
-        self.refuse(|pending| pending.expire(now));
+    /// The result of the only command.
+    pub async fn only(self) -> Result<RpcReply, CommitError> {
+        let mut decided_replies = self.all().await.into_iter();
+        decided_replies
+            .next()
+            .unwrap_or_else(|| Err(stopping_error()))
+    }
+
+    fn expired_error(&mut self, now: Instant) {
+        self.refuse_pending(|pending| pending.expired_error(now));
     }
 
     /// Reports the commands for which `failure_of` returns a failure.
-    fn refuse(&mut self, failure_of: impl Fn(&mut PendingReply) -> Option<CommitError>) {
-        for (index, waiting) in self.waiting.iter_mut().enumerate() {
+    fn refuse_pending(&mut self, failure_of: impl Fn(&mut PendingReply) -> Option<CommitError>) {
+        for (index, waiting) in self.waiting_replies.iter_mut().enumerate() {
             if let Some(error) = waiting.as_mut().and_then(&failure_of) {
                 *waiting = None;
-                self.refused.push((index, Err(error)));
+                self.refused_replies.push((index, Err(error)));
             }
         }
     }
@@ -285,41 +297,41 @@ mod tests {
     }
 
     /// Three commands submitted together with this deadline, and their pending results.
-    fn submit_three(wait: Duration) -> (Vec<Submission>, PendingReplies) {
+    fn submit_three(time_limit: Duration) -> (Vec<Submission>, PendingReplies) {
         let (reply, decided) = mpsc::unbounded_channel();
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + time_limit;
         let submissions: Vec<_> = (0..3)
             .map(|index| Submission::new(command(), Some(deadline), reply.clone(), index))
             .collect();
         let waiting = submissions.iter();
         let waiting = waiting.map(|submission| Some(PendingReply::new(submission, Some(deadline))));
-        let decisions = PendingReplies::new(decided, waiting.collect(), Vec::new());
-        (submissions, decisions)
+        let pending_replies = PendingReplies::new(decided, waiting.collect(), Vec::new());
+        (submissions, pending_replies)
     }
 
     fn refusals(count: usize) -> impl Iterator<Item = Result<RpcReply, CommitError>> {
-        let refusal = || Err(Failure::new(Code::NotFound, "no customer")).into();
-        std::iter::repeat_with(move || Ok(refusal())).take(count)
+        let new_refusal = || Err(Failure::new(Code::NotFound, "no customer")).into();
+        std::iter::repeat_with(move || Ok(new_refusal())).take(count)
     }
 
-    fn indexes(decided: Option<Vec<IndexedReply>>) -> Vec<usize> {
-        let decided = decided.unwrap_or_default().into_iter();
-        decided.map(|(index, _)| index).collect()
+    fn reply_indexes(decided_replies: Option<Vec<IndexedReply>>) -> Vec<usize> {
+        let decided_replies = decided_replies.unwrap_or_default().into_iter();
+        decided_replies.map(|(index, _)| index).collect()
     }
 
     #[tokio::test]
     async fn commands_submitted_together_are_answered_together() {
-        let (mut first, mut decisions) = submit_three(Duration::from_mins(1));
-        let (others, mut others_decisions) = submit_three(Duration::from_mins(1));
-        let last = first.pop();
-        first.extend(others);
-        send_replies(first, refusals(5));
-        assert_eq!(indexes(decisions.next().await), [0, 1]);
-        assert_eq!(indexes(others_decisions.next().await), [0, 1, 2]);
-        assert!(others_decisions.next().await.is_none());
-        send_replies(last.into_iter().collect(), refusals(1));
-        assert_eq!(indexes(decisions.next().await), [2]);
-        assert!(decisions.next().await.is_none());
+        let (mut first_submissions, mut first_replies) = submit_three(Duration::from_mins(1));
+        let (other_submissions, mut other_replies) = submit_three(Duration::from_mins(1));
+        let last_submission = first_submissions.pop();
+        first_submissions.extend(other_submissions);
+        send_replies(first_submissions, refusals(5));
+        assert_eq!(reply_indexes(first_replies.next().await), [0, 1]);
+        assert_eq!(reply_indexes(other_replies.next().await), [0, 1, 2]);
+        assert!(other_replies.next().await.is_none());
+        send_replies(last_submission.into_iter().collect(), refusals(1));
+        assert_eq!(reply_indexes(first_replies.next().await), [2]);
+        assert!(first_replies.next().await.is_none());
     }
 
     #[tokio::test]

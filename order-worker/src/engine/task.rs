@@ -13,7 +13,7 @@ use shared::{
 use tokio::time::Instant;
 
 use super::Engine;
-use crate::domain::command::{Action, Command, Idempotency, KeyOrigin, ResourceRef};
+use crate::domain::command::{Action, Command, Idempotency, KeyOrigin, MessageKey, ResourceRef};
 
 /// Context of a command: caller, idempotency key, preconditions and deadline.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct CommandContext {
     pub caller: Caller,
     /// Idempotency key, if there is one.
     pub idempotency: Option<Idempotency>,
+    /// Key of the message of an import, whatever its idempotency key is.
+    pub message_key: Option<MessageKey>,
     /// Required entity tags of the resource, from `If-Match`.
     pub if_match: Option<IfMatch>,
     /// Time by which the command must be decided.
@@ -62,8 +64,8 @@ pub(crate) async fn run(
         if_match,
         action,
     };
-    let begin = command(context.if_match.clone(), Action::BeginTask { target });
-    let start = engine.decide(begin, context.deadline).await?;
+    let begin_command = command(context.if_match.clone(), Action::BeginTask { target });
+    let start = engine.decide(begin_command, context.deadline).await?;
     if start.is_replay || start.outcome.is_err() {
         return Ok(start);
     }
@@ -78,8 +80,8 @@ pub(crate) async fn run(
     if key.is_none() || is_undecided {
         return Ok(outcome.into());
     }
-    let end = command(None, Action::EndTask { outcome });
-    Ok(engine.decide(end, context.deadline).await?)
+    let end_command = command(None, Action::EndTask { outcome });
+    Ok(engine.decide(end_command, context.deadline).await?)
 }
 
 /// Reserves the client's key for the operation of `context`. For a request whose reply is not recorded: the
@@ -94,7 +96,7 @@ pub(crate) async fn claim_key(engine: &Engine, context: &CommandContext) -> Resu
     if key.key_origin != KeyOrigin::Client {
         return Ok(());
     }
-    let claim = Command::Request {
+    let claim_command = Command::Request {
         caller: context.caller.clone(),
         idempotency: Some(Idempotency {
             key: format!("{}/claim", key.key),
@@ -104,6 +106,6 @@ pub(crate) async fn claim_key(engine: &Engine, context: &CommandContext) -> Resu
         if_match: None,
         action: Action::BeginTask { target: None },
     };
-    let claimed = engine.decide(claim, context.deadline).await?;
-    claimed.outcome.map(drop)
+    let claim_reply = engine.decide(claim_command, context.deadline).await?;
+    claim_reply.outcome.map(drop)
 }

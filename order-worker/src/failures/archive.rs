@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archived_message::{BROKER_HEADERS, RETURN_COUNT_HEADER, decoding_error, describe};
 use crate::{
-    runtime::crash::{Point, point},
+    runtime::crash::{Point, crash_at},
     store::Store,
 };
 
@@ -39,7 +39,7 @@ const MAX_RETURNS: u32 = 5;
 const DELIVERY_LIMIT: &str = "delivery_limit";
 
 /// Archives the messages of the dead-letter queue until `stop`.
-pub async fn archive(
+pub async fn run_archive(
     store: Store,
     broker: Broker,
     publisher: Arc<Publisher>,
@@ -53,11 +53,11 @@ pub async fn archive(
         stop.clone(),
     );
     while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-        if let Some(message) = returnable(&delivery) {
-            let returned = stop
+        if let Some(message) = returnable_message(&delivery) {
+            let return_result = stop
                 .run_until_cancelled(return_to_queue(&publisher, message))
                 .await;
-            if returned.is_none() {
+            if return_result.is_none() {
                 return;
             }
             let message_id = &delivery.message_id;
@@ -69,9 +69,9 @@ pub async fn archive(
             continue;
         }
         let (queue, reason, message) = describe(&delivery);
-        let archived = async {
+        let archive_result = async {
             while let Err(error) = store
-                .archive(&queue, &reason, &message, Timestamp::now())
+                .archive_message(&queue, &reason, &message, Timestamp::now())
                 .await
             {
                 tracing::error!(%error, "a dead letter could not be archived; trying again");
@@ -79,7 +79,7 @@ pub async fn archive(
             }
         };
         // If `stop` comes first, the message is not acknowledged and is redelivered.
-        if stop.run_until_cancelled(archived).await.is_none() {
+        if stop.run_until_cancelled(archive_result).await.is_none() {
             return;
         }
         tracing::warn!(
@@ -88,17 +88,19 @@ pub async fn archive(
             message_id = delivery.message_id,
             "archived a dead letter"
         );
-        point(Point::AfterArchived);
+        crash_at(Point::AfterArchived);
         delivery.receipt.ack().await;
     }
 }
 
 /// The message to publish again, if the delivery limit was its only problem.
-fn returnable(delivery: &Incoming) -> Option<Outgoing> {
-    let header = |name: &str| delivery.headers.get(name).map(String::as_str);
-    let returned: u32 = header(RETURN_COUNT_HEADER).map_or(Ok(0), str::parse).ok()?;
-    let is_returnable = header("x-first-death-reason") == Some(DELIVERY_LIMIT)
-        && header("x-first-death-queue") == Some(STEP_QUEUE)
+fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
+    let header_value = |name: &str| delivery.headers.get(name).map(String::as_str);
+    let returned: u32 = header_value(RETURN_COUNT_HEADER)
+        .map_or(Ok(0), str::parse)
+        .ok()?;
+    let is_returnable = header_value("x-first-death-reason") == Some(DELIVERY_LIMIT)
+        && header_value("x-first-death-queue") == Some(STEP_QUEUE)
         && returned < MAX_RETURNS
         && decoding_error(delivery).is_none();
     if !is_returnable {

@@ -103,10 +103,10 @@ pub(super) fn decoding_error(delivery: &Incoming) -> Option<String> {
 }
 
 pub(super) fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
-    let header = |name: &str| delivery.headers.get(name).cloned();
-    let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
-    let mut reason = header("x-first-death-reason").unwrap_or_else(|| "rejected".to_owned());
-    if let Some(error) = header(DEAD_LETTER_REASON).or_else(|| decoding_error(delivery)) {
+    let header_value = |name: &str| delivery.headers.get(name).cloned();
+    let queue = header_value("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
+    let mut reason = header_value("x-first-death-reason").unwrap_or_else(|| "rejected".to_owned());
+    if let Some(error) = header_value(DEAD_LETTER_REASON).or_else(|| decoding_error(delivery)) {
         reason = format!("{reason}: {error}");
     }
     let mut headers = delivery.headers.clone();

@@ -23,7 +23,7 @@ use crate::{
         Engine,
         task::{self, CommandContext},
     },
-    runtime::crash::{Point, point},
+    runtime::crash::{Point, crash_at},
     store::{DeadLetterCursor, Store, StoreError},
 };
 
@@ -63,18 +63,18 @@ impl DeadLetters {
     /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not
     /// in the archive any more.
     async fn redrive_message(&self, id: Uuid) -> Result<bool, Failure> {
-        let found = self.store.dead_message(id).await.map_err(store_failure)?;
-        let Some((queue, message)) = found else {
+        let dead_message = self.store.dead_message(id).await.map_err(store_failure)?;
+        let Some((queue, message)) = dead_message else {
             return Ok(false);
         };
         let messages = [(Target::Queue(&queue), message.into_outgoing()?)];
-        let sent = self.publisher.publish(&messages).await;
-        if let Some(Err(error)) = sent.into_iter().next() {
+        let publish_results = self.publisher.publish(&messages).await;
+        if let Some(Err(error)) = publish_results.into_iter().next() {
             return Err(Failure::new(Code::Unavailable, error.to_string()));
         }
         // After a crash at this point the message is still archived and may be redriven again. That is
         // harmless: a step whose message arrives twice is performed once.
-        point(Point::AfterRedriven);
+        crash_at(Point::AfterRedriven);
         self.store
             .remove_dead_message(id)
             .await
@@ -82,18 +82,18 @@ impl DeadLetters {
         Ok(true)
     }
 
-    /// Redrives those of `messages` that are complete; returns their number.
+    /// Redrives those of `messages` whose payload is complete; returns their number.
     pub(crate) async fn redrive_messages(&self, messages: &[Uuid]) -> Result<u64, Failure> {
-        let mut redriven = 0;
+        let mut redriven_count = 0;
         for id in messages {
             match self.redrive_message(*id).await {
-                Ok(true) => redriven += 1,
+                Ok(true) => redriven_count += 1,
                 Ok(false) => {}
                 Err(failure) if failure.code == Code::InvalidState => {}
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(redriven)
+        Ok(redriven_count)
     }
 
     /// Redrives a dead letter.
@@ -103,16 +103,16 @@ impl DeadLetters {
     pub async fn redrive(
         &self,
         context: CommandContext,
-        letter: &DeadLetterRef,
+        dead_letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
-        let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
+        let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
             DeadLetterId::Step(key) => self.decide(context, Action::RedriveStep(key)).await?,
             DeadLetterId::Message(id) => {
                 let redriven = self.redrive_existing_message(id);
                 return task::run(&self.engine, &context, None, redriven).await;
             }
         };
-        let outcome = Json::of(&json!({"id": letter.id, "status": "redriven"}));
+        let outcome = Json::of(&json!({"id": dead_letter.id, "status": "redriven"}));
         Ok(RpcReply { outcome, is_replay })
     }
 
@@ -128,8 +128,8 @@ impl DeadLetters {
         let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
             DeadLetterId::Step(key) => self.decide(context, Action::DiscardStep(key)).await?,
             DeadLetterId::Message(id) => {
-                let discarded = self.discard_message(id);
-                return task::run(&self.engine, &context, None, discarded).await;
+                let discard_result = self.discard_message(id);
+                return task::run(&self.engine, &context, None, discard_result).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
@@ -158,8 +158,8 @@ impl DeadLetters {
     /// Decides a command; returns whether its result was replayed from the idempotency record.
     async fn decide(&self, context: CommandContext, action: Action) -> Result<bool, Failure> {
         let deadline = context.deadline;
-        let decided = self.engine.decide(context.command(action), deadline);
-        let RpcReply { outcome, is_replay } = decided.await?;
+        let decide_reply = self.engine.decide(context.command(action), deadline);
+        let RpcReply { outcome, is_replay } = decide_reply.await?;
         outcome.map(|_| is_replay)
     }
 }
@@ -182,10 +182,10 @@ pub(crate) async fn page(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<DeadLetter>, Failure> {
-    let after = cursor.map(read_cursor).transpose()?;
-    let letters = store.dead_letters(after.as_ref(), limit + 1).await;
+    let after_cursor = cursor.map(read_cursor).transpose()?;
+    let dead_letters = store.dead_letters(after_cursor.as_ref(), limit + 1).await;
     Ok(Page::from_rows(
-        letters.map_err(store_failure)?,
+        dead_letters.map_err(store_failure)?,
         limit,
         write_cursor,
     ))

@@ -52,10 +52,10 @@ impl FailedSteps<'_> {
         match self {
             Self::Dead(_) => {
                 let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
-                let ids = || page.data.iter().map(|letter| &letter.id);
+                let step_ids = || page.data.iter().map(|dead_letter| &dead_letter.id);
                 Ok(FailedPage {
-                    steps: ids().filter_map(|id| parse_step_id(id)).collect(),
-                    messages: ids().filter_map(|id| id.parse().ok()).collect(),
+                    steps: step_ids().filter_map(|id| parse_step_id(id)).collect(),
+                    messages: step_ids().filter_map(|id| id.parse().ok()).collect(),
                     next_cursor: page.next_cursor,
                 })
             }
@@ -89,10 +89,10 @@ pub(crate) async fn redrive_all(
     if let Some(step) = &request.step
         && !KINDS.contains(&step.as_str())
     {
-        let kinds = KINDS.join(", ");
+        let known_kinds = KINDS.join(", ");
         return Err(Failure::violation(
             "/step",
-            format!("must be one of {kinds}"),
+            format!("must be one of {known_kinds}"),
         ));
     }
     let time_limit = Instant::now() + MAX_CALL_DURATION;
@@ -117,22 +117,22 @@ pub(crate) async fn redrive_all(
                 .is_none_or(|kind| kind == key.step.kind())
         });
         let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
-        let decided = engine.decide_together(commands.collect()).all().await;
-        for result in decided {
+        let decided_replies = engine.decide_together(commands.collect()).all().await;
+        for result in decided_replies {
             match result
                 .map_err(Failure::from)
                 .and_then(|reply| reply.outcome)
             {
                 Ok(_) => reply.redriven += 1,
-                // The step was finished or redriven meanwhile.
-                Err(failure) if failure.code == Code::NotFound => {}
+                // The step was finished or redriven meanwhile, or a manual payment is to be refunded by hand.
+                Err(failure) if matches!(failure.code, Code::NotFound | Code::InvalidState) => {}
                 Err(failure) => return Err(failure),
             }
         }
-        if let FailedSteps::Dead(letters) = failed
+        if let FailedSteps::Dead(dead_letters) = failed
             && request.step.is_none()
         {
-            reply.redriven += letters.redrive_messages(&messages).await?;
+            reply.redriven += dead_letters.redrive_messages(&messages).await?;
         }
         reply.next_cursor = next_cursor;
         if reply.next_cursor.is_none() || Instant::now() >= stop_at {

@@ -62,9 +62,9 @@ pub(super) async fn page(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<RetriedStep>, Failure> {
-    let after = cursor.map(read_cursor).transpose()?;
+    let after_cursor = cursor.map(read_cursor).transpose()?;
     let steps = store
-        .retries(after.as_ref(), limit + 1)
+        .retries(after_cursor.as_ref(), limit + 1)
         .await
         .map_err(store_failure)?;
     Ok(Page::from_rows(steps, limit, write_cursor))

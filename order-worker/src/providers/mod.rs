@@ -6,15 +6,27 @@
 //!
 //! - [`sandbox`]: a payment provider and a carrier for development and tests, with a durable ledger.
 //! - [`stripe`]: payments with Stripe.
+//! - [`http_carrier`]: labels of any carrier, through an adapter that it calls over HTTP.
 //! - [`pages`]: a client for lists of other systems, for the periodic jobs.
 
+pub mod http_carrier;
 pub mod pages;
 pub mod sandbox;
 pub mod stripe;
 
-use shared::{id::OrderId, money::Money};
+use jiff::SignedDuration;
+use serde::Serialize;
+use shared::{
+    id::{OrderId, ShipmentId, Sku, Warehouse},
+    money::Money,
+    order::{Address, Label},
+};
 
-use self::{sandbox::payment::SandboxPayments, stripe::Stripe};
+use self::{
+    http_carrier::HttpCarrier,
+    sandbox::{carrier::SandboxCarrier, payment::SandboxPayments},
+    stripe::Stripe,
+};
 use crate::domain::{command::StepResult, payment::PaymentState};
 
 /// Reasons why a call to a payment provider or carrier failed.
@@ -36,6 +48,15 @@ pub enum ProviderError {
     /// same idempotency key again, so the next attempt uses a new key.
     #[error("{0}")]
     RetryWithNewKey(String),
+    /// There was a temporary error, and the provider asks for a retry after a delay (`Retry-After`). It is
+    /// retried with the same idempotency key.
+    #[error("{message}")]
+    RetryAfter {
+        /// Error message.
+        message: String,
+        /// The requested delay.
+        delay: SignedDuration,
+    },
     /// The call can't succeed, now or later.
     #[error("{0}")]
     Permanent(String),
@@ -97,7 +118,7 @@ impl Payments {
     /// # Errors
     /// [`ProviderError`]; `Declined` when the payment was declined.
     pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
-        match self.of(payment)? {
+        match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.authorize(payment).await,
             Provider::Stripe(stripe) => stripe.authorize(payment).await,
         }
@@ -115,7 +136,7 @@ impl Payments {
         total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
-        match self.of(payment)? {
+        match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total, is_last).await,
             Provider::Stripe(stripe) => stripe.capture(payment, total, is_last).await,
         }
@@ -127,7 +148,7 @@ impl Payments {
     /// # Errors
     /// `Transient` when the outcome is unknown.
     pub async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
-        match self.of(payment)? {
+        match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
             Provider::Stripe(stripe) => stripe.void(payment).await,
         }
@@ -140,7 +161,7 @@ impl Payments {
     /// # Errors
     /// `Permanent` when less was captured, `Transient` when the outcome is unknown.
     pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, ProviderError> {
-        match self.of(payment)? {
+        match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => {
                 let amount = sandbox.refund(&payment.key, total).await?;
                 Ok(StepResult::Refunded { amount })
@@ -154,28 +175,94 @@ impl Payments {
     /// # Errors
     /// `Permanent` when the provider has no such payment.
     pub async fn payment_state(&self, payment: &Payment) -> Result<PaymentState, ProviderError> {
-        match self.of(payment)? {
+        match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.payment_state(&payment.key).await,
             Provider::Stripe(stripe) => stripe.payment_state(payment).await,
         }
     }
 
-    fn of(&self, payment: &Payment) -> Result<Provider<'_>, ProviderError> {
+    fn provider_of(&self, payment: &Payment) -> Result<Provider<'_>, ProviderError> {
         match (payment.provider.as_str(), &self.stripe) {
             (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
             (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
-            (other, _) => Err(ProviderError::Transient(format!(
-                "the payment provider {other:?} is not configured on this worker"
+            (other_name, _) => Err(ProviderError::Transient(format!(
+                "the payment provider {other_name:?} is not configured on this worker"
             ))),
         }
     }
 }
 
-/// A shipping label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Label {
-    /// Carrier.
-    pub carrier: String,
-    /// The carrier's tracking number.
-    pub tracking_number: String,
+/// The carriers. New labels are created by the HTTP carrier with `CARRIER=http`, and otherwise by the sandbox.
+#[derive(Clone)]
+pub struct Carriers {
+    /// The sandbox.
+    pub sandbox: SandboxCarrier,
+    /// The HTTP carrier, if it is configured.
+    pub http: Option<HttpCarrier>,
+}
+
+/// A label, as passed to a carrier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LabelRef {
+    /// Idempotency key of the label.
+    #[serde(skip)]
+    pub key: String,
+    /// Id of the order.
+    pub order_id: OrderId,
+    /// Id of the shipment that is created with the label; unique to the label, like its key.
+    pub shipment_id: ShipmentId,
+    /// Warehouse from which the items are shipped.
+    pub warehouse: Warehouse,
+}
+
+/// A request for a label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LabelRequest {
+    /// The label.
+    #[serde(flatten)]
+    pub label: LabelRef,
+    /// Shipping address of the order.
+    pub shipping_address: Option<Address>,
+    /// Items of the shipment.
+    pub items: Vec<LabelItem>,
+}
+
+/// An item of a shipment, as passed to a carrier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LabelItem {
+    /// SKU of the product.
+    pub sku: Sku,
+    /// Name of the product at the time of the order.
+    pub name: String,
+    /// Number of units.
+    pub quantity: u64,
+}
+
+impl Carriers {
+    /// Creates a label, once for each key.
+    ///
+    /// # Errors
+    /// `Permanent` when the carrier refuses it, or it was cancelled; otherwise the outcome is unknown.
+    pub async fn create_label(&self, request: &LabelRequest) -> Result<Label, ProviderError> {
+        match &self.http {
+            Some(http) if http.creates_labels() => http.create_label(request).await,
+            _ => {
+                let LabelRef { key, order_id, .. } = &request.label;
+                let address = request.shipping_address.as_ref();
+                self.sandbox.create_label(key, *order_id, address).await
+            }
+        }
+    }
+
+    /// Cancels the label, or makes sure that there will be none. `CARRIER` may have changed since the label was
+    /// requested, so it is cancelled at every carrier.
+    ///
+    /// # Errors
+    /// `Permanent` when the carrier refuses it; otherwise the outcome is unknown.
+    pub async fn cancel_label(&self, label: &LabelRef) -> Result<(), ProviderError> {
+        if let Some(http) = &self.http {
+            http.cancel_label(label).await?;
+        }
+        self.sandbox.cancel_label(&label.key, label.order_id).await
+    }
 }

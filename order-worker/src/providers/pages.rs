@@ -75,24 +75,27 @@ impl ListClient {
             Some(etag) => request.header(IF_NONE_MATCH, etag),
             None => request,
         };
-        let answer = request.send().await.map_err(|error| innermost(&error))?;
-        match answer.status() {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| innermost_message(&error))?;
+        match response.status() {
             StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(FetchResult::Unchanged),
             StatusCode::OK => {}
-            other => {
+            other_status => {
                 return Err(format!(
                     "the server responded with status {}",
-                    other.as_u16()
+                    other_status.as_u16()
                 ));
             }
         }
-        let headers = answer.headers().clone();
-        let body = read(answer).await?;
+        let headers = response.headers().clone();
+        let body = read_body(response).await?;
         let (rows, other_fields) = rows(&body)?;
-        let linked = link(&headers, url);
+        let next_link = next_page_link(&headers, url);
         Ok(FetchResult::Page(Page {
             rows,
-            next: linked.or(next(&other_fields, url)?),
+            next: next_link.or(next(&other_fields, url)?),
             etag: headers
                 .get(ETAG)
                 .and_then(|etag| etag.to_str().ok())
@@ -101,9 +104,13 @@ impl ListClient {
     }
 }
 
-async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
+async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| innermost(&error))? {
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| innermost_message(&error))?
+    {
         if body.len() + chunk.len() > MAX_BYTES {
             return Err(format!("the page is larger than {MAX_BYTES} bytes"));
         }
@@ -114,7 +121,7 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
 
 /// The rows of a page, and the other fields of the object around them.
 fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
-    let unreadable = |error: serde_json::Error| format!("the page is not JSON: {error}");
+    let unreadable_page = |error: serde_json::Error| format!("the page is not JSON: {error}");
     let error = match page(body) {
         Ok(page) => return page,
         Err(error) => error,
@@ -124,7 +131,7 @@ fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let lines = lines.filter(|line| !line.is_empty());
     let lines: Vec<_> = lines.map(serde_json::from_slice::<&RawValue>).collect();
     if lines.len() < 2 || lines.iter().all(Result::is_err) {
-        return Err(unreadable(error));
+        return Err(unreadable_page(error));
     }
     let rows = lines.into_iter().map(|line| match line {
         Ok(line) => row(line),
@@ -137,11 +144,11 @@ fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
 /// it has no rows.
 fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
     let text: &RawValue = serde_json::from_slice(body)?;
-    let list = |text: &RawValue| -> Option<Vec<Row>> {
+    let rows_of_list = |text: &RawValue| -> Option<Vec<Row>> {
         let rows: Vec<&RawValue> = serde_json::from_str(text.get()).ok()?;
         Some(rows.into_iter().map(row).collect())
     };
-    if let Some(rows) = list(text) {
+    if let Some(rows) = rows_of_list(text) {
         return Ok(Ok((rows, Value::Null)));
     }
     let fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(text.get()).ok();
@@ -150,13 +157,13 @@ fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Er
             "the page is neither a list nor an object with data".to_owned()
         ));
     };
-    if let Some(rows) = fields.get("data").and_then(|data| list(data)) {
+    if let Some(rows) = fields.get("data").and_then(|data| rows_of_list(data)) {
         fields.remove("data");
-        let others = fields.into_iter().map(|(name, value)| {
+        let other_fields = fields.into_iter().map(|(name, value)| {
             let value = from_stored(value.get()).unwrap_or_default();
             (name, value)
         });
-        return Ok(Ok((rows, Value::Object(others.collect()))));
+        return Ok(Ok((rows, Value::Object(other_fields.collect()))));
     }
     if fields.contains_key("next_cursor") {
         return Ok(Err(
@@ -177,17 +184,17 @@ fn row(text: &RawValue) -> Row {
     }
 }
 
-fn link(headers: &HeaderMap, base: &Url) -> Option<Url> {
-    let links = headers.get_all(LINK).iter();
-    let mut links = links
+fn next_page_link(headers: &HeaderMap, base_url: &Url) -> Option<Url> {
+    let link_headers = headers.get_all(LINK).iter();
+    let mut link_headers = link_headers
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
-    links.find_map(|link| {
+    link_headers.find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters
             .split(';')
             .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
-        is_next.then(|| base.join(target).ok())?
+        is_next.then(|| base_url.join(target).ok())?
     })
 }
 
@@ -197,7 +204,7 @@ fn next(other_fields: &Value, base: &Url) -> Result<Option<Url>, String> {
         return next.map(Some).map_err(|error| format!("next: {error}"));
     }
     Ok(other_fields["next_cursor"].as_str().map(|cursor| {
-        let others: Vec<(String, String)> = base
+        let other_fields: Vec<(String, String)> = base
             .query_pairs()
             .filter(|(name, _)| name != "cursor")
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
@@ -205,13 +212,13 @@ fn next(other_fields: &Value, base: &Url) -> Result<Option<Url>, String> {
         let mut next = base.clone();
         next.query_pairs_mut()
             .clear()
-            .extend_pairs(others)
+            .extend_pairs(other_fields)
             .append_pair("cursor", cursor);
         next
     }))
 }
 
-fn innermost(error: &dyn Error) -> String {
+fn innermost_message(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -240,15 +247,16 @@ mod tests {
             assert_eq!(rows(body.as_bytes()).unwrap().0.len(), count, "{body}");
         }
         // A row that can't be decoded does not affect the other rows.
-        let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+        let deep_array = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
         let metadata =
             r#"{"price": 0.1234567890123456789, "metadata": {"n": 12345678901234567890123}}"#;
         let price = r#"{"price": 0.1234567890123456789}"#;
-        let body = format!(r#"{{"data": [{{"a": 1}}, {deep}, {metadata}, {price}], "next": "x"}}"#);
-        let (rows_of_it, others) = rows(body.as_bytes()).unwrap();
-        let usable: Vec<_> = rows_of_it.iter().map(Result::is_ok).collect();
+        let body =
+            format!(r#"{{"data": [{{"a": 1}}, {deep_array}, {metadata}, {price}], "next": "x"}}"#);
+        let (page_rows, other_fields) = rows(body.as_bytes()).unwrap();
+        let usable: Vec<_> = page_rows.iter().map(Result::is_ok).collect();
         assert_eq!(usable, [true, false, false, true]);
-        assert_eq!(others, serde_json::json!({"next": "x"}));
+        assert_eq!(other_fields, serde_json::json!({"next": "x"}));
         for body in [
             "",
             "<html>",
@@ -278,7 +286,7 @@ mod tests {
         let links = r#"</list/1>; rel="prev", </list/3>; rel="next""#;
         headers.insert(LINK, links.parse().unwrap());
         assert_eq!(
-            link(&headers, &base()).unwrap().as_str(),
+            next_page_link(&headers, &base()).unwrap().as_str(),
             "http://example.com/list/3"
         );
     }

@@ -12,7 +12,7 @@ use shared::{
 };
 use tokio::time;
 
-use super::{Rpc, read_cursor, unreadable, write_cursor};
+use super::{Rpc, read_cursor, read_failure, write_cursor};
 use crate::{
     domain::command::{Action, Command},
     engine::reply_deadline,
@@ -36,11 +36,13 @@ impl Rpc {
             reply_deadline(deadline).min(time_limit)
         });
         let mut query = ListOrders {
+            q: None,
             number: None,
             external_id: None,
             status: Some(OrderStatus::Pending),
             customer_id: None,
             sku: None,
+            tag: None,
             storefront: request.storefront,
             created_after: None,
             created_before: None,
@@ -55,15 +57,18 @@ impl Rpc {
         };
         let store = self.store.up_to_date();
         loop {
-            let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-            let rows = store.orders(&query, after).await.map_err(unreadable)?;
+            let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+            let rows = store
+                .orders(&query, after_cursor)
+                .await
+                .map_err(read_failure)?;
             let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
-            let waiting = page.data.iter().filter(|(order, _)| order.awaits_approval);
-            let ids: Vec<_> = waiting.map(|(order, _)| order.id).collect();
+            let waiting_orders = page.data.iter().filter(|(order, _)| order.awaits_approval);
+            let ids: Vec<_> = waiting_orders.map(|(order, _)| order.id).collect();
             let commands = ids.iter().map(|id| (approve(caller, *id), deadline));
-            let decided = self.engine.decide_together(commands.collect()).all().await;
-            for (id, decided) in ids.into_iter().zip(decided) {
-                match decided
+            let decided_replies = self.engine.decide_together(commands.collect()).all().await;
+            for (id, decided_replies) in ids.into_iter().zip(decided_replies) {
+                match decided_replies
                     .map_err(Failure::from)
                     .and_then(|reply| reply.outcome)
                 {

@@ -9,7 +9,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{Rpc, unreadable};
+use super::{Rpc, read_failure};
 use crate::domain::{command::origin_of_request, decision_context::DecisionContext};
 
 impl Rpc {
@@ -19,13 +19,17 @@ impl Rpc {
         order: OrderRef,
     ) -> Result<Json, Failure> {
         self.require_debug_mode(caller)?;
-        let found = self.store.debug_order(order.id).await.map_err(unreadable)?;
-        Json::of(&found.ok_or_else(|| Failure::not_found("order", order.id))?)
+        let debug_order = self
+            .store
+            .debug_order(order.id)
+            .await
+            .map_err(read_failure)?;
+        Json::of(&debug_order.ok_or_else(|| Failure::not_found("order", order.id))?)
     }
 
     pub(super) async fn debug_tables(&self, caller: &Caller) -> Result<Json, Failure> {
         self.require_debug_mode(caller)?;
-        Json::of(&self.store.debug_tables().await.map_err(unreadable)?)
+        Json::of(&self.store.debug_tables().await.map_err(read_failure)?)
     }
 
     /// Replies as for an unknown resource if it is disabled.
@@ -47,11 +51,11 @@ impl Rpc {
             ));
         };
         caller.require_operator()?;
-        let seed = Uuid::now_v7().as_u64_pair().1;
-        let context = DecisionContext::new(Timestamp::now(), seed);
+        let random_seed = Uuid::now_v7().as_u64_pair().1;
+        let context = DecisionContext::new(Timestamp::now(), random_seed);
         let reset = self.store.reset(&origin_of_request(caller), &context).await;
-        let products = reset.map_err(unreadable)?;
-        sandbox.reset().await.map_err(unreadable)?;
+        let products = reset.map_err(read_failure)?;
+        sandbox.reset().await.map_err(read_failure)?;
         tracing::warn!(
             actor = caller.actor,
             products,

@@ -6,7 +6,8 @@ use shared::{
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
     order::{
-        ApproveAll, GetOrder, ImportOrders, ListOrders, NotifyPayment, OrderHistory, OrderRef,
+        ApproveAll, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment, OrderHistory,
+        OrderRef, ReturnRef,
     },
     outcome::Failure,
     product::{ListProducts, ProductRef},
@@ -16,7 +17,10 @@ use shared::{
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
 
-use crate::{domain::command::Action, webhooks::new_secret};
+use crate::{
+    domain::command::{Action, ReturnChange},
+    webhooks::new_secret,
+};
 
 /// The way a request is executed.
 pub(super) enum Dispatch {
@@ -39,6 +43,8 @@ pub(super) enum Task {
     Reset,
     /// A payment notification whose order is looked up first.
     NotifyPayment(NotifyPayment),
+    /// A change of a return, whose order is looked up first.
+    ChangeReturn(ReturnChange),
     /// Several commands, one for each order.
     Import(ImportOrders),
     /// Reads the event feed; may wait for new events.
@@ -52,6 +58,12 @@ pub(super) enum Task {
 impl From<Task> for Dispatch {
     fn from(task: Task) -> Self {
         Self::Task(task)
+    }
+}
+
+impl From<ReturnChange> for Dispatch {
+    fn from(change: ReturnChange) -> Self {
+        Self::Task(Task::ChangeReturn(change))
     }
 }
 
@@ -92,6 +104,8 @@ pub(super) enum DeadLetterRequest {
 pub(super) enum Query {
     Orders(ListOrders),
     History(OrderHistory),
+    Return(ReturnRef),
+    Returns(ListReturns),
     Product(ProductRef),
     Products(ListProducts),
     Customer(CustomerRef),
@@ -116,11 +130,22 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::ImportOrders(request) => Task::Import(request).into(),
         Request::RejectOrder(request) => Dispatch::Command(Action::RejectOrder(request)),
         Request::RefundOrder(request) => Dispatch::Command(Action::RefundOrder(request)),
+        Request::UpdateOrder(update) => Dispatch::Command(Action::UpdateOrder(update)),
+        Request::RecordPayment(request) => Dispatch::Command(Action::RecordPayment(request)),
         Request::CreateShipment(request) => Dispatch::Command(Action::CreateShipment(request)),
         Request::NotifyPayment(request) => Task::NotifyPayment(request).into(),
         Request::UpdateShipment(request) => Dispatch::Command(Action::UpdateShipment(request)),
         Request::CancelShipment(request) => Dispatch::Command(Action::CancelShipment(request)),
+        Request::EditOrder(request) => Dispatch::Command(Action::EditOrder(request)),
+        Request::CancelEdit(request) => Dispatch::Command(Action::CancelEdit(request)),
         Request::CancelRemaining(request) => Dispatch::Command(Action::CancelRemaining(request)),
+        Request::CreateReturn(request) => Dispatch::Command(Action::CreateReturn(request)),
+        Request::GetReturn(request) => Query::Return(request).into(),
+        Request::ListReturns(request) => Query::Returns(request).into(),
+        Request::ApproveReturn(request) => ReturnChange::Approve(request).into(),
+        Request::RejectReturn(request) => ReturnChange::Reject(request).into(),
+        Request::CancelReturn(request) => ReturnChange::Cancel(request).into(),
+        Request::ReceiveReturn(request) => ReturnChange::Receive(request).into(),
         Request::CreateProduct(request) => Dispatch::Command(Action::CreateProduct(request)),
         Request::UpdateProduct(request) => Dispatch::Command(Action::UpdateProduct(request)),
         Request::DeleteProduct(request) => Dispatch::Command(Action::DeleteProduct(request)),
@@ -128,6 +153,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::AdjustStock(request) => Dispatch::Command(Action::AdjustStock(request)),
         Request::RemoveStock(request) => Dispatch::Command(Action::RemoveStock(request)),
         Request::CreateCustomer(request) => Dispatch::Command(Action::CreateCustomer(request)),
+        Request::UpdateCustomer(request) => Dispatch::Command(Action::UpdateCustomer(request)),
         Request::BlockCustomer(request) => Dispatch::Command(Action::BlockCustomer(request)),
         Request::GetOrder(request) => Dispatch::Lookup(request),
         Request::ListOrders(request) => Query::Orders(request).into(),
@@ -142,9 +168,9 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::DebugOrder(order) => Query::DebugOrder(order).into(),
         Request::DebugTables(_) => Query::DebugTables.into(),
         Request::ListDeadLetters(query) => DeadLetterRequest::List(query).into(),
-        Request::RedriveDeadLetter(letter) => DeadLetterRequest::Redrive(letter).into(),
+        Request::RedriveDeadLetter(dead_letter) => DeadLetterRequest::Redrive(dead_letter).into(),
         Request::RedriveDeadSteps(request) => DeadLetterRequest::RedriveAll(request).into(),
-        Request::DiscardDeadLetter(letter) => DeadLetterRequest::Discard(letter).into(),
+        Request::DiscardDeadLetter(dead_letter) => DeadLetterRequest::Discard(dead_letter).into(),
         Request::ListRetries(query) => RetryRequest::List(query).into(),
         Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
         Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),

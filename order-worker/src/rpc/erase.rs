@@ -13,7 +13,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{Rpc, read_cursor, unreadable, write_cursor};
+use super::{Rpc, read_cursor, read_failure, write_cursor};
 use crate::{
     domain::command::{Action, Command},
     engine::task::CommandContext,
@@ -28,14 +28,14 @@ impl Rpc {
     ) -> Result<Json, Failure> {
         let (caller, deadline) = (&context.caller, context.deadline);
         let store = self.store.up_to_date();
-        let customer = store.customer(request.id).await.map_err(unreadable)?;
+        let customer = store.customer(request.id).await.map_err(read_failure)?;
         let customer = customer
             .filter(|customer| caller.may_see(&customer.storefront))
             .ok_or_else(|| Failure::not_found("customer", request.id))?;
         self.ensure_no_open_orders(request.id).await?;
         // From here on no order can be created for the customer.
-        let erased = self
-            .change(
+        let erased_order = self
+            .decide_change(
                 caller,
                 Action::EraseCustomer(request.clone()),
                 // A customer that was erased before has another `ETag` than the client knows, so a repetition
@@ -47,11 +47,14 @@ impl Rpc {
                 deadline,
             )
             .await?;
-        self.store.drain_batches().await.map_err(unreadable)?;
+        self.store.drain_batches().await.map_err(read_failure)?;
         let mut query = orders_of(request.id);
         loop {
-            let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-            let rows = store.orders(&query, after).await.map_err(unreadable)?;
+            let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+            let rows = store
+                .orders(&query, after_cursor)
+                .await
+                .map_err(read_failure)?;
             let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
             for (order, _) in &page.data {
                 self.redact_order(caller, order.id, deadline).await?;
@@ -64,10 +67,10 @@ impl Rpc {
         self.store
             .delete_customer_records(request.id)
             .await
-            .map_err(unreadable)?;
+            .map_err(read_failure)?;
         // An order that was created meanwhile has to be fulfilled first.
         self.ensure_no_open_orders(request.id).await?;
-        Ok(erased)
+        Ok(erased_order)
     }
 
     async fn ensure_no_open_orders(&self, id: CustomerId) -> Result<(), Failure> {
@@ -76,17 +79,30 @@ impl Rpc {
             OrderStatus::Pending,
             OrderStatus::Processing,
             OrderStatus::Shipped,
+            // Delivered orders can have open returns.
+            OrderStatus::Delivered,
         ] {
             let mut query = ListOrders {
                 status: Some(status),
                 ..orders_of(id)
             };
             loop {
-                let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-                let rows = store.orders(&query, after).await.map_err(unreadable)?;
+                let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+                let rows = store
+                    .orders(&query, after_cursor)
+                    .await
+                    .map_err(read_failure)?;
                 let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
                 // Shipped orders can be closed, too: all of their shipments were returned, for example.
                 if let Some((order, _)) = page.data.iter().find(|(order, _)| !order.is_closed()) {
+                    if let Some(open_return) = order.open_return() {
+                        return Err(Failure::invalid_state(format!(
+                            "customer {id} has open returns: return {} of order {} is {}",
+                            open_return.number,
+                            order.id,
+                            open_return.status.as_str()
+                        )));
+                    }
                     return Err(Failure::invalid_state(format!(
                         "customer {id} has open orders: order {} is {}",
                         order.id,
@@ -108,12 +124,12 @@ impl Rpc {
         id: OrderId,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        self.change(caller, Action::RedactOrder(id), None, deadline)
+        self.decide_change(caller, Action::RedactOrder(id), None, deadline)
             .await
             .map(drop)
     }
 
-    async fn change(
+    async fn decide_change(
         &self,
         caller: &Caller,
         action: Action,
@@ -132,11 +148,13 @@ impl Rpc {
 
 fn orders_of(id: CustomerId) -> ListOrders {
     ListOrders {
+        q: None,
         number: None,
         external_id: None,
         status: None,
         customer_id: Some(id),
         sku: None,
+        tag: None,
         storefront: None,
         created_after: None,
         created_before: None,

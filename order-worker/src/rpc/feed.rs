@@ -6,9 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    event::{EventPage, FeedPosition, ListEvents},
+    event::{CloudEvent, EventPage, FeedPosition, ListEvents},
     outcome::{Failure, Json},
-    request::Caller,
+    request::{Caller, Role},
 };
 use tokio::{
     sync::{Semaphore, watch},
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{PREFETCH, Rpc, unreadable, visible_storefront};
+use super::{PREFETCH, Rpc, read_failure, visible_storefront};
 use crate::{engine::reply_deadline, store::FeedResult};
 
 /// Interval at which a waiting request checks for events that other workers committed.
@@ -24,7 +24,7 @@ const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Maximum number of waiting requests; further requests are answered at once. A gateway has only one waiting
 /// request, for all of its listeners.
-const MAX_WAITING: usize = PREFETCH as usize / 2;
+const MAX_WAITING_READERS: usize = PREFETCH as usize / 2;
 
 /// Notifies waiting readers.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl FeedNotifier {
         Self {
             events,
             stop,
-            wait_permits: Arc::new(Semaphore::new(MAX_WAITING)),
+            wait_permits: Arc::new(Semaphore::new(MAX_WAITING_READERS)),
         }
     }
 }
@@ -58,15 +58,19 @@ impl Rpc {
         deadline: Option<time::Instant>,
     ) -> Result<Json, Failure> {
         query.storefront = visible_storefront(caller, query.storefront);
-        let wait = Duration::from_millis(query.wait_ms.into());
+        let wait_time = Duration::from_millis(query.wait_ms.into());
         let permit = self.feed_notifier.wait_permits.try_acquire();
-        let wait = if permit.is_ok() { wait } else { Duration::ZERO };
-        let wait_end = time::Instant::now() + wait;
+        let wait_time = if permit.is_ok() {
+            wait_time
+        } else {
+            Duration::ZERO
+        };
+        let wait_end = time::Instant::now() + wait_time;
         let wait_end = deadline.map_or(wait_end, |deadline| wait_end.min(reply_deadline(deadline)));
         let mut new_events = self.feed_notifier.events.clone();
         loop {
             new_events.mark_unchanged();
-            let page = self.store.feed(&query).await.map_err(unreadable)?;
+            let page = self.store.feed_page(&query).await.map_err(read_failure)?;
             let page = match page {
                 FeedResult::Page(page) => page,
                 FeedResult::NoSuchEvent => {
@@ -86,7 +90,7 @@ impl Rpc {
                 time::Instant::now() >= wait_end || self.feed_notifier.stop.is_cancelled();
             if !page.events.is_empty() || page.has_more || is_wait_over {
                 return Json::of(&EventPage {
-                    data: page.events,
+                    data: visible_events(caller, page.events)?,
                     next_cursor: page.has_more.then(|| page.position.to_string()),
                     position: page.position.to_string(),
                 });
@@ -100,5 +104,16 @@ impl Rpc {
                 () = self.feed_notifier.stop.cancelled() => {}
             }
         }
+    }
+}
+
+/// The events as the caller sees them.
+fn visible_events(caller: &Caller, events: Vec<CloudEvent>) -> Result<Vec<CloudEvent>, Failure> {
+    match caller.role {
+        Role::Operator | Role::Admin => Ok(events),
+        Role::Storefront => events
+            .into_iter()
+            .map(CloudEvent::for_storefronts)
+            .collect(),
     }
 }

@@ -12,7 +12,7 @@ use shared::{
     request::{Caller, Request, Role},
 };
 
-use crate::domain::command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin};
+use crate::domain::command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin, MessageKey};
 
 /// The client's key, or the message's identity. Both are scoped to the caller: two storefronts may use the same
 /// key.
@@ -21,26 +21,11 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
         return Ok(None);
     }
     if let Some(key) = &request.idempotency_key {
-        let condition = request.if_match.as_ref();
-        return by_client(&request.caller, &request.request, condition, key).map(Some);
+        let if_match = request.if_match.as_ref();
+        return by_client(&request.caller, &request.request, if_match, key).map(Some);
     }
-    let scope = scope(&request.caller, &request.request);
-    let (key, key_origin) = match &request.identity {
-        Some(MessageIdentity::MessageId(id)) => {
-            (format!("{scope}/message/{id}"), KeyOrigin::Message)
-        }
-        Some(MessageIdentity::Correlation {
-            key,
-            is_redelivered,
-        }) => {
-            let key_origin = if *is_redelivered {
-                KeyOrigin::Message
-            } else {
-                KeyOrigin::FirstDelivery
-            };
-            (format!("{scope}/delivery/{key}"), key_origin)
-        }
-        None => return Ok(None),
+    let Some(MessageKey { key, key_origin }) = message_key(request) else {
+        return Ok(None);
     };
     Ok(Some(Idempotency {
         key,
@@ -48,6 +33,26 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
         key_origin,
         operation: None,
     }))
+}
+
+/// The message's identity as a key, scoped to the caller.
+pub(super) fn message_key(request: &RpcRequest) -> Option<MessageKey> {
+    let scope = scope(&request.caller, &request.request);
+    let (key, key_origin) = match request.identity.as_ref()? {
+        MessageIdentity::MessageId(id) => (format!("{scope}/message/{id}"), KeyOrigin::Message),
+        MessageIdentity::Correlation {
+            key,
+            is_redelivered,
+        } => {
+            let key_origin = if *is_redelivered {
+                KeyOrigin::Message
+            } else {
+                KeyOrigin::FirstDelivery
+            };
+            (format!("{scope}/delivery/{key}"), key_origin)
+        }
+    };
+    Some(MessageKey { key, key_origin })
 }
 
 /// The idempotency of a client's key, the same for synchronous and asynchronous requests.
@@ -62,15 +67,15 @@ pub(crate) fn by_client(
     if let Some(condition) = condition {
         fingerprint = format!("{fingerprint} {}", digest(&condition.to_string()));
     }
-    let owner = owner(caller);
+    let key_owner = owner(caller);
     Ok(Idempotency {
         key: format!("{}/key/{key}", scope(caller, request)),
         fingerprint,
         key_origin: KeyOrigin::Client,
         operation: Some(KeyOperation {
             name: request.pattern(),
-            earlier_record_key: format!("{owner}/operation/key/{key}"),
-            create_order_key: format!("{owner}/{CREATE_ORDER}/key/{key}"),
+            earlier_record_key: format!("{key_owner}/operation/key/{key}"),
+            create_order_key: format!("{key_owner}/{CREATE_ORDER}/key/{key}"),
         }),
     })
 }

@@ -2,7 +2,10 @@
 //! with a reason.
 //!
 //! Repeating an import creates no order twice: the id of each order is derived from the identity of the
-//! import and from the content of its line.
+//! import and from the content of its line. The identity is the client's key, or else the message's identity.
+//!
+//! A repeated message has the report of its first execution. Under a client's key, which several imports can
+//! have, the lines that a message has imported are recorded; otherwise the orders' ids tell.
 
 use std::collections::HashMap;
 
@@ -21,7 +24,7 @@ use uuid::Builder;
 
 use super::Rpc;
 use crate::{
-    domain::command::{Action, Command},
+    domain::command::{Action, Command, Idempotency, KeyOrigin, MessageKey},
     engine::{CommitError, Engine},
 };
 
@@ -50,40 +53,38 @@ pub(crate) async fn import(
     identity: Option<ImportIdentity<'_>>,
     deadline: Option<Instant>,
 ) -> Result<ImportReport, Failure> {
-    let (mut outcomes, mut numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut line_outcomes, mut line_numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     let mut occurrences = HashMap::new();
     for import_line in lines {
         let ids = identity.map(|identity| identity.ids(&import_line, &mut occurrences));
         let ImportLine { line, order, .. } = import_line;
         match body::read(order, ImportedOrder::read) {
             Ok(order) => {
-                numbers.push(line);
+                line_numbers.push(line);
                 let ids = ids.unwrap_or_default();
-                let is_first_delivery = identity.is_some_and(|identity| identity.is_first_delivery);
-                let command = command(caller, ids, is_first_delivery, order);
-                commands.push((command, deadline));
+                commands.push((command(caller, ids, identity, order), deadline));
             }
-            Err(failure) => outcomes.push((line, Err(failure))),
+            Err(failure) => line_outcomes.push((line, Err(failure))),
         }
     }
-    let decided = engine.decide_together(commands).all().await;
-    outcomes.extend(
-        numbers
+    let decided_replies = engine.decide_together(commands).all().await;
+    line_outcomes.extend(
+        line_numbers
             .into_iter()
-            .zip(decided.into_iter().map(is_duplicate)),
+            .zip(decided_replies.into_iter().map(is_duplicate)),
     );
-    outcomes.sort_by_key(|(line, _)| *line);
+    line_outcomes.sort_by_key(|(line, _)| *line);
     let mut report = ImportReport::default();
-    let mut unavailable = None;
-    for (line, outcome) in outcomes {
+    let mut unavailable_error = None;
+    for (line, outcome) in line_outcomes {
         match outcome {
             Ok(true) => report.duplicates += 1,
             Ok(false) => report.accepted += 1,
-            Err(failure) if is_unavailable(&failure) => unavailable = Some(failure),
-            Err(failure) => report.reject(rejected(line, &failure)),
+            Err(failure) if is_unavailable(&failure) => unavailable_error = Some(failure),
+            Err(failure) => report.reject(rejected_line(line, &failure)),
         }
     }
-    match unavailable {
+    match unavailable_error {
         Some(failure) => Err(failure),
         None => Ok(report),
     }
@@ -92,18 +93,18 @@ pub(crate) async fn import(
 fn command(
     caller: &Caller,
     ids: LineIds,
-    is_first_delivery: bool,
+    identity: Option<ImportIdentity<'_>>,
     order: ImportedOrder,
 ) -> Command {
     Command::Request {
         caller: caller.clone(),
         // The order is identified by its external id or its line.
-        idempotency: None,
+        idempotency: identity.and_then(|identity| identity.line_of_message(ids.id?)),
         if_match: None,
         action: Action::ImportOrder {
             id: ids.id,
             legacy_id: ids.legacy_id,
-            is_first_delivery,
+            key_origin: identity.map(|identity| identity.key_origin),
             order,
         },
     }
@@ -117,8 +118,10 @@ fn command(
 pub(crate) struct ImportIdentity<'a> {
     /// The client's idempotency key, or the key derived from the message.
     pub(crate) name: &'a str,
-    /// Whether the message has only a correlation id and is delivered for the first time.
-    pub(crate) is_first_delivery: bool,
+    /// Origin of the name.
+    pub(crate) key_origin: KeyOrigin,
+    /// Key of the message, if it has an identity.
+    pub(crate) message_key: Option<&'a MessageKey>,
 }
 
 /// The ids of the order on a line.
@@ -131,16 +134,29 @@ struct LineIds {
 }
 
 impl ImportIdentity<'_> {
+    /// The idempotency of a line within its message, for messages under a client's key. `id` is derived from
+    /// that key and from the line's content, so that another message with the line has a record of its own.
+    fn line_of_message(self, id: OrderId) -> Option<Idempotency> {
+        let is_client_key = self.key_origin == KeyOrigin::Client;
+        let message_key = self.message_key.filter(|_| is_client_key)?;
+        Some(Idempotency {
+            key: format!("{}/{id}", message_key.key),
+            fingerprint: String::new(),
+            key_origin: message_key.key_origin,
+            operation: None,
+        })
+    }
+
     /// The ids of the order on `line`; `occurrences` counts lines with the same content.
     fn ids(self, line: &ImportLine, occurrences: &mut HashMap<[u8; 32], u64>) -> LineIds {
         let name = self.name;
         let digest = line.digest();
-        let occurrence = occurrences.entry(digest).or_default();
-        *occurrence = line.occurrence.unwrap_or(*occurrence + 1);
+        let occurrence_count = occurrences.entry(digest).or_default();
+        *occurrence_count = line.occurrence.unwrap_or(*occurrence_count + 1);
         let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
         LineIds {
             id: Some(derived_order_id(&format!(
-                "{name}/content/{content}/{occurrence}"
+                "{name}/content/{content}/{occurrence_count}"
             ))),
             legacy_id: Some(derived_order_id(&format!("{name}/{}", line.line))),
         }
@@ -161,11 +177,11 @@ fn is_unavailable(failure: &Failure) -> bool {
 }
 
 /// A rejected line, with its violations in one sentence.
-pub(crate) fn rejected(line: u64, failure: &Failure) -> RejectedLine {
-    let errors = failure.errors().and_then(Value::as_array);
-    let details = errors.into_iter().flatten().map(|error| {
-        let text = |name: &str| error[name].as_str().unwrap_or_default();
-        format!("{} {}", text("pointer"), text("detail"))
+pub(crate) fn rejected_line(line: u64, failure: &Failure) -> RejectedLine {
+    let field_errors = failure.errors().and_then(Value::as_array);
+    let details = field_errors.into_iter().flatten().map(|error| {
+        let text_of = |name: &str| error[name].as_str().unwrap_or_default();
+        format!("{} {}", text_of("pointer"), text_of("detail"))
     });
     let details: Vec<String> = details.collect();
     let detail = if details.is_empty() {

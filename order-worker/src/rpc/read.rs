@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::{
-    RequestScope, Rpc, TaskOutcome, catch_panic, dispatch::Query, internal_error, unreadable,
+    RequestScope, Rpc, TaskOutcome, catch_panic, dispatch::Query, internal_error, read_failure,
     unreadable_order,
 };
 use crate::{
@@ -32,9 +32,27 @@ impl Rpc {
         match query {
             Query::Orders(query) => self.orders(caller, query).await,
             Query::History(query) => self.history(caller, &query).await,
+            Query::Return(query) => {
+                let found = self
+                    .store
+                    .find_return(query.id)
+                    .await
+                    .map_err(read_failure)?;
+                match found.filter(|found| caller.may_see(&found.storefront)) {
+                    Some(found) => Json::of(&found),
+                    None => Err(Failure::not_found("return", query.id)),
+                }
+            }
+            Query::Returns(mut query) => {
+                query.storefront = visible_storefront(caller, query.storefront);
+                let rows = self.store.returns(&query).await.map_err(read_failure)?;
+                Json::of(&Page::from_rows(rows, query.limit, |found| {
+                    found.id.to_string()
+                }))
+            }
             Query::Product(query) => {
-                let found = self.store.product(&query.sku).await.map_err(unreadable)?;
-                match found.filter(|(product, _)| !product.is_deleted) {
+                let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
+                match product_result.filter(|(product, _)| !product.is_deleted) {
                     Some((product, stock_levels)) => {
                         Json::of(&product.represent(Some(&stock_levels)))
                     }
@@ -42,7 +60,7 @@ impl Rpc {
                 }
             }
             Query::Products(query) => {
-                let rows = self.store.products(&query).await.map_err(unreadable)?;
+                let rows = self.store.products(&query).await.map_err(read_failure)?;
                 let rows =
                     rows.map(|(product, stock_levels)| product.represent(Some(&stock_levels)));
                 Json::of(&Page::from_rows(rows, query.limit, |product| {
@@ -50,15 +68,15 @@ impl Rpc {
                 }))
             }
             Query::Customer(query) => {
-                let found = self.store.customer(query.id).await.map_err(unreadable)?;
-                match found.filter(|customer| caller.may_see(&customer.storefront)) {
+                let product_result = self.store.customer(query.id).await.map_err(read_failure)?;
+                match product_result.filter(|customer| caller.may_see(&customer.storefront)) {
                     Some(customer) => Json::of(&customer),
                     None => Err(Failure::not_found("customer", query.id)),
                 }
             }
             Query::Customers(mut query) => {
                 query.storefront = visible_storefront(caller, query.storefront);
-                let rows = self.store.customers(&query).await.map_err(unreadable)?;
+                let rows = self.store.customers(&query).await.map_err(read_failure)?;
                 Json::of(&Page::from_rows(rows, query.limit, |customer| {
                     customer.id.to_string()
                 }))
@@ -72,7 +90,7 @@ impl Rpc {
                     Role::Admin => query.storefront,
                     Role::Operator | Role::Storefront => Some(caller.storefront.clone()),
                 };
-                let rows = self.store.endpoints(&query).await.map_err(unreadable)?;
+                let rows = self.store.endpoints(&query).await.map_err(read_failure)?;
                 let rows = rows.iter().map(|endpoint| endpoint.represent(false));
                 Json::of(&Page::from_rows(
                     rows.collect::<Vec<_>>(),
@@ -85,7 +103,7 @@ impl Rpc {
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {
                 self.managed_endpoint(caller, query.id).await?;
-                let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
+                let rows = self.store.deliveries(&query).await.map_err(read_failure)?;
                 let rows = rows.iter().map(Delivery::represent);
                 Json::of(&Page::from_rows(
                     rows.collect::<Vec<_>>(),
@@ -97,8 +115,8 @@ impl Rpc {
     }
 
     async fn managed_endpoint(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
-        let found = self.store.endpoint(id).await.map_err(unreadable)?;
-        found
+        let endpoint_result = self.store.endpoint(id).await.map_err(read_failure)?;
+        endpoint_result
             .filter(|endpoint| endpoint.is_managed_by(caller))
             .ok_or_else(|| Failure::not_found("webhook endpoint", id))
     }
@@ -109,42 +127,48 @@ impl Rpc {
         let ids: Vec<_> = lookups.iter().map(|(_, query)| query.id).collect();
         let result = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
         let result = match result.await {
-            Ok(result) => result.map_err(unreadable),
+            Ok(result) => result.map_err(read_failure),
             Err(_) => Err(internal_error()),
         };
         let was_read = |(_, query): &(_, GetOrder)| {
             let result = result.as_ref();
             result.is_err() || result.is_ok_and(|result| result.covers(&query.id))
         };
-        let (lookups, remaining): (Vec<_>, _) = lookups.into_iter().partition(was_read);
+        let (lookups, unread_lookups): (Vec<_>, _) = lookups.into_iter().partition(was_read);
         let replies = lookups.into_iter().map(|(scope, query)| {
             let reply = catch_panic(|| {
-                let found = &result.as_ref().map_err(Failure::clone)?.found;
+                let found = &result.as_ref().map_err(Failure::clone)?.value;
                 let found = found.get(&query.id).map(Result::as_ref).transpose();
                 let found = found.map_err(|error| unreadable_order(query.id, error.clone()))?;
                 let (order, steps) = visible_order(&scope.caller, &query, found)?;
-                Json::of(&order.represent_with_secret(steps))
+                let order = order.represent_with_secret(steps);
+                Json::of(&order.visible_to(scope.caller.role))
             });
             scope.end(reply.unwrap_or_else(|| Err(internal_error())).into())
         });
         TaskOutcome {
             replies: replies.collect(),
-            remaining,
+            remaining: unread_lookups,
         }
     }
 
     async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {
-        if query.include_deleted {
+        // Storefronts do not see tags.
+        if query.include_deleted || query.tag.is_some() {
             caller.require_operator()?;
         }
         query.storefront = visible_storefront(caller, query.storefront);
-        let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-        let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+        let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+        let rows = self
+            .store
+            .orders(&query, after_cursor)
+            .await
+            .map_err(read_failure)?;
         let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
         let data: Vec<_> = page
             .data
             .iter()
-            .map(|(order, steps)| order.represent(steps))
+            .map(|(order, steps)| order.represent(steps).visible_to(caller.role))
             .collect();
         Json::of(&Page {
             data,
@@ -157,8 +181,12 @@ impl Rpc {
             id: query.id,
             include_deleted: query.include_deleted,
         };
-        let to_failure = |error| unreadable_order(query.id, error);
-        let found = self.store.order(query.id).await.map_err(to_failure)?;
+        let unreadable_failure = |error| unreadable_order(query.id, error);
+        let found = self
+            .store
+            .order(query.id)
+            .await
+            .map_err(unreadable_failure)?;
         visible_order(caller, &order, found.as_ref())?;
         let after = match &query.cursor {
             Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
@@ -168,7 +196,11 @@ impl Rpc {
             .store
             .history(&query.id.to_string(), after, query.limit + 1)
             .await
-            .map_err(to_failure)?;
+            .map_err(unreadable_failure)?;
+        let rows = rows.map(|event| match caller.role {
+            Role::Storefront => event.for_storefronts(),
+            Role::Operator | Role::Admin => event,
+        });
         Json::of(&Page::from_rows(rows, query.limit, |event| {
             event.sequence.to_string()
         }))

@@ -13,21 +13,21 @@ struct RequestMetrics {
 
 thread_local! {
     /// By pattern and code; there are few of both.
-    static CACHED: RefCell<HashMap<(&'static str, Option<Code>), RequestMetrics>> = RefCell::default();
+    static CACHED_METRICS: RefCell<HashMap<(&'static str, Option<Code>), RequestMetrics>> = RefCell::default();
 }
 
 /// Records a request with its result and duration.
 pub(super) fn record(pattern: &'static str, code: Option<Code>, duration: Duration) {
-    CACHED.with_borrow_mut(|cached| {
-        let entry = cached.entry((pattern, code));
-        let metrics = entry.or_insert_with(|| RequestMetrics::of(pattern, code));
+    CACHED_METRICS.with_borrow_mut(|cached_metrics| {
+        let entry = cached_metrics.entry((pattern, code));
+        let metrics = entry.or_insert_with(|| RequestMetrics::for_request(pattern, code));
         metrics.requests.increment(1);
         metrics.seconds.record(duration);
     });
 }
 
 impl RequestMetrics {
-    fn of(pattern: &'static str, code: Option<Code>) -> Self {
+    fn for_request(pattern: &'static str, code: Option<Code>) -> Self {
         let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
         Self {
             requests: counter!("rpc_requests_total", "pattern" => pattern, "code" => code),

@@ -28,7 +28,7 @@ pub(super) struct RequestScope {
     correlation_id: CorrelationId,
     pattern: &'static str,
     pub(super) caller: Caller,
-    started: Instant,
+    started_at: Instant,
     span: Span,
 }
 
@@ -46,7 +46,7 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller: request.caller.clone(),
-            started: Instant::now(),
+            started_at: Instant::now(),
             span,
         }
     }
@@ -57,7 +57,7 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller,
-            started,
+            started_at: started,
             mut span,
         } = self;
         catch_panic(|| {

@@ -1,6 +1,6 @@
 //! Crash points: places between two effects, such as a commit and its reply, at which tests kill the worker
 //! with `CRASH_AT`. They prove that the next worker continues without losing or repeating anything. In
-//! release builds a [`point`] does nothing.
+//! release builds a [`crash_at`] does nothing.
 
 /// A place at which the process can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,20 +58,23 @@ impl Point {
 /// Aborts the process, as `kill -9` would, if `CRASH_AT` names this point: `POINT`, or `POINT:N` for the Nth
 /// time it is reached.
 #[cfg(debug_assertions)]
-pub fn point(reached: Point) {
+pub fn crash_at(reached_point: Point) {
     use std::sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
     };
 
-    static PLAN: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
-        let plan = std::env::var("CRASH_AT").ok()?;
-        let (name, times) = plan.split_once(':').unwrap_or((&plan, "1"));
-        Some((name.to_owned(), AtomicU32::new(times.parse().unwrap_or(1))))
+    static CRASH_PLAN: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
+        let plan_text = std::env::var("CRASH_AT").ok()?;
+        let (name, times_text) = plan_text.split_once(':').unwrap_or((&plan_text, "1"));
+        Some((
+            name.to_owned(),
+            AtomicU32::new(times_text.parse().unwrap_or(1)),
+        ))
     });
-    if let Some((name, times)) = &*PLAN
-        && name == reached.as_str()
-        && times.fetch_sub(1, Ordering::SeqCst) == 1
+    if let Some((name, times_text)) = &*CRASH_PLAN
+        && name == reached_point.as_str()
+        && times_text.fetch_sub(1, Ordering::SeqCst) == 1
     {
         eprintln!("order-worker: aborts at {name}, as CRASH_AT says");
         std::process::abort();
@@ -80,4 +83,4 @@ pub fn point(reached: Point) {
 
 /// Does nothing.
 #[cfg(not(debug_assertions))]
-pub fn point(_: Point) {}
+pub fn crash_at(_: Point) {}

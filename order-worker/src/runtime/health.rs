@@ -71,13 +71,13 @@ async fn readiness(State(health): State<Health>) -> impl IntoResponse {
     let broker = health.brokers.iter().try_for_each(Broker::check);
     let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
     let broker = match (broker, faults.first_key_value()) {
-        (Err(unavailable), _) => Err(unavailable.to_string()),
+        (Err(broker_error), _) => Err(broker_error.to_string()),
         (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
         (Ok(()), None) => Ok(()),
     };
     let database = match health.store() {
         Ok(store) => store.check().await.map_err(|error| error.to_string()),
-        Err(why) => Err(why),
+        Err(message) => Err(message),
     };
     let status_text = match (
         health.stopping.is_cancelled(),
@@ -92,11 +92,11 @@ async fn readiness(State(health): State<Health>) -> impl IntoResponse {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let describe = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let describe_check = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
     let mut body = json!({
         "status": status_text,
-        "broker": describe(broker),
-        "database": describe(database),
+        "broker": describe_check(broker),
+        "database": describe_check(database),
     });
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);

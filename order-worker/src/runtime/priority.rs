@@ -19,25 +19,25 @@ const REQUEST_WINDOW: Duration = Duration::from_millis(3);
 /// Delay before the next step messages while requests are expected; meanwhile more steps collect for the same
 /// message.
 const STEPS_DELAY: BackgroundDelay = BackgroundDelay {
-    factor: 9,
-    max: Duration::from_millis(200),
+    pause_factor: 9,
+    max_pause: Duration::from_millis(200),
 };
 /// Delay of event publishing under high load. Publishing costs the broker most, and no order waits for an
 /// event.
 const EVENTS_DELAY_UNDER_HIGH_LOAD: BackgroundDelay = BackgroundDelay {
-    factor: 30,
-    max: Duration::from_millis(500),
+    pause_factor: 30,
+    max_pause: Duration::from_millis(500),
 };
 /// Delay of event publishing under lower load.
 const EVENTS_DELAY: BackgroundDelay = BackgroundDelay {
-    factor: 4,
-    max: Duration::from_millis(200),
+    pause_factor: 4,
+    max_pause: Duration::from_millis(200),
 };
 
 /// Recent load: requests and step results in the engine's last batches.
 pub struct RequestActivity {
     start: Instant,
-    until: BusyUntil,
+    busy_until: BusyUntil,
 }
 
 /// Times until which more work is expected, in microseconds since the start.
@@ -52,27 +52,27 @@ struct BusyUntil {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BackgroundDelay {
     /// Multiple of the time worked.
-    factor: u32,
+    pause_factor: u32,
     /// Maximum delay.
-    max: Duration,
+    max_pause: Duration,
 }
 
 impl RequestActivity {
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
-            until: BusyUntil::default(),
+            busy_until: BusyUntil::default(),
         }
     }
 
     /// Records the number of requests and step results in a batch.
     pub(crate) fn record_batch(&self, requests: usize, steps: usize) {
-        self.until.record_batch(self.now_us(), requests, steps);
+        self.busy_until.record_batch(self.now_us(), requests, steps);
     }
 
     /// Whether more requests are expected soon.
     pub(crate) fn expects_requests(&self) -> bool {
-        self.now_us() < self.until.requests.load(Ordering::Relaxed)
+        self.now_us() < self.busy_until.requests.load(Ordering::Relaxed)
     }
 
     /// Delay before the next step messages, if any.
@@ -82,27 +82,27 @@ impl RequestActivity {
 
     /// Delay before the next events, if any.
     pub(crate) fn events_delay(&self) -> Option<BackgroundDelay> {
-        self.until.events_delay(self.now_us())
+        self.busy_until.events_delay(self.now_us())
     }
 
     fn now_us(&self) -> u64 {
-        micros(self.start.elapsed())
+        as_micros(self.start.elapsed())
     }
 }
 
 impl BusyUntil {
     fn record_batch(&self, now_us: u64, requests: usize, steps: usize) {
-        let expect = |until_us: &AtomicU64, within| {
-            until_us.fetch_max(now_us + micros(within), Ordering::Relaxed);
+        let extend_until = |until_us: &AtomicU64, duration| {
+            until_us.fetch_max(now_us + as_micros(duration), Ordering::Relaxed);
         };
         if requests >= HIGH_LOAD {
-            expect(&self.many_requests, HIGH_LOAD_WINDOW);
-            expect(&self.requests, HIGH_LOAD_WINDOW);
+            extend_until(&self.many_requests, HIGH_LOAD_WINDOW);
+            extend_until(&self.requests, HIGH_LOAD_WINDOW);
         } else if requests > 0 {
-            expect(&self.requests, REQUEST_WINDOW);
+            extend_until(&self.requests, REQUEST_WINDOW);
         }
         if steps >= HIGH_LOAD {
-            expect(&self.many_steps, HIGH_LOAD_WINDOW);
+            extend_until(&self.many_steps, HIGH_LOAD_WINDOW);
         }
     }
 
@@ -117,12 +117,12 @@ impl BusyUntil {
 
 impl BackgroundDelay {
     /// Sleeps, given the time just worked.
-    pub(crate) async fn sleep_after(self, worked: Duration) {
-        time::sleep((worked * self.factor).min(self.max)).await;
+    pub(crate) async fn sleep_after(self, work_time: Duration) {
+        time::sleep((work_time * self.pause_factor).min(self.max_pause)).await;
     }
 }
 
-fn micros(time: Duration) -> u64 {
+fn as_micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -151,9 +151,13 @@ mod tests {
         ] {
             let until = BusyUntil::default();
             until.record_batch(100, requests, steps);
-            let over = 100 + micros(window);
-            assert_eq!(until.events_delay(over - 1), delay, "{requests} {steps}");
-            assert_eq!(until.events_delay(over), None, "{requests} {steps}");
+            let after_window = 100 + as_micros(window);
+            assert_eq!(
+                until.events_delay(after_window - 1),
+                delay,
+                "{requests} {steps}"
+            );
+            assert_eq!(until.events_delay(after_window), None, "{requests} {steps}");
         }
     }
 
@@ -162,7 +166,10 @@ mod tests {
         let until = BusyUntil::default();
         until.record_batch(0, HIGH_LOAD, 0);
         until.record_batch(1, 1, 0);
-        let last = micros(HIGH_LOAD_WINDOW) - 1;
-        assert_eq!(until.events_delay(last), Some(EVENTS_DELAY_UNDER_HIGH_LOAD));
+        let last_micros = as_micros(HIGH_LOAD_WINDOW) - 1;
+        assert_eq!(
+            until.events_delay(last_micros),
+            Some(EVENTS_DELAY_UNDER_HIGH_LOAD)
+        );
     }
 }

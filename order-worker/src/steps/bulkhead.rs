@@ -1,4 +1,4 @@
-//! Limits the number of concurrent calls to a payment provider. While the provider is slow, further steps are
+//! Limits the number of concurrent calls to the payment providers, and to the carrier. While the provider is slow, further steps are
 //! postponed, so that there is capacity for steps of other providers and for those without a call.
 //!
 //! The pattern is Nygard's (Release It!, *Bulkheads* and *Circuit Breaker*).
@@ -13,14 +13,16 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// Maximum number of concurrent calls to a provider. Each may occupy one message, and enough messages must be
-/// left for other steps.
-const MAX_CALLS: usize = 128;
+/// Maximum number of concurrent calls to payment providers. Each may occupy one message, and enough messages
+/// must be left for other steps.
+pub(super) const MAX_PAYMENT_CALLS: usize = 128;
+/// Maximum number of concurrent calls to the carrier.
+pub(super) const MAX_CARRIER_CALLS: usize = 64;
 /// A call that takes longer marks the provider as slow. Also the maximum wait for a permit while the provider
 /// is not slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-const _: () = assert!(MAX_CALLS + 64 <= super::PREFETCH as usize);
+const _: () = assert!(MAX_PAYMENT_CALLS + MAX_CARRIER_CALLS + 64 <= super::PREFETCH as usize);
 
 /// The permits for calls to one provider.
 pub(super) struct Bulkhead {
@@ -31,9 +33,9 @@ pub(super) struct Bulkhead {
 }
 
 impl Bulkhead {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(max_calls: usize) -> Self {
         Self {
-            permits: Semaphore::new(MAX_CALLS),
+            permits: Semaphore::new(max_calls),
             slow_after: SLOW_AFTER,
             is_slow: AtomicBool::new(false),
         }
@@ -74,20 +76,22 @@ mod tests {
 
     use super::*;
 
+    const MAX_CALLS: usize = 8;
+
     #[tokio::test]
     async fn slow_provider_gets_limited_calls_until_one_succeeds() {
         let bulkhead = Bulkhead {
             slow_after: Duration::from_millis(50),
-            ..Bulkhead::new()
+            ..Bulkhead::new(MAX_CALLS)
         };
-        let hanging = join_all((0..MAX_CALLS).map(|_| bulkhead.call(pending::<()>())));
-        let others = async {
+        let hanging_calls = join_all((0..MAX_CALLS).map(|_| bulkhead.call(pending::<()>())));
+        let other_calls = async {
             // The first call waits until the provider is known to be slow.
             assert_eq!(bulkhead.call(ready(())).await, None);
             assert!(bulkhead.is_slow.load(Ordering::Relaxed));
             assert_eq!(bulkhead.call(ready(())).await, None);
         };
-        let Either::Right(_) = select(hanging, Box::pin(others)).await else {
+        let Either::Right(_) = select(hanging_calls, Box::pin(other_calls)).await else {
             unreachable!("the provider never answers")
         };
         // The calls were dropped.
@@ -99,7 +103,7 @@ mod tests {
     async fn call_to_a_slow_provider_fails_without_a_free_permit() {
         let bulkhead = Bulkhead {
             slow_after: Duration::from_millis(50),
-            ..Bulkhead::new()
+            ..Bulkhead::new(MAX_CALLS)
         };
         assert_eq!(
             bulkhead.call(time::sleep(bulkhead.slow_after)).await,
@@ -114,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_to_a_responsive_provider_wait_for_a_permit() {
-        let bulkhead = Bulkhead::new();
+        let bulkhead = Bulkhead::new(MAX_CALLS);
         let answers = join_all((0..3 * MAX_CALLS).map(|_| bulkhead.call(yield_now()))).await;
         assert!(answers.iter().all(Option::is_some));
     }

@@ -25,17 +25,17 @@ impl Claims {
         let mut locks = self.locks();
         let lock = Arc::clone(locks.entry(key.clone()).or_default());
         let guard = lock.try_lock_owned().ok()?;
-        Some(self.claimed(key, guard))
+        Some(self.claim_of(key, guard))
     }
 
     /// Claims the step as soon as no other attempt is in progress, in the order of the calls.
     pub(super) async fn claim(&self, key: &StepKey) -> Claim {
         let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
         let guard = lock.lock_owned().await;
-        self.claimed(key, guard)
+        self.claim_of(key, guard)
     }
 
-    fn claimed(&self, key: &StepKey, guard: OwnedMutexGuard<()>) -> Claim {
+    fn claim_of(&self, key: &StepKey, guard: OwnedMutexGuard<()>) -> Claim {
         Claim {
             claims: self.clone(),
             key: key.clone(),
@@ -94,13 +94,13 @@ mod tests {
     #[tokio::test]
     async fn later_attempt_waits_for_the_earlier_one_and_then_runs() {
         let (claims, key) = (Claims::default(), key());
-        let first = claims.try_claim(&key).unwrap();
+        let first_claim = claims.try_claim(&key).unwrap();
         assert!(claims.try_claim(&key).is_none());
-        let mut second = Box::pin(claims.claim(&key));
-        assert!((&mut second).now_or_never().is_none());
-        let ((), second) = join(async { drop(first) }, second).await;
+        let mut second_claim = Box::pin(claims.claim(&key));
+        assert!((&mut second_claim).now_or_never().is_none());
+        let ((), second_claim) = join(async { drop(first_claim) }, second_claim).await;
         assert!(claims.try_claim(&key).is_none());
-        drop(second);
+        drop(second_claim);
         assert!(claims.locks().is_empty());
     }
 
@@ -108,10 +108,10 @@ mod tests {
     async fn different_steps_do_not_wait_for_each_other() {
         let claims = Claims::default();
         let _claim = claims.claim(&key()).await;
-        let other = StepKey {
+        let other_key = StepKey {
             step: Step::VoidPayment,
             ..key()
         };
-        assert!(claims.try_claim(&other).is_some());
+        assert!(claims.try_claim(&other_key).is_some());
     }
 }

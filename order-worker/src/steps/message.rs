@@ -51,13 +51,13 @@ impl StepMessage {
                 Err(error) => (Vec::new(), Some(error)),
             };
         }
-        let parts = match batch::split_entries(&delivery.body) {
-            Ok(parts) => parts,
+        let entries = match batch::split_entries(&delivery.body) {
+            Ok(entries) => entries,
             Err(error) => return (Vec::new(), Some(error)),
         };
-        let (mut messages, mut parse_error) = (Vec::with_capacity(parts.len()), None);
-        for part in parts {
-            match Self::read_entry(part) {
+        let (mut messages, mut parse_error) = (Vec::with_capacity(entries.len()), None);
+        for entry in entries {
+            match Self::read_entry(entry) {
                 Ok(message) => messages.push(message),
                 Err(error) => parse_error = Some(error),
             }
@@ -89,11 +89,11 @@ pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)
                 ..Outgoing::default()
             },
         };
-        let persistent = Outgoing {
+        let persistent_message = Outgoing {
             persistent: true,
             ..message
         };
-        (rows, persistent)
+        (rows, persistent_message)
     })
 }
 

@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt,
-    future::{join, join_all},
+    future::{Either, join, join_all},
     stream::FuturesUnordered,
 };
 use shared::{
@@ -31,6 +31,7 @@ use shared::{
         publisher::{Publisher, Target},
         topology::{DEAD_LETTER_EXCHANGE, STEP_QUEUE},
     },
+    id::OrderId,
     order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Failure, RpcReply},
     request::{Caller, Request},
@@ -43,10 +44,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    bulkhead::Bulkhead,
+    bulkhead::{Bulkhead, MAX_CARRIER_CALLS, MAX_PAYMENT_CALLS},
     claims::{Claim, Claims},
     message::StepMessage,
-    provider_call::{DueStep, ProviderCall},
+    provider_call::{Callee, DueStep, ProviderCall},
     report::AttemptOutcome,
 };
 use crate::{
@@ -55,17 +56,17 @@ use crate::{
         command::{Action, Command, Idempotency, StepResult},
         step::{StepKey, StepRow},
     },
-    engine::{CommitError, Engine},
-    providers::{Payments, ProviderError, sandbox::carrier::SandboxCarrier},
+    engine::{CommitError, Engine, PendingReplies},
+    providers::{Carriers, Payments, ProviderError},
     rpc::by_client,
-    runtime::crash::{Point, point},
+    runtime::crash::{Point, crash_at},
     store::{ById, Store, StoreError},
 };
 
 /// Maximum number of unsettled messages, of one or several steps each. A message stays unsettled until the
 /// slowest of its steps ends, and a provider that does not answer occupies messages for [`STEP_TIMEOUT`].
 /// Steps of other providers, and those without a call, need the rest ([`Bulkhead`]).
-const PREFETCH: u16 = 200;
+const PREFETCH: u16 = 256;
 /// Maximum number of steps in progress.
 const MAX_STEPS: u32 = 600;
 /// Maximum number of messages whose orders are loaded at the same time, which bounds memory use.
@@ -81,13 +82,22 @@ pub const DEAD_LETTER_REASON: &str = "dead_letter_reason";
 /// broker, 30 minutes by default.
 const MAX_DATABASE_WAIT: Duration = Duration::from_mins(10);
 
-/// The payment providers and the carrier.
+/// The payment providers and the carriers.
 #[derive(Clone)]
 pub struct Providers {
     /// Payment providers.
     pub payments: Payments,
-    /// Carrier.
-    pub carrier: SandboxCarrier,
+    /// Carriers.
+    pub carriers: Carriers,
+}
+
+/// An asynchronous order that was submitted to the engine.
+struct SubmittedOrder {
+    id: OrderId,
+    request_id: String,
+    /// Ends when the order is stored.
+    span: trace::Span,
+    reply: PendingReplies,
 }
 
 /// Executes steps from the queue.
@@ -100,6 +110,7 @@ pub struct Steps {
     step_permits: Arc<Semaphore>,
     load_permits: Arc<Semaphore>,
     payments: Arc<Bulkhead>,
+    carrier: Arc<Bulkhead>,
     publisher: Arc<Publisher>,
     latencies: Latencies,
 }
@@ -121,7 +132,8 @@ impl Steps {
             claims: Claims::default(),
             step_permits: Arc::new(Semaphore::new(MAX_STEPS as usize)),
             load_permits: Arc::new(Semaphore::new(MAX_LOADS)),
-            payments: Arc::new(Bulkhead::new()),
+            payments: Arc::new(Bulkhead::new(MAX_PAYMENT_CALLS)),
+            carrier: Arc::new(Bulkhead::new(MAX_CARRIER_CALLS)),
             publisher,
             latencies,
         }
@@ -143,12 +155,15 @@ impl Steps {
             stop.clone(),
         );
         while let Some(Some(mut delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            let parsed = (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
-            let steps = parsed.as_ref().map_or(1, |(messages, _)| messages.len());
+            let parsed_steps =
+                (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
+            let steps = parsed_steps
+                .as_ref()
+                .map_or(1, |(messages, _)| messages.len());
             // A message that is delivered alone is acknowledged before its step, which may take 20 s, so that
             // the next one is delivered. If this worker dies, the step is sent again from its row when its
             // lease expires.
-            if delivery.is_single && matches!(parsed, Some((_, None))) {
+            if delivery.is_single && matches!(parsed_steps, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
             // Further messages are not read before this one has its permits.
@@ -159,12 +174,13 @@ impl Steps {
                 break;
             };
             let (steps, abort) = (self.clone(), abort.clone());
+            let task = match parsed_steps {
+                Some(parsed_steps) => Either::Left(steps.handle(delivery, parsed_steps)),
+                None => Either::Right(steps.accept_order(delivery)),
+            };
             tasks.spawn(abort.run_until_cancelled_owned(async move {
                 let _permits = permits;
-                match parsed {
-                    Some(parsed) => steps.handle(delivery, parsed).await,
-                    None => steps.accept(delivery).await,
-                }
+                task.await;
             }));
         }
         requeue_all(deliveries).await;
@@ -175,20 +191,21 @@ impl Steps {
         // Steps of which another attempt is in progress here wait for its end, each on its own, so that no
         // message holds one step while it waits for another. A step that was sent twice is found to be done
         // then.
-        let (mut claimed, mut waiting) = (Vec::new(), Vec::new());
+        let (mut claimed_steps, mut waiting_steps) = (Vec::new(), Vec::new());
         for message in messages {
             match self.claims.try_claim(&message.key()) {
-                Some(claim) => claimed.push((claim, message)),
-                None => waiting.push(self.perform_when_free(message)),
+                Some(claim) => claimed_steps.push((claim, message)),
+                None => waiting_steps.push(self.perform_when_free(message)),
             }
         }
-        let (performed, performed_later) = join(self.perform_all(claimed), join_all(waiting)).await;
-        let performed = performed_later
+        let (claimed_result, waiting_result) =
+            join(self.perform_all(claimed_steps), join_all(waiting_steps)).await;
+        let claimed_result = waiting_result
             .into_iter()
-            .fold(performed, anyhow::Result::and);
-        match (performed, parse_error) {
+            .fold(claimed_result, anyhow::Result::and);
+        match (claimed_result, parse_error) {
             (Err(error), _) => {
-                tracing::warn!(%error, "step result could not be stored; the step is repeated");
+                tracing::warn!(%error, "steps could not be loaded, or their results not stored; their message is requeued");
                 delivery.receipt.requeue().await;
             }
             (Ok(()), Some(error)) => {
@@ -200,16 +217,30 @@ impl Steps {
         }
     }
 
-    /// Creates an order that was acknowledged asynchronously; the message is settled once it is stored.
-    async fn accept(self, delivery: Incoming) {
-        let (accept, mut caller, idempotency) = match read_accept(&delivery) {
-            Ok(read) => read,
-            Err(failure) => {
-                let message_id = &delivery.message_id;
-                tracing::warn!(%failure, message_id, "asynchronous order unreadable; moved to the dead letters");
-                return self.dead_letter(delivery, failure.message).await;
+    /// Creates an order that was acknowledged asynchronously. The command is submitted at once, before the next
+    /// message is read: of two orders for the last unit, or with one key, the first in the queue is created. The
+    /// message is settled by the returned future, once the order is stored.
+    fn accept_order(self, delivery: Incoming) -> impl Future<Output = ()> {
+        let submitted = read_accept(&delivery)
+            .map(|(accept, caller, idempotency)| self.submit_order(accept, caller, idempotency));
+        async move {
+            match submitted {
+                Ok(submitted) => self.settle_order(delivery, submitted).await,
+                Err(failure) => {
+                    let message_id = &delivery.message_id;
+                    tracing::warn!(%failure, message_id, "asynchronous order unreadable; moved to the dead letters");
+                    self.dead_letter(delivery, failure.message).await;
+                }
             }
-        };
+        }
+    }
+
+    fn submit_order(
+        &self,
+        accept: AcceptOrder,
+        mut caller: Caller,
+        idempotency: Option<Idempotency>,
+    ) -> SubmittedOrder {
         let (id, request_id) = (accept.id, caller.request_id.clone());
         let mut span =
             trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
@@ -224,9 +255,25 @@ impl Steps {
             if_match: None,
             action: Action::AcceptOrder(accept),
         };
-        match self.engine.decide(command, None).await {
+        SubmittedOrder {
+            id,
+            request_id,
+            span,
+            reply: self.engine.decide_together(vec![(command, None)]),
+        }
+    }
+
+    /// Settles the message of an order once the order is stored.
+    async fn settle_order(self, delivery: Incoming, submitted: SubmittedOrder) {
+        let SubmittedOrder {
+            id,
+            request_id,
+            span: _span,
+            reply,
+        } = submitted;
+        match reply.only().await {
             Ok(RpcReply { outcome: Ok(_), .. }) => {
-                point(Point::AfterStepStored);
+                crash_at(Point::AfterStepStored);
                 tracing::info!(order.id = %id, request_id, "order.accept");
                 delivery.receipt.ack().await;
             }
@@ -270,8 +317,8 @@ impl Steps {
             ..Outgoing::default()
         };
         let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), message)];
-        let sent = self.publisher.publish(&messages).await;
-        match sent.into_iter().next() {
+        let publish_results = self.publisher.publish(&messages).await;
+        match publish_results.into_iter().next() {
             Some(Ok(())) => delivery.receipt.ack().await,
             // A dead letter without the reason is better than none.
             _ => delivery.receipt.reject().await,
@@ -280,38 +327,42 @@ impl Steps {
 
     /// Performs the steps that are still expected at that attempt; a step that is done has no row any more.
     async fn perform_all(&self, mut claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
-        let (mut performing, mut outcome) = (FuturesUnordered::new(), Ok(()));
+        let (mut steps_in_progress, mut outcome) = (FuturesUnordered::new(), Ok(()));
         while !claimed.is_empty() {
             let keys: Vec<_> = claimed
                 .iter()
                 .map(|(claim, _)| claim.key().clone())
                 .collect();
-            let loaded = match self.load_due_steps(&keys).await {
-                Ok(loaded) => loaded,
+            let loaded_orders = match self.load_due_steps(&keys).await {
+                Ok(loaded_orders) => loaded_orders,
                 Err(error) => {
                     outcome = Err(error.into());
                     break;
                 }
             };
-            let was_loaded = |(claim, _): &(Claim, _)| loaded.covers(&claim.key().order_id);
-            let (loaded_steps, remaining): (Vec<_>, _) = claimed.into_iter().partition(was_loaded);
-            let found = loaded.found.into_iter();
-            let mut found: HashMap<_, _> = found.map(|due| (due.row.key.clone(), due)).collect();
-            performing.extend(loaded_steps.into_iter().filter_map(|(claim, message)| {
-                let due = found.remove(claim.key())?;
-                let is_awaited = due.row.attempt == message.attempt && !due.row.is_dead;
-                is_awaited.then(|| self.perform(claim, due))
+            let was_loaded = |(claim, _): &(Claim, _)| loaded_orders.covers(&claim.key().order_id);
+            let (loaded_steps, unloaded_steps): (Vec<_>, _) =
+                claimed.into_iter().partition(was_loaded);
+            let due_steps = loaded_orders.value.into_iter();
+            let mut due_steps: HashMap<_, _> = due_steps
+                .map(|due_step| (due_step.row.key.clone(), due_step))
+                .collect();
+            steps_in_progress.extend(loaded_steps.into_iter().filter_map(|(claim, message)| {
+                let due_step = due_steps.remove(claim.key())?;
+                let is_awaited_attempt =
+                    due_step.row.attempt == message.attempt && !due_step.row.is_dead;
+                is_awaited_attempt.then(|| self.perform(claim, due_step))
             }));
-            claimed = remaining;
+            claimed = unloaded_steps;
         }
-        while let Some(performed) = performing.next().await {
+        while let Some(performed) = steps_in_progress.next().await {
             outcome = outcome.and(performed);
         }
         outcome
     }
 
-    async fn perform(&self, _claim: Claim, due: DueStep) -> anyhow::Result<()> {
-        let DueStep { row, number, call } = due;
+    async fn perform(&self, _claim: Claim, due_step: DueStep) -> anyhow::Result<()> {
+        let DueStep { row, number, call } = due_step;
         let mut span = trace::consumer_span(
             STEP_QUEUE,
             row.key.step.kind(),
@@ -319,11 +370,11 @@ impl Steps {
             row.traceparent.as_deref(),
         );
         let result = self.call_provider(&call).await;
-        point(Point::AfterPartner);
+        crash_at(Point::AfterPartner);
         report::record_in_span(&mut span, &row, &result);
         report::log_result(&row, number, &result);
         let outcome = AttemptOutcome::of(&result);
-        let finished = match self.finish(&row, result).await {
+        let finish_result = match self.finish(&row, result).await {
             // Repeating the step would lead to the same result: the step becomes dead, for an operator.
             Ok(RpcReply {
                 outcome: Err(failure),
@@ -336,33 +387,36 @@ impl Steps {
                 tracing::error!(%error, "the result of a step could not be applied to its order; the step is dead");
                 self.mark_dead(&row, error.to_string()).await
             }
-            decided => decided.map(drop).map_err(Into::into),
+            decide_result => decide_result.map(drop).map_err(Into::into),
         };
-        if finished.is_ok() {
+        if finish_result.is_ok() {
             report::record_metrics(&row, outcome, &self.latencies);
-            point(Point::AfterStepStored);
+            crash_at(Point::AfterStepStored);
         }
-        finished
+        finish_result
     }
 
     /// Calls the provider, if there is a permit.
     async fn call_provider(&self, call: &ProviderCall) -> StepResult {
         let call_result = time::timeout(STEP_TIMEOUT, self.providers.call(call));
-        let call_result = if call.uses_payment_provider() {
-            self.payments.call(call_result).await
-        } else {
-            Some(call_result.await)
+        let (call_result, callee) = match call.callee() {
+            Callee::PaymentProvider => (self.payments.call(call_result).await, "payment provider"),
+            // The sandbox's carrier is a part of this process.
+            Callee::Carrier if self.providers.carriers.http.is_some() => {
+                (self.carrier.call(call_result).await, "carrier")
+            }
+            Callee::Carrier | Callee::None => (Some(call_result.await), "worker"),
         };
         match call_result {
             Some(Ok(Ok(result))) => result,
-            Some(Ok(Err(error))) => failed(error),
-            Some(Err(_)) => failed(ProviderError::Transient(format!(
+            Some(Ok(Err(error))) => failed_result(error),
+            Some(Err(_)) => failed_result(ProviderError::Transient(format!(
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
             None => StepResult::Postponed {
-                reason:
-                    "not called: the maximum number of calls to the payment provider is in progress"
-                        .to_owned(),
+                reason: format!(
+                    "not called: the maximum number of calls to the {callee} is in progress"
+                ),
             },
         }
     }
@@ -402,6 +456,7 @@ impl Steps {
                 error,
                 is_transient: false,
                 was_answered: false,
+                retry_after: None,
             },
         )
         .await?;
@@ -418,15 +473,20 @@ fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idemp
     Ok((accept, caller, idempotency.transpose()?))
 }
 
-fn failed(error: ProviderError) -> StepResult {
+fn failed_result(error: ProviderError) -> StepResult {
     let (is_transient, was_answered) = match error {
-        ProviderError::Transient(_) => (true, false),
+        ProviderError::Transient(_) | ProviderError::RetryAfter { .. } => (true, false),
         ProviderError::RetryWithNewKey(_) => (true, true),
         ProviderError::Permanent(_) | ProviderError::Declined { .. } => (false, true),
+    };
+    let retry_after = match error {
+        ProviderError::RetryAfter { delay, .. } => Some(delay),
+        _ => None,
     };
     StepResult::Failed {
         error: error.to_string(),
         is_transient,
         was_answered,
+        retry_after,
     }
 }

@@ -1,5 +1,7 @@
-//! Payment calls: authorize, capture, void, refund, check. All use the idempotency key of the authorization,
-//! which is unique per order.
+//! Payment calls: authorize, capture, void, refund, check. All use the idempotency key of the authorization:
+//! there is one for the order as it was created, and one for each edit with a higher total.
+
+use shared::money::Money;
 
 use crate::{
     domain::{
@@ -11,14 +13,54 @@ use crate::{
     providers::{Payment, Payments, ProviderError},
 };
 
-/// The payment of `order` as passed to the provider, for the step in `row`.
-pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
-    let key = StepKey {
+/// Idempotency key of the payment for the order's edit with this number; 0: the order as it was created.
+fn payment_key(order: &Order, edit: u32) -> String {
+    StepKey {
         order_id: order.id,
-        step: Step::AuthorizePayment,
+        step: Step::authorization(edit),
+    }
+    .to_string()
+}
+
+/// The payment for the pending edit with this number.
+pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit: u32) -> Payment {
+    let payment = Payment {
+        key: payment_key(order, edit),
+        reference: None,
+        return_url: None,
+        refunded: 0,
+        ..payment(order, row)
+    };
+    let pending = order.pending_edit.as_ref();
+    let Some(pending) = pending.filter(|pending| pending.number == edit) else {
+        return payment;
     };
     Payment {
-        key: key.to_string(),
+        reference: pending.reference.clone(),
+        price: Money {
+            amount: pending.total,
+            currency: order.currency,
+        },
+        method: pending.payment_method.clone().unwrap_or(payment.method),
+        ..payment
+    }
+}
+
+/// The payment for the edit with this number, which is not the order's payment any more or never was.
+pub(super) fn payment_to_void(order: &Order, row: &StepRow, edit: u32) -> Payment {
+    let reference = order.open_authorizations.get(&edit);
+    Payment {
+        key: payment_key(order, edit),
+        reference: reference.cloned().flatten(),
+        refunded: 0,
+        ..payment(order, row)
+    }
+}
+
+/// The payment of `order` as passed to the provider, for the step in `row`.
+pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
+    Payment {
+        key: payment_key(order, order.authorization),
         provider: order.payment.provider.clone(),
         reference: order.payment.reference.clone(),
         order_id: order.id,
@@ -39,7 +81,7 @@ pub(super) async fn authorize(
         Err(ProviderError::Declined { code, message }) => {
             Ok(StepResult::Declined { code, message })
         }
-        answer => answer,
+        other_result => other_result,
     }
 }
 
@@ -49,11 +91,25 @@ pub(super) async fn void(
     payment: &Payment,
     version: u64,
 ) -> Result<StepResult, ProviderError> {
-    let voided = payments.void(payment).await?;
-    Ok(match voided {
-        StepResult::PaymentState(state) => with_order_version(state, version),
-        voided => voided,
+    let void_result = payments.void(payment).await?;
+    Ok(match void_result {
+        StepResult::PaymentState(payment_state) => with_order_version(payment_state, version),
+        void_result => void_result,
     })
+}
+
+/// Voids an authorization that is not the order's. If it was captured, an operator has to refund it.
+pub(super) async fn void_other(
+    payments: &Payments,
+    payment: &Payment,
+) -> Result<StepResult, ProviderError> {
+    match payments.void(payment).await? {
+        StepResult::PaymentState(state) => Err(ProviderError::Permanent(format!(
+            "{} minor units of payment {} were captured at the provider, but it is not the order's payment: refund it there",
+            state.captured, state.reference
+        ))),
+        voided => Ok(voided),
+    }
 }
 
 /// Captures the total value of what was shipped.
@@ -64,10 +120,10 @@ pub(super) async fn capture(
     total: i64,
     is_last: bool,
 ) -> Result<StepResult, ProviderError> {
-    let captured = payments.capture(payment, total, is_last).await?;
-    Ok(match captured {
+    let capture_result = payments.capture(payment, total, is_last).await?;
+    Ok(match capture_result {
         StepResult::PaymentState(state) => with_order_version(state, version),
-        captured => captured,
+        capture_result => capture_result,
     })
 }
 

@@ -1,8 +1,6 @@
 //! The provider call of a step. It holds only the data that the call needs: a call may take many seconds, and
 //! orders may be large.
 
-use shared::id::{OrderId, Warehouse};
-
 use super::{Providers, payment, shipment};
 use crate::{
     domain::{
@@ -10,7 +8,7 @@ use crate::{
         order::Order,
         step::{Step, StepRow},
     },
-    providers::{Payment, ProviderError},
+    providers::{LabelRef, LabelRequest, Payment, ProviderError},
 };
 
 /// A due step and its call.
@@ -34,10 +32,21 @@ pub(super) enum ProviderCall {
     Refund(Payment, i64, u64),
     /// Payment; version of the order.
     Check(Payment, u64),
-    CreateLabel(OrderId, Warehouse),
-    CancelLabel(OrderId, Warehouse),
+    /// An authorization that is not the order's.
+    VoidOther(Payment),
+    CreateLabel(LabelRequest),
+    CancelLabel(LabelRef),
     /// No call; the step is only decided.
     NoCall,
+}
+
+/// The provider that a call goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callee {
+    PaymentProvider,
+    Carrier,
+    /// The step is only decided.
+    None,
 }
 
 impl DueStep {
@@ -53,6 +62,17 @@ impl DueStep {
 impl ProviderCall {
     fn of(row: &StepRow, order: &Order) -> Self {
         let payment = || payment::payment(order, row);
+        let is_payment_step = matches!(
+            row.key.step,
+            Step::AuthorizePayment
+                | Step::CapturePayment
+                | Step::VoidPayment
+                | Step::RefundPayment
+                | Step::CheckPayment
+        );
+        if is_payment_step && order.is_paid_manually() {
+            return Self::NoCall;
+        }
         match &row.key.step {
             Step::AuthorizePayment => Self::Authorize(payment()),
             Step::CapturePayment => {
@@ -65,21 +85,31 @@ impl ProviderCall {
                 Self::Refund(payment(), total, order.version)
             }
             Step::CheckPayment => Self::Check(payment(), order.version),
-            Step::RequestShipment(warehouse) => Self::CreateLabel(order.id, warehouse.clone()),
-            Step::CancelShipment(warehouse) => Self::CancelLabel(order.id, warehouse.clone()),
-            Step::ExpireOrder | Step::ReserveStock => Self::NoCall,
+            Step::AuthorizeEdit(edit) => {
+                Self::Authorize(payment::payment_of_edit(order, row, *edit))
+            }
+            Step::VoidAuthorization(edit) => {
+                Self::VoidOther(payment::payment_to_void(order, row, *edit))
+            }
+            Step::RequestShipment(label_id) => {
+                Self::CreateLabel(shipment::label_request(order, label_id))
+            }
+            Step::CancelShipment(label_id) => Self::CancelLabel(shipment::label(order, label_id)),
+            Step::ExpireOrder | Step::ExpireEdit(_) | Step::ReserveStock => Self::NoCall,
         }
     }
 
-    /// Whether the call goes to the payment provider.
-    pub(super) fn uses_payment_provider(&self) -> bool {
+    /// The provider that is called.
+    pub(super) fn callee(&self) -> Callee {
         match self {
             Self::Authorize(_)
             | Self::Capture(..)
             | Self::Void(..)
+            | Self::VoidOther(_)
             | Self::Refund(..)
-            | Self::Check(..) => true,
-            Self::CreateLabel(..) | Self::CancelLabel(..) | Self::NoCall => false,
+            | Self::Check(..) => Callee::PaymentProvider,
+            Self::CreateLabel(_) | Self::CancelLabel(_) => Callee::Carrier,
+            Self::NoCall => Callee::None,
         }
     }
 }
@@ -87,7 +117,7 @@ impl ProviderCall {
 impl Providers {
     /// Makes the call.
     pub(super) async fn call(&self, call: &ProviderCall) -> Result<StepResult, ProviderError> {
-        let (payments, carrier) = (&self.payments, &self.carrier);
+        let (payments, carriers) = (&self.payments, &self.carriers);
         match call {
             ProviderCall::Authorize(payment) => payment::authorize(payments, payment).await,
             ProviderCall::Capture(payment, version, total, is_last) => {
@@ -102,12 +132,9 @@ impl Providers {
             ProviderCall::Check(payment, version) => {
                 payment::check(payments, payment, *version).await
             }
-            ProviderCall::CreateLabel(order, warehouse) => {
-                shipment::request(carrier, *order, warehouse).await
-            }
-            ProviderCall::CancelLabel(order, warehouse) => {
-                shipment::cancel(carrier, *order, warehouse).await
-            }
+            ProviderCall::VoidOther(payment) => payment::void_other(payments, payment).await,
+            ProviderCall::CreateLabel(request) => shipment::request(carriers, request).await,
+            ProviderCall::CancelLabel(label) => shipment::cancel(carriers, label).await,
             ProviderCall::NoCall => Ok(StepResult::NoExternalCall),
         }
     }

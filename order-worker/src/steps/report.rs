@@ -32,7 +32,7 @@ impl AttemptOutcome {
             | StepResult::Captured { .. }
             | StepResult::Voided { .. }
             | StepResult::Refunded { .. }
-            | StepResult::LabelCreated { .. }
+            | StepResult::LabelCreated(_)
             | StepResult::LabelCancelled
             | StepResult::NoExternalCall => Self::Done,
         }
@@ -97,8 +97,8 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
                 "order #{number}: {step} failed"
             );
         }
-        other => {
-            let ended = match AttemptOutcome::of(other) {
+        other_result => {
+            let outcome_text = match AttemptOutcome::of(other_result) {
                 AttemptOutcome::Postponed => "postponed",
                 AttemptOutcome::Done | AttemptOutcome::Failed => "done",
             };
@@ -108,8 +108,8 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
                 request_id,
                 trace_id,
                 attempt = row.attempt,
-                result = other.name(),
-                "order #{number}: {step} {ended}"
+                result = other_result.name(),
+                "order #{number}: {step} {outcome_text}"
             );
         }
     }

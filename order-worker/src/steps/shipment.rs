@@ -1,50 +1,67 @@
-//! Carrier calls: create a label for a shipment, and cancel it. Both use the idempotency key of the label:
-//! there is one for each order and warehouse.
+//! Carrier calls: create a label for a shipment, and cancel it. Both use the idempotency key of the label, which
+//! consists of the order, the warehouse and, after a label was replaced, its number.
 
-use shared::id::{OrderId, Warehouse};
+use std::collections::BTreeMap;
+
+use shared::id::Sku;
 
 use crate::{
     domain::{
         command::StepResult,
-        step::{Step, StepKey},
+        order::Order,
+        shipment::{label_key, label_shipment_id},
+        step::LabelId,
     },
-    providers::{Label, ProviderError, sandbox::carrier::SandboxCarrier},
+    providers::{Carriers, LabelItem, LabelRef, LabelRequest, ProviderError},
 };
 
-/// Idempotency key of the label.
-fn key(order_id: OrderId, warehouse: &Warehouse) -> String {
-    StepKey {
-        order_id,
-        step: Step::RequestShipment(warehouse.clone()),
+/// A label of `order`, as passed to the carrier.
+pub(super) fn label(order: &Order, label_id: &LabelId) -> LabelRef {
+    LabelRef {
+        key: label_key(order.id, label_id),
+        order_id: order.id,
+        shipment_id: label_shipment_id(order, label_id),
+        warehouse: label_id.warehouse.clone(),
     }
-    .to_string()
 }
 
+/// The request for this label.
+pub(super) fn label_request(order: &Order, label_id: &LabelId) -> LabelRequest {
+    let names: BTreeMap<&Sku, &String> = order
+        .items
+        .iter()
+        .map(|line| (&line.sku, &line.name))
+        .collect();
+    let mut quantities: BTreeMap<Sku, u64> = BTreeMap::new();
+    for item in order.unlabelled_items(&label_id.warehouse) {
+        *quantities.entry(item.sku).or_default() += u64::from(item.quantity.get());
+    }
+    let items = quantities.into_iter().map(|(sku, quantity)| LabelItem {
+        name: names.get(&sku).copied().cloned().unwrap_or_default(),
+        sku,
+        quantity,
+    });
+    LabelRequest {
+        label: label(order, label_id),
+        shipping_address: order.shipping_address.clone(),
+        items: items.collect(),
+    }
+}
+
+/// Creates a label for the shipment.
 pub(super) async fn request(
-    carrier: &SandboxCarrier,
-    order_id: OrderId,
-    warehouse: &Warehouse,
+    carriers: &Carriers,
+    request: &LabelRequest,
 ) -> Result<StepResult, ProviderError> {
-    let Label {
-        carrier,
-        tracking_number,
-    } = carrier
-        .create_label(&key(order_id, warehouse), order_id)
-        .await?;
-    Ok(StepResult::LabelCreated {
-        carrier,
-        tracking_number,
-    })
+    let label = carriers.create_label(request).await?;
+    Ok(StepResult::LabelCreated(label))
 }
 
 /// Undoes [`request`], whether it was executed, is running, or never will be.
 pub(super) async fn cancel(
-    carrier: &SandboxCarrier,
-    order_id: OrderId,
-    warehouse: &Warehouse,
+    carriers: &Carriers,
+    label: &LabelRef,
 ) -> Result<StepResult, ProviderError> {
-    carrier
-        .cancel_label(&key(order_id, warehouse), order_id)
-        .await?;
+    carriers.cancel_label(label).await?;
     Ok(StepResult::LabelCancelled)
 }

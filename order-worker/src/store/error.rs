@@ -89,7 +89,7 @@ impl StoreError {
     /// that it did not commit.
     pub(super) fn during_commit(self) -> Self {
         match self {
-            Self::Unavailable(why) => Self::OutcomeUnknown(why),
+            Self::Unavailable(message) => Self::OutcomeUnknown(message),
             error => error,
         }
     }
@@ -104,7 +104,7 @@ const UNAVAILABLE_CLASSES: [&str; 3] = ["08", "57", "58"];
 const REFUSING_CLASSES: [&str; 2] = ["53", "28"];
 /// Read-only transaction (a standby, or a primary that is being demoted), idle in transaction for too long,
 /// aborted transaction, lock not available, no such database, insufficient privilege.
-const REFUSING_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", "42501"];
+const UNAVAILABLE_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", "42501"];
 /// Read-only transaction: the server is a standby that has not been promoted yet.
 const READ_ONLY_CODE: &str = "25006";
 /// Duplicate prepared statement, no such prepared statement, no such cursor: a connection pooler switched
@@ -113,7 +113,7 @@ const SWITCHED_SERVER_CODES: [&str; 3] = ["42P05", "26000", "34000"];
 const SWITCHED_SERVER: &str = "the connection pooler switched the session to another server, \
                       although its pool mode was \"session\" at the start; restart the worker";
 /// Data exceptions: the value can't be stored or compared, regardless of the stored data.
-const INVALID_CLASS: &str = "22";
+const INVALID_DATA_CLASS: &str = "22";
 /// Serialization failure, deadlock, duplicate key.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
@@ -137,14 +137,15 @@ pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            let class = code.get(..2).unwrap_or_default();
+            let sqlstate_class = code.get(..2).unwrap_or_default();
             // A pooler reports an unsupported start-up parameter, which is our configuration error, with the
             // code of an unavailable server.
             let is_unsupported = database
                 .message()
                 .starts_with("unsupported startup parameter");
-            let is_temporary =
-                UNAVAILABLE_CLASSES.contains(&class) || class == "53" || code == READ_ONLY_CODE;
+            let is_temporary = UNAVAILABLE_CLASSES.contains(&sqlstate_class)
+                || sqlstate_class == "53"
+                || code == READ_ONLY_CODE;
             is_temporary && !is_unsupported
         }
         _ => false,
@@ -165,43 +166,43 @@ fn primary_code(error: &rusqlite::Error) -> i32 {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let why = error.to_string();
+        let message = error.to_string();
         let sqlx::Error::Database(database) = &error else {
             return match error {
-                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(why),
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(message),
                 sqlx::Error::Encode(_)
                 | sqlx::Error::ColumnIndexOutOfBounds { .. }
                 | sqlx::Error::Configuration(_)
-                | sqlx::Error::InvalidArgument(_) => Self::Failed(why),
-                _ => Self::Unavailable(why),
+                | sqlx::Error::InvalidArgument(_) => Self::Failed(message),
+                _ => Self::Unavailable(message),
             };
         };
-        classify_postgres(&database.code().unwrap_or_default(), why)
+        classify_postgres(&database.code().unwrap_or_default(), message)
     }
 }
 
 /// Classifies a PostgreSQL error code. Only known corruption codes count as corruption; other errors keep
 /// their text.
-fn classify_postgres(code: &str, why: String) -> StoreError {
+fn classify_postgres(code: &str, message: String) -> StoreError {
     let class = code.get(..2).unwrap_or_default();
     match () {
-        () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(why),
+        () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(message),
         () if SWITCHED_SERVER_CODES.contains(&code) => {
-            StoreError::ReadOnly(format!("{SWITCHED_SERVER}: {why}"))
+            StoreError::ReadOnly(format!("{SWITCHED_SERVER}: {message}"))
         }
-        () if UNAVAILABLE_CLASSES.contains(&class) => StoreError::Unavailable(why),
-        () if REFUSING_CLASSES.contains(&class) || REFUSING_CODES.contains(&code) => {
-            StoreError::ReadOnly(why)
+        () if UNAVAILABLE_CLASSES.contains(&class) => StoreError::Unavailable(message),
+        () if REFUSING_CLASSES.contains(&class) || UNAVAILABLE_CODES.contains(&code) => {
+            StoreError::ReadOnly(message)
         }
-        () if class == INVALID_CLASS => StoreError::Invalid(why),
-        () if CORRUPT_CODES.contains(&code) => StoreError::Corrupt(why),
-        () => StoreError::Failed(format!("{why} (SQLSTATE {code})")),
+        () if class == INVALID_DATA_CLASS => StoreError::Invalid(message),
+        () if CORRUPT_CODES.contains(&code) => StoreError::Corrupt(message),
+        () => StoreError::Failed(format!("{message} (SQLSTATE {code})")),
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        let why = error.to_string();
+        let message = error.to_string();
         let is_undecodable = matches!(
             error,
             rusqlite::Error::FromSqlConversionFailure(..)
@@ -209,12 +210,14 @@ impl From<rusqlite::Error> for StoreError {
                 | rusqlite::Error::InvalidColumnType(..)
                 | rusqlite::Error::Utf8Error(..)
         );
-        let primary = primary_code(&error);
+        let primary_code = primary_code(&error);
         match () {
-            () if SQLITE_REFUSING.contains(&primary) => Self::ReadOnly(why),
-            () if primary == SQLITE_UNAVAILABLE => Self::Unavailable(why),
-            () if is_undecodable || SQLITE_CORRUPT.contains(&primary) => Self::Corrupt(why),
-            () => Self::Failed(why),
+            () if SQLITE_REFUSING.contains(&primary_code) => Self::ReadOnly(message),
+            () if primary_code == SQLITE_UNAVAILABLE => Self::Unavailable(message),
+            () if is_undecodable || SQLITE_CORRUPT.contains(&primary_code) => {
+                Self::Corrupt(message)
+            }
+            () => Self::Failed(message),
         }
     }
 }
@@ -225,38 +228,39 @@ mod tests {
 
     #[test]
     fn lost_commit_has_an_unknown_outcome_and_a_conflict_does_not() {
-        let lost = StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
-        assert!(matches!(lost, StoreError::Unavailable(_)));
+        let lost_connection =
+            StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
+        assert!(matches!(lost_connection, StoreError::Unavailable(_)));
         assert!(matches!(
-            lost.during_commit(),
+            lost_connection.during_commit(),
             StoreError::OutcomeUnknown(_)
         ));
-        let refused = StoreError::Conflict("serialization failure".to_owned());
-        assert!(matches!(refused.during_commit(), StoreError::Conflict(_)));
+        let conflict = StoreError::Conflict("serialization failure".to_owned());
+        assert!(matches!(conflict.during_commit(), StoreError::Conflict(_)));
     }
 
     #[test]
     fn only_corruption_is_reported_as_corrupt() {
-        let damaged = |code: &str| {
+        let is_corrupt = |code: &str| {
             matches!(
                 classify_postgres(code, String::new()),
                 StoreError::Corrupt(_)
             )
         };
         // At least one code of each class in PostgreSQL's appendix.
-        let codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
+        let other_codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
             22003 22021 22P02 22P05 23502 23503 23505 23514 24000 25001 25006 25P01 25P02 25P03 26000 27000
             28000 28P01 2B000 2D000 2F000 34000 38000 39000 3B000 3D000 3F000 40001 40003 40P01 42501 42601
             42703 42804 42883 42P01 42P05 44000 53100 53200 53300 53400 54000 54001 55000 55006 55P03 57014
             57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 72000 F0000 HV000 P0001 XX000";
-        for code in codes.split_whitespace() {
-            assert!(!damaged(code), "{code}");
+        for code in other_codes.split_whitespace() {
+            assert!(!is_corrupt(code), "{code}");
         }
-        assert!(damaged("XX001") && damaged("XX002"));
+        assert!(is_corrupt("XX001") && is_corrupt("XX002"));
         for code in 0..=30 {
             let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            let is_damaged = matches!(StoreError::from(error), StoreError::Corrupt(_));
-            assert_eq!(is_damaged, [11, 26].contains(&code), "{code}");
+            let is_corrupt = matches!(StoreError::from(error), StoreError::Corrupt(_));
+            assert_eq!(is_corrupt, [11, 26].contains(&code), "{code}");
         }
     }
 

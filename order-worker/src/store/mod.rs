@@ -39,7 +39,7 @@ pub use self::{
         feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
     },
     maintenance::{
-        audit::{Audit, Audited, OverdueStep, Unreadable},
+        audit::{Audit, Audited, AuditedCustomer, OverdueStep, Unreadable},
         retention::ShippedOrderCursor,
     },
     queries::{
@@ -59,7 +59,7 @@ pub use self::{
 use self::{postgres::Postgres, sql::session::Session, sqlite::Sqlite};
 use crate::{
     domain::{load_set::LoadSet, working_set::WorkingSet},
-    runtime::crash::{Point, point},
+    runtime::crash::{Point, crash_at},
 };
 
 /// Time for which [`Store::check`] reports the last failed write instead of trying a write.
@@ -131,7 +131,7 @@ impl Store {
                 transaction(&mut session, "BEGIN IMMEDIATE", load_set, now, &mut decide).await
             }
             Database::Postgres(postgres) => {
-                let mut conflicts = 0;
+                let mut conflict_count = 0;
                 loop {
                     let mut session = postgres.writer().await?;
                     let result =
@@ -146,11 +146,11 @@ impl Store {
                         postgres.put_back_writer(session).await;
                     }
                     match result {
-                        Err(StoreError::Conflict(why)) if conflicts < MAX_CONFLICTS => {
-                            conflicts += 1;
+                        Err(StoreError::Conflict(message)) if conflict_count < MAX_CONFLICTS => {
+                            conflict_count += 1;
                             tracing::debug!(
-                                why,
-                                conflicts,
+                                why = message,
+                                conflicts = conflict_count,
                                 "conflict with another worker; deciding again"
                             );
                         }
@@ -193,45 +193,45 @@ impl Store {
             failed_write.clone()
         };
         match failed_write {
-            None => self.primary().await?.control("SELECT 1").await,
-            Some((since, error)) if since.elapsed() < FAILED_WRITE_REMEMBERED => Err(error),
+            None => self.primary_session().await?.control("SELECT 1").await,
+            Some((failed_at, error)) if failed_at.elapsed() < FAILED_WRITE_REMEMBERED => Err(error),
             Some(_) => {
-                let written = self.write_probe().await;
-                self.record_write(&written);
-                written
+                let probe_result = self.write_probe().await;
+                self.record_write(&probe_result);
+                probe_result
             }
         }
     }
 
     /// A write without an effect.
     async fn write_probe(&self) -> Result<(), StoreError> {
-        let mut session = self.writer().await?;
-        let probe = "UPDATE relay SET position = position WHERE name = 'probe'";
-        session.execute(probe, Vec::new()).await.map(drop)
+        let mut session = self.writer_session().await?;
+        let probe_sql = "UPDATE relay SET position = position WHERE name = 'probe'";
+        session.execute(probe_sql, Vec::new()).await.map(drop)
     }
 
     /// A connection that sees every acknowledged commit.
-    async fn primary(&self) -> Result<Session, StoreError> {
+    async fn primary_session(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
-            Database::Postgres(postgres) => postgres::pooled(&postgres.pool).await,
+            Database::Postgres(postgres) => postgres::pooled_session(&postgres.pool).await,
         }
     }
 
     /// A connection for client reads.
-    async fn reader(&self) -> Result<Session, StoreError> {
+    async fn reader_session(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
-            Database::Postgres(_) if self.reads_primary => self.primary().await,
-            Database::Postgres(postgres) => postgres::pooled(&postgres.readers).await,
+            Database::Postgres(_) if self.reads_primary => self.primary_session().await,
+            Database::Postgres(postgres) => postgres::pooled_session(&postgres.readers).await,
         }
     }
 
     /// A connection for single writing statements.
-    async fn writer(&self) -> Result<Session, StoreError> {
+    async fn writer_session(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => Ok(sqlite.writer().await),
-            Database::Postgres(postgres) => postgres::pooled(&postgres.pool).await,
+            Database::Postgres(postgres) => postgres::pooled_session(&postgres.pool).await,
         }
     }
 
@@ -259,18 +259,18 @@ impl Store {
 
 async fn transaction<T>(
     session: &mut Session,
-    begin: &'static str,
+    begin_sql: &'static str,
     load_set: &LoadSet,
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<T, StoreError> {
-    session.begin(begin).await?;
+    session.begin(begin_sql).await?;
     let written = decide_and_write(session, load_set, now, decide).await;
     let result = match written {
         Ok((result, true)) => {
-            point(Point::BeforeCommit);
-            let committed = session.end("COMMIT").await;
-            committed
+            crash_at(Point::BeforeCommit);
+            let commit_result = session.end("COMMIT").await;
+            commit_result
                 .map(|()| result)
                 .map_err(StoreError::during_commit)
         }
@@ -282,7 +282,7 @@ async fn transaction<T>(
     };
     match result {
         Ok(result) => {
-            point(Point::AfterCommit);
+            crash_at(Point::AfterCommit);
             Ok(result)
         }
         Err(error) => {
@@ -336,12 +336,14 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
 /// another process holds a lock, or the disk is full.
 pub fn is_temporary(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let in_postgres = cause.downcast_ref().is_some_and(error::is_temporary);
-        let in_sqlite = cause
+        let is_postgres_temporary = cause.downcast_ref().is_some_and(error::is_temporary);
+        let is_sqlite_temporary = cause
             .downcast_ref()
             .is_some_and(error::is_temporary_in_sqlite);
-        let in_store = cause.downcast_ref::<StoreError>();
-        in_postgres || in_sqlite || in_store.is_some_and(StoreError::is_temporary)
+        let store_error = cause.downcast_ref::<StoreError>();
+        is_postgres_temporary
+            || is_sqlite_temporary
+            || store_error.is_some_and(StoreError::is_temporary)
     })
 }
 
@@ -359,7 +361,7 @@ pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A description of the database at `url`, without the password.
-pub fn place(url: &str) -> String {
+pub fn location(url: &str) -> String {
     match postgres::options(url) {
         Ok(options) if postgres::is_postgres_url(url) => postgres::place(&options),
         _ => url.to_owned(),

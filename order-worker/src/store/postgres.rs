@@ -30,7 +30,7 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// Pool size, for everything but batches: timers, the outbox, steps, reads of clients.
 const POOL_SIZE: u32 = 8;
 /// Maximum number of concurrent queries that may scan many rows, so that other queries find a connection.
-const MAX_SCANS: usize = 2;
+const MAX_CONCURRENT_SCANS: usize = 2;
 /// Timeout for a connection from the pool, including opening one. It is short, so that clients get an error
 /// quickly.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,24 +42,24 @@ pub(super) struct Postgres {
     writer: Mutex<Option<Session>>,
     pub(super) pool: Pool,
     pub(super) readers: Pool,
-    scans: Semaphore,
+    scan_permits: Semaphore,
 }
 
 impl Postgres {
     /// Connects to the database at `url` and migrates its schema. Reads of clients use `read_url`, if given.
     pub(super) async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         let options = options(url)?;
-        let place = place(&options);
-        let cant_use = || format!("can't use the database {place}");
+        let location = place(&options);
+        let unusable_message = || format!("can't use the database {location}");
         // Before everything else, since a pooler in statement mode supports none of it.
         let pool = Pool::new(options.clone(), None);
-        pool.detect().await.with_context(cant_use)?;
-        let mut migrating = connect(&options).await.with_context(cant_use)?;
-        check_durability(&mut migrating).await?;
-        migrate::migrate(&mut migrating)
+        pool.detect_mode().await.with_context(unusable_message)?;
+        let mut migration_connection = connect(&options).await.with_context(unusable_message)?;
+        check_durability(&mut migration_connection).await?;
+        migrate::migrate(&mut migration_connection)
             .await
-            .with_context(|| format!("can't migrate the database {place}"))?;
-        let _ = migrating.close().await;
+            .with_context(|| format!("can't migrate the database {location}"))?;
+        let _ = migration_connection.close().await;
         let readers = match read_url {
             Some(url) => Pool::new(self::options(url).context("DATABASE_READ_URL")?, None),
             None => pool.clone(),
@@ -68,7 +68,7 @@ impl Postgres {
             writer: Mutex::new(None),
             pool,
             readers,
-            scans: Semaphore::new(MAX_SCANS),
+            scan_permits: Semaphore::new(MAX_CONCURRENT_SCANS),
         })
     }
 
@@ -77,15 +77,15 @@ impl Postgres {
     /// # Errors
     /// `ReadOnly` if none becomes free within the timeout.
     pub(super) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let permit = time::timeout(ACQUIRE_TIMEOUT, self.scans.acquire()).await;
+        let permit = time::timeout(ACQUIRE_TIMEOUT, self.scan_permits.acquire()).await;
         let permit = permit.ok().and_then(Result::ok);
         permit.ok_or(StoreError::TooManySearches)
     }
 
     /// Takes the engine's connection, or opens one. [`Postgres::put_back_writer`] returns it if it is still usable.
     pub(super) async fn writer(&self) -> Result<Session, StoreError> {
-        let kept = self.writer.lock().await.take();
-        if let Some(session) = kept {
+        let kept_session = self.writer.lock().await.take();
+        if let Some(session) = kept_session {
             return Ok(session);
         }
         let (connection, settings) = self.pool.connect().await?;
@@ -106,7 +106,7 @@ impl Postgres {
     }
 }
 
-pub(crate) async fn pooled(pool: &Pool) -> Result<Session, StoreError> {
+pub(crate) async fn pooled_session(pool: &Pool) -> Result<Session, StoreError> {
     let (connection, settings) = pool.acquire().await?;
     let link = Link::Pooled(connection);
     Ok(Session::Postgres(PostgresSession::new(link, settings)))
@@ -121,7 +121,7 @@ pub(crate) async fn transaction(pool: &Pool) -> Result<Session, StoreError> {
 
 /// A connection for reading the whole database at `url`, transaction by transaction. The tables are in
 /// `schema`, by default in the user's search path.
-pub(crate) async fn auditing(url: &str, schema: Option<&str>) -> anyhow::Result<Session> {
+pub(crate) async fn audit_session(url: &str, schema: Option<&str>) -> anyhow::Result<Session> {
     let options = options(url)?;
     let connection = connect(&options)
         .await
@@ -165,8 +165,8 @@ pub(super) fn place(options: &PgConnectOptions) -> String {
 }
 
 async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    let connected = time::timeout(CONNECT_TIMEOUT, options.connect()).await;
-    Ok(connected.unwrap_or_else(|_| Err(pool::timed_out()))?)
+    let connect_result = time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    Ok(connect_result.unwrap_or_else(|_| Err(pool::timed_out()))?)
 }
 
 /// Checks that acknowledged commits are on disk: with asynchronous commits, acknowledged orders could be
@@ -174,14 +174,14 @@ async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
 async fn check_durability(connection: &mut PgConnection) -> anyhow::Result<()> {
     // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
     let mut transaction = connection.begin().await?;
-    for (setting, lossy) in [("synchronous_commit", "off"), ("fsync", "off")] {
+    for (setting, unsafe_value) in [("synchronous_commit", "off"), ("fsync", "off")] {
         let row = sqlx::query("SELECT current_setting($1)")
             .persistent(false)
             .bind(setting)
             .fetch_one(&mut *transaction)
             .await?;
         let value: &str = row.try_get(0)?;
-        if value == lossy {
+        if value == unsafe_value {
             bail!("{setting} is {value}: acknowledged orders could be lost; set it to on");
         }
     }

@@ -10,46 +10,50 @@ pub(super) struct Schema {
     pub(super) version: i64,
     /// The oldest program that may use the schema, as the newest version that the program knows. `i64::MAX`
     /// if the database does not declare it.
-    pub(super) needs: i64,
+    pub(super) needed_version: i64,
 }
 
 impl Schema {
-    /// Whether the schema is newer than `known`, the newest version of this program, and compatible with it.
+    /// Whether the schema is newer than `known_version`, the newest version of this program, and compatible
+    /// with it.
     ///
     /// # Errors
     /// When it is newer and not compatible.
-    pub(super) fn is_ahead_of(self, known: i64) -> anyhow::Result<bool> {
-        let Self { version, needs } = self;
-        if version <= known {
+    pub(super) fn is_ahead_of(self, known_version: i64) -> anyhow::Result<bool> {
+        let Self {
+            version,
+            needed_version,
+        } = self;
+        if version <= known_version {
             return Ok(false);
         }
-        if needs > known {
+        if needed_version > known_version {
             bail!(
-                "its schema has version {version} and needs an order-worker that knows version {needs}; \
-                 this one knows versions up to {known}: update this order-worker"
+                "its schema has version {version} and needs an order-worker that knows version {needed_version}; \
+                 this one knows versions up to {known_version}: update this order-worker"
             );
         }
         tracing::warn!(
             version,
-            known,
+            known = known_version,
             "the database schema is newer than this order-worker, but compatible with it"
         );
         Ok(true)
     }
 
-    /// Checks that a program that knows versions up to `known` can read the database.
+    /// Checks that a program that knows versions up to `known_version` can read the database.
     ///
     /// # Errors
     /// When it can't; the error says what to do.
-    pub(super) fn check_readable(self, known: i64) -> anyhow::Result<()> {
+    pub(super) fn check_readable(self, known_version: i64) -> anyhow::Result<()> {
         let Self { version, .. } = self;
-        if version < known {
+        if version < known_version {
             bail!(
-                "its schema has version {version}, and this order-worker reads version {known}: bring the schema up to \
+                "its schema has version {version}, and this order-worker reads version {known_version}: bring the schema up to \
                  date with `order-worker migrate`, or use the order-worker that made it"
             );
         }
-        self.is_ahead_of(known).map(drop)
+        self.is_ahead_of(known_version).map(drop)
     }
 }
 
@@ -59,18 +63,24 @@ mod tests {
 
     #[test]
     fn later_schema_is_accepted_unless_it_requires_a_newer_version() {
-        let schema = |version, needs| Schema { version, needs };
+        let schema = |version, needed_version| Schema {
+            version,
+            needed_version,
+        };
         assert!(!schema(5, 5).is_ahead_of(7).unwrap());
         assert!(!schema(7, 7).is_ahead_of(7).unwrap());
         assert!(schema(9, 7).is_ahead_of(7).unwrap());
         assert!(schema(9, 6).is_ahead_of(7).unwrap());
-        let refused = schema(9, 8).is_ahead_of(7).unwrap_err().to_string();
-        assert!(refused.contains("version 8"), "{refused}");
+        let error_text = schema(9, 8).is_ahead_of(7).unwrap_err().to_string();
+        assert!(error_text.contains("version 8"), "{error_text}");
     }
 
     #[test]
     fn earlier_schema_is_refused_with_its_version() {
-        let schema = |version, needs| Schema { version, needs };
+        let schema = |version, needed_version| Schema {
+            version,
+            needed_version,
+        };
         assert!(schema(7, 7).check_readable(7).is_ok());
         assert!(schema(8, 7).check_readable(7).is_ok());
         assert!(schema(9, 8).check_readable(7).is_err());

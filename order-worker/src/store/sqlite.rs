@@ -47,7 +47,7 @@ const SCHEME: &str = "sqlite://";
 
 /// A SQLite database that only this process writes to.
 pub(super) struct Sqlite {
-    writer: Arc<Mutex<Raw>>,
+    write_connection: Arc<Mutex<Raw>>,
     readers: Arc<Readers>,
     /// Lock on the database, held while the store is open.
     _lock: File,
@@ -68,10 +68,10 @@ impl Sqlite {
                 .with_context(|| format!("can't create {}", folder.display()))?;
         }
         let lock = lock_database(&path).await?;
-        let mut writer = writing(&path)?;
+        let mut writer = open_writer(&path)?;
         migrate(&mut writer).with_context(|| format!("can't migrate {}", path.display()))?;
         Ok(Self {
-            writer: Arc::new(Mutex::new(writer)),
+            write_connection: Arc::new(Mutex::new(writer)),
             readers: Readers::of(path),
             _lock: lock,
         })
@@ -79,7 +79,7 @@ impl Sqlite {
 
     /// The writing connection, as soon as it is free.
     pub(super) async fn writer(&self) -> Session {
-        let writer = Arc::clone(&self.writer).lock_owned().await;
+        let writer = Arc::clone(&self.write_connection).lock_owned().await;
         Session::Sqlite(Connection::Writing(writer))
     }
 
@@ -91,7 +91,7 @@ impl Sqlite {
     /// Closes the connections, which checkpoints the write-ahead log.
     pub(super) fn close(self) {
         self.readers.close();
-        if let Some(writer) = Arc::into_inner(self.writer)
+        if let Some(writer) = Arc::into_inner(self.write_connection)
             && let Err((_, error)) = writer.into_inner().close()
         {
             tracing::warn!(%error, "the database did not close cleanly; it recovers at the next start");
@@ -103,7 +103,7 @@ impl Sqlite {
 ///
 /// # Errors
 /// When it can't be opened.
-pub(crate) fn writing(path: &Path) -> anyhow::Result<Raw> {
+pub(crate) fn open_writer(path: &Path) -> anyhow::Result<Raw> {
     let open = || {
         let connection = Raw::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -117,7 +117,7 @@ pub(crate) fn writing(path: &Path) -> anyhow::Result<Raw> {
     open().with_context(|| format!("can't open {}", path.display()))
 }
 
-fn reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
+fn open_reader(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Raw::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
@@ -126,9 +126,9 @@ fn reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
 }
 
 /// A connection for reading the whole database, which must exist.
-pub(crate) fn auditing(path: &Path) -> anyhow::Result<Session> {
-    let connection =
-        reading(path, BUSY_TIMEOUT).with_context(|| format!("can't read {}", path.display()))?;
+pub(crate) fn audit_session(path: &Path) -> anyhow::Result<Session> {
+    let connection = open_reader(path, BUSY_TIMEOUT)
+        .with_context(|| format!("can't read {}", path.display()))?;
     Ok(Session::Sqlite(Connection::Auditing(Box::new(connection))))
 }
 
@@ -174,7 +174,7 @@ async fn lock_database(path: &Path) -> anyhow::Result<File> {
 }
 
 /// Versions of the schema. Append-only: released migrations are never edited.
-const MIGRATIONS: &[M<'_>] = &[
+const MIGRATION_SCRIPTS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0001_initial.sql")),
     M::up(include_str!(
         "migrations/sqlite/0002_dead_letters_and_clocks.sql"
@@ -196,11 +196,15 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "migrations/sqlite/0013_payments_at_providers.sql"
     )),
+    M::up(include_str!("migrations/sqlite/0014_customer_search.sql")),
+    M::up(include_str!("migrations/sqlite/0015_returns.sql")),
+    M::up(include_str!("migrations/sqlite/0016_order_tags.sql")),
+    M::up(include_str!("migrations/sqlite/0017_order_formats.sql")),
 ];
 
 /// The newest version of the schema.
 pub(super) fn newest_schema() -> i64 {
-    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+    i64::try_from(MIGRATION_SCRIPTS.len()).unwrap_or(i64::MAX)
 }
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
@@ -208,22 +212,23 @@ fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
     if schema(connection)?.is_ahead_of(newest_schema())? {
         return Ok(());
     }
-    Migrations::from_slice(MIGRATIONS).to_latest(connection)?;
+    Migrations::from_slice(MIGRATION_SCRIPTS).to_latest(connection)?;
     Ok(())
 }
 
 /// The schema of the file.
 fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
     let number = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
-    let says_so = number("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_needs'")? > 0;
-    let needs = if says_so {
+    let has_schema_needs_table =
+        number("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_needs'")? > 0;
+    let needed_version = if has_schema_needs_table {
         number("SELECT max(version) FROM schema_needs")?
     } else {
         i64::MAX
     };
     Ok(Schema {
         version: number("PRAGMA user_version")?,
-        needs,
+        needed_version,
     })
 }
 
@@ -231,8 +236,9 @@ fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
 /// `user_version`.
 fn adopt_sqlx_version(connection: &Raw) -> rusqlite::Result<()> {
     let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
-    let is_old = count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
-    if is_old && count("PRAGMA user_version")? == 0 {
+    let has_old_migrations =
+        count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
+    if has_old_migrations && count("PRAGMA user_version")? == 0 {
         let version = count("SELECT max(version) FROM _sqlx_migrations")?;
         connection.pragma_update(None, "user_version", version)?;
     }
@@ -249,7 +255,7 @@ pub(super) fn in_memory() -> Raw {
 
 /// The query plan of `sql`.
 #[cfg(test)]
-pub(super) fn plan(
+pub(super) fn query_plan(
     connection: &Raw,
     sql: &str,
     arguments: Vec<crate::store::sql::statement::Argument>,
@@ -271,36 +277,44 @@ mod tests {
 
     #[test]
     fn database_of_the_first_version_is_migrated_with_its_data() {
-        let mut old = Raw::open_in_memory().unwrap();
-        let first = include_str!("migrations/sqlite/0001_initial.sql");
-        old.execute_batch(first).unwrap();
-        old.execute_batch(
+        let mut old_database = Raw::open_in_memory().unwrap();
+        let first_migration = include_str!("migrations/sqlite/0001_initial.sql");
+        old_database.execute_batch(first_migration).unwrap();
+        old_database.execute_batch(
             "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY);
              INSERT INTO _sqlx_migrations VALUES (1);
-             INSERT INTO customers VALUES ('c', 'default', '{}');",
+             INSERT INTO customers VALUES ('c', 'default', '{}');
+             INSERT INTO customers VALUES ('a', 'default', '{\"name\":\"Ada\",\"email\":\"A@b.c\"}');
+             INSERT INTO customers VALUES ('o', 'default', '{\"name\":\"Ö\",\"email\":\"o@b.c\"}');",
         )
         .unwrap();
-        migrate(&mut old).unwrap();
-        assert_eq!(version(&old), newest_schema());
+        migrate(&mut old_database).unwrap();
+        assert_eq!(version(&old_database), newest_schema());
         // Once more, as at the next start.
-        migrate(&mut old).unwrap();
+        migrate(&mut old_database).unwrap();
         let count = "SELECT count(*) FROM customers";
-        let customers: i64 = old.query_one(count, [], |row| row.get(0)).unwrap();
-        assert_eq!(customers, 1);
+        let customers: i64 = old_database.query_one(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(customers, 3);
+        // The keys of other letters than ASCII are computed later.
+        let keys = "SELECT group_concat(name_key || ' ' || email_key) FROM customers";
+        let keys: String = old_database.query_one(keys, [], |row| row.get(0)).unwrap();
+        assert_eq!(keys, "ada a@b.c");
     }
 
     #[test]
     fn database_of_a_later_version_is_not_changed() {
-        let mut later = Raw::open_in_memory().unwrap();
-        migrate(&mut later).unwrap();
-        later.pragma_update(None, "user_version", 99).unwrap();
-        migrate(&mut later).unwrap();
-        assert_eq!(version(&later), 99);
+        let mut later_database = Raw::open_in_memory().unwrap();
+        migrate(&mut later_database).unwrap();
+        later_database
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        migrate(&mut later_database).unwrap();
+        assert_eq!(version(&later_database), 99);
         // An error if the later version requires a newer program.
-        later
+        later_database
             .execute("UPDATE schema_needs SET version = 98", [])
             .unwrap();
-        assert!(migrate(&mut later).is_err());
-        assert_eq!(version(&later), 99);
+        assert!(migrate(&mut later_database).is_err());
+        assert_eq!(version(&later_database), 99);
     }
 }

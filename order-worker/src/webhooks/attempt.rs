@@ -8,12 +8,8 @@ use std::{
 };
 
 use anyhow::Context;
-use jiff::{SignedDuration, Timestamp};
-use reqwest::{
-    Client, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
-    redirect::Policy,
-};
+use jiff::Timestamp;
+use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE, redirect::Policy};
 use shared::event::CloudEvent;
 use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
@@ -21,7 +17,10 @@ use standardwebhooks::{
 use tokio::time;
 
 use super::url_policy::UrlPolicy;
-use crate::domain::webhook::{DeliveryResult, Endpoint};
+use crate::{
+    domain::webhook::{DeliveryResult, Endpoint},
+    retry_after::retry_after,
+};
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,8 +30,6 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// connection can be reused.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum of `Retry-After` that is honoured, as long as a webhook is retried at all.
-const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
 /// Maximum length of a stored error, in characters.
 const MAX_ERROR_CHARS: usize = 200;
 
@@ -63,9 +60,9 @@ impl Sender {
     /// Sends `event` to `endpoint`. The status line decides the result; a slow or endless body does not
     /// change it.
     pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> DeliveryResult {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let result = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
-        let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let latency_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (response, error) = match result {
             Ok(Ok(response)) => {
                 let error = status_error(response.status());
@@ -84,16 +81,23 @@ impl Sender {
             error: error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
         };
         if let Some(response) = response {
-            let _ = time::timeout(DRAIN_TIMEOUT, drain(response)).await;
+            let _ = time::timeout(DRAIN_TIMEOUT, drain_body(response)).await;
         }
         outcome
     }
 
     async fn try_send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Result<Response, String> {
         self.url_policy.check(endpoint.url.url())?;
-        let body = serde_json::to_vec(event).map_err(|error| error.to_string())?;
+        let body = match &endpoint.storefront {
+            Some(_) => {
+                let event = event.clone().for_storefronts();
+                serde_json::to_vec(&event.map_err(|failure| failure.message)?)
+            }
+            None => serde_json::to_vec(event),
+        };
+        let body = body.map_err(|error| error.to_string())?;
         let (id, now) = (event.id.to_string(), Timestamp::now());
-        let signature = signatures(endpoint, &id, now, &body)?;
+        let signature = signature_header(endpoint, &id, now, &body)?;
         self.client
             .post(endpoint.url.url().clone())
             .header(HEADER_WEBHOOK_ID, id)
@@ -103,7 +107,7 @@ impl Sender {
             .body(body)
             .send()
             .await
-            .map_err(|error| innermost(&error))
+            .map_err(|error| innermost_message(&error))
     }
 }
 
@@ -121,23 +125,8 @@ fn status_error(status: StatusCode) -> Option<String> {
     }
 }
 
-/// The delay in `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let wait = if is_number {
-        let seconds = text.parse().unwrap_or(MAX_RETRY_AFTER_SECONDS);
-        Duration::from_secs(seconds.min(MAX_RETRY_AFTER_SECONDS))
-    } else {
-        let until = httpdate::parse_http_date(text).ok()?;
-        let longest = Duration::from_secs(MAX_RETRY_AFTER_SECONDS);
-        until.duration_since(now).unwrap_or_default().min(longest)
-    };
-    SignedDuration::try_from(wait).ok()
-}
-
 /// The signature header: one signature for each secret that is valid at `now`.
-fn signatures(
+fn signature_header(
     endpoint: &Endpoint,
     id: &str,
     now: Timestamp,
@@ -152,45 +141,20 @@ fn signatures(
     Ok(signatures.collect::<Result<Vec<_>, _>>()?.join(" "))
 }
 
-async fn drain(mut response: Response) {
-    let mut read = 0;
-    while read < MAX_RESPONSE_BYTES
+async fn drain_body(mut response: Response) {
+    let mut read_bytes = 0;
+    while read_bytes < MAX_RESPONSE_BYTES
         && let Ok(Some(chunk)) = response.chunk().await
     {
-        read += chunk.len();
+        read_bytes += chunk.len();
     }
 }
 
 /// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
-fn innermost(error: &dyn Error) -> String {
+fn innermost_message(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     innermost.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let read = |text: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            retry_after(&headers, now).map(|wait| wait.as_secs())
-        };
-        assert_eq!(read("120"), Some(120));
-        assert_eq!(read(" 0 "), Some(0));
-        assert_eq!(read("Sun, 06 Nov 1994 08:51:37 GMT"), Some(120));
-        assert_eq!(read("Sunday, 06-Nov-94 08:51:37 GMT"), Some(120));
-        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
-        for long in ["99999999999999999999999", "Sat, 06 Nov 2094 08:49:37 GMT"] {
-            assert_eq!(read(long), Some(24 * 3600), "{long}");
-        }
-        for none in ["", "soon", "-1", "1.5", "1e3"] {
-            assert_eq!(read(none), None, "{none}");
-        }
-    }
 }

@@ -16,7 +16,7 @@ use std::{
 use shared::id::EndpointId;
 
 /// Slots for endpoints that are not slow.
-const SLOTS: usize = 64;
+const DELIVERY_SLOT_COUNT: usize = 64;
 /// Maximum number of slots of a single endpoint that is not trusted. Half of them are allocated at once.
 const SLOTS_PER_ENDPOINT: usize = 8;
 /// Number of successes in a row after which an endpoint is trusted, the time for which it stays trusted, and
@@ -29,7 +29,7 @@ const TRUSTED_SLOTS_PER_ENDPOINT: usize = 32;
 /// Slots shared by slow endpoints.
 const SLOW_SLOTS: usize = 192;
 /// Total number of slots. An endpoint that becomes slow keeps its attempts in progress.
-const ALL_SLOTS: usize = SLOTS + SLOW_SLOTS;
+const ALL_SLOTS: usize = DELIVERY_SLOT_COUNT + SLOW_SLOTS;
 /// Response time from which on an endpoint is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// Time for which an endpoint stays slow, unless it responds quickly.
@@ -61,24 +61,25 @@ struct EndpointState {
 
 struct Refusals {
     count: u32,
-    first: Instant,
-    last: Instant,
+    first_refusal: Instant,
+    last_refusal: Instant,
     /// Time of the last trial.
     last_trial: Instant,
 }
 
 impl Refusals {
     /// The pause before the next trial.
-    fn pause(&self) -> Duration {
-        let refused_for = self.last.duration_since(self.first);
-        (refused_for / 10).clamp(MIN_PAUSE, MAX_PAUSE)
+    fn pause_time(&self) -> Duration {
+        let refusing_time = self.last_refusal.duration_since(self.first_refusal);
+        (refusing_time / 10).clamp(MIN_PAUSE, MAX_PAUSE)
     }
 }
 
 impl EndpointState {
     fn is_slow(&self, now: Instant) -> bool {
-        let takes_long = |began: &Instant| now.duration_since(*began) >= SLOW_AFTER;
-        self.slow_until.is_some_and(|until| now < until) || self.in_progress.iter().any(takes_long)
+        let takes_long = |started_at: &Instant| now.duration_since(*started_at) >= SLOW_AFTER;
+        self.slow_until.is_some_and(|slow_until| now < slow_until)
+            || self.in_progress.iter().any(takes_long)
     }
 
     /// The refusals, if the endpoint is paused.
@@ -94,10 +95,13 @@ impl EndpointState {
     }
 
     fn is_idle(&self, now: Instant) -> bool {
-        let is_old = |refusals: &Refusals| now.duration_since(refusals.last) >= SLOW_FOR;
+        let is_old = |refusals: &Refusals| now.duration_since(refusals.last_refusal) >= SLOW_FOR;
         let is_unknown = !self.is_slow(now) && self.refusals.as_ref().is_none_or(is_old);
-        let was_accepted = |(_, last): (u32, Instant)| now.duration_since(last) < TRUSTED_FOR;
-        self.in_progress.is_empty() && is_unknown && !self.successes.is_some_and(was_accepted)
+        let was_accepted_recently =
+            |(_, last_success): (u32, Instant)| now.duration_since(last_success) < TRUSTED_FOR;
+        self.in_progress.is_empty()
+            && is_unknown
+            && !self.successes.is_some_and(was_accepted_recently)
     }
 }
 
@@ -109,23 +113,23 @@ pub(super) struct SlotAllocation {
     /// Maximum number of these for a single endpoint.
     pub(super) per_endpoint: usize,
     /// Endpoints that get none of these slots: at their limit, slow, or paused.
-    pub(super) excluded: Vec<EndpointId>,
+    pub(super) excluded_endpoints: Vec<EndpointId>,
     /// Endpoints that are served after the others, since they have attempts in progress.
-    pub(super) occupied: Vec<EndpointId>,
+    pub(super) occupied_endpoints: Vec<EndpointId>,
     /// Additional slots for trusted endpoints.
     pub(super) trusted_free_slots: usize,
     /// Maximum number of these for a single endpoint.
-    pub(super) trusted_per_endpoint: usize,
+    pub(super) slots_per_trusted_endpoint: usize,
     /// The trusted endpoints.
-    pub(super) trusted: Vec<EndpointId>,
+    pub(super) trusted_endpoints: Vec<EndpointId>,
     /// Slots for slow endpoints.
     pub(super) slow_free_slots: usize,
     /// Maximum number of these for a single endpoint.
-    pub(super) slow_per_endpoint: usize,
+    pub(super) slots_per_slow_endpoint: usize,
     /// The slow endpoints.
-    pub(super) slow: Vec<EndpointId>,
+    pub(super) slow_endpoints: Vec<EndpointId>,
     /// Paused endpoints that get a trial: one delivery each.
-    pub(super) trials: Vec<EndpointId>,
+    pub(super) trial_endpoints: Vec<EndpointId>,
 }
 
 impl DeliverySlots {
@@ -137,49 +141,61 @@ impl DeliverySlots {
             per_endpoint: SLOTS_PER_ENDPOINT / 2,
             ..SlotAllocation::default()
         };
-        let (mut in_use, mut slow, mut trusted) = (0, Vec::new(), Vec::new());
+        let (mut slots_in_use, mut slow_endpoints, mut trusted_endpoints) =
+            (0, Vec::new(), Vec::new());
         let (mut trials_in_progress, mut due_trials) = (0, Vec::new());
         for (id, attempts) in endpoints.iter() {
             let count = attempts.in_progress.len();
             if let Some(refusals) = attempts.refusals_if_paused() {
                 trials_in_progress += count;
-                allocation.excluded.push(*id);
-                if count == 0 && now.duration_since(refusals.last) >= refusals.pause() {
+                allocation.excluded_endpoints.push(*id);
+                if count == 0 && now.duration_since(refusals.last_refusal) >= refusals.pause_time()
+                {
                     due_trials.push((refusals.last_trial, *id));
                 }
             } else if attempts.is_slow(now) {
-                slow.push((*id, count));
-                allocation.excluded.push(*id);
+                slow_endpoints.push((*id, count));
+                allocation.excluded_endpoints.push(*id);
             } else {
-                in_use += count;
+                slots_in_use += count;
                 if attempts.is_trusted(now) {
-                    trusted.push((*id, count));
+                    trusted_endpoints.push((*id, count));
                 }
                 if count > SLOTS_PER_ENDPOINT / 2 {
-                    allocation.excluded.push(*id);
+                    allocation.excluded_endpoints.push(*id);
                 } else {
-                    allocation.occupied.push(*id);
+                    allocation.occupied_endpoints.push(*id);
                 }
             }
         }
-        let share = (SLOW_SLOTS / slow.len().max(1)).clamp(1, SLOTS_PER_ENDPOINT);
-        (allocation.slow_per_endpoint, allocation.slow) = with_free_slots(&slow, share);
-        let slow_in_use: usize = slow.iter().map(|(_, count)| count).sum();
+        let slots_per_slow_endpoint =
+            (SLOW_SLOTS / slow_endpoints.len().max(1)).clamp(1, SLOTS_PER_ENDPOINT);
+        (
+            allocation.slots_per_slow_endpoint,
+            allocation.slow_endpoints,
+        ) = with_free_slots(&slow_endpoints, slots_per_slow_endpoint);
+        let slow_in_use: usize = slow_endpoints.iter().map(|(_, count)| count).sum();
         allocation.slow_free_slots = SLOW_SLOTS.saturating_sub(slow_in_use);
-        let free_in_all = ALL_SLOTS.saturating_sub(in_use + slow_in_use);
-        allocation.free_slots = SLOTS.saturating_sub(in_use).min(free_in_all);
-        let share = (SLOTS - SLOTS_NOT_FOR_TRUSTED) / trusted.len().max(1);
-        (allocation.trusted_per_endpoint, allocation.trusted) = with_free_slots(
-            &trusted,
-            share.clamp(SLOTS_PER_ENDPOINT, TRUSTED_SLOTS_PER_ENDPOINT),
+        let free_slots_in_total = ALL_SLOTS.saturating_sub(slots_in_use + slow_in_use);
+        allocation.free_slots = DELIVERY_SLOT_COUNT
+            .saturating_sub(slots_in_use)
+            .min(free_slots_in_total);
+        let slots_per_trusted =
+            (DELIVERY_SLOT_COUNT - SLOTS_NOT_FOR_TRUSTED) / trusted_endpoints.len().max(1);
+        (
+            allocation.slots_per_trusted_endpoint,
+            allocation.trusted_endpoints,
+        ) = with_free_slots(
+            &trusted_endpoints,
+            slots_per_trusted.clamp(SLOTS_PER_ENDPOINT, TRUSTED_SLOTS_PER_ENDPOINT),
         );
         allocation.trusted_free_slots = allocation.free_slots.saturating_sub(SLOTS_NOT_FOR_TRUSTED);
         // The endpoint whose last trial is the oldest comes first. The time of the trial is set even if no
         // delivery is due.
         due_trials.sort_unstable();
         due_trials.truncate(TRIAL_SLOTS.saturating_sub(trials_in_progress));
-        allocation.trials = due_trials.into_iter().map(|(_, id)| id).collect();
-        for id in &allocation.trials {
+        allocation.trial_endpoints = due_trials.into_iter().map(|(_, id)| id).collect();
+        for id in &allocation.trial_endpoints {
             let attempts = endpoints.get_mut(id);
             if let Some(refusals) = attempts.and_then(|attempts| attempts.refusals.as_mut()) {
                 refusals.last_trial = now;
@@ -189,13 +205,13 @@ impl DeliverySlots {
     }
 
     /// Occupies a slot until the returned guard is dropped.
-    pub(super) fn occupy(self: &Arc<Self>, id: EndpointId) -> SlotGuard {
-        let began = Instant::now();
-        self.start_attempt(id, began);
+    pub(super) fn occupy_slot(self: &Arc<Self>, id: EndpointId) -> SlotGuard {
+        let started_at = Instant::now();
+        self.start_attempt(id, started_at);
         SlotGuard {
             slots: Arc::clone(self),
             id,
-            began,
+            began: started_at,
             was_accepted: None,
         }
     }
@@ -205,7 +221,13 @@ impl DeliverySlots {
         endpoints.entry(id).or_default().in_progress.push(now);
     }
 
-    fn end(&self, id: EndpointId, began: Instant, was_accepted: Option<bool>, now: Instant) {
+    fn end_attempt(
+        &self,
+        id: EndpointId,
+        started_at: Instant,
+        was_accepted: Option<bool>,
+        now: Instant,
+    ) {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(attempts) = endpoints.get_mut(&id) else {
             return;
@@ -213,30 +235,30 @@ impl DeliverySlots {
         let index = attempts
             .in_progress
             .iter()
-            .position(|other| *other == began);
+            .position(|other_start| *other_start == started_at);
         let Some(index) = index else {
             return;
         };
         attempts.in_progress.swap_remove(index);
-        let was_slow = now.duration_since(began) >= SLOW_AFTER;
+        let was_slow = now.duration_since(started_at) >= SLOW_AFTER;
         attempts.slow_until = was_slow.then(|| now + SLOW_FOR);
         match was_accepted {
             None => {}
             Some(true) => {
                 attempts.refusals = None;
-                let before = attempts.successes.map_or(0, |(count, _)| count);
-                attempts.successes = (!was_slow).then(|| (before.saturating_add(1), now));
+                let success_count = attempts.successes.map_or(0, |(count, _)| count);
+                attempts.successes = (!was_slow).then(|| (success_count.saturating_add(1), now));
             }
             Some(false) => {
                 attempts.successes = None;
                 let refusals = attempts.refusals.get_or_insert(Refusals {
                     count: 0,
-                    first: now,
-                    last: now,
+                    first_refusal: now,
+                    last_refusal: now,
                     last_trial: now,
                 });
                 refusals.count = refusals.count.saturating_add(1);
-                refusals.last = now;
+                refusals.last_refusal = now;
             }
         }
     }
@@ -244,10 +266,11 @@ impl DeliverySlots {
 
 /// Half of `share`, and the `endpoints` (with their attempts in progress) for which that many slots are free.
 fn with_free_slots(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<EndpointId>) {
-    let per_endpoint = share.div_ceil(2);
-    let has_free_slots = |(_, count): &&(EndpointId, usize)| count + per_endpoint <= share;
+    let new_slots_per_endpoint = share.div_ceil(2);
+    let has_free_slots =
+        |(_, count): &&(EndpointId, usize)| count + new_slots_per_endpoint <= share;
     let ids = endpoints.iter().filter(has_free_slots).map(|(id, _)| *id);
-    (per_endpoint, ids.collect())
+    (new_slots_per_endpoint, ids.collect())
 }
 
 /// An attempt in progress, which occupies a slot until it is dropped.
@@ -268,7 +291,7 @@ impl SlotGuard {
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.slots
-            .end(self.id, self.began, self.was_accepted, Instant::now());
+            .end_attempt(self.id, self.began, self.was_accepted, Instant::now());
     }
 }
 
@@ -293,7 +316,7 @@ mod tests {
             }
         }
 
-        fn occupy(&mut self, id: EndpointId, attempts: usize) {
+        fn occupy_slot(&mut self, id: EndpointId, attempts: usize) {
             for _ in 0..attempts {
                 self.slots.start_attempt(id, self.now);
                 self.in_progress.push((id, self.now));
@@ -302,14 +325,15 @@ mod tests {
 
         fn end_all(&mut self) {
             for (id, began) in self.in_progress.drain(..) {
-                self.slots.end(id, began, None, self.now);
+                self.slots.end_attempt(id, began, None, self.now);
             }
         }
 
         /// Ends all attempts in progress with this result.
         fn answer_all(&mut self, was_accepted: bool) {
             for (id, began) in self.in_progress.drain(..) {
-                self.slots.end(id, began, Some(was_accepted), self.now);
+                self.slots
+                    .end_attempt(id, began, Some(was_accepted), self.now);
             }
         }
 
@@ -325,13 +349,17 @@ mod tests {
     #[test]
     fn endpoint_has_a_limit_of_concurrent_deliveries() {
         let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
-        fixture.occupy(id, 4);
-        assert_eq!(fixture.allocate().occupied, [id]);
-        fixture.occupy(id, 4);
+        fixture.occupy_slot(id, 4);
+        assert_eq!(fixture.allocate().occupied_endpoints, [id]);
+        fixture.occupy_slot(id, 4);
         let allocation = fixture.allocate();
         assert_eq!(
-            (allocation.free_slots, allocation.excluded, allocation.slow),
-            (SLOTS - 8, vec![id], vec![])
+            (
+                allocation.free_slots,
+                allocation.excluded_endpoints,
+                allocation.slow_endpoints
+            ),
+            (DELIVERY_SLOT_COUNT - 8, vec![id], vec![])
         );
         fixture.end_all();
         assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
@@ -341,41 +369,47 @@ mod tests {
     fn fewer_successful_endpoints_get_more_slots_each() {
         for (endpoints, per_endpoint) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
             let mut fixture = SlotsFixture::new();
-            let mut crowd: Vec<_> = (0..endpoints).map(|_| new_endpoint_id()).collect();
-            crowd.sort();
-            for id in &crowd {
-                fixture.occupy(*id, 8);
+            let mut endpoint_ids: Vec<_> = (0..endpoints).map(|_| new_endpoint_id()).collect();
+            endpoint_ids.sort();
+            for id in &endpoint_ids {
+                fixture.occupy_slot(*id, 8);
             }
             fixture.answer_all(true);
-            for half in 0..2 {
+            for round in 0..2 {
                 let mut allocation = fixture.allocate();
-                allocation.trusted.sort();
+                allocation.trusted_endpoints.sort();
                 assert_eq!(
-                    (allocation.trusted_per_endpoint, &allocation.trusted),
-                    (per_endpoint / 2, &crowd)
+                    (
+                        allocation.slots_per_trusted_endpoint,
+                        &allocation.trusted_endpoints
+                    ),
+                    (per_endpoint / 2, &endpoint_ids)
                 );
                 assert_eq!(
                     allocation.trusted_free_slots,
-                    48 - half * endpoints * per_endpoint / 2
+                    48 - round * endpoints * per_endpoint / 2
                 );
-                for id in &crowd {
-                    fixture.occupy(*id, per_endpoint / 2);
+                for id in &endpoint_ids {
+                    fixture.occupy_slot(*id, per_endpoint / 2);
                 }
             }
             // Some slots stay reserved for endpoints that are not trusted.
             let allocation = fixture.allocate();
             assert_eq!(
-                (allocation.trusted, allocation.excluded.len()),
+                (
+                    allocation.trusted_endpoints,
+                    allocation.excluded_endpoints.len()
+                ),
                 (vec![], endpoints)
             );
             assert!(allocation.free_slots >= SLOTS_NOT_FOR_TRUSTED);
 
             // A single refusal ends the trust.
             fixture.answer_all(false);
-            assert_eq!(fixture.allocate().trusted, []);
+            assert_eq!(fixture.allocate().trusted_endpoints, []);
         }
         let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
-        fixture.occupy(id, 8);
+        fixture.occupy_slot(id, 8);
         fixture.answer_all(true);
         fixture.now += TRUSTED_FOR;
         assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
@@ -384,23 +418,29 @@ mod tests {
     #[test]
     fn slow_endpoint_gives_up_its_slots_until_it_is_fast_again() {
         let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
-        fixture.occupy(id, 8);
+        fixture.occupy_slot(id, 8);
         fixture.now += SLOW_AFTER;
         let allocation = fixture.allocate();
         assert_eq!(
             (allocation.free_slots, allocation.slow_free_slots),
-            (SLOTS, SLOW_SLOTS - 8)
+            (DELIVERY_SLOT_COUNT, SLOW_SLOTS - 8)
         );
-        assert_eq!((allocation.excluded, allocation.slow), (vec![id], vec![]));
+        assert_eq!(
+            (allocation.excluded_endpoints, allocation.slow_endpoints),
+            (vec![id], vec![])
+        );
         fixture.end_all();
         let allocation = fixture.allocate();
-        assert_eq!((allocation.excluded, allocation.slow), (vec![id], vec![id]));
+        assert_eq!(
+            (allocation.excluded_endpoints, allocation.slow_endpoints),
+            (vec![id], vec![id])
+        );
 
         // An endpoint is no longer slow after a quick response, or after some time.
-        fixture.occupy(id, 1);
+        fixture.occupy_slot(id, 1);
         fixture.end_all();
         assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
-        fixture.occupy(id, 1);
+        fixture.occupy_slot(id, 1);
         fixture.now += SLOW_AFTER;
         fixture.end_all();
         fixture.now += SLOW_FOR;
@@ -412,22 +452,25 @@ mod tests {
         for (endpoints, per_endpoint, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
             let mut fixture = SlotsFixture::new();
             for id in (0..endpoints).map(|_| new_endpoint_id()) {
-                fixture.occupy(id, 1);
+                fixture.occupy_slot(id, 1);
             }
             fixture.now += SLOW_AFTER;
             fixture.end_all();
             for in_progress in (0..per_endpoint).step_by(half) {
                 let allocation = fixture.allocate();
                 assert_eq!(
-                    (allocation.slow_per_endpoint, allocation.slow.len()),
+                    (
+                        allocation.slots_per_slow_endpoint,
+                        allocation.slow_endpoints.len()
+                    ),
                     (half, endpoints),
                     "{in_progress}"
                 );
-                for id in allocation.slow {
-                    fixture.occupy(id, half);
+                for id in allocation.slow_endpoints {
+                    fixture.occupy_slot(id, half);
                 }
             }
-            assert_eq!(fixture.allocate().slow, []);
+            assert_eq!(fixture.allocate().slow_endpoints, []);
         }
     }
 
@@ -435,29 +478,33 @@ mod tests {
     fn silent_endpoints_never_use_the_slots_of_others() {
         let mut fixture = SlotsFixture::new();
         let crowd: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
-        let mut unknown = crowd.iter();
-        while !unknown.as_slice().is_empty() {
+        let mut unknown_endpoints = crowd.iter();
+        while !unknown_endpoints.as_slice().is_empty() {
             while let free_slots @ 1.. = fixture.allocate().free_slots.min(4)
-                && let Some(id) = unknown.next()
+                && let Some(id) = unknown_endpoints.next()
             {
-                fixture.occupy(*id, free_slots);
+                fixture.occupy_slot(*id, free_slots);
             }
-            assert!(fixture.allocate().free_slots == 0 || unknown.as_slice().is_empty());
+            assert!(fixture.allocate().free_slots == 0 || unknown_endpoints.as_slice().is_empty());
             fixture.now += SLOW_AFTER;
             fixture.end_all();
         }
         let allocation = fixture.allocate();
         assert_eq!(
-            (allocation.free_slots, allocation.slow.len()),
-            (SLOTS, crowd.len())
+            (allocation.free_slots, allocation.slow_endpoints.len()),
+            (DELIVERY_SLOT_COUNT, crowd.len())
         );
-        for id in allocation.slow.iter().take(allocation.slow_free_slots) {
-            fixture.occupy(*id, 1);
+        for id in allocation
+            .slow_endpoints
+            .iter()
+            .take(allocation.slow_free_slots)
+        {
+            fixture.occupy_slot(*id, 1);
         }
         let allocation = fixture.allocate();
         assert_eq!(
             (allocation.free_slots, allocation.slow_free_slots),
-            (SLOTS, 0)
+            (DELIVERY_SLOT_COUNT, 0)
         );
     }
 
@@ -465,47 +512,53 @@ mod tests {
     fn failing_endpoint_is_probed_until_it_succeeds() {
         let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         for _ in 0..2 {
-            assert_eq!(fixture.allocate().excluded, []);
-            fixture.occupy(id, 8);
+            assert_eq!(fixture.allocate().excluded_endpoints, []);
+            fixture.occupy_slot(id, 8);
             fixture.answer_all(false);
         }
         // Paused at first, then tried with one delivery at a time.
         let allocation = fixture.allocate();
-        assert_eq!((allocation.excluded, allocation.trials), (vec![id], vec![]));
+        assert_eq!(
+            (allocation.excluded_endpoints, allocation.trial_endpoints),
+            (vec![id], vec![])
+        );
         fixture.now += MIN_PAUSE;
-        assert_eq!(fixture.allocate().trials, [id]);
-        fixture.occupy(id, 1);
-        assert_eq!(fixture.allocate().trials, []);
+        assert_eq!(fixture.allocate().trial_endpoints, [id]);
+        fixture.occupy_slot(id, 1);
+        assert_eq!(fixture.allocate().trial_endpoints, []);
         fixture.answer_all(false);
-        assert_eq!(fixture.allocate().trials, []);
+        assert_eq!(fixture.allocate().trial_endpoints, []);
         // The longer an endpoint has refused, the longer the pause.
         fixture.now += 300 * MIN_PAUSE;
-        fixture.occupy(id, 1);
+        fixture.occupy_slot(id, 1);
         fixture.answer_all(false);
         fixture.now += 29 * MIN_PAUSE;
-        assert_eq!(fixture.allocate().trials, []);
+        assert_eq!(fixture.allocate().trial_endpoints, []);
         fixture.now += 2 * MIN_PAUSE;
-        assert_eq!(fixture.allocate().trials, [id]);
+        assert_eq!(fixture.allocate().trial_endpoints, [id]);
         // A delivery that was not sent does not count as a result.
-        fixture.occupy(id, 1);
+        fixture.occupy_slot(id, 1);
         fixture.end_all();
-        assert_eq!(fixture.allocate().trials, [id]);
-        fixture.occupy(id, 1);
+        assert_eq!(fixture.allocate().trial_endpoints, [id]);
+        fixture.occupy_slot(id, 1);
         fixture.answer_all(true);
         let allocation = fixture.allocate();
-        assert_eq!((allocation.occupied, allocation.trials), (vec![id], vec![]));
+        assert_eq!(
+            (allocation.occupied_endpoints, allocation.trial_endpoints),
+            (vec![id], vec![])
+        );
     }
 
     #[test]
     fn endpoint_that_refuses_some_deliveries_is_not_paused() {
         let (mut fixture, id) = (SlotsFixture::new(), new_endpoint_id());
         for _ in 0..10 {
-            fixture.occupy(id, 8);
+            fixture.occupy_slot(id, 8);
             fixture.answer_all(false);
-            fixture.occupy(id, 1);
+            fixture.occupy_slot(id, 1);
             fixture.answer_all(true);
         }
-        assert_eq!(fixture.allocate().occupied, [id]);
+        assert_eq!(fixture.allocate().occupied_endpoints, [id]);
     }
 
     #[test]
@@ -513,17 +566,17 @@ mod tests {
         let mut fixture = SlotsFixture::new();
         let mut crowd: Vec<_> = (0..100).map(|_| new_endpoint_id()).collect();
         for id in &crowd {
-            fixture.occupy(*id, 16);
+            fixture.occupy_slot(*id, 16);
         }
         fixture.answer_all(false);
         fixture.now += MIN_PAUSE;
         let mut trials = Vec::new();
         for _ in 0..4 {
             let allocation = fixture.allocate();
-            assert_eq!(allocation.free_slots, SLOTS);
-            assert!(allocation.trials.len() <= TRIAL_SLOTS);
+            assert_eq!(allocation.free_slots, DELIVERY_SLOT_COUNT);
+            assert!(allocation.trial_endpoints.len() <= TRIAL_SLOTS);
             // No delivery was due, so no attempt was started.
-            trials.extend(allocation.trials);
+            trials.extend(allocation.trial_endpoints);
             fixture.now += Duration::from_millis(1);
         }
         trials.truncate(crowd.len());

@@ -77,7 +77,7 @@ pub struct WebhookDispatcher {
     engine: Engine,
     sender: Arc<Sender>,
     outbox: Outbox,
-    slots: Arc<DeliverySlots>,
+    delivery_slots: Arc<DeliverySlots>,
     /// Signals new deliveries.
     new_deliveries: Notify,
 }
@@ -90,7 +90,7 @@ impl WebhookDispatcher {
             engine,
             sender: Arc::new(sender),
             outbox,
-            slots: Arc::default(),
+            delivery_slots: Arc::default(),
             new_deliveries: Notify::new(),
         }
     }
@@ -98,26 +98,30 @@ impl WebhookDispatcher {
     /// Creates and attempts deliveries until the future is dropped. Attempts in progress are then repeated
     /// after their lease.
     pub async fn run(self) {
-        tokio::join!(self.create(), self.deliver(), self.fail_disabled());
+        tokio::join!(
+            self.create_deliveries(),
+            self.deliver_all(),
+            self.fail_disabled_deliveries()
+        );
     }
 
     /// Creates deliveries.
-    async fn create(&self) {
+    async fn create_deliveries(&self) {
         let (mut new_events, activity) = (self.outbox.new_events(), self.outbox.activity());
         let mut round = 0;
         loop {
             round += 1;
-            let began = Instant::now();
+            let started_at = Instant::now();
             match self.create_next(round).await {
                 Ok(progress) => {
                     if progress.events > 0 {
                         self.new_deliveries.notify_one();
-                        let factor = if activity.expects_requests() {
+                        let pause_factor = if activity.expects_requests() {
                             BUSY_PAUSE_FACTOR
                         } else {
                             0
                         };
-                        time::sleep(BATCH_PAUSE.max(began.elapsed() * factor)).await;
+                        time::sleep(BATCH_PAUSE.max(started_at.elapsed() * pause_factor)).await;
                     }
                     if !progress.has_more {
                         let _ = time::timeout(INTERVAL, new_events.changed()).await;
@@ -142,11 +146,11 @@ impl WebhookDispatcher {
         }
         // An endpoint may be created at any time, also without new events: check again after the interval.
         time::sleep(INTERVAL).await;
-        Ok(FeedProgress::NOTHING)
+        Ok(FeedProgress::NO_PROGRESS)
     }
 
     /// Attempts due deliveries.
-    async fn deliver(&self) {
+    async fn deliver_all(&self) {
         let mut attempts = JoinSet::new();
         loop {
             tokio::select! {
@@ -162,37 +166,59 @@ impl WebhookDispatcher {
     }
 
     async fn start_due(&self, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
-        let (now, allocation) = (Timestamp::now(), self.slots.allocate(Instant::now()));
-        let others = ClaimFilter::AllExcept(&allocation.excluded, &allocation.occupied);
-        let mut due = self
-            .claim(now, others, allocation.per_endpoint, allocation.free_slots)
+        let (now, allocation) = (
+            Timestamp::now(),
+            self.delivery_slots.allocate(Instant::now()),
+        );
+        let other_endpoints = ClaimFilter::AllExcept(
+            &allocation.excluded_endpoints,
+            &allocation.occupied_endpoints,
+        );
+        let mut due_deliveries = self
+            .claim_deliveries(
+                now,
+                other_endpoints,
+                allocation.per_endpoint,
+                allocation.free_slots,
+            )
             .await?;
-        let is_crowded = due.len() == allocation.free_slots;
-        let trusted_free_slots = allocation.trusted_free_slots.saturating_sub(due.len());
-        for (share, per_endpoint, free_slots) in [
+        let is_crowded = due_deliveries.len() == allocation.free_slots;
+        let trusted_free_slots = allocation
+            .trusted_free_slots
+            .saturating_sub(due_deliveries.len());
+        for (endpoint_group, per_endpoint, free_slots) in [
             (
-                &allocation.trusted,
-                allocation.trusted_per_endpoint,
+                &allocation.trusted_endpoints,
+                allocation.slots_per_trusted_endpoint,
                 trusted_free_slots,
             ),
             (
-                &allocation.slow,
-                allocation.slow_per_endpoint,
+                &allocation.slow_endpoints,
+                allocation.slots_per_slow_endpoint,
                 allocation.slow_free_slots,
             ),
-            (&allocation.trials, 1, allocation.trials.len()),
+            (
+                &allocation.trial_endpoints,
+                1,
+                allocation.trial_endpoints.len(),
+            ),
         ] {
-            if !share.is_empty() {
-                due.extend(
-                    self.claim(now, ClaimFilter::Only(share), per_endpoint, free_slots)
-                        .await?,
+            if !endpoint_group.is_empty() {
+                due_deliveries.extend(
+                    self.claim_deliveries(
+                        now,
+                        ClaimFilter::Only(endpoint_group),
+                        per_endpoint,
+                        free_slots,
+                    )
+                    .await?,
                 );
             }
         }
-        for due in due {
-            let slot = self.slots.occupy(due.endpoint.id);
+        for delivery in due_deliveries {
+            let slot_guard = self.delivery_slots.occupy_slot(delivery.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
-            attempts.spawn(deliver(sender, engine, due, slot));
+            attempts.spawn(deliver(sender, engine, delivery, slot_guard));
         }
         if is_crowded {
             // More deliveries are due; slots become free meanwhile.
@@ -201,7 +227,7 @@ impl WebhookDispatcher {
         Ok(())
     }
 
-    async fn claim(
+    async fn claim_deliveries(
         &self,
         now: Timestamp,
         share: ClaimFilter<'_>,
@@ -217,9 +243,9 @@ impl WebhookDispatcher {
     }
 
     /// Fails deliveries to disabled or deleted endpoints, in groups.
-    async fn fail_disabled(&self) {
+    async fn fail_disabled_deliveries(&self) {
         loop {
-            match self.fail_disabled_due().await {
+            match self.fail_due_disabled_deliveries().await {
                 Ok(DISABLED_LIMIT) => time::sleep(BATCH_PAUSE).await,
                 Ok(_) => time::sleep(DISABLED_INTERVAL).await,
                 Err(error) => log_and_pause(&error).await,
@@ -227,24 +253,31 @@ impl WebhookDispatcher {
         }
     }
 
-    async fn fail_disabled_due(&self) -> Result<usize, StoreError> {
-        let due = self
-            .claim(
+    async fn fail_due_disabled_deliveries(&self) -> Result<usize, StoreError> {
+        let due_deliveries = self
+            .claim_deliveries(
                 Timestamp::now(),
                 ClaimFilter::Disabled,
                 DISABLED_LIMIT,
                 DISABLED_LIMIT,
             )
             .await?;
-        if due.is_empty() {
+        if due_deliveries.is_empty() {
             return Ok(0);
         }
-        let count = due.len();
-        tracing::info!(count, "{count} webhook deliveries failed: {DISABLED}");
-        let failed = due
-            .iter()
-            .map(|due| record_result(&self.engine, &due.delivery, not_sent(DISABLED)));
-        join_all(failed).await;
+        let count = due_deliveries.len();
+        tracing::info!(
+            count,
+            "{count} webhook deliveries failed: {ENDPOINT_DISABLED}"
+        );
+        let failed_deliveries = due_deliveries.iter().map(|due_delivery| {
+            record_result(
+                &self.engine,
+                &due_delivery.delivery,
+                not_sent(ENDPOINT_DISABLED),
+            )
+        });
+        join_all(failed_deliveries).await;
         Ok(count)
     }
 }
@@ -255,30 +288,35 @@ async fn log_and_pause(error: &StoreError) {
 }
 
 /// Error of deliveries to disabled endpoints.
-const DISABLED: &str = "the endpoint is disabled";
+const ENDPOINT_DISABLED: &str = "the endpoint is disabled";
 
-fn not_sent(why: &str) -> DeliveryResult {
+fn not_sent(reason: &str) -> DeliveryResult {
     DeliveryResult {
         response_code: None,
         latency_ms: 0,
-        error: Some(why.to_owned()),
+        error: Some(reason.to_owned()),
         retry_after: None,
     }
 }
 
-async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot: SlotGuard) {
+async fn deliver(
+    sender: Arc<Sender>,
+    engine: Engine,
+    due_delivery: DueDelivery,
+    mut slot: SlotGuard,
+) {
     let DueDelivery {
         delivery,
         endpoint,
         event,
-    } = due;
-    let answered = match &event {
+    } = due_delivery;
+    let delivery_result = match &event {
         None => not_sent(EVENT_DELETED),
-        Some(_) if !endpoint.is_active() => not_sent(DISABLED),
+        Some(_) if !endpoint.is_active() => not_sent(ENDPOINT_DISABLED),
         Some(event) => {
-            let answered = sender.send(&endpoint, event).await;
-            slot.record(answered.error.is_none());
-            answered
+            let delivery_result = sender.send(&endpoint, event).await;
+            slot.record(delivery_result.error.is_none());
+            delivery_result
         }
     };
     let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &delivery.event_type);
@@ -287,7 +325,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
         latency_ms,
         error,
         retry_after: _,
-    } = &answered;
+    } = &delivery_result;
     match error {
         None => {
             tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook delivery of {kind} succeeded");
@@ -296,19 +334,19 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
             tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook delivery of {kind} failed: {error}");
         }
     }
-    record_result(&engine, &delivery, answered).await;
+    record_result(&engine, &delivery, delivery_result).await;
     // The slot becomes free only after the result is stored.
     drop(slot);
 }
 
-async fn record_result(engine: &Engine, delivery: &Delivery, answered: DeliveryResult) {
-    let finish = Command::FinishDelivery {
+async fn record_result(engine: &Engine, delivery: &Delivery, delivery_result: DeliveryResult) {
+    let finish_command = Command::FinishDelivery {
         endpoint_id: delivery.endpoint_id,
         id: delivery.id,
         attempt: delivery.attempt,
-        result: answered,
+        result: delivery_result,
     };
-    if let Err(error) = engine.finish(finish, Timestamp::now()).await {
+    if let Err(error) = engine.finish(finish_command, Timestamp::now()).await {
         tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be repeated");
     }
 }

@@ -57,28 +57,32 @@ impl UrlPolicy {
 /// Resolves host names, and refuses a name with an address that is not permitted.
 impl Resolve for UrlPolicy {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = *self;
+        let policy = *self;
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found = time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
-            let found: Vec<SocketAddr> = match found.await {
-                Ok(found) => found?.collect(),
-                Err(_) => return Err(refused(format!("{host} could not be resolved in time"))),
+            let lookup = time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
+            let lookup: Vec<SocketAddr> = match lookup.await {
+                Ok(lookup) => lookup?.collect(),
+                Err(_) => {
+                    return Err(refused_error(format!(
+                        "{host} could not be resolved in time"
+                    )));
+                }
             };
-            let forbidden = found.iter().find(|address| !is_public(address.ip()));
-            match forbidden {
-                Some(address) if !guard.allow_private => Err(refused(format!(
+            let forbidden_address = lookup.iter().find(|address| !is_public(address.ip()));
+            match forbidden_address {
+                Some(address) if !policy.allow_private => Err(refused_error(format!(
                     "{host} resolves to {}, which is not a public address",
                     address.ip()
                 ))),
-                _ => Ok(Box::new(found.into_iter()) as Addrs),
+                _ => Ok(Box::new(lookup.into_iter()) as Addrs),
             }
         })
     }
 }
 
-fn refused(why: String) -> Box<dyn std::error::Error + Send + Sync> {
-    Box::new(io::Error::new(io::ErrorKind::PermissionDenied, why))
+fn refused_error(reason: String) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
 impl UrlPolicy {
@@ -121,7 +125,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    let embedded = |high: u16, low: u16| {
+    let embedded_address = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
         let [c, d] = low.to_be_bytes();
         is_public_v4(Ipv4Addr::new(a, b, c, d))
@@ -129,10 +133,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     match segments {
         // IPv4-mapped, and NAT64 (RFC 6052): the embedded address counts.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            embedded(high, low)
+            embedded_address(high, low)
         }
         // 6to4 (RFC 3056).
-        [0x2002, high, low, ..] => embedded(high, low),
+        [0x2002, high, low, ..] => embedded_address(high, low),
         // Protocol assignments with Teredo, documentation.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Otherwise only global unicast is public.
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn only_internet_addresses_are_public() {
-        for public in [
+        for public_address in [
             "1.1.1.1",
             "8.8.8.8",
             "100.63.0.1",
@@ -157,9 +161,12 @@ mod tests {
             "64:ff9b::1.1.1.1",
             "2002:101:101::1",
         ] {
-            assert!(is_public(public.parse().unwrap()), "{public}");
+            assert!(
+                is_public(public_address.parse().unwrap()),
+                "{public_address}"
+            );
         }
-        for private in [
+        for private_address in [
             "0.0.0.0",
             "10.1.2.3",
             "100.64.0.1",
@@ -195,7 +202,10 @@ mod tests {
             "ff02::1",
             "100::1",
         ] {
-            assert!(!is_public(private.parse().unwrap()), "{private}");
+            assert!(
+                !is_public(private_address.parse().unwrap()),
+                "{private_address}"
+            );
         }
     }
 
@@ -204,9 +214,9 @@ mod tests {
         let guard = UrlPolicy {
             allow_private: false,
         };
-        let check = |url: &str| guard.check(&url.parse().unwrap());
-        assert!(check("https://example.com/hook").is_ok());
-        for wrong in [
+        let check_url = |url: &str| guard.check(&url.parse().unwrap());
+        assert!(check_url("https://example.com/hook").is_ok());
+        for invalid_url in [
             "http://example.com",
             "https://127.0.0.1",
             // URLs may spell an address in several ways; all of them are recognized.
@@ -217,12 +227,16 @@ mod tests {
             "https://[::ffff:7f00:1]",
             "https://169.254.169.254/latest/meta-data",
         ] {
-            assert!(check(wrong).is_err(), "{wrong}");
+            assert!(check_url(invalid_url).is_err(), "{invalid_url}");
         }
-        let lenient = UrlPolicy {
+        let lenient_policy = UrlPolicy {
             allow_private: true,
         };
-        assert!(lenient.check(&"http://127.0.0.1".parse().unwrap()).is_ok());
+        assert!(
+            lenient_policy
+                .check(&"http://127.0.0.1".parse().unwrap())
+                .is_ok()
+        );
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ fn document() -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
+fn text_set<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
     values
         .filter_map(Value::as_str)
         .map(str::to_owned)
@@ -25,8 +25,8 @@ fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
 
 /// All event types, as listed in serde's error message.
 fn types() -> BTreeSet<String> {
-    let unknown = json!({"type": "?", "data": {}});
-    let message = serde_json::from_value::<EventData>(unknown)
+    let unknown_event = json!({"type": "?", "data": {}});
+    let message = serde_json::from_value::<EventData>(unknown_event)
         .unwrap_err()
         .to_string();
     let names = message.split('`').skip(3).step_by(2);
@@ -44,7 +44,7 @@ fn asyncapi_lists_all_queues_and_exchanges() {
         EVENTS_EXCHANGE,
     ];
     assert_eq!(
-        texts(channels.values().map(|channel| &channel["address"])),
+        text_set(channels.values().map(|channel| &channel["address"])),
         names.map(str::to_owned).into()
     );
 }
@@ -53,13 +53,13 @@ fn asyncapi_lists_all_queues_and_exchanges() {
 fn asyncapi_lists_all_event_types() {
     let document = document();
     let messages = &document["components"]["messages"];
-    let listed = document["channels"]["events"]["messages"]
+    let event_messages = document["channels"]["events"]["messages"]
         .as_object()
         .unwrap();
-    let listed_names = texts(listed.keys().map(|name| &messages[name]["name"]));
+    let listed_names = text_set(event_messages.keys().map(|name| &messages[name]["name"]));
     assert_eq!(listed_names, types());
-    let known = EventData::KINDS.iter().map(|kind| (*kind).to_owned());
-    assert_eq!(known.collect::<BTreeSet<_>>(), types());
+    let event_kinds = EventData::KINDS.iter().map(|kind| (*kind).to_owned());
+    assert_eq!(event_kinds.collect::<BTreeSet<_>>(), types());
     assert!(listed_names.len() > 30);
 }
 
@@ -70,7 +70,7 @@ fn asyncapi_lists_all_request_patterns() {
         .as_array()
         .unwrap();
     assert_eq!(
-        texts(patterns.iter().map(|pattern| &pattern["const"])),
+        text_set(patterns.iter().map(|pattern| &pattern["const"])),
         Request::PATTERNS
             .iter()
             .map(|pattern| (*pattern).to_owned())
@@ -96,9 +96,12 @@ fn asyncapi_lists_all_steps() {
         Step::RefundPayment,
         Step::CheckPayment,
         Step::ReserveStock,
-        Step::RequestShipment(warehouse.clone()),
-        Step::CancelShipment(warehouse),
+        Step::RequestShipment(warehouse.clone().into()),
+        Step::CancelShipment(warehouse.into()),
         Step::ExpireOrder,
+        Step::AuthorizeEdit(1),
+        Step::VoidAuthorization(0),
+        Step::ExpireEdit(1),
     ];
     assert_eq!(named, steps.iter().map(Step::kind).collect());
 }

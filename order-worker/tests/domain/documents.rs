@@ -13,7 +13,7 @@ fn tests(folder: &Path) -> BTreeSet<String> {
         let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
         let functions = text.split("fn ").skip(1);
-        let functions = functions.filter_map(|rest| rest.split('(').next());
+        let functions = functions.filter_map(|after_fn| after_fn.split('(').next());
         names.extend(functions.map(|function| format!("{module}::{function}")));
     }
     names
@@ -22,13 +22,16 @@ fn tests(folder: &Path) -> BTreeSet<String> {
 #[test]
 fn tests_named_in_sources_md_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut there = tests(&root.join("api-gateway/tests/e2e"));
-    there.extend(tests(&root.join("order-worker/tests/domain")));
+    let mut existing_tests = tests(&root.join("api-gateway/tests/e2e"));
+    existing_tests.extend(tests(&root.join("order-worker/tests/domain")));
     let text = fs::read_to_string(root.join("docs/SOURCES.md")).unwrap();
-    let quoted = text.split('`').skip(1).step_by(2);
-    let named: Vec<_> = quoted.filter(|name| name.contains("::")).collect();
+    let quoted_texts = text.split('`').skip(1).step_by(2);
+    let named: Vec<_> = quoted_texts.filter(|name| name.contains("::")).collect();
     assert!(named.len() > 80, "{}", named.len());
     for name in named.into_iter().filter(|name| *name != "module::test") {
-        assert!(there.contains(name), "the test {name} does not exist");
+        assert!(
+            existing_tests.contains(name),
+            "the test {name} does not exist"
+        );
     }
 }

@@ -13,7 +13,7 @@ use shared::{
     outcome::Code,
 };
 
-use crate::shop::{ProviderEvent, ProviderMode, Shop, worth};
+use crate::shop::{ProviderEvent, ProviderMode, Shop, price_of_items};
 
 #[derive(Debug, Clone)]
 enum RandomAction {
@@ -55,10 +55,10 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         2 => (1..300i64).prop_map(RandomAction::Refund),
         2 => (0..3u32).prop_map(RandomAction::Ship),
         3 => (0..6usize).prop_map(RandomAction::Webhook),
-        6 => (provider_event, any::<bool>()).prop_map(|(what, is_notified)| RandomAction::ProviderEvent(what, is_notified)),
+        6 => (provider_event, any::<bool>()).prop_map(|(event, is_notified)| RandomAction::ProviderEvent(event, is_notified)),
         2 => Just(RandomAction::Notify),
-        10 => (0..10usize, mode).prop_map(|(step, mode)| RandomAction::ExecuteStep(step, mode)),
-        10 => (0..10usize, any::<bool>()).prop_map(|(answer, again)| RandomAction::DeliverResult(answer, again)),
+        10 => (0..10usize, mode).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
+        10 => (0..10usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
         1 => Just(RandomAction::Expire),
         2 => (0..4usize).prop_map(RandomAction::Discard),
         1 => (0..4usize).prop_map(RandomAction::Redrive),
@@ -77,8 +77,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
         RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
-        RandomAction::ProviderEvent(what, is_notified) => {
-            shop.provider_event(id, what, is_notified);
+        RandomAction::ProviderEvent(event, is_notified) => {
+            shop.apply_provider_event(id, event, is_notified);
         }
         RandomAction::Notify => shop.notify(id),
         RandomAction::ExecuteStep(index, mode) => {
@@ -93,13 +93,13 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             }
         }
         RandomAction::Discard(index) | RandomAction::Redrive(index) => {
-            let dead = shop.dead();
-            if let Some(key) = dead.get(index % dead.len().max(1)).cloned() {
-                let action = match random_action {
+            let dead_steps = shop.dead_steps();
+            if let Some(key) = dead_steps.get(index % dead_steps.len().max(1)).cloned() {
+                let effect = match random_action {
                     RandomAction::Discard(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
                 };
-                shop.execute_as_operator(action).unwrap();
+                shop.execute_as_operator(effect).unwrap();
             }
         }
         RandomAction::Expire => {
@@ -117,7 +117,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
 /// Delivers all outstanding notifications; the customer completes a required authentication.
 fn run_until_idle(shop: &mut Shop, id: OrderId) {
     for _ in 0..3 {
-        shop.provider_event(id, ProviderEvent::Authenticated, true);
+        shop.apply_provider_event(id, ProviderEvent::Authenticated, true);
         shop.run_until_settled();
         shop.notify(id);
         shop.run_until_settled();
@@ -129,10 +129,10 @@ proptest! {
 
     #[test]
     fn payments_agree_with_the_provider(
-        random_actions in vec(random_action(), 1..60), prepares: bool, captures_in_parts: bool,
+        random_actions in vec(random_action(), 1..60), does_prepare: bool, captures_in_parts: bool,
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
-        (shop.prepares, shop.captures_in_parts) = (prepares, captures_in_parts);
+        (shop.does_prepare, shop.captures_in_parts) = (does_prepare, captures_in_parts);
         let id = shop.order(&[("A", 4)]).unwrap();
         let has_failed = |action: &RandomAction| matches!(action, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
         let has_failed = random_actions.iter().any(has_failed);
@@ -169,33 +169,34 @@ proptest! {
 
 /// Checks that the order can reach a final state and be deleted.
 fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
-    let is = |shop: &Shop, status| shop.working_set.orders[&id].status == status;
-    shop.discard_dead();
-    if is(shop, OrderStatus::Processing) {
-        let unpaid = json!({"id": id, "allow_unpaid": true});
-        shop.execute_request("shipment.create", unpaid).unwrap();
+    let has_status = |shop: &Shop, status| shop.working_set.orders[&id].status == status;
+    shop.discard_dead_steps();
+    if has_status(shop, OrderStatus::Processing) {
+        let unpaid_shipment = json!({"id": id, "allow_unpaid": true});
+        shop.execute_request("shipment.create", unpaid_shipment)
+            .unwrap();
     }
-    if is(shop, OrderStatus::Shipped) {
+    if has_status(shop, OrderStatus::Shipped) {
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     }
     shop.run_until_settled();
-    shop.discard_dead();
+    shop.discard_dead_steps();
     shop.run_until_settled();
-    assert_eq!(shop.dead(), [], "{:?}", shop.working_set.orders[&id]);
+    assert_eq!(shop.dead_steps(), [], "{:?}", shop.working_set.orders[&id]);
     shop.check_settled();
     shop.execute_request("order.delete", json!({"id": id}))
         .unwrap();
 }
 
 /// Creates an order of 4 units at 100 each with an authorized payment.
-fn authorized_order() -> (Shop, OrderId) {
+fn shop_with_authorized_order() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 4)]).unwrap();
     shop.run_until_settled();
     (shop, id)
 }
 
-fn key(order_id: OrderId, step: Step) -> StepKey {
+fn step_key(order_id: OrderId, step: Step) -> StepKey {
     StepKey { order_id, step }
 }
 
@@ -203,18 +204,18 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
 fn fail_and_discard(shop: &mut Shop, key: &StepKey) {
     shop.execute_step(key, ProviderMode::Refuses);
     shop.deliver_result(0, false);
-    assert_eq!(shop.dead(), std::slice::from_ref(key));
+    assert_eq!(shop.dead_steps(), std::slice::from_ref(key));
     shop.execute_as_operator(Action::DiscardStep(key.clone()))
         .unwrap();
 }
 
 #[test]
 fn discarded_refund_is_not_paid_with_the_next_one() {
-    let (mut shop, id) = authorized_order();
+    let (mut shop, id) = shop_with_authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(120));
-    fail_and_discard(&mut shop, &key(id, Step::RefundPayment));
+    fail_and_discard(&mut shop, &step_key(id, Step::RefundPayment));
     apply_action(&mut shop, id, RandomAction::Refund(40));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
@@ -232,11 +233,11 @@ fn discarded_refund_is_not_paid_with_the_next_one() {
 
 #[test]
 fn discarded_refund_of_a_return_is_not_requested_again() {
-    let (mut shop, id) = authorized_order();
+    let (mut shop, id) = shop_with_authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
-    fail_and_discard(&mut shop, &key(id, Step::RefundPayment));
+    fail_and_discard(&mut shop, &step_key(id, Step::RefundPayment));
     shop.notify(id);
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
@@ -249,10 +250,10 @@ fn discarded_refund_of_a_return_is_not_requested_again() {
 #[test]
 fn discarded_capture_is_not_included_in_the_next_one() {
     for captures_in_parts in [true, false] {
-        let (mut shop, id) = authorized_order();
+        let (mut shop, id) = shop_with_authorized_order();
         shop.captures_in_parts = captures_in_parts;
         apply_action(&mut shop, id, RandomAction::Ship(1));
-        fail_and_discard(&mut shop, &key(id, Step::CapturePayment));
+        fail_and_discard(&mut shop, &step_key(id, Step::CapturePayment));
         apply_action(&mut shop, id, RandomAction::Ship(0));
         shop.run_until_settled();
         let order = &shop.working_set.orders[&id];
@@ -273,34 +274,42 @@ fn discarded_capture_is_not_included_in_the_next_one() {
 #[test]
 fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
     for captures_in_parts in [true, false] {
-        let (mut shop, id) = authorized_order();
+        let (mut shop, id) = shop_with_authorized_order();
         shop.captures_in_parts = captures_in_parts;
         apply_action(&mut shop, id, RandomAction::Ship(1));
         shop.run_until_settled();
-        shop.provider_event(id, ProviderEvent::Expired, true);
+        shop.apply_provider_event(id, ProviderEvent::Expired, true);
         shop.run_until_settled();
-        let capture = key(id, Step::CapturePayment);
-        assert_eq!(shop.dead(), std::slice::from_ref(&capture));
-        let error = shop.working_set.steps[&capture].last_error.clone().unwrap();
+        let capture_key = step_key(id, Step::CapturePayment);
+        assert_eq!(shop.dead_steps(), std::slice::from_ref(&capture_key));
+        let error = shop.working_set.steps[&capture_key]
+            .last_error
+            .clone()
+            .unwrap();
         assert!(error.contains("can't be captured"), "{error}");
         // Before and after the discard, the rest can't be shipped unpaid.
         for _ in 0..2 {
-            let refused = shop
+            let refusal = shop
                 .execute_request("shipment.create", json!({"id": id}))
                 .unwrap_err();
-            assert_eq!(refused.code, Code::InvalidState);
-            assert!(refused.message.contains("allow_unpaid"), "{refused:?}");
-            shop.discard_dead();
+            assert_eq!(refusal.code, Code::InvalidState);
+            assert!(refusal.message.contains("allow_unpaid"), "{refusal:?}");
+            shop.discard_dead_steps();
         }
         shop.notify(id);
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [], "the dead step appears once");
+        assert_eq!(shop.dead_steps(), [], "the dead step appears once");
         assert_eq!(shop.working_set.orders[&id].uncollectable_shipped(), 0);
-        let unpaid = json!({"id": id, "allow_unpaid": true});
-        shop.execute_request("shipment.create", unpaid).unwrap();
+        let unpaid_shipment = json!({"id": id, "allow_unpaid": true});
+        shop.execute_request("shipment.create", unpaid_shipment)
+            .unwrap();
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [capture], "unpaid items were shipped");
-        shop.discard_dead();
+        assert_eq!(
+            shop.dead_steps(),
+            [capture_key],
+            "unpaid items were shipped"
+        );
+        shop.discard_dead_steps();
         shop.check_settled();
         assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Shipped);
     }
@@ -308,35 +317,35 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
 
 #[test]
 fn delivery_of_unpaid_items_is_recorded_and_reported() {
-    let (mut shop, id) = authorized_order();
+    let (mut shop, id) = shop_with_authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.run_until_settled();
-    shop.provider_event(id, ProviderEvent::Expired, true);
+    shop.apply_provider_event(id, ProviderEvent::Expired, true);
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Delivered);
-    assert_eq!(shop.dead(), [key(id, Step::CapturePayment)]);
+    assert_eq!(shop.dead_steps(), [step_key(id, Step::CapturePayment)]);
 }
 
 #[test]
 fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
     for is_notified in [true, false] {
-        let (mut shop, id) = authorized_order();
-        shop.provider_event(id, ProviderEvent::PartlyCaptured(250), is_notified);
+        let (mut shop, id) = shop_with_authorized_order();
+        shop.apply_provider_event(id, ProviderEvent::PartlyCaptured(250), is_notified);
         shop.run_until_settled();
-        let capture = key(id, Step::CapturePayment);
+        let capture_key = step_key(id, Step::CapturePayment);
         if is_notified {
-            assert_eq!(shop.dead(), std::slice::from_ref(&capture));
+            assert_eq!(shop.dead_steps(), std::slice::from_ref(&capture_key));
             let refused = shop
                 .execute_request("shipment.create", json!({"id": id}))
                 .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
-            shop.discard_dead();
+            shop.discard_dead_steps();
             // The captured amount covers two units.
             apply_action(&mut shop, id, RandomAction::Ship(2));
             shop.run_until_settled();
-            assert_eq!(shop.dead(), []);
+            assert_eq!(shop.dead_steps(), []);
             let refused = shop
                 .execute_request("shipment.create", json!({"id": id}))
                 .unwrap_err();
@@ -347,13 +356,13 @@ fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
             apply_action(&mut shop, id, RandomAction::Ship(0));
         }
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [capture]);
+        assert_eq!(shop.dead_steps(), [capture_key]);
         let order = &shop.working_set.orders[&id];
         assert_eq!(
             (order.payment.captured, order.uncollectable_shipped()),
             (250, 150)
         );
-        shop.discard_dead();
+        shop.discard_dead_steps();
         assert_eq!(shop.working_set.orders[&id].uncollectable_shipped(), 0);
         shop.check_settled();
     }
@@ -361,7 +370,7 @@ fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
 
 #[test]
 fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
-    let (mut shop, id) = authorized_order();
+    let (mut shop, id) = shop_with_authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
@@ -372,7 +381,7 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
         .last()
         .unwrap()
         .clone();
-    let value = worth(&shop.working_set.orders[&id], &shipment.items);
+    let value = price_of_items(&shop.working_set.orders[&id], &shipment.items);
     let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.execute_request("shipment.update", update).unwrap();
     shop.run_until_settled();
@@ -387,30 +396,30 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
 #[test]
 fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
     for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
-        let (mut shop, id) = authorized_order();
+        let (mut shop, id) = shop_with_authorized_order();
         apply_action(&mut shop, id, RandomAction::Ship(0));
-        let delete = json!({"id": id});
+        let deletion = json!({"id": id});
         shop.run_until_settled();
-        shop.execute_request("order.delete", delete.clone())
+        shop.execute_request("order.delete", deletion.clone())
             .unwrap_err();
         shop.webhook(id, update).unwrap();
         if update == ShipmentUpdate::Failed {
-            shop.execute_request("order.delete", delete.clone())
+            shop.execute_request("order.delete", deletion.clone())
                 .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(399));
             shop.run_until_settled();
-            shop.execute_request("order.delete", delete.clone())
+            shop.execute_request("order.delete", deletion.clone())
                 .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(1));
         }
         // The order can't be deleted before the refund is completed.
-        shop.execute_request("order.delete", delete.clone())
+        shop.execute_request("order.delete", deletion.clone())
             .unwrap_err();
         shop.run_until_settled();
         assert!(shop.working_set.orders[&id].is_closed());
         shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
         assert_eq!(shop.event_types(id).last(), Some(&"order.redacted"));
-        shop.execute_request("order.delete", delete).unwrap();
+        shop.execute_request("order.delete", deletion).unwrap();
         shop.check_settled();
     }
 }
@@ -418,10 +427,11 @@ fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
 #[test]
 fn refund_of_a_free_order_is_refused_with_the_reason() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
-    let free = json!({"sku": "FREE", "name": "Sample", "price": 0, "currency": "EUR"});
-    shop.execute_request("product.create", free).unwrap();
-    let stock = json!({"sku": "FREE", "warehouse": "main", "on_hand": 5});
-    shop.execute_request("stock.set", stock).unwrap();
+    let free_product = json!({"sku": "FREE", "name": "Sample", "price": 0, "currency": "EUR"});
+    shop.execute_request("product.create", free_product)
+        .unwrap();
+    let stock_body = json!({"sku": "FREE", "warehouse": "main", "on_hand": 5});
+    shop.execute_request("stock.set", stock_body).unwrap();
     let id = shop.order(&[("FREE", 1)]).unwrap();
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Ship(0));
@@ -436,21 +446,25 @@ fn refund_of_a_free_order_is_refused_with_the_reason() {
 #[test]
 fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
     let mut shop = Shop::with_stock(&[("A", "main", 4)]);
-    shop.prepares = true;
+    shop.does_prepare = true;
     let id = shop.order(&[("A", 4)]).unwrap();
-    let authorize = key(id, Step::AuthorizePayment);
+    let authorize_key = step_key(id, Step::AuthorizePayment);
     for _ in 0..2 {
-        shop.execute_step(&authorize, ProviderMode::RequiresAction);
+        shop.execute_step(&authorize_key, ProviderMode::RequiresAction);
         shop.deliver_result(0, false);
     }
     // The customer authenticates and the payment is captured in the dashboard; both notifications are lost.
-    shop.provider_event(id, ProviderEvent::Authenticated, false);
-    shop.provider_event(id, ProviderEvent::Captured, false);
+    shop.apply_provider_event(id, ProviderEvent::Authenticated, false);
+    shop.apply_provider_event(id, ProviderEvent::Captured, false);
     shop.cancel(id).unwrap();
-    let shown = shop
+    let shown_order = shop
         .execute_request("order.cancel", json!({"id": id}))
         .unwrap();
-    assert_eq!(shown["payment"].get("next_action"), None, "{shown}");
+    assert_eq!(
+        shown_order["payment"].get("next_action"),
+        None,
+        "{shown_order}"
+    );
     shop.run_until_settled();
     let payment = &shop.working_set.orders[&id].payment;
     assert_eq!(
@@ -464,7 +478,7 @@ fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
 #[test]
 fn order_waits_for_authentication_until_it_expires() {
     let mut shop = Shop::with_stock(&[("A", "main", 2)]);
-    shop.prepares = true;
+    shop.does_prepare = true;
     let ids = [(); 2].map(|()| shop.order(&[("A", 1)]).unwrap());
     for id in ids {
         let key = StepKey {
@@ -483,7 +497,7 @@ fn order_waits_for_authentication_until_it_expires() {
         );
     }
     // The first customer authenticates in time.
-    shop.provider_event(ids[0], ProviderEvent::Authenticated, true);
+    shop.apply_provider_event(ids[0], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
     let order = &shop.working_set.orders[&ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
@@ -491,7 +505,7 @@ fn order_waits_for_authentication_until_it_expires() {
     // The second customer authenticates too late, so no payment is authorized.
     apply_action(&mut shop, ids[1], RandomAction::Expire);
     shop.run_until_settled();
-    shop.provider_event(ids[1], ProviderEvent::Authenticated, true);
+    shop.apply_provider_event(ids[1], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
     let order = &shop.working_set.orders[&ids[1]];
     assert_eq!(order.status, OrderStatus::Cancelled);
@@ -505,13 +519,13 @@ fn partial_shipments_are_captured_in_parts() {
     let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
     let id = shop.order(&[("A", 4)]).unwrap();
     shop.run_until_settled();
-    let mut captured = Vec::new();
+    let mut captured_amounts = Vec::new();
     for quantity in [1, 2, 1] {
         apply_action(&mut shop, id, RandomAction::Ship(quantity));
         shop.run_until_settled();
-        captured.push(shop.working_set.orders[&id].payment.captured);
+        captured_amounts.push(shop.working_set.orders[&id].payment.captured);
     }
-    assert_eq!(captured, [100, 300, 400]);
+    assert_eq!(captured_amounts, [100, 300, 400]);
 }
 
 #[test]
@@ -521,31 +535,31 @@ fn returned_items_are_restocked_and_refunded() {
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
-    let shipment = |shop: &Shop, warehouse: &str| {
+    let shipment_of = |shop: &Shop, warehouse: &str| {
         let mut uncancelled_shipments = shop.working_set.orders[&id].shipments.iter();
         let from =
             |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
         uncancelled_shipments.find(from).unwrap().id
     };
-    let (east, west) = (shipment(&shop, "east"), shipment(&shop, "west"));
+    let (east_shipment, west_shipment) = (shipment_of(&shop, "east"), shipment_of(&shop, "west"));
     for (shipment, update) in [
-        (east, "shipment.failed"),
-        (east, "shipment.returned"),
-        (west, "shipment.delivered"),
-        (east, "shipment.returned"),
+        (east_shipment, "shipment.failed"),
+        (east_shipment, "shipment.returned"),
+        (west_shipment, "shipment.delivered"),
+        (east_shipment, "shipment.returned"),
     ] {
         let update = json!({"order_id": id, "shipment_id": shipment, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
         shop.execute_request("shipment.update", update).unwrap();
         shop.run_until_settled();
     }
-    let on_hand = |sku: &str| -> i64 {
+    let on_hand_of = |sku: &str| -> i64 {
         let stock_levels = &shop.working_set.stock_levels[&sku.parse().unwrap()];
         stock_levels
             .values()
             .map(|stock_level| stock_level.on_hand)
             .sum()
     };
-    assert_eq!((on_hand("A"), on_hand("B")), (3, 2));
+    assert_eq!((on_hand_of("A"), on_hand_of("B")), (3, 2));
     let order = &shop.working_set.orders[&id];
     assert_eq!(order.status, OrderStatus::Delivered);
     assert_eq!((order.payment.captured, order.payment.refunded), (300, 200));
@@ -556,14 +570,18 @@ fn returned_items_are_restocked_and_refunded() {
 /// response. So neither keys nor attempt numbers start again when more is to be captured.
 #[test]
 fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
-    let (mut shop, id) = authorized_order();
-    let capture = key(id, Step::CapturePayment);
+    let (mut shop, id) = shop_with_authorized_order();
+    let capture = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.execute_step(&capture, ProviderMode::TransientError);
     shop.deliver_result(0, true);
-    let failed = shop.working_set.steps[&capture].clone();
+    let failed_row = shop.working_set.steps[&capture].clone();
     assert_eq!(
-        (failed.attempt, failed.failures, failed.error_responses),
+        (
+            failed_row.attempt,
+            failed_row.failures,
+            failed_row.error_responses
+        ),
         (2, 1, 1)
     );
     apply_action(&mut shop, id, RandomAction::Ship(1));
@@ -585,8 +603,8 @@ fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
 /// Two workers that call the provider at the same time for different totals would capture or refund the sum.
 #[test]
 fn capture_and_refund_in_progress_are_not_started_a_second_time() {
-    let (mut shop, id) = authorized_order();
-    let capture = key(id, Step::CapturePayment);
+    let (mut shop, id) = shop_with_authorized_order();
+    let capture = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.execute_step(&capture, ProviderMode::Responds);
     shop.working_set.dirty.steps.clear();
@@ -603,12 +621,12 @@ fn capture_and_refund_in_progress_are_not_started_a_second_time() {
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].captured, 200);
 
-    let refund = key(id, Step::RefundPayment);
+    let refund_key = step_key(id, Step::RefundPayment);
     apply_action(&mut shop, id, RandomAction::Refund(50));
-    shop.execute_step(&refund, ProviderMode::Responds);
+    shop.execute_step(&refund_key, ProviderMode::Responds);
     shop.working_set.dirty.steps.clear();
     apply_action(&mut shop, id, RandomAction::Refund(30));
-    assert!(!shop.working_set.dirty.steps.contains(&refund));
+    assert!(!shop.working_set.dirty.steps.contains(&refund_key));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 80);
     shop.check_settled();
@@ -618,8 +636,8 @@ fn capture_and_refund_in_progress_are_not_started_a_second_time() {
 /// releases the rest of the authorization.
 #[test]
 fn rest_of_the_authorization_is_released_after_a_capture_in_progress() {
-    let (mut shop, id) = authorized_order();
-    let capture = key(id, Step::CapturePayment);
+    let (mut shop, id) = shop_with_authorized_order();
+    let capture = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.execute_step(&capture, ProviderMode::Responds);
     shop.working_set.dirty.steps.clear();
@@ -636,24 +654,51 @@ fn rest_of_the_authorization_is_released_after_a_capture_in_progress() {
 /// redrive.
 #[test]
 fn dead_refund_continues_the_attempts_of_a_refund_in_progress() {
-    let (mut shop, id) = authorized_order();
+    let (mut shop, id) = shop_with_authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(50));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(30));
-    let refund = key(id, Step::RefundPayment);
+    let refund = step_key(id, Step::RefundPayment);
     for _ in 0..2 {
         shop.execute_step(&refund, ProviderMode::TransientError);
         shop.deliver_result(0, false);
     }
-    let before = shop.working_set.steps[&refund].clone();
-    assert_eq!((before.attempt, before.error_responses), (3, 2));
-    shop.provider_event(id, ProviderEvent::RefundFailed(50), true);
-    let check = key(id, Step::CheckPayment);
-    shop.execute_step(&check, ProviderMode::Responds);
+    let row_before = shop.working_set.steps[&refund].clone();
+    assert_eq!((row_before.attempt, row_before.error_responses), (3, 2));
+    shop.apply_provider_event(id, ProviderEvent::RefundFailed(50), true);
+    let check_key = step_key(id, Step::CheckPayment);
+    shop.execute_step(&check_key, ProviderMode::Responds);
     shop.deliver_result(0, false);
-    let dead = &shop.working_set.steps[&refund];
-    assert!(dead.is_dead);
-    assert_eq!((dead.attempt, dead.error_responses), (4, 2));
+    let dead_row = &shop.working_set.steps[&refund];
+    assert!(dead_row.is_dead);
+    assert_eq!((dead_row.attempt, dead_row.error_responses), (4, 2));
+}
+
+/// The capture becomes known after the rest was cancelled: the excess is refunded once, by this system or in the
+/// dashboard.
+#[test]
+fn capture_beyond_the_shipped_items_that_is_reported_late_is_refunded() {
+    for is_refunded_in_dashboard in [false, true] {
+        let (mut shop, id) = shop_with_authorized_order();
+        apply_action(&mut shop, id, RandomAction::Ship(1));
+        shop.apply_provider_event(id, ProviderEvent::Captured, false);
+        if is_refunded_in_dashboard {
+            shop.apply_provider_event(id, ProviderEvent::Refunded(300), false);
+        }
+        shop.execute_request("order.cancel_remaining", json!({"id": id}))
+            .unwrap();
+        for _ in 0..2 {
+            shop.notify(id);
+            shop.run_until_settled();
+            let payment = &shop.working_set.orders[&id].payment;
+            assert_eq!((payment.captured, payment.refunded), (400, 300));
+            shop.check_settled();
+        }
+        shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+        shop.run_until_settled();
+        assert_eq!(shop.provider[&id].refunded, 400);
+        shop.check_settled();
+    }
 }

@@ -19,11 +19,11 @@ use crate::shop::{ProviderMode, Shop};
 fn no_payment_is_requested_if_out_of_stock() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     shop.order(&[("A", 1)]).unwrap();
-    let before = shop.working_set.steps.len();
+    let step_count_before = shop.working_set.steps.len();
     assert_eq!(shop.order(&[("A", 1)]).unwrap_err().code, Code::OutOfStock);
     assert_eq!(
         shop.working_set.steps.len(),
-        before,
+        step_count_before,
         "a payment was requested"
     );
     assert_eq!(shop.working_set.orders.len(), 1);
@@ -94,9 +94,12 @@ fn notification_received_three_times_is_applied_once() {
 #[test]
 fn last_item_is_paid_by_one_customer() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
-    let outcomes = [shop.order(&[("A", 1)]), shop.order(&[("A", 1)])];
-    assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1].as_ref().unwrap_err().code, Code::OutOfStock);
+    let order_outcomes = [shop.order(&[("A", 1)]), shop.order(&[("A", 1)])];
+    assert!(order_outcomes[0].is_ok());
+    assert_eq!(
+        order_outcomes[1].as_ref().unwrap_err().code,
+        Code::OutOfStock
+    );
     shop.run_until_settled();
     assert_eq!(shop.provider.len(), 1);
 }
@@ -117,12 +120,7 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
     };
     let mut context = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
     let mut draft = OrderDraft::from_order(&shop.working_set.orders[&id], &origin, &mut context);
-    draft
-        .record(EventData::PaymentCaptured {
-            amount: 100,
-            is_final: false,
-        })
-        .unwrap();
+    draft.record(EventData::captured(100, false)).unwrap();
     shop.working_set.apply(draft.into_decision().changes);
     shop.provider.get_mut(&id).unwrap().captured = 100;
 
@@ -162,17 +160,19 @@ fn authorization_after_the_cancel_is_voided() {
 fn authorization_request_after_the_void_is_refused() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
-    let authorize = StepKey {
+    let authorize_key = StepKey {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let waiting = shop.working_set.steps[&authorize].clone();
+    let waiting_row = shop.working_set.steps[&authorize_key].clone();
     shop.cancel(id).unwrap();
     shop.run_until_settled();
     // The first request was delayed until now.
-    shop.working_set.steps.insert(authorize.clone(), waiting);
-    shop.execute_step(&authorize, ProviderMode::Responds);
-    shop.working_set.steps.remove(&authorize);
+    shop.working_set
+        .steps
+        .insert(authorize_key.clone(), waiting_row);
+    shop.execute_step(&authorize_key, ProviderMode::Responds);
+    shop.working_set.steps.remove(&authorize_key);
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].authorizations, 0);
     assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled);
@@ -225,7 +225,7 @@ fn postponing_a_step_uses_up_no_attempts() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let before = shop.working_set.orders[&id].clone();
+    let order_before = shop.working_set.orders[&id].clone();
     for attempt in 1..=100 {
         let row = shop.working_set.steps[&key].clone();
         assert_eq!(
@@ -236,10 +236,10 @@ fn postponing_a_step_uses_up_no_attempts() {
         // A duplicate result postpones the step only once.
         shop.deliver_result(0, true);
         shop.deliver_result(0, false);
-        let pause = shop.working_set.steps[&key].due_at.as_millisecond() - shop.clock;
-        assert!((0..=60_000).contains(&pause), "{pause} ms");
+        let pause_ms = shop.working_set.steps[&key].due_at.as_millisecond() - shop.clock;
+        assert!((0..=60_000).contains(&pause_ms), "{pause_ms} ms");
     }
-    assert_eq!(shop.working_set.orders[&id], before);
+    assert_eq!(shop.working_set.orders[&id], order_before);
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Processing);
     shop.check_settled();
@@ -282,11 +282,11 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     }
     shop.run_until_settled();
     shop.check_settled();
-    let none = shop
+    let refusal = shop
         .execute_as_operator(Action::RedriveStep(key))
         .unwrap_err();
     assert_eq!(
-        none.code,
+        refusal.code,
         Code::NotFound,
         "only dead or retrying steps can be redriven"
     );
@@ -301,9 +301,9 @@ fn pending_retry_can_be_started_immediately() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let redrive = || Action::RedriveStep(key.clone());
+    let redrive_action = || Action::RedriveStep(key.clone());
     assert_eq!(
-        shop.execute_as_operator(redrive()).unwrap_err().code,
+        shop.execute_as_operator(redrive_action()).unwrap_err().code,
         Code::NotFound,
         "a step that has not failed can't be redriven"
     );
@@ -313,14 +313,14 @@ fn pending_retry_can_be_started_immediately() {
     }
     let waiting = shop.working_set.steps[&key].clone();
     assert!(waiting.due_at.as_millisecond() > shop.clock);
-    let discard = shop.execute_as_operator(Action::DiscardStep(key.clone()));
+    let discard_reply = shop.execute_as_operator(Action::DiscardStep(key.clone()));
     assert_eq!(
-        discard.unwrap_err().code,
+        discard_reply.unwrap_err().code,
         Code::NotFound,
         "only dead steps can be discarded"
     );
 
-    shop.execute_as_operator(redrive()).unwrap();
+    shop.execute_as_operator(redrive_action()).unwrap();
     let row = shop.working_set.steps[&key].clone();
     assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
     assert!(row.due_at.as_millisecond() <= shop.clock);
@@ -329,10 +329,10 @@ fn pending_retry_can_be_started_immediately() {
     shop.execute_step(&key, ProviderMode::TransientError);
     shop.deliver_result(0, false);
     shop.clock = shop.working_set.steps[&key].due_at.as_millisecond();
-    let trying = shop.working_set.steps[&key].clone();
+    let retrying_row = shop.working_set.steps[&key].clone();
     let events_before = shop.event_types(id).len();
-    shop.execute_as_operator(redrive()).unwrap();
-    assert_eq!(shop.working_set.steps[&key], trying);
+    shop.execute_as_operator(redrive_action()).unwrap();
+    assert_eq!(shop.working_set.steps[&key], retrying_row);
     assert_eq!(shop.event_types(id).len(), events_before);
     shop.run_until_settled();
     shop.check_settled();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::shop::Shop;
 
 /// Accepts an order of `quantity` with all optional fields, and returns the result.
-fn accepted(shop: &mut Shop, quantity: u32) -> Value {
+fn accept_order(shop: &mut Shop, quantity: u32) -> Value {
     let body = json!({
         "customer_id": shop.customer,
         "items": [{"sku": "A", "quantity": quantity}],
@@ -29,17 +29,17 @@ fn accepted(shop: &mut Shop, quantity: u32) -> Value {
 #[test]
 fn rejected_order_contains_no_data_of_an_erased_customer() {
     let mut shop = Shop::with_stock(&[("A", "main", 5)]);
-    let refused = accepted(&mut shop, 9);
-    assert_eq!(refused["cancel_reason"], "out_of_stock");
-    assert_eq!(refused["shipping_address"]["name"], "Ada");
+    let refused_order = accept_order(&mut shop, 9);
+    assert_eq!(refused_order["cancel_reason"], "out_of_stock");
+    assert_eq!(refused_order["shipping_address"]["name"], "Ada");
 
     let id = shop.customer.parse().unwrap();
     shop.execute_as_operator(Action::EraseCustomer(CustomerRef { id }))
         .unwrap();
-    let refused = accepted(&mut shop, 1);
-    assert_eq!(refused["cancel_reason"], "rejected");
-    assert_eq!(refused["customer_id"], shop.customer.as_str());
-    for said in ["Ada", "pm_ok", "Loop"] {
-        assert!(!refused.to_string().contains(said), "{refused}");
+    let refusal = accept_order(&mut shop, 1);
+    assert_eq!(refusal["cancel_reason"], "rejected");
+    assert_eq!(refusal["customer_id"], shop.customer.as_str());
+    for personal_text in ["Ada", "pm_ok", "Loop"] {
+        assert!(!refusal.to_string().contains(personal_text), "{refusal}");
     }
 }

@@ -15,17 +15,23 @@ use crate::shop::{ProviderMode, Shop};
 #[derive(Debug, Clone)]
 enum RandomAction {
     Order {
-        a: u32,
-        b: u32,
+        units_of_a: u32,
+        units_of_b: u32,
     },
     Cancel(usize),
     Delete(usize),
     Restore(usize),
+    Edit {
+        order: usize,
+        units_of_a: u32,
+        units_of_b: u32,
+    },
+    CancelEdit(usize),
     Refund(usize, i64),
     Ship {
         order: usize,
-        a: u32,
-        b: u32,
+        units_of_a: u32,
+        units_of_b: u32,
     },
     Webhook(usize, usize),
     /// Executes a step at the provider.
@@ -34,7 +40,7 @@ enum RandomAction {
     DeliverResult(usize, bool),
     /// Expires an order.
     Expire(usize),
-    Count(i64),
+    SetStock(i64),
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
@@ -46,29 +52,35 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderMode::Declines),
     ];
     prop_oneof![
-        4 => (0..4u32, 0..3u32).prop_map(|(a, b)| RandomAction::Order { a, b }),
+        4 => (0..4u32, 0..3u32).prop_map(|(units_of_a, units_of_b)| RandomAction::Order { units_of_a, units_of_b }),
         2 => (0..50usize).prop_map(RandomAction::Cancel),
         1 => (0..50usize).prop_map(RandomAction::Delete),
         1 => (0..50usize).prop_map(RandomAction::Restore),
+        4 => (0..50usize, 0..5u32, 0..4u32).prop_map(|(order, units_of_a, units_of_b)| RandomAction::Edit { order, units_of_a, units_of_b }),
+        1 => (0..50usize).prop_map(RandomAction::CancelEdit),
         2 => (0..50usize, 1..500i64).prop_map(|(order, amount)| RandomAction::Refund(order, amount)),
-        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order, a, b)| RandomAction::Ship { order, a, b }),
+        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order, units_of_a, units_of_b)| RandomAction::Ship { order, units_of_a, units_of_b }),
         4 => (0..50usize, 0..6usize).prop_map(|(order, update)| RandomAction::Webhook(order, update)),
-        8 => (0..50usize, mode).prop_map(|(step, mode)| RandomAction::ExecuteStep(step, mode)),
-        8 => (0..50usize, any::<bool>()).prop_map(|(answer, again)| RandomAction::DeliverResult(answer, again)),
+        8 => (0..50usize, mode).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
+        8 => (0..50usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
         1 => (0..50usize).prop_map(RandomAction::Expire),
-        1 => (0..30i64).prop_map(RandomAction::Count),
+        1 => (0..30i64).prop_map(RandomAction::SetStock),
     ]
 }
 
-fn pick<T: Clone>(values: &[T], index: usize) -> Option<T> {
+fn element_at<T: Clone>(values: &[T], index: usize) -> Option<T> {
     values.get(index % values.len().max(1)).cloned()
 }
 
 /// Executes the action. A cancel must succeed if and only if nothing is shipped.
+#[expect(clippy::too_many_lines, reason = "one arm per action")]
 fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: RandomAction) {
     match random_action {
-        RandomAction::Order { a, b } => {
-            let items: Vec<_> = [("A", a), ("B", b)]
+        RandomAction::Order {
+            units_of_a,
+            units_of_b,
+        } => {
+            let items: Vec<_> = [("A", units_of_a), ("B", units_of_b)]
                 .into_iter()
                 .filter(|(_, quantity)| *quantity > 0)
                 .collect();
@@ -77,32 +89,46 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             }
         }
         RandomAction::Cancel(index) => {
-            let Some(id) = pick(orders, index) else {
+            let Some(id) = element_at(orders, index) else {
                 return;
             };
             let order = shop.working_set.orders[&id].clone();
-            let has_left = order
+            let has_shipped_units = order
                 .uncancelled_shipments()
                 .any(|shipment| shipment.shipped_at.is_some());
             let answer = shop.cancel(id);
-            assert_eq!(answer.is_ok(), !has_left && !order.is_deleted, "{answer:?}");
+            assert_eq!(
+                answer.is_ok(),
+                !has_shipped_units && !order.is_deleted,
+                "{answer:?}"
+            );
             if answer.is_ok() {
                 assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled);
             }
         }
         RandomAction::Delete(index) => {
-            if let Some(id) = pick(orders, index) {
+            if let Some(id) = element_at(orders, index) {
                 let _ = shop.execute_request("order.delete", json!({"id": id}));
             }
         }
         RandomAction::Restore(index) => {
-            if let Some(id) = pick(orders, index) {
+            if let Some(id) = element_at(orders, index) {
                 shop.execute_request("order.restore", json!({"id": id}))
                     .unwrap();
             }
         }
+        RandomAction::Edit {
+            order,
+            units_of_a,
+            units_of_b,
+        } => edit_order(shop, element_at(orders, order), units_of_a, units_of_b),
+        RandomAction::CancelEdit(index) => {
+            if let Some(id) = element_at(orders, index) {
+                cancel_edit(shop, id);
+            }
+        }
         RandomAction::Refund(index, amount) => {
-            let Some(id) = pick(orders, index) else {
+            let Some(id) = element_at(orders, index) else {
                 return;
             };
             let order = shop.working_set.orders[&id].clone();
@@ -110,20 +136,25 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             let is_possible = amount <= order.refundable() && !order.is_deleted;
             assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
         }
-        RandomAction::Ship { order, a, b } => {
-            if let Some(id) = pick(orders, order) {
-                ship(shop, id, a, b);
+        RandomAction::Ship {
+            order,
+            units_of_a,
+            units_of_b,
+        } => {
+            if let Some(id) = element_at(orders, order) {
+                ship_units(shop, id, units_of_a, units_of_b);
             }
         }
         RandomAction::Webhook(index, update) => {
-            if let (Some(id), Some(update)) =
-                (pick(orders, index), pick(&ShipmentUpdate::ALL, update))
-            {
+            if let (Some(id), Some(update)) = (
+                element_at(orders, index),
+                element_at(&ShipmentUpdate::ALL, update),
+            ) {
                 let _ = shop.webhook(id, update);
             }
         }
         RandomAction::ExecuteStep(index, mode) => {
-            if let Some(key) = pick(&shop.due_steps(), index) {
+            if let Some(key) = element_at(&shop.due_steps(), index) {
                 shop.execute_step(&key, mode);
             }
         }
@@ -138,14 +169,14 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
                 .working_set
                 .steps
                 .keys()
-                .filter(|key| key.step == Step::ExpireOrder)
+                .filter(|key| matches!(key.step, Step::ExpireOrder | Step::ExpireEdit(_)))
                 .cloned()
                 .collect();
-            if let Some(key) = pick(&timers, index) {
+            if let Some(key) = element_at(&timers, index) {
                 shop.execute_step(&key, ProviderMode::Responds);
             }
         }
-        RandomAction::Count(on_hand) => {
+        RandomAction::SetStock(on_hand) => {
             let _ = shop.execute_request(
                 "stock.set",
                 json!({"sku": "A", "warehouse": "east", "on_hand": on_hand}),
@@ -154,9 +185,66 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
     }
 }
 
+/// Sets these quantities. An edit that is refused changes nothing; one that is pending changes nothing but the
+/// stock that it has reserved.
+fn edit_order(shop: &mut Shop, id: Option<OrderId>, units_of_a: u32, units_of_b: u32) {
+    let Some(id) = id else {
+        return;
+    };
+    let order_before = shop.working_set.orders[&id].clone();
+    let is_ordered = |sku: &str| {
+        order_before
+            .items
+            .iter()
+            .any(|line| line.sku.as_str() == sku)
+    };
+    let items: Vec<_> = [("A", units_of_a), ("B", units_of_b)]
+        .into_iter()
+        .filter(|(sku, quantity)| *quantity > 0 || is_ordered(sku))
+        .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
+        .collect();
+    let answer = shop.execute_request("order.edit", json!({"id": id, "items": items}));
+    let order_after = &shop.working_set.orders[&id];
+    match answer {
+        Err(_) => assert_eq!(*order_after, order_before),
+        Ok(_) if order_after.pending_edit.is_some() => {
+            assert!(order_before.pending_edit.is_none());
+            assert_eq!(
+                (&order_after.items, order_after.total, &order_after.held),
+                (&order_before.items, order_before.total, &order_before.held)
+            );
+        }
+        Ok(_) => {
+            let ordered_units = |sku: &str| -> u32 {
+                let lines = order_after
+                    .items
+                    .iter()
+                    .filter(|line| line.sku.as_str() == sku);
+                lines.map(|line| line.quantity.get()).sum()
+            };
+            assert_eq!(
+                (ordered_units("A"), ordered_units("B")),
+                (units_of_a, units_of_b)
+            );
+            assert!(
+                order_after.total <= order_after.payable()
+                    || order_after.status == OrderStatus::Pending
+            );
+        }
+    }
+}
+
+/// Cancels the order's pending edit; it is refused if there is none.
+fn cancel_edit(shop: &mut Shop, id: OrderId) {
+    let order = shop.working_set.orders[&id].clone();
+    let reply = shop.execute_request("order.cancel_edit", json!({"id": id}));
+    let is_possible = order.pending_edit.is_some() && !order.is_deleted;
+    assert_eq!(reply.is_ok(), is_possible, "{reply:?}");
+}
+
 /// Ships these quantities, or everything. It must succeed if and only if that much is reserved.
-fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
-    let items: Vec<_> = [("A", a), ("B", b)]
+fn ship_units(shop: &mut Shop, id: OrderId, units_of_a: u32, units_of_b: u32) {
+    let items: Vec<_> = [("A", units_of_a), ("B", units_of_b)]
         .into_iter()
         .filter(|(_, quantity)| *quantity > 0)
         .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
@@ -167,27 +255,34 @@ fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
     } else {
         json!({"id": id, "items": items})
     };
-    let before = shop.working_set.orders[&id].clone();
-    let here = |sku: &str| -> u32 {
-        let reserved = before.held.iter().filter(|item| item.sku.as_str() == sku);
+    let order_before = shop.working_set.orders[&id].clone();
+    let unshipped_units = |sku: &str| -> u32 {
+        let reserved = order_before
+            .held
+            .iter()
+            .filter(|item| item.sku.as_str() == sku);
         reserved.map(|item| item.quantity.get()).sum()
     };
-    let is_possible = before.status == OrderStatus::Processing
-        && !before.is_deleted
-        && a <= here("A")
-        && b <= here("B");
+    let is_possible = order_before.status == OrderStatus::Processing
+        && order_before.pending_edit.is_none()
+        && !order_before.is_deleted
+        && units_of_a <= unshipped_units("A")
+        && units_of_b <= unshipped_units("B");
     let answer = shop.execute_request("shipment.create", body);
     assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
-    let after = &shop.working_set.orders[&id];
-    let units = |order: &order_worker::domain::order::Order| -> u32 {
+    let order_after = &shop.working_set.orders[&id];
+    let reserved_units = |order: &order_worker::domain::order::Order| -> u32 {
         order.held.iter().map(|item| item.quantity.get()).sum()
     };
-    let left = match (is_possible, a + b) {
+    let expected_units = match (is_possible, units_of_a + units_of_b) {
         (false, _) => 0,
-        (true, 0) => units(&before),
-        (true, named) => named,
+        (true, 0) => reserved_units(&order_before),
+        (true, named_units) => named_units,
     };
-    assert_eq!(units(&before) - units(after), left);
+    assert_eq!(
+        reserved_units(&order_before) - reserved_units(order_after),
+        expected_units
+    );
 }
 
 proptest! {
@@ -223,10 +318,10 @@ proptest! {
             let order = &shop.working_set.orders[id];
             let (number, status) = (order.number, order.status.as_str());
             // Returned shipments end an order as well.
-            let deleted = shop.execute_request("order.delete", json!({"id": id}));
-            prop_assert!(deleted.is_ok(), "{number} is {status}: {deleted:?}");
+            let delete_reply = shop.execute_request("order.delete", json!({"id": id}));
+            prop_assert!(delete_reply.is_ok(), "{number} is {status}: {delete_reply:?}");
         }
-        let reserved: i64 = shop.working_set.stock_levels.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
+        let reserved: i64 = shop.working_set.stock_levels.values().flat_map(|warehouses| warehouses.values()).map(|stock_level| stock_level.reserved).sum();
         prop_assert_eq!(reserved, 0, "stock is still reserved");
     }
 }

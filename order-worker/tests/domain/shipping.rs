@@ -4,7 +4,7 @@ use order_worker::domain::{order::Order, step::Step};
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 use shared::{
-    id::OrderId,
+    id::{OrderId, Warehouse},
     order::{OrderStatus, PaymentStatus, Shipment, ShipmentStatus, ShipmentUpdate},
     outcome::{Code, Failure},
 };
@@ -12,19 +12,19 @@ use shared::{
 use crate::shop::{ProviderEvent, ProviderMode, Shop};
 
 impl Shop {
-    fn ship(&mut self, id: OrderId, body: Value) -> Result<Value, Failure> {
+    pub(crate) fn create_shipment(&mut self, id: OrderId, body: Value) -> Result<Value, Failure> {
         let mut body = body;
         body["id"] = json!(id);
         self.execute_request("shipment.create", body)
     }
 
-    fn update_shipment(
+    pub(crate) fn update_shipment(
         &mut self,
         id: OrderId,
         kind: &str,
-        selector: Value,
+        shipment_selector: Value,
     ) -> Result<Value, Failure> {
-        let mut body = selector;
+        let mut body = shipment_selector;
         body["order_id"] = json!(id);
         body["type"] = json!(format!("shipment.{kind}"));
         if body.get("timestamp").is_none() {
@@ -33,18 +33,18 @@ impl Shop {
         self.execute_request("shipment.update", body)
     }
 
-    fn statuses(&self, id: OrderId) -> Vec<(String, ShipmentStatus)> {
+    pub(crate) fn shipment_statuses(&self, id: OrderId) -> Vec<(String, ShipmentStatus)> {
         let shipments = self.working_set.orders[&id].shipments.iter();
         shipments
             .map(|shipment| (shipment.tracking_number.clone(), shipment.status))
             .collect()
     }
 
-    fn stored_order(&self, id: OrderId) -> &Order {
+    pub(crate) fn stored_order(&self, id: OrderId) -> &Order {
         &self.working_set.orders[&id]
     }
 
-    fn stock_level(&self, sku: &str, warehouse: &str) -> (i64, i64) {
+    pub(crate) fn stock_level(&self, sku: &str, warehouse: &str) -> (i64, i64) {
         let stock_level =
             self.working_set.stock_levels[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
         (stock_level.on_hand, stock_level.reserved)
@@ -52,13 +52,13 @@ impl Shop {
 }
 
 /// Creates an order with one shipment under the tracking number TA and another under TB.
-fn two_shipments(shop: &mut Shop) -> OrderId {
+fn order_with_two_shipments(shop: &mut Shop) -> OrderId {
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();
     for (sku, quantity, number) in [("A", 2, "TA"), ("B", 1, "TB")] {
         let items = json!([{"sku": sku, "quantity": quantity}]);
         let body = json!({"items": items, "tracking_number": number});
-        shop.ship(id, body).unwrap();
+        shop.create_shipment(id, body).unwrap();
     }
     shop.run_until_settled();
     id
@@ -71,16 +71,16 @@ fn shop_with_stock() -> Shop {
 #[test]
 fn update_of_an_unknown_shipment_or_tracking_number_changes_nothing() {
     let mut shop = shop_with_stock();
-    let id = two_shipments(&mut shop);
-    let before = shop.stored_order(id).clone();
-    let other = two_shipments(&mut shop);
-    let foreign = shop.stored_order(other).shipments[0].id;
+    let id = order_with_two_shipments(&mut shop);
+    let order_before = shop.stored_order(id).clone();
+    let other_id = order_with_two_shipments(&mut shop);
+    let foreign_shipment_id = shop.stored_order(other_id).shipments[0].id;
     for update in ShipmentUpdate::ALL {
         let kind = update.as_str().strip_prefix("shipment.").unwrap();
         for selector in [
             json!({"tracking_number": "TX"}),
             json!({"tracking_number": "ta"}),
-            json!({"shipment_id": foreign}),
+            json!({"shipment_id": foreign_shipment_id}),
         ] {
             let failure = shop
                 .update_shipment(id, kind, selector.clone())
@@ -88,12 +88,12 @@ fn update_of_an_unknown_shipment_or_tracking_number_changes_nothing() {
             assert_eq!(failure.code, Code::NotFound, "{kind} {selector}: {failure}");
         }
         // A tracking number that belongs to another shipment than the id is refused.
-        let left = before.shipped_shipments().next().unwrap();
-        let selector = json!({"shipment_id": left.id, "tracking_number": "TB"});
+        let shipment_under_ta = order_before.shipped_shipments().next().unwrap();
+        let selector = json!({"shipment_id": shipment_under_ta.id, "tracking_number": "TB"});
         let failure = shop.update_shipment(id, kind, selector).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{kind}: {failure}");
     }
-    assert_eq!(*shop.stored_order(id), before);
+    assert_eq!(*shop.stored_order(id), order_before);
 }
 
 #[test]
@@ -103,20 +103,21 @@ fn tracking_number_selects_all_of_its_shipments_and_no_others() {
     shop.run_until_settled();
     for (sku, number) in [("A", "T1"), ("B", "T1"), ("C", "T2")] {
         let items = json!([{"sku": sku, "quantity": 1}]);
-        shop.ship(id, json!({"items": items, "tracking_number": number}))
+        shop.create_shipment(id, json!({"items": items, "tracking_number": number}))
             .unwrap();
     }
     shop.run_until_settled();
     shop.update_shipment(id, "delivered", json!({"tracking_number": "T1"}))
         .unwrap();
-    let with = |number: &str| -> Vec<ShipmentStatus> {
-        let all = shop.statuses(id).into_iter();
-        all.filter(|(other, _)| other == number)
+    let statuses_of = |number: &str| -> Vec<ShipmentStatus> {
+        let all_statuses = shop.shipment_statuses(id).into_iter();
+        all_statuses
+            .filter(|(other, _)| other == number)
             .map(|(_, status)| status)
             .collect()
     };
-    assert_eq!(with("T1"), [ShipmentStatus::Delivered; 2]);
-    assert_eq!(with("T2"), [ShipmentStatus::Shipped]);
+    assert_eq!(statuses_of("T1"), [ShipmentStatus::Delivered; 2]);
+    assert_eq!(statuses_of("T2"), [ShipmentStatus::Shipped]);
     shop.update_shipment(id, "delivered", json!({"tracking_number": "T2"}))
         .unwrap();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Delivered);
@@ -127,8 +128,8 @@ fn unlabelled_items_are_shipped_under_a_new_tracking_number() {
     let mut shop = shop_with_stock();
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.run_until_settled();
-    let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
-    shop.ship(id, part).unwrap();
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
+    shop.create_shipment(id, partial_shipment).unwrap();
     shop.run_until_settled();
     // The rest has no label yet, so it can't be in transit, delivered or returned.
     for kind in [
@@ -144,12 +145,12 @@ fn unlabelled_items_are_shipped_under_a_new_tracking_number() {
     }
     shop.update_shipment(id, "shipped", json!({"tracking_number": "TX"}))
         .unwrap();
-    let statuses = shop.statuses(id);
+    let statuses = shop.shipment_statuses(id);
     assert!(statuses.contains(&("TX".to_owned(), ShipmentStatus::Shipped)));
     assert_eq!(shop.stored_order(id).status, OrderStatus::Shipped);
     shop.update_shipment(id, "delivered", json!({"tracking_number": "TX"}))
         .unwrap();
-    let statuses = shop.statuses(id);
+    let statuses = shop.shipment_statuses(id);
     assert!(statuses.contains(&("TA".to_owned(), ShipmentStatus::Shipped)));
     assert!(statuses.contains(&("TX".to_owned(), ShipmentStatus::Delivered)));
     shop.run_until_settled();
@@ -161,24 +162,24 @@ fn return_of_the_whole_order_applies_to_shipped_items_only() {
     let mut shop = shop_with_stock();
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();
-    let before = shop.stored_order(id).clone();
+    let order_before = shop.stored_order(id).clone();
     for kind in ["returned", "failed"] {
         let failure = shop.update_shipment(id, kind, json!({})).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
     }
-    assert_eq!(*shop.stored_order(id), before);
-    let part = json!({"items": [{"sku": "A", "quantity": 2}], "tracking_number": "TA"});
-    shop.ship(id, part).unwrap();
+    assert_eq!(*shop.stored_order(id), order_before);
+    let partial_shipment = json!({"items": [{"sku": "A", "quantity": 2}], "tracking_number": "TA"});
+    shop.create_shipment(id, partial_shipment).unwrap();
     shop.update_shipment(id, "returned", json!({})).unwrap();
-    let statuses = shop.statuses(id);
-    let count = |wanted| {
+    let statuses = shop.shipment_statuses(id);
+    let count_shipments = |wanted_status| {
         statuses
             .iter()
-            .filter(|(_, status)| *status == wanted)
+            .filter(|(_, status)| *status == wanted_status)
             .count()
     };
-    assert_eq!(count(ShipmentStatus::Returned), 1);
-    assert_eq!(count(ShipmentStatus::LabelCreated), 1);
+    assert_eq!(count_shipments(ShipmentStatus::Returned), 1);
+    assert_eq!(count_shipments(ShipmentStatus::LabelCreated), 1);
     assert_eq!(
         (shop.stock_level("A", "east"), shop.stock_level("B", "west")),
         ((9, 0), (9, 1))
@@ -188,40 +189,40 @@ fn return_of_the_whole_order_applies_to_shipped_items_only() {
 #[test]
 fn plausible_timestamps_of_the_shipper_are_used() {
     let mut shop = shop_with_stock();
-    let at = |millis: i64| jiff::Timestamp::from_millisecond(millis).unwrap();
-    let id = two_shipments(&mut shop);
-    let created = shop.stored_order(id).created_at;
+    let time_at = |millis: i64| jiff::Timestamp::from_millisecond(millis).unwrap();
+    let id = order_with_two_shipments(&mut shop);
+    let created_at = shop.stored_order(id).created_at;
     shop.clock += 3_600_000;
     let now = shop.clock;
     let delivered_at = |shop: &Shop, number: &str| {
-        let mut all = shop.stored_order(id).shipments.iter();
-        let has = |shipment: &&Shipment| {
+        let mut shipments = shop.stored_order(id).shipments.iter();
+        let is_delivered = |shipment: &&Shipment| {
             shipment.tracking_number == number && shipment.status == ShipmentStatus::Delivered
         };
-        all.find(has).unwrap().delivered_at.unwrap()
+        shipments.find(is_delivered).unwrap().delivered_at.unwrap()
     };
-    let body = |number: &str, time| json!({"tracking_number": number, "timestamp": time});
-    shop.update_shipment(id, "delivered", body("TA", at(now - 60_000)))
+    let selector = |number: &str, time| json!({"tracking_number": number, "timestamp": time});
+    shop.update_shipment(id, "delivered", selector("TA", time_at(now - 60_000)))
         .unwrap();
-    assert_eq!(delivered_at(&shop, "TA"), at(now - 60_000));
+    assert_eq!(delivered_at(&shop, "TA"), time_at(now - 60_000));
     // The timestamp is before the shipment, so the current time is used.
-    shop.update_shipment(id, "delivered", body("TB", created))
+    shop.update_shipment(id, "delivered", selector("TB", created_at))
         .unwrap();
-    assert_eq!(delivered_at(&shop, "TB"), at(shop.clock));
+    assert_eq!(delivered_at(&shop, "TB"), time_at(shop.clock));
 
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
     shop.clock += 3_600_000;
-    let left = at(shop.clock - 1_800_000);
-    shop.update_shipment(id, "shipped", json!({"timestamp": left}))
+    let shipped_at = time_at(shop.clock - 1_800_000);
+    shop.update_shipment(id, "shipped", json!({"timestamp": shipped_at}))
         .unwrap();
     let shipment = &shop.stored_order(id).shipments[0];
-    assert_eq!(shipment.shipped_at, Some(left));
-    let future = at(shop.clock + 3_600_000);
-    shop.update_shipment(id, "delivered", json!({"timestamp": future}))
+    assert_eq!(shipment.shipped_at, Some(shipped_at));
+    let future_time = time_at(shop.clock + 3_600_000);
+    shop.update_shipment(id, "delivered", json!({"timestamp": future_time}))
         .unwrap();
     let shipment = &shop.stored_order(id).shipments[0];
-    assert_eq!(shipment.delivered_at, Some(at(shop.clock)));
+    assert_eq!(shipment.delivered_at, Some(time_at(shop.clock)));
 
     // The timestamp is before the order, so the current time is used.
     let id = shop.order(&[("A", 1)]).unwrap();
@@ -229,7 +230,7 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     shop.update_shipment(id, "shipped", json!({"timestamp": "2020-01-01T00:00:00Z"}))
         .unwrap();
     let shipment = &shop.stored_order(id).shipments[0];
-    assert_eq!(shipment.shipped_at, Some(at(shop.clock)));
+    assert_eq!(shipment.shipped_at, Some(time_at(shop.clock)));
 }
 
 #[test]
@@ -238,30 +239,39 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     let id = shop.order(&[("A", 2)]).unwrap();
     shop.run_until_settled();
     let label = shop.stored_order(id).shipments[0].clone();
-    let cancel = json!({"id": id, "shipment_id": label.id, "reason": "torn"});
+    let cancel_body = json!({"id": id, "shipment_id": label.id, "reason": "torn"});
     let order = shop
-        .execute_request("shipment.cancel", cancel.clone())
+        .execute_request("shipment.cancel", cancel_body.clone())
         .unwrap();
     assert_eq!(order["shipments"][0]["status"], "cancelled");
-    let cancel_label = Step::CancelShipment("east".parse().unwrap());
-    assert!(shop.due_steps().iter().any(|key| key.step == cancel_label));
+    let cancellation_step = Step::CancelShipment("east".parse::<Warehouse>().unwrap().into());
+    assert!(
+        shop.due_steps()
+            .iter()
+            .any(|key| key.step == cancellation_step)
+    );
     // A repeated request changes nothing, and a shipment of another order is not found.
     let version = shop.stored_order(id).version;
-    shop.execute_request("shipment.cancel", cancel).unwrap();
+    shop.execute_request("shipment.cancel", cancel_body)
+        .unwrap();
     assert_eq!(shop.stored_order(id).version, version);
-    let other = shop.order(&[("A", 1)]).unwrap();
-    let foreign = json!({"id": other, "shipment_id": label.id});
+    let other_id = shop.order(&[("A", 1)]).unwrap();
+    let foreign_cancellation = json!({"id": other_id, "shipment_id": label.id});
     let failure = shop
-        .execute_request("shipment.cancel", foreign)
+        .execute_request("shipment.cancel", foreign_cancellation)
         .unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
     shop.run_until_settled();
     assert_eq!(shop.stock_level("A", "east"), (9, 3));
-    let order = shop.ship(id, json!({"tracking_number": "T2"})).unwrap();
+    let order = shop
+        .create_shipment(id, json!({"tracking_number": "T2"}))
+        .unwrap();
     assert_eq!(order["status"], "shipped");
-    let left = shop.stored_order(id).shipped_shipments().next().unwrap().id;
-    let late = json!({"id": id, "shipment_id": left});
-    let failure = shop.execute_request("shipment.cancel", late).unwrap_err();
+    let shipped_id = shop.stored_order(id).shipped_shipments().next().unwrap().id;
+    let late_cancellation = json!({"id": id, "shipment_id": shipped_id});
+    let failure = shop
+        .execute_request("shipment.cancel", late_cancellation)
+        .unwrap_err();
     assert_eq!(failure.code, Code::InvalidState);
     shop.run_until_settled();
     shop.check_settled();
@@ -274,10 +284,11 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         shop.captures_in_parts = captures_in_parts;
         let id = shop.order(&[("A", 3), ("B", 2)]).unwrap();
         shop.run_until_settled();
-        let whole = shop.execute_request("order.cancel_remaining", json!({"id": id}));
-        assert_eq!(whole.unwrap_err().code, Code::InvalidState);
-        let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
-        shop.ship(id, part).unwrap();
+        let early_cancellation = shop.execute_request("order.cancel_remaining", json!({"id": id}));
+        assert_eq!(early_cancellation.unwrap_err().code, Code::InvalidState);
+        let partial_shipment =
+            json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
+        shop.create_shipment(id, partial_shipment).unwrap();
         shop.run_until_settled();
         let body = json!({"id": id, "reason": "broken"});
         let order = shop
@@ -306,8 +317,8 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         assert_eq!(shop.provider[&id].captured, 100);
         // The labels of the remaining items are cancelled, and nothing more can be shipped.
         assert_eq!(order.uncancelled_shipments().count(), 1);
-        let more = shop.ship(id, json!({})).unwrap_err();
-        assert_eq!(more.code, Code::InvalidState);
+        let refusal = shop.create_shipment(id, json!({})).unwrap_err();
+        assert_eq!(refusal.code, Code::InvalidState);
         shop.update_shipment(id, "delivered", json!({"tracking_number": "TA"}))
             .unwrap();
         assert_eq!(shop.stored_order(id).status, OrderStatus::Delivered);
@@ -322,16 +333,16 @@ fn capture_in_progress_when_remaining_items_are_cancelled_is_not_the_last() {
     shop.captures_in_parts = false;
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.run_until_settled();
-    shop.ship(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
+    shop.create_shipment(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
         .unwrap();
-    let capture = |shop: &Shop| {
+    let capture_key = |shop: &Shop| {
         let mut due_steps = shop.due_steps().into_iter();
         due_steps
             .find(|key| key.step == Step::CapturePayment)
             .unwrap()
     };
     // The provider captures nothing for a part, and its response is late.
-    shop.execute_step(&capture(&shop), ProviderMode::Responds);
+    shop.execute_step(&capture_key(&shop), ProviderMode::Responds);
     shop.execute_request("order.cancel_remaining", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
@@ -344,10 +355,10 @@ fn captured_amount_of_cancelled_items_is_refunded() {
     let mut shop = shop_with_stock();
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.run_until_settled();
-    shop.ship(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
+    shop.create_shipment(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
         .unwrap();
     // The payment is captured completely in the provider's dashboard.
-    shop.provider_event(id, ProviderEvent::Captured, true);
+    shop.apply_provider_event(id, ProviderEvent::Captured, true);
     shop.run_until_settled();
     assert_eq!(shop.stored_order(id).payment.captured, 300);
     shop.execute_request("order.cancel_remaining", json!({"id": id}))
@@ -368,29 +379,33 @@ fn items_are_shipped_from_the_named_warehouse() {
         (shop.stock_level("A", "east"), shop.stock_level("A", "west")),
         ((2, 1), (5, 5))
     );
-    let nothing = shop.ship(id, json!({"warehouse": "north"})).unwrap_err();
-    assert_eq!(nothing.code, Code::InvalidRequest);
+    let refusal = shop
+        .create_shipment(id, json!({"warehouse": "north"}))
+        .unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidRequest);
     // The warehouse has one unit more than is reserved for the order.
     let items =
         |quantity: u32| json!({"warehouse": "east", "items": [{"sku": "A", "quantity": quantity}]});
     for too_many in [3, 7] {
-        let failure = shop.ship(id, items(too_many)).unwrap_err();
+        let failure = shop.create_shipment(id, items(too_many)).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
     }
-    shop.ship(id, items(2)).unwrap();
+    shop.create_shipment(id, items(2)).unwrap();
     assert_eq!(
         (shop.stock_level("A", "east"), shop.stock_level("A", "west")),
         ((0, 0), (5, 4))
     );
-    let left = shop
+    let shipped_items = shop
         .stored_order(id)
         .shipped_shipments()
         .flat_map(|shipment| &shipment.items);
-    let left: Vec<_> = left
+    let shipped_items: Vec<_> = shipped_items
         .map(|item| (item.warehouse.as_str(), item.quantity.get()))
         .collect();
-    assert_eq!(left, [("east", 1), ("east", 1)]);
-    let order = shop.ship(id, json!({"warehouse": "west"})).unwrap();
+    assert_eq!(shipped_items, [("east", 1), ("east", 1)]);
+    let order = shop
+        .create_shipment(id, json!({"warehouse": "west"}))
+        .unwrap();
     assert_eq!(order["status"], "shipped");
     assert_eq!(order.get("cancelled_items"), None);
     assert_eq!(
@@ -405,31 +420,32 @@ fn items_are_shipped_from_the_named_warehouse() {
 #[test]
 fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
     let mut shop = Shop::with_stock(&[("A", "berlin", 5), ("A", "belrin", 7)]);
-    let remove = |shop: &mut Shop, body: Value| {
+    let remove_stock = |shop: &mut Shop, body: Value| {
         let mut body = body;
         body["sku"] = json!("A");
         body["warehouse"] = json!("belrin");
         shop.execute_request("stock.remove", body)
     };
     let id = shop.order(&[("A", 7)]).unwrap();
-    let refused = remove(&mut shop, json!({"move_to": "berlin"})).unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState, "reserved");
+    let refusal = remove_stock(&mut shop, json!({"move_to": "berlin"})).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState, "reserved");
     shop.cancel(id).unwrap();
-    let refused = remove(&mut shop, json!({})).unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState, "not empty");
-    let refused = remove(&mut shop, json!({"move_to": "belrin"})).unwrap_err();
-    assert_eq!(refused.code, Code::InvalidRequest, "itself");
-    let product = remove(&mut shop, json!({"move_to": "berlin"})).unwrap();
-    let stock = json!([{"warehouse": "berlin", "on_hand": 12, "reserved": 0, "available": 12}]);
-    assert_eq!(product["stock"], stock);
-    let missing = remove(&mut shop, json!({})).unwrap_err();
-    assert_eq!(missing.code, Code::NotFound);
+    let refusal = remove_stock(&mut shop, json!({})).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState, "not empty");
+    let refusal = remove_stock(&mut shop, json!({"move_to": "belrin"})).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidRequest, "itself");
+    let product = remove_stock(&mut shop, json!({"move_to": "berlin"})).unwrap();
+    let expected_stock =
+        json!([{"warehouse": "berlin", "on_hand": 12, "reserved": 0, "available": 12}]);
+    assert_eq!(product["stock"], expected_stock);
+    let second_removal = remove_stock(&mut shop, json!({})).unwrap_err();
+    assert_eq!(second_removal.code, Code::NotFound);
     // The warehouse appears again when its stock is set.
-    let count = json!({"sku": "A", "warehouse": "belrin", "on_hand": 0});
-    let product = shop.execute_request("stock.set", count).unwrap();
+    let stock = json!({"sku": "A", "warehouse": "belrin", "on_hand": 0});
+    let product = shop.execute_request("stock.set", stock).unwrap();
     assert_eq!(product["stock"].as_array().unwrap().len(), 2);
-    let product = remove(&mut shop, json!({})).unwrap();
-    assert_eq!(product["stock"], stock);
+    let product = remove_stock(&mut shop, json!({})).unwrap();
+    assert_eq!(product["stock"], expected_stock);
 }
 
 /// A random action of the shipper, an operator or the payment provider.
@@ -468,9 +484,15 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per action")]
 fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
-    let before = shop.stored_order(id).clone();
-    let shipment = |index: usize| before.shipments.get(index).map(|shipment| shipment.id);
+    let order_before = shop.stored_order(id).clone();
+    let shipment_id_at = |index: usize| {
+        order_before
+            .shipments
+            .get(index)
+            .map(|shipment| shipment.id)
+    };
     match random_action {
         RandomAction::Ship {
             sku,
@@ -483,7 +505,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             if let Some(name) = ["east", "west"].get(usize::from(*warehouse)) {
                 body["warehouse"] = json!(name);
             }
-            let _ = shop.ship(id, body);
+            let _ = shop.create_shipment(id, body);
         }
         RandomAction::Update {
             update,
@@ -491,8 +513,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             number,
         } => {
             let mut selector = json!({});
-            let named_id = index.and_then(shipment);
-            if let Some(named_id) = named_id {
+            let named_shipment_id = index.and_then(shipment_id_at);
+            if let Some(named_id) = named_shipment_id {
                 selector["shipment_id"] = json!(named_id);
             }
             if let Some(number) = number {
@@ -500,41 +522,45 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             }
             let update = ShipmentUpdate::ALL[*update];
             let kind = update.as_str().strip_prefix("shipment.").unwrap();
-            let done = shop.update_shipment(id, kind, selector);
+            let update_result = shop.update_shipment(id, kind, selector);
             // Only the named shipments change.
-            let is_named = |shipment: &Shipment| match (named_id, number) {
+            let is_named = |shipment: &Shipment| match (named_shipment_id, number) {
                 (Some(named_id), _) => shipment.id == named_id,
                 (None, Some(number)) => shipment.tracking_number == format!("T{number}"),
                 (None, None) => true,
             };
-            let is_new =
-                |shipment: &Shipment| before.shipments.iter().all(|old| old.id != shipment.id);
-            let after = shop.stored_order(id);
-            for shipment in &before.shipments {
+            let is_new = |shipment: &Shipment| {
+                order_before
+                    .shipments
+                    .iter()
+                    .all(|earlier_shipment| earlier_shipment.id != shipment.id)
+            };
+            let order_after = shop.stored_order(id);
+            for shipment in &order_before.shipments {
                 assert!(
-                    is_named(shipment) || after.shipments.contains(shipment),
+                    is_named(shipment) || order_after.shipments.contains(shipment),
                     "{shipment:?}"
                 );
             }
-            let made = after
+            let new_shipments = order_after
                 .shipments
                 .iter()
                 .filter(|shipment| is_new(shipment))
                 .count();
-            let may_make =
-                named_id.is_none() && (number.is_none() || update == ShipmentUpdate::Shipped);
-            assert!(may_make || made == 0);
-            let is_known = before.shipments.iter().any(is_named);
+            let may_create_shipment = named_shipment_id.is_none()
+                && (number.is_none() || update == ShipmentUpdate::Shipped);
+            assert!(may_create_shipment || new_shipments == 0);
+            let is_known_shipment = order_before.shipments.iter().any(is_named);
             assert!(
-                done.is_err() || is_known || made > 0,
+                update_result.is_err() || is_known_shipment || new_shipments > 0,
                 "an update of an unknown shipment was accepted"
             );
-            if done.is_err() {
-                assert_eq!(*after, before);
+            if update_result.is_err() {
+                assert_eq!(*order_after, order_before);
             }
         }
         RandomAction::CancelShipment(index) => {
-            if let Some(shipment_id) = shipment(*index) {
+            if let Some(shipment_id) = shipment_id_at(*index) {
                 let _ = shop.execute_request(
                     "shipment.cancel",
                     json!({"id": id, "shipment_id": shipment_id}),
@@ -542,13 +568,13 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             }
         }
         RandomAction::CancelRemaining => {
-            let done = shop.execute_request("order.cancel_remaining", json!({"id": id}));
-            let is_in_parts = before.status == OrderStatus::Processing
-                && before.shipped_shipments().next().is_some()
-                && !before.held.is_empty();
+            let cancellation = shop.execute_request("order.cancel_remaining", json!({"id": id}));
+            let is_in_parts = order_before.status == OrderStatus::Processing
+                && order_before.shipped_shipments().next().is_some()
+                && !order_before.held.is_empty();
             assert_eq!(
-                done.is_ok(),
-                is_in_parts || !before.cancelled_items().is_empty()
+                cancellation.is_ok(),
+                is_in_parts || !order_before.cancelled_items().is_empty()
             );
         }
         RandomAction::ExecuteStep(index) => {

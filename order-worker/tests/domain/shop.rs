@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use order_worker::domain::{
-    command::{Action, Command, StepResult},
+    command::{Action, Command, ReturnChange, StepResult},
     decide::{Rules, carry_out},
     decision_context::DecisionContext,
     load_set::LoadSet,
     order::Order,
     payment::{Authorization, PaymentState},
-    step::{Step, StepKey, StepRow},
+    step::{LabelId, Step, StepKey, StepRow},
     working_set::WorkingSet,
 };
 use serde_json::{Value, json};
@@ -18,11 +18,14 @@ use shared::{
     event::{Event, EventData},
     id::OrderId,
     order::{
-        NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate, StockItem, Tax,
+        Address, Label, NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate,
+        StockItem, Tax, TransactionKind, TransactionStatus,
     },
     outcome::{Failure, RpcReply},
     request::{Caller, Request, Role},
 };
+
+use crate::format::assert_format_names_all_parts;
 
 /// A payment at the provider.
 #[expect(
@@ -80,16 +83,35 @@ pub(crate) enum ProviderMode {
     RequiresAction,
 }
 
+/// A label at the carrier.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct CarrierLabel {
+    /// Address of the shipment.
+    pub(crate) address: Option<Address>,
+    /// Whether it was cancelled; its key can't be used again.
+    pub(crate) is_cancelled: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "independent settings")]
 pub(crate) struct Shop {
     pub(crate) working_set: WorkingSet,
+    /// Payments for orders as they were created.
     pub(crate) provider: BTreeMap<OrderId, ProviderPayment>,
+    /// Payments for edits, by number.
+    pub(crate) edit_payments: BTreeMap<(OrderId, u32), ProviderPayment>,
+    /// Labels at the carrier.
+    pub(crate) labels: BTreeMap<(OrderId, LabelId), CarrierLabel>,
     pub(crate) customer: String,
     /// Results of providers that are not decided yet.
     pub(crate) results: Vec<(StepKey, u32, StepResult)>,
     /// Whether the provider supports partial captures.
     pub(crate) captures_in_parts: bool,
     /// Whether the provider creates a payment before confirming it.
-    pub(crate) prepares: bool,
+    pub(crate) does_prepare: bool,
+    /// Whether returned shipments are refunded automatically.
+    pub(crate) refunds_returns: bool,
+    /// Whether new orders need approval.
+    pub(crate) needs_approval: bool,
     events: Vec<Event>,
     pub(crate) clock: i64,
 }
@@ -109,16 +131,25 @@ pub(crate) fn operator() -> Caller {
 impl Shop {
     /// Creates a shop with a customer and this stock per product and warehouse.
     pub(crate) fn with_stock(stock: &[(&str, &str, i64)]) -> Self {
+        Self::with_stock_in("EUR", stock)
+    }
+
+    /// As [`Self::with_stock`], with prices in another currency.
+    pub(crate) fn with_stock_in(currency: &str, stock: &[(&str, &str, i64)]) -> Self {
         let mut shop = Self {
             working_set: WorkingSet {
-                numbers: (1..=10_000).collect(),
+                numbers: (1..=1_000).collect(),
                 ..WorkingSet::default()
             },
             provider: BTreeMap::new(),
+            edit_payments: BTreeMap::new(),
+            labels: BTreeMap::new(),
             customer: String::new(),
             results: Vec::new(),
             captures_in_parts: true,
-            prepares: false,
+            does_prepare: false,
+            refunds_returns: true,
+            needs_approval: false,
             events: Vec::new(),
             clock: 1_700_000_000_000,
         };
@@ -133,7 +164,7 @@ impl Shop {
             .unwrap()
             .clone_into(&mut shop.customer);
         for (sku, warehouse, on_hand) in stock {
-            let product = json!({"sku": sku, "name": sku, "price": 100, "currency": "EUR"});
+            let product = json!({"sku": sku, "name": sku, "price": 100, "currency": currency});
             let _ = shop.execute_request("product.create", product);
             shop.execute_request(
                 "stock.set",
@@ -153,6 +184,8 @@ impl Shop {
             Request::RestoreOrder(request) => Action::RestoreOrder(request),
             Request::CreateShipment(request) => Action::CreateShipment(request),
             Request::RefundOrder(request) => Action::RefundOrder(request),
+            Request::UpdateOrder(request) => Action::UpdateOrder(request),
+            Request::RecordPayment(request) => Action::RecordPayment(request),
             Request::UpdateShipment(request) => Action::UpdateShipment(request),
             Request::NotifyPayment(NotifyPayment {
                 order_id,
@@ -161,6 +194,9 @@ impl Shop {
                 order_id: order_id.unwrap(),
                 reference,
             },
+            Request::EditOrder(request) => Action::EditOrder(request),
+            Request::CancelEdit(request) => Action::CancelEdit(request),
+            Request::ApproveOrder(request) => Action::ApproveOrder(request),
             Request::CancelShipment(request) => Action::CancelShipment(request),
             Request::CancelRemaining(request) => Action::CancelRemaining(request),
             Request::RemoveStock(request) => Action::RemoveStock(request),
@@ -168,9 +204,25 @@ impl Shop {
             Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
+            Request::CreateReturn(request) => Action::CreateReturn(request),
+            Request::ApproveReturn(request) => self.return_action(ReturnChange::Approve(request)),
+            Request::RejectReturn(request) => self.return_action(ReturnChange::Reject(request)),
+            Request::CancelReturn(request) => self.return_action(ReturnChange::Cancel(request)),
+            Request::ReceiveReturn(request) => self.return_action(ReturnChange::Receive(request)),
             other => panic!("Shop::execute_request does not support {}", other.pattern()),
         };
         self.execute_as_operator(action)
+    }
+
+    /// The action that changes a return, with its order, as the RPC server looks it up.
+    fn return_action(&self, change: ReturnChange) -> Action {
+        let id = change.id();
+        let mut orders = self.working_set.orders.values();
+        let order = orders.find(|order| order.find_return(id).is_some());
+        Action::ChangeReturn {
+            order_id: order.map(|order| order.id),
+            change,
+        }
     }
 
     /// Executes an action that is not a request, as an operator.
@@ -216,34 +268,38 @@ impl Shop {
         self.clock += 1;
         let rules = Rules {
             reservation_ttl: jiff::SignedDuration::from_mins(30),
-            needs_approval: false,
+            manual_payment_ttl: jiff::SignedDuration::from_hours(168),
+            needs_approval: self.needs_approval,
             payment_provider: "sandbox".to_owned(),
             check_amount: order_worker::providers::check_amount,
             default_payment_method: Some("pm_ok".to_owned()),
             needs_verification: false,
-            refunds_returns: true,
+            refunds_returns: self.refunds_returns,
             storefront_prices: false,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut context = DecisionContext::new(now, self.clock.unsigned_abs());
         // Like the store, loads only the stock that the command needs.
-        let mut needs = LoadSet::default();
-        needs.add(command);
-        let mut orders = self.working_set.orders.clone();
-        orders.retain(|id, _| needs.orders.contains(id));
-        let skus = needs.skus(&orders);
+        let mut load_set = LoadSet::default();
+        load_set.add(command);
+        let orders = self.working_set.orders.iter();
+        let orders = orders
+            .filter(|(id, _)| load_set.orders.contains(id))
+            .map(|(id, order)| (*id, order.clone()))
+            .collect();
+        let skus = load_set.skus(&orders);
         let mut unneeded_stock = std::mem::take(&mut self.working_set.stock_levels);
         for sku in &skus {
             self.working_set.stock_levels.extend(
                 unneeded_stock
                     .remove(sku)
-                    .map(|shelves| (sku.clone(), shelves)),
+                    .map(|stock_levels| (sku.clone(), stock_levels)),
             );
         }
         let reply = carry_out(&mut self.working_set, command, &rules, &mut context);
         self.working_set.stock_levels.append(&mut unneeded_stock);
         self.events.append(&mut self.working_set.dirty.events);
-        self.check();
+        self.check_invariants();
         reply
     }
 
@@ -251,19 +307,20 @@ impl Shop {
     pub(crate) fn execute_step(&mut self, key: &StepKey, mode: ProviderMode) {
         let row = self.working_set.steps[key].clone();
         let order = self.working_set.orders[&key.order_id].clone();
-        let busy = StepResult::Failed {
+        let busy_result = StepResult::Failed {
             error: "busy".to_owned(),
             is_transient: true,
             was_answered: true,
+            retry_after: None,
         };
         let result = match mode {
-            ProviderMode::TransientError => busy,
+            ProviderMode::TransientError => busy_result,
             ProviderMode::NoFreeSlot => StepResult::Postponed {
                 reason: "no free slot".to_owned(),
             },
             ProviderMode::LosesResponse => {
                 self.respond_as_provider(&key.step, &order, mode);
-                busy
+                busy_result
             }
             ProviderMode::Refuses
                 if matches!(key.step, Step::CapturePayment | Step::RefundPayment) =>
@@ -272,6 +329,7 @@ impl Shop {
                     error: "refused".to_owned(),
                     is_transient: false,
                     was_answered: true,
+                    retry_after: None,
                 }
             }
             ProviderMode::Responds
@@ -282,75 +340,101 @@ impl Shop {
         self.results.push((key.clone(), row.attempt, result));
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per step")]
     fn respond_as_provider(
         &mut self,
         step: &Step,
         order: &Order,
         mode: ProviderMode,
     ) -> StepResult {
-        let due = Due::of(order, &self.history(order.id));
-        let payment = self.provider.entry(order.id).or_default();
-        let declined = |message: &str| StepResult::Declined {
+        let due_amounts = match step {
+            Step::CapturePayment | Step::RefundPayment => {
+                Due::of_order(order, &self.history(order.id))
+            }
+            _ => Due::default(),
+        };
+        let (number, reference) = match step {
+            Step::AuthorizeEdit(edit) => {
+                let pending = order.pending_edit.as_ref();
+                (*edit, pending.and_then(|edit| edit.reference.clone()))
+            }
+            Step::VoidAuthorization(edit) => (*edit, None),
+            _ => (order.authorization, order.payment.reference.clone()),
+        };
+        let payment = match number {
+            0 => self.provider.entry(order.id).or_default(),
+            edit => self.edit_payments.entry((order.id, edit)).or_default(),
+        };
+        let declined_result = |message: &str| StepResult::Declined {
             code: "declined".to_owned(),
             message: message.to_owned(),
         };
         match step {
-            Step::AuthorizePayment if payment.is_voided => declined("voided"),
-            Step::AuthorizePayment if self.prepares && order.payment.reference.is_none() => {
+            Step::AuthorizePayment | Step::AuthorizeEdit(_) if payment.is_voided => {
+                declined_result("voided")
+            }
+            Step::AuthorizePayment | Step::AuthorizeEdit(_)
+                if self.does_prepare && reference.is_none() =>
+            {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
-                    reference: format!("ref-{}", order.number),
+                    reference: reference_of(order, number),
                 }
             }
-            Step::AuthorizePayment
+            Step::AuthorizePayment | Step::AuthorizeEdit(_)
                 if payment.awaits_action
                     || (mode == ProviderMode::RequiresAction
-                        && self.prepares
+                        && self.does_prepare
                         && payment.authorizations == 0
                         && !payment.is_declined) =>
             {
                 payment.awaits_action = true;
-                StepResult::ActionRequired(action())
+                StepResult::ActionRequired(customer_action())
             }
             // The same key gets the same result.
-            Step::AuthorizePayment
+            Step::AuthorizePayment | Step::AuthorizeEdit(_)
                 if payment.is_declined
                     || (mode == ProviderMode::Declines && payment.authorizations == 0) =>
             {
                 payment.is_declined = true;
-                declined("insufficient funds")
+                declined_result("insufficient funds")
             }
-            Step::AuthorizePayment => {
+            Step::AuthorizePayment | Step::AuthorizeEdit(_) => {
                 if payment.authorizations == 0 {
                     payment.authorizations = 1;
-                    payment.amount = order.total;
+                    let pending_edit = order.pending_edit.as_ref();
+                    payment.amount = pending_edit.map_or(order.total, |edit| edit.total);
                 }
-                let reference = format!("ref-{}", order.number);
                 StepResult::Authorized {
                     provider: "sandbox".to_owned(),
-                    reference,
+                    reference: reference_of(order, number),
                     amount: payment.amount,
                 }
             }
+            Step::VoidAuthorization(_) if payment.captured > 0 => StepResult::Failed {
+                error: "it is captured".to_owned(),
+                is_transient: false,
+                was_answered: true,
+                retry_after: None,
+            },
             Step::VoidPayment if payment.captured > 0 => {
                 StepResult::PaymentState(payment_state(order, payment))
             }
             Step::CheckPayment => StepResult::PaymentState(payment_state(order, payment)),
-            Step::VoidPayment => {
+            Step::VoidPayment | Step::VoidAuthorization(_) => {
                 payment.is_voided = true;
                 payment.awaits_action = false;
                 StepResult::Voided {
-                    reference: (payment.authorizations > 0)
-                        .then(|| format!("ref-{}", order.number)),
+                    reference: (payment.authorizations > 0).then(|| reference_of(order, number)),
                 }
             }
             Step::CapturePayment => {
-                let requested = order.capture_due();
+                let requested_amount = order.capture_due();
                 assert!(
-                    requested <= due.capture.max(order.payment.captured),
-                    "{requested}: {due:?}"
+                    requested_amount <= due_amounts.capture_due.max(order.payment.captured),
+                    "{requested_amount}: {due_amounts:?}"
                 );
-                if payment.is_voided || (payment.is_closed && requested > payment.captured) {
+                if payment.is_voided || (payment.is_closed && requested_amount > payment.captured) {
                     return StepResult::PaymentState(payment_state(order, payment));
                 }
                 assert_eq!(
@@ -358,42 +442,53 @@ impl Shop {
                     "capture without an authorization"
                 );
                 let is_last = order.has_nothing_to_ship();
-                if self.captures_in_parts || is_last || requested == payment.amount {
-                    payment.captured = payment.captured.max(requested);
+                if self.captures_in_parts || is_last || requested_amount == payment.amount {
+                    payment.captured = payment.captured.max(requested_amount);
                     payment.is_closed |= is_last && payment.captured > 0;
                 }
                 StepResult::Captured {
                     amount: payment.captured,
-                    requested,
+                    requested: requested_amount,
                     is_last,
                 }
             }
             Step::RefundPayment => {
                 let requested = order.refund_due.max(order.payment.refunded);
                 assert!(
-                    requested <= due.refund.max(order.payment.refunded),
-                    "{requested}: {due:?}"
+                    requested <= due_amounts.refund_due.max(order.payment.refunded),
+                    "{requested}: {due_amounts:?}"
                 );
                 payment.refunded = payment.refunded.max(requested).min(payment.captured);
                 StepResult::Refunded {
                     amount: payment.refunded,
                 }
             }
-            Step::RequestShipment(warehouse) => StepResult::LabelCreated {
-                carrier: "sandbox".to_owned(),
-                tracking_number: format!("{}-{warehouse}", order.number),
-            },
-            Step::CancelShipment(_) => StepResult::LabelCancelled,
-            Step::ExpireOrder | Step::ReserveStock => StepResult::NoExternalCall,
+            Step::RequestShipment(id) => create_label(&mut self.labels, order, id),
+            Step::CancelShipment(id) => {
+                let label = self.labels.entry((order.id, id.clone())).or_default();
+                label.is_cancelled = true;
+                StepResult::LabelCancelled
+            }
+            Step::ExpireOrder | Step::ExpireEdit(_) | Step::ReserveStock => {
+                StepResult::NoExternalCall
+            }
         }
     }
 
     /// Applies an action at the provider, with or without a notification.
-    pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_notified: bool) {
-        let payment = self.provider.entry(id).or_default();
+    pub(crate) fn apply_provider_event(
+        &mut self,
+        id: OrderId,
+        event: ProviderEvent,
+        is_notified: bool,
+    ) {
+        let payment = match self.working_set.orders[&id].authorization {
+            0 => self.provider.entry(id).or_default(),
+            edit => self.edit_payments.entry((id, edit)).or_default(),
+        };
         let is_authorized =
             payment.authorizations == 1 && !payment.is_voided && payment.captured == 0;
-        match what {
+        match event {
             ProviderEvent::Authenticated if payment.awaits_action => {
                 payment.awaits_action = false;
                 payment.authorizations = 1;
@@ -427,8 +522,9 @@ impl Shop {
     pub(crate) fn notify(&mut self, id: OrderId) {
         let reference = self.working_set.orders[&id].payment.reference.clone();
         let reference = reference.unwrap_or_else(|| "unknown".to_owned());
-        let notice = json!({"order_id": id, "reference": reference});
-        self.execute_request("payment.notify", notice).unwrap();
+        let notification = json!({"order_id": id, "reference": reference});
+        self.execute_request("payment.notify", notification)
+            .unwrap();
     }
 
     /// Delivers a result; with `is_repeated` it can be delivered again.
@@ -447,7 +543,7 @@ impl Shop {
     /// Steps to execute, without dead ones and timers that are not due.
     pub(crate) fn due_steps(&self) -> Vec<StepKey> {
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
-        let waits = |key: &&StepKey| {
+        let is_waiting = |key: &&StepKey| {
             let row = &self.working_set.steps[*key];
             let is_due = !key.step.is_timer() || row.due_at <= now;
             is_due && !row.is_dead
@@ -455,7 +551,7 @@ impl Shop {
         self.working_set
             .steps
             .keys()
-            .filter(waits)
+            .filter(is_waiting)
             .cloned()
             .collect()
     }
@@ -478,14 +574,14 @@ impl Shop {
     }
 
     /// The dead steps, which wait for an operator.
-    pub(crate) fn dead(&self) -> Vec<StepKey> {
+    pub(crate) fn dead_steps(&self) -> Vec<StepKey> {
         let rows = self.working_set.steps.iter().filter(|(_, row)| row.is_dead);
         rows.map(|(key, _)| key.clone()).collect()
     }
 
     /// Discards every dead step, as an operator.
-    pub(crate) fn discard_dead(&mut self) {
-        for key in self.dead() {
+    pub(crate) fn discard_dead_steps(&mut self) {
+        for key in self.dead_steps() {
             self.execute_as_operator(Action::DiscardStep(key)).unwrap();
         }
     }
@@ -497,34 +593,68 @@ impl Shop {
             .collect()
     }
 
-    fn history(&self, id: OrderId) -> Vec<Event> {
+    pub(crate) fn history(&self, id: OrderId) -> Vec<Event> {
+        self.events_of(id).cloned().collect()
+    }
+
+    pub(crate) fn events_of(&self, id: OrderId) -> impl Iterator<Item = &Event> {
         let id = id.to_string();
-        self.events
-            .iter()
-            .filter(|event| event.subject == id)
-            .cloned()
-            .collect()
+        self.events.iter().filter(move |event| event.subject == id)
     }
 
     /// Checks the invariants that hold after every command.
-    fn check(&self) {
+    fn check_invariants(&self) {
+        let is_changed = |order: &Order| order.updated_at.as_millisecond() == self.clock;
         let mut reserved: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.working_set.orders.values() {
-            let folded = Order::fold(&self.history(order.id)).unwrap().unwrap();
+            if is_changed(order) {
+                let folded_order = Order::fold_like(order, self.events_of(order.id));
+                let folded_order = folded_order.unwrap().unwrap();
+                assert_eq!(
+                    folded_order, *order,
+                    "the order differs from the fold of its events"
+                );
+                assert_format_names_all_parts(order);
+            }
+            let transactions = order.transactions();
             assert_eq!(
-                folded, *order,
-                "the order differs from the fold of its events"
+                [
+                    transactions.sum(TransactionKind::Capture, TransactionStatus::Success),
+                    transactions.sum(TransactionKind::Refund, TransactionStatus::Success),
+                    transactions.sum(TransactionKind::Refund, TransactionStatus::Pending),
+                ],
+                [
+                    order.payment.captured,
+                    order.payment.refunded,
+                    order.refund_outstanding()
+                ],
+                "the transactions do not add up: {transactions:?}"
             );
-            for item in &order.held {
+            assert_eq!(order.sum_of_parts(), order.total, "its parts do not add up");
+            let pending_edit = order.pending_edit.as_ref();
+            assert_eq!(
+                order.sum_of_pending_edit(),
+                pending_edit.map(|edit| edit.total)
+            );
+            assert!(
+                pending_edit.is_none() || order.status == OrderStatus::Processing,
+                "an edit of an order in status {} is pending",
+                order.status.as_str()
+            );
+            for item in order
+                .held
+                .iter()
+                .chain(pending_edit.iter().flat_map(|edit| &edit.reserved))
+            {
                 *reserved.entry((&item.sku, &item.warehouse)).or_default() +=
                     i64::from(item.quantity.get());
             }
-            let is_over = matches!(
+            let is_finished = matches!(
                 order.status,
                 OrderStatus::Cancelled | OrderStatus::Shipped | OrderStatus::Delivered
             );
             assert!(
-                !is_over || order.held.is_empty(),
+                !is_finished || order.held.is_empty(),
                 "an order in status {} has reserved stock",
                 order.status.as_str()
             );
@@ -535,20 +665,24 @@ impl Shop {
                 );
             }
         }
-        for (sku, shelves) in &self.working_set.stock_levels {
-            for (warehouse, shelf) in shelves {
+        for (sku, levels_by_warehouse) in &self.working_set.stock_levels {
+            for (warehouse, stock_level) in levels_by_warehouse {
                 assert!(
-                    shelf.is_valid(),
-                    "oversold: {sku} in {warehouse}: {shelf:?}"
+                    stock_level.is_valid(),
+                    "oversold: {sku} in {warehouse}: {stock_level:?}"
                 );
                 let reserved = reserved.get(&(sku, warehouse)).copied().unwrap_or_default();
                 assert_eq!(
-                    shelf.reserved, reserved,
+                    stock_level.reserved, reserved,
                     "the reserved quantity differs from that of the open orders"
                 );
             }
         }
-        for (id, payment) in &self.provider {
+        let edit_payments = self
+            .edit_payments
+            .iter()
+            .map(|((id, _), payment)| (id, payment));
+        for (id, payment) in self.provider.iter().chain(edit_payments) {
             assert!(
                 payment.authorizations <= 1
                     && payment.captured <= payment.amount
@@ -558,13 +692,36 @@ impl Shop {
         }
     }
 
+    /// The payment for the order's edit with this number at the provider.
+    pub(crate) fn payment_at_provider(&self, order: &Order, number: u32) -> ProviderPayment {
+        let payment = match number {
+            0 => self.provider.get(&order.id),
+            edit => self.edit_payments.get(&(order.id, edit)),
+        };
+        payment.cloned().unwrap_or_default()
+    }
+
     /// Checks that payments agree with the provider when nothing is in flight.
     pub(crate) fn check_settled(&self) {
-        for order in self.working_set.orders.values() {
-            let payment = self.provider.get(&order.id).cloned().unwrap_or_default();
-            let expected = match order.payment.status {
-                // A free order has no payment at the provider.
-                PaymentStatus::Captured if order.total == 0 => (0, 0, 0, false),
+        let orders = self.working_set.orders.values();
+        for order in orders.filter(|order| !order.is_paid_manually()) {
+            let payment = self.payment_at_provider(order, order.authorization);
+            // A free order has no authorization, also if it had one before an edit.
+            let is_free = order.total == 0 && order.payment.captured == 0;
+            let is_other = |number: &u32| *number != order.authorization || is_free;
+            for number in (0..=order.edits).filter(is_other) {
+                let other_payment = self.payment_at_provider(order, number);
+                assert!(
+                    other_payment.authorizations == 0
+                        || other_payment.is_voided
+                        || other_payment.captured > 0,
+                    "authorization {number} was left open: {other_payment:?}, {order:?}"
+                );
+            }
+            let expected_payment = match order.payment.status {
+                PaymentStatus::Captured if is_free => {
+                    (payment.authorizations, 0, 0, payment.is_voided)
+                }
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
                 | PaymentStatus::PartiallyRefunded
@@ -585,27 +742,37 @@ impl Shop {
                     payment.refunded,
                     payment.is_voided
                 ),
-                expected,
+                expected_payment,
                 "{order:?}"
             );
             let is_dead = |row: &StepRow| row.key.order_id == order.id && row.is_dead;
             if self.working_set.steps.values().any(is_dead) {
                 continue;
             }
-            let due = Due::of(order, &self.history(order.id));
+            let labels = self.labels.iter();
+            for ((_, id), label) in labels.filter(|((of, _), _)| *of == order.id) {
+                assert!(
+                    label.is_cancelled
+                        || order.is_redacted()
+                        || label.address == order.shipping_address,
+                    "label {id} has another address than order {}",
+                    order.number
+                );
+            }
+            let due = Due::of_order(order, &self.history(order.id));
             assert_eq!(
                 (order.payment.refunded, order.payment.refunded),
-                (order.refund_due, due.refund)
+                (order.refund_due, due.refund_due)
             );
             if self.captures_in_parts {
-                let kept =
+                let kept_amount =
                     order.payment.captured - order.payment.refunded - order.refund_written_off;
                 assert!(
-                    order.payment.captured >= due.capture,
+                    order.payment.captured >= due.capture_due,
                     "shipped items are not captured"
                 );
                 assert!(
-                    order.status != OrderStatus::Cancelled || kept == 0,
+                    order.status != OrderStatus::Cancelled || kept_amount == 0,
                     "a cancelled order is still paid"
                 );
             }
@@ -615,63 +782,66 @@ impl Shop {
 
 /// The value of the first units of an order, shipping charge included: each unit of a product gets the same
 /// share of its line items' total, and the first units get the minor units that remain.
-pub(crate) fn worth(order: &Order, items: &[StockItem]) -> i64 {
-    let shown = order.represent([]);
-    let mut worth = 0;
+pub(crate) fn price_of_items(order: &Order, items: &[StockItem]) -> i64 {
+    let order_json = order.represent([]);
+    let mut price = 0;
     if !items.is_empty() {
         let added_tax = |taxes: &[Tax]| -> i64 {
-            let added = taxes.iter().filter(|_| !order.tax_included);
-            added.map(|tax| tax.amount).sum()
+            let taxes_to_add = taxes.iter().filter(|_| !order.tax_included);
+            taxes_to_add.map(|tax| tax.amount).sum()
         };
-        let shipping = shown.shipping.as_ref();
-        worth += shown.shipping_total + shipping.map_or(0, |shipping| added_tax(&shipping.taxes));
+        let shipping = order_json.shipping.as_ref();
+        price +=
+            order_json.shipping_total + shipping.map_or(0, |shipping| added_tax(&shipping.taxes));
     }
     let skus: BTreeSet<_> = items.iter().map(|item| &item.sku).collect();
     for sku in skus {
-        let lines = || shown.items.iter().filter(|line| line.sku == *sku);
+        let lines = || order_json.items.iter().filter(|line| line.sku == *sku);
         let total: i64 = lines().map(|line| line.total).sum();
         let quantity: i64 = lines().map(|line| i64::from(line.quantity.get())).sum();
         let units = items.iter().filter(|item| item.sku == *sku);
         let units: i64 = units.map(|item| i64::from(item.quantity.get())).sum();
-        worth += total / quantity * units + units.min(total % quantity);
+        price += total / quantity * units + units.min(total % quantity);
     }
-    worth
+    price
 }
 
 /// The totals that an order may request from its provider according to its history, without discarded amounts.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    pub(crate) capture: i64,
-    pub(crate) refund: i64,
+    /// Sum of all captures, in minor units.
+    pub(crate) capture_due: i64,
+    /// Sum of all refunds, in minor units.
+    pub(crate) refund_due: i64,
 }
 
 impl Due {
-    fn of(order: &Order, history: &[Event]) -> Self {
+    fn of_order(order: &Order, history: &[Event]) -> Self {
         let (mut due, mut captured, mut refunded) = (Self::default(), 0, 0);
         let (mut written_off, mut shipped) = (0, Vec::new());
         for event in history {
             match &event.event_data {
                 EventData::ShipmentShipped { items, .. } => {
-                    let before = worth(order, &shipped);
+                    let price_before = price_of_items(order, &shipped);
                     shipped.extend_from_slice(items);
-                    due.capture += worth(order, &shipped) - before;
+                    due.capture_due += price_of_items(order, &shipped) - price_before;
                 }
                 EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;
-                    let restored = written_off.min(captured - due.capture).max(0);
-                    due.capture += restored;
-                    written_off -= restored;
+                    let restored_amount = written_off.min(captured - due.capture_due).max(0);
+                    due.capture_due += restored_amount;
+                    written_off -= restored_amount;
                 }
-                EventData::RefundRequested { amount, .. } => due.refund += amount,
-                EventData::PaymentRefunded { amount } => refunded += amount,
+                EventData::RefundRequested { amount, .. } => due.refund_due += amount,
+                EventData::PaymentRefunded { amount, .. } => refunded += amount,
                 EventData::RefundFailed { amount } => refunded -= amount,
                 EventData::StepDiscarded { step, .. } if step == "capture_payment" => {
-                    let outstanding = (due.capture - captured).max(0);
-                    due.capture -= outstanding;
-                    written_off += outstanding;
+                    let outstanding_amount = (due.capture_due - captured).max(0);
+                    due.capture_due -= outstanding_amount;
+                    written_off += outstanding_amount;
                 }
                 EventData::StepDiscarded { step, .. } if step == "refund_payment" => {
-                    due.refund = due.refund.min(refunded);
+                    due.refund_due = due.refund_due.min(refunded);
                 }
                 _ => {}
             }
@@ -680,11 +850,54 @@ impl Due {
     }
 }
 
-fn action() -> NextAction {
+/// The provider's id of the payment for the order's edit with this number.
+fn reference_of(order: &Order, number: u32) -> String {
+    match number {
+        0 => format!("ref-{}", order.number),
+        edit => format!("ref-{}-{edit}", order.number),
+    }
+}
+
+/// Creates a label at the carrier, once; the key of a cancelled one can't be used.
+fn create_label(
+    labels: &mut BTreeMap<(OrderId, LabelId), CarrierLabel>,
+    order: &Order,
+    id: &LabelId,
+) -> StepResult {
+    let new_label = CarrierLabel {
+        address: order.shipping_address.clone(),
+        is_cancelled: false,
+    };
+    if labels
+        .entry((order.id, id.clone()))
+        .or_insert(new_label)
+        .is_cancelled
+    {
+        return StepResult::Failed {
+            error: "the label was cancelled".to_owned(),
+            is_transient: false,
+            was_answered: true,
+            retry_after: None,
+        };
+    }
+    StepResult::LabelCreated(expected_label(order, id))
+}
+
+fn customer_action() -> NextAction {
     NextAction {
         kind: "use_stripe_sdk".to_owned(),
         url: None,
         client_secret: Some("pi_1_secret_1".to_owned()),
+    }
+}
+
+/// The label that the carrier creates.
+fn expected_label(order: &Order, label_id: &LabelId) -> Label {
+    let tracking_number = format!("{}-{label_id}", order.number);
+    Label {
+        tracking_url: Some(format!("https://track.example.com/{tracking_number}")),
+        label_url: Some(format!("https://labels.example.com/{tracking_number}")),
+        ..Label::new("sandbox", tracking_number)
     }
 }
 
@@ -696,7 +909,7 @@ fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
         ProviderPayment {
             awaits_action: true,
             ..
-        } => Authorization::RequiresAction(action()),
+        } => Authorization::RequiresAction(customer_action()),
         ProviderPayment {
             is_declined: true, ..
         } => Authorization::Declined {
@@ -709,7 +922,7 @@ fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
         _ => Authorization::Authorized(payment.amount),
     };
     PaymentState {
-        reference: format!("ref-{}", order.number),
+        reference: reference_of(order, order.authorization),
         authorization,
         captured: payment.captured,
         refunded: payment.refunded,

@@ -1,6 +1,7 @@
 //! A simulation of workers, broker and providers in memory, with a possible crash between any two effects, such
-//! as after the commit and before the reply, or after the provider's response and before it is stored. The seed
-//! determines the run, so that failures are reproducible:
+//! as after the commit and before the reply, or after the provider's response and before it is stored. Orders
+//! are edited, shipped, refunded, returned and cancelled meanwhile. The seed determines the run, so that failures are
+//! reproducible:
 //!
 //! ```sh
 //! SIMULATION_SEED=42 cargo test -p order-worker --test domain simulation
@@ -16,33 +17,19 @@ use order_worker::domain::{
 use serde_json::json;
 use shared::{id::OrderId, order::OrderStatus, outcome::RpcReply, request::Request};
 
-use crate::shop::{ProviderMode, Shop, operator};
+use crate::{
+    random::Random,
+    shop::{ProviderMode, Shop, operator},
+};
 
 /// Default number of seeds.
-const SEEDS: u64 = 300;
+const SEED_COUNT: u64 = 300;
 /// Effects with faults per run.
-const EFFECTS: usize = 400;
+const EFFECTS_PER_SEED: usize = 400;
 /// Number of workers.
-const WORKERS: usize = 2;
+const WORKER_COUNT: usize = 2;
 /// Maximum number of orders.
-const CLIENTS: usize = 12;
-
-/// SplitMix64, a pseudorandom number generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound.max(1) as u64).unwrap()
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
+const CLIENT_COUNT: usize = 12;
 
 /// A request in the queue.
 #[derive(Debug, Clone)]
@@ -104,7 +91,7 @@ struct Client {
     /// Whether the client retries with an idempotency key. Otherwise only the broker redelivers.
     has_key: bool,
     has_sent: bool,
-    acknowledged: Option<OrderId>,
+    acknowledged_id: Option<OrderId>,
     is_refused: bool,
 }
 
@@ -121,8 +108,8 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
-        let clients = (0..CLIENTS).map(|_| Client {
+        let mut random = Random::new(seed);
+        let clients = (0..CLIENT_COUNT).map(|_| Client {
             has_key: random.chance(60),
             ..Client::default()
         });
@@ -132,24 +119,24 @@ impl Simulation {
             shop: Shop::with_stock(&[("A", "east", 7), ("A", "west", 3)]),
             requests: Vec::new(),
             step_messages: Vec::new(),
-            workers: vec![Vec::new(); WORKERS],
+            workers: vec![Vec::new(); WORKER_COUNT],
             log: Vec::new(),
         }
     }
 
     /// Executes one random effect or fault.
     fn step(&mut self, has_faults: bool) {
-        let worker = self.random.below(WORKERS);
+        let worker_index = self.random.below(WORKER_COUNT);
         match self.random.below(100) {
             0..10 => self.send_request(),
-            10..25 => self.receive_message(worker),
-            25..85 => self.execute_next_effect(worker, has_faults),
-            85..93 => self.publish_due_step(),
+            10..25 => self.receive_message(worker_index),
+            25..85 => self.execute_next_effect(worker_index, has_faults),
+            85..92 => self.publish_due_step(),
             _ if !has_faults => {}
-            93..96 => self.crash(worker),
-            96 => self.duplicate_messages(),
-            97 => self.cancel(),
-            98 => self.commit_batch(worker),
+            92..95 => self.crash_worker(worker_index),
+            95 => self.duplicate_messages(),
+            96..98 => self.change_order(),
+            98 => self.commit_batch(worker_index),
             _ => {
                 // The broker loses all messages.
                 self.log.push("wiped".to_owned());
@@ -160,10 +147,10 @@ impl Simulation {
     }
 
     fn send_request(&mut self) {
-        let number = self.random.below(CLIENTS);
-        let client = &mut self.clients[number];
+        let client_index = self.random.below(CLIENT_COUNT);
+        let client = &mut self.clients[client_index];
         let may_send = client.has_key || !client.has_sent;
-        if client.acknowledged.is_some() || client.is_refused || !may_send {
+        if client.acknowledged_id.is_some() || client.is_refused || !may_send {
             return;
         }
         client.has_sent = true;
@@ -173,9 +160,9 @@ impl Simulation {
             KeyOrigin::Message
         };
         self.requests.push(RequestMessage {
-            client: number,
+            client: client_index,
             idempotency: Idempotency {
-                key: format!("client-{number}"),
+                key: format!("client-{client_index}"),
                 fingerprint: String::new(),
                 key_origin,
                 operation: None,
@@ -183,27 +170,27 @@ impl Simulation {
         });
     }
 
-    fn receive_message(&mut self, worker: usize) {
+    fn receive_message(&mut self, worker_index: usize) {
         let takes_step = self.random.chance(60);
         if takes_step && !self.step_messages.is_empty() {
             let step_message = self
                 .step_messages
                 .remove(self.random.below(self.step_messages.len()));
-            self.workers[worker].push(InProgress::StepReceived(step_message));
+            self.workers[worker_index].push(InProgress::StepReceived(step_message));
         } else if !self.requests.is_empty() {
             let request = self.requests.remove(self.random.below(self.requests.len()));
-            self.workers[worker].push(InProgress::RequestReceived(request));
+            self.workers[worker_index].push(InProgress::RequestReceived(request));
         }
     }
 
     /// Executes the next effect of a message that the worker holds.
-    fn execute_next_effect(&mut self, worker: usize, has_faults: bool) {
-        if self.workers[worker].is_empty() {
+    fn execute_next_effect(&mut self, worker_index: usize, has_faults: bool) {
+        if self.workers[worker_index].is_empty() {
             return;
         }
-        let index = self.random.below(self.workers[worker].len());
-        let held_message = self.workers[worker].swap_remove(index);
-        let next = match held_message {
+        let index = self.random.below(self.workers[worker_index].len());
+        let progress = self.workers[worker_index].swap_remove(index);
+        let next_progress = match progress {
             InProgress::RequestReceived(request) => {
                 let (reply, step_messages) = self.commit_request(&request);
                 // The outcome of the commit is unknown, so the worker decides the request again.
@@ -246,21 +233,21 @@ impl Simulation {
                 Some(InProgress::Done(Message::StepMessage(step_message)))
             }
         };
-        self.workers[worker].extend(next);
+        self.workers[worker_index].extend(next_progress);
     }
 
     /// Commits all requests that the worker has taken in one batch.
-    fn commit_batch(&mut self, worker: usize) {
-        let messages = mem::take(&mut self.workers[worker]);
-        for held_message in messages {
-            let next = match held_message {
+    fn commit_batch(&mut self, worker_index: usize) {
+        let messages = mem::take(&mut self.workers[worker_index]);
+        for progress in messages {
+            let next_progress = match progress {
                 InProgress::RequestReceived(request) => {
                     let (reply, step_messages) = self.commit_request(&request);
                     InProgress::Committed(request, reply, step_messages)
                 }
-                other => other,
+                other_progress => other_progress,
             };
-            self.workers[worker].push(next);
+            self.workers[worker_index].push(next_progress);
         }
     }
 
@@ -290,21 +277,22 @@ impl Simulation {
 
     /// The steps written by the commit, to be published after it.
     fn steps_to_publish(&mut self) -> Vec<StepMessage> {
-        let dirty = mem::take(&mut self.shop.working_set.dirty);
-        let put = dirty
+        let change_set = mem::take(&mut self.shop.working_set.dirty);
+        let put_steps = change_set
             .steps
             .iter()
             .filter_map(|key| self.shop.working_set.steps.get(key));
-        put.filter(|row| !row.is_dead && !row.key.step.is_timer())
+        put_steps
+            .filter(|row| !row.is_dead && !row.key.step.is_timer())
             .map(step_message)
             .collect()
     }
 
     fn reply(&mut self, request: &RequestMessage, reply: Result<OrderId, ()>) {
         let client = &mut self.clients[request.client];
-        match (reply, client.acknowledged) {
-            (Ok(id), Some(known)) => assert_eq!(id, known, "one key gave two orders"),
-            (Ok(id), None) => client.acknowledged = Some(id),
+        match (reply, client.acknowledged_id) {
+            (Ok(id), Some(known_id)) => assert_eq!(id, known_id, "one key gave two orders"),
+            (Ok(id), None) => client.acknowledged_id = Some(id),
             (Err(()), None) => client.is_refused = true,
             (Err(()), Some(_)) => panic!("an acknowledged order was refused later"),
         }
@@ -342,8 +330,8 @@ impl Simulation {
     }
 
     /// Kills a worker: its progress is lost and its messages are redelivered.
-    fn crash(&mut self, worker: usize) {
-        for held_message in mem::take(&mut self.workers[worker]) {
+    fn crash_worker(&mut self, worker_index: usize) {
+        for held_message in mem::take(&mut self.workers[worker_index]) {
             self.log
                 .push(format!("worker crashed with {held_message:?}"));
             match held_message.message() {
@@ -363,17 +351,38 @@ impl Simulation {
         }
     }
 
-    fn cancel(&mut self) {
-        let known: Vec<OrderId> = self
+    /// Edits, ships, refunds, returns or cancels an acknowledged order. It may be refused.
+    fn change_order(&mut self) {
+        let acknowledged_ids: Vec<OrderId> = self
             .clients
             .iter()
-            .filter_map(|client| client.acknowledged)
+            .filter_map(|client| client.acknowledged_id)
             .collect();
-        if !known.is_empty() {
-            let _ = self.shop.cancel(known[self.random.below(known.len())]);
-            let step_messages = self.steps_to_publish();
-            self.step_messages.extend(step_messages);
-        }
+        let Some(id) = self.random.pick(&acknowledged_ids) else {
+            return;
+        };
+        let quantity = self.random.quantity(3);
+        let items = json!([{"sku": "A", "quantity": quantity}]);
+        let open_return = self.shop.working_set.orders[&id].open_return();
+        let open_return_id = open_return.map(|entry| entry.id);
+        let (pattern, body) = match (self.random.below(8), open_return_id) {
+            (0, _) => ("order.cancel", json!({"id": id})),
+            (1..4, _) => ("order.edit", json!({"id": id, "items": items})),
+            (4, _) => ("order.cancel_edit", json!({"id": id})),
+            (5, _) => ("shipment.create", json!({"id": id})),
+            (6, _) => ("order.refund", json!({"id": id, "items": items})),
+            (_, None) => ("return.create", json!({"id": id, "items": items})),
+            (_, Some(return_id)) => {
+                let approval = json!({ "id": return_id });
+                let _ = self.shop.execute_request("return.approve", approval);
+                let items = json!([{"sku": "A", "quantity": 1, "restock": true}]);
+                ("return.receive", json!({"id": return_id, "items": items}))
+            }
+        };
+        let reply = self.shop.execute_request(pattern, body);
+        self.log.push(format!("{pattern}: {:?}", reply.is_ok()));
+        let step_messages = self.steps_to_publish();
+        self.step_messages.extend(step_messages);
     }
 
     /// Continues without faults until nothing is left to do.
@@ -394,7 +403,7 @@ impl Simulation {
         );
     }
 
-    fn check(&self) {
+    fn check_result(&self) {
         self.shop.check_settled();
         let mut orders: BTreeMap<u64, usize> = BTreeMap::new();
         for order in self.shop.working_set.orders.values() {
@@ -405,7 +414,7 @@ impl Simulation {
         }
         assert!(orders.values().all(|count| *count == 1), "{orders:?}");
         for client in &self.clients {
-            if let Some(id) = client.acknowledged {
+            if let Some(id) = client.acknowledged_id {
                 assert!(self.shop.working_set.orders.contains_key(&id), "lost");
             }
         }
@@ -422,11 +431,11 @@ fn step_message(row: &StepRow) -> StepMessage {
 fn simulate(seed: u64) -> usize {
     let mut simulation = Simulation::new(seed);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        for _ in 0..EFFECTS {
+        for _ in 0..EFFECTS_PER_SEED {
             simulation.step(true);
         }
         simulation.run_until_idle();
-        simulation.check();
+        simulation.check_result();
     }));
     if let Err(panic) = outcome {
         println!("{}", simulation.log.join("\n"));
@@ -443,7 +452,7 @@ fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
         simulate(seed);
         return;
     }
-    let seeds = setting("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let seeds = setting("SIMULATION_SEEDS").unwrap_or(SEED_COUNT);
     let orders: usize = (0..seeds).map(simulate).sum();
     println!("{seeds} seeds, {orders} orders: nothing lost, duplicated or stuck");
     assert!(orders > 0);

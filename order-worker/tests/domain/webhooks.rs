@@ -57,6 +57,7 @@ impl Fixture {
     fn carry_out(&mut self, command: &Command) -> Result<Value, Failure> {
         let rules = Rules {
             reservation_ttl: SignedDuration::from_mins(30),
+            manual_payment_ttl: jiff::SignedDuration::from_hours(168),
             needs_approval: false,
             payment_provider: "sandbox".to_owned(),
             check_amount: order_worker::providers::check_amount,
@@ -71,11 +72,11 @@ impl Fixture {
         reply.outcome.map(|value| value.value())
     }
 
-    fn endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
+    fn create_endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
         let Request::CreateEndpoint(new) = Request::read("webhook_endpoint.create", body)? else {
             unreachable!("the request was parsed as another type")
         };
-        let made = self.carry_out(&Command::Request {
+        let create_reply = self.carry_out(&Command::Request {
             caller: operator(),
             idempotency: None,
             if_match: None,
@@ -88,11 +89,11 @@ impl Fixture {
         let owner = Some(operator().storefront);
         *self.working_set.endpoint_counts.entry(owner).or_default() += 1;
         self.now += SignedDuration::from_secs(1);
-        Ok(made["id"].as_str().unwrap().parse().unwrap())
+        Ok(create_reply["id"].as_str().unwrap().parse().unwrap())
     }
 
-    /// Creates a delivery to `endpoint` that is due now.
-    fn delivery(&mut self, endpoint_id: EndpointId) -> DeliveryId {
+    /// Creates a delivery to the endpoint that is due now.
+    fn create_delivery(&mut self, endpoint_id: EndpointId) -> DeliveryId {
         let now = self.now;
         let id: DeliveryId = uuid::Uuid::now_v7().into();
         let delivery = Delivery {
@@ -115,10 +116,10 @@ impl Fixture {
     }
 
     /// Executes attempts until the delivery ends, and returns their number and the time.
-    fn attempt_until_done(
+    fn attempt_until_ended(
         &mut self,
         id: DeliveryId,
-        answered: &DeliveryResult,
+        last_result: &DeliveryResult,
     ) -> (u32, Timestamp) {
         let mut attempts = 0;
         while let Delivery {
@@ -133,7 +134,7 @@ impl Fixture {
                 endpoint_id,
                 id,
                 attempt,
-                result: answered.clone(),
+                result: last_result.clone(),
             })
             .unwrap();
             attempts += 1;
@@ -142,18 +143,23 @@ impl Fixture {
     }
 
     /// The error of a redelivery.
-    fn redeliver(&mut self, caller: &Caller, if_match: Option<IfMatch>, id: DeliveryId) -> Code {
-        let endpoint = self.working_set.deliveries[&id].endpoint_id;
-        let refused = self.carry_out(&Command::Request {
+    fn redelivery_error(
+        &mut self,
+        caller: &Caller,
+        if_match: Option<IfMatch>,
+        id: DeliveryId,
+    ) -> Code {
+        let endpoint_id = self.working_set.deliveries[&id].endpoint_id;
+        let reply = self.carry_out(&Command::Request {
             caller: caller.clone(),
             idempotency: None,
             if_match,
             action: Action::Redeliver(Redeliver {
-                id: endpoint,
+                id: endpoint_id,
                 delivery_id: id,
             }),
         });
-        refused.unwrap_err().code
+        reply.unwrap_err().code
     }
 
     fn event_types(&self) -> Vec<&'static str> {
@@ -169,25 +175,28 @@ impl Fixture {
 #[test]
 fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let mut fixture = Fixture::new();
-    let endpoint = fixture
-        .endpoint(json!({"url": "https://example.com"}))
+    let endpoint_id = fixture
+        .create_endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = fixture.delivery(endpoint);
+    let id = fixture.create_delivery(endpoint_id);
     let event_id = fixture.working_set.deliveries[&id].event_id;
     fixture.working_set.deleted_events.insert(event_id);
-    assert_eq!(fixture.attempt_until_done(id, &failed_response()).0, 1);
+    assert_eq!(fixture.attempt_until_ended(id, &failed_response()).0, 1);
     let delivery = &fixture.working_set.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
-    assert_eq!(fixture.working_set.endpoints[&endpoint].failing_since, None);
-    let again = fixture.redeliver(&operator(), None, id);
-    assert_eq!(again, Code::InvalidState);
+    assert_eq!(
+        fixture.working_set.endpoints[&endpoint_id].failing_since,
+        None
+    );
+    let error_code = fixture.redelivery_error(&operator(), None, id);
+    assert_eq!(error_code, Code::InvalidState);
 
     // The event was deleted during the attempt; the delivery succeeded nevertheless.
-    let id = fixture.delivery(endpoint);
+    let id = fixture.create_delivery(endpoint_id);
     let event_id = fixture.working_set.deliveries[&id].event_id;
     fixture.working_set.deleted_events.insert(event_id);
-    fixture.attempt_until_done(id, &successful_response());
+    fixture.attempt_until_ended(id, &successful_response());
     assert_eq!(
         fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Succeeded
@@ -197,23 +206,26 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
 #[test]
 fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
     let mut fixture = Fixture::new();
-    let endpoint = fixture
-        .endpoint(json!({"url": "https://example.com"}))
+    let endpoint_id = fixture
+        .create_endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = fixture.delivery(endpoint);
-    let began = fixture.now;
-    let (attempts, ended) = fixture.attempt_until_done(id, &failed_response());
-    assert!(ended.duration_since(began) >= RETRY_PERIOD);
-    assert!(ended.duration_since(began) < RETRY_PERIOD + SignedDuration::from_hours(3));
+    let id = fixture.create_delivery(endpoint_id);
+    let started_at = fixture.now;
+    let (attempts, ended_at) = fixture.attempt_until_ended(id, &failed_response());
+    assert!(ended_at.duration_since(started_at) >= RETRY_PERIOD);
+    assert!(ended_at.duration_since(started_at) < RETRY_PERIOD + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
     assert_eq!(
         fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Failed
     );
     assert!(fixture.working_set.deliveries[&id].attempts.len() <= 20);
-    let given_up = &fixture.working_set.endpoints[&endpoint];
+    let disabled_endpoint = &fixture.working_set.endpoints[&endpoint_id];
     assert_eq!(
-        (given_up.is_enabled, given_up.disabled_reason),
+        (
+            disabled_endpoint.is_enabled,
+            disabled_endpoint.disabled_reason
+        ),
         (false, Some(DisabledReason::Failing))
     );
     assert_eq!(
@@ -225,50 +237,56 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
 #[test]
 fn endpoint_is_not_disabled_for_one_failing_delivery() {
     let mut fixture = Fixture::new();
-    let endpoint = fixture
-        .endpoint(json!({"url": "https://example.com"}))
+    let endpoint_id = fixture
+        .create_endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let (poison, fine) = (fixture.delivery(endpoint), fixture.delivery(endpoint));
-    let began = fixture.now;
-    while fixture.now.duration_since(began) < SignedDuration::from_hours(20) {
+    let (failing_delivery, good_delivery) = (
+        fixture.create_delivery(endpoint_id),
+        fixture.create_delivery(endpoint_id),
+    );
+    let started_at = fixture.now;
+    while fixture.now.duration_since(started_at) < SignedDuration::from_hours(20) {
         let Delivery {
             attempt, due_at, ..
-        } = fixture.working_set.deliveries[&poison].clone();
+        } = fixture.working_set.deliveries[&failing_delivery].clone();
         fixture.now = due_at.unwrap();
         fixture
             .carry_out(&Command::FinishDelivery {
-                endpoint_id: endpoint,
-                id: poison,
+                endpoint_id,
+                id: failing_delivery,
                 attempt,
                 result: failed_response(),
             })
             .unwrap();
     }
-    fixture.attempt_until_done(fine, &successful_response());
-    assert_eq!(fixture.working_set.endpoints[&endpoint].failing_since, None);
-    fixture.attempt_until_done(poison, &failed_response());
+    fixture.attempt_until_ended(good_delivery, &successful_response());
     assert_eq!(
-        fixture.working_set.deliveries[&poison].status,
+        fixture.working_set.endpoints[&endpoint_id].failing_since,
+        None
+    );
+    fixture.attempt_until_ended(failing_delivery, &failed_response());
+    assert_eq!(
+        fixture.working_set.deliveries[&failing_delivery].status,
         DeliveryStatus::Failed
     );
-    assert!(fixture.working_set.endpoints[&endpoint].is_enabled);
+    assert!(fixture.working_set.endpoints[&endpoint_id].is_enabled);
 }
 
 #[test]
 fn result_of_an_unexpected_attempt_is_ignored() {
     let mut fixture = Fixture::new();
     let endpoint_id = fixture
-        .endpoint(json!({"url": "https://example.com"}))
+        .create_endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = fixture.delivery(endpoint_id);
+    let id = fixture.create_delivery(endpoint_id);
     for attempt in [0, 2, 7] {
-        let answered = successful_response();
+        let delivery_result = successful_response();
         fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id,
                 id,
                 attempt,
-                result: answered,
+                result: delivery_result,
             })
             .unwrap();
     }
@@ -276,15 +294,15 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Pending
     );
-    fixture.attempt_until_done(id, &successful_response());
+    fixture.attempt_until_ended(id, &successful_response());
     // The result is delivered again, as if a worker died after storing it.
-    let answered = failed_response();
+    let delivery_result = failed_response();
     fixture
         .carry_out(&Command::FinishDelivery {
             endpoint_id,
             id,
             attempt: 1,
-            result: answered,
+            result: delivery_result,
         })
         .unwrap();
     assert_eq!(
@@ -297,17 +315,17 @@ fn result_of_an_unexpected_attempt_is_ignored() {
 fn endpoint_gets_subscribed_events_of_its_storefront() {
     let mut fixture = Fixture::new();
     let body = json!({"url": "https://example.com", "event_types": ["order.*"]});
-    let id = fixture.endpoint(body).unwrap();
+    let id = fixture.create_endpoint(body).unwrap();
     let mut endpoint = fixture.working_set.endpoints[&id].clone();
-    let (own, other) = (operator().storefront, "other".parse().unwrap());
-    assert!(endpoint.accepts("order.created", Some(&own)));
-    assert!(!endpoint.accepts("payment.voided", Some(&own)));
-    assert!(!endpoint.accepts("order.created", Some(&other)));
+    let (own_storefront, other_storefront) = (operator().storefront, "other".parse().unwrap());
+    assert!(endpoint.accepts("order.created", Some(&own_storefront)));
+    assert!(!endpoint.accepts("payment.voided", Some(&own_storefront)));
+    assert!(!endpoint.accepts("order.created", Some(&other_storefront)));
     assert!(!endpoint.accepts("order.created", None));
     endpoint.storefront = None;
-    assert!(endpoint.accepts("order.created", Some(&other)));
+    assert!(endpoint.accepts("order.created", Some(&other_storefront)));
     endpoint.is_enabled = false;
-    assert!(!endpoint.accepts("order.created", Some(&own)));
+    assert!(!endpoint.accepts("order.created", Some(&own_storefront)));
     // The debug output does not contain the secret.
     assert!(!format!("{endpoint:?}").contains("whsec_"));
 }
@@ -315,18 +333,18 @@ fn endpoint_gets_subscribed_events_of_its_storefront() {
 #[test]
 fn foreign_delivery_is_not_found_even_with_if_match() {
     let mut fixture = Fixture::new();
-    let endpoint = fixture
-        .endpoint(json!({"url": "https://example.com"}))
+    let endpoint_id = fixture
+        .create_endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = fixture.delivery(endpoint);
-    let stranger = Caller {
+    let id = fixture.create_delivery(endpoint_id);
+    let other_caller = Caller {
         role: Role::Storefront,
         storefront: "other".parse().unwrap(),
         ..operator()
     };
     for if_match in [None, Some("\"1\"".parse().unwrap())] {
-        let refused = fixture.redeliver(&stranger, if_match, id);
-        assert_eq!(refused, Code::NotFound);
+        let error_code = fixture.redelivery_error(&other_caller, if_match, id);
+        assert_eq!(error_code, Code::NotFound);
     }
 }
 
@@ -335,37 +353,37 @@ fn number_of_endpoints_is_limited() {
     let mut fixture = Fixture::new();
     for _ in 0..MAX_ENDPOINTS {
         fixture
-            .endpoint(json!({"url": "https://example.com"}))
+            .create_endpoint(json!({"url": "https://example.com"}))
             .unwrap();
     }
-    let refused = fixture.endpoint(json!({"url": "https://example.com"}));
-    assert_eq!(refused.unwrap_err().code, Code::InvalidState);
+    let refusal = fixture.create_endpoint(json!({"url": "https://example.com"}));
+    assert_eq!(refusal.unwrap_err().code, Code::InvalidState);
 }
 
 proptest! {
     /// A delivery always ends, and is due exactly while it is pending.
     #[test]
-    fn delivery_always_ends(codes in proptest::collection::vec(200u16..600, 1..80)) {
+    fn delivery_always_ends(status_codes in proptest::collection::vec(200u16..600, 1..80)) {
         let mut fixture = Fixture::new();
-        let endpoint_id = fixture.endpoint(json!({"url": "https://example.com"})).unwrap();
-        let id = fixture.delivery(endpoint_id);
-        let mut codes = codes.into_iter().cycle();
+        let endpoint_id = fixture.create_endpoint(json!({"url": "https://example.com"})).unwrap();
+        let id = fixture.create_delivery(endpoint_id);
+        let mut status_codes = status_codes.into_iter().cycle();
         let mut attempts = 0;
         while let Delivery { due_at: Some(due_at), attempt, .. } = fixture.working_set.deliveries[&id].clone() {
             prop_assert_eq!(fixture.working_set.deliveries[&id].status, DeliveryStatus::Pending);
             fixture.now = due_at.max(fixture.now);
-            let code = codes.next().unwrap();
+            let code = status_codes.next().unwrap();
             let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
-            let answered = DeliveryResult { response_code: Some(code), latency_ms: 1, error, retry_after: None };
-            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, result: answered })
+            let delivery_result = DeliveryResult { response_code: Some(code), latency_ms: 1, error, retry_after: None };
+            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, result: delivery_result })
             .unwrap();
             attempts += 1;
             prop_assert!(attempts < 100);
         }
         let delivery = &fixture.working_set.deliveries[&id];
         prop_assert_ne!(delivery.status, DeliveryStatus::Pending);
-        let last = delivery.attempts.last().unwrap();
-        prop_assert_eq!(delivery.status == DeliveryStatus::Succeeded, last.error.is_none());
+        let last_attempt = delivery.attempts.last().unwrap();
+        prop_assert_eq!(delivery.status == DeliveryStatus::Succeeded, last_attempt.error.is_none());
     }
 }
 
@@ -373,9 +391,9 @@ proptest! {
 fn reenabling_an_endpoint_records_the_version() {
     let mut fixture = Fixture::new();
     let id = fixture
-        .endpoint(json!({"url": "https://example.com/"}))
+        .create_endpoint(json!({"url": "https://example.com/"}))
         .unwrap();
-    let mut update = |body: Value| {
+    let mut update_endpoint = |body: Value| {
         let mut body = body;
         body["id"] = json!(id);
         let Ok(Request::UpdateEndpoint(update)) = Request::read("webhook_endpoint.update", body)
@@ -392,16 +410,16 @@ fn reenabling_an_endpoint_records_the_version() {
         let endpoint = &fixture.working_set.endpoints[&id];
         (endpoint.version, endpoint.enabled_at_version)
     };
-    assert_eq!(update(json!({"is_enabled": true})), (1, 1));
-    assert_eq!(update(json!({"is_enabled": false})), (2, 1));
-    assert_eq!(update(json!({"description": "off"})), (3, 1));
-    assert_eq!(update(json!({"is_enabled": true})), (4, 4));
+    assert_eq!(update_endpoint(json!({"is_enabled": true})), (1, 1));
+    assert_eq!(update_endpoint(json!({"is_enabled": false})), (2, 1));
+    assert_eq!(update_endpoint(json!({"description": "off"})), (3, 1));
+    assert_eq!(update_endpoint(json!({"is_enabled": true})), (4, 4));
     // An update without an effect is not a change.
-    for nothing in [
+    for empty_patch in [
         json!({}),
         json!({"is_enabled": true}),
         json!({"description": "off"}),
     ] {
-        assert_eq!(update(nothing), (4, 4));
+        assert_eq!(update_endpoint(empty_patch), (4, 4));
     }
 }

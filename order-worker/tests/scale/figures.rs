@@ -9,24 +9,26 @@ use shared::order::{ListOrders, OrderStatus};
 use crate::sample_database::{SampleDatabase, commit};
 
 /// Number of measurements, of which the median is taken.
-const SAMPLES: usize = 50;
+const SAMPLE_COUNT: usize = 50;
 
 /// The results at one number of orders.
 pub(crate) struct Figures {
     pub(crate) orders: usize,
     /// Operation and median latency.
-    costs: Vec<(&'static str, Duration)>,
+    durations: Vec<(&'static str, Duration)>,
     pub(crate) verify: Duration,
 }
 
 /// The filter for all orders, newest first.
 pub(crate) fn all_orders() -> ListOrders {
     ListOrders {
+        q: None,
         number: None,
         external_id: None,
         status: None,
         customer_id: None,
         sku: None,
+        tag: None,
         storefront: None,
         created_after: None,
         created_before: None,
@@ -36,46 +38,54 @@ pub(crate) fn all_orders() -> ListOrders {
     }
 }
 
-async fn median(mut what: impl AsyncFnMut(usize)) -> Duration {
-    let mut times = Vec::with_capacity(SAMPLES);
-    for number in 0..SAMPLES {
-        let began = Instant::now();
-        what(number).await;
-        times.push(began.elapsed());
+async fn median_duration(mut operation: impl AsyncFnMut(usize)) -> Duration {
+    let mut durations = Vec::with_capacity(SAMPLE_COUNT);
+    for number in 0..SAMPLE_COUNT {
+        let started_at = Instant::now();
+        operation(number).await;
+        durations.push(started_at.elapsed());
     }
-    times.sort();
-    times[SAMPLES / 2]
+    durations.sort();
+    durations[SAMPLE_COUNT / 2]
 }
 
 impl Figures {
-    pub(crate) async fn measure(
+    pub(crate) async fn measure_operations(
         store: &Store,
         sample_database: &SampleDatabase,
         orders: usize,
     ) -> Self {
-        let newest = store.orders(&all_orders(), None).await.unwrap().rows[0]
+        let newest_order = store.orders(&all_orders(), None).await.unwrap().rows[0]
             .0
             .clone();
-        let oldest = sample_database.sample.first().copied().unwrap_or(newest.id);
-        let (oldest, _) = store.order(oldest).await.unwrap().unwrap();
-        let middle = Timestamp::from_millisecond(i64::midpoint(
+        let oldest_id = sample_database
+            .sample_ids
+            .first()
+            .copied()
+            .unwrap_or(newest_order.id);
+        let (oldest, _) = store.order(oldest_id).await.unwrap().unwrap();
+        let middle_time = Timestamp::from_millisecond(i64::midpoint(
             oldest.created_at.as_millisecond(),
-            newest.created_at.as_millisecond(),
+            newest_order.created_at.as_millisecond(),
         ))
         .unwrap();
-        let deep = OrderCursor {
-            created_at_ms: middle.as_millisecond(),
-            number: newest.number / 2,
+        let deep_cursor = OrderCursor {
+            created_at_ms: middle_time.as_millisecond(),
+            number: newest_order.number / 2,
         };
-        let filter = all_orders();
-        let lists: [(&'static str, ListOrders, Option<OrderCursor>); 9] = [
-            ("list", filter.clone(), None),
-            ("list, from the middle on", filter.clone(), Some(deep)),
+        let order_filter = all_orders();
+        let lists: [(&'static str, ListOrders, Option<OrderCursor>); 10] = [
+            ("list", order_filter.clone(), None),
+            (
+                "list, from the middle on",
+                order_filter.clone(),
+                Some(deep_cursor),
+            ),
             (
                 "list by status",
                 ListOrders {
                     status: Some(OrderStatus::Processing),
-                    ..filter.clone()
+                    ..order_filter.clone()
                 },
                 None,
             ),
@@ -83,7 +93,7 @@ impl Figures {
                 "list by a status that is rare",
                 ListOrders {
                     status: Some(OrderStatus::Shipped),
-                    ..filter.clone()
+                    ..order_filter.clone()
                 },
                 None,
             ),
@@ -91,7 +101,7 @@ impl Figures {
                 "list by customer",
                 ListOrders {
                     customer_id: Some(sample_database.customers[7]),
-                    ..filter.clone()
+                    ..order_filter.clone()
                 },
                 None,
             ),
@@ -99,23 +109,31 @@ impl Figures {
                 "list by sku",
                 ListOrders {
                     sku: Some("S7".parse().unwrap()),
-                    ..filter.clone()
+                    ..order_filter.clone()
+                },
+                None,
+            ),
+            (
+                "list by tag",
+                ListOrders {
+                    tag: Some("gift".parse().unwrap()),
+                    ..order_filter.clone()
                 },
                 None,
             ),
             (
                 "list by storefront",
                 ListOrders {
-                    storefront: Some(newest.storefront.clone()),
-                    ..filter.clone()
+                    storefront: Some(newest_order.storefront.clone()),
+                    ..order_filter.clone()
                 },
                 None,
             ),
             (
                 "list created before",
                 ListOrders {
-                    created_before: Some(middle),
-                    ..filter.clone()
+                    created_before: Some(middle_time),
+                    ..order_filter.clone()
                 },
                 None,
             ),
@@ -125,70 +143,70 @@ impl Figures {
                     customer_id: Some(sample_database.customers[7]),
                     status: Some(OrderStatus::Delivered),
                     sku: Some("S7".parse().unwrap()),
-                    ..filter.clone()
+                    ..order_filter.clone()
                 },
                 None,
             ),
         ];
 
-        let create = median(async |number| {
-            let made = commit(
+        let create_duration = median_duration(async |number| {
+            let created_orders = commit(
                 store,
                 &[sample_database.create_order_command(orders + number)],
             )
             .await;
             // Ends the order, since its steps would become overdue.
-            let id = made[0]["id"].as_str().unwrap().parse().unwrap();
-            sample_database.decline(id).await;
+            let id = created_orders[0]["id"].as_str().unwrap().parse().unwrap();
+            sample_database.decline_order(id).await;
         })
         .await;
-        let sample = &sample_database.sample;
-        let mut costs = vec![("create and decline, a commit each", create)];
-        let get = median(async |number| {
+        let sample = &sample_database.sample_ids;
+        let mut costs = vec![("create and decline, a commit each", create_duration)];
+        let get_duration = median_duration(async |number| {
             let id = sample[number * 7919 % sample.len()];
             store.order(id).await.unwrap().unwrap();
         });
-        costs.push(("get", get.await));
-        let history = median(async |number| {
+        costs.push(("get", get_duration.await));
+        let history = median_duration(async |number| {
             let id = sample[number * 7919 % sample.len()].to_string();
             store.history(&id, 0, 50).await.unwrap();
         });
         costs.push(("history", history.await));
-        for (name, filter, after) in lists {
-            let list = median(async |_| {
-                store.orders(&filter, after).await.unwrap();
+        for (name, filter, cursor) in lists {
+            let list_duration = median_duration(async |_| {
+                store.orders(&filter, cursor).await.unwrap();
             });
-            costs.push((name, list.await));
+            costs.push((name, list_duration.await));
         }
-        let sweep = median(async |_| {
+        let sweep_duration = median_duration(async |_| {
             store.has_due_step(Timestamp::now()).await.unwrap();
             store.claim_due_steps(Timestamp::now(), 500).await.unwrap();
         });
-        costs.push(("sweep", sweep.await));
+        costs.push(("sweep", sweep_duration.await));
         Self {
             orders,
-            costs,
+            durations: costs,
             verify: Duration::ZERO,
         }
     }
 }
 
 /// Prints a Markdown table with one column per number of orders.
-pub(crate) fn print_figures(store: &str, sizes: &[Figures]) {
-    let cells = |of: &dyn Fn(&Figures) -> String| {
-        let cells: Vec<_> = sizes.iter().map(of).collect();
-        cells.join(" | ")
+pub(crate) fn print_figures(store: &str, figures_by_size: &[Figures]) {
+    let table_row = |figure_text: &dyn Fn(&Figures) -> String| {
+        let table_row: Vec<_> = figures_by_size.iter().map(figure_text).collect();
+        table_row.join(" | ")
     };
     println!(
         "\n| {store}: milliseconds | {} |",
-        cells(&|size| { format!("{} orders", size.orders) })
+        table_row(&|size| { format!("{} orders", size.orders) })
     );
-    println!("|---|{}", "---|".repeat(sizes.len()));
-    for (index, (name, _)) in sizes[0].costs.iter().enumerate() {
-        let row = cells(&|size| format!("{:.2}", size.costs[index].1.as_secs_f64() * 1e3));
+    println!("|---|{}", "---|".repeat(figures_by_size.len()));
+    for (index, (name, _)) in figures_by_size[0].durations.iter().enumerate() {
+        let row = table_row(&|size| format!("{:.2}", size.durations[index].1.as_secs_f64() * 1e3));
         println!("| {name} | {row} |");
     }
-    let verify = cells(&|size| {
+    let verify = table_row(&|size| {
         format!(
             "{:.1}",
             size.verify.as_secs_f64() * 1e6 / size.orders as f64

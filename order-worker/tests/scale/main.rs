@@ -38,9 +38,9 @@ async fn main() {
         ("PostgreSQL", setting("SCALE_POSTGRES")),
     ] {
         let Some(url) = url else { continue };
-        let few = measured(&url, 1_000).await;
-        let many = measured(&url, orders).await;
-        print_figures(name, &[few, many]);
+        let figures_of_few = measure_with_orders(&url, 1_000).await;
+        let figures_of_many = measure_with_orders(&url, orders).await;
+        print_figures(name, &[figures_of_few, figures_of_many]);
     }
     if let Some(url) = setting("SCALE_POSTGRES_WORKERS") {
         workers::compare_worker_counts(&url).await;
@@ -48,16 +48,16 @@ async fn main() {
 }
 
 /// Fills the database up to `orders` orders, and measures.
-async fn measured(url: &str, orders: usize) -> Figures {
+async fn measure_with_orders(url: &str, orders: usize) -> Figures {
     let store = Store::open(url, None).await.unwrap();
     let mut sample_database = SampleDatabase::open(store.clone()).await;
     sample_database.fill(orders).await;
     sample_database::vacuum(url).await;
-    let mut figures = Figures::measure(&store, &sample_database, orders).await;
+    let mut figures = Figures::measure_operations(&store, &sample_database, orders).await;
     sample_database.fill_ledger(url).await;
-    let began = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     let report = verify(url).await.unwrap();
-    figures.verify = began.elapsed();
+    figures.verify = started_at.elapsed();
     figures.orders = usize::try_from(report.orders).unwrap();
     assert!(report.violations.is_empty(), "{:?}", report.violations);
     drop(sample_database);

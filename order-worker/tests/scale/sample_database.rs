@@ -17,29 +17,31 @@ use order_worker::{
 use serde_json::{Value, json};
 use shared::{
     id::{CustomerId, OrderId, Storefront, Warehouse},
+    order::Label,
     outcome::RpcReply,
     request::{Caller, Request, Role},
 };
 use sqlx::{Connection, Executor, PgConnection};
 
 /// Commands per transaction.
-const BATCH: usize = 1_000;
+const BATCH_SIZE: usize = 1_000;
 /// Number of products; every order has one or two of them.
-pub(crate) const SKUS: usize = 500;
-const CUSTOMERS: usize = 1_000;
+pub(crate) const SKU_COUNT: usize = 500;
+const CUSTOMER_COUNT: usize = 1_000;
 
 /// A store with a catalogue and customers.
 pub(crate) struct SampleDatabase {
     store: Store,
     pub(crate) customers: Vec<CustomerId>,
     /// A sample of the orders.
-    pub(crate) sample: Vec<OrderId>,
+    pub(crate) sample_ids: Vec<OrderId>,
     orders: usize,
 }
 
-pub(crate) fn rules() -> Rules {
+pub(crate) fn default_rules() -> Rules {
     Rules {
         reservation_ttl: SignedDuration::from_mins(30),
+        manual_payment_ttl: jiff::SignedDuration::from_hours(168),
         needs_approval: false,
         payment_provider: "sandbox".to_owned(),
         check_amount: order_worker::providers::check_amount,
@@ -57,6 +59,7 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
         Request::CreateCustomer(request) => Action::CreateCustomer(request),
         Request::SetStock(request) => Action::SetStock(request),
         Request::UpdateShipment(request) => Action::UpdateShipment(request),
+        Request::UpdateOrder(update) => Action::UpdateOrder(update),
         other => panic!("command() does not support {}", other.pattern()),
     };
     Command::Request {
@@ -80,16 +83,16 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
     for command in commands {
         load_set.add(command);
     }
-    let rules = rules();
+    let rules = default_rules();
     let context = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
-    let decided = store.transact(&load_set, context.now(), |working_set| {
+    let decided_replies = store.transact(&load_set, context.now(), |working_set| {
         let mut context = context.clone();
         let replies = commands
             .iter()
             .map(|command| carry_out(working_set, command, &rules, &mut context));
         Some(replies.collect::<Vec<RpcReply>>())
     });
-    let replies = decided.await.unwrap();
+    let replies = decided_replies.await.unwrap();
     replies
         .into_iter()
         .map(|reply| reply.outcome.unwrap().value())
@@ -97,7 +100,7 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
 }
 
 /// Creates a catalogue with this stock per product.
-async fn catalogue(store: &Store, skus: usize, on_hand: i64) {
+async fn create_catalogue(store: &Store, skus: usize, on_hand: i64) {
     for sku in 0..skus {
         let sku = format!("S{sku}");
         let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
@@ -110,13 +113,14 @@ async fn catalogue(store: &Store, skus: usize, on_hand: i64) {
 pub(crate) async fn customers(store: &Store, count: usize) -> Vec<CustomerId> {
     let new = json!({"name": "Ada", "email": "ada@example.com"});
     let commands = vec![command("customer.create", new); count];
-    let made = commit(store, &commands).await;
-    made.iter()
+    let created_replies = commit(store, &commands).await;
+    created_replies
+        .iter()
         .map(|customer| customer["id"].as_str().unwrap().parse().unwrap())
         .collect()
 }
 
-fn finish(id: OrderId, step: Step, result: StepResult) -> Command {
+fn finish_step(id: OrderId, step: Step, result: StepResult) -> Command {
     Command::Finish {
         key: StepKey { order_id: id, step },
         attempt: 1,
@@ -124,21 +128,21 @@ fn finish(id: OrderId, step: Step, result: StepResult) -> Command {
     }
 }
 
-fn declined(id: OrderId) -> Command {
+fn decline_payment(id: OrderId) -> Command {
     let result = StepResult::Declined {
         code: "card_declined".to_owned(),
         message: "the card was declined".to_owned(),
     };
-    finish(id, Step::AuthorizePayment, result)
+    finish_step(id, Step::AuthorizePayment, result)
 }
 
 impl SampleDatabase {
     pub(crate) async fn open(store: Store) -> Self {
         let sku = "S0".parse().unwrap();
         if store.product(&sku).await.unwrap().is_none() {
-            catalogue(&store, SKUS, 1_000_000_000).await;
+            create_catalogue(&store, SKU_COUNT, 1_000_000_000).await;
         }
-        let customers = customers(&store, CUSTOMERS).await;
+        let customers = customers(&store, CUSTOMER_COUNT).await;
         let orders = store.orders(&crate::figures::all_orders(), None).await;
         let orders = orders
             .unwrap()
@@ -148,38 +152,39 @@ impl SampleDatabase {
         Self {
             store,
             customers,
-            sample: Vec::new(),
+            sample_ids: Vec::new(),
             orders: usize::try_from(orders).unwrap(),
         }
     }
 
-    /// Adds orders up to this number: half are delivered, a quarter is in fulfilment, a quarter was declined.
+    /// Adds orders up to this number: half are delivered, a quarter is in fulfilment, a quarter was declined. Each
+    /// tenth has a tag.
     pub(crate) async fn fill(&mut self, orders: usize) {
         while self.orders < orders {
-            let count = BATCH.min(orders - self.orders);
+            let count = BATCH_SIZE.min(orders - self.orders);
             let commands = (0..count).map(|number| self.create_order_command(self.orders + number));
             let commands: Vec<_> = commands.collect();
-            let made = commit(&self.store, &commands).await;
-            let ids: Vec<OrderId> = made
+            let created_replies = commit(&self.store, &commands).await;
+            let ids: Vec<OrderId> = created_replies
                 .iter()
                 .map(|order| order["id"].as_str().unwrap().parse().unwrap())
                 .collect();
-            self.sample.push(ids[0]);
-            self.advance(&ids).await;
+            self.sample_ids.push(ids[0]);
+            self.advance_orders(&ids).await;
             self.orders += count;
         }
     }
 
     pub(crate) fn create_order_command(&self, number: usize) -> Command {
-        let mut items = vec![json!({"sku": format!("S{}", number % SKUS), "quantity": 1})];
+        let mut items = vec![json!({"sku": format!("S{}", number % SKU_COUNT), "quantity": 1})];
         if number.is_multiple_of(3) {
-            let other = format!("S{}", (number / 3 + 1) % SKUS);
-            if items[0]["sku"] != other.as_str() {
-                items.push(json!({"sku": other, "quantity": 2}));
+            let other_sku = format!("S{}", (number / 3 + 1) % SKU_COUNT);
+            if items[0]["sku"] != other_sku.as_str() {
+                items.push(json!({"sku": other_sku, "quantity": 2}));
             }
         }
         let new_order = json!({
-            "customer_id": self.customers[number % CUSTOMERS],
+            "customer_id": self.customers[number % CUSTOMER_COUNT],
             "items": items,
             "metadata": {"note": "x".repeat(100)},
         });
@@ -187,44 +192,47 @@ impl SampleDatabase {
     }
 
     /// Ends an order by declining its payment.
-    pub(crate) async fn decline(&self, id: OrderId) {
-        commit(&self.store, &[declined(id)]).await;
+    pub(crate) async fn decline_order(&self, id: OrderId) {
+        commit(&self.store, &[decline_payment(id)]).await;
     }
 
-    async fn advance(&self, ids: &[OrderId]) {
-        let of_each = |every: usize, rest: &[usize], make: &dyn Fn(OrderId) -> Command| {
-            let chosen = ids.iter().enumerate();
-            let chosen = chosen.filter(|(number, _)| rest.contains(&(number % every)));
-            chosen.map(|(_, id)| make(*id)).collect::<Vec<_>>()
-        };
-        let mut answers = of_each(4, &[0, 1, 2], &|id| {
+    async fn advance_orders(&self, ids: &[OrderId]) {
+        let commands_for_each =
+            |group_size: usize, remainders: &[usize], new_command: &dyn Fn(OrderId) -> Command| {
+                let chosen_ids = ids.iter().enumerate();
+                let chosen =
+                    chosen_ids.filter(|(number, _)| remainders.contains(&(number % group_size)));
+                chosen.map(|(_, id)| new_command(*id)).collect::<Vec<_>>()
+            };
+        let mut authorize_results = commands_for_each(4, &[0, 1, 2], &|id| {
             let result = StepResult::Authorized {
                 provider: "sandbox".to_owned(),
                 reference: format!("scale_{id}"),
                 amount: 1000,
             };
-            finish(id, Step::AuthorizePayment, result)
+            finish_step(id, Step::AuthorizePayment, result)
         });
-        answers.extend(of_each(4, &[3], &declined));
-        commit(&self.store, &answers).await;
+        authorize_results.extend(commands_for_each(4, &[3], &decline_payment));
+        authorize_results.extend(commands_for_each(10, &[5], &|id| {
+            command("order.update", json!({"id": id, "tags": ["gift"]}))
+        }));
+        commit(&self.store, &authorize_results).await;
         let main: Warehouse = "main".parse().unwrap();
-        let announced = of_each(4, &[0, 1, 2], &|id| {
-            let result = StepResult::LabelCreated {
-                carrier: "sandbox".to_owned(),
-                tracking_number: format!("SBX{}", id.to_string().replace('-', "")),
-            };
-            finish(id, Step::RequestShipment(main.clone()), result)
+        let label_results = commands_for_each(4, &[0, 1, 2], &|id| {
+            let tracking_number = format!("SBX{}", id.to_string().replace('-', ""));
+            let result = StepResult::LabelCreated(Label::new("sandbox", tracking_number));
+            finish_step(id, Step::RequestShipment(main.clone().into()), result)
         });
-        commit(&self.store, &announced).await;
-        let delivered = of_each(4, &[0, 1], &|id| {
+        commit(&self.store, &label_results).await;
+        let delivered_webhooks = commands_for_each(4, &[0, 1], &|id| {
             let update = json!({
                 "order_id": id, "type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z",
             });
             command("shipment.update", update)
         });
-        commit(&self.store, &delivered).await;
-        let captured = of_each(4, &[0, 1], &|id| {
-            finish(
+        commit(&self.store, &delivered_webhooks).await;
+        let capture_results = commands_for_each(4, &[0, 1], &|id| {
+            finish_step(
                 id,
                 Step::CapturePayment,
                 StepResult::Captured {
@@ -234,7 +242,7 @@ impl SampleDatabase {
                 },
             )
         });
-        commit(&self.store, &captured).await;
+        commit(&self.store, &capture_results).await;
     }
 
     /// Fills the provider's ledger according to the orders.

@@ -15,12 +15,12 @@ use order_worker::{background::relay::outbox, cli::verify::verify, engine::Engin
 use serde_json::json;
 
 use crate::{
-    sample_database::{SKUS, SampleDatabase, command, commit, customers, rules},
+    sample_database::{SKU_COUNT, SampleDatabase, command, commit, customers, default_rules},
     setting,
 };
 
 /// Duration of each measurement.
-const SECONDS: u64 = 5;
+const RUN_SECONDS: u64 = 5;
 /// Number of concurrent requests per worker.
 const REQUESTS_PER_WORKER: usize = 64;
 /// Units of the popular product.
@@ -30,20 +30,24 @@ const POPULAR_UNITS: i64 = 3_000;
 pub(crate) async fn run_worker(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     let (outbox, _relay) = outbox();
-    let engine = Engine::start(store.clone(), rules(), outbox).unwrap();
+    let engine = Engine::start(store.clone(), default_rules(), outbox).unwrap();
     let customer = customers(&store, 1).await[0];
     let sku = setting("SCALE_SKU");
-    let (sold, number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let end = Instant::now() + Duration::from_secs(SECONDS);
+    let (sold_count, next_number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let deadline = Instant::now() + Duration::from_secs(RUN_SECONDS);
     let mut buyers = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS_PER_WORKER {
-        let (engine, sold, number) = (engine.clone(), Arc::clone(&sold), Arc::clone(&number));
+        let (engine, sold, number) = (
+            engine.clone(),
+            Arc::clone(&sold_count),
+            Arc::clone(&next_number),
+        );
         let sku = sku.clone();
         buyers.spawn(async move {
-            while Instant::now() < end {
+            while Instant::now() < deadline {
                 let number = number.fetch_add(1, Ordering::Relaxed);
-                let other = format!("S{}", number % SKUS);
-                let sku = sku.as_deref().unwrap_or(&other);
+                let other_sku = format!("S{}", number % SKU_COUNT);
+                let sku = sku.as_deref().unwrap_or(&other_sku);
                 let new_order = json!({
                     "customer_id": customer, "items": [{"sku": sku, "quantity": 1}],
                 });
@@ -58,7 +62,7 @@ pub(crate) async fn run_worker(url: &str) {
         });
     }
     while buyers.join_next().await.is_some() {}
-    println!("{}", sold.load(Ordering::Relaxed));
+    println!("{}", sold_count.load(Ordering::Relaxed));
 }
 
 /// Starts this many workers as processes and returns the number of orders they created.
@@ -88,9 +92,9 @@ pub(crate) async fn compare_worker_counts(url: &str) {
     println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
     for workers in [1, 2, 4] {
-        let spread = run_workers(url, workers, None) as u64 / SECONDS;
-        let popular = run_workers(url, workers, Some("S0")) as u64 / SECONDS;
-        println!("| {workers} workers | {spread} | {popular} |");
+        let spread_rate = run_workers(url, workers, None) as u64 / RUN_SECONDS;
+        let popular_rate = run_workers(url, workers, Some("S0")) as u64 / RUN_SECONDS;
+        println!("| {workers} workers | {spread_rate} | {popular_rate} |");
     }
     // All workers sell the last units.
     create_popular_product(&store).await;
@@ -112,12 +116,12 @@ pub(crate) async fn compare_worker_counts(url: &str) {
     );
     // No worker executes the steps, so they become overdue.
     let report = verify(url).await.unwrap();
-    let wrong: Vec<_> = report
+    let unexpected_findings: Vec<_> = report
         .violations
         .iter()
         .filter(|violation| !violation.contains("overdue"))
         .collect();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(unexpected_findings.is_empty(), "{unexpected_findings:?}");
     store.close().await;
 }
 

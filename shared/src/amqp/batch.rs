@@ -95,18 +95,22 @@ pub struct CallHeaders<'a> {
 impl<'a> CallHeaders<'a> {
     /// Reads the headers of a single message.
     pub fn from_headers(headers: &'a Headers) -> Self {
-        let text = |name: &str| headers.get(name).map(|text| Cow::Borrowed(text.as_str()));
+        let header_text = |name: &str| {
+            headers
+                .get(name)
+                .map(|header_text| Cow::Borrowed(header_text.as_str()))
+        };
         Self {
-            role: text(header::ROLE),
-            storefront: text(header::STOREFRONT),
-            actor: text(header::ACTOR),
-            intent: text(header::INTENT),
-            request_id: text(header::REQUEST_ID),
-            deadline: text(header::DEADLINE),
-            worker_deadlines: text(header::WORKER_DEADLINES),
-            idempotency_key: text(header::IDEMPOTENCY_KEY),
-            if_match: text(header::IF_MATCH),
-            traceparent: text(header::TRACEPARENT),
+            role: header_text(header::ROLE),
+            storefront: header_text(header::STOREFRONT),
+            actor: header_text(header::ACTOR),
+            intent: header_text(header::INTENT),
+            request_id: header_text(header::REQUEST_ID),
+            deadline: header_text(header::DEADLINE),
+            worker_deadlines: header_text(header::WORKER_DEADLINES),
+            idempotency_key: header_text(header::IDEMPOTENCY_KEY),
+            if_match: header_text(header::IF_MATCH),
+            traceparent: header_text(header::TRACEPARENT),
         }
     }
 
@@ -125,7 +129,7 @@ impl<'a> CallHeaders<'a> {
 
     /// Converts to the headers of a single message.
     pub fn into_headers(self) -> Headers {
-        let named = [
+        let named_headers = [
             (header::ROLE, self.role),
             (header::STOREFRONT, self.storefront),
             (header::ACTOR, self.actor),
@@ -137,10 +141,10 @@ impl<'a> CallHeaders<'a> {
             (header::IF_MATCH, self.if_match),
             (header::TRACEPARENT, self.traceparent),
         ];
-        let present = named
+        let present_headers = named_headers
             .into_iter()
             .filter_map(|(name, text)| Some((name, text?)));
-        present
+        present_headers
             .map(|(name, text)| (name.to_owned(), text.into_owned()))
             .collect()
     }

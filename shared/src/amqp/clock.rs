@@ -34,8 +34,8 @@ const MAX_WORKERS: usize = 32;
 
 /// The id of this process as a worker.
 pub(super) fn worker_id() -> &'static str {
-    static ID: OnceLock<String> = OnceLock::new();
-    ID.get_or_init(|| {
+    static WORKER_ID: OnceLock<String> = OnceLock::new();
+    WORKER_ID.get_or_init(|| {
         let mut id = Uuid::new_v4().simple().to_string();
         id.truncate(12);
         id
@@ -56,8 +56,8 @@ pub(super) fn worker_time() -> Headers {
 /// This worker's entry in [`header::WORKER_DEADLINES`], in Unix milliseconds.
 pub(super) fn own_deadline(deadlines: &str) -> Option<u64> {
     let mut pairs = deadlines.split(',').filter_map(|pair| pair.split_once('='));
-    let own = pairs.find(|(worker, _)| *worker == worker_id());
-    own.and_then(|(_, deadline)| deadline.parse().ok())
+    let own_pair = pairs.find(|(worker, _)| *worker == worker_id());
+    own_pair.and_then(|(_, deadline)| deadline.parse().ok())
 }
 
 /// The clocks of the workers that have replied.
@@ -67,14 +67,14 @@ pub(super) struct WorkerClocks(Mutex<HashMap<String, ClockSample>>);
 /// The time at a worker at one instant of this process.
 struct ClockSample {
     time: Duration,
-    at: Instant,
+    measured_at: Instant,
     is_reported: bool,
 }
 
 impl ClockSample {
     /// The worker's current time of day, at most one round trip late.
     fn now(&self) -> Duration {
-        self.time + self.at.elapsed()
+        self.time + self.measured_at.elapsed()
     }
 }
 
@@ -86,16 +86,16 @@ impl WorkerClocks {
         }
         let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if workers.len() >= MAX_WORKERS && !workers.contains_key(worker) {
-            let oldest = workers.iter().min_by_key(|(_, sample)| sample.at);
-            if let Some(oldest) = oldest.map(|(worker, _)| worker.clone()) {
-                workers.remove(&oldest);
+            let oldest_sample = workers.iter().min_by_key(|(_, sample)| sample.measured_at);
+            if let Some(oldest_sample) = oldest_sample.map(|(worker, _)| worker.clone()) {
+                workers.remove(&oldest_sample);
             }
         }
         let was_reported = workers.get(worker).is_some_and(|sample| sample.is_reported);
-        let (our_time, max_difference) = (unix_now(), WARN_DIFFERENCE + round_trip);
-        let is_different = our_time.abs_diff(time) > max_difference;
+        let (own_time, max_difference) = (unix_now(), WARN_DIFFERENCE + round_trip);
+        let is_different = own_time.abs_diff(time) > max_difference;
         if is_different && !was_reported {
-            let seconds = time.as_secs_f64() - our_time.as_secs_f64();
+            let seconds = time.as_secs_f64() - own_time.as_secs_f64();
             tracing::warn!(
                 worker,
                 seconds,
@@ -104,7 +104,7 @@ impl WorkerClocks {
         }
         let sample = ClockSample {
             time,
-            at: Instant::now(),
+            measured_at: Instant::now(),
             is_reported: is_different,
         };
         workers.insert(worker.to_owned(), sample);
@@ -147,9 +147,9 @@ mod tests {
         );
         let deadlines = clocks.deadlines(Duration::from_secs(5)).unwrap();
         assert!(!deadlines.contains("slow") && !deadlines.contains("same"));
-        let own = Duration::from_millis(own_deadline(&deadlines).unwrap());
+        let local_deadline = Duration::from_millis(own_deadline(&deadlines).unwrap());
         let expected = unix_now() + hour + Duration::from_secs(5);
-        assert!(own.abs_diff(expected) < Duration::from_secs(1));
+        assert!(local_deadline.abs_diff(expected) < Duration::from_secs(1));
         assert_eq!(own_deadline("x=1,y=2"), None);
     }
 }

@@ -30,7 +30,7 @@ use super::topology::{self, Fault};
 /// Timeout for TCP connect, handshake and topology together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay between connection attempts: doubles from the first value to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Heartbeat interval: a connection without traffic for twice this time counts as lost.
 const HEARTBEAT_SECONDS: u16 = 10;
 /// Interval at which the connection's state is polled, in case lapin emits no event for its end.
@@ -45,7 +45,7 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// Delay before a requested declaration, so that many requests at once cause only one.
 const REPAIR_DELAY: Duration = Duration::from_millis(50);
 /// The fault recorded for a queue until its consumer has started.
-const STARTING: &str = "the consumer is starting";
+const STARTING_MESSAGE: &str = "the consumer is starting";
 /// Timeout for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,7 +54,7 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Broker {
     state: watch::Receiver<ConnectionState>,
     topology: Arc<TopologyState>,
-    supervisor: Arc<DropGuard>,
+    stop_on_drop: Arc<DropGuard>,
 }
 
 /// The state of the connection, published by the supervisor.
@@ -75,9 +75,9 @@ pub(super) enum Operation {
 /// Queues and exchanges that can't be used, and a signal to declare them again.
 #[derive(Default)]
 struct TopologyState {
-    faults: Mutex<FaultsByName>,
+    faults_by_name: Mutex<FaultsByName>,
     has_faults: AtomicBool,
-    repair: Notify,
+    repair_request: Notify,
 }
 
 type FaultsByName = BTreeMap<(String, Operation), RecordedFault>;
@@ -90,7 +90,9 @@ struct RecordedFault {
 
 impl TopologyState {
     fn faults(&self) -> MutexGuard<'_, FaultsByName> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+        self.faults_by_name
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_fault(&self, name: &str, operation: Operation, reason: String) {
@@ -99,8 +101,10 @@ impl TopologyState {
             reason: reason.clone(),
             seen_at: Instant::now(),
         };
-        let previous = faults.insert((name.to_owned(), operation), fault);
-        if previous.is_none_or(|previous| previous.reason == STARTING) && reason != STARTING {
+        let previous_fault = faults.insert((name.to_owned(), operation), fault);
+        if previous_fault.is_none_or(|previous_fault| previous_fault.reason == STARTING_MESSAGE)
+            && reason != STARTING_MESSAGE
+        {
             tracing::warn!(name, ?operation, reason, "queue or exchange is unusable");
         }
         self.has_faults.store(true, Ordering::Release);
@@ -112,7 +116,7 @@ impl TopologyState {
         }
         let mut faults = self.faults();
         let fault = faults.remove(&(name.to_owned(), operation));
-        if fault.is_some_and(|fault| fault.reason != STARTING) {
+        if fault.is_some_and(|fault| fault.reason != STARTING_MESSAGE) {
             tracing::info!(name, ?operation, "queue or exchange is usable again");
         }
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
@@ -120,7 +124,7 @@ impl TopologyState {
 
     /// Records the result of a declaration: the queues and exchanges that failed, while all others are usable.
     fn record_declaration(&self, failed: &[Fault]) {
-        let missing: Vec<_> = failed.iter().map(|fault| fault.name).collect();
+        let failed_names: Vec<_> = failed.iter().map(|fault| fault.name).collect();
         let now = Instant::now();
         let repaired: Vec<(String, Operation)> = self
             .faults()
@@ -133,7 +137,7 @@ impl TopologyState {
                     Operation::Publish => now.duration_since(fault.seen_at) >= PUBLISH_FAULT_KEPT,
                     Operation::Consume => false,
                 };
-                is_repaired && topology::is_declared(name) && !missing.contains(&name.as_str())
+                is_repaired && topology::is_declared(name) && !failed_names.contains(&name.as_str())
             })
             .map(|(key, _)| key.clone())
             .collect();
@@ -169,12 +173,13 @@ impl Broker {
         let stop = CancellationToken::new();
         let supervisor = Arc::new(stop.clone().drop_guard());
         let topology = Arc::<TopologyState>::default();
-        let supervision = supervise(nodes, name.to_owned(), sender, Arc::clone(&topology), stop);
-        tokio::spawn(supervision);
+        let supervision_task =
+            supervise(nodes, name.to_owned(), sender, Arc::clone(&topology), stop);
+        tokio::spawn(supervision_task);
         Ok(Self {
             state,
             topology,
-            supervisor,
+            stop_on_drop: supervisor,
         })
     }
 
@@ -195,13 +200,13 @@ impl Broker {
         reason: impl Into<String>,
     ) {
         self.topology.set_fault(name, operation, reason.into());
-        self.topology.repair.notify_one();
+        self.topology.repair_request.notify_one();
     }
 
     /// Records that a consumer of `name` is starting: until it has started, the queue counts as unusable.
-    pub(super) fn consumer_starting(&self, name: &str) {
+    pub fn consumer_starting(&self, name: &str) {
         self.topology
-            .set_fault(name, Operation::Consume, STARTING.to_owned());
+            .set_fault(name, Operation::Consume, STARTING_MESSAGE.to_owned());
     }
 
     /// Records that `operation` on a queue or exchange succeeded.
@@ -211,12 +216,12 @@ impl Broker {
 
     /// Requests a declaration of the topology, because a queue or exchange seems to be missing.
     pub(super) fn repair(&self) {
-        self.topology.repair.notify_one();
+        self.topology.repair_request.notify_one();
     }
 
     /// Closes the connection after flushing what was written to it. It is not reopened.
     pub async fn close(mut self) {
-        self.supervisor.token().cancel();
+        self.stop_on_drop.token().cancel();
         // The supervisor drops its sender when it has finished.
         while self.state.changed().await.is_ok() {}
     }
@@ -262,7 +267,7 @@ impl Broker {
     /// Opens a channel, waiting for a connection if necessary.
     pub async fn channel(&self) -> Channel {
         let mut state = self.state.clone();
-        let mut delay = BACKOFF.0;
+        let mut delay = BACKOFF_RANGE.0;
         loop {
             match self.try_channel().await {
                 Ok(channel) => return channel,
@@ -270,7 +275,7 @@ impl Broker {
             }
             // A new connection ends the delay; a connection on which no channel opened is tried again later.
             let _ = time::timeout(delay, state.changed()).await;
-            delay = (delay * 2).min(BACKOFF.1);
+            delay = (delay * 2).min(BACKOFF_RANGE.1);
         }
     }
 }
@@ -292,7 +297,7 @@ async fn supervise(
     topology: Arc<TopologyState>,
     stop: CancellationToken,
 ) {
-    let mut delay = BACKOFF.0;
+    let mut delay = BACKOFF_RANGE.0;
     let mut is_reported = false;
     for uri in nodes.iter().cycle() {
         if stop.is_cancelled() {
@@ -308,7 +313,7 @@ async fn supervise(
             None => return,
             Some(Ok(Ok(connection))) => {
                 tracing::info!(broker = %uri.authority.host, "connected to the broker");
-                (delay, is_reported) = (BACKOFF.0, false);
+                (delay, is_reported) = (BACKOFF_RANGE.0, false);
                 let connection = Arc::new(connection);
                 state.send_replace(ConnectionState::Up(Arc::clone(&connection)));
                 let reason = async {
@@ -344,14 +349,15 @@ async fn supervise(
         state.send_replace(ConnectionState::Down {
             reason: reason.into(),
         });
-        stop.run_until_cancelled(time::sleep(jittered(delay))).await;
-        delay = (delay * 2).min(BACKOFF.1);
+        stop.run_until_cancelled(time::sleep(with_jitter(delay)))
+            .await;
+        delay = (delay * 2).min(BACKOFF_RANGE.1);
     }
 }
 
 /// A random duration from half to one and a half of `delay`, so that many clients don't reconnect at the same
 /// moment.
-fn jittered(delay: Duration) -> Duration {
+fn with_jitter(delay: Duration) -> Duration {
     delay / 2 + delay.mul_f64(f64::from(uuid::Uuid::now_v7().as_bytes()[15]) / 255.0)
 }
 
@@ -375,10 +381,10 @@ async fn connect(
 /// Declares the topology periodically, and on request, for as long as the connection is open.
 async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Infallible {
     /// The name under which a fault of the whole topology is recorded.
-    const BROKER: &str = "broker";
+    const BROKER_URL: &str = "broker";
     let mut delay = DECLARE_INTERVAL;
     loop {
-        if time::timeout(delay, topology.repair.notified())
+        if time::timeout(delay, topology.repair_request.notified())
             .await
             .is_ok()
         {
@@ -391,7 +397,7 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
         delay = REPAIR_INTERVAL;
         match time::timeout(CONNECT_TIMEOUT, topology::declare(connection)).await {
             Ok(Ok(faults)) => {
-                topology.clear_fault(BROKER, Operation::Declare);
+                topology.clear_fault(BROKER_URL, Operation::Declare);
                 topology.record_declaration(&faults);
                 if faults.is_empty() {
                     delay = DECLARE_INTERVAL;
@@ -402,7 +408,7 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
             Err(_) if connection.status().blocked() => {}
             Err(_) => {
                 let reason = format!("no response to a declaration within {CONNECT_TIMEOUT:?}");
-                topology.set_fault(BROKER, Operation::Declare, reason);
+                topology.set_fault(BROKER_URL, Operation::Declare, reason);
             }
         }
     }

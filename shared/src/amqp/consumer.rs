@@ -73,8 +73,9 @@ pub fn consume(
     tokio::spawn(async move {
         let mut prefetch_control = PrefetchControl::new(prefetch);
         while !stop.is_cancelled() && !sender.is_closed() {
-            let ended = consume_once(&broker, queue, &mut prefetch_control, &stop, &sender).await;
-            let reason = match ended {
+            let end_reason =
+                consume_once(&broker, queue, &mut prefetch_control, &stop, &sender).await;
+            let reason = match end_reason {
                 Ok(Ended::Finished) => continue,
                 Ok(Ended::Cancelled) => "the broker ended the consumer".to_owned(),
                 Err(error) if is_undecodable(&error) => {
@@ -174,8 +175,8 @@ enum Ended {
 async fn discard_undecodable(broker: &Broker, queue: &str, sender: &mpsc::Sender<Incoming>) {
     let channel = Arc::new(broker.channel().await);
     for _ in 0..MAX_SEARCHED {
-        let get = channel.basic_get(short_string(queue), BasicGetOptions { no_ack: true });
-        match unless_closed(&channel, get).await {
+        let get_message = channel.basic_get(short_string(queue), BasicGetOptions { no_ack: true });
+        match unless_closed(&channel, get_message).await {
             Some(Ok(Some(message))) => {
                 if sender
                     .send(Incoming::already_settled(message.delivery, &channel))
@@ -207,7 +208,7 @@ fn is_undecodable(error: &lapin::Error) -> bool {
 /// The result of `call`, or `None` when the channel closes: lapin never completes a call whose reply it can't
 /// decode. Any other loss of the connection is an error of the call.
 async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> Option<T> {
-    let closed = async {
+    let channel_closed = async {
         while channel.status().connected() {
             time::sleep(CHECK_INTERVAL).await;
         }
@@ -215,7 +216,7 @@ async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> O
     tokio::select! {
         biased;
         result = call => Some(result),
-        () = closed => None,
+        () = channel_closed => None,
     }
 }
 
@@ -234,7 +235,7 @@ async fn consume_once(
     else {
         return Ok(Ended::Finished);
     };
-    let subscribe = async {
+    let start_consuming = async {
         channel
             .basic_qos(prefetch_control.prefetch(), BasicQosOptions::default())
             .await?;
@@ -248,7 +249,7 @@ async fn consume_once(
             )
             .await
     };
-    let Some(deliveries) = unless_closed(&channel, subscribe).await else {
+    let Some(deliveries) = unless_closed(&channel, start_consuming).await else {
         return Ok(Ended::Finished);
     };
     let mut deliveries = deliveries?;
@@ -309,8 +310,8 @@ async fn is_empty(channel: &Channel, queue: &str) -> bool {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    let declare = channel.queue_declare(short_string(queue), options, FieldTable::default());
-    match unless_closed(channel, declare).await {
+    let declare_queue = channel.queue_declare(short_string(queue), options, FieldTable::default());
+    match unless_closed(channel, declare_queue).await {
         Some(Ok(queue)) => queue.message_count() == 0,
         _ => false,
     }

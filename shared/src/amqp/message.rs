@@ -170,33 +170,33 @@ impl Receipt {
     /// Acknowledges the message.
     pub async fn ack(self) {
         if let Some(acker) = &self.acker {
-            settle(acker.ack(BasicAckOptions::default())).await;
+            settle_delivery(acker.ack(BasicAckOptions::default())).await;
         }
     }
 
     /// Acknowledges the message now; settling it later does nothing.
     pub async fn ack_now(&mut self) {
         if let Some(acker) = self.acker.take() {
-            settle(acker.ack(BasicAckOptions::default())).await;
+            settle_delivery(acker.ack(BasicAckOptions::default())).await;
         }
     }
 
     /// Rejects the message; the broker routes it to the queue's dead-letter exchange, if there is one.
     pub async fn reject(self) {
         if let Some(acker) = &self.acker {
-            settle(acker.reject(BasicRejectOptions { requeue: false })).await;
+            settle_delivery(acker.reject(BasicRejectOptions { requeue: false })).await;
         }
     }
 
     /// Requeues the message.
     pub async fn requeue(self) {
         if let Some(acker) = &self.acker {
-            settle(acker.reject(BasicRejectOptions { requeue: true })).await;
+            settle_delivery(acker.reject(BasicRejectOptions { requeue: true })).await;
         }
     }
 }
 
-async fn settle(call: impl Future<Output = lapin::Result<bool>>) {
+async fn settle_delivery(call: impl Future<Output = lapin::Result<bool>>) {
     match tokio::time::timeout(SETTLE_TIMEOUT, call).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
@@ -236,11 +236,11 @@ pub(super) fn parse_millis(text: &str) -> Option<Duration> {
 
 /// Converts `text` to an AMQP short string of at most 255 bytes. Longer text is cut: lapin panics on it.
 pub(super) fn short_string(text: &str) -> ShortString {
-    let mut end = text.len().min(255);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    let mut end_index = text.len().min(255);
+    while !text.is_char_boundary(end_index) {
+        end_index -= 1;
     }
-    ShortString::try_new(&text[..end]).unwrap_or_default()
+    ShortString::try_new(&text[..end_index]).unwrap_or_default()
 }
 
 /// Time since the Unix epoch by this machine's clock.

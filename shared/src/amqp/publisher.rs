@@ -105,7 +105,7 @@ impl Publisher {
         };
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // All messages are handed to lapin before the first confirm is awaited.
-        let pending: Vec<_> = messages
+        let unconfirmed: Vec<_> = messages
             .iter()
             .map(|(target, message)| {
                 self.channel_lock
@@ -113,9 +113,9 @@ impl Publisher {
             })
             .collect();
         let mut results = Vec::with_capacity(messages.len());
-        for ((target, _), sending) in messages.iter().zip(pending) {
-            let sent = time::timeout_at(deadline, sending).await;
-            results.push(match sent {
+        for ((target, _), send_result) in messages.iter().zip(unconfirmed) {
+            let timeout_result = time::timeout_at(deadline, send_result).await;
+            results.push(match timeout_result {
                 Ok(Ok(confirm)) => {
                     confirm_result(*target, time::timeout_at(deadline, confirm).await)
                 }
@@ -126,6 +126,9 @@ impl Publisher {
             });
         }
         self.record_results(messages, &results);
+        if has_refusal(messages, &results) {
+            self.lazy_channel.discard(&channel).await;
+        }
         results
     }
 
@@ -160,7 +163,7 @@ impl Publisher {
     ///
     /// # Errors
     /// [`BrokerUnavailable`], also when the queue does not exist.
-    pub async fn depth(&self, queue: &str) -> Result<u32, BrokerUnavailable> {
+    pub async fn queue_depth(&self, queue: &str) -> Result<u32, BrokerUnavailable> {
         self.queue_counts(queue).await.map(|(messages, _)| messages)
     }
 
@@ -175,11 +178,11 @@ impl Publisher {
             passive: true,
             ..QueueDeclareOptions::default()
         };
-        let declared = channel
+        let declare_result = channel
             .queue_declare(short_string(queue), options, FieldTable::default())
             .await;
         let _ = channel.close(200, "queue counted".into()).await;
-        declared
+        declare_result
             .map(|queue| (queue.message_count(), queue.consumer_count()))
             .map_err(|error| BrokerUnavailable(error.to_string()))
     }
@@ -196,6 +199,13 @@ impl Publisher {
     pub fn check(&self) -> Result<(), BrokerUnavailable> {
         self.lazy_channel.broker.check()
     }
+}
+
+/// Whether a queue other than the request queue, which refuses messages while it is full, refused a message.
+fn has_refusal(messages: &[(Target<'_>, Outgoing)], results: &[Result<(), PublishError>]) -> bool {
+    messages.iter().zip(results).any(|((target, _), result)| {
+        target.name() != REQUEST_QUEUE && matches!(result, Err(PublishError::Refused))
+    })
 }
 
 /// Publishes `message`; the returned future is its confirm, if the channel has confirms.
@@ -250,11 +260,11 @@ pub async fn probe(broker: Broker) {
         let Ok(channel) = lazy_channel.channel().await else {
             continue;
         };
-        let sent = async {
+        let publishing = async {
             let confirm = send(&channel, Target::Reply(PROBE_ROUTING_KEY), &message).await?;
             confirm.await
         };
-        match time::timeout(CONFIRM_TIMEOUT, sent).await {
+        match time::timeout(CONFIRM_TIMEOUT, publishing).await {
             Ok(Ok(_)) => broker.record_success(DEFAULT_EXCHANGE, Operation::Publish),
             // An alarm or a lost connection: `Broker::check` reports it.
             _ if broker.check().is_err() => {}
@@ -289,12 +299,12 @@ const MAX_KNOWN_QUEUES: usize = 10_000;
 const FIRST_REPLY_ATTEMPTS: u32 = 3;
 
 impl Replier {
-    /// Replies over `broker`, and sends first replies over `first_replies`, which must serve no other
+    /// Replies over `broker`, and sends first replies over `first_reply_broker`, which must serve no other
     /// purpose.
-    pub fn new(broker: Broker, first_replies: Broker) -> Self {
+    pub fn new(broker: Broker, first_reply_broker: Broker) -> Self {
         Self {
             lazy_channel: LazyChannel::new(broker, false),
-            first_reply_channel: Mutex::new(LazyChannel::new(first_replies, true)),
+            first_reply_channel: Mutex::new(LazyChannel::new(first_reply_broker, true)),
             known_queues: std::sync::Mutex::default(),
         }
     }
@@ -307,7 +317,7 @@ impl Replier {
     pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
         let is_new =
             reply_to.starts_with(RESERVED_PREFIX) && !self.known_queues().contains(reply_to);
-        let sent = async {
+        let publishing = async {
             if is_new {
                 return self.send_first_reply(reply_to, message).await;
             }
@@ -316,7 +326,7 @@ impl Replier {
                 time::sleep(REPLY_RETRY_INTERVAL).await;
             }
         };
-        time::timeout(REPLY_TIMEOUT, sent).await.map_err(|_| {
+        time::timeout(REPLY_TIMEOUT, publishing).await.map_err(|_| {
             BrokerUnavailable("the broker did not accept the reply in time".to_owned())
         })
     }
@@ -325,7 +335,7 @@ impl Replier {
         let channel = self.lazy_channel.channel().await?;
         let publish = send(&channel, Target::Reply(reply_to), message);
         match time::timeout(CONFIRM_TIMEOUT, publish).await {
-            Ok(published) => published
+            Ok(publish_result) => publish_result
                 .map(drop)
                 .map_err(|error| BrokerUnavailable(error.to_string())),
             Err(_) => Err(BrokerUnavailable(
@@ -345,11 +355,11 @@ impl Replier {
                 continue;
             };
             attempts += 1;
-            let sent = async {
+            let publishing = async {
                 let confirm = send(&channel, Target::Reply(reply_to), message).await?;
                 confirm.await
             };
-            match time::timeout(CONFIRM_TIMEOUT, sent).await {
+            match time::timeout(CONFIRM_TIMEOUT, publishing).await {
                 Ok(Ok(_)) => {
                     let mut known_queues = self.known_queues();
                     if known_queues.len() >= MAX_KNOWN_QUEUES {
@@ -392,8 +402,11 @@ impl LazyChannel {
 
     async fn channel(&self) -> Result<Channel, BrokerUnavailable> {
         self.broker.check()?;
-        let mut slot = self.channel.lock().await;
-        if let Some(channel) = slot.as_ref().filter(|channel| channel.status().connected()) {
+        let mut channel_slot = self.channel.lock().await;
+        if let Some(channel) = channel_slot
+            .as_ref()
+            .filter(|channel| channel.status().connected())
+        {
             return Ok(channel.clone());
         }
         let channel = self.broker.try_channel().await?;
@@ -403,7 +416,19 @@ impl LazyChannel {
                 .await
                 .map_err(|error| BrokerUnavailable(error.to_string()))?;
         }
-        *slot = Some(channel.clone());
+        *channel_slot = Some(channel.clone());
         Ok(channel)
+    }
+
+    /// Discards `channel`, on which the broker refused a message: the next use opens another one.
+    ///
+    /// RabbitMQ before 3.12.5 looks up the leader of a quorum queue once per channel, at the first message. If
+    /// that node is down and no other leader is elected yet, the channel refuses all further messages to the
+    /// queue, also after the election. The channel is closed when all publishes on it have their confirms.
+    async fn discard(&self, channel: &Channel) {
+        // No other open channel of the connection has this id. A channel of a later connection may have it;
+        // discarding that one as well does no harm.
+        let mut slot = self.channel.lock().await;
+        slot.take_if(|current| current.id() == channel.id());
     }
 }

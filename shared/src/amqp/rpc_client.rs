@@ -63,14 +63,14 @@ pub struct RpcClient {
 }
 
 struct Shared {
-    pending: DashMap<Uuid, PendingCall>,
+    pending_calls: DashMap<Uuid, PendingCall>,
     in_flight: Semaphore,
     reply_channel: RwLock<Option<ReplyChannel>>,
     channel_lock: ChannelLock,
-    reads: Arc<BatchQueue<QueuedCall>>,
-    writes: Arc<BatchQueue<QueuedCall>>,
+    read_queue: Arc<BatchQueue<QueuedCall>>,
+    write_queue: Arc<BatchQueue<QueuedCall>>,
     workers: watch::Receiver<WorkerPresence>,
-    clocks: WorkerClocks,
+    worker_clocks: WorkerClocks,
 }
 
 /// The channel that sends requests and receives replies.
@@ -99,14 +99,14 @@ struct QueuedCall {
 struct PendingCall {
     reply: oneshot::Sender<Reply>,
     /// `None` until the call is sent.
-    sent: Option<SentCall>,
+    sent_call: Option<SentCall>,
 }
 
 /// The message with which a call was sent.
 struct SentCall {
     generation: u64,
     permit: Arc<Permit<QueuedCall>>,
-    at: Instant,
+    sent_at: Instant,
 }
 
 /// The result that ends a pending call.
@@ -138,24 +138,24 @@ impl RpcClient {
     pub fn new(broker: Broker) -> Self {
         let (presence_sender, workers) = watch::channel(WorkerPresence::Unknown);
         let shared = Arc::new(Shared {
-            pending: DashMap::new(),
+            pending_calls: DashMap::new(),
             in_flight: Semaphore::new(MAX_CALLS_IN_FLIGHT),
             reply_channel: RwLock::default(),
             channel_lock: ChannelLock::default(),
-            reads: BatchQueue::new(),
-            writes: BatchQueue::new(),
+            read_queue: BatchQueue::new(),
+            write_queue: BatchQueue::new(),
             workers,
-            clocks: WorkerClocks::default(),
+            worker_clocks: WorkerClocks::default(),
         });
         let stop = CancellationToken::new();
-        let watching = watch_workers(broker.clone(), presence_sender);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
+        let watch_task = watch_workers(broker.clone(), presence_sender);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watch_task));
         tokio::spawn(receive_replies(
             broker.clone(),
             Arc::clone(&shared),
             stop.clone(),
         ));
-        for queue in [&shared.reads, &shared.writes] {
+        for queue in [&shared.read_queue, &shared.write_queue] {
             let sending = send_queued_calls(broker.clone(), Arc::clone(&shared), Arc::clone(queue));
             tokio::spawn(stop.clone().run_until_cancelled_owned(sending));
         }
@@ -207,7 +207,8 @@ impl RpcClient {
     ) -> Result<RpcReply, Failure> {
         self.shared.check_reply_channel(&self.broker)?;
         let _permit = self.shared.in_flight.try_acquire().map_err(|_| {
-            unavailable("too many requests are in flight; try again later").with(retry_after())
+            unavailable_failure("too many requests are in flight; try again later")
+                .with(retry_after())
         })?;
         // Waits at most half of the timeout for a worker that is being restarted.
         wait_for_worker(&self.shared.workers, call.timeout / 2).await?;
@@ -221,7 +222,7 @@ impl RpcClient {
         let span =
             trace::producer_span(REQUEST_QUEUE, pattern, &message_id, traceparent.as_deref());
         span.pass_on(traceparent);
-        let queued = QueuedCall {
+        let queued_call = QueuedCall {
             correlation_id,
             message_id,
             pattern,
@@ -234,27 +235,31 @@ impl RpcClient {
             deadline,
         };
         let (sender, receiver) = oneshot::channel();
-        let pending = PendingCall {
+        let pending_call = PendingCall {
             reply: sender,
-            sent: None,
+            sent_call: None,
         };
-        self.shared.pending.insert(correlation_id, pending);
-        let guard = PendingCallGuard {
-            pending: &self.shared.pending,
+        self.shared
+            .pending_calls
+            .insert(correlation_id, pending_call);
+        let call_guard = PendingCallGuard {
+            pending_calls: &self.shared.pending_calls,
             correlation_id,
         };
         let queue = if request.is_read() {
-            &self.shared.reads
+            &self.shared.read_queue
         } else {
-            &self.shared.writes
+            &self.shared.write_queue
         };
-        queue.push(queued);
+        queue.push(queued_call);
         match time::timeout_at(deadline, receiver).await {
             Ok(Ok(Reply::RpcReply(reply))) => Ok(reply),
             Ok(Ok(Reply::NotSent(failure))) => Err(failure),
             Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost_failure(request)),
-            Err(_) if guard.was_sent() => Err(timeout_failure(call.timeout)),
-            Err(_) => Err(unavailable("the broker did not accept the request in time")),
+            Err(_) if call_guard.remove_and_check_was_sent() => Err(timeout_failure(call.timeout)),
+            Err(_) => Err(unavailable_failure(
+                "the broker did not accept the request in time",
+            )),
         }
     }
 }
@@ -269,21 +274,21 @@ fn was_refused_as_late(reply: &RpcReply) -> bool {
 
 /// Removes the entry of a pending call when the call ends for any reason.
 struct PendingCallGuard<'a> {
-    pending: &'a DashMap<Uuid, PendingCall>,
+    pending_calls: &'a DashMap<Uuid, PendingCall>,
     correlation_id: Uuid,
 }
 
 impl PendingCallGuard<'_> {
     /// Removes the entry, so that the call is no longer sent; returns whether it was sent already.
-    fn was_sent(&self) -> bool {
-        let pending = self.pending.remove(&self.correlation_id);
-        pending.is_none_or(|(_, pending)| pending.sent.is_some())
+    fn remove_and_check_was_sent(&self) -> bool {
+        let pending_call = self.pending_calls.remove(&self.correlation_id);
+        pending_call.is_none_or(|(_, pending_call)| pending_call.sent_call.is_some())
     }
 }
 
 impl Drop for PendingCallGuard<'_> {
     fn drop(&mut self) {
-        self.pending.remove(&self.correlation_id);
+        self.pending_calls.remove(&self.correlation_id);
     }
 }
 
@@ -299,11 +304,11 @@ impl Shared {
     fn with_reply_channel<T>(
         &self,
         broker: &Broker,
-        with: impl FnOnce(&ReplyChannel) -> T,
+        use_channel: impl FnOnce(&ReplyChannel) -> T,
     ) -> Result<T, Failure> {
         broker
             .check()
-            .map_err(|error| unavailable(error.to_string()))?;
+            .map_err(|error| unavailable_failure(error.to_string()))?;
         let reply_channel = self
             .reply_channel
             .read()
@@ -311,8 +316,8 @@ impl Shared {
         let reply_channel = reply_channel
             .as_ref()
             .filter(|reply_channel| reply_channel.channel.status().connected());
-        reply_channel.map(with).ok_or_else(|| {
-            unavailable("the broker is unavailable: the reply channel is not open yet")
+        reply_channel.map(use_channel).ok_or_else(|| {
+            unavailable_failure("the broker is unavailable: the reply channel is not open yet")
         })
     }
 
@@ -326,18 +331,18 @@ impl Shared {
 
     fn connection_lost(&self, calls: impl IntoIterator<Item = Uuid>) {
         for correlation_id in calls {
-            self.complete(correlation_id, Reply::ConnectionLost);
+            self.complete_call(correlation_id, Reply::ConnectionLost);
         }
     }
 
     /// Ends a call with `reply` and releases the permit of its message.
-    fn complete(&self, correlation_id: Uuid, reply: Reply) {
-        let Some((_, pending)) = self.pending.remove(&correlation_id) else {
+    fn complete_call(&self, correlation_id: Uuid, reply: Reply) {
+        let Some((_, pending)) = self.pending_calls.remove(&correlation_id) else {
             tracing::debug!(%correlation_id, "dropped a reply: its call has already ended");
             return;
         };
         let _ = pending.reply.send(reply);
-        if let Some(sent) = pending.sent {
+        if let Some(sent) = pending.sent_call {
             sent.permit.release();
         }
     }
@@ -346,7 +351,7 @@ impl Shared {
 /// The error of a call that was pending when the connection was lost.
 fn lost_failure(request: &Request) -> Failure {
     if request.is_read() {
-        unavailable("the connection to the broker was lost")
+        unavailable_failure("the connection to the broker was lost")
     } else {
         Failure::new(
             Code::Timeout,
@@ -360,7 +365,7 @@ fn timeout_failure(timeout: Duration) -> Failure {
     Failure::new(Code::Timeout, format!("no reply within {waited_ms} ms"))
 }
 
-fn unavailable(message: impl Into<String>) -> Failure {
+fn unavailable_failure(message: impl Into<String>) -> Failure {
     Failure::new(Code::Unavailable, message)
 }
 

@@ -312,28 +312,32 @@ mod tests {
 
     #[test]
     fn replies_are_split_into_messages_by_size() {
-        let message_sizes = |sizes: &[usize]| -> Vec<Vec<usize>> {
+        let sizes_by_message = |sizes: &[usize]| -> Vec<Vec<usize>> {
             let messages = split_into_messages(sizes.iter().map(|size| entry_reply(*size)));
             let sizes = messages
                 .iter()
                 .map(|message| message.iter().map(EntryReply::bytes));
             sizes.map(Iterator::collect).collect()
         };
-        assert_eq!(message_sizes(&[]), Vec::<Vec<usize>>::new());
-        assert_eq!(message_sizes(&[2, 9, 2]), [[2, 9, 2]]);
-        let full = REPLY_MESSAGE_BYTES;
+        assert_eq!(sizes_by_message(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(sizes_by_message(&[2, 9, 2]), [[2, 9, 2]]);
+        let full_size = REPLY_MESSAGE_BYTES;
         assert_eq!(
-            message_sizes(&[full - 1, 5 * full, 2, full, 2]),
-            [vec![full - 1, 5 * full], vec![2, full], vec![2]]
+            sizes_by_message(&[full_size - 1, 5 * full_size, 2, full_size, 2]),
+            [
+                vec![full_size - 1, 5 * full_size],
+                vec![2, full_size],
+                vec![2]
+            ]
         );
     }
 
     #[test]
     fn oversized_reply_is_replaced_by_an_error() {
-        for (size, fits) in [(MAX_REPLY_BYTES, true), (MAX_REPLY_BYTES + 1, false)] {
+        for (size, is_single_message) in [(MAX_REPLY_BYTES, true), (MAX_REPLY_BYTES + 1, false)] {
             let reply = limit_size(entry_reply(size)).reply;
             let code = reply.outcome.err().map(|failure| failure.code);
-            assert_eq!(code, (!fits).then_some(Code::Internal));
+            assert_eq!(code, (!is_single_message).then_some(Code::Internal));
         }
     }
 }

@@ -55,7 +55,7 @@ enum ExchangeKindName {
 }
 
 /// The parts of the topology in the order of declaration.
-const PARTS: [TopologyPart; 6] = [
+const TOPOLOGY_PARTS: [TopologyPart; 6] = [
     TopologyPart::Exchange(DEAD_LETTER_EXCHANGE, ExchangeKindName::Fanout),
     TopologyPart::Exchange(EVENTS_EXCHANGE, ExchangeKindName::Topic),
     TopologyPart::Queue(STEP_QUEUE),
@@ -71,8 +71,8 @@ const PARTS: [TopologyPart; 6] = [
 /// When no channel can be opened.
 pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
     let mut faults = Vec::new();
-    let mut channel = open(connection).await?;
-    for part in PARTS {
+    let mut channel = open_channel(connection).await?;
+    for part in TOPOLOGY_PARTS {
         if let Err(error) = part.declare(&channel).await {
             let is_down = is_not_found(&error);
             let name = part.name();
@@ -82,7 +82,7 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
                 is_down,
             });
             // The broker closes the channel when it refuses a declaration.
-            channel = open(connection).await?;
+            channel = open_channel(connection).await?;
         }
     }
     let _ = channel.close(200, "declared".into()).await;
@@ -91,10 +91,10 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
 
 /// Whether [`declare`] declares a queue or exchange of this name.
 pub(super) fn is_declared(name: &str) -> bool {
-    PARTS.iter().any(|part| part.name() == name)
+    TOPOLOGY_PARTS.iter().any(|part| part.name() == name)
 }
 
-async fn open(connection: &Connection) -> anyhow::Result<Channel> {
+async fn open_channel(connection: &Connection) -> anyhow::Result<Channel> {
     connection
         .create_channel()
         .await
@@ -165,7 +165,7 @@ fn is_not_found(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<lapin::Error>()
         .is_some_and(|error| match error.kind() {
-            ErrorKind::ProtocolError(amqp) => amqp.get_id() == NOT_FOUND,
+            ErrorKind::ProtocolError(protocol_error) => protocol_error.get_id() == NOT_FOUND,
             _ => false,
         })
 }
@@ -178,7 +178,7 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> anyhow::
     channel
         .exchange_declare(name.into(), kind, options, FieldTable::default())
         .await
-        .map_err(|error| explain("exchange", name, error))
+        .map_err(|error| declare_error("exchange", name, error))
 }
 
 async fn queue(
@@ -198,7 +198,7 @@ async fn queue(
         .queue_declare(name.into(), options, table)
         .await
         .map(drop)
-        .map_err(|error| explain("queue", name, error))
+        .map_err(|error| declare_error("queue", name, error))
 }
 
 fn text(value: &str) -> AMQPValue {
@@ -206,7 +206,7 @@ fn text(value: &str) -> AMQPValue {
 }
 
 /// Adds instructions to `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
-fn explain(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
+fn declare_error(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
     const PRECONDITION_FAILED: u16 = 406;
     match error.kind() {
         ErrorKind::ProtocolError(amqp) if amqp.get_id() == PRECONDITION_FAILED => anyhow!(

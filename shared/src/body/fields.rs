@@ -9,7 +9,7 @@ use crate::failure::Violation;
 /// The fields of a JSON object that have not been read yet.
 pub struct Fields<'a> {
     pointer: String,
-    map: Map<String, Value>,
+    members: Map<String, Value>,
     violations: &'a mut Vec<Violation>,
 }
 
@@ -20,7 +20,7 @@ impl Fields<'_> {
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        if let Some(value) = self.take(name) {
+        if let Some(value) = self.take_member(name) {
             return self.parse(name, value, parse);
         }
         self.report(name, "is required");
@@ -33,7 +33,7 @@ impl Fields<'_> {
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        let value = self.take(name)?;
+        let value = self.take_member(name)?;
         self.parse(name, value, parse)
     }
 
@@ -44,7 +44,7 @@ impl Fields<'_> {
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<Option<T>> {
-        match self.map.remove(name)? {
+        match self.members.remove(name)? {
             Value::Null => Some(None),
             value => self.parse(name, value, parse).map(Some),
         }
@@ -57,7 +57,7 @@ impl Fields<'_> {
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        match self.map.remove(name)? {
+        match self.members.remove(name)? {
             Value::Null => {
                 self.report(
                     name,
@@ -69,14 +69,14 @@ impl Fields<'_> {
         }
     }
 
-    /// Takes a list of objects, each read by `read`.
+    /// Takes a list of objects, each read by `read_entry`.
     pub fn list<T>(
         &mut self,
         name: &str,
         length: RangeInclusive<usize>,
-        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+        mut read_entry: impl FnMut(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let entries = match self.take(name) {
+        let entries = match self.take_member(name) {
             Some(Value::Array(entries)) if length.contains(&entries.len()) => entries,
             Some(Value::Array(_)) => {
                 let detail = format!("must have {} to {} entries", length.start(), length.end());
@@ -93,14 +93,19 @@ impl Fields<'_> {
             }
         };
         let list = self.pointer_to(name);
-        let read: Vec<Option<T>> = entries
+        let read_entry: Vec<Option<T>> = entries
             .into_iter()
             .enumerate()
             .map(|(index, entry)| {
-                read_object(format!("{list}/{index}"), entry, self.violations, &mut read)
+                read_object(
+                    format!("{list}/{index}"),
+                    entry,
+                    self.violations,
+                    &mut read_entry,
+                )
             })
             .collect();
-        read.into_iter().collect()
+        read_entry.into_iter().collect()
     }
 
     /// Takes an optional list; the outer `None` means that the list contains an error.
@@ -110,13 +115,26 @@ impl Fields<'_> {
         length: RangeInclusive<usize>,
         read: impl FnMut(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Option<Vec<T>>> {
-        match self.map.get(name) {
+        match self.members.get(name) {
             None | Some(Value::Null) => {
-                self.map.remove(name);
+                self.members.remove(name);
                 Some(None)
             }
             Some(_) => self.list(name, length, read).map(Some),
         }
+    }
+
+    /// Takes a list that replaces the present one; `null` is an empty list. The outer `None` means that the list
+    /// contains an error, the inner one that it is absent.
+    pub fn changed_list<T>(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Option<Vec<T>>> {
+        let is_given = self.contains(name);
+        let list = self.optional_list(name, length, read)?;
+        Some(list.or_else(|| is_given.then(Vec::new)))
     }
 
     /// Takes an optional object; the outer `None` means that the object contains an error.
@@ -125,11 +143,47 @@ impl Fields<'_> {
         name: &str,
         read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Option<T>> {
-        let Some(value) = self.take(name) else {
+        let Some(value) = self.take_member(name) else {
             return Some(None);
         };
         let pointer = self.pointer_to(name);
         read_object(pointer, value, self.violations, read).map(Some)
+    }
+
+    /// Takes an object that can be removed. The outer `None` means that the object contains an error, the middle
+    /// one that the field is absent (no change), and the inner one that it is `null` (the object is removed).
+    pub fn nullable_object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Option<Option<T>>> {
+        if self.contains(name) {
+            self.optional_object(name, read).map(Some)
+        } else {
+            Some(None)
+        }
+    }
+
+    /// Whether the field is present and was not taken yet; also if it is `null`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    /// Takes an optional field that is an object, read by `read`, or another value, parsed by `parse`; the
+    /// outer `None` means that it contains an error.
+    pub fn optional_object_or<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+        read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        if matches!(self.members.get(name), Some(Value::Object(_)) | None) {
+            return self.optional_object(name, read);
+        }
+        match self.take_member(name) {
+            Some(value) => self.parse(name, value, parse).map(Some),
+            None => Some(None),
+        }
     }
 
     /// Reports a violation at `name`, for rules that involve several fields.
@@ -138,8 +192,8 @@ impl Fields<'_> {
         self.violations.push(Violation::new(pointer, detail));
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.map.remove(name).filter(|value| !value.is_null())
+    fn take_member(&mut self, name: &str) -> Option<Value> {
+        self.members.remove(name).filter(|value| !value.is_null())
     }
 
     fn parse<T>(
@@ -162,7 +216,7 @@ impl Fields<'_> {
     }
 
     fn report_unknown_fields(&mut self) {
-        for name in std::mem::take(&mut self.map).keys() {
+        for name in std::mem::take(&mut self.members).keys() {
             self.report(name, "is not a known field");
         }
     }
@@ -181,7 +235,7 @@ pub(super) fn read_object<T>(
     };
     let mut fields = Fields {
         pointer,
-        map,
+        members: map,
         violations,
     };
     let result = read(&mut fields);

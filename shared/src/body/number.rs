@@ -3,12 +3,12 @@
 //! client sent.
 
 /// The JSON pointer (RFC 6901) and the text of the first number in `text` that parsing would change.
-/// Considers only numbers whose pointer begins with `under`. `text` must be valid JSON.
-pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
+/// Considers only numbers whose pointer begins with `base_pointer`. `text` must be valid JSON.
+pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)> {
     let text = text.as_bytes();
     let mut levels: Vec<Level> = Vec::new();
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
+    let mut position = 0;
+    while let Some(byte) = text.get(position) {
         match byte {
             b'{' => levels.push(Level::Object { name: None }),
             b'[' => levels.push(Level::Array { index: 0 }),
@@ -21,31 +21,33 @@ pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
                 None => {}
             },
             b'"' => {
-                let end = at + string_length(&text[at..]);
+                let string_end = position + string_length(&text[position..]);
                 if let Some(Level::Object { name: name @ None }) = levels.last_mut() {
-                    *name = Some(&text[at..end]);
+                    *name = Some(&text[position..string_end]);
                 }
-                at = end;
+                position = string_end;
                 continue;
             }
             b'-' | b'0'..=b'9' => {
-                let rest = &text[at..];
-                let length = rest.iter().position(|byte| !is_number_byte(*byte));
-                let number = &rest[..length.unwrap_or(rest.len())];
+                let remaining_text = &text[position..];
+                let length = remaining_text
+                    .iter()
+                    .position(|byte| !is_number_byte(*byte));
+                let number = &remaining_text[..length.unwrap_or(remaining_text.len())];
                 if let Ok(number) = str::from_utf8(number)
                     && !is_exact(number)
                 {
                     let pointer = pointer(&levels);
-                    if pointer.starts_with(under) {
+                    if pointer.starts_with(base_pointer) {
                         return Some((pointer, number.chars().take(40).collect()));
                     }
                 }
-                at += number.len();
+                position += number.len();
                 continue;
             }
             _ => {}
         }
-        at += 1;
+        position += 1;
     }
     None
 }
@@ -100,17 +102,20 @@ fn is_exact(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
     }
-    let Ok(read) = number.parse::<f64>() else {
+    let Ok(parsed_number) = number.parse::<f64>() else {
         return false;
     };
-    match (decimal(number), decimal(&format!("{read:e}"))) {
-        (Some(sent), Some(kept)) => sent == kept,
+    match (
+        decimal_parts(number),
+        decimal_parts(&format!("{parsed_number:e}")),
+    ) {
+        (Some(sent_decimal), Some(kept_decimal)) => sent_decimal == kept_decimal,
         _ => false,
     }
 }
 
 /// The sign, the significant digits and the exponent of the last digit of a number; no digits for zero.
-fn decimal(number: &str) -> Option<(bool, String, i64)> {
+fn decimal_parts(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
         None => (number, 0),

@@ -17,8 +17,8 @@ const MAX_STORED_NESTING: usize = 256;
 pub fn from_stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).or_else(|error| {
         // A second attempt helps only if the nesting limit caused the error.
-        let nesting = nesting(text);
-        if !(nesting > super::MAX_NESTING && nesting <= MAX_STORED_NESTING) {
+        let depth = nesting_depth(text);
+        if !(depth > super::MAX_NESTING && depth <= MAX_STORED_NESTING) {
             return Err(error);
         }
         let mut deserializer = Deserializer::from_str(text);
@@ -30,8 +30,8 @@ pub fn from_stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 }
 
 /// Nesting of the JSON `text`, in levels.
-fn nesting(text: &str) -> usize {
-    let (mut level, mut deepest) = (0_usize, 0);
+fn nesting_depth(text: &str) -> usize {
+    let (mut current_depth, mut max_depth) = (0_usize, 0);
     let (mut is_text, mut is_escaped) = (false, false);
     for byte in text.bytes() {
         match byte {
@@ -40,12 +40,12 @@ fn nesting(text: &str) -> usize {
             b'"' => is_text = !is_text,
             _ if is_text => {}
             b'[' | b'{' => {
-                level += 1;
-                deepest = deepest.max(level);
+                current_depth += 1;
+                max_depth = max_depth.max(current_depth);
             }
-            b']' | b'}' => level = level.saturating_sub(1),
+            b']' | b'}' => current_depth = current_depth.saturating_sub(1),
             _ => {}
         }
     }
-    deepest
+    max_depth
 }

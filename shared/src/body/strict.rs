@@ -36,7 +36,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn nested<E: Error>(self) -> Result<Self, E> {
+    fn one_level_deeper<E: Error>(self) -> Result<Self, E> {
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Self { levels, ..self }),
             None => Err(E::custom(format!(
@@ -93,7 +93,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let nested = self.nested()?;
+        let nested = self.one_level_deeper()?;
         let mut values = Vec::new();
         while let Some(value) = access.next_element_seed(nested)? {
             values.push(value);
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let nested = self.nested()?;
+        let nested = self.one_level_deeper()?;
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if map.contains_key(&name) {

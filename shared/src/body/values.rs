@@ -17,10 +17,10 @@ pub fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, String> {
         .map_err(|error: T::Err| error.to_string())
 }
 
-/// A string without NUL characters, which PostgreSQL can't store.
+/// A string. NUL characters, which PostgreSQL can't store, are refused.
 ///
 /// # Errors
-/// When the value is not a string.
+/// When the value is not a string, or contains a NUL character.
 pub fn string(value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => without_nul(&text).map(|()| text),

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::OrderUpdated;
 use crate::{
-    id::{CustomerId, ShipmentId, Sku, Storefront, Warehouse},
+    id::{CustomerId, ReturnId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
     order::{
-        Address, CancelReason, Discount, ItemQuantity, LineItem, OrderStatus, Shipment,
-        ShippingCharge, StockItem,
+        Address, CancelReason, Discount, EditRejectReason, ItemQuantity, LineItem, OrderStatus,
+        ReceivedItem, ReturnedItem, Shipment, ShippingCharge, StockItem,
     },
     outcome::{Code, Failure},
     product::NewProduct,
@@ -57,6 +58,30 @@ pub enum EventData {
     #[serde(rename = "order.restored")]
     OrderRestored {},
 
+    /// An edit was requested whose higher total has to be authorized first.
+    #[serde(rename = "order.edit_requested")]
+    OrderEditRequested(Box<EditRequested>),
+    /// An edit took effect.
+    #[serde(rename = "order.edited")]
+    OrderEdited(Box<OrderEdited>),
+    /// A requested edit did not take effect: the order is unchanged.
+    #[serde(rename = "order.edit_rejected")]
+    OrderEditRejected {
+        /// Number of the edit.
+        edit: u32,
+        /// Reason of the rejection.
+        reason: EditRejectReason,
+        /// Error code of the payment provider.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// Error message of the payment provider, or the caller's reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+
+    /// The shipping address, the metadata, the note or the tags were changed.
+    #[serde(rename = "order.updated")]
+    OrderUpdated(Box<OrderUpdated>),
     /// The customer's personal data was erased from the order and from its earlier events.
     #[serde(rename = "order.redacted")]
     OrderRedacted {},
@@ -68,6 +93,9 @@ pub enum EventData {
         provider: String,
         /// Id of the payment at the provider.
         reference: String,
+        /// Number of the edit that the payment is for; absent: the order as it was created.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edit: Option<u32>,
     },
     /// The customer has to complete an action first.
     #[serde(rename = "payment.action_required")]
@@ -88,6 +116,9 @@ pub enum EventData {
         reference: String,
         /// Authorized amount in minor units.
         amount: i64,
+        /// Number of the edit that the payment is for: it replaces the order's earlier payment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edit: Option<u32>,
     },
     /// The provider declined the payment.
     #[serde(rename = "payment.declined")]
@@ -105,12 +136,26 @@ pub enum EventData {
         /// The provider released the rest of the authorization: no more can be captured.
         #[serde(default, skip_serializing_if = "is_false")]
         is_final: bool,
+        /// Reference of a payment that an operator has recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+        /// Time at which a payment that an operator has recorded was received; absent: the event's time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received_at: Option<Timestamp>,
     },
     /// The authorization was voided; without a reference, none existed.
     #[serde(rename = "payment.voided")]
     PaymentVoided {
         /// Id of the payment at the provider.
         reference: Option<String>,
+    },
+    /// An authorization that is not the order's was voided: one that an edit replaced, or that of a rejected edit.
+    #[serde(rename = "payment.released")]
+    PaymentReleased {
+        /// Id of the payment at the provider; absent if none existed.
+        reference: Option<String>,
+        /// Number of the edit that the payment was for; 0: the order as it was created.
+        edit: u32,
     },
     /// A refund was requested.
     #[serde(rename = "payment.refund_requested")]
@@ -141,6 +186,12 @@ pub enum EventData {
     PaymentRefunded {
         /// Amount of this refund in minor units.
         amount: i64,
+        /// Reference of a refund that an operator has recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+        /// Free-text reason, if an operator has recorded a refund that was due already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
 
     /// Stock was reserved for the order.
@@ -148,6 +199,9 @@ pub enum EventData {
     StockReserved {
         /// Reserved items.
         items: Vec<StockItem>,
+        /// Number of the pending edit that they are reserved for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edit: Option<u32>,
     },
     /// Reserved stock was released.
     #[serde(rename = "stock.released")]
@@ -158,6 +212,9 @@ pub enum EventData {
         /// items are shipped from instead.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Number of the rejected edit that they were reserved for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        edit: Option<u32>,
     },
     /// A stock level was set or adjusted.
     #[serde(rename = "stock.adjusted")]
@@ -203,6 +260,9 @@ pub enum EventData {
         carrier: String,
         /// The carrier's tracking number.
         tracking_number: String,
+        /// URL of the carrier's tracking page.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tracking_url: Option<String>,
         /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
@@ -265,6 +325,59 @@ pub enum EventData {
         reason: Option<String>,
     },
 
+    /// A return was requested.
+    #[serde(rename = "return.requested")]
+    ReturnRequested {
+        /// Id of the return.
+        return_id: ReturnId,
+        /// Number for people: the order's number and the number of the return within the order.
+        number: String,
+        /// Requested units.
+        items: Vec<ReturnedItem>,
+        /// Free text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Estimated refund in minor units.
+        refund_amount: i64,
+    },
+    /// A return was approved.
+    #[serde(rename = "return.approved")]
+    ReturnApproved {
+        /// Id of the return.
+        return_id: ReturnId,
+    },
+    /// A return was rejected.
+    #[serde(rename = "return.rejected")]
+    ReturnRejected {
+        /// Id of the return.
+        return_id: ReturnId,
+        /// Free-text reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A return was cancelled.
+    #[serde(rename = "return.cancelled")]
+    ReturnCancelled {
+        /// Id of the return.
+        return_id: ReturnId,
+        /// Free-text reason.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The units of a return were received.
+    #[serde(rename = "return.received")]
+    ReturnReceived {
+        /// Id of the return.
+        return_id: ReturnId,
+        /// Received units.
+        items: Vec<ReceivedItem>,
+        /// Refund in minor units; it follows as `payment.refund_requested` if it is not 0.
+        refund_amount: i64,
+        /// Part of the units' amount that is not refunded, in minor units.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        fee: i64,
+    },
+
     /// A step failed and will be retried.
     #[serde(rename = "step.retried")]
     StepRetried {
@@ -317,6 +430,14 @@ pub enum EventData {
     #[serde(rename = "product.deleted")]
     ProductDeleted {},
 
+    /// A customer was changed, verified, blocked, unblocked or erased. The values are personal data, so the
+    /// event has the names of the changed fields only.
+    #[serde(rename = "customer.updated")]
+    CustomerUpdated {
+        /// Names of the changed fields, as in the representation of the customer.
+        changed: Vec<String>,
+    },
+
     /// A webhook endpoint was created.
     #[serde(rename = "webhook_endpoint.created")]
     EndpointCreated {
@@ -354,6 +475,62 @@ pub enum RefundCause {
     Cancelled,
     /// The refund was made at the provider.
     Provider,
+    /// The units of a return were received.
+    Return,
+    /// An edit lowered the total below the captured amount.
+    Edited,
+}
+
+/// An edit that was requested and takes effect when its total was authorized.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditRequested {
+    /// Number of the edit among those of the order that needed an authorization, from 1.
+    pub edit: u32,
+    /// Total afterwards, in minor units.
+    pub total: i64,
+    /// Line items afterwards.
+    pub items: Vec<LineItem>,
+    /// Shipping charge afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<ShippingCharge>,
+    /// Discounts on the whole order afterwards; each line item has its share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discounts: Vec<Discount>,
+    /// Payment method, if it is another one than the order's: a token of the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_method: Option<String>,
+    /// Free-text reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An edit that took effect: the order afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderEdited {
+    /// Number of the edit, if its total had to be authorized first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<u32>,
+    /// Total in minor units.
+    pub total: i64,
+    /// Total before the edit, in minor units.
+    pub previous_total: i64,
+    /// Line items.
+    pub items: Vec<LineItem>,
+    /// Shipping charge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipping: Option<ShippingCharge>,
+    /// Discounts on the whole order; each line item has its share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub discounts: Vec<Discount>,
+    /// Products that are no longer in the order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<Sku>,
+    /// Warehouses whose label, requested for other items, is withdrawn and replaced by another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_labels: Vec<Warehouse>,
+    /// Free-text reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The data with which an order is created.
@@ -406,7 +583,42 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(amount: &i64) -> bool {
+    *amount == 0
+}
+
 impl EventData {
+    /// A capture of `amount` minor units by the payment provider.
+    pub fn captured(amount: i64, is_final: bool) -> Self {
+        Self::PaymentCaptured {
+            amount,
+            is_final,
+            reference: None,
+            received_at: None,
+        }
+    }
+
+    /// A refund of `amount` minor units by the payment provider.
+    pub fn refunded(amount: i64) -> Self {
+        Self::PaymentRefunded {
+            amount,
+            reference: None,
+            reason: None,
+        }
+    }
+
+    /// A request to refund `amount` minor units that is not for particular items.
+    pub fn refund_requested(amount: i64, cause: RefundCause, reason: Option<String>) -> Self {
+        Self::RefundRequested {
+            amount,
+            reason,
+            cause: Some(cause),
+            items: Vec::new(),
+            shipping: false,
+        }
+    }
+
     /// All event types.
     pub const KINDS: &[&str] = &[
         "order.created",
@@ -417,13 +629,18 @@ impl EventData {
         "order.cancelled",
         "order.deleted",
         "order.restored",
+        "order.updated",
         "order.redacted",
+        "order.edit_requested",
+        "order.edited",
+        "order.edit_rejected",
         "payment.prepared",
         "payment.action_required",
         "payment.authorized",
         "payment.declined",
         "payment.captured",
         "payment.voided",
+        "payment.released",
         "payment.refund_requested",
         "payment.refund_failed",
         "payment.refunded",
@@ -439,6 +656,11 @@ impl EventData {
         "shipment.failed",
         "shipment.returned",
         "shipment.cancelled",
+        "return.requested",
+        "return.approved",
+        "return.rejected",
+        "return.cancelled",
+        "return.received",
         "step.retried",
         "step.dead",
         "step.redriven",
@@ -446,6 +668,7 @@ impl EventData {
         "product.created",
         "product.updated",
         "product.deleted",
+        "customer.updated",
         "webhook_endpoint.created",
         "webhook_endpoint.updated",
         "webhook_endpoint.disabled",
@@ -457,19 +680,21 @@ impl EventData {
     /// # Errors
     /// `INTERNAL` if it can't be serialized, which does not happen for these types.
     pub fn data(&self) -> Result<String, Failure> {
-        let not_serializable = |why: &str| {
+        let not_serializable = |message: &str| {
             Failure::new(
                 Code::Internal,
-                format!("the event's data can't be serialized: {why}"),
+                format!("the event's data can't be serialized: {message}"),
             )
         };
         let mut text =
             serde_json::to_string(self).map_err(|error| not_serializable(&error.to_string()))?;
         // serde writes the tag first, without escapes; the data follows up to the last brace.
-        let begin = r#","data":"#;
-        let at = text.find(begin).ok_or_else(|| not_serializable(&text))?;
+        let data_prefix = r#","data":"#;
+        let data_offset = text
+            .find(data_prefix)
+            .ok_or_else(|| not_serializable(&text))?;
         text.pop();
-        text.drain(..at + begin.len());
+        text.drain(..data_offset + data_prefix.len());
         Ok(text)
     }
 
@@ -484,13 +709,18 @@ impl EventData {
             Self::OrderCancelled { .. } => "order.cancelled",
             Self::OrderDeleted {} => "order.deleted",
             Self::OrderRestored {} => "order.restored",
+            Self::OrderUpdated(_) => "order.updated",
             Self::OrderRedacted {} => "order.redacted",
+            Self::OrderEditRequested(_) => "order.edit_requested",
+            Self::OrderEdited(_) => "order.edited",
+            Self::OrderEditRejected { .. } => "order.edit_rejected",
             Self::PaymentPrepared { .. } => "payment.prepared",
             Self::PaymentActionRequired { .. } => "payment.action_required",
             Self::PaymentAuthorized { .. } => "payment.authorized",
             Self::PaymentDeclined { .. } => "payment.declined",
             Self::PaymentCaptured { .. } => "payment.captured",
             Self::PaymentVoided { .. } => "payment.voided",
+            Self::PaymentReleased { .. } => "payment.released",
             Self::RefundRequested { .. } => "payment.refund_requested",
             Self::RefundFailed { .. } => "payment.refund_failed",
             Self::PaymentRefunded { .. } => "payment.refunded",
@@ -506,6 +736,11 @@ impl EventData {
             Self::ShipmentFailed { .. } => "shipment.failed",
             Self::ShipmentReturned { .. } => "shipment.returned",
             Self::ShipmentCancelled { .. } => "shipment.cancelled",
+            Self::ReturnRequested { .. } => "return.requested",
+            Self::ReturnApproved { .. } => "return.approved",
+            Self::ReturnRejected { .. } => "return.rejected",
+            Self::ReturnCancelled { .. } => "return.cancelled",
+            Self::ReturnReceived { .. } => "return.received",
             Self::StepRetried { .. } => "step.retried",
             Self::StepDead { .. } => "step.dead",
             Self::StepRedriven { .. } => "step.redriven",
@@ -513,6 +748,7 @@ impl EventData {
             Self::ProductCreated { .. } => "product.created",
             Self::ProductUpdated { .. } => "product.updated",
             Self::ProductDeleted {} => "product.deleted",
+            Self::CustomerUpdated { .. } => "customer.updated",
             Self::EndpointCreated { .. } => "webhook_endpoint.created",
             Self::EndpointUpdated { .. } => "webhook_endpoint.updated",
             Self::EndpointDisabled { .. } => "webhook_endpoint.disabled",

@@ -148,11 +148,11 @@ impl EventFilter {
     /// The types and prefixes that match no existing event type.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let is_known = |name: &str| {
-            let matches = |kind: &str| match name.strip_suffix('*') {
+            let matches_type = |kind: &str| match name.strip_suffix('*') {
                 Some(prefix) => kind.starts_with(prefix),
                 None => kind == name,
             };
-            EventData::KINDS.iter().any(|kind| matches(kind))
+            EventData::KINDS.iter().any(|kind| matches_type(kind))
         };
         let names = self.0.iter().map(String::as_str);
         names.filter(move |name| !is_known(name))
@@ -230,8 +230,11 @@ mod tests {
         assert!(filter.matches("payment.voided"));
         assert!(!filter.matches("order.cancelled"));
         assert!("*".parse::<EventFilter>().unwrap().matches("step.dead"));
-        for wrong in ["", ",", "order.created,", "Order", "a b", "order.%", "*.x"] {
-            assert!(wrong.parse::<EventFilter>().is_err(), "{wrong}");
+        for invalid_filter in ["", ",", "order.created,", "Order", "a b", "order.%", "*.x"] {
+            assert!(
+                invalid_filter.parse::<EventFilter>().is_err(),
+                "{invalid_filter}"
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Maximum number of discounts or taxes in one list.
-const MAX_CHARGES: usize = 20;
+pub(crate) const MAX_CHARGES: usize = 20;
 
 /// A discount on a line item, on the shipping charge or on the whole order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,7 +56,7 @@ pub struct Tax {
     /// Rate as a decimal fraction, for information: `0.19` is 19 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<TaxRate>,
-    /// Amount in minor units.
+    /// Amount of the tax in minor units.
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub amount: i64,
 }
@@ -170,10 +170,13 @@ mod tests {
 
     #[test]
     fn tax_rates_are_decimal_fractions() {
-        for valid in ["0", "0.19", "0.077", "1", "12.5", "0.00000001"] {
-            assert_eq!(valid.parse::<TaxRate>().unwrap().to_string(), valid);
+        for valid_rate in ["0", "0.19", "0.077", "1", "12.5", "0.00000001"] {
+            assert_eq!(
+                valid_rate.parse::<TaxRate>().unwrap().to_string(),
+                valid_rate
+            );
         }
-        for wrong in [
+        for invalid_rate in [
             "",
             ".19",
             "0.",
@@ -184,7 +187,7 @@ mod tests {
             "0.123456789",
             "1234",
         ] {
-            assert!(wrong.parse::<TaxRate>().is_err(), "{wrong}");
+            assert!(invalid_rate.parse::<TaxRate>().is_err(), "{invalid_rate}");
         }
     }
 }

@@ -3,28 +3,36 @@
 //! - `create`: creating an order.
 //! - `read`: getting an order, its history, or a list.
 //! - `change`: cancelling, deleting, restoring, approving, rejecting.
-//! - `payment`, `shipment`: refunds, payment notifications, shipments.
+//! - `edit`: editing items, discounts and the shipping charge.
+//! - `update`: changing the address, metadata, note and tags.
+//! - `payment`, `record_payment`, `shipment`: refunds, payment notifications, received payments, shipments.
 
 mod change;
 mod create;
+mod edit;
 mod payment;
 mod read;
+mod record_payment;
 mod shipment;
+mod update;
 
 use jiff::{Timestamp, fmt::temporal::Pieces};
 use serde_json::Value;
 
+pub(crate) use self::create::address;
 pub(crate) use self::read::{cursor, cursor_by, limit};
+pub(crate) use self::shipment::{carrier, tracking_number};
 pub use self::{
     change::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, NotApproved, OrderRef, RejectOrder,
     },
-    create::{
-        CreateOrder, ItemQuantity, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY, ReturnUrl,
-    },
+    create::{CreateOrder, ItemQuantity, MAX_ITEMS, NewItem, QUANTITY, ReturnUrl},
+    edit::{CancelEdit, EditItem, EditOrder},
     payment::{NotifyPayment, RefundOrder},
     read::{GetOrder, ListOrders, OrderHistory},
+    record_payment::RecordPayment,
     shipment::{CancelShipment, CreateShipment, ShipmentUpdate, UpdateShipment},
+    update::{AddressPatch, UpdateOrder},
 };
 use crate::body;
 
@@ -40,10 +48,10 @@ fn timestamp(value: Value) -> Result<Timestamp, String> {
 /// The earliest or latest representable time, for a valid time beyond it. With an offset of up to a day, the
 /// years -9999 and 9999 have such times.
 fn clamp_to_calendar(text: &str) -> Option<Timestamp> {
-    let pieces = Pieces::parse(text).ok()?;
-    pieces.offset()?;
-    pieces.time()?;
-    match pieces.date().year() {
+    let time_pieces = Pieces::parse(text).ok()?;
+    time_pieces.offset()?;
+    time_pieces.time()?;
+    match time_pieces.date().year() {
         9999 => Some(Timestamp::MAX),
         -9999 => Some(Timestamp::MIN),
         _ => None,
@@ -58,7 +66,7 @@ mod tests {
 
     #[test]
     fn earliest_and_latest_timestamps_are_accepted() {
-        for (text, expected) in [
+        for (text, expected_time) in [
             ("9999-12-31T23:59:59Z", Timestamp::MAX),
             ("9999-12-31T23:59:59.999999999-23:59", Timestamp::MAX),
             (
@@ -71,18 +79,22 @@ mod tests {
             ),
             ("-009999-01-01T00:00:00+23:59", Timestamp::MIN),
         ] {
-            let read = timestamp(json!(text)).unwrap();
-            assert_eq!(read, expected, "{text}");
+            let read_time = timestamp(json!(text)).unwrap();
+            assert_eq!(read_time, expected_time, "{text}");
             // The worker parses the forwarded request in the same way.
-            assert_eq!(timestamp(json!(read.to_string())), Ok(read), "{text}");
+            assert_eq!(
+                timestamp(json!(read_time.to_string())),
+                Ok(read_time),
+                "{text}"
+            );
         }
-        for wrong in [
+        for invalid_time in [
             "9999-12-31",
             "9999-12-31T23:59:59",
             "9999-13-31T00:00:00Z",
             "10000-01-01T00:00:00Z",
         ] {
-            assert!(timestamp(json!(wrong)).is_err(), "{wrong}");
+            assert!(timestamp(json!(invalid_time)).is_err(), "{invalid_time}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct NewEndpoint {
     pub description: Option<String>,
     /// Event types to deliver; absent: all.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_list")]
-    #[schema(schema_with = schema::event_types, required = false)]
+    #[schema(schema_with = schema::event_type_filter, required = false)]
     pub event_types: Option<EventFilter>,
     /// Storefront whose events are delivered; absent: the caller's own, or for admins all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,10 +53,10 @@ fn as_list<S: serde::Serializer>(
     reason = "serde wants it so; absent, null and a list differ in a merge patch"
 )]
 fn as_maybe_list<S: serde::Serializer>(
-    change: &Option<Option<EventFilter>>,
+    event_types_patch: &Option<Option<EventFilter>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    match change {
+    match event_types_patch {
         Some(filter) => as_list(filter, serializer),
         None => serializer.serialize_none(),
     }
@@ -84,13 +84,13 @@ fn event_types(value: Value) -> Result<EventFilter, String> {
     };
     let types: Result<Vec<_>, _> = types.into_iter().map(body::string).collect();
     let filter = EventFilter::new(types.map_err(|_| "must be a list of strings".to_owned())?)?;
-    let unknown: Vec<&str> = filter.unknown().collect();
-    if unknown.is_empty() {
+    let unknown_types: Vec<&str> = filter.unknown().collect();
+    if unknown_types.is_empty() {
         Ok(filter)
     } else {
         Err(format!(
             "contains unknown event types: {}; docs/asyncapi.json lists the event types",
-            unknown.join(", ")
+            unknown_types.join(", ")
         ))
     }
 }
@@ -131,7 +131,7 @@ pub struct UpdateEndpoint {
         skip_serializing_if = "Option::is_none",
         serialize_with = "as_maybe_list"
     )]
-    #[schema(schema_with = schema::event_types, required = false)]
+    #[schema(schema_with = schema::event_type_filter, required = false)]
     pub event_types: Option<Option<EventFilter>>,
     /// Whether events are delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,10 +178,11 @@ const MAX_OVERLAP_SECONDS: i64 = 7 * 24 * 3600;
 impl RotateSecret {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
-        let overlap = fields.optional("overlap_seconds", body::integer(0..=MAX_OVERLAP_SECONDS));
+        let overlap_seconds =
+            fields.optional("overlap_seconds", body::integer(0..=MAX_OVERLAP_SECONDS));
         Some(Self {
             id: id?,
-            overlap_seconds: overlap
+            overlap_seconds: overlap_seconds
                 .and_then(|seconds| u32::try_from(seconds).ok())
                 .unwrap_or(OVERLAP_SECONDS),
         })

@@ -67,9 +67,9 @@ export async function loadAtLeast(count, page) {
 }
 
 /** A paged list of the API. Calls `onChange` after each load. `refresh` reloads all loaded pages. */
-export function pagedList(path, onChange) {
+export function pagedList(path, onChange, filter = {}) {
   const list = { data: [], next: null, failed: null };
-  const page = (limit, cursor) => get(query(path, { limit, cursor }));
+  const page = (limit, cursor) => get(query(path, { ...filter, limit, cursor }));
   async function update(reading, before) {
     try {
       const found = await reading;
@@ -112,11 +112,13 @@ export function query(path, parameters) {
 }
 
 const EVENT_TYPES = ["order.created", "order.approved", "order.processing", "order.shipped", "order.delivered", "order.cancelled",
-  "order.deleted", "order.restored", "order.redacted", "payment.prepared", "payment.action_required", "payment.authorized",
+  "order.deleted", "order.restored", "order.updated", "order.redacted", "order.edit_requested", "order.edited",
+  "order.edit_rejected", "payment.released", "payment.prepared", "payment.action_required", "payment.authorized",
   "payment.declined", "payment.captured", "payment.voided", "payment.refund_requested", "payment.refund_failed",
   "payment.refunded", "stock.reserved", "stock.released", "stock.adjusted", "stock.low", "shipment.created",
   "shipment.shipped", "shipment.in_transit", "shipment.out_for_delivery", "shipment.delivered", "shipment.failed",
-  "shipment.returned", "shipment.cancelled", "step.retried", "step.dead", "step.redriven", "step.discarded",
+  "shipment.returned", "shipment.cancelled", "return.requested", "return.approved", "return.rejected", "return.cancelled",
+  "return.received", "step.retried", "step.dead", "step.redriven", "step.discarded",
   "product.created", "product.updated", "product.deleted", "webhook_endpoint.created", "webhook_endpoint.updated",
   "webhook_endpoint.disabled", "webhook_endpoint.deleted"];
 

@@ -6,6 +6,7 @@ import { loginForm } from "./login.js";
 
 const SCREENS = [
   ["orders", "Orders", () => import("./orders.js")],
+  ["returns", "Returns", () => import("./returns.js")],
   ["new", "New order", () => import("./new_order.js")],
   ["inventory", "Inventory", () => import("./inventory.js")],
   ["customers", "Customers", () => import("./customers.js")],

@@ -12,44 +12,44 @@ export async function open(root, { isOperator }) {
   function draw() {
     const { data: customers, next, failed } = page;
     const rows = table("Newest first", [
-      ["Name", (one) => one.erased_at ? h("i", { class: "soft" }, "erased") : one.name],
-      ["Email", (one) => one.email],
-      isOperator && ["Storefront", (one) => one.storefront],
-      ["Status", (one) => [one.is_blocked && badge("blocked", "bad"), " ", one.is_verified && badge("verified", "good")]],
-      ["Created", (one) => time(one.created_at)],
-      ["Actions", (one) => h("div", { class: "actions" },
-        h("a", { class: "button", href: query("#/orders", { customer_id: one.id }) }, "Orders"),
-        !one.erased_at && !one.is_verified && h("button", { onclick: () => act(one, "verify", "Verify", "Records that the shop has checked the customer's identity.") }, "Verify"),
-        !one.erased_at && (one.is_blocked
-          ? h("button", { onclick: () => act(one, "unblock", "Unblock", "The customer can place orders again.") }, "Unblock")
-          : h("button", { class: "danger", onclick: () => act(one, "block", "Block", "New orders of this customer are refused. Orders that are already placed continue.") }, "Block")),
-        !one.erased_at && h("button", { class: "danger", onclick: () => erase(one) }, "Erase"))],
-    ].filter(Boolean), customers, { key: (one) => one.id });
+      ["Name", (customer) => customer.erased_at ? h("i", { class: "soft" }, "erased") : customer.name],
+      ["Email", (customer) => customer.email],
+      isOperator && ["Storefront", (customer) => customer.storefront],
+      ["Status", (customer) => [customer.is_blocked && badge("blocked", "bad"), " ", customer.is_verified && badge("verified", "good")]],
+      ["Created", (customer) => time(customer.created_at)],
+      ["Actions", (customer) => h("div", { class: "actions" },
+        h("a", { class: "button", href: query("#/orders", { customer_id: customer.id }) }, "Orders"),
+        !customer.erased_at && !customer.is_verified && h("button", { onclick: () => act(customer, "verify", "Verify", "Records that the shop has checked the customer's identity.") }, "Verify"),
+        !customer.erased_at && (customer.is_blocked
+          ? h("button", { onclick: () => act(customer, "unblock", "Unblock", "The customer can place orders again.") }, "Unblock")
+          : h("button", { class: "danger", onclick: () => act(customer, "block", "Block", "New orders of this customer are refused. Orders that are already placed continue.") }, "Block")),
+        !customer.erased_at && h("button", { class: "danger", onclick: () => erase(customer) }, "Erase"))],
+    ].filter(Boolean), customers, { key: (customer) => customer.id });
     fill(list, failed && problem(failed), customers.length ? rows : !failed && empty("No customers yet."),
       next && h("p", {}, h("button", { id: "more", onclick: page.more }, "Load more")));
   }
 
-  async function act(one, verb, submitLabel, text) {
-    const done = await showDialog({
-      title: `${submitLabel} ${one.name}?`, text, submitLabel, isDanger: verb === "block",
-      act: () => change("POST", `/v1/customers/${one.id}/${verb}`, {}, { intent: `${verb}_customer` }),
+  async function act(customer, verb, submitLabel, text) {
+    const dialogResult = await showDialog({
+      title: `${submitLabel} ${customer.name}?`, text, submitLabel, isDanger: verb === "block",
+      act: () => change("POST", `/v1/customers/${customer.id}/${verb}`, {}, { intent: `${verb}_customer` }),
     });
-    if (done) toast("Done.");
+    if (dialogResult) toast("Done.");
     refresh();
   }
 
-  async function erase(one) {
-    const done = await showDialog({
-      title: `Erase ${one.name}?`, submitLabel: "Erase", isDanger: true,
+  async function erase(customer) {
+    const dialogResult = await showDialog({
+      title: `Erase ${customer.name}?`, submitLabel: "Erase", isDanger: true,
       text: "Name, email, addresses and all other personal data, also in the customer's orders, are permanently erased. What was sold and paid stays on record. This cannot be undone. Not possible while an order of the customer is open.",
-      act: () => change("DELETE", `/v1/customers/${one.id}`, undefined, { intent: "erase_customer" }),
+      act: () => change("DELETE", `/v1/customers/${customer.id}`, undefined, { intent: "erase_customer" }),
     });
-    if (done) toast("Customer erased.");
+    if (dialogResult) toast("Customer erased.");
     refresh();
   }
 
   async function create() {
-    const done = await showDialog({
+    const dialogResult = await showDialog({
       title: "New customer", submitLabel: "Create",
       fields: [
         { name: "name", label: "Name", required: true }, { name: "email", label: "Email", type: "email", required: true },
@@ -57,7 +57,7 @@ export async function open(root, { isOperator }) {
       ],
       act: (values) => change("POST", "/v1/customers", values, { intent: "create_customer" }),
     });
-    if (done) toast("Customer created.");
+    if (dialogResult) toast("Customer created.");
     refresh();
   }
 

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { barChart, lineChart } from "./charts.js";
-import { badge, fill, h, money, problem, table, time } from "./dom.js";
+import { badge, decimals, fill, h, money, problem, table, time } from "./dom.js";
 
 const STATUSES = ["pending", "processing", "shipped", "delivered", "cancelled"];
 const REFRESH_MS = 5000;
@@ -42,21 +42,20 @@ export async function open(root, { isOperator }) {
     const { orders, days, revenue, system } = stats;
     const labels = days.map((day) => day.day.slice(5));
     const currency = revenue[0]?.currency;
-    const perDay = days.map((day) => day.revenue.find((one) => one.currency === currency)?.net ?? 0);
-    const digits = currency ? new Intl.NumberFormat(undefined, { style: "currency", currency }).resolvedOptions().maximumFractionDigits : 2;
+    const perDay = days.map((day) => day.revenue.find((entry) => entry.currency === currency)?.net ?? 0);
     const perMinute = ordersPerMinute();
     fill(root, h("h1", {}, "Dashboard"), failed && problem(failed),
       h("div", { class: "cards" },
         card("Orders", orders.total, `${orders.new} new, ${orders.processed} processed, ${orders.failed} failed`),
         card("Orders in the last minute", perMinute.at(-1), "counted since this page was opened"),
-        card("Revenue after refunds", revenue.length ? revenue.map((one) => money(one.net, one.currency)).join(", ") : "–", "all payments captured, less refunds"),
+        card("Revenue after refunds", revenue.length ? revenue.map((entry) => money(entry.net, entry.currency)).join(", ") : "–", "all payments captured, less refunds"),
         system && card("Failures", system.dead_letters, system.dead_letters || system.retries
           ? [system.retries > 0 && `${system.retries}${system.retries < 10000 ? "" : " or more"} being retried; `, h("a", { href: "#/failures" }, "Go to Failures")] : "none", system.dead_letters ? "bad" : "")),
       h("div", { class: "columns" },
         h("section", { class: "card" }, h("h2", {}, "Orders by day"),
           barChart("Orders by day", labels, days.map((day) => day.created), days.map((day) => day.cancelled), ["placed", "cancelled"])),
         h("section", { class: "card" }, h("h2", {}, "Revenue after refunds by day"),
-          currency ? lineChart("Revenue after refunds by day", labels, perDay.map((amount) => amount / 10 ** digits), `${money(perDay.reduce((sum, amount) => sum + amount, 0), currency)} over ${days.length} days; ${currency} only`)
+          currency ? lineChart("Revenue after refunds by day", labels, perDay.map((amount) => amount / 10 ** decimals(currency)), `${money(perDay.reduce((sum, amount) => sum + amount, 0), currency)} over ${days.length} days; ${currency} only`)
             : h("p", { class: "empty" }, "No revenue yet."))),
       h("div", { class: "columns" },
         h("section", { class: "card" }, h("h2", {}, "Orders per minute"),
@@ -80,7 +79,7 @@ export async function open(root, { isOperator }) {
       time(source.report.finished_at), `, ${source.report.rows} rows, ${source.report.skipped_count} skipped, ${source.report.conflict_count} conflicts`)];
     return h("div", { class: "columns" },
       h("section", { class: "card" }, h("h2", {}, "Health"), h("dl", {},
-        h("dt", {}, "Gateway"), h("dd", {}, state(gateway.status === "ready", gateway.status)),
+        h("dt", {}, "API gateway"), h("dd", {}, state(gateway.status === "ready", gateway.status)),
         h("dt", {}, "Broker"), h("dd", {}, state(gateway.broker === "ok", gateway.broker)),
         h("dt", {}, "Database"), h("dd", {}, state(!failed, failed ? "not responding" : "ok")),
         h("dt", {}, "Workers"), h("dd", {}, state(system.workers > 0, system.workers ?? "unknown"), h("span", { class: "help" }, ` reported by ${system.worker}`)),
@@ -90,8 +89,8 @@ export async function open(root, { isOperator }) {
         sync("Warehouse sync", system.warehouse), sync("Order import", system.import))),
       h("section", { class: "card" }, h("h2", {}, "Step durations"), Object.keys(system.steps).length
         ? table("Milliseconds from due to done; the last 1,000 steps of this worker", [
-          ["Step", ([name]) => name.replaceAll("_", " ")], ["Succeeded", ([, one]) => one.done, "number"], ["Failed", ([, one]) => one.failed, "number"],
-          ["p50", ([, one]) => one.p50_ms, "number"], ["p90", ([, one]) => one.p90_ms, "number"], ["p99", ([, one]) => one.p99_ms, "number"],
+          ["Step", ([name]) => name.replaceAll("_", " ")], ["Succeeded", ([, statistics]) => statistics.done, "number"], ["Failed", ([, statistics]) => statistics.failed, "number"],
+          ["p50", ([, statistics]) => statistics.p50_ms, "number"], ["p90", ([, statistics]) => statistics.p90_ms, "number"], ["p99", ([, statistics]) => statistics.p99_ms, "number"],
         ], Object.entries(system.steps))
         : h("p", { class: "empty" }, "No steps since this worker started.")));
   }

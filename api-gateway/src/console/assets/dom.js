@@ -38,14 +38,32 @@ export function fill(element, ...children) {
   if (focused) document.getElementById(focused)?.focus();
 }
 
+/** Currencies whose number of decimals is not 2, by ISO 4217. Intl shows some others without decimals, such as HUF and IDR. */
+const DECIMALS = Object.fromEntries([
+  [0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"], [3, "BHD IQD JOD KWD LYD OMR TND"], [4, "CLF UYW"],
+].flatMap(([decimals, currencies]) => currencies.split(" ").map((currency) => [currency, decimals])));
+
+/** Number of decimals of a currency: the API counts amounts in minor units. */
+export const decimals = (currency) => DECIMALS[currency] ?? 2;
+
+/** An amount in minor units, as people write it. */
 export function money(amount, currency) {
+  const digits = decimals(currency);
   try {
-    const format = new Intl.NumberFormat(undefined, { style: "currency", currency });
-    const digits = format.resolvedOptions().maximumFractionDigits;
-    return format.format(amount / 10 ** digits);
+    return new Intl.NumberFormat(undefined, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount / 10 ** digits);
   } catch {
     return `${amount} ${currency}`;
   }
+}
+
+/** The amount in minor units that a person has entered, 9.99 for example. */
+function minorUnits(text, currency, label) {
+  const amount = Number(text) * 10 ** decimals(currency);
+  // 9.99 * 100 is not a whole number in binary floating point, but close to one.
+  if (Math.abs(amount - Math.round(amount)) > 1e-6) {
+    throw { title: "Too many decimals", message: `${label} is ${text}, but ${currency} has ${decimals(currency)} decimals.` };
+  }
+  return Math.round(amount);
 }
 
 export function time(text) {
@@ -58,12 +76,12 @@ export function time(text) {
   return h("time", { datetime: text, title: date.toISOString() }, shown);
 }
 
-/** Colour class of each status of an order, a payment, a shipment or a delivery. */
+/** Colour class of each status of an order, a payment, a shipment, a return or a delivery. */
 const STATUS_COLORS = {
   pending: "warn", processing: "info", shipped: "info", delivered: "good", cancelled: "bad",
   authorized: "info", captured: "good", voided: "", partially_refunded: "warn", refunded: "warn", failed: "bad",
   label_created: "", in_transit: "info", out_for_delivery: "info", returned: "bad",
-  succeeded: "good",
+  succeeded: "good", requested: "warn", approved: "info", received: "good", rejected: "bad",
 };
 
 /** A status as a coloured label. */
@@ -126,9 +144,9 @@ export function showDialog({ title, text, fields = [], submitLabel = "OK", isDan
         method: "dialog",
         onsubmit: async (event) => {
           event.preventDefault();
-          const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
           submit.disabled = true;
           try {
+            const values = readAll(inputs);
             close(act ? ((await act(values)) ?? true) : values);
           } catch (failure) {
             fill(error, problem(failure));
@@ -155,6 +173,13 @@ export function input(field) {
   }
   if (field.type === "area") return h("textarea", { ...common, rows: field.rows ?? 3 });
   if (field.type === "check") return h("input", { type: "checkbox", name: field.name, checked: field.value });
+  if (field.type === "money") {
+    const decimal = (amount) => amount === undefined || amount === "" ? undefined : (amount / 10 ** decimals(field.currency)).toFixed(decimals(field.currency));
+    return h("input", {
+      ...common, type: "number", value: decimal(field.value) ?? "", min: decimal(field.min ?? 0), max: decimal(field.max),
+      step: field.currencyField ? "any" : 10 ** -decimals(field.currency), inputmode: "decimal", autocomplete: "off",
+    });
+  }
   return h("input", {
     ...common, type: field.type ?? "text", min: field.min, max: field.max, step: field.step,
     autocomplete: field.autocomplete ?? "off", placeholder: field.placeholder,
@@ -166,6 +191,17 @@ export function labelled(field, element) {
   return field.type === "check"
     ? h("label", { class: "check" }, element, h("span", {}, field.label, help))
     : h("label", {}, field.label, element, help);
+}
+
+/** The values of a form's fields, by name. Amounts of money are in minor units of the field's currency, or of that in another field. */
+function readAll(inputs) {
+  const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
+  for (const [field] of inputs.filter(([{ type }]) => type === "money")) {
+    const text = values[field.name];
+    const currency = field.currencyField ? values[field.currencyField] : field.currency;
+    values[field.name] = text === undefined ? undefined : minorUnits(text, currency, field.label);
+  }
+  return values;
 }
 
 function read(field, element) {

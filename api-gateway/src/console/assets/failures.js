@@ -52,12 +52,12 @@ export async function open(root) {
   function drawRetries() {
     const { data: steps, next, failed } = retries;
     const rows = table("Oldest orders first", [
-      ["Step", (one) => [badge(one.step, "warn"), h("div", {}, "order ", h("a", { class: "mono", href: `#/orders/${one.order_id}` }, one.order_id))]],
-      ["Error", (one) => one.reason],
-      ["Attempts", (one) => one.attempts, "number"],
-      ["Next attempt", (one) => time(one.next_attempt_at)],
-      ["Actions", (one) => h("button", { id: `try-${one.id}`, "aria-label": `Retry now: ${one.step}`, onclick: () => retryNow(one) }, "Retry now")],
-    ], steps, { key: (one) => one.id });
+      ["Step", (retry) => [badge(retry.step, "warn"), h("div", {}, "order ", h("a", { class: "mono", href: `#/orders/${retry.order_id}` }, retry.order_id))]],
+      ["Error", (retry) => retry.reason],
+      ["Attempts", (retry) => retry.attempts, "number"],
+      ["Next attempt", (retry) => time(retry.next_attempt_at)],
+      ["Actions", (retry) => h("button", { id: `try-${retry.id}`, "aria-label": `Retry now: ${retry.step}`, onclick: () => retryNow(retry) }, "Retry now")],
+    ], steps, { key: (retry) => retry.id });
     fill(retryList, failed && problem(failed), steps.length > 0 && h("section", { class: "card", "aria-label": "Retrying automatically" },
       h("div", { class: "bar" }, h("h2", {}, "Retrying automatically"), h("span", { class: "soft" }, `${steps.length}${next ? " and more" : ""}`),
         h("button", { id: "try-all", onclick: () => redriveAll("/v1/retries/redrive", "Retry all waiting steps now?", "Retry all now") }, "Retry all now")),
@@ -68,15 +68,15 @@ export async function open(root) {
   async function loadEndpoints() {
     try {
       const { data } = await get("/v1/webhook-endpoints?limit=200");
-      const failing = data.filter((one) => one.disabled_reason || (one.is_enabled && one.failing_since));
+      const failing = data.filter((endpoint) => endpoint.disabled_reason || (endpoint.is_enabled && endpoint.failing_since));
       const rows = table("Webhook endpoints", [
-        ["Endpoint URL", (one) => [h("span", { class: "mono" }, one.url), one.description && h("div", { class: "help" }, one.description)]],
-        ["Status", (one) => one.is_enabled ? [badge("failing", "warn"), h("div", { class: "help" }, "since ", time(one.failing_since))] : badge("disabled", "bad")],
-        ["What to do", (one) => one.is_enabled
+        ["Endpoint URL", (endpoint) => [h("span", { class: "mono" }, endpoint.url), endpoint.description && h("div", { class: "help" }, endpoint.description)]],
+        ["Status", (endpoint) => endpoint.is_enabled ? [badge("failing", "warn"), h("div", { class: "help" }, "since ", time(endpoint.failing_since))] : badge("disabled", "bad")],
+        ["What to do", (endpoint) => endpoint.is_enabled
           ? "Ask the endpoint's owner to fix it. Its deliveries are kept and sent as soon as it accepts one again. After a day of failures it is disabled."
           : "Ask the endpoint's owner to fix it, then enable it on the Webhooks page. Events missed while it was disabled are not sent; the receiver can read them from the event feed."],
         ["Actions", () => h("a", { class: "button", href: "#/webhooks" }, "Go to Webhooks")],
-      ], failing, { key: (one) => one.id });
+      ], failing, { key: (endpoint) => endpoint.id });
       fill(endpointList, failing.length > 0 && h("section", { class: "card", "aria-label": "Failing endpoints" }, h("h2", {}, "Failing endpoints"), rows));
     } catch (failure) {
       fill(endpointList, problem(failure));
@@ -114,7 +114,7 @@ export async function open(root) {
   async function act(verb, ids) {
     const isDiscard = verb === "discard";
     const letter = deadLetters.data.find(({ id }) => id === ids[0]);
-    let done = 0;
+    let doneCount = 0;
     const finished = await showDialog({
       title: `${isDiscard ? "Discard" : "Redrive"} ${ids.length === 1 ? letter.step ?? letter.type ?? "this message" : `${ids.length} failures`}?`, submitLabel: isDiscard ? "Discard" : "Redrive", isDanger: isDiscard,
       text: isDiscard
@@ -124,11 +124,11 @@ export async function open(root) {
         for (const id of ids) {
           await change("POST", `/v1/dead-letters/${encodeURIComponent(id)}/${verb}`, {}, { intent: verb });
           selected.delete(id);
-          done += 1;
+          doneCount += 1;
         }
       },
     });
-    if (finished) toast(`${done} ${isDiscard ? "discarded" : "redriven"}.`);
+    if (finished) toast(`${doneCount} ${isDiscard ? "discarded" : "redriven"}.`);
     refresh();
   }
 

@@ -8,7 +8,7 @@ const RELOAD_DELAY_MS = 1200;
 
 const fieldsOf = (product) => [
   { name: "name", label: "Name", required: true, value: product?.name },
-  { name: "price", label: "Price in the smallest currency unit (cents, for example)", type: "number", min: 0, required: true, value: product?.price },
+  { name: "price", label: "Price", type: "money", currency: product?.currency, currencyField: "currency", required: true, value: product?.price, help: "For example 9.99" },
   { name: "currency", label: "Currency", required: true, value: product?.currency ?? "EUR" },
   { name: "image_urls", label: "Image URLs", type: "area", value: product?.image_urls.join("\n"), help: "One URL per line" },
   { name: "low_stock_at", label: "Low stock threshold", type: "number", min: 0, value: product?.low_stock_at, help: "The product is marked as low on stock at this quantity or less" },

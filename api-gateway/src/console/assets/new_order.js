@@ -8,7 +8,8 @@ const METHODS = [
   ["pm_ok", "approved"], ["pm_declined", "declined"], ["pm_slow", "approved after three seconds"],
   ["pm_flaky", "fails twice, then approved"], ["pm_timeout_after_charge", "charged, but the response is lost"],
 ];
-const ADDRESS = [["name", "Name"], ["line1", "Street"], ["postal_code", "Postal code"], ["city", "City"], ["country", "Country"]];
+const MANUAL = ["manual", "paid by bank transfer, in cash or on an invoice"];
+export const ADDRESS = [["name", "Name"], ["line1", "Street"], ["postal_code", "Postal code"], ["city", "City"], ["country", "Country"]];
 
 /** Quotes `text` for a shell. */
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -21,17 +22,17 @@ export async function open(root, { isOperator, me }) {
     return {};
   }
   const activeCustomers = customers.data.filter((customer) => !customer.erased_at);
-  const customer = input({ name: "customer_id", required: true, options: activeCustomers.map((one) => [one.id, `${one.name} <${one.email}>${isOperator ? ` (${one.storefront})` : ""}${one.is_blocked ? ", blocked" : ""}`]) });
+  const customer = input({ name: "customer_id", required: true, options: activeCustomers.map((buyer) => [buyer.id, `${buyer.name} <${buyer.email}>${isOperator ? ` (${buyer.storefront})` : ""}${buyer.is_blocked ? ", blocked" : ""}`]) });
   const method = input({ name: "payment_method", placeholder: "Default" });
   method.setAttribute("list", "methods");
-  const methods = h("datalist", { id: "methods" }, METHODS.map(([token, text]) => h("option", { value: token }, text)));
+  const methods = h("datalist", { id: "methods" }, [...METHODS, MANUAL].map(([token, text]) => h("option", { value: token }, text)));
   const fields = ADDRESS.map(([name, label]) => [name, input({ name }), label]);
   const lines = [], list = h("div", {}), totalLine = h("p", { "aria-live": "polite" }), curl = h("pre", { class: "mono", id: "curl", tabindex: 0 }), error = h("div", {});
 
   function addLine() {
     const number = lines.length + 1;
     const line = {
-      sku: input({ name: "sku", options: products.data.map((one) => [one.sku, `${one.name} – ${money(one.price, one.currency)} – ${one.stock.reduce((sum, level) => sum + level.available, 0)} available`]) }),
+      sku: input({ name: "sku", options: products.data.map((product) => [product.sku, `${product.name} – ${money(product.price, product.currency)} – ${product.stock.reduce((sum, level) => sum + level.available, 0)} available`]) }),
       quantity: input({ name: "quantity", type: "number", min: 1, value: 1, required: true }),
     };
     line.sku.id = `sku-${number}`;
@@ -44,7 +45,7 @@ export async function open(root, { isOperator, me }) {
 
   function body() {
     const address = Object.fromEntries(fields.filter(([, field]) => field.value.trim()).map(([name, field]) => [name, field.value.trim()]));
-    const buyer = activeCustomers.find((one) => one.id === customer.value);
+    const buyer = activeCustomers.find((buyer) => buyer.id === customer.value);
     return {
       customer_id: customer.value,
       items: lines.map((line) => ({ sku: line.sku.value, quantity: Number(line.quantity.value) })),
@@ -55,7 +56,7 @@ export async function open(root, { isOperator, me }) {
   }
 
   function update() {
-    const rows = lines.map((line) => [products.data.find((one) => one.sku === line.sku.value), Number(line.quantity.value)]);
+    const rows = lines.map((line) => [products.data.find((product) => product.sku === line.sku.value), Number(line.quantity.value)]);
     const total = rows.reduce((all, [product, quantity]) => all + product.price * quantity, 0);
     fill(totalLine, "Total ", h("b", {}, money(total, rows[0][0].currency)));
     fill(curl, [
@@ -84,7 +85,7 @@ export async function open(root, { isOperator, me }) {
   },
   h("div", { class: "columns" },
     h("div", {}, h("h2", {}, "Customer and items"), labelled({ label: "Customer" }, customer), list,
-      h("p", {}, h("button", { type: "button", onclick: addLine }, "Add item")), labelled({ label: "Payment method", help: `A token of the payment provider. The sandbox provider accepts ${METHODS.map(([token, text]) => `${token} (${text})`).join(", ")}.` }, method), methods, totalLine),
+      h("p", {}, h("button", { type: "button", onclick: addLine }, "Add item")), labelled({ label: "Payment method", help: `A token of the payment provider, or ${MANUAL[0]} (${MANUAL[1]}). The sandbox provider accepts ${METHODS.map(([token, text]) => `${token} (${text})`).join(", ")}.` }, method), methods, totalLine),
     h("div", {}, h("h2", {}, "Shipping address"), fields.map(([, field, label]) => labelled({ label }, field)))),
   error, h("p", {}, submit));
   addLine();

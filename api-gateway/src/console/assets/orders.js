@@ -20,12 +20,13 @@ function searchFilters(text) {
 const orderCount = (count) => (count === 1 ? "1 order" : `${count} orders`);
 
 export async function open(root, { me, parameters, isOperator }) {
-  const filter = Object.fromEntries(["status", "q", "customer_id", "storefront", "include_deleted"].map((name) => [name, parameters.get(name) ?? ""]));
-  let shown = [], next = null, versions = new Map(), selected = new Set(), timer = null, failed = null, isFirst = true;
+  const filter = Object.fromEntries(["status", "q", "tag", "customer_id", "storefront", "include_deleted"].map((name) => [name, parameters.get(name) ?? ""]));
+  let listedOrders = [], next = null, versions = new Map(), selected = new Set(), timer = null, failed = null, isFirst = true;
 
   const list = h("div", {}), tools = h("div", { class: "actions" });
   const status = input({ name: "status", options: STATUSES.map((value) => [value, value || "All"]), value: filter.status });
   const search = input({ name: "q", type: "search", value: filter.q, placeholder: "Number, ID, customer ID or SKU" });
+  const tag = isOperator ? input({ name: "tag", value: filter.tag, placeholder: "All" }) : null;
   const storefront = isOperator ? input({ name: "storefront", value: filter.storefront, placeholder: "All" }) : null;
   const deleted = isOperator ? input({ name: "include_deleted", type: "check", value: filter.include_deleted === "true" }) : null;
   const form = h("form", {
@@ -33,19 +34,19 @@ export async function open(root, { me, parameters, isOperator }) {
     onsubmit: (event) => { event.preventDefault(); apply(); }, onchange: () => apply(),
   },
   labelled({ label: "Status" }, status), labelled({ label: "Search" }, search),
-  storefront && labelled({ label: "Storefront" }, storefront),
+  tag && labelled({ label: "Tag" }, tag), storefront && labelled({ label: "Storefront" }, storefront),
   deleted && labelled({ type: "check", label: "Include deleted" }, deleted), h("button", {}, "Search"));
 
   function apply() {
     location.hash = query("#/orders", {
-      status: status.value, q: search.value, storefront: storefront?.value, customer_id: filter.customer_id,
+      status: status.value, q: search.value, tag: tag?.value, storefront: storefront?.value, customer_id: filter.customer_id,
       include_deleted: deleted?.checked ? "true" : "",
     });
   }
 
   async function page(limit, cursor) {
     const { id, ...others } = searchFilters(filter.q);
-    const filters = { status: filter.status, storefront: filter.storefront, customer_id: filter.customer_id, include_deleted: filter.include_deleted };
+    const filters = { status: filter.status, tag: filter.tag, storefront: filter.storefront, customer_id: filter.customer_id, include_deleted: filter.include_deleted };
     if (!id) return get(query("/v1/orders", { ...filters, ...others, limit, cursor }));
     // The ID of an order or of a customer.
     try {
@@ -60,13 +61,13 @@ export async function open(root, { me, parameters, isOperator }) {
     timer = null;
     try {
       // If the end of the list was loaded, load as much as possible again.
-      const limit = shown.length && !next ? 200 : Math.min(200, Math.max(PAGE_SIZE, shown.length));
-      const first = await page(limit);
+      const limit = listedOrders.length && !next ? 200 : Math.min(200, Math.max(PAGE_SIZE, listedOrders.length));
+      const firstPage = await page(limit);
       // Orders beyond the first page stay as they were loaded.
-      const rest = shown.length > limit ? shown.slice(limit) : [];
-      const seen = new Set(first.data.map((order) => order.id));
-      shown = [...first.data, ...rest.filter((order) => !seen.has(order.id))];
-      if (!rest.length) next = first.next_cursor;
+      const laterOrders = listedOrders.length > limit ? listedOrders.slice(limit) : [];
+      const seen = new Set(firstPage.data.map((order) => order.id));
+      listedOrders = [...firstPage.data, ...laterOrders.filter((order) => !seen.has(order.id))];
+      if (!laterOrders.length) next = firstPage.next_cursor;
       failed = null;
     } catch (failure) {
       failed = failure;
@@ -76,9 +77,9 @@ export async function open(root, { me, parameters, isOperator }) {
 
   async function more() {
     try {
-      const found = await page(PAGE_SIZE, next);
-      shown = [...shown, ...found.data];
-      next = found.next_cursor;
+      const nextPage = await page(PAGE_SIZE, next);
+      listedOrders = [...listedOrders, ...nextPage.data];
+      next = nextPage.next_cursor;
     } catch (failure) {
       failed = failure;
     }
@@ -86,7 +87,7 @@ export async function open(root, { me, parameters, isOperator }) {
   }
 
   function draw() {
-    const awaitingApproval = shown.filter((order) => order.awaits_approval);
+    const awaitingApproval = listedOrders.filter((order) => order.awaits_approval);
     for (const id of selected) if (!awaitingApproval.some((order) => order.id === id)) selected.delete(id);
     fill(tools,
       isOperator && h("button", { onclick: processAll, title: "Approve all orders that await approval" }, "Process all"),
@@ -94,7 +95,7 @@ export async function open(root, { me, parameters, isOperator }) {
       isOperator && me.demo && h("button", { class: "danger", onclick: reset, title: "Delete all orders" }, "Reset state"),
       h("a", { class: "button main", href: "#/new" }, "New order"));
     const columns = [
-      ["Order", (order) => [h("a", { href: `#/orders/${order.id}`, id: `order-${order.id}` }, `#${order.number}`), order.is_deleted && " (deleted)"]],
+      ["Order", (order) => [h("a", { href: `#/orders/${order.id}`, id: `order-${order.id}` }, `#${order.number}`), order.is_deleted && " (deleted)", order.tags?.map((tag) => [" ", h("span", { class: "badge" }, tag)])]],
       ["Status", (order) => [badge(order.status), order.awaits_approval && [" ", badge("awaiting approval", "warn")],
         order.in_progress && h("div", { class: "help" }, order.in_progress.step.replaceAll("_", " "), order.in_progress.attempt > 1 && `, attempt ${order.in_progress.attempt}`)]],
       ["Items", (order) => order.items.map((line) => `${line.quantity} × ${line.name}`).join(", ")],
@@ -108,9 +109,9 @@ export async function open(root, { me, parameters, isOperator }) {
       type: "checkbox", id: `approve-${order.id}`, "aria-label": `Approve order ${order.number}`, checked: selected.has(order.id),
       onchange: (event) => { event.target.checked ? selected.add(order.id) : selected.delete(order.id); draw(); },
     })]);
-    const rows = table(filter.customer_id ? `Orders of customer ${filter.customer_id}, newest first` : "Newest first", columns, shown, { key: (order) => order.id });
+    const rows = table(filter.customer_id ? `Orders of customer ${filter.customer_id}, newest first` : "Newest first", columns, listedOrders, { key: (order) => order.id });
     // Highlight rows whose version changed.
-    const current = new Map(shown.map((order) => [order.id, order.version]));
+    const current = new Map(listedOrders.map((order) => [order.id, order.version]));
     if (!isFirst) for (const row of rows.querySelectorAll("tbody tr")) {
       row.classList.toggle("fresh", versions.get(row.dataset.key) !== current.get(row.dataset.key));
     }
@@ -118,14 +119,14 @@ export async function open(root, { me, parameters, isOperator }) {
     isFirst = false;
     const isFiltered = Object.values(filter).some(Boolean);
     fill(list, failed && problem(failed),
-      shown.length ? rows : !failed && empty(isFiltered ? "No orders match these filters. " : "No orders yet. ",
+      listedOrders.length ? rows : !failed && empty(isFiltered ? "No orders match these filters. " : "No orders yet. ",
         h("a", { href: isFiltered ? "#/orders" : "#/new" }, isFiltered ? "Clear filters" : "Create an order")),
       next && h("p", { class: "actions" }, h("button", { id: "more", onclick: more }, "Load more")));
   }
 
   async function approveSelected() {
     const ids = [...selected];
-    const done = await showDialog({
+    const dialogResult = await showDialog({
       title: `Approve ${orderCount(ids.length)}?`, submitLabel: "Approve",
       text: "The payment of each order is authorized now. When it succeeds, a shipment is requested from the carrier.",
       act: async () => {
@@ -135,13 +136,13 @@ export async function open(root, { me, parameters, isOperator }) {
         }
       },
     });
-    if (done) toast(`${orderCount(ids.length)} approved.`);
+    if (dialogResult) toast(`${orderCount(ids.length)} approved.`);
     refresh();
   }
 
   async function processAll() {
     let approved = 0;
-    const done = await showDialog({
+    const dialogResult = await showDialog({
       title: "Process all orders awaiting approval?", submitLabel: "Process all",
       text: `Approves every order that awaits approval${filter.storefront ? ` in storefront ${filter.storefront}` : ""}, including orders that are not listed on this page. The payment of each order is authorized; when it succeeds, a shipment is requested from the carrier.`,
       act: async () => {
@@ -154,17 +155,17 @@ export async function open(root, { me, parameters, isOperator }) {
         } while (cursor);
       },
     });
-    if (done) toast(approved ? `${orderCount(approved)} approved.` : "No orders were awaiting approval.");
+    if (dialogResult) toast(approved ? `${orderCount(approved)} approved.` : "No orders were awaiting approval.");
     refresh();
   }
 
   async function reset() {
-    const done = await showDialog({
+    const dialogResult = await showDialog({
       title: "Reset state: delete all orders?", submitLabel: "Delete all orders", isDanger: true,
       text: "All orders and their history are permanently deleted, and stock is set back to the last counted quantities. Products and customers are kept. This cannot be undone.",
       act: () => change("POST", "/demo/reset", {}, { intent: "reset" }),
     });
-    if (done) { shown = []; toast("All orders were deleted."); }
+    if (dialogResult) { listedOrders = []; toast("All orders were deleted."); }
     refresh();
   }
 

@@ -11,7 +11,7 @@ export async function open(root) {
     timer = null;
     try {
       endpoints = (await get("/v1/webhook-endpoints?limit=200")).data;
-      selected = endpoints.find((one) => one.id === selected?.id) ?? null;
+      selected = endpoints.find((endpoint) => endpoint.id === selected?.id) ?? null;
       failed = null;
     } catch (failure) {
       failed = failure;
@@ -22,17 +22,17 @@ export async function open(root) {
 
   function draw() {
     const rows = table("Newest first", [
-      ["Endpoint URL", (one) => [h("span", { class: "mono" }, one.url), one.description && h("div", { class: "help" }, one.description)]],
-      ["Events", (one) => one.event_types?.join(", ") || "All events"],
-      ["Status", (one) => one.is_enabled
-        ? one.failing_since ? [badge("failing", "warn"), h("div", { class: "help" }, "since ", time(one.failing_since))] : badge("enabled", "good")
-        : [badge("disabled", "bad"), one.disabled_reason && h("div", { class: "help" }, String(one.disabled_reason).replaceAll("_", " "))]],
-      ["Actions", (one) => h("div", { class: "actions" },
-        h("button", { id: `told-${one.id}`, onclick: () => { selected = one; deliveries = []; loadDeliveries(); } }, "View deliveries"),
-        h("button", { onclick: () => toggle(one) }, one.is_enabled ? "Disable" : "Enable"),
-        h("button", { onclick: () => rotate(one) }, "Rotate secret"),
-        h("button", { class: "danger", onclick: () => remove(one) }, "Delete"))],
-    ], endpoints, { key: (one) => one.id });
+      ["Endpoint URL", (endpoint) => [h("span", { class: "mono" }, endpoint.url), endpoint.description && h("div", { class: "help" }, endpoint.description)]],
+      ["Events", (endpoint) => endpoint.event_types?.join(", ") || "All events"],
+      ["Status", (endpoint) => endpoint.is_enabled
+        ? endpoint.failing_since ? [badge("failing", "warn"), h("div", { class: "help" }, "since ", time(endpoint.failing_since))] : badge("enabled", "good")
+        : [badge("disabled", "bad"), endpoint.disabled_reason && h("div", { class: "help" }, String(endpoint.disabled_reason).replaceAll("_", " "))]],
+      ["Actions", (endpoint) => h("div", { class: "actions" },
+        h("button", { id: `told-${endpoint.id}`, onclick: () => { selected = endpoint; deliveries = []; loadDeliveries(); } }, "View deliveries"),
+        h("button", { onclick: () => toggle(endpoint) }, endpoint.is_enabled ? "Disable" : "Enable"),
+        h("button", { onclick: () => rotate(endpoint) }, "Rotate secret"),
+        h("button", { class: "danger", onclick: () => remove(endpoint) }, "Delete"))],
+    ], endpoints, { key: (endpoint) => endpoint.id });
     fill(list, failed && problem(failed), endpoints.length ? rows : !failed && empty("No webhook endpoints yet."));
     if (!selected) fill(deliveryList);
   }
@@ -46,23 +46,23 @@ export async function open(root) {
       return fill(deliveryList, problem(failure));
     }
     const rows = table(`Deliveries to ${selected.url}, newest first`, [
-      ["Event", (one) => [h("b", {}, one.event_type), h("div", { class: "mono soft" }, one.event_id)]],
-      ["Status", (one) => badge(one.status)],
-      ["Attempts", (one) => one.attempts.length, "number"],
-      ["Response", (one) => response(one)],
-      ["Created", (one) => time(one.created_at)],
-      ["Actions", (one) => h("button", { onclick: () => redeliver(one) }, "Resend")],
-    ], deliveries, { key: (one) => one.id });
+      ["Event", (delivery) => [h("b", {}, delivery.event_type), h("div", { class: "mono soft" }, delivery.event_id)]],
+      ["Status", (delivery) => badge(delivery.status)],
+      ["Attempts", (delivery) => delivery.attempts.length, "number"],
+      ["Response", (delivery) => response(delivery)],
+      ["Created", (delivery) => time(delivery.created_at)],
+      ["Actions", (delivery) => h("button", { onclick: () => redeliver(delivery) }, "Resend")],
+    ], deliveries, { key: (delivery) => delivery.id });
     fill(deliveryList, h("section", { class: "card" }, h("h2", {}, "Deliveries"),
       deliveries.length ? rows : empty("No deliveries yet."),
       next && h("p", {}, h("button", { id: "more", onclick: () => loadDeliveries(next) }, "Load more"))));
   }
 
-  function response(one) {
-    const last = one.attempts.at(-1);
-    const isDue = one.next_attempt_at && new Date(one.next_attempt_at) <= new Date();
-    const next = one.next_attempt_at && h("div", { class: "help" }, isDue ? "next attempt pending" : ["next attempt ", time(one.next_attempt_at)]);
-    return [last?.response_code ?? "", " ", last?.error ?? "", next];
+  function response(delivery) {
+    const lastAttempt = delivery.attempts.at(-1);
+    const isDue = delivery.next_attempt_at && new Date(delivery.next_attempt_at) <= new Date();
+    const nextAttempt = delivery.next_attempt_at && h("div", { class: "help" }, isDue ? "next attempt pending" : ["next attempt ", time(delivery.next_attempt_at)]);
+    return [lastAttempt?.response_code ?? "", " ", lastAttempt?.error ?? "", nextAttempt];
   }
 
   const showSecret = (endpoint) => endpoint?.secret && showDialog({
@@ -85,38 +85,38 @@ export async function open(root) {
     await showSecret(changed);
   }
 
-  async function rotate(one) {
+  async function rotate(endpoint) {
     const changed = await showDialog({
       title: "Rotate the signing secret?", submitLabel: "Rotate secret", text: "Creates a new secret. For one day, deliveries are signed with both the old and the new secret; after that, the old one is invalid.",
-      act: () => change("POST", `/v1/webhook-endpoints/${one.id}/rotate-secret`, {}, { intent: "rotate_secret" }),
+      act: () => change("POST", `/v1/webhook-endpoints/${endpoint.id}/rotate-secret`, {}, { intent: "rotate_secret" }),
     });
     await showSecret(changed);
   }
 
-  async function toggle(one) {
+  async function toggle(endpoint) {
     await showDialog({
-      title: one.is_enabled ? "Disable this endpoint?" : "Enable this endpoint?", submitLabel: one.is_enabled ? "Disable" : "Enable",
-      text: one.is_enabled ? "No events are sent to it while it is disabled, and they are not sent later. Its receiver can read them from the event feed." : "Events are sent to it from now on. Events missed while it was disabled are not sent; its receiver can read them from the event feed.",
-      act: () => change("PATCH", `/v1/webhook-endpoints/${one.id}`, { is_enabled: !one.is_enabled }, { intent: "toggle_endpoint" }),
+      title: endpoint.is_enabled ? "Disable this endpoint?" : "Enable this endpoint?", submitLabel: endpoint.is_enabled ? "Disable" : "Enable",
+      text: endpoint.is_enabled ? "No events are sent to it while it is disabled, and they are not sent later. Its receiver can read them from the event feed." : "Events are sent to it from now on. Events missed while it was disabled are not sent; its receiver can read them from the event feed.",
+      act: () => change("PATCH", `/v1/webhook-endpoints/${endpoint.id}`, { is_enabled: !endpoint.is_enabled }, { intent: "toggle_endpoint" }),
     });
     refresh();
   }
 
-  async function remove(one) {
-    const done = await showDialog({
+  async function remove(endpoint) {
+    const dialogResult = await showDialog({
       title: "Delete this endpoint?", submitLabel: "Delete", isDanger: true, text: "No more events are sent to it, and its delivery log is no longer available. This cannot be undone.",
-      act: () => change("DELETE", `/v1/webhook-endpoints/${one.id}`, undefined, { intent: "delete_endpoint" }),
+      act: () => change("DELETE", `/v1/webhook-endpoints/${endpoint.id}`, undefined, { intent: "delete_endpoint" }),
     });
-    if (done) toast("Endpoint deleted.");
+    if (dialogResult) toast("Endpoint deleted.");
     refresh();
   }
 
-  async function redeliver(one) {
-    const done = await showDialog({
+  async function redeliver(delivery) {
+    const dialogResult = await showDialog({
       title: "Resend this event?", submitLabel: "Resend", text: "It is sent with the same webhook ID: a receiver that follows Standard Webhooks ignores it if it has processed it already.",
-      act: () => change("POST", `/v1/webhook-endpoints/${selected.id}/deliveries/${one.id}/redeliver`, {}, { intent: "redeliver" }),
+      act: () => change("POST", `/v1/webhook-endpoints/${selected.id}/deliveries/${delivery.id}/redeliver`, {}, { intent: "redeliver" }),
     });
-    if (done) toast("Delivery queued.");
+    if (dialogResult) toast("Delivery queued.");
     refresh();
   }
 

@@ -17,14 +17,14 @@ use shared::{
     request::Request,
 };
 
-use super::{MAX_ID, acknowledge, forward};
+use super::{MAX_ID_CHARS, acknowledged_response, forward_to_worker};
 use crate::{
     input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
     state::App,
 };
 
 /// Header with the signatures: `t=SECONDS,v1=HEX,v1=HEX`.
-const SIGNATURE: &str = "stripe-signature";
+const SIGNATURE_HEADER: &str = "stripe-signature";
 /// Maximum age of a signature, as in Stripe's libraries.
 const TOLERANCE_SECONDS: i64 = 300;
 
@@ -48,26 +48,28 @@ pub(super) async fn stripe(
         )
         .into());
     };
-    let signature = headers.get(SIGNATURE).and_then(|text| text.to_str().ok());
+    let signature = headers
+        .get(SIGNATURE_HEADER)
+        .and_then(|text| text.to_str().ok());
     verify(
         secret,
         signature.unwrap_or_default(),
         &body.bytes,
         Timestamp::now().as_second(),
     )
-    .map_err(|why| Failure::new(Code::Unauthenticated, why))?;
+    .map_err(|message| Failure::new(Code::Unauthenticated, message))?;
 
     let event = body::parse(&body.bytes)?;
     let id = event["id"].as_str();
-    let id = id.filter(|id| id.len() <= MAX_ID && body::without_nul(id).is_ok());
+    let id = id.filter(|id| id.len() <= MAX_ID_CHARS && body::without_nul(id).is_ok());
     let id = id.ok_or_else(|| Failure::violation("/id", "must be an event id"))?;
     let request =
         payment_reference(&event).and_then(|body| Request::read("payment.notify", body).ok());
     let Some(request) = request else {
-        return Ok(acknowledge("ignored"));
+        return Ok(acknowledged_response("ignored"));
     };
-    match forward(&app, "stripe", &request, id, &context).await {
-        Ok(()) => Ok(acknowledge("ok")),
+    match forward_to_worker(&app, "stripe", &request, id, &context).await {
+        Ok(()) => Ok(acknowledged_response("ok")),
         // Other systems may use the same Stripe account. Acknowledge their events: Stripe disables endpoints
         // that return errors.
         Err(failure) if failure.code == Code::NotFound => {
@@ -75,7 +77,7 @@ pub(super) async fn stripe(
                 event = id,
                 "ignored a Stripe event: its payment belongs to no order"
             );
-            Ok(acknowledge("ignored"))
+            Ok(acknowledged_response("ignored"))
         }
         Err(failure) => Err(failure.into()),
     }
@@ -99,17 +101,17 @@ fn payment_reference(event: &Value) -> Option<Value> {
 }
 
 fn verify(secret: &hmac::Key, header: &str, body: &[u8], now: i64) -> Result<(), String> {
-    let parts = || header.split(',').filter_map(|part| part.split_once('='));
-    let time = parts().find_map(|(name, value)| (name.trim() == "t").then_some(value));
+    let name_value_pairs = || header.split(',').filter_map(|pair| pair.split_once('='));
+    let time = name_value_pairs().find_map(|(name, value)| (name.trim() == "t").then_some(value));
     let Some(time) = time.and_then(|time| time.parse::<i64>().ok()) else {
-        return Err(format!("{SIGNATURE} must be t=SECONDS,v1=SIGNATURE"));
+        return Err(format!("{SIGNATURE_HEADER} must be t=SECONDS,v1=SIGNATURE"));
     };
-    let mut signed = format!("{time}.").into_bytes();
-    signed.extend_from_slice(body);
-    let is_signed = parts()
+    let mut signed_bytes = format!("{time}.").into_bytes();
+    signed_bytes.extend_from_slice(body);
+    let is_signed = name_value_pairs()
         .filter(|(name, _)| name.trim() == "v1")
         .filter_map(|(_, hex)| from_hex(hex.trim()))
-        .any(|signature| hmac::verify(secret, &signed, &signature).is_ok());
+        .any(|signature| hmac::verify(secret, &signed_bytes, &signature).is_ok());
     if !is_signed {
         return Err("no signature matches the body; check STRIPE_WEBHOOK_SECRET".to_owned());
     }
@@ -150,19 +152,22 @@ mod tests {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-        let good = format!("t=1700000000,v1={},v1={hex},v0=abc", "0".repeat(64));
-        assert_eq!(verify(&key, &good, body, 1_700_000_299), Ok(()));
-        assert!(verify(&key, &good, body, 1_700_000_301).is_err());
-        assert!(verify(&key, &good, body, 1_699_999_000).is_err());
-        assert!(verify(&key, &good, b"{}", 1_700_000_000).is_err());
-        for wrong in [
+        let valid_header = format!("t=1700000000,v1={},v1={hex},v0=abc", "0".repeat(64));
+        assert_eq!(verify(&key, &valid_header, body, 1_700_000_299), Ok(()));
+        assert!(verify(&key, &valid_header, body, 1_700_000_301).is_err());
+        assert!(verify(&key, &valid_header, body, 1_699_999_000).is_err());
+        assert!(verify(&key, &valid_header, b"{}", 1_700_000_000).is_err());
+        for invalid_header in [
             "",
             "t=,v1=",
             "v1=aa",
             "t=1700000000,v1=",
             "t=1700000000,v1=\u{e9}\u{e9}",
         ] {
-            assert!(verify(&key, wrong, body, 1_700_000_000).is_err(), "{wrong}");
+            assert!(
+                verify(&key, invalid_header, body, 1_700_000_000).is_err(),
+                "{invalid_header}"
+            );
         }
     }
 }

@@ -7,9 +7,9 @@ use tokio::{task, time};
 use super::FaultContext;
 use crate::harness::until;
 
-pub(super) async fn restarted(context: FaultContext<'_>) -> usize {
+pub(super) async fn restart_broker(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     let broker = stack.broker.as_mut().unwrap();
     task::block_in_place(|| broker.stop());
     broker.start();
@@ -17,13 +17,13 @@ pub(super) async fn restarted(context: FaultContext<'_>) -> usize {
     1
 }
 
-pub(super) async fn killed(context: FaultContext<'_>) -> usize {
+pub(super) async fn kill_broker(context: FaultContext<'_>) -> usize {
     let FaultContext {
         stack,
         load,
         random,
     } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     random.sleep_up_to(100).await;
     let broker = stack.broker.as_mut().unwrap();
     broker.kill();
@@ -32,9 +32,9 @@ pub(super) async fn killed(context: FaultContext<'_>) -> usize {
     1
 }
 
-pub(super) async fn wiped(context: FaultContext<'_>) -> usize {
+pub(super) async fn wipe_broker(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     let broker = stack.broker.as_mut().unwrap();
     broker.kill();
     broker.wipe();
@@ -46,10 +46,10 @@ pub(super) async fn wiped(context: FaultContext<'_>) -> usize {
 /// The broker blocks publishers.
 pub(super) async fn short_of_memory(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
-    stack.control(&["set_vm_memory_high_watermark", "0"]);
+    load.wait_for_progress(10).await;
+    stack.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0"]);
     time::sleep(Duration::from_secs(2)).await;
-    stack.control(&["set_vm_memory_high_watermark", "0.4"]);
+    stack.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]);
     stack.wait_until_healthy().await;
     1
 }
@@ -57,8 +57,8 @@ pub(super) async fn short_of_memory(context: FaultContext<'_>) -> usize {
 pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..3 {
-        load.progress(10).await;
-        stack.control(&["close_all_connections", "requested by an operator"]);
+        load.wait_for_progress(10).await;
+        stack.run_rabbitmqctl(&["close_all_connections", "requested by an operator"]);
     }
     stack.wait_until_healthy().await;
     3
@@ -67,11 +67,11 @@ pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
 /// An operator deletes the queues by mistake.
 pub(super) async fn queues_deleted(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     for queue in ["order-worker-queue", "order-request-queue"] {
-        stack.control(&["delete_queue", queue]);
+        stack.run_rabbitmqctl(&["delete_queue", queue]);
         stack.wait_until_healthy().await;
-        load.progress(10).await;
+        load.wait_for_progress(10).await;
     }
     2
 }
@@ -79,25 +79,25 @@ pub(super) async fn queues_deleted(context: FaultContext<'_>) -> usize {
 pub(super) async fn leader_killed(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..2 {
-        load.progress(20).await;
+        load.wait_for_progress(20).await;
         let cluster = stack.cluster.as_mut().unwrap();
         let number = task::block_in_place(|| cluster.kill_leader());
         time::sleep(Duration::from_secs(3)).await;
         cluster.restart_node(number).await;
         stack.wait_until_healthy().await;
     }
-    load.progress(20).await;
+    load.wait_for_progress(20).await;
     2
 }
 
 /// The node that hosts the request queue is lost permanently, and the other two forget it.
 pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(20).await;
+    load.wait_for_progress(20).await;
     let cluster = stack.cluster.as_mut().unwrap();
     let number = task::block_in_place(|| cluster.kill_queue_node("order-request-queue"));
     until("a gateway to report that it is not ready", async || {
-        let url = format!("{}/readyz", stack.bases()[0]);
+        let url = format!("{}/readyz", stack.base_urls()[0]);
         let response = reqwest::get(url).await;
         response.is_ok_and(|response| response.status() == 503)
     })
@@ -105,6 +105,6 @@ pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
     let cluster = stack.cluster.as_mut().unwrap();
     task::block_in_place(|| cluster.forget(number));
     stack.wait_until_healthy().await;
-    load.progress(20).await;
+    load.wait_for_progress(20).await;
     1
 }

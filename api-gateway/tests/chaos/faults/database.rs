@@ -22,13 +22,13 @@ async fn wait_for_database_error(stack: &Stack) {
 /// Another process locks the database for longer than the worker's lock timeout.
 pub(super) async fn locked_file(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     let script = "import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
     let mut shell = Command::new("python3")
         .args(["-c", script])
-        .arg(stack.data.join("orders.db"))
+        .arg(stack.data_folder.join("orders.db"))
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
@@ -40,61 +40,61 @@ db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
 /// The disk is filled up, then space is freed.
 pub(super) async fn disk_full(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
-    let filler = stack.data.join("filler");
-    let full = Command::new("dd")
+    load.wait_for_progress(10).await;
+    let filler_file = stack.data_folder.join("filler");
+    let fill_result = Command::new("dd")
         .args(["if=/dev/zero", "bs=64k"])
-        .arg(format!("of={}", filler.display()))
+        .arg(format!("of={}", filler_file.display()))
         .stderr(Stdio::null())
         .status();
-    assert!(!full.unwrap().success(), "the disk never filled up");
+    assert!(!fill_result.unwrap().success(), "the disk never filled up");
     wait_for_database_error(stack).await;
     time::sleep(Duration::from_secs(2)).await;
-    std::fs::remove_file(filler).unwrap();
+    std::fs::remove_file(filler_file).unwrap();
     stack.wait_until_healthy().await;
     1
 }
 
 pub(super) async fn disk_read_only(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
-    let remount = |how: &str| {
-        let mounted = Command::new("mount")
-            .args(["-o", &format!("remount,{how}")])
-            .arg(&stack.data)
+    load.wait_for_progress(10).await;
+    let remount_disk = |mount_option: &str| {
+        let mount_result = Command::new("mount")
+            .args(["-o", &format!("remount,{mount_option}")])
+            .arg(&stack.data_folder)
             .status();
-        mounted.unwrap().success()
+        mount_result.unwrap().success()
     };
     // A remount fails while files are open for writing. So the worker is stopped and started on the read-only
     // disk, where it must fail with an error.
     stack.workers[0].kill();
-    assert!(remount("ro"), "the disk can't be made read-only");
+    assert!(remount_disk("ro"), "the disk can't be made read-only");
     let mut worker = stack.spawn_worker(0);
     until("the worker to fail on the read-only disk", async || {
         worker.has_ended()
     })
     .await;
-    assert!(remount("rw"), "the disk can't be made writable");
+    assert!(remount_disk("rw"), "the disk can't be made writable");
     stack.restart_worker(0);
     stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn killed(context: FaultContext<'_>) -> usize {
+pub(super) async fn kill_postgres(context: FaultContext<'_>) -> usize {
     let FaultContext {
         stack,
         load,
         random,
     } = context;
     for round in 0..3 {
-        load.progress(10).await;
+        load.wait_for_progress(10).await;
         random.sleep_up_to(100).await;
         stack.postgres.as_mut().unwrap().kill();
         if round == 1 {
             // This worker starts while the database is down.
             stack.restart_worker(0);
         }
-        stack.postgres.as_mut().unwrap().run().await;
+        stack.postgres.as_mut().unwrap().run_until_ready().await;
     }
     stack.wait_until_healthy().await;
     3
@@ -103,14 +103,14 @@ pub(super) async fn killed(context: FaultContext<'_>) -> usize {
 /// The primary dies, and a synchronous standby is promoted.
 pub(super) async fn fails_over(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let primary = stack.postgres.as_mut().unwrap();
-    let standby = primary.standby().await;
-    load.progress(20).await;
-    primary.kill();
-    standby.promote();
-    stack.database.redirect(standby.port);
-    stack.postgres = Some(standby);
-    stack.database.set(NetworkCondition::Normal);
+    let primary_server = stack.postgres.as_mut().unwrap();
+    let standby_server = primary_server.start_standby().await;
+    load.wait_for_progress(20).await;
+    primary_server.kill();
+    standby_server.promote();
+    stack.database.set_target(standby_server.port);
+    stack.postgres = Some(standby_server);
+    stack.database.set_condition(NetworkCondition::Normal);
     stack.wait_until_healthy().await;
     1
 }
@@ -118,7 +118,7 @@ pub(super) async fn fails_over(context: FaultContext<'_>) -> usize {
 pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..5 {
-        load.progress(5).await;
+        load.wait_for_progress(5).await;
         stack.postgres.as_ref().unwrap().sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE application_name = 'order-worker'",
@@ -131,16 +131,16 @@ pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
 /// The database refuses writes, like a primary that was demoted to a standby.
 pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     let postgres = stack.postgres.as_ref().unwrap();
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    let terminate_sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE application_name = 'order-worker'";
     postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     postgres.sql("SELECT pg_reload_conf()");
     wait_for_database_error(stack).await;
     postgres.sql("ALTER SYSTEM RESET default_transaction_read_only");
     postgres.sql("SELECT pg_reload_conf()");
-    postgres.sql(end);
+    postgres.sql(terminate_sql);
     stack.wait_until_healthy().await;
     1
 }
@@ -148,7 +148,7 @@ pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
 /// The tables are locked, as by a migration.
 pub(super) async fn locked_tables(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     let postgres = stack.postgres.as_ref().unwrap();
     task::block_in_place(|| {
         postgres
@@ -166,7 +166,7 @@ pub(super) async fn slow_commits(context: FaultContext<'_>) -> usize {
         postgres.sql(&format!("ALTER SYSTEM SET {setting}"));
     }
     postgres.sql("SELECT pg_reload_conf()");
-    load.progress(60).await;
+    load.wait_for_progress(60).await;
     for setting in ["commit_delay", "commit_siblings"] {
         postgres.sql(&format!("ALTER SYSTEM RESET {setting}"));
     }

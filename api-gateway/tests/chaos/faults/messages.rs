@@ -12,7 +12,7 @@ use super::FaultContext;
 use crate::{harness::until, stack::Stack};
 
 /// A publisher that bypasses the gateway and the worker.
-async fn publisher(stack: &Stack) -> Publisher {
+async fn connect_publisher(stack: &Stack) -> Publisher {
     let url = stack.broker.as_ref().unwrap().url();
     let broker = Broker::start(&url, "chaos").unwrap();
     until("the connection to the broker", async || {
@@ -22,7 +22,7 @@ async fn publisher(stack: &Stack) -> Publisher {
     Publisher::new(broker)
 }
 
-async fn publish(publisher: &Publisher, queue: &str, message: Outgoing, times: usize) {
+async fn publish_repeatedly(publisher: &Publisher, queue: &str, message: Outgoing, times: usize) {
     let messages: Vec<_> = (0..times)
         .map(|_| (Target::Queue(queue), message.clone()))
         .collect();
@@ -43,14 +43,14 @@ fn message(kind: &str, body: &Value) -> Outgoing {
 /// Publishes the same attempt of a step eight times at once, so that workers process it concurrently.
 pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let publisher = publisher(stack).await;
+    let publisher = connect_publisher(stack).await;
     let mut times = 0;
     for _ in 0..20 {
-        load.progress(1).await;
-        let newest = load.recorded().orders.last().unwrap().id.clone();
+        load.wait_for_progress(1).await;
+        let newest_order_id = load.recorded().orders.last().unwrap().id.clone();
         for step in ["authorize_payment", "request_shipment:main", "void_payment"] {
-            let body = json!({"order_id": newest, "step": step, "attempt": 1});
-            publish(&publisher, STEP_QUEUE, message("step", &body), 8).await;
+            let body = json!({"order_id": newest_order_id, "step": step, "attempt": 1});
+            publish_repeatedly(&publisher, STEP_QUEUE, message("step", &body), 8).await;
             times += 8;
         }
     }
@@ -60,9 +60,9 @@ pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
 /// Publishes the same message again, like a redelivery after a lost acknowledgement.
 pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let publisher = publisher(stack).await;
+    let publisher = connect_publisher(stack).await;
     for number in 0..30 {
-        load.progress(1).await;
+        load.wait_for_progress(1).await;
         let key = format!("{}-foreign-{number}", load.run_name());
         let request = Outgoing {
             message_id: Some(key.clone()),
@@ -75,7 +75,7 @@ pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
                 }),
             )
         };
-        publish(&publisher, REQUEST_QUEUE, request, 3).await;
+        publish_repeatedly(&publisher, REQUEST_QUEUE, request, 3).await;
     }
     90
 }
@@ -83,16 +83,16 @@ pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
 /// The load itself sends each webhook twice, and "delivered" before "shipped".
 pub(super) async fn webhooks(context: FaultContext<'_>) -> usize {
     let FaultContext { load, .. } = context;
-    let before = load.recorded().delivered.len();
-    while load.recorded().delivered.len() < before + 60 {
-        load.progress(5).await;
+    let delivered_before = load.recorded().delivered.len();
+    while load.recorded().delivered.len() < delivered_before + 60 {
+        load.wait_for_progress(5).await;
     }
-    load.recorded().delivered.len() - before
+    load.recorded().delivered.len() - delivered_before
 }
 
 pub(super) async fn garbage(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let publisher = publisher(stack).await;
+    let publisher = connect_publisher(stack).await;
     let bodies: [&[u8]; 6] = [
         b"",
         b"\xff\xfe\x00",
@@ -102,14 +102,14 @@ pub(super) async fn garbage(context: FaultContext<'_>) -> usize {
         b"null",
     ];
     for body in bodies {
-        load.progress(2).await;
+        load.wait_for_progress(2).await;
         for queue in [REQUEST_QUEUE, STEP_QUEUE] {
             let message = Outgoing {
                 kind: Some("order.create".to_owned()),
                 body: body.to_vec(),
                 ..Outgoing::default()
             };
-            publish(&publisher, queue, message, 3).await;
+            publish_repeatedly(&publisher, queue, message, 3).await;
         }
     }
     36

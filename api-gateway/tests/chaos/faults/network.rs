@@ -14,25 +14,25 @@ use crate::{
 pub(super) type SelectProxy = fn(&Stack) -> &Proxy;
 
 /// Closes all connections in the middle of a frame, repeatedly.
-pub(super) async fn cut(context: FaultContext<'_>, select: SelectProxy) -> usize {
+pub(super) async fn cut_connections(context: FaultContext<'_>, select: SelectProxy) -> usize {
     let FaultContext {
         stack,
         load,
         random,
     } = context;
     for _ in 0..8 {
-        load.progress(3).await;
+        load.wait_for_progress(3).await;
         random.sleep_up_to(100).await;
         select(stack).cut();
     }
-    select(stack).set(NetworkCondition::Normal);
+    select(stack).set_condition(NetworkCondition::Normal);
     stack.wait_until_healthy().await;
     8
 }
 
 /// Delays all data by two seconds, in both directions.
-pub(super) async fn slow(context: FaultContext<'_>, select: SelectProxy) -> usize {
-    disturb(
+pub(super) async fn slow_down(context: FaultContext<'_>, select: SelectProxy) -> usize {
+    set_condition_under_load(
         context,
         select,
         NetworkCondition::Slow(Duration::from_secs(2)),
@@ -42,8 +42,8 @@ pub(super) async fn slow(context: FaultContext<'_>, select: SelectProxy) -> usiz
 }
 
 /// Drops all data without closing the connections.
-pub(super) async fn silent(context: FaultContext<'_>, select: SelectProxy) -> usize {
-    disturb(
+pub(super) async fn drop_traffic(context: FaultContext<'_>, select: SelectProxy) -> usize {
+    set_condition_under_load(
         context,
         select,
         NetworkCondition::Drop,
@@ -52,17 +52,17 @@ pub(super) async fn silent(context: FaultContext<'_>, select: SelectProxy) -> us
     .await
 }
 
-async fn disturb(
+async fn set_condition_under_load(
     context: FaultContext<'_>,
     select: SelectProxy,
     condition: NetworkCondition,
     duration: Duration,
 ) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(5).await;
-    select(stack).set(condition);
+    load.wait_for_progress(5).await;
+    select(stack).set_condition(condition);
     time::sleep(duration).await;
-    select(stack).set(NetworkCondition::Normal);
+    select(stack).set_condition(NetworkCondition::Normal);
     stack.wait_until_healthy().await;
     1
 }

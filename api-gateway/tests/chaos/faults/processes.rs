@@ -15,13 +15,13 @@ pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize
         random,
     } = context;
     for _ in 0..2 {
-        load.progress(3).await;
+        load.wait_for_progress(3).await;
         // The other workers are stopped, so that this one is sure to reach the point.
         for worker in &mut stack.workers {
             worker.kill();
         }
-        let plan = format!("{point}:{}", 1 + random.below(15));
-        stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &plan)]);
+        let crash_plan = format!("{point}:{}", 1 + random.below(15));
+        stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &crash_plan)]);
         until("the worker to crash", async || stack.workers[0].has_ended()).await;
         for number in 0..stack.workers.len() {
             stack.restart_worker(number);
@@ -45,22 +45,22 @@ pub(super) async fn workers_killed(context: FaultContext<'_>) -> usize {
 /// messages to other workers, and the worker does not know that when it continues.
 pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let set_ack_timeout = |consumer: u32, tick: u32| {
-        let set = format!(
+    let set_ack_timeout = |consumer: u32, tick_ms: u32| {
+        let erlang_code = format!(
             "application:set_env(rabbit, consumer_timeout, {consumer}),
-             application:set_env(rabbit, channel_tick_interval, {tick})."
+             application:set_env(rabbit, channel_tick_interval, {tick_ms})."
         );
-        stack.control(&["eval", &set]);
+        stack.run_rabbitmqctl(&["eval", &erlang_code]);
         // The setting applies to new channels.
-        stack.control(&["close_all_connections", "new acknowledgement timeout"]);
+        stack.run_rabbitmqctl(&["close_all_connections", "new acknowledgement timeout"]);
     };
     set_ack_timeout(4_000, 1_000);
     stack.wait_until_healthy().await;
-    load.progress(5).await;
+    load.wait_for_progress(5).await;
     stack.workers[0].signal("STOP");
     time::sleep(Duration::from_secs(7)).await;
     stack.workers[0].signal("CONT");
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     set_ack_timeout(1_800_000, 60_000);
     stack.wait_until_healthy().await;
     1
@@ -73,7 +73,7 @@ pub(super) async fn workers_stopped(context: FaultContext<'_>) -> usize {
         random,
     } = context;
     for number in 0..stack.workers.len() {
-        load.progress(5).await;
+        load.wait_for_progress(5).await;
         random.sleep_up_to(100).await;
         // Panics if the worker does not terminate.
         task::block_in_place(|| stack.workers[number].terminate());
@@ -90,7 +90,7 @@ pub(super) async fn gateways_killed(context: FaultContext<'_>) -> usize {
         random,
     } = context;
     for round in 0..6 {
-        load.progress(3).await;
+        load.wait_for_progress(3).await;
         random.sleep_up_to(30).await;
         stack.restart_gateway(round % 2);
     }
@@ -105,18 +105,18 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
         load,
         random,
     } = context;
-    let unknown = load.unknown();
+    let unknown_before = load.unknown();
     for number in 0..2 {
-        load.progress(5).await;
+        load.wait_for_progress(5).await;
         random.sleep_up_to(50).await;
         task::block_in_place(|| stack.gateways[number].terminate());
         stack.restart_gateway(number);
         stack.wait_until_healthy().await;
     }
-    if load.unknown() > unknown {
-        let lost = load.unknown() - unknown;
-        load.recorded().unexpected.push(format!(
-            "{lost} requests were not answered by a gateway that was stopped with SIGTERM"
+    if load.unknown() > unknown_before {
+        let unknown_meanwhile = load.unknown() - unknown_before;
+        load.recorded().unexpected_replies.push(format!(
+            "{unknown_meanwhile} requests were not answered by a gateway that was stopped with SIGTERM"
         ));
     }
     2
@@ -131,20 +131,20 @@ pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
         task::block_in_place(|| stack.workers[number].terminate());
         stack.restart_worker(number);
         stack.wait_until_healthy().await;
-        load.progress(5).await;
+        load.wait_for_progress(5).await;
     }
     for number in 0..2 {
         task::block_in_place(|| stack.gateways[number].terminate());
         stack.restart_gateway(number);
         stack.wait_until_healthy().await;
-        load.progress(5).await;
+        load.wait_for_progress(5).await;
     }
     if load.unknown() > unknown {
         let lost = load.unknown() - unknown;
         let mut recorded = load.recorded();
-        let last = recorded.last_unknown.clone();
-        recorded.unexpected.push(format!(
-            "{lost} requests failed during a rolling restart, the last with {last}"
+        let last_unknown = recorded.last_unknown.clone();
+        recorded.unexpected_replies.push(format!(
+            "{lost} requests failed during a rolling restart, the last with {last_unknown}"
         ));
     }
     stack.workers.len() + 2
@@ -152,7 +152,7 @@ pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
 
 pub(super) async fn power_cut(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     if let Some(broker) = &mut stack.broker {
         broker.kill();
     }
@@ -163,7 +163,7 @@ pub(super) async fn power_cut(context: FaultContext<'_>) -> usize {
         process.kill();
     }
     if let Some(postgres) = &mut stack.postgres {
-        postgres.run().await;
+        postgres.run_until_ready().await;
     }
     if let Some(broker) = &mut stack.broker {
         broker.start();
@@ -175,20 +175,20 @@ pub(super) async fn power_cut(context: FaultContext<'_>) -> usize {
         stack.gateways[number] = stack.spawn_gateway(number);
     }
     stack.wait_until_healthy().await;
-    load.progress(10).await;
+    load.wait_for_progress(10).await;
     1
 }
 
 /// The clocks of the workers, but not of the gateways, go forward by an hour, back, and back by another hour.
 pub(super) async fn clock_jumps(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let Some(library) = crate::stack::optional("TEST_FAKETIME") else {
+    let Some(faketime_library) = crate::stack::optional_setting("TEST_FAKETIME") else {
         return 0;
     };
     let file = stack.folder.join("clock");
     fs::write(&file, "+0\n").unwrap();
     stack.worker_variables = [
-        ("LD_PRELOAD", library.as_str()),
+        ("LD_PRELOAD", faketime_library.as_str()),
         ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
@@ -201,9 +201,9 @@ pub(super) async fn clock_jumps(context: FaultContext<'_>) -> usize {
     }
     stack.wait_until_healthy().await;
     for clock in ["+3600", "+0", "-3600"] {
-        load.progress(20).await;
+        load.wait_for_progress(20).await;
         fs::write(&file, format!("{clock}\n")).unwrap();
     }
-    load.progress(20).await;
+    load.wait_for_progress(20).await;
     3
 }

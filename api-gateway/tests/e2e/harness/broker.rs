@@ -36,11 +36,11 @@ impl Broker {
             assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
             number += 1;
         }
-        let ready = path(format!("vhost-ready-{number}"));
-        let give_up = Instant::now() + VHOST_TIMEOUT;
-        while !ready.exists() {
+        let ready_file = path(format!("vhost-ready-{number}"));
+        let deadline = Instant::now() + VHOST_TIMEOUT;
+        while !ready_file.exists() {
             assert!(
-                Instant::now() < give_up,
+                Instant::now() < deadline,
                 "the broker did not create vhost t{number}; see vhosts.log in {folder}"
             );
             thread::sleep(Duration::from_millis(50));
@@ -54,7 +54,7 @@ impl Broker {
     /// Starts a broker for this test.
     pub(crate) fn own(folder: &Path) -> Self {
         let folder = folder.join("rabbitmq");
-        let prepared = Command::new("bash")
+        let prepare_output = Command::new("bash")
             .args([
                 "-c",
                 r#". "$0"; need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
@@ -63,7 +63,7 @@ impl Broker {
             .arg(&folder)
             .output()
             .unwrap();
-        let port = String::from_utf8(prepared.stdout)
+        let port = String::from_utf8(prepare_output.stdout)
             .unwrap()
             .trim()
             .to_owned();
@@ -178,9 +178,9 @@ impl Drop for Broker {
                 let _ = child.kill();
                 let _ = child.wait();
             }
-            let forget = r#". "$0"; forget_rabbitmq "$1""#;
+            let forget_script = r#". "$0"; forget_rabbitmq "$1""#;
             let _ = Command::new("bash")
-                .args(["-c", forget])
+                .args(["-c", forget_script])
                 .arg(setting("TEST_LIB"))
                 .arg(folder)
                 .status();

@@ -25,8 +25,8 @@ impl System {
 
     /// Checks that `order-worker verify` finds no inconsistency.
     pub(crate) fn assert_verified(&self) {
-        let (is_right, report) = self.verify();
-        assert!(is_right, "order-worker verify:\n{report}");
+        let (is_consistent, report) = self.verify();
+        assert!(is_consistent, "order-worker verify:\n{report}");
     }
 
     /// Returns the totals of all payments at the provider.
@@ -44,7 +44,7 @@ impl System {
                 "capture" => payment_totals.captures = count,
                 "void" => payment_totals.voids = count,
                 "refund" => payment_totals.refunded_amount = fields[2].parse().unwrap(),
-                other => panic!("{other}"),
+                other_kind => panic!("{other_kind}"),
             }
         }
         payment_totals

@@ -88,6 +88,13 @@ impl System {
         Self::assemble((folder, store), Broker::vhost(), worker, &[]).await
     }
 
+    /// Starts a system with this worker binary and additional variables.
+    pub(crate) async fn start_with_worker(worker: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = Folder::new();
+        let store = Store::new(&folder);
+        Self::assemble((folder, store), Broker::vhost(), worker, variables).await
+    }
+
     /// Starts a system in a folder that other processes share.
     pub(crate) async fn start_in_folder(folder: Folder, variables: &[(&str, &str)]) -> Self {
         let store = Store::new(&folder);
@@ -105,11 +112,13 @@ impl System {
         (folder, store): (Folder, Store),
         broker: Broker,
         worker_program: &str,
-        more: &[(&str, &str)],
+        additional_variables: &[(&str, &str)],
     ) -> Self {
-        let names_provider = more.iter().any(|(name, _)| *name == "PAYMENT_PROVIDER");
+        let is_provider_given = additional_variables
+            .iter()
+            .any(|(name, _)| *name == "PAYMENT_PROVIDER");
         let wants_stripe = env::var("TEST_PROVIDER").is_ok_and(|provider| provider == "stripe");
-        let stripe = if wants_stripe && !names_provider {
+        let stripe = if wants_stripe && !is_provider_given {
             Some(Stripe::start(&folder).await)
         } else {
             None
@@ -127,10 +136,11 @@ impl System {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        let of_stripe = stripe.iter().flat_map(Stripe::variables);
-        variables.extend(of_stripe.map(|(name, value)| (name.to_owned(), value)));
+        let stripe_variables = stripe.iter().flat_map(Stripe::variables);
+        variables.extend(stripe_variables.map(|(name, value)| (name.to_owned(), value)));
         variables.extend(
-            more.iter()
+            additional_variables
+                .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
         let worker = Process::start(worker_program, folder.join("worker.log"), &variables);
@@ -154,14 +164,15 @@ impl System {
             worker_program: worker_program.to_owned(),
             variables,
         };
-        system.gateway_is_up(0).await;
-        system.worker_is_up(0).await;
+        system.wait_for_gateway(0).await;
+        system.wait_for_worker(0).await;
         system
     }
 
     /// Sets a variable for processes that are started later.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) {
-        self.variables.retain(|(known, _)| known != name);
+        self.variables
+            .retain(|(variable_name, _)| variable_name != name);
         self.variables
             .extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
@@ -169,7 +180,7 @@ impl System {
     /// Starts a worker as the replacement of a dead one and waits until it is ready.
     pub(crate) async fn restart_worker(&mut self) {
         let log_offset = self.launch_worker();
-        self.worker_is_up(log_offset).await;
+        self.wait_for_worker(log_offset).await;
     }
 
     /// As [`Self::restart_worker`], without waiting.
@@ -188,6 +199,22 @@ impl System {
     /// Starts an additional worker with this binary.
     pub(crate) fn start_additional_worker(&self, program: &str) -> Process {
         Process::start(program, self.folder.join("beside.log"), &self.variables)
+    }
+
+    /// Starts an additional gateway, and returns it with its base URL once it is ready.
+    pub(crate) async fn start_additional_gateway(&self) -> (Process, String) {
+        let log = self.folder.join("additional-gateway.log");
+        let gateway = Process::start("api-gateway", log, &self.variables);
+        until("the additional gateway to listen", async || {
+            gateway.logged("address", 0).is_some()
+        })
+        .await;
+        let base = format!("http://{}", gateway.logged("address", 0).unwrap());
+        until("the additional gateway to be ready", async || {
+            self.is_ready(&base).await
+        })
+        .await;
+        (gateway, base)
     }
 
     /// Takes the broker out, so that it can be killed while requests are in flight.
@@ -220,7 +247,7 @@ impl System {
     /// Starts a gateway as the replacement of a dead one and waits until it is ready.
     pub(crate) async fn restart_gateway(&mut self) {
         let log_offset = self.launch_gateway();
-        self.gateway_is_up(log_offset).await;
+        self.wait_for_gateway(log_offset).await;
     }
 
     /// As [`Self::restart_gateway`], without waiting.
@@ -231,7 +258,7 @@ impl System {
         log_offset
     }
 
-    async fn worker_is_up(&self, log_offset: u64) {
+    async fn wait_for_worker(&self, log_offset: u64) {
         until("the worker to be ready", async || {
             let Some(address) = self.worker.logged("health", log_offset) else {
                 return false;
@@ -245,21 +272,21 @@ impl System {
     pub(crate) async fn worker_readiness(&self) -> Option<(u16, serde_json::Value)> {
         let address = self.worker.logged("health", 0)?;
         let url = format!("http://{address}/readyz");
-        let answer = self.client.get(url).send().await.ok()?;
-        Some((answer.status().as_u16(), answer.json().await.ok()?))
+        let response = self.client.get(url).send().await.ok()?;
+        Some((response.status().as_u16(), response.json().await.ok()?))
     }
 
     /// Starts a gateway as the replacement of a dead one, without waiting for a worker.
     pub(crate) async fn restart_gateway_without_worker(&mut self) {
         let log_offset = self.launch_gateway();
-        self.gateway_listens(log_offset).await;
+        self.wait_for_gateway_address(log_offset).await;
         until("the gateway to be connected to the broker", async || {
             self.get("/readyz").await.body["broker"] == "ok"
         })
         .await;
     }
 
-    async fn gateway_listens(&mut self, log_offset: u64) {
+    async fn wait_for_gateway_address(&mut self, log_offset: u64) {
         until("the gateway to listen", async || {
             self.gateway.logged("address", log_offset).is_some()
         })
@@ -270,8 +297,8 @@ impl System {
         );
     }
 
-    pub(crate) async fn gateway_is_up(&mut self, log_offset: u64) {
-        self.gateway_listens(log_offset).await;
+    pub(crate) async fn wait_for_gateway(&mut self, log_offset: u64) {
+        self.wait_for_gateway_address(log_offset).await;
         until("the gateway to be ready", async || {
             self.is_ready(&self.base).await
         })
@@ -279,8 +306,8 @@ impl System {
     }
 
     async fn is_ready(&self, base: &str) -> bool {
-        let answer = self.client.get(format!("{base}/readyz")).send().await;
-        answer.is_ok_and(|answer| answer.status() == 200)
+        let response = self.client.get(format!("{base}/readyz")).send().await;
+        response.is_ok_and(|response| response.status() == 200)
     }
 }
 
@@ -313,10 +340,13 @@ impl Drop for Folder {
 }
 
 /// Polls a condition until it holds, or fails the test after [`TIMEOUT`].
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + TIMEOUT;
+pub(crate) async fn until(condition_name: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < end, "timed out waiting for {what}");
+        assert!(
+            Instant::now() < deadline,
+            "timed out waiting for {condition_name}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

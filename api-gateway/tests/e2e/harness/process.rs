@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::TIMEOUT;
 
-fn signal(child: &Child, name: &str) {
+fn send_signal(child: &Child, name: &str) {
     let _ = Command::new("kill")
         .args([&format!("-{name}"), &child.id().to_string()])
         .status();
@@ -20,10 +20,13 @@ fn signal(child: &Child, name: &str) {
 
 /// Sends SIGTERM and waits for the process to end.
 pub(super) fn terminate(child: &mut Child) {
-    signal(child, "TERM");
-    let end = Instant::now() + TIMEOUT;
+    send_signal(child, "TERM");
+    let deadline = Instant::now() + TIMEOUT;
     while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < end, "a process did not stop after SIGTERM");
+        assert!(
+            Instant::now() < deadline,
+            "a process did not stop after SIGTERM"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -44,8 +47,8 @@ impl Process {
     pub(crate) fn command(program: &str) -> Command {
         let mut command = Command::new(Self::binary(program));
         command.env_clear();
-        if let Ok(profile) = env::var("LLVM_PROFILE_FILE") {
-            command.env("LLVM_PROFILE_FILE", profile);
+        if let Ok(profile_path) = env::var("LLVM_PROFILE_FILE") {
+            command.env("LLVM_PROFILE_FILE", profile_path);
         }
         command
     }
@@ -74,11 +77,12 @@ impl Process {
         }
     }
 
-    /// The last value of `field` in the log after offset `from`.
-    pub(crate) fn logged(&self, field: &str, from: u64) -> Option<String> {
+    /// The last value of `field` in the log after offset `from_offset`.
+    pub(crate) fn logged(&self, field: &str, from_offset: u64) -> Option<String> {
         let text = fs::read(&self.log).unwrap();
-        let text = String::from_utf8_lossy(&text[usize::try_from(from).unwrap().min(text.len())..])
-            .into_owned();
+        let text =
+            String::from_utf8_lossy(&text[usize::try_from(from_offset).unwrap().min(text.len())..])
+                .into_owned();
         text.lines().rev().find_map(|line| {
             let line: Value = serde_json::from_str(line).ok()?;
             line.get(field)?.as_str().map(str::to_owned)
@@ -92,7 +96,7 @@ impl Process {
 
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        signal(&self.child, name);
+        send_signal(&self.child, name);
     }
 
     /// Kills the process with SIGKILL.
@@ -113,8 +117,12 @@ impl Drop for Process {
         if std::thread::panicking() {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(40)..];
-            eprintln!("--- the end of {}\n{}", self.log.display(), tail.join("\n"));
+            let last_lines = &lines[lines.len().saturating_sub(40)..];
+            eprintln!(
+                "--- the end of {}\n{}",
+                self.log.display(),
+                last_lines.join("\n")
+            );
         }
     }
 }

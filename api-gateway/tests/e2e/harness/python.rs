@@ -13,12 +13,12 @@ pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
     run_python(script, arguments, "")
 }
 
-/// As [`python`], with `text` as standard input.
-pub(crate) fn python_with_input(script: &str, text: &str) -> String {
-    run_python(script, &[], text)
+/// As [`python`], with `input` as standard input.
+pub(crate) fn python_with_input(script: &str, input: &str) -> String {
+    run_python(script, &[], input)
 }
 
-fn run_python(script: &str, arguments: &[&str], text: &str) -> String {
+fn run_python(script: &str, arguments: &[&str], input: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/e2e")
         .join(script);
@@ -32,13 +32,13 @@ fn run_python(script: &str, arguments: &[&str], text: &str) -> String {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(text.as_bytes()).unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    let (out, err) = (
+    let (stdout, stderr) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    assert!(output.status.success(), "{out}\n{err}");
-    out.into_owned()
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    stdout.into_owned()
 }

@@ -103,26 +103,26 @@ async fn handle(State(receiver): State<Receiver>, request: Request) -> Response 
         CannedResponse::Json(text) => {
             ([(header::CONTENT_TYPE, "application/json")], text).into_response()
         }
-        CannedResponse::Redirect(to) => {
-            (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
+        CannedResponse::Redirect(target_url) => {
+            (StatusCode::FOUND, [(header::LOCATION, target_url)]).into_response()
         }
         CannedResponse::Endless => {
-            let endless = futures_util::stream::repeat_with(|| {
+            let endless_body = futures_util::stream::repeat_with(|| {
                 Ok::<_, std::convert::Infallible>(Bytes::from_static(&[b'x'; 1024]))
             });
-            axum::body::Body::from_stream(endless).into_response()
+            axum::body::Body::from_stream(endless_body).into_response()
         }
         CannedResponse::Stalled => {
-            let stalled =
+            let stalled_body =
                 futures_util::stream::pending::<Result<Bytes, std::convert::Infallible>>();
-            axum::body::Body::from_stream(stalled).into_response()
+            axum::body::Body::from_stream(stalled_body).into_response()
         }
-        CannedResponse::RetryAfter(code, when) => {
+        CannedResponse::RetryAfter(code, retry_after) => {
             let status = StatusCode::from_u16(code).unwrap();
-            (status, [(header::RETRY_AFTER, when)]).into_response()
+            (status, [(header::RETRY_AFTER, retry_after)]).into_response()
         }
-        CannedResponse::Late(wait) => {
-            tokio::time::sleep(wait).await;
+        CannedResponse::Late(delay) => {
+            tokio::time::sleep(delay).await;
             StatusCode::OK.into_response()
         }
     }

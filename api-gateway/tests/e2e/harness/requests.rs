@@ -35,6 +35,10 @@ impl System {
         send(self.request(Method::PUT, path).json(&body)).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
+        send(self.request(Method::PATCH, path).json(&body)).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Reply {
         send(self.request(Method::DELETE, path)).await
     }
@@ -80,19 +84,19 @@ impl System {
     pub(crate) async fn order_until(
         &self,
         id: &str,
-        what: &str,
+        condition_name: &str,
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
         let path = format!("/v1/orders/{id}");
-        let end = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let reply = self.get(&path).await;
             if reply.status == 200 && condition(&reply.body) {
                 return reply.body;
             }
             assert!(
-                Instant::now() < end,
-                "timed out waiting for the order to be {what}: {} {}",
+                Instant::now() < deadline,
+                "timed out waiting for the order to be {condition_name}: {} {}",
                 reply.status,
                 reply.body
             );
@@ -125,12 +129,17 @@ impl System {
     }
 
     pub(crate) async fn webhook_with(&self, id: &str, body: &Value) -> Reply {
+        send(self.webhook_request(id, body)).await
+    }
+
+    /// Builds a signed webhook of the shipper without sending it.
+    pub(crate) fn webhook_request(&self, id: &str, body: &Value) -> reqwest::RequestBuilder {
         let (body, now) = (body.to_string(), Timestamp::now().as_second());
         let signature = Webhook::new(SECRET)
             .unwrap()
             .sign(id, now, body.as_bytes())
             .unwrap();
-        send(self.signed(id, &now.to_string(), &signature, body)).await
+        self.signed(id, &now.to_string(), &signature, body)
     }
 
     pub(crate) fn signed(
@@ -201,8 +210,12 @@ impl Reply {
         );
         assert_eq!(self.headers["content-type"], "application/problem+json");
         assert_eq!(self.body["status"], status);
-        for member in ["type", "title", "detail", "request_id"] {
-            assert!(self.body[member].is_string(), "{member} of {}", self.body);
+        for member_name in ["type", "title", "detail", "request_id"] {
+            assert!(
+                self.body[member_name].is_string(),
+                "{member_name} of {}",
+                self.body
+            );
         }
         assert_eq!(
             self.headers["x-request-id"],

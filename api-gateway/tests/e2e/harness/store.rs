@@ -39,7 +39,7 @@ impl Store {
                 server.run(Tables::Orders, &format!("CREATE DATABASE {name}"));
                 Self::at(port, &name)
             }
-            other => panic!("TEST_STORE={other}: must be sqlite or postgres"),
+            other_store => panic!("TEST_STORE={other_store}: must be sqlite or postgres"),
         }
     }
 
@@ -69,7 +69,7 @@ impl Store {
         match self {
             Self::Sqlite { folder } => {
                 // A single statement returns rows; several are executed as a script.
-                let script = "import sqlite3, sys
+                let python_script = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 if ';' in sys.argv[2]: db.executescript(sys.argv[2])
 else:
@@ -78,22 +78,44 @@ else:
                     Tables::Orders => "orders.db",
                     Tables::Ledger => "orders.sandbox.db",
                 };
-                let mut python = Command::new("python3");
-                python.args(["-c", script]).arg(folder.join(file)).arg(sql);
-                printed(python)
+                let mut python_command = Command::new("python3");
+                python_command
+                    .args(["-c", python_script])
+                    .arg(folder.join(file))
+                    .arg(sql);
+                run_command(python_command)
             }
             Self::Postgres { .. } => {
-                let path = match tables {
+                let search_path = match tables {
                     Tables::Orders => "-csearch_path=public",
                     Tables::Ledger => "-csearch_path=sandbox",
                 };
-                let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
-                psql.args(["-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", "-c", sql])
+                let mut psql_command =
+                    Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
+                psql_command
+                    .args(["-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", "-c", sql])
                     .arg(self.url())
-                    .env("PGOPTIONS", path);
-                printed(psql)
+                    .env("PGOPTIONS", search_path);
+                run_command(psql_command)
             }
         }
+    }
+
+    /// The names of all tables.
+    pub(crate) fn tables(&self) -> Vec<String> {
+        let sql = match self {
+            Self::Sqlite { .. } => {
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            }
+            Self::Postgres { .. } => "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
+        };
+        let names = self.run(Tables::Orders, sql);
+        names.lines().map(str::to_owned).collect()
+    }
+
+    /// All rows of a table, one a line.
+    pub(crate) fn all_rows(&self, table: &str) -> String {
+        self.run(Tables::Orders, &format!("SELECT * FROM {table}"))
     }
 
     /// Opens a write transaction that blocks other writers until it is dropped.
@@ -134,10 +156,12 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
     /// Copies the database as a backup. It must not be in use.
     pub(crate) fn copy(&self, folder: &Path) -> Self {
         match self {
-            Self::Sqlite { folder: original } => {
+            Self::Sqlite {
+                folder: original_folder,
+            } => {
                 let folder = folder.join(format!("copy-{}", uuid::Uuid::now_v7()));
                 fs::create_dir(&folder).unwrap();
-                for entry in fs::read_dir(original).unwrap().map(Result::unwrap) {
+                for entry in fs::read_dir(original_folder).unwrap().map(Result::unwrap) {
                     let name = entry.file_name();
                     if name.to_string_lossy().starts_with("orders.") {
                         fs::copy(entry.path(), folder.join(name)).unwrap();
@@ -198,7 +222,7 @@ impl Drop for OpenTransaction {
     }
 }
 
-fn printed(mut command: Command) -> String {
+fn run_command(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(
         output.status.success(),

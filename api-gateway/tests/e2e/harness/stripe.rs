@@ -97,42 +97,42 @@ impl Stripe {
     }
 
     /// Lists all objects of a type.
-    async fn all(&self, kind: &str) -> Vec<Value> {
-        let mut all: Vec<Value> = Vec::new();
+    async fn list_all(&self, kind: &str) -> Vec<Value> {
+        let mut objects: Vec<Value> = Vec::new();
         loop {
-            let last = all
+            let last_id = objects
                 .last()
-                .map(|last| last["id"].as_str().unwrap().to_owned());
+                .map(|last_object| last_object["id"].as_str().unwrap().to_owned());
             let mut form = vec![("limit", "100")];
-            form.extend(last.as_deref().map(|id| ("starting_after", id)));
+            form.extend(last_id.as_deref().map(|id| ("starting_after", id)));
             let page = self
                 .call_api(Method::GET, &format!("/v1/{kind}"), &form)
                 .await;
-            all.extend(page["data"].as_array().unwrap().iter().cloned());
+            objects.extend(page["data"].as_array().unwrap().iter().cloned());
             if page["has_more"] != true {
-                return all;
+                return objects;
             }
         }
     }
 
     /// Totals of all payments.
     pub(crate) async fn payment_totals(&self) -> PaymentTotals {
-        let charges = self.all("charges").await;
-        let authorizations = charges
+        let charges = self.list_all("charges").await;
+        let is_captured_by_intent = charges
             .iter()
             .filter(|charge| charge["status"] == "succeeded");
-        let authorizations: HashMap<&str, bool> = authorizations
+        let is_captured_by_intent: HashMap<&str, bool> = is_captured_by_intent
             .map(|charge| {
                 let intent = charge["payment_intent"].as_str().unwrap();
                 (intent, charge["captured"] == true)
             })
             .collect();
-        let intents = self.all("payment_intents").await;
-        let gone = intents
+        let intents = self.list_all("payment_intents").await;
+        let cancelled_intents = intents
             .iter()
             .filter(|intent| intent["status"] == "canceled")
-            .filter(|intent| authorizations.contains_key(intent["id"].as_str().unwrap()));
-        let refunds = self.all("refunds").await;
+            .filter(|intent| is_captured_by_intent.contains_key(intent["id"].as_str().unwrap()));
+        let refunds = self.list_all("refunds").await;
         let refunds = refunds
             .iter()
             .map(|refund| refund["amount"].as_i64().unwrap());
@@ -141,11 +141,11 @@ impl Stripe {
                 .iter()
                 .filter(|charge| charge["status"] == "succeeded")
                 .count(),
-            captures: authorizations
+            captures: is_captured_by_intent
                 .values()
-                .filter(|is_taken| **is_taken)
+                .filter(|is_captured| **is_captured)
                 .count(),
-            voids: gone.count(),
+            voids: cancelled_intents.count(),
             refunded_amount: refunds.sum(),
         }
     }
@@ -162,8 +162,8 @@ impl Stripe {
 
     /// Makes the refund fail, as if the customer's bank had returned it.
     pub(crate) fn fail_refund(&self, id: &str) {
-        let mut failed = self.0.failed_refunds.lock().unwrap();
-        failed.insert(id.to_owned());
+        let mut failed_refunds = self.0.failed_refunds.lock().unwrap();
+        failed_refunds.insert(id.to_owned());
     }
 
     /// The return URL of the payment.
@@ -193,28 +193,28 @@ impl Stripe {
         } else {
             request.form(form)
         };
-        let answer = request.send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        let response = request.send().await.unwrap();
+        let (status, text) = (response.status(), response.text().await.unwrap());
         assert!(status.is_success(), "{method} {path}: {status} {text}");
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
     /// The payment intents of an order.
     pub(crate) async fn payments(&self, order_id: &str) -> Vec<Value> {
-        let mut all = self.all("payment_intents").await;
-        all.retain(|intent| intent["metadata"]["order_id"] == order_id);
-        all
+        let mut intents = self.list_all("payment_intents").await;
+        intents.retain(|intent| intent["metadata"]["order_id"] == order_id);
+        intents
     }
 
     /// The authorized, captured and refunded amounts of an order's payments, in minor units.
     pub(crate) async fn amounts(&self, order_id: &str) -> (i64, i64, i64) {
-        let (mut authorizations, mut captures, mut refunds_total) = (0, 0, 0);
+        let (mut authorized, mut captured, mut refunded) = (0, 0, 0);
         for intent in self.payments(order_id).await {
             let amount = intent["amount"].as_i64().unwrap();
             match intent["status"].as_str().unwrap() {
-                "requires_capture" => authorizations += amount,
+                "requires_capture" => authorized += amount,
                 "succeeded" => {
-                    captures += amount;
+                    captured += amount;
                     let id = intent["id"].as_str().unwrap();
                     let refunds = self
                         .call_api(
@@ -224,29 +224,51 @@ impl Stripe {
                         )
                         .await;
                     let refunds = refunds["data"].as_array().unwrap().iter();
-                    refunds_total += refunds
+                    refunded += refunds
                         .map(|refund| refund["amount"].as_i64().unwrap())
                         .sum::<i64>();
                 }
                 _ => {}
             }
         }
-        (authorizations, captures, refunds_total)
+        (authorized, captured, refunded)
+    }
+
+    /// The authorized, captured and refunded amounts of all orders, in minor units. What is released when less than
+    /// the authorization is captured is no refund, though localstripe lists it as one.
+    pub(crate) async fn amounts_by_order(&self) -> HashMap<String, [i64; 3]> {
+        let mut amounts = HashMap::<String, [i64; 3]>::new();
+        for intent in self.list_all("payment_intents").await {
+            let order_id = intent["metadata"]["order_id"].as_str().unwrap().to_owned();
+            let amounts = amounts.entry(order_id).or_default();
+            match intent["status"].as_str().unwrap() {
+                "requires_capture" => amounts[0] += intent["amount"].as_i64().unwrap(),
+                "succeeded" => amounts[1] += intent["amount_received"].as_i64().unwrap(),
+                _ => {}
+            }
+        }
+        for refund in self.list_all("refunds").await {
+            if let Some(order_id) = refund["metadata"]["order_id"].as_str() {
+                let amounts = amounts.entry(order_id.to_owned()).or_default();
+                amounts[2] += refund["amount"].as_i64().unwrap();
+            }
+        }
+        amounts
     }
 
     /// Creates a card with this number and returns its id.
-    pub(crate) async fn card(&self, number: &str) -> String {
-        let card = [
+    pub(crate) async fn create_card(&self, number: &str) -> String {
+        let card_form = [
             ("type", "card"),
             ("card[number]", number),
             ("card[exp_month]", "12"),
             ("card[exp_year]", "2030"),
             ("card[cvc]", "123"),
         ];
-        let made = self
-            .call_api(Method::POST, "/v1/payment_methods", &card)
+        let create_reply = self
+            .call_api(Method::POST, "/v1/payment_methods", &card_form)
             .await;
-        made["id"].as_str().unwrap().to_owned()
+        create_reply["id"].as_str().unwrap().to_owned()
     }
 
     /// Completes or fails the customer's authentication of an order's payment.
@@ -264,50 +286,50 @@ impl Stripe {
     }
 
     /// Removes the return URL, which localstripe does not support, and remembers it.
-    fn without_return_url(&self, path: &str, form: String) -> String {
+    fn take_return_url(&self, path: &str, form: String) -> String {
         let Some(url) = form.strip_prefix("return_url=") else {
             return form;
         };
         let payment = path.strip_suffix("/confirm").unwrap();
         let payment = payment.rsplit('/').next().unwrap().to_owned();
-        let mut urls = self.0.return_urls.lock().unwrap();
-        urls.insert(payment, url.to_owned());
+        let mut return_urls = self.0.return_urls.lock().unwrap();
+        return_urls.insert(payment, url.to_owned());
         String::new()
     }
 
     /// Marks the failed refunds, since refunds never fail in localstripe.
-    fn with_failed_refunds(&self, answer: Bytes) -> Bytes {
-        let failed = self.0.failed_refunds.lock().unwrap();
-        let Ok(mut list) = serde_json::from_slice::<Value>(&answer) else {
-            return answer;
+    fn mark_failed_refunds(&self, body: Bytes) -> Bytes {
+        let failed_refunds = self.0.failed_refunds.lock().unwrap();
+        let Ok(mut json_list) = serde_json::from_slice::<Value>(&body) else {
+            return body;
         };
-        for refund in list["data"].as_array_mut().into_iter().flatten() {
-            if failed.contains(refund["id"].as_str().unwrap()) {
+        for refund in json_list["data"].as_array_mut().into_iter().flatten() {
+            if failed_refunds.contains(refund["id"].as_str().unwrap()) {
                 refund["status"] = json!("failed");
             }
         }
-        Bytes::from(list.to_string())
+        Bytes::from(json_list.to_string())
     }
 
-    fn mode(&self, path: &str, changes: bool) -> ProxyMode {
-        if !changes {
+    fn take_mode(&self, path: &str, is_change: bool) -> ProxyMode {
+        if !is_change {
             return ProxyMode::Forward;
         }
         let mut modes_by_payment = self.0.modes_by_payment.lock().unwrap();
-        let confirmed = path.strip_suffix("/confirm");
-        let payment = confirmed.and_then(|path| path.rsplit('/').next());
-        let of_payment = payment
+        let confirmed_path = path.strip_suffix("/confirm");
+        let payment = confirmed_path.and_then(|path| path.rsplit('/').next());
+        let payment_mode = payment
             .and_then(|id| modes_by_payment.get_mut(id))
             .and_then(VecDeque::pop_front);
         let mut modes = self.0.modes.lock().unwrap();
-        of_payment
+        payment_mode
             .or_else(|| modes.pop_front())
             .unwrap_or(ProxyMode::Forward)
     }
 }
 
 /// Replaces a payment method of the sandbox, and returns the faults of its confirmations.
-fn translate(body: &str) -> (String, VecDeque<ProxyMode>) {
+fn replace_payment_method(body: &str) -> (String, VecDeque<ProxyMode>) {
     let tokens = [
         ("pm_ok", vec![]),
         ("pm_slow", vec![ProxyMode::Delay(Duration::from_secs(3))]),
@@ -323,9 +345,12 @@ fn translate(body: &str) -> (String, VecDeque<ProxyMode>) {
             );
         }
     }
-    let declined = "payment_method=pm_declined&";
+    let declined_method = "payment_method=pm_declined&";
     (
-        body.replace(declined, "payment_method=pm_card_chargeCustomerFail&"),
+        body.replace(
+            declined_method,
+            "payment_method=pm_card_chargeCustomerFail&",
+        ),
         VecDeque::new(),
     )
 }
@@ -336,25 +361,27 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     let path = parts.uri.path().to_owned();
     let key = parts.headers.get("idempotency-key");
     let key = key.map(|key| key.to_str().unwrap().to_owned());
-    let kept = key.as_ref().and_then(|key| {
+    let recorded_response = key.as_ref().and_then(|key| {
         let responses = stripe.0.responses.lock().unwrap();
         responses.get(key).cloned()
     });
-    let keep = |status: StatusCode, bytes: &Bytes| {
+    let record_response = |status: StatusCode, bytes: &Bytes| {
         if let Some(key) = &key {
             let mut responses = stripe.0.responses.lock().unwrap();
             responses.insert(key.clone(), (status, bytes.clone()));
         }
     };
-    let mode = stripe.mode(&path, parts.method == Method::POST);
-    if let (Some(kept), ProxyMode::Forward | ProxyMode::Delay(_)) = (kept, mode) {
-        return kept.into_response();
+    let mode = stripe.take_mode(&path, parts.method == Method::POST);
+    if let (Some(recorded_response), ProxyMode::Forward | ProxyMode::Delay(_)) =
+        (recorded_response, mode)
+    {
+        return recorded_response.into_response();
     }
     match mode {
         ProxyMode::Fail => {
             let error = json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
             let error = Bytes::from(error);
-            keep(StatusCode::INTERNAL_SERVER_ERROR, &error);
+            record_response(StatusCode::INTERNAL_SERVER_ERROR, &error);
             return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
         }
         ProxyMode::RefundedMeanwhile => {
@@ -362,24 +389,26 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
             let payment = body
                 .split('&')
                 .find_map(|field| field.strip_prefix("payment_intent="));
-            let all = [("payment_intent", payment.unwrap())];
-            stripe.call_api(Method::POST, "/v1/refunds", &all).await;
+            let refund_form = [("payment_intent", payment.unwrap())];
+            stripe
+                .call_api(Method::POST, "/v1/refunds", &refund_form)
+                .await;
             let error = json!({"error": {"type": "invalid_request_error", "code": "charge_already_refunded",
                 "message": "Charge has already been refunded."}});
             let error = Bytes::from(error.to_string());
-            keep(StatusCode::BAD_REQUEST, &error);
+            record_response(StatusCode::BAD_REQUEST, &error);
             return (StatusCode::BAD_REQUEST, error).into_response();
         }
         ProxyMode::InvalidResponse => return (StatusCode::OK, "<html>busy</html>").into_response(),
         ProxyMode::Forward | ProxyMode::DropResponse | ProxyMode::Delay(_) => {}
     }
     let (body, modes) = match String::from_utf8(body.to_vec()) {
-        Ok(text) if path == "/v1/payment_intents" => translate(&text),
-        Ok(text) => (stripe.without_return_url(&path, text), VecDeque::new()),
+        Ok(text) if path == "/v1/payment_intents" => replace_payment_method(&text),
+        Ok(text) => (stripe.take_return_url(&path, text), VecDeque::new()),
         Err(_) => return StatusCode::BAD_REQUEST.into_response(),
     };
     let query = parts.uri.path_and_query().unwrap().to_string();
-    let answer = stripe
+    let response = stripe
         .0
         .client
         .request(parts.method, format!("{}{query}", stripe.0.base))
@@ -387,20 +416,20 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
         .body(body)
         .send()
         .await;
-    let Ok(answer) = answer else {
+    let Ok(response) = response else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
-    let status = answer.status();
-    let bytes = answer.bytes().await.unwrap_or_default();
+    let status = response.status();
+    let bytes = response.bytes().await.unwrap_or_default();
     let bytes = if path == "/v1/refunds" {
-        stripe.with_failed_refunds(bytes)
+        stripe.mark_failed_refunds(bytes)
     } else {
         bytes
     };
-    keep(status, &bytes);
+    record_response(status, &bytes);
     if path == "/v1/payment_intents" && status.is_success() && !modes.is_empty() {
-        let made: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let id = made["id"].as_str().unwrap_or_default().to_owned();
+        let created_intent: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let id = created_intent["id"].as_str().unwrap_or_default().to_owned();
         stripe.0.modes_by_payment.lock().unwrap().insert(id, modes);
     }
     match mode {
@@ -421,9 +450,9 @@ fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
 
 /// A response that ends in the middle of its body.
 fn truncated_response() -> Response {
-    let pieces = futures_util::stream::iter([
+    let body_chunks = futures_util::stream::iter([
         Ok(Bytes::from_static(b"{\"id\": \"pi")),
         Err(std::io::Error::other("the connection was closed")),
     ]);
-    Body::from_stream(pieces).into_response()
+    Body::from_stream(body_chunks).into_response()
 }

@@ -130,12 +130,12 @@ trait Job: Send + Sync {
 }
 
 /// Runs `job` whenever it is due.
-async fn run<J: Job>(job: J, store: Store, list_client: ListClient, source: Source) {
+async fn run_job<J: Job>(job: J, store: Store, list_client: ListClient, source: Source) {
     loop {
         time::sleep(INTERVAL).await;
-        let claimed = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
-        let (claim, state) = match claimed {
-            Ok(Some(claimed)) => claimed,
+        let claim_result = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
+        let (claim, state) = match claim_result {
+            Ok(Some(claim_result)) => claim_result,
             Ok(None) => continue,
             Err(error) => {
                 tracing::debug!(%error, job = J::NAME, "a job could not be claimed: the database is unavailable");
@@ -158,7 +158,7 @@ async fn run<J: Job>(job: J, store: Store, list_client: ListClient, source: Sour
 }
 
 /// The end of a run that was not taken over by another worker, with the claim of the job.
-type RunEnd = (JobClaim, Result<(), String>);
+type RunResult = (JobClaim, Result<(), String>);
 
 /// Runs the claimed job; `None` if another worker has taken it over.
 async fn run_once<J: Job>(
@@ -173,10 +173,10 @@ async fn run_once<J: Job>(
         started_at: Some(Timestamp::now()),
         ..Report::default()
     };
-    let known_etag = state.etag.take();
+    let stored_etag = state.etag.take();
     let connections = (store, list_client);
-    let end = read_list(job, connections, source, claim, known_etag, &mut state).await?;
-    let Some((claim, result)) = end else {
+    let run_end = read_list(job, connections, source, claim, stored_etag, &mut state).await?;
+    let Some((claim, result)) = run_end else {
         return Ok(None);
     };
     let now = Timestamp::now();
@@ -198,13 +198,13 @@ async fn read_list<J: Job>(
     mut claim: JobClaim,
     known_etag: Option<String>,
     state: &mut JobState,
-) -> Result<Option<RunEnd>, StoreError> {
-    let (mut next, mut seen) = (Some(source.url.clone()), HashSet::new());
-    let mut first_etag = None;
+) -> Result<Option<RunResult>, StoreError> {
+    let (mut next, mut visited_urls) = (Some(source.url.clone()), HashSet::new());
+    let mut first_page_etag = None;
     while let Some(url) = next {
-        let is_first = seen.is_empty();
-        let condition = known_etag.as_deref().filter(|_| is_first);
-        let page = match list_client.fetch(&url, condition).await {
+        let is_first = visited_urls.is_empty();
+        let if_none_match = known_etag.as_deref().filter(|_| is_first);
+        let page = match list_client.fetch(&url, if_none_match).await {
             Ok(FetchResult::Page(page)) => page,
             Ok(FetchResult::Unchanged) => {
                 state.report.is_unchanged = true;
@@ -212,39 +212,40 @@ async fn read_list<J: Job>(
                 return Ok(Some((claim, Ok(()))));
             }
             Err(error) => {
-                let error = format!("page {}: {error}", seen.len() + 1);
+                let error = format!("page {}: {error}", visited_urls.len() + 1);
                 return Ok(Some((claim, Err(error))));
             }
         };
         if is_first {
-            first_etag = page.etag;
+            first_page_etag = page.etag;
         }
         state.report.pages += 1;
         state.report.rows += page.rows.len() as u64;
         let lease_end = Timestamp::now() + LEASE;
-        let Some(renewed) = store.keep_job(claim, lease_end, state).await? else {
+        let Some(renewed_claim) = store.keep_job(claim, lease_end, state).await? else {
             return Ok(None);
         };
-        claim = renewed;
+        claim = renewed_claim;
         if let Err(error) = job.apply_rows(page.rows, &mut state.report).await {
             return Ok(Some((claim, Err(error))));
         }
-        seen.insert(url);
+        visited_urls.insert(url);
         next = page.next;
-        if next.as_ref().is_some_and(|url| seen.contains(url)) {
+        if next.as_ref().is_some_and(|url| visited_urls.contains(url)) {
             let error = "the list links back to a page that was already read".to_owned();
             return Ok(Some((claim, Err(error))));
         }
-        if seen.len() >= MAX_PAGES {
+        if visited_urls.len() >= MAX_PAGES {
             let error = format!("the list has more than {MAX_PAGES} pages");
             return Ok(Some((claim, Err(error))));
         }
     }
     // The `ETag` of a first page does not cover further pages. And rows that were invalid now may be valid
     // later, when something has changed here.
-    let is_whole =
-        seen.len() == 1 && state.report.skipped_count == 0 && state.report.conflict_count == 0;
-    state.etag = first_etag.filter(|_| is_whole);
+    let is_complete_list = visited_urls.len() == 1
+        && state.report.skipped_count == 0
+        && state.report.conflict_count == 0;
+    state.etag = first_page_etag.filter(|_| is_complete_list);
     Ok(Some((claim, Ok(()))))
 }
 
@@ -278,7 +279,7 @@ fn log_report(job: &str, report: &Report) {
     } else if *changed > 0 {
         tracing::info!(job, pages, rows, changed, "{job}");
     } else {
-        tracing::debug!(job, pages, rows, "{job}: the source has not changed");
+        tracing::debug!(job, pages, rows, "{job}: nothing new in the list");
     }
 }
 

@@ -7,7 +7,7 @@ use shared::{
     outcome::Code,
 };
 
-use super::{Job, Report, Source, caller, run};
+use super::{Job, Report, Source, caller, run_job};
 use crate::{
     engine::Engine,
     providers::pages::{ListClient, Row},
@@ -31,7 +31,7 @@ const USED_FIELDS: [&str; 8] = [
 
 /// Imports orders from `source` periodically, until the future is dropped.
 pub async fn import_from(store: Store, engine: Engine, list_client: ListClient, source: Source) {
-    run(Import { engine }, store, list_client, source).await;
+    run_job(Import { engine }, store, list_client, source).await;
 }
 
 struct Import {
@@ -51,22 +51,22 @@ impl Job for Import {
                     occurrence: None,
                     order,
                 }),
-                Err(why) => report.skip(index, why),
+                Err(message) => report.skip(index, message),
             }
         }
         while !lines.is_empty() {
-            let rest = lines.split_off(lines.len().min(MAX_LINES));
-            let imported = import(&self.engine, &caller, lines, None, None).await;
-            let imported = imported.map_err(|failure| failure.message)?;
-            report.changed += imported.accepted;
-            for rejected in imported.rejected {
-                if rejected.code == Code::Internal {
-                    return Err(rejected.detail);
+            let remaining_lines = lines.split_off(lines.len().min(MAX_LINES));
+            let import_report = import(&self.engine, &caller, lines, None, None).await;
+            let import_report = import_report.map_err(|failure| failure.message)?;
+            report.changed += import_report.accepted;
+            for rejected_line in import_report.rejected {
+                if rejected_line.code == Code::Internal {
+                    return Err(rejected_line.detail);
                 }
-                let index = usize::try_from(rejected.line).unwrap_or_default();
-                report.skip(index.saturating_sub(1), rejected.detail);
+                let index = usize::try_from(rejected_line.line).unwrap_or_default();
+                report.skip(index.saturating_sub(1), rejected_line.detail);
             }
-            lines = rest;
+            lines = remaining_lines;
         }
         Ok(())
     }

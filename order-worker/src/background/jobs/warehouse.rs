@@ -10,7 +10,7 @@ use shared::{
     request::Caller,
 };
 
-use super::{Job, Report, Source, caller, run};
+use super::{Job, Report, Source, caller, run_job};
 use crate::{
     domain::command::{Action, Command},
     engine::Engine,
@@ -31,7 +31,7 @@ pub async fn refresh(store: Store, engine: Engine, list_client: ListClient, sour
         store: store.up_to_date(),
         engine,
     };
-    run(job, store, list_client, source).await;
+    run_job(job, store, list_client, source).await;
 }
 
 struct Refresh {
@@ -61,7 +61,7 @@ impl Job for Refresh {
         let caller = caller(NAME);
         // An unreadable row becomes `null`, which fails below with a message about its fields.
         let rows: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
-        for (chunk, rows) in rows.chunks(CONCURRENT_ROWS).enumerate() {
+        for (chunk_index, rows) in rows.chunks(CONCURRENT_ROWS).enumerate() {
             let updates = rows.iter().map(|row| self.apply_row(&caller, row));
             let results = futures_util::future::join_all(updates).await;
             for (index, (row, result)) in rows.iter().zip(results).enumerate() {
@@ -79,7 +79,9 @@ impl Job for Refresh {
                     Err(failure) if failure.code == Code::Unavailable => {
                         return Err(failure.message);
                     }
-                    Err(failure) => report.skip(chunk * CONCURRENT_ROWS + index, failure.message),
+                    Err(failure) => {
+                        report.skip(chunk_index * CONCURRENT_ROWS + index, failure.message);
+                    }
                 }
             }
         }
@@ -93,8 +95,8 @@ impl Refresh {
             sku,
             warehouse,
             on_hand,
-        } = self.read(row).await?;
-        let mut result = self.set(caller, &sku, &warehouse, on_hand).await;
+        } = self.read_row(row).await?;
+        let mut result = self.set_on_hand(caller, &sku, &warehouse, on_hand).await;
         // Reserved units can't be taken back: the stock level is set to the reserved units, so no more are
         // sold, and the conflict is reported.
         let mut reserved_instead = None;
@@ -104,7 +106,7 @@ impl Refresh {
                 break;
             };
             reserved_instead = Some(reserved);
-            result = self.set(caller, &sku, &warehouse, reserved).await;
+            result = self.set_on_hand(caller, &sku, &warehouse, reserved).await;
         }
         let is_changed = result?;
         Ok(match reserved_instead {
@@ -117,7 +119,7 @@ impl Refresh {
     }
 
     /// Sets the units on hand; returns whether they changed.
-    async fn set(
+    async fn set_on_hand(
         &self,
         caller: &Caller,
         sku: &Sku,
@@ -148,9 +150,10 @@ impl Refresh {
         sku: &Sku,
         warehouse: &Warehouse,
     ) -> Result<Option<i64>, Failure> {
-        let unavailable = |error| Failure::new(Code::Unavailable, format!("{error}"));
-        let found = self.store.product(sku).await.map_err(unavailable)?;
-        let Some((_, stock_levels)) = found.filter(|(product, _)| !product.is_deleted) else {
+        let unavailable_failure = |error| Failure::new(Code::Unavailable, format!("{error}"));
+        let product_and_stock = self.store.product(sku).await.map_err(unavailable_failure)?;
+        let Some((_, stock_levels)) = product_and_stock.filter(|(product, _)| !product.is_deleted)
+        else {
             return Err(Failure::not_found("product", sku));
         };
         Ok(stock_levels
@@ -159,21 +162,23 @@ impl Refresh {
     }
 
     /// Parses `{sku, warehouse?, on_hand}`; other fields are ignored.
-    async fn read(&self, row: &Value) -> Result<CountedStock, Failure> {
-        let wrong = |message: String| Failure::new(Code::InvalidRequest, message);
+    async fn read_row(&self, row: &Value) -> Result<CountedStock, Failure> {
+        let invalid_row = |message: String| Failure::new(Code::InvalidRequest, message);
         let sku = row["sku"].as_str().unwrap_or_default();
-        let sku: Sku = sku.parse().map_err(|why| wrong(format!("sku: {why}")))?;
+        let sku: Sku = sku
+            .parse()
+            .map_err(|reason| invalid_row(format!("sku: {reason}")))?;
         let on_hand = row["on_hand"].as_i64().or(row["quantity"].as_i64());
         let on_hand = on_hand.filter(|units| (0..=MAX_ON_HAND).contains(units));
         let on_hand = on_hand.ok_or_else(|| {
-            wrong(format!(
+            invalid_row(format!(
                 "{sku}: on_hand must be a whole number from 0 to {MAX_ON_HAND}"
             ))
         })?;
         let warehouse = match row["warehouse"].as_str() {
             Some(name) => name
                 .parse()
-                .map_err(|why| wrong(format!("{sku}: warehouse: {why}")))?,
+                .map_err(|reason| invalid_row(format!("{sku}: warehouse: {reason}")))?,
             None => self.only_warehouse(&sku).await?,
         };
         Ok(CountedStock {
@@ -186,20 +191,20 @@ impl Refresh {
     /// The only warehouse that stocks the product; `default` if none does.
     async fn only_warehouse(&self, sku: &Sku) -> Result<Warehouse, Failure> {
         let unavailable = |error| Failure::new(Code::Unavailable, format!("{error}"));
-        let found = self.store.product(sku).await.map_err(unavailable)?;
-        let Some((_, stock_levels)) = found else {
+        let product_and_stock = self.store.product(sku).await.map_err(unavailable)?;
+        let Some((_, stock_levels)) = product_and_stock else {
             return Err(Failure::not_found("product", sku));
         };
         let mut warehouses = stock_levels.into_keys();
-        let ambiguous = || {
+        let ambiguous_warehouse = || {
             let message =
                 format!("{sku}: warehouse is missing, and several warehouses stock the product");
             Failure::new(Code::InvalidRequest, message)
         };
         match (warehouses.next(), warehouses.next()) {
             (Some(only), None) => Ok(only),
-            (None, _) => "default".parse().map_err(|_| ambiguous()),
-            (Some(_), Some(_)) => Err(ambiguous()),
+            (None, _) => "default".parse().map_err(|_| ambiguous_warehouse()),
+            (Some(_), Some(_)) => Err(ambiguous_warehouse()),
         }
     }
 }

@@ -9,7 +9,10 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, create_order::create_order};
+use super::{
+    Rules,
+    create_order::{create_order, payment_provider},
+};
 use crate::domain::{
     command::{Action, Command, ResourceRef, origin_of_request},
     decision::{Changes, Decision, OrderDraft, event},
@@ -180,9 +183,14 @@ fn create_cancelled_order(
         discounts: Vec::new(),
         tax_included: false,
         shipping_address: kept_request.and_then(|request| request.shipping_address.clone()),
-        payment_provider: rules.payment_provider.clone(),
+        payment_provider: payment_provider(request, rules).to_owned(),
         payment_method: kept_request
-            .and_then(|request| request.payment_method.clone())
+            .and_then(|request| {
+                let requested_method = request.payment_method.as_ref();
+                requested_method
+                    .or(rules.default_payment_method.as_ref())
+                    .cloned()
+            })
             .unwrap_or_default(),
         return_url: None,
         metadata: kept_request

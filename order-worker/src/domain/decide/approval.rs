@@ -9,7 +9,10 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, cancel_order::cancel, fulfillment::start_fulfillment, undeleted_order};
+use super::{
+    Rules, cancel_order::cancel, fulfillment::start_fulfillment, manual_payment::start_when_paid,
+    undeleted_order,
+};
 use crate::domain::{
     decision::{Decision, OrderDraft},
     decision_context::DecisionContext,
@@ -66,16 +69,20 @@ pub(super) fn reject_order(
 }
 
 /// Starts the workflow: reserves the stock if that is outstanding; otherwise requests the payment and starts
-/// the timer of the reservation. A free order needs no payment.
+/// the timer of the reservation. A free order needs no payment, and a manual payment is recorded by an operator.
 pub(super) fn start_workflow(draft: &mut OrderDraft<'_>, rules: &Rules) -> Result<(), Failure> {
     if draft.order.awaits_stock {
         draft.schedule(Step::ReserveStock);
         return Ok(());
     }
     if draft.order.total == 0 {
-        let (amount, is_final) = (0, true);
-        draft.record(EventData::PaymentCaptured { amount, is_final })?;
+        draft.record(EventData::captured(0, true))?;
         return start_fulfillment(draft);
+    }
+    if draft.order.is_paid_manually() {
+        let expires_at = draft.context().now() + rules.manual_payment_ttl;
+        draft.schedule_later(Step::ExpireOrder, expires_at);
+        return start_when_paid(draft);
     }
     let expires_at = draft.context().now() + rules.reservation_ttl;
     draft.schedule(Step::AuthorizePayment);

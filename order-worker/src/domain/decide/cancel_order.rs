@@ -8,13 +8,20 @@ use std::collections::BTreeSet;
 
 use shared::{
     event::{EventData, Origin, RefundCause},
-    order::{CancelOrder, CancelReason, CancelRemaining, OrderStatus, PaymentStatus, Shipment},
+    order::{
+        CancelOrder, CancelReason, CancelRemaining, EditRejectReason, OrderStatus, PaymentStatus,
+        Shipment,
+    },
     outcome::Failure,
     request::Caller,
 };
 
 use super::{
-    fulfillment::advance_order_status, is_customer_request, refund_order::refund_all,
+    edit_order::reject_edit,
+    fulfillment::{advance_order_status, schedule_capture},
+    is_customer_request,
+    labels::withdraw_label,
+    refunds::{refund_all, schedule_refund},
     undeleted_order,
 };
 use crate::domain::{
@@ -85,19 +92,18 @@ pub(super) fn cancel_remaining(
     }
     let reserved_warehouses: BTreeSet<_> = order.held.iter().map(|item| &item.warehouse).collect();
     for warehouse in reserved_warehouses {
-        let label_step = Step::RequestShipment(warehouse.clone());
         let is_requested = working_set.steps.contains_key(&StepKey {
             order_id: id,
-            step: label_step.clone(),
+            step: Step::RequestShipment(order.label_id(warehouse)),
         });
         if is_requested || labelled_warehouses.contains(warehouse) {
-            draft.remove_step(label_step);
-            draft.schedule(Step::CancelShipment(warehouse.clone()));
+            withdraw_label(&mut draft, warehouse);
         }
     }
     draft.record(EventData::StockReleased {
         items: order.held.clone(),
         reason: request.reason.clone(),
+        edit: None,
     })?;
     settle_payment(&mut draft)?;
     advance_order_status(&mut draft)?;
@@ -116,10 +122,10 @@ fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
         PaymentStatus::Pending | PaymentStatus::Voided | PaymentStatus::Failed => return Ok(()),
     }
     if draft.order.total > 0 {
-        draft.schedule(Step::CapturePayment);
+        schedule_capture(draft);
     }
-    let excess = draft.order.payment.captured - draft.order.capture_due();
-    let amount = excess.min(draft.order.refundable());
+    let excess_capture = draft.order.payment.captured - draft.order.capture_due();
+    let amount = excess_capture.min(draft.order.refundable());
     if amount > 0 {
         draft.record(EventData::RefundRequested {
             amount,
@@ -129,7 +135,7 @@ fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
             items: Vec::new(),
             shipping: false,
         })?;
-        draft.schedule(Step::RefundPayment);
+        schedule_refund(draft)?;
     }
     Ok(())
 }
@@ -149,14 +155,20 @@ pub(super) fn cancel(
     reason: CancelReason,
     note: Option<String>,
 ) -> Result<(), Failure> {
+    reject_edit(draft, EditRejectReason::OrderCancelled, None, None)?;
     let was_processing = draft.order.status == OrderStatus::Processing;
-    let was = Some(draft.order.status);
-    draft.record(EventData::OrderCancelled { reason, note, was })?;
+    let previous_status = Some(draft.order.status);
+    draft.record(EventData::OrderCancelled {
+        reason,
+        note,
+        was: previous_status,
+    })?;
     if !draft.order.held.is_empty() {
         let items = draft.order.held.clone();
         draft.record(EventData::StockReleased {
             items,
             reason: None,
+            edit: None,
         })?;
     }
 
@@ -167,12 +179,16 @@ pub(super) fn cancel(
     // Nothing was shipped, so nothing is captured.
     draft.remove_step(Step::CapturePayment);
     match draft.order.payment.status {
+        // Nothing was received, and nothing is authorized.
+        PaymentStatus::Pending if draft.order.is_paid_manually() => {
+            draft.record(EventData::PaymentVoided { reference: None })?;
+        }
         // The authorization may be running at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.schedule(Step::VoidPayment),
         PaymentStatus::Captured if draft.order.total == 0 => {}
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
             refund_all(draft)?;
-            draft.schedule(Step::RefundPayment);
+            schedule_refund(draft)?;
         }
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
     }
@@ -190,8 +206,7 @@ pub(super) fn cancel(
     }
     if was_processing {
         for warehouse in draft.order.warehouses() {
-            draft.remove_step(Step::RequestShipment(warehouse.clone()));
-            draft.schedule(Step::CancelShipment(warehouse));
+            withdraw_label(draft, &warehouse);
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::domain::{
     amounts::assign_warehouses,
     decision::{Decision, OrderDraft, event},
     decision_context::DecisionContext,
+    payment::MANUAL,
     product::Product,
     stock::allocate,
     working_set::WorkingSet,
@@ -33,18 +34,16 @@ pub(super) fn create_order(
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let valid = validate(working_set, caller, request, rules)?;
+    let valid_order = validate(working_set, caller, request, rules)?;
 
     // Check that all items are in stock.
-    let requested: Vec<ItemQuantity> = valid.items.iter().map(units_of).collect();
-    let reserved = allocate(&requested, &working_set.stock_levels)?;
-    let items = assign_warehouses(&valid.items, &reserved);
+    let requested_items: Vec<ItemQuantity> = valid_order.items.iter().map(units_of).collect();
+    let reserved_items = allocate(&requested_items, &working_set.stock_levels)?;
+    let items = assign_warehouses(&valid_order.items, &reserved_items);
 
-    let created = valid.order(working_set, request, items, rules)?;
+    let created = valid_order.order(working_set, request, items, rules)?;
     let mut draft = new_draft(created, id, origin, context)?;
-    let before = low_stock::available_units(working_set, &reserved);
-    draft.record(EventData::StockReserved { items: reserved })?;
-    low_stock::record_low_stock(&mut draft, working_set, before)?;
+    low_stock::reserve(&mut draft, working_set, reserved_items, None)?;
     if !rules.needs_approval {
         start_workflow(&mut draft, rules)?;
     }
@@ -65,7 +64,8 @@ pub(super) struct ValidOrder {
     /// The requested line items with their prices, without warehouses.
     pub(super) items: Vec<LineItem>,
     pub(super) total: Money,
-    pub(super) payment_method: String,
+    payment_provider: String,
+    payment_method: String,
 }
 
 impl ValidOrder {
@@ -89,14 +89,14 @@ impl ValidOrder {
             discounts: request.discounts.clone(),
             tax_included: request.tax_included,
             shipping_address: request.shipping_address.clone(),
-            payment_provider: rules.payment_provider.clone(),
-            payment_method: self.payment_method,
-            // A free order has no payment, and so no authentication to return from.
+            // Neither a free order nor a manual payment has an authentication to return from.
             return_url: request
                 .return_url
                 .clone()
-                .filter(|_| self.total.amount > 0)
+                .filter(|_| self.total.amount > 0 && self.payment_provider != MANUAL)
                 .map(Into::into),
+            payment_provider: self.payment_provider,
+            payment_method: self.payment_method,
             metadata: request.metadata.clone(),
             needs_approval: rules.needs_approval,
             awaits_stock: false,
@@ -155,7 +155,8 @@ pub(super) fn validate(
     // customer.
     let products = find_products(working_set, request)?;
     let (items, total) = price(caller, request, &products, rules)?;
-    (rules.check_amount)(&rules.payment_provider, total)
+    let payment_provider = payment_provider(request, rules);
+    (rules.check_amount)(payment_provider, total)
         .map_err(|reason| Failure::violation("/items", reason))?;
     if let Some(expected) = request
         .expected_total
@@ -169,6 +170,7 @@ pub(super) fn validate(
         storefront,
         items,
         total,
+        payment_provider: payment_provider.to_owned(),
         payment_method: payment_method(request, rules)?,
     })
 }
@@ -208,9 +210,23 @@ fn find_products<'a>(
 
 /// The requested payment method, or the default.
 fn payment_method(request: &CreateOrder, rules: &Rules) -> Result<String, Failure> {
-    let requested = request.payment_method.as_ref();
-    requested
-        .or(rules.default_payment_method.as_ref())
+    requested_or_default_method(request, rules)
         .cloned()
         .ok_or_else(|| Failure::violation("/payment_method", "is required"))
+}
+
+fn requested_or_default_method<'a>(
+    request: &'a CreateOrder,
+    rules: &'a Rules,
+) -> Option<&'a String> {
+    let requested_method = request.payment_method.as_ref();
+    requested_method.or(rules.default_payment_method.as_ref())
+}
+
+/// The provider of the order's payment; `manual` is a payment method of any shop.
+pub(super) fn payment_provider<'a>(request: &CreateOrder, rules: &'a Rules) -> &'a str {
+    match requested_or_default_method(request, rules) {
+        Some(method) if method == MANUAL => MANUAL,
+        _ => &rules.payment_provider,
+    }
 }

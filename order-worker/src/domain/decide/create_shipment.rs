@@ -21,7 +21,8 @@ use shared::{
 };
 
 use super::{
-    fulfillment::{advance_order_status, schedule_capture},
+    fulfillment::{advance_order_status, schedule_capture, tracking_url},
+    labels::withdraw_label,
     undeleted_order,
 };
 use crate::domain::{
@@ -54,6 +55,8 @@ pub(super) fn create_shipment(
         )));
     }
 
+    order.ensure_no_pending_edit()?;
+
     let mut draft = OrderDraft::from_order(order, origin, context);
     if let (Some(items), Some(warehouse)) = (&request.items, &request.warehouse) {
         move_reservations_to(&mut draft, working_set, warehouse, items)?;
@@ -82,14 +85,16 @@ pub(super) fn create_shipment(
             Some(shipment) => shipment,
             None => new_shipment(&mut draft, &warehouse, items, request)?,
         };
+        let carrier = request.carrier.as_ref().unwrap_or(&shipment.carrier);
+        let tracking_number = request.tracking_number.as_ref();
+        let tracking_number = tracking_number.unwrap_or(&shipment.tracking_number);
+        let requested_url = request.tracking_url.as_ref();
         draft.record(EventData::ShipmentShipped {
             shipment_id: shipment.id,
+            tracking_url: tracking_url(&shipment, carrier, tracking_number, requested_url),
+            carrier: carrier.clone(),
+            tracking_number: tracking_number.clone(),
             items: shipment.items,
-            carrier: request.carrier.clone().unwrap_or(shipment.carrier),
-            tracking_number: request
-                .tracking_number
-                .clone()
-                .unwrap_or(shipment.tracking_number),
             occurred_at: None,
         })?;
     }
@@ -113,59 +118,67 @@ fn move_reservations_to(
     warehouse: &Warehouse,
     item_requests: &[ItemQuantity],
 ) -> Result<(), Failure> {
-    let mut requested: BTreeMap<&Sku, u64> = BTreeMap::new();
+    let mut requested_units: BTreeMap<&Sku, u64> = BTreeMap::new();
     for item_request in item_requests {
-        *requested.entry(&item_request.sku).or_default() += u64::from(item_request.quantity.get());
+        *requested_units.entry(&item_request.sku).or_default() +=
+            u64::from(item_request.quantity.get());
     }
-    let (mut released, mut reserved) = (Vec::new(), Vec::new());
-    for (sku, requested) in requested {
+    let (mut released_items, mut reserved_items) = (Vec::new(), Vec::new());
+    for (sku, requested_units) in requested_units {
         let reserved_here = count_units(&reserved_in(&draft.order, Some(warehouse)), sku);
-        let missing = requested.saturating_sub(reserved_here);
+        let missing_units = requested_units.saturating_sub(reserved_here);
         // More units than the order has reserved are refused by `select_items`.
-        if missing == 0 || requested > count_units(&draft.order.held, sku) {
+        if missing_units == 0 || requested_units > count_units(&draft.order.held, sku) {
             continue;
         }
         let stock_level = working_set
             .stock_levels
             .get(sku)
             .and_then(|stock_levels| stock_levels.get(warehouse));
-        let available = stock_level.map_or(0, |stock_level| stock_level.available());
-        if i64::try_from(missing).is_ok_and(|missing| missing > available) {
+        let available_units = stock_level.map_or(0, |stock_level| stock_level.available());
+        if i64::try_from(missing_units).is_ok_and(|missing_units| missing_units > available_units) {
             return Err(Failure::violation(
                 "/warehouse",
                 format!(
-                    "{missing} more units of {sku} are needed, but only {available} are available in {warehouse}"
+                    "{missing_units} more units of {sku} are needed, but only {available_units} are available in {warehouse}"
                 ),
             ));
         }
-        let mut remaining = u32::try_from(missing).unwrap_or(u32::MAX);
-        let elsewhere = |item: &&StockItem| item.sku == *sku && item.warehouse != *warehouse;
-        for item in draft.order.held.iter().filter(elsewhere) {
-            let moved = remaining.min(item.quantity.get());
-            remaining -= moved;
-            released.extend(NonZeroU32::new(moved).map(|quantity| StockItem {
+        let mut remaining_units = u32::try_from(missing_units).unwrap_or(u32::MAX);
+        let is_elsewhere = |item: &&StockItem| item.sku == *sku && item.warehouse != *warehouse;
+        for item in draft.order.held.iter().filter(is_elsewhere) {
+            let moved_units = remaining_units.min(item.quantity.get());
+            remaining_units -= moved_units;
+            released_items.extend(NonZeroU32::new(moved_units).map(|quantity| StockItem {
                 quantity,
                 ..item.clone()
             }));
         }
-        let quantity = u32::try_from(missing).ok().and_then(NonZeroU32::new);
-        reserved.extend(quantity.map(|quantity| StockItem {
+        let quantity = u32::try_from(missing_units).ok().and_then(NonZeroU32::new);
+        reserved_items.extend(quantity.map(|quantity| StockItem {
             sku: sku.clone(),
             warehouse: warehouse.clone(),
             quantity,
         }));
     }
-    if released.is_empty() {
+    if released_items.is_empty() {
         return Ok(());
     }
-    let sources: BTreeSet<_> = released.iter().map(|item| item.warehouse.clone()).collect();
+    let sources: BTreeSet<_> = released_items
+        .iter()
+        .map(|item| item.warehouse.clone())
+        .collect();
     for source in sources {
-        cancel_labels(draft, &source, &released)?;
+        cancel_labels(draft, &source, &released_items)?;
     }
-    draft.record(EventData::StockReserved { items: reserved })?;
+    draft.record(EventData::StockReserved {
+        items: reserved_items,
+        edit: None,
+    })?;
     draft.record(EventData::StockReleased {
-        items: released,
+        items: released_items,
         reason: Some(format!("shipped from {warehouse}")),
+        edit: None,
     })
 }
 
@@ -202,16 +215,16 @@ fn ensure_paid(
     Ok(())
 }
 
-/// Selects the requested items from the reserved ones in `remaining`; the error names each item of which too
-/// few units are reserved.
+/// Selects the requested items from the reserved ones in `remaining_items`; the error names each item of which
+/// too few units are reserved.
 fn select_items(
-    mut remaining: Vec<StockItem>,
+    mut remaining_items: Vec<StockItem>,
     item_requests: &[ItemQuantity],
 ) -> Result<Vec<StockItem>, Failure> {
     let mut to_ship = Vec::new();
     let mut violations = Vec::new();
     for (index, item_request) in item_requests.iter().enumerate() {
-        let reserved_units = count_units(&remaining, &item_request.sku);
+        let reserved_units = count_units(&remaining_items, &item_request.sku);
         if u64::from(item_request.quantity.get()) > reserved_units {
             violations.push(Violation::new(
                 format!("/items/{index}/quantity"),
@@ -222,20 +235,20 @@ fn select_items(
             ));
             continue;
         }
-        let mut missing = item_request.quantity.get();
-        let lines: Vec<StockItem> = remaining
+        let mut missing_units = item_request.quantity.get();
+        let lines: Vec<StockItem> = remaining_items
             .iter()
             .filter(|item| item.sku == item_request.sku)
             .filter_map(|item| {
-                let quantity = missing.min(item.quantity.get()).try_into().ok()?;
-                missing -= item.quantity.get().min(missing);
+                let quantity = missing_units.min(item.quantity.get()).try_into().ok()?;
+                missing_units -= item.quantity.get().min(missing_units);
                 Some(StockItem {
                     quantity,
                     ..item.clone()
                 })
             })
             .collect();
-        subtract_items(&mut remaining, &lines);
+        subtract_items(&mut remaining_items, &lines);
         to_ship.extend(lines);
     }
     if violations.is_empty() {
@@ -246,19 +259,21 @@ fn select_items(
 }
 
 fn count_units(items: &[StockItem], sku: &Sku) -> u64 {
-    let of_sku = items.iter().filter(|item| item.sku == *sku);
-    of_sku.map(|item| u64::from(item.quantity.get())).sum()
+    let items_of_sku = items.iter().filter(|item| item.sku == *sku);
+    items_of_sku
+        .map(|item| u64::from(item.quantity.get()))
+        .sum()
 }
 
 /// The unshipped shipment that consists of exactly these items.
 fn matching_label(order: &Order, items: &[StockItem]) -> Option<Shipment> {
-    let is_same = |shipment: &&Shipment| {
-        let mut remaining = shipment.items.clone();
+    let has_same_items = |shipment: &&Shipment| {
+        let mut remaining_items = shipment.items.clone();
         shipment.shipped_at.is_none()
-            && subtract_items(&mut remaining, items)
-            && remaining.is_empty()
+            && subtract_items(&mut remaining_items, items)
+            && remaining_items.is_empty()
     };
-    order.uncancelled_shipments().find(is_same).cloned()
+    order.uncancelled_shipments().find(has_same_items).cloned()
 }
 
 /// Creates a shipment of `items`, and cancels the labels of shipments that contained them.
@@ -277,6 +292,8 @@ fn new_shipment(
             .clone()
             .unwrap_or_else(|| DEFAULT_CARRIER.to_owned()),
         tracking_number: request.tracking_number.clone().unwrap_or_default(),
+        tracking_url: request.tracking_url.clone(),
+        label_url: None,
         items,
         shipped_at: None,
         delivered_at: None,
@@ -312,8 +329,7 @@ fn cancel_labels(
         })?;
     }
     // The carrier may be creating a label at this moment: cancel that one, too.
-    draft.remove_step(Step::RequestShipment(warehouse.clone()));
-    draft.schedule(Step::CancelShipment(warehouse.clone()));
+    withdraw_label(draft, warehouse);
     Ok(())
 }
 
@@ -348,8 +364,7 @@ pub(super) fn cancel_shipment(
     })?;
     let warehouses: BTreeSet<_> = shipment.items.iter().map(|item| &item.warehouse).collect();
     for warehouse in warehouses {
-        draft.remove_step(Step::RequestShipment(warehouse.clone()));
-        draft.schedule(Step::CancelShipment(warehouse.clone()));
+        withdraw_label(&mut draft, warehouse);
     }
     Ok(draft.into_decision())
 }

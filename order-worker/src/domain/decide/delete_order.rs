@@ -29,6 +29,13 @@ pub(super) fn delete_order(
     if order.is_deleted {
         return Ok(draft.into_decision());
     }
+    if let Some(open) = order.open_return() {
+        return Err(Failure::invalid_state(format!(
+            "order {id} can't be deleted: its return {} is {}",
+            open.number,
+            open.status.as_str()
+        )));
+    }
     if !order.is_closed() {
         order.ensure_not_shipped("deleted")?;
         cancel(&mut draft, requested_cancel_reason(caller), None)?;

@@ -2,10 +2,12 @@
 
 use shared::{
     event::{EventData, Origin},
+    order::EditRejectReason,
     outcome::Failure,
     request::Caller,
 };
 
+use super::{edit_order::reject_edit, labels::request_next_label};
 use crate::domain::{
     decision::{Decision, OrderDraft},
     decision_context::DecisionContext,
@@ -24,6 +26,12 @@ pub(super) fn redrive_step(
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let (row, order) = failed_step(working_set, caller, key)?;
+    if row.is_dead && key.step == Step::RefundPayment && order.is_paid_manually() {
+        return Err(Failure::invalid_state(format!(
+            "order {} was paid manually, so no step can refund it: pay the customer back, then record that with POST /v1/orders/{{id}}/refunds",
+            order.id
+        )));
+    }
     let mut draft = OrderDraft::from_order(order, origin, context);
     let now = draft.context().now();
     if !row.is_dead && row.due_at <= now {
@@ -68,6 +76,11 @@ pub(super) fn discard_step(
         amount: (amount > 0).then_some(amount),
     })?;
     draft.remove_step(key.step.clone());
+    match &key.step {
+        Step::CancelShipment(label) => request_next_label(&mut draft, working_set, label),
+        Step::AuthorizeEdit(_) => reject_edit(&mut draft, EditRejectReason::Failed, None, None)?,
+        _ => {}
+    }
     Ok(draft.into_decision())
 }
 
@@ -75,13 +88,18 @@ pub(super) fn discard_step(
 fn outstanding_amount(order: &Order, step: &Step) -> i64 {
     match step {
         Step::CapturePayment => order.capture_outstanding(),
-        Step::RefundPayment => order.refund_due - order.payment.refunded,
+        Step::RefundPayment => order.refund_outstanding(),
         // These steps capture and refund nothing.
-        Step::AuthorizePayment | Step::VoidPayment | Step::CheckPayment => 0,
+        Step::AuthorizePayment
+        | Step::VoidPayment
+        | Step::CheckPayment
+        | Step::AuthorizeEdit(_)
+        | Step::VoidAuthorization(_) => 0,
         Step::ReserveStock
         | Step::RequestShipment(_)
         | Step::CancelShipment(_)
-        | Step::ExpireOrder => 0,
+        | Step::ExpireOrder
+        | Step::ExpireEdit(_) => 0,
     }
 }
 

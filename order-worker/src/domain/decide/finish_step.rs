@@ -3,20 +3,29 @@
 //!
 //! A failed attempt is retried with backoff, and after the last attempt the step is dead.
 
+use jiff::SignedDuration;
 use shared::{
     event::EventData,
-    order::{CancelReason, OrderStatus},
+    order::{CancelReason, EditRejectReason, OrderStatus},
     outcome::{Code, Failure},
 };
 
 use super::{
-    Rules, cancel_order::cancel, fulfillment::create_labelled_shipment, import_order, payment,
-    refund_order::on_refunded,
+    Rules,
+    cancel_order::cancel,
+    edit_order,
+    fulfillment::create_labelled_shipment,
+    import_order,
+    labels::request_next_label,
+    manual_payment::on_void_without_call,
+    payment,
+    refunds::{on_refunded, schedule_refund},
 };
 use crate::domain::{
     command::{ResourceRef, StepResult, origin_of_step},
     decision::{Changes, Decision, OrderDraft},
     decision_context::DecisionContext,
+    shipment::label_shipment_id,
     step::{self, Step, StepKey, StepRow},
     working_set::WorkingSet,
 };
@@ -29,11 +38,11 @@ pub(super) fn finish_step(
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let expected = working_set
+    let expected_row = working_set
         .steps
         .get(key)
         .filter(|row| row.attempt == attempt && !row.is_dead);
-    let (Some(row), Some(order)) = (expected, working_set.orders.get(&key.order_id)) else {
+    let (Some(row), Some(order)) = (expected_row, working_set.orders.get(&key.order_id)) else {
         return Ok(Decision {
             reply: Ok(ResourceRef::NoContent),
             changes: Changes::default(),
@@ -46,12 +55,13 @@ pub(super) fn finish_step(
             error,
             is_transient,
             was_answered,
+            retry_after,
         } => {
             let row = StepRow {
                 error_responses: row.error_responses + u32::from(*was_answered),
                 ..row.clone()
             };
-            record_failure(&mut draft, &row, error, *is_transient)?;
+            record_failure(&mut draft, &row, error, *is_transient, *retry_after)?;
         }
         StepResult::Postponed { reason } => postpone(&mut draft, row, reason),
         result => {
@@ -64,6 +74,7 @@ pub(super) fn finish_step(
 
 /// Applies the result of an attempt that neither failed nor was postponed. A declined payment is such a
 /// result.
+#[expect(clippy::too_many_lines, reason = "one arm per step and result")]
 fn apply_result(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
@@ -86,7 +97,7 @@ fn apply_result(
                 provider,
                 reference,
             },
-        ) => payment::on_prepared(draft, row, provider, reference)?,
+        ) => payment::on_prepared(draft, row, provider, reference, None)?,
         (Step::AuthorizePayment, StepResult::ActionRequired(action)) => {
             payment::on_action_required(draft, action)?;
         }
@@ -117,18 +128,60 @@ fn apply_result(
         (Step::RefundPayment, StepResult::Refunded { amount }) => {
             on_refunded(draft, *amount)?;
         }
-        (
-            Step::RequestShipment(warehouse),
-            StepResult::LabelCreated {
-                carrier,
-                tracking_number,
-            },
-        ) => {
-            create_labelled_shipment(draft, warehouse, carrier.clone(), tracking_number.clone())?;
+        (Step::RequestShipment(label_id), StepResult::LabelCreated(label)) => {
+            let id = label_shipment_id(&draft.order, label_id);
+            create_labelled_shipment(draft, &label_id.warehouse, id, label.clone())?;
         }
-        (Step::CancelShipment(_), StepResult::LabelCancelled) => {}
+        (Step::CancelShipment(label_id), StepResult::LabelCancelled) => {
+            request_next_label(draft, working_set, label_id);
+        }
+        // Steps of manual payments exist only if an earlier version of the worker has scheduled them.
+        (Step::RefundPayment, StepResult::NoExternalCall) => schedule_refund(draft)?,
+        (Step::VoidPayment, StepResult::NoExternalCall) => on_void_without_call(draft)?,
+        (
+            Step::AuthorizePayment | Step::CapturePayment | Step::CheckPayment,
+            StepResult::NoExternalCall,
+        ) => {}
         (Step::ReserveStock, StepResult::NoExternalCall) => {
             import_order::reserve_stock(draft, working_set, rules)?;
+        }
+        (
+            Step::AuthorizeEdit(edit),
+            StepResult::Authorized {
+                provider,
+                reference,
+                amount,
+            },
+        ) => {
+            let authorized = (provider.as_str(), reference.as_str(), *amount);
+            edit_order::on_edit_authorized(draft, working_set, *edit, authorized)?;
+        }
+        (
+            Step::AuthorizeEdit(edit),
+            StepResult::Prepared {
+                provider,
+                reference,
+            },
+        ) => payment::on_prepared(draft, row, provider, reference, Some(*edit))?,
+        (Step::AuthorizeEdit(_), StepResult::ActionRequired(action)) => {
+            let (reason, kind) = (EditRejectReason::ActionRequired, action.kind.clone());
+            edit_order::reject_edit(draft, reason, Some(kind), None)?;
+        }
+        (Step::AuthorizeEdit(_), StepResult::Declined { code, message }) => {
+            let reason = EditRejectReason::PaymentDeclined;
+            let (code, message) = (Some(code.clone()), Some(message.clone()));
+            edit_order::reject_edit(draft, reason, code, message)?;
+        }
+        (Step::VoidAuthorization(edit), StepResult::Voided { reference }) => {
+            draft.record(EventData::PaymentReleased {
+                reference: reference.clone(),
+                edit: *edit,
+            })?;
+        }
+        (Step::ExpireEdit(edit), StepResult::NoExternalCall) => {
+            if draft.order.has_pending_edit(*edit) {
+                edit_order::reject_edit(draft, EditRejectReason::Expired, None, None)?;
+            }
         }
         (Step::ExpireOrder, StepResult::NoExternalCall) => {
             if draft.order.status == OrderStatus::Pending {
@@ -144,7 +197,10 @@ fn apply_result(
             | Step::ReserveStock
             | Step::RequestShipment(_)
             | Step::CancelShipment(_)
-            | Step::ExpireOrder,
+            | Step::ExpireOrder
+            | Step::AuthorizeEdit(_)
+            | Step::VoidAuthorization(_)
+            | Step::ExpireEdit(_),
             result,
         ) => {
             return Err(Failure::new(
@@ -160,17 +216,20 @@ fn apply_result(
     Ok(())
 }
 
-/// Schedules a retry, or marks the step as dead.
+/// Schedules a retry, or marks the step as dead. The delay of a retry is the longer of the backoff and
+/// `retry_after`.
 fn record_failure(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     error: &str,
     is_transient: bool,
+    retry_after: Option<SignedDuration>,
 ) -> Result<(), Failure> {
     let jitter = draft.context().jitter();
     let delay = Some(row.key.step.retry_policy())
         .filter(|_| is_transient)
-        .and_then(|policy| policy.delay(row.failures + 1, jitter));
+        .and_then(|policy| policy.delay(row.failures + 1, jitter))
+        .map(|delay| delay.max(retry_after.unwrap_or_default()));
     let (step, error) = (row.key.step.to_string(), error.to_owned());
     let row = StepRow {
         failures: row.failures + 1,

@@ -3,8 +3,8 @@
 
 use shared::{
     event::EventData,
-    id::Warehouse,
-    order::{OrderStatus, PaymentStatus, Shipment, ShipmentStatus},
+    id::{ShipmentId, Warehouse},
+    order::{Label, OrderStatus, PaymentStatus, Shipment, ShipmentStatus},
     outcome::Failure,
 };
 
@@ -15,18 +15,20 @@ use crate::domain::{decision::OrderDraft, step::Step};
 pub(super) fn create_labelled_shipment(
     draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
-    carrier: String,
-    tracking_number: String,
+    id: ShipmentId,
+    label: Label,
 ) -> Result<bool, Failure> {
     let items = draft.order.unlabelled_items(warehouse);
     if items.is_empty() {
         return Ok(false);
     }
     let shipment = Shipment {
-        id: draft.context().id(),
+        id,
         status: ShipmentStatus::LabelCreated,
-        carrier,
-        tracking_number,
+        carrier: label.carrier,
+        tracking_number: label.tracking_number,
+        tracking_url: label.tracking_url,
+        label_url: label.label_url,
         items,
         shipped_at: None,
         delivered_at: None,
@@ -35,17 +37,35 @@ pub(super) fn create_labelled_shipment(
     Ok(true)
 }
 
+/// URL of the tracking page of a shipment that is shipped with `carrier` and `tracking_number`: the requested
+/// one, or that of its label if these are the label's.
+pub(super) fn tracking_url(
+    shipment: &Shipment,
+    carrier: &str,
+    tracking_number: &str,
+    requested: Option<&String>,
+) -> Option<String> {
+    let is_of_label = shipment.carrier == carrier && shipment.tracking_number == tracking_number;
+    let of_label = shipment.tracking_url.as_ref().filter(|_| is_of_label);
+    requested.or(of_label).cloned()
+}
+
 /// Starts the fulfilment of an order that is paid for, or free: requests a shipment from each warehouse.
 pub(super) fn start_fulfillment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     draft.record(EventData::OrderProcessing {})?;
     for warehouse in draft.order.warehouses() {
-        draft.schedule(Step::RequestShipment(warehouse));
+        let label = draft.order.label_id(&warehouse);
+        draft.schedule(Step::RequestShipment(label));
     }
     Ok(())
 }
 
-/// Schedules the capture of shipped items; a free order has nothing to capture.
+/// Schedules the capture of shipped items. A free order has nothing to capture, and a manual payment was received
+/// before.
 pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
+    if draft.order.is_paid_manually() {
+        return;
+    }
     if draft.order.total > 0 || draft.order.payment.status != PaymentStatus::Captured {
         draft.schedule(Step::CapturePayment);
     }

@@ -2,12 +2,12 @@
 //! and an order without stock is cancelled then.
 //!
 //! A line that was imported before is a duplicate: it is recognized by its external id, or by the id derived
-//! from the line.
+//! from the line. A repeated request reports the orders that it created before as accepted again.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use shared::{
-    event::{EventData, OrderCreated, Origin},
+    event::{OrderCreated, Origin},
     id::{OrderId, Sku},
     order::{CancelReason, ImportedOrder, ItemQuantity, OrderStatus},
     outcome::{Code, Failure},
@@ -22,7 +22,7 @@ use super::{
     low_stock,
 };
 use crate::domain::{
-    command::ResourceRef,
+    command::{KeyOrigin, ResourceRef},
     decision::{Changes, Decision, OrderDraft},
     decision_context::DecisionContext,
     order::Order,
@@ -34,11 +34,15 @@ pub(super) fn import_order(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    (id, legacy_id): (Option<OrderId>, Option<OrderId>),
+    (id, legacy_id, key_origin): (Option<OrderId>, Option<OrderId>, Option<KeyOrigin>),
     imported: &ImportedOrder,
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
+    // On its first delivery the request has created nothing: an order with the id is one of another request
+    // with the same correlation id, and no duplicate.
+    let is_first_delivery = key_origin == Some(KeyOrigin::FirstDelivery);
+    let id = id.filter(|id| !(is_first_delivery && working_set.orders.contains_key(id)));
     caller.require_operator()?;
     let create_request = &imported.order;
     let external_id = imported.external_id.clone();
@@ -46,27 +50,32 @@ pub(super) fn import_order(
 
     // An imported order is not changed by later imports.
     let external_key = external_id.clone().map(|external_id| (owner, external_id));
-    let existing = external_key.and_then(|key| working_set.external_ids.get(&key).copied());
-    let existing = existing.or(id.filter(|id| working_set.orders.contains_key(id)));
+    let existing_order = external_key.and_then(|key| working_set.external_ids.get(&key).copied());
+    let existing_order = existing_order.or(id.filter(|id| working_set.orders.contains_key(id)));
     let is_same = |id: &OrderId| {
         let order = working_set.orders.get(id);
         order.is_some_and(|order| matches_import(order, imported))
     };
-    let existing = existing.or(legacy_id.filter(is_same));
-    if let Some(id) = existing {
-        let is_duplicate = true;
+    let existing_order = existing_order.or(legacy_id.filter(is_same));
+    if let Some(existing_id) = existing_order {
+        // Ids that are derived from the message belong to orders that this request created before.
+        let is_of_message = key_origin == Some(KeyOrigin::Message);
+        let is_repeated = is_of_message && [id, legacy_id].contains(&existing_order);
         return Ok(Decision {
-            reply: Ok(ResourceRef::Imported { id, is_duplicate }),
+            reply: Ok(ResourceRef::Imported {
+                id: existing_id,
+                is_duplicate: !is_repeated,
+            }),
             changes: Changes::default(),
         });
     }
 
-    let valid = validate(working_set, caller, create_request, rules)?;
-    let items = valid.items.clone();
+    let valid_order = validate(working_set, caller, create_request, rules)?;
+    let items = valid_order.items.clone();
     let created = OrderCreated {
         external_id,
         awaits_stock: true,
-        ..valid.order(working_set, create_request, items, rules)?
+        ..valid_order.order(working_set, create_request, items, rules)?
     };
     let mut draft = new_draft(created, id, origin, context)?;
     let id = draft.order.id;
@@ -131,9 +140,7 @@ pub(super) fn reserve_stock(
     };
     match reserved {
         Ok(items) => {
-            let before = low_stock::available_units(working_set, &items);
-            draft.record(EventData::StockReserved { items })?;
-            low_stock::record_low_stock(draft, working_set, before)?;
+            low_stock::reserve(draft, working_set, items, None)?;
             start_workflow(draft, rules)
         }
         Err(shortage) => cancel(draft, CancelReason::OutOfStock, Some(shortage.message)),

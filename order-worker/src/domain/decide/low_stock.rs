@@ -1,6 +1,6 @@
 //! Low-stock events: recorded once, when the available units of a product fall to its threshold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use shared::{
     event::EventData,
@@ -11,27 +11,30 @@ use shared::{
 
 use crate::domain::{decision::OrderDraft, stock::WarehouseStock, working_set::WorkingSet};
 
-/// Available units of each product in `items` that has a threshold.
-pub(super) fn available_units(working_set: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku, i64> {
-    let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
-    let skus = skus
-        .into_iter()
-        .filter(|sku| threshold(working_set, sku).is_some());
-    skus.map(|sku| (sku.clone(), total_available(working_set, sku)))
-        .collect()
-}
-
-/// Records an event for each product that was above its threshold `before` and no longer is.
-pub(super) fn record_low_stock(
+/// Reserves `items` for the order, or for its pending edit with the number `edit`. Records an event for each
+/// product whose available units fall to its threshold.
+pub(super) fn reserve(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
-    before: BTreeMap<Sku, i64>,
+    items: Vec<StockItem>,
+    edit: Option<u32>,
 ) -> Result<(), Failure> {
-    for (sku, before) in before {
-        let reserved = draft.order.held.iter().filter(|item| item.sku == sku);
-        let reserved_units: i64 = reserved.map(|item| i64::from(item.quantity.get())).sum();
+    if items.is_empty() {
+        return Ok(());
+    }
+    let mut units_by_product: BTreeMap<Sku, i64> = BTreeMap::new();
+    for item in &items {
+        *units_by_product.entry(item.sku.clone()).or_default() += i64::from(item.quantity.get());
+    }
+    draft.record(EventData::StockReserved { items, edit })?;
+    for (sku, units) in units_by_product {
+        if threshold(working_set, &sku).is_none() {
+            continue;
+        }
+        let available_before = total_available(working_set, &sku);
+        let available_after = available_before - units;
         if let Some(event_data) =
-            low_stock_event(working_set, &sku, before, before - reserved_units)
+            low_stock_event(working_set, &sku, available_before, available_after)
         {
             draft.record(event_data)?;
         }
@@ -39,18 +42,21 @@ pub(super) fn record_low_stock(
     Ok(())
 }
 
-/// The event, if `after` has fallen to the threshold of the product and `before` was above it.
+/// The event, if `available_after` has fallen to the threshold of the product and `available_before` was above
+/// it.
 pub(super) fn low_stock_event(
     working_set: &WorkingSet,
     sku: &Sku,
-    before: i64,
-    after: i64,
+    available_before: i64,
+    available_after: i64,
 ) -> Option<EventData> {
     let low_stock_at = threshold(working_set, sku)?;
-    (after <= low_stock_at && low_stock_at < before).then(|| EventData::StockLow {
-        sku: sku.clone(),
-        available: after,
-        low_stock_at,
+    (available_after <= low_stock_at && low_stock_at < available_before).then(|| {
+        EventData::StockLow {
+            sku: sku.clone(),
+            available: available_after,
+            low_stock_at,
+        }
     })
 }
 

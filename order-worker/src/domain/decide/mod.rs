@@ -11,15 +11,23 @@ mod create_order;
 mod create_shipment;
 mod customers;
 mod delete_order;
+mod edit_order;
+mod edit_stock;
 mod failed_steps;
 mod finish_step;
 mod fulfillment;
 mod import_order;
+mod labels;
 mod low_stock;
+mod manual_payment;
 mod payment;
+mod price_edit;
 mod price_order;
 mod products;
 mod refund_order;
+mod refunds;
+mod returns;
+mod update_order;
 mod update_shipment;
 mod webhooks;
 
@@ -37,7 +45,8 @@ use super::{
     command::{Action, Command, KeyOrigin, ResourceRef, origin_of_request},
     decide::{
         customers::{
-            block_customer, create_customer, erase_customer, redact_order, verify_customer,
+            block_customer, create_customer, erase_customer, redact_order, update_customer,
+            verify_customer,
         },
         failed_steps::{discard_step, redrive_step},
     },
@@ -53,6 +62,8 @@ use super::{
 pub struct Rules {
     /// Time for which stock is reserved for an outstanding payment.
     pub reservation_ttl: SignedDuration,
+    /// Time for which stock is reserved for an outstanding manual payment.
+    pub manual_payment_ttl: SignedDuration,
     /// Whether orders need approval.
     pub needs_approval: bool,
     /// Payment provider of new orders.
@@ -77,12 +88,16 @@ pub fn carry_out(
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> RpcReply {
-    let idempotency = match command {
-        Command::Request { idempotency, .. } => idempotency.as_ref(),
-        Command::Finish { .. } | Command::FinishDelivery { .. } => None,
+    let (idempotency, role) = match command {
+        Command::Request {
+            idempotency,
+            caller,
+            ..
+        } => (idempotency.as_ref(), caller.role),
+        Command::Finish { .. } | Command::FinishDelivery { .. } => (None, Role::Operator),
     };
     if let Some(idempotency) = idempotency {
-        let recorded = match working_set.recorded_reply(idempotency) {
+        let recorded = match working_set.recorded_reply(idempotency, role) {
             Ok(None) => None,
             Ok(Some(outcome)) => Some(RpcReply {
                 outcome,
@@ -103,7 +118,7 @@ pub fn carry_out(
             };
             working_set.apply(changes);
             return reply
-                .and_then(|resource| working_set.render(&resource))
+                .and_then(|resource| working_set.render(&resource, role))
                 .into();
         }
     }
@@ -123,7 +138,7 @@ pub fn carry_out(
         } => outcome.clone(),
         _ => reply
             .clone()
-            .and_then(|resource| working_set.render(&resource)),
+            .and_then(|resource| working_set.render(&resource, role)),
     };
     let is_begin = matches!(
         command,
@@ -161,7 +176,7 @@ fn check_if_match(working_set: &WorkingSet, command: &Command) -> Result<(), Fai
     if !working_set.is_visible(&target, caller) {
         return Ok(());
     }
-    condition.check(&etag::of(&working_set.render(&target)?))
+    condition.check(&etag::of(&working_set.render(&target, caller.role)?))
 }
 
 /// Decides `command` without applying the decision.
@@ -203,7 +218,12 @@ pub fn decide(
 /// Adds the order's version to an `INVALID_STATE` failure: the history up to that version explains it.
 fn add_order_version(working_set: &WorkingSet, action: &Action, mut failure: Failure) -> Failure {
     if failure.code == Code::InvalidState
-        && let Some(ResourceRef::Order(id)) = action.target()
+        && let Some(
+            ResourceRef::Order(id)
+            | ResourceRef::Return {
+                order_id: Some(id), ..
+            },
+        ) = action.target()
         && let Some(order) = working_set.orders.get(&id)
     {
         failure.details["order"] =
@@ -213,6 +233,7 @@ fn add_order_version(working_set: &WorkingSet, action: &Action, mut failure: Fai
 }
 
 /// Decides a caller's action.
+#[expect(clippy::too_many_lines, reason = "one arm per action")]
 fn decide_action(
     working_set: &WorkingSet,
     caller: &Caller,
@@ -231,11 +252,10 @@ fn decide_action(
         Action::ImportOrder {
             id,
             legacy_id,
-            is_first_delivery,
+            key_origin,
             order,
         } => {
-            let is_taken = |id: &OrderId| *is_first_delivery && working_set.orders.contains_key(id);
-            let ids = (id.filter(|id| !is_taken(id)), *legacy_id);
+            let ids = (*id, *legacy_id, *key_origin);
             import_order::import_order(working_set, caller, origin, ids, order, rules, context)
         }
         Action::CancelOrder(request) => {
@@ -253,8 +273,14 @@ fn decide_action(
         Action::RejectOrder(request) => {
             approval::reject_order(working_set, caller, origin, request, context)
         }
+        Action::UpdateOrder(update) => {
+            update_order::update_order(working_set, caller, origin, update, context)
+        }
         Action::RefundOrder(request) => {
             refund_order::refund_order(working_set, caller, origin, request, rules, context)
+        }
+        Action::RecordPayment(request) => {
+            manual_payment::record_payment(working_set, caller, origin, request, context)
         }
         Action::CreateShipment(request) => {
             create_shipment::create_shipment(working_set, caller, origin, request, context)
@@ -265,6 +291,12 @@ fn decide_action(
         Action::CancelRemaining(request) => {
             cancel_order::cancel_remaining(working_set, caller, origin, request, context)
         }
+        Action::EditOrder(request) => {
+            edit_order::edit_order(working_set, caller, origin, request, rules, context)
+        }
+        Action::CancelEdit(request) => {
+            edit_order::cancel_edit(working_set, caller, origin, request, context)
+        }
         Action::NotifyPayment {
             order_id,
             reference,
@@ -272,6 +304,17 @@ fn decide_action(
         Action::UpdateShipment(update) => {
             update_shipment::update_shipment(working_set, caller, origin, update, rules, context)
         }
+        Action::CreateReturn(request) => {
+            returns::create_return(working_set, caller, origin, request, rules, context)
+        }
+        Action::ChangeReturn { order_id, change } => returns::change_return(
+            working_set,
+            caller,
+            origin,
+            (*order_id, change),
+            rules,
+            context,
+        ),
         Action::CreateProduct(new) => {
             products::create_product(working_set, caller, origin, new, context)
         }
@@ -289,10 +332,17 @@ fn decide_action(
             products::remove_stock(working_set, caller, origin, request, context)
         }
         Action::CreateCustomer(new) => create_customer(caller, new, context),
-        Action::BlockCustomer(request) => block_customer(working_set, caller, request),
-        Action::VerifyCustomer(customer) => verify_customer(working_set, caller, customer.id),
+        Action::UpdateCustomer(update) => {
+            update_customer(working_set, caller, origin, update, context)
+        }
+        Action::BlockCustomer(request) => {
+            block_customer(working_set, caller, origin, request, context)
+        }
+        Action::VerifyCustomer(customer) => {
+            verify_customer(working_set, caller, origin, customer.id, context)
+        }
         Action::EraseCustomer(customer) => {
-            erase_customer(working_set, caller, customer.id, context)
+            erase_customer(working_set, caller, origin, customer.id, context)
         }
         Action::RedactOrder(id) => redact_order(working_set, caller, origin, *id, context),
         Action::RedriveStep(key) => redrive_step(working_set, caller, origin, key, context),

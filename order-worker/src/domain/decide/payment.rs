@@ -18,7 +18,7 @@ use super::{
     Rules,
     cancel_order::cancel,
     fulfillment::start_fulfillment,
-    refund_order::{record_refunds, refund_all, refund_returns},
+    refunds::{record_refunds, refund_all, refund_captured_excess, refund_returns},
     visible_order,
 };
 use crate::domain::{
@@ -61,16 +61,18 @@ pub(super) fn notify_payment(
 }
 
 /// The provider created the payment; it is authorized next. Its id is stored first, so that every
-/// authorization has a known id.
+/// authorization has a known id. `edit` is the number of the edit that the payment is for.
 pub(super) fn on_prepared(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     provider: &str,
     reference: &str,
+    edit: Option<u32>,
 ) -> Result<(), Failure> {
     draft.record(EventData::PaymentPrepared {
         provider: provider.to_owned(),
         reference: reference.to_owned(),
+        edit,
     })?;
     draft.put_step(StepRow {
         attempt: row.attempt + 1,
@@ -111,6 +113,7 @@ pub(super) fn on_authorized(
         provider: provider.to_owned(),
         reference: reference.to_owned(),
         amount,
+        edit: None,
     })?;
     draft.remove_step(Step::ExpireOrder);
     start_fulfillment(draft)
@@ -143,11 +146,12 @@ pub(super) fn on_captured(
     is_last: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    let amount = total - draft.order.payment.captured;
+    let (captured, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
+    let amount = total - captured;
     if amount > 0 || draft.order.total == 0 {
-        let is_final = false;
-        draft.record(EventData::PaymentCaptured { amount, is_final })?;
+        draft.record(EventData::captured(amount, false))?;
     }
+    refund_captured_excess(draft, captured, refund_due)?;
     let was_last_capture_missed =
         !is_last && draft.order.has_nothing_to_ship() && draft.order.total > 0;
     if draft.order.capture_due() > requested || was_last_capture_missed {
@@ -162,10 +166,10 @@ pub(super) fn on_captured(
 
 /// Shipped items can't be paid for: the capture becomes a dead step, for an operator.
 fn record_unpaid_shipments(draft: &mut OrderDraft<'_>, row: StepRow) -> Result<(), Failure> {
-    let (due, captured) = (draft.order.capture_due(), draft.order.payment.captured);
+    let (capture_due, captured_amount) = (draft.order.capture_due(), draft.order.payment.captured);
     let collectable = draft.order.collectable();
     let error = format!(
-        "the shipped items are worth {due} minor units, {captured} are captured and the rest can't be captured: the \
+        "the shipped items are worth {capture_due} minor units, {captured_amount} are captured and the rest can't be captured: the \
          provider has authorized or captured only {collectable}"
     );
     record_dead_capture(draft, row, error)
@@ -213,6 +217,7 @@ pub(super) fn reconcile(
         draft.record(EventData::PaymentPrepared {
             provider: draft.order.payment.provider.clone(),
             reference: state.reference.clone(),
+            edit: None,
         })?;
     }
     let collectable = draft.order.collectable();
@@ -232,8 +237,10 @@ pub(super) fn reconcile(
         }
         Authorization::Cancelled => on_authorization_ended(draft, state)?,
     }
+    let (captured, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
     record_external_capture(draft, state)?;
     record_refunds(draft, state.refunded)?;
+    refund_captured_excess(draft, captured, refund_due)?;
     let failed_refunds = draft.order.payment.refunded - state.refunded;
     if failed_refunds > 0 {
         on_refund_failed(draft, failed_refunds)?;
@@ -256,7 +263,7 @@ fn record_external_capture(
     let amount = (state.captured - payment.captured).max(0);
     let captured = payment.captured + amount;
     // The authorization may have been confirmed after the order was cancelled.
-    if let Authorization::Authorized(authorized) = state.authorization
+    if let Authorization::Authorized(authorized_amount) = state.authorization
         && amount > 0
         && payment.authorized < captured
     {
@@ -264,12 +271,13 @@ fn record_external_capture(
         draft.record(EventData::PaymentAuthorized {
             provider,
             reference: state.reference.clone(),
-            amount: authorized,
+            amount: authorized_amount,
+            edit: None,
         })?;
     }
     let is_final = state.is_closed && captured > 0 && captured < draft.order.payment.authorized;
     if amount > 0 || is_final {
-        draft.record(EventData::PaymentCaptured { amount, is_final })?;
+        draft.record(EventData::captured(amount, is_final))?;
     }
     Ok(())
 }
@@ -293,16 +301,16 @@ fn report_missing_money(
             _ => record_unpaid_shipments(draft, row.clone()),
         };
     }
-    let missing = draft.order.uncollectable();
-    if !has_decreased || missing == 0 {
+    let missing_amount = draft.order.uncollectable();
+    if !has_decreased || missing_amount == 0 {
         return Ok(());
     }
     let (total, collectable) = (draft.order.total, draft.order.collectable());
     let error = format!(
         "the provider released money that this order needs: {collectable} of {total} minor units are authorized or \
-         captured, {missing} can't be captured any more"
+         captured, {missing_amount} can't be captured any more"
     );
-    record_dead_step(draft, Step::CapturePayment, error)
+    draft.record_dead_step(Step::CapturePayment, error)
 }
 
 /// A refund failed after the provider had accepted it, possibly days later: the customer's bank rejected it,
@@ -313,18 +321,7 @@ fn on_refund_failed(draft: &mut OrderDraft<'_>, amount: i64) -> Result<(), Failu
     let error = format!(
         "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: refund the customer in another way"
     );
-    record_dead_step(draft, Step::RefundPayment, error)
-}
-
-/// Records a step as dead whose attempts did not fail here: it needs an operator.
-fn record_dead_step(draft: &mut OrderDraft<'_>, step: Step, error: String) -> Result<(), Failure> {
-    draft.record(EventData::StepDead {
-        step: step.to_string(),
-        error: error.clone(),
-    })?;
-    let now = draft.context().now();
-    draft.put_dead_step(step, now, error);
-    Ok(())
+    draft.record_dead_step(Step::RefundPayment, error)
 }
 
 fn on_authorization_found(

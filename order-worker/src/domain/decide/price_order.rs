@@ -1,4 +1,5 @@
-//! Prices a new order: the line items with their shares of the discounts on the whole order, and the total.
+//! Prices a new or edited order: the line items with their shares of the discounts on the whole order, and the
+//! total.
 //!
 //! Prices are the catalogue's, unless the caller may set others. No discount makes anything cost less than
 //! nothing, and taxes that are contained in a price don't exceed it.
@@ -8,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use shared::{
     id::Sku,
     money::{Currency, MAX_AMOUNT, Money},
-    order::{CreateOrder, LineItem, ShippingCharge},
+    order::{CreateOrder, Discount, LineItem, ShippingCharge},
     outcome::{Code, Failure, Violation},
     request::{Caller, Role},
 };
@@ -26,40 +27,84 @@ pub(super) fn price(
     products: &HashMap<&Sku, &Product>,
     rules: &Rules,
 ) -> Result<(Vec<LineItem>, Money), Failure> {
-    if caller.role == Role::Storefront && !rules.storefront_prices {
-        let mut items = request.items.iter();
-        if let Some(index) = items.position(|item| item.unit_price.is_some()) {
-            return Err(Failure::new(
-                Code::Forbidden,
-                format!(
-                    "/items/{index}/unit_price: only operators and admins set prices; for storefronts STOREFRONT_PRICES=1 is required"
-                ),
-            ));
-        }
-    }
+    ensure_may_set_prices(
+        caller,
+        rules,
+        request.items.iter().map(|item| item.unit_price),
+    )?;
     let (mut items, currency) = lines(request, products)?;
     let mut violations = Vec::new();
     check_own_priced_products_once(request, &mut violations);
-    check_prices(&items, &mut violations);
-    if violations.is_empty() {
-        divide_order_discounts(request, &mut items, &mut violations);
-        check_contained_taxes(request, &items, &mut violations);
+    let charges = Charges {
+        shipping: request.shipping.as_deref(),
+        discounts: &request.discounts,
+        tax_included: request.tax_included,
+    };
+    let pointer = |index: usize| format!("/items/{index}");
+    let amount = price_lines(&mut items, &charges, pointer, violations)?;
+    Ok((items, Money { amount, currency }))
+}
+
+/// Refuses prices other than the catalogue's that the caller may not set. `unit_prices` has those of the requested
+/// items.
+pub(super) fn ensure_may_set_prices(
+    caller: &Caller,
+    rules: &Rules,
+    mut unit_prices: impl Iterator<Item = Option<i64>>,
+) -> Result<(), Failure> {
+    if caller.role == Role::Storefront
+        && !rules.storefront_prices
+        && let Some(index) = unit_prices.position(|price| price.is_some())
+    {
+        return Err(Failure::new(
+            Code::Forbidden,
+            format!(
+                "/items/{index}/unit_price: only operators and admins set prices; for storefronts STOREFRONT_PRICES=1 is required"
+            ),
+        ));
     }
-    if let Some(shipping) = &request.shipping {
-        check_shipping(shipping, request.tax_included, &mut violations);
+    Ok(())
+}
+
+/// The parts of a total beside the line items.
+pub(super) struct Charges<'a> {
+    pub(super) shipping: Option<&'a ShippingCharge>,
+    /// Discounts on the whole order.
+    pub(super) discounts: &'a [Discount],
+    pub(super) tax_included: bool,
+}
+
+/// Divides the discounts on the whole order among `items`, and returns the total of items and shipping charge in
+/// minor units. `pointer` names the item with this index in the request; `violations` has those found before.
+///
+/// # Errors
+/// `INVALID_REQUEST` with all violations.
+pub(super) fn price_lines(
+    items: &mut [LineItem],
+    charges: &Charges<'_>,
+    pointer: impl Fn(usize) -> String,
+    mut violations: Vec<Violation>,
+) -> Result<i64, Failure> {
+    check_prices(items, &pointer, &mut violations);
+    if violations.is_empty() {
+        divide_order_discounts(charges.discounts, items, &mut violations);
+        check_contained_taxes(charges.tax_included, items, &pointer, &mut violations);
+    }
+    if let Some(shipping) = charges.shipping {
+        check_shipping(shipping, charges.tax_included, &mut violations);
     }
     if !violations.is_empty() {
         return Err(Failure::violations(&violations));
     }
-    let shipping = Totals::of_shipping(request.shipping.as_deref(), request.tax_included);
-    let amount = Totals::of_lines(&items, request.tax_included).total + shipping.total;
+    let shipping = Totals::of_shipping(charges.shipping, charges.tax_included);
+    let amount = Totals::of_lines(items, charges.tax_included).total + shipping.total;
     if amount > MAX_AMOUNT {
         return Err(Failure::violation(
             "/items",
             format!("make the total exceed {MAX_AMOUNT} minor units"),
         ));
     }
-    Ok((items, Money { amount, currency }))
+    Ok(amount)
 }
 
 /// The requested line items at their prices, and their currency; the error names the first whose currency differs, or that makes
@@ -103,11 +148,11 @@ fn lines(
 /// The units of a product with a price of its own have to be in one item: shipments and refunds divide the
 /// amounts of a product equally among its units.
 fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Violation>) {
-    let mut seen = HashSet::new();
+    let mut seen_skus = HashSet::new();
     let own_prices = request.items.iter().filter(|item| item.has_own_price());
     let own_prices: HashSet<&Sku> = own_prices.map(|item| &item.sku).collect();
     for (index, item) in request.items.iter().enumerate() {
-        if !seen.insert(&item.sku) && own_prices.contains(&item.sku) {
+        if !seen_skus.insert(&item.sku) && own_prices.contains(&item.sku) {
             violations.push(Violation::new(
                 format!("/items/{index}/sku"),
                 format!(
@@ -119,7 +164,11 @@ fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Vi
     }
 }
 
-fn check_prices(items: &[LineItem], violations: &mut Vec<Violation>) {
+fn check_prices(
+    items: &[LineItem],
+    pointer: impl Fn(usize) -> String,
+    violations: &mut Vec<Violation>,
+) {
     for (index, line) in items.iter().enumerate() {
         let Totals {
             subtotal,
@@ -128,7 +177,7 @@ fn check_prices(items: &[LineItem], violations: &mut Vec<Violation>) {
         } = Totals::of_line(line, false);
         if discount_total > subtotal {
             violations.push(Violation::new(
-                format!("/items/{index}/discounts"),
+                format!("{}/discounts", pointer(index)),
                 format!("add up to {discount_total}, more than the price of {subtotal}"),
             ));
         }
@@ -138,11 +187,11 @@ fn check_prices(items: &[LineItem], violations: &mut Vec<Violation>) {
 /// Divides the discounts on the whole order among the line items, in proportion to their prices after their
 /// own discounts.
 fn divide_order_discounts(
-    request: &CreateOrder,
+    discounts: &[Discount],
     items: &mut [LineItem],
     violations: &mut Vec<Violation>,
 ) {
-    let discount = sum_of_discounts(&request.discounts);
+    let discount = sum_of_discounts(discounts);
     if discount == 0 {
         return;
     }
@@ -162,17 +211,18 @@ fn divide_order_discounts(
 }
 
 fn check_contained_taxes(
-    request: &CreateOrder,
+    tax_included: bool,
     items: &[LineItem],
+    pointer: impl Fn(usize) -> String,
     violations: &mut Vec<Violation>,
 ) {
-    if !request.tax_included {
+    if !tax_included {
         return;
     }
     for (index, line) in items.iter().enumerate() {
         let totals = Totals::of_line(line, true);
         if totals.tax_total > totals.total {
-            violations.push(contained_tax(&format!("/items/{index}/taxes"), totals));
+            violations.push(contained_tax(&format!("{}/taxes", pointer(index)), totals));
         }
     }
 }

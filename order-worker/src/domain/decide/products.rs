@@ -70,28 +70,31 @@ pub(super) fn update_product(
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let old = active_product(working_set, &update.sku)?;
-    let previous = old.details.clone();
+    let product_before = active_product(working_set, &update.sku)?;
+    let details_before = product_before.details.clone();
     let details = NewProduct {
-        sku: previous.sku.clone(),
-        name: update.name.clone().unwrap_or_else(|| previous.name.clone()),
-        price: update.price.unwrap_or(previous.price),
-        currency: update.currency.unwrap_or(previous.currency),
+        sku: details_before.sku.clone(),
+        name: update
+            .name
+            .clone()
+            .unwrap_or_else(|| details_before.name.clone()),
+        price: update.price.unwrap_or(details_before.price),
+        currency: update.currency.unwrap_or(details_before.currency),
         image_urls: update
             .image_urls
             .clone()
-            .unwrap_or_else(|| previous.image_urls.clone()),
-        low_stock_at: update.low_stock_at.unwrap_or(previous.low_stock_at),
+            .unwrap_or_else(|| details_before.image_urls.clone()),
+        low_stock_at: update.low_stock_at.unwrap_or(details_before.low_stock_at),
     };
-    if details == previous {
+    if details == details_before {
         return Ok(Decision {
-            reply: Ok(ResourceRef::Product(previous.sku)),
+            reply: Ok(ResourceRef::Product(details_before.sku)),
             changes: Changes::default(),
         });
     }
     let product = Product {
         details: details.clone(),
-        ..old.clone()
+        ..product_before.clone()
     };
     Ok(with_event(
         product,
@@ -109,7 +112,7 @@ pub(super) fn delete_product(
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let old = active_product(working_set, sku)?;
+    let product_before = active_product(working_set, sku)?;
     // Open orders still need the product.
     let reserved: i64 = working_set.stock_levels.get(sku).map_or(0, |stock_levels| {
         stock_levels
@@ -124,7 +127,7 @@ pub(super) fn delete_product(
     }
     let product = Product {
         is_deleted: true,
-        ..old.clone()
+        ..product_before.clone()
     };
     Ok(with_event(
         product,
@@ -210,11 +213,11 @@ pub(super) fn remove_stock(
     } = request.clone();
     let mut product = active_product(working_set, &sku)?.clone();
     let stock_levels = working_set.stock_levels.get(&sku);
-    let found = stock_levels
+    let stock_to_remove = stock_levels
         .and_then(|stock_levels| stock_levels.get(&warehouse))
         .copied();
     let Some(WarehouseStock { on_hand, reserved }) =
-        found.filter(|stock_level| product.is_stocked_in(&warehouse, *stock_level))
+        stock_to_remove.filter(|stock_level| product.is_stocked_in(&warehouse, *stock_level))
     else {
         return Err(Failure::not_found(
             &format!("stock of {sku} in warehouse"),
@@ -226,39 +229,41 @@ pub(super) fn remove_stock(
             format!("{sku} in {warehouse}: {reserved} units are reserved for open orders");
         return Err(Failure::invalid_state(message).with(json!({"reserved": reserved})));
     }
-    let mut moved = None;
+    let mut moved_event = None;
     if on_hand > 0 {
-        let Some(to) = move_to else {
+        let Some(target_warehouse) = move_to else {
             let message = format!(
                 "{sku} in {warehouse}: {on_hand} units are in stock; move them to another warehouse with move_to, or set on_hand to 0 first"
             );
             return Err(Failure::invalid_state(message).with(json!({"on_hand": on_hand})));
         };
-        let total = stock_level(working_set, &sku, &to).on_hand + on_hand;
-        if total > MAX_ON_HAND {
+        let total_on_hand = stock_level(working_set, &sku, &target_warehouse).on_hand + on_hand;
+        if total_on_hand > MAX_ON_HAND {
             return Err(Failure::violation(
                 "/move_to",
-                format!("would have {total} units of {sku}; at most {MAX_ON_HAND} are allowed"),
+                format!(
+                    "would have {total_on_hand} units of {sku}; at most {MAX_ON_HAND} are allowed"
+                ),
             ));
         }
-        product.removed_from.remove(&to);
-        moved = Some(EventData::StockAdjusted {
+        product.removed_from.remove(&target_warehouse);
+        moved_event = Some(EventData::StockAdjusted {
             sku: sku.clone(),
-            warehouse: to,
-            on_hand: total,
+            warehouse: target_warehouse,
+            on_hand: total_on_hand,
             reason: reason.clone(),
             is_removed: false,
         });
     }
     product.removed_from.insert(warehouse.clone());
-    let removed = EventData::StockAdjusted {
+    let removed_event = EventData::StockAdjusted {
         sku,
         warehouse,
         on_hand: 0,
         reason,
         is_removed: true,
     };
-    let events_data = [Some(removed), moved].into_iter().flatten();
+    let events_data = [Some(removed_event), moved_event].into_iter().flatten();
     Ok(with_events(product, origin, events_data, context))
 }
 
@@ -289,16 +294,23 @@ fn set_stock_level(
         return Err(Failure::invalid_state(message).with(json!({"reserved": reserved})));
     }
     product.removed_from.remove(&warehouse);
-    let before = low_stock::total_available(working_set, &sku);
-    let low = low_stock::low_stock_event(working_set, &sku, before, before + on_hand - previous);
-    let adjusted = EventData::StockAdjusted {
+    let available_before = low_stock::total_available(working_set, &sku);
+    let low_stock_event = low_stock::low_stock_event(
+        working_set,
+        &sku,
+        available_before,
+        available_before + on_hand - previous,
+    );
+    let adjusted_event = EventData::StockAdjusted {
         sku,
         warehouse,
         on_hand,
         reason,
         is_removed: false,
     };
-    let events_data = [Some(adjusted), low].into_iter().flatten();
+    let events_data = [Some(adjusted_event), low_stock_event]
+        .into_iter()
+        .flatten();
     Ok(with_events(product, origin, events_data, context))
 }
 

@@ -10,15 +10,19 @@ use jiff::Timestamp;
 use shared::{
     event::{EventData, Origin},
     id::ShipmentId,
-    order::{OrderStatus, Shipment, ShipmentUpdate, UpdateShipment},
+    order::{
+        EditRejectReason, Label, OrderStatus, Shipment, ShipmentUpdate, StockItem, UpdateShipment,
+    },
     outcome::Failure,
     request::Caller,
 };
 
 use super::{
     Rules,
-    fulfillment::{advance_order_status, create_labelled_shipment, schedule_capture},
-    refund_order::refund_returns,
+    edit_order::reject_edit,
+    fulfillment::{advance_order_status, create_labelled_shipment, schedule_capture, tracking_url},
+    labels::{may_have_shipped, withdraw_label, withdraw_replacements},
+    refunds::refund_returns,
     visible_order,
 };
 use crate::domain::{
@@ -26,7 +30,6 @@ use crate::domain::{
     decision_context::DecisionContext,
     order::Order,
     shipment::{UpdateEffect, update_effect},
-    step::Step,
     working_set::WorkingSet,
 };
 
@@ -53,10 +56,17 @@ pub(super) fn update_shipment(
     }
 
     let mut draft = OrderDraft::from_order(order, origin, context);
-    for shipment in matching_shipments(&mut draft, update)? {
+    // Goods that the carrier has left the warehouse before the edit took effect.
+    reject_edit(&mut draft, EditRejectReason::Shipped, None, None)?;
+    for shipment in find_or_create_shipments(&mut draft, update)? {
         match update_effect(shipment.status, update.kind) {
             UpdateEffect::Advances => advance_shipment(&mut draft, &shipment, update)?,
             UpdateEffect::Ignored => {}
+            // The carrier has shipped under a label that was replaced: that is a fact.
+            UpdateEffect::Rejected if may_have_shipped(&draft.order, &shipment) => {
+                withdraw_replacements(&mut draft, &shipment)?;
+                advance_shipment(&mut draft, &shipment, update)?;
+            }
             UpdateEffect::Rejected => {
                 return Err(Failure::invalid_state(format!(
                     "shipment {} was cancelled and can't be updated",
@@ -83,36 +93,44 @@ pub(super) fn update_shipment(
 /// - By neither: the whole order. Items that are in no shipment yet become one shipment for each warehouse.
 ///   `shipment.failed` and `shipment.returned` refer to the shipped shipments; if none was shipped, the order
 ///   must have only one shipment.
-fn matching_shipments(
+fn find_or_create_shipments(
     draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
 ) -> Result<Vec<Shipment>, Failure> {
     match (update.shipment_id, &update.tracking_number) {
-        (Some(id), number) => {
-            find_by_id(&draft.order, id, number.as_deref()).map(|shipment| vec![shipment])
+        (Some(id), tracking_number) => {
+            find_by_id(&draft.order, id, tracking_number.as_deref()).map(|shipment| vec![shipment])
         }
-        (None, Some(number)) => find_by_tracking_number(draft, update, number),
-        (None, None) => whole_order(draft, update),
+        (None, Some(tracking_number)) => {
+            find_or_create_by_tracking_number(draft, update, tracking_number)
+        }
+        (None, None) => shipments_of_whole_order(draft, update),
     }
 }
 
-fn find_by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment, Failure> {
+fn find_by_id(
+    order: &Order,
+    id: ShipmentId,
+    tracking_number: Option<&str>,
+) -> Result<Shipment, Failure> {
     let shipments = &order.shipments;
     let shipment = shipments.iter().find(|shipment| shipment.id == id);
     let shipment = shipment.ok_or_else(|| Failure::not_found("shipment", id))?;
-    let Some(number) = number.filter(|number| *number != shipment.tracking_number) else {
+    let Some(tracking_number) =
+        tracking_number.filter(|tracking_number| *tracking_number != shipment.tracking_number)
+    else {
         return Ok(shipment.clone());
     };
     // An unshipped shipment may be shipped under another number than that of its label.
     let belongs_to_other_shipment = order
         .uncancelled_shipments()
-        .any(|other| other.tracking_number == number);
+        .any(|other| other.tracking_number == tracking_number);
     let has_final_number = shipment.shipped_at.is_some() && !shipment.tracking_number.is_empty();
     if belongs_to_other_shipment || has_final_number {
         return Err(Failure::violation(
             "/tracking_number",
             format!(
-                "is {number}, but shipment {id} has tracking number {:?}",
+                "is {tracking_number}, but shipment {id} has tracking number {:?}",
                 shipment.tracking_number
             ),
         ));
@@ -120,24 +138,24 @@ fn find_by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shi
     Ok(shipment.clone())
 }
 
-fn find_by_tracking_number(
+fn find_or_create_by_tracking_number(
     draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
-    number: &str,
+    tracking_number: &str,
 ) -> Result<Vec<Shipment>, Failure> {
-    let has_number = |shipment: &&Shipment| shipment.tracking_number == number;
-    let tracked: Vec<_> = draft
+    let has_tracking_number = |shipment: &&Shipment| shipment.tracking_number == tracking_number;
+    let matching_shipments: Vec<_> = draft
         .order
         .uncancelled_shipments()
-        .filter(has_number)
+        .filter(has_tracking_number)
         .cloned()
         .collect();
-    if !tracked.is_empty() {
-        return Ok(tracked);
+    if !matching_shipments.is_empty() {
+        return Ok(matching_shipments);
     }
-    let cancelled = draft.order.shipments.iter().find(has_number);
-    if let Some(cancelled) = cancelled {
-        return Ok(vec![cancelled.clone()]);
+    let cancelled_shipment = draft.order.shipments.iter().find(has_tracking_number);
+    if let Some(cancelled_shipment) = cancelled_shipment {
+        return Ok(vec![cancelled_shipment.clone()]);
     }
     if update.kind == ShipmentUpdate::Shipped {
         let existing_ids: Vec<_> = draft
@@ -147,23 +165,23 @@ fn find_by_tracking_number(
             .collect();
         create_missing_shipments(draft, update)?;
         let is_new = |shipment: &&Shipment| !existing_ids.contains(&shipment.id);
-        let new: Vec<_> = draft
+        let new_shipments: Vec<_> = draft
             .order
             .uncancelled_shipments()
             .filter(is_new)
             .cloned()
             .collect();
-        if !new.is_empty() {
-            return Ok(new);
+        if !new_shipments.is_empty() {
+            return Ok(new_shipments);
         }
     }
     Err(Failure::not_found(
         "shipment of this order with tracking number",
-        number,
+        tracking_number,
     ))
 }
 
-fn whole_order(
+fn shipments_of_whole_order(
     draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
 ) -> Result<Vec<Shipment>, Failure> {
@@ -206,10 +224,11 @@ fn create_missing_shipments(
             .carrier
             .clone()
             .unwrap_or_else(|| "unknown".to_owned());
-        if create_labelled_shipment(draft, &warehouse, carrier, tracking_number)? {
+        let id = draft.context().id();
+        let label = Label::new(carrier, tracking_number);
+        if create_labelled_shipment(draft, &warehouse, id, label)? {
             // The carrier may be creating a label at this moment: cancel that one, too.
-            draft.remove_step(Step::RequestShipment(warehouse.clone()));
-            draft.schedule(Step::CancelShipment(warehouse));
+            withdraw_label(draft, &warehouse);
         }
     }
     Ok(())
@@ -227,21 +246,21 @@ fn advance_shipment(
         .timestamp
         .filter(|time| is_credible(*time, not_before, now));
     if shipment.shipped_at.is_none() {
+        let carrier = update.carrier.as_ref().unwrap_or(&shipment.carrier);
+        let tracking_number = update.tracking_number.as_ref();
+        let tracking_number = tracking_number.unwrap_or(&shipment.tracking_number);
         draft.record(EventData::ShipmentShipped {
             shipment_id,
             items: shipment.items.clone(),
-            carrier: update
-                .carrier
-                .clone()
-                .unwrap_or_else(|| shipment.carrier.clone()),
-            tracking_number: update
-                .tracking_number
-                .clone()
-                .unwrap_or_else(|| shipment.tracking_number.clone()),
+            carrier: carrier.clone(),
+            tracking_number: tracking_number.clone(),
+            tracking_url: tracking_url(shipment, carrier, tracking_number, None),
             occurred_at,
         })?;
     }
-    match shipment_event(shipment, update.kind, occurred_at) {
+    // Units that were received through returns are on stock already, or were not put there.
+    let unreturned = draft.order.unreturned_items(shipment);
+    match shipment_event(shipment.id, unreturned, update.kind, occurred_at) {
         Some(event_data) => draft.record(event_data),
         None => Ok(()),
     }
@@ -253,13 +272,13 @@ fn is_credible(time: Timestamp, not_before: Timestamp, now: Timestamp) -> bool {
     not_before <= time && time <= now
 }
 
-/// The event of `update`, apart from the shipping itself.
+/// The event of `update`, apart from the shipping itself. A return puts `items` back on stock.
 fn shipment_event(
-    shipment: &Shipment,
+    shipment_id: ShipmentId,
+    items: Vec<StockItem>,
     update: ShipmentUpdate,
     occurred_at: Option<Timestamp>,
 ) -> Option<EventData> {
-    let shipment_id = shipment.id;
     match update {
         ShipmentUpdate::Shipped => None,
         ShipmentUpdate::InTransit => Some(EventData::ShipmentInTransit {
@@ -280,7 +299,7 @@ fn shipment_event(
         }),
         ShipmentUpdate::Returned => Some(EventData::ShipmentReturned {
             shipment_id,
-            items: shipment.items.clone(),
+            items,
             occurred_at,
         }),
     }

@@ -138,18 +138,22 @@ pub(super) fn rotate_secret(
 ) -> Result<Decision, Failure> {
     let mut endpoint = managed_endpoint(working_set, caller, request.id)?.clone();
     let now = context.now();
-    let until = now + SignedDuration::from_secs(request.overlap_seconds.into());
+    let valid_until = now + SignedDuration::from_secs(request.overlap_seconds.into());
     endpoint
         .secrets
-        .retain(|secret| secret.until.is_none_or(|until| now < until));
-    for old in &mut endpoint.secrets {
-        old.until = Some(old.until.map_or(until, |earlier| earlier.min(until)));
+        .retain(|secret| secret.until.is_none_or(|valid_until| now < valid_until));
+    for old_secret in &mut endpoint.secrets {
+        old_secret.until = Some(
+            old_secret
+                .until
+                .map_or(valid_until, |earlier_end| earlier_end.min(valid_until)),
+        );
     }
-    let current = Secret {
+    let current_secret = Secret {
         key: secret.to_owned(),
         until: None,
     };
-    endpoint.secrets.insert(0, current);
+    endpoint.secrets.insert(0, current_secret);
     endpoint.secrets.truncate(MAX_SECRETS);
     let url = endpoint.url.clone();
     Ok(with_event(
@@ -204,11 +208,13 @@ pub(super) fn finish_delivery(
     context: &mut DecisionContext,
 ) -> Decision {
     let mut changes = Changes::default();
-    let expected = working_set
+    let expected_delivery = working_set
         .deliveries
         .get(&id)
         .filter(|delivery| delivery.attempt == attempt && delivery.due_at.is_some());
-    if let (Some(delivery), Some(endpoint)) = (expected, working_set.endpoints.get(&endpoint_id)) {
+    if let (Some(delivery), Some(endpoint)) =
+        (expected_delivery, working_set.endpoints.get(&endpoint_id))
+    {
         let (mut delivery, mut endpoint) = (delivery.clone(), endpoint.clone());
         let now = context.now();
         if result.error.is_some() && working_set.deleted_events.contains(&delivery.event_id) {
@@ -263,12 +269,13 @@ pub(super) fn finish_delivery(
 /// The owner of a new endpoint: the caller's storefront; for admins the named storefront, or all storefronts.
 fn endpoint_owner(
     caller: &Caller,
-    named: Option<&Storefront>,
+    named_storefront: Option<&Storefront>,
 ) -> Result<Option<Storefront>, Failure> {
-    match (caller.role, named) {
-        (Role::Admin, named) => Ok(named.cloned()),
-        (Role::Storefront | Role::Operator, named)
-            if named.is_none_or(|named| *named == caller.storefront) =>
+    match (caller.role, named_storefront) {
+        (Role::Admin, named_storefront) => Ok(named_storefront.cloned()),
+        (Role::Storefront | Role::Operator, named_storefront)
+            if named_storefront
+                .is_none_or(|named_storefront| *named_storefront == caller.storefront) =>
         {
             Ok(Some(caller.storefront.clone()))
         }

@@ -3,16 +3,16 @@
 //! Each event is applied at once when a decision records it, and again by `verify`, which compares the result
 //! with the stored state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Map;
 use shared::{
-    event::{Event, EventData, RefundCause},
-    id::ShipmentId,
-    order::{OrderStatus, Payment, PaymentStatus, ShipmentStatus, StockItem},
+    event::{Event, EventData, OrderField, OrderUpdated, RefundCause},
+    id::{ShipmentId, Warehouse},
+    order::{OrderStatus, Payment, PaymentStatus, Shipment, ShipmentStatus, StockItem},
 };
 
-use super::Order;
+use super::{Order, Transactions};
 use crate::domain::{amounts, payment, step::Step, stock::subtract_items};
 
 /// An event that can't be applied to the order: a defect, or corrupt data.
@@ -38,6 +38,34 @@ impl Order {
             match &mut order {
                 None => order = Some(Self::from_created(event)?),
                 Some(order) => order.apply(event)?,
+            }
+        }
+        Ok(order)
+    }
+
+    /// Applies `events` in sequence, with the transactions of `stored`: they begin with a summary if an earlier
+    /// version of the worker stored the order without them. `None` without events.
+    ///
+    /// # Errors
+    /// The first event that can't be applied.
+    pub fn fold_like<'a>(
+        stored: &Self,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<Option<Self>, ReplayError> {
+        let summarized_at = stored
+            .transactions
+            .as_ref()
+            .and_then(Transactions::summarized_at);
+        let mut order = None;
+        for event in events {
+            match &mut order {
+                None => order = Some(Self::from_created(event)?),
+                Some(order) => order.apply(event)?,
+            }
+            if let Some(order) = &mut order
+                && (stored.transactions.is_none() || summarized_at == Some(order.version))
+            {
+                order.transactions = None;
             }
         }
         Ok(order)
@@ -93,6 +121,7 @@ impl Order {
                 refunded: 0,
                 next_action: None,
             },
+            transactions: Some(Transactions::default()),
             refund_due: 0,
             refund_written_off: 0,
             goodwill: 0,
@@ -101,7 +130,17 @@ impl Order {
             shipping_refunded: false,
             written_off: BTreeMap::new(),
             shipments: Vec::new(),
+            returns: Vec::new(),
+            replaced_labels: BTreeMap::new(),
+            awaited_labels: BTreeSet::new(),
+            edits: 0,
+            pending_edit: None,
+            authorization: 0,
+            open_authorizations: BTreeMap::new(),
+            edit_refunds: 0,
             metadata: created.metadata,
+            note: None,
+            tags: Vec::new(),
             version: 1,
             is_deleted: false,
             created_at: event.time,
@@ -114,6 +153,7 @@ impl Order {
     ///
     /// # Errors
     /// When the event is not the next one of the order, or is not an event of orders.
+    #[expect(clippy::too_many_lines, reason = "one arm per event")]
     pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
         let (version, kind) = (self.version, event.event_data.kind());
         let error = |reason| ReplayError {
@@ -125,6 +165,7 @@ impl Order {
         if event.sequence != version + 1 {
             return Err(error("a gap in the sequence"));
         }
+        self.apply_to_transactions(event);
         match &event.event_data {
             EventData::OrderApproved {} => self.awaits_approval = false,
             EventData::OrderProcessing {} => self.status = OrderStatus::Processing,
@@ -136,20 +177,30 @@ impl Order {
                 self.return_url = None;
                 self.awaits_approval = false;
                 self.awaits_stock = false;
+                self.awaited_labels.clear();
+                self.settle_manual_status();
             }
+            EventData::OrderEditRequested(requested) => self.apply_edit_requested(requested, event),
+            EventData::OrderEdited(edited) => self.apply_edited(edited),
+            EventData::OrderEditRejected { edit, .. } => self.apply_edit_rejected(*edit),
             EventData::OrderDeleted {} => {
                 self.is_deleted = true;
                 self.deleted_at = Some(event.time);
             }
-            EventData::OrderRedacted {} => {
-                self.shipping_address = None;
-                self.metadata = Map::new();
-                self.payment_method = String::new();
-                self.return_url = None;
-            }
+            EventData::OrderRedacted {} => self.redact(),
+            EventData::OrderUpdated(updated) => self.update(updated),
             EventData::OrderRestored {} => {
                 self.is_deleted = false;
                 self.deleted_at = None;
+            }
+            EventData::PaymentPrepared {
+                edit: Some(edit), ..
+            }
+            | EventData::PaymentAuthorized {
+                edit: Some(edit), ..
+            } => self.apply_payment_of_edit(*edit, &event.event_data),
+            EventData::PaymentReleased { edit, .. } => {
+                self.open_authorizations.remove(edit);
             }
             EventData::PaymentAuthorized { .. } => {
                 self.return_url = None;
@@ -165,11 +216,21 @@ impl Order {
             }
             EventData::PaymentCaptured { .. } => {
                 payment::apply(&mut self.payment, &event.event_data);
+                self.settle_manual_status();
                 self.restore_written_off();
             }
             EventData::RefundRequested { .. } => self.request_refund(&event.event_data),
             EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
-            EventData::StockReserved { items } => {
+            EventData::StockReserved {
+                items,
+                edit: Some(_),
+            } => self.reserve_for_edit(items),
+            EventData::StockReleased {
+                items,
+                edit: Some(_),
+                ..
+            } => self.release_from_edit(items),
+            EventData::StockReserved { items, edit: None } => {
                 self.held.extend_from_slice(items);
                 if self.awaits_stock {
                     self.awaits_stock = false;
@@ -177,7 +238,7 @@ impl Order {
                 }
             }
             EventData::StockReleased { items, .. } => self.release_items(items),
-            EventData::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
+            EventData::ShipmentCreated { shipment } => self.add_shipment(shipment),
             EventData::ShipmentShipped {
                 shipment_id, items, ..
             } => {
@@ -194,6 +255,14 @@ impl Order {
                 self.update_shipment(*shipment_id, event)
                     .ok_or_else(|| error("the order has no such shipment"))?;
             }
+            EventData::ReturnRequested { .. }
+            | EventData::ReturnApproved { .. }
+            | EventData::ReturnRejected { .. }
+            | EventData::ReturnCancelled { .. }
+            | EventData::ReturnReceived { .. } => {
+                self.apply_to_return(event)
+                    .ok_or_else(|| error("the order has no such return"))?;
+            }
             // For the history only.
             EventData::StepRetried { .. }
             | EventData::StepDead { .. }
@@ -205,6 +274,7 @@ impl Order {
             | EventData::ProductUpdated { .. }
             | EventData::ProductDeleted {} => return Err(error("it is an event of a product")),
             EventData::EndpointCreated { .. }
+            | EventData::CustomerUpdated { .. }
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
             | EventData::EndpointDeleted {} => return Err(error("it is an event of an endpoint")),
@@ -212,6 +282,68 @@ impl Order {
         self.version = event.sequence;
         self.updated_at = event.time;
         Ok(())
+    }
+
+    /// Changes the fields that `updated` names.
+    fn update(&mut self, updated: &OrderUpdated) {
+        for field in &updated.changed {
+            match field {
+                OrderField::ShippingAddress => {
+                    self.shipping_address.clone_from(&updated.shipping_address);
+                }
+                OrderField::Metadata => self.metadata.clone_from(&updated.metadata),
+                OrderField::Note => self.note.clone_from(&updated.note),
+                OrderField::Tags => self.tags.clone_from(&updated.tags),
+            }
+        }
+        self.replace_labels(&updated.replaced_labels);
+    }
+
+    /// The labels of `warehouses` are replaced by others, if any items are left there.
+    pub(super) fn replace_labels(&mut self, warehouses: &[Warehouse]) {
+        for warehouse in warehouses {
+            *self.replaced_labels.entry(warehouse.clone()).or_default() += 1;
+            if self.held.iter().any(|item| item.warehouse == *warehouse) {
+                self.awaited_labels.insert(warehouse.clone());
+            } else {
+                self.awaited_labels.remove(warehouse);
+            }
+        }
+    }
+
+    fn add_shipment(&mut self, shipment: &Shipment) {
+        self.await_no_label_of(&shipment.items);
+        self.shipments.push(shipment.clone());
+    }
+
+    /// No label is awaited any more in the warehouses of `items`: they were shipped, labelled or released.
+    fn await_no_label_of(&mut self, items: &[StockItem]) {
+        for item in items {
+            self.awaited_labels.remove(&item.warehouse);
+        }
+    }
+
+    /// Applies the next event to the transactions; they begin with a summary if the state has none.
+    fn apply_to_transactions(&mut self, event: &Event) {
+        let mut transactions = match self.transactions.take() {
+            Some(transactions) => transactions,
+            None => Transactions::summary(self),
+        };
+        transactions.apply(event, self);
+        self.transactions = Some(transactions);
+    }
+
+    /// Derives the status of a manual payment of which nothing was refunded: it stays pending until the whole total
+    /// is received, or the order is cancelled.
+    pub(super) fn settle_manual_status(&mut self) {
+        if !self.is_paid_manually() || self.payment.captured == 0 || self.payment.refunded > 0 {
+            return;
+        }
+        self.payment.status = if self.status == OrderStatus::Pending && self.outstanding() > 0 {
+            PaymentStatus::Pending
+        } else {
+            PaymentStatus::Captured
+        };
     }
 
     /// Adds a requested amount to the refunds due, and marks units and the shipping charge as refunded. A request
@@ -236,21 +368,48 @@ impl Order {
                     self.goodwill += amount - previously_written_off;
                 }
             }
+            // The received units are counted by `return.received`.
+            Some(RefundCause::Return) => self.goodwill += amount,
+            // This refund is not one for returned items, so a later return is refunded in full.
+            Some(RefundCause::Edited) => {
+                self.goodwill += amount;
+                self.edit_refunds += amount;
+            }
             Some(RefundCause::Returned | RefundCause::Cancelled) | None => {}
         }
         if !items.is_empty() {
-            let of_shipping = if *shipping {
+            let shipping_amount = if *shipping {
                 self.shipping_totals().total
             } else {
                 0
             };
-            self.item_refunds += amount - of_shipping;
+            self.item_refunds += amount - shipping_amount;
         }
         for item in items {
             let units = self.refunded_units.entry(item.sku.clone()).or_default();
             *units += u64::from(item.quantity.get());
         }
         self.shipping_refunded |= *shipping;
+    }
+
+    /// Removes personal data. The pages behind the URLs of a shipment name the recipient; the references that
+    /// operators have recorded with manual payments may name the customer.
+    fn redact(&mut self) {
+        self.shipping_address = None;
+        self.metadata = Map::new();
+        self.note = None;
+        self.payment_method = String::new();
+        self.return_url = None;
+        for shipment in &mut self.shipments {
+            shipment.tracking_url = None;
+            shipment.label_url = None;
+        }
+        self.redact_returns();
+        if self.is_paid_manually()
+            && let Some(transactions) = &mut self.transactions
+        {
+            transactions.remove_references();
+        }
     }
 
     /// Writes off `amount`, which `step` was to capture or refund.
@@ -261,6 +420,9 @@ impl Order {
                 self.refund_written_off += amount;
             }
             Ok(Step::CapturePayment) => self.write_off_capture(amount),
+            Ok(Step::VoidAuthorization(edit)) => {
+                self.open_authorizations.remove(&edit);
+            }
             _ => {}
         }
     }
@@ -269,10 +431,10 @@ impl Order {
     /// unpaid amount belongs to the latest shipments.
     fn write_off_capture(&mut self, mut amount: i64) {
         for (id, charge) in self.shipment_charges().into_iter().rev() {
-            let part = charge.min(amount);
-            if part > 0 {
-                *self.written_off.entry(id).or_default() += part;
-                amount -= part;
+            let written_off_part = charge.min(amount);
+            if written_off_part > 0 {
+                *self.written_off.entry(id).or_default() += written_off_part;
+                amount -= written_off_part;
             }
         }
     }
@@ -281,9 +443,9 @@ impl Order {
     fn restore_written_off(&mut self) {
         let mut excess = self.payment.captured - self.capture_due();
         self.written_off.retain(|_, amount| {
-            let restored = (*amount).min(excess.max(0));
-            excess -= restored;
-            *amount -= restored;
+            let restored_amount = (*amount).min(excess.max(0));
+            excess -= restored_amount;
+            *amount -= restored_amount;
             *amount > 0
         });
     }
@@ -295,6 +457,7 @@ impl Order {
 
     /// Removes `items` from the reserved items.
     fn release_items(&mut self, items: &[StockItem]) {
+        self.await_no_label_of(items);
         subtract_items(&mut self.held, items);
     }
 
@@ -308,11 +471,13 @@ impl Order {
             EventData::ShipmentShipped {
                 carrier,
                 tracking_number,
+                tracking_url,
                 occurred_at,
                 ..
             } => {
                 shipment.carrier.clone_from(carrier);
                 shipment.tracking_number.clone_from(tracking_number);
+                shipment.tracking_url.clone_from(tracking_url);
                 shipment.shipped_at = Some(occurred_at.unwrap_or(event.time));
                 ShipmentStatus::Shipped
             }

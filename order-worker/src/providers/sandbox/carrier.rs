@@ -2,25 +2,30 @@
 //! simulates delivery: every few seconds it advances its shipments by one stage and calls the gateway's
 //! shipper webhook, signed, until the call succeeds.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
-use shared::{id::OrderId, order::ShipmentUpdate};
+use sha2::{Digest, Sha256};
+use shared::{
+    id::OrderId,
+    order::{Address, Label, ShipmentUpdate},
+};
 use standardwebhooks::Webhook;
 use tokio::time;
 
-use super::{Sandbox, ledger::Ledger};
+use super::{
+    Sandbox,
+    ledger::{CARRIER_NAME, Ledger},
+};
 use crate::{
-    providers::{Label, ProviderError},
+    providers::ProviderError,
     store::sql::statement::{Sql, arguments},
 };
 
-/// Name of this carrier in shipments.
-pub const NAME: &str = "sandbox";
 /// Stages of a shipment.
-const STAGES: [ShipmentUpdate; 4] = [
+const SHIPMENT_STAGES: [ShipmentUpdate; 4] = [
     ShipmentUpdate::Shipped,
     ShipmentUpdate::InTransit,
     ShipmentUpdate::OutForDelivery,
@@ -39,34 +44,45 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Shipments per round.
 const SHIPMENTS_PER_ROUND: i64 = 100;
 
-/// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`.
+/// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`, and `…:2` for the second label of a warehouse.
 #[derive(Clone)]
 pub struct SandboxCarrier {
     sandbox: Sandbox,
     /// Whether it delivers shipments by itself (`CARRIER=sandbox`).
-    delivers: bool,
+    does_deliver: bool,
 }
 
 impl SandboxCarrier {
     /// Creates the carrier with the ledger of `sandbox`.
     pub fn new(sandbox: Sandbox, delivers: bool) -> Self {
-        Self { sandbox, delivers }
+        Self {
+            sandbox,
+            does_deliver: delivers,
+        }
     }
 
-    /// Creates a label under `key`, once.
+    /// Creates a label for a shipment to `address` under `key`, once. The ledger has a digest of the address, so
+    /// that tests can compare it, and no personal data.
     ///
     /// # Errors
     /// `Permanent` when the label was cancelled.
-    pub async fn create_label(&self, key: &str, order_id: OrderId) -> Result<Label, ProviderError> {
+    pub async fn create_label(
+        &self,
+        key: &str,
+        order_id: OrderId,
+        address: Option<&Address>,
+    ) -> Result<Label, ProviderError> {
         let next_at = self
-            .delivers
+            .does_deliver
             .then(|| Timestamp::now().as_millisecond() + STAGE_INTERVAL_MS);
-        let this = key.to_owned();
-        let create_label = move |ledger: &mut Ledger| {
-            let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
-            ledger.create_label(&this, order_id, format!("SBX{}", &number[12..]), next_at)
+        let owned_key = key.to_owned();
+        let address = address.map(digest).transpose()?;
+        let create_in_ledger = move |ledger: &mut Ledger| {
+            let random_characters = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
+            let tracking_number = format!("SBX{}", &random_characters[12..]);
+            ledger.create_label(&owned_key, order_id, tracking_number, address, next_at)
         };
-        self.sandbox.writer.apply(key, create_label).await?
+        self.sandbox.writer.apply(key, create_in_ledger).await?
     }
 
     /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
@@ -74,9 +90,9 @@ impl SandboxCarrier {
     /// # Errors
     /// `Transient` when the ledger is unavailable.
     pub async fn cancel_label(&self, key: &str, order_id: OrderId) -> Result<(), ProviderError> {
-        let this = key.to_owned();
-        let cancel_label = move |ledger: &mut Ledger| ledger.cancel_label(&this, order_id);
-        self.sandbox.writer.apply(key, cancel_label).await
+        let label_key = key.to_owned();
+        let cancel_in_ledger = move |ledger: &mut Ledger| ledger.cancel_label(&label_key, order_id);
+        self.sandbox.writer.apply(key, cancel_in_ledger).await
     }
 
     /// Delivers until the future is dropped: advances shipments and calls `webhook_url`, signed with
@@ -113,11 +129,11 @@ impl SandboxCarrier {
     ) -> anyhow::Result<()> {
         let now = Timestamp::now().as_millisecond();
         // Claims the due shipments. If the webhook fails, the lease expires and the webhook is sent again.
-        let due = self
+        let due_shipments = self
             .sandbox
             .ledger
             .fetch(
-                Sql::dialects(
+                Sql::for_dialects(
                     "UPDATE parcels SET next_at = $2
                      WHERE key IN (
                          SELECT key FROM parcels WHERE next_at <= $1 ORDER BY next_at LIMIT $3
@@ -133,19 +149,19 @@ impl SandboxCarrier {
                 arguments![now, now + LEASE_MS, SHIPMENTS_PER_ROUND],
             )
             .await?;
-        for row in due {
+        for row in due_shipments {
             let (key, order_id, number) = (row.text(0)?, row.text(1)?, row.text(2)?);
             let stage = row.integer(3)?;
             let Some(update) = usize::try_from(stage)
                 .ok()
-                .and_then(|stage| STAGES.get(stage))
+                .and_then(|stage| SHIPMENT_STAGES.get(stage))
             else {
                 continue;
             };
             let body = json!({
                 "type": update.as_str(),
                 "timestamp": Timestamp::now(),
-                "data": {"order_id": order_id, "tracking_number": number, "carrier": NAME},
+                "data": {"order_id": order_id, "tracking_number": number, "carrier": CARRIER_NAME},
             });
             // The webhook's id is made of shipment and stage, so the gateway recognizes a repetition.
             let result = call_webhook(
@@ -158,7 +174,7 @@ impl SandboxCarrier {
             .await;
             let next_at = Timestamp::now().as_millisecond();
             let (stage, next_at) = match result {
-                Ok(()) if stage + 1 == i64::try_from(STAGES.len())? => (stage + 1, None),
+                Ok(()) if stage + 1 == i64::try_from(SHIPMENT_STAGES.len())? => (stage + 1, None),
                 Ok(()) => (stage + 1, Some(next_at + STAGE_INTERVAL_MS)),
                 Err(error) => {
                     tracing::debug!(
@@ -170,14 +186,25 @@ impl SandboxCarrier {
                 }
             };
             // A shipment that was cancelled meanwhile is not advanced.
-            let moved = self.sandbox.ledger.fetch(
+            let move_result = self.sandbox.ledger.fetch(
                 "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
                 arguments![key, stage, next_at],
             );
-            moved.await?;
+            move_result.await?;
         }
         Ok(())
     }
+}
+
+/// SHA-256 of the address as JSON with sorted fields, in hexadecimal.
+fn digest(address: &Address) -> Result<String, ProviderError> {
+    let json = serde_json::to_string(address)
+        .map_err(|error| ProviderError::Permanent(error.to_string()))?;
+    let digest = Sha256::digest(json);
+    Ok(digest.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    }))
 }
 
 async fn call_webhook(

@@ -4,15 +4,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use shared::{id::OrderId, money::Money};
+use shared::{id::OrderId, money::Money, order::Label};
 
 use crate::{
     domain::{
         command::StepResult,
         payment::{Authorization, PaymentState},
     },
-    providers::{Label, ProviderError},
+    providers::ProviderError,
 };
+
+/// Name of the carrier in labels and shipments.
+pub(super) const CARRIER_NAME: &str = "sandbox";
 
 /// An authorization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub(super) struct Payment {
 
 impl Payment {
     /// A payment that is not authorized yet.
-    fn unauthorized(reference: String, amount: i64, currency: &str) -> Self {
+    fn without_authorization(reference: String, amount: i64, currency: &str) -> Self {
         Self {
             reference,
             status: Status::Pending,
@@ -58,8 +61,8 @@ impl Payment {
 }
 
 impl Payment {
-    fn state(&self) -> PaymentState {
-        let hold = match self.status {
+    fn payment_state_of(&self) -> PaymentState {
+        let authorization = match self.status {
             Status::Pending => Authorization::Pending,
             Status::Authorized | Status::Captured => Authorization::Authorized(self.amount),
             Status::Declined => Authorization::Declined {
@@ -70,7 +73,7 @@ impl Payment {
         };
         PaymentState {
             reference: self.reference.clone(),
-            authorization: hold,
+            authorization,
             captured: self.captured,
             refunded: self.refunded,
             is_closed: match self.status {
@@ -95,7 +98,7 @@ pub(super) enum Status {
 }
 
 impl Status {
-    const ALL: [Self; 5] = [
+    const ALL_STATUSES: [Self; 5] = [
         Self::Pending,
         Self::Authorized,
         Self::Declined,
@@ -114,7 +117,9 @@ impl Status {
     }
 
     pub(super) fn read(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
+        Self::ALL_STATUSES
+            .into_iter()
+            .find(|status| status.as_str() == text)
     }
 }
 
@@ -124,6 +129,8 @@ pub(super) struct ShipmentRow {
     pub(super) order_id: String,
     pub(super) tracking_number: String,
     pub(super) is_cancelled: bool,
+    /// Digest of the shipping address that the label was created for.
+    pub(super) address_digest: Option<String>,
     /// Number of delivered webhooks: the stage that the shipment has reached.
     pub(super) stage: i64,
     /// Time of the next webhook in Unix milliseconds.
@@ -158,7 +165,7 @@ impl Ledger {
         reference: String,
     ) -> (Result<HeldAuthorization, ProviderError>, bool) {
         let payment = self.payments.entry(key.to_owned()).or_insert_with(|| {
-            Payment::unauthorized(reference, price.amount, price.currency.as_str())
+            Payment::without_authorization(reference, price.amount, price.currency.as_str())
         });
         payment.calls += 1;
         if payment.status == Status::Pending {
@@ -179,7 +186,7 @@ impl Ledger {
             Status::Pending => Err(ProviderError::Transient(
                 "the payment provider responded with status 503".to_owned(),
             )),
-            Status::Declined => Err(declined(method)),
+            Status::Declined => Err(declined_error(method)),
             Status::Voided => Err(ProviderError::Declined {
                 code: "payment_voided".to_owned(),
                 message: "the payment was voided".to_owned(),
@@ -197,9 +204,9 @@ impl Ledger {
         let payment = self
             .payments
             .entry(key.to_owned())
-            .or_insert_with(|| Payment::unauthorized(reference, 0, "XXX"));
+            .or_insert_with(|| Payment::without_authorization(reference, 0, "XXX"));
         match payment.status {
-            Status::Captured => return StepResult::PaymentState(payment.state()),
+            Status::Captured => return StepResult::PaymentState(payment.payment_state_of()),
             Status::Authorized => self
                 .entries
                 .push(ledger_entry(payment, "void", payment.amount)),
@@ -226,7 +233,7 @@ impl Ledger {
         };
         match payment.status {
             Status::Authorized | Status::Captured => {}
-            Status::Voided => return Ok(StepResult::PaymentState(payment.state())),
+            Status::Voided => return Ok(StepResult::PaymentState(payment.payment_state_of())),
             Status::Pending | Status::Declined => {
                 return Err(ProviderError::Permanent(format!(
                     "the payment is {} and can't be captured",
@@ -240,12 +247,13 @@ impl Ledger {
                 payment.amount
             )));
         }
-        let left = total - payment.captured;
-        let is_free = payment.amount == 0 && payment.status == Status::Authorized;
-        if left > 0 || is_free {
+        let remaining_amount = total - payment.captured;
+        let is_free_order = payment.amount == 0 && payment.status == Status::Authorized;
+        if remaining_amount > 0 || is_free_order {
             payment.status = Status::Captured;
             payment.captured = total;
-            self.entries.push(ledger_entry(payment, "capture", left));
+            self.entries
+                .push(ledger_entry(payment, "capture", remaining_amount));
             self.changed_payments.insert(key.to_owned());
         }
         Ok(StepResult::Captured {
@@ -269,10 +277,11 @@ impl Ledger {
                 payment.captured
             )));
         }
-        let left = total - payment.refunded;
-        if left > 0 {
+        let remaining_amount = total - payment.refunded;
+        if remaining_amount > 0 {
             payment.refunded = total;
-            self.entries.push(ledger_entry(payment, "refund", left));
+            self.entries
+                .push(ledger_entry(payment, "refund", remaining_amount));
             self.changed_payments.insert(key.to_owned());
         }
         Ok(payment.refunded)
@@ -280,7 +289,7 @@ impl Ledger {
 
     /// State of the payment under `key`.
     pub(super) fn payment_state(&self, key: &str) -> Option<PaymentState> {
-        self.payments.get(key).map(Payment::state)
+        self.payments.get(key).map(Payment::payment_state_of)
     }
 
     /// Creates a label under `key`, once. `next_at` is the time of its first webhook, if the carrier
@@ -290,6 +299,7 @@ impl Ledger {
         key: &str,
         order_id: OrderId,
         tracking_number: String,
+        address_digest: Option<String>,
         next_at: Option<i64>,
     ) -> Result<Label, ProviderError> {
         if !self.shipments.contains_key(key) {
@@ -297,6 +307,7 @@ impl Ledger {
                 order_id: order_id.to_string(),
                 tracking_number,
                 is_cancelled: false,
+                address_digest,
                 stage: 0,
                 next_at,
             };
@@ -304,10 +315,9 @@ impl Ledger {
             self.changed_shipments.insert(key.to_owned());
         }
         match self.shipments.get(key) {
-            Some(shipment) if !shipment.is_cancelled => Ok(Label {
-                carrier: super::carrier::NAME.to_owned(),
-                tracking_number: shipment.tracking_number.clone(),
-            }),
+            Some(shipment) if !shipment.is_cancelled => {
+                Ok(Label::new(CARRIER_NAME, shipment.tracking_number.as_str()))
+            }
             _ => Err(ProviderError::Permanent(
                 "the label was cancelled".to_owned(),
             )),
@@ -323,6 +333,7 @@ impl Ledger {
                 order_id: order_id.to_string(),
                 tracking_number: String::new(),
                 is_cancelled: false,
+                address_digest: None,
                 stage: 0,
                 next_at: None,
             });
@@ -342,7 +353,7 @@ fn ledger_entry(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEnt
     }
 }
 
-fn declined(method: &str) -> ProviderError {
+fn declined_error(method: &str) -> ProviderError {
     let (code, message) = match method {
         "pm_declined" => ("card_declined", "the card was declined"),
         _ => ("unknown_payment_method", "the payment method is unknown"),

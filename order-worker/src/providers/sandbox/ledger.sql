@@ -28,7 +28,9 @@ CREATE TABLE IF NOT EXISTS parcels (
     is_cancelled    INTEGER NOT NULL DEFAULT 0,
     -- Number of delivered webhooks, and the time of the next one (Unix milliseconds; null: none).
     stage           INTEGER NOT NULL DEFAULT 0,
-    next_at         INTEGER
+    next_at         INTEGER,
+    -- Digest of the shipping address that the label was created for.
+    address_digest  TEXT
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS parcels_by_next_at ON parcels (next_at) WHERE next_at IS NOT NULL;

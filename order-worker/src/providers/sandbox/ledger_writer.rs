@@ -33,12 +33,12 @@ const MAX_QUEUED_CALLS: usize = 1_024;
 pub(super) struct LedgerWriter(mpsc::Sender<Call>);
 
 /// The effect of a call on the ledger; returns the closure that answers the call after the commit.
-type Entry = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(Committed) + Send> + Send>;
-type Committed = Result<(), ProviderError>;
+type EntryFunction = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(CommitResult) + Send> + Send>;
+type CommitResult = Result<(), ProviderError>;
 
 struct Call {
     key: String,
-    entry: Entry,
+    entry: EntryFunction,
 }
 
 impl LedgerWriter {
@@ -46,9 +46,9 @@ impl LedgerWriter {
     pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
         let (sender, mut calls) = mpsc::channel(MAX_QUEUED_CALLS);
         dedicated_thread::spawn("sandbox", async move {
-            let mut waiting = Vec::new();
-            while calls.recv_many(&mut waiting, MAX_CALLS).await > 0 {
-                write(&ledger, mem::take(&mut waiting)).await;
+            let mut waiting_calls = Vec::new();
+            while calls.recv_many(&mut waiting_calls, MAX_CALLS).await > 0 {
+                write_calls(&ledger, mem::take(&mut waiting_calls)).await;
             }
         })?;
         Ok(Self(sender))
@@ -63,33 +63,33 @@ impl LedgerWriter {
         key: &str,
         entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, ProviderError> {
-        let (sender, answer) = oneshot::channel();
-        let entry: Entry = Box::new(move |ledger| {
-            let entered = entry(ledger);
-            Box::new(move |committed| {
-                let _ = sender.send(committed.map(|()| entered));
+        let (sender, result_receiver) = oneshot::channel();
+        let entry: EntryFunction = Box::new(move |ledger| {
+            let entry_result = entry(ledger);
+            Box::new(move |commit_result| {
+                let _ = sender.send(commit_result.map(|()| entry_result));
             })
         });
         let call = Call {
             key: key.to_owned(),
             entry,
         };
-        let gone = || ProviderError::Transient("the sandbox has stopped".to_owned());
-        self.0.send(call).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let stopped_error = || ProviderError::Transient("the sandbox has stopped".to_owned());
+        self.0.send(call).await.map_err(|_| stopped_error())?;
+        result_receiver.await.map_err(|_| stopped_error())?
     }
 }
 
-async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
+async fn write_calls(ledger: &LedgerLocation, calls: Vec<Call>) {
     let (keys, entries): (Vec<_>, Vec<_>) =
         calls.into_iter().map(|call| (call.key, call.entry)).unzip();
-    let mut answers = Vec::with_capacity(entries.len());
+    let mut result_senders = Vec::with_capacity(entries.len());
     let committed = transact(ledger, &keys, |ledger| {
-        answers.extend(entries.into_iter().map(|entry| entry(ledger)));
+        result_senders.extend(entries.into_iter().map(|entry| entry(ledger)));
     })
     .await;
     // Calls that were not applied are answered too: their channel closes.
-    for answer in answers {
+    for answer in result_senders {
         answer(committed.clone());
     }
 }
@@ -115,7 +115,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
         session.fetch(lock, vec![list(keys)]).await?;
     }
     let mut ledger = Ledger::default();
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT key, reference, status, amount, currency, captured, refunded, calls,
                 EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
          FROM payments WHERE key IN (SELECT value FROM json_each($1))",
@@ -141,10 +141,10 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
         };
         ledger.payments.insert(row.text(0)?.to_owned(), payment);
     }
-    let sql = Sql::dialects(
-        "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at
+    let sql = Sql::for_dialects(
+        "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at, address_digest
          FROM parcels WHERE key IN (SELECT value FROM json_each($1))",
-        "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at
+        "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at, address_digest
          FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(keys)]).await? {
@@ -154,6 +154,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
             is_cancelled: row.boolean(3)?,
             stage: row.integer(4)?,
             next_at: row.maybe_integer(5)?,
+            address_digest: row.maybe_text(6)?.map(str::to_owned),
         };
         ledger.shipments.insert(row.text(0)?.to_owned(), shipment);
     }
@@ -195,7 +196,8 @@ async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
             shipment.order_id.as_str(),
             shipment.tracking_number.as_str(),
             shipment.is_cancelled,
-            shipment.next_at
+            shipment.next_at,
+            shipment.address_digest.as_deref()
         ]
     });
     writes.add(PUT_SHIPMENTS, uncancelled_shipments.collect());
@@ -240,12 +242,12 @@ const INSERT_ENTRIES: Write = Write {
 
 const PUT_SHIPMENTS: Write = Write {
     sqlite: "
-        INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at, address_digest)
+        VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (key) DO UPDATE SET is_cancelled = excluded.is_cancelled, next_at = excluded.next_at",
     postgres: "
-        INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[])
+        INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at, address_digest)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::text[])
         ON CONFLICT (key) DO UPDATE SET is_cancelled = excluded.is_cancelled, next_at = excluded.next_at",
     columns: &[
         Kind::Text,
@@ -253,5 +255,6 @@ const PUT_SHIPMENTS: Write = Write {
         Kind::Text,
         Kind::Boolean,
         Kind::Integer,
+        Kind::Text,
     ],
 };

@@ -60,11 +60,11 @@ impl Sandbox {
     pub async fn reset(&self) -> Result<(), StoreError> {
         let mut session = self.ledger.begin().await?;
         // The table lock keeps concurrent calls from writing back rows that they have already read.
-        let alone = Sql::dialects(
+        let exclusive_lock_sql = Sql::for_dialects(
             "SELECT 1",
             "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
         );
-        session.control(alone).await?;
+        session.control(exclusive_lock_sql).await?;
         for sql in [
             "DELETE FROM payments",
             "DELETE FROM movements",
@@ -98,9 +98,10 @@ impl LedgerLocation {
             return Ok(Self(LedgerDatabase::Postgres(Box::new(pool))));
         }
         let path = Self::path(&sqlite::path(database_url)?);
-        let connection = sqlite::writing(&path)?;
+        let connection = sqlite::open_writer(&path)?;
         connection
             .execute_batch(include_str!("ledger.sql"))
+            .and_then(|()| add_address_digest(&connection))
             .with_context(|| format!("can't open the sandbox's ledger {}", path.display()))?;
         Ok(Self(LedgerDatabase::Sqlite(Arc::new(Mutex::new(
             connection,
@@ -116,7 +117,7 @@ impl LedgerLocation {
     async fn begin(&self) -> Result<Session, StoreError> {
         match &self.0 {
             LedgerDatabase::Sqlite(connection) => {
-                let mut session = writing(connection).await;
+                let mut session = writing_session(connection).await;
                 session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
@@ -131,30 +132,40 @@ impl LedgerLocation {
         arguments: Vec<Argument>,
     ) -> Result<Vec<Row>, StoreError> {
         let mut session = match &self.0 {
-            LedgerDatabase::Sqlite(connection) => writing(connection).await,
-            LedgerDatabase::Postgres(pool) => postgres::pooled(pool).await?,
+            LedgerDatabase::Sqlite(connection) => writing_session(connection).await,
+            LedgerDatabase::Postgres(pool) => postgres::pooled_session(pool).await?,
         };
         session.fetch(sql, arguments).await
     }
 }
 
-async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
+/// Adds the column that ledgers of earlier versions do not have.
+fn add_address_digest(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT count(*) FROM pragma_table_info('parcels') WHERE name = 'address_digest'";
+    let columns: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if columns == 0 {
+        connection.execute_batch("ALTER TABLE parcels ADD COLUMN address_digest TEXT")?;
+    }
+    Ok(())
+}
+
+async fn writing_session(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
     let connection = Arc::clone(connection).lock_owned().await;
     Session::Sqlite(sqlite::connection::Connection::Writing(connection))
 }
 
 /// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.
-async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
+async fn audit_session(database_url: &str) -> anyhow::Result<Option<Session>> {
     if postgres::is_postgres_url(database_url) {
         return Ok(Some(
-            postgres::auditing(database_url, Some("sandbox")).await?,
+            postgres::audit_session(database_url, Some("sandbox")).await?,
         ));
     }
     let path = LedgerLocation::path(&sqlite::path(database_url)?);
     if !path.exists() {
         return Ok(None);
     }
-    sqlite::auditing(&path).map(Some)
+    sqlite::audit_session(&path).map(Some)
 }
 
 /// A ledger error as a temporary error of the provider.

@@ -16,7 +16,7 @@ use anyhow::Context;
 use uuid::Uuid;
 
 use super::{
-    Sandbox, auditing,
+    Sandbox, audit_session,
     ledger::{HeldAuthorization, Ledger},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub const NAME: &str = "sandbox";
 /// Default payment method.
 pub const DEFAULT_METHOD: &str = "pm_ok";
 /// Response time of `pm_slow`.
-const SLOW: Duration = Duration::from_secs(3);
+const SLOW_METHOD_DELAY: Duration = Duration::from_secs(3);
 
 /// The provider; keys are `ORDER_ID/authorize_payment`.
 #[derive(Clone)]
@@ -49,10 +49,11 @@ impl SandboxPayments {
         &self,
         payment: &Payment,
     ) -> Result<StepResult, ProviderError> {
-        let (this, method) = (payment.key.clone(), payment.method.clone());
+        let (payment_key, method) = (payment.key.clone(), payment.method.clone());
         let price = payment.price;
-        let authorize =
-            move |ledger: &mut Ledger| ledger.authorize(&this, price, &method, new_reference());
+        let authorize = move |ledger: &mut Ledger| {
+            ledger.authorize(&payment_key, price, &method, new_reference())
+        };
         let (result, is_first) = self.0.writer.apply(&payment.key, authorize).await?;
         let HeldAuthorization { reference, amount } = result?;
         match payment.method.as_str() {
@@ -62,7 +63,7 @@ impl SandboxPayments {
                 ));
             }
             // The authorization is stored; only the response is delayed.
-            "pm_slow" if is_first => tokio::time::sleep(SLOW).await,
+            "pm_slow" if is_first => tokio::time::sleep(SLOW_METHOD_DELAY).await,
             _ => {}
         }
         Ok(StepResult::Authorized {
@@ -78,8 +79,8 @@ impl SandboxPayments {
     /// # Errors
     /// `Transient` when the ledger is unavailable.
     pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, ProviderError> {
-        let this = key.to_owned();
-        let void = move |ledger: &mut Ledger| ledger.void(&this, new_reference());
+        let payment_key = key.to_owned();
+        let void = move |ledger: &mut Ledger| ledger.void(&payment_key, new_reference());
         self.0.writer.apply(key, void).await
     }
 
@@ -94,8 +95,9 @@ impl SandboxPayments {
         captured_total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
-        let this = key.to_owned();
-        let capture = move |ledger: &mut Ledger| ledger.capture(&this, captured_total, is_last);
+        let owned_key = key.to_owned();
+        let capture =
+            move |ledger: &mut Ledger| ledger.capture(&owned_key, captured_total, is_last);
         self.0.writer.apply(key, capture).await?
     }
 
@@ -108,8 +110,8 @@ impl SandboxPayments {
         key: &str,
         refunded_total: i64,
     ) -> Result<i64, ProviderError> {
-        let this = key.to_owned();
-        let refund = move |ledger: &mut Ledger| ledger.refund(&this, refunded_total);
+        let owned_key = key.to_owned();
+        let refund = move |ledger: &mut Ledger| ledger.refund(&owned_key, refunded_total);
         self.0.writer.apply(key, refund).await?
     }
 
@@ -121,10 +123,11 @@ impl SandboxPayments {
         &self,
         key: &str,
     ) -> Result<PaymentState, ProviderError> {
-        let this = key.to_owned();
-        let payment_state = move |ledger: &mut Ledger| ledger.payment_state(&this);
-        let found = self.0.writer.apply(key, payment_state).await?;
-        found.ok_or_else(|| ProviderError::Permanent("there is no such payment".to_owned()))
+        let owned_key = key.to_owned();
+        let payment_state = move |ledger: &mut Ledger| ledger.payment_state(&owned_key);
+        let payment_state_result = self.0.writer.apply(key, payment_state).await?;
+        payment_state_result
+            .ok_or_else(|| ProviderError::Permanent("there is no such payment".to_owned()))
     }
 }
 
@@ -152,7 +155,7 @@ pub struct PaymentRecord {
 /// # Errors
 /// When it can't be read.
 pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<String, PaymentRecord>> {
-    let Some(mut ledger) = auditing(database_url).await? else {
+    let Some(mut ledger) = audit_session(database_url).await? else {
         return Ok(HashMap::new());
     };
     let rows = ledger
@@ -167,14 +170,14 @@ pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<Strin
         .context("can't read the sandbox's ledger")?;
     rows.iter()
         .map(|row| {
-            let booked = PaymentRecord {
+            let payment_record = PaymentRecord {
                 status: row.text(1)?.to_owned(),
                 captured: row.integer(2)?,
                 refunded: row.integer(3)?,
                 authorizations: row.integer(4)?,
                 captures: row.integer(5)?,
             };
-            Ok((row.text(0)?.to_owned(), booked))
+            Ok((row.text(0)?.to_owned(), payment_record))
         })
         .collect()
 }

@@ -26,7 +26,7 @@ enum UnitConversion {
 
 /// Three decimals at Stripe, of which the last must be 0. IQD and LYD have three by ISO 4217 too; Stripe does
 /// not charge them.
-const THREE_DECIMALS: &str = "BHD JOD KWD OMR TND";
+const THREE_DECIMAL_CURRENCIES: &str = "BHD JOD KWD OMR TND";
 /// No decimals by ISO 4217; for compatibility Stripe expects two, which must be 00. UGX is also on Stripe's
 /// list of zero-decimal currencies; the special case applies to charges.
 const TWO_DECIMALS_OF_ZERO: &str = "ISK UGX";
@@ -34,7 +34,7 @@ const TWO_DECIMALS_OF_ZERO: &str = "ISK UGX";
 const NO_DECIMALS_AT_STRIPE: &str = "MGA";
 /// Two decimals, or none, both by ISO 4217 and at Stripe. HUF and TWD have two in charges; Stripe treats them
 /// as zero-decimal currencies in payouts only.
-const SAME_UNIT: &str = "
+const SAME_UNIT_CURRENCIES: &str = "
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY COP
     CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR JMD JPY
     KES KGS KHR KMF KRW KYD KZT LAK LBP LKR LRD LSL MAD MDL MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK
@@ -52,16 +52,16 @@ const LARGE_AMOUNT_CURRENCIES: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK L
 
 fn conversion(currency: Currency) -> Option<UnitConversion> {
     [
-        (THREE_DECIMALS, UnitConversion::MultipleOfTen),
+        (THREE_DECIMAL_CURRENCIES, UnitConversion::MultipleOfTen),
         (TWO_DECIMALS_OF_ZERO, UnitConversion::TimesHundred),
         (NO_DECIMALS_AT_STRIPE, UnitConversion::DividedByHundred),
-        (SAME_UNIT, UnitConversion::Same),
+        (SAME_UNIT_CURRENCIES, UnitConversion::Same),
     ]
     .into_iter()
-    .find_map(|(codes, conversion)| contains(codes, currency).then_some(conversion))
+    .find_map(|(codes, conversion)| list_contains(codes, currency).then_some(conversion))
 }
 
-fn contains(codes: &str, currency: Currency) -> bool {
+fn list_contains(codes: &str, currency: Currency) -> bool {
     codes
         .split_whitespace()
         .any(|code| code == currency.as_str())
@@ -74,7 +74,7 @@ fn contains(codes: &str, currency: Currency) -> bool {
 pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String> {
     let conversion = conversion(currency)
         .ok_or_else(|| format!("{currency} is not a currency that Stripe supports"))?;
-    let stripe_amount = match conversion {
+    let converted_amount = match conversion {
         UnitConversion::Same => amount,
         UnitConversion::MultipleOfTen if amount % 10 == 0 => amount,
         UnitConversion::MultipleOfTen => {
@@ -90,21 +90,21 @@ pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String
             ));
         }
     };
-    let max = if contains(LARGE_AMOUNT_CURRENCIES, currency) {
+    let max_amount = if list_contains(LARGE_AMOUNT_CURRENCIES, currency) {
         MAX_AMOUNT_LARGE
     } else {
         MAX_AMOUNT
     };
-    if stripe_amount > max {
+    if converted_amount > max_amount {
         return Err(format!(
             "{amount} minor units of {currency} exceed the largest amount of a payment with Stripe"
         ));
     }
-    Ok(stripe_amount)
+    Ok(converted_amount)
 }
 
 /// The largest amount, in minor units, that Stripe can charge and that does not exceed `amount`.
-pub(super) fn chargeable(Money { amount, currency }: Money) -> i64 {
+pub(super) fn chargeable_part(Money { amount, currency }: Money) -> i64 {
     match conversion(currency) {
         Some(UnitConversion::MultipleOfTen) => amount - amount % 10,
         Some(UnitConversion::DividedByHundred) => amount - amount % 100,
@@ -127,9 +127,12 @@ mod tests {
 
     /// Number of minor units in one unit of the currency, by ISO 4217.
     fn minor_units(currency: Currency) -> i64 {
-        const NONE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
-        const THREE: &str = "BHD IQD JOD KWD LYD OMR TND";
-        match (contains(NONE, currency), contains(THREE, currency)) {
+        const NO_DECIMALS: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
+        const THREE_DECIMALS: &str = "BHD IQD JOD KWD LYD OMR TND";
+        match (
+            list_contains(NO_DECIMALS, currency),
+            list_contains(THREE_DECIMALS, currency),
+        ) {
             (true, _) => 1,
             (_, true) => 1000,
             _ => 100,
@@ -139,8 +142,12 @@ mod tests {
     /// Number of Stripe's units in one unit of the currency, from Stripe's page: zero-decimal currencies
     /// except the special cases, three-decimal currencies, and two decimals for all others.
     fn stripe_units(currency: Currency) -> i64 {
-        const ZERO: &str = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF";
-        match (contains(ZERO, currency), contains(THREE_DECIMALS, currency)) {
+        const ZERO_DECIMAL_CURRENCIES: &str =
+            "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF";
+        match (
+            list_contains(ZERO_DECIMAL_CURRENCIES, currency),
+            list_contains(THREE_DECIMAL_CURRENCIES, currency),
+        ) {
             (true, _) => 1,
             (_, true) => 1000,
             _ => 100,
@@ -149,7 +156,7 @@ mod tests {
 
     #[test]
     fn amounts_of_every_currency_are_converted_or_refused() {
-        let mut refused = Vec::new();
+        let mut refused_currencies = Vec::new();
         for currency in Currency::all() {
             let amount = 50 * minor_units(currency);
             match to_stripe(Money { amount, currency }) {
@@ -157,44 +164,44 @@ mod tests {
                     assert_eq!(stripe_amount, 50 * stripe_units(currency), "{currency}");
                     assert_eq!(from_stripe(stripe_amount, currency), amount, "{currency}");
                 }
-                Err(why) => {
-                    assert!(why.contains(currency.as_str()), "{why}");
-                    refused.push(currency.to_string());
+                Err(message) => {
+                    assert!(message.contains(currency.as_str()), "{message}");
+                    refused_currencies.push(currency.to_string());
                 }
             }
         }
         // All currencies of ISO 4217 that Stripe's page does not list.
-        let not_at_stripe =
+        let unsupported_currencies =
             "BTN CUP ERN GHS IQD IRR KPW LYD MRU SDG SSP STN SYP TMT VED VES XTS ZWG";
-        assert_eq!(refused.join(" "), not_at_stripe);
+        assert_eq!(refused_currencies.join(" "), unsupported_currencies);
     }
 
     #[test]
     fn amounts_that_stripe_cannot_represent_are_refused() {
-        let stripe_amount = |amount, currency: &str| {
+        let convert = |amount, currency: &str| {
             let currency = currency.parse().unwrap();
             to_stripe(Money { amount, currency }).ok()
         };
-        assert_eq!(stripe_amount(18605, "KWD"), None);
-        assert_eq!(stripe_amount(18610, "KWD"), Some(18610));
-        assert_eq!(stripe_amount(150, "MGA"), None);
-        assert_eq!(stripe_amount(200, "MGA"), Some(2));
-        assert_eq!(stripe_amount(5, "ISK"), Some(500));
-        assert_eq!(stripe_amount(5, "UGX"), Some(500));
-        assert_eq!(stripe_amount(1999, "HUF"), Some(1999));
-        assert_eq!(stripe_amount(99_999_999, "EUR"), Some(99_999_999));
-        assert_eq!(stripe_amount(100_000_000, "EUR"), None);
-        assert_eq!(stripe_amount(100_000_000, "IDR"), Some(100_000_000));
+        assert_eq!(convert(18605, "KWD"), None);
+        assert_eq!(convert(18610, "KWD"), Some(18610));
+        assert_eq!(convert(150, "MGA"), None);
+        assert_eq!(convert(200, "MGA"), Some(2));
+        assert_eq!(convert(5, "ISK"), Some(500));
+        assert_eq!(convert(5, "UGX"), Some(500));
+        assert_eq!(convert(1999, "HUF"), Some(1999));
+        assert_eq!(convert(99_999_999, "EUR"), Some(99_999_999));
+        assert_eq!(convert(100_000_000, "EUR"), None);
+        assert_eq!(convert(100_000_000, "IDR"), Some(100_000_000));
     }
 
     #[test]
     fn partial_amount_is_rounded_down_to_a_chargeable_one() {
-        let part = |amount, currency: &str| {
+        let chargeable_amount = |amount, currency: &str| {
             let currency = currency.parse().unwrap();
-            chargeable(Money { amount, currency })
+            chargeable_part(Money { amount, currency })
         };
-        assert_eq!(part(18605, "KWD"), 18600);
-        assert_eq!(part(150, "MGA"), 100);
-        assert_eq!(part(1999, "EUR"), 1999);
+        assert_eq!(chargeable_amount(18605, "KWD"), 18600);
+        assert_eq!(chargeable_amount(150, "MGA"), 100);
+        assert_eq!(chargeable_amount(1999, "EUR"), 1999);
     }
 }

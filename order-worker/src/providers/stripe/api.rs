@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::providers::ProviderError;
 
 /// Version of Stripe's API.
-const VERSION: &str = "2024-06-20";
+const API_VERSION: &str = "2024-06-20";
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a response; a confirmation involves the customer's bank. It is shorter than the step's
@@ -39,7 +39,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    fn of(&self, generation: u32) -> String {
+    fn of_generation(&self, generation: u32) -> String {
         match generation {
             0 => self.name.clone(),
             generation => format!("{}/{generation}", self.name),
@@ -48,13 +48,13 @@ impl Key {
 }
 
 /// Form fields of a request.
-pub(super) type Form = Vec<(&'static str, String)>;
+pub(super) type FormFields = Vec<(&'static str, String)>;
 
 /// A client for Stripe.
 #[derive(Clone)]
 pub(super) struct Api {
     client: Client,
-    base: Url,
+    base_url: Url,
     key: String,
 }
 
@@ -132,12 +132,12 @@ impl ApiError {
     /// The provider error of a call whose rejection is not the customer's fault.
     pub(super) fn into_permanent(self) -> ProviderError {
         match self {
-            Self::Rejected(refusal) => ProviderError::Permanent(format!(
+            Self::Rejected(stripe_error) => ProviderError::Permanent(format!(
                 "Stripe rejected the request: {}",
-                refusal.message()
+                stripe_error.message()
             )),
-            Self::ServerError(why) => ProviderError::RetryWithNewKey(why),
-            Self::Unknown(why) => ProviderError::Transient(why),
+            Self::ServerError(message) => ProviderError::RetryWithNewKey(message),
+            Self::Unknown(message) => ProviderError::Transient(message),
         }
     }
 
@@ -162,18 +162,26 @@ impl Api {
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("can't create an HTTP client")?;
-        Ok(Self { client, base, key })
+        Ok(Self {
+            client,
+            base_url: base,
+            key,
+        })
     }
 
     pub(super) async fn create_intent(
         &self,
-        form: &Form,
+        form: &FormFields,
         key: &Key,
     ) -> Result<PaymentIntent, ApiError> {
         self.post(&["payment_intents"], form, key).await
     }
 
-    pub(super) async fn intent(&self, id: &str, form: &Form) -> Result<PaymentIntent, ApiError> {
+    pub(super) async fn intent(
+        &self,
+        id: &str,
+        form: &FormFields,
+    ) -> Result<PaymentIntent, ApiError> {
         let request = self.client.get(self.url(&["payment_intents", id]));
         self.send(request.query(form)).await
     }
@@ -182,7 +190,7 @@ impl Api {
     pub(super) async fn capture(
         &self,
         id: &str,
-        form: &Form,
+        form: &FormFields,
         key: &Key,
     ) -> Result<PaymentIntent, ApiError> {
         self.post(&["payment_intents", id, "capture"], form, key)
@@ -195,13 +203,17 @@ impl Api {
         &self,
         id: &str,
         action: &str,
-        form: &Form,
+        form: &FormFields,
     ) -> Result<PaymentIntent, ApiError> {
         let url = self.url(&["payment_intents", id, action]);
         self.send(self.client.post(url).form(form)).await
     }
 
-    pub(super) async fn create_refund(&self, form: &Form, key: &Key) -> Result<Refund, ApiError> {
+    pub(super) async fn create_refund(
+        &self,
+        form: &FormFields,
+        key: &Key,
+    ) -> Result<Refund, ApiError> {
         self.post(&["refunds"], form, key).await
     }
 
@@ -211,15 +223,15 @@ impl Api {
     async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
-        form: &Form,
+        form: &FormFields,
         key: &Key,
     ) -> Result<T, ApiError> {
         let mut generation = key.generation;
         loop {
             let request = self.client.post(self.url(path)).form(form);
-            let request = request.header("idempotency-key", key.of(generation));
+            let request = request.header("idempotency-key", key.of_generation(generation));
             match self.try_send(request).await {
-                Ok(done) => return Ok(done),
+                Ok(response) => return Ok(response),
                 Err(FailedRequest { error, is_replay })
                     if !is_replay || generation >= key.generation + MAX_REPLAYS =>
                 {
@@ -241,7 +253,7 @@ impl Api {
             form.extend(
                 refunds
                     .last()
-                    .map(|last| ("starting_after", last.id.clone())),
+                    .map(|last_refund| ("starting_after", last_refund.id.clone())),
             );
             let request = self.client.get(self.url(&["refunds"])).query(&form);
             let page: List<Refund> = self.send(request).await?;
@@ -257,7 +269,7 @@ impl Api {
     }
 
     fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.base.clone();
+        let mut url = self.base_url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
         }
@@ -265,7 +277,9 @@ impl Api {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ApiError> {
-        self.try_send(request).await.map_err(|failed| failed.error)
+        self.try_send(request)
+            .await
+            .map_err(|failed_request| failed_request.error)
     }
 
     async fn try_send<T: DeserializeOwned>(
@@ -274,11 +288,14 @@ impl Api {
     ) -> Result<T, FailedRequest> {
         let response = request
             .bearer_auth(&self.key)
-            .header("stripe-version", VERSION)
+            .header("stripe-version", API_VERSION)
             .send()
             .await;
         let mut response = response.map_err(|error| {
-            ApiError::Unknown(format!("Stripe did not respond: {}", innermost(&error)))
+            ApiError::Unknown(format!(
+                "Stripe did not respond: {}",
+                innermost_message(&error)
+            ))
         })?;
         let status = response.status();
         let is_replay = response
@@ -286,13 +303,13 @@ impl Api {
             .get(REPLAYED_HEADER)
             .is_some_and(|value| value == "true");
         let mut body = Vec::new();
-        let interrupted = |error: reqwest::Error| {
+        let interrupted_error = |error: reqwest::Error| {
             ApiError::Unknown(format!(
                 "Stripe's response was interrupted: {}",
-                innermost(&error)
+                innermost_message(&error)
             ))
         };
-        while let Some(chunk) = response.chunk().await.map_err(interrupted)? {
+        while let Some(chunk) = response.chunk().await.map_err(interrupted_error)? {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(ApiError::Unknown("Stripe's response is too large".to_owned()).into());
             }
@@ -341,17 +358,18 @@ fn classify_error(status: StatusCode, body: &[u8]) -> ApiError {
                 .and_then(|error_body| error_body.error.message)
                 .unwrap_or_default();
             let message: String = message.chars().take(200).collect();
-            let why = format!("Stripe responded with status {} {message}", status.as_u16());
+            let message_text =
+                format!("Stripe responded with status {} {message}", status.as_u16());
             if status.is_server_error() && is_from_stripe {
-                ApiError::ServerError(why)
+                ApiError::ServerError(message_text)
             } else {
-                ApiError::Unknown(why)
+                ApiError::Unknown(message_text)
             }
         }
     }
 }
 
-fn innermost(error: &dyn Error) -> String {
+fn innermost_message(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -19,10 +19,10 @@ use reqwest::Url;
 use shared::money::Money;
 
 use self::{
-    amounts::{chargeable, to_stripe},
-    api::{Api, ApiError, Form, Key, PaymentIntent},
+    amounts::{chargeable_part, from_stripe, to_stripe},
+    api::{Api, ApiError, FormFields, Key, PaymentIntent},
     state::{
-        authorization_state, authorized, can_capture_in_parts, captured_amount, is_closed,
+        authorization_state, authorized_result, can_capture_in_parts, captured_amount, is_closed,
         is_effective, refunded_amount, requires_confirmation,
     },
 };
@@ -82,41 +82,41 @@ impl Stripe {
     pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         // A free order has no payment intent.
         if payment.price.amount == 0 {
-            return Ok(authorized(String::new(), 0));
+            return Ok(authorized_result(String::new(), 0));
         }
-        let Some(reference) = &payment.reference else {
+        let Some(intent_id) = &payment.reference else {
             let idempotency_key = idempotency_key(payment, "prepare");
             let intent_form = self.intent_form(payment)?;
-            let created = self.api.create_intent(&intent_form, &idempotency_key).await;
-            let PaymentIntent { id, .. } = created.map_err(ApiError::into_declined)?;
+            let create_result = self.api.create_intent(&intent_form, &idempotency_key).await;
+            let PaymentIntent { id, .. } = create_result.map_err(ApiError::into_declined)?;
             let provider = NAME.to_owned();
             return Ok(StepResult::Prepared {
                 provider,
                 reference: id,
             });
         };
-        let mut intent = self.read_intent(reference).await?;
+        let mut intent = self.read_intent(intent_id).await?;
         if requires_confirmation(&intent) {
             let return_url = payment.return_url.clone();
             let form = return_url.map(|url| ("return_url", url));
             let form = form.into_iter().collect();
-            let confirmed = self
+            let confirm_result = self
                 .api
-                .confirm_or_cancel(reference, "confirm", &form)
+                .confirm_or_cancel(intent_id, "confirm", &form)
                 .await;
-            intent = match confirmed.map_err(ApiError::into_declined) {
-                Err(declined @ ProviderError::Declined { .. }) => {
-                    self.cancel_declined(reference).await;
-                    return Err(declined);
+            intent = match confirm_result.map_err(ApiError::into_declined) {
+                Err(declined_error @ ProviderError::Declined { .. }) => {
+                    self.cancel_declined(intent_id).await;
+                    return Err(declined_error);
                 }
                 intent => intent?,
             };
         }
         match authorization_state(&intent, payment) {
-            Authorization::Authorized(amount) => Ok(authorized(intent.id, amount)),
+            Authorization::Authorized(amount) => Ok(authorized_result(intent.id, amount)),
             Authorization::RequiresAction(action) => Ok(StepResult::ActionRequired(action)),
             Authorization::Declined { code, message } => {
-                self.cancel_declined(reference).await;
+                self.cancel_declined(intent_id).await;
                 Err(ProviderError::Declined { code, message })
             }
             Authorization::Cancelled => Err(ProviderError::Declined {
@@ -136,23 +136,23 @@ impl Stripe {
         total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
-        let captured = |amount| StepResult::Captured {
+        let captured_result = |amount| StepResult::Captured {
             amount,
             requested: total,
             is_last,
         };
         let Some(reference) = intent_id(payment)? else {
-            return Ok(captured(0));
+            return Ok(captured_result(0));
         };
         let intent = self.read_intent(reference).await?;
         let captured_before = captured_amount(&intent, payment);
-        let left = total - captured_before;
+        let remaining_amount = total - captured_before;
         let is_last = is_last || total >= payment.price.amount;
-        if left <= 0 {
+        if remaining_amount <= 0 {
             if is_last && captured_before > 0 && intent.status == "requires_capture" {
-                self.release(reference, payment).await;
+                self.release_authorization(reference, payment).await;
             }
-            return Ok(captured(captured_before));
+            return Ok(captured_result(captured_before));
         }
         if is_closed(&intent) {
             return self
@@ -167,39 +167,48 @@ impl Stripe {
             )));
         }
         if !is_last && !can_capture_in_parts(&intent) {
-            return Ok(captured(captured_before));
+            return Ok(captured_result(captured_before));
         }
-        let mut form = Form::new();
-        let is_all = total >= payment.price.amount;
-        let mut reached = total;
-        if !is_all {
+        let mut form = FormFields::new();
+        // After an edit, more than the order's total may be authorized.
+        let is_whole_amount = total >= from_stripe(intent.amount, payment.price.currency);
+        let mut reached_total = total;
+        if !is_whole_amount {
             // If a remainder is too small a unit for Stripe, it is captured with a later part.
-            let part = chargeable(Money {
-                amount: left,
+            let chargeable_amount = chargeable_part(Money {
+                amount: remaining_amount,
                 ..payment.price
             });
-            if part == 0 {
-                return Ok(captured(captured_before));
+            if chargeable_amount == 0 {
+                return Ok(captured_result(captured_before));
             }
-            reached = captured_before + part;
-            form.push(("amount_to_capture", stripe_amount(payment, part)?));
+            reached_total = captured_before + chargeable_amount;
+            form.push((
+                "amount_to_capture",
+                stripe_amount(payment, chargeable_amount)?,
+            ));
         }
         // `final_capture` is true by default: Stripe would release the rest of the authorization.
         if !is_last {
             form.push(("final_capture", "false".to_owned()));
         }
         // An idempotency key belongs to one set of parameters.
-        let suffix = if is_last && !is_all { "/final" } else { "" };
-        let idempotency_key = idempotency_key(payment, &format!("capture/{reached}{suffix}"));
+        let key_suffix = if is_last && !is_whole_amount {
+            "/final"
+        } else {
+            ""
+        };
+        let idempotency_key =
+            idempotency_key(payment, &format!("capture/{reached_total}{key_suffix}"));
         match self.api.capture(reference, &form, &idempotency_key).await {
-            Ok(_) => Ok(captured(reached)),
+            Ok(_) => Ok(captured_result(reached_total)),
             // The payment may have been captured in Stripe's dashboard at the same time.
-            Err(rejection @ ApiError::Rejected(_)) => {
+            Err(rejection_error @ ApiError::Rejected(_)) => {
                 let now = captured_amount(&self.read_intent(reference).await?, payment);
                 if now > captured_before {
-                    Ok(captured(now))
+                    Ok(captured_result(now))
                 } else {
-                    Err(rejection.into_permanent())
+                    Err(rejection_error.into_permanent())
                 }
             }
             Err(error) => Err(error.into_permanent()),
@@ -209,14 +218,14 @@ impl Stripe {
     /// Releases the rest of an authorization of which parts were captured
     /// (<https://docs.stripe.com/payments/multicapture>). If this fails, the authorization expires after some
     /// days.
-    async fn release(&self, reference: &str, payment: &Payment) {
+    async fn release_authorization(&self, reference: &str, payment: &Payment) {
         let form = vec![
             ("amount_to_capture", "0".to_owned()),
             ("final_capture", "true".to_owned()),
         ];
         let idempotency_key = idempotency_key(payment, "release");
-        let released = self.api.capture(reference, &form, &idempotency_key).await;
-        if let Err(error) = released {
+        let release_result = self.api.capture(reference, &form, &idempotency_key).await;
+        if let Err(error) = release_result {
             tracing::warn!(
                 reference,
                 ?error,
@@ -227,11 +236,7 @@ impl Stripe {
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         // Without a stored id, no payment intent was ever confirmed.
-        let Some(reference) = payment
-            .reference
-            .as_ref()
-            .filter(|_| payment.price.amount > 0)
-        else {
+        let Some(reference) = payment.reference.as_ref().filter(|id| !id.is_empty()) else {
             return Ok(StepResult::Voided { reference: None });
         };
         let intent = self.read_intent(reference).await?;
@@ -244,15 +249,17 @@ impl Stripe {
                     .map(StepResult::PaymentState);
             }
             _ => {
-                let cancelled = self
+                let cancel_result = self
                     .api
-                    .confirm_or_cancel(reference, "cancel", &Form::new())
+                    .confirm_or_cancel(reference, "cancel", &FormFields::new())
                     .await;
-                cancelled.map_err(|error| match error {
+                cancel_result.map_err(|error| match error {
                     // The payment intent is changing its status: try again later.
-                    ApiError::Rejected(refusal) => ProviderError::Transient(refusal.message()),
-                    ApiError::ServerError(why) | ApiError::Unknown(why) => {
-                        ProviderError::Transient(why)
+                    ApiError::Rejected(stripe_error) => {
+                        ProviderError::Transient(stripe_error.message())
+                    }
+                    ApiError::ServerError(message) | ApiError::Unknown(message) => {
+                        ProviderError::Transient(message)
                     }
                 })?;
             }
@@ -275,41 +282,45 @@ impl Stripe {
         loop {
             let refunds = self.api.refunds(reference).await;
             let refunds = refunds.map_err(ApiError::into_permanent)?;
-            let refunded = refunded_amount(&refunds, &intent, payment);
-            if refunded < payment.refunded {
+            let refunded_total = refunded_amount(&refunds, &intent, payment);
+            if refunded_total < payment.refunded {
                 return self
                     .payment_state(payment)
                     .await
                     .map(StepResult::PaymentState);
             }
-            if refunded >= total {
-                return Ok(StepResult::Refunded { amount: refunded });
+            if refunded_total >= total {
+                return Ok(StepResult::Refunded {
+                    amount: refunded_total,
+                });
             }
             // If a refund was made in Stripe's dashboard meanwhile, less is left to refund: try again with
             // that. If not, the rejection stands.
-            if let Some((error, before)) = rejection.take()
-                && before == refunded
+            if let Some((error, captured_before)) = rejection.take()
+                && captured_before == refunded_total
             {
                 return Err(error.into_permanent());
             }
-            let form = refund_form(payment, reference, total - refunded)?;
+            let form = refund_form(payment, reference, total - refunded_total)?;
             // A failed refund may be repeated under a new key; one without a response must keep its key.
-            let failed = refunds
+            let failed_refunds = refunds
                 .iter()
                 .filter(|refund| !is_effective(refund))
                 .count();
-            let idempotency_key =
-                idempotency_key(payment, &format!("refund/{total}/{refunded}/{failed}"));
+            let idempotency_key = idempotency_key(
+                payment,
+                &format!("refund/{total}/{refunded_total}/{failed_refunds}"),
+            );
             match self.api.create_refund(&form, &idempotency_key).await {
                 Ok(refund) if is_effective(&refund) => {
                     return Ok(StepResult::Refunded { amount: total });
                 }
                 Ok(refund) => {
-                    let why = refund.failure_reason.unwrap_or_default();
-                    let why = format!("the refund failed: {why}");
-                    return Err(ProviderError::Permanent(why));
+                    let failure_reason = refund.failure_reason.unwrap_or_default();
+                    let failure_reason = format!("the refund failed: {failure_reason}");
+                    return Err(ProviderError::Permanent(failure_reason));
                 }
-                Err(error @ ApiError::Rejected(_)) => rejection = Some((error, refunded)),
+                Err(error @ ApiError::Rejected(_)) => rejection = Some((error, refunded_total)),
                 Err(error) => return Err(error.into_permanent()),
             }
         }
@@ -347,12 +358,12 @@ impl Stripe {
     }
 
     async fn read_intent(&self, reference: &str) -> Result<PaymentIntent, ProviderError> {
-        let mut form = Form::new();
+        let mut form = FormFields::new();
         if self.captures_in_parts {
             form.push(("expand[]", "latest_charge".to_owned()));
         }
-        let found = self.api.intent(reference, &form).await;
-        found.map_err(ApiError::into_permanent)
+        let intent_result = self.api.intent(reference, &form).await;
+        intent_result.map_err(ApiError::into_permanent)
     }
 
     /// Cancels a declined payment intent, which the customer could otherwise confirm again with the client
@@ -360,7 +371,7 @@ impl Stripe {
     async fn cancel_declined(&self, reference: &str) {
         let cancelled = self
             .api
-            .confirm_or_cancel(reference, "cancel", &Form::new())
+            .confirm_or_cancel(reference, "cancel", &FormFields::new())
             .await;
         if let Err(error) = cancelled {
             tracing::warn!(
@@ -371,7 +382,7 @@ impl Stripe {
         }
     }
 
-    fn intent_form(&self, payment: &Payment) -> Result<Form, ProviderError> {
+    fn intent_form(&self, payment: &Payment) -> Result<FormFields, ProviderError> {
         let mut form = vec![
             ("amount", stripe_amount(payment, payment.price.amount)?),
             (
@@ -396,15 +407,19 @@ impl Stripe {
 }
 
 /// The idempotency key of a request, which stays the same until Stripe has answered the request.
-fn idempotency_key(payment: &Payment, what: &str) -> Key {
+fn idempotency_key(payment: &Payment, operation: &str) -> Key {
     Key {
-        name: format!("{}/{what}", payment.key),
+        name: format!("{}/{operation}", payment.key),
         generation: payment.error_responses,
     }
 }
 
 /// The form of a refund. The metadata marks it as a refund of ours.
-fn refund_form(payment: &Payment, reference: &str, amount: i64) -> Result<Form, ProviderError> {
+fn refund_form(
+    payment: &Payment,
+    reference: &str,
+    amount: i64,
+) -> Result<FormFields, ProviderError> {
     Ok(vec![
         ("payment_intent", reference.to_owned()),
         ("amount", stripe_amount(payment, amount)?),

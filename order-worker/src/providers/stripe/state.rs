@@ -12,7 +12,7 @@ use crate::{
     providers::Payment,
 };
 
-pub(super) fn authorized(reference: String, amount: i64) -> StepResult {
+pub(super) fn authorized_result(reference: String, amount: i64) -> StepResult {
     StepResult::Authorized {
         provider: NAME.to_owned(),
         reference,
@@ -40,9 +40,9 @@ pub(super) fn authorization_state(intent: &PaymentIntent, payment: &Payment) -> 
         "requires_action" => Authorization::RequiresAction(next_action(intent)),
         "canceled" => Authorization::Cancelled,
         "requires_payment_method" => match &intent.last_payment_error {
-            Some(refusal) => Authorization::Declined {
-                code: refusal.code(),
-                message: refusal.message(),
+            Some(stripe_error) => Authorization::Declined {
+                code: stripe_error.code(),
+                message: stripe_error.message(),
             },
             None => Authorization::Pending,
         },
@@ -63,14 +63,14 @@ pub(super) fn next_action(intent: &PaymentIntent) -> NextAction {
 
 /// Captured amount in minor units.
 pub(super) fn captured_amount(intent: &PaymentIntent, payment: &Payment) -> i64 {
-    let received = match (intent.amount_received, intent.status.as_str()) {
-        (Some(received), _) => received,
+    let received_amount = match (intent.amount_received, intent.status.as_str()) {
+        (Some(received_amount), _) => received_amount,
         (None, "succeeded") => intent.amount,
-        (None, _) => intent
-            .amount_capturable
-            .map_or(0, |left| (intent.amount - left).max(0)),
+        (None, _) => intent.amount_capturable.map_or(0, |remaining_amount| {
+            (intent.amount - remaining_amount).max(0)
+        }),
     };
-    from_stripe(received, payment.price.currency)
+    from_stripe(received_amount, payment.price.currency)
 }
 
 pub(super) fn can_capture_in_parts(intent: &PaymentIntent) -> bool {
@@ -94,11 +94,11 @@ pub(super) fn refunded_amount(
     intent: &PaymentIntent,
     payment: &Payment,
 ) -> i64 {
-    let mut refunded: Vec<_> = refunds
+    let mut refunds_by_order: Vec<_> = refunds
         .iter()
         .filter(|refund| is_effective(refund))
         .collect();
-    let released = match (intent.status.as_str(), intent.amount_received) {
+    let released_amount = match (intent.status.as_str(), intent.amount_received) {
         ("succeeded", Some(received)) => intent.amount - received,
         _ => 0,
     };
@@ -107,14 +107,14 @@ pub(super) fn refunded_amount(
         metadata.is_some_and(|metadata| metadata["order_id"].is_string())
     };
     // Stripe lists the newest refund first, so the release is the last one of its amount.
-    let release = refunded
+    let release_refund = refunds_by_order
         .iter()
-        .rposition(|refund| refund.amount == released && !is_ours(refund));
-    if let Some(release) = release.filter(|_| released > 0) {
-        refunded.remove(release);
+        .rposition(|refund| refund.amount == released_amount && !is_ours(refund));
+    if let Some(release_refund) = release_refund.filter(|_| released_amount > 0) {
+        refunds_by_order.remove(release_refund);
     }
     from_stripe(
-        refunded.iter().map(|refund| refund.amount).sum(),
+        refunds_by_order.iter().map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
 }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn release_of_the_uncaptured_remainder_is_not_a_refund() {
-        let intent = |status: &str, received: i64| -> PaymentIntent {
+        let intent_with = |status: &str, received: i64| -> PaymentIntent {
             serde_json::from_value(json!({
                 "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,
             }))
@@ -156,28 +156,32 @@ mod tests {
             error_responses: 0,
         };
         let release = || refund(4000, "succeeded", json!({}));
-        let ours = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));
-        let captured = intent("succeeded", 1000);
+        let own_refund = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));
+        let captured_intent = intent_with("succeeded", 1000);
         for (refunds, refunded) in [
             (vec![], 0),
             (vec![release()], 0),
-            (vec![ours(300), release()], 300),
+            (vec![own_refund(300), release()], 300),
             (
-                vec![ours(300), refund(200, "succeeded", json!({})), release()],
+                vec![
+                    own_refund(300),
+                    refund(200, "succeeded", json!({})),
+                    release(),
+                ],
                 500,
             ),
             (vec![refund(300, "failed", json!({})), release()], 0),
             // The release is not listed: no refund is left out.
-            (vec![ours(1000)], 1000),
+            (vec![own_refund(1000)], 1000),
         ] {
             assert_eq!(
-                refunded_amount(&refunds, &captured, &payment),
+                refunded_amount(&refunds, &captured_intent, &payment),
                 refunded,
                 "{refunds:?}"
             );
         }
         // If everything was captured, there is no release, and every refund counts.
-        let all = intent("succeeded", 5000);
+        let all = intent_with("succeeded", 5000);
         assert_eq!(refunded_amount(&[release()], &all, &payment), 4000);
     }
 }

@@ -11,7 +11,7 @@ use shared::{
 use crate::store::{
     Store, StoreError,
     sql::{
-        byte_limit::{PAGE_BYTES, bounded},
+        byte_limit::{MAX_PAGE_BYTES, bounded_sql},
         decode::{cloud_event, select_events},
         session::Session,
         statement::{Argument, Sql, StatementBuilder, arguments},
@@ -48,15 +48,17 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn feed(&self, query: &ListEvents) -> Result<FeedResult, StoreError> {
-        let mut session = self.reader().await?;
+    pub async fn feed_page(&self, query: &ListEvents) -> Result<FeedResult, StoreError> {
+        let mut session = self.reader_session().await?;
         // The end is read before the events, so the page never claims more than it has read.
-        let end = end(&mut session).await?;
-        let after = match query.after {
+        let end_position = read_end_position(&mut session).await?;
+        let start_position = match query.after {
             None => 0,
-            Some(FeedPosition::Now) => end,
+            Some(FeedPosition::Now) => end_position,
             Some(FeedPosition::Position(position)) => {
-                if position > end && position > reached(&mut self.primary().await?).await? {
+                if position > end_position
+                    && position > reached_position(&mut self.primary_session().await?).await?
+                {
                     return Ok(FeedResult::PositionBeyondEnd);
                 }
                 position
@@ -67,28 +69,30 @@ impl Store {
             },
         };
         let scan_end = if is_filtered(query) && query.order_id.is_none() {
-            end.min(after.saturating_add(MAX_SCANNED_EVENTS))
+            end_position.min(start_position.saturating_add(MAX_SCANNED_EVENTS))
         } else {
-            end
+            end_position
         };
-        let (sql, arguments) = select(query, after, scan_end);
-        let read = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
-        let mut events = read
+        let (sql, arguments) = select(query, start_position, scan_end);
+        let read_rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+        let mut events = read_rows
             .rows
             .iter()
             .map(cloud_event)
             .collect::<Result<Vec<_>, _>>()?;
         let limit = query.limit as usize;
-        let position = if events.len() > limit || read.is_cut {
+        let position = if events.len() > limit || read_rows.is_cut {
             events.truncate(limit);
-            events.last().map_or(after, |(position, _)| *position)
+            events
+                .last()
+                .map_or(start_position, |(position, _)| *position)
         } else {
-            scan_end.max(after)
+            scan_end.max(start_position)
         };
         Ok(FeedResult::Page(FeedPage {
             events: events.into_iter().map(|(_, event)| event).collect(),
             position,
-            has_more: position < end,
+            has_more: position < end_position,
         }))
     }
 }
@@ -101,8 +105,8 @@ impl Store {
         id: EventId,
     ) -> Result<Option<i64>, StoreError> {
         match position(session, id).await? {
-            None => position(&mut self.primary().await?, id).await,
-            found => Ok(found),
+            None => position(&mut self.primary_session().await?, id).await,
+            position_result => Ok(position_result),
         }
     }
 }
@@ -112,8 +116,8 @@ fn is_filtered(query: &ListEvents) -> bool {
 }
 
 /// The last assigned position. On a replica the event may not be visible yet.
-pub(in crate::store) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
-    let sql = Sql::dialects(
+pub(in crate::store) async fn reached_position(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = Sql::for_dialects(
         "SELECT coalesce(max(position), 0) FROM events",
         "SELECT position FROM feed WHERE name = 'events'",
     );
@@ -122,7 +126,7 @@ pub(in crate::store) async fn reached(session: &mut Session) -> Result<i64, Stor
 }
 
 /// The last visible position.
-pub(in crate::store) async fn end(session: &mut Session) -> Result<i64, StoreError> {
+pub(in crate::store) async fn read_end_position(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT coalesce(max(position), 0) FROM events";
     let rows = session.fetch(sql, Vec::new()).await?;
     rows.first().map_or(Ok(0), |row| row.integer(0))
@@ -134,9 +138,11 @@ async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, Sto
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
-fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
+fn select(query: &ListEvents, start_position: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
     let mut sql = StatementBuilder::new(select_events!("WHERE position > "));
-    sql.bind(after).push(" AND position <= ").bind(scan_end);
+    sql.bind(start_position)
+        .push(" AND position <= ")
+        .bind(scan_end);
     if let Some(order_id) = query.order_id {
         sql.push(" AND subject = ").bind(order_id.to_string());
     }
@@ -147,18 +153,18 @@ fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>)
         of_types(&mut sql, types);
     }
     // By sequence or by position gives the same order of one order's events; each has an index.
-    let by = if query.order_id.is_some() {
+    let order_column = if query.order_id.is_some() {
         "sequence"
     } else {
         "position"
     };
     sql.push(" ORDER BY ")
-        .push(by)
+        .push(order_column)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
     let (page, arguments) = sql.finish();
-    let bounded = bounded(&page, PAGE_BYTES, "data", by);
-    (Sql::texts(page, bounded), arguments)
+    let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "data", order_column);
+    (Sql::texts(page, bounded_sql), arguments)
 }
 
 fn of_types(sql: &mut StatementBuilder, types: &EventFilter) {
@@ -169,9 +175,9 @@ fn of_types(sql: &mut StatementBuilder, types: &EventFilter) {
                 sql.push(" OR true");
             }
             // A pattern such as `order.*`: the range of event types with this prefix.
-            Some(beginning) => {
-                let range_end = format!("{}/", beginning.trim_end_matches('.'));
-                sql.push(" OR (type > ").bind(beginning);
+            Some(type_prefix) => {
+                let range_end = format!("{}/", type_prefix.trim_end_matches('.'));
+                sql.push(" OR (type > ").bind(type_prefix);
                 sql.push(" AND type < ").bind(range_end).push(")");
             }
             None => {

@@ -18,7 +18,7 @@ use crate::{
         Store, StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            decode::{json, millis, readable},
+            decode::{json, millis, readable_rows},
             session::Session,
             statement::{Argument, Sql, arguments},
         },
@@ -53,7 +53,7 @@ impl Store {
     /// When the database is unavailable.
     pub async fn has_endpoints(&self) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM webhook_endpoints LIMIT 1";
-        let rows = self.primary().await?.fetch(sql, Vec::new()).await?;
+        let rows = self.primary_session().await?.fetch(sql, Vec::new()).await?;
         Ok(!rows.is_empty())
     }
 
@@ -64,7 +64,10 @@ impl Store {
     pub async fn skip_to_feed_end(&self) -> Result<(), StoreError> {
         let sql = "UPDATE relay SET position = (SELECT coalesce(max(position), 0) FROM events)
                    WHERE name = 'webhooks' AND NOT EXISTS (SELECT 1 FROM webhook_endpoints)";
-        self.writer().await?.execute(sql, Vec::new()).await?;
+        self.writer_session()
+            .await?
+            .execute(sql, Vec::new())
+            .await?;
         Ok(())
     }
 
@@ -79,26 +82,29 @@ impl Store {
         limit: u32,
     ) -> Result<FeedProgress, StoreError> {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Webhooks).await? else {
-            return Ok(FeedProgress::NOTHING);
+            return Ok(FeedProgress::NO_PROGRESS);
         };
-        let read = lease.events(limit).await?;
-        if read.rows.is_empty() {
-            return Ok(FeedProgress::NOTHING);
+        let events_read = lease.events(limit).await?;
+        if events_read.rows.is_empty() {
+            return Ok(FeedProgress::NO_PROGRESS);
         }
         let endpoints = enabled_endpoints(&mut lease.session).await?;
-        let new_deliveries = create_deliveries(&read.rows, &endpoints, context)?;
+        let new_deliveries = create_deliveries(&events_read.rows, &endpoints, context)?;
         let mut writes = Writes::default();
         writes.add(INSERT_DELIVERIES, new_deliveries.rows);
-        if !lease.advance_with(new_deliveries.reached, writes).await? {
-            return Ok(FeedProgress::NOTHING);
+        if !lease
+            .advance_with(new_deliveries.reached_position, writes)
+            .await?
+        {
+            return Ok(FeedProgress::NO_PROGRESS);
         }
-        Ok(if new_deliveries.events < read.rows.len() {
+        Ok(if new_deliveries.events < events_read.rows.len() {
             FeedProgress {
                 events: new_deliveries.events,
                 has_more: true,
             }
         } else {
-            FeedProgress::through(&read, limit)
+            FeedProgress::of_read(&events_read, limit)
         })
     }
 }
@@ -106,7 +112,7 @@ impl Store {
 /// Enabled endpoints, each with the position of the event that enabled it. The position is 0 if that event is
 /// missing, because the feed was reset (`demo.reset`): all present events are later.
 async fn enabled_endpoints(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT coalesce(position, 0), state
          FROM webhook_endpoints
          LEFT JOIN events ON events.subject = webhook_endpoints.id
@@ -119,7 +125,7 @@ async fn enabled_endpoints(session: &mut Session) -> Result<Vec<(i64, Endpoint)>
          WHERE is_enabled AND NOT is_deleted",
     );
     let rows = session.fetch(sql, Vec::new()).await?;
-    readable(&rows, |row| {
+    readable_rows(&rows, |row| {
         Ok((row.integer(0)?, json("endpoint", row.text(1)?)?))
     })
 }
@@ -130,7 +136,7 @@ struct NewDeliveries {
     /// Number of these events.
     events: usize,
     /// Position of the last one.
-    reached: i64,
+    reached_position: i64,
 }
 
 /// Creates deliveries for the first of `events`, until there are [`DELIVERIES_PER_TRANSACTION`].
@@ -142,22 +148,22 @@ fn create_deliveries(
     let mut new_deliveries = NewDeliveries {
         rows: Vec::new(),
         events: 0,
-        reached: 0,
+        reached_position: 0,
     };
     for (position, event) in events {
         if new_deliveries.rows.len() >= DELIVERIES_PER_TRANSACTION {
             break;
         }
         new_deliveries.events += 1;
-        new_deliveries.reached = *position;
+        new_deliveries.reached_position = *position;
         let storefront: Option<&Storefront> = event.storefront.as_ref();
-        let subscribed = endpoints.iter().filter(|(since, endpoint)| {
+        let subscribed_endpoints = endpoints.iter().filter(|(since_position, endpoint)| {
             // An endpoint receives no events from before it was enabled, and none about itself.
-            position > since
+            position > since_position
                 && event.subject != endpoint.id.to_string()
                 && endpoint.accepts(&event.kind, storefront)
         });
-        for (_, endpoint) in subscribed {
+        for (_, endpoint) in subscribed_endpoints {
             new_deliveries
                 .rows
                 .push(row(*position, event, endpoint, context)?);
@@ -190,7 +196,7 @@ fn row(
         asked_at: now,
         created_at: now,
     };
-    let state =
+    let state_column =
         serde_json::to_string(&delivery).map_err(|error| StoreError::Failed(error.to_string()))?;
     Ok(arguments![
         id.to_string(),
@@ -198,7 +204,7 @@ fn row(
         delivery.status.as_str(),
         Some(millis(now)),
         millis(now),
-        state
+        state_column
     ])
 }
 
@@ -232,7 +238,7 @@ mod tests {
             (
                 new_deliveries.rows.len(),
                 new_deliveries.events,
-                new_deliveries.reached,
+                new_deliveries.reached_position,
             )
         };
         assert_eq!(new_deliveries(0), (0, 5, 5));

@@ -13,7 +13,7 @@ use crate::store::{
     Database, Store, StoreError, postgres,
     sql::{
         bulk::Writes,
-        byte_limit::{FORWARD_BYTES, bounded},
+        byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
         decode::{cloud_event, select_events},
         session::Session,
         statement::{Sql, arguments},
@@ -74,7 +74,7 @@ impl Store {
             Database::Sqlite(sqlite) => sqlite.reader()?,
             Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
         };
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "SELECT position FROM relay WHERE name = $1",
             "SELECT position FROM relay WHERE name = $1 FOR UPDATE SKIP LOCKED",
         );
@@ -98,10 +98,11 @@ impl ConsumerLease {
     /// When the database is unavailable.
     pub async fn events(&mut self, limit: u32) -> Result<Rows<(i64, CloudEvent)>, StoreError> {
         let arguments = arguments![self.position, limit];
-        let read = self
+        let events_read = self
             .session
-            .fetch_within(FORWARD_BYTES, next_events(), arguments);
-        read.await?
+            .fetch_within(MAX_FORWARD_BYTES, next_events(), arguments);
+        events_read
+            .await?
             .read(|rows| rows.iter().map(cloud_event).collect())
     }
 
@@ -127,13 +128,13 @@ impl ConsumerLease {
             Database::Postgres(_) => self.session,
         };
         let sql = "UPDATE relay SET position = $1 WHERE name = $2 AND position = $3";
-        let moved = arguments![position, self.consumer.name(), self.position];
-        let is_advanced = session.execute(sql, moved).await? > 0;
-        if is_advanced {
+        let position_arguments = arguments![position, self.consumer.name(), self.position];
+        let has_advanced = session.execute(sql, position_arguments).await? > 0;
+        if has_advanced {
             session.write_all(writes).await?;
             session.commit().await?;
         }
-        Ok(is_advanced)
+        Ok(has_advanced)
     }
 }
 
@@ -148,25 +149,25 @@ pub struct FeedProgress {
 
 impl FeedProgress {
     /// No progress.
-    pub const NOTHING: Self = Self {
+    pub const NO_PROGRESS: Self = Self {
         events: 0,
         has_more: false,
     };
 
     /// Progress of reading up to `limit` events.
-    pub(in crate::store) fn through<T>(read: &Rows<T>, limit: u32) -> Self {
-        let events = read.rows.len();
+    pub(in crate::store) fn of_read<T>(rows_read: &Rows<T>, limit: u32) -> Self {
+        let events = rows_read.rows.len();
         Self {
             events,
-            has_more: read.is_cut || events >= limit as usize,
+            has_more: rows_read.is_cut || events >= limit as usize,
         }
     }
 }
 
 /// Up to `$2` events after `$1`, up to a size limit.
 pub(in crate::store) fn next_events() -> Sql {
-    const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
-    static BOUNDED: LazyLock<String> =
-        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "data", "position"));
-    Sql::dialects(NEXT, &BOUNDED)
+    const NEXT_EVENTS_SQL: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
+    static BOUNDED_EVENTS_SQL: LazyLock<String> =
+        LazyLock::new(|| bounded_sql(NEXT_EVENTS_SQL, MAX_FORWARD_BYTES, "data", "position"));
+    Sql::for_dialects(NEXT_EVENTS_SQL, &BOUNDED_EVENTS_SQL)
 }

@@ -3,26 +3,27 @@
 //! end of the audit.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::LazyLock,
 };
 
 use anyhow::Context;
 use jiff::Timestamp;
-use shared::{event::Event, id::OrderId};
+use shared::{customer::Customer, event::Event, id::OrderId};
 
 use crate::{
     domain::{order::Order, product::Product, step::StepRow, stock::ProductStock},
     store::{
         StoreError,
-        feed::{events::reached, feed_cursor::PositionedEvent},
-        place, postgres,
+        feed::{events::reached_position, feed_cursor::PositionedEvent},
+        location, postgres,
         schema::Schema,
         sql::{
-            byte_limit::{FORWARD_BYTES, bounded},
+            byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
+            customer::{customer_at, search_key},
             decode::{
-                event, json, millis, parse, read_step, select_events, select_steps, stock_level,
-                timestamp,
+                event, json, millis, parse_field, read_step, select_events, select_steps,
+                stock_level, timestamp, unsigned_integer,
             },
             session::Session,
             statement::{Sql, among, arguments, list},
@@ -40,20 +41,24 @@ pub struct OverdueStep {
     pub publish_at: Option<Timestamp>,
 }
 
-/// Reads the version of the database's schema. Fails if this program, which knows versions up to `known`,
+/// Reads the version of the database's schema. Fails if this program, which knows versions up to
+/// `known_version`,
 /// can't read it.
-async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
-    let version = Sql::dialects(
+async fn schema(snapshot: &mut Session, known_version: i64) -> Result<Schema, StoreError> {
+    let version = Sql::for_dialects(
         "SELECT user_version FROM pragma_user_version",
         "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
     );
     let version = number(snapshot, version).await?;
-    let needs = if version > known {
+    let needed_version = if version > known_version {
         number(snapshot, "SELECT max(version) FROM schema_needs".into()).await?
     } else {
         version
     };
-    Ok(Schema { version, needs })
+    Ok(Schema {
+        version,
+        needed_version,
+    })
 }
 
 async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
@@ -62,27 +67,30 @@ async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
 }
 
 /// Begins a transaction that reads one moment of the database.
-pub(in crate::store) fn begin() -> Sql {
-    Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+pub(in crate::store) fn begin_statement() -> Sql {
+    Sql::for_dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 }
 
 /// Opens a connection to the database at `url`, in a transaction that reads a snapshot taken now.
 ///
 /// # Errors
 /// When the database does not exist or can't be read.
-pub(in crate::store) async fn open(url: &str) -> anyhow::Result<Session> {
+pub(in crate::store) async fn open_snapshot_session(url: &str) -> anyhow::Result<Session> {
     let (mut snapshot, known) = if postgres::is_postgres_url(url) {
-        let session = postgres::auditing(url, None).await?;
+        let session = postgres::audit_session(url, None).await?;
         (session, postgres::newest_schema())
     } else {
-        let session = sqlite::auditing(&sqlite::path(url)?)?;
+        let session = sqlite::audit_session(&sqlite::path(url)?)?;
         (session, sqlite::newest_schema())
     };
-    let context = || format!("can't read {}", place(url));
-    snapshot.begin(begin()).await.with_context(context)?;
+    let context = || format!("can't read {}", location(url));
+    snapshot
+        .begin(begin_statement())
+        .await
+        .with_context(context)?;
     // The snapshot begins with the first read.
-    let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
-    first.await.with_context(context)?;
+    let first_row = snapshot.fetch("SELECT position FROM relay", Vec::new());
+    first_row.await.with_context(context)?;
     let schema = schema(&mut snapshot, known).await.with_context(context)?;
     schema.check_readable(known).with_context(context)?;
     Ok(snapshot)
@@ -90,11 +98,11 @@ pub(in crate::store) async fn open(url: &str) -> anyhow::Result<Session> {
 
 /// Selects up to `$2` orders with a number above `$1`, by number, up to a size limit: number, id and state.
 pub(in crate::store) fn next_orders() -> Sql {
-    const NEXT: &str =
+    const NEXT_ORDERS_SQL: &str =
         "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
-    static BOUNDED: LazyLock<String> =
-        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "state", "number"));
-    Sql::dialects(NEXT, &BOUNDED)
+    static BOUNDED_ORDERS_SQL: LazyLock<String> =
+        LazyLock::new(|| bounded_sql(NEXT_ORDERS_SQL, MAX_FORWARD_BYTES, "state", "number"));
+    Sql::for_dialects(NEXT_ORDERS_SQL, &BOUNDED_ORDERS_SQL)
 }
 
 /// A row, or the reason why it can't be decoded.
@@ -103,14 +111,14 @@ pub type Audited<T> = Result<T, Unreadable>;
 /// A row that can't be decoded.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// The subject of the row: an order's id, a product's SKU.
+    /// The subject of the row: the id of an order or a customer, a product's SKU.
     pub subject: String,
     /// The reason.
-    pub why: String,
+    pub reason: String,
 }
 
 /// Turns a corrupt row into a finding about `subject`. Any other error ends the audit.
-pub(in crate::store) fn audited<T>(
+pub(in crate::store) fn audited_row<T>(
     subject: &str,
     row: Result<T, StoreError>,
 ) -> Result<Audited<T>, StoreError> {
@@ -118,10 +126,36 @@ pub(in crate::store) fn audited<T>(
         Ok(row) => Ok(Ok(row)),
         Err(StoreError::Corrupt(why)) => Ok(Err(Unreadable {
             subject: subject.to_owned(),
-            why,
+            reason: why,
         })),
         Err(error) => Err(error),
     }
+}
+
+/// A customer, and what is stored about it elsewhere.
+pub struct AuditedCustomer {
+    /// The customer.
+    pub customer: Customer,
+    /// The sequence of its last event; 0 if it has none.
+    pub last_sequence: u64,
+    /// Whether its search keys are those of its name and e-mail address. Missing ones are still to be computed.
+    pub has_current_keys: bool,
+}
+
+/// Selects up to `$2` customers with an id above `$1`, by id, up to a size limit.
+fn next_customers() -> Sql {
+    const NEXT: &str = "SELECT id, state, version, profile, name_key, email_key,
+                (SELECT max(sequence) FROM events WHERE subject = customers.id) AS last_sequence
+         FROM customers WHERE id > $1 ORDER BY id LIMIT $2";
+    static BOUNDED: LazyLock<String> = LazyLock::new(|| {
+        bounded_sql(
+            NEXT,
+            MAX_FORWARD_BYTES,
+            "state || coalesce(profile, '')",
+            "id",
+        )
+    });
+    Sql::for_dialects(NEXT, &BOUNDED)
 }
 
 /// A snapshot of the whole database: later changes are not visible in it. Workers may be running; nothing is
@@ -136,7 +170,7 @@ impl Audit {
     /// # Errors
     /// When it does not exist or can't be read.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let snapshot = open(url).await?;
+        let snapshot = open_snapshot_session(url).await?;
         Ok(Self { snapshot })
     }
 
@@ -150,25 +184,116 @@ impl Audit {
         limit: u32,
     ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
         let arguments = arguments![number, limit];
-        let read = self
+        let read_rows = self
             .snapshot
-            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
-        let read = read.await?;
+            .fetch_within(MAX_FORWARD_BYTES, next_orders(), arguments);
+        let read = read_rows.await?;
         let orders = read.rows.iter().map(|row| {
             let order = json("order", row.text(2)?);
-            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+            Ok((row.integer(0)?, audited_row(row.text(1)?, order)?))
         });
         orders.collect()
+    }
+
+    /// The tags by which the orders with these numbers are listed.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn order_tags(
+        &mut self,
+        numbers: &[i64],
+    ) -> Result<HashMap<i64, BTreeSet<String>>, StoreError> {
+        let sql = Sql::for_dialects(
+            "SELECT number, tag FROM order_tags WHERE number IN (SELECT value FROM json_each($1))",
+            "SELECT number, tag FROM order_tags
+             WHERE number IN (SELECT json_array_elements_text($1::json)::bigint)",
+        );
+        let numbers = serde_json::to_string(numbers)
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        let mut tags: HashMap<i64, BTreeSet<String>> = HashMap::new();
+        for row in self.snapshot.fetch(sql, arguments![numbers]).await? {
+            let of_order = tags.entry(row.integer(0)?).or_default();
+            of_order.insert(row.text(1)?.to_owned());
+        }
+        Ok(tags)
+    }
+
+    /// Up to `limit` customers with an id above `id`, by id, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn customers(
+        &mut self,
+        id: &str,
+        limit: u32,
+    ) -> Result<Vec<(String, Audited<AuditedCustomer>)>, StoreError> {
+        let arguments = arguments![id, limit];
+        let read = self
+            .snapshot
+            .fetch_within(MAX_FORWARD_BYTES, next_customers(), arguments);
+        let rows = read.await?.rows;
+        let customers = rows.iter().map(|row| {
+            let id = row.text(0)?;
+            let customer = customer_at(row, 1).and_then(|customer| {
+                let keys = (row.maybe_text(4)?, row.maybe_text(5)?);
+                let (name, email) = (search_key(&customer.name), search_key(&customer.email));
+                Ok(AuditedCustomer {
+                    last_sequence: unsigned_integer(
+                        "sequence",
+                        row.maybe_integer(6)?.unwrap_or(0),
+                    )?,
+                    has_current_keys: keys.1.is_none() || keys == (Some(&*name), Some(&*email)),
+                    customer,
+                })
+            });
+            Ok((id.to_owned(), audited_row(id, customer)?))
+        });
+        customers.collect()
     }
 
     /// Orders whose events were partly deleted after their retention period.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn condensed(&mut self) -> Result<HashSet<OrderId>, StoreError> {
+    pub async fn condensed_orders(&mut self) -> Result<HashSet<OrderId>, StoreError> {
         let sql = "SELECT id FROM orders WHERE condensed_at IS NOT NULL";
         let rows = self.snapshot.fetch(sql, Vec::new()).await?;
-        rows.iter().map(|row| parse("id", row.text(0)?)).collect()
+        rows.iter()
+            .map(|row| parse_field("id", row.text(0)?))
+            .collect()
+    }
+
+    /// The rows of the returns of orders: the order's id, and the return's id with the other columns as one text.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or an order's id can't be decoded.
+    pub async fn returns(
+        &mut self,
+        ids: &[OrderId],
+    ) -> Result<Vec<(OrderId, (String, String))>, StoreError> {
+        let sql = among!(
+            "SELECT order_id, id, storefront, status, created_at FROM order_returns WHERE order_id",
+            ""
+        );
+        let rows = self.snapshot.fetch(sql, vec![list(ids)]).await?;
+        let returns = rows.iter().map(|row| {
+            let columns = format!("{} {} {}", row.text(2)?, row.text(3)?, row.integer(4)?);
+            let order_id = parse_field("order_id", row.text(0)?)?;
+            Ok((order_id, (row.text(1)?.to_owned(), columns)))
+        });
+        returns.collect()
+    }
+
+    /// Ids of the rows of returns that have no order.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn orphaned_returns(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT id FROM order_returns
+                   WHERE NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = order_returns.order_id)
+                   ORDER BY id";
+        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 
     /// All events of `subjects`, ordered by subject and sequence.
@@ -182,7 +307,7 @@ impl Audit {
         );
         let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
         rows.iter()
-            .map(|row| audited(row.text(2)?, event(row).map(|(_, event)| event)))
+            .map(|row| audited_row(row.text(2)?, event(row).map(|(_, event)| event)))
             .collect()
     }
 
@@ -200,7 +325,8 @@ impl Audit {
             .fetch(
                 select_events!(
                     "WHERE position > $1
-                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped', 'shipment.returned')
+                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped', 'shipment.returned',
+                                    'return.received')
                      ORDER BY position
                      LIMIT $2"
                 ),
@@ -210,7 +336,7 @@ impl Audit {
         rows.iter()
             .map(|row| {
                 let event = event(row).map(|(position, event)| PositionedEvent { position, event });
-                Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+                Ok((row.integer(0)?, audited_row(row.text(2)?, event)?))
             })
             .collect()
     }
@@ -252,7 +378,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn orphans(&mut self) -> Result<Vec<String>, StoreError> {
+    pub async fn references_without_order(&mut self) -> Result<Vec<String>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -270,9 +396,12 @@ impl Audit {
     /// # Errors
     /// When the database is unavailable.
     pub async fn consumers_ahead_of_feed(&mut self) -> Result<Vec<String>, StoreError> {
-        let reached = reached(&mut self.snapshot).await?;
+        let reached_position = reached_position(&mut self.snapshot).await?;
         let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
-        let rows = self.snapshot.fetch(sql, arguments![reached]).await?;
+        let rows = self
+            .snapshot
+            .fetch(sql, arguments![reached_position])
+            .await?;
         rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 

@@ -6,16 +6,18 @@ use shared::id::OrderId;
 use crate::store::{
     Store, StoreError,
     sql::{
-        byte_limit::FORWARD_BYTES,
+        byte_limit::MAX_FORWARD_BYTES,
         decode::{json, read_step, select_events, select_steps},
         statement::arguments,
     },
 };
 
 /// All tables.
-const TABLES: [&str; 15] = [
+const LISTED_TABLES: [&str; 17] = [
     "orders",
     "order_items",
+    "order_returns",
+    "order_tags",
     "products",
     "shelves",
     "customers",
@@ -37,7 +39,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn debug_order(&self, id: OrderId) -> Result<Option<Value>, StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let id = id.to_string();
         let rows = session
             .fetch(
@@ -68,11 +70,11 @@ impl Store {
             }));
         }
         let sql = select_events!("WHERE subject = $1 ORDER BY sequence LIMIT 1000");
-        let read = session
-            .fetch_within(FORWARD_BYTES, sql, arguments![id])
+        let read_rows = session
+            .fetch_within(MAX_FORWARD_BYTES, sql, arguments![id])
             .await?;
-        let mut events = Vec::with_capacity(read.rows.len());
-        for row in &read.rows {
+        let mut events = Vec::with_capacity(read_rows.rows.len());
+        for row in &read_rows.rows {
             let data: Value = json("event", row.text(11)?)?;
             events.push(json!({
                 "position": row.integer(0)?, "id": row.text(1)?, "sequence": row.integer(3)?,
@@ -91,9 +93,9 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn debug_tables(&self) -> Result<Value, StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let mut tables = Map::new();
-        for table in TABLES {
+        for table in LISTED_TABLES {
             let sql = format!("SELECT count(*) FROM {table}");
             let rows = session.fetch(sql, Vec::new()).await?;
             let count = rows.first().map(|row| row.integer(0)).transpose()?;
@@ -107,7 +109,7 @@ impl Store {
         let rows = session
             .fetch("SELECT max(position) FROM events", Vec::new())
             .await?;
-        let end = rows.first().map(|row| row.maybe_integer(0)).transpose()?;
-        Ok(json!({"rows": tables, "feed": {"end": end.flatten(), "followers": positions}}))
+        let feed_end = rows.first().map(|row| row.maybe_integer(0)).transpose()?;
+        Ok(json!({"rows": tables, "feed": {"end": feed_end.flatten(), "followers": positions}}))
     }
 }

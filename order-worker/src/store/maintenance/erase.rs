@@ -1,4 +1,4 @@
-//! Erases personal data: addresses and free texts in an order's events, and complete stored replies and
+//! Erases personal data: addresses, metadata and free texts in an order's events, and complete stored replies and
 //! archived messages that contain the customer's id. The order itself is redacted by a command; see
 //! [`rpc`](crate::rpc).
 
@@ -14,8 +14,9 @@ use crate::store::{
     },
 };
 
-/// Fields that are erased, by event type.
-const PERSONAL: [(&str, &[&str]); 5] = [
+/// Fields that are erased, by event type; a slash leads into an object. The error of a step may quote the address,
+/// and the pages behind the URLs of a shipment name the recipient.
+const PERSONAL: [(&str, &[&str]); 18] = [
     (
         "order.created",
         &[
@@ -25,14 +26,30 @@ const PERSONAL: [(&str, &[&str]); 5] = [
             "return_url",
         ],
     ),
+    ("order.updated", &["shipping_address", "metadata", "note"]),
     ("order.cancelled", &["note"]),
+    ("order.edit_requested", &["reason", "payment_method"]),
+    ("order.edited", &["reason"]),
+    ("order.edit_rejected", &["note"]),
     ("payment.refund_requested", &["reason"]),
+    (
+        "shipment.created",
+        &["shipment/tracking_url", "shipment/label_url"],
+    ),
+    ("shipment.shipped", &["tracking_url"]),
+    ("payment.captured", &["reference"]),
+    ("payment.refunded", &["reference", "reason"]),
     ("shipment.cancelled", &["reason"]),
+    ("step.retried", &["error"]),
+    ("step.dead", &["error"]),
     ("stock.released", &["reason"]),
+    ("return.requested", &["note"]),
+    ("return.rejected", &["reason"]),
+    ("return.cancelled", &["reason"]),
 ];
 
 /// Rewrites the events of `subject` without the fields of [`PERSONAL`].
-pub(in crate::store) async fn redact(
+pub(in crate::store) async fn redact_events(
     session: &mut Session,
     subject: &str,
 ) -> Result<(), StoreError> {
@@ -40,8 +57,11 @@ pub(in crate::store) async fn redact(
         .fetch(
             "SELECT position, type, data FROM events
              WHERE subject = $1
-               AND type IN ('order.created', 'order.cancelled', 'payment.refund_requested',
-                            'shipment.cancelled', 'stock.released')",
+               AND type IN ('order.created', 'order.updated', 'order.cancelled',
+                            'order.edit_requested', 'order.edited', 'order.edit_rejected', 'payment.refund_requested',
+                            'payment.captured', 'payment.refunded', 'shipment.created', 'shipment.shipped',
+                            'shipment.cancelled', 'step.retried', 'step.dead', 'stock.released',
+                            'return.requested', 'return.rejected', 'return.cancelled')",
             arguments![subject],
         )
         .await?;
@@ -50,20 +70,26 @@ pub(in crate::store) async fn redact(
         let mut data: Value = json("event", row.text(2)?)?;
         let personal = PERSONAL.iter().find(|(name, _)| *name == kind);
         for field in personal.into_iter().flat_map(|(_, fields)| *fields) {
-            match data.get_mut(*field) {
+            match data.pointer_mut(&format!("/{field}")) {
                 Some(value @ Value::Object(_)) if *field == "metadata" => {
                     *value = Value::Object(serde_json::Map::new());
                 }
-                Some(value @ Value::String(_)) if *field == "payment_method" => {
+                Some(value @ Value::String(_)) if matches!(*field, "payment_method" | "error") => {
                     *value = Value::String(String::new());
                 }
                 Some(value) => *value = Value::Null,
                 None => {}
             }
         }
+        if kind == "return.requested" {
+            let items = data.get_mut("items").and_then(Value::as_array_mut);
+            for item in items.into_iter().flatten().filter_map(Value::as_object_mut) {
+                item.remove("reason");
+            }
+        }
         let sql = "UPDATE events SET data = $2 WHERE position = $1";
-        let rewritten = arguments![row.integer(0)?, data.to_string()];
-        session.execute(sql, rewritten).await?;
+        let update_arguments = arguments![row.integer(0)?, data.to_string()];
+        session.execute(sql, update_arguments).await?;
     }
     Ok(())
 }
@@ -77,7 +103,7 @@ impl Store {
     /// When the database is unavailable, or they take longer than three seconds.
     pub async fn drain_batches(&self) -> Result<(), StoreError> {
         let mut session = self.transaction().await?;
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "SELECT 1",
             "SET LOCAL lock_timeout = 3000; LOCK TABLE shelves IN EXCLUSIVE MODE",
         );
@@ -103,16 +129,16 @@ impl Store {
         ] {
             // This scans the whole table, so it runs outside of transactions, which would block other
             // writers.
-            let mut session = self.primary().await?;
+            let mut session = self.primary_session().await?;
             let rows = session
                 .fetch(select_keys, arguments![id_pattern.as_str()])
                 .await?;
             drop(session);
-            let found = rows.iter().map(|row| row.text(0));
-            let found = found.collect::<Result<Vec<_>, _>>()?;
-            if !found.is_empty() {
-                let mut session = self.writer().await?;
-                session.execute(delete_rows, vec![list(found)]).await?;
+            let order_ids = rows.iter().map(|row| row.text(0));
+            let found_ids = order_ids.collect::<Result<Vec<_>, _>>()?;
+            if !found_ids.is_empty() {
+                let mut session = self.writer_session().await?;
+                session.execute(delete_rows, vec![list(found_ids)]).await?;
             }
         }
         Ok(())

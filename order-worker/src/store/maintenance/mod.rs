@@ -1,8 +1,9 @@
-//! Operations on the whole database: audit for `order-worker verify`, erasure of personal data, retention, and the
-//! debug and demo functions.
+//! Operations on the whole database: audit for `order-worker verify`, erasure of personal data, retention, missing
+//! search keys, and the debug and demo functions.
 
 pub(in crate::store) mod audit;
 pub(in crate::store) mod debug;
 pub(in crate::store) mod erase;
 pub(in crate::store) mod reset;
 pub(in crate::store) mod retention;
+pub(in crate::store) mod search_keys;

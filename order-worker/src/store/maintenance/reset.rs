@@ -19,7 +19,7 @@ use crate::{
     },
     store::{
         MAX_CONFLICTS, Store, StoreError,
-        feed::events::end,
+        feed::events::read_end_position,
         sql::{
             decode::{event, json, select_events},
             session::Session,
@@ -30,9 +30,11 @@ use crate::{
 };
 
 /// The tables that are emptied.
-const EMPTIED_TABLES: [&str; 9] = [
+const EMPTIED_TABLES: [&str; 11] = [
     "DELETE FROM orders",
     "DELETE FROM order_items",
+    "DELETE FROM order_returns",
+    "DELETE FROM order_tags",
     "DELETE FROM steps",
     "DELETE FROM payment_references",
     "DELETE FROM shelves",
@@ -56,11 +58,14 @@ impl Store {
         loop {
             match self.try_reset(origin, &mut context.clone()).await {
                 // A deadlock with a batch: try again.
-                Err(StoreError::Conflict(why)) if attempts < MAX_CONFLICTS => {
+                Err(StoreError::Conflict(message)) if attempts < MAX_CONFLICTS => {
                     attempts += 1;
-                    tracing::debug!(why, "the reset conflicts with a batch; trying again");
+                    tracing::debug!(
+                        why = message,
+                        "the reset conflicts with a batch; trying again"
+                    );
                 }
-                done => return done,
+                result => return result,
             }
         }
     }
@@ -72,31 +77,35 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
         // Waits for batches in progress. Batches that wait for this lock are decided again afterwards.
-        let lock = Sql::dialects(
+        let lock = Sql::for_dialects(
             "SELECT 1",
             "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
         );
         session.control(lock).await?;
-        let end = end(&mut session).await?;
+        let feed_end = read_end_position(&mut session).await?;
         let last_counts = last_counts(&mut session).await?;
         let products = products(&mut session).await?;
         for sql in EMPTIED_TABLES {
             session.execute(sql, Vec::new()).await?;
         }
-        let numbers = Sql::dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
-        session.control(numbers).await?;
+        let restart_numbers_sql =
+            Sql::for_dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
+        session.control(restart_numbers_sql).await?;
 
         let count = products.len();
-        let (working_set, known) = initial_working_set(products, &last_counts, origin, context);
-        save::save_changes(&mut session, &working_set, &known, context.now()).await?;
+        let (working_set, loaded_rows) =
+            initial_working_set(products, &last_counts, origin, context);
+        save::save_changes(&mut session, &working_set, &loaded_rows, context.now()).await?;
         // The first new event gets the position after the last old event, which is therefore deleted last.
         // Without new events, SQLite's feed starts again at 1.
-        let old = "DELETE FROM events WHERE position <= $1";
-        session.execute(old, arguments![end]).await?;
-        let update_positions =
+        let delete_events_sql = "DELETE FROM events WHERE position <= $1";
+        session
+            .execute(delete_events_sql, arguments![feed_end])
+            .await?;
+        let update_positions_sql =
             "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
                     WHERE name <> 'probe'";
-        session.execute(update_positions, Vec::new()).await?;
+        session.execute(update_positions_sql, Vec::new()).await?;
         session.commit().await?;
         Ok(count)
     }
@@ -141,13 +150,16 @@ fn initial_working_set(
     context: &mut DecisionContext,
 ) -> (WorkingSet, LoadedRows) {
     let mut working_set = WorkingSet::default();
-    let mut known = LoadedRows::default();
+    let mut loaded_rows = LoadedRows::default();
     for mut product in products {
         let sku = product.details.sku.clone();
         let mut events_data = vec![EventData::ProductCreated {
             product: product.details.clone(),
         }];
-        for ((_, warehouse), on_hand) in last_counts.iter().filter(|((of, _), _)| *of == sku) {
+        for ((_, warehouse), on_hand) in last_counts
+            .iter()
+            .filter(|((counted_sku, _), _)| *counted_sku == sku)
+        {
             let stock_level = WarehouseStock {
                 on_hand: *on_hand,
                 reserved: 0,
@@ -181,11 +193,11 @@ fn initial_working_set(
             working_set.dirty.events.push(event);
         }
         product.updated_at = context.now();
-        known.products.insert(sku.clone());
+        loaded_rows.products.insert(sku.clone());
         working_set.dirty.products.insert(sku.clone());
         working_set.products.insert(sku, product);
     }
-    (working_set, known)
+    (working_set, loaded_rows)
 }
 
 fn set_stock_level(
@@ -194,6 +206,6 @@ fn set_stock_level(
     warehouse: &Warehouse,
     stock_level: WarehouseStock,
 ) {
-    let of_product = stock_levels.entry(sku.clone()).or_default();
-    of_product.insert(warehouse.clone(), stock_level);
+    let product_stock = stock_levels.entry(sku.clone()).or_default();
+    product_stock.insert(warehouse.clone(), stock_level);
 }

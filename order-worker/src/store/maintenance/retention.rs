@@ -9,9 +9,9 @@ use crate::{
     domain::order::Order,
     store::{
         Store, StoreError,
-        feed::events::end,
+        feed::events::read_end_position,
         sql::{
-            byte_limit::{FORWARD_BYTES, bounded},
+            byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
             decode::{json, millis},
             row::Row,
             session::Session,
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Selects orders without steps, unchanged since `$1`, whose events are all at positions up to `$2`.
+/// Selects orders without steps and open returns, unchanged since `$1`, whose events are all at positions up to `$2`.
 macro_rules! select_unchanged_orders {
     ($orders:literal, $status:literal, $rest:literal) => {
         concat!(
@@ -31,6 +31,10 @@ macro_rules! select_unchanged_orders {
             $status,
             " created_at < $1
                 AND NOT EXISTS (SELECT 1 FROM steps WHERE steps.order_id = orders.id)
+                AND NOT EXISTS (
+                    SELECT 1 FROM order_returns
+                    WHERE order_returns.order_id = orders.id AND order_returns.status IN ('requested', 'approved')
+                )
                 AND NOT EXISTS (
                     SELECT 1 FROM events
                     WHERE events.subject = orders.id AND (events.time >= $1 OR events.position > $2)
@@ -43,7 +47,7 @@ macro_rules! select_unchanged_orders {
 /// Up to `$3` cancelled and delivered orders. The index is named because SQLite would scan all condensed
 /// orders by default, of which there may be very many.
 fn select_ended_orders() -> Sql {
-    Sql::dialects(
+    Sql::for_dialects(
         select_unchanged_orders!(
             "orders INDEXED BY ended_orders",
             "status IN ('cancelled', 'delivered') AND",
@@ -59,7 +63,7 @@ fn select_ended_orders() -> Sql {
 
 /// Those of the orders `$3` that are unchanged, locked.
 fn select_and_lock_unchanged_orders() -> Sql {
-    Sql::dialects(
+    Sql::for_dialects(
         select_unchanged_orders!(
             "json_each($3) CROSS JOIN orders ON orders.id = value",
             "",
@@ -76,14 +80,20 @@ fn select_and_lock_unchanged_orders() -> Sql {
 /// Selects the next `$4` orders in status `shipped` from before `$1`, after the order number `$3` of time
 /// `$2`, up to a size limit: time, number, id, and the state of those that are not condensed.
 fn next_shipped_orders() -> Sql {
-    const NEXT: &str = "SELECT created_at, number, id,
+    const NEXT_SHIPPED_SQL: &str = "SELECT created_at, number, id,
                                CASE WHEN condensed_at IS NULL THEN state END AS state
                         FROM orders
                         WHERE status = 'shipped' AND created_at < $1 AND (created_at, number) > ($2, $3)
                         ORDER BY created_at, number LIMIT $4";
-    static BOUNDED: LazyLock<String> =
-        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "state", "created_at, number"));
-    Sql::dialects(NEXT, &BOUNDED)
+    static BOUNDED_SHIPPED_SQL: LazyLock<String> = LazyLock::new(|| {
+        bounded_sql(
+            NEXT_SHIPPED_SQL,
+            MAX_FORWARD_BYTES,
+            "state",
+            "created_at, number",
+        )
+    });
+    Sql::for_dialects(NEXT_SHIPPED_SQL, &BOUNDED_SHIPPED_SQL)
 }
 
 /// A position among the orders in status `shipped`, by time and number.
@@ -94,16 +104,16 @@ pub struct ShippedOrderCursor {
 }
 
 impl Store {
-    /// Deletes up to `limit` idempotency records from before `before`; returns their number.
+    /// Deletes up to `limit` idempotency records from before `cutoff`; returns their number.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn delete_idempotency_records(
         &self,
-        before: Timestamp,
+        cutoff: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "DELETE FROM idempotency
              WHERE key IN (SELECT key FROM idempotency WHERE expires_at < $1 LIMIT $2)",
             "DELETE FROM idempotency
@@ -111,38 +121,40 @@ impl Store {
                  SELECT key FROM idempotency WHERE expires_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
              )",
         );
-        let mut session = self.writer().await?;
-        let expired = millis(before + IDEMPOTENCY_TTL);
-        session.execute(sql, arguments![expired, limit]).await
+        let mut session = self.writer_session().await?;
+        let expired_before = millis(cutoff + IDEMPOTENCY_TTL);
+        session
+            .execute(sql, arguments![expired_before, limit])
+            .await
     }
 
-    /// Deletes up to `limit` finished deliveries from before `before`, and deleted endpoints without deliveries;
+    /// Deletes up to `limit` finished deliveries from before `cutoff`, and deleted endpoints without deliveries;
     /// returns the number of deliveries.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn delete_old_deliveries(
         &self,
-        before: Timestamp,
+        cutoff: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        let mut session = self.writer().await?;
-        let deleted = session
+        let mut session = self.writer_session().await?;
+        let deleted_count = session
             .execute(
                 "DELETE FROM deliveries WHERE id IN (
                      SELECT id FROM deliveries WHERE created_at < $1 AND due_at IS NULL LIMIT $2
                  )",
-                arguments![millis(before), limit],
+                arguments![millis(cutoff), limit],
             )
             .await?;
         let sql = "DELETE FROM webhook_endpoints WHERE is_deleted AND NOT EXISTS (
                        SELECT 1 FROM deliveries WHERE endpoint_id = webhook_endpoints.id
                    )";
         session.execute(sql, Vec::new()).await?;
-        Ok(deleted)
+        Ok(deleted_count)
     }
 
-    /// Deletes the events of up to `limit` cancelled and delivered orders that have not changed since `before`.
+    /// Deletes the events of up to `limit` cancelled and delivered orders that have not changed since `cutoff`.
     /// Events that change stock are kept, so stock levels remain the sum of their events. Only events that
     /// all feed consumers have read are deleted, and the order of the very last event is skipped. Returns the
     /// number of orders.
@@ -151,21 +163,21 @@ impl Store {
     /// When the database is unavailable.
     pub async fn condense_ended_orders(
         &self,
-        before: Timestamp,
+        cutoff: Timestamp,
         now: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
         // There may be many closed orders with recent changes. They are scanned outside of a transaction,
         // which would block writers, and the result is checked again in it.
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
         let rows = session.fetch(
             select_ended_orders(),
-            arguments![millis(before), read_by_all_consumers, limit],
+            arguments![millis(cutoff), read_by_all_consumers, limit],
         );
-        let candidates = order_ids(&rows.await?)?;
+        let candidate_ids = order_ids(&rows.await?)?;
         drop(session);
-        self.condense(candidates, before, now, read_by_all_consumers)
+        self.condense_events(candidate_ids, cutoff, now, read_by_all_consumers)
             .await
     }
 
@@ -177,16 +189,16 @@ impl Store {
     /// When the database is unavailable.
     pub async fn condense_shipped_orders(
         &self,
-        before: Timestamp,
+        cutoff: Timestamp,
         now: Timestamp,
         cursor: ShippedOrderCursor,
         limit: u32,
     ) -> Result<(u64, Option<ShippedOrderCursor>), StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
-        let arguments = arguments![millis(before), cursor.created_at_ms, cursor.number, limit];
-        let read = session.fetch_within(FORWARD_BYTES, next_shipped_orders(), arguments);
-        let read = read.await?;
+        let arguments = arguments![millis(cutoff), cursor.created_at_ms, cursor.number, limit];
+        let read_rows = session.fetch_within(MAX_FORWARD_BYTES, next_shipped_orders(), arguments);
+        let read = read_rows.await?;
         drop(session);
         let (mut candidates, mut next) = (Vec::new(), None);
         for row in &read.rows {
@@ -202,18 +214,18 @@ impl Store {
                 candidates.push(row.text(2)?.to_owned());
             }
         }
-        let condensed = self
-            .condense(candidates, before, now, read_by_all_consumers)
+        let condensed_count = self
+            .condense_events(candidates, cutoff, now, read_by_all_consumers)
             .await?;
-        Ok((condensed, next))
+        Ok((condensed_count, next))
     }
 
-    /// Deletes the events of those of the closed orders `candidates` that have not changed since `before`;
+    /// Deletes the events of those of the closed orders `candidates` that have not changed since `cutoff`;
     /// returns their number.
-    async fn condense(
+    async fn condense_events(
         &self,
         candidates: Vec<String>,
-        before: Timestamp,
+        cutoff: Timestamp,
         now: Timestamp,
         read_by_all_consumers: i64,
     ) -> Result<u64, StoreError> {
@@ -222,7 +234,7 @@ impl Store {
         }
         let mut session = self.transaction().await?;
         let arguments = [
-            arguments![millis(before), read_by_all_consumers],
+            arguments![millis(cutoff), read_by_all_consumers],
             vec![list(candidates)],
         ]
         .concat();
@@ -233,12 +245,12 @@ impl Store {
         )?;
         let delete_events = among!(
             "DELETE FROM events WHERE subject",
-            "AND type NOT IN ('shipment.shipped', 'shipment.returned')"
+            "AND type NOT IN ('shipment.shipped', 'shipment.returned', 'return.received')"
         );
         session
             .execute(delete_events, vec![list(&order_ids)])
             .await?;
-        let mark_condensed = Sql::dialects(
+        let mark_condensed = Sql::for_dialects(
             "UPDATE orders SET condensed_at = $2 WHERE id IN (SELECT value FROM json_each($1))",
             "UPDATE orders SET condensed_at = $2 WHERE id = ANY($1)",
         );
@@ -261,11 +273,13 @@ async fn read_by_all_consumers(session: &mut Session) -> Result<i64, StoreError>
     let sql = "SELECT min(position) FROM relay WHERE name <> 'probe'";
     let rows = session.fetch(sql, Vec::new()).await?;
     let read_by_all_consumers = rows.first().map_or(Ok(0), |row| row.integer(0))?;
-    Ok(read_by_all_consumers.min(end(session).await? - 1))
+    Ok(read_by_all_consumers.min(read_end_position(session).await? - 1))
 }
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::types::Value;
+
     use crate::store::maintenance::retention::*;
     use crate::store::sqlite;
 
@@ -273,7 +287,7 @@ mod tests {
     fn shipped_orders_are_examined_by_index() {
         let connection = sqlite::in_memory();
         let arguments = arguments![1_i64, 1_i64, 1_i64, 5_i64];
-        let steps = sqlite::plan(&connection, next_shipped_orders().sqlite(), arguments);
+        let steps = sqlite::query_plan(&connection, next_shipped_orders().sqlite(), arguments);
         let [step] = steps.as_slice() else {
             panic!("{steps:?}");
         };
@@ -284,9 +298,36 @@ mod tests {
     }
 
     #[test]
+    fn orders_with_open_returns_keep_their_events() {
+        let connection = sqlite::in_memory();
+        connection
+            .execute_batch(
+                "INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
+                 VALUES (1, 'a', 's', 'c', 'delivered', 0, 1, ''), (2, 'b', 's', 'c', 'delivered', 0, 1, ''),
+                        (3, 'c', 's', 'c', 'delivered', 0, 1, ''), (4, 'd', 's', 'c', 'delivered', 0, 1, '');
+                 INSERT INTO order_returns (id, order_id, storefront, status, created_at)
+                 VALUES ('1', 'a', 's', 'requested', 1), ('2', 'b', 's', 'approved', 1), ('3', 'c', 's', 'received', 1);",
+            )
+            .unwrap();
+        for (sql, last) in [
+            (select_ended_orders(), Value::from(5_i64)),
+            (
+                select_and_lock_unchanged_orders(),
+                Value::from(r#"["a", "b", "c", "d"]"#.to_owned()),
+            ),
+        ] {
+            let mut statement = connection.prepare(sql.sqlite()).unwrap();
+            let arguments = rusqlite::named_params! {"$1": 10, "$2": 10, "$3": last};
+            let ids = statement.query_map(arguments, |row| row.get(0));
+            let ids: Vec<String> = ids.unwrap().map(Result::unwrap).collect();
+            assert_eq!(ids, ["c", "d"]);
+        }
+    }
+
+    #[test]
     fn condensed_orders_are_not_scanned_again() {
         let connection = sqlite::in_memory();
-        for (sql, last, by) in [
+        for (sql, last_position, index_columns) in [
             (
                 select_ended_orders(),
                 arguments![5_i64],
@@ -298,10 +339,13 @@ mod tests {
                 "INDEX sqlite_autoindex_orders_1 ",
             ),
         ] {
-            let arguments = [arguments![1_i64, 1_i64], last].concat();
-            let steps = sqlite::plan(&connection, sql.sqlite(), arguments);
+            let arguments = [arguments![1_i64, 1_i64], last_position].concat();
+            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
             let orders = steps.iter().find(|step| step.starts_with("SEARCH orders"));
-            assert!(orders.is_some_and(|step| step.contains(by)), "{steps:?}");
+            assert!(
+                orders.is_some_and(|step| step.contains(index_columns)),
+                "{steps:?}"
+            );
             assert!(
                 !steps.iter().any(|step| step.contains("ORDER BY")),
                 "{steps:?}"

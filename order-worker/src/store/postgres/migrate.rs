@@ -1,24 +1,43 @@
-//! Migrations of the PostgreSQL schema, one transaction per version. They are recorded in the table of sqlx
-//! (`_sqlx_migrations`) and take the same lock, so workers of earlier versions, which use sqlx's migrator,
-//! can run at the same time.
+//! Migrations of the PostgreSQL schema, while other workers process orders. They are recorded in the table of
+//! sqlx (`_sqlx_migrations`) and take the same lock, so workers of earlier versions, which use sqlx's
+//! migrator, can run at the same time.
+//!
+//! A version is one transaction, which waits for locks of tables only briefly, because all statements that come
+//! later wait behind it. Indexes of large tables are built without locking them ([`indexes`]).
 
-use std::{collections::HashMap, time::Instant};
+mod indexes;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use sqlx::{
     Connection, Executor, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType},
 };
+use tokio::time;
 
 use crate::store::schema::Schema;
 
+/// Number of attempts to lock the tables that a version changes: about ten minutes.
+const LOCK_ATTEMPTS: u32 = 600;
+/// Delay between these attempts.
+const LOCK_DELAY: Duration = Duration::from_secs(1);
+/// `lock_not_available`: a lock was not acquired within `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// The versions of the schema. Append-only: a released script is never edited.
+#[expect(clippy::too_many_lines, reason = "one entry per version")]
 fn migrations() -> Vec<Migration> {
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+    let new_migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        let builds_indexes = indexes::are_built_by(sql);
         let sql = sql.into_sql_str();
-        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+        let kind = MigrationType::Simple;
+        Migration::new(version, name.into(), kind, sql, builds_indexes)
     };
-    let scripts = [
+    let migration_scripts = [
         (
             1,
             "initial",
@@ -89,8 +108,33 @@ fn migrations() -> Vec<Migration> {
             "payments at providers",
             include_str!("../migrations/postgres/0014_payments_at_providers.sql"),
         ),
+        (
+            15,
+            "customer search",
+            include_str!("../migrations/postgres/0015_customer_search.sql"),
+        ),
+        (
+            16,
+            "search keys",
+            include_str!("../migrations/postgres/0016_search_keys.sql"),
+        ),
+        (
+            17,
+            "returns",
+            include_str!("../migrations/postgres/0017_returns.sql"),
+        ),
+        (
+            18,
+            "order tags",
+            include_str!("../migrations/postgres/0018_order_tags.sql"),
+        ),
+        (
+            19,
+            "order formats",
+            include_str!("../migrations/postgres/0019_order_formats.sql"),
+        ),
     ];
-    scripts.map(migration).into()
+    migration_scripts.map(new_migration).into()
 }
 
 /// The newest version of the schema that this program knows.
@@ -105,35 +149,100 @@ pub(in crate::store) fn newest_schema() -> i64 {
 /// behind a connection pooler in transaction mode nothing outlasts a transaction.
 pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
     for migration in migrations() {
-        let mut transaction = connection.begin().await?;
-        lock(&mut transaction).await?;
-        if let Some(schema) = schema(&mut transaction).await?
-            && schema.is_ahead_of(newest_schema())?
-        {
-            return Ok(());
-        }
-        let applied = applied(&mut transaction).await?;
-        match applied.get(&migration.version) {
-            Some(checksum) if *checksum == *migration.checksum => {
-                // The usual case: the schema is up to date.
-                if is_complete(&applied) {
-                    return Ok(());
+        let version = migration.version;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match migrate_to(connection, &migration).await {
+                Ok(Progress::Complete) => return Ok(()),
+                Ok(Progress::Applied) => break,
+                Err(error) if attempts < LOCK_ATTEMPTS && is_locked(&error) => {
+                    if attempts == 1 {
+                        tracing::warn!(
+                            version,
+                            "a table that this version of the schema changes is locked by a long transaction; waiting for it"
+                        );
+                    }
+                    time::sleep(LOCK_DELAY).await;
                 }
-            }
-            Some(_) => bail!(
-                "version {} of the schema was made by a different migration script; use the order-worker that made it",
-                migration.version
-            ),
-            None => {
-                let version = migration.version;
-                apply(&mut transaction, migration)
-                    .await
-                    .with_context(|| format!("can't apply version {version} of the schema"))?;
-                transaction.commit().await?;
+                Err(error) => return Err(error),
             }
         }
     }
     Ok(())
+}
+
+/// Progress of a migration.
+enum Progress {
+    /// The version is applied.
+    Applied,
+    /// No further version is to be applied.
+    Complete,
+}
+
+/// Applies `migration` unless it is applied.
+async fn migrate_to(
+    connection: &mut PgConnection,
+    migration: &Migration,
+) -> anyhow::Result<Progress> {
+    let version = migration.version;
+    let cant_apply = || format!("can't apply version {version} of the schema");
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction).await?;
+    if let Some(schema) = schema(&mut transaction).await?
+        && schema.is_ahead_of(newest_schema())?
+    {
+        return Ok(Progress::Complete);
+    }
+    let applied = applied(&mut transaction).await?;
+    match applied.get(&version) {
+        // The usual case: the schema is up to date.
+        Some(_) if is_complete(&applied) => return Ok(Progress::Complete),
+        Some(checksum) if *checksum == *migration.checksum => return Ok(Progress::Applied),
+        Some(_) => bail!(
+            "version {version} of the schema was made by a different migration script; use the order-worker that made it"
+        ),
+        None => {}
+    }
+    let begun = Instant::now();
+    if migration.no_tx {
+        transaction.rollback().await?;
+        indexes::build(connection, migration.sql.as_str())
+            .await
+            .with_context(cant_apply)?;
+        transaction = connection.begin().await?;
+        lock(&mut transaction).await?;
+    } else {
+        let execute = async |transaction: &mut PgConnection| {
+            transaction
+                .execute("SET LOCAL lock_timeout = '150ms'")
+                .await?;
+            let sql = sqlx::raw_sql(migration.sql.clone());
+            transaction.execute(sql).await
+        };
+        execute(&mut transaction).await.with_context(cant_apply)?;
+    }
+    record(&mut transaction, migration, begun.elapsed()).await?;
+    transaction.commit().await?;
+    Ok(Progress::Applied)
+}
+
+/// Whether `error` says that a lock was not acquired in time.
+fn is_locked(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>())
+        .any(|error| has_code(error, LOCK_NOT_AVAILABLE))
+}
+
+/// Whether the server reported `error` with this SQLSTATE.
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    let database_error = error.as_database_error();
+    database_error.is_some_and(|error| {
+        error
+            .code()
+            .is_some_and(|reported_code| reported_code == code)
+    })
 }
 
 /// Whether all versions of this program are applied, from the same scripts.
@@ -167,9 +276,9 @@ fn lock_id(database: &str) -> i64 {
 
 /// CRC-32/ISO-HDLC.
 fn crc32(bytes: &[u8]) -> u32 {
-    let by_bit = |crc: u32, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
-    let by_byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), by_bit);
-    !bytes.iter().fold(u32::MAX, by_byte)
+    let crc_of_bit = |crc: u32, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+    let crc_of_byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), crc_of_bit);
+    !bytes.iter().fold(u32::MAX, crc_of_byte)
 }
 
 /// The applied versions with the checksums of their scripts. Creates sqlx's table if necessary.
@@ -182,12 +291,12 @@ async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Ve
         checksum BYTEA NOT NULL,
         execution_time BIGINT NOT NULL
     )";
-    let has = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    let (is_there,): (bool,) = sqlx::query_as(has)
+    let table_exists_sql = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    let (has_table,): (bool,) = sqlx::query_as(table_exists_sql)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
-    if !is_there {
+    if !has_table {
         transaction.execute(sqlx::raw_sql(table)).await?;
     }
     let rows = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations")
@@ -197,19 +306,23 @@ async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Ve
     Ok(rows.into_iter().collect())
 }
 
-async fn apply(transaction: &mut PgConnection, migration: Migration) -> sqlx::Result<()> {
-    let begun = Instant::now();
-    transaction.execute(sqlx::raw_sql(migration.sql)).await?;
-    let took = i64::try_from(begun.elapsed().as_nanos()).unwrap_or(i64::MAX);
+/// Records that `migration` was applied, unless another worker has recorded it meanwhile.
+async fn record(
+    transaction: &mut PgConnection,
+    migration: &Migration,
+    duration: Duration,
+) -> sqlx::Result<()> {
+    let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-         VALUES ($1, $2, TRUE, $3, $4)",
+         VALUES ($1, $2, TRUE, $3, $4)
+         ON CONFLICT (version) DO NOTHING",
     )
     .persistent(false)
     .bind(migration.version)
     .bind(&*migration.description)
     .bind(&*migration.checksum)
-    .bind(took)
+    .bind(nanoseconds)
     .execute(transaction)
     .await
     .map(drop)
@@ -217,20 +330,20 @@ async fn apply(transaction: &mut PgConnection, migration: Migration) -> sqlx::Re
 
 /// The version of the database's schema; `None` if the database is empty.
 async fn schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
-    let has = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
+    let table_check_sql = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
                       to_regclass('schema_needs') IS NOT NULL";
-    let (is_there, says_so): (bool, bool) = sqlx::query_as(has)
+    let (has_table, has_needs_row): (bool, bool) = sqlx::query_as(table_check_sql)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
-    if !is_there {
+    if !has_table {
         return Ok(None);
     }
     let (version,) = sqlx::query_as("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
-    let needs = if says_so {
+    let needed_version = if has_needs_row {
         sqlx::query_as::<_, (i64,)>("SELECT max(version) FROM schema_needs")
             .persistent(false)
             .fetch_one(transaction)
@@ -239,7 +352,10 @@ async fn schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> 
     } else {
         i64::MAX
     };
-    Ok(Some(Schema { version, needs }))
+    Ok(Some(Schema {
+        version,
+        needed_version,
+    }))
 }
 
 #[cfg(test)]

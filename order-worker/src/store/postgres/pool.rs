@@ -23,7 +23,7 @@ use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE};
 use crate::store::StoreError;
 
 /// Settings of all connections.
-const SETTINGS: [(&str, &str); 9] = [
+const SESSION_SETTINGS: [(&str, &str); 9] = [
     // Timeouts of the server in milliseconds: for a statement, for a lock, and for an open transaction whose
     // worker has disappeared.
     ("statement_timeout", "10000"),
@@ -61,7 +61,7 @@ pub(crate) type LocalSettings = Arc<str>;
 pub(crate) struct Pool {
     connections: PgPool,
     options: PgConnectOptions,
-    mode: Arc<OnceCell<PoolMode>>,
+    detected_mode: Arc<OnceCell<PoolMode>>,
     session_settings: Arc<str>,
     local_settings: LocalSettings,
 }
@@ -71,17 +71,17 @@ impl Pool {
     /// search path. It connects when it is first used.
     pub(super) fn new(options: PgConnectOptions, schema: Option<&str>) -> Self {
         let path = schema.map(|schema| ("search_path", schema));
-        let settings = || SETTINGS.into_iter().chain(path);
+        let settings = || SESSION_SETTINGS.into_iter().chain(path);
         let session_settings: Arc<str> = settings_sql("SET", settings()).into();
         let mode = Arc::<OnceCell<PoolMode>>::default();
-        let (known, text) = (Arc::clone(&mode), Arc::clone(&session_settings));
+        let (known_mode, settings_text) = (Arc::clone(&mode), Arc::clone(&session_settings));
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // A broken connection fails when it is used, and the operation is retried.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
-                let (mode, text) = (known.get().copied(), Arc::clone(&text));
+                let (mode, text) = (known_mode.get().copied(), Arc::clone(&settings_text));
                 Box::pin(async move {
                     if mode == Some(PoolMode::Session) {
                         connection.execute(simple_query(&text)).await?;
@@ -93,30 +93,30 @@ impl Pool {
         Self {
             connections: pool,
             options,
-            mode,
+            detected_mode: mode,
             session_settings,
             local_settings: local_settings(settings()),
         }
     }
 
     /// Detects the pool mode, unless it is known already.
-    pub(super) async fn detect(&self) -> anyhow::Result<()> {
-        let detected = self.mode.get_or_try_init(|| detect(&self.options));
-        detected.await.map(drop)
+    pub(super) async fn detect_mode(&self) -> anyhow::Result<()> {
+        let mode_result = self.detected_mode.get_or_try_init(|| detect(&self.options));
+        mode_result.await.map(drop)
     }
 
     /// The settings with which each transaction begins in transaction mode; `None` in session mode.
     async fn per_transaction(&self) -> Result<Option<LocalSettings>, StoreError> {
-        if self.mode.get().is_none() {
-            self.detect()
+        if self.detected_mode.get().is_none() {
+            self.detect_mode()
                 .await
                 .map_err(|error| match error.downcast::<sqlx::Error>() {
                     Ok(error) => error.into(),
                     Err(error) => StoreError::ReadOnly(format!("{error:#}")),
                 })?;
         }
-        let is_pooled = self.mode.get() == Some(&PoolMode::Transaction);
-        Ok(is_pooled.then(|| Arc::clone(&self.local_settings)))
+        let is_transaction_pool = self.detected_mode.get() == Some(&PoolMode::Transaction);
+        Ok(is_transaction_pool.then(|| Arc::clone(&self.local_settings)))
     }
 
     /// Takes a connection from the pool, with the settings of its transactions.
@@ -147,7 +147,7 @@ impl Pool {
         &self,
     ) -> Result<(PgConnection, Option<LocalSettings>), StoreError> {
         let settings = self.per_transaction().await?;
-        let connected = time::timeout(CONNECT_TIMEOUT, async {
+        let connect_result = time::timeout(CONNECT_TIMEOUT, async {
             let mut connection = self.options.connect().await?;
             if settings.is_none() {
                 connection
@@ -156,7 +156,7 @@ impl Pool {
             }
             Ok::<_, sqlx::Error>(connection)
         });
-        let connection = connected
+        let connection = connect_result
             .await
             .map_err(|_| StoreError::Unavailable(timed_out().to_string()))??;
         Ok((connection, settings))
@@ -181,8 +181,8 @@ pub(crate) fn begin_with(begin: &str, settings: Option<&LocalSettings>) -> SqlSt
 }
 
 fn settings_sql<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let settings_sql = |(name, value)| format!("{command} {name} = '{value}'; ");
-    settings.map(settings_sql).collect()
+    let set_statement = |(name, value)| format!("{command} {name} = '{value}'; ");
+    settings.map(set_statement).collect()
 }
 
 /// A statement for the simple query protocol, which needs no prepared statement.
@@ -193,33 +193,44 @@ fn simple_query(sql: &str) -> sqlx::RawSql {
 /// Detects whether connections share servers: two connections that are open and idle at the same time are
 /// served by the same server process, or one of them by several.
 async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
-    let detecting = async {
-        let mut one = options.connect().await?;
-        let mut other = options.connect().await?;
-        let first = (server_pid(&mut one).await?, server_pid(&mut other).await?);
+    let detection = async {
+        let mut first_connection = options.connect().await?;
+        let mut second_connection = options.connect().await?;
+        let first_pids = (
+            server_pid(&mut first_connection).await?,
+            server_pid(&mut second_connection).await?,
+        );
         let mut mode = PoolMode::Session;
         for _ in 0..DETECTION_ROUNDS {
-            let next = (server_pid(&mut one).await?, server_pid(&mut other).await?);
-            if first.0 == first.1 || next != first || server_pid(&mut other).await? != first.1 {
+            let next = (
+                server_pid(&mut first_connection).await?,
+                server_pid(&mut second_connection).await?,
+            );
+            if first_pids.0 == first_pids.1
+                || next != first_pids
+                || server_pid(&mut second_connection).await? != first_pids.1
+            {
                 mode = PoolMode::Transaction;
                 break;
             }
         }
         if mode == PoolMode::Transaction {
             // Sent separately, because a pooler checks the state of the transaction between messages.
-            if let Err(error) = one.execute(simple_query("BEGIN")).await {
+            if let Err(error) = first_connection.execute(simple_query("BEGIN")).await {
                 bail!(
                     "the connection pooler does not allow transactions ({error}): its pool mode must be \
                      \"session\" or \"transaction\""
                 );
             }
-            one.execute(simple_query("COMMIT")).await?;
-            tracing::info!("PostgreSQL is used through a connection pooler in transaction mode");
+            first_connection.execute(simple_query("COMMIT")).await?;
+            tracing::info!(
+                "PostgreSQL is used through a connection pooler in transaction mode; settings are made in each transaction"
+            );
         }
-        let _ = tokio::join!(one.close(), other.close());
+        let _ = tokio::join!(first_connection.close(), second_connection.close());
         Ok(mode)
     };
-    let detected = time::timeout(CONNECT_TIMEOUT, detecting).await;
+    let detected = time::timeout(CONNECT_TIMEOUT, detection).await;
     detected.unwrap_or_else(|_| Err(timed_out().into()))
 }
 

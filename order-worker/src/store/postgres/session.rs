@@ -53,7 +53,7 @@ impl Running<'_> {
         }
     }
 
-    async fn done(self) -> Result<(), sqlx::Error> {
+    async fn finish(self) -> Result<(), sqlx::Error> {
         match self {
             Self::InSession(_) => Ok(()),
             Self::InTransaction(transaction) => transaction.commit().await,
@@ -92,21 +92,21 @@ impl PostgresSession {
         let query = sqlx::query_with(sql, to_arguments(arguments)?);
         let query = query.persistent(self.has_named_statements());
         let timeout = self.timeout();
-        let mut collected = ByteLimit::new(max_bytes);
-        let read = time::timeout(timeout, async {
-            let mut running = self.run().await?;
-            let mut rows = query.fetch(running.connection());
+        let mut collected_rows = ByteLimit::new(max_bytes);
+        let read_result = time::timeout(timeout, async {
+            let mut connection = self.running_connection().await?;
+            let mut rows = query.fetch(connection.connection());
             while let Some(row) = rows.try_next().await? {
-                if !collected.accept(Row::Postgres(row)) {
+                if !collected_rows.accept(Row::Postgres(row)) {
                     break;
                 }
             }
             drop(rows);
-            running.done().await
+            connection.finish().await
         });
-        let read = read.await;
+        let read = read_result.await;
         self.result_or_close(read)?;
-        Ok(collected.rows())
+        Ok(collected_rows.rows())
     }
 
     /// Executes `sql` and returns the number of changed rows.
@@ -137,9 +137,9 @@ impl PostgresSession {
 
     /// Runs statements without arguments and results.
     pub(in crate::store) async fn control(&mut self, sql: SqlStr) -> Result<(), StoreError> {
-        let done = self.connection()?.execute(sqlx::raw_sql(sql));
-        let done = time::timeout(STATEMENT_TIMEOUT, done).await;
-        self.result_or_close(done)?;
+        let control_result = self.connection()?.execute(sqlx::raw_sql(sql));
+        let control_result = time::timeout(STATEMENT_TIMEOUT, control_result).await;
+        self.result_or_close(control_result)?;
         Ok(())
     }
 
@@ -148,8 +148,8 @@ impl PostgresSession {
         let Link::Transaction(transaction) = self.link else {
             return Ok(());
         };
-        let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
-        Ok(committed.map_err(|_| closed("the database did not answer"))??)
+        let commit_result = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
+        Ok(commit_result.map_err(|_| closed_error("the database did not answer"))??)
     }
 
     /// Executes `sql` with arguments that are bound already; returns the number of changed rows.
@@ -160,14 +160,14 @@ impl PostgresSession {
     ) -> Result<u64, StoreError> {
         let timeout = self.timeout();
         let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
-        let done = time::timeout(timeout, async {
-            let mut running = self.run().await?;
-            let done = query.execute(running.connection()).await?;
-            running.done().await?;
-            Ok(done)
+        let execute_result = time::timeout(timeout, async {
+            let mut running = self.running_connection().await?;
+            let execute_result = query.execute(running.connection()).await?;
+            running.finish().await?;
+            Ok(execute_result)
         });
-        let done = done.await;
-        Ok(self.result_or_close(done)?.rows_affected())
+        let execute_result = execute_result.await;
+        Ok(self.result_or_close(execute_result)?.rows_affected())
     }
 
     /// Whether prepared statements are kept under names.
@@ -176,7 +176,7 @@ impl PostgresSession {
     }
 
     /// The connection for one statement, in a transaction if the pool mode requires one.
-    async fn run(&mut self) -> Result<Running<'_>, sqlx::Error> {
+    async fn running_connection(&mut self) -> Result<Running<'_>, sqlx::Error> {
         let settings = self.per_transaction.clone();
         let settings = settings.filter(|_| !self.is_in_transaction);
         let connection = self.connection()?;
@@ -201,41 +201,41 @@ impl PostgresSession {
             Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
             Link::Pooled(connection) => Ok(connection),
             Link::Transaction(transaction) => Ok(transaction),
-            Link::Closed => Err(closed("the connection was closed after a timeout")),
+            Link::Closed => Err(closed_error("the connection was closed after a timeout")),
         }
     }
 
     /// Returns the result if it arrived in time; otherwise closes the connection.
     fn result_or_close<T>(
         &mut self,
-        answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
+        result: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {
-        answer.unwrap_or_else(|_| {
+        result.unwrap_or_else(|_| {
             // Detached from the pool first, which would wait for the response.
             if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::Closed) {
                 drop(connection.detach());
             }
-            Err(closed("the database did not answer"))
+            Err(closed_error("the database did not answer"))
         })
     }
 }
 
-fn closed(why: &str) -> sqlx::Error {
-    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+fn closed_error(message: &str) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message))
 }
 
 fn to_arguments(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
-    let mut bound = PgArguments::default();
+    let mut bound_arguments = PgArguments::default();
     for argument in arguments {
         match argument {
-            Argument::Integer(value) => bound.add(value),
-            Argument::Boolean(value) => bound.add(value),
-            Argument::Text(value) => bound.add(value.map(without_nul)),
-            Argument::List(values) => bound.add(values),
+            Argument::Integer(value) => bound_arguments.add(value),
+            Argument::Boolean(value) => bound_arguments.add(value),
+            Argument::Text(value) => bound_arguments.add(value.map(without_nul)),
+            Argument::List(values) => bound_arguments.add(values),
         }
         .map_err(sqlx::Error::Encode)?;
     }
-    Ok(bound)
+    Ok(bound_arguments)
 }
 
 /// `text` with U+FFFD in place of NUL characters, which PostgreSQL texts can't contain.

@@ -11,8 +11,8 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            byte_limit::{ById, FORWARD_BYTES},
-            decode::{json, parse},
+            byte_limit::{ById, MAX_FORWARD_BYTES},
+            decode::{json, parse_field},
             row::Row,
             session::Session,
             statement::{among, list},
@@ -33,12 +33,13 @@ impl Store {
         &self,
         ids: &[OrderId],
     ) -> Result<ById<OrdersById>, StoreError> {
-        let mut session = self.reader().await?;
-        let mut looked = orders_by_id(&mut session, FORWARD_BYTES, ids).await?;
-        let is_missing = |id: &&OrderId| looked.covers(id) && !looked.found.contains_key(id);
+        let mut session = self.reader_session().await?;
+        let mut orders_read = orders_by_id(&mut session, MAX_FORWARD_BYTES, ids).await?;
+        let is_missing =
+            |id: &&OrderId| orders_read.covers(id) && !orders_read.value.contains_key(id);
         let missing: Vec<_> = ids.iter().filter(is_missing).collect();
         if missing.is_empty() {
-            return Ok(looked);
+            return Ok(orders_read);
         }
         let orders_of_async_ids = orders_of_async_ids(&mut session, &missing).await?;
         if !orders_of_async_ids.is_empty() {
@@ -47,13 +48,13 @@ impl Store {
                 .map(|(_, order)| *order)
                 .collect();
             let orders = orders_by_id(&mut session, usize::MAX, &ids).await?;
-            for (promised, order) in orders_of_async_ids {
-                if let Some(order) = orders.found.get(&order) {
-                    looked.found.insert(promised, order.clone());
+            for (async_id, order) in orders_of_async_ids {
+                if let Some(order) = orders.value.get(&order) {
+                    orders_read.value.insert(async_id, order.clone());
                 }
             }
         }
-        Ok(looked)
+        Ok(orders_read)
     }
 }
 
@@ -62,7 +63,7 @@ async fn orders_by_id(
     max_bytes: usize,
     ids: &[OrderId],
 ) -> Result<ById<OrdersById>, StoreError> {
-    let read = match ids {
+    let rows_read = match ids {
         [id] => fetch_order(session, *id).await?.into(),
         ids => {
             let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
@@ -71,10 +72,10 @@ async fn orders_by_id(
                 .await?
         }
     };
-    let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
-    ById::read(&read, |rows| {
-        let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
-            let id = rows.first()?.text(0).and_then(|id| parse("id", id));
+    let is_same_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
+    ById::read_within(&rows_read, |rows| {
+        let orders = rows.chunk_by(is_same_order).filter_map(|rows| {
+            let id = rows.first()?.text(0).and_then(|id| parse_field("id", id));
             let order = orders_and_steps(rows).map(|mut orders| orders.pop());
             let order = order.transpose()?;
             Some(id.map(|id| (id, order)))
@@ -94,12 +95,12 @@ async fn orders_of_async_ids(
         .collect();
     let sql = among!("SELECT key, answer FROM idempotency WHERE key", "");
     let rows = session.fetch(sql, vec![list(keys.keys())]).await?;
-    let mut found = Vec::new();
+    let mut parsed_orders = Vec::new();
     for row in &rows {
         let answer: ResourceRef = json("answer", row.text(1)?)?;
         if let (Some(promised), ResourceRef::Order(order)) = (keys.get(row.text(0)?), answer) {
-            found.push((*promised, order));
+            parsed_orders.push((*promised, order));
         }
     }
-    Ok(found)
+    Ok(parsed_orders)
 }

@@ -11,11 +11,13 @@ use crate::{
     domain::{order::Order, step::StepRow},
     store::{
         StoreError,
-        feed::events::end,
+        feed::events::read_end_position,
         feed::feed_cursor::next_events,
-        maintenance::audit::{Audited, audited, begin, next_orders, open},
+        maintenance::audit::{
+            Audited, audited_row, begin_statement, next_orders, open_snapshot_session,
+        },
         sql::{
-            byte_limit::FORWARD_BYTES,
+            byte_limit::MAX_FORWARD_BYTES,
             decode::{cloud_event, json, read_step, select_steps, unreadable_data},
             session::Session,
             statement::{among, arguments, list},
@@ -26,7 +28,7 @@ use crate::{
 /// The orders or events that existed at the time of opening, page by page.
 pub struct ExportPages {
     session: Session,
-    last: i64,
+    last_number: i64,
 }
 
 impl ExportPages {
@@ -35,12 +37,15 @@ impl ExportPages {
     /// # Errors
     /// When the database does not exist or can't be read.
     pub async fn open_orders(url: &str) -> anyhow::Result<Self> {
-        let mut session = open(url).await?;
+        let mut session = open_snapshot_session(url).await?;
         let sql = "SELECT coalesce(max(number), 0) FROM orders";
         let rows = session.fetch(sql, Vec::new()).await?;
-        let last = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+        let last_number = rows.first().map_or(Ok(0), |row| row.integer(0))?;
         session.end("COMMIT").await?;
-        Ok(Self { session, last })
+        Ok(Self {
+            session,
+            last_number,
+        })
     }
 
     /// Opens the database at `url` to read its events by position.
@@ -48,10 +53,13 @@ impl ExportPages {
     /// # Errors
     /// When the database does not exist or can't be read.
     pub async fn open_events(url: &str) -> anyhow::Result<Self> {
-        let mut session = open(url).await?;
-        let last = end(&mut session).await?;
+        let mut session = open_snapshot_session(url).await?;
+        let last_position = read_end_position(&mut session).await?;
         session.end("COMMIT").await?;
-        Ok(Self { session, last })
+        Ok(Self {
+            session,
+            last_number: last_position,
+        })
     }
 
     /// Up to `limit` orders with a number above `number`, as stored now, with their steps, up to a size
@@ -64,21 +72,21 @@ impl ExportPages {
         number: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
-        self.session.begin(begin()).await?;
+        self.session.begin(begin_statement()).await?;
         let arguments = arguments![number, limit];
-        let read = self
+        let page_read = self
             .session
-            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
-        let orders = read.await?.rows;
+            .fetch_within(MAX_FORWARD_BYTES, next_orders(), arguments);
+        let orders = page_read.await?.rows;
         let orders = orders.iter().map(|row| {
             let order = json("order", row.text(2)?);
-            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+            Ok((row.integer(0)?, audited_row(row.text(1)?, order)?))
         });
         let mut orders: Vec<(i64, Audited<Order>)> = orders.collect::<Result<_, StoreError>>()?;
-        orders.retain(|(number, _)| *number <= self.last);
+        orders.retain(|(number, _)| *number <= self.last_number);
         let sql = among!(select_steps!("WHERE order_id"), "");
-        let readable = orders.iter().filter_map(|(_, order)| order.as_ref().ok());
-        let ids = list(readable.map(|order| order.id));
+        let readable_orders = orders.iter().filter_map(|(_, order)| order.as_ref().ok());
+        let ids = list(readable_orders.map(|order| order.id));
         let rows = self.session.fetch(sql, vec![ids]).await?;
         self.session.end("COMMIT").await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
@@ -86,13 +94,13 @@ impl ExportPages {
             let row = read_step(row)?;
             steps.entry(row.key.order_id).or_default().push(row);
         }
-        let mut with_steps = |order: Order| {
+        let mut add_steps = |order: Order| {
             let steps = steps.remove(&order.id).unwrap_or_default();
             (order, steps)
         };
         let orders = orders.into_iter();
         Ok(orders
-            .map(|(number, order)| (number, order.map(&mut with_steps)))
+            .map(|(number, order)| (number, order.map(&mut add_steps)))
             .collect())
     }
 
@@ -105,22 +113,22 @@ impl ExportPages {
         position: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
-        self.session.begin(begin()).await?;
+        self.session.begin(begin_statement()).await?;
         let arguments = arguments![position, limit];
         let read = self
             .session
-            .fetch_within(FORWARD_BYTES, next_events(), arguments);
+            .fetch_within(MAX_FORWARD_BYTES, next_events(), arguments);
         let rows = read.await?.rows;
         self.session.end("COMMIT").await?;
         let events = rows.iter().map(|row| {
             let event = match unreadable_data(row)? {
-                Some(why) => Err(StoreError::Corrupt(why)),
+                Some(message) => Err(StoreError::Corrupt(message)),
                 None => cloud_event(row).map(|(_, event)| event),
             };
-            Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+            Ok((row.integer(0)?, audited_row(row.text(2)?, event)?))
         });
         let mut events = events.collect::<Result<Vec<_>, StoreError>>()?;
-        events.retain(|(position, _)| *position <= self.last);
+        events.retain(|(position, _)| *position <= self.last_number);
         Ok(events)
     }
 }

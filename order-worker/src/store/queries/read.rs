@@ -1,18 +1,21 @@
-//! Reads for clients: orders, products, customers, and the history of an order. Each is a single statement,
-//! and so a consistent snapshot.
+//! Reads for clients: orders, products, and the history of an order. Each is a single statement, and so a
+//! consistent snapshot; only a search for orders (`q`) takes several. `customers` has the reads of customers.
 
 use std::collections::{BTreeMap, HashSet};
 
 use shared::{
-    customer::{Customer, ListCustomers},
     event::Event,
-    id::{CustomerId, OrderId, Sku, Warehouse},
+    id::{OrderId, Sku, Warehouse},
     order::ListOrders,
     page::Rows,
     product::{ListProducts, sku_of_cursor},
 };
 
-use super::order_list::{OrderCursor, scans_many_rows, select_orders};
+use super::order_list::{
+    MAX_MATCHING_CUSTOMERS, OrderCursor, RECENT_ORDER_COUNT, SCANNED_ORDERS,
+    count_matching_customers, is_one_customers, scans_many_rows, select_found_orders,
+    select_older_order, select_orders,
+};
 use crate::{
     domain::{
         order::Order,
@@ -23,11 +26,11 @@ use crate::{
     store::{
         Database, Store, StoreError,
         sql::{
-            byte_limit::{ById, PAGE_BYTES, STEPS_BYTES, bounded},
-            decode::{event, json, parse, read_step_at, readable, select_events},
+            byte_limit::{ById, MAX_PAGE_BYTES, MAX_STEPS_BYTES, bounded_sql},
+            decode::{event, json, parse_field, read_step_at, readable_rows, select_events},
             row::Row,
             session::Session,
-            statement::{Sql, StatementBuilder, among, arguments, list},
+            statement::{Argument, Sql, StatementBuilder, among, arguments, list},
         },
     },
 };
@@ -54,7 +57,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
-        one_order(self.reader().await?, id).await
+        one_order(self.reader_session().await?, id).await
     }
 
     /// The order to which a provider's payment belongs.
@@ -62,14 +65,16 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn order_of_payment(&self, reference: &str) -> Result<Option<OrderId>, StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let sql = "SELECT order_id FROM payment_references WHERE reference = $1";
         let rows = session.fetch(sql, arguments![reference]).await?;
-        let id = rows.first().map(|row| parse("order_id", row.text(0)?));
+        let id = rows
+            .first()
+            .map(|row| parse_field("order_id", row.text(0)?));
         id.transpose()
     }
 
-    /// Applies `read` to those of the steps `keys` that are not finished, and their orders, up to a size
+    /// Applies `map_row` to those of the steps `keys` that are not finished, and their orders, up to a size
     /// limit. Reads the last commit, never a replica.
     ///
     /// # Errors
@@ -77,9 +82,9 @@ impl Store {
     pub async fn steps<T>(
         &self,
         keys: &[StepKey],
-        read: impl Fn(StepRow, &Order) -> T,
+        map_row: impl Fn(StepRow, &Order) -> T,
     ) -> Result<ById<Vec<T>>, StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let ids = list(keys.iter().map(|key| key.order_id));
         let sql = among!(
             "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
@@ -87,15 +92,17 @@ impl Store {
              WHERE orders.id",
             "ORDER BY orders.id"
         );
-        let rows = session.fetch_within(STEPS_BYTES, sql, vec![ids]).await?;
-        let wanted: HashSet<_> = keys.iter().collect();
-        ById::read(&rows, |rows| {
-            let mut found = Vec::with_capacity(keys.len());
+        let rows = session
+            .fetch_within(MAX_STEPS_BYTES, sql, vec![ids])
+            .await?;
+        let step_keys: HashSet<_> = keys.iter().collect();
+        ById::read_within(&rows, |rows| {
+            let mut results = Vec::with_capacity(keys.len());
             for (order, steps) in readable_orders(rows)? {
-                let steps = steps.into_iter().filter(|row| wanted.contains(&row.key));
-                found.extend(steps.map(|row| read(row, &order)));
+                let steps = steps.into_iter().filter(|row| step_keys.contains(&row.key));
+                results.extend(steps.map(|row| map_row(row, &order)));
             }
-            Ok(found)
+            Ok(results)
         })
     }
 
@@ -108,7 +115,9 @@ impl Store {
         filter: &ListOrders,
         after: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
-        let (sql, arguments) = select_orders(filter, after);
+        if filter.q.is_some() && !is_one_customers(filter) {
+            return Box::pin(self.search_orders(filter, after)).await;
+        }
         // In SQLite, long reads are detected while they run.
         let _permit = match &*self.database {
             Database::Postgres(postgres) if scans_many_rows(filter) => {
@@ -116,13 +125,49 @@ impl Store {
             }
             Database::Postgres(_) | Database::Sqlite(_) => None,
         };
-        let mut session = self.reader().await?;
-        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
-        let mut page = rows.read(readable_orders)?;
-        // An order that can't be decoded is left out of its page; the list continues after it.
-        let found = orders_in(&rows.rows).count();
-        page.is_cut |= page.rows.len() < found && found > filter.limit as usize;
-        Ok(page)
+        let mut session = self.reader_session().await?;
+        page_of_orders(&mut session, select_orders(filter, after, None), filter).await
+    }
+
+    /// The orders that `filter.q` finds. If few customers match, their orders are read. If many do, the page is
+    /// probably filled by some of the newest orders: they are compared one by one; then the recent orders of
+    /// each customer are read; and only if there are too few, all of their orders.
+    async fn search_orders(
+        &self,
+        filter: &ListOrders,
+        after: Option<OrderCursor>,
+    ) -> Result<Rows<OrderAndSteps>, StoreError> {
+        type SelectOrders =
+            fn(&ListOrders, Option<OrderCursor>, Option<OrderCursor>) -> (Sql, Vec<Argument>);
+        const NEWEST_FIRST_READS: [(i64, SelectOrders); 2] = [
+            (SCANNED_ORDERS, select_orders),
+            (RECENT_ORDER_COUNT, select_found_orders),
+        ];
+        let mut session = self.reader_session().await?;
+        let (sql, arguments) = count_matching_customers(filter);
+        let rows = session.fetch(sql, arguments).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+        let select_all = select_found_orders(filter, after, None);
+        if count <= MAX_MATCHING_CUSTOMERS {
+            return page_of_orders(&mut session, select_all, filter).await;
+        }
+        for (count, select) in NEWEST_FIRST_READS {
+            let (sql, arguments) = select_older_order(after, count);
+            let rows = session.fetch(sql, arguments).await?;
+            let last_position = rows.first().map(position).transpose()?;
+            let page =
+                page_of_orders(&mut session, select(filter, after, last_position), filter).await?;
+            if last_position.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
+                return Ok(page);
+            }
+        }
+        drop(session);
+        let _permit = match &*self.database {
+            Database::Postgres(postgres) => Some(postgres.acquire_scan_permit().await?),
+            Database::Sqlite(_) => None,
+        };
+        let mut session = self.reader_session().await?;
+        page_of_orders(&mut session, select_all, filter).await
     }
 
     /// Up to `limit` events of `subject` after `sequence`, up to a size limit.
@@ -135,14 +180,14 @@ impl Store {
         sequence: u64,
         limit: u32,
     ) -> Result<Rows<Event>, StoreError> {
-        const PAGE_OF_EVENTS: &str =
+        const EVENTS_SQL: &str =
             select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3");
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-        let bounded = bounded(PAGE_OF_EVENTS, PAGE_BYTES, "data", "sequence");
-        let sql = Sql::texts(PAGE_OF_EVENTS.to_owned(), bounded);
-        let mut session = self.reader().await?;
+        let bounded_sql = bounded_sql(EVENTS_SQL, MAX_PAGE_BYTES, "data", "sequence");
+        let sql = Sql::texts(EVENTS_SQL.to_owned(), bounded_sql);
+        let mut session = self.reader_session().await?;
         let rows = session
-            .fetch_within(PAGE_BYTES, sql, arguments![subject, sequence, limit])
+            .fetch_within(MAX_PAGE_BYTES, sql, arguments![subject, sequence, limit])
             .await?;
         rows.read(|rows| {
             let events = rows.iter().map(|row| event(row).map(|(_, event)| event));
@@ -155,7 +200,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
-        let mut session = self.reader().await?;
+        let mut session = self.reader_session().await?;
         let rows = session
             .fetch(
                 "SELECT products.sku, state, warehouse, on_hand, reserved
@@ -190,47 +235,32 @@ impl Store {
              FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
              ORDER BY page.sku"
         );
-        let mut session = self.reader().await?;
-        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
+        let mut session = self.reader_session().await?;
+        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         rows.read(products_and_stock)
     }
+}
 
-    /// One customer.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
-        let mut session = self.reader().await?;
-        let rows = session
-            .fetch(
-                "SELECT state FROM customers WHERE id = $1",
-                arguments![id.to_string()],
-            )
-            .await?;
-        let row = rows.first();
-        row.map(|row| json("customer", row.text(0)?)).transpose()
-    }
+/// Decodes the time and the number of an order.
+fn position(row: &Row) -> Result<OrderCursor, StoreError> {
+    Ok(OrderCursor {
+        created_at_ms: row.integer(0)?,
+        number: row.integer(1)?,
+    })
+}
 
-    /// Up to `filter.limit + 1` customers, newest first.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn customers(&self, filter: &ListCustomers) -> Result<Vec<Customer>, StoreError> {
-        let mut sql = StatementBuilder::new("SELECT state FROM customers WHERE true");
-        if let Some(storefront) = &filter.storefront {
-            sql.push(" AND storefront = ").bind(storefront.to_string());
-        }
-        if let Some(id) = &filter.cursor {
-            sql.push(" AND id < ").bind(id.clone());
-        }
-        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-        let (sql, arguments) = sql.finish();
-        let mut session = self.reader().await?;
-        let rows = session.fetch(sql, arguments).await?;
-        rows.iter()
-            .map(|row| json("customer", row.text(0)?))
-            .collect()
-    }
+/// Executes the statement for a page of orders.
+async fn page_of_orders(
+    session: &mut Session,
+    (sql, arguments): (Sql, Vec<Argument>),
+    filter: &ListOrders,
+) -> Result<Rows<OrderAndSteps>, StoreError> {
+    let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+    let mut page = rows.read(readable_orders)?;
+    // An order that can't be decoded is left out of its page; the list continues after it.
+    let found_count = orders_in(&rows.rows).count();
+    page.is_cut |= page.rows.len() < found_count && found_count > filter.limit as usize;
+    Ok(page)
 }
 
 async fn one_order(mut session: Session, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
@@ -243,20 +273,22 @@ pub(in crate::store) async fn fetch_order(
     session: &mut Session,
     id: OrderId,
 ) -> Result<Vec<Row>, StoreError> {
-    const SQL: &str = concat!(orders_and_steps_where_id!(), " = $1");
-    session.fetch(SQL, arguments![id.to_string()]).await
+    const ORDER_BY_ID_SQL: &str = concat!(orders_and_steps_where_id!(), " = $1");
+    session
+        .fetch(ORDER_BY_ID_SQL, arguments![id.to_string()])
+        .await
 }
 
 /// Decodes rows of an order's id and state, and one of its steps or `NULL`s. Rows of the same order are
 /// adjacent.
 pub(in crate::store) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let mut orders: Vec<OrderAndSteps> = Vec::new();
-    let mut last = "";
+    let mut last_id = "";
     for row in rows {
         let id = row.text(0)?;
-        if id != last {
+        if id != last_id {
             orders.push((json("order", row.text(1)?)?, Vec::new()));
-            last = id;
+            last_id = id;
         }
         if let (Some((_, steps)), Some(_)) = (orders.last_mut(), row.maybe_text(2)?) {
             steps.push(read_step_at(row, 2)?);
@@ -272,7 +304,7 @@ fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 
 /// As [`orders_and_steps`], but leaves out orders that can't be decoded.
 fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
-    let orders = readable(orders_in(rows), orders_and_steps)?;
+    let orders = readable_rows(orders_in(rows), orders_and_steps)?;
     Ok(orders.into_iter().flatten().collect())
 }
 
@@ -280,12 +312,12 @@ fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
 /// product are adjacent.
 fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
     let mut products: Vec<ProductAndStock> = Vec::new();
-    let mut last = "";
+    let mut last_sku = "";
     for row in rows {
         let sku = row.text(0)?;
-        if sku != last {
+        if sku != last_sku {
             products.push((json("product", row.text(1)?)?, BTreeMap::new()));
-            last = sku;
+            last_sku = sku;
         }
         if let (Some((_, stock_levels)), Some(warehouse)) =
             (products.last_mut(), row.maybe_text(2)?)
@@ -294,7 +326,7 @@ fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> 
                 on_hand: row.integer(3)?,
                 reserved: row.integer(4)?,
             };
-            stock_levels.insert(parse("warehouse", warehouse)?, stock_level);
+            stock_levels.insert(parse_field("warehouse", warehouse)?, stock_level);
         }
     }
     Ok(products)

@@ -16,8 +16,8 @@ use crate::store::{
     feed::feed_cursor::{FeedConsumer, FeedProgress},
     sql::{
         bulk::{Kind, Write, Writes},
-        byte_limit::{FORWARD_BYTES, PAGE_BYTES, bounded},
-        decode::{json, millis, readable, timestamp},
+        byte_limit::{MAX_FORWARD_BYTES, MAX_PAGE_BYTES, bounded_sql},
+        decode::{json, millis, readable_rows, timestamp},
         row::Row,
         session::Session,
         statement::{Sql, among, arguments, list},
@@ -47,13 +47,13 @@ pub struct CountingProgress {
     /// Progress through the feed.
     pub progress: FeedProgress,
     /// Time of the last counted event.
-    pub until: Option<Timestamp>,
+    pub counted_until: Option<Timestamp>,
 }
 
 impl CountingProgress {
-    const NOTHING: Self = Self {
-        progress: FeedProgress::NOTHING,
-        until: None,
+    const NO_PROGRESS: Self = Self {
+        progress: FeedProgress::NO_PROGRESS,
+        counted_until: None,
     };
 }
 
@@ -72,7 +72,7 @@ pub struct Backlog {
     pub outbox_lag: i64,
 }
 
-type Counts = BTreeMap<(i64, String, String), i64>;
+type FigureCounts = BTreeMap<(i64, String, String), i64>;
 
 const ADD_FIGURES: Write = Write {
     sqlite: "
@@ -95,24 +95,27 @@ impl Store {
     /// When the database is unavailable; nothing was counted then.
     pub async fn count_events(&self, limit: u32) -> Result<CountingProgress, StoreError> {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Statistics).await? else {
-            return Ok(CountingProgress::NOTHING);
+            return Ok(CountingProgress::NO_PROGRESS);
         };
         let position = lease.position;
-        let Some(tail) = count_tail(&mut lease.session, position, limit, FORWARD_BYTES).await?
+        let Some(uncounted_tail) =
+            count_tail(&mut lease.session, position, limit, MAX_FORWARD_BYTES).await?
         else {
-            return Ok(CountingProgress::NOTHING);
+            return Ok(CountingProgress::NO_PROGRESS);
         };
-        let rows = tail
+        let rows = uncounted_tail
             .counts
             .into_iter()
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         let mut writes = Writes::default();
         writes.add(ADD_FIGURES, rows.collect());
-        let is_counted = lease.advance_with(tail.reached, writes).await?;
-        Ok(if is_counted {
-            tail.counting
+        let has_advanced = lease
+            .advance_with(uncounted_tail.reached_position, writes)
+            .await?;
+        Ok(if has_advanced {
+            uncounted_tail.progress
         } else {
-            CountingProgress::NOTHING
+            CountingProgress::NO_PROGRESS
         })
     }
 
@@ -127,7 +130,7 @@ impl Store {
         day: i64,
         limit: u32,
     ) -> Result<(Vec<Figure>, i64), StoreError> {
-        let mut session = self.reader().await?;
+        let mut session = self.reader_session().await?;
         let rows = session
             .fetch(
                 "SELECT CASE WHEN day < $1 THEN 0 ELSE day END AS since, name, CAST(sum(amount) AS BIGINT)
@@ -137,24 +140,28 @@ impl Store {
                 arguments![day, storefront.map_or("", Storefront::as_str)],
             )
             .await?;
-        let (mut sums, mut position) = (BTreeMap::<_, i64>::new(), 0);
+        let (mut figure_sums, mut position) = (BTreeMap::<_, i64>::new(), 0);
         for row in &rows {
             let amount = row.integer(2)?;
             match row.maybe_integer(0)? {
-                Some(day) => *sums.entry((day, row.text(1)?.to_owned())).or_default() += amount,
+                Some(day) => {
+                    *figure_sums
+                        .entry((day, row.text(1)?.to_owned()))
+                        .or_default() += amount;
+                }
                 None => position = amount,
             }
         }
-        if let Some(tail) = count_tail(&mut session, position, limit, PAGE_BYTES).await? {
-            position = tail.reached;
-            for ((event_day, owner, name), amount) in tail.counts {
-                if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
-                    let since = if event_day < day { 0 } else { event_day };
-                    *sums.entry((since, name)).or_default() += amount;
+        if let Some(tail) = count_tail(&mut session, position, limit, MAX_PAGE_BYTES).await? {
+            position = tail.reached_position;
+            for ((event_day, storefront_name, name), amount) in tail.counts {
+                if storefront.is_none_or(|storefront| storefront.as_str() == storefront_name) {
+                    let since_day = if event_day < day { 0 } else { event_day };
+                    *figure_sums.entry((since_day, name)).or_default() += amount;
                 }
             }
         }
-        let figures = sums.into_iter();
+        let figures = figure_sums.into_iter();
         let figures = figures.map(|((day, name), amount)| Figure { day, name, amount });
         Ok((figures.collect(), position))
     }
@@ -165,7 +172,7 @@ impl Store {
     /// When the database is unavailable.
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         let retries = self.count_retries(COUNTED_RETRIES).await?;
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         // Steps whose message was just sent are not counted; there may be a million of them.
         let rows = session
             .fetch(
@@ -175,22 +182,25 @@ impl Store {
                 arguments![millis(now), millis(sent_by(now))],
             )
             .await?;
-        let due = rows.first();
-        let oldest = due.map(|row| row.maybe_integer(1)).transpose()?.flatten();
+        let due_row = rows.first();
+        let oldest_due_ms = due_row
+            .map(|row| row.maybe_integer(1))
+            .transpose()?
+            .flatten();
         let count = |rows: Vec<Row>| rows.first().map_or(Ok(0), |row| row.integer(0));
-        let due_steps = due
+        let due_steps = due_row
             .map(|row| row.integer(0))
             .transpose()?
             .unwrap_or_default();
-        let dead = "SELECT (SELECT count(*) FROM steps WHERE publish_at IS NULL)
+        let dead_letters_sql = "SELECT (SELECT count(*) FROM steps WHERE publish_at IS NULL)
                          + (SELECT count(*) FROM dead_letters)";
-        let dead_letters = count(session.fetch(dead, Vec::new()).await?)?;
-        let lag_sql = "SELECT coalesce((SELECT max(position) FROM events), 0) - position
+        let dead_letters = count(session.fetch(dead_letters_sql, Vec::new()).await?)?;
+        let outbox_lag_sql = "SELECT coalesce((SELECT max(position) FROM events), 0) - position
                    FROM relay WHERE name = 'events'";
-        let outbox_lag = count(session.fetch(lag_sql, Vec::new()).await?)?;
+        let outbox_lag = count(session.fetch(outbox_lag_sql, Vec::new()).await?)?;
         Ok(Backlog {
             due_steps,
-            oldest_due_at: oldest.map(timestamp).transpose()?,
+            oldest_due_at: oldest_due_ms.map(timestamp).transpose()?,
             dead_letters,
             retries,
             outbox_lag: outbox_lag.max(0),
@@ -200,10 +210,10 @@ impl Store {
 
 /// Counts of events after the stored position.
 struct UncountedTail {
-    counts: Counts,
+    counts: FigureCounts,
     /// Position of the last counted event.
-    reached: i64,
-    counting: CountingProgress,
+    reached_position: i64,
+    progress: CountingProgress,
 }
 
 /// Counts up to `limit` events after `position`, up to a size limit; `None` if there are no events.
@@ -214,30 +224,30 @@ async fn count_tail(
     max_bytes: usize,
 ) -> Result<Option<UncountedTail>, StoreError> {
     // The data of events that are not counted is not read.
-    const NEXT: &str = "
+    const NEXT_EVENTS_SQL: &str = "
         SELECT position, subject, time, storefront, type,
                CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
                                   'payment.refunded', 'payment.refund_failed') THEN data END AS data
         FROM events WHERE position > $1 ORDER BY position LIMIT $2";
     let sql = Sql::texts(
-        NEXT.to_owned(),
-        bounded(NEXT, max_bytes, "data", "position"),
+        NEXT_EVENTS_SQL.to_owned(),
+        bounded_sql(NEXT_EVENTS_SQL, max_bytes, "data", "position"),
     );
     let arguments = arguments![position, limit];
-    let read = session.fetch_within(max_bytes, sql, arguments).await?;
-    let Some(last) = read.rows.last() else {
+    let events_read = session.fetch_within(max_bytes, sql, arguments).await?;
+    let Some(last_event) = events_read.rows.last() else {
         return Ok(None);
     };
-    let (reached, until) = (last.integer(0)?, timestamp(last.integer(2)?)?);
-    let events = readable(&read.rows, Counted::read)?;
+    let (reached, until) = (last_event.integer(0)?, timestamp(last_event.integer(2)?)?);
+    let events = readable_rows(&events_read.rows, Counted::read)?;
     let events: Vec<_> = events.into_iter().flatten().collect();
     let currencies = currencies(session, &events).await?;
     Ok(Some(UncountedTail {
         counts: count(events, &currencies),
-        reached,
-        counting: CountingProgress {
-            progress: FeedProgress::through(&read, limit),
-            until: Some(until),
+        reached_position: reached,
+        progress: CountingProgress {
+            progress: FeedProgress::of_read(&events_read, limit),
+            counted_until: Some(until),
         },
     }))
 }
@@ -285,7 +295,7 @@ impl Counted {
             return Ok(None);
         };
         let data = row.maybe_text(5)?.unwrap_or_default();
-        let amount = || json::<Moved>("event", data).map(|moved| moved.amount);
+        let amount = || json::<Moved>("event", data).map(|amount_data| amount_data.amount);
         let kind = match row.text(4)? {
             "order.created" => CountedKind::Created {
                 is_imported: json::<Created>("event", data)?.awaits_stock,
@@ -333,15 +343,15 @@ async fn currencies(
     }
     let sql = among!("SELECT id, state FROM orders WHERE id", "");
     let rows = session.fetch(sql, vec![list(ids)]).await?;
-    let currencies = readable(&rows, |row| {
+    let currencies = readable_rows(&rows, |row| {
         let order: Priced = json("order", row.text(1)?)?;
         Ok((row.text(0)?.to_owned(), order.currency))
     })?;
     Ok(currencies.into_iter().collect())
 }
 
-fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
-    let mut counts = Counts::new();
+fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> FigureCounts {
+    let mut counts = FigureCounts::new();
     for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
         let (name, amount) = match event.kind {

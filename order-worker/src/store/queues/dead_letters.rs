@@ -14,8 +14,8 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            byte_limit::FORWARD_BYTES,
-            decode::{json, millis, parse, timestamp, unsigned},
+            byte_limit::MAX_FORWARD_BYTES,
+            decode::{json, millis, parse_field, timestamp, unsigned_integer},
             row::Row,
             statement::arguments,
         },
@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn archive(
+    pub async fn archive_message(
         &self,
         queue: &str,
         reason: &str,
@@ -40,7 +40,7 @@ impl Store {
         let message = serde_json::to_string(message)
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let id = Uuid::now_v7().to_string();
-        let mut session = self.writer().await?;
+        let mut session = self.writer_session().await?;
         session
             .execute(
                 "INSERT INTO dead_letters (id, received_at, queue, reason, message)
@@ -61,10 +61,10 @@ impl Store {
         limit: u32,
     ) -> Result<Rows<DeadLetter>, StoreError> {
         let (died_at, id) = after.cloned().unwrap_or((i64::MAX, String::new()));
-        let mut session = self.reader().await?;
+        let mut session = self.reader_session().await?;
         let rows = session
             .fetch_within(
-                FORWARD_BYTES,
+                MAX_FORWARD_BYTES,
                 "SELECT id, died_at, reason, order_id, step, attempt, request_id, queue, message
                  FROM (
                      SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,
@@ -93,7 +93,7 @@ impl Store {
         &self,
         id: Uuid,
     ) -> Result<Option<(String, ArchivedMessage)>, StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let rows = session
             .fetch(
                 "SELECT queue, message FROM dead_letters WHERE id = $1",
@@ -109,14 +109,14 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn remove_dead_message(&self, id: Uuid) -> Result<bool, StoreError> {
-        let mut session = self.writer().await?;
-        let removed = session
+        let mut session = self.writer_session().await?;
+        let removed_count = session
             .execute(
                 "DELETE FROM dead_letters WHERE id = $1",
                 arguments![id.to_string()],
             )
             .await?;
-        Ok(removed > 0)
+        Ok(removed_count > 0)
     }
 }
 
@@ -124,10 +124,10 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
     let source = if let (Some(queue), Some(message)) = (row.maybe_text(7)?, row.maybe_text(8)?) {
         json::<ArchivedMessage>("message", message)?.represent(queue.to_owned())
     } else {
-        let step: Step = parse("step", row.text(4)?)?;
+        let step: Step = parse_field("step", row.text(4)?)?;
         DeadLetterSource::Step {
-            order_id: parse("order_id", row.text(3)?)?,
-            attempts: unsigned("attempt", row.integer(5)?)?,
+            order_id: parse_field("order_id", row.text(3)?)?,
+            attempts: unsigned_integer("attempt", row.integer(5)?)?,
             request_id: row.text(6)?.to_owned(),
             advice: step.advice().to_owned(),
             step: step.to_string(),

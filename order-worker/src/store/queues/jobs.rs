@@ -32,15 +32,15 @@ impl Store {
         now: Timestamp,
         lease: SignedDuration,
     ) -> Result<Option<(JobClaim, T)>, StoreError> {
-        let mut session = self.writer().await?;
-        let exists = Sql::dialects(
+        let mut session = self.writer_session().await?;
+        let existing_job_sql = Sql::for_dialects(
             "INSERT INTO jobs (name, due_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
             "INSERT INTO jobs (name, due_at) SELECT $1, $2
              WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE name = $1)
              ON CONFLICT (name) DO NOTHING",
         );
         session
-            .execute(exists, arguments![name, millis(now)])
+            .execute(existing_job_sql, arguments![name, millis(now)])
             .await?;
         let sql = "UPDATE jobs SET due_at = $3 WHERE name = $1 AND due_at <= $2 RETURNING state";
         let lease_end_ms = millis(now + lease);
@@ -64,18 +64,18 @@ impl Store {
     /// When the database is unavailable.
     pub async fn keep_job(
         &self,
-        claim: JobClaim,
+        job_claim: JobClaim,
         due_at: Timestamp,
         state: &impl Serialize,
     ) -> Result<Option<JobClaim>, StoreError> {
         let state =
             serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
-        let mut session = self.writer().await?;
+        let mut session = self.writer_session().await?;
         let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1 AND due_at = $4";
-        let JobClaim { name, lease_end_ms } = claim;
+        let JobClaim { name, lease_end_ms } = job_claim;
         let arguments = arguments![name, millis(due_at), state, lease_end_ms];
-        let is_kept = session.execute(sql, arguments).await? > 0;
-        Ok(is_kept.then(|| JobClaim {
+        let has_lease = session.execute(sql, arguments).await? > 0;
+        Ok(has_lease.then(|| JobClaim {
             name,
             lease_end_ms: millis(due_at),
         }))
@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn job(&self, name: &str) -> Result<Option<serde_json::Value>, StoreError> {
-        let mut session = self.reader().await?;
+        let mut session = self.reader_session().await?;
         let sql = "SELECT state FROM jobs WHERE name = $1";
         let rows = session.fetch(sql, arguments![name]).await?;
         let state = rows.first().map(|row| row.maybe_text(0)).transpose()?;
@@ -106,19 +106,25 @@ mod tests {
         let store = Store::open(&url, None).await.unwrap();
         let (lease, start) = (SignedDuration::from_mins(2), Timestamp::now());
         let claim = async |now| store.claim_job::<u32>("import", now, lease).await.unwrap();
-        let (frozen, state) = claim(start).await.unwrap();
+        let (first_claim, state) = claim(start).await.unwrap();
         assert_eq!(state, 0);
-        let frozen = store.keep_job(frozen, start + lease, &1).await.unwrap();
+        let renewed_first_claim = store
+            .keep_job(first_claim, start + lease, &1)
+            .await
+            .unwrap();
         assert!(claim(start).await.is_none());
-        let later = start + lease + lease;
-        let (successor, state) = claim(later).await.unwrap();
+        let after_lease = start + lease + lease;
+        let (second_claim, state) = claim(after_lease).await.unwrap();
         assert_eq!(state, 1);
-        let kept = store.keep_job(frozen.unwrap(), later, &7).await.unwrap();
-        assert!(kept.is_none());
+        let late_claim = store
+            .keep_job(renewed_first_claim.unwrap(), after_lease, &7)
+            .await
+            .unwrap();
+        assert!(late_claim.is_none());
         assert_eq!(store.job("import").await.unwrap().unwrap(), 1);
-        assert!(claim(later).await.is_none(), "the claim ended");
-        let kept = store.keep_job(successor, later, &2).await.unwrap();
-        assert!(kept.is_some());
+        assert!(claim(after_lease).await.is_none(), "the claim ended");
+        let kept_claim = store.keep_job(second_claim, after_lease, &2).await.unwrap();
+        assert!(kept_claim.is_some());
         assert_eq!(store.job("import").await.unwrap().unwrap(), 2);
         store.close().await;
         std::fs::remove_dir_all(folder).unwrap();

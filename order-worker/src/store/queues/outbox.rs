@@ -44,7 +44,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<StepRow>, StoreError> {
         // Skips rows that another worker has locked.
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "UPDATE steps SET publish_at = $2, put_at = $1
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
@@ -57,14 +57,15 @@ impl Store {
              )
              RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret",
         );
-        let claim = arguments![millis(now), millis(now + STEP_LEASE), limit];
-        let mut session = self.writer().await?;
-        let rows = session.fetch(sql, claim).await?;
+        let claim_arguments = arguments![millis(now), millis(now + STEP_LEASE), limit];
+        let mut session = self.writer_session().await?;
+        let rows = session.fetch(sql, claim_arguments).await?;
         let steps = rows.iter().map(read_step);
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
         // The first message of a timer is sent when it is due and is not counted as sent again.
-        let resent = steps.iter().filter(|row| row.due_at + STEP_LEASE <= now);
-        metrics::counter!("steps_resent_total").increment(resent.count().try_into().unwrap_or(0));
+        let resent_steps = steps.iter().filter(|row| row.due_at + STEP_LEASE <= now);
+        metrics::counter!("steps_resent_total")
+            .increment(resent_steps.count().try_into().unwrap_or(0));
         Ok(steps)
     }
 
@@ -74,7 +75,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "UPDATE steps SET publish_at = due_at
              WHERE publish_at > $1 AND publish_at <= $2 AND due_at <= $1",
             "UPDATE steps SET publish_at = due_at
@@ -84,9 +85,9 @@ impl Store {
                  FOR UPDATE SKIP LOCKED
              )",
         );
-        let mut session = self.writer().await?;
-        let until = arguments![millis(now), millis(sent_by(now))];
-        session.execute(sql, until).await
+        let mut session = self.writer_session().await?;
+        let time_arguments = arguments![millis(now), millis(sent_by(now))];
+        session.execute(sql, time_arguments).await
     }
 
     /// Makes these steps available for sending again, since their message could not be sent.
@@ -98,7 +99,7 @@ impl Store {
             let StepKey { order_id, step } = &row.key;
             arguments![order_id.to_string(), step.to_string(), row.attempt]
         });
-        self.writer()
+        self.writer_session()
             .await?
             .write(RELEASE_STEPS, rows.collect())
             .await
@@ -110,22 +111,22 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn correct_timers(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let (now, latest) = (millis(now), millis(now + CLOCK_TOLERANCE));
+        let (now, latest_ms) = (millis(now), millis(now + CLOCK_TOLERANCE));
         // This scans the whole table, so it runs outside of transactions, which would block other writers.
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         let sql = "SELECT 1 FROM steps WHERE put_at > $1 AND publish_at IS NOT NULL LIMIT 1";
-        let is_correct = session.fetch(sql, arguments![latest]).await?.is_empty();
+        let is_clock_correct = session.fetch(sql, arguments![latest_ms]).await?.is_empty();
         drop(session);
-        if is_correct {
+        if is_clock_correct {
             return Ok(0);
         }
-        let mut session = self.writer().await?;
+        let mut session = self.writer_session().await?;
         session
             .execute(
                 "UPDATE steps
                  SET publish_at = $1 + due_at - put_at, due_at = $1 + due_at - put_at, put_at = $1
                  WHERE put_at > $2 AND publish_at IS NOT NULL",
-                arguments![now, latest],
+                arguments![now, latest_ms],
             )
             .await
     }
@@ -135,7 +136,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn has_due_step(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let mut session = self.primary().await?;
+        let mut session = self.primary_session().await?;
         // `min()` would scan deleted index entries.
         let sql = "SELECT order_id FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT 1";
         let rows = session.fetch(sql, arguments![millis(now)]).await?;

@@ -8,7 +8,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            decode::{parse, timestamp, unsigned},
+            decode::{parse_field, timestamp, unsigned_integer},
             row::Row,
             statement::{Sql, arguments},
         },
@@ -17,7 +17,7 @@ use crate::{
 
 /// Selects up to `$3` such steps after step `$2` of order `$1`. By default, SQLite would scan all steps.
 fn next() -> Sql {
-    Sql::dialects(
+    Sql::for_dialects(
         "SELECT order_id, step, failures, last_error, due_at, request_id
          FROM steps INDEXED BY failed_steps
          WHERE failures > 0 AND publish_at IS NOT NULL AND (order_id, step) > ($1, $2)
@@ -46,11 +46,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<RetriedStep>, StoreError> {
         let (order_id, step) = after.cloned().unwrap_or_default();
-        let mut session = self.reader().await?;
+        let mut session = self.reader_session().await?;
         let rows = session
             .fetch(next(), arguments![order_id, step, limit])
             .await?;
-        rows.iter().map(retried).collect()
+        rows.iter().map(retried_step).collect()
     }
 
     /// The number of such steps, counted up to `max_count`.
@@ -58,7 +58,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn count_retries(&self, max_count: u32) -> Result<i64, StoreError> {
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "SELECT count(*) FROM (
                  SELECT 1 FROM steps INDEXED BY failed_steps
                  WHERE failures > 0 AND publish_at IS NOT NULL LIMIT $1
@@ -69,7 +69,7 @@ impl Store {
              ) AS failed",
         );
         let rows = self
-            .primary()
+            .primary_session()
             .await?
             .fetch(sql, arguments![max_count])
             .await?;
@@ -77,13 +77,13 @@ impl Store {
     }
 }
 
-fn retried(row: &Row) -> Result<RetriedStep, StoreError> {
-    let step: Step = parse("step", row.text(1)?)?;
+fn retried_step(row: &Row) -> Result<RetriedStep, StoreError> {
+    let step: Step = parse_field("step", row.text(1)?)?;
     Ok(RetriedStep {
         id: format!("{}:{step}", row.text(0)?),
-        order_id: parse("order_id", row.text(0)?)?,
+        order_id: parse_field("order_id", row.text(0)?)?,
         step: step.to_string(),
-        attempts: unsigned("failures", row.integer(2)?)?,
+        attempts: unsigned_integer("failures", row.integer(2)?)?,
         reason: row.maybe_text(3)?.unwrap_or_default().to_owned(),
         next_attempt_at: timestamp(row.integer(4)?)?,
         request_id: row.text(5)?.to_owned(),

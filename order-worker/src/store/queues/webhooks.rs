@@ -15,14 +15,14 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            decode::{cloud_event, json, millis, readable, select_events},
+            decode::{cloud_event, json, millis, readable_rows, select_events},
             statement::{Argument, Sql, StatementBuilder, among, arguments, list},
         },
     },
 };
 
 /// Lease of a delivery that is being attempted; longer than an attempt takes.
-const LEASE: SignedDuration = SignedDuration::from_secs(60);
+const DELIVERY_LEASE: SignedDuration = SignedDuration::from_secs(60);
 
 /// A due delivery with everything needed to send it.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Store {
         per_endpoint: usize,
         limit: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let sql = Sql::dialects(
+        let sql = Sql::for_dialects(
             "SELECT due.id FROM webhook_endpoints AS endpoint JOIN deliveries AS due ON due.id IN (
                  SELECT id FROM deliveries
                  WHERE endpoint_id = endpoint.id AND due_at <= $1
@@ -79,8 +79,10 @@ impl Store {
              LIMIT $6",
         );
         let (endpoint_ids, is_included, last_ids, is_enabled) = match filter {
-            ClaimFilter::AllExcept(excluded, last) => (excluded, false, last, true),
-            ClaimFilter::Only(included) => (included, true, [].as_slice(), true),
+            ClaimFilter::AllExcept(excluded_ids, last_endpoints) => {
+                (excluded_ids, false, last_endpoints, true)
+            }
+            ClaimFilter::Only(included_ids) => (included_ids, true, [].as_slice(), true),
             ClaimFilter::Disabled => ([].as_slice(), false, [].as_slice(), false),
         };
         let arguments = [
@@ -91,7 +93,7 @@ impl Store {
             arguments![i64::try_from(limit).unwrap_or(i64::MAX), is_enabled],
         ]
         .concat();
-        let rows = self.primary().await?.fetch(sql, arguments).await?;
+        let rows = self.primary_session().await?.fetch(sql, arguments).await?;
         let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
@@ -102,11 +104,11 @@ impl Store {
             "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
             "RETURNING state"
         );
-        let lease = millis(now + LEASE);
+        let lease = millis(now + DELIVERY_LEASE);
         let arguments = [vec![list(ids)], arguments![lease, millis(now)]].concat();
-        let mut session = self.writer().await?;
+        let mut session = self.writer_session().await?;
         let rows = session.fetch(sql, arguments).await?;
-        let deliveries: Vec<Delivery> = readable(&rows, |row| json("delivery", row.text(0)?))?;
+        let deliveries: Vec<Delivery> = readable_rows(&rows, |row| json("delivery", row.text(0)?))?;
         drop(session);
         self.with_endpoints_and_events(deliveries).await
     }
@@ -115,31 +117,34 @@ impl Store {
         &self,
         deliveries: Vec<Delivery>,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let mut session = self.primary().await?;
-        let ids: BTreeSet<_> = deliveries.iter().map(|due| due.endpoint_id).collect();
+        let mut session = self.primary_session().await?;
+        let ids: BTreeSet<_> = deliveries
+            .iter()
+            .map(|due_delivery| due_delivery.endpoint_id)
+            .collect();
         let sql = among!("SELECT state FROM webhook_endpoints WHERE id", "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;
-        let endpoints: Vec<Endpoint> = readable(&rows, |row| json("endpoint", row.text(0)?))?;
+        let endpoints: Vec<Endpoint> = readable_rows(&rows, |row| json("endpoint", row.text(0)?))?;
         let endpoints: HashMap<_, _> = endpoints
             .into_iter()
             .map(|endpoint| (endpoint.id, endpoint))
             .collect();
-        let ids = deliveries.iter().map(|due| due.event_id);
+        let ids = deliveries.iter().map(|due_delivery| due_delivery.event_id);
         let sql = among!(select_events!("WHERE id"), "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;
         let events = rows
             .iter()
             .map(cloud_event)
-            .map(|read| read.map(|(_, event)| (event.id, event)))
+            .map(|row_result| row_result.map(|(_, event)| (event.id, event)))
             .collect::<Result<HashMap<_, _>, _>>()?;
-        let due = deliveries.into_iter().filter_map(|delivery| {
+        let due_delivery = deliveries.into_iter().filter_map(|delivery| {
             Some(DueDelivery {
                 endpoint: endpoints.get(&delivery.endpoint_id)?.clone(),
                 event: events.get(&delivery.event_id).cloned(),
                 delivery,
             })
         });
-        Ok(due.collect())
+        Ok(due_delivery.collect())
     }
 
     /// One endpoint.
@@ -148,7 +153,7 @@ impl Store {
     /// When the database is unavailable.
     pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
         let sql = "SELECT state FROM webhook_endpoints WHERE id = $1";
-        let mut session = self.reader().await?;
+        let mut session = self.reader_session().await?;
         let rows = session.fetch(sql, arguments![id.to_string()]).await?;
         let row = rows.first();
         row.map(|row| json("endpoint", row.text(0)?)).transpose()
@@ -169,7 +174,7 @@ impl Store {
         }
         sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
         let (sql, arguments) = sql.finish();
-        let rows = self.reader().await?.fetch(sql, arguments).await?;
+        let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter()
             .map(|row| json("endpoint", row.text(0)?))
             .collect()
@@ -181,7 +186,7 @@ impl Store {
     /// When the database is unavailable.
     pub async fn deliveries(&self, filter: &ListDeliveries) -> Result<Vec<Delivery>, StoreError> {
         let (sql, arguments) = select_deliveries(filter);
-        let rows = self.reader().await?.fetch(sql, arguments).await?;
+        let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter()
             .map(|row| json("delivery", row.text(0)?))
             .collect()
@@ -214,7 +219,7 @@ mod tests {
     fn deliveries_by_status_use_their_index() {
         let connection = sqlite::in_memory();
         let id = "01a205f2-115c-7001-8d8a-8446d457e741";
-        for (filter, by) in [
+        for (filter, expected_index) in [
             (json!({"id": id}), " deliveries_by_endpoint "),
             (
                 json!({"id": id, "status": "failed", "cursor": id}),
@@ -227,9 +232,9 @@ mod tests {
                 panic!("it is a list of webhooks")
             };
             let (sql, arguments) = select_deliveries(&filter);
-            let steps = sqlite::plan(&connection, &sql, arguments);
+            let steps = sqlite::query_plan(&connection, &sql, arguments);
             assert!(
-                matches!(&steps[..], [step] if step.contains(by)),
+                matches!(&steps[..], [step] if step.contains(expected_index)),
                 "{steps:?}"
             );
         }

@@ -10,7 +10,7 @@ use super::{session::Session, statement::Argument};
 use crate::store::{StoreError, postgres::session::without_nul};
 
 /// Rows of a [`Write`].
-type Rows = Vec<Vec<Argument>>;
+type ArgumentRows = Vec<Vec<Argument>>;
 
 /// A statement that writes many rows. SQLite executes it once per row, which is cheap without a network;
 /// PostgreSQL gets all rows at once, as one array per column.
@@ -46,22 +46,22 @@ struct Part {
     /// arguments.
     source: Option<&'static str>,
     write: Write,
-    rows: Rows,
+    rows: ArgumentRows,
 }
 
 impl Writes {
     /// Adds a statement with its `rows`, if there are any.
-    pub(crate) fn add(&mut self, write: Write, rows: Rows) {
+    pub(crate) fn add(&mut self, write: Write, rows: ArgumentRows) {
         self.push(None, write, rows);
     }
 
     /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `source`, a part of
     /// the `WITH` with the same arguments: `name AS (…)`.
-    pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: Rows) {
+    pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: ArgumentRows) {
         self.push(Some(source), write, rows);
     }
 
-    fn push(&mut self, source: Option<&'static str>, write: Write, rows: Rows) {
+    fn push(&mut self, source: Option<&'static str>, write: Write, rows: ArgumentRows) {
         if !rows.is_empty() {
             self.0.push(Part {
                 source,
@@ -73,39 +73,48 @@ impl Writes {
 
     /// Builds one PostgreSQL statement in which each write is a part of a `WITH`.
     fn into_statement(self) -> Result<(SqlStr, PgArguments), StoreError> {
-        let (mut sql, mut bound, mut argument_offset) = (String::new(), PgArguments::default(), 0);
-        for (index, part) in self.0.into_iter().enumerate() {
+        let (mut sql, mut bound_arguments, mut argument_offset) =
+            (String::new(), PgArguments::default(), 0);
+        for (index, write_part) in self.0.into_iter().enumerate() {
             let separator = if index == 0 { "WITH" } else { "," };
             let _ = write!(sql, "{separator} ");
-            if let Some(source) = part.source {
-                let _ = write!(sql, "{}, ", renumbered(source, argument_offset));
+            if let Some(source) = write_part.source {
+                let _ = write!(sql, "{}, ", renumber_parameters(source, argument_offset));
             }
-            let text = renumbered(part.write.postgres, argument_offset);
+            let text = renumber_parameters(write_part.write.postgres, argument_offset);
             let _ = write!(sql, "part_{index} AS ({text})");
-            argument_offset += part.write.columns.len();
-            bind(&mut bound, part.write.columns, part.rows)?;
+            argument_offset += write_part.write.columns.len();
+            bind(
+                &mut bound_arguments,
+                write_part.write.columns,
+                write_part.rows,
+            )?;
         }
         sql.push_str(" SELECT");
-        Ok((AssertSqlSafe(sql).into_sql_str(), bound))
+        Ok((AssertSqlSafe(sql).into_sql_str(), bound_arguments))
     }
 }
 
 /// Increases the numbers of a statement's arguments by `argument_offset`.
-fn renumbered(sql: &str, argument_offset: usize) -> String {
-    let mut parts = sql.split('$');
-    let mut renumbered = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
+fn renumber_parameters(sql: &str, argument_offset: usize) -> String {
+    let mut sql_parts = sql.split('$');
+    let mut renumbered = sql_parts.next().unwrap_or_default().to_owned();
+    for part in sql_parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, rest) = part.split_at(digits);
+        let (number, after_number) = part.split_at(digits);
         let number = number.parse::<usize>().unwrap_or_default() + argument_offset;
-        let _ = write!(renumbered, "${number}{rest}");
+        let _ = write!(renumbered, "${number}{after_number}");
     }
     renumbered
 }
 
 impl Session {
     /// Writes `rows`, if there are any.
-    pub(crate) async fn write(&mut self, write: Write, rows: Rows) -> Result<(), StoreError> {
+    pub(crate) async fn write(
+        &mut self,
+        write: Write,
+        rows: ArgumentRows,
+    ) -> Result<(), StoreError> {
         let mut writes = Writes::default();
         writes.add(write, rows);
         self.write_all(writes).await
@@ -130,22 +139,26 @@ impl Session {
 }
 
 /// Binds `rows` as one array per column.
-fn bind(bound: &mut PgArguments, kinds: &[Kind], rows: Rows) -> Result<(), StoreError> {
-    let mut cells: Vec<Vec<Argument>> = kinds
+fn bind(
+    bound_arguments: &mut PgArguments,
+    kinds: &[Kind],
+    rows: ArgumentRows,
+) -> Result<(), StoreError> {
+    let mut columns_of_cells: Vec<Vec<Argument>> = kinds
         .iter()
         .map(|_| Vec::with_capacity(rows.len()))
         .collect();
     for row in rows {
-        for (column, cell) in cells.iter_mut().zip(row) {
-            column.push(cell);
+        for (column, column_cell) in columns_of_cells.iter_mut().zip(row) {
+            column.push(column_cell);
         }
     }
-    for (kind, column) in kinds.iter().zip(cells) {
+    for (kind, column) in kinds.iter().zip(columns_of_cells) {
         let cells = column.into_iter();
         match kind {
-            Kind::Integer => bound.add(cells.map(integer).collect::<Vec<_>>()),
-            Kind::Boolean => bound.add(cells.map(boolean).collect::<Vec<_>>()),
-            Kind::Text => bound.add(cells.map(text).collect::<Vec<_>>()),
+            Kind::Integer => bound_arguments.add(cells.map(integer).collect::<Vec<_>>()),
+            Kind::Boolean => bound_arguments.add(cells.map(boolean).collect::<Vec<_>>()),
+            Kind::Text => bound_arguments.add(cells.map(text).collect::<Vec<_>>()),
         }
         .map_err(sqlx::Error::Encode)?;
     }

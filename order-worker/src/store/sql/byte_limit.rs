@@ -1,20 +1,20 @@
 //! Limits query results by their size in bytes. A limit of rows does not bound the memory: two hundred orders
 //! may be half a megabyte or a hundred. In SQLite, rows are read until the limit; in PostgreSQL the statement
-//! is limited too ([`bounded`]).
+//! is limited too ([`bounded_sql`]).
 
 use shared::{id::OrderId, page::Rows};
 
-use super::{decode::parse, row::Row};
+use super::{decode::parse_field, row::Row};
 use crate::store::StoreError;
 
 /// Size at which a page accepts no more entries.
-pub(in crate::store) const PAGE_BYTES: usize = 1024 * 1024;
+pub(in crate::store) const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Maximum size of the orders loaded for a message of steps.
-pub(in crate::store) const STEPS_BYTES: usize = 256 * 1024;
+pub(in crate::store) const MAX_STEPS_BYTES: usize = 256 * 1024;
 /// Maximum size of the orders loaded for a batch.
-pub(in crate::store) const BATCH_BYTES: usize = 8 * 1024 * 1024;
+pub(in crate::store) const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum size of rows that are read to be passed on, such as events to publish.
-pub(in crate::store) const FORWARD_BYTES: usize = 4 * 1024 * 1024;
+pub(in crate::store) const MAX_FORWARD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never
 /// split. At least one entry is accepted.
@@ -40,7 +40,7 @@ impl ByteLimit {
             && self
                 .rows
                 .last()
-                .is_some_and(|last| !last.has_same_first_column(&row))
+                .is_some_and(|last_row| !last_row.has_same_first_column(&row))
         {
             self.is_cut = true;
             return false;
@@ -60,34 +60,41 @@ impl ByteLimit {
 /// The result of looking up orders by id, up to a size limit, in the order of the ids.
 pub struct ById<T> {
     /// The decoded rows.
-    pub found: T,
+    pub value: T,
     /// The last order that was looked up, if the size limit was reached; `None`: all were looked up.
     pub looked_up_to: Option<OrderId>,
 }
 
 impl<T> ById<T> {
     /// Applies `read` to rows whose first column is their order's id.
-    pub(in crate::store) fn read(
+    pub(in crate::store) fn read_within(
         rows: &Rows<Row>,
         read: impl FnOnce(&[Row]) -> Result<T, StoreError>,
     ) -> Result<Self, StoreError> {
-        let last = rows.rows.last().filter(|_| rows.is_cut);
+        let last_row = rows.rows.last().filter(|_| rows.is_cut);
         Ok(Self {
-            found: read(&rows.rows)?,
-            looked_up_to: last.map(|row| parse("id", row.text(0)?)).transpose()?,
+            value: read(&rows.rows)?,
+            looked_up_to: last_row
+                .map(|row| parse_field("id", row.text(0)?))
+                .transpose()?,
         })
     }
 
     /// Whether this order was looked up, found or not.
     pub fn covers(&self, id: &OrderId) -> bool {
-        self.looked_up_to.is_none_or(|last| *id <= last)
+        self.looked_up_to.is_none_or(|last_id| *id <= last_id)
     }
 }
 
 /// Adds a size limit to the PostgreSQL query `page`, since PostgreSQL sends all rows of a result even if they
 /// are not read. The query then returns about as many rows as a [`ByteLimit`] of `max_bytes` accepts in the
 /// same `order`. Each row is an entry, and `column` makes up most of its size.
-pub(in crate::store) fn bounded(page: &str, max_bytes: usize, column: &str, order: &str) -> String {
+pub(in crate::store) fn bounded_sql(
+    page: &str,
+    max_bytes: usize,
+    column: &str,
+    order: &str,
+) -> String {
     // `octet_length` does not read the text itself; the column may be null.
     let bytes = format!("coalesce(octet_length({column}), 0)");
     format!(

@@ -30,47 +30,51 @@ pub(in crate::store) fn timestamp(millis: i64) -> Result<Timestamp, StoreError> 
         .map_err(|error| StoreError::Corrupt(format!("time {millis}: {error}")))
 }
 
-pub(in crate::store) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
-    what: &str,
+pub(in crate::store) fn parse_field<T: std::str::FromStr<Err: std::fmt::Display>>(
+    field_name: &str,
     text: &str,
 ) -> Result<T, StoreError> {
     text.parse()
-        .map_err(|error| StoreError::Corrupt(format!("{what} {text:?}: {error}")))
+        .map_err(|error| StoreError::Corrupt(format!("{field_name} {text:?}: {error}")))
 }
 
-pub(in crate::store) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
+pub(in crate::store) fn json<T: DeserializeOwned>(
+    content_name: &str,
+    text: &str,
+) -> Result<T, StoreError> {
     from_stored(text).map_err(|error| {
         let beginning: String = text.chars().take(MAX_QUOTED).collect();
-        StoreError::Corrupt(format!("{what} {beginning}: {error}"))
+        StoreError::Corrupt(format!("{content_name} {beginning}: {error}"))
     })
 }
 
-/// Applies `read` to each row. A corrupt row is logged and left out, so that the other rows remain readable.
+/// Applies `read_row` to each row. A corrupt row is logged and left out, so that the others remain readable.
 ///
 /// # Errors
-/// Errors of `read` that are not about the row.
-pub(in crate::store) fn readable<R, T>(
+/// Errors of `read_row` that are not about the row.
+pub(in crate::store) fn readable_rows<R, T>(
     rows: impl IntoIterator<Item = R>,
-    read: impl Fn(R) -> Result<T, StoreError>,
+    read_row: impl Fn(R) -> Result<T, StoreError>,
 ) -> Result<Vec<T>, StoreError> {
-    let mut found = Vec::new();
+    let mut parsed_rows = Vec::new();
     for row in rows {
-        match read(row) {
-            Ok(value) => found.push(value),
+        match read_row(row) {
+            Ok(value) => parsed_rows.push(value),
             Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(%error, "a corrupt row was left out");
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(found)
+    Ok(parsed_rows)
 }
 
-pub(in crate::store) fn unsigned<T: TryFrom<i64>>(
-    what: &str,
+pub(in crate::store) fn unsigned_integer<T: TryFrom<i64>>(
+    number_name: &str,
     number: i64,
 ) -> Result<T, StoreError> {
-    T::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} {number} is out of range")))
+    T::try_from(number)
+        .map_err(|_| StoreError::Corrupt(format!("{number_name} {number} is out of range")))
 }
 
 /// Selects the columns that [`read_step`] decodes.
@@ -92,19 +96,19 @@ pub(in crate::store) fn stock_level(
     stock_at(row, 0, stock_levels)
 }
 
-/// Decodes a stock level whose columns start at `first`.
+/// Decodes a stock level whose columns start at `first_column`.
 pub(in crate::store) fn stock_at(
     row: &Row,
-    first: usize,
+    first_column: usize,
     stock_levels: &mut ProductStock,
 ) -> Result<(), StoreError> {
     let (sku, warehouse) = (
-        parse("sku", row.text(first)?)?,
-        parse("warehouse", row.text(first + 1)?)?,
+        parse_field("sku", row.text(first_column)?)?,
+        parse_field("warehouse", row.text(first_column + 1)?)?,
     );
     let stock_level = WarehouseStock {
-        on_hand: row.integer(first + 2)?,
-        reserved: row.integer(first + 3)?,
+        on_hand: row.integer(first_column + 2)?,
+        reserved: row.integer(first_column + 3)?,
     };
     stock_levels
         .entry(sku)
@@ -117,22 +121,25 @@ pub(in crate::store) fn read_step(row: &Row) -> Result<StepRow, StoreError> {
     read_step_at(row, 0)
 }
 
-/// Decodes a step whose columns start at `first`.
-pub(in crate::store) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreError> {
+/// Decodes a step whose columns start at `first_column`.
+pub(in crate::store) fn read_step_at(
+    row: &Row,
+    first_column: usize,
+) -> Result<StepRow, StoreError> {
     Ok(StepRow {
         key: StepKey {
-            order_id: parse("order_id", row.text(first)?)?,
-            step: parse("step", row.text(first + 1)?)?,
+            order_id: parse_field("order_id", row.text(first_column)?)?,
+            step: parse_field("step", row.text(first_column + 1)?)?,
         },
-        attempt: unsigned("attempt", row.integer(first + 2)?)?,
-        failures: unsigned("failures", row.integer(first + 3)?)?,
-        due_at: timestamp(row.integer(first + 4)?)?,
-        is_dead: row.maybe_integer(first + 5)?.is_none(),
-        last_error: row.maybe_text(first + 6)?.map(str::to_owned),
-        request_id: row.text(first + 7)?.to_owned(),
-        traceparent: row.maybe_text(first + 8)?.map(str::to_owned),
-        error_responses: unsigned("answered", row.integer(first + 9)?)?,
-        client_secret: row.maybe_text(first + 10)?.map(str::to_owned),
+        attempt: unsigned_integer("attempt", row.integer(first_column + 2)?)?,
+        failures: unsigned_integer("failures", row.integer(first_column + 3)?)?,
+        due_at: timestamp(row.integer(first_column + 4)?)?,
+        is_dead: row.maybe_integer(first_column + 5)?.is_none(),
+        last_error: row.maybe_text(first_column + 6)?.map(str::to_owned),
+        request_id: row.text(first_column + 7)?.to_owned(),
+        traceparent: row.maybe_text(first_column + 8)?.map(str::to_owned),
+        error_responses: unsigned_integer("answered", row.integer(first_column + 9)?)?,
+        client_secret: row.maybe_text(first_column + 10)?.map(str::to_owned),
     })
 }
 
@@ -154,7 +161,7 @@ pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), Stor
     let storefront = row.maybe_text(5)?;
     let event = CloudEvent {
         specversion: SPEC_VERSION.into(),
-        id: parse("event id", row.text(1)?)?,
+        id: parse_field("event id", row.text(1)?)?,
         source: SOURCE.into(),
         kind: row.text(6)?.to_owned(),
         subject: row.text(2)?.to_owned(),
@@ -163,7 +170,7 @@ pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), Stor
         sequence: format!("{:020}", row.integer(3)?),
         position: Some(position.to_string()),
         storefront: storefront
-            .map(|name| parse("storefront", name))
+            .map(|name| parse_field("storefront", name))
             .transpose()?,
         actor: row.text(7)?.to_owned(),
         intent: row.text(8)?.to_owned(),
@@ -176,16 +183,16 @@ pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), Stor
 /// The data of an event. Data that is not JSON is replaced by `{"unreadable": "reason"}`, since consumers of
 /// the feed have to get past the event.
 fn data(row: &Row) -> Result<Json, StoreError> {
-    let Some(why) = unreadable_data(row)? else {
+    let Some(reason) = unreadable_data(row)? else {
         return json("event", row.text(11)?);
     };
     tracing::error!(
         event = row.text(1)?,
         subject = row.text(2)?,
-        why,
+        why = reason,
         "the data of an event can't be decoded"
     );
-    let placeholder = serde_json::json!({ "unreadable": why });
+    let placeholder = serde_json::json!({ "unreadable": reason });
     Json::of(&placeholder).map_err(|failure| StoreError::Corrupt(failure.message))
 }
 
@@ -202,19 +209,19 @@ pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
     let storefront = row.maybe_text(5)?;
     let attempt = row.maybe_integer(10)?;
     let event = Event {
-        id: parse("event id", row.text(1)?)?,
+        id: parse_field("event id", row.text(1)?)?,
         subject: row.text(2)?.to_owned(),
-        sequence: unsigned("sequence", row.integer(3)?)?,
+        sequence: unsigned_integer("sequence", row.integer(3)?)?,
         time: timestamp(row.integer(4)?)?,
         storefront: storefront
-            .map(|name| parse("storefront", name))
+            .map(|name| parse_field("storefront", name))
             .transpose()?,
         origin: Origin {
             actor: row.text(7)?.to_owned(),
             intent: row.text(8)?.to_owned(),
             request_id: row.text(9)?.to_owned(),
             attempt: attempt
-                .map(|attempt| unsigned("attempt", attempt))
+                .map(|attempt| unsigned_integer("attempt", attempt))
                 .transpose()?,
             traceparent: None,
         },

@@ -5,6 +5,7 @@
 
 pub(crate) mod bulk;
 pub(in crate::store) mod byte_limit;
+pub(in crate::store) mod customer;
 pub(in crate::store) mod decode;
 pub(crate) mod row;
 pub(crate) mod session;

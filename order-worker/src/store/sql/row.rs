@@ -58,21 +58,21 @@ impl Row {
     pub(in crate::store) fn bytes(&self) -> usize {
         match self {
             Self::Sqlite(row) => {
-                let texts = row.iter().map(|cell| match cell {
+                let cell_texts = row.iter().map(|cell| match cell {
                     Value::Text(text) => text.len(),
                     _ => 0,
                 });
-                texts.sum()
+                cell_texts.sum()
             }
             Self::Postgres(row) => (0..row.len()).map(|column| cell(row, column).len()).sum(),
         }
     }
 
     /// Whether the first columns of both rows are equal.
-    pub(in crate::store) fn has_same_first_column(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Sqlite(row), Self::Sqlite(other)) => row.first() == other.first(),
-            (Self::Postgres(row), Self::Postgres(other)) => cell(row, 0) == cell(other, 0),
+    pub(in crate::store) fn has_same_first_column(&self, other_row: &Self) -> bool {
+        match (self, other_row) {
+            (Self::Sqlite(row), Self::Sqlite(other_row)) => row.first() == other_row.first(),
+            (Self::Postgres(row), Self::Postgres(other_row)) => cell(row, 0) == cell(other_row, 0),
             _ => false,
         }
     }
@@ -86,6 +86,6 @@ fn cell(row: &PgRow, column: usize) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn wrong_type(column: usize, what: &str) -> StoreError {
-    StoreError::Corrupt(format!("column {column} is not {what}"))
+fn wrong_type(column: usize, type_name: &str) -> StoreError {
+    StoreError::Corrupt(format!("column {column} is not {type_name}"))
 }

@@ -26,8 +26,8 @@ impl Session {
         sql: impl Into<Sql>,
         arguments: Vec<Argument>,
     ) -> Result<Vec<Row>, StoreError> {
-        let read = self.fetch_within(usize::MAX, sql, arguments).await?;
-        Ok(read.rows)
+        let read_rows = self.fetch_within(usize::MAX, sql, arguments).await?;
+        Ok(read_rows.rows)
     }
 
     /// Executes a query and reads its rows up to `max_bytes`, as

@@ -16,7 +16,7 @@ pub(crate) struct Sql {
 
 impl Sql {
     /// A statement with different texts.
-    pub(crate) fn dialects(sqlite: &'static str, postgres: &'static str) -> Self {
+    pub(crate) fn for_dialects(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
             sqlite: sqlite.into_sql_str(),
             postgres: postgres.into_sql_str(),
@@ -39,18 +39,18 @@ impl Sql {
 }
 
 impl From<&'static str> for Sql {
-    fn from(both: &'static str) -> Self {
-        Self::dialects(both, both)
+    fn from(common_sql: &'static str) -> Self {
+        Self::for_dialects(common_sql, common_sql)
     }
 }
 
 /// As [`Sql::texts`].
 impl From<String> for Sql {
-    fn from(both: String) -> Self {
-        let both = AssertSqlSafe(both).into_sql_str();
+    fn from(common_sql: String) -> Self {
+        let common_sql = AssertSqlSafe(common_sql).into_sql_str();
         Self {
-            sqlite: both.clone(),
-            postgres: both,
+            sqlite: common_sql.clone(),
+            postgres: common_sql,
         }
     }
 }
@@ -58,7 +58,7 @@ impl From<String> for Sql {
 /// The statement `before … after`, with the condition "is one of the values of argument 1" in between.
 macro_rules! among {
     ($before:expr, $after:expr) => {
-        crate::store::sql::statement::Sql::dialects(
+        crate::store::sql::statement::Sql::for_dialects(
             concat!($before, " IN (SELECT value FROM json_each($1)) ", $after),
             concat!($before, " = ANY($1) ", $after),
         )

@@ -52,7 +52,7 @@ impl Connection {
         match self {
             Self::Reading(reader) => reader.fetch(max_bytes, sql, arguments).await,
             Self::Auditing(_) | Self::Writing(_) => {
-                self.with(|connection| rows(connection, max_bytes, sql, arguments))
+                self.with_connection(|connection| rows(connection, max_bytes, sql, arguments))
             }
         }
     }
@@ -63,12 +63,12 @@ impl Connection {
         sql: &str,
         arguments: &[Argument],
     ) -> Result<u64, StoreError> {
-        self.with(|connection| {
+        self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let places = places(&statement, arguments.len())?;
-            bind(&mut statement, &places, arguments)?;
-            let changed = statement.raw_execute()?;
-            Ok(u64::try_from(changed).unwrap_or_default())
+            let parameter_indexes = places(&statement, arguments.len())?;
+            bind(&mut statement, &parameter_indexes, arguments)?;
+            let changed_rows = statement.raw_execute()?;
+            Ok(u64::try_from(changed_rows).unwrap_or_default())
         })
     }
 
@@ -78,7 +78,7 @@ impl Connection {
         sql: &str,
         rows: &[Vec<Argument>],
     ) -> Result<(), StoreError> {
-        self.with(|connection| {
+        self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let places = places(&statement, rows.first().map_or(0, Vec::len))?;
             for row in rows {
@@ -91,24 +91,27 @@ impl Connection {
 
     /// Executes statements without arguments and results.
     pub(in crate::store) fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.with(|connection| connection.execute_batch(sql))
+        self.with_connection(|connection| connection.execute_batch(sql))
     }
 
-    fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let done = match self {
-            Self::Auditing(connection) => work(connection),
+    fn with_connection<T>(
+        &mut self,
+        use_connection: impl FnOnce(&Raw) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let result = match self {
+            Self::Auditing(connection) => use_connection(connection),
             // The disk may block the thread.
-            Self::Writing(writer) => run_blocking(|| work(writer)),
-            Self::Reading(reader) => return reader.run_short(work),
+            Self::Writing(writer) => run_blocking(|| use_connection(writer)),
+            Self::Reading(reader) => return reader.run_short(use_connection),
         };
-        Ok(done?)
+        Ok(result?)
     }
 }
 
 /// Runs blocking work. On a multi-threaded runtime, the other tasks of this thread move to another thread.
 fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+    let runtime_flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if runtime_flavor.is_ok_and(|runtime_flavor| runtime_flavor == RuntimeFlavor::MultiThread) {
         task::block_in_place(work)
     } else {
         work()

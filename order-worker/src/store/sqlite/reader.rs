@@ -18,7 +18,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{reading, statement::rows};
+use super::{open_reader, statement::rows};
 use crate::store::{
     StoreError,
     sql::{row::Row, statement::Argument},
@@ -32,22 +32,22 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 const INSTRUCTIONS_PER_CHECK: i32 = 1_000;
 /// Number of checks before a statement counts as long: some milliseconds. The largest page takes a tenth of
 /// that.
-const CHECKS: u32 = 200;
+const CHECKS_PER_SLICE: u32 = 200;
 /// Timeout of a long statement, including its wait for the permit; the same as PostgreSQL's
 /// `statement_timeout`.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pool of reading connections.
 pub(super) struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<LimitedConnection>>,
+    idle_connections: Mutex<Vec<LimitedConnection>>,
     /// Permit for the one long statement.
     long_statement: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A connection with its statement limit.
 struct LimitedConnection {
-    raw: Raw,
+    connection: Raw,
     limit: Arc<StatementLimit>,
 }
 
@@ -55,33 +55,40 @@ struct LimitedConnection {
 #[derive(Default)]
 struct StatementLimit {
     /// Number of checks left.
-    checks: AtomicU32,
+    remaining_checks: AtomicU32,
     /// Deadline that applies when no checks are left; `None`: the statement stops then.
-    until: Mutex<Option<Instant>>,
+    time_limit: Mutex<Option<Instant>>,
 }
 
 impl StatementLimit {
-    fn set(&self, checks: u32, until: Option<Instant>) {
-        self.checks.store(checks, Ordering::Relaxed);
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    fn set_limit(&self, checks: u32, time_limit: Option<Instant>) {
+        self.remaining_checks.store(checks, Ordering::Relaxed);
+        *self
+            .time_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = time_limit;
     }
 
     /// Whether the statement has to stop; counts the check.
     fn is_over(&self) -> bool {
-        let checks = self.checks.load(Ordering::Relaxed);
-        if let Some(left) = checks.checked_sub(1) {
-            self.checks.store(left, Ordering::Relaxed);
+        let checks = self.remaining_checks.load(Ordering::Relaxed);
+        if let Some(remaining_checks) = checks.checked_sub(1) {
+            self.remaining_checks
+                .store(remaining_checks, Ordering::Relaxed);
             return false;
         }
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_none_or(|until| Instant::now() >= until)
+        let deadline = *self
+            .time_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        deadline.is_none_or(|deadline| Instant::now() >= deadline)
     }
 }
 
 /// A connection borrowed from the pool; it returns when dropped.
 pub(crate) struct Reader {
     /// `None` only while a long statement waits for its permit and runs.
-    reading: Option<LimitedConnection>,
+    connection: Option<LimitedConnection>,
     readers: Arc<Readers>,
 }
 
@@ -90,7 +97,7 @@ impl Readers {
     pub(super) fn of(path: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             path,
-            idle: Mutex::default(),
+            idle_connections: Mutex::default(),
             long_statement: Arc::default(),
         })
     }
@@ -101,41 +108,53 @@ impl Readers {
     /// When the database can't be opened.
     pub(super) fn borrow(self: &Arc<Self>) -> rusqlite::Result<Reader> {
         Ok(Reader {
-            reading: Some(self.take()?),
+            connection: Some(self.take_connection()?),
             readers: Arc::clone(self),
         })
     }
 
-    fn take(&self) -> rusqlite::Result<LimitedConnection> {
+    fn take_connection(&self) -> rusqlite::Result<LimitedConnection> {
         let idle = self
-            .idle
+            .idle_connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        idle.map_or_else(|| self.open(), Ok)
+        idle.map_or_else(|| self.open_connection(), Ok)
     }
 
     /// Returns a connection to the pool, or closes it if there are enough.
     fn give_back(&self, reading: Option<LimitedConnection>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self
+            .idle_connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE_READERS {
             idle.extend(reading);
         }
     }
 
-    fn open(&self) -> rusqlite::Result<LimitedConnection> {
+    fn open_connection(&self) -> rusqlite::Result<LimitedConnection> {
         let (raw, limit) = (
-            reading(&self.path, BUSY_TIMEOUT)?,
+            open_reader(&self.path, BUSY_TIMEOUT)?,
             Arc::<StatementLimit>::default(),
         );
-        let held = Arc::clone(&limit);
-        raw.progress_handler(INSTRUCTIONS_PER_CHECK, Some(move || held.is_over()))?;
-        Ok(LimitedConnection { raw, limit })
+        let limit_of_handler = Arc::clone(&limit);
+        raw.progress_handler(
+            INSTRUCTIONS_PER_CHECK,
+            Some(move || limit_of_handler.is_over()),
+        )?;
+        Ok(LimitedConnection {
+            connection: raw,
+            limit,
+        })
     }
 
     /// Closes the idle connections.
     pub(super) fn close(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self
+            .idle_connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         idle.clear();
     }
 }
@@ -144,11 +163,14 @@ impl Reader {
     /// Runs `work` with the limit of a short statement.
     pub(super) fn run_short<T>(
         &self,
-        work: impl FnOnce(&Raw) -> rusqlite::Result<T>,
+        use_connection: impl FnOnce(&Raw) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let LimitedConnection { raw, limit } = self.reading.as_ref().ok_or_else(not_borrowed)?;
-        limit.set(CHECKS, None);
-        Ok(work(raw)?)
+        let LimitedConnection {
+            connection: raw,
+            limit,
+        } = self.connection.as_ref().ok_or_else(not_borrowed)?;
+        limit.set_limit(CHECKS_PER_SLICE, None);
+        Ok(use_connection(raw)?)
     }
 
     /// Executes a query, up to a size limit.
@@ -158,33 +180,36 @@ impl Reader {
         sql: &str,
         arguments: &[Argument],
     ) -> Result<Rows<Row>, StoreError> {
-        let LimitedConnection { raw, limit } = self.reading.as_ref().ok_or_else(not_borrowed)?;
-        limit.set(CHECKS, None);
+        let LimitedConnection {
+            connection: raw,
+            limit,
+        } = self.connection.as_ref().ok_or_else(not_borrowed)?;
+        limit.set_limit(CHECKS_PER_SLICE, None);
         match rows(raw, max_bytes, sql, arguments) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
-            read => return Ok(read?),
+            result => return Ok(result?),
         }
         // Many long statements may wait, and each connection has a page cache: the connection is returned
         // meanwhile.
-        self.readers.give_back(self.reading.take());
-        let until = Instant::now() + TIMEOUT;
+        self.readers.give_back(self.connection.take());
+        let deadline = Instant::now() + READ_TIMEOUT;
         let permit = Arc::clone(&self.readers.long_statement).lock_owned();
-        let permit = time::timeout_at(until, permit)
+        let permit = time::timeout_at(deadline, permit)
             .await
             .map_err(|_| StoreError::TooManySearches)?;
-        let reading = self.readers.take()?;
+        let limited_connection = self.readers.take_connection()?;
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
-        let read = task::spawn_blocking(move || {
-            reading.limit.set(0, Some(until));
-            let read = rows(&reading.raw, max_bytes, &sql, &arguments);
+        let read_result = task::spawn_blocking(move || {
+            limited_connection.limit.set_limit(0, Some(deadline));
+            let read_result = rows(&limited_connection.connection, max_bytes, &sql, &arguments);
             drop(permit);
-            (reading, read)
+            (limited_connection, read_result)
         });
-        let (reading, read) = read
+        let (limited_connection, read_result) = read_result
             .await
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.reading = Some(reading);
-        Ok(read?)
+        self.connection = Some(limited_connection);
+        Ok(read_result?)
     }
 }
 
@@ -194,7 +219,7 @@ fn not_borrowed() -> StoreError {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.readers.give_back(self.reading.take());
+        self.readers.give_back(self.connection.take());
     }
 }
 
@@ -204,14 +229,17 @@ mod tests {
 
     use super::*;
 
-    /// A query that counts up to `to`.
-    const COUNT: &str =
+    /// A query that counts up to `last_number`.
+    const COUNT_SQL: &str =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
                          SELECT count(*) FROM n";
 
-    async fn count(reader: &mut Reader, to: i64) -> i64 {
-        let counted = reader.fetch(usize::MAX, COUNT, &[to.into()]).await.unwrap();
-        counted.rows[0].integer(0).unwrap()
+    async fn count_up_to(reader: &mut Reader, last_number: i64) -> i64 {
+        let count_rows = reader
+            .fetch(usize::MAX, COUNT_SQL, &[last_number.into()])
+            .await
+            .unwrap();
+        count_rows.rows[0].integer(0).unwrap()
     }
 
     #[tokio::test]
@@ -220,30 +248,37 @@ mod tests {
         drop(Raw::open(&path).unwrap());
         let readers = Readers::of(path.clone());
         let mut reader = readers.borrow().unwrap();
-        let waited_for = Arc::clone(&readers.long_statement).lock_owned().await;
-        for run_short in [10, 1_000] {
-            assert_eq!(count(&mut reader, run_short).await, run_short);
+        let held_lock = Arc::clone(&readers.long_statement).lock_owned().await;
+        for last_number in [10, 1_000] {
+            assert_eq!(count_up_to(&mut reader, last_number).await, last_number);
         }
-        let many = 1_000_000;
-        let mut counting = Box::pin(async {
-            assert_eq!(count(&mut reader, many).await, many);
+        let long_count = 1_000_000;
+        let mut count_task = Box::pin(async {
+            assert_eq!(count_up_to(&mut reader, long_count).await, long_count);
         });
-        assert!((&mut counting).now_or_never().is_none(), "it has its turn");
+        assert!(
+            (&mut count_task).now_or_never().is_none(),
+            "it has its turn"
+        );
         assert_eq!(
-            readers.idle.lock().unwrap().len(),
+            readers.idle_connections.lock().unwrap().len(),
             1,
             "it keeps no connection"
         );
-        drop(waited_for);
-        counting.await;
+        drop(held_lock);
+        count_task.await;
 
-        let for_ever = readers.borrow().unwrap();
-        for_ever.run_short(|_| Ok(())).unwrap();
-        let Some(LimitedConnection { raw, limit }) = &for_ever.reading else {
+        let endless_reader = readers.borrow().unwrap();
+        endless_reader.run_short(|_| Ok(())).unwrap();
+        let Some(LimitedConnection {
+            connection: raw,
+            limit,
+        }) = &endless_reader.connection
+        else {
             unreachable!("it is on loan")
         };
-        limit.set(0, Some(Instant::now()));
-        let error = rows(raw, usize::MAX, COUNT, &[many.into()]).unwrap_err();
+        limit.set_limit(0, Some(Instant::now()));
+        let error = rows(raw, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
         assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
         std::fs::remove_file(path).unwrap();
     }

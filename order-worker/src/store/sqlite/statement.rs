@@ -17,18 +17,18 @@ pub(super) fn rows(
 ) -> rusqlite::Result<Rows<Row>> {
     let mut statement = connection.prepare_cached(sql)?;
     let columns = statement.column_count();
-    let places = places(&statement, arguments.len())?;
-    bind(&mut statement, &places, arguments)?;
+    let parameter_indexes = places(&statement, arguments.len())?;
+    bind(&mut statement, &parameter_indexes, arguments)?;
     let mut rows = statement.raw_query();
-    let mut collected = ByteLimit::new(max_bytes);
+    let mut collected_rows = ByteLimit::new(max_bytes);
     while let Some(row) = rows.next()? {
-        let cells = (0..columns).map(|column| row.get(column));
-        let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);
-        if !collected.accept(row) {
+        let row_cells = (0..columns).map(|column| row.get(column));
+        let row = Row::Sqlite(row_cells.collect::<rusqlite::Result<_>>()?);
+        if !collected_rows.accept(row) {
             break;
         }
     }
-    Ok(collected.rows())
+    Ok(collected_rows.rows())
 }
 
 /// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
@@ -45,8 +45,8 @@ pub(super) fn bind(
     places: &[Option<usize>],
     arguments: &[Argument],
 ) -> rusqlite::Result<()> {
-    for (place, argument) in places.iter().zip(arguments) {
-        if let Some(place) = place {
+    for (parameter_index, argument) in places.iter().zip(arguments) {
+        if let Some(place) = parameter_index {
             statement.raw_bind_parameter(*place, argument)?;
         }
     }
@@ -61,8 +61,8 @@ impl ToSql for Argument {
             Self::Text(None) => ToSqlOutput::Owned(Value::Null),
             Self::Text(Some(text)) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
             Self::List(values) => {
-                let list = serde_json::Value::from(values.clone()).to_string();
-                ToSqlOutput::Owned(Value::Text(list))
+                let json_list = serde_json::Value::from(values.clone()).to_string();
+                ToSqlOutput::Owned(Value::Text(json_list))
             }
         })
     }

@@ -5,10 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use shared::{
-    customer::Customer,
-    id::{CustomerId, Sku},
-};
+use shared::id::{CustomerId, Sku};
 
 use super::loaded::{LoadedRows, UnlockedRead};
 use crate::{
@@ -22,8 +19,11 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            byte_limit::BATCH_BYTES,
-            decode::{json, parse, read_step, select_steps, stock_at, stock_level, unsigned},
+            byte_limit::MAX_BATCH_BYTES,
+            customer::customer_at,
+            decode::{
+                json, parse_field, read_step, select_steps, stock_at, stock_level, unsigned_integer,
+            },
             session::Session,
             statement::{Sql, among, arguments, list},
         },
@@ -37,13 +37,15 @@ pub(in crate::store) async fn load_working_set(
     let mut working_set = WorkingSet::default();
     // If stock levels are needed for new orders only, the products are known in advance and the other rows
     // are read-only.
-    let (ordered, locks) = if load_set.orders.is_empty() && load_set.changed_products.is_empty() {
-        (load_set.skus(&HashMap::new()), Locks::Nothing)
-    } else {
-        (BTreeSet::new(), Locks::Rows)
-    };
-    if !(load_set.idempotency_keys.is_empty() && ordered.is_empty()) {
-        idempotency_records_and_stock(session, &mut working_set, &mut load_set, &ordered).await?;
+    let (ordered_stock, locks) =
+        if load_set.orders.is_empty() && load_set.changed_products.is_empty() {
+            (load_set.skus(&HashMap::new()), Locks::Nothing)
+        } else {
+            (BTreeSet::new(), Locks::Rows)
+        };
+    if !(load_set.idempotency_keys.is_empty() && ordered_stock.is_empty()) {
+        idempotency_records_and_stock(session, &mut working_set, &mut load_set, &ordered_stock)
+            .await?;
     }
     if !load_set.external_ids.is_empty() {
         external_ids(session, &mut working_set, &load_set).await?;
@@ -52,14 +54,14 @@ pub(in crate::store) async fn load_working_set(
         orders(session, &mut working_set, &load_set, locks).await?;
     }
     let skus = load_set.skus(&working_set.orders);
-    let others: Vec<_> = skus.difference(&ordered).collect();
-    if !others.is_empty() {
+    let other_skus: Vec<_> = skus.difference(&ordered_stock).collect();
+    if !other_skus.is_empty() {
         // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
         // levels only.
         if !load_set.changed_products.is_empty() {
             changed_products(session, &mut working_set, &load_set.changed_products).await?;
         }
-        stock_levels(session, &mut working_set, &others, locks).await?;
+        stock_levels(session, &mut working_set, &other_skus, locks).await?;
     }
     if !load_set.changed_customers.is_empty() {
         changed_customers(session, &mut working_set, &load_set.changed_customers).await?;
@@ -81,11 +83,11 @@ pub(in crate::store) async fn load_working_set(
     if !load_set.deliveries.is_empty() {
         deliveries(session, &mut working_set, &load_set).await?;
     }
-    let unlocked = match locks {
+    let unlocked_read = match locks {
         Locks::Rows => UnlockedRead::default(),
         Locks::Nothing => UnlockedRead {
             orders: working_set.orders.keys().copied().collect(),
-            products: others.into_iter().cloned().collect(),
+            products: other_skus.into_iter().cloned().collect(),
         },
     };
     let loaded = LoadedRows {
@@ -94,7 +96,7 @@ pub(in crate::store) async fn load_working_set(
         customers: working_set.customers.keys().copied().collect(),
         endpoints: working_set.endpoints.keys().copied().collect(),
         idempotency_keys: working_set.recorded.keys().cloned().collect(),
-        unlocked,
+        unlocked_read,
         locked_customers: load_set.changed_customers.into_iter().collect(),
     };
     Ok((working_set, loaded))
@@ -114,7 +116,7 @@ async fn idempotency_records_and_stock(
     load_set: &mut LoadSet,
     skus: &BTreeSet<Sku>,
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
          WHERE sku IN (SELECT value FROM json_each($2))
          UNION ALL
@@ -135,11 +137,11 @@ async fn idempotency_records_and_stock(
             stock_at(&row, 1, &mut working_set.stock_levels)?;
             continue;
         }
-        let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
+        let (answer_text, outcome_text) = (row.maybe_text(5)?, row.maybe_text(6)?);
         let recorded = IdempotencyRecord {
             fingerprint: row.text(2)?.to_owned(),
-            answer: answer.map(|text| json("answer", text)).transpose()?,
-            outcome: outcome.map(|text| json("outcome", text)).transpose()?,
+            answer: answer_text.map(|text| json("answer", text)).transpose()?,
+            outcome: outcome_text.map(|text| json("outcome", text)).transpose()?,
         };
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
             load_set.add_resource(answer);
@@ -157,7 +159,7 @@ async fn orders(
     load_set: &LoadSet,
     locks: Locks,
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT state FROM orders WHERE id IN (SELECT value FROM json_each($1))",
         match locks {
             Locks::Rows => "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
@@ -166,18 +168,18 @@ async fn orders(
     );
     // A single command is loaded regardless of its size.
     let max_bytes = if load_set.commands > 1 {
-        BATCH_BYTES
+        MAX_BATCH_BYTES
     } else {
         usize::MAX
     };
     let ids = list(&load_set.orders);
-    let read = session
+    let orders_read = session
         .fetch_within(max_bytes, sql, vec![ids.clone()])
         .await?;
-    if read.is_cut {
+    if orders_read.is_cut {
         return Err(StoreError::TooLarge);
     }
-    for row in read.rows {
+    for row in orders_read.rows {
         let order: Order = json("order", row.text(0)?)?;
         working_set.orders.insert(order.id, order);
     }
@@ -200,10 +202,13 @@ async fn external_ids(
     );
     let names = list(load_set.external_ids.iter().map(|(_, name)| name));
     for row in session.fetch(sql, vec![names]).await? {
-        let name = (parse("storefront", row.text(0)?)?, row.text(1)?.to_owned());
+        let name = (
+            parse_field("storefront", row.text(0)?)?,
+            row.text(1)?.to_owned(),
+        );
         working_set
             .external_ids
-            .insert(name, parse("order", row.text(2)?)?);
+            .insert(name, parse_field("order", row.text(2)?)?);
     }
     Ok(())
 }
@@ -214,7 +219,7 @@ async fn stock_levels(
     skus: &[&Sku],
     locks: Locks,
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT sku, warehouse, on_hand, reserved FROM shelves
          WHERE sku IN (SELECT value FROM json_each($1))",
         match locks {
@@ -238,7 +243,7 @@ async fn changed_products(
     working_set: &mut WorkingSet,
     skus: &[Sku],
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT state FROM products WHERE sku IN (SELECT value FROM json_each($1))",
         "SELECT state FROM products WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
     );
@@ -256,12 +261,12 @@ async fn changed_customers(
     working_set: &mut WorkingSet,
     ids: &[CustomerId],
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
-        "SELECT state FROM customers WHERE id IN (SELECT value FROM json_each($1))",
-        "SELECT state FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    let sql = Sql::for_dialects(
+        "SELECT state, version, profile FROM customers WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state, version, profile FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(ids)]).await? {
-        let customer: Customer = json("customer", row.text(0)?)?;
+        let customer = customer_at(&row, 0)?;
         working_set.customers.insert(customer.id, customer);
     }
     Ok(())
@@ -275,19 +280,19 @@ async fn load_unlocked(
     products: &[&Sku],
     load_set: &LoadSet,
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
-        "SELECT 'product', state, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
+    let sql = Sql::for_dialects(
+        "SELECT 'product', state, NULL, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
          UNION ALL
-         SELECT 'customer', state, NULL FROM customers WHERE id IN (SELECT value FROM json_each($2))
+         SELECT 'customer', state, version, profile FROM customers WHERE id IN (SELECT value FROM json_each($2))
          UNION ALL
-         SELECT 'number', NULL, coalesce(max(number), 0) + 1 FROM orders",
-        "SELECT 'product', state, NULL::bigint FROM products WHERE sku = ANY($1)
+         SELECT 'number', NULL, coalesce(max(number), 0) + 1, NULL FROM orders",
+        "SELECT 'product', state, NULL::bigint, NULL::text FROM products WHERE sku = ANY($1)
          UNION ALL
-         SELECT 'customer', state, NULL FROM customers WHERE id = ANY($2)
+         SELECT 'customer', state, version, profile FROM customers WHERE id = ANY($2)
          UNION ALL
-         SELECT 'number', NULL, nextval('order_numbers') FROM generate_series(1, $3)",
+         SELECT 'number', NULL, nextval('order_numbers'), NULL FROM generate_series(1, $3)",
     );
-    let mut numbers = Vec::new();
+    let mut order_numbers = Vec::new();
     let arguments = arguments![
         list(products),
         list(&load_set.customers),
@@ -302,16 +307,16 @@ async fn load_unlocked(
                     .insert(product.details.sku.clone(), product);
             }
             "customer" => {
-                let customer: Customer = json("customer", row.text(1)?)?;
+                let customer = customer_at(&row, 1)?;
                 working_set.customers.insert(customer.id, customer);
             }
-            _ => numbers.push(row.integer(2)?),
+            _ => order_numbers.push(row.integer(2)?),
         }
     }
     let count = i64::from(load_set.new_orders);
-    working_set.numbers = match numbers[..] {
-        [first] => (first..first + count).collect(),
-        _ => numbers.into(),
+    working_set.numbers = match order_numbers[..] {
+        [first_number] => (first_number..first_number + count).collect(),
+        _ => order_numbers.into(),
     };
     Ok(())
 }
@@ -322,8 +327,10 @@ async fn endpoint_counts(
 ) -> Result<(), StoreError> {
     let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
     for row in session.fetch(sql, Vec::new()).await? {
-        let owner = row.maybe_text(0)?.map(|name| parse("storefront", name));
-        let count = unsigned("count", row.integer(1)?)?;
+        let owner = row
+            .maybe_text(0)?
+            .map(|name| parse_field("storefront", name));
+        let count = unsigned_integer("count", row.integer(1)?)?;
         working_set
             .endpoint_counts
             .insert(owner.transpose()?, count);
@@ -336,7 +343,7 @@ async fn endpoints(
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
         "SELECT state FROM webhook_endpoints WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
@@ -352,7 +359,7 @@ async fn deliveries(
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
 ) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
+    let sql = Sql::for_dialects(
         "SELECT state FROM deliveries WHERE id IN (SELECT value FROM json_each($1))",
         "SELECT state FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
@@ -364,8 +371,8 @@ async fn deliveries(
     let sql = among!("SELECT id FROM events WHERE id", "");
     let event_ids = list(&working_set.deleted_events);
     for row in session.fetch(sql, vec![event_ids]).await? {
-        let kept = parse("event", row.text(0)?)?;
-        working_set.deleted_events.remove(&kept);
+        let event_id = parse_field("event", row.text(0)?)?;
+        working_set.deleted_events.remove(&event_id);
     }
     Ok(())
 }

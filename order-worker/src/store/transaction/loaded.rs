@@ -15,7 +15,7 @@ pub(in crate::store) struct LoadedRows {
     pub(in crate::store) customers: HashSet<CustomerId>,
     pub(in crate::store) endpoints: HashSet<EndpointId>,
     pub(in crate::store) idempotency_keys: HashSet<String>,
-    pub(in crate::store) unlocked: UnlockedRead,
+    pub(in crate::store) unlocked_read: UnlockedRead,
     /// Customers that are locked. The other ones were read for new orders.
     pub(in crate::store) locked_customers: HashSet<CustomerId>,
 }
@@ -34,25 +34,25 @@ impl LoadedRows {
     ///
     /// # Errors
     /// [`StoreError::Failed`] with the name of the row that is not locked.
-    pub(in crate::store) fn check_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
-        let UnlockedRead { orders, products } = &self.unlocked;
-        let order = changed.orders.iter().find(|id| orders.contains(id));
-        let stock_level = changed
+    pub(in crate::store) fn check_locked(&self, change_set: &ChangeSet) -> Result<(), StoreError> {
+        let UnlockedRead { orders, products } = &self.unlocked_read;
+        let order = change_set.orders.iter().find(|id| orders.contains(id));
+        let stock_level = change_set
             .stock_levels
             .iter()
             .find(|(sku, _)| products.contains(sku));
-        let customer = changed
+        let customer = change_set
             .customers
             .iter()
             .find(|id| self.customers.contains(id) && !self.locked_customers.contains(id));
-        let what = match (order, stock_level, customer) {
+        let unlocked_row = match (order, stock_level, customer) {
             (Some(id), ..) => format!("order {id}"),
             (None, Some((sku, _)), _) => format!("stock levels of {sku}"),
             (None, None, Some(id)) => format!("customer {id}"),
             (None, None, None) => return Ok(()),
         };
         Err(StoreError::Failed(format!(
-            "{what} would be changed without a lock; the load set of a command is incomplete"
+            "{unlocked_row} would be changed without a lock; the load set of a command is incomplete"
         )))
     }
 }
@@ -65,33 +65,35 @@ mod tests {
 
     #[test]
     fn changes_to_rows_that_were_not_locked_are_refused() {
-        let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
-        let erased = CustomerId::from(Uuid::now_v7());
-        let blocked = CustomerId::from(Uuid::now_v7());
-        let stock_level = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
+        let (locked_order, unlocked_order) =
+            (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
+        let erased_customer = CustomerId::from(Uuid::now_v7());
+        let blocked_customer = CustomerId::from(Uuid::now_v7());
+        let stock_key = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
         let loaded = LoadedRows {
-            orders: HashSet::from([locked, unlocked]),
-            customers: HashSet::from([blocked, erased]),
-            unlocked: UnlockedRead {
-                orders: HashSet::from([unlocked]),
+            orders: HashSet::from([locked_order, unlocked_order]),
+            customers: HashSet::from([blocked_customer, erased_customer]),
+            unlocked_read: UnlockedRead {
+                orders: HashSet::from([unlocked_order]),
                 products: HashSet::from(["B".parse().unwrap()]),
             },
-            locked_customers: HashSet::from([blocked]),
+            locked_customers: HashSet::from([blocked_customer]),
             ..LoadedRows::default()
         };
-        let mut changed = ChangeSet::default();
-        changed.orders.insert(locked);
-        changed.stock_levels.insert(stock_level("A"));
-        changed.customers.insert(blocked);
-        assert!(loaded.check_locked(&changed).is_ok());
-        let refused = |changed: ChangeSet| loaded.check_locked(&changed).unwrap_err().to_string();
-        let mut with_order = changed.clone();
-        with_order.orders.insert(unlocked);
-        assert!(refused(with_order).contains(&unlocked.to_string()));
-        let mut with_customer = changed.clone();
-        with_customer.customers.insert(erased);
-        assert!(refused(with_customer).contains(&erased.to_string()));
-        changed.stock_levels.insert(stock_level("B"));
-        assert!(refused(changed).contains("stock levels of B"));
+        let mut change_set = ChangeSet::default();
+        change_set.orders.insert(locked_order);
+        change_set.stock_levels.insert(stock_key("A"));
+        change_set.customers.insert(blocked_customer);
+        assert!(loaded.check_locked(&change_set).is_ok());
+        let refusal =
+            |change_set: ChangeSet| loaded.check_locked(&change_set).unwrap_err().to_string();
+        let mut set_with_order = change_set.clone();
+        set_with_order.orders.insert(unlocked_order);
+        assert!(refusal(set_with_order).contains(&unlocked_order.to_string()));
+        let mut set_with_customer = change_set.clone();
+        set_with_customer.customers.insert(erased_customer);
+        assert!(refusal(set_with_customer).contains(&erased_customer.to_string()));
+        change_set.stock_levels.insert(stock_key("B"));
+        assert!(refusal(change_set).contains("stock levels of B"));
     }
 }

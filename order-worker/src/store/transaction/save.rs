@@ -6,7 +6,9 @@ mod catalogue;
 mod events;
 mod orders;
 mod recorded;
+mod returns;
 mod steps;
+mod tags;
 mod webhooks;
 
 use jiff::{SignedDuration, Timestamp};
@@ -52,17 +54,20 @@ pub(in crate::store) async fn save_changes(
     events::events(&mut writes, working_set)?;
     orders::orders(&mut writes, working_set, loaded)?;
     orders::payment_references(&mut writes, working_set);
+    orders::items_of_edits(&mut writes, working_set);
+    returns::returns(&mut writes, working_set);
+    tags::tags(&mut writes, working_set)?;
     catalogue::stock_levels(&mut writes, working_set);
     catalogue::products(&mut writes, working_set, loaded)?;
     catalogue::customers(&mut writes, working_set, loaded)?;
     webhooks::endpoints(&mut writes, working_set, loaded)?;
     webhooks::deliveries(&mut writes, working_set)?;
     steps::steps(&mut writes, working_set, now);
-    recorded::recorded(&mut writes, working_set, loaded, now)?;
+    recorded::idempotency_records(&mut writes, working_set, loaded, now)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.event_data {
-            erase::redact(session, &event.subject).await?;
+            erase::redact_events(session, &event.subject).await?;
         }
     }
     Ok(())
@@ -74,9 +79,11 @@ fn text(value: &impl Serialize) -> Result<String, StoreError> {
 }
 
 /// Updates existing rows and inserts the others; each row comes with whether it exists.
-fn put(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
-    let (existing, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(exists, _)| *exists);
-    let rows = |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
-    writes.add(insert, rows(new));
-    writes.add(update, rows(existing));
+fn push_rows(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
+    let (existing_rows, new): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(is_existing, _)| *is_existing);
+    let without_flags =
+        |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
+    writes.add(insert, without_flags(new));
+    writes.add(update, without_flags(existing_rows));
 }

@@ -19,9 +19,9 @@ use tokio::{sync::Notify, task};
 /// message.
 const MAX_MESSAGES_IN_FLIGHT: usize = 2;
 /// Maximum number of requests per message: the size of the worker's largest batch.
-const MAX_REQUESTS: usize = 256;
+const MAX_BATCH_REQUESTS: usize = 256;
 /// A message of at least this many bytes accepts no more requests.
-const MAX_BYTES: usize = 256 * 1024;
+const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// The size of a queued item.
 pub(super) trait ByteSize {
@@ -33,12 +33,12 @@ pub(super) trait ByteSize {
 pub(super) struct BatchQueue<T> {
     state: Mutex<State<T>>,
     /// Signals that items may be queued and a permit may be free.
-    ready: Notify,
+    ready_notify: Notify,
 }
 
 struct State<T> {
     in_flight: usize,
-    queued: VecDeque<T>,
+    queued_items: VecDeque<T>,
 }
 
 /// Permission to have one message in flight. Released with the message's first reply, when all its calls
@@ -52,20 +52,20 @@ impl<T: ByteSize> BatchQueue<T> {
     pub(super) fn new() -> Arc<Self> {
         let state = State {
             in_flight: 0,
-            queued: VecDeque::new(),
+            queued_items: VecDeque::new(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            ready: Notify::new(),
+            ready_notify: Notify::new(),
         })
     }
 
     /// Adds `item` to the queue.
     pub(super) fn push(&self, item: T) {
         let mut state = self.state();
-        state.queued.push_back(item);
+        state.queued_items.push_back(item);
         if state.in_flight < MAX_MESSAGES_IN_FLIGHT {
-            self.ready.notify_one();
+            self.ready_notify.notify_one();
         }
     }
 
@@ -73,12 +73,12 @@ impl<T: ByteSize> BatchQueue<T> {
     /// task may call this at a time.
     pub(super) async fn next(self: &Arc<Self>) -> (Vec<T>, Arc<Permit<T>>) {
         loop {
-            self.ready.notified().await;
+            self.ready_notify.notified().await;
             // Lets other tasks that are ready now queue their calls first.
             task::yield_now().await;
             if let Some((batch, has_more)) = self.take_batch() {
                 if has_more {
-                    self.ready.notify_one();
+                    self.ready_notify.notify_one();
                 }
                 return (batch, self.permit());
             }
@@ -89,20 +89,23 @@ impl<T: ByteSize> BatchQueue<T> {
     /// free or no item is queued.
     fn take_batch(&self) -> Option<(Vec<T>, bool)> {
         let mut state = self.state();
-        if state.in_flight == MAX_MESSAGES_IN_FLIGHT || state.queued.is_empty() {
+        if state.in_flight == MAX_MESSAGES_IN_FLIGHT || state.queued_items.is_empty() {
             return None;
         }
         state.in_flight += 1;
         let mut bytes = 0;
-        let fits = |item: &T| {
-            let fits = bytes < MAX_BYTES;
+        let is_within_limits = |item: &T| {
+            let is_within_limits = bytes < MAX_BATCH_BYTES;
             bytes += item.bytes();
-            fits
+            is_within_limits
         };
-        let queued = state.queued.iter().take(MAX_REQUESTS);
-        let count = queued.map(fits).take_while(|fits| *fits).count();
-        let batch = state.queued.drain(..count).collect();
-        let has_more = state.in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued.is_empty();
+        let queued = state.queued_items.iter().take(MAX_BATCH_REQUESTS);
+        let count = queued
+            .map(is_within_limits)
+            .take_while(|is_within_limits| *is_within_limits)
+            .count();
+        let batch = state.queued_items.drain(..count).collect();
+        let has_more = state.in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
         Some((batch, has_more))
     }
 
@@ -130,8 +133,8 @@ impl<T> Permit<T> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         state.in_flight -= 1;
-        if !state.queued.is_empty() {
-            self.queue.ready.notify_one();
+        if !state.queued_items.is_empty() {
+            self.queue.ready_notify.notify_one();
         }
     }
 }
@@ -166,16 +169,16 @@ mod tests {
             assert_eq!(batch.len(), count);
             permits.push(permit);
         }
-        for _ in 0..=MAX_REQUESTS {
+        for _ in 0..=MAX_BATCH_REQUESTS {
             queue.push(Item(1));
         }
         assert!(queue.take_batch().is_none());
         // Releasing a permit twice frees one permit.
-        let first = permits.remove(0);
-        first.release();
-        drop(first);
+        let first_permit = permits.remove(0);
+        first_permit.release();
+        drop(first_permit);
         let (batch, _permit) = queue.next().await;
-        assert_eq!(batch.len(), MAX_REQUESTS);
+        assert_eq!(batch.len(), MAX_BATCH_REQUESTS);
         assert!(queue.take_batch().is_none());
         drop(permits);
         assert_eq!(queue.next().await.0.len(), 1);
@@ -184,11 +187,16 @@ mod tests {
     #[tokio::test]
     async fn batch_is_limited_in_bytes_but_accepts_any_single_request() {
         let queue = BatchQueue::new();
-        for bytes in [MAX_BYTES - 1, 3 * MAX_BYTES, 1, 2 * MAX_BYTES] {
+        for bytes in [
+            MAX_BATCH_BYTES - 1,
+            3 * MAX_BATCH_BYTES,
+            1,
+            2 * MAX_BATCH_BYTES,
+        ] {
             queue.push(Item(bytes));
         }
-        let first = queue.next().await;
-        let second = queue.next().await;
-        assert_eq!((first.0.len(), second.0.len()), (2, 2));
+        let first_batch = queue.next().await;
+        let second_batch = queue.next().await;
+        assert_eq!((first_batch.0.len(), second_batch.0.len()), (2, 2));
     }
 }

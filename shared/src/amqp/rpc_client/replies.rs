@@ -34,28 +34,28 @@ pub(super) async fn receive_replies(broker: Broker, shared: Arc<Shared>, stop: C
     let mut generation = 0;
     loop {
         generation += 1;
-        let receiving = receive_until_closed(&broker, &shared, generation);
-        let Some(ended) = stop.run_until_cancelled(receiving).await else {
+        let receive_task = receive_until_closed(&broker, &shared, generation);
+        let Some(end_reason) = stop.run_until_cancelled(receive_task).await else {
             return;
         };
         *shared
             .reply_channel
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
-        let is_lost = |pending: &PendingCall| {
-            let sent = pending.sent.as_ref();
-            sent.is_some_and(|sent| sent.generation <= generation)
+        let is_lost = |pending_call: &PendingCall| {
+            let sent_call = pending_call.sent_call.as_ref();
+            sent_call.is_some_and(|sent_call| sent_call.generation <= generation)
         };
-        let lost: Vec<Uuid> = shared
-            .pending
+        let lost_ids: Vec<Uuid> = shared
+            .pending_calls
             .iter()
             .filter(|entry| is_lost(entry))
             .map(|entry| *entry.key())
             .collect();
-        if let Err(error) = ended {
-            tracing::debug!(%error, pending = lost.len(), "reply channel ended");
+        if let Err(error) = end_reason {
+            tracing::debug!(%error, pending = lost_ids.len(), "reply channel ended");
         }
-        shared.connection_lost(lost);
+        shared.connection_lost(lost_ids);
     }
 }
 
@@ -89,13 +89,13 @@ async fn receive_until_closed(
         generation,
     });
     while let Some(reply) = replies.next().await {
-        deliver(shared, reply?);
+        deliver_reply(shared, reply?);
     }
     Ok(())
 }
 
 /// Delivers a reply, or each reply of a batch.
-fn deliver(shared: &Shared, reply: Delivery) {
+fn deliver_reply(shared: &Shared, reply: Delivery) {
     let properties = &reply.properties;
     let is_batch = properties
         .kind()
@@ -108,7 +108,7 @@ fn deliver(shared: &Shared, reply: Delivery) {
                 if let Some((worker, time)) = clock.take() {
                     shared.record_clock(id, &worker, time);
                 }
-                shared.complete(id, Reply::RpcReply(reply));
+                shared.complete_call(id, Reply::RpcReply(reply));
             }),
             Err(error) => {
                 tracing::error!(%error, "parsing a batch of replies failed; its calls will time out");
@@ -124,10 +124,10 @@ fn deliver(shared: &Shared, reply: Delivery) {
     }
     let headers = properties.headers().as_ref();
     let rpc_reply = RpcReply {
-        outcome: decode(&reply.data),
+        outcome: decode_outcome(&reply.data),
         is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
     };
-    shared.complete(id.unwrap_or_default(), Reply::RpcReply(rpc_reply));
+    shared.complete_call(id.unwrap_or_default(), Reply::RpcReply(rpc_reply));
 }
 
 /// The worker's id, and its time since the Unix epoch, from the headers of a reply.
@@ -142,11 +142,11 @@ impl Shared {
     /// Records the worker's time from the reply to a call.
     fn record_clock(&self, id: Uuid, worker: &str, time: Duration) {
         let sent_at = {
-            let pending = self.pending.get(&id);
-            pending.and_then(|pending| Some(pending.sent.as_ref()?.at))
+            let pending_call = self.pending_calls.get(&id);
+            pending_call.and_then(|pending_call| Some(pending_call.sent_call.as_ref()?.sent_at))
         };
-        if let Some(at) = sent_at {
-            self.clocks.record(worker, time, at.elapsed());
+        if let Some(sent_time) = sent_at {
+            self.worker_clocks.record(worker, time, sent_time.elapsed());
         }
     }
 }
@@ -158,13 +158,13 @@ fn batch_replies(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid,
             replies
         } else {
             // An unreadable reply does not affect the other replies.
-            let parts: Vec<BatchReply<'_, &RawValue>> = serde_json::from_slice(batch)?;
-            let parts = parts.into_iter().map(|part| BatchReply {
-                correlation_id: part.correlation_id,
-                headers: part.headers,
-                body: decode(part.body.get().as_bytes()).into(),
+            let batch_entries: Vec<BatchReply<'_, &RawValue>> = serde_json::from_slice(batch)?;
+            let batch_entries = batch_entries.into_iter().map(|entry| BatchReply {
+                correlation_id: entry.correlation_id,
+                headers: entry.headers,
+                body: decode_outcome(entry.body.get().as_bytes()).into(),
             });
-            parts.collect()
+            batch_entries.collect()
         };
     Ok(replies.into_iter().map(|reply| {
         let id = reply.correlation_id.and_then(|id| id.parse().ok());
@@ -176,7 +176,7 @@ fn batch_replies(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid,
     }))
 }
 
-fn decode(body: &[u8]) -> Result<Json, Failure> {
+fn decode_outcome(body: &[u8]) -> Result<Json, Failure> {
     match serde_json::from_slice::<Outcome<Json>>(body) {
         Ok(outcome) => outcome.into(),
         Err(error) => Err(Failure::new(
@@ -193,15 +193,15 @@ mod tests {
     #[test]
     fn invalid_reply_in_a_batch_does_not_affect_others() {
         let ids = [Uuid::now_v7(), Uuid::now_v7()];
-        let batch = |second: &str| {
-            let [first, other] = ids;
+        let batch = |second_entry: &str| {
+            let [first_id, other_id] = ids;
             format!(
-                r#"[{{"correlation_id":"{first}","headers":{{"idempotent_replayed":"true"}},
+                r#"[{{"correlation_id":"{first_id}","headers":{{"idempotent_replayed":"true"}},
                      "body":{{"status":"SUCCESS","value":{{"id":1}}}}}},
-                    {{"correlation_id":"{other}","body":{second}}}]"#
+                    {{"correlation_id":"{other_id}","body":{second_entry}}}]"#
             )
         };
-        for (second, code) in [
+        for (second_entry, code) in [
             (
                 r#"{"status":"FAILURE","error":{"code":"NOT_FOUND","message":"no"}}"#,
                 Code::NotFound,
@@ -209,7 +209,9 @@ mod tests {
             (r#"{"status":"PERHAPS"}"#, Code::Internal),
             ("7", Code::Internal),
         ] {
-            let replies: Vec<_> = batch_replies(batch(second).as_bytes()).unwrap().collect();
+            let replies: Vec<_> = batch_replies(batch(second_entry).as_bytes())
+                .unwrap()
+                .collect();
             assert_eq!(replies[0].0, ids[0]);
             assert!(replies[0].1.is_replay);
             assert_eq!(replies[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);

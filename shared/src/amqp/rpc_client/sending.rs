@@ -11,7 +11,7 @@ use tokio::time::{self, Instant};
 use super::{
     DIRECT_REPLY_TO, QueuedCall, Reply, SentCall, Shared,
     batch_queue::{BatchQueue, ByteSize, Permit},
-    retry_after, unavailable,
+    retry_after, unavailable_failure,
 };
 use crate::{
     amqp::{
@@ -45,13 +45,13 @@ pub(super) async fn send_queued_calls(
 ) {
     loop {
         let (calls, permit) = queue.next().await;
-        shared.send(&broker, calls, permit);
+        shared.send_batch(&broker, calls, permit);
     }
 }
 
 impl Shared {
     /// Publishes `calls` as one message; failures are reported to each call.
-    fn send(
+    fn send_batch(
         self: &Arc<Self>,
         broker: &Broker,
         mut calls: Vec<QueuedCall>,
@@ -64,14 +64,14 @@ impl Shared {
         // Calls that have already ended are left out.
         let now = Instant::now();
         calls.retain(|call| {
-            let pending = self.pending.get_mut(&call.correlation_id);
-            let Some(mut pending) = pending.filter(|_| call.deadline > now) else {
+            let pending_call = self.pending_calls.get_mut(&call.correlation_id);
+            let Some(mut pending_call) = pending_call.filter(|_| call.deadline > now) else {
                 return false;
             };
-            pending.sent = Some(SentCall {
+            pending_call.sent_call = Some(SentCall {
                 generation: reply_channel.generation,
                 permit: Arc::clone(&permit),
-                at: now,
+                sent_at: now,
             });
             true
         });
@@ -83,17 +83,20 @@ impl Shared {
         if self.generation() != Some(reply_channel.generation) {
             return self.not_sent(
                 &calls,
-                &unavailable("the connection to the broker was lost"),
+                &unavailable_failure("the connection to the broker was lost"),
             );
         }
-        let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
-        metrics::histogram!("rpc_batch_size").record(size);
-        let publishing = publish(reply_channel.channel, message(&calls, now, &self.clocks));
-        let publishing = self.channel_lock.start_publish(publishing);
+        let batch_size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        metrics::histogram!("rpc_batch_size").record(batch_size);
+        let publish_future = publish(
+            reply_channel.channel,
+            message(&calls, now, &self.worker_clocks),
+        );
+        let publish_future = self.channel_lock.start_publish(publish_future);
         let (shared, broker) = (Arc::clone(self), broker.clone());
         tokio::spawn(async move {
             shared
-                .await_confirm(&broker, &calls, permit, publishing)
+                .await_confirm(&broker, &calls, permit, publish_future)
                 .await;
         });
     }
@@ -107,13 +110,16 @@ impl Shared {
         permit: Arc<Permit<QueuedCall>>,
         publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
     ) {
-        let confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
-            Ok(Ok(confirm)) => confirm,
+        let publisher_confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
+            Ok(Ok(publisher_confirm)) => publisher_confirm,
             Ok(Err(error)) => {
                 return match error.kind() {
                     // lapin refused the message before it wrote anything.
                     ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-                        self.not_sent(calls, &unavailable("the connection to the broker was lost"));
+                        self.not_sent(
+                            calls,
+                            &unavailable_failure("the connection to the broker was lost"),
+                        );
                     }
                     _ => self.connection_lost(calls.iter().map(|call| call.correlation_id)),
                 };
@@ -122,14 +128,15 @@ impl Shared {
         };
         // The broker's refusal arrives as the confirm. It is awaited in any case: lapin would keep a confirm
         // that is dropped unresolved for ever.
-        let refusal = async {
-            let failure = match confirm.await {
+        let wait_for_refusal = async {
+            let failure = match publisher_confirm.await {
                 Ok(Confirmation::Nack(_)) => {
-                    unavailable("the request queue is full; try again later").with(retry_after())
+                    unavailable_failure("the request queue is full; try again later")
+                        .with(retry_after())
                 }
                 Ok(Confirmation::Ack(Some(_))) => {
                     broker.repair();
-                    unavailable(format!("the broker has no queue {REQUEST_QUEUE}"))
+                    unavailable_failure(format!("the broker has no queue {REQUEST_QUEUE}"))
                 }
                 Ok(_) | Err(_) => return,
             };
@@ -139,13 +146,13 @@ impl Shared {
             time::sleep(PERMIT_TIMEOUT).await;
             permit.release();
         };
-        tokio::join!(refusal, release_permit);
+        tokio::join!(wait_for_refusal, release_permit);
     }
 
     /// Ends `calls` with `failure`; none of them reached a worker.
     fn not_sent(&self, calls: &[QueuedCall], failure: &Failure) {
         for call in calls {
-            self.complete(call.correlation_id, Reply::NotSent(failure.clone()));
+            self.complete_call(call.correlation_id, Reply::NotSent(failure.clone()));
         }
     }
 }
@@ -160,7 +167,7 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
         let remaining = call.deadline.saturating_duration_since(now);
         remaining.max(Duration::from_millis(1))
     };
-    let common = Outgoing {
+    let common_properties = Outgoing {
         reply_to: Some(DIRECT_REPLY_TO.to_owned()),
         // The longest remaining time until a deadline: the broker drops the message when it has expired.
         expiration: calls.iter().map(expiration).max(),
@@ -173,7 +180,7 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
             message_id: Some(call.message_id.clone()),
             headers: call.headers(now, clocks).into_headers(),
             body: call.body.get().as_bytes().to_vec(),
-            ..common
+            ..common_properties
         };
     }
     let entries = calls.iter().map(|call| Entry {
@@ -190,7 +197,7 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
             &entries.collect::<Vec<_>>(),
             calls.iter().map(ByteSize::bytes).sum(),
         ),
-        ..common
+        ..common_properties
     }
 }
 

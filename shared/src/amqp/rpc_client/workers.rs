@@ -11,7 +11,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::unavailable;
+use super::unavailable_failure;
 use crate::{
     amqp::{connection::Broker, topology::REQUEST_QUEUE},
     outcome::Failure,
@@ -42,7 +42,7 @@ pub(super) enum WorkerPresence {
     Absent {
         /// Time at which a consumer was last seen, or the start of this process: a worker may have been
         /// restarted just before the first check.
-        since: Instant,
+        presence_since: Instant,
         /// Whether a consumer was ever seen.
         was_seen: bool,
         reason: String,
@@ -52,19 +52,19 @@ pub(super) enum WorkerPresence {
 /// Keeps `workers` up to date for as long as the process runs.
 pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerPresence>) {
     let mut channel_slot = None;
-    let (mut since, mut was_seen) = (Instant::now(), false);
+    let (mut state_since, mut was_seen) = (Instant::now(), false);
     loop {
         let state = queue_state(&broker, &mut channel_slot).await;
         let mut interval = PRESENT_INTERVAL;
-        let presence = match state {
+        let new_presence = match state {
             QueueState::HasConsumers => {
-                (since, was_seen) = (Instant::now(), true);
+                (state_since, was_seen) = (Instant::now(), true);
                 WorkerPresence::Present
             }
             QueueState::NoConsumers(reason) => {
                 interval = ABSENT_INTERVAL;
                 WorkerPresence::Absent {
-                    since,
+                    presence_since: state_since,
                     was_seen,
                     reason,
                 }
@@ -74,20 +74,20 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerP
                 interval = MISSING_INTERVAL;
                 broker.repair();
                 WorkerPresence::Absent {
-                    since,
+                    presence_since: state_since,
                     was_seen,
                     reason,
                 }
             }
             QueueState::Unknown => WorkerPresence::Unknown,
         };
-        workers.send_if_modified(|previous| {
+        workers.send_if_modified(|previous_presence| {
             let is_new = !matches!(
-                (&*previous, &presence),
+                (&*previous_presence, &new_presence),
                 (WorkerPresence::Present, WorkerPresence::Present)
                     | (WorkerPresence::Unknown, WorkerPresence::Unknown)
             );
-            *previous = presence;
+            *previous_presence = new_presence;
             is_new
         });
         time::sleep(interval).await;
@@ -141,9 +141,13 @@ async fn queue_state(broker: &Broker, channel_slot: &mut Option<Channel>) -> Que
 
 impl WorkerPresence {
     /// The reason why there is no worker, if there has been none for longer than `grace`.
-    fn absence(&self, grace: Duration) -> Option<&str> {
+    fn absence_message(&self, grace: Duration) -> Option<&str> {
         match self {
-            Self::Absent { since, reason, .. } => (since.elapsed() >= grace).then_some(reason),
+            Self::Absent {
+                presence_since: since,
+                reason,
+                ..
+            } => (since.elapsed() >= grace).then_some(reason),
             Self::Unknown | Self::Present => None,
         }
     }
@@ -160,7 +164,7 @@ pub(super) fn check(workers: &watch::Receiver<WorkerPresence>) -> Result<(), Str
         _ => RESTART_GRACE,
     };
     workers
-        .absence(grace)
+        .absence_message(grace)
         .map_or(Ok(()), |reason| Err(reason.to_owned()))
 }
 
@@ -176,20 +180,20 @@ pub(super) async fn wait_for_worker(
         return Ok(());
     }
     let mut workers = workers.clone();
-    let mut checks = 0;
+    let mut check_count = 0;
     loop {
         {
             let presence = workers.borrow_and_update();
-            if let Some(reason) = presence.absence(grace)
-                && checks >= FRESH_CHECKS
+            if let Some(reason) = presence.absence_message(grace)
+                && check_count >= FRESH_CHECKS
             {
-                return Err(unavailable(reason).with(super::retry_after()));
+                return Err(unavailable_failure(reason).with(super::retry_after()));
             }
             if !matches!(*presence, WorkerPresence::Absent { .. }) {
                 return Ok(());
             }
         }
-        checks += 1;
+        check_count += 1;
         // While there is no worker, every check changes the value.
         if workers.changed().await.is_err() {
             return Ok(());
@@ -203,7 +207,7 @@ mod tests {
 
     fn never_seen(since: Instant) -> WorkerPresence {
         WorkerPresence::Absent {
-            since,
+            presence_since: since,
             was_seen: false,
             reason: "no worker".to_owned(),
         }
@@ -212,14 +216,14 @@ mod tests {
     #[test]
     fn worker_that_is_restarted_before_the_first_check_is_waited_for() {
         let grace = Duration::from_mins(1);
-        let just_started = never_seen(Instant::now());
-        assert!(just_started.absence(grace).is_none());
-        let (_sender, workers) = watch::channel(just_started);
+        let started_now = never_seen(Instant::now());
+        assert!(started_now.absence_message(grace).is_none());
+        let (_sender, workers) = watch::channel(started_now);
         assert!(
             check(&workers).is_err(),
             "a gateway that has seen no worker is not ready"
         );
-        let long_ago = Instant::now().checked_sub(grace).unwrap();
-        assert!(never_seen(long_ago).absence(grace).is_some());
+        let before_grace = Instant::now().checked_sub(grace).unwrap();
+        assert!(never_seen(before_grace).absence_message(grace).is_some());
     }
 }

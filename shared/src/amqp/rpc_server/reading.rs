@@ -38,7 +38,7 @@ const MAX_DEADLINE: Duration = Duration::from_hours(24);
 
 /// The requests of a batch.
 pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failure> {
-    let unreadable = |error: String| {
+    let invalid_batch = |error: String| {
         Failure::new(
             Code::InvalidRequest,
             format!("the body is not a batch: {error}"),
@@ -46,22 +46,24 @@ pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failu
     };
     let check_count = |count: usize| match count {
         ..=MAX_ENTRIES => Ok(()),
-        _ => Err(unreadable(format!("more than {MAX_ENTRIES} requests"))),
+        _ => Err(invalid_batch(format!("more than {MAX_ENTRIES} requests"))),
     };
     if let Ok(entries) = serde_json::from_slice::<Vec<Entry<'_>>>(&message.body) {
         check_count(entries.len())?;
-        let entries = entries.into_iter().map(|part| entry(message, part));
+        let entries = entries
+            .into_iter()
+            .map(|properties| entry(message, properties));
         return Ok(entries.collect());
     }
     // An unreadable entry does not affect the other entries.
-    let parts =
-        batch::split_entries(&message.body).map_err(|error| unreadable(error.to_string()))?;
-    check_count(parts.len())?;
-    let entries = parts.into_iter().map(|part| {
-        let read = serde_json::from_str(part.get());
-        read.map_or_else(
-            |error| unreadable_entry(part, &error),
-            |part| entry(message, part),
+    let entry_texts =
+        batch::split_entries(&message.body).map_err(|error| invalid_batch(error.to_string()))?;
+    check_count(entry_texts.len())?;
+    let entries = entry_texts.into_iter().map(|entry_text| {
+        let properties = serde_json::from_str(entry_text.get());
+        properties.map_or_else(
+            |error| unreadable_entry(entry_text, &error),
+            |properties| entry(message, properties),
         )
     });
     Ok(entries.collect())
@@ -84,8 +86,8 @@ pub(super) fn single_entry(message: &Incoming) -> BatchEntry {
 
 /// A batch entry that can't be parsed, with the failure to reply with.
 fn unreadable_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
-    let readable: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
-    let correlation_id = readable.and_then(|readable| readable.correlation_id);
+    let properties: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
+    let correlation_id = properties.and_then(|properties| properties.correlation_id);
     BatchEntry {
         correlation_id: CorrelationId(correlation_id.map(Cow::into_owned)),
         request: Err(Failure::new(
@@ -195,8 +197,8 @@ fn invalid_header(name: &str, error: String) -> Failure {
 }
 
 fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
-    let condition = headers.if_match.as_deref().map(str::parse).transpose();
-    condition.map_err(|error| invalid_header(header::IF_MATCH, error))
+    let if_match_result = headers.if_match.as_deref().map(str::parse).transpose();
+    if_match_result.map_err(|error| invalid_header(header::IF_MATCH, error))
 }
 
 /// The caller described by the headers of a request or of an `order.accept` message.
@@ -216,22 +218,22 @@ pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failur
             .map_err(|error| invalid_header(header::STOREFRONT, error))?,
         None => Storefront::default(),
     };
-    let text = |text: &Option<Cow<'_, str>>| {
-        let text = text.as_deref().map(sanitize);
-        text.filter(|text| !text.is_empty())
+    let owned_text = |owned_text: &Option<Cow<'_, str>>| {
+        let owned_text = owned_text.as_deref().map(printable_text);
+        owned_text.filter(|owned_text| !owned_text.is_empty())
     };
     Ok(Caller {
         role,
         storefront,
-        actor: text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
-        intent: text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
-        request_id: text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
-        traceparent: text(&headers.traceparent),
+        actor: owned_text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
+        intent: owned_text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
+        request_id: owned_text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
+        traceparent: owned_text(&headers.traceparent),
     })
 }
 
 /// Removes control characters and limits the length, because header values appear in logs and in the history.
-fn sanitize(text: &str) -> String {
+fn printable_text(text: &str) -> String {
     // Fast path: nearly every value is short and ASCII.
     if text.len() <= MAX_HEADER_CHARS && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
@@ -262,10 +264,10 @@ fn deadline(
         .or_else(by_sender_clock)
         .map(Duration::from_millis);
     let now = unix_now();
-    if let Some(late) = deadline.and_then(|time| now.checked_sub(time))
-        && !late.is_zero()
+    if let Some(late_by) = deadline.and_then(|time| now.checked_sub(time))
+        && !late_by.is_zero()
     {
-        let late_ms = late.as_millis();
+        let late_ms = late_by.as_millis();
         tracing::debug!(late_ms, "refused a request: its deadline has passed");
         let message =
             format!("the deadline passed {late_ms} ms ago by the worker's clock; nothing was done");
@@ -310,51 +312,58 @@ mod tests {
 
     #[test]
     fn panic_while_parsing_becomes_an_internal_error() {
-        let read = catch_panic(|| panic!("unexpected input"));
-        assert_eq!(read.unwrap_err().code, Code::Internal);
+        let panicking_read = catch_panic(|| panic!("unexpected input"));
+        assert_eq!(panicking_read.unwrap_err().code, Code::Internal);
     }
 
     #[test]
     fn earlier_deadline_applies() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);
-        let until = |millis: u128| CallHeaders {
+        let headers_until = |millis: u128| CallHeaders {
             deadline: Some(millis.to_string().into()),
             ..CallHeaders::default()
         };
-        let far = until((unix_now() + Duration::from_hours(1)).as_millis());
-        let read = |headers: &CallHeaders<'_>, expiration| deadline(headers, expiration, now);
-        assert_eq!(read(&far, Some(minute)).unwrap(), Some(now + minute));
-        let none = CallHeaders::default();
-        let short = Duration::from_millis(7);
-        assert_eq!(read(&none, Some(short)).unwrap(), Some(now + short));
-        assert_eq!(read(&none, None).unwrap(), None);
+        let far_deadline = headers_until((unix_now() + Duration::from_hours(1)).as_millis());
+        let read_deadline =
+            |headers: &CallHeaders<'_>, expiration| deadline(headers, expiration, now);
+        assert_eq!(
+            read_deadline(&far_deadline, Some(minute)).unwrap(),
+            Some(now + minute)
+        );
+        let no_deadline = CallHeaders::default();
+        let short_expiration = Duration::from_millis(7);
+        assert_eq!(
+            read_deadline(&no_deadline, Some(short_expiration)).unwrap(),
+            Some(now + short_expiration)
+        );
+        assert_eq!(read_deadline(&no_deadline, None).unwrap(), None);
     }
 
     #[test]
     fn request_past_its_deadline_is_refused() {
         let now = Instant::now();
         let expiration = Some(Duration::from_secs(5));
-        for late in [Duration::from_secs(1), Duration::from_hours(1)] {
-            let passed = unix_now().saturating_sub(late).as_millis().to_string();
-            let passed = CallHeaders {
-                deadline: Some(passed.into()),
+        for late_by in [Duration::from_secs(1), Duration::from_hours(1)] {
+            let passed_ms = unix_now().saturating_sub(late_by).as_millis().to_string();
+            let passed_deadline = CallHeaders {
+                deadline: Some(passed_ms.into()),
                 ..CallHeaders::default()
             };
-            let refused = deadline(&passed, expiration, now).unwrap_err();
-            assert_eq!(refused.code, Code::Timeout);
-            let late_by = refused.details[LATE_BY_MS].as_u64().unwrap();
-            assert!(u128::from(late_by) >= late.as_millis());
+            let failure = deadline(&passed_deadline, expiration, now).unwrap_err();
+            assert_eq!(failure.code, Code::Timeout);
+            let late_by_ms = failure.details[LATE_BY_MS].as_u64().unwrap();
+            assert!(u128::from(late_by_ms) >= late_by.as_millis());
             // The sender has corrected the deadline for this worker's clock.
-            let (own, deadline_time) = (worker_id(), unix_now() + Duration::from_mins(1));
-            let corrected = CallHeaders {
+            let (own_worker, deadline_time) = (worker_id(), unix_now() + Duration::from_mins(1));
+            let corrected_headers = CallHeaders {
                 worker_deadlines: Some(
-                    format!("other=1,{own}={}", deadline_time.as_millis()).into(),
+                    format!("other=1,{own_worker}={}", deadline_time.as_millis()).into(),
                 ),
-                ..passed
+                ..passed_deadline
             };
-            let accepted = deadline(&corrected, expiration, now).unwrap();
-            assert_eq!(accepted, Some(now + Duration::from_secs(5)));
+            let accepted_deadline = deadline(&corrected_headers, expiration, now).unwrap();
+            assert_eq!(accepted_deadline, Some(now + Duration::from_secs(5)));
         }
     }
 }

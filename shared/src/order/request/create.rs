@@ -12,6 +12,7 @@ use url::{Host, Url};
 use crate::{
     body::{self, Fields},
     id::{CustomerId, Sku, Storefront},
+    limits::MAX_METADATA_BYTES,
     money::MAX_AMOUNT,
     order::{
         Address,
@@ -24,9 +25,9 @@ use crate::{
 pub const MAX_ITEMS: usize = 500;
 /// Range of a line item's quantity.
 pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
-/// Maximum size of `metadata` as JSON, in bytes.
-pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
+/// Maximum number of fields of an address.
+const MAX_ADDRESS_FIELDS: usize = 20;
 /// Maximum length of `return_url` in characters.
 const MAX_RETURN_URL_CHARS: usize = 2_048;
 
@@ -61,8 +62,9 @@ pub struct CreateOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::address, required = false)]
     pub shipping_address: Option<Address>,
-    /// Payment method: a token of the payment provider. With the sandbox the default is `pm_ok`; other
-    /// providers have no default.
+    /// Payment method: a token of the payment provider, or `manual` if the customer pays outside of it: by bank
+    /// transfer, in cash, on an invoice. With the sandbox the default is `pm_ok`; other providers have no
+    /// default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,
@@ -220,7 +222,7 @@ pub struct ItemQuantity {
 }
 
 impl ItemQuantity {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let sku = fields.required("sku", body::parsed);
         let quantity = fields.required("quantity", quantity);
         Some(Self {
@@ -239,26 +241,42 @@ fn quantity(value: Value) -> Result<NonZeroU32, String> {
 }
 
 /// An address of at most 20 fields with at most 200 characters each.
-fn address(value: Value) -> Result<Address, String> {
-    let Value::Object(map) = value else {
-        return Err("must be an object".to_owned());
-    };
-    if map.len() > 20 {
-        return Err("must have at most 20 fields".to_owned());
-    }
-    map.into_iter()
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| {
-            let name = body::text(1..=64)(Value::String(name))
-                .map_err(|error| format!("field name {error}"))?;
-            let text = body::text(0..=200)(value).map_err(|error| format!("{name} {error}"))?;
-            Ok((name, text))
-        })
+pub(crate) fn address(value: Value) -> Result<Address, String> {
+    let fields = address_fields(value)?;
+    fields
+        .filter_map(|field| field.map(|(name, text)| Some((name, text?))).transpose())
         .collect()
 }
 
+/// The fields of an address; `None` stands for `null`.
+pub(super) fn address_fields(
+    value: Value,
+) -> Result<impl Iterator<Item = Result<(String, Option<String>), String>>, String> {
+    let Value::Object(map) = value else {
+        return Err("must be an object".to_owned());
+    };
+    check_address_size(map.len())?;
+    Ok(map.into_iter().map(|(name, value)| {
+        if value.is_null() {
+            return Ok((name, None));
+        }
+        let name = body::text(1..=64)(Value::String(name))
+            .map_err(|error| format!("field name {error}"))?;
+        let text = body::text(0..=200)(value).map_err(|error| format!("{name} {error}"))?;
+        Ok((name, Some(text)))
+    }))
+}
+
+/// Refuses an address with too many fields.
+pub(super) fn check_address_size(fields: usize) -> Result<(), String> {
+    if fields > MAX_ADDRESS_FIELDS {
+        return Err(format!("must have at most {MAX_ADDRESS_FIELDS} fields"));
+    }
+    Ok(())
+}
+
 /// A token of the payment provider; refuses card numbers, so that they are never stored.
-fn payment_method(value: Value) -> Result<String, String> {
+pub(super) fn payment_method(value: Value) -> Result<String, String> {
     let token = body::text(1..=255)(value)?;
     let digits = token.chars().filter(char::is_ascii_digit).count();
     let is_card = (12..=19).contains(&digits)

@@ -37,6 +37,11 @@ pub struct RefundOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
+    /// Reference of the refund, such as that of the bank transfer; for orders that are paid manually: their
+    /// refunds are recorded, not executed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub reference: Option<String>,
 }
 
 impl RefundOrder {
@@ -49,12 +54,14 @@ impl RefundOrder {
             fields.report("amount", "can't be combined with items or shipping");
         }
         let reason = fields.optional("reason", body::text(0..=500));
+        let reference = fields.optional("reference", body::visible_text(1..=200));
         Some(Self {
             id: id?,
             amount,
             items: items?,
             shipping,
             reason,
+            reference,
         })
     }
 }

@@ -11,7 +11,7 @@ use super::timestamp;
 use crate::{
     body::{self, Fields},
     id::{CustomerId, OrderId, Sku, Storefront},
-    order::OrderStatus,
+    order::{OrderStatus, Tag},
     page::{DEFAULT_LIMIT, MAX_LIMIT},
 };
 
@@ -67,6 +67,10 @@ impl OrderHistory {
 /// `order.list`: orders, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListOrders {
+    /// Only orders with this number (`123` or `#123`), external id or tracking number, or of customers whose
+    /// name or e-mail address begins with this text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
     /// Only the order with this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
@@ -82,6 +86,9 @@ pub struct ListOrders {
     /// Only orders that contain this product.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sku: Option<Sku>,
+    /// Only orders with this tag, in any letter case; for operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
     /// Only orders of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
@@ -103,11 +110,13 @@ pub struct ListOrders {
 impl ListOrders {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let q = fields.optional("q", body::visible_text(1..=254));
         let number = fields.optional("number", body::integer(1..=i64::MAX));
         let external_id = fields.optional("external_id", body::text(1..=200));
         let status = fields.optional("status", body::parsed);
         let customer_id = fields.optional("customer_id", body::parsed);
         let sku = fields.optional("sku", body::parsed);
+        let tag = fields.optional("tag", body::parsed);
         let storefront = fields.optional("storefront", body::parsed);
         let created_after = fields.optional("created_after", timestamp);
         let created_before = fields.optional("created_before", timestamp);
@@ -115,11 +124,13 @@ impl ListOrders {
         let limit = limit(fields);
         let cursor = cursor(fields);
         Some(Self {
+            q,
             number,
             external_id,
             status,
             customer_id,
             sku,
+            tag,
             storefront,
             created_after,
             created_before,
@@ -146,9 +157,11 @@ pub(crate) fn cursor(fields: &mut Fields<'_>) -> Option<String> {
 /// The cursor of a list that is sorted by `T`: the `T` of the last entry of the previous page.
 pub(crate) fn cursor_by<T: FromStr + Display>(fields: &mut Fields<'_>) -> Option<String> {
     fields.optional("cursor", |value| {
-        let last = body::string(value)?.parse::<T>();
-        last.map(|last| last.to_string()).map_err(|_| {
-            "is not a cursor of this list; pass next_cursor of the previous page".to_owned()
-        })
+        let cursor_result = body::string(value)?.parse::<T>();
+        cursor_result
+            .map(|cursor_result| cursor_result.to_string())
+            .map_err(|_| {
+                "is not a cursor of this list; pass next_cursor of the previous page".to_owned()
+            })
     })
 }

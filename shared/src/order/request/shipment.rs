@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     create::{ItemQuantity, MAX_ITEMS},
@@ -16,6 +17,8 @@ use crate::{
     body::{self, Fields},
     id::{OrderId, ShipmentId, Warehouse},
     order::ShipmentStatus,
+    schema,
+    web_url::web_url_text,
 };
 
 /// `shipment.create`: items were handed to a carrier.
@@ -38,6 +41,10 @@ pub struct CreateShipment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub tracking_number: Option<String>,
+    /// URL of the carrier's tracking page; absent: that of the label, if it is used under its number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::tracking_url, required = false)]
+    pub tracking_url: Option<String>,
     /// Warehouse from which the items are shipped; absent: the warehouses where they are reserved. With
     /// `items`, units that are reserved in another warehouse are taken from the available stock of this one
     /// instead.
@@ -54,8 +61,9 @@ impl CreateShipment {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
         let items = fields.optional_list("items", 1..=MAX_ITEMS, ItemQuantity::read);
-        let carrier = fields.optional("carrier", body::visible_text(1..=100));
-        let tracking_number = fields.optional("tracking_number", body::visible_text(1..=100));
+        let carrier = fields.optional("carrier", carrier);
+        let tracking_number = fields.optional("tracking_number", tracking_number);
+        let tracking_url = fields.optional("tracking_url", web_url_text);
         let warehouse = fields.optional("warehouse", body::parsed);
         let allow_unpaid = fields.optional("allow_unpaid", body::boolean);
         Some(Self {
@@ -63,10 +71,21 @@ impl CreateShipment {
             items: items?,
             carrier,
             tracking_number,
+            tracking_url,
             warehouse,
             allow_unpaid: allow_unpaid.unwrap_or(false),
         })
     }
+}
+
+/// Reads the name of a carrier.
+pub(crate) fn carrier(value: Value) -> Result<String, String> {
+    body::visible_text(1..=100)(value)
+}
+
+/// Reads a tracking number.
+pub(crate) fn tracking_number(value: Value) -> Result<String, String> {
+    body::visible_text(1..=100)(value)
 }
 
 /// `shipment.cancel`: cancels a shipment that has not been handed to the carrier.

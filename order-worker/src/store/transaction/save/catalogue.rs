@@ -1,12 +1,13 @@
 //! Writes products with their stock levels, and customers.
 
-use super::{put, text};
+use super::{push_rows, text};
 use crate::{
     domain::working_set::WorkingSet,
     store::{
         StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
+            customer::{CustomerColumns, search_key},
             statement::arguments,
         },
         transaction::loaded::LoadedRows,
@@ -72,40 +73,53 @@ pub(super) fn products(
     working_set: &WorkingSet,
     loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let dirty = working_set.dirty.products.iter();
-    let rows = dirty.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
+    let changed_products = working_set.dirty.products.iter();
+    let rows = changed_products.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
             let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
             Ok((loaded.products.contains(sku), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(writes, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows);
+    push_rows(writes, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows);
     Ok(())
 }
 
 const INSERT_CUSTOMERS: Write = Write {
     sqlite: "
-        INSERT INTO customers (id, storefront, state)
-        VALUES ($1, $2, $3)",
+        INSERT INTO customers (id, storefront, state, version, profile, name_key, email_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)",
     postgres: "
-        INSERT INTO customers (id, storefront, state)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[])",
-    columns: &[Kind::Text, Kind::Text, Kind::Text],
+        INSERT INTO customers (id, storefront, state, version, profile, name_key, email_key)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[],
+                             $7::text[])",
+    columns: CUSTOMER_COLUMNS,
 };
 
 const UPDATE_CUSTOMERS: Write = Write {
     sqlite: "
         UPDATE customers
-        SET state = $3
+        SET state = $3, version = $4, profile = $5, name_key = $6, email_key = $7
         WHERE id = $1",
     postgres: "
         UPDATE customers
-        SET state = changed.state
-        FROM unnest($1::text[], $2::text[], $3::text[]) AS changed (id, storefront, state)
+        SET state = changed.state, version = changed.version, profile = changed.profile,
+            name_key = changed.name_key, email_key = changed.email_key
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+             AS changed (id, storefront, state, version, profile, name_key, email_key)
         WHERE customers.id = changed.id",
-    columns: &[Kind::Text, Kind::Text, Kind::Text],
+    columns: CUSTOMER_COLUMNS,
 };
+
+const CUSTOMER_COLUMNS: &[Kind] = &[
+    Kind::Text,
+    Kind::Text,
+    Kind::Text,
+    Kind::Integer,
+    Kind::Text,
+    Kind::Text,
+    Kind::Text,
+];
 
 pub(super) fn customers(
     writes: &mut Writes,
@@ -116,14 +130,19 @@ pub(super) fn customers(
     let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
     let rows = rows
         .map(|(id, customer)| {
+            let CustomerColumns { state, profile } = CustomerColumns::from_customer(customer);
             let row = arguments![
                 id.to_string(),
                 customer.storefront.as_str(),
-                text(customer)?
+                text(&state)?,
+                i64::try_from(customer.version).unwrap_or(i64::MAX),
+                profile.as_ref().map(text).transpose()?,
+                search_key(&customer.name),
+                search_key(&customer.email)
             ];
             Ok((loaded.customers.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(writes, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows);
+    push_rows(writes, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows);
     Ok(())
 }

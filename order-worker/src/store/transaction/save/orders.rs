@@ -1,12 +1,15 @@
 //! Writes orders, their line items, and the references of their payments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use shared::event::EventData;
+use shared::{
+    event::EventData,
+    id::{OrderId, Sku},
+};
 
 use super::text;
 use crate::{
-    domain::working_set::WorkingSet,
+    domain::{order::Order, working_set::WorkingSet},
     store::{
         StoreError,
         sql::{
@@ -76,15 +79,68 @@ const INSERT_PAYMENT_REFERENCES: Write = Write {
     columns: &[Kind::Text, Kind::Text],
 };
 
+const INSERT_ITEMS_OF_EDITS: Write = Write {
+    sqlite: "
+        INSERT OR IGNORE INTO order_items (sku, created_at, number)
+        VALUES ($1, $2, $3)",
+    postgres: "
+        INSERT INTO order_items (sku, created_at, number)
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+        ON CONFLICT DO NOTHING",
+    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+};
+
+const DELETE_ITEMS_OF_EDITS: Write = Write {
+    sqlite: "
+        DELETE FROM order_items
+        WHERE sku = $1 AND created_at = $2 AND number = $3",
+    postgres: "
+        DELETE FROM order_items AS line
+        USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS removed (sku, created_at, number)
+        WHERE line.sku = removed.sku AND line.created_at = removed.created_at AND line.number = removed.number",
+    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+};
+
+/// Stores the products that edits added to orders or removed from them, by which lists find the orders.
+pub(super) fn items_of_edits(writes: &mut Writes, working_set: &WorkingSet) {
+    let mut removed: BTreeMap<OrderId, BTreeSet<&Sku>> = BTreeMap::new();
+    for event in &working_set.dirty.events {
+        if let (EventData::OrderEdited(edited), Ok(id)) = (&event.event_data, event.subject.parse())
+        {
+            removed.entry(id).or_default().extend(&edited.removed);
+        }
+    }
+    let (mut kept_rows, mut removed_rows) = (Vec::new(), Vec::new());
+    for (id, removed) in removed {
+        let Some(order) = working_set.orders.get(&id) else {
+            continue;
+        };
+        let created_at = millis(order.created_at);
+        let row = |sku: &Sku| arguments![sku.as_str(), created_at, order.number];
+        let kept_skus: BTreeSet<&Sku> = order.items.iter().map(|line| &line.sku).collect();
+        removed_rows.extend(removed.difference(&kept_skus).map(|sku| row(sku)));
+        kept_rows.extend(kept_skus.into_iter().map(row));
+    }
+    writes.add(DELETE_ITEMS_OF_EDITS, removed_rows);
+    writes.add(INSERT_ITEMS_OF_EDITS, kept_rows);
+}
+
 /// Stores the provider's ids of payments, by which webhooks of the provider find the order.
 pub(super) fn payment_references(writes: &mut Writes, working_set: &WorkingSet) {
-    let prepared = working_set.dirty.events.iter().filter_map(|event| {
+    let payment_references = working_set.dirty.events.iter().filter_map(|event| {
         let EventData::PaymentPrepared { reference, .. } = &event.event_data else {
             return None;
         };
         Some(arguments![reference.as_str(), event.subject.as_str()])
     });
-    writes.add(INSERT_PAYMENT_REFERENCES, prepared.collect());
+    writes.add(INSERT_PAYMENT_REFERENCES, payment_references.collect());
+}
+
+/// The state as JSON, with its format in front: the trigger `keep_order_format` reads it.
+fn stored_state(order: &Order) -> Result<String, StoreError> {
+    let state_json = text(order)?;
+    let members = state_json.strip_prefix('{').unwrap_or_default();
+    Ok(format!("{{\"format\":{},{members}", order.format()))
 }
 
 pub(super) fn orders(
@@ -92,24 +148,24 @@ pub(super) fn orders(
     working_set: &WorkingSet,
     loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut new_orders, mut changed_orders, mut item_rows) = (Vec::new(), Vec::new(), Vec::new());
     for order in working_set
         .dirty
         .orders
         .iter()
         .filter_map(|id| working_set.orders.get(id))
     {
-        let state = text(order)?;
+        let state_json = stored_state(order)?;
         let created_at = millis(order.created_at);
         if loaded.orders.contains(&order.id) {
-            changed.push(arguments![
+            changed_orders.push(arguments![
                 order.number,
                 order.status.as_str(),
                 order.is_deleted,
-                state
+                state_json
             ]);
         } else {
-            new.push(arguments![
+            new_orders.push(arguments![
                 order.number,
                 order.id.to_string(),
                 order.storefront.as_str(),
@@ -118,17 +174,17 @@ pub(super) fn orders(
                 order.status.as_str(),
                 order.is_deleted,
                 created_at,
-                state
+                state_json
             ]);
             let skus: BTreeSet<_> = order.items.iter().map(|item| &item.sku).collect();
-            items.extend(
+            item_rows.extend(
                 skus.into_iter()
                     .map(|sku| arguments![sku.as_str(), created_at, order.number]),
             );
         }
     }
-    writes.add(INSERT_ORDERS, new);
-    writes.add(INSERT_ITEMS, items);
-    writes.add(UPDATE_ORDERS, changed);
+    writes.add(INSERT_ORDERS, new_orders);
+    writes.add(INSERT_ITEMS, item_rows);
+    writes.add(UPDATE_ORDERS, changed_orders);
     Ok(())
 }

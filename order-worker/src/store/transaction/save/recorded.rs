@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{IDEMPOTENCY_TTL, put, text};
+use super::{IDEMPOTENCY_TTL, push_rows, text};
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -23,7 +23,7 @@ const INSERT_IDEMPOTENCY: Write = Write {
     postgres: "
         INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])",
-    columns: IDEMPOTENCY,
+    columns: IDEMPOTENCY_KINDS,
 };
 
 const UPDATE_IDEMPOTENCY: Write = Write {
@@ -36,10 +36,10 @@ const UPDATE_IDEMPOTENCY: Write = Write {
         ON CONFLICT (key) DO UPDATE
         SET fingerprint = excluded.fingerprint, answer = excluded.answer,
             outcome = excluded.outcome, expires_at = excluded.expires_at",
-    columns: IDEMPOTENCY,
+    columns: IDEMPOTENCY_KINDS,
 };
 
-const IDEMPOTENCY: &[Kind] = &[
+const IDEMPOTENCY_KINDS: &[Kind] = &[
     Kind::Text,
     Kind::Text,
     Kind::Text,
@@ -47,29 +47,29 @@ const IDEMPOTENCY: &[Kind] = &[
     Kind::Integer,
 ];
 
-pub(super) fn recorded(
+pub(super) fn idempotency_records(
     writes: &mut Writes,
     working_set: &WorkingSet,
     loaded: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
-    let dirty = working_set.dirty.recorded.iter();
-    let rows = dirty.filter_map(|key| Some((key, working_set.recorded.get(key)?)));
+    let new_records = working_set.dirty.recorded.iter();
+    let rows = new_records.filter_map(|key| Some((key, working_set.recorded.get(key)?)));
     let rows = rows
         .map(|(key, recorded)| {
-            let answer = recorded.answer.as_ref().map(text).transpose()?;
-            let outcome = recorded.outcome.as_ref().map(text).transpose()?;
+            let answer_json = recorded.answer.as_ref().map(text).transpose()?;
+            let outcome_json = recorded.outcome.as_ref().map(text).transpose()?;
             let row = arguments![
                 key.as_str(),
                 recorded.fingerprint.as_str(),
-                answer,
-                outcome,
+                answer_json,
+                outcome_json,
                 expires_at
             ];
             Ok((loaded.idempotency_keys.contains(key), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(writes, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows);
+    push_rows(writes, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows);
     Ok(())
 }

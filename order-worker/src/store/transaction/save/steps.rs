@@ -60,22 +60,22 @@ const PUT_STEPS: Write = Write {
 };
 
 pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
-    let (mut put, mut removed) = (Vec::new(), Vec::new());
+    let (mut put_rows, mut removed_rows) = (Vec::new(), Vec::new());
     for key in &working_set.dirty.steps {
         match working_set.steps.get(key) {
             Some(row) => {
-                let publish_at = match (row.is_dead, row.due_at <= now) {
+                let publish_at_ms = match (row.is_dead, row.due_at <= now) {
                     (true, _) => None,
                     (false, true) => Some(millis(now + STEP_LEASE)),
                     (false, false) => Some(millis(row.due_at)),
                 };
-                put.push(arguments![
+                put_rows.push(arguments![
                     key.order_id.to_string(),
                     key.step.to_string(),
                     row.attempt,
                     row.failures,
                     millis(row.due_at),
-                    publish_at,
+                    publish_at_ms,
                     row.last_error.as_deref(),
                     row.request_id.as_str(),
                     millis(now),
@@ -84,9 +84,9 @@ pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestam
                     row.client_secret.as_deref()
                 ]);
             }
-            None => removed.push(arguments![key.order_id.to_string(), key.step.to_string()]),
+            None => removed_rows.push(arguments![key.order_id.to_string(), key.step.to_string()]),
         }
     }
-    writes.add(DELETE_STEPS, removed);
-    writes.add(PUT_STEPS, put);
+    writes.add(DELETE_STEPS, removed_rows);
+    writes.add(PUT_STEPS, put_rows);
 }

@@ -2,7 +2,7 @@
 
 use shared::id::Storefront;
 
-use super::{put, text};
+use super::{push_rows, text};
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -23,7 +23,7 @@ const INSERT_ENDPOINTS: Write = Write {
     postgres: "
         INSERT INTO webhook_endpoints (id, storefront, is_enabled, is_deleted, state)
         SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[], $5::text[])",
-    columns: ENDPOINT,
+    columns: ENDPOINT_KINDS,
 };
 
 const UPDATE_ENDPOINTS: Write = Write {
@@ -36,10 +36,10 @@ const UPDATE_ENDPOINTS: Write = Write {
         FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[], $5::text[])
              AS changed (id, storefront, is_enabled, is_deleted, state)
         WHERE webhook_endpoints.id = changed.id",
-    columns: ENDPOINT,
+    columns: ENDPOINT_KINDS,
 };
 
-const ENDPOINT: &[Kind] = &[
+const ENDPOINT_KINDS: &[Kind] = &[
     Kind::Text,
     Kind::Text,
     Kind::Boolean,
@@ -52,8 +52,8 @@ pub(super) fn endpoints(
     working_set: &WorkingSet,
     loaded: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let dirty = working_set.dirty.endpoints.iter();
-    let rows = dirty.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
+    let changed_endpoints = working_set.dirty.endpoints.iter();
+    let rows = changed_endpoints.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
     let rows = rows
         .map(|(id, endpoint)| {
             let row = arguments![
@@ -66,7 +66,7 @@ pub(super) fn endpoints(
             Ok((loaded.endpoints.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(writes, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows);
+    push_rows(writes, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows);
     Ok(())
 }
 

@@ -1,0 +1,359 @@
+//! Edits of orders over REST, with the sandbox as the payment provider. The rules are tested in
+//! order-worker/tests/domain/edits.rs.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{
+    Process, Reply, System, is_announced, order_paid_by, run_worker, send, until,
+};
+
+/// A system with 50 units of A and B, at 1,000 each.
+async fn start_shop(variables: &[(&str, &str)]) -> System {
+    let system = System::start_with(variables).await;
+    system.stock("A", &[("main", 50)]).await;
+    system.stock("B", &[("west", 50)]).await;
+    system
+}
+
+impl System {
+    /// An order of three units of A with a label.
+    async fn create_order_to_edit(&self) -> String {
+        let customer = self.customer().await;
+        let new_order = order_paid_by(&customer, "A", 3, "pm_ok");
+        let created = self.post("/v1/orders", new_order).await.expect(201);
+        let id = created["id"].as_str().unwrap().to_owned();
+        self.order_until(&id, "announced", is_announced).await;
+        id
+    }
+}
+
+fn set_quantity(sku: &str, quantity: u32) -> Value {
+    json!({"items": [{"sku": sku, "quantity": quantity}]})
+}
+
+fn has_no_pending_edit(order: &Value) -> bool {
+    order["pending_edit"].is_null()
+}
+
+fn edit_path(id: &str) -> String {
+    format!("/v1/orders/{id}/edit")
+}
+
+/// The number of payments in the sandbox's ledger that are authorized and not captured, as text.
+fn count_open_authorizations(system: &System) -> String {
+    system.ledger("SELECT count(*) FROM payments WHERE status = 'authorized'")
+}
+
+#[tokio::test]
+async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
+    let system = start_shop(&[]).await;
+    let id = system.create_order_to_edit().await;
+    let path = edit_path(&id);
+    let lower_edit = json!({"items": [{"sku": "A", "quantity": 2}], "shipping": {"label": "Standard", "amount": 490},
+        "expected_total": 2_490, "reason": "too many"});
+    let edited = system.post(&path, lower_edit).await.expect(200);
+    assert_eq!(edited["total"], 2_490, "{edited}");
+    assert_eq!(edited["payment"]["authorized"], 3_000);
+    assert_eq!(system.stock_level("A").await, (50, 2));
+
+    let higher_edit = json!({"items": [{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 4}], "payment_method": "pm_slow"});
+    let pending = system.post(&path, higher_edit).await.expect(202);
+    assert_eq!(
+        (&pending["total"], &pending["pending_edit"]["total"]),
+        (&json!(2_490), &json!(5_490))
+    );
+    assert_eq!(system.stock_level("B").await, (50, 4));
+    system.assert_verified();
+    let second_edit = system.post(&path, set_quantity("A", 2)).await;
+    second_edit.expect_problem(409, "INVALID_STATE");
+    let shipment = system
+        .post(&format!("/v1/orders/{id}/shipments"), json!({}))
+        .await;
+    shipment.expect_problem(409, "INVALID_STATE");
+
+    let order = system
+        .order_until(&id, "edited", |order| order["total"] == 5_490)
+        .await;
+    assert_eq!(order["payment"]["authorized"], 5_490);
+    assert_eq!(
+        (system.stock_level("A").await, system.stock_level("B").await),
+        ((50, 1), (50, 4))
+    );
+    system.wait_until_idle().await;
+    assert_eq!(count_open_authorizations(&system), "1");
+    let list_by_product = system.get("/v1/orders?sku=B").await.expect(200);
+    assert_eq!(list_by_product["data"][0]["id"], id.as_str());
+
+    // The labels that are left have the items of the edited order, and everything is captured.
+    system
+        .webhook("m-1", "shipment.delivered", &id)
+        .await
+        .expect(200);
+    let order = system
+        .order_until(&id, "captured", |order| {
+            order["payment"]["captured"] == 5_490
+        })
+        .await;
+    assert_eq!(order["status"], "delivered");
+    system.wait_until_idle().await;
+    let late_edit = system.post(&path, set_quantity("A", 2)).await;
+    late_edit.expect_problem(409, "INVALID_STATE");
+    let history = system.history(&id).await;
+    for kind in ["order.edit_requested", "order.edited", "payment.released"] {
+        assert!(
+            history.iter().any(|event| event == kind),
+            "{kind}: {history:?}"
+        );
+    }
+    let export_output = run_worker(&system, &["export", "orders"]);
+    assert!(export_output.status.success());
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
+    let system = start_shop(&[("RESERVATION_TTL_SECONDS", "3")]).await;
+    let mut ids = Vec::new();
+    for (method, is_cancelled, expected_reason) in [
+        ("pm_declined", false, "payment_declined"),
+        ("pm_slow", true, "cancelled"),
+        ("pm_flaky", false, "none"),
+    ] {
+        let id = system.create_order_to_edit().await;
+        let body = json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": method});
+        let pending = system.post(&edit_path(&id), body).await.expect(202);
+        assert_eq!(pending["pending_edit"]["number"], 1);
+        if is_cancelled {
+            let cancel_path = format!("/v1/orders/{id}/edit/cancel");
+            let cancelled = system
+                .post(&cancel_path, json!({"reason": "no"}))
+                .await
+                .expect(200);
+            assert!(has_no_pending_edit(&cancelled), "{cancelled}");
+            system
+                .post(&cancel_path, json!({}))
+                .await
+                .expect_problem(409, "INVALID_STATE");
+        }
+        system
+            .order_until(&id, "settled", has_no_pending_edit)
+            .await;
+        ids.push((id, expected_reason));
+    }
+    system.wait_until_idle().await;
+    for (id, expected_reason) in &ids {
+        let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+        let history = system
+            .get(&format!("/v1/orders/{id}/history?limit=200"))
+            .await
+            .expect(200);
+        let events = history["data"].as_array().unwrap();
+        let rejection = events
+            .iter()
+            .find(|event| event["type"] == "order.edit_rejected");
+        let (total, rejection_reason) = match rejection {
+            Some(event) => (3_000, event["data"]["reason"].as_str().unwrap()),
+            None => (5_000, "none"),
+        };
+        assert_eq!(
+            (&order["total"], rejection_reason),
+            (&json!(total), *expected_reason),
+            "{order}"
+        );
+    }
+    assert_eq!(system.stock_level("A").await, (50, 3 + 3 + 5));
+    until("one authorization for each order", async || {
+        count_open_authorizations(&system) == "3"
+    })
+    .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
+    let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
+    let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let new_order = order_paid_by(&customer, "A", 2, "pm_ok");
+    let created = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created["id"].as_str().unwrap();
+    let path = edit_path(id);
+
+    let edit_with_price = json!({"items": [{"sku": "A", "quantity": 3, "unit_price": 1}]});
+    system
+        .post(&path, edit_with_price.clone())
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    for (body, pointer) in [
+        (json!({}), "/items"),
+        (json!({"items": []}), "/items"),
+        (set_quantity("A", 0), "/items"),
+        (set_quantity("NONE", 1), "/items/0/sku"),
+        (
+            json!({"items": [{"sku": "A", "quantity": 1}, {"sku": "A", "quantity": 2}]}),
+            "/items/1/sku",
+        ),
+        (json!({"shipping": {"label": "x"}}), "/shipping/amount"),
+        (
+            json!({"shipping": null, "expected_total": 1}),
+            "/expected_total",
+        ),
+        (
+            json!({"discounts": [{"label": "x", "amount": 2_001}]}),
+            "/discounts",
+        ),
+    ] {
+        let problem = system
+            .post(&path, body)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+    system
+        .post(&path, set_quantity("A", 6))
+        .await
+        .expect_problem(409, "OUT_OF_STOCK");
+    system.key = Some("key-of-us".to_owned());
+    system
+        .post(&path, set_quantity("A", 1))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+
+    // No payment was requested yet, so a higher total takes effect at once.
+    system.key = Some("key-of-eu".to_owned());
+    let edited = system.post(&path, set_quantity("A", 4)).await.expect(200);
+    assert_eq!(
+        (&edited["total"], &edited["awaits_approval"]),
+        (&json!(4_000), &json!(true))
+    );
+    assert_eq!(system.stock_level("A").await, (5, 4));
+    system.key = Some("key-of-operator".to_owned());
+    system.post(&path, edit_with_price).await.expect(200);
+    system
+        .post(&format!("/v1/orders/{id}/approve"), json!({}))
+        .await
+        .expect(200);
+    let order = system.order_until(id, "announced", is_announced).await;
+    assert_eq!(order["payment"]["authorized"], 3);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn edits_race_with_shipping_cancelling_and_other_edits_of_two_workers() {
+    let system = start_shop(&[]).await;
+    // Only PostgreSQL admits a second worker.
+    let _second: Option<Process> =
+        (!system.store.is_sqlite()).then(|| system.start_additional_worker("order-worker"));
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(system.create_order_to_edit().await);
+    }
+    let requests = ids.iter().enumerate().flat_map(|(index, id)| {
+        let path = |subpath: &str| format!("/v1/orders/{id}/{subpath}");
+        [
+            (
+                path("edit"),
+                set_quantity("A", 4 + u32::try_from(index).unwrap()),
+            ),
+            (path("edit"), set_quantity("B", 1)),
+            (path("edit"), set_quantity("A", 1)),
+            (path("edit/cancel"), json!({})),
+            (path("shipments"), json!({})),
+            (path("cancel"), json!({})),
+        ]
+        .into_iter()
+        .skip(usize::from(index % 2 == 0))
+        .collect::<Vec<_>>()
+    });
+    let sent_requests = requests.map(|(path, body)| {
+        let request = system.request(Method::POST, &path);
+        let request = request.header("idempotency-key", Uuid::now_v7().to_string());
+        send(request.json(&body))
+    });
+    let replies = join_all(sent_requests).await;
+    for reply in &replies {
+        assert!(
+            matches!(reply.status, 200..=202 | 409 | 422),
+            "{} {}",
+            reply.status,
+            reply.body
+        );
+    }
+    let count_successful = |replies: &[Reply]| {
+        replies
+            .iter()
+            .filter(|reply| matches!(reply.status, 200 | 202))
+            .count()
+    };
+    assert!(
+        count_successful(&replies) > 5,
+        "too few requests succeeded for a race"
+    );
+    let orders = system.wait_until_idle().await;
+    let authorized = orders
+        .iter()
+        .filter(|order| order["payment"]["status"] == "authorized");
+    let authorized = authorized.count().to_string();
+    until("no other authorization", async || {
+        count_open_authorizations(&system) == authorized
+    })
+    .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn worker_that_is_killed_during_an_edit_finishes_it() {
+    let mut system = start_shop(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
+    for point in ["after_commit", "after_partner", "after_step_stored"] {
+        let id = system.create_order_to_edit().await;
+        system.worker.kill();
+        let crashes_before = system.worker_crashes();
+        system.set("CRASH_AT", Some(&format!("{point}:1")));
+        system.launch_worker();
+        let key = Uuid::now_v7().to_string();
+        let path = edit_path(&id);
+        let send_edit = || {
+            let request = system.request(Method::POST, &path);
+            send(
+                request
+                    .header("idempotency-key", &key)
+                    .json(&set_quantity("A", 5)),
+            )
+        };
+        let (_, ()) = tokio::join!(send_edit(), async {
+            until("the crash", async || {
+                system.worker_crashes() > crashes_before
+            })
+            .await;
+        });
+        let replacement = system.spawn_replacement_worker();
+        let reply = loop {
+            let reply = send_edit().await;
+            if ![503, 504].contains(&reply.status) {
+                break reply;
+            }
+        };
+        assert!(
+            matches!(reply.status, 200 | 202),
+            "{} {}",
+            reply.status,
+            reply.body
+        );
+        let order = system
+            .order_until(&id, "edited", |order| order["total"] == 5_000)
+            .await;
+        assert_eq!(order["payment"]["authorized"], 5_000, "{point}");
+        system.worker = replacement;
+        system.set("CRASH_AT", None);
+        system.wait_until_idle().await;
+    }
+    assert_eq!(count_open_authorizations(&system), "3");
+    assert_eq!(system.stock_level("A").await, (50, 15));
+    system.assert_verified();
+}

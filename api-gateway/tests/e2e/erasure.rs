@@ -1,0 +1,376 @@
+//! Erasure and retention of orders with edits, returns, manual payments and changed fields. No text of the customer
+//! is left in any response, export or table.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    harness::{Receiver, System, is_announced, order_paid_by, run_worker, send, until},
+    life::age_events,
+};
+
+/// A word of every text that is to be erased.
+const PERSONAL_WORD: &str = "hopper";
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn items_of(sku: &str, quantity: u32) -> Value {
+    json!([{"sku": sku, "quantity": quantity}])
+}
+
+/// Whether the order has a label, and no step in progress. Labels of earlier contents are cancelled.
+fn has_label(order: &Value) -> bool {
+    let mut shipments = order["shipments"].as_array().unwrap().iter();
+    order["in_progress"].is_null()
+        && shipments.any(|shipment| shipment["status"] == "label_created")
+}
+
+impl System {
+    /// Sends a change under a new idempotency key, so that its reply is stored.
+    async fn send_change(&self, method: Method, path: &str, body: Value, status: u16) -> Value {
+        let request = self.request(method, path).json(&body);
+        let key = Uuid::now_v7().to_string();
+        send(request.header("idempotency-key", key))
+            .await
+            .expect(status)
+    }
+
+    async fn edit_order(&self, order: &str, body: Value, status: u16) -> Value {
+        let path = format!("/v1/orders/{order}/edit");
+        self.send_change(Method::POST, &path, body, status).await
+    }
+
+    /// An order of two units of A, with an address, metadata, a note and tags.
+    async fn create_order_with_note(&self, customer: &str, payment_method: &str) -> String {
+        let mut new_order = order_paid_by(customer, "A", 2, payment_method);
+        new_order["shipping_address"] = json!({"name": "hopper-name"});
+        let created = self
+            .send_change(Method::POST, "/v1/orders", new_order, 201)
+            .await;
+        let id = text_of(&created["id"]);
+        let patch = json!({"shipping_address": {"name": "hopper-name", "city": "hopper-city"},
+            "metadata": {"gift": "hopper-metadata"}, "note": "hopper-note", "tags": ["vip"]});
+        let path = format!("/v1/orders/{id}");
+        self.send_change(Method::PATCH, &path, patch, 200).await;
+        id
+    }
+
+    /// An order that was edited at once and after an authorization, and whose third edit was declined.
+    async fn create_edited_order(&self, customer: &str) -> String {
+        let id = self.create_order_with_note(customer, "pm_ok").await;
+        self.order_until(&id, "announced", is_announced).await;
+        let lower_edit = json!({"items": items_of("A", 1), "reason": "hopper-lowered"});
+        self.edit_order(&id, lower_edit, 200).await;
+        let higher_edit = json!({"items": items_of("A", 3), "payment_method": "pm_slow", "reason": "hopper-raised"});
+        self.edit_order(&id, higher_edit, 202).await;
+        self.order_until(&id, "edited", |order| order["total"] == 3_000)
+            .await;
+        let declined_edit = json!({"items": items_of("A", 4), "payment_method": "hopper-token", "reason": "hopper-declined"});
+        self.edit_order(&id, declined_edit, 202).await;
+        self.order_until(&id, "unchanged", |order| {
+            order["pending_edit"].is_null() && has_label(order)
+        })
+        .await;
+        id
+    }
+
+    /// A cancelled order with an edit that was cancelled, and one that was pending when the order was cancelled.
+    async fn create_cancelled_order(&self, customer: &str) -> String {
+        let id = self.create_order_with_note(customer, "pm_ok").await;
+        self.order_until(&id, "announced", is_announced).await;
+        let pending_edit = |reason: &str| json!({"items": items_of("A", 3), "payment_method": "pm_slow", "reason": reason});
+        self.edit_order(&id, pending_edit("hopper-withdrawn"), 202)
+            .await;
+        let path = format!("/v1/orders/{id}/edit/cancel");
+        let cancellation = json!({"reason": "hopper-edit-cancelled"});
+        self.send_change(Method::POST, &path, cancellation, 200)
+            .await;
+        self.edit_order(&id, pending_edit("hopper-pending"), 202)
+            .await;
+        let path = format!("/v1/orders/{id}/cancel");
+        let cancellation = json!({"reason": "hopper-cancelled"});
+        self.send_change(Method::POST, &path, cancellation, 200)
+            .await;
+        id
+    }
+
+    /// A manually paid order that was edited before and after its payment, and refunded.
+    async fn create_manual_order(&self, customer: &str) -> String {
+        let id = self.create_order_with_note(customer, "manual").await;
+        let higher_edit = json!({"items": items_of("A", 3), "reason": "hopper-manual-raised"});
+        self.edit_order(&id, higher_edit, 200).await;
+        let path = format!("/v1/orders/{id}/payments");
+        for (amount, reference) in [(1_000, "hopper-part"), (2_000, "hopper-rest")] {
+            let payment = json!({"amount": amount, "reference": reference});
+            self.send_change(Method::POST, &path, payment, 201).await;
+        }
+        let lower_edit = json!({"items": items_of("A", 2), "reason": "hopper-manual-lowered"});
+        self.edit_order(&id, lower_edit, 200).await;
+        let refund = json!({"reference": "hopper-refund", "reason": "hopper-refund-reason"});
+        let path = format!("/v1/orders/{id}/refunds");
+        self.send_change(Method::POST, &path, refund, 202).await;
+        self.order_until(&id, "labelled", has_label).await;
+        id
+    }
+
+    /// Requests returns of a delivered order: one is received, one rejected and one cancelled.
+    async fn create_returns(&self, order: &str) {
+        for verb in ["receive", "reject", "cancel"] {
+            let body = json!({"items": [{"sku": "A", "quantity": 1, "reason": "hopper-item"}], "note": "hopper-return"});
+            let path = format!("/v1/orders/{order}/returns");
+            let return_json = self.send_change(Method::POST, &path, body, 201).await;
+            let path = format!("/v1/returns/{}", text_of(&return_json["id"]));
+            if verb == "receive" {
+                let approve_path = format!("{path}/approve");
+                self.send_change(Method::POST, &approve_path, json!({}), 200)
+                    .await;
+            }
+            let body = match verb {
+                "receive" => json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]}),
+                _ => json!({"reason": format!("hopper-{verb}")}),
+            };
+            let path = format!("{path}/{verb}");
+            self.send_change(Method::POST, &path, body, 200).await;
+        }
+    }
+
+    /// One order of each kind, all of them closed. The delivered ones have returns.
+    async fn create_closed_orders(&self, customer: &str) -> Vec<String> {
+        let edited = self.create_edited_order(customer).await;
+        let cancelled = self.create_cancelled_order(customer).await;
+        let manual = self.create_manual_order(customer).await;
+        for id in [&edited, &manual] {
+            let event = format!("delivered-{id}");
+            self.webhook(&event, "shipment.delivered", id)
+                .await
+                .expect(200);
+            self.order_until(id, "captured", |order| {
+                order["status"] == "delivered" && order["in_progress"].is_null()
+            })
+            .await;
+        }
+        self.create_returns(&edited).await;
+        self.wait_until_idle().await;
+        vec![edited, cancelled, manual]
+    }
+
+    /// Every row of every table, with the name of the table.
+    fn stored_rows(&self) -> Vec<String> {
+        self.store
+            .tables()
+            .into_iter()
+            .flat_map(|table| {
+                let rows = self.store.all_rows(&table);
+                let rows: Vec<_> = rows.lines().map(|row| format!("{table}: {row}")).collect();
+                rows
+            })
+            .collect()
+    }
+
+    /// All responses and exports that show orders, their history, returns, and deliveries of an endpoint.
+    async fn read_visible_texts(&self, orders: &[String], endpoint: &str) -> Vec<String> {
+        let mut paths = vec![
+            "/v1/orders?limit=200&include_deleted=true".to_owned(),
+            "/v1/returns?limit=200".to_owned(),
+            "/v1/events?limit=200".to_owned(),
+            "/v1/dead-letters".to_owned(),
+            format!("/v1/webhook-endpoints/{endpoint}/deliveries?limit=200"),
+        ];
+        for id in orders {
+            paths.push(format!("/v1/orders/{id}"));
+            paths.push(format!("/v1/orders/{id}/history?limit=200"));
+        }
+        let mut texts = Vec::new();
+        for path in paths {
+            let response = self.get(&path).await.expect(200);
+            texts.push(format!("{path}: {response}"));
+        }
+        for kind in ["orders", "events"] {
+            let export_output = run_worker(self, &["export", kind]);
+            assert!(export_output.status.success(), "{export_output:?}");
+            let lines = String::from_utf8_lossy(&export_output.stdout).into_owned();
+            texts.push(format!("export {kind}: {lines}"));
+        }
+        texts
+    }
+}
+
+/// The words in `texts` that contain the personal word.
+fn find_personal_words(texts: &[String]) -> Vec<&str> {
+    let is_separator = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
+    let words = texts.iter().flat_map(|text| text.split(is_separator));
+    let mut found_words: Vec<_> = words.filter(|word| word.contains(PERSONAL_WORD)).collect();
+    found_words.sort_unstable();
+    found_words.dedup();
+    found_words
+}
+
+fn assert_nothing_personal(texts: &[String]) {
+    for text in texts {
+        assert!(!text.contains(PERSONAL_WORD), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
+    let receiver = Receiver::start().await;
+    let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+    system.stock("A", &[("main", 50)]).await;
+    let endpoint = json!({"url": receiver.url("/hook")});
+    let endpoint = system.post("/v1/webhook-endpoints", endpoint).await;
+    let endpoint = text_of(&endpoint.expect(201)["id"]);
+    let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
+    let customer = system.post("/v1/customers", new_customer).await.expect(201);
+    let customer = text_of(&customer["id"]);
+    let orders = system.create_closed_orders(&customer).await;
+
+    // Every text is stored, and shown.
+    let stored_before = system.stored_rows();
+    let visible_before = system.read_visible_texts(&orders, &endpoint).await;
+    for texts in [&stored_before, &visible_before] {
+        let found_words = find_personal_words(texts);
+        for word in [
+            "hopper-city",
+            "hopper-metadata",
+            "hopper-note",
+            "hopper-lowered",
+            "hopper-raised",
+            "hopper-declined",
+            "hopper-token",
+            "hopper-withdrawn",
+            "hopper-edit-cancelled",
+            "hopper-pending",
+            "hopper-cancelled",
+            "hopper-manual-raised",
+            "hopper-part",
+            "hopper-rest",
+            "hopper-manual-lowered",
+            "hopper-refund",
+            "hopper-refund-reason",
+            "hopper-item",
+            "hopper-return",
+            "hopper-reject",
+            "hopper-cancel",
+        ] {
+            assert!(found_words.contains(&word), "{word} in {found_words:?}");
+        }
+    }
+    // The export shows edits and returns as the API does.
+    let export_bytes = run_worker(&system, &["export", "orders"]).stdout;
+    let export_text = String::from_utf8(export_bytes).unwrap();
+    for line in export_text.lines() {
+        let exported_order: Value = serde_json::from_str(line).unwrap();
+        let path = format!("/v1/orders/{}", text_of(&exported_order["id"]));
+        assert_eq!(system.get(&path).await.expect(200), exported_order);
+    }
+    let export_of_edited = export_text.lines().find(|line| line.contains(&orders[0]));
+    let exported_edited_order: Value = serde_json::from_str(export_of_edited.unwrap()).unwrap();
+    assert_eq!(
+        exported_edited_order["returns"].as_array().unwrap().len(),
+        3,
+        "{exported_edited_order}"
+    );
+    system.assert_verified();
+
+    let path = format!("/v1/customers/{customer}");
+    let deletion = system.delete(&path).await;
+    assert_eq!(deletion.status, 204, "{}", deletion.body);
+    assert_nothing_personal(&system.stored_rows());
+    assert_nothing_personal(&system.read_visible_texts(&orders, &endpoint).await);
+    system.assert_verified();
+    // Later readers replay the same events.
+    let order = system.get(&format!("/v1/orders/{}", orders[0])).await;
+    let order = order.expect(200);
+    assert_eq!(
+        (&order["total"], &order["tags"]),
+        (&json!(3_000), &json!(["vip"]))
+    );
+}
+
+#[tokio::test]
+async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 50)]).await;
+    let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
+    let customer = system.post("/v1/customers", new_customer).await.expect(201);
+    let customer = text_of(&customer["id"]);
+    let orders = system.create_closed_orders(&customer).await;
+    // An order with an open return, whose events are not old.
+    let id_with_open_return = system.create_edited_order(&customer).await;
+    system
+        .webhook("open", "shipment.delivered", &id_with_open_return)
+        .await
+        .expect(200);
+    system.wait_until_idle().await;
+    let path = format!("/v1/orders/{id_with_open_return}/returns");
+    let new_return = json!({"items": items_of("A", 1)});
+    let open_return = system.post(&path, new_return).await.expect(201);
+    // The newest event is kept, so it is one of a product.
+    system.stock("B", &[("main", 1)]).await;
+    age_events(&system, &id_with_open_return).await;
+    let orders_before = system.orders().await;
+    system.set("EVENTS_KEPT_DAYS", Some("30"));
+    system.worker.terminate();
+    system.restart_worker().await;
+
+    until("old events to be deleted", async || {
+        let sql = "SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL";
+        system.store.run(crate::harness::Tables::Orders, sql) == "3"
+    })
+    .await;
+    assert_eq!(system.orders().await, orders_before);
+    let kept_event_types = system.history(&orders[0]).await;
+    assert!(!kept_event_types.is_empty());
+    for kind in kept_event_types {
+        assert!(
+            ["shipment.shipped", "return.received"].contains(&kind.as_str()),
+            "{kind}"
+        );
+    }
+    assert_eq!(system.history(&orders[1]).await, [] as [&str; 0]);
+    let open_history = system.history(&id_with_open_return).await;
+    assert!(open_history.contains(&"order.edited".to_owned()));
+    system.assert_verified();
+
+    // A condensed order is returned again, and erased with its customer.
+    let path = format!("/v1/orders/{}/returns", orders[2]);
+    let later_return = json!({"items": items_of("A", 1), "note": "hopper-late"});
+    let later_return = system
+        .send_change(Method::POST, &path, later_return, 201)
+        .await;
+    for return_id in [&later_return["id"], &open_return["id"]] {
+        let path = format!("/v1/returns/{}/cancel", text_of(return_id));
+        system
+            .send_change(Method::POST, &path, json!({"reason": "hopper-late"}), 200)
+            .await;
+    }
+    let path = format!("/v1/customers/{customer}");
+    let deletion = system.delete(&path).await;
+    assert_eq!(deletion.status, 204, "{}", deletion.body);
+    assert_nothing_personal(&system.stored_rows());
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn reset_leaves_no_rows_of_edited_and_returned_orders() {
+    let system = System::start_with(&[("DEMO", "1")]).await;
+    system.stock("A", &[("main", 50)]).await;
+    let customer = system.customer().await;
+    system.create_closed_orders(&customer).await;
+    system.post("/demo/reset", json!({})).await.expect(200);
+    assert_nothing_personal(&system.stored_rows());
+    for table in [
+        "orders",
+        "order_items",
+        "order_returns",
+        "order_tags",
+        "payment_references",
+        "steps",
+    ] {
+        assert_eq!(system.store.all_rows(table), "", "{table}");
+    }
+    system.assert_verified();
+}

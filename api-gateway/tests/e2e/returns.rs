@@ -1,0 +1,408 @@
+//! Returns: from the request to the receipt, with stock and refunds; races, isolation, lists and erasure.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, Tables, is_announced, order, python, send, until};
+
+const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
+
+fn act_as(system: &mut System, key: &str) {
+    system.key = Some(key.to_owned());
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+impl System {
+    /// Creates an order of this product that is shipped and captured; needs an operator.
+    async fn create_shipped_order(&self, customer: &str, quantity: u32) -> String {
+        let created = self
+            .post("/v1/orders", order(customer, "A", quantity))
+            .await;
+        let id = text_of(&created.expect(201)["id"]);
+        self.order_until(&id, "announced", is_announced).await;
+        self.post(&format!("/v1/orders/{id}/shipments"), json!({}))
+            .await
+            .expect(201);
+        self.order_until(&id, "captured", |order| {
+            order["payment"]["status"] == "captured" && order["in_progress"].is_null()
+        })
+        .await;
+        id
+    }
+
+    async fn request_return(&self, order: &str, quantity: u32) -> Reply {
+        let items = json!([{"sku": "A", "quantity": quantity, "reason": "Lovelace: too small"}]);
+        let body = json!({"items": items, "note": "Lovelace waits"});
+        self.post(&format!("/v1/orders/{order}/returns"), body)
+            .await
+    }
+
+    async fn change_return(&self, id: &str, verb: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/returns/{id}/{verb}"), body).await
+    }
+
+    async fn receive_return_with_key(&self, id: &str, key: &str) -> Reply {
+        let path = format!("/v1/returns/{id}/receive");
+        let request = self.request(Method::POST, &path).json(&receipt(1));
+        send(request.header("idempotency-key", key)).await
+    }
+}
+
+fn receipt(quantity: u32) -> Value {
+    json!({"items": [{"sku": "A", "quantity": quantity, "restock": true}]})
+}
+
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "every transition of one return")]
+async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    act_as(&mut system, "key-of-operator");
+    system.stock("A", &[("main", 10)]).await;
+    act_as(&mut system, "key-of-eu");
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
+    let order_id = text_of(&created.expect(201)["id"]);
+    let problem = system.request_return(&order_id, 1).await;
+    problem.expect_problem(409, "INVALID_STATE");
+    system
+        .order_until(&order_id, "announced", is_announced)
+        .await;
+    act_as(&mut system, "key-of-operator");
+    let shipments_path = format!("/v1/orders/{order_id}/shipments");
+    system.post(&shipments_path, json!({})).await.expect(201);
+    system
+        .order_until(&order_id, "captured", |order| {
+            order["payment"]["status"] == "captured" && order["in_progress"].is_null()
+        })
+        .await;
+
+    act_as(&mut system, "key-of-us");
+    let foreign_reply = system.request_return(&order_id, 1).await;
+    foreign_reply.expect_problem(404, "NOT_FOUND");
+    act_as(&mut system, "key-of-eu");
+    let problem = system
+        .request_return(&order_id, 4)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/items/0/quantity");
+    let requested = system.request_return(&order_id, 2).await;
+    let location = requested.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(requested.headers["etag"], "\"1\"");
+    let requested = requested.expect(201);
+    let id = text_of(&requested["id"]);
+    assert_eq!(location, format!("/v1/returns/{id}"));
+    assert_eq!(requested["number"], "1-R1");
+    assert_eq!(requested["status"], "requested");
+    assert_eq!(requested["refund_amount"], 2000);
+    assert_eq!(requested["order_id"], json!(order_id));
+    for verb in ["approve", "reject", "receive"] {
+        let body = if verb == "receive" {
+            receipt(1)
+        } else {
+            json!({})
+        };
+        let reply = system.change_return(&id, verb, body).await;
+        reply.expect_problem(403, "FORBIDDEN");
+    }
+    act_as(&mut system, "key-of-us");
+    system.get(&location).await.expect_problem(404, "NOT_FOUND");
+    let foreign_reply = system.change_return(&id, "cancel", json!({})).await;
+    foreign_reply.expect_problem(404, "NOT_FOUND");
+    let list = system.get("/v1/returns?storefront=eu").await.expect(200);
+    assert_eq!(list["data"], json!([]));
+
+    act_as(&mut system, "key-of-operator");
+    let problem = system
+        .change_return(&id, "receive", receipt(2))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("is requested") && detail.contains("must be approved"),
+        "{detail}"
+    );
+    let approval_request = system.request(Method::POST, &format!("{location}/approve"));
+    let stale_approval = send(approval_request.header("if-match", "\"7\"")).await;
+    stale_approval.expect_problem(412, "VERSION_MISMATCH");
+    let approval_request = system.request(Method::POST, &format!("{location}/approve"));
+    let approved = send(approval_request.header("if-match", "\"1\""))
+        .await
+        .expect(200);
+    assert_eq!(approved["status"], "approved");
+    let mixed_receipt = json!({"items": [
+        {"sku": "A", "quantity": 1, "restock": true, "warehouse": "outlet"},
+        {"sku": "A", "quantity": 1, "restock": false},
+    ], "fee": 300});
+    let received = system
+        .change_return(&id, "receive", mixed_receipt)
+        .await
+        .expect(200);
+    assert_eq!(received["status"], "received");
+    assert_eq!(received["refund_amount"], 1700);
+    assert_eq!(received["received"].as_array().unwrap().len(), 2);
+    system
+        .order_until(&order_id, "refunded", |order| {
+            order["payment"]["refunded"] == 1700
+        })
+        .await;
+    let product = system.get("/v1/products/A").await.expect(200);
+    let stock: Vec<_> = product["stock"].as_array().unwrap().iter().collect();
+    assert_eq!(stock.len(), 2, "{stock:?}");
+    assert_eq!(
+        (&stock[0]["on_hand"], &stock[1]["on_hand"]),
+        (&json!(7), &json!(1))
+    );
+
+    // The carrier brings the whole shipment back: one unit is left to be restocked and refunded.
+    let webhook = system
+        .webhook("m-back", "shipment.returned", &order_id)
+        .await;
+    assert_eq!(webhook.status, 200);
+    let order = system
+        .order_until(&order_id, "refunded", |order| {
+            order["payment"]["refunded"] == 2700
+        })
+        .await;
+    assert_eq!(order["returns"][0]["id"], json!(id));
+    assert_eq!(system.stock_level("A").await, (8, 0));
+    let history = system.history(&order_id).await;
+    for kind in ["return.requested", "return.approved", "return.received"] {
+        assert!(history.iter().any(|event| event == kind), "{history:?}");
+    }
+    let events = system.get("/v1/events?type=return.*").await.expect(200);
+    assert_eq!(events["data"].as_array().unwrap().len(), 3);
+    system.wait_until_idle().await;
+    assert_eq!(system.payment_totals().await.refunded_amount, 2700);
+    system.assert_verified();
+    // `verify` finds a row that differs from its order, and one without an order.
+    let damaging_sql = "UPDATE order_returns SET status = 'approved'";
+    system.store.run(Tables::Orders, damaging_sql);
+    let (is_consistent, report) = system.verify();
+    assert!(
+        !is_consistent && report.contains("its returns are"),
+        "{report}"
+    );
+    let damaging_sql = "UPDATE order_returns SET status = 'received', order_id = 'x'";
+    system.store.run(Tables::Orders, damaging_sql);
+    let (is_consistent, report) = system.verify();
+    assert!(
+        !is_consistent && report.contains("its order does not exist"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn concurrent_requests_and_receipts_have_one_winner() {
+    let mut system = System::start().await;
+    let mut second_worker = None;
+    if !system.store.is_sqlite() {
+        let process = system.start_additional_worker("order-worker");
+        until("the second worker to be ready", async || {
+            process.logged("health", 0).is_some()
+        })
+        .await;
+        second_worker = Some(process);
+    }
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let order_id = system.create_shipped_order(&customer, 2).await;
+    // Ten customers' clicks for two units: two requests of one unit fit.
+    let replies = join_all((0..10).map(|_| system.request_return(&order_id, 1))).await;
+    let statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
+    let count_replies = |status| {
+        statuses
+            .iter()
+            .filter(|reply_status| **reply_status == status)
+            .count()
+    };
+    assert_eq!(
+        (count_replies(201), count_replies(422)),
+        (2, 8),
+        "{statuses:?}"
+    );
+    let ids: Vec<String> = replies
+        .iter()
+        .filter(|reply| reply.status == 201)
+        .map(|reply| text_of(&reply.body["id"]))
+        .collect();
+    for id in &ids {
+        let approval = system.change_return(id, "approve", json!({})).await;
+        approval.expect(200);
+    }
+    // Operators who receive one return at once, and refund by amount meanwhile.
+    let receipt_replies =
+        join_all((0..10).map(|_| system.change_return(&ids[0], "receive", receipt(1))));
+    let refunds_path = format!("/v1/orders/{order_id}/refunds");
+    let refund_reply = system.post(&refunds_path, json!({"amount": 1500}));
+    let (receipt_replies, refund_reply) = tokio::join!(receipt_replies, refund_reply);
+    let accepted_count = receipt_replies
+        .iter()
+        .filter(|reply| reply.status == 200)
+        .count();
+    let refused_count = receipt_replies
+        .iter()
+        .filter(|reply| reply.status == 409)
+        .count();
+    assert_eq!((accepted_count, refused_count), (1, 9));
+    // A key is used once: the second reply is the first one.
+    let (first_receipt, repeated_receipt) = tokio::join!(
+        system.receive_return_with_key(&ids[1], "receipt-1"),
+        system.receive_return_with_key(&ids[1], "receipt-1"),
+    );
+    assert_eq!((first_receipt.status, repeated_receipt.status), (200, 200));
+    assert_eq!(first_receipt.body, repeated_receipt.body);
+    if let Some(mut second_worker) = second_worker.take() {
+        second_worker.kill();
+    }
+    system.worker.kill();
+    system.restart_worker().await;
+    let replayed_receipt = system.receive_return_with_key(&ids[1], "receipt-1").await;
+    assert_eq!(replayed_receipt.expect(200), first_receipt.body);
+    system.wait_until_idle().await;
+    let refunded_amount = system.payment_totals().await.refunded_amount;
+    // Whichever was first: the refund leaves 500 for the receipts, or a receipt leaves too little for the refund.
+    assert!(
+        [202, 422].contains(&refund_reply.status),
+        "{}",
+        refund_reply.body
+    );
+    assert_eq!(refunded_amount, 2000);
+    assert_eq!(system.stock_level("A").await, (10, 0));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn returns_are_listed_page_by_page() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let first_order = system.create_shipped_order(&customer, 10).await;
+    let second_order = system.create_shipped_order(&customer, 1).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let requested = system.request_return(&first_order, 1).await.expect(201);
+        ids.insert(0, text_of(&requested["id"]));
+    }
+    let return_of_second_order =
+        text_of(&system.request_return(&second_order, 1).await.expect(201)["id"]);
+    let rejection = json!({"reason": "too late"});
+    let rejection_reply = system.change_return(&ids[1], "reject", rejection).await;
+    assert_eq!(rejection_reply.expect(200)["reason"], "too late");
+
+    let list_ids = async |query: &str| {
+        let mut listed_ids = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/returns?limit=2&{query}{cursor}");
+            let page = system.get(&path).await.expect(200);
+            let data = page["data"].as_array().unwrap();
+            assert!(data.len() <= 2);
+            listed_ids.extend(data.iter().map(|entry| text_of(&entry["id"])));
+            match page["next_cursor"].as_str() {
+                Some(next_cursor) => cursor = format!("&cursor={next_cursor}"),
+                None => return listed_ids,
+            }
+        }
+    };
+    assert_eq!(list_ids(&format!("order_id={first_order}")).await, ids);
+    assert_eq!(
+        list_ids("").await,
+        [vec![return_of_second_order.clone()], ids.clone()].concat()
+    );
+    assert_eq!(list_ids("status=rejected").await, [ids[1].clone()]);
+    assert_eq!(list_ids("storefront=other").await, Vec::<String>::new());
+    let query_of_open_returns =
+        format!("status=requested&order_id={first_order}&storefront=default");
+    assert_eq!(list_ids(&query_of_open_returns).await.len(), 4);
+    for (query, pointer) in [
+        ("status=lost", "/status"),
+        ("order_id=1", "/order_id"),
+        ("cursor=x", "/cursor"),
+        ("limit=0", "/limit"),
+    ] {
+        let problem = system.get(&format!("/v1/returns?{query}")).await;
+        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+    }
+    // A deleted order hides its returns.
+    let cancellation = system
+        .change_return(&return_of_second_order, "cancel", json!({}))
+        .await;
+    cancellation.expect(200);
+    let webhook_reply = system
+        .webhook("m-back", "shipment.returned", &second_order)
+        .await;
+    assert_eq!(webhook_reply.status, 200);
+    system.wait_until_idle().await;
+    let deletion = system.delete(&format!("/v1/orders/{second_order}")).await;
+    deletion.expect(204);
+    assert_eq!(list_ids("").await, ids);
+    let hidden_return = system
+        .get(&format!("/v1/returns/{return_of_second_order}"))
+        .await;
+    hidden_return.expect_problem(404, "NOT_FOUND");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn erasure_waits_for_returns_and_removes_their_texts() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let order_id = system.create_shipped_order(&customer, 2).await;
+    let webhook_reply = system
+        .webhook("m-delivered", "shipment.delivered", &order_id)
+        .await;
+    assert_eq!(webhook_reply.status, 200);
+    let id = text_of(&system.request_return(&order_id, 1).await.expect(201)["id"]);
+    let path = format!("/v1/customers/{customer}");
+    let problem = system
+        .delete(&path)
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("1-R1"), "{detail}");
+    let cancellation = json!({"reason": "Lovelace keeps it"});
+    system
+        .change_return(&id, "cancel", cancellation)
+        .await
+        .expect(200);
+    system.delete(&path).await.expect(204);
+    let return_json = system.get(&format!("/v1/returns/{id}")).await.expect(200);
+    assert_eq!(return_json["note"], Value::Null);
+    let history = system
+        .get(&format!("/v1/orders/{order_id}/history"))
+        .await
+        .expect(200);
+    for text in [return_json.to_string(), history.to_string()] {
+        assert!(!text.contains("Lovelace"), "{text}");
+    }
+    for table in ["orders", "events", "idempotency"] {
+        let column = match table {
+            "orders" => "state",
+            "events" => "data",
+            _ => "coalesce(outcome, '')",
+        };
+        let sql = format!("SELECT count(*) FROM {table} WHERE {column} LIKE '%Lovelace%'");
+        assert_eq!(system.store.run(Tables::Orders, &sql), "0", "{table}");
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn returns_are_handled_over_amqp() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let order_id = system.create_shipped_order(&customer, 2).await;
+    let output = python("foreign.py", &["returns", &system.broker.url(), &order_id]);
+    assert!(output.contains("returned"), "{output}");
+    system.wait_until_idle().await;
+    assert_eq!(system.stock_level("A").await, (10, 0));
+    assert_eq!(system.payment_totals().await.refunded_amount, 2000);
+    system.assert_verified();
+}

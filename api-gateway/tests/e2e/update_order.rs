@@ -1,0 +1,366 @@
+//! Changes of an order's address, metadata, note and tags, and lists of orders by tag.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    auth::API_KEYS,
+    harness::{Receiver, System, Tables, is_announced, order, send},
+};
+
+/// Creates an order to Berlin, and waits until it has a label.
+async fn announced(system: &System) -> String {
+    let mut new_order = order(&system.customer().await, "A", 1);
+    new_order["shipping_address"] = json!({"name": "Ada", "city": "Berlin"});
+    let created = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    id
+}
+
+/// The labels of the order at the carrier: key, whether it was cancelled, and the digest of its address.
+fn labels(system: &System, id: &str) -> Vec<(String, bool, String)> {
+    let sql = format!(
+        "SELECT key, CASE WHEN is_cancelled THEN 1 ELSE 0 END, address_digest FROM parcels
+         WHERE order_id = '{id}' ORDER BY key"
+    );
+    let rows = system.store.run(Tables::Ledger, &sql);
+    let rows = rows.lines().map(|row| {
+        let columns: Vec<_> = row.split(' ').collect();
+        (
+            columns[0].split_once('/').unwrap().1.to_owned(),
+            columns[1] == "1",
+            columns[2].to_owned(),
+        )
+    });
+    rows.collect()
+}
+
+fn digest(address: &Value) -> String {
+    let digest = Sha256::digest(address.to_string());
+    format!("{digest:x}")
+}
+
+#[tokio::test]
+async fn changed_address_replaces_the_label_at_the_carrier() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let id = announced(&system).await;
+    let path = format!("/v1/orders/{id}");
+    let berlin = json!({"city": "Berlin", "name": "Ada"});
+    let key = "request_shipment:main";
+    assert_eq!(
+        labels(&system, &id),
+        [(key.to_owned(), false, digest(&berlin))]
+    );
+    let order_before = system.get(&path).await.expect(200);
+    let first_tracking_number = order_before["shipments"][0]["tracking_number"].clone();
+
+    let patch = json!({"shipping_address": {"city": "Cologne", "line2": null}});
+    let changed_order = system.patch(&path, patch.clone()).await.expect(200);
+    let cologne = json!({"city": "Cologne", "name": "Ada"});
+    assert_eq!(changed_order["shipping_address"], cologne);
+    let order = system
+        .order_until(&id, "announced again", |order| {
+            order["shipments"][1]["status"] == "label_created"
+        })
+        .await;
+    assert_eq!(order["shipments"][0]["status"], "cancelled");
+    assert_ne!(
+        order["shipments"][1]["tracking_number"],
+        first_tracking_number
+    );
+    assert_eq!(
+        labels(&system, &id),
+        [
+            (key.to_owned(), true, digest(&berlin)),
+            (format!("{key}:2"), false, digest(&cologne)),
+        ]
+    );
+    // The same address again changes nothing.
+    let unchanged_order = system.patch(&path, patch).await.expect(200);
+    assert_eq!(unchanged_order["version"], order["version"]);
+
+    // The carrier has shipped under the first label all the same: the second one is withdrawn.
+    let shipped = json!({
+        "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
+        "data": {"order_id": id, "tracking_number": first_tracking_number},
+    });
+    let reply = system.webhook_with("late-1", &shipped).await;
+    reply.expect(200);
+    let order = system.get(&path).await.expect(200);
+    assert_eq!(order["status"], "shipped");
+    let shipments = order["shipments"].as_array().unwrap().iter();
+    let statuses: Vec<_> = shipments.map(|shipment| &shipment["status"]).collect();
+    assert_eq!(statuses, ["shipped", "cancelled"]);
+    assert_eq!(system.stock_level("A").await, (4, 0));
+    let history = system.history(&id).await;
+    let types_since_update = history.iter().skip_while(|kind| *kind != "order.updated");
+    let types_of_shipping = types_since_update
+        .filter(|kind| kind.starts_with("order.") || kind.starts_with("shipment."));
+    assert_eq!(
+        types_of_shipping.collect::<Vec<_>>(),
+        [
+            "order.updated",
+            "shipment.cancelled",
+            "shipment.created",
+            "shipment.cancelled",
+            "shipment.shipped",
+            "order.shipped"
+        ]
+    );
+    let patch = json!({"shipping_address": {"city": "Bonn"}});
+    let problem = system.patch(&path, patch).await;
+    let problem = problem.expect_problem(409, "INVALID_STATE");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("is shipped"),
+        "{problem}"
+    );
+    system.wait_until_idle().await;
+    assert!(labels(&system, &id)[1].1, "the second label is cancelled");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn invalid_changes_of_an_order_are_refused_with_the_field() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let id = announced(&system).await;
+    let path = format!("/v1/orders/{id}");
+    let version = system.get(&path).await.expect(200)["version"].clone();
+    for (patch, pointer) in [
+        (json!({"shipping_address": "Berlin"}), "/shipping_address"),
+        (
+            json!({"shipping_address": {"city": 1}}),
+            "/shipping_address",
+        ),
+        (json!({"metadata": []}), "/metadata"),
+        (json!({"metadata": {"a": "x".repeat(17_000)}}), "/metadata"),
+        (json!({"note": "x".repeat(5_001)}), "/note"),
+        (json!({"note": "\u{7}"}), "/note"),
+        (json!({"tags": "vip"}), "/tags"),
+        (json!({"tags": ["a,b"]}), "/tags"),
+        (json!({"tags": [" "]}), "/tags"),
+        (json!({"tags": ["x".repeat(41)]}), "/tags"),
+        (json!({"tags": vec!["x"; 51]}), "/tags"),
+        (json!({"status": "shipped"}), "/status"),
+        (json!({"items": []}), "/items"),
+    ] {
+        let refused = system.patch(&path, patch.clone()).await;
+        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{patch}");
+    }
+    for tag in ["", "%20", "a,b", "a%00"] {
+        let refused = system.get(&format!("/v1/orders?tag={tag}")).await;
+        refused.expect_problem(422, "INVALID_REQUEST");
+    }
+    assert_eq!(system.get(&path).await.expect(200)["version"], version);
+    let missing_path = "/v1/orders/0192f0c1-2345-7abc-8def-0123456789ab";
+    let refused = system.patch(missing_path, json!({})).await;
+    refused.expect_problem(404, "NOT_FOUND");
+    // A message of an AMQP client is subject to the same rules: `foreign.py`.
+}
+
+#[tokio::test]
+async fn storefronts_see_neither_note_nor_tags_anywhere() {
+    let mut system =
+        System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+    let receiver = Receiver::start().await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let hook = json!({"url": receiver.url("/eu"), "event_types": ["order.updated"]});
+    system.post("/v1/webhook-endpoints", hook).await.expect(201);
+    let id = announced(&system).await;
+    let path = format!("/v1/orders/{id}");
+    for patch in [
+        json!({"note": "confidential"}),
+        json!({"tags": ["confidential"]}),
+        json!({"note": null}),
+        json!({"tags": null, "metadata": {"a": 1}}),
+    ] {
+        let refused = system.patch(&path, patch).await;
+        refused.expect_problem(403, "FORBIDDEN");
+    }
+    let refused = system.get("/v1/orders?tag=confidential").await;
+    refused.expect_problem(403, "FORBIDDEN");
+    let mut stream = open_stream(&system).await;
+
+    system.key = Some("key-of-operator".to_owned());
+    let patch =
+        json!({"note": "confidential", "tags": ["confidential"], "metadata": {"seen": true}});
+    let order = system.patch(&path, patch).await.expect(200);
+    assert_eq!(
+        (&order["note"], &order["tags"]),
+        (&json!("confidential"), &json!(["confidential"]))
+    );
+    let list_by_tag = system.get("/v1/orders?tag=CONFIDENTIAL").await.expect(200);
+    assert_eq!(list_by_tag["data"][0]["id"], id.as_str());
+    let events = system
+        .get("/v1/events?type=order.updated")
+        .await
+        .expect(200);
+    assert_eq!(events["data"][0]["data"]["note"], "confidential");
+
+    system.key = Some("key-of-eu".to_owned());
+    let request = system.request(Method::PATCH, &path);
+    let request = request.json(&json!({"metadata": {"mine": 1}}));
+    let changed = send(request.header("idempotency-key", "k1")).await;
+    let changed = changed.expect(200);
+    assert_eq!(changed["metadata"], json!({"seen": true, "mine": 1}));
+    let mut texts = vec![
+        changed.to_string(),
+        system.get(&path).await.expect(200).to_string(),
+        system.get("/v1/orders").await.expect(200).to_string(),
+        system
+            .get(&format!("{path}/history?limit=200"))
+            .await
+            .expect(200)
+            .to_string(),
+        system
+            .get("/v1/events?limit=200")
+            .await
+            .expect(200)
+            .to_string(),
+        system
+            .get(&format!(
+                "/v1/events?order_id={id}&type=order.updated&limit=200"
+            ))
+            .await
+            .expect(200)
+            .to_string(),
+    ];
+    // The second change is the last event of each.
+    let mut streamed = String::new();
+    while streamed.matches("order.updated").count() < 4 {
+        let chunk = stream.chunk().await.unwrap().unwrap();
+        streamed.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(
+        streamed.contains("seen") && streamed.contains("mine"),
+        "{streamed}"
+    );
+    texts.push(streamed);
+    crate::harness::until("both webhooks to arrive", async || {
+        receiver.received().len() == 2
+    })
+    .await;
+    for received in receiver.received() {
+        let body = String::from_utf8_lossy(&received.body).into_owned();
+        assert!(body.contains("seen"), "{body}");
+        texts.push(body);
+    }
+    for text in &texts {
+        assert!(!text.contains("confidential"), "{text}");
+    }
+    // The history has no gap.
+    let history = system
+        .get(&format!("{path}/history?limit=200"))
+        .await
+        .expect(200);
+    for (index, event) in history["data"].as_array().unwrap().iter().enumerate() {
+        assert_eq!(event["sequence"], index + 1);
+    }
+    system.key = Some("key-of-us".to_owned());
+    let refused = system.patch(&path, json!({"metadata": {}})).await;
+    refused.expect_problem(404, "NOT_FOUND");
+    system.assert_verified();
+}
+
+/// Opens the live stream of the caller's changed orders.
+async fn open_stream(system: &System) -> reqwest::Response {
+    let request = system.request(Method::GET, "/v1/events/stream?type=order.updated");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response
+}
+
+#[tokio::test]
+async fn orders_are_listed_by_tag_with_all_other_filters() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 500)]).await;
+    system.stock("B", &[("main", 500)]).await;
+    let ada = system.customer().await;
+    let eve = system.customer().await;
+    let mut ids = Vec::new();
+    for number in 0..12 {
+        let customer = if number % 3 == 0 { &eve } else { &ada };
+        let sku = if number % 2 == 0 { "A" } else { "B" };
+        let created = system.post("/v1/orders", order(customer, sku, 1)).await;
+        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+    }
+    system.wait_until_idle().await;
+    // Every order but the first has a common tag; each third one has another, too.
+    for (index, id) in ids.iter().enumerate().skip(1) {
+        let tags = if index % 3 == 0 {
+            json!(["Über", "vip"])
+        } else {
+            json!(["ÜBER"])
+        };
+        let path = format!("/v1/orders/{id}");
+        system.patch(&path, json!({"tags": tags})).await.expect(200);
+    }
+    let cancel_path = format!("/v1/orders/{}/cancel", ids[3]);
+    system.post(&cancel_path, json!({})).await.expect(200);
+    let list_indexes = async |query: &str| -> Vec<usize> {
+        let (mut indexes, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/orders?limit=2{query}{cursor}");
+            let page = system.get(&path).await.expect(200);
+            for order in page["data"].as_array().unwrap() {
+                indexes.push(
+                    ids.iter()
+                        .position(|id| order["id"] == id.as_str())
+                        .unwrap(),
+                );
+            }
+            match page["next_cursor"].as_str() {
+                Some(next_cursor) => cursor = format!("&cursor={next_cursor}"),
+                None => return indexes,
+            }
+        }
+    };
+    let all_tagged: Vec<usize> = (1..12).rev().collect();
+    assert_eq!(list_indexes("&tag=%C3%BCber").await, all_tagged);
+    assert_eq!(list_indexes("&tag=VIP").await, [9, 6, 3]);
+    assert_eq!(list_indexes("&tag=vip&status=cancelled").await, [3]);
+    assert_eq!(list_indexes("&tag=vip&sku=A").await, [6]);
+    assert_eq!(
+        list_indexes(&format!("&tag=%C3%9Cber&customer_id={eve}")).await,
+        [9, 6, 3]
+    );
+    assert_eq!(list_indexes("&tag=vip&storefront=default").await, [9, 6, 3]);
+    assert!(list_indexes("&tag=vip&storefront=eu").await.is_empty());
+    assert_eq!(list_indexes("&tag=vip&number=7").await, [6]);
+    assert_eq!(list_indexes("&tag=vip&q=ada").await, [9, 6, 3]);
+    assert!(
+        list_indexes("&tag=vip&created_before=2020-01-01T00:00:00Z")
+            .await
+            .is_empty()
+    );
+    assert!(list_indexes("&tag=vi").await.is_empty());
+    // Changed, removed and deleted.
+    let change = async |index: usize, tags: Value| {
+        let path = format!("/v1/orders/{}", ids[index]);
+        system.patch(&path, json!({"tags": tags})).await.expect(200)
+    };
+    change(9, json!(["gone"])).await;
+    change(6, json!(null)).await;
+    let deleted = system.delete(&format!("/v1/orders/{}", ids[3])).await;
+    assert_eq!(deleted.status, 204);
+    assert!(list_indexes("&tag=vip").await.is_empty());
+    assert_eq!(list_indexes("&tag=vip&include_deleted=true").await, [3]);
+    assert_eq!(list_indexes("&tag=gone").await, [9]);
+    let rows = system
+        .store
+        .run(Tables::Orders, "SELECT count(*) FROM order_tags");
+    assert_eq!(rows.trim(), "11");
+    system.assert_verified();
+    // verify reports an order that is not listed by its tag.
+    system
+        .store
+        .run(Tables::Orders, "DELETE FROM order_tags WHERE tag = 'gone'");
+    let (is_right, report) = system.verify();
+    assert!(!is_right && report.contains("is listed by"), "{report}");
+}

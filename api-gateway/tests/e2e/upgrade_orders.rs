@@ -1,0 +1,444 @@
+//! Upgrades with open orders: orders of the previous version in every status use the features of this one, and the
+//! previous version does not damage orders that have used them.
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Folder, Store, System, Tables, WORKER, is_announced, order_paid_by, until},
+    upgrade::{previous_worker, restart_with},
+};
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn items_of_units(quantity: u32) -> Value {
+    json!([{"sku": "A", "quantity": quantity}])
+}
+
+/// Ids of orders of the previous version.
+struct EarlierOrders {
+    awaits_approval: String,
+    awaits_payment: String,
+    processing: String,
+    partly_shipped: String,
+    shipped: String,
+    delivered: String,
+    refunded: String,
+    cancelled: String,
+}
+
+impl EarlierOrders {
+    fn ids(&self) -> [&str; 8] {
+        [
+            &self.awaits_approval,
+            &self.awaits_payment,
+            &self.processing,
+            &self.partly_shipped,
+            &self.shipped,
+            &self.delivered,
+            &self.refunded,
+            &self.cancelled,
+        ]
+    }
+}
+
+impl System {
+    /// An order of two units of A that awaits approval.
+    async fn create_unapproved_order(&self, customer: &str, payment_method: &str) -> String {
+        let new_order = order_paid_by(customer, "A", 2, payment_method);
+        let created = self.post("/v1/orders", new_order).await.expect(201);
+        text_of(&created["id"])
+    }
+
+    async fn approve_order(&self, id: &str) {
+        let path = format!("/v1/orders/{id}/approve");
+        self.post(&path, json!({})).await.expect(200);
+    }
+
+    async fn create_labelled_order(&self, customer: &str) -> String {
+        let id = self.create_unapproved_order(customer, "pm_ok").await;
+        self.approve_order(&id).await;
+        self.order_until(&id, "announced", is_announced).await;
+        id
+    }
+
+    /// Ships these units, or everything.
+    async fn ship_order(&self, id: &str, shipment: Value) {
+        let path = format!("/v1/orders/{id}/shipments");
+        self.post(&path, shipment).await.expect(201);
+        self.order_until(id, "captured", |order| order["in_progress"].is_null())
+            .await;
+    }
+
+    async fn create_orders_in_every_status(&self, customer: &str) -> EarlierOrders {
+        let create_announced_order = async || self.create_labelled_order(customer).await;
+        let partly_shipped = create_announced_order().await;
+        self.ship_order(&partly_shipped, json!({"items": items_of_units(1)}))
+            .await;
+        let shipped = create_announced_order().await;
+        self.ship_order(&shipped, json!({})).await;
+        let delivered = create_announced_order().await;
+        let refunded = create_announced_order().await;
+        for id in [&delivered, &refunded] {
+            let event = format!("delivered-{id}");
+            self.webhook(&event, "shipment.delivered", id)
+                .await
+                .expect(200);
+            self.order_until(id, "captured", |order| order["in_progress"].is_null())
+                .await;
+        }
+        let path = format!("/v1/orders/{refunded}/refunds");
+        self.post(&path, json!({"amount": 500})).await.expect(202);
+        self.order_until(&refunded, "refunded", |order| {
+            order["payment"]["refunded"] == 500
+        })
+        .await;
+        let cancelled = create_announced_order().await;
+        let path = format!("/v1/orders/{cancelled}/cancel");
+        self.post(&path, json!({})).await.expect(200);
+        let processing = create_announced_order().await;
+        self.wait_until_idle().await;
+        let awaits_payment = self.create_unapproved_order(customer, "pm_slow").await;
+        self.approve_order(&awaits_payment).await;
+        EarlierOrders {
+            awaits_approval: self.create_unapproved_order(customer, "pm_ok").await,
+            awaits_payment,
+            processing,
+            partly_shipped,
+            shipped,
+            delivered,
+            refunded,
+            cancelled,
+        }
+    }
+
+    async fn edit_quantity(&self, id: &str, quantity: u32, status: u16) -> Value {
+        let edit = json!({"items": items_of_units(quantity), "reason": "after the upgrade"});
+        let path = format!("/v1/orders/{id}/edit");
+        self.post(&path, edit).await.expect(status)
+    }
+
+    /// Requests, approves and receives a return of one unit; returns the order.
+    async fn return_one_unit(&self, id: &str) -> Value {
+        let request = json!({"items": items_of_units(1), "note": "after the upgrade"});
+        let path = format!("/v1/orders/{id}/returns");
+        let requested = self.post(&path, request).await.expect(201);
+        let path = format!("/v1/returns/{}", text_of(&requested["id"]));
+        let received = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
+        for (verb, body) in [("approve", json!({})), ("receive", received)] {
+            let changed = self.post(&format!("{path}/{verb}"), body).await;
+            changed.expect(200);
+        }
+        self.order_until(id, "refunded", |order| order["in_progress"].is_null())
+            .await
+    }
+}
+
+/// Whether the order has a label, and no step in progress. Labels of earlier contents are cancelled.
+fn has_label(order: &Value) -> bool {
+    let mut shipments = order["shipments"].as_array().unwrap().iter();
+    order["in_progress"].is_null()
+        && shipments.any(|shipment| shipment["status"] == "label_created")
+}
+
+/// Sum of the successful transactions of a kind.
+fn sum_of_successful(order: &Value, kind: &str) -> i64 {
+    let transactions = order["transactions"].as_array().unwrap();
+    let successful = transactions
+        .iter()
+        .filter(|transaction| transaction["kind"] == kind && transaction["status"] == "success");
+    successful
+        .map(|transaction| transaction["amount"].as_i64().unwrap())
+        .sum()
+}
+
+fn assert_transactions_add_up(order: &Value) {
+    let payment = &order["payment"];
+    assert_eq!(
+        sum_of_successful(order, "capture"),
+        payment["captured"],
+        "{order}"
+    );
+    assert_eq!(
+        sum_of_successful(order, "refund"),
+        payment["refunded"],
+        "{order}"
+    );
+}
+
+fn captured_and_refunded_of(order: &Value) -> (i64, i64) {
+    let amount_of = |name: &str| order["payment"][name].as_i64().unwrap();
+    (amount_of("captured"), amount_of("refunded"))
+}
+
+#[tokio::test]
+async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_returned() {
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
+    let mut system =
+        System::start_with_worker(&previous_worker, &[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let earlier_orders = system.create_orders_in_every_status(&customer).await;
+    restart_with(&mut system, WORKER).await;
+
+    for id in earlier_orders.ids() {
+        let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+        assert_transactions_add_up(&order);
+        let patch =
+            json!({"note": "upgraded", "tags": ["Upgraded"], "metadata": {"upgraded": true}});
+        let path = format!("/v1/orders/{id}");
+        let changed = system.patch(&path, patch).await.expect(200);
+        assert_eq!(changed["note"], "upgraded");
+    }
+    let tagged = system.get("/v1/orders?tag=upgraded").await.expect(200);
+    assert_eq!(tagged["data"].as_array().unwrap().len(), 8);
+    system.assert_verified();
+
+    // Of an order that awaits approval, nothing is authorized yet.
+    let edited = system
+        .edit_quantity(&earlier_orders.awaits_approval, 3, 200)
+        .await;
+    assert_eq!(edited["total"], 3_000);
+    system.approve_order(&earlier_orders.awaits_approval).await;
+    // A higher total is authorized, a lower one is authorized already.
+    for id in [&earlier_orders.awaits_payment, &earlier_orders.processing] {
+        system.order_until(id, "announced", is_announced).await;
+        system.edit_quantity(id, 3, 202).await;
+        system
+            .order_until(id, "edited", |order| order["total"] == 3_000)
+            .await;
+    }
+    system
+        .edit_quantity(&earlier_orders.processing, 1, 200)
+        .await;
+    for id in [
+        &earlier_orders.partly_shipped,
+        &earlier_orders.shipped,
+        &earlier_orders.delivered,
+        &earlier_orders.refunded,
+        &earlier_orders.cancelled,
+    ] {
+        let problem = system.edit_quantity(id, 1, 409).await;
+        assert_eq!(problem["code"], "INVALID_STATE", "{problem}");
+    }
+    system.assert_verified();
+
+    // Shipped units are returned.
+    let path = format!(
+        "/v1/orders/{}/cancel-remaining",
+        earlier_orders.partly_shipped
+    );
+    let order = system.post(&path, json!({})).await.expect(200);
+    assert_eq!(order["cancelled_items"][0]["quantity"], 1, "{order}");
+    let captured_and_refunded = [
+        (&earlier_orders.partly_shipped, (1_000, 1_000)),
+        (&earlier_orders.shipped, (2_000, 1_000)),
+        (&earlier_orders.delivered, (2_000, 1_000)),
+        (&earlier_orders.refunded, (2_000, 1_500)),
+    ];
+    for (id, expected) in captured_and_refunded {
+        let order = system.return_one_unit(id).await;
+        assert_eq!(captured_and_refunded_of(&order), expected, "{order}");
+        assert_transactions_add_up(&order);
+    }
+    for id in [&earlier_orders.awaits_payment, &earlier_orders.cancelled] {
+        let path = format!("/v1/orders/{id}/returns");
+        let reply = system
+            .post(&path, json!({"items": items_of_units(1)}))
+            .await;
+        reply.expect_problem(409, "INVALID_STATE");
+    }
+
+    // The edited orders are delivered at their new totals.
+    for (id, total) in [
+        (&earlier_orders.awaits_approval, 3_000),
+        (&earlier_orders.awaits_payment, 3_000),
+        (&earlier_orders.processing, 1_000),
+    ] {
+        system.order_until(id, "labelled", has_label).await;
+        let event = format!("delivered-{id}");
+        system
+            .webhook(&event, "shipment.delivered", id)
+            .await
+            .expect(200);
+        let delivered = system
+            .order_until(id, "captured", |order| {
+                order["status"] == "delivered" && order["in_progress"].is_null()
+            })
+            .await;
+        assert_eq!(
+            captured_and_refunded_of(&delivered),
+            (total, 0),
+            "{delivered}"
+        );
+        assert_transactions_add_up(&delivered);
+    }
+    system.wait_until_idle().await;
+    // 100 units, without 14 that were shipped, and with the four that came back: 1 + 2 + 2 + 2 + 3 + 3 + 1.
+    assert_eq!(system.stock_level("A").await, (90, 0));
+    system.assert_verified();
+}
+
+impl System {
+    /// Orders of this version with parts that the previous version does not know, by name of the part.
+    async fn create_orders_with_new_parts(&self, customer: &str) -> Vec<(&'static str, String)> {
+        let edited_id = self.create_labelled_order(customer).await;
+        self.edit_quantity(&edited_id, 3, 202).await;
+        self.order_until(&edited_id, "edited", |order| order["total"] == 3_000)
+            .await;
+        let returned_id = self.create_labelled_order(customer).await;
+        self.ship_order(&returned_id, json!({"items": items_of_units(1)}))
+            .await;
+        let path = format!("/v1/orders/{returned_id}/returns");
+        let return_reply = self.post(&path, json!({"items": items_of_units(1)})).await;
+        return_reply.expect(201);
+        let noted_id = self.create_labelled_order(customer).await;
+        let patch = json!({"note": "kept", "tags": ["kept"]});
+        let path = format!("/v1/orders/{noted_id}");
+        self.patch(&path, patch).await.expect(200);
+        let manual_id = self.create_unapproved_order(customer, "manual").await;
+        self.approve_order(&manual_id).await;
+        let path = format!("/v1/orders/{manual_id}/payments");
+        let payment = json!({"amount": 500, "reference": "transfer 1"});
+        self.post(&path, payment).await.expect(201);
+        let mut discounted = order_paid_by(customer, "A", 2, "pm_ok");
+        discounted["discounts"] = json!([{"label": "voucher", "amount": 100}]);
+        let discounted = self.post("/v1/orders", discounted).await.expect(201);
+        vec![
+            ("an edit", edited_id),
+            ("a return", returned_id),
+            ("a note", noted_id),
+            ("a manual payment", manual_id),
+            ("a discount", text_of(&discounted["id"])),
+        ]
+    }
+
+    fn stored_state(&self, id: &str) -> String {
+        let sql = format!("SELECT state FROM orders WHERE id = '{id}'");
+        self.store.run(Tables::Orders, &sql)
+    }
+}
+
+/// The previous version shows orders with new parts without these, and refuses to change them. Other orders it
+/// processes as ever.
+#[tokio::test]
+async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_know() {
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
+    let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let id_without_new_parts = system.create_labelled_order(&customer).await;
+    let ids_with_new_parts = system.create_orders_with_new_parts(&customer).await;
+    system.wait_until_idle().await;
+    // An edit whose authorization is under way has steps that the previous version can't read.
+    let pending_id = system.create_labelled_order(&customer).await;
+    let path = format!("/v1/orders/{pending_id}/edit");
+    let edit = json!({"items": items_of_units(3), "payment_method": "pm_slow"});
+    system.post(&path, edit).await.expect(202);
+    restart_with(&mut system, &previous_worker).await;
+
+    let mut all_ids_with_new_parts = ids_with_new_parts.clone();
+    all_ids_with_new_parts.push(("a pending edit", pending_id.clone()));
+    for (part, id) in &all_ids_with_new_parts {
+        let state_before = system.stored_state(id);
+        let path = format!("/v1/orders/{id}");
+        if *id != pending_id {
+            assert_eq!(system.get(&path).await.status, 200, "{part}");
+        }
+        // A return's order has shipped units, which can't be cancelled in any version.
+        let (verb, body) = if *part == "a return" {
+            ("refunds", json!({"amount": 1}))
+        } else {
+            ("cancel", json!({}))
+        };
+        let reply = system.post(&format!("{path}/{verb}"), body).await;
+        assert_eq!(reply.status, 500, "{part}: {}", reply.body);
+        assert_eq!(system.stored_state(id), state_before, "{part}");
+    }
+    let path = format!("/v1/orders/{id_without_new_parts}/cancel");
+    let cancelled = system.post(&path, json!({})).await.expect(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    let id_of_previous_version = system.create_labelled_order(&customer).await;
+
+    restart_with(&mut system, WORKER).await;
+    system.assert_verified();
+    let history = system.history(&ids_with_new_parts[0].1).await;
+    assert!(history.contains(&"order.edited".to_owned()), "{history:?}");
+    // The step message that the previous version could not read is sent again.
+    system
+        .order_until(&pending_id, "edited", |order| order["total"] == 3_000)
+        .await;
+    for (part, id) in &all_ids_with_new_parts {
+        if *part == "a return" {
+            let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+            assert_eq!(order["returns"][0]["status"], "requested");
+            continue;
+        }
+        if *part == "a manual payment" {
+            let path = format!("/v1/orders/{id}/payments");
+            let payment_reply = system.post(&path, json!({"amount": 1_500})).await;
+            let order = payment_reply.expect(201);
+            assert_eq!(
+                order["transactions"][0]["reference"], "transfer 1",
+                "{order}"
+            );
+            continue;
+        }
+        let path = format!("/v1/orders/{id}/cancel");
+        let cancelled = system.post(&path, json!({})).await;
+        assert_eq!(cancelled.status, 200, "{part}: {}", cancelled.body);
+    }
+    system.edit_quantity(&id_of_previous_version, 1, 200).await;
+    system.wait_until_idle().await;
+    system.assert_verified();
+}
+
+/// On PostgreSQL, the previous version runs beside this one while edits are pending: their steps are not lost.
+#[tokio::test]
+async fn pending_edits_outlive_a_worker_of_the_previous_version() {
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    if store.is_sqlite() {
+        // SQLite has one worker.
+        return;
+    }
+    let system = System::start_with_store(folder, store, WORKER).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let id = system.create_unapproved_order(&customer, "pm_ok").await;
+        system.order_until(&id, "announced", is_announced).await;
+        let path = format!("/v1/orders/{id}/edit");
+        let edit = json!({"items": items_of_units(3), "payment_method": "pm_slow"});
+        system.post(&path, edit).await.expect(202);
+        ids.push(id);
+    }
+    // Each worker gets messages of the steps, and the previous version can't read them.
+    let mut worker_of_previous_version = system.start_additional_worker(&previous_worker);
+    crate::upgrade::wait_until_ready(&worker_of_previous_version).await;
+    for _ in 0..10 {
+        let id = system.create_unapproved_order(&customer, "pm_ok").await;
+        system.order_until(&id, "announced", is_announced).await;
+    }
+    worker_of_previous_version.terminate();
+    for id in &ids {
+        system
+            .order_until(id, "edited", |order| order["total"] == 3_000)
+            .await;
+    }
+    system.wait_until_idle().await;
+    until("the earlier authorizations to be voided", async || {
+        system.ledger("SELECT count(*) FROM payments WHERE status = 'authorized'") == "15"
+    })
+    .await;
+    system.assert_verified();
+}

@@ -1,0 +1,49 @@
+//! Checks of `verify` about the transactions of orders, and about refunds of manual payments.
+
+use shared::order::{
+    OrderStatus,
+    TransactionKind::{Capture, Refund},
+    TransactionStatus::{Pending, Success},
+};
+
+use super::Report;
+use crate::domain::{
+    order::Order,
+    step::{Step, StepRow},
+};
+
+/// Checks that the transactions add up to the amounts of the payment, and that an operator is told about each
+/// refund of a manual payment.
+pub(super) fn check_transactions(order: &Order, steps: &[StepRow], report: &mut Report) {
+    let id = order.id;
+    let mut violation = |problem: String| report.violations.push(format!("order {id}: {problem}"));
+    let transactions = order.transactions();
+    let outstanding_refund = order.refund_outstanding();
+    for (amount_name, amount, kind, status) in [
+        ("captured", order.payment.captured, Capture, Success),
+        ("refunded", order.payment.refunded, Refund, Success),
+        ("to be refunded", outstanding_refund, Refund, Pending),
+    ] {
+        let sum = transactions.sum(kind, status);
+        if sum != amount {
+            violation(format!(
+                "{amount} minor units are {amount_name}, but its transactions add up to {sum}"
+            ));
+        }
+    }
+    if !order.is_paid_manually() {
+        return;
+    }
+    let is_reported = |row: &StepRow| row.key.step == Step::RefundPayment;
+    if outstanding_refund > 0 && !steps.iter().any(is_reported) {
+        violation(format!(
+            "{outstanding_refund} minor units of a manual payment are to be paid back, but no step tells an operator"
+        ));
+    }
+    let kept_amount = order.refundable_automatically();
+    if order.status == OrderStatus::Cancelled && kept_amount > 0 {
+        violation(format!(
+            "cancelled, but {kept_amount} minor units of its manual payment are not to be paid back"
+        ));
+    }
+}

@@ -1,0 +1,153 @@
+//! The stock of an edited order: which units it keeps, which it needs in addition and which it releases.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
+
+use shared::{
+    id::{Sku, Warehouse},
+    order::{ItemQuantity, LineItem, StockItem},
+    outcome::{Code, Failure},
+};
+
+use super::price_edit::EditedOrder;
+use crate::domain::{
+    amounts::assign_warehouses,
+    order::Order,
+    stock::{allocate, subtract_items},
+    working_set::WorkingSet,
+};
+
+/// The line items of an edited order with their warehouses.
+pub(super) struct Allocation {
+    pub(super) items: Vec<LineItem>,
+    /// Additional units.
+    pub(super) reserved: Vec<StockItem>,
+}
+
+/// Assigns the line items to warehouses: units that the order has reserved stay where they are, additional ones
+/// are allocated. An order whose stock is reserved later gets none now.
+///
+/// # Errors
+/// `OUT_OF_STOCK`.
+pub(super) fn allocate_lines(
+    working_set: &WorkingSet,
+    order: &Order,
+    edited: &EditedOrder,
+) -> Result<Allocation, Failure> {
+    if order.awaits_stock || !edited.are_items_changed {
+        return Ok(Allocation {
+            items: edited.items.clone(),
+            reserved: Vec::new(),
+        });
+    }
+    let mut reserved_units: BTreeMap<&Sku, Vec<(&Warehouse, u32)>> = BTreeMap::new();
+    for item in &order.held {
+        let warehouses = reserved_units.entry(&item.sku).or_default();
+        match warehouses
+            .iter_mut()
+            .find(|(name, _)| **name == item.warehouse)
+        {
+            Some((_, units)) => *units += item.quantity.get(),
+            None => warehouses.push((&item.warehouse, item.quantity.get())),
+        }
+    }
+    let mut missing_items = Vec::new();
+    let mut assigned_units: BTreeMap<&Sku, BTreeMap<Warehouse, u32>> = BTreeMap::new();
+    for line in &edited.items {
+        let mut needed_units = line.quantity.get();
+        let units_by_warehouse = assigned_units.entry(&line.sku).or_default();
+        for (warehouse, units) in reserved_units.remove(&line.sku).unwrap_or_default() {
+            let units = units.min(needed_units);
+            needed_units -= units;
+            if units > 0 {
+                units_by_warehouse.insert(warehouse.clone(), units);
+            }
+        }
+        missing_items.extend(NonZeroU32::new(needed_units).map(|quantity| ItemQuantity {
+            sku: line.sku.clone(),
+            quantity,
+        }));
+    }
+    let reserved = allocate(&missing_items, &working_set.stock_levels)?;
+    for item in &reserved {
+        if let Some(units_by_warehouse) = assigned_units.get_mut(&item.sku) {
+            *units_by_warehouse
+                .entry(item.warehouse.clone())
+                .or_default() += item.quantity.get();
+        }
+    }
+    let mut assigned_items = Vec::new();
+    for line in &edited.items {
+        let units_by_warehouse = assigned_units.remove(&line.sku).unwrap_or_default();
+        assigned_items.extend(
+            units_by_warehouse
+                .into_iter()
+                .filter_map(|(warehouse, units)| {
+                    Some(StockItem {
+                        sku: line.sku.clone(),
+                        warehouse,
+                        quantity: NonZeroU32::new(units)?,
+                    })
+                }),
+        );
+    }
+    Ok(Allocation {
+        items: assign_warehouses(&edited.items, &assigned_items),
+        reserved,
+    })
+}
+
+/// Units that the order or its pending edit has reserved and the edited line items do not need.
+pub(super) fn unneeded_items(
+    order: &Order,
+    additional_items: &[StockItem],
+    items: &[LineItem],
+) -> Result<Vec<StockItem>, Failure> {
+    if order.awaits_stock {
+        return Ok(Vec::new());
+    }
+    let mut unneeded = order.held.clone();
+    unneeded.extend_from_slice(additional_items);
+    let needed_items: Vec<StockItem> = stock_items(items).collect();
+    if subtract_items(&mut unneeded, &needed_items) && needed_items.len() == items.len() {
+        Ok(unneeded)
+    } else {
+        Err(Failure::new(
+            Code::Internal,
+            "the edited items are not all reserved",
+        ))
+    }
+}
+
+/// Warehouses whose units the edit changes.
+pub(super) fn changed_warehouses(order: &Order, items: &[LineItem]) -> BTreeSet<Warehouse> {
+    let sum_by_warehouse = |lines: &[LineItem]| {
+        let mut units: BTreeMap<(Warehouse, Sku), u64> = BTreeMap::new();
+        for item in stock_items(lines) {
+            let quantity = u64::from(item.quantity.get());
+            *units.entry((item.warehouse, item.sku)).or_default() += quantity;
+        }
+        units
+    };
+    let (units_before, units_after) = (sum_by_warehouse(&order.items), sum_by_warehouse(items));
+    let keys: BTreeSet<_> = units_before.keys().chain(units_after.keys()).collect();
+    let changed_keys = keys
+        .into_iter()
+        .filter(|key| units_before.get(*key) != units_after.get(*key));
+    changed_keys
+        .map(|(warehouse, _)| warehouse.clone())
+        .collect()
+}
+
+/// The units of line items with a warehouse.
+fn stock_items(lines: &[LineItem]) -> impl Iterator<Item = StockItem> {
+    lines.iter().filter_map(|line| {
+        Some(StockItem {
+            sku: line.sku.clone(),
+            warehouse: line.warehouse.clone()?,
+            quantity: line.quantity,
+        })
+    })
+}

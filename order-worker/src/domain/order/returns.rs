@@ -1,0 +1,314 @@
+//! Returns in the state of an order: the units that can be returned, and the amounts of received units.
+//!
+//! Requested and approved returns reserve units by product. Received units are assigned to the shipments with
+//! which they had left, so that a shipment that comes back through the carrier later is neither restocked nor
+//! refunded for them again.
+
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::{
+    event::{Event, EventData},
+    id::{ReturnId, ShipmentId, Sku},
+    order::{
+        ReceivedItem, ReceivedQuantity, Return as Representation, ReturnStatus, ReturnedItem,
+        Shipment, ShipmentStatus, StockItem,
+    },
+};
+
+use super::Order;
+use crate::domain::amounts::first_units;
+
+/// A return in the state of its order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Return {
+    /// `UUIDv7`.
+    pub id: ReturnId,
+    /// Number for people, such as `42-R1`.
+    pub number: String,
+    /// Status.
+    pub status: ReturnStatus,
+    /// Requested units.
+    pub items: Vec<ReturnedItem>,
+    /// Free text of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Reason for the rejection or cancellation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Received units.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub received: Vec<ReceivedItem>,
+    /// Refund in minor units, estimated until the receipt.
+    pub refund_amount: i64,
+    /// Amount that was kept from the refund, in minor units.
+    #[serde(default)]
+    pub fee: i64,
+    /// Number of changes, from 1.
+    pub version: u64,
+    /// Time of the request.
+    pub created_at: Timestamp,
+    /// Time of the last change.
+    pub updated_at: Timestamp,
+}
+
+impl Return {
+    /// Whether it contains free text, which may be personal data.
+    fn has_free_text(&self) -> bool {
+        let has_reason = |item: &ReturnedItem| item.reason.is_some();
+        self.note.is_some() || self.reason.is_some() || self.items.iter().any(has_reason)
+    }
+
+    /// Requested units of a product.
+    pub fn requested_units(&self, sku: &Sku) -> u64 {
+        let items = self.items.iter().filter(|item| item.sku == *sku);
+        items.map(|item| u64::from(item.quantity.get())).sum()
+    }
+}
+
+impl Order {
+    /// The return with this id.
+    pub fn find_return(&self, id: ReturnId) -> Option<&Return> {
+        self.returns.iter().find(|entry| entry.id == id)
+    }
+
+    /// A requested or approved return, if there is one.
+    pub fn open_return(&self) -> Option<&Return> {
+        self.returns.iter().find(|entry| entry.status.is_open())
+    }
+
+    /// Whether a return contains free text, which may be personal data.
+    pub fn has_return_texts(&self) -> bool {
+        self.returns.iter().any(Return::has_free_text)
+    }
+
+    /// The representation of a return of this order.
+    pub fn represent_return(&self, entry: &Return) -> Representation {
+        let entry = entry.clone();
+        Representation {
+            id: entry.id,
+            order_id: self.id,
+            number: entry.number,
+            storefront: self.storefront.clone(),
+            customer_id: self.customer_id,
+            status: entry.status,
+            items: entry.items,
+            note: entry.note,
+            reason: entry.reason,
+            received: entry.received,
+            currency: self.currency,
+            refund_amount: entry.refund_amount,
+            fee: entry.fee,
+            version: entry.version,
+            created_at: entry.created_at,
+            updated_at: entry.updated_at,
+        }
+    }
+
+    /// Received units of all returns.
+    fn received_items(&self) -> impl Iterator<Item = &ReceivedItem> {
+        self.returns.iter().flat_map(|entry| &entry.received)
+    }
+
+    /// The items of a shipment without the units that were received through returns.
+    pub fn unreturned_items(&self, shipment: &Shipment) -> Vec<StockItem> {
+        let mut received: BTreeMap<&Sku, u32> = BTreeMap::new();
+        for item in self.received_items() {
+            if item.shipment_id == shipment.id {
+                *received.entry(&item.sku).or_default() += item.quantity.get();
+            }
+        }
+        let unreturned = shipment.items.iter().filter_map(|item| {
+            let received = received.entry(&item.sku).or_default();
+            let units = item.quantity.get().min(*received);
+            *received -= units;
+            let quantity = NonZeroU32::new(item.quantity.get() - units)?;
+            Some(StockItem {
+                quantity,
+                ..item.clone()
+            })
+        });
+        unreturned.collect()
+    }
+
+    /// Shipped units of a product that have not come back, neither through returns nor through the carrier.
+    pub fn unreturned_units(&self, sku: &Sku) -> u64 {
+        let items = self
+            .shipped_shipments()
+            .filter(|shipment| shipment.status != ShipmentStatus::Returned)
+            .filter(|shipment| shipment.items.iter().any(|item| item.sku == *sku))
+            .flat_map(|shipment| self.unreturned_items(shipment));
+        let units = items.filter(|item| item.sku == *sku);
+        units.map(|item| u64::from(item.quantity.get())).sum()
+    }
+
+    /// Units of a product for which a return can be requested: they were shipped, have not come back, and are in
+    /// no open return.
+    pub fn returnable_units(&self, sku: &Sku) -> u64 {
+        let open_returns = self.returns.iter().filter(|entry| entry.status.is_open());
+        let requested_units: u64 = open_returns.map(|entry| entry.requested_units(sku)).sum();
+        self.unreturned_units(sku).saturating_sub(requested_units)
+    }
+
+    /// Written-off amount of a shipment that was not subtracted from the refund of a return yet, in minor
+    /// units.
+    pub(super) fn unsubtracted_write_off(&self, id: ShipmentId) -> i64 {
+        let received = self.received_items().filter(|item| item.shipment_id == id);
+        let subtracted: i64 = received.map(|item| item.unpaid).sum();
+        let written_off = self.written_off.get(&id).copied().unwrap_or(0);
+        (written_off - subtracted).max(0)
+    }
+
+    /// Assigns `items`, which have come back, to shipments, and values them: to delivered shipments first, then
+    /// in the order of shipping. With `is_refunded`, units that were not refunded before count as refunded, at
+    /// their share of the order's total. Units that were not shipped, or have come back already, are left out.
+    pub fn receive_units(
+        &self,
+        items: &[ReceivedQuantity],
+        is_refunded: bool,
+        refunds_returns: bool,
+    ) -> Vec<ReceivedItem> {
+        let mut shipments: Vec<&Shipment> = self
+            .shipped_shipments()
+            .filter(|shipment| shipment.status != ShipmentStatus::Returned)
+            .collect();
+        shipments.sort_by_key(|shipment| {
+            let is_delivered = shipment.status == ShipmentStatus::Delivered;
+            (!is_delivered, shipment.shipped_at, shipment.id)
+        });
+        let mut unreturned_items: Vec<(ShipmentId, StockItem, u32)> = Vec::new();
+        for shipment in shipments {
+            let items = self.unreturned_items(shipment).into_iter();
+            unreturned_items.extend(items.map(|item| {
+                let units = item.quantity.get();
+                (shipment.id, item, units)
+            }));
+        }
+        let shipped_units = self.shipped_units();
+        let mut refunded_units_by_sku: BTreeMap<&Sku, u64> = BTreeMap::new();
+        let mut write_offs: BTreeMap<ShipmentId, i64> = BTreeMap::new();
+        let mut received = Vec::new();
+        for item in items {
+            let mut missing_units = item.quantity.get();
+            for (shipment_id, shipped_item, remaining_units) in &mut unreturned_items {
+                if shipped_item.sku != item.sku {
+                    continue;
+                }
+                let Some(quantity) = NonZeroU32::new(missing_units.min(*remaining_units)) else {
+                    continue;
+                };
+                missing_units -= quantity.get();
+                *remaining_units -= quantity.get();
+                let refunded_units = refunded_units_by_sku
+                    .entry(&item.sku)
+                    .or_insert_with(|| self.refunded_or_returned(&item.sku, refunds_returns));
+                let refundable_units = shipped_units.get(&item.sku).copied().unwrap_or(0);
+                let newly_refunded = if is_refunded {
+                    u64::from(quantity.get()).min(refundable_units.saturating_sub(*refunded_units))
+                } else {
+                    0
+                };
+                let (total, ordered_units) = self.product_total(&item.sku);
+                let value = first_units(total, *refunded_units + newly_refunded, ordered_units)
+                    - first_units(total, *refunded_units, ordered_units);
+                *refunded_units += newly_refunded;
+                let write_off = write_offs
+                    .entry(*shipment_id)
+                    .or_insert_with(|| self.unsubtracted_write_off(*shipment_id));
+                let unpaid = value.min(*write_off);
+                *write_off -= unpaid;
+                let warehouse = item.warehouse.as_ref().unwrap_or(&shipped_item.warehouse);
+                received.push(ReceivedItem {
+                    shipment_id: *shipment_id,
+                    sku: item.sku.clone(),
+                    quantity,
+                    restock: item.restock,
+                    warehouse: item.restock.then(|| warehouse.clone()),
+                    refunded: u32::try_from(newly_refunded).unwrap_or(u32::MAX),
+                    value,
+                    unpaid,
+                });
+            }
+        }
+        received
+    }
+
+    /// Applies an event of a return; `None` if the order has no such return.
+    pub(super) fn apply_to_return(&mut self, event: &Event) -> Option<()> {
+        let id = match &event.event_data {
+            EventData::ReturnRequested {
+                return_id,
+                number,
+                items,
+                note,
+                refund_amount,
+            } => {
+                self.returns.push(Return {
+                    id: *return_id,
+                    number: number.clone(),
+                    status: ReturnStatus::Requested,
+                    items: items.clone(),
+                    note: note.clone(),
+                    reason: None,
+                    received: Vec::new(),
+                    refund_amount: *refund_amount,
+                    fee: 0,
+                    version: 1,
+                    created_at: event.time,
+                    updated_at: event.time,
+                });
+                return Some(());
+            }
+            EventData::ReturnApproved { return_id }
+            | EventData::ReturnRejected { return_id, .. }
+            | EventData::ReturnCancelled { return_id, .. }
+            | EventData::ReturnReceived { return_id, .. } => *return_id,
+            _ => return None,
+        };
+        let entry = self.returns.iter_mut().find(|entry| entry.id == id)?;
+        entry.version += 1;
+        entry.updated_at = event.time;
+        match &event.event_data {
+            EventData::ReturnApproved { .. } => entry.status = ReturnStatus::Approved,
+            EventData::ReturnRejected { reason, .. } => {
+                entry.status = ReturnStatus::Rejected;
+                entry.reason.clone_from(reason);
+            }
+            EventData::ReturnCancelled { reason, .. } => {
+                entry.status = ReturnStatus::Cancelled;
+                entry.reason.clone_from(reason);
+            }
+            EventData::ReturnReceived {
+                items,
+                refund_amount,
+                fee,
+                ..
+            } => {
+                entry.status = ReturnStatus::Received;
+                entry.received.clone_from(items);
+                entry.refund_amount = *refund_amount;
+                entry.fee = *fee;
+                for item in items.iter().filter(|item| item.refunded > 0) {
+                    let units = self.refunded_units.entry(item.sku.clone()).or_default();
+                    *units += u64::from(item.refunded);
+                    self.item_refunds += item.value;
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// Removes the free texts of the returns.
+    pub(super) fn redact_returns(&mut self) {
+        for entry in &mut self.returns {
+            entry.note = None;
+            entry.reason = None;
+            for item in &mut entry.items {
+                item.reason = None;
+            }
+            entry.version += 1;
+        }
+    }
+}

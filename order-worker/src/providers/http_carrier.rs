@@ -1,0 +1,382 @@
+//! A carrier over HTTP: a small adapter, run by the operator, connects any carrier or aggregator.
+//! docs/CARRIER.md has the protocol and an example.
+//!
+//! Requests are signed according to Standard Webhooks (<https://www.standardwebhooks.com>). Their `webhook-id` is
+//! the same in all attempts, and the adapter creates at most one label for each shipment id. A cancelled id never
+//! gets a label, even if the request for it arrives later; so cancelling is safe whether the request was executed,
+//! is running, or never arrives.
+
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE, redirect::Policy};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{body, order::Label};
+use standardwebhooks::{
+    HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
+};
+
+use super::{LabelRef, LabelRequest, ProviderError};
+use crate::retry_after::retry_after;
+
+/// Timeout for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for the complete reply; shorter than the step's timeout.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum size of a reply in bytes.
+const MAX_REPLY_BYTES: usize = 64 * 1024;
+/// Maximum length of a stored error message of the carrier, in characters.
+const MAX_MESSAGE_CHARS: usize = 500;
+/// Code of a 409 reply while another attempt with the same id is being executed.
+const IN_PROGRESS: &str = "in_progress";
+
+/// Settings of the HTTP carrier.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Base URL of the adapter.
+    pub url: Url,
+    /// Secret that signs the requests: `whsec_…`.
+    pub secret: String,
+    /// Whether it creates new labels (`CARRIER=http`). Otherwise it only cancels labels that it created before.
+    pub creates_labels: bool,
+}
+
+/// The HTTP carrier.
+#[derive(Clone)]
+pub struct HttpCarrier {
+    client: Client,
+    url: Url,
+    webhook: Arc<Webhook>,
+    creates_labels: bool,
+}
+
+/// An unsuccessful reply, or none.
+enum CallError {
+    /// The carrier replied with this status.
+    Status {
+        status: StatusCode,
+        error: Option<ErrorObject>,
+        retry_after: Option<SignedDuration>,
+    },
+    /// There was no usable reply: the request may have been executed.
+    NoReply(String),
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    code: String,
+    message: String,
+}
+
+impl HttpCarrier {
+    /// Creates a client for the carrier.
+    ///
+    /// # Errors
+    /// When the secret is invalid, or the HTTP client can't be created.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        let client = Client::builder()
+            // A redirected request would be signed for another server.
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("can't create an HTTP client")?;
+        let webhook = Webhook::new(&settings.secret).context("CARRIER_SECRET")?;
+        Ok(Self {
+            client,
+            url: settings.url,
+            webhook: Arc::new(webhook),
+            creates_labels: settings.creates_labels,
+        })
+    }
+
+    /// Whether it creates new labels.
+    pub fn creates_labels(&self) -> bool {
+        self.creates_labels
+    }
+
+    /// Requests the label, once for each shipment id.
+    ///
+    /// # Errors
+    /// `Permanent` when the carrier refuses it; otherwise the outcome is unknown.
+    pub async fn create_label(&self, request: &LabelRequest) -> Result<Label, ProviderError> {
+        let id = format!("label_{}", request.label.shipment_id);
+        let reply = self.call(&["shipments"], &id, request).await?;
+        read_label(&reply).map_err(|reason| {
+            ProviderError::Transient(format!("the carrier's reply can't be used: {reason}"))
+        })
+    }
+
+    /// Cancels the label, or makes sure that there will be none.
+    ///
+    /// # Errors
+    /// `Permanent` when the carrier refuses it, because it has the goods; otherwise the outcome is unknown.
+    pub async fn cancel_label(&self, label: &LabelRef) -> Result<(), ProviderError> {
+        let shipment_id = label.shipment_id.to_string();
+        let id = format!("cancel_{shipment_id}");
+        let path = ["shipments", &shipment_id, "cancel"];
+        match self.call(&path, &id, label).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Status { status, .. }) if status == StatusCode::GONE => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends a signed request and returns the body of a successful reply.
+    async fn call(
+        &self,
+        path: &[&str],
+        id: &str,
+        body: &impl Serialize,
+    ) -> Result<Vec<u8>, CallError> {
+        let no_reply = |failed_action: &str, error: &dyn Error| {
+            CallError::NoReply(format!("{failed_action}: {}", innermost(error)))
+        };
+        let body = serde_json::to_vec(body)
+            .map_err(|error| no_reply("the request can't be serialized", &error))?;
+        let timestamp = Timestamp::now().as_second();
+        let signature = self
+            .webhook
+            .sign(id, timestamp, &body)
+            .map_err(|error| no_reply("the request can't be signed", &error))?;
+        let response = self
+            .client
+            .post(self.url_of(path))
+            .header(HEADER_WEBHOOK_ID, id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, timestamp)
+            .header(HEADER_WEBHOOK_SIGNATURE, signature)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .send()
+            .await;
+        let mut response =
+            response.map_err(|error| no_reply("the carrier did not respond", &error))?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        let mut reply = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| no_reply("the carrier's reply was interrupted", &error))?
+        {
+            if reply.len() + chunk.len() > MAX_REPLY_BYTES {
+                return Err(CallError::NoReply(format!(
+                    "the carrier's reply is larger than {MAX_REPLY_BYTES} bytes"
+                )));
+            }
+            reply.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return Ok(reply);
+        }
+        Err(CallError::Status {
+            status,
+            error: read_error(&reply),
+            retry_after,
+        })
+    }
+
+    fn url_of(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+}
+
+/// Classifies an unsuccessful reply. An invalid signature counts as temporary, since the secret or the clock can be
+/// corrected. A reply without an error object may come from a proxy, which does not know the outcome.
+impl From<CallError> for ProviderError {
+    fn from(error: CallError) -> Self {
+        let (status, error, retry_after) = match error {
+            CallError::NoReply(why) => return Self::Transient(why),
+            CallError::Status {
+                status,
+                error,
+                retry_after,
+            } => (status, error, retry_after),
+        };
+        let is_temporary = match status {
+            StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS => true,
+            StatusCode::CONFLICT => error.as_ref().is_none_or(|error| error.code == IN_PROGRESS),
+            status => !status.is_client_error() || error.is_none(),
+        };
+        let code = status.as_u16();
+        let message = match error {
+            Some(ErrorObject {
+                code: name,
+                message,
+            }) if is_temporary => {
+                format!("the carrier responded with status {code}: {message} ({name})")
+            }
+            Some(ErrorObject {
+                code: name,
+                message,
+            }) => {
+                format!("the carrier refused the request: {message} ({name})")
+            }
+            None if status.is_redirection() => {
+                format!("the carrier responded with status {code}; redirects are not followed")
+            }
+            None => format!("the carrier responded with status {code}"),
+        };
+        match retry_after {
+            _ if !is_temporary => Self::Permanent(message),
+            Some(delay) => Self::RetryAfter { message, delay },
+            None => Self::Transient(message),
+        }
+    }
+}
+
+/// Reads the label from a reply; fields that are not part of it are ignored.
+fn read_label(reply: &[u8]) -> Result<Label, String> {
+    let reply: Value =
+        serde_json::from_slice(reply).map_err(|error| format!("it is not JSON: {error}"))?;
+    let Value::Object(mut fields) = reply else {
+        return Err("it is not a JSON object".to_owned());
+    };
+    fields.retain(|name, _| Label::FIELDS.contains(&name.as_str()));
+    body::read(Value::Object(fields), Label::read).map_err(|failure| {
+        let errors = failure.errors().and_then(Value::as_array);
+        let errors = errors.into_iter().flatten().map(|error| {
+            let text = |name: &str| error[name].as_str().unwrap_or_default();
+            format!("{} {}", text("pointer"), text("detail"))
+        });
+        without_control_characters(&errors.collect::<Vec<_>>().join("; "))
+    })
+}
+
+/// The error object in a reply: `{"error": {"code", "message"}}`.
+fn read_error(reply: &[u8]) -> Option<ErrorObject> {
+    #[derive(Deserialize)]
+    struct ErrorReply {
+        error: ErrorObject,
+    }
+    let ErrorReply { error } = serde_json::from_slice(reply).ok()?;
+    Some(ErrorObject {
+        code: without_control_characters(&error.code),
+        message: without_control_characters(&error.message),
+    })
+}
+
+/// The beginning of a text of the carrier, without control characters.
+fn without_control_characters(text: &str) -> String {
+    let replaced = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    replaced.take(MAX_MESSAGE_CHARS).collect()
+}
+
+/// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classify(status: u16, reply: &str) -> ProviderError {
+        CallError::Status {
+            status: StatusCode::from_u16(status).unwrap(),
+            error: read_error(reply.as_bytes()),
+            retry_after: None,
+        }
+        .into()
+    }
+
+    #[test]
+    fn refusals_are_permanent_and_everything_else_is_retried() {
+        let refusal = r#"{"error": {"code": "bad_address", "message": "no such street\u0000"}}"#;
+        let message = "the carrier refused the request: no such street  (bad_address)";
+        for status in [400, 402, 404, 409, 410, 413, 422] {
+            let expected = ProviderError::Permanent(message.to_owned());
+            assert_eq!(classify(status, refusal), expected, "{status}");
+        }
+        for (status, reply) in [
+            (302, ""),
+            (302, refusal),
+            (400, "<html>"),
+            (401, refusal),
+            (403, refusal),
+            (404, r#"{"detail": "not found"}"#),
+            (408, refusal),
+            (409, ""),
+            (
+                409,
+                r#"{"error": {"code": "in_progress", "message": "wait"}}"#,
+            ),
+            (425, refusal),
+            (429, refusal),
+            (500, refusal),
+            (503, ""),
+        ] {
+            let error = classify(status, reply);
+            assert!(matches!(error, ProviderError::Transient(_)), "{error:?}");
+        }
+        let delay = SignedDuration::from_secs(7);
+        let busy = CallError::Status {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            error: None,
+            retry_after: Some(delay),
+        };
+        let error = ProviderError::from(busy);
+        assert!(
+            matches!(error, ProviderError::RetryAfter { delay: read, .. } if read == delay),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn label_has_the_same_rules_as_a_manual_shipment() {
+        let read = |reply: &str| read_label(reply.as_bytes());
+        let label = read(
+            r#"{"carrier": "DHL", "tracking_number": "0034", "tracking_url": null, "price": 1.0,
+                "label_url": "https://labels.example.com/1.pdf"}"#,
+        );
+        let expected = Label {
+            label_url: Some("https://labels.example.com/1.pdf".to_owned()),
+            ..Label::new("DHL", "0034")
+        };
+        assert_eq!(label, Ok(expected));
+        for (reply, field) in [
+            (r#"{"carrier": "DHL"}"#, "/tracking_number"),
+            (r#"{"carrier": "", "tracking_number": "1"}"#, "/carrier"),
+            (
+                r#"{"carrier": "DHL", "tracking_number": 34}"#,
+                "/tracking_number",
+            ),
+            (
+                r#"{"carrier": "DHL", "tracking_number": "1\u0000"}"#,
+                "/tracking_number",
+            ),
+            (
+                r#"{"carrier": "DHL", "tracking_number": "1", "label_url": "javascript:alert(1)"}"#,
+                "/label_url",
+            ),
+            (
+                r#"{"carrier": "DHL", "tracking_number": "1", "tracking_url": "https:///x"}"#,
+                "/tracking_url",
+            ),
+            ("[]", "object"),
+            ("", "JSON"),
+        ] {
+            let error = read(reply).unwrap_err();
+            assert!(error.contains(field), "{reply}: {error}");
+        }
+    }
+}

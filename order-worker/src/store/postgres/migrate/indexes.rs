@@ -1,0 +1,156 @@
+//! Builds indexes of large tables while orders are written: `CREATE INDEX CONCURRENTLY`, statement by statement
+//! and outside a transaction.
+//!
+//! An interrupted build leaves an invalid index, which is dropped and built again. Workers that start at the
+//! same time wait for the one that builds.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
+use tokio::time;
+
+use super::{LOCK_NOT_AVAILABLE, has_code};
+
+/// Beginning of a statement that builds an index; the name of the index follows.
+const CREATE_INDEX: &str = "CREATE INDEX CONCURRENTLY ";
+/// Interval for checking a build of another worker, and delay between attempts.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of attempts to build an index; they fail when another worker builds one at the same time.
+const ATTEMPTS: u32 = 60;
+/// SQLSTATEs of statements that collided with those of another worker: `deadlock_detected`,
+/// `duplicate_table`, `unique_violation` (two indexes of one name), `undefined_object` (dropped twice) and
+/// `lock_not_available`.
+const COLLISIONS: [&str; 5] = ["40P01", "42P07", "23505", "42704", LOCK_NOT_AVAILABLE];
+
+/// State of an index.
+enum IndexState {
+    Missing,
+    /// A worker builds it.
+    Building,
+    /// Its build was interrupted.
+    Invalid,
+    Valid,
+}
+
+/// Whether a migration script builds indexes concurrently: then it can't run in a transaction.
+pub(super) fn are_built_by(sql: &str) -> bool {
+    statements(sql).any(|statement| statement.starts_with(CREATE_INDEX))
+}
+
+/// Executes the statements of a script that builds indexes, one by one. All of them can be repeated.
+pub(super) async fn build(connection: &mut PgConnection, sql: &str) -> anyhow::Result<()> {
+    for statement in statements(sql) {
+        match index_name(&statement) {
+            Some(name) => build_index(connection, name, &statement).await?,
+            None => execute(connection, &statement).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Builds an index unless it exists, or waits until another worker has built it.
+async fn build_index(
+    connection: &mut PgConnection,
+    name: &str,
+    statement: &str,
+) -> anyhow::Result<()> {
+    let mut attempts = 0;
+    loop {
+        let drop_index = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
+        let statement = match index_state(connection, name).await? {
+            IndexState::Valid => return Ok(()),
+            IndexState::Building => {
+                time::sleep(POLL_INTERVAL).await;
+                continue;
+            }
+            IndexState::Invalid => &drop_index,
+            IndexState::Missing => {
+                tracing::info!(
+                    index = name,
+                    "building an index; orders can be written meanwhile"
+                );
+                statement
+            }
+        };
+        attempts += 1;
+        match execute(connection, statement).await {
+            Ok(()) => {}
+            Err(error) if COLLISIONS.iter().any(|code| has_code(&error, code)) => {
+                if attempts == ATTEMPTS {
+                    bail!("the index {name} can't be built: {error}");
+                }
+                time::sleep(POLL_INTERVAL).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn index_state(connection: &mut PgConnection, name: &str) -> sqlx::Result<IndexState> {
+    // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
+    let mut transaction = connection.begin().await?;
+    let state: Option<(bool, bool)> = sqlx::query_as(
+        "SELECT indisvalid,
+                EXISTS (SELECT 1 FROM pg_stat_progress_create_index WHERE index_relid = indexrelid)
+         FROM pg_index WHERE indexrelid = to_regclass($1)",
+    )
+    .persistent(false)
+    .bind(name)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(match state {
+        None => IndexState::Missing,
+        Some((true, _)) => IndexState::Valid,
+        Some((false, true)) => IndexState::Building,
+        Some((false, false)) => IndexState::Invalid,
+    })
+}
+
+/// Executes a statement outside a transaction.
+async fn execute(connection: &mut PgConnection, statement: &str) -> sqlx::Result<()> {
+    let statement = AssertSqlSafe(statement).into_sql_str();
+    connection.execute(sqlx::raw_sql(statement)).await.map(drop)
+}
+
+/// The statements of a script without comments. Scripts that build indexes contain no semicolon and no `--`
+/// within a statement.
+fn statements(sql: &str) -> impl Iterator<Item = String> {
+    let lines = sql.lines().filter(|line| !line.starts_with("--"));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let statements: Vec<String> = text
+        .split(';')
+        .map(|statement| statement.trim().to_owned())
+        .filter(|statement| !statement.is_empty())
+        .collect();
+    statements.into_iter()
+}
+
+/// Name of the index that `statement` builds.
+fn index_name(statement: &str) -> Option<&str> {
+    let definition = statement.strip_prefix(CREATE_INDEX)?;
+    definition.split_whitespace().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_that_build_indexes_are_divided_into_statements() {
+        let script = "-- Why; and how.\nCREATE INDEX CONCURRENTLY by_name ON customers (\n    name);\n\nANALYZE customers;\n";
+        let statements: Vec<String> = statements(script).collect();
+        assert_eq!(
+            statements,
+            [
+                "CREATE INDEX CONCURRENTLY by_name ON customers (\n    name)",
+                "ANALYZE customers"
+            ]
+        );
+        assert_eq!(index_name(&statements[0]), Some("by_name"));
+        assert_eq!(index_name(&statements[1]), None);
+        assert!(are_built_by(script));
+        assert!(!are_built_by("CREATE INDEX by_name ON customers (name);"));
+    }
+}

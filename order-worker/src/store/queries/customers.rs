@@ -1,0 +1,317 @@
+//! Reads of customers: one, a list, and those that a search finds.
+//!
+//! A search compares names and e-mail addresses in lower case ([`search_key`]). Each has an index, for all
+//! customers and for those of a storefront.
+
+use shared::{
+    customer::{Customer, ListCustomers},
+    id::{CustomerId, Storefront},
+    page::Rows,
+};
+
+use crate::store::{
+    Store, StoreError,
+    sql::{
+        byte_limit::{MAX_PAGE_BYTES, bounded_sql},
+        customer::{customer_at, prefix_end, search_key},
+        row::Row,
+        statement::{Argument, Sql, StatementBuilder, arguments},
+    },
+};
+
+/// Number of the newest customers that a search compares one by one before it reads all that match. If many
+/// customers match, the newest of them are found among these.
+const SCANNED_CUSTOMERS: i64 = 2_000;
+
+/// A term that orders or customers are searched by.
+pub(super) struct SearchTerm {
+    exact_text: String,
+    /// The first key of the names and e-mail addresses that begin with the term.
+    first_key: String,
+    /// The end of their keys, exclusive; `None` if there is no end.
+    keys_end: Option<String>,
+}
+
+impl SearchTerm {
+    /// The term, without white space at its ends.
+    pub(super) fn from_text(q: &str) -> Self {
+        let exact = q.trim().to_owned();
+        let lowest_key = search_key(&exact);
+        Self {
+            keys_end: prefix_end(&lowest_key),
+            first_key: lowest_key,
+            exact_text: exact,
+        }
+    }
+
+    /// The term as it was given.
+    pub(super) fn exact(&self) -> &str {
+        &self.exact_text
+    }
+
+    /// The term as a tracking number, which is stored in lower case.
+    pub(super) fn tracking_number(&self) -> String {
+        self.exact_text.to_ascii_lowercase()
+    }
+
+    /// The term as the number of an order: `12` or `#12`.
+    pub(super) fn order_number(&self) -> Option<i64> {
+        let digits = self
+            .exact_text
+            .strip_prefix('#')
+            .unwrap_or(&self.exact_text);
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_number)
+    }
+
+    /// Adds a statement for the ids of the customers whose name begins with the term.
+    pub(super) fn push_customers_by_name(
+        &self,
+        sql: &mut StatementBuilder,
+        storefront: Option<&Storefront>,
+    ) {
+        self.push_customers(sql, storefront, "name_key");
+    }
+
+    /// Adds a statement for the ids of the customers whose e-mail address begins with the term.
+    pub(super) fn push_customers_by_email(
+        &self,
+        sql: &mut StatementBuilder,
+        storefront: Option<&Storefront>,
+    ) {
+        self.push_customers(sql, storefront, "email_key");
+    }
+
+    fn push_customers(
+        &self,
+        sql: &mut StatementBuilder,
+        storefront: Option<&Storefront>,
+        column: &'static str,
+    ) {
+        sql.push("SELECT id FROM customers WHERE ");
+        if let Some(storefront) = storefront {
+            sql.push("storefront = ")
+                .bind(storefront.to_string())
+                .push(" AND ");
+        }
+        self.push_range(sql, column);
+    }
+
+    /// Adds the condition that a customer's name or e-mail address begins with the term. The columns are
+    /// expressions, so that their indexes are not used.
+    pub(super) fn push_condition(&self, sql: &mut StatementBuilder) {
+        self.push_range(sql, "name_key || ''");
+        sql.push(" OR ");
+        self.push_range(sql, "email_key || ''");
+    }
+
+    fn push_range(&self, sql: &mut StatementBuilder, column: &'static str) {
+        sql.push(column).push(" >= ").bind(self.first_key.as_str());
+        if let Some(key_end) = &self.keys_end {
+            sql.push(" AND ")
+                .push(column)
+                .push(" < ")
+                .bind(key_end.as_str());
+        }
+    }
+}
+
+/// The customers that a statement for a list of customers reads.
+#[derive(Clone, Copy)]
+enum Read<'a> {
+    /// All that match.
+    All,
+    /// Those that match among the newest, down to this id.
+    Newest(&'a str),
+}
+
+impl Store {
+    /// One customer.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
+        let mut session = self.reader_session().await?;
+        let rows = session
+            .fetch(
+                "SELECT state, version, profile FROM customers WHERE id = $1",
+                arguments![id.to_string()],
+            )
+            .await?;
+        rows.first().map(|row| customer_at(row, 0)).transpose()
+    }
+
+    /// Up to `filter.limit + 1` customers, newest first, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn customers(&self, filter: &ListCustomers) -> Result<Rows<Customer>, StoreError> {
+        let mut session = self.reader_session().await?;
+        let mut scan_start = None;
+        if filter.q.is_some() && filter.email.is_none() {
+            let (sql, arguments) = select_scan_end(filter);
+            let rows = session.fetch(sql, arguments).await?;
+            let end = rows.first().map(|row| row.text(0).map(str::to_owned));
+            // Without an end there are few customers, and all are scanned.
+            scan_start = Some(end.transpose()?);
+        }
+        if let Some(end) = &scan_start {
+            let newest_customers = Read::Newest(end.as_deref().unwrap_or_default());
+            let (sql, arguments) = select_customers(filter, newest_customers);
+            let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+            if end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
+                return rows.read(customers);
+            }
+        }
+        let (sql, arguments) = select_customers(filter, Read::All);
+        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+        rows.read(customers)
+    }
+}
+
+fn customers(rows: &[Row]) -> Result<Vec<Customer>, StoreError> {
+    rows.iter().map(|row| customer_at(row, 1)).collect()
+}
+
+/// The statement for the id up to which a search compares customers one by one. It returns no row if there
+/// are fewer customers.
+fn select_scan_end(filter: &ListCustomers) -> (Sql, Vec<Argument>) {
+    let mut sql = StatementBuilder::new("SELECT id FROM customers WHERE true");
+    push_filters(&mut sql, filter, "storefront");
+    sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ")
+        .bind(SCANNED_CUSTOMERS);
+    let (sql, arguments) = sql.finish();
+    (sql.into(), arguments)
+}
+
+fn select_customers(filter: &ListCustomers, read: Read<'_>) -> (Sql, Vec<Argument>) {
+    let mut sql =
+        StatementBuilder::new("SELECT id, state, version, profile FROM customers WHERE true");
+    let search_term = filter.q.as_deref().map(SearchTerm::from_text);
+    // As an expression, the storefront disables its own index, so that of the e-mail address is used.
+    let is_selected =
+        filter.email.is_some() || (search_term.is_some() && matches!(read, Read::All));
+    let storefront = if is_selected {
+        "storefront || ''"
+    } else {
+        "storefront"
+    };
+    if let Some(email) = &filter.email {
+        sql.push(" AND email_key = ").bind(search_key(email.trim()));
+    }
+    match (search_term, read) {
+        (Some(term), Read::All) if filter.email.is_none() => {
+            let storefront = filter.storefront.as_ref();
+            sql.push(" AND id IN (");
+            term.push_customers_by_name(&mut sql, storefront);
+            sql.push(" UNION ");
+            term.push_customers_by_email(&mut sql, storefront);
+            sql.push(")");
+        }
+        (Some(term), read) => {
+            if let Read::Newest(end) = read {
+                sql.push(" AND id >= ").bind(end);
+            }
+            sql.push(" AND (");
+            term.push_condition(&mut sql);
+            sql.push(")");
+        }
+        (None, _) => {}
+    }
+    push_filters(&mut sql, filter, storefront);
+    sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+    let (page, arguments) = sql.finish();
+    let bytes = "state || coalesce(profile, '')";
+    let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, bytes, "id DESC");
+    (Sql::texts(page, bounded_sql), arguments)
+}
+
+/// Adds the conditions of the storefront and of the cursor.
+fn push_filters(sql: &mut StatementBuilder, filter: &ListCustomers, column: &'static str) {
+    if let Some(storefront) = &filter.storefront {
+        sql.push(" AND ")
+            .push(column)
+            .push(" = ")
+            .bind(storefront.to_string());
+    }
+    if let Some(id) = &filter.cursor {
+        sql.push(" AND id < ").bind(id.as_str());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shared::request::Request;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    fn query_plan(filter: Value, read: Read<'_>) -> String {
+        let Ok(Request::ListCustomers(filter)) = Request::read("customer.list", filter) else {
+            panic!("it is a list of customers")
+        };
+        let (sql, arguments) = select_customers(&filter, read);
+        let steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
+        let scanned = steps.iter().find(|step| step.starts_with("SCAN customers"));
+        assert!(scanned.is_none(), "{scanned:?} in {steps:#?}");
+        steps.join("\n")
+    }
+
+    #[test]
+    fn customers_are_found_by_index() {
+        let cursor = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (filter, expected_indexes) in [
+            (
+                json!({"email": "a@b.c"}),
+                vec!["customers_by_email (email_key=? AND id<?)"],
+            ),
+            (
+                json!({"email": "a@b.c", "q": "a", "storefront": "eu"}),
+                vec!["customers_by_email (email_key=? AND id<?)"],
+            ),
+            (
+                json!({"q": "a"}),
+                vec![
+                    "COVERING INDEX customers_by_name (name_key>? AND name_key<?)",
+                    "COVERING INDEX customers_by_email (email_key>? AND email_key<?)",
+                ],
+            ),
+            (
+                json!({"q": "a", "storefront": "eu"}),
+                vec![
+                    "COVERING INDEX customers_by_storefront_and_name (storefront=? AND name_key>? AND name_key<?)",
+                    "COVERING INDEX customers_by_storefront_and_email (storefront=? AND email_key>? AND email_key<?)",
+                ],
+            ),
+        ] {
+            let mut filter = filter;
+            filter["cursor"] = json!(cursor);
+            let plan = query_plan(filter, Read::All);
+            for index in expected_indexes {
+                assert!(plan.contains(index), "{index} in {plan}");
+            }
+        }
+        for (filter, index) in [
+            (json!({"q": "a"}), "PRIMARY KEY (id>?"),
+            (
+                json!({"q": "a", "storefront": "eu"}),
+                "customers_by_storefront (storefront=? AND id>?",
+            ),
+        ] {
+            let plan = query_plan(filter, Read::Newest(cursor));
+            assert!(plan.contains(index), "{plan}");
+            assert!(!plan.contains("ORDER BY"), "{plan}");
+        }
+    }
+
+    #[test]
+    fn order_number_is_read_with_and_without_its_sign() {
+        let parse_order_number = |q| SearchTerm::from_text(q).order_number();
+        assert_eq!(parse_order_number("12"), Some(12));
+        assert_eq!(parse_order_number(" #12 "), Some(12));
+        for other_text in ["", "#", "##1", "+1", "-1", "1a", "99999999999999999999"] {
+            assert_eq!(parse_order_number(other_text), None, "{other_text}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Reads of returns: one, and a list. A return is stored in the state of its order; the table `order_returns`
+//! finds them by id, order, storefront and status.
+
+use shared::{
+    id::{OrderId, ReturnId},
+    order::{ListReturns, Return},
+    page::Rows,
+};
+
+use crate::{
+    domain::order::Order,
+    store::{
+        Store, StoreError,
+        sql::{
+            byte_limit::{MAX_PAGE_BYTES, bounded_sql},
+            decode::{json, parse_field, readable_rows},
+            row::Row,
+            statement::{Argument, Sql, StatementBuilder, arguments},
+        },
+    },
+};
+
+impl Store {
+    /// The order of a return, also if the order is deleted. Never reads a replica.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn order_of_return(&self, id: ReturnId) -> Result<Option<OrderId>, StoreError> {
+        let mut session = self.primary_session().await?;
+        let sql = "SELECT order_id FROM order_returns WHERE id = $1";
+        let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+        let order_id = rows
+            .first()
+            .map(|row| parse_field("order_id", row.text(0)?));
+        order_id.transpose()
+    }
+
+    /// One return, unless its order is deleted.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn find_return(&self, id: ReturnId) -> Result<Option<Return>, StoreError> {
+        let mut session = self.reader_session().await?;
+        let sql = "SELECT order_returns.id, orders.state
+                   FROM order_returns JOIN orders ON orders.id = order_returns.order_id
+                   WHERE order_returns.id = $1 AND NOT orders.is_deleted";
+        let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+        rows.first().map(return_at).transpose()
+    }
+
+    /// Up to `filter.limit + 1` returns, newest first, up to a size limit, without those of deleted orders.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn returns(&self, filter: &ListReturns) -> Result<Rows<Return>, StoreError> {
+        let (sql, arguments) = select_returns(filter);
+        let mut session = self.reader_session().await?;
+        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+        let mut page = rows.read(|rows| readable_rows(rows, return_at))?;
+        // A return that can't be decoded is left out of its page; the list continues after it.
+        page.is_cut |= page.rows.len() < rows.rows.len() && rows.rows.len() > filter.limit as usize;
+        Ok(page)
+    }
+}
+
+/// Decodes a row of a return's id and its order's state.
+fn return_at(row: &Row) -> Result<Return, StoreError> {
+    let id: ReturnId = parse_field("return", row.text(0)?)?;
+    let order: Order = json("order", row.text(1)?)?;
+    let entry = order.find_return(id).ok_or_else(|| {
+        StoreError::Corrupt(format!("return {id} is missing in its order {}", order.id))
+    })?;
+    Ok(order.represent_return(entry))
+}
+
+fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
+    let mut sql = StatementBuilder::new(
+        "SELECT order_returns.id, orders.state
+         FROM order_returns JOIN orders ON orders.id = order_returns.order_id
+         WHERE NOT orders.is_deleted",
+    );
+    if let Some(order_id) = &filter.order_id {
+        sql.push(" AND order_returns.order_id = ")
+            .bind(order_id.to_string());
+    }
+    if let Some(storefront) = &filter.storefront {
+        // As an expression, the storefront disables its own index, so that of the order is used.
+        let column = if filter.order_id.is_some() {
+            " AND order_returns.storefront || '' = "
+        } else {
+            " AND order_returns.storefront = "
+        };
+        sql.push(column).bind(storefront.to_string());
+    }
+    if let Some(status) = &filter.status {
+        let column = if filter.order_id.is_some() {
+            " AND order_returns.status || '' = "
+        } else {
+            " AND order_returns.status = "
+        };
+        sql.push(column).bind(status.as_str());
+    }
+    if let Some(cursor) = &filter.cursor {
+        sql.push(" AND order_returns.id < ").bind(cursor.as_str());
+    }
+    sql.push(" ORDER BY order_returns.id DESC LIMIT ")
+        .bind(filter.limit + 1);
+    let (page, arguments) = sql.finish();
+    let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
+    (Sql::texts(page, bounded_sql), arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::order::ReturnStatus;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    #[test]
+    fn lists_use_an_index_for_each_combination_of_filters() {
+        let connection = sqlite::in_memory();
+        let id: OrderId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
+        let (eu, open) = ("eu".parse().unwrap(), ReturnStatus::Requested);
+        for (order_id, storefront, status, by) in [
+            (None, None, None, "sqlite_autoindex_order_returns_1"),
+            (None, Some(&eu), None, "returns_by_storefront (storefront=?"),
+            (None, None, Some(open), "returns_by_status (status=?"),
+            (
+                None,
+                Some(&eu),
+                Some(open),
+                "returns_by_storefront_and_status (storefront=? AND status=?",
+            ),
+            (Some(id), None, None, "returns_by_order (order_id=?"),
+            (
+                Some(id),
+                Some(&eu),
+                Some(open),
+                "returns_by_order (order_id=?",
+            ),
+        ] {
+            let filter = ListReturns {
+                status,
+                order_id,
+                storefront: storefront.cloned(),
+                limit: 50,
+                cursor: Some(id.to_string()),
+            };
+            let (sql, arguments) = select_returns(&filter);
+            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            let returns = steps.iter().find(|step| step.contains("order_returns"));
+            let is_by_index = returns.is_some_and(|step| {
+                step.contains(by) || (by.contains("autoindex") && step.contains("PRIMARY KEY"))
+            });
+            assert!(is_by_index, "{steps:?}");
+            let is_sorted = steps.iter().any(|step| step.contains("ORDER BY"));
+            assert!(!is_sorted, "{steps:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The format of stored states: every part that workers without formats would remove makes it format 1.
+
+use order_worker::domain::order::Order;
+use serde_json::{Value, json};
+
+use crate::shop::Shop;
+
+/// Members of a state that workers without formats keep, or that are computed again without them.
+const KEPT_MEMBERS: [&str; 25] = [
+    "id",
+    "number",
+    "storefront",
+    "customer_id",
+    "external_id",
+    "status",
+    "cancel_reason",
+    "currency",
+    "total",
+    "items",
+    "awaits_approval",
+    "awaits_stock",
+    "held",
+    "shipping_address",
+    "payment_method",
+    "payment",
+    "transactions",
+    "refund_due",
+    "shipments",
+    "metadata",
+    "version",
+    "is_deleted",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+];
+/// Members of line items and shipments that they keep.
+const KEPT_MEMBERS_OF_PARTS: [&str; 12] = [
+    "sku",
+    "name",
+    "quantity",
+    "unit_price",
+    "warehouse",
+    "id",
+    "status",
+    "carrier",
+    "tracking_number",
+    "items",
+    "shipped_at",
+    "delivered_at",
+];
+
+fn has_only(object: &Value, members: &[&str]) -> bool {
+    let object = object.as_object().unwrap();
+    object.keys().all(|name| members.contains(&name.as_str()))
+}
+
+/// Checks that the format of `order` says whether it has parts that workers without formats would remove.
+pub(crate) fn assert_format_names_all_parts(order: &Order) {
+    let state = serde_json::to_value(order).unwrap();
+    let parts_of = |name: &str| state[name].as_array().unwrap().clone();
+    let parts = [parts_of("items"), parts_of("shipments")].concat();
+    let is_kept = has_only(&state, &KEPT_MEMBERS)
+        && parts
+            .iter()
+            .all(|part| has_only(part, &KEPT_MEMBERS_OF_PARTS))
+        && state["payment"]["provider"] != "manual";
+    assert_eq!(order.format(), u8::from(!is_kept), "{state}");
+}
+
+#[test]
+fn orders_with_new_parts_have_a_format_of_their_own() {
+    let mut shop = Shop::with_stock(&[("A", "main", 100)]);
+    let mut create = |more: Value| {
+        let mut body =
+            json!({"customer_id": shop.customer, "items": [{"sku": "A", "quantity": 2}]});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let created = shop.execute_request("order.create", body).unwrap();
+        let id = created["id"].as_str().unwrap().parse().unwrap();
+        shop.working_set.orders[&id].format()
+    };
+    assert_eq!(create(json!({"metadata": {"format": 1}})), 0);
+    for part in [
+        json!({"payment_method": "manual"}),
+        json!({"shipping": {"label": "Standard", "amount": 490}}),
+        json!({"discounts": [{"label": "voucher", "amount": 50}]}),
+        json!({"tax_included": true}),
+        json!({"return_url": "https://shop.example/return"}),
+    ] {
+        assert_eq!(create(part.clone()), 1, "{part}");
+    }
+}
