@@ -5,7 +5,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use shared::id::{CustomerId, Sku};
+use jiff::Timestamp;
+use shared::{
+    api_key::KeyDigest,
+    id::{CustomerId, Sku},
+};
 
 use super::loaded::{LoadedRows, UnlockedRead};
 use crate::{
@@ -18,6 +22,7 @@ use crate::{
     },
     store::{
         StoreError,
+        queries::api_keys::{api_key_at, count_active_keys},
         sql::{
             byte_limit::MAX_BATCH_BYTES,
             customer::customer_at,
@@ -80,6 +85,9 @@ pub(in crate::store) async fn load_working_set(
     if !load_set.endpoints.is_empty() {
         endpoints(session, &mut working_set, &load_set).await?;
     }
+    if !(load_set.api_keys.is_empty() && load_set.api_key_digests.is_empty()) {
+        api_keys(session, &mut working_set, &load_set).await?;
+    }
     if !load_set.deliveries.is_empty() {
         deliveries(session, &mut working_set, &load_set).await?;
     }
@@ -95,6 +103,7 @@ pub(in crate::store) async fn load_working_set(
         products: working_set.products.keys().cloned().collect(),
         customers: working_set.customers.keys().copied().collect(),
         endpoints: working_set.endpoints.keys().copied().collect(),
+        api_keys: working_set.api_keys.keys().copied().collect(),
         idempotency_keys: working_set.recorded.keys().cloned().collect(),
         unlocked_read,
         locked_customers: load_set.changed_customers.into_iter().collect(),
@@ -350,6 +359,30 @@ async fn endpoints(
     for row in session.fetch(sql, vec![list(&load_set.endpoints)]).await? {
         let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
         working_set.endpoints.insert(endpoint.id, endpoint);
+    }
+    Ok(())
+}
+
+async fn api_keys(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    load_set: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::for_dialects(
+        "SELECT state, last_used_at FROM api_keys
+         WHERE id IN (SELECT value FROM json_each($1)) OR digest IN (SELECT value FROM json_each($2))",
+        "SELECT state, last_used_at FROM api_keys
+         WHERE id = ANY($1) OR digest = ANY($2) ORDER BY id FOR UPDATE",
+    );
+    let digests = load_set.api_key_digests.iter().map(KeyDigest::as_str);
+    let arguments = vec![list(&load_set.api_keys), list(digests)];
+    for row in session.fetch(sql, arguments).await? {
+        let key = api_key_at(&row)?;
+        working_set.api_keys.insert(key.id, key);
+    }
+    if !load_set.api_key_digests.is_empty() {
+        let count = count_active_keys(session, Timestamp::now()).await?;
+        working_set.active_api_keys = unsigned_integer("count", count)?;
     }
     Ok(())
 }

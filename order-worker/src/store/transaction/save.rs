@@ -2,6 +2,7 @@
 //! are updated, all others are inserted. If another worker has inserted the same row meanwhile, the batch
 //! fails with a key conflict and is decided again.
 
+mod api_keys;
 mod catalogue;
 mod events;
 mod orders;
@@ -61,6 +62,7 @@ pub(in crate::store) async fn save_changes(
     catalogue::products(&mut writes, working_set, loaded)?;
     catalogue::customers(&mut writes, working_set, loaded)?;
     webhooks::endpoints(&mut writes, working_set, loaded)?;
+    api_keys::api_keys(&mut writes, working_set, loaded)?;
     webhooks::deliveries(&mut writes, working_set)?;
     steps::steps(&mut writes, working_set, now);
     recorded::idempotency_records(&mut writes, working_set, loaded, now)?;
