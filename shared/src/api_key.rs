@@ -334,11 +334,20 @@ mod tests {
                 json!({"name": "a", "role": "storefront", "storefront": "a/b"}),
                 "/storefront",
             ),
-            (json!({"name": "a", "role": "admin", "storefront": "eu"}), "/storefront"),
+            (
+                json!({"name": "a", "role": "admin", "storefront": "eu"}),
+                "/storefront",
+            ),
             (json!({"name": " ", "role": "admin"}), "/name"),
             (json!({"name": "a", "role": "root"}), "/role"),
-            (json!({"name": "a", "role": "admin", "expires_at": "soon"}), "/expires_at"),
-            (json!({"name": "a", "role": "admin", "digest": "0"}), "/digest"),
+            (
+                json!({"name": "a", "role": "admin", "expires_at": "soon"}),
+                "/expires_at",
+            ),
+            (
+                json!({"name": "a", "role": "admin", "digest": "0"}),
+                "/digest",
+            ),
         ] {
             let failure = NewApiKey::parse(body).unwrap_err();
             assert_eq!(failure.errors().unwrap()[0]["pointer"], pointer);

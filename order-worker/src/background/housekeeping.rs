@@ -23,6 +23,9 @@ const ORDERS_PER_TRANSACTION: u32 = 250;
 /// delivered, so each round continues where the previous one ended.
 const SHIPPED_ORDERS_PER_ROUND: u32 = 1_000;
 
+/// Time for which revoked and expired API keys are listed.
+const API_KEY_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+
 /// Retention periods.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -68,6 +71,7 @@ async fn run_round(
     )
     .await?;
     let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
+    let api_keys = delete_expired(store, ExpiredRows::ApiKeys, API_KEY_RETENTION).await?;
     let orders = match retention.events {
         Some(retention_period) => {
             let now = Timestamp::now();
@@ -84,10 +88,11 @@ async fn run_round(
         }
         None => 0,
     };
-    if idempotency_records + deliveries + orders > 0 {
+    if idempotency_records + deliveries + api_keys + orders > 0 {
         tracing::info!(
             idempotency_records,
             deliveries,
+            api_keys,
             orders,
             "deleted expired rows"
         );
@@ -113,6 +118,8 @@ async fn fill_search_keys(store: &Store) -> Result<u64, StoreError> {
 enum ExpiredRows {
     IdempotencyRecords,
     Deliveries,
+    /// Revoked and expired API keys.
+    ApiKeys,
     /// Events of orders.
     Events,
 }
@@ -138,6 +145,12 @@ async fn delete_expired(
                 ROWS_PER_TRANSACTION,
                 store
                     .delete_old_deliveries(cutoff, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::ApiKeys => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_old_api_keys(cutoff, ROWS_PER_TRANSACTION)
                     .await?,
             ),
             ExpiredRows::Events => (

@@ -22,8 +22,8 @@
 //! - [`step`]: steps and their retries.
 //! - [`decision_context`]: the time and the ids that a batch is decided with.
 
-pub mod api_key;
 pub mod amounts;
+pub mod api_key;
 pub mod command;
 pub mod decide;
 pub mod decision;

@@ -10,7 +10,9 @@ use serde_json::json;
 use shared::{
     customer::Customer,
     event::{Event, EventData},
-    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
+    id::{
+        ApiKeyId, CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse,
+    },
     order::{StockItem, restocked_items},
     outcome::{Code, Failure, Json, Outcome},
     request::{Caller, Role},

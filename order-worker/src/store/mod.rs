@@ -39,7 +39,7 @@ pub use self::{
         feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
     },
     maintenance::{
-        audit::{Audit, Audited, AuditedCustomer, OverdueStep, Unreadable},
+        audit::{Audit, Audited, AuditedApiKey, AuditedCustomer, OverdueStep, Unreadable},
         retention::ShippedOrderCursor,
     },
     queries::{

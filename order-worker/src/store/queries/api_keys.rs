@@ -121,5 +121,8 @@ pub(in crate::store) async fn count_active_keys(
 /// A short digest of the list, by which a reader finds out whether it has changed.
 fn version_of(list: &str) -> String {
     let digest = Sha256::digest(list);
-    digest[..12].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest[..12]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
