@@ -25,6 +25,7 @@ mod databases;
 mod dead_letters;
 mod described;
 mod edits;
+mod encryption;
 mod endpoints;
 mod erasure;
 mod errors;

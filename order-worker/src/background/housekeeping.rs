@@ -1,5 +1,5 @@
 //! Periodic maintenance, run by every worker: deletes rows whose retention period is over, corrects timers that
-//! were set while the clock was ahead, and computes missing search keys. Each round consists of short transactions with pauses
+//! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round consists of short transactions with pauses
 //! between them, so that requests are not delayed. The statements are in `store/maintenance/retention.rs` and
 //! `store/queues/outbox.rs`.
 
@@ -40,12 +40,32 @@ pub struct Retention {
 /// Runs rounds of maintenance until the future is dropped.
 pub async fn run_maintenance(store: Store, retention: Retention) {
     let mut shipped_orders = ShippedOrderCursor::default();
+    let mut has_encrypted_replies = false;
     loop {
+        if store.has_encryption_keys() {
+            match encrypt_secrets(&store, has_encrypted_replies).await {
+                Ok(()) => has_encrypted_replies = true,
+                Err(error) => log_and_pause(&error).await,
+            }
+        }
         if let Err(error) = run_round(&store, retention, &mut shipped_orders).await {
             log_and_pause(&error).await;
         }
         time::sleep(INTERVAL).await;
     }
+}
+
+/// Encrypts the webhook secrets that are not encrypted with the current key. There are few endpoints, but many
+/// recorded replies: these are searched once, since all later ones are encrypted when they are written.
+async fn encrypt_secrets(store: &Store, has_encrypted_replies: bool) -> Result<(), StoreError> {
+    let mut rows = store.encrypt_endpoints().await?;
+    if !has_encrypted_replies {
+        rows += store.encrypt_recorded_replies().await?;
+    }
+    if rows > 0 {
+        tracing::info!(rows, "encrypted webhook secrets with the current key");
+    }
+    Ok(())
 }
 
 async fn run_round(
