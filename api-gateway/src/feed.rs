@@ -13,7 +13,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
     amqp::rpc_client::{Call, RpcClient},
-    event::{CloudEvent, EventFilter, FeedPosition, ListEvents, MAX_EVENTS, has_internal_fields},
+    event::{
+        CloudEvent, EventFilter, FeedPosition, ListEvents, MAX_EVENTS, has_internal_fields,
+        is_for_admins,
+    },
     id::{OrderId, Storefront},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
@@ -94,11 +97,15 @@ pub(crate) struct ListenerFilter {
     pub(crate) types: Option<EventFilter>,
     pub(crate) order_id: Option<OrderId>,
     pub(crate) storefront: Option<Storefront>,
+    /// The listener's role.
+    pub(crate) role: Role,
 }
 
 impl ListenerFilter {
     pub(crate) fn matches(&self, event: &FeedEvent) -> bool {
-        let is_visible = self.storefront.is_none() || self.storefront == event.storefront;
+        let is_own_storefront = self.storefront.is_none() || self.storefront == event.storefront;
+        let is_visible =
+            is_own_storefront && (self.role == Role::Admin || !is_for_admins(&event.kind));
         let types = self.types.as_ref();
         is_visible
             && types.is_none_or(|types| types.matches(&event.kind))
@@ -243,6 +250,7 @@ impl Feed {
             types: None,
             order_id: None,
             storefront: None,
+            role: Role::Admin,
         };
         let mut last_position = FeedPosition::Now;
         loop {
@@ -296,11 +304,11 @@ pub(crate) fn is_unknown_position(failure: &Failure) -> bool {
     failure.code == Code::InvalidRequest
 }
 
-/// The caller for polling the feed. It has the role of an operator and sees all events; each listener filters
+/// The caller for polling the feed. It has the role of an admin and sees all events; each listener filters
 /// them.
 fn feed_caller() -> Caller {
     Caller {
-        role: Role::Operator,
+        role: Role::Admin,
         storefront: Storefront::default(),
         actor: "gateway".to_owned(),
         intent: "event.list".to_owned(),

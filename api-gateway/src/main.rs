@@ -39,6 +39,7 @@ use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
 use accepted_keys::AcceptedKeys;
 use anyhow::Context;
+use auth::stored_keys::StoredKeys;
 use clap::{Parser, Subcommand};
 use config::Config;
 use feed::Feed;
@@ -160,12 +161,14 @@ async fn run() -> anyhow::Result<()> {
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     tokio::spawn(publisher::probe(broker.clone()));
     let rpc = RpcClient::new(broker.clone());
+    let stored_keys = StoredKeys::start(rpc.clone(), &stop);
+    let auth = config.auth.with_stored_keys(stored_keys);
     let app = App::from(AppState {
         feed: Feed::new(rpc.clone(), stop.clone()),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
         accepted_keys: AcceptedKeys::default(),
-        auth: config.auth,
+        auth,
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
         features: config.features,

@@ -48,6 +48,7 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
             (name = "customers", description = "Customers; each belongs to one storefront"),
             (name = "events", description = "Events of orders, payments, shipments, returns, stock and customers as CloudEvents 1.0, as pages or as a live stream"),
             (name = "webhooks", description = "Outgoing webhooks to your endpoints, and incoming webhooks of the carrier and of Stripe"),
+            (name = "API keys", description = "Credentials of clients: create and revoke them. For admins"),
             (name = "dead letters", description = "Steps and messages that failed for good: list, redrive or discard them. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
         ),

@@ -47,6 +47,7 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
         .merge(routes::events::routes())
         .merge(routes::stats::routes())
         .merge(routes::webhook_endpoints::routes())
+        .merge(routes::api_keys::routes())
         .merge(routes::dead_letters::routes())
         .merge(routes::retries::routes())
         .merge(routes::webhooks::routes())

@@ -5,10 +5,7 @@
 //! `If-Match`, `If-None-Match`, `Prefer` and `X-Intent`. It also counts the request for the rate limit, and
 //! publishes orders for asynchronous processing (`Prefer: respond-async`).
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -33,7 +30,7 @@ use tokio::time;
 use uuid::{Builder, Uuid};
 
 use crate::{
-    auth::Identity,
+    auth::{Identity, validity::Validity},
     headers::{self, Preference, preferences},
     input::unreadable_query,
     middleware::RequestContext,
@@ -98,11 +95,16 @@ impl WorkerClient {
     /// Sends the RPC request `pattern` with `body` to the worker and waits for the reply.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the body is invalid, `FORBIDDEN` when the request is for operators only. The
-    /// worker's failures are in the [`RpcReply`].
+    /// `INVALID_REQUEST` when the body is invalid, `FORBIDDEN` when the request is for operators or admins only,
+    /// `UNAUTHENTICATED` when the credential has ended meanwhile. The worker's failures are in the [`RpcReply`].
     pub(crate) async fn call(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
+        // The credential may have ended since the request began, while it waited or received its body.
+        self.identity.validity.check()?;
         let request = Request::read(pattern, body)?;
         let caller = self.caller(pattern);
+        if request.is_for_admins() {
+            caller.require_admin()?;
+        }
         if request.is_for_operators() {
             caller.require_operator()?;
         }
@@ -186,9 +188,14 @@ impl WorkerClient {
         }
     }
 
-    /// Expiry of the caller's credential.
-    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
-        self.identity.expires_at
+    /// The time for which the caller's credential is valid.
+    pub(crate) fn validity(&self) -> &Validity {
+        &self.identity.validity
+    }
+
+    /// The client's `Idempotency-Key`.
+    pub(crate) fn idempotency_key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
     }
 
     /// Requested time to wait for the result (`Prefer: wait=N`).

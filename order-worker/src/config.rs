@@ -4,9 +4,13 @@
 //!
 #![doc = include_str!("environment.md")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::SignedDuration;
 use reqwest::Url;
 use shared::config::Env;
@@ -19,7 +23,10 @@ use crate::{
         sandbox::payment,
         stripe::{self, Settings},
     },
-    store,
+    store::{
+        self,
+        secret_cipher::{KEY_BYTES, SecretCipher},
+    },
     webhooks::url_policy::UrlPolicy,
 };
 
@@ -58,6 +65,8 @@ pub struct Config {
     pub webhooks: UrlPolicy,
     /// Business rules.
     pub rules: Rules,
+    /// Encrypts webhook secrets.
+    pub cipher: Arc<SecretCipher>,
     /// Retention periods.
     pub retention: Retention,
     /// Whether `POST /demo/reset` is enabled.
@@ -128,6 +137,7 @@ impl Config {
                     "0",
                 )?,
             },
+            cipher: cipher(env)?,
             retention: retention(env)?,
             demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
             debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
@@ -160,6 +170,28 @@ impl Config {
             },
         })
     }
+}
+
+/// The keys that encrypt webhook secrets.
+///
+/// # Errors
+/// When a key is not 32 bytes in base64.
+pub fn cipher(env: &Env) -> anyhow::Result<Arc<SecretCipher>> {
+    let current = encryption_key(env, "ENCRYPTION_KEY")?;
+    let previous = encryption_key(env, "ENCRYPTION_KEY_PREVIOUS")?;
+    Ok(Arc::new(SecretCipher::new(current, previous)))
+}
+
+fn encryption_key(env: &Env, name: &str) -> anyhow::Result<Option<[u8; KEY_BYTES]>> {
+    let Some(text) = env.secret(name)? else {
+        return Ok(None);
+    };
+    // The value is not shown: it is a secret.
+    let bytes = BASE64_STANDARD.decode(text.trim());
+    let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(Some).with_context(|| {
+        format!("{name}: must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them")
+    })
 }
 
 /// Address of the health and metrics endpoints.

@@ -53,6 +53,12 @@ enum Command {
     /// `serve` does this at its start. Use `migrate` where the workers' database user may not change the
     /// schema. Workers of the previous version may be running.
     Migrate,
+    /// Encrypt the stored webhook secrets with ENCRYPTION_KEY
+    ///
+    /// Encrypts secrets that are stored as plain text, or with ENCRYPTION_KEY_PREVIOUS. With
+    /// ENCRYPTION_KEY_PREVIOUS alone, decrypts them. `serve` does the same in the background. Workers on a
+    /// PostgreSQL database may be running; stop the worker on a SQLite database.
+    Encrypt,
     /// Check the consistency of orders, stock, payments and events; exit 0, or list the violations and exit 1
     ///
     /// Reads one snapshot of the whole database. Workers may be running; nothing is locked. Exits 2 if the
@@ -134,6 +140,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let url = config::database_url(&env)?;
             Store::open(&url, None).await?.close().await;
             println!("{} is up to date", location(&url));
+        }
+        Command::Encrypt => {
+            let url = config::database_url(&env)?;
+            let cipher = config::cipher(&env)?;
+            if cipher.is_off() {
+                anyhow::bail!("ENCRYPTION_KEY is not set: there is nothing to encrypt with");
+            }
+            let store = Store::open(&url, None).await?.with_cipher(cipher).await?;
+            let rows = store.encrypt_secrets().await?;
+            store.close().await;
+            println!("{rows} rows changed");
         }
         Command::Verify => {
             let report = verify(&config::database_url(&env)?).await?;

@@ -38,7 +38,7 @@ use shared::{
     },
     id::OrderId,
     order::{GetOrder, NotifyPayment},
-    outcome::{Code, Failure, RpcReply},
+    outcome::{Code, Failure, Json, RpcReply},
     request::Request,
 };
 use tokio::time;
@@ -214,6 +214,9 @@ impl Rpc {
                 "the deadline has passed; nothing was done",
             ));
         }
+        if request.request.is_for_admins() {
+            request.caller.require_admin()?;
+        }
         let idempotency = idempotency(&request)?;
         let message_key = match &request.request {
             Request::ImportOrders(_) => message_key(&request),
@@ -319,6 +322,13 @@ impl Rpc {
                     FailedSteps::Retrying,
                 );
                 task::run(&self.engine, &context, None, redrive_result).await?
+            }
+            Task::RecordKeyUse(request) => {
+                let recorded = self.store.record_key_use(&request.uses).await;
+                recorded
+                    .map_err(read_failure)
+                    .and_then(|()| Json::of(&()))
+                    .into()
             }
             Task::DeadLetter(DeadLetterRequest::Discard(dead_letter)) => {
                 self.dead_letters.discard(context, &dead_letter).await?

@@ -77,6 +77,7 @@ async fn open_store(
 
 async fn try_open(config: &Config) -> anyhow::Result<(Store, LedgerLocation)> {
     let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
+    let store = store.with_cipher(Arc::clone(&config.cipher)).await?;
     // It is unknown which messages the last process has sent.
     let steps_to_resume = store.release_leases(Timestamp::now()).await?;
     let ledger = LedgerLocation::open(&config.database_url)?;

@@ -3,7 +3,7 @@
 //! The tag of a resource with a version is that version; the tag of any other resource is a digest of its
 //! JSON. A product's stock changes without a new version: its tag is the version and a digest of the stock.
 //! Only the version counts in `If-Match`; otherwise every sale would make a price change fail. An endpoint's
-//! `failing_since` is treated in the same way.
+//! `failing_since` and an API key's `last_used_at` are treated in the same way.
 //!
 //! The gateway and the worker compute the same tags: a client takes a tag from a gateway's response, and the
 //! worker evaluates the precondition.
@@ -35,13 +35,16 @@ pub fn of(value: &Json) -> String {
         stock: Option<&'a RawValue>,
         #[serde(borrow)]
         failing_since: Option<&'a RawValue>,
+        #[serde(borrow)]
+        last_used_at: Option<&'a RawValue>,
     }
     let Tagged {
         version,
         stock,
         failing_since,
+        last_used_at,
     } = serde_json::from_str(value.text()).unwrap_or_default();
-    digest_of_parts(version, stock.or(failing_since), value)
+    digest_of_parts(version, stock.or(failing_since).or(last_used_at), value)
 }
 
 /// The entity tag of `value` from its `version` and its `uncounted` member, which changes without a new

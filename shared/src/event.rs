@@ -25,19 +25,28 @@ use crate::{
     outcome::Json,
 };
 
+/// Types of the events that only admins see, in the feed and in the live stream. Webhook endpoints do not get
+/// them.
+pub const ADMIN_KINDS: [&str; 2] = ["api_key.created", "api_key.revoked"];
+
+/// Whether only admins see events of this type.
+pub fn is_for_admins(kind: &str) -> bool {
+    ADMIN_KINDS.contains(&kind)
+}
+
 /// An event as stored in the event log and outbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// UUIDv7: unique and sortable by time.
     pub id: EventId,
-    /// Id of the order, customer or webhook endpoint, or SKU of the product.
+    /// Id of the order, customer, webhook endpoint or API key, or SKU of the product.
     pub subject: String,
     /// Number of the event within its subject, from 1.
     pub sequence: u64,
     /// Time of the change.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// Storefront of the order, customer or webhook endpoint; `null` for products.
+    /// Storefront of the order, customer or webhook endpoint; `null` for products and API keys.
     pub storefront: Option<Storefront>,
     /// Origin of the change.
     #[serde(flatten)]
@@ -117,7 +126,7 @@ pub struct CloudEvent {
     /// Event type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the order, customer or webhook endpoint, or SKU of the product.
+    /// Id of the order, customer, webhook endpoint or API key, or SKU of the product.
     pub subject: String,
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]

@@ -89,6 +89,10 @@ uuid_id!(
     /// Id of a webhook delivery, UUIDv7.
     DeliveryId
 );
+uuid_id!(
+    /// Id of an API key, UUIDv7.
+    ApiKeyId
+);
 
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident, $max:literal) => {

@@ -13,7 +13,8 @@
 //!
 //! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`); [`failure`]: failures and their error codes.
 //! - [`request`]: every RPC request, one enum variant per pattern; [`caller`]: the identity behind a request.
-//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`], [`stats`]: representations and requests.
+//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`], [`api_key`], [`stats`]: representations
+//!   and requests.
 //! - [`retry`]: failed steps that will be retried. [`dead_letter`]: steps and messages that will not.
 //! - [`id`], [`money`]: value types used by these modules.
 //! - [`body`]: strict JSON parsing that reports every error at once.
@@ -25,6 +26,7 @@
 //! - [`shutdown`]: one cancellation token from SIGTERM to every task.
 
 pub mod amqp;
+pub mod api_key;
 pub mod body;
 pub mod caller;
 pub mod command_line;

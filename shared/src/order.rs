@@ -34,7 +34,7 @@ pub use self::request::{
     RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate, UpdateOrder,
     UpdateShipment,
 };
-pub(crate) use self::request::{address, cursor, cursor_by, limit};
+pub(crate) use self::request::{address, cursor, cursor_by, limit, timestamp};
 pub use self::returns::{
     CreateReturn, EndReturn, ListReturns, ReceiptRefund, ReceiveReturn, ReceivedItem,
     ReceivedQuantity, Return, ReturnRef, ReturnStatus, ReturnedItem, restocked_items,

@@ -12,6 +12,7 @@ use serde_json::{
 
 pub use crate::caller::{Caller, Role};
 use crate::{
+    api_key::{ApiKeyRef, CreateApiKey, ListActiveKeys, ListApiKeys, RecordKeyUse},
     body,
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer, UpdateCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
@@ -202,6 +203,18 @@ requests! {
     "webhook_endpoint.deliveries" => ListDeliveries(ListDeliveries),
     /// Sends a delivery again.
     "webhook_endpoint.redeliver" => Redeliver(Redeliver),
+    /// Creates an API key.
+    "api_key.create" => CreateApiKey(CreateApiKey),
+    /// Returns an API key.
+    "api_key.get" => GetApiKey(ApiKeyRef),
+    /// Lists API keys, newest first.
+    "api_key.list" => ListApiKeys(ListApiKeys),
+    /// Revokes an API key.
+    "api_key.revoke" => RevokeApiKey(ApiKeyRef),
+    /// Returns the digests of the active API keys, for gateways.
+    "api_key.list_active" => ListActiveKeys(ListActiveKeys),
+    /// Records the last uses of API keys, for gateways.
+    "api_key.record_use" => RecordKeyUse(RecordKeyUse),
     /// Replaces all data by the initial data, if `DEMO` is enabled.
     "demo.reset" => Reset(EmptyBody),
     /// Returns the stored rows of an order, if `DEBUG_API` is enabled.
@@ -231,6 +244,9 @@ impl Request {
             | Self::ListEndpoints(_)
             | Self::DebugOrder(_)
             | Self::DebugTables(_)
+            | Self::GetApiKey(_)
+            | Self::ListApiKeys(_)
+            | Self::ListActiveKeys(_)
             | Self::ListDeliveries(_) => true,
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
@@ -276,12 +292,28 @@ impl Request {
             | Self::VerifyCustomer(_)
             | Self::EraseCustomer(_)
             | Self::Reset(_)
+            | Self::CreateApiKey(_)
+            | Self::RevokeApiKey(_)
+            | Self::RecordKeyUse(_)
             | Self::Redeliver(_) => false,
         }
     }
 }
 
 impl Request {
+    /// Whether the request requires an admin: API keys. Checked by the gateway, and again by the worker.
+    pub fn is_for_admins(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateApiKey(_)
+                | Self::GetApiKey(_)
+                | Self::ListApiKeys(_)
+                | Self::RevokeApiKey(_)
+                | Self::ListActiveKeys(_)
+                | Self::RecordKeyUse(_)
+        )
+    }
+
     /// Whether the request requires an operator or admin. Checked by the gateway, and again by the worker,
     /// which can also be reached through the broker.
     pub fn is_for_operators(&self) -> bool {
@@ -316,6 +348,12 @@ impl Request {
             | Self::Reset(_)
             | Self::DebugOrder(_)
             | Self::DebugTables(_)
+            | Self::CreateApiKey(_)
+            | Self::GetApiKey(_)
+            | Self::ListApiKeys(_)
+            | Self::RevokeApiKey(_)
+            | Self::ListActiveKeys(_)
+            | Self::RecordKeyUse(_)
             | Self::DiscardDeadLetter(_) => true,
             Self::GetOrder(GetOrder {
                 include_deleted, ..

@@ -30,7 +30,7 @@ use shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Identity, token_crypto, unauthenticated_failure};
+use super::{Identity, token_crypto, unauthenticated_failure, validity::Validity};
 
 /// Maximum length of a token in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -355,9 +355,11 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
         role,
         storefront,
         actor: subject,
-        expires_at: Duration::try_from_secs_f64(claims.exp)
-            .ok()
-            .and_then(|expiry| SystemTime::UNIX_EPOCH.checked_add(expiry)),
+        validity: Validity::until(
+            Duration::try_from_secs_f64(claims.exp + LEEWAY_SECONDS as f64)
+                .ok()
+                .and_then(|expiry| SystemTime::UNIX_EPOCH.checked_add(expiry)),
+        ),
     })
 }
 

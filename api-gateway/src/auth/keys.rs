@@ -12,13 +12,10 @@ use sha2::{Digest, Sha256};
 use shared::{id::Storefront, request::Role};
 use subtle::ConstantTimeEq;
 
-use super::Identity;
+use super::{CREDENTIAL_ID_BYTES, Identity, validity::Validity};
 
 /// Shorter keys are accepted with a warning, since they can be guessed.
 const MIN_SAFE_KEY_LENGTH: usize = 16;
-
-/// Number of digest bytes in a credential id.
-const CREDENTIAL_ID_BYTES: usize = 12;
 
 /// The configured keys.
 #[derive(Debug, Clone, Default)]
@@ -121,7 +118,7 @@ impl FromStr for ApiKey {
             credential_id: BASE64_STANDARD_NO_PAD
                 .encode(&digest[..CREDENTIAL_ID_BYTES])
                 .into(),
-            expires_at: None,
+            validity: Validity::default(),
         };
         Ok(Self {
             digest: digest.into(),

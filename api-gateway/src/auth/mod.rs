@@ -2,15 +2,20 @@
 //! caller is an admin; the configuration permits this on loopback addresses only.
 //!
 //! - [`keys`]: configured API keys, stored as digests.
+//! - [`stored_keys`]: API keys that admins create and revoke. [`new_secret`]: their secrets.
 //! - [`jwt`]: tokens of an identity provider; `ring` verifies their signatures.
 //! - [`session`]: browser sessions of the console.
+//! - [`validity`]: the end of a credential.
 
 pub(crate) mod jwt;
 pub(crate) mod keys;
+pub(crate) mod new_secret;
 mod session;
+pub(crate) mod stored_keys;
 mod token_crypto;
+pub(crate) mod validity;
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::http::{HeaderMap, Method, header, uri::Authority};
 use shared::{
@@ -18,20 +23,36 @@ use shared::{
     outcome::{Code, Failure},
     request::Role,
 };
+use uuid::Uuid;
 
-use self::{jwt::Tokens, keys::ApiKeys};
+use self::{
+    jwt::Tokens, keys::ApiKeys, new_secret::SealingKey, stored_keys::StoredKeys, validity::Validity,
+};
+
+/// Number of digest bytes in a credential id.
+const CREDENTIAL_ID_BYTES: usize = 12;
 
 /// Authenticates requests.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Auth {
     keys: ApiKeys,
+    stored_keys: StoredKeys,
     tokens: Option<Tokens>,
     /// Origins whose pages may send changes while no credentials are configured.
     trusted_origins: Arc<[String]>,
+    /// Signs session cookies: made from the configured keys, so that all gateways have the same one; without
+    /// configured keys it is random.
+    session_secret: [u8; 32],
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self::new(ApiKeys::default(), None)
+    }
 }
 
 /// An authenticated credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) role: Role,
     pub(crate) storefront: Storefront,
@@ -39,8 +60,8 @@ pub(crate) struct Identity {
     pub(crate) actor: String,
     /// Unique id of the credential, from which the credential can't be derived.
     pub(crate) credential_id: Arc<str>,
-    /// Expiry of the credential; `None` if it does not expire.
-    pub(crate) expires_at: Option<SystemTime>,
+    /// The time for which the credential is valid.
+    pub(crate) validity: Validity,
 }
 
 impl Identity {
@@ -51,17 +72,32 @@ impl Identity {
             storefront: Storefront::default(),
             actor: "local".to_owned(),
             credential_id: "local".into(),
-            expires_at: None,
+            validity: Validity::default(),
         }
     }
 }
 
 impl Auth {
     pub(crate) fn new(keys: ApiKeys, tokens: Option<Tokens>) -> Self {
+        let session_secret = if keys.is_empty() {
+            random_secret()
+        } else {
+            keys.digest()
+        };
         Self {
             keys,
+            stored_keys: StoredKeys::default(),
             tokens,
             trusted_origins: Arc::default(),
+            session_secret,
+        }
+    }
+
+    /// Accepts these keys as well.
+    pub(crate) fn with_stored_keys(self, stored_keys: StoredKeys) -> Self {
+        Self {
+            stored_keys,
+            ..self
         }
     }
 
@@ -84,6 +120,7 @@ impl Auth {
         *storefront == Storefront::default()
             || self.tokens.is_some()
             || self.keys.has_storefront(storefront)
+            || self.stored_keys.has_storefront(storefront)
     }
 
     /// Identifies the caller by the `Authorization` header (RFC 6750, section 2.1) or the console's session
@@ -99,39 +136,43 @@ impl Auth {
     ) -> Result<Identity, Failure> {
         if self.allows_anonymous() {
             self.refuse_cross_site(headers, method)?;
-            return Ok(Identity::local_admin());
+            // Other credentials are ignored; a key that an admin has created limits its client here as well.
+            return match bearer_credential(headers) {
+                Ok(credential) if stored_keys::has_key_form(credential) => {
+                    self.stored_keys.identify(credential).await
+                }
+                _ => Ok(Identity::local_admin()),
+            };
         }
         if !headers.contains_key(header::AUTHORIZATION)
             && let Some(identity) = self.identify_session(headers, method).await?
         {
             return Ok(identity);
         }
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let value = values.next().ok_or_else(|| {
-            unauthenticated_failure(
-                "the Authorization header is missing; send Authorization: Bearer CREDENTIAL",
-            )
-        })?;
-        if values.next().is_some() {
-            return Err(unauthenticated_failure(
-                "the Authorization header occurs more than once; send it once",
-            ));
-        }
-        let credential = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, credential)| credential.trim())
-            .ok_or_else(|| {
-                unauthenticated_failure("the Authorization header must be: Bearer CREDENTIAL")
-            })?;
-        self.identify_credential(credential).await
+        self.identify_credential(bearer_credential(headers)?).await
+    }
+
+    /// The key that encrypts the secret of a new API key for replies to the same caller, derived from the caller's
+    /// credential. While no credentials are configured, it is derived from a random number of this process.
+    pub(crate) fn sealing_key(
+        &self,
+        headers: &HeaderMap,
+        idempotency_key: &str,
+    ) -> Option<SealingKey> {
+        let credential = match bearer_credential(headers) {
+            Ok(credential) => credential.as_bytes(),
+            Err(_) if self.allows_anonymous() => &self.session_secret,
+            Err(_) => session::session_cookie(headers)?.as_bytes(),
+        };
+        SealingKey::derive(credential, idempotency_key)
     }
 
     async fn identify_credential(&self, credential: &str) -> Result<Identity, Failure> {
         if let Some(identity) = self.keys.identify(credential) {
             return Ok(identity);
+        }
+        if stored_keys::has_key_form(credential) {
+            return self.stored_keys.identify(credential).await;
         }
         match &self.tokens {
             Some(tokens) if jwt::has_token_form(credential) => tokens.identify(credential).await,
@@ -188,6 +229,39 @@ fn is_loopback(host: &str) -> bool {
         .parse::<IpAddr>()
         .is_ok_and(|address| address.is_loopback());
     is_address || name == "localhost" || name.ends_with(".localhost")
+}
+
+/// The credential of the `Authorization` header.
+fn bearer_credential(headers: &HeaderMap) -> Result<&str, Failure> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or_else(|| {
+        unauthenticated_failure(
+            "the Authorization header is missing; send Authorization: Bearer CREDENTIAL",
+        )
+    })?;
+    if values.next().is_some() {
+        return Err(unauthenticated_failure(
+            "the Authorization header occurs more than once; send it once",
+        ));
+    }
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, credential)| credential.trim())
+        .ok_or_else(|| {
+            unauthenticated_failure("the Authorization header must be: Bearer CREDENTIAL")
+        })
+}
+
+/// A random secret of this process.
+fn random_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    let (first_half, second_half) = secret.split_at_mut(16);
+    first_half.copy_from_slice(Uuid::new_v4().as_bytes());
+    second_half.copy_from_slice(Uuid::new_v4().as_bytes());
+    secret
 }
 
 fn unauthenticated_failure(message: impl Into<String>) -> Failure {

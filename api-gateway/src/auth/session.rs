@@ -1,8 +1,10 @@
 //! Console sessions: a browser sends a credential once and receives an HTTP-only cookie.
 //!
 //! For an API key, the cookie contains the key's credential id and an expiry, signed with a secret derived
-//! from all configured keys. So sessions need no server state, and removing a key ends its sessions. A JSON
-//! Web Token is stored in the cookie itself until it expires.
+//! from all keys of `API_KEYS`. So sessions need no server state, and removing one of these keys ends all
+//! sessions. Revoking a key that an admin has created ends the sessions of this key. Without `API_KEYS` the
+//! secret is random: a session ends when its gateway restarts, and other gateways do not know it. A JSON Web
+//! Token is stored in the cookie itself until it expires.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +13,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::hmac;
 use shared::outcome::{Code, Failure};
 
-use super::{Auth, Identity, jwt, unauthenticated_failure};
+use super::{Auth, Identity, jwt, stored_keys, unauthenticated_failure};
 
 /// Name of the session cookie.
 const COOKIE_NAME: &str = "orders_session";
@@ -33,8 +35,16 @@ impl Auth {
     ) -> Result<(Identity, String), Failure> {
         let identity = self.identify_credential(credential).await?;
         let now = SystemTime::now();
-        let ends_at = identity.expires_at.unwrap_or(now + SESSION_LIFETIME);
-        let value = if self.keys.identify(credential).is_some() {
+        let is_key =
+            self.keys.identify(credential).is_some() || stored_keys::has_key_form(credential);
+        let expires_at = identity.validity.expires_at();
+        let latest_end = now + SESSION_LIFETIME;
+        let ends_at = match expires_at {
+            Some(expires_at) if is_key => expires_at.min(latest_end),
+            Some(expires_at) => expires_at,
+            None => latest_end,
+        };
+        let value = if is_key {
             self.signed_cookie(&identity.credential_id, ends_at)
         } else {
             format!("t.{credential}")
@@ -80,6 +90,7 @@ impl Auth {
             };
         }
         self.verify(value)
+            .await?
             .map(Some)
             .ok_or_else(|| unauthenticated_failure("the session has ended; log in again"))
     }
@@ -95,24 +106,38 @@ impl Auth {
         )
     }
 
-    fn verify(&self, value: &str) -> Option<Identity> {
+    /// The identity of a signed cookie; `None` if the session has ended.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the key is not known here and no worker can be asked.
+    async fn verify(&self, value: &str) -> Result<Option<Identity>, Failure> {
+        let Some((credential_id, ends_at)) = self.signed_session(value) else {
+            return Ok(None);
+        };
+        let identity = match self.keys.by_credential_id(credential_id) {
+            Some(identity) => Some(identity),
+            None => self.stored_keys.by_credential_id(credential_id).await?,
+        };
+        let identity = identity.map(|identity| Identity {
+            validity: identity.validity.at_most_until(ends_at),
+            ..identity
+        });
+        Ok(identity.filter(|identity| identity.validity.check().is_ok()))
+    }
+
+    /// The credential id and the end of a session, from the value of its cookie; `None` if the signature is
+    /// invalid.
+    fn signed_session<'a>(&self, value: &'a str) -> Option<(&'a str, SystemTime)> {
         let (signed, signature) = value.rsplit_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
         hmac::verify(&self.session_key(), signed.as_bytes(), &signature).ok()?;
-        let (credential, ends_at) = signed.strip_prefix("k.")?.rsplit_once('.')?;
+        let (credential_id, ends_at) = signed.strip_prefix("k.")?.rsplit_once('.')?;
         let ends_at: u64 = ends_at.parse().ok()?;
-        if ends_at <= unix_seconds(SystemTime::now()) {
-            return None;
-        }
-        let identity = self.keys.by_credential_id(credential)?;
-        Some(Identity {
-            expires_at: Some(UNIX_EPOCH + Duration::from_secs(ends_at)),
-            ..identity
-        })
+        Some((credential_id, UNIX_EPOCH + Duration::from_secs(ends_at)))
     }
 
     fn session_key(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, &self.keys.digest())
+        hmac::Key::new(hmac::HMAC_SHA256, &self.session_secret)
     }
 }
 
@@ -121,7 +146,8 @@ fn unix_seconds(time: SystemTime) -> u64 {
     since_epoch.unwrap_or_default().as_secs()
 }
 
-fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+/// The value of the session cookie.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter();
     let mut cookies = cookies
         .filter_map(|cookies| cookies.to_str().ok())

@@ -3,7 +3,7 @@
 //! Pages come from the worker. The stream and waiting requests use [`crate::feed`], which polls the worker
 //! once for all of them.
 
-use std::{collections::VecDeque, time::Duration, time::SystemTime};
+use std::{collections::VecDeque, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    auth::validity::Validity,
     feed::{Feed, ListenerFilter, ListenerGuard, empty_page_position, is_unknown_position},
     input::{QueryParameters, Uri},
     openapi::EventParameters,
@@ -90,7 +91,10 @@ async fn list(
             deadline,
             listener_guard.wait_for_events(&filter, &mut end_position),
         );
-        let _ = app.stopping.run_until_cancelled(wait_result).await;
+        tokio::select! {
+            _ = app.stopping.run_until_cancelled(wait_result) => {}
+            () = worker.validity().ended() => {}
+        }
         parameters.insert("after".to_owned(), Value::from(end_position.to_string()));
     }
 }
@@ -120,6 +124,7 @@ fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
             Role::Storefront => Some(caller.storefront.clone()),
             Role::Operator | Role::Admin => storefront,
         },
+        role: caller.role,
     }
 }
 
@@ -171,7 +176,7 @@ async fn listen(
         is_behind: page.has_more,
         is_position_lost: false,
         pending_frames,
-        expires_at: worker.expires_at(),
+        validity: worker.validity().clone(),
         stopping: app.stopping.clone(),
     };
     let frames = stream::unfold(listener, |mut listener| async move {
@@ -208,8 +213,8 @@ struct Listener {
     is_position_lost: bool,
     /// Frames to send next.
     pending_frames: VecDeque<Bytes>,
-    /// Expiry of the caller's credential; the stream ends then.
-    expires_at: Option<SystemTime>,
+    /// The time for which the caller's credential is valid; the stream ends with it.
+    validity: Validity,
     stopping: CancellationToken,
 }
 
@@ -217,21 +222,26 @@ impl Listener {
     /// The next frame to send; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.pending_frames.pop_front() {
+            if self.validity.check().is_ok()
+                && let Some(frame) = self.pending_frames.pop_front()
+            {
                 return Some(frame);
             }
             if self.is_position_lost
                 || self.stopping.is_cancelled()
-                || self
-                    .expires_at
-                    .is_some_and(|expires_at| expires_at <= SystemTime::now())
+                || self.validity.check().is_err()
             {
                 return None;
             }
-            let stopping = self.stopping.clone();
+            let (stopping, validity) = (self.stopping.clone(), self.validity.clone());
             let receive_result = time::timeout(HEARTBEAT_INTERVAL, self.receive());
-            if let Some(Err(_)) = stopping.run_until_cancelled(receive_result).await {
-                return Some(Bytes::from_static(b":\n\n"));
+            tokio::select! {
+                result = stopping.run_until_cancelled(receive_result) => {
+                    if let Some(Err(_)) = result {
+                        return Some(Bytes::from_static(b":\n\n"));
+                    }
+                }
+                () = validity.ended() => {}
             }
         }
     }

@@ -5,6 +5,7 @@
 //! The first line of a handler's doc comment is the summary in the API reference, the rest its description;
 //! the function name is part of the operation id.
 
+pub(crate) mod api_keys;
 pub(crate) mod customers;
 pub(crate) mod dead_letters;
 pub(crate) mod debug;

@@ -325,6 +325,14 @@ impl Systems {
             "POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver" => {
                 Case::with_path(format!("{}/redeliver", self.delivery().await))
             }
+            "POST /v1/api-keys" => Case::with_path("/v1/api-keys".to_owned())
+                .with_body(json!({"name": "shop", "role": "storefront", "storefront": "eu"})),
+            "DELETE /v1/api-keys/{id}" => {
+                let body = json!({"name": "office", "role": "operator"});
+                let created = self.shop.post("/v1/api-keys", body).await.expect(201);
+                let path = format!("/v1/api-keys/{}", created["id"].as_str().unwrap());
+                Case::with_path(path.clone()).with_watched_path(path)
+            }
             "POST /v1/dead-letters/redrive" => {
                 // The redrive of messages is tested by another operation.
                 Case::with_path("/v1/dead-letters/redrive".to_owned())

@@ -47,6 +47,7 @@ impl System {
             "/v1/customers",
             "/v1/products",
             "/v1/webhook-endpoints",
+            "/v1/api-keys",
         ] {
             let mut next_path = Some(format!("{path}?limit=200"));
             while let Some(page) = next_path {

@@ -8,6 +8,7 @@
 )]
 
 mod amounts;
+mod api_keys;
 mod approval;
 mod attacks;
 mod auth;
@@ -24,6 +25,7 @@ mod databases;
 mod dead_letters;
 mod described;
 mod edits;
+mod encryption;
 mod endpoints;
 mod erasure;
 mod errors;

@@ -1,5 +1,5 @@
 //! Periodic maintenance, run by every worker: deletes rows whose retention period is over, corrects timers that
-//! were set while the clock was ahead, and computes missing search keys. Each round consists of short transactions with pauses
+//! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round consists of short transactions with pauses
 //! between them, so that requests are not delayed. The statements are in `store/maintenance/retention.rs` and
 //! `store/queues/outbox.rs`.
 
@@ -23,6 +23,9 @@ const ORDERS_PER_TRANSACTION: u32 = 250;
 /// delivered, so each round continues where the previous one ended.
 const SHIPPED_ORDERS_PER_ROUND: u32 = 1_000;
 
+/// Time for which revoked and expired API keys are listed.
+const API_KEY_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
+
 /// Retention periods.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -37,12 +40,32 @@ pub struct Retention {
 /// Runs rounds of maintenance until the future is dropped.
 pub async fn run_maintenance(store: Store, retention: Retention) {
     let mut shipped_orders = ShippedOrderCursor::default();
+    let mut has_encrypted_replies = false;
     loop {
+        if store.has_encryption_keys() {
+            match encrypt_secrets(&store, has_encrypted_replies).await {
+                Ok(()) => has_encrypted_replies = true,
+                Err(error) => log_and_pause(&error).await,
+            }
+        }
         if let Err(error) = run_round(&store, retention, &mut shipped_orders).await {
             log_and_pause(&error).await;
         }
         time::sleep(INTERVAL).await;
     }
+}
+
+/// Encrypts the webhook secrets that are not encrypted with the current key. There are few endpoints, but many
+/// recorded replies: these are searched once, since all later ones are encrypted when they are written.
+async fn encrypt_secrets(store: &Store, has_encrypted_replies: bool) -> Result<(), StoreError> {
+    let mut rows = store.encrypt_endpoints().await?;
+    if !has_encrypted_replies {
+        rows += store.encrypt_recorded_replies().await?;
+    }
+    if rows > 0 {
+        tracing::info!(rows, "encrypted webhook secrets with the current key");
+    }
+    Ok(())
 }
 
 async fn run_round(
@@ -68,6 +91,7 @@ async fn run_round(
     )
     .await?;
     let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
+    let api_keys = delete_expired(store, ExpiredRows::ApiKeys, API_KEY_RETENTION).await?;
     let orders = match retention.events {
         Some(retention_period) => {
             let now = Timestamp::now();
@@ -84,10 +108,11 @@ async fn run_round(
         }
         None => 0,
     };
-    if idempotency_records + deliveries + orders > 0 {
+    if idempotency_records + deliveries + api_keys + orders > 0 {
         tracing::info!(
             idempotency_records,
             deliveries,
+            api_keys,
             orders,
             "deleted expired rows"
         );
@@ -113,6 +138,8 @@ async fn fill_search_keys(store: &Store) -> Result<u64, StoreError> {
 enum ExpiredRows {
     IdempotencyRecords,
     Deliveries,
+    /// Revoked and expired API keys.
+    ApiKeys,
     /// Events of orders.
     Events,
 }
@@ -138,6 +165,12 @@ async fn delete_expired(
                 ROWS_PER_TRANSACTION,
                 store
                     .delete_old_deliveries(cutoff, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::ApiKeys => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_old_api_keys(cutoff, ROWS_PER_TRANSACTION)
                     .await?,
             ),
             ExpiredRows::Events => (

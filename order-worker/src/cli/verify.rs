@@ -12,9 +12,11 @@
 //! - Shipped goods are captured, can still be captured, were written off, or wait for an operator.
 //! - Customers have the version of their last event, are found by name and e-mail address, and have no personal
 //!   data after an erasure.
+//! - API keys have the version of their last event, and the digest and revocation by which gateways know them.
 //! - Returns are found by id and status, and no more units came back than were shipped.
 //! - No step is overdue, and no feed consumer is ahead of the feed.
 
+mod api_keys;
 mod customers;
 mod returns;
 mod tags;
@@ -136,6 +138,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
         }
     }
     customers::check_customers(&mut audit, &mut report).await?;
+    api_keys::check_api_keys(&mut audit, &mut report).await?;
     for id in audit.references_without_order().await? {
         report
             .violations

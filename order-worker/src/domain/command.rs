@@ -5,10 +5,11 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use shared::{
+    api_key::{ApiKeyRef, CreateApiKey},
     customer::{BlockCustomer, CustomerRef, NewCustomer, UpdateCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, ReturnId, Sku},
+    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, OrderId, ReturnId, Sku},
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
         CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
@@ -176,6 +177,10 @@ pub enum Action {
     },
     /// Redelivers a webhook.
     Redeliver(Redeliver),
+    /// Creates an API key.
+    CreateApiKey(CreateApiKey),
+    /// Revokes an API key.
+    RevokeApiKey(ApiKeyRef),
     /// Starts a request that consists of several commands: checks its idempotency key and its precondition.
     BeginTask {
         /// The resource that the request changes, if it is a single one with an `ETag`.
@@ -261,6 +266,7 @@ impl Action {
             Self::Redeliver(Redeliver { delivery_id, .. }) => {
                 Some(ResourceRef::Delivery(*delivery_id))
             }
+            Self::RevokeApiKey(ApiKeyRef { id }) => Some(ResourceRef::ApiKey(*id)),
             Self::BeginTask { target } => target.clone(),
             Self::CreateOrder(_)
             | Self::AcceptOrder(_)
@@ -268,6 +274,7 @@ impl Action {
             | Self::CreateProduct(_)
             | Self::CreateCustomer(_)
             | Self::CreateEndpoint { .. }
+            | Self::CreateApiKey(_)
             | Self::EndTask { .. } => None,
         }
     }
@@ -442,6 +449,10 @@ pub enum ResourceRef {
     EndpointSecret(EndpointId),
     /// A webhook delivery.
     Delivery(DeliveryId),
+    /// An API key.
+    ApiKey(ApiKeyId),
+    /// A new API key, with the sealed secret of its request.
+    NewApiKey(ApiKeyId),
     /// An order, imported now or before.
     Imported {
         /// Id of the order.

@@ -12,6 +12,7 @@ use shared::{
 };
 
 use super::{
+    api_key::ApiKey,
     command::ResourceRef,
     decision_context::DecisionContext,
     order::Order,
@@ -51,6 +52,8 @@ pub struct Changes {
     pub customers: Vec<Customer>,
     /// Changed endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// Changed API keys.
+    pub api_keys: Vec<ApiKey>,
     /// Changed webhook deliveries.
     pub deliveries: Vec<Delivery>,
     /// Ids that were acknowledged asynchronously, each with the existing order that a lookup of the id

@@ -5,8 +5,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use shared::{
+    api_key::{ApiKeyRef, KeyDigest},
     customer::{BlockCustomer, CustomerRef, UpdateCustomer},
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
+    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateReturn,
         CreateShipment, EditOrder, ImportedOrder, OrderRef, RecordPayment, RefundOrder,
@@ -43,6 +44,10 @@ pub struct LoadSet {
     pub deliveries: Vec<DeliveryId>,
     /// Whether to load the number of endpoints by owner.
     pub endpoint_counts: bool,
+    /// API keys.
+    pub api_keys: Vec<ApiKeyId>,
+    /// Digests of new API keys, to find existing keys with them and the number of active keys.
+    pub api_key_digests: Vec<KeyDigest>,
     /// Orders by external id.
     pub external_ids: Vec<(Storefront, String)>,
     /// Idempotency records by key.
@@ -174,6 +179,8 @@ impl LoadSet {
                 self.endpoints.push(*id);
                 self.deliveries.push(*delivery_id);
             }
+            Action::CreateApiKey(create) => self.api_key_digests.push(create.digest.clone()),
+            Action::RevokeApiKey(ApiKeyRef { id }) => self.api_keys.push(*id),
         }
     }
 
@@ -188,6 +195,7 @@ impl LoadSet {
                 self.endpoints.push(*id);
             }
             Some(ResourceRef::Delivery(id)) => self.deliveries.push(*id),
+            Some(ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id)) => self.api_keys.push(*id),
             Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}
         }
     }
@@ -224,6 +232,7 @@ impl LoadSet {
             ResourceRef::Customer(id) => self.customers.push(*id),
             ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
             ResourceRef::Delivery(id) => self.deliveries.push(*id),
+            ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id) => self.api_keys.push(*id),
             ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
         }
     }

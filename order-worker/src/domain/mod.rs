@@ -18,11 +18,12 @@
 //! - [`payment`]: the payment, and its state at the provider.
 //! - [`stock`]: stock levels and the allocation of warehouses.
 //! - [`product`]: products of the catalogue.
-//! - [`webhook`]: webhook endpoints and deliveries.
+//! - [`webhook`]: webhook endpoints and deliveries. [`api_key`]: API keys.
 //! - [`step`]: steps and their retries.
 //! - [`decision_context`]: the time and the ids that a batch is decided with.
 
 pub mod amounts;
+pub mod api_key;
 pub mod command;
 pub mod decide;
 pub mod decision;

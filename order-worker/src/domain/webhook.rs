@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shared::{
-    event::EventFilter,
+    event::{EventFilter, is_for_admins},
     id::{DeliveryId, EndpointId, EventId, Storefront},
     request::{Caller, Role},
     webhook::{
@@ -87,11 +87,15 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Endpoint {
-    /// Whether an event of this type and storefront is delivered.
+    /// Whether an event of this type and storefront is delivered. No endpoint gets the events of API keys: a URL
+    /// outside must not learn who has access.
     pub fn accepts(&self, kind: &str, storefront: Option<&Storefront>) -> bool {
         let is_own_storefront = self.storefront.is_none() || self.storefront.as_ref() == storefront;
         let types = self.event_types.as_ref();
-        self.is_active() && is_own_storefront && types.is_none_or(|types| types.matches(kind))
+        self.is_active()
+            && is_own_storefront
+            && !is_for_admins(kind)
+            && types.is_none_or(|types| types.matches(kind))
     }
 
     /// Whether events are delivered.

@@ -10,13 +10,16 @@ use serde_json::json;
 use shared::{
     customer::Customer,
     event::{Event, EventData},
-    id::{CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
+    id::{
+        ApiKeyId, CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse,
+    },
     order::{StockItem, restocked_items},
     outcome::{Code, Failure, Json, Outcome},
     request::{Caller, Role},
 };
 
 use super::{
+    api_key::ApiKey,
     command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin, ResourceRef},
     decision::{Changes, StepChange},
     order::Order,
@@ -58,6 +61,10 @@ pub struct WorkingSet {
     pub endpoints: HashMap<EndpointId, Endpoint>,
     /// Number of endpoints by owner.
     pub endpoint_counts: HashMap<Option<Storefront>, usize>,
+    /// API keys by id.
+    pub api_keys: HashMap<ApiKeyId, ApiKey>,
+    /// Number of active API keys, if a key is to be created.
+    pub active_api_keys: usize,
     /// Webhook deliveries by id.
     pub deliveries: HashMap<DeliveryId, Delivery>,
     /// Events of loaded deliveries that were deleted after their retention period.
@@ -89,6 +96,8 @@ pub struct ChangeSet {
     pub customers: BTreeSet<CustomerId>,
     /// Changed endpoints.
     pub endpoints: BTreeSet<EndpointId>,
+    /// Changed API keys.
+    pub api_keys: BTreeSet<ApiKeyId>,
     /// Changed deliveries.
     pub deliveries: BTreeSet<DeliveryId>,
     /// Scheduled or removed steps: those in [`WorkingSet::steps`] exist, the others are removed.
@@ -151,6 +160,12 @@ impl WorkingSet {
         for endpoint in changes.endpoints {
             self.dirty.endpoints.insert(endpoint.id);
             self.endpoints.insert(endpoint.id, endpoint);
+        }
+        for key in changes.api_keys {
+            self.dirty.api_keys.insert(key.id);
+            if self.api_keys.insert(key.id, key).is_none() {
+                self.active_api_keys += 1;
+            }
         }
         for delivery in changes.deliveries {
             self.dirty.deliveries.insert(delivery.id);
@@ -390,6 +405,9 @@ impl WorkingSet {
                     self.is_visible(&ResourceRef::Endpoint(delivery.endpoint_id), caller)
                 })
             }
+            ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id) => {
+                caller.require_admin().is_ok() && self.api_keys.contains_key(id)
+            }
             ResourceRef::Imported { .. } | ResourceRef::NoContent => true,
         }
     }
@@ -428,6 +446,14 @@ impl WorkingSet {
             ResourceRef::Delivery(id) => {
                 let delivery = self.deliveries.get(id);
                 delivery.map(|delivery| Json::of(&delivery.represent()))
+            }
+            ResourceRef::ApiKey(id) => {
+                let key = self.api_keys.get(id);
+                key.map(|key| Json::of(&key.represent()))
+            }
+            ResourceRef::NewApiKey(id) => {
+                let key = self.api_keys.get(id);
+                key.map(|key| Json::of(&key.represent_new()))
             }
             ResourceRef::Imported { id, is_duplicate } => {
                 Some(Json::of(&json!({"id": id, "is_duplicate": is_duplicate})))

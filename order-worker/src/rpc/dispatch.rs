@@ -2,6 +2,7 @@
 //! task of its own.
 
 use shared::{
+    api_key::{ApiKeyRef, ListActiveKeys, ListApiKeys, RecordKeyUse},
     customer::{CustomerRef, ListCustomers},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
@@ -53,6 +54,8 @@ pub(super) enum Task {
     DeadLetter(DeadLetterRequest),
     /// Operations on steps that will be retried.
     Retry(RetryRequest),
+    /// Records the last uses of API keys.
+    RecordKeyUse(RecordKeyUse),
 }
 
 impl From<Task> for Dispatch {
@@ -113,6 +116,9 @@ pub(super) enum Query {
     Endpoint(EndpointRef),
     Endpoints(ListEndpoints),
     Deliveries(ListDeliveries),
+    ApiKey(ApiKeyRef),
+    ApiKeys(ListApiKeys),
+    ActiveKeys(ListActiveKeys),
     Stats(GetStats),
     DebugOrder(OrderRef),
     DebugTables,
@@ -190,5 +196,11 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         }),
         Request::ListDeliveries(request) => Query::Deliveries(request).into(),
         Request::Redeliver(request) => Dispatch::Command(Action::Redeliver(request)),
+        Request::CreateApiKey(request) => Dispatch::Command(Action::CreateApiKey(request)),
+        Request::GetApiKey(request) => Query::ApiKey(request).into(),
+        Request::ListApiKeys(request) => Query::ApiKeys(request).into(),
+        Request::RevokeApiKey(request) => Dispatch::Command(Action::RevokeApiKey(request)),
+        Request::ListActiveKeys(request) => Query::ActiveKeys(request).into(),
+        Request::RecordKeyUse(request) => Task::RecordKeyUse(request).into(),
     })
 }

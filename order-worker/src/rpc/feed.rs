@@ -70,7 +70,8 @@ impl Rpc {
         let mut new_events = self.feed_notifier.events.clone();
         loop {
             new_events.mark_unchanged();
-            let page = self.store.feed_page(&query).await.map_err(read_failure)?;
+            let page = self.store.feed_page(&query, caller.role).await;
+            let page = page.map_err(read_failure)?;
             let page = match page {
                 FeedResult::Page(page) => page,
                 FeedResult::NoSuchEvent => {

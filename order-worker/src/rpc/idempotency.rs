@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     amqp::rpc_server::{MessageIdentity, RpcRequest},
     etag::IfMatch,
-    outcome::Failure,
+    outcome::{Failure, Json},
     request::{Caller, Request, Role},
 };
 
@@ -62,7 +62,7 @@ pub(crate) fn by_client(
     condition: Option<&IfMatch>,
     key: &str,
 ) -> Result<Idempotency, Failure> {
-    let mut fingerprint = digest(request.to_body()?.get());
+    let mut fingerprint = digest(&identifying_body(request)?);
     // The condition is part of the request.
     if let Some(condition) = condition {
         fingerprint = format!("{fingerprint} {}", digest(&condition.to_string()));
@@ -96,8 +96,17 @@ fn fingerprint(request: &Request) -> Result<String, Failure> {
     Ok(match request {
         // A repeated webhook is identified by its id alone.
         Request::UpdateShipment(_) | Request::NotifyPayment(_) => String::new(),
-        request => digest(request.to_body()?.get()),
+        request => digest(&identifying_body(request)?),
     })
+}
+
+/// The body by which a repeated request is recognized. A gateway creates another secret for each attempt to create
+/// an API key; the first one counts.
+fn identifying_body(request: &Request) -> Result<String, Failure> {
+    match request {
+        Request::CreateApiKey(create) => Ok(Json::of(&create.new)?.into_text()),
+        request => Ok(request.to_body()?.get().to_owned()),
+    }
 }
 
 fn digest(text: &str) -> String {

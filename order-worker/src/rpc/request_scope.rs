@@ -101,6 +101,10 @@ fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
     match &reply.outcome {
         // Evaluated only if it is logged.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
+        // Every gateway sends them all the time.
+        Ok(_) if matches!(pattern, "api_key.list_active" | "api_key.record_use") => {
+            tracing::debug!(intent, request_id, actor, "{pattern}");
+        }
         Ok(json) => {
             let value = json.value();
             let id = value.get("id").and_then(Value::as_str);

@@ -4,7 +4,8 @@
 //! decide, write the changes, commit. Reads use other connections and never wait for a write.
 //!
 //! - `sqlite`, `postgres`: opening, locking, migrations and connections of each database; `schema`:
-//!   compatibility of schema versions; `error`: the meaning of database errors.
+//!   compatibility of schema versions; `error`: the meaning of database errors; `secret_cipher`: encryption of
+//!   webhook secrets.
 //! - `sql`: statements, arguments and rows for both databases; bulk writes; results of limited size.
 //! - `transaction`: loads the rows of a batch and saves the changes.
 //! - `queries`: reads for clients, `order-worker export` and statistics.
@@ -19,6 +20,7 @@ pub(crate) mod postgres;
 mod queries;
 mod queues;
 mod schema;
+pub mod secret_cipher;
 pub(crate) mod sql;
 pub(crate) mod sqlite;
 mod transaction;
@@ -39,7 +41,7 @@ pub use self::{
         feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
     },
     maintenance::{
-        audit::{Audit, Audited, AuditedCustomer, OverdueStep, Unreadable},
+        audit::{Audit, Audited, AuditedApiKey, AuditedCustomer, OverdueStep, Unreadable},
         retention::ShippedOrderCursor,
     },
     queries::{
@@ -56,7 +58,9 @@ pub use self::{
     },
     sql::byte_limit::ById,
 };
-use self::{postgres::Postgres, sql::session::Session, sqlite::Sqlite};
+use self::{
+    postgres::Postgres, secret_cipher::SecretCipher, sql::session::Session, sqlite::Sqlite,
+};
 use crate::{
     domain::{load_set::LoadSet, working_set::WorkingSet},
     runtime::crash::{Point, crash_at},
@@ -74,6 +78,8 @@ pub struct Store {
     /// Time and error of the last write, if it failed.
     failed_write: Arc<Mutex<Option<(Instant, StoreError)>>>,
     reads_primary: bool,
+    /// Encrypts webhook secrets.
+    cipher: Arc<SecretCipher>,
 }
 
 enum Database {
@@ -99,7 +105,18 @@ impl Store {
             database: Arc::new(database),
             failed_write: Arc::default(),
             reads_primary: false,
+            cipher: Arc::default(),
         })
+    }
+
+    /// The same store, which encrypts webhook secrets with `cipher`.
+    ///
+    /// # Errors
+    /// When stored secrets need a key that is not configured.
+    pub async fn with_cipher(self, cipher: Arc<SecretCipher>) -> anyhow::Result<Self> {
+        let store = Self { cipher, ..self };
+        store.check_encryption_keys().await?;
+        Ok(store)
     }
 
     /// The same store with reads that see every acknowledged commit, for decisions. The reads of clients may
@@ -128,14 +145,18 @@ impl Store {
         let result = match &*self.database {
             Database::Sqlite(sqlite) => {
                 let mut session = sqlite.writer().await;
-                transaction(&mut session, "BEGIN IMMEDIATE", load_set, now, &mut decide).await
+                let begin_sql = "BEGIN IMMEDIATE";
+                let cipher = &self.cipher;
+                transaction(&mut session, begin_sql, load_set, now, cipher, &mut decide).await
             }
             Database::Postgres(postgres) => {
                 let mut conflict_count = 0;
                 loop {
                     let mut session = postgres.writer().await?;
+                    let cipher = &self.cipher;
                     let result =
-                        transaction(&mut session, "BEGIN", load_set, now, &mut decide).await;
+                        transaction(&mut session, "BEGIN", load_set, now, cipher, &mut decide)
+                            .await;
                     // After any other error the connection is dropped: its server may have stopped or become
                     // a standby, and its transaction may still be open.
                     if let Ok(_)
@@ -262,10 +283,11 @@ async fn transaction<T>(
     begin_sql: &'static str,
     load_set: &LoadSet,
     now: Timestamp,
+    cipher: &SecretCipher,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<T, StoreError> {
     session.begin(begin_sql).await?;
-    let written = decide_and_write(session, load_set, now, decide).await;
+    let written = decide_and_write(session, load_set, now, cipher, decide).await;
     let result = match written {
         Ok((result, true)) => {
             crash_at(Point::BeforeCommit);
@@ -299,15 +321,16 @@ async fn decide_and_write<T>(
     session: &mut Session,
     load_set: &LoadSet,
     now: Timestamp,
+    cipher: &SecretCipher,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
     let (mut working_set, loaded) =
-        transaction::load::load_working_set(session, load_set.clone()).await?;
+        transaction::load::load_working_set(session, load_set.clone(), cipher).await?;
     let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
     if working_set.dirty.is_empty() {
         return Ok((result, false));
     }
-    transaction::save::save_changes(session, &working_set, &loaded, now).await?;
+    transaction::save::save_changes(session, &working_set, &loaded, now, cipher).await?;
     Ok((result, true))
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::OrderUpdated;
 use crate::{
+    caller::Role,
     id::{CustomerId, ReturnId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
     order::{
@@ -461,6 +462,31 @@ pub enum EventData {
     /// A webhook endpoint was deleted.
     #[serde(rename = "webhook_endpoint.deleted")]
     EndpointDeleted {},
+
+    /// An API key was created.
+    #[serde(rename = "api_key.created")]
+    ApiKeyCreated {
+        /// Name of the key.
+        name: String,
+        /// Role of the key.
+        role: Role,
+        /// Storefront that the key is limited to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        storefront: Option<Storefront>,
+        /// First characters of the secret.
+        prefix: String,
+        /// Time from which the key is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
+    },
+    /// An API key was revoked.
+    #[serde(rename = "api_key.revoked")]
+    ApiKeyRevoked {
+        /// Name of the key.
+        name: String,
+        /// First characters of the secret.
+        prefix: String,
+    },
 }
 
 /// The cause of a refund.
@@ -673,6 +699,8 @@ impl EventData {
         "webhook_endpoint.updated",
         "webhook_endpoint.disabled",
         "webhook_endpoint.deleted",
+        "api_key.created",
+        "api_key.revoked",
     ];
 
     /// The event's `data` as JSON.
@@ -753,6 +781,8 @@ impl EventData {
             Self::EndpointUpdated { .. } => "webhook_endpoint.updated",
             Self::EndpointDisabled { .. } => "webhook_endpoint.disabled",
             Self::EndpointDeleted {} => "webhook_endpoint.deleted",
+            Self::ApiKeyCreated { .. } => "api_key.created",
+            Self::ApiKeyRevoked { .. } => "api_key.revoked",
         }
     }
 }

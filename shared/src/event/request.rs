@@ -13,7 +13,7 @@ use crate::{
     order::limit,
 };
 
-use super::{CloudEvent, EventData};
+use super::{CloudEvent, EventData, is_for_admins};
 
 /// Maximum number of event types in a filter.
 const MAX_TYPES: usize = 50;
@@ -145,14 +145,16 @@ impl EventFilter {
         }
     }
 
-    /// The types and prefixes that match no existing event type.
+    /// The types and prefixes that match no event type that webhook endpoints can receive.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let is_known = |name: &str| {
             let matches_type = |kind: &str| match name.strip_suffix('*') {
                 Some(prefix) => kind.starts_with(prefix),
                 None => kind == name,
             };
-            EventData::KINDS.iter().any(|kind| matches_type(kind))
+            EventData::KINDS
+                .iter()
+                .any(|kind| !is_for_admins(kind) && matches_type(kind))
         };
         let names = self.0.iter().map(String::as_str);
         names.filter(move |name| !is_known(name))

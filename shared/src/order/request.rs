@@ -37,7 +37,7 @@ pub use self::{
 use crate::body;
 
 /// An RFC 3339 time.
-fn timestamp(value: Value) -> Result<Timestamp, String> {
+pub(crate) fn timestamp(value: Value) -> Result<Timestamp, String> {
     let text = body::string(value)?;
     text.parse()
         .ok()

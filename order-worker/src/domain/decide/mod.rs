@@ -5,6 +5,7 @@
 //! working set; [`decide`] only decides.
 
 mod accept_order;
+mod api_keys;
 mod approval;
 mod cancel_order;
 mod create_order;
@@ -360,6 +361,12 @@ fn decide_action(
             webhooks::rotate_secret(working_set, caller, origin, request, secret, context)
         }
         Action::Redeliver(request) => webhooks::redeliver(working_set, caller, request, context),
+        Action::CreateApiKey(request) => {
+            api_keys::create_api_key(working_set, caller, origin, request, context)
+        }
+        Action::RevokeApiKey(key) => {
+            api_keys::revoke_api_key(working_set, caller, origin, key.id, context)
+        }
         Action::BeginTask { .. } | Action::EndTask { .. } => Ok(Decision {
             reply: Ok(ResourceRef::NoContent),
             changes: Changes::default(),

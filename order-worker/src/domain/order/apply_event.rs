@@ -278,6 +278,9 @@ impl Order {
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
             | EventData::EndpointDeleted {} => return Err(error("it is an event of an endpoint")),
+            EventData::ApiKeyCreated { .. } | EventData::ApiKeyRevoked { .. } => {
+                return Err(error("it is an event of an API key"));
+            }
         }
         self.version = event.sequence;
         self.updated_at = event.time;

@@ -4,8 +4,9 @@
 //! and no reader misses one. [`feed_cursor`](super::feed_cursor) is for consumers whose position is stored.
 
 use shared::{
-    event::{CloudEvent, EventFilter, FeedPosition, ListEvents},
+    event::{ADMIN_KINDS, CloudEvent, EventFilter, FeedPosition, ListEvents},
     id::EventId,
+    request::Role,
 };
 
 use crate::store::{
@@ -44,11 +45,15 @@ pub struct FeedPage {
 }
 
 impl Store {
-    /// Up to `query.limit` events after `query.after`, up to a size limit.
+    /// Up to `query.limit` events after `query.after` that callers of `role` may see, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn feed_page(&self, query: &ListEvents) -> Result<FeedResult, StoreError> {
+    pub async fn feed_page(
+        &self,
+        query: &ListEvents,
+        role: Role,
+    ) -> Result<FeedResult, StoreError> {
         let mut session = self.reader_session().await?;
         // The end is read before the events, so the page never claims more than it has read.
         let end_position = read_end_position(&mut session).await?;
@@ -73,7 +78,7 @@ impl Store {
         } else {
             end_position
         };
-        let (sql, arguments) = select(query, start_position, scan_end);
+        let (sql, arguments) = select(query, role, start_position, scan_end);
         let read_rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         let mut events = read_rows
             .rows
@@ -138,7 +143,12 @@ async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, Sto
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
-fn select(query: &ListEvents, start_position: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
+fn select(
+    query: &ListEvents,
+    role: Role,
+    start_position: i64,
+    scan_end: i64,
+) -> (Sql, Vec<Argument>) {
     let mut sql = StatementBuilder::new(select_events!("WHERE position > "));
     sql.bind(start_position)
         .push(" AND position <= ")
@@ -151,6 +161,11 @@ fn select(query: &ListEvents, start_position: i64, scan_end: i64) -> (Sql, Vec<A
     }
     if let Some(types) = &query.types {
         of_types(&mut sql, types);
+    }
+    if role != Role::Admin {
+        for kind in ADMIN_KINDS {
+            sql.push(" AND type <> ").bind(kind);
+        }
     }
     // By sequence or by position gives the same order of one order's events; each has an index.
     let order_column = if query.order_id.is_some() {

@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use shared::{customer::Customer, event::Event, id::OrderId};
 
 use crate::{
-    domain::{order::Order, product::Product, step::StepRow, stock::ProductStock},
+    domain::{api_key::ApiKey, order::Order, product::Product, step::StepRow, stock::ProductStock},
     store::{
         StoreError,
         feed::{events::reached_position, feed_cursor::PositionedEvent},
         location, postgres,
+        queries::api_keys::api_key_at,
         schema::Schema,
         sql::{
             byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
@@ -142,6 +143,17 @@ pub struct AuditedCustomer {
     pub has_current_keys: bool,
 }
 
+/// An API key and what is stored beside its state.
+#[derive(Debug)]
+pub struct AuditedApiKey {
+    /// The key.
+    pub key: ApiKey,
+    /// The sequence of its last event; 0 if it has none.
+    pub last_sequence: u64,
+    /// Whether its columns are those of its state.
+    pub has_current_columns: bool,
+}
+
 /// Selects up to `$2` customers with an id above `$1`, by id, up to a size limit.
 fn next_customers() -> Sql {
     const NEXT: &str = "SELECT id, state, version, profile, name_key, email_key,
@@ -249,6 +261,38 @@ impl Audit {
             Ok((id.to_owned(), audited_row(id, customer)?))
         });
         customers.collect()
+    }
+
+    /// All API keys, by id.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn api_keys(&mut self) -> Result<Vec<(String, Audited<AuditedApiKey>)>, StoreError> {
+        let sql = "SELECT state, last_used_at, id, digest, expires_at, revoked_at,
+                          (SELECT max(sequence) FROM events WHERE subject = api_keys.id)
+                   FROM api_keys ORDER BY id";
+        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        let keys = rows.iter().map(|row| {
+            let id = row.text(2)?;
+            let key = api_key_at(row).and_then(|key| {
+                let columns = (row.text(3)?, row.maybe_integer(4)?, row.maybe_integer(5)?);
+                Ok(AuditedApiKey {
+                    last_sequence: unsigned_integer(
+                        "sequence",
+                        row.maybe_integer(6)?.unwrap_or(0),
+                    )?,
+                    has_current_columns: columns
+                        == (
+                            key.digest.as_str(),
+                            key.expires_at.map(millis),
+                            key.revoked_at.map(millis),
+                        ),
+                    key,
+                })
+            });
+            Ok((id.to_owned(), audited_row(id, key)?))
+        });
+        keys.collect()
     }
 
     /// Orders whose events were partly deleted after their retention period.

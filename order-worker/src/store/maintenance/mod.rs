@@ -3,6 +3,7 @@
 
 pub(in crate::store) mod audit;
 pub(in crate::store) mod debug;
+pub(in crate::store) mod encrypt;
 pub(in crate::store) mod erase;
 pub(in crate::store) mod reset;
 pub(in crate::store) mod retention;

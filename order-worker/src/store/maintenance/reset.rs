@@ -95,7 +95,8 @@ impl Store {
         let count = products.len();
         let (working_set, loaded_rows) =
             initial_working_set(products, &last_counts, origin, context);
-        save::save_changes(&mut session, &working_set, &loaded_rows, context.now()).await?;
+        let (now, cipher) = (context.now(), &self.cipher);
+        save::save_changes(&mut session, &working_set, &loaded_rows, now, cipher).await?;
         // The first new event gets the position after the last old event, which is therefore deleted last.
         // Without new events, SQLite's feed starts again at 1.
         let delete_events_sql = "DELETE FROM events WHERE position <= $1";

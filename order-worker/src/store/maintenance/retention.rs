@@ -154,6 +154,24 @@ impl Store {
         Ok(deleted_count)
     }
 
+    /// Deletes up to `limit` API keys that were revoked or expired before `cutoff`; returns their number.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn delete_old_api_keys(
+        &self,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM api_keys WHERE id IN (
+                       SELECT id FROM api_keys WHERE revoked_at < $1 OR expires_at < $1 LIMIT $2
+                   )";
+        let mut session = self.writer_session().await?;
+        session
+            .execute(sql, arguments![millis(cutoff), limit])
+            .await
+    }
+
     /// Deletes the events of up to `limit` cancelled and delivered orders that have not changed since `cutoff`.
     /// Events that change stock are kept, so stock levels remain the sum of their events. Only events that
     /// all feed consumers have read are deleted, and the order of the very last event is skipped. Returns the

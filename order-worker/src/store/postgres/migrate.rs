@@ -135,6 +135,11 @@ fn migrations() -> Vec<Migration> {
             "order formats",
             include_str!("../migrations/postgres/0019_order_formats.sql"),
         ),
+        (
+            20,
+            "API keys",
+            include_str!("../migrations/postgres/0020_api_keys.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }

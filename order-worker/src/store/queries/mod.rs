@@ -1,5 +1,6 @@
 //! Reads for clients, exports and statistics. They use connections of their own and never wait for a write.
 
+pub(in crate::store) mod api_keys;
 pub(in crate::store) mod customers;
 pub(in crate::store) mod order_list;
 pub(in crate::store) mod orders_by_id;

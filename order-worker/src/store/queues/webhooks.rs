@@ -124,7 +124,8 @@ impl Store {
             .collect();
         let sql = among!("SELECT state FROM webhook_endpoints WHERE id", "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;
-        let endpoints: Vec<Endpoint> = readable_rows(&rows, |row| json("endpoint", row.text(0)?))?;
+        let endpoints: Vec<Endpoint> =
+            readable_rows(&rows, |row| self.cipher.read_endpoint(row.text(0)?))?;
         let endpoints: HashMap<_, _> = endpoints
             .into_iter()
             .map(|endpoint| (endpoint.id, endpoint))
@@ -156,7 +157,8 @@ impl Store {
         let mut session = self.reader_session().await?;
         let rows = session.fetch(sql, arguments![id.to_string()]).await?;
         let row = rows.first();
-        row.map(|row| json("endpoint", row.text(0)?)).transpose()
+        row.map(|row| self.cipher.read_endpoint(row.text(0)?))
+            .transpose()
     }
 
     /// Up to `filter.limit + 1` endpoints, newest first.
@@ -176,7 +178,7 @@ impl Store {
         let (sql, arguments) = sql.finish();
         let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter()
-            .map(|row| json("endpoint", row.text(0)?))
+            .map(|row| self.cipher.read_endpoint(row.text(0)?))
             .collect()
     }
 

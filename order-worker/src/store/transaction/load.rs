@@ -5,19 +5,26 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use shared::id::{CustomerId, Sku};
+use jiff::Timestamp;
+use shared::{
+    api_key::KeyDigest,
+    id::{CustomerId, Sku},
+};
 
 use super::loaded::{LoadedRows, UnlockedRead};
 use crate::{
     domain::{
+        command::ResourceRef,
         load_set::LoadSet,
         order::Order,
         product::Product,
-        webhook::{Delivery, Endpoint},
+        webhook::Delivery,
         working_set::{IdempotencyRecord, WorkingSet},
     },
     store::{
         StoreError,
+        queries::api_keys::{api_key_at, count_active_keys},
+        secret_cipher::SecretCipher,
         sql::{
             byte_limit::MAX_BATCH_BYTES,
             customer::customer_at,
@@ -33,6 +40,7 @@ use crate::{
 pub(in crate::store) async fn load_working_set(
     session: &mut Session,
     mut load_set: LoadSet,
+    cipher: &SecretCipher,
 ) -> Result<(WorkingSet, LoadedRows), StoreError> {
     let mut working_set = WorkingSet::default();
     // If stock levels are needed for new orders only, the products are known in advance and the other rows
@@ -44,7 +52,8 @@ pub(in crate::store) async fn load_working_set(
             (BTreeSet::new(), Locks::Rows)
         };
     if !(load_set.idempotency_keys.is_empty() && ordered_stock.is_empty()) {
-        idempotency_records_and_stock(session, &mut working_set, &mut load_set, &ordered_stock)
+        let skus = &ordered_stock;
+        idempotency_records_and_stock(session, &mut working_set, &mut load_set, skus, cipher)
             .await?;
     }
     if !load_set.external_ids.is_empty() {
@@ -78,7 +87,10 @@ pub(in crate::store) async fn load_working_set(
         endpoint_counts(session, &mut working_set).await?;
     }
     if !load_set.endpoints.is_empty() {
-        endpoints(session, &mut working_set, &load_set).await?;
+        endpoints(session, &mut working_set, &load_set, cipher).await?;
+    }
+    if !(load_set.api_keys.is_empty() && load_set.api_key_digests.is_empty()) {
+        api_keys(session, &mut working_set, &load_set).await?;
     }
     if !load_set.deliveries.is_empty() {
         deliveries(session, &mut working_set, &load_set).await?;
@@ -95,6 +107,7 @@ pub(in crate::store) async fn load_working_set(
         products: working_set.products.keys().cloned().collect(),
         customers: working_set.customers.keys().copied().collect(),
         endpoints: working_set.endpoints.keys().copied().collect(),
+        api_keys: working_set.api_keys.keys().copied().collect(),
         idempotency_keys: working_set.recorded.keys().cloned().collect(),
         unlocked_read,
         locked_customers: load_set.changed_customers.into_iter().collect(),
@@ -115,6 +128,7 @@ async fn idempotency_records_and_stock(
     working_set: &mut WorkingSet,
     load_set: &mut LoadSet,
     skus: &BTreeSet<Sku>,
+    cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let sql = Sql::for_dialects(
         "SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
@@ -138,10 +152,15 @@ async fn idempotency_records_and_stock(
             continue;
         }
         let (answer_text, outcome_text) = (row.maybe_text(5)?, row.maybe_text(6)?);
+        let answer = answer_text.map(|text| json("answer", text)).transpose()?;
+        let outcome = outcome_text.map(|text| match answer {
+            Some(ResourceRef::EndpointSecret(_)) => cipher.read_outcome(row.text(1)?, text),
+            _ => json("outcome", text),
+        });
         let recorded = IdempotencyRecord {
             fingerprint: row.text(2)?.to_owned(),
-            answer: answer_text.map(|text| json("answer", text)).transpose()?,
-            outcome: outcome_text.map(|text| json("outcome", text)).transpose()?,
+            answer,
+            outcome: outcome.transpose()?,
         };
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
             load_set.add_resource(answer);
@@ -342,14 +361,39 @@ async fn endpoints(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
+    cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let sql = Sql::for_dialects(
         "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
         "SELECT state FROM webhook_endpoints WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(&load_set.endpoints)]).await? {
-        let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
+        let endpoint = cipher.read_endpoint(row.text(0)?)?;
         working_set.endpoints.insert(endpoint.id, endpoint);
+    }
+    Ok(())
+}
+
+async fn api_keys(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    load_set: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::for_dialects(
+        "SELECT state, last_used_at FROM api_keys
+         WHERE id IN (SELECT value FROM json_each($1)) OR digest IN (SELECT value FROM json_each($2))",
+        "SELECT state, last_used_at FROM api_keys
+         WHERE id = ANY($1) OR digest = ANY($2) ORDER BY id FOR UPDATE",
+    );
+    let digests = load_set.api_key_digests.iter().map(KeyDigest::as_str);
+    let arguments = vec![list(&load_set.api_keys), list(digests)];
+    for row in session.fetch(sql, arguments).await? {
+        let key = api_key_at(&row)?;
+        working_set.api_keys.insert(key.id, key);
+    }
+    if !load_set.api_key_digests.is_empty() {
+        let count = count_active_keys(session, Timestamp::now()).await?;
+        working_set.active_api_keys = unsigned_integer("count", count)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use shared::id::{CustomerId, EndpointId, OrderId, Sku};
+use shared::id::{ApiKeyId, CustomerId, EndpointId, OrderId, Sku};
 
 use crate::{domain::working_set::ChangeSet, store::StoreError};
 
@@ -14,6 +14,7 @@ pub(in crate::store) struct LoadedRows {
     pub(in crate::store) products: HashSet<Sku>,
     pub(in crate::store) customers: HashSet<CustomerId>,
     pub(in crate::store) endpoints: HashSet<EndpointId>,
+    pub(in crate::store) api_keys: HashSet<ApiKeyId>,
     pub(in crate::store) idempotency_keys: HashSet<String>,
     pub(in crate::store) unlocked_read: UnlockedRead,
     /// Customers that are locked. The other ones were read for new orders.

@@ -2,6 +2,7 @@
 //! are updated, all others are inserted. If another worker has inserted the same row meanwhile, the batch
 //! fails with a key conflict and is decided again.
 
+mod api_keys;
 mod catalogue;
 mod events;
 mod orders;
@@ -21,6 +22,7 @@ use crate::{
     store::{
         StoreError,
         maintenance::erase,
+        secret_cipher::SecretCipher,
         sql::{
             bulk::{Write, Writes},
             session::Session,
@@ -47,6 +49,7 @@ pub(in crate::store) async fn save_changes(
     working_set: &WorkingSet,
     loaded: &LoadedRows,
     now: Timestamp,
+    cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     loaded.check_locked(&working_set.dirty)?;
     let mut writes = Writes::default();
@@ -60,10 +63,11 @@ pub(in crate::store) async fn save_changes(
     catalogue::stock_levels(&mut writes, working_set);
     catalogue::products(&mut writes, working_set, loaded)?;
     catalogue::customers(&mut writes, working_set, loaded)?;
-    webhooks::endpoints(&mut writes, working_set, loaded)?;
+    webhooks::endpoints(&mut writes, working_set, loaded, cipher)?;
+    api_keys::api_keys(&mut writes, working_set, loaded)?;
     webhooks::deliveries(&mut writes, working_set)?;
     steps::steps(&mut writes, working_set, now);
-    recorded::idempotency_records(&mut writes, working_set, loaded, now)?;
+    recorded::idempotency_records(&mut writes, working_set, loaded, now, cipher)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.event_data {

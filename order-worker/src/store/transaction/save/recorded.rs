@@ -4,9 +4,10 @@ use jiff::Timestamp;
 
 use super::{IDEMPOTENCY_TTL, push_rows, text};
 use crate::{
-    domain::working_set::WorkingSet,
+    domain::{command::ResourceRef, working_set::WorkingSet},
     store::{
         StoreError,
+        secret_cipher::SecretCipher,
         sql::{
             bulk::{Kind, Write, Writes},
             decode::millis,
@@ -52,6 +53,7 @@ pub(super) fn idempotency_records(
     working_set: &WorkingSet,
     loaded: &LoadedRows,
     now: Timestamp,
+    cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
     let new_records = working_set.dirty.recorded.iter();
@@ -60,6 +62,12 @@ pub(super) fn idempotency_records(
         .map(|(key, recorded)| {
             let answer_json = recorded.answer.as_ref().map(text).transpose()?;
             let outcome_json = recorded.outcome.as_ref().map(text).transpose()?;
+            let outcome_json = match (&recorded.answer, outcome_json) {
+                (Some(ResourceRef::EndpointSecret(_)), Some(outcome)) => {
+                    Some(cipher.write_outcome(key, &outcome)?)
+                }
+                (_, outcome_json) => outcome_json,
+            };
             let row = arguments![
                 key.as_str(),
                 recorded.fingerprint.as_str(),

@@ -7,6 +7,7 @@ use crate::{
     domain::working_set::WorkingSet,
     store::{
         StoreError,
+        secret_cipher::SecretCipher,
         sql::{
             bulk::{Kind, Write, Writes},
             decode::millis,
@@ -51,6 +52,7 @@ pub(super) fn endpoints(
     writes: &mut Writes,
     working_set: &WorkingSet,
     loaded: &LoadedRows,
+    cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let changed_endpoints = working_set.dirty.endpoints.iter();
     let rows = changed_endpoints.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
@@ -61,7 +63,7 @@ pub(super) fn endpoints(
                 endpoint.storefront.as_ref().map(Storefront::as_str),
                 endpoint.is_enabled,
                 endpoint.is_deleted,
-                text(endpoint)?
+                cipher.write_endpoint(endpoint)?
             ];
             Ok((loaded.endpoints.contains(id), row))
         })

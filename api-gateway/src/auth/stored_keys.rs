@@ -1,0 +1,432 @@
+//! API keys that admins create with `POST /v1/api-keys`. The worker stores their digests; each gateway keeps the
+//! list of active keys in memory.
+//!
+//! The list is read every second, so that a revoked key is refused within seconds by every gateway. While the
+//! worker is unavailable, the last list stays in use. A key that is not in the list is looked up once before it is
+//! refused, so that a new key works at once. Lookups share their reads of the list and have a minimum interval:
+//! requests with wrong keys cost the worker a few reads per second at most.
+//!
+//! Uses of keys are reported in the background, at most once per key and [`REPORT_INTERVAL`].
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use shared::{
+    amqp::rpc_client::{Call, RpcClient},
+    api_key::{
+        ActiveKey, ActiveKeys, KeyDigest, KeyUse, ListActiveKeys, RecordKeyUse, SECRET_PREFIX,
+    },
+    id::Storefront,
+    outcome::{Code, Failure, Json},
+    request::{Caller, Request, Role},
+    trace::unsampled_traceparent,
+};
+use tokio::{
+    sync::Mutex,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{CREDENTIAL_ID_BYTES, Identity, unauthenticated_failure, validity::Validity};
+
+/// Interval at which the list of active keys is read.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum interval between two reads of the list.
+const MIN_READ_INTERVAL: Duration = Duration::from_millis(200);
+/// Timeout of a request to the worker.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Age of the list from which a warning is logged: a revoked key may still be accepted.
+const MAX_LIST_AGE: Duration = Duration::from_secs(5);
+/// Interval at which used keys are looked for.
+const REPORT_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Minimum interval between two reports of a key's use.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The active keys; clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct StoredKeys(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// `None` in tests without a worker.
+    rpc: Option<RpcClient>,
+    list: RwLock<Arc<KeyList>>,
+    /// The last read of the list. Locked during a read, so that lookups share it.
+    last_read: Mutex<Option<LastRead>>,
+}
+
+/// The last read of the list.
+struct LastRead {
+    started_at: Instant,
+    failure: Option<Failure>,
+}
+
+#[derive(Default)]
+struct KeyList {
+    /// Version of the list at the worker.
+    version: Option<String>,
+    by_digest: HashMap<KeyDigest, Arc<StoredKey>>,
+}
+
+/// An active key.
+struct StoredKey {
+    key: ActiveKey,
+    identity: Identity,
+    revocation: CancellationToken,
+    /// Time of the last use in Unix milliseconds; 0 before the first one.
+    last_used_ms: AtomicI64,
+    /// The last use that was reported to the worker.
+    reported_use_ms: AtomicI64,
+    /// Time of the last report in Unix milliseconds.
+    reported_at_ms: AtomicI64,
+}
+
+/// Whether a credential has the form of a key that was created through the API.
+pub(super) fn has_key_form(credential: &str) -> bool {
+    credential.starts_with(SECRET_PREFIX)
+}
+
+impl StoredKeys {
+    /// Starts tasks that read the list and report uses through `rpc`, until `stop`.
+    pub(crate) fn start(rpc: RpcClient, stop: &CancellationToken) -> Self {
+        let keys = Self(Arc::new(Inner {
+            rpc: Some(rpc),
+            ..Inner::default()
+        }));
+        let (reader, reporter) = (keys.clone(), keys.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(reader.follow_list()));
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(reporter.report_uses()),
+        );
+        keys
+    }
+
+    /// The identity of a key; a key that is not known yet is looked up at the worker.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when the key is unknown, revoked or expired; `UNAVAILABLE` when it is unknown here and the
+    /// worker can't be asked.
+    pub(super) async fn identify(&self, credential: &str) -> Result<Identity, Failure> {
+        let digest = KeyDigest::of(credential);
+        let received_at = Instant::now();
+        let key = match self.find(&digest) {
+            Some(key) => Some(key),
+            None => {
+                self.refresh(received_at).await.map_err(|failure| {
+                    tracing::debug!(%failure, "an unknown API key can't be looked up");
+                    Failure::new(
+                        Code::Unavailable,
+                        "the API key can't be checked, because no worker answers; try again later",
+                    )
+                })?;
+                self.find(&digest)
+            }
+        };
+        let key = key.ok_or_else(|| {
+            unauthenticated_failure("the API key is not known: it may be revoked or expired")
+        })?;
+        key.identity.validity.check()?;
+        key.record_use();
+        Ok(key.identity.clone())
+    }
+
+    /// The identity of the key with this credential id, from a console session.
+    pub(super) async fn by_credential_id(
+        &self,
+        credential_id: &str,
+    ) -> Result<Option<Identity>, Failure> {
+        let find = || {
+            let list = self.list();
+            let mut keys = list.by_digest.values();
+            keys.find(|key| &*key.identity.credential_id == credential_id)
+                .cloned()
+        };
+        let received_at = Instant::now();
+        let key = match find() {
+            Some(key) => Some(key),
+            None => {
+                self.refresh(received_at).await?;
+                find()
+            }
+        };
+        Ok(key.map(|key| {
+            key.record_use();
+            key.identity.clone()
+        }))
+    }
+
+    /// Whether there is a key of this storefront.
+    pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
+        let list = self.list();
+        let mut keys = list.by_digest.values();
+        keys.any(|key| key.key.storefront.as_ref() == Some(storefront))
+    }
+
+    fn find(&self, digest: &KeyDigest) -> Option<Arc<StoredKey>> {
+        self.list().by_digest.get(digest).cloned()
+    }
+
+    fn list(&self) -> Arc<KeyList> {
+        let list = self.0.list.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&list)
+    }
+
+    async fn follow_list(self) {
+        let mut last_success = Instant::now();
+        let mut is_outdated = false;
+        loop {
+            match self.refresh(Instant::now()).await {
+                Ok(()) => {
+                    last_success = Instant::now();
+                    if is_outdated {
+                        tracing::info!("the list of API keys is up to date again");
+                    }
+                    is_outdated = false;
+                }
+                Err(failure) if !is_outdated && last_success.elapsed() > MAX_LIST_AGE => {
+                    is_outdated = true;
+                    tracing::warn!(
+                        %failure,
+                        "the list of API keys can't be read; known keys stay valid until it can"
+                    );
+                }
+                Err(_) => {}
+            }
+            time::sleep(READ_INTERVAL).await;
+        }
+    }
+
+    /// Reads the list, unless a read has started since `requested_at`.
+    async fn refresh(&self, requested_at: Instant) -> Result<(), Failure> {
+        let mut last_read = self.0.last_read.lock().await;
+        if let Some(read) = &*last_read {
+            if read.started_at >= requested_at {
+                return read.failure.clone().map_or(Ok(()), Err);
+            }
+            time::sleep_until(read.started_at + MIN_READ_INTERVAL).await;
+        }
+        let started_at = Instant::now();
+        let result = self.read_list().await;
+        *last_read = Some(LastRead {
+            started_at,
+            failure: result.clone().err(),
+        });
+        result
+    }
+
+    async fn read_list(&self) -> Result<(), Failure> {
+        let version = self.list().version.clone();
+        let reply = self
+            .call(Request::ListActiveKeys(ListActiveKeys { version }))
+            .await?;
+        let active_keys: ActiveKeys = serde_json::from_str(reply.text()).map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("the worker's list of API keys can't be parsed: {error}"),
+            )
+        })?;
+        self.replace_list(active_keys);
+        Ok(())
+    }
+
+    async fn call(&self, request: Request) -> Result<Json, Failure> {
+        let Some(rpc) = &self.0.rpc else {
+            return Err(Failure::new(Code::Unavailable, "there is no worker"));
+        };
+        let call = Call {
+            caller: gateway_caller(request.pattern()),
+            idempotency_key: None,
+            if_match: None,
+            message_id: None,
+            timeout: CALL_TIMEOUT,
+        };
+        rpc.call(&request, call).await.outcome
+    }
+
+    /// Replaces the list, and ends the streams and sessions of the keys that are no longer active.
+    fn replace_list(&self, ActiveKeys { version, keys }: ActiveKeys) {
+        let Some(keys) = keys else {
+            return;
+        };
+        let previous = self.list();
+        let new_keys = keys.into_iter().map(|key| {
+            let known_key = previous.by_digest.get(&key.digest);
+            let known_key = known_key.filter(|known_key| known_key.key == key);
+            let stored_key = known_key.cloned();
+            let stored_key = stored_key.unwrap_or_else(|| Arc::new(StoredKey::new(key)));
+            (stored_key.key.digest.clone(), stored_key)
+        });
+        let list = Arc::new(KeyList {
+            version: Some(version),
+            by_digest: new_keys.collect(),
+        });
+        *self.0.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&list);
+        for (digest, key) in &previous.by_digest {
+            let current_key = list.by_digest.get(digest);
+            if !current_key.is_some_and(|current_key| Arc::ptr_eq(current_key, key)) {
+                key.revocation.cancel();
+            }
+        }
+    }
+
+    async fn report_uses(self) {
+        loop {
+            time::sleep(REPORT_CHECK_INTERVAL).await;
+            let now_ms = Timestamp::now().as_millisecond();
+            let list = self.list();
+            let due_keys: Vec<_> = list
+                .by_digest
+                .values()
+                .filter_map(|key| Some((key, key.use_to_report(now_ms)?)))
+                .collect();
+            let uses = due_keys.iter().filter_map(|(key, last_used_ms)| {
+                let last_used_at = Timestamp::from_millisecond(*last_used_ms).ok()?;
+                let id = key.key.id;
+                Some(KeyUse { id, last_used_at })
+            });
+            let uses: Vec<_> = uses.collect();
+            if uses.is_empty() {
+                continue;
+            }
+            match self
+                .call(Request::RecordKeyUse(RecordKeyUse { uses }))
+                .await
+            {
+                Ok(_) => {
+                    for (key, last_used_ms) in due_keys {
+                        key.reported_use_ms.store(last_used_ms, Ordering::Relaxed);
+                        key.reported_at_ms.store(now_ms, Ordering::Relaxed);
+                    }
+                }
+                Err(failure) => {
+                    tracing::debug!(%failure, "uses of API keys can't be reported; trying again");
+                }
+            }
+        }
+    }
+}
+
+impl StoredKey {
+    fn new(key: ActiveKey) -> Self {
+        let revocation = CancellationToken::new();
+        let expires_at = key.expires_at.map(SystemTime::from);
+        let digest = Sha256::digest(key.digest.as_str());
+        let identity = Identity {
+            role: key.role,
+            storefront: key.storefront.clone().unwrap_or_default(),
+            actor: key.name.clone(),
+            credential_id: BASE64_STANDARD_NO_PAD
+                .encode(&digest[..CREDENTIAL_ID_BYTES])
+                .into(),
+            validity: Validity::until(expires_at).revocable(revocation.clone()),
+        };
+        Self {
+            key,
+            identity,
+            revocation,
+            last_used_ms: AtomicI64::default(),
+            reported_use_ms: AtomicI64::default(),
+            reported_at_ms: AtomicI64::default(),
+        }
+    }
+
+    fn record_use(&self) {
+        let now_ms = Timestamp::now().as_millisecond();
+        self.last_used_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+
+    /// The last use, if it is to be reported now.
+    fn use_to_report(&self, now_ms: i64) -> Option<i64> {
+        let last_used_ms = self.last_used_ms.load(Ordering::Relaxed);
+        let is_new = last_used_ms > self.reported_use_ms.load(Ordering::Relaxed);
+        let age_ms = now_ms - self.reported_at_ms.load(Ordering::Relaxed);
+        let is_due = i128::from(age_ms) >= i128::try_from(REPORT_INTERVAL.as_millis()).ok()?;
+        (is_new && is_due).then_some(last_used_ms)
+    }
+}
+
+/// The caller of the gateway's own requests.
+fn gateway_caller(intent: &str) -> Caller {
+    Caller {
+        role: Role::Admin,
+        storefront: Storefront::default(),
+        actor: "gateway".to_owned(),
+        intent: intent.to_owned(),
+        request_id: "keys".to_owned(),
+        traceparent: Some(unsampled_traceparent()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn active_keys(version: &str, secrets: &[&str]) -> ActiveKeys {
+        let keys = secrets.iter().map(|secret| {
+            json!({
+                "id": "0192f0c1-2345-7abc-8def-0123456789ab", "name": "shop", "role": "storefront",
+                "storefront": "eu", "digest": KeyDigest::of(secret), "expires_at": null
+            })
+        });
+        let keys = Value::Array(keys.collect());
+        serde_json::from_value(json!({"version": version, "keys": keys})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_that_leaves_the_list_is_revoked_and_the_others_stay() {
+        let keys = StoredKeys::default();
+        keys.replace_list(active_keys("1", &["owk_one", "owk_two"]));
+        let first = keys.identify("owk_one").await.unwrap();
+        let second = keys.identify("owk_two").await.unwrap();
+        assert_eq!(
+            (first.role, first.storefront.as_str()),
+            (Role::Storefront, "eu")
+        );
+        assert_ne!(first.credential_id, second.credential_id);
+
+        keys.replace_list(active_keys("2", &["owk_two"]));
+        assert!(first.validity.check().is_err());
+        assert!(second.validity.check().is_ok());
+        // Unknown keys are looked up; there is no worker here.
+        let failure = keys.identify("owk_one").await.unwrap_err();
+        assert_eq!(failure.code, Code::Unavailable);
+        let session = keys.by_credential_id(&second.credential_id).await.unwrap();
+        assert_eq!(session.unwrap().actor, "shop");
+
+        let unchanged = ActiveKeys {
+            version: "2".to_owned(),
+            keys: None,
+        };
+        keys.replace_list(unchanged);
+        assert!(second.validity.check().is_ok());
+    }
+
+    #[tokio::test]
+    async fn uses_of_a_key_are_reported_with_an_interval() {
+        let keys = StoredKeys::default();
+        keys.replace_list(active_keys("1", &["owk_one"]));
+        let key = keys.find(&KeyDigest::of("owk_one")).unwrap();
+        let now_ms = Timestamp::now().as_millisecond();
+        assert_eq!(key.use_to_report(now_ms), None);
+        keys.identify("owk_one").await.unwrap();
+        let first_use = key.use_to_report(now_ms).unwrap();
+        assert!(first_use >= now_ms);
+        key.reported_use_ms.store(first_use, Ordering::Relaxed);
+        key.reported_at_ms.store(now_ms, Ordering::Relaxed);
+        key.last_used_ms.store(first_use + 1, Ordering::Relaxed);
+        assert_eq!(key.use_to_report(now_ms + 1_000), None);
+        assert_eq!(key.use_to_report(now_ms + 30_000), Some(first_use + 1));
+    }
+}

@@ -1,0 +1,123 @@
+//! The time for which a credential is valid: until it expires or is revoked. Streams and waiting requests end with
+//! it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use shared::outcome::Failure;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::unauthenticated_failure;
+
+/// The validity of a credential.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Validity {
+    /// Expiry; `None` if the credential does not expire.
+    expires_at: Option<SystemTime>,
+    /// Cancelled when the key is revoked; `None` if the credential can't be revoked.
+    revocation: Option<Arc<CancellationToken>>,
+}
+
+impl Validity {
+    /// Valid until `expires_at`.
+    pub(super) fn until(expires_at: Option<SystemTime>) -> Self {
+        Self {
+            expires_at,
+            revocation: None,
+        }
+    }
+
+    /// The same validity, also ended by `revocation`.
+    pub(super) fn revocable(self, revocation: CancellationToken) -> Self {
+        Self {
+            revocation: Some(Arc::new(revocation)),
+            ..self
+        }
+    }
+
+    /// The same validity, at most until `end`.
+    pub(super) fn at_most_until(self, end: SystemTime) -> Self {
+        let expires_at = self
+            .expires_at
+            .map_or(end, |expires_at| expires_at.min(end));
+        Self {
+            expires_at: Some(expires_at),
+            ..self
+        }
+    }
+
+    /// Expiry of the credential.
+    pub(super) fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
+    }
+
+    /// Requires that the credential is still valid.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let is_revoked = |revocation: &Arc<CancellationToken>| revocation.is_cancelled();
+        if self.revocation.as_ref().is_some_and(is_revoked) {
+            return Err(unauthenticated_failure("the API key was revoked"));
+        }
+        if self
+            .expires_at
+            .is_some_and(|expires_at| expires_at <= SystemTime::now())
+        {
+            return Err(unauthenticated_failure("the credential has expired"));
+        }
+        Ok(())
+    }
+
+    /// Waits until the credential is no longer valid; cancel-safe.
+    pub(crate) async fn ended(&self) {
+        let expired = async {
+            while let Some(expires_at) = self.expires_at
+                && let Ok(remaining_time) = expires_at.duration_since(SystemTime::now())
+                && !remaining_time.is_zero()
+            {
+                time::sleep(remaining_time).await;
+            }
+            if self.expires_at.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        match &self.revocation {
+            Some(revocation) => {
+                let _ = revocation.run_until_cancelled(expired).await;
+            }
+            None => expired.await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn credential_ends_when_it_expires_or_is_revoked() {
+        let forever = Validity::default();
+        assert!(forever.check().is_ok());
+        assert!(forever.ended().now_or_never().is_none());
+
+        let now = SystemTime::now();
+        let expired = Validity::until(Some(now));
+        assert!(expired.check().is_err());
+        expired.ended().await;
+
+        let in_an_hour = now + Duration::from_hours(1);
+        let revocation = CancellationToken::new();
+        let revocable = Validity::until(Some(in_an_hour)).revocable(revocation.clone());
+        assert!(revocable.check().is_ok());
+        assert!(revocable.ended().now_or_never().is_none());
+        revocation.cancel();
+        assert!(revocable.check().is_err());
+        revocable.ended().await;
+        assert_eq!(revocable.at_most_until(now).expires_at(), Some(now));
+    }
+}

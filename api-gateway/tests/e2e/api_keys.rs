@@ -1,0 +1,533 @@
+//! API keys: creation, use, revocation and expiry, over several gateways; roles; secrets at rest.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::{
+    endpoints::ALLOW_PRIVATE_URLS,
+    harness::{Receiver, Reply, System, order, send, until},
+};
+
+const ADMIN: &str = "first-admin-key-of-the-test";
+pub(crate) const ADMIN_KEY: (&str, &str) = ("API_KEYS", "admin=first-admin-key-of-the-test");
+/// Requests that are sent to each gateway after it has refused a key.
+const REPEATED_REQUESTS: usize = 50;
+
+impl System {
+    /// Starts a system whose first admin has a key from the environment.
+    async fn with_admin(variables: &[(&str, &str)]) -> Self {
+        let variables: Vec<_> = [ADMIN_KEY].into_iter().chain(variables.to_vec()).collect();
+        let mut system = Self::start_with(&variables).await;
+        system.key = Some(ADMIN.to_owned());
+        system
+    }
+
+    async fn create_key(&self, body: Value) -> Value {
+        self.post("/v1/api-keys", body).await.expect(201)
+    }
+
+    async fn storefront_key(&self, storefront: &str) -> Value {
+        let body = json!({"name": "shop", "role": "storefront", "storefront": storefront});
+        self.create_key(body).await
+    }
+
+    /// Sends `GET base/path` with this credential.
+    async fn get_with(&self, base: &str, path: &str, secret: &str) -> Reply {
+        let request = self.client.get(format!("{base}{path}"));
+        send(request.bearer_auth(secret)).await
+    }
+
+    /// All rows of all tables as text.
+    pub(crate) fn dump(&self) -> String {
+        let tables = self.store.tables();
+        let rows = tables.iter().map(|table| self.store.all_rows(table));
+        rows.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap().to_owned()
+}
+
+/// Reads the stream to its end.
+async fn read_to_end(mut stream: Response) {
+    while let Ok(Some(_)) = stream.chunk().await {}
+}
+
+#[tokio::test]
+async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() {
+    let system = System::with_admin(&[]).await;
+    let (_gateway, second_base) = system.start_additional_gateway().await;
+    let bases = [system.url(""), second_base];
+    let other_secret = text(&system.storefront_key("us").await, "secret");
+    let key = system.storefront_key("eu").await;
+    let (secret, path) = (
+        text(&key, "secret"),
+        format!("/v1/api-keys/{}", text(&key, "id")),
+    );
+    // A new key works at once, on a gateway that did not create it as well.
+    for base in &bases {
+        system
+            .get_with(base, "/v1/orders", &secret)
+            .await
+            .expect(200);
+    }
+
+    // Load of another key, whose requests all succeed.
+    let (stop, answered) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let load = bases
+        .iter()
+        .flat_map(|base| vec![base.clone(); 4])
+        .map(|base| {
+            let (client, secret) = (system.client.clone(), other_secret.clone());
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let request = client.get(format!("{base}/v1/orders"));
+                    assert_eq!(send(request.bearer_auth(&secret)).await.status, 200);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+    let load: Vec<_> = load.collect();
+    let mut streams = Vec::new();
+    let mut sessions = Vec::new();
+    for base in &bases {
+        let stream = system.client.get(format!("{base}/v1/events/stream"));
+        let stream = stream.bearer_auth(&secret).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        streams.push(tokio::spawn(read_to_end(stream)));
+        let log_in = system.client.post(format!("{base}/console/session"));
+        let log_in = send(log_in.json(&json!({"key": secret}))).await;
+        assert_eq!(log_in.status, 200, "{}", log_in.body);
+        let cookie = log_in.headers["set-cookie"].to_str().unwrap();
+        sessions.push(cookie.split(';').next().unwrap().to_owned());
+    }
+
+    send(system.request(Method::DELETE, &path))
+        .await
+        .expect(204);
+    for base in &bases {
+        until("the gateway to refuse the key", async || {
+            system.get_with(base, "/v1/orders", &secret).await.status == 401
+        })
+        .await;
+    }
+    for base in &bases {
+        for _ in 0..REPEATED_REQUESTS {
+            let refused = system.get_with(base, "/v1/orders", &secret).await;
+            refused.expect_problem(401, "UNAUTHENTICATED");
+        }
+        // A session works with each gateway.
+        for cookie in &sessions {
+            let request = system.client.get(format!("{base}/v1/orders"));
+            let refused = send(request.header("cookie", cookie)).await;
+            refused.expect_problem(401, "UNAUTHENTICATED");
+        }
+    }
+    for stream in streams {
+        stream.await.unwrap();
+    }
+    let count = answered.load(Ordering::Relaxed);
+    until("more requests of the other key", async || {
+        answered.load(Ordering::Relaxed) > count + REPEATED_REQUESTS
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.unwrap();
+    }
+    let revoked = system.get(&path).await.expect(200);
+    assert!(revoked["revoked_at"].is_string(), "{revoked}");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
+    let system = System::with_admin(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
+    let key = system.storefront_key("eu").await;
+    let request = system
+        .client
+        .get(system.url("/v1/events?after=now&wait_ms=30000"))
+        .bearer_auth(text(&key, "secret"));
+    let waiting = tokio::spawn(send(request));
+    let path = format!("/v1/api-keys/{}", text(&key, "id"));
+    // The key is used as soon as the request has arrived.
+    until("the use of the key", async || {
+        system.get(&path).await.expect(200)["last_used_at"].is_string()
+    })
+    .await;
+    assert!(!waiting.is_finished());
+    send(system.request(Method::DELETE, &path))
+        .await
+        .expect(204);
+    let refused = waiting.await.unwrap();
+    refused.expect_problem(401, "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn known_keys_stay_valid_without_a_worker() {
+    let mut system = System::with_admin(&[]).await;
+    system.stock("A", &[("main", 5)]).await;
+    let key = system.storefront_key("eu").await;
+    let secret = text(&key, "secret");
+    system.key = Some(secret.clone());
+    let customer = system.customer().await;
+    system.worker.kill();
+    let accept = async |system: &System, secret: &str| {
+        let request = system.client.post(system.url("/v1/orders"));
+        let request = request
+            .header("prefer", "respond-async")
+            .bearer_auth(secret);
+        send(request.json(&order(&customer, "A", 1))).await
+    };
+    for _ in 0..3 {
+        accept(&system, &secret).await.expect(202);
+    }
+    // Whether another key exists can't be known now.
+    let unknown_key = accept(&system, "owk_unknown").await;
+    unknown_key.expect_problem(503, "UNAVAILABLE");
+    accept(&system, "no key at all")
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    accept(&system, &secret).await.expect(202);
+    system.restart_worker().await;
+    until("the refusal of the unknown key", async || {
+        accept(&system, "owk_unknown").await.status == 401
+    })
+    .await;
+    until("the accepted orders", async || {
+        system.orders().await.len() == 4
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn expired_key_is_refused_and_its_stream_ends() {
+    let system = System::with_admin(&[]).await;
+    let mut body = json!({"name": "till", "role": "operator", "expires_at": Timestamp::now()});
+    let refused = system.post("/v1/api-keys", body.clone()).await;
+    let problem = refused.expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/expires_at");
+
+    body["expires_at"] = json!(Timestamp::now() + SignedDuration::from_secs(5));
+    let secret = text(&system.create_key(body).await, "secret");
+    let base = system.url("");
+    let stream = system.client.get(system.url("/v1/events/stream"));
+    let stream = stream.bearer_auth(&secret).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    read_to_end(stream).await;
+    for _ in 0..REPEATED_REQUESTS {
+        let refused = system.get_with(&base, "/v1/orders", &secret).await;
+        refused.expect_problem(401, "UNAUTHENTICATED");
+    }
+}
+
+#[tokio::test]
+async fn key_has_the_rights_of_its_role_and_storefront_only() {
+    let mut system = System::with_admin(&[]).await;
+    system.stock("A", &[("main", 5)]).await;
+    for (body, pointer) in [
+        (json!({"name": "a", "role": "storefront"}), "/storefront"),
+        (
+            json!({"name": "a", "role": "admin", "storefront": "eu"}),
+            "/storefront",
+        ),
+        (json!({"name": "a", "role": "root"}), "/role"),
+        (
+            json!({"name": "a", "role": "admin", "sealed_secret": "x"}),
+            "/sealed_secret",
+        ),
+        (json!({"role": "admin"}), "/name"),
+    ] {
+        let refused = system.post("/v1/api-keys", body).await;
+        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer);
+    }
+    let eu_key = system.storefront_key("eu").await;
+    let us_key = system.storefront_key("us").await;
+    let operator_key = system
+        .create_key(json!({"name": "office", "role": "operator"}))
+        .await;
+    let admin_key = system
+        .create_key(json!({"name": "boss", "role": "admin"}))
+        .await;
+
+    system.key = Some(text(&eu_key, "secret"));
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    assert_eq!(created["storefront"], "eu");
+    let order_path = format!("/v1/orders/{}", text(&created, "id"));
+    let events = system
+        .get(&format!("{order_path}/history"))
+        .await
+        .expect(200);
+    assert_eq!(events["data"][0]["actor"], "shop");
+    system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 9}))
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system.key = Some(text(&us_key, "secret"));
+    system
+        .get(&order_path)
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system.key = Some(text(&operator_key, "secret"));
+    system.get(&order_path).await.expect(200);
+
+    let key_path = format!("/v1/api-keys/{}", text(&eu_key, "id"));
+    for key in [&eu_key, &operator_key] {
+        system.key = Some(text(key, "secret"));
+        let new_key = json!({"name": "a", "role": "operator"});
+        for refused in [
+            system.post("/v1/api-keys", new_key).await,
+            system.get("/v1/api-keys").await,
+            system.get(&key_path).await,
+            system.get("/v1/api-keys/none").await,
+            system.delete(&key_path).await,
+        ] {
+            refused.expect_problem(403, "FORBIDDEN");
+        }
+    }
+    system.key = Some(text(&admin_key, "secret"));
+    assert!(system.get(&key_path).await.expect(200)["revoked_at"].is_null());
+    // Pages, newest first.
+    let page = system.get("/v1/api-keys?limit=3").await.expect(200);
+    assert_eq!(page["data"][0]["name"], "boss");
+    assert!(!page.to_string().contains("secret"), "{page}");
+    let next_page = format!("/v1/api-keys?limit=3&cursor={}", text(&page, "next_cursor"));
+    let last_page = system.get(&next_page).await.expect(200);
+    assert_eq!(last_page["data"][0]["id"], eu_key["id"]);
+    assert!(last_page["next_cursor"].is_null());
+}
+
+#[tokio::test]
+async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
+    let mut system = System::with_admin(&[]).await;
+    let body = json!({"name": "shop", "role": "admin"});
+    let create = async |system: &System, idempotency_key: &str, body: &Value| {
+        let request = system.request(Method::POST, "/v1/api-keys");
+        let request = request.header("idempotency-key", idempotency_key);
+        send(request.json(body)).await
+    };
+    let first = create(&system, "k-1", &body).await.expect(201);
+    let (_gateway, second_base) = system.start_additional_gateway().await;
+    let repeated = create(&system, "k-1", &body).await;
+    assert_eq!(repeated.headers["idempotent-replayed"], "true");
+    assert_eq!(repeated.expect(201), first);
+    let request = system.client.post(format!("{second_base}/v1/api-keys"));
+    let request = request.header("idempotency-key", "k-1").bearer_auth(ADMIN);
+    assert_eq!(send(request.json(&body)).await.expect(201), first);
+    let other_body = json!({"name": "shop", "role": "operator"});
+    let conflict = create(&system, "k-1", &other_body).await;
+    conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
+
+    // Another admin does not get the secret.
+    let secret = text(&first, "secret");
+    system.key = Some(secret.clone());
+    let mut without_secret = first.clone();
+    without_secret.as_object_mut().unwrap().remove("secret");
+    assert_eq!(
+        create(&system, "k-1", &body).await.expect(201),
+        without_secret
+    );
+    // In a console session, the session's cookie is the credential.
+    let log_in = system.client.post(system.url("/console/session"));
+    let log_in = send(log_in.json(&json!({"key": secret}))).await;
+    let cookie = log_in.headers["set-cookie"].to_str().unwrap().to_owned();
+    let create_in_session = async || {
+        let request = system.client.post(system.url("/v1/api-keys"));
+        let request = request.header("cookie", cookie.split(';').next().unwrap());
+        let request = request
+            .header("x-console", "1")
+            .header("idempotency-key", "k-2");
+        send(request.json(&other_body)).await.expect(201)
+    };
+    let in_session = create_in_session().await;
+    assert_eq!(create_in_session().await, in_session);
+
+    let keys = system.get("/v1/api-keys").await.expect(200);
+    assert_eq!(keys["data"].as_array().unwrap().len(), 2);
+    let dump = system.dump();
+    assert!(dump.contains(first["id"].as_str().unwrap()));
+    for secret in [secret, text(&in_session, "secret"), ADMIN.to_owned()] {
+        assert!(!dump.contains(&secret));
+    }
+
+    // If-Match compares the version, which uses of the key do not change.
+    let path = format!("/v1/api-keys/{}", text(&in_session, "id"));
+    let revoke = async |tag: &str| {
+        let request = system.request(Method::DELETE, &path);
+        send(request.header("if-match", tag)).await
+    };
+    let unused = system.get(&path).await;
+    let tag = unused.headers["etag"].to_str().unwrap().to_owned();
+    let base = system.url("");
+    system
+        .get_with(&base, "/v1/orders", &text(&in_session, "secret"))
+        .await
+        .expect(200);
+    until("the use of the key", async || {
+        system.get(&path).await.expect(200)["last_used_at"].is_string()
+    })
+    .await;
+    revoke("\"7\"")
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
+    revoke(&tag).await.expect(204);
+    revoke(&tag).await.expect_problem(412, "VERSION_MISMATCH");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn events_of_keys_are_visible_to_admins_only() {
+    let mut system = System::with_admin(&[ALLOW_PRIVATE_URLS]).await;
+    let receiver = Receiver::start().await;
+    let unknown_type = json!({"url": receiver.url("/"), "event_types": ["api_key.*"]});
+    let refused = system.post("/v1/webhook-endpoints", unknown_type).await;
+    refused.expect_problem(422, "INVALID_REQUEST");
+    // An admin's endpoint gets all events of all storefronts.
+    system.endpoint(&receiver.url("/"), &["*"]).await;
+    let key = system.storefront_key("eu").await;
+    let operator_key = system
+        .create_key(json!({"name": "office", "role": "operator"}))
+        .await;
+    let id = text(&key, "id");
+    send(system.request(Method::DELETE, &format!("/v1/api-keys/{id}")))
+        .await
+        .expect(204);
+    system.stock("A", &[("main", 5)]).await;
+    until("the webhooks of the stock", async || {
+        !receiver.received().is_empty()
+    })
+    .await;
+
+    let types = async |system: &System, path: &str| {
+        let page = system.get(path).await.expect(200);
+        let events = page["data"].as_array().unwrap().iter();
+        events.map(|event| text(event, "type")).collect::<Vec<_>>()
+    };
+    let by_admin = types(&system, "/v1/events?type=api_key.*").await;
+    assert_eq!(
+        by_admin,
+        ["api_key.created", "api_key.created", "api_key.revoked"]
+    );
+    for secret in [
+        text(&operator_key, "secret"),
+        text(&system.storefront_key("us").await, "secret"),
+    ] {
+        system.key = Some(secret.clone());
+        assert_eq!(types(&system, "/v1/events?type=api_key.*").await, [""; 0]);
+        let all_types = types(&system, "/v1/events").await;
+        assert!(
+            all_types.iter().all(|kind| !kind.starts_with("api_key")),
+            "{all_types:?}"
+        );
+        system.key = Some(ADMIN.to_owned());
+    }
+
+    // The same in the live stream: the event of the product is the first one that the operator gets.
+    let request = system.client.get(system.url("/v1/events/stream"));
+    let mut stream = request
+        .bearer_auth(text(&operator_key, "secret"))
+        .send()
+        .await
+        .unwrap();
+    system.storefront_key("us").await;
+    system.stock("B", &[]).await;
+    let mut received = String::new();
+    while !received.contains("event: product.created") {
+        let chunk = stream.chunk().await.unwrap().unwrap();
+        received.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(!received.contains("api_key"), "{received}");
+    let webhooks = receiver.received();
+    let is_of_key = |body: &[u8]| String::from_utf8_lossy(body).contains("api_key");
+    assert!(webhooks.iter().all(|webhook| !is_of_key(&webhook.body)));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn restored_backup_has_its_keys_and_verify_knows_them() {
+    let mut system = System::with_admin(&[]).await;
+    let kept_key = system.storefront_key("eu").await;
+    let revoked_key = system.storefront_key("us").await;
+    let revoked_path = format!("/v1/api-keys/{}", text(&revoked_key, "id"));
+    send(system.request(Method::DELETE, &revoked_path))
+        .await
+        .expect(204);
+    system.worker.terminate();
+    system.store = system.store.copy(&system.folder);
+    let url = system.store.url();
+    system.set("DATABASE_URL", Some(&url));
+    system.restart_worker().await;
+    let base = system.url("");
+    system
+        .get_with(&base, "/v1/orders", &text(&kept_key, "secret"))
+        .await
+        .expect(200);
+    let refused = system
+        .get_with(&base, "/v1/orders", &text(&revoked_key, "secret"))
+        .await;
+    refused.expect_problem(401, "UNAUTHENTICATED");
+    system.assert_verified();
+    system.store.run(
+        crate::harness::Tables::Orders,
+        &format!(
+            "UPDATE api_keys SET revoked_at = NULL WHERE id = '{}'",
+            text(&revoked_key, "id")
+        ),
+    );
+    let output = crate::harness::run_worker(&system, &["verify"]);
+    assert!(!output.status.success());
+    let findings = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(findings.contains("differs from its state"), "{findings}");
+}
+
+#[tokio::test]
+async fn rate_limit_counts_each_new_key_for_itself_and_wrong_keys_cost_others_nothing() {
+    let system = System::with_admin(&[("RATE_LIMIT", "5/s")]).await;
+    let first = text(&system.storefront_key("eu").await, "secret");
+    let second = text(&system.storefront_key("eu").await, "secret");
+    let base = system.url("");
+    let mut statuses = Vec::new();
+    let wrong_keys = (0..200).map(|number| {
+        let request = system.client.get(system.url("/v1/orders"));
+        tokio::spawn(send(request.bearer_auth(format!("owk_wrong-{number}"))))
+    });
+    let wrong_keys: Vec<_> = wrong_keys.collect();
+    until("the rate limit", async || {
+        let requests = (0..20).map(|_| system.get_with(&base, "/v1/orders", &first));
+        let replies = futures_util::future::join_all(requests).await;
+        statuses.extend(replies.iter().map(|reply| reply.status));
+        statuses.contains(&429)
+    })
+    .await;
+    assert!(
+        statuses.iter().all(|status| matches!(status, 200 | 429)),
+        "{statuses:?}"
+    );
+    system
+        .get_with(&base, "/v1/orders", &second)
+        .await
+        .expect(200);
+    for wrong_key in wrong_keys {
+        wrong_key
+            .await
+            .unwrap()
+            .expect_problem(401, "UNAUTHENTICATED");
+    }
+}

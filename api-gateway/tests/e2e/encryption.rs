@@ -1,0 +1,160 @@
+//! `ENCRYPTION_KEY`: webhook secrets at rest, wrong keys and rotation.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::{
+    endpoints::ALLOW_PRIVATE_URLS,
+    harness::{Receiver, System, run_worker, send, until},
+};
+
+/// Keys of 32 bytes.
+const OLD_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+const NEW_KEY: &str = "//////////////////////////////////////////8=";
+
+impl System {
+    /// Restarts the worker with these keys.
+    async fn restart_with_keys(&mut self, key: Option<&str>, previous_key: Option<&str>) {
+        self.worker.terminate();
+        self.set("ENCRYPTION_KEY", key);
+        self.set("ENCRYPTION_KEY_PREVIOUS", previous_key);
+        self.restart_worker().await;
+    }
+
+    /// Creates an endpoint under this idempotency key; returns the response.
+    async fn endpoint_under_key(&self, url: &str, idempotency_key: &str) -> Value {
+        let request = self.request(Method::POST, "/v1/webhook-endpoints");
+        let request = request.header("idempotency-key", idempotency_key);
+        let body = json!({"url": url, "event_types": ["product.*"]});
+        send(request.json(&body)).await.expect(201)
+    }
+
+    /// Waits until the database contains none of these secrets as plain text.
+    async fn until_not_stored(&self, secrets: &[&str]) {
+        until("the secrets to be encrypted", async || {
+            let dump = self.dump();
+            secrets.iter().all(|secret| !dump.contains(secret))
+        })
+        .await;
+    }
+}
+
+/// Waits for webhooks signed with both secrets.
+async fn until_signed_with(receiver: &Receiver, secrets: &[&str]) {
+    until("webhooks signed with the secrets", async || {
+        let received = receiver.received();
+        secrets.iter().all(|secret| {
+            let verifier = Webhook::new(secret).unwrap();
+            let mut webhooks = received.iter();
+            webhooks.any(|webhook| verifier.verify(&webhook.body, &webhook.headers).is_ok())
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() {
+    let mut system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
+    let receiver = Receiver::start().await;
+    let url = receiver.url("/");
+    let first = system.endpoint_under_key(&url, "k-1").await;
+    let first_secret = first["secret"].as_str().unwrap().to_owned();
+    // Without a key, secrets are stored as they are.
+    assert!(system.dump().contains(&first_secret));
+
+    system.restart_with_keys(Some(OLD_KEY), None).await;
+    system.until_not_stored(&[&first_secret]).await;
+    let second = system.endpoint_under_key(&url, "k-2").await;
+    let second_secret = second["secret"].as_str().unwrap().to_owned();
+    let secrets = [&*first_secret, &*second_secret];
+    system.until_not_stored(&secrets).await;
+    assert_eq!(system.endpoint_under_key(&url, "k-1").await, first);
+    assert_eq!(system.endpoint_under_key(&url, "k-2").await, second);
+    system.stock("A", &[]).await;
+    until_signed_with(&receiver, &secrets).await;
+    let encrypted_with_old_key = system.store.all_rows("webhook_endpoints");
+
+    // Rotation: the old key is needed until all secrets are encrypted with the new one.
+    system.restart_with_keys(Some(NEW_KEY), Some(OLD_KEY)).await;
+    let old_id = encrypted_with_old_key
+        .split("enc:1:")
+        .nth(1)
+        .and_then(|text| text.split(':').next())
+        .unwrap();
+    until("the new key", async || {
+        !system.dump().contains(&format!("enc:1:{old_id}"))
+    })
+    .await;
+    system.restart_with_keys(Some(NEW_KEY), None).await;
+    assert_eq!(system.endpoint_under_key(&url, "k-2").await, second);
+    let rotate_path = format!(
+        "/v1/webhook-endpoints/{}/rotate-secret",
+        first["id"].as_str().unwrap()
+    );
+    let rotated = system.post(&rotate_path, json!({})).await.expect(200);
+    let rotated_secret = rotated["secret"].as_str().unwrap();
+    system.stock("B", &[]).await;
+    until_signed_with(&receiver, &[rotated_secret, &second_secret]).await;
+    let stored = system.dump();
+    assert!(!stored.contains(rotated_secret) && !stored.contains("whsec_"));
+
+    // Back to plain text.
+    system.worker.terminate();
+    system.set("ENCRYPTION_KEY", None);
+    let mut command = crate::harness::Process::command(crate::harness::WORKER);
+    let output = command
+        .arg("encrypt")
+        .env("DATABASE_URL", system.store.url())
+        .env("ENCRYPTION_KEY_PREVIOUS", NEW_KEY)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(system.dump().contains(rotated_secret));
+    assert!(!run_worker(&system, &["encrypt"]).status.success());
+    system.restart_with_keys(None, None).await;
+    system.stock("C", &[]).await;
+    until("the last webhooks", async || {
+        let received = receiver.received();
+        let is_of_product = |body: &[u8]| String::from_utf8_lossy(body).contains("\"C\"");
+        received
+            .iter()
+            .filter(|webhook| is_of_product(&webhook.body))
+            .count()
+            >= 2
+    })
+    .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost() {
+    let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("ENCRYPTION_KEY", OLD_KEY)]).await;
+    let receiver = Receiver::start().await;
+    let endpoint = system.endpoint_under_key(&receiver.url("/"), "k-1").await;
+    let secret = endpoint["secret"].as_str().unwrap();
+    system.until_not_stored(&[secret]).await;
+    let stored = system.store.all_rows("webhook_endpoints");
+    system.worker.terminate();
+    for key in [None, Some(NEW_KEY), Some("too short")] {
+        system.set("ENCRYPTION_KEY", key);
+        let log_offset = system.launch_worker();
+        until("the worker to end", async || system.worker.has_ended()).await;
+        let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
+        let log = &log[usize::try_from(log_offset).unwrap()..];
+        assert!(log.contains("ENCRYPTION_KEY"), "{log}");
+        assert!(
+            !log.contains(NEW_KEY) && !log.contains("too short"),
+            "{log}"
+        );
+        assert_eq!(system.store.all_rows("webhook_endpoints"), stored);
+    }
+    system.set("ENCRYPTION_KEY", Some(OLD_KEY));
+    system.restart_worker().await;
+    system.stock("A", &[]).await;
+    until_signed_with(&receiver, &[secret]).await;
+    assert_eq!(
+        system.endpoint_under_key(&receiver.url("/"), "k-1").await,
+        endpoint
+    );
+}

@@ -1,0 +1,188 @@
+//! Encrypts webhook secrets at rest with `ENCRYPTION_KEY` (AES-256-GCM).
+//!
+//! The stored form is `enc:1:KEY_ID:BASE64`: the id of the key, and nonce and ciphertext. The name of the row is
+//! authenticated (associated data), so that a secret can't be moved to another row. Without a key secrets are stored
+//! as they are. Both forms can be read at any time, so encryption can be turned on, and the key rotated, while
+//! workers are running.
+
+use std::fmt::Write as _;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    rand::{SecureRandom, SystemRandom},
+};
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+
+/// Length of a key in bytes.
+pub const KEY_BYTES: usize = 32;
+/// Beginning of every encrypted secret; no plain secret begins with it.
+pub(in crate::store) const ENCRYPTED_PREFIX: &str = "enc:1:";
+/// Number of digest bytes in the id of a key.
+const KEY_ID_BYTES: usize = 4;
+
+/// The configured keys: secrets are written with the current key, and read with both.
+#[derive(Default)]
+pub struct SecretCipher {
+    current: Option<CipherKey>,
+    previous: Option<CipherKey>,
+}
+
+struct CipherKey {
+    id: String,
+    key: LessSafeKey,
+}
+
+impl CipherKey {
+    fn new(bytes: &[u8; KEY_BYTES]) -> Option<Self> {
+        let digest = Sha256::digest(bytes);
+        let mut id = String::new();
+        for byte in &digest[..KEY_ID_BYTES] {
+            let _ = write!(id, "{byte:02x}");
+        }
+        let key = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
+        Some(Self {
+            id,
+            key: LessSafeKey::new(key),
+        })
+    }
+}
+
+impl std::fmt::Debug for SecretCipher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = |key: &Option<CipherKey>| key.as_ref().map(|key| key.id.clone());
+        f.debug_struct("SecretCipher")
+            .field("current", &id(&self.current))
+            .field("previous", &id(&self.previous))
+            .finish()
+    }
+}
+
+impl SecretCipher {
+    /// A cipher that writes with `current`, or plain without it, and reads with both keys.
+    pub fn new(current: Option<[u8; KEY_BYTES]>, previous: Option<[u8; KEY_BYTES]>) -> Self {
+        Self {
+            current: current.as_ref().and_then(CipherKey::new),
+            previous: previous.as_ref().and_then(CipherKey::new),
+        }
+    }
+
+    /// Whether no keys are configured.
+    pub fn is_off(&self) -> bool {
+        self.current.is_none() && self.previous.is_none()
+    }
+
+    /// The stored form of `secret` in the row `row`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the system has no random numbers.
+    pub(in crate::store) fn seal(&self, secret: &str, row: &str) -> Result<String, StoreError> {
+        let Some(CipherKey { id, key }) = &self.current else {
+            return Ok(secret.to_owned());
+        };
+        let failed = |_| StoreError::Failed("a secret can't be encrypted".to_owned());
+        let mut nonce = [0; NONCE_LEN];
+        SystemRandom::new().fill(&mut nonce).map_err(failed)?;
+        let mut text = secret.as_bytes().to_vec();
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(row),
+            &mut text,
+        )
+        .map_err(failed)?;
+        let text = BASE64_STANDARD.encode([&nonce[..], &text].concat());
+        Ok(format!("{ENCRYPTED_PREFIX}{id}:{text}"))
+    }
+
+    /// The secret whose stored form in the row `row` is `stored`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it was encrypted with another key, or for another row.
+    pub(in crate::store) fn open(&self, stored: &str, row: &str) -> Result<String, StoreError> {
+        let Some((key_id, text)) = split_encrypted(stored) else {
+            return Ok(stored.to_owned());
+        };
+        let key = self.keys().find(|key| key.id == key_id).ok_or_else(|| {
+            StoreError::Corrupt(format!(
+                "the secret of {row} is encrypted with the key {key_id}, which is neither ENCRYPTION_KEY nor ENCRYPTION_KEY_PREVIOUS"
+            ))
+        })?;
+        let secret = || {
+            let mut bytes = BASE64_STANDARD.decode(text).ok()?;
+            let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
+            let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+            let secret = key.key.open_in_place(nonce, Aad::from(row), text).ok()?;
+            String::from_utf8(secret.to_vec()).ok()
+        };
+        secret().ok_or_else(|| {
+            StoreError::Corrupt(format!(
+                "the secret of {row} can't be decrypted: it was changed"
+            ))
+        })
+    }
+
+    /// Whether `stored` is in the form that [`Self::seal`] writes now.
+    pub(in crate::store) fn is_current(&self, stored: &str) -> bool {
+        let key_id = split_encrypted(stored).map(|(key_id, _)| key_id);
+        key_id == self.current.as_ref().map(|key| &*key.id)
+    }
+
+    /// The id of the key that `stored` needs, if it is not configured.
+    pub(in crate::store) fn missing_key<'a>(&self, stored: &'a str) -> Option<&'a str> {
+        let (key_id, _) = split_encrypted(stored)?;
+        let is_known = self.keys().any(|key| key.id == key_id);
+        (!is_known).then_some(key_id)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &CipherKey> {
+        self.current.iter().chain(&self.previous)
+    }
+}
+
+/// The key id and the ciphertext of an encrypted secret; `None` for a plain one.
+fn split_encrypted(stored: &str) -> Option<(&str, &str)> {
+    stored.strip_prefix(ENCRYPTED_PREFIX)?.split_once(':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_opens_with_its_key_and_in_its_row_only() {
+        let (old_key, new_key) = ([1; KEY_BYTES], [2; KEY_BYTES]);
+        let old = SecretCipher::new(Some(old_key), None);
+        let stored = old.seal("whsec_abc", "endpoint a").unwrap();
+        assert!(!stored.contains("whsec_"));
+        assert_ne!(stored, old.seal("whsec_abc", "endpoint a").unwrap());
+        assert_eq!(old.open(&stored, "endpoint a").unwrap(), "whsec_abc");
+        assert!(old.open(&stored, "endpoint b").is_err());
+        let changed = format!("{}AAAA", &stored[..stored.len() - 4]);
+        assert!(old.open(&changed, "endpoint a").is_err());
+
+        let rotated = SecretCipher::new(Some(new_key), Some(old_key));
+        assert_eq!(rotated.open(&stored, "endpoint a").unwrap(), "whsec_abc");
+        assert!(!rotated.is_current(&stored));
+        let resealed = rotated.seal("whsec_abc", "endpoint a").unwrap();
+        assert!(rotated.is_current(&resealed));
+
+        let new = SecretCipher::new(Some(new_key), None);
+        assert!(new.open(&stored, "endpoint a").is_err());
+        assert_eq!(new.missing_key(&stored), stored.split(':').nth(2));
+        assert_eq!(new.open(&resealed, "endpoint a").unwrap(), "whsec_abc");
+    }
+
+    #[test]
+    fn plain_secrets_are_readable_and_written_without_a_key() {
+        let off = SecretCipher::default();
+        assert_eq!(off.seal("whsec_abc", "row").unwrap(), "whsec_abc");
+        assert!(off.is_current("whsec_abc"));
+        let on = SecretCipher::new(Some([1; KEY_BYTES]), None);
+        assert_eq!(on.open("whsec_abc", "row").unwrap(), "whsec_abc");
+        assert!(!on.is_current("whsec_abc"));
+        let leaving = SecretCipher::new(None, Some([1; KEY_BYTES]));
+        assert!(!leaving.is_current(&on.seal("whsec_abc", "row").unwrap()));
+    }
+}
