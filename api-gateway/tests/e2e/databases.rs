@@ -233,17 +233,17 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
         !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
-    let run_psql = |command: &[&str]| {
+    let worker_command = |command: &[&str]| {
         let mut worker = Process::command(WORKER);
         worker.args(command).env("DATABASE_URL", &url);
         worker.stdout(Stdio::piped()).stderr(Stdio::piped());
         worker
     };
     // The first process that gets the lock migrates; the others wait.
-    let migration_process: Vec<_> = (0..3)
-        .map(|_| run_psql(&["migrate"]).spawn().unwrap())
+    let migration_processes: Vec<_> = (0..8)
+        .map(|_| worker_command(&["migrate"]).spawn().unwrap())
         .collect();
-    for migration_process in migration_process {
+    for migration_process in migration_processes {
         let output = migration_process.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
@@ -275,7 +275,7 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     system.wait_until_idle().await;
     system.assert_verified();
     for command in [&["verify"][..], &["export", "orders"]] {
-        let output = run_psql(command).output().unwrap();
+        let output = worker_command(command).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
     system.worker.terminate();

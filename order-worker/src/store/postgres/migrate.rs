@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use sqlx::{
-    Connection, Executor, PgConnection, SqlSafeStr,
+    AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType},
 };
 use tokio::time;
@@ -25,6 +25,8 @@ use crate::store::schema::Schema;
 const LOCK_ATTEMPTS: u32 = 600;
 /// Delay between these attempts.
 const LOCK_DELAY: Duration = Duration::from_secs(1);
+/// Begins a transaction that locks tables.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '150ms'";
 /// `lock_not_available`: a lock was not acquired within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -161,6 +163,7 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
             match migrate_to(connection, &migration).await {
                 Ok(Progress::Complete) => return Ok(()),
                 Ok(Progress::Applied) => break,
+                Ok(Progress::IndexesBuilt) => {}
                 Err(error) if attempts < LOCK_ATTEMPTS && is_locked(&error) => {
                     if attempts == 1 {
                         tracing::warn!(
@@ -181,6 +184,8 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
 enum Progress {
     /// The version is applied.
     Applied,
+    /// The indexes of the version are built; its other statements are not executed yet.
+    IndexesBuilt,
     /// No further version is to be applied.
     Complete,
 }
@@ -209,24 +214,25 @@ async fn migrate_to(
         ),
         None => {}
     }
-    let begun = Instant::now();
-    if migration.no_tx {
+    let script = migration.sql.as_str();
+    if migration.no_tx && !indexes::are_valid(&mut transaction, script).await? {
         transaction.rollback().await?;
-        indexes::build(connection, migration.sql.as_str())
+        indexes::build(connection, script)
             .await
             .with_context(cant_apply)?;
-        transaction = connection.begin().await?;
-        lock(&mut transaction).await?;
-    } else {
-        let execute = async |transaction: &mut PgConnection| {
-            transaction
-                .execute("SET LOCAL lock_timeout = '150ms'")
-                .await?;
-            let sql = sqlx::raw_sql(migration.sql.clone());
-            transaction.execute(sql).await
-        };
-        execute(&mut transaction).await.with_context(cant_apply)?;
+        return Ok(Progress::IndexesBuilt);
     }
+    let sql = if migration.no_tx {
+        AssertSqlSafe(indexes::other_statements(script)).into_sql_str()
+    } else {
+        migration.sql.clone()
+    };
+    let begun = Instant::now();
+    let execute = async |transaction: &mut PgConnection| {
+        transaction.execute(LOCK_TIMEOUT).await?;
+        transaction.execute(sqlx::raw_sql(sql)).await
+    };
+    execute(&mut transaction).await.with_context(cant_apply)?;
     record(&mut transaction, migration, begun.elapsed()).await?;
     transaction.commit().await?;
     Ok(Progress::Applied)
@@ -311,7 +317,7 @@ async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Ve
     Ok(rows.into_iter().collect())
 }
 
-/// Records that `migration` was applied, unless another worker has recorded it meanwhile.
+/// Records that `migration` was applied.
 async fn record(
     transaction: &mut PgConnection,
     migration: &Migration,
@@ -320,8 +326,7 @@ async fn record(
     let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-         VALUES ($1, $2, TRUE, $3, $4)
-         ON CONFLICT (version) DO NOTHING",
+         VALUES ($1, $2, TRUE, $3, $4)",
     )
     .persistent(false)
     .bind(migration.version)

@@ -10,7 +10,7 @@ use anyhow::bail;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 use tokio::time;
 
-use super::{LOCK_NOT_AVAILABLE, has_code};
+use super::{LOCK_NOT_AVAILABLE, LOCK_TIMEOUT, has_code, lock};
 
 /// Beginning of a statement that builds an index; the name of the index follows.
 const CREATE_INDEX: &str = "CREATE INDEX CONCURRENTLY ";
@@ -19,11 +19,12 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of attempts to build an index; they fail when another worker builds one at the same time.
 const ATTEMPTS: u32 = 60;
 /// SQLSTATEs of statements that collided with those of another worker: `deadlock_detected`,
-/// `duplicate_table`, `unique_violation` (two indexes of one name), `undefined_object` (dropped twice) and
-/// `lock_not_available`.
-const COLLISIONS: [&str; 5] = ["40P01", "42P07", "23505", "42704", LOCK_NOT_AVAILABLE];
+/// `duplicate_table`, `unique_violation` (two indexes of one name), `internal_error` ("tuple concurrently
+/// updated") and `lock_not_available`.
+const COLLISIONS: [&str; 5] = ["40P01", "42P07", "23505", "XX000", LOCK_NOT_AVAILABLE];
 
 /// State of an index.
+#[derive(PartialEq, Eq)]
 enum IndexState {
     Missing,
     /// A worker builds it.
@@ -35,18 +36,35 @@ enum IndexState {
 
 /// Whether a migration script builds indexes concurrently: then it can't run in a transaction.
 pub(super) fn are_built_by(sql: &str) -> bool {
-    statements(sql).any(|statement| statement.starts_with(CREATE_INDEX))
+    statements(sql).any(|statement| index_name(&statement).is_some())
 }
 
-/// Executes the statements of a script that builds indexes, one by one. All of them can be repeated.
+/// Whether all indexes of a script are built.
+pub(super) async fn are_valid(transaction: &mut PgConnection, sql: &str) -> sqlx::Result<bool> {
+    for statement in statements(sql) {
+        if let Some(name) = index_name(&statement)
+            && index_state(transaction, name).await? != IndexState::Valid
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Builds the indexes of a script that do not exist yet. Several workers can do so at the same time.
 pub(super) async fn build(connection: &mut PgConnection, sql: &str) -> anyhow::Result<()> {
     for statement in statements(sql) {
-        match index_name(&statement) {
-            Some(name) => build_index(connection, name, &statement).await?,
-            None => execute(connection, &statement).await?,
+        if let Some(name) = index_name(&statement) {
+            build_index(connection, name, &statement).await?;
         }
     }
     Ok(())
+}
+
+/// The statements of a script that do not build an index.
+pub(super) fn other_statements(sql: &str) -> String {
+    let statements = statements(sql).filter(|statement| index_name(statement).is_none());
+    statements.collect::<Vec<_>>().join(";\n")
 }
 
 /// Builds an index unless it exists, or waits until another worker has built it.
@@ -57,24 +75,28 @@ async fn build_index(
 ) -> anyhow::Result<()> {
     let mut attempts = 0;
     loop {
-        let drop_index = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
-        let statement = match index_state(connection, name).await? {
+        // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
+        let mut transaction = connection.begin().await?;
+        let state = index_state(&mut transaction, name).await?;
+        transaction.commit().await?;
+        let attempt = match state {
             IndexState::Valid => return Ok(()),
             IndexState::Building => {
                 time::sleep(POLL_INTERVAL).await;
                 continue;
             }
-            IndexState::Invalid => &drop_index,
+            IndexState::Invalid => drop_invalid_index(connection, name).await,
             IndexState::Missing => {
                 tracing::info!(
                     index = name,
                     "building an index; orders can be written meanwhile"
                 );
-                statement
+                // Outside a transaction.
+                connection.execute(raw_sql(statement)).await.map(drop)
             }
         };
         attempts += 1;
-        match execute(connection, statement).await {
+        match attempt {
             Ok(()) => {}
             Err(error) if COLLISIONS.iter().any(|code| has_code(&error, code)) => {
                 if attempts == ATTEMPTS {
@@ -87,9 +109,19 @@ async fn build_index(
     }
 }
 
-async fn index_state(connection: &mut PgConnection, name: &str) -> sqlx::Result<IndexState> {
-    // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
+/// Drops the index, holding the lock of migrations, unless another worker has rebuilt it meanwhile.
+async fn drop_invalid_index(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
+    lock(&mut transaction).await?;
+    if index_state(&mut transaction, name).await? == IndexState::Invalid {
+        transaction.execute(LOCK_TIMEOUT).await?;
+        let drop_index = format!("DROP INDEX {name}");
+        transaction.execute(raw_sql(&drop_index)).await?;
+    }
+    transaction.commit().await
+}
+
+async fn index_state(transaction: &mut PgConnection, name: &str) -> sqlx::Result<IndexState> {
     let state: Option<(bool, bool)> = sqlx::query_as(
         "SELECT indisvalid,
                 EXISTS (SELECT 1 FROM pg_stat_progress_create_index WHERE index_relid = indexrelid)
@@ -97,9 +129,8 @@ async fn index_state(connection: &mut PgConnection, name: &str) -> sqlx::Result<
     )
     .persistent(false)
     .bind(name)
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(transaction)
     .await?;
-    transaction.commit().await?;
     Ok(match state {
         None => IndexState::Missing,
         Some((true, _)) => IndexState::Valid,
@@ -108,10 +139,8 @@ async fn index_state(connection: &mut PgConnection, name: &str) -> sqlx::Result<
     })
 }
 
-/// Executes a statement outside a transaction.
-async fn execute(connection: &mut PgConnection, statement: &str) -> sqlx::Result<()> {
-    let statement = AssertSqlSafe(statement).into_sql_str();
-    connection.execute(sqlx::raw_sql(statement)).await.map(drop)
+fn raw_sql(statement: &str) -> sqlx::RawSql {
+    sqlx::raw_sql(AssertSqlSafe(statement).into_sql_str())
 }
 
 /// The statements of a script without comments. Scripts that build indexes contain no semicolon and no `--`
@@ -150,6 +179,7 @@ mod tests {
         );
         assert_eq!(index_name(&statements[0]), Some("by_name"));
         assert_eq!(index_name(&statements[1]), None);
+        assert_eq!(other_statements(script), "ANALYZE customers");
         assert!(are_built_by(script));
         assert!(!are_built_by("CREATE INDEX by_name ON customers (name);"));
     }
