@@ -122,13 +122,14 @@ impl WorkerClient {
     /// check whether the caller is an operator.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the body is invalid.
+    /// `INVALID_REQUEST` when the body is invalid, `UNAUTHENTICATED` when the credential has ended meanwhile.
     pub(crate) async fn call_with_message_id(
         &self,
         pattern: &str,
         body: Value,
         message_id: &str,
     ) -> Result<RpcReply, Failure> {
+        self.identity.validity.check()?;
         let request = Request::read(pattern, body)?;
         let call = Call {
             caller: self.caller(pattern),

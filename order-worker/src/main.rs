@@ -53,10 +53,10 @@ enum Command {
     /// `serve` does this at its start. Use `migrate` where the workers' database user may not change the
     /// schema. Workers of the previous version may be running.
     Migrate,
-    /// Encrypt the stored webhook secrets with ENCRYPTION_KEY
+    /// Encrypt the stored webhook secrets with `ENCRYPTION_KEY`
     ///
-    /// Encrypts secrets that are stored as plain text, or with ENCRYPTION_KEY_PREVIOUS. With
-    /// ENCRYPTION_KEY_PREVIOUS alone, decrypts them. `serve` does the same in the background. Workers on a
+    /// Encrypts secrets that are stored as plain text, or with `ENCRYPTION_KEY_PREVIOUS`. With
+    /// `ENCRYPTION_KEY_PREVIOUS` alone, decrypts them. `serve` does the same in the background. Workers on a
     /// PostgreSQL database may be running; stop the worker on a SQLite database.
     Encrypt,
     /// Check the consistency of orders, stock, payments and events; exit 0, or list the violations and exit 1

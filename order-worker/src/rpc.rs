@@ -6,6 +6,7 @@
 //! idempotency key, and `request_scope` and `request_metrics` record it. The other files execute the requests
 //! that are not a single command.
 
+mod api_keys;
 mod approve_all;
 mod debug;
 mod dispatch;
@@ -38,7 +39,7 @@ use shared::{
     },
     id::OrderId,
     order::{GetOrder, NotifyPayment},
-    outcome::{Code, Failure, Json, RpcReply},
+    outcome::{Code, Failure, RpcReply},
     request::Request,
 };
 use tokio::time;
@@ -265,7 +266,7 @@ impl Rpc {
             Task::Erase(customer) => {
                 let target = Some(ResourceRef::Customer(customer.id));
                 let erase_result = self.erase_customer(&context, customer);
-                task::run(&self.engine, &context, target, erase_result).await?
+                Box::pin(task::run(&self.engine, &context, target, erase_result)).await?
             }
             Task::Reset => {
                 let reset_result = Box::pin(self.reset(caller));
@@ -323,13 +324,7 @@ impl Rpc {
                 );
                 task::run(&self.engine, &context, None, redrive_result).await?
             }
-            Task::RecordKeyUse(request) => {
-                let recorded = self.store.record_key_use(&request.uses).await;
-                recorded
-                    .map_err(read_failure)
-                    .and_then(|()| Json::of(&()))
-                    .into()
-            }
+            Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
             Task::DeadLetter(DeadLetterRequest::Discard(dead_letter)) => {
                 self.dead_letters.discard(context, &dead_letter).await?
             }

@@ -91,7 +91,7 @@ pub enum Role {
     Storefront,
     /// All storefronts; stock, dead letters, restoring orders.
     Operator,
-    /// Like operator, and manages the webhook endpoints of all storefronts.
+    /// Like operator, and manages API keys and the webhook endpoints of all storefronts.
     Admin,
 }
 

@@ -35,7 +35,7 @@ use super::{Identity, token_crypto, unauthenticated_failure, validity::Validity}
 /// Maximum length of a token in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Tolerated clock skew.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY_SECONDS: u32 = 30;
 /// Interval for fetching published keys again.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 /// Minimum interval between fetches for unknown keys, since any client can invent a key id.
@@ -266,7 +266,7 @@ impl Tokens {
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
-        validation.leeway = LEEWAY_SECONDS;
+        validation.leeway = LEEWAY_SECONDS.into();
         validation.validate_nbf = true;
         let mut required_claims = vec!["exp"];
         match &self.0.audience {
@@ -356,7 +356,7 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
         storefront,
         actor: subject,
         validity: Validity::until(
-            Duration::try_from_secs_f64(claims.exp + LEEWAY_SECONDS as f64)
+            Duration::try_from_secs_f64(claims.exp + f64::from(LEEWAY_SECONDS))
                 .ok()
                 .and_then(|expiry| SystemTime::UNIX_EPOCH.checked_add(expiry)),
         ),

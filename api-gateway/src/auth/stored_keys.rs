@@ -119,19 +119,17 @@ impl StoredKeys {
     pub(super) async fn identify(&self, credential: &str) -> Result<Identity, Failure> {
         let digest = KeyDigest::of(credential);
         let received_at = Instant::now();
-        let key = match self.find(&digest) {
-            Some(key) => Some(key),
-            None => {
-                self.refresh(received_at).await.map_err(|failure| {
-                    tracing::debug!(%failure, "an unknown API key can't be looked up");
-                    Failure::new(
-                        Code::Unavailable,
-                        "the API key can't be checked, because no worker answers; try again later",
-                    )
-                })?;
-                self.find(&digest)
-            }
-        };
+        let mut key = self.find(&digest);
+        if key.is_none() {
+            self.refresh(received_at).await.map_err(|failure| {
+                tracing::debug!(%failure, "an unknown API key can't be looked up");
+                Failure::new(
+                    Code::Unavailable,
+                    "the API key can't be checked, because no worker answers; try again later",
+                )
+            })?;
+            key = self.find(&digest);
+        }
         let key = key.ok_or_else(|| {
             unauthenticated_failure("the API key is not known: it may be revoked or expired")
         })?;
@@ -152,13 +150,11 @@ impl StoredKeys {
                 .cloned()
         };
         let received_at = Instant::now();
-        let key = match find() {
-            Some(key) => Some(key),
-            None => {
-                self.refresh(received_at).await?;
-                find()
-            }
-        };
+        let mut key = find();
+        if key.is_none() {
+            self.refresh(received_at).await?;
+            key = find();
+        }
         Ok(key.map(|key| {
             key.record_use();
             key.identity.clone()

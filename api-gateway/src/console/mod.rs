@@ -62,6 +62,7 @@ assets! {
     "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
     "/console/customers.js" => SCRIPT_TYPE, "customers.js";
     "/console/webhooks.js" => SCRIPT_TYPE, "webhooks.js";
+    "/console/keys.js" => SCRIPT_TYPE, "keys.js";
     "/console/failures.js" => SCRIPT_TYPE, "failures.js";
     "/console/dashboard.js" => SCRIPT_TYPE, "dashboard.js";
 }

@@ -19,7 +19,7 @@ scenario, base, folder = sys.argv[1:4]
 keys = sys.argv[4:]
 expect.set_options(timeout=20_000)
 
-SCREENS = ["orders", "returns", "new", "inventory", "customers", "webhooks", "failures", "dashboard"]
+SCREENS = ["orders", "returns", "new", "inventory", "customers", "webhooks", "keys", "failures", "dashboard"]
 # Text of an attacker in a field that the console shows.
 HOSTILE = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"'`javascript:window.hacked=1`"""
 
@@ -511,6 +511,45 @@ def hooks(browser):
     page.confirm("Delete")
     expect(page.get_by_text("No webhook endpoints yet.")).to_be_visible()
     page.assert_no_errors()
+
+
+def api_keys(browser):
+    """An admin creates a key, copies its secret, uses it and revokes it; an operator has no such screen."""
+    page = Page(browser)
+    page.goto("/")
+    page.get_by_label("API key or token").fill(keys[0])
+    page.button("Log in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Orders")
+    page.open("keys")
+    expect(page.get_by_text("No keys yet.")).to_be_visible()
+    page.button("New key").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("[name=name]").fill("office")
+    dialog.locator("[name=storefront]").fill("eu")
+    dialog.locator("[name=role]").select_option("operator")
+    dialog.get_by_role("button", name="Create").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("storefront only")
+    dialog.locator("[name=storefront]").fill("")
+    dialog.get_by_role("button", name="Create").click()
+    expect(page.locator("#secret")).to_contain_text("owk_")
+    secret = page.locator("#secret").inner_text()
+    page.locator("#copy").click()
+    expect(page.get_by_text(re.compile("Copied|Ctrl")).first).to_be_visible()
+    page.confirm("I have saved it")
+    expect(page.row("office")).to_contain_text("active")
+    assert secret not in page.locator("main").inner_text()
+    # The new key opens a session, which has no screen for keys.
+    other = Page(browser)
+    other.goto("/")
+    other.get_by_label("API key or token").fill(secret)
+    other.button("Log in").click()
+    expect(other.get_by_role("link", name="Failures")).to_be_visible()
+    expect(other.get_by_role("link", name="Keys")).to_have_count(0)
+    page.button("Revoke").click()
+    page.confirm("Revoke")
+    expect(page.row("office")).to_contain_text("revoked")
+    # The session ends with its key.
+    expect(other.locator("#key")).to_be_visible(timeout=40_000)
 
 
 def stuck(browser):

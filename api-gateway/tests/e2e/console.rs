@@ -94,6 +94,13 @@ async fn console_manages_webhook_endpoints_and_redelivers() {
 }
 
 #[tokio::test]
+async fn console_creates_and_revokes_keys() {
+    let key = "first-admin-key-of-the-console";
+    let system = System::start_with(&[("API_KEYS", &format!("admin={key}"))]).await;
+    assert_passed(start_scenario(&system, "api_keys", &[key])).await;
+}
+
+#[tokio::test]
 async fn console_shows_why_steps_failed_and_redrives_them() {
     let system = System::start().await;
     for sku in ["A", "B", "C"] {

@@ -2,7 +2,7 @@
 //! task of its own.
 
 use shared::{
-    api_key::{ApiKeyRef, ListActiveKeys, ListApiKeys, RecordKeyUse},
+    api_key::RecordKeyUse,
     customer::{CustomerRef, ListCustomers},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
@@ -18,6 +18,7 @@ use shared::{
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
 
+use super::api_keys::ApiKeyQuery;
 use crate::{
     domain::command::{Action, ReturnChange},
     webhooks::new_secret,
@@ -116,9 +117,7 @@ pub(super) enum Query {
     Endpoint(EndpointRef),
     Endpoints(ListEndpoints),
     Deliveries(ListDeliveries),
-    ApiKey(ApiKeyRef),
-    ApiKeys(ListApiKeys),
-    ActiveKeys(ListActiveKeys),
+    ApiKeys(ApiKeyQuery),
     Stats(GetStats),
     DebugOrder(OrderRef),
     DebugTables,
@@ -197,10 +196,10 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::ListDeliveries(request) => Query::Deliveries(request).into(),
         Request::Redeliver(request) => Dispatch::Command(Action::Redeliver(request)),
         Request::CreateApiKey(request) => Dispatch::Command(Action::CreateApiKey(request)),
-        Request::GetApiKey(request) => Query::ApiKey(request).into(),
-        Request::ListApiKeys(request) => Query::ApiKeys(request).into(),
+        Request::GetApiKey(request) => Query::ApiKeys(ApiKeyQuery::Get(request)).into(),
+        Request::ListApiKeys(request) => Query::ApiKeys(ApiKeyQuery::List(request)).into(),
         Request::RevokeApiKey(request) => Dispatch::Command(Action::RevokeApiKey(request)),
-        Request::ListActiveKeys(request) => Query::ActiveKeys(request).into(),
+        Request::ListActiveKeys(request) => Query::ApiKeys(ApiKeyQuery::ListActive(request)).into(),
         Request::RecordKeyUse(request) => Task::RecordKeyUse(request).into(),
     })
 }

@@ -5,7 +5,6 @@ use std::panic::AssertUnwindSafe;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
-use jiff::Timestamp;
 use serde_json::json;
 use shared::{
     id::{EndpointId, Storefront},
@@ -22,7 +21,6 @@ use super::{
 };
 use crate::{
     domain::{
-        api_key::ApiKey,
         order::Order,
         webhook::{Delivery, Endpoint},
     },
@@ -100,25 +98,7 @@ impl Rpc {
                     |endpoint| endpoint.id.to_string(),
                 ))
             }
-            Query::ApiKey(query) => {
-                let key = self.store.api_key(query.id).await.map_err(read_failure)?;
-                let key = key.ok_or_else(|| Failure::not_found("API key", query.id))?;
-                Json::of(&key.represent())
-            }
-            Query::ApiKeys(query) => {
-                let rows = self.store.api_keys(&query).await.map_err(read_failure)?;
-                let rows = rows.iter().map(ApiKey::represent);
-                Json::of(&Page::from_rows(
-                    rows.collect::<Vec<_>>(),
-                    query.limit,
-                    |key| key.id.to_string(),
-                ))
-            }
-            Query::ActiveKeys(query) => {
-                let version = query.version.as_deref();
-                let keys = self.store.active_api_keys(version, Timestamp::now()).await;
-                Json::of(&keys.map_err(read_failure)?)
-            }
+            Query::ApiKeys(query) => self.read_api_keys(query).await,
             Query::Stats(query) => self.stats(caller, query).await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,

@@ -8,6 +8,7 @@
 )]
 
 mod amounts;
+mod api_keys;
 mod asyncapi;
 mod documents;
 mod edits;

@@ -11,6 +11,7 @@ const SCREENS = [
   ["inventory", "Inventory", () => import("./inventory.js")],
   ["customers", "Customers", () => import("./customers.js")],
   ["webhooks", "Webhooks", () => import("./webhooks.js")],
+  ["keys", "Keys", () => import("./keys.js"), "admin"],
   ["failures", "Failures", () => import("./failures.js"), "operator"],
   ["dashboard", "Dashboard", () => import("./dashboard.js")],
 ];
@@ -48,7 +49,7 @@ let stopListening = null;
 
 function enter() {
   const me = state.me;
-  const screens = SCREENS.filter(([, , , role]) => !role || isOperator(me));
+  const screens = SCREENS.filter(([, , , role]) => !role || me.role === role || (role === "operator" && isOperator(me)));
   const nav = document.getElementById("nav");
   fill(nav, screens.map(([name, title]) => h("a", { href: `#/${name}`, "data-screen": name }, title)));
   nav.hidden = false;

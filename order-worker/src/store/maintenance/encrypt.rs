@@ -77,19 +77,18 @@ fn outcome_row(key: &str) -> String {
     format!("reply {key}")
 }
 
-/// Replaces the secret in a recorded reply, if there is one.
+/// Replaces the secret in a recorded reply, if there is one. The rest of the text stays as it is, since a repeated
+/// request gets the same text. Both forms of a secret have no characters that JSON escapes.
 fn replace_secret(
     outcome: &str,
     replace: impl FnOnce(&str) -> Result<String, StoreError>,
 ) -> Result<String, StoreError> {
-    let mut value: Value = json("outcome", outcome)?;
-    let Some(secret) = value.pointer_mut("/value/secret") else {
+    let value: Value = json("outcome", outcome)?;
+    let Some(secret) = value.pointer("/value/secret").and_then(Value::as_str) else {
         return Ok(outcome.to_owned());
     };
-    if let Some(text) = secret.as_str() {
-        *secret = Value::from(replace(text)?);
-    }
-    Ok(value.to_string())
+    let member = |secret: &str| format!("\"secret\":\"{secret}\"");
+    Ok(outcome.replacen(&member(secret), &member(&replace(secret)?), 1))
 }
 
 impl Store {
@@ -189,5 +188,32 @@ impl Store {
                 .await?;
         }
         Ok(changed_rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::secret_cipher::KEY_BYTES;
+
+    #[test]
+    fn recorded_reply_keeps_its_text_apart_from_the_secret() {
+        let outcome =
+            r#"{"status":"SUCCESS","value":{"url":"https://example.com","secret":"whsec_abc+/="}}"#;
+        let cipher = SecretCipher::new(Some([1; KEY_BYTES]), None);
+        let stored = cipher.write_outcome("k", outcome).unwrap();
+        assert!(!stored.contains("whsec_"), "{stored}");
+        let opened = replace_secret(&stored, |secret| cipher.open(secret, &outcome_row("k")));
+        assert_eq!(opened.unwrap(), outcome);
+        assert!(cipher.read_outcome("another", &stored).is_err());
+        assert!(cipher.read_outcome("k", &stored).is_ok());
+
+        let without_secret = r#"{"status":"FAILURE","error":{"code":"FORBIDDEN"}}"#;
+        assert_eq!(
+            cipher.write_outcome("k", without_secret).unwrap(),
+            without_secret
+        );
+        let off = SecretCipher::default();
+        assert_eq!(off.write_outcome("k", outcome).unwrap(), outcome);
     }
 }

@@ -1,5 +1,6 @@
 //! Reads of API keys, and the record of their last uses.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -80,7 +81,8 @@ impl Store {
             }
         });
         let keys: Vec<_> = keys.collect();
-        let current_version = version_of(&json!(keys).to_string());
+        let digest = Sha256::digest(json!(keys).to_string());
+        let current_version = BASE64_URL_SAFE_NO_PAD.encode(digest);
         let is_unchanged = version == Some(&current_version);
         Ok(ActiveKeys {
             version: current_version,
@@ -118,11 +120,103 @@ pub(in crate::store) async fn count_active_keys(
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
-/// A short digest of the list, by which a reader finds out whether it has changed.
-fn version_of(list: &str) -> String {
-    let digest = Sha256::digest(list);
-    digest[..12]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::json;
+    use shared::api_key::KeyDigest;
+    use uuid::Uuid;
+
+    use super::*;
+
+    async fn insert(
+        store: &Store,
+        secret: &str,
+        expires_at: Option<Timestamp>,
+        revoked_at: Option<Timestamp>,
+    ) -> ApiKeyId {
+        let (id, digest) = (ApiKeyId::from(Uuid::now_v7()), KeyDigest::of(secret));
+        let state = json!({
+            "id": id, "name": secret, "role": "operator", "storefront": null, "digest": digest,
+            "prefix": "owk_", "expires_at": expires_at, "revoked_at": revoked_at, "version": 1,
+            "created_at": Timestamp::UNIX_EPOCH
+        });
+        let sql = "INSERT INTO api_keys (id, digest, expires_at, revoked_at, state)
+                   VALUES ($1, $2, $3, $4, $5)";
+        let arguments = arguments![
+            id.to_string(),
+            digest.as_str(),
+            expires_at.map(millis),
+            revoked_at.map(millis),
+            state.to_string()
+        ];
+        let mut session = store.writer_session().await.unwrap();
+        session.execute(sql, arguments).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn active_keys_are_neither_revoked_nor_expired_and_old_ones_are_deleted() {
+        let folder = std::env::temp_dir().join(format!("orderwright-{}", Uuid::now_v7()));
+        let url = format!("sqlite://{}", folder.join("orders.db").display());
+        let store = Store::open(&url, None).await.unwrap();
+        let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
+        let active = insert(&store, "active", Some(now + hour), None).await;
+        let lasting = insert(&store, "lasting", None, None).await;
+        insert(&store, "expired", Some(now - hour), None).await;
+        insert(&store, "revoked", None, Some(now - hour)).await;
+
+        let list = store.active_api_keys(None, now).await.unwrap();
+        let ids = |keys: Option<Vec<shared::api_key::ActiveKey>>| {
+            keys.unwrap().iter().map(|key| key.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(list.keys), [active, lasting]);
+        let unchanged = store
+            .active_api_keys(Some(&list.version), now)
+            .await
+            .unwrap();
+        assert_eq!((&unchanged.version, unchanged.keys), (&list.version, None));
+        let later = store
+            .active_api_keys(Some(&list.version), now + hour)
+            .await
+            .unwrap();
+        assert_eq!(ids(later.keys), [lasting]);
+
+        let record_use = async |last_used_at| {
+            let key_use = KeyUse {
+                id: lasting,
+                last_used_at,
+            };
+            store.record_key_use(&[key_use]).await.unwrap();
+            store
+                .api_key(lasting)
+                .await
+                .unwrap()
+                .unwrap()
+                .last_used_at
+                .map(millis)
+        };
+        assert_eq!(record_use(now).await, Some(millis(now)));
+        assert_eq!(record_use(now - hour).await, Some(millis(now)));
+
+        assert_eq!(
+            store
+                .delete_old_api_keys(now - hour - hour, 10)
+                .await
+                .unwrap(),
+            0
+        );
+        assert_eq!(store.delete_old_api_keys(now, 10).await.unwrap(), 2);
+        let query = ListApiKeys {
+            limit: 10,
+            cursor: None,
+        };
+        let remaining = store.api_keys(&query).await.unwrap();
+        assert_eq!(
+            remaining.iter().map(|key| key.id).collect::<Vec<_>>(),
+            [lasting, active]
+        );
+        store.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -1,0 +1,48 @@
+//! Reads of API keys, and the reports of gateways about their uses. Changes are commands.
+
+use jiff::Timestamp;
+use shared::{
+    api_key::{ApiKeyRef, ListActiveKeys, ListApiKeys, RecordKeyUse},
+    outcome::{Failure, Json},
+    page::Page,
+};
+
+use super::{Rpc, read_failure};
+use crate::domain::api_key::ApiKey;
+
+/// A read of API keys.
+pub(super) enum ApiKeyQuery {
+    Get(ApiKeyRef),
+    List(ListApiKeys),
+    ListActive(ListActiveKeys),
+}
+
+impl Rpc {
+    pub(super) async fn read_api_keys(&self, query: ApiKeyQuery) -> Result<Json, Failure> {
+        match query {
+            ApiKeyQuery::Get(query) => {
+                let key = self.store.api_key(query.id).await.map_err(read_failure)?;
+                let key = key.ok_or_else(|| Failure::not_found("API key", query.id))?;
+                Json::of(&key.represent())
+            }
+            ApiKeyQuery::List(query) => {
+                let rows = self.store.api_keys(&query).await.map_err(read_failure)?;
+                let rows: Vec<_> = rows.iter().map(ApiKey::represent).collect();
+                Json::of(&Page::from_rows(rows, query.limit, |key| {
+                    key.id.to_string()
+                }))
+            }
+            ApiKeyQuery::ListActive(query) => {
+                let version = query.version.as_deref();
+                let keys = self.store.active_api_keys(version, Timestamp::now()).await;
+                Json::of(&keys.map_err(read_failure)?)
+            }
+        }
+    }
+
+    pub(super) async fn record_key_use(&self, request: &RecordKeyUse) -> Result<Json, Failure> {
+        let recorded = self.store.record_key_use(&request.uses).await;
+        recorded.map_err(read_failure)?;
+        Json::of(&())
+    }
+}
