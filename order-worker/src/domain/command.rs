@@ -8,7 +8,7 @@ use shared::{
     customer::{BlockCustomer, CustomerRef, NewCustomer, UpdateCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, ReturnId, Sku},
+    id::{CustomerId, DeliveryId, EndpointId, ImageId, OrderId, ReturnId, Sku},
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
         CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
@@ -16,7 +16,10 @@ use shared::{
         UpdateShipment,
     },
     outcome::{Failure, Json},
-    product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
+    product::{
+        AddImage, AdjustStock, NewProduct, OrderImages, ProductRef, RemoveImage, RemoveStock,
+        SetStock, UpdateProduct,
+    },
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };
@@ -134,6 +137,12 @@ pub enum Action {
     UpdateProduct(UpdateProduct),
     /// Soft-deletes a product.
     DeleteProduct(ProductRef),
+    /// Adds a photo to a product.
+    AddImage(AddImage),
+    /// Removes a photo of a product.
+    RemoveImage(RemoveImage),
+    /// Sets the order of a product's photos.
+    OrderImages(OrderImages),
     /// Sets a stock level.
     SetStock(SetStock),
     /// Adjusts a stock level.
@@ -241,6 +250,9 @@ impl Action {
             }),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
+            | Self::AddImage(AddImage { sku, .. })
+            | Self::RemoveImage(RemoveImage { sku, .. })
+            | Self::OrderImages(OrderImages { sku, .. })
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. })
             | Self::RemoveStock(RemoveStock { sku, .. }) => Some(ResourceRef::Product(sku.clone())),
@@ -434,6 +446,13 @@ pub enum ResourceRef {
     },
     /// A product.
     Product(Sku),
+    /// A photo of a product.
+    Image {
+        /// SKU of the product.
+        sku: Sku,
+        /// Id of the photo.
+        id: ImageId,
+    },
     /// A customer.
     Customer(CustomerId),
     /// A webhook endpoint.

@@ -4,6 +4,7 @@
 //! another request.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use shared::{
     amqp::rpc_server::{MessageIdentity, RpcRequest},
@@ -62,7 +63,7 @@ pub(crate) fn by_client(
     condition: Option<&IfMatch>,
     key: &str,
 ) -> Result<Idempotency, Failure> {
-    let mut fingerprint = digest(request.to_body()?.get());
+    let mut fingerprint = digest(identifying_body(request)?.get());
     // The condition is part of the request.
     if let Some(condition) = condition {
         fingerprint = format!("{fingerprint} {}", digest(&condition.to_string()));
@@ -96,8 +97,16 @@ fn fingerprint(request: &Request) -> Result<String, Failure> {
     Ok(match request {
         // A repeated webhook is identified by its id alone.
         Request::UpdateShipment(_) | Request::NotifyPayment(_) => String::new(),
-        request => digest(request.to_body()?.get()),
+        request => digest(identifying_body(request)?.get()),
     })
+}
+
+/// The parts of the request's body by which a repeated request is recognized.
+fn identifying_body(request: &Request) -> Result<Box<RawValue>, Failure> {
+    match request {
+        Request::AddImage(request) => Request::AddImage(request.without_id()).to_body(),
+        request => request.to_body(),
+    }
 }
 
 fn digest(text: &str) -> String {
