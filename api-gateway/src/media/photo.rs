@@ -129,9 +129,9 @@ impl Header {
         })
     }
 
-    /// Memory for decoding the photo, in MiB: the pixels, and as much again for the decoder and the copies.
+    /// Memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the copies.
     pub(crate) fn memory_mib(&self) -> u32 {
-        let mib = (2 * self.decoded_bytes).div_ceil(1024 * 1024).max(1);
+        let mib = (3 * self.decoded_bytes).div_ceil(1024 * 1024).max(1);
         u32::try_from(mib).unwrap_or(u32::MAX)
     }
 }
