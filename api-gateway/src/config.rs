@@ -85,8 +85,11 @@ impl Config {
                 .map(stripe_webhook)
                 .transpose()?,
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
-            media: Storage::open(&env.text("MEDIA_URL").unwrap_or_else(|| "media".to_owned()))
-                .context("MEDIA_URL")?,
+            media: Storage::open(
+                &env.text("MEDIA_URL")
+                    .unwrap_or_else(|| "data/media".to_owned()),
+            )
+            .context("MEDIA_URL")?,
             media_sweep: env.seconds("MEDIA_SWEEP_SECONDS", 3600)?,
             features: FeatureFlags {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,

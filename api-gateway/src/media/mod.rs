@@ -29,11 +29,11 @@ use tokio::{
 use crate::problem::Problem;
 
 /// Maximum number of uploads whose bodies are in memory; further ones wait.
-const MAX_UPLOADS: usize = 8;
+const MAX_UPLOADS: usize = 6;
 /// Time for which an upload waits for its turn.
 const UPLOAD_WAIT: Duration = Duration::from_secs(20);
 /// Memory for decoded photos, in MiB, of all uploads together.
-const DECODE_MEMORY_MIB: u32 = 256;
+const DECODE_MEMORY_MIB: u32 = 192;
 /// Time within which a photo must be decoded and encoded.
 const DECODE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay before a refused upload should be repeated, in seconds.

@@ -2,7 +2,8 @@
 //!
 //! Only decoded pixels are kept: no metadata (EXIF, GPS position, comments, colour profiles) and no other bytes
 //! of the upload, so that a file that is a valid image and a valid script at once is stored as an image only.
-//! The EXIF orientation is applied before. Of an animation, the first picture is kept.
+//! The EXIF orientation is applied before, and colours are converted to sRGB. Of an animation, the first picture
+//! is kept.
 
 use std::io::Cursor;
 
@@ -17,6 +18,7 @@ use image::{
     imageops,
     metadata::Orientation,
 };
+use moxcms::{ColorProfile, Layout, TransformOptions};
 use shared::{
     outcome::{Code, Failure},
     product::{ImageSize, ImageType, MAX_SIDE},
@@ -200,6 +202,7 @@ fn decoder(bytes: &[u8], content_type: ImageType) -> Result<impl ImageDecoder + 
 fn decode(bytes: &[u8], content_type: ImageType) -> Result<DynamicImage, ImageError> {
     let mut decoder = decoder(bytes, content_type)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let color_profile = decoder.icc_profile().ok().flatten();
     let photo = DynamicImage::from_decoder(decoder)?;
     let color = photo.color();
     let mut photo = match (color.has_alpha(), color.has_color()) {
@@ -207,8 +210,41 @@ fn decode(bytes: &[u8], content_type: ImageType) -> Result<DynamicImage, ImageEr
         (false, true) => DynamicImage::ImageRgb8(photo.into_rgb8()),
         (false, false) => DynamicImage::ImageLuma8(photo.into_luma8()),
     };
+    if let Some(color_profile) = color_profile {
+        convert_to_srgb(&mut photo, &color_profile);
+    }
     photo.apply_orientation(orientation);
     Ok(photo)
+}
+
+/// Converts the colours of `photo` from its ICC profile. Without a usable profile they are taken for sRGB, as
+/// browsers do.
+fn convert_to_srgb(photo: &mut DynamicImage, color_profile: &[u8]) {
+    let Ok(color_profile) = ColorProfile::new_from_slice(color_profile) else {
+        return;
+    };
+    let (layout, pixels): (_, &mut [u8]) = match photo {
+        DynamicImage::ImageRgb8(pixels) => (Layout::Rgb, pixels),
+        DynamicImage::ImageRgba8(pixels) => (Layout::Rgba, pixels),
+        // A grey picture has hardly anything to convert.
+        _ => return,
+    };
+    let transform = color_profile.create_transform_8bit(
+        layout,
+        &ColorProfile::new_srgb(),
+        layout,
+        TransformOptions::default(),
+    );
+    if let Ok(transform) = transform {
+        let row_bytes = 4 * 3 * MAX_SIDE as usize;
+        // By parts, so that no second copy of the photo is needed. A part has whole pixels of three or four bytes.
+        for part in pixels.chunks_mut(row_bytes) {
+            let source = part.to_vec();
+            if transform.transform(&source, part).is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// A copy of `image` with `width` pixels, in the proportions of `size`.
@@ -320,6 +356,25 @@ mod tests {
         let upload = encoded(320, 10, ImageType::Png);
         let header = Header::read(&upload, ImageType::Png).unwrap();
         assert!(process(&upload, &header).unwrap().variants.is_empty());
+    }
+
+    #[test]
+    fn colors_are_converted_to_srgb() {
+        let mut upload = Vec::new();
+        let mut encoder = PngEncoder::new(&mut upload);
+        let profile = ColorProfile::new_display_p3().encode().unwrap();
+        encoder.set_icc_profile(profile).unwrap();
+        let pixels = RgbImage::from_pixel(8, 8, Rgb([200, 100, 50]));
+        let color = DynamicImage::ImageRgb8(pixels.clone()).color().into();
+        encoder.write_image(&pixels, 8, 8, color).unwrap();
+        let header = Header::read(&upload, ImageType::Png).unwrap();
+        let photo = process(&upload, &header).unwrap();
+        let stored = image::load_from_memory(&photo.files[0].1)
+            .unwrap()
+            .to_rgb8();
+        // The red of Display P3 is outside of sRGB's: the same colour has a larger red value in sRGB.
+        let Rgb([red, _, blue]) = *stored.get_pixel(4, 4);
+        assert!(red > 205 && blue < 50, "{red} {blue}");
     }
 
     #[test]
