@@ -106,6 +106,11 @@ impl Header {
                 content_type.as_str()
             )));
         }
+        if content_type == ImageType::Jpeg && !is_complete_jpeg(bytes) {
+            return Err(Rejection::Unreadable(
+                "the image is incomplete: its end is missing".to_owned(),
+            ));
+        }
         let decoder = decoder(bytes, content_type).map_err(|error| unreadable(&error))?;
         let (width, height) = decoder.dimensions();
         let pixels = u64::from(width) * u64::from(height);
@@ -119,11 +124,6 @@ impl Header {
             return Err(Rejection::Unreadable(format!(
                 "the decoded image has {decoded_bytes} bytes; at most {MAX_DECODED_BYTES} are allowed"
             )));
-        }
-        if content_type == ImageType::Jpeg && !is_complete_jpeg(bytes) {
-            return Err(Rejection::Unreadable(
-                "the image is incomplete: its end is missing".to_owned(),
-            ));
         }
         Ok(Self {
             content_type,

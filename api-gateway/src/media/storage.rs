@@ -8,8 +8,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt,
-    PutPayload, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
+    BackoffConfig, ClientConfigKey, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutPayload, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    local::LocalFileSystem,
+    path::Path,
 };
 use reqwest::Url;
 use shared::{
@@ -25,9 +28,9 @@ pub(crate) const VARIANT_WIDTHS: [(u32, &str); 2] = [(320, "320"), (1280, "1280"
 const ID_CHARS: usize = 36;
 
 /// Timeout for connecting to S3.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: &str = "3 seconds";
 /// Timeout for a request to S3.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: &str = "30 seconds";
 /// Time in which failed requests to S3 are repeated.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of repetitions of a failed request to S3.
@@ -77,17 +80,19 @@ impl Storage {
         let bucket = parsed
             .host_str()
             .context("must name a bucket: s3://bucket")?;
-        let client = ClientOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(REQUEST_TIMEOUT);
         let retry = RetryConfig {
             backoff: BackoffConfig::default(),
             max_retries: MAX_RETRIES,
             retry_timeout: RETRY_TIMEOUT,
         };
         // Credentials, region and endpoint: the standard variables `AWS_…`.
+        let client_option = AmazonS3ConfigKey::Client;
         let builder = AmazonS3Builder::from_env()
-            .with_client_options(client)
+            .with_config(
+                client_option(ClientConfigKey::ConnectTimeout),
+                CONNECT_TIMEOUT,
+            )
+            .with_config(client_option(ClientConfigKey::Timeout), REQUEST_TIMEOUT)
             .with_bucket_name(bucket)
             .with_retry(retry);
         Ok(Self {

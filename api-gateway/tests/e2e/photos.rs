@@ -354,7 +354,7 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     assert_eq!(product["images"], json!([]));
 
     let events = system
-        .get("/v1/events?types=product.updated&limit=200")
+        .get("/v1/events?type=product.updated&limit=200")
         .await
         .expect(200);
     let photo_counts: Vec<_> = events["data"]
@@ -432,22 +432,18 @@ async fn stale_if_match_changes_nothing() {
             .header("if-match", etag.clone())
     };
     let photo = send(upload()).await.expect(201);
-    send(upload())
-        .await
-        .expect_problem(412, "PRECONDITION_FAILED");
+    send(upload()).await.expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(system.stored_files(), [id(&photo)]);
     let path = format!("/v1/products/A/images/{}", id(&photo));
     let delete = system
         .request(Method::DELETE, &path)
         .header("if-match", etag.clone());
-    send(delete)
-        .await
-        .expect_problem(412, "PRECONDITION_FAILED");
+    send(delete).await.expect_problem(412, "VERSION_MISMATCH");
     let order = system
         .request(Method::PUT, "/v1/products/A/images")
         .header("if-match", etag.clone())
         .json(&json!({"ids": [photo["id"]]}));
-    send(order).await.expect_problem(412, "PRECONDITION_FAILED");
+    send(order).await.expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(
         system
             .file(photo["url"].as_str().unwrap(), &[])
