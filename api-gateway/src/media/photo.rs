@@ -328,7 +328,9 @@ mod tests {
     use super::*;
 
     fn encoded(width: u32, height: u32, content_type: ImageType) -> Vec<u8> {
-        let pixels = RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 128]));
+        let pixels = RgbImage::from_fn(width, height, |x, y| {
+            Rgb([x.to_le_bytes()[0], y.to_le_bytes()[0], 128])
+        });
         encode(&DynamicImage::ImageRgb8(pixels), content_type).unwrap()
     }
 

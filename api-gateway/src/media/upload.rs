@@ -22,7 +22,7 @@ pub(crate) const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
 /// Size of the parts of a form around its file, in bytes.
 const MAX_FORM_BYTES: usize = 16 * 1024;
 /// Timeout for receiving the whole body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An uploaded image.
 pub(crate) struct Upload {

@@ -50,6 +50,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of uploads")]
 async fn refused_uploads_name_the_reason_and_leave_nothing() {
     let system = System::start().await;
     system.stock("A", &[]).await;

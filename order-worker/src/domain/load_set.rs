@@ -189,7 +189,7 @@ impl LoadSet {
             Some(ResourceRef::Order(id)) => self.orders.push(*id),
             Some(ResourceRef::Return { order_id, .. }) => self.orders.extend(order_id),
             Some(ResourceRef::Product(sku) | ResourceRef::Image { sku, .. }) => {
-                self.changed_products.push(sku.clone())
+                self.changed_products.push(sku.clone());
             }
             Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
             Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
@@ -229,7 +229,7 @@ impl LoadSet {
             ResourceRef::Order(id) => self.orders.push(*id),
             ResourceRef::Return { order_id, .. } => self.orders.extend(order_id),
             ResourceRef::Product(sku) | ResourceRef::Image { sku, .. } => {
-                self.products.push(sku.clone())
+                self.products.push(sku.clone());
             }
             ResourceRef::Customer(id) => self.customers.push(*id),
             ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),

@@ -183,6 +183,7 @@ impl AddImage {
 
     /// The request without the id, which is different in each attempt: a repeated upload under the same
     /// idempotency key is the same request.
+    #[must_use]
     pub fn without_id(&self) -> Self {
         Self {
             id: ImageId::from(Uuid::nil()),
