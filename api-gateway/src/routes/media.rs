@@ -297,10 +297,7 @@ async fn typed_body(result: GetResult) -> Result<(ImageType, Body), Failure> {
         [0x89, b'P', b'N', b'G', ..] => ImageType::Png,
         [b'R', b'I', b'F', b'F', ..] => ImageType::WebP,
         _ => {
-            return Err(Failure::new(
-                Code::Unavailable,
-                "the stored file is damaged",
-            ));
+            return Err(Failure::new(Code::Internal, "the stored file is damaged"));
         }
     };
     let stream = stream::iter([Ok(first_chunk)]).chain(stream);

@@ -85,16 +85,17 @@ async fn add_image(
     });
     // The files are stored first: a product never refers to files that do not exist.
     app.media.storage.store(id, photo.files).await?;
-    let reply = worker.call("product.add_image", body).await?;
-    let is_added = match &reply.outcome {
+    let reply = worker.call("product.add_image", body).await;
+    let is_added = match reply.as_ref().map(|reply| &reply.outcome) {
         // A repeated request gets the first reply, with the id of the first upload.
-        Ok(image) => image.value()["id"] == json!(id),
-        Err(failure) => is_undecided(failure),
+        Ok(Ok(image)) => image.value()["id"] == json!(id),
+        Ok(Err(failure)) => is_undecided(failure),
+        Err(_) => false,
     };
     if !is_added {
         app.media.storage.delete(id).await;
     }
-    let mut response = respond(StatusCode::CREATED, reply).with_location("/media");
+    let mut response = respond(StatusCode::CREATED, reply?).with_location("/media");
     // `If-Match` refers to the product, so the photo's tag would be of no use.
     response.headers_mut().remove(header::ETAG);
     Ok(response)

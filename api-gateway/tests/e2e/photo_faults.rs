@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, GrayImage, ImageFormat, Luma};
+use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use serde_json::json;
 
 use crate::{
@@ -26,6 +26,27 @@ fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 const FORM: &str = "multipart/form-data; boundary=limit";
+
+#[tokio::test]
+async fn form_with_a_file_of_several_megabytes_is_accepted() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    // Noise, which can't be compressed.
+    let mut state = 1_u32;
+    let pixels = RgbImage::from_fn(1_000, 1_000, |_, _| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let [_, red, green, blue] = state.to_le_bytes();
+        Rgb([red, green, blue])
+    });
+    let mut png = Cursor::new(Vec::new());
+    let pixels = DynamicImage::ImageRgb8(pixels);
+    pixels.write_to(&mut png, ImageFormat::Png).unwrap();
+    let png = png.into_inner();
+    assert!(png.len() > 2_500_000, "{}", png.len());
+    let body = form(&[("image/png", &png)]);
+    let photo = system.upload("A", FORM, body).await.expect(201);
+    assert_eq!(photo["width"], 1_000);
+}
 
 /// A PNG file that claims this size.
 fn png_claiming(width: u32, height: u32) -> Vec<u8> {
