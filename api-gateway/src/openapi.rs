@@ -237,6 +237,7 @@ pub(crate) struct PhotoBytes(Vec<u8>);
 
 /// A form with one image.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct PhotoForm {
     /// The image; its `Content-Type` is image/jpeg, image/png or image/webp.

@@ -63,7 +63,7 @@ async fn read_image(
 /// Returns the copy with a width of 320 or 1280 pixels. A photo that is not wider is returned as it is. Supports
 /// `If-None-Match` and `Range`.
 #[utoipa::path(get, path = "/media/{id}/{width}", tag = "products", security(()),
-    params(("id" = ImageId, Path), ("width" = PhotoWidth, Path), ("range" = Option<String>, Header)),
+    params(("id" = ImageId, Path), ("width" = inline(PhotoWidth), Path), ("range" = Option<String>, Header)),
     responses(
         (status = 200, content((PhotoBytes = "image/jpeg"), (PhotoBytes = "image/png"), (PhotoBytes = "image/webp"))),
         (status = 206, content((PhotoBytes = "image/jpeg"), (PhotoBytes = "image/png"), (PhotoBytes = "image/webp"))),
