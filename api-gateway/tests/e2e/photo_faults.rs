@@ -4,9 +4,10 @@ use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use serde_json::json;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
-    harness::{System, send},
+    harness::{System, send, until},
     photos::{contains, jpeg, photo},
 };
 
@@ -322,6 +323,37 @@ async fn fifty_uploads_at_once_need_bounded_memory() {
         let product = system.get(&format!("/v1/products/P{product}")).await;
         assert_eq!(product.expect(200)["images"].as_array().unwrap().len(), 10);
     }
+}
+
+#[tokio::test]
+async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    // Six clients begin an upload and do not finish it: as many as the gateway receives at a time.
+    let url = system.url("");
+    let address = url.strip_prefix("http://").unwrap();
+    let head = format!(
+        "POST /v1/products/A/images HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\n"
+    );
+    let mut slow_clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&jpeg()[..100]).await.unwrap();
+        slow_clients.push(client);
+    }
+    until("the gateway to be busy", async || {
+        let reply = system.upload("A", "image/jpeg", jpeg()).await;
+        if reply.status != 503 {
+            return false;
+        }
+        assert!(reply.headers.contains_key("retry-after"));
+        let problem = reply.expect_problem(503, "UNAVAILABLE");
+        problem["detail"].as_str().unwrap().contains("too many")
+    })
+    .await;
+    drop(slow_clients);
+    system.add_photo("A").await;
 }
 
 #[tokio::test]
