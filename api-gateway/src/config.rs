@@ -16,6 +16,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
     auth::{Auth, jwt::Tokens, keys::ApiKeys},
+    media::storage::Storage,
     rate_limit::RateLimit,
     state::FeatureFlags,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     pub(crate) features: FeatureFlags,
+    pub(crate) media: Storage,
+    pub(crate) media_sweep: Duration,
 }
 
 impl Config {
@@ -82,6 +85,12 @@ impl Config {
                 .map(stripe_webhook)
                 .transpose()?,
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
+            media: Storage::open(
+                &env.text("MEDIA_URL")
+                    .unwrap_or_else(|| "data/media".to_owned()),
+            )
+            .context("MEDIA_URL")?,
+            media_sweep: env.seconds("MEDIA_SWEEP_SECONDS", 3600)?,
             features: FeatureFlags {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
                 demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
@@ -277,6 +286,10 @@ mod tests {
             ("METRICS_ADDR", "9090"),
             ("REQUEST_TIMEOUT_MS", "soon"),
             ("HTTP_IDLE_SECONDS", "0"),
+            ("MEDIA_URL", "s3://"),
+            ("MEDIA_URL", "ftp://media"),
+            ("MEDIA_URL", "file://media"),
+            ("MEDIA_SWEEP_SECONDS", "0"),
         ] {
             let error = format!(
                 "{:#}",

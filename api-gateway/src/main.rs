@@ -1,5 +1,6 @@
-//! `api-gateway`: translates HTTP requests into RPC requests to the worker. It stores nothing durable, so any
-//! number of instances can run and any of them can be stopped or killed.
+//! `api-gateway`: translates HTTP requests into RPC requests to the worker. It stores nothing durable but the files
+//! of photos, in a storage that all instances share, so any number of instances can run and any of them can be
+//! stopped or killed.
 //!
 //! # Layout
 //!
@@ -11,6 +12,7 @@
 //!   idempotency keys of asynchronously accepted orders.
 //! - [`auth`]: API keys, tokens and sessions; [`rate_limit`]: limits for each credential.
 //! - [`feed`], [`listeners`]: live events and their listeners.
+//! - [`media`]: photos of products.
 //! - [`console`]: the web console.
 
 mod accepted_keys;
@@ -21,6 +23,7 @@ mod feed;
 mod headers;
 mod input;
 mod listeners;
+mod media;
 mod middleware;
 mod openapi;
 mod output;
@@ -43,6 +46,7 @@ use auth::stored_keys::StoredKeys;
 use clap::{Parser, Subcommand};
 use config::Config;
 use feed::Feed;
+use media::{Media, sweep::Sweeper};
 use router::{metrics_router, router};
 use shared::{
     amqp::{
@@ -163,8 +167,16 @@ async fn run() -> anyhow::Result<()> {
     let rpc = RpcClient::new(broker.clone());
     let stored_keys = StoredKeys::start(rpc.clone(), &stop);
     let auth = config.auth.with_stored_keys(stored_keys);
+    let sweeper = Sweeper {
+        storage: config.media.clone(),
+        rpc: rpc.clone(),
+        request_timeout: config.request_timeout,
+        interval: config.media_sweep,
+    };
+    tokio::spawn(sweeper.run(stop.clone()));
     let app = App::from(AppState {
         feed: Feed::new(rpc.clone(), stop.clone()),
+        media: Media::new(config.media),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
         accepted_keys: AcceptedKeys::default(),

@@ -163,7 +163,9 @@ fn refuse_encoded_body(request: &Request) -> Option<Response> {
 }
 
 fn is_worth_compressing() -> impl Predicate {
-    SizeAbove::new(MIN_COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"))
+    SizeAbove::new(MIN_COMPRESSED_BYTES)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::IMAGES)
 }
 
 /// Compresses the response with a coding that the client's `Accept-Encoding` permits.

@@ -230,6 +230,31 @@ pub(crate) struct StorefrontParameter {
     storefront: Option<Storefront>,
 }
 
+/// The bytes of an image.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct PhotoBytes(Vec<u8>);
+
+/// A form with one image.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct PhotoForm {
+    /// The image; its `Content-Type` is image/jpeg, image/png or image/webp.
+    file: PhotoBytes,
+}
+
+/// Width of a smaller copy of a photo in pixels.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) enum PhotoWidth {
+    #[schema(rename = "320")]
+    Small,
+    #[schema(rename = "1280")]
+    Large,
+}
+
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]

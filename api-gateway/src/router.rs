@@ -43,6 +43,8 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
         .merge(routes::payments::routes())
         .merge(routes::import::routes())
         .merge(routes::products::routes())
+        .merge(routes::product_images::routes())
+        .merge(routes::media::routes())
         .merge(routes::customers::routes())
         .merge(routes::events::routes())
         .merge(routes::stats::routes())

@@ -13,7 +13,9 @@ use shared::{
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
 
-use crate::{accepted_keys::AcceptedKeys, auth::Auth, feed::Feed, rate_limit::RateLimit};
+use crate::{
+    accepted_keys::AcceptedKeys, auth::Auth, feed::Feed, media::Media, rate_limit::RateLimit,
+};
 
 /// Handle to the state shared by handlers; cheap to clone.
 #[derive(Clone)]
@@ -43,6 +45,8 @@ pub(crate) struct AppState {
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,
+    /// Photos of products.
+    pub(crate) media: Media,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,

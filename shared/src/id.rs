@@ -94,6 +94,11 @@ uuid_id!(
     ApiKeyId
 );
 
+uuid_id!(
+    /// Id of a photo, `UUIDv4`: it can't be guessed, because photos are served without a credential.
+    ImageId
+);
+
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident, $max:literal) => {
         $(#[$doc])*

@@ -3,9 +3,17 @@
 //! Products are shared by all storefronts. Stock is kept per product and warehouse: units on hand, of which
 //! some are reserved for orders.
 
+mod image;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use image::{
+    AddImage, ImageSize, ImageType, ImageVariant, ListImages, MAX_IMAGE_PAGE, MAX_PHOTOS, MAX_SIDE,
+    MEDIA_PATH, OrderImages, ProductImage, ProductImageIds, RemoveImage, id_of_media_url,
+    media_url,
+};
 
 use crate::{
     body::{self, Fields},
@@ -16,8 +24,8 @@ use crate::{
     web_url::web_url_text,
 };
 
-/// Maximum number of image URLs of a product.
-pub const MAX_IMAGES: usize = 20;
+/// Maximum number of URLs of images on other servers.
+pub const MAX_EXTERNAL_IMAGES: usize = 20;
 /// Maximum number of units on hand in one warehouse.
 pub const MAX_ON_HAND: i64 = 1_000_000_000;
 
@@ -25,7 +33,7 @@ pub const MAX_ON_HAND: i64 = 1_000_000_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "sku": "TSHIRT", "name": "T-shirt", "price": 1999, "currency": "EUR",
-    "image_urls": ["https://example.com/shirt.jpg"],
+    "image_urls": ["https://example.com/shirt.jpg"], "images": [],
     "stock": [{"warehouse": "berlin", "on_hand": 100, "reserved": 2, "available": 98}],
     "is_deleted": false, "version": 2,
     "created_at": "2026-01-31T12:00:00Z", "updated_at": "2026-01-31T12:00:01Z"
@@ -39,8 +47,12 @@ pub struct Product {
     pub price: i64,
     /// Currency of `price`.
     pub currency: Currency,
-    /// URLs of images.
+    /// URLs of all images: first the uploaded photos in their order, as paths at the gateway, then those on
+    /// other servers.
     pub image_urls: Vec<String>,
+    /// Uploaded photos in their order.
+    #[serde(default)]
+    pub images: Vec<ProductImage>,
     /// Threshold of available units at which the event `stock.low` is emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_stock_at: Option<i64>,
@@ -136,7 +148,8 @@ pub struct UpdateProduct {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Currency)]
     pub currency: Option<Currency>,
-    /// URLs of images; `null` removes all.
+    /// URLs of images on other servers; `null` removes all. Paths of the product's own photos are allowed and
+    /// change nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Option<Vec<String>>,
@@ -367,10 +380,20 @@ fn image_urls(value: Value) -> Result<Vec<String>, String> {
     let Value::Array(urls) = value else {
         return Err("must be a list of URLs".to_owned());
     };
-    if urls.len() > MAX_IMAGES {
-        return Err(format!("must have at most {MAX_IMAGES} entries"));
+    let is_external = |url: &&Value| url.as_str().and_then(id_of_media_url).is_none();
+    if urls.iter().filter(is_external).count() > MAX_EXTERNAL_IMAGES {
+        return Err(format!(
+            "must have at most {MAX_EXTERNAL_IMAGES} URLs on other servers"
+        ));
+    }
+    if urls.len() > MAX_EXTERNAL_IMAGES + MAX_PHOTOS {
+        let max_urls = MAX_EXTERNAL_IMAGES + MAX_PHOTOS;
+        return Err(format!("must have at most {max_urls} entries"));
     }
     urls.into_iter()
-        .map(|url| web_url_text(url).map_err(|error| format!("each entry {error}")))
+        .map(|url| match url.as_str().and_then(id_of_media_url) {
+            Some(id) => Ok(media_url(id)),
+            None => web_url_text(url).map_err(|error| format!("each entry {error}")),
+        })
         .collect()
 }

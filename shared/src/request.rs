@@ -25,7 +25,8 @@ use crate::{
     },
     outcome::{Code, Failure},
     product::{
-        AdjustStock, ListProducts, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct,
+        AddImage, AdjustStock, ListImages, ListProducts, NewProduct, OrderImages, ProductRef,
+        RemoveImage, RemoveStock, SetStock, UpdateProduct,
     },
     retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
@@ -149,6 +150,14 @@ requests! {
     "product.update" => UpdateProduct(UpdateProduct),
     /// Soft-deletes a product without reserved units.
     "product.delete" => DeleteProduct(ProductRef),
+    /// Adds a photo whose files the gateway has stored.
+    "product.add_image" => AddImage(AddImage),
+    /// Removes a photo.
+    "product.remove_image" => RemoveImage(RemoveImage),
+    /// Sets the order of a product's photos.
+    "product.order_images" => OrderImages(OrderImages),
+    /// Lists the ids of all photos, by product.
+    "product.list_images" => ListImages(ListImages),
     /// Sets the stock level of a warehouse.
     "stock.set" => SetStock(SetStock),
     /// Adjusts the stock level of a warehouse.
@@ -234,6 +243,7 @@ impl Request {
             | Self::ListReturns(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
+            | Self::ListImages(_)
             | Self::GetCustomer(_)
             | Self::ListCustomers(_)
             | Self::ListDeadLetters(_)
@@ -273,6 +283,9 @@ impl Request {
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
+            | Self::AddImage(_)
+            | Self::RemoveImage(_)
+            | Self::OrderImages(_)
             | Self::SetStock(_)
             | Self::AdjustStock(_)
             | Self::RemoveStock(_)
@@ -335,6 +348,10 @@ impl Request {
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
+            | Self::AddImage(_)
+            | Self::RemoveImage(_)
+            | Self::OrderImages(_)
+            | Self::ListImages(_)
             | Self::SetStock(_)
             | Self::AdjustStock(_)
             | Self::RemoveStock(_)

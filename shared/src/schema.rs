@@ -120,13 +120,16 @@ pub(crate) fn tracking_url() -> Object {
         .build()
 }
 
-/// Schema of image URLs.
+/// Schema of image URLs: at most 20 on other servers, and paths of the product's photos.
 pub(crate) fn image_urls() -> Array {
-    let items = RefOr::T(Schema::Object(web_url().build()));
+    let item = web_url().pattern(Some(
+        r"^(https?://[^\u0000-\u001f\u007f-\u009f]*|/media/[0-9a-fA-F-]{36})$",
+    ));
+    let items = RefOr::T(Schema::Object(item.build()));
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .examples([json!(["https://example.com/shirt.jpg"])])
-        .max_items(Some(20))
+        .max_items(Some(40))
         .items(items)
         .build()
 }

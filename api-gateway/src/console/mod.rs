@@ -32,7 +32,7 @@ const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
 const STYLE_TYPE: &str = "text/css; charset=utf-8";
 const SVG_TYPE: &str = "image/svg+xml";
 
-/// Content security policy: the console's own assets, and product images from any origin.
+/// Content security policy: the console's own assets, and product images from this gateway and any other origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
@@ -60,6 +60,7 @@ assets! {
     "/console/returns.js" => SCRIPT_TYPE, "returns.js";
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
     "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
+    "/console/photos.js" => SCRIPT_TYPE, "photos.js";
     "/console/customers.js" => SCRIPT_TYPE, "customers.js";
     "/console/webhooks.js" => SCRIPT_TYPE, "webhooks.js";
     "/console/keys.js" => SCRIPT_TYPE, "keys.js";

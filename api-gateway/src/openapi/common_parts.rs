@@ -224,6 +224,8 @@ fn problem_statuses(is_api: bool, is_item: bool, is_read: bool, is_post: bool) -
         statuses.extend([400, 401, 403, 422, 429, 500, 503, 504]);
     } else if is_post {
         statuses.extend([400, 401, 409, 422, 500, 503, 504]);
+    } else if is_item {
+        statuses.extend([400, 503]);
     }
     if is_item || is_post {
         statuses.push(404);

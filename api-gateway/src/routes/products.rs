@@ -4,10 +4,11 @@
 //! falls below the reserved units.
 
 use axum::{
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     id::{Sku, Warehouse},
     outcome::Failure,
@@ -114,16 +115,27 @@ async fn update_product(
 
 /// Deletes a product
 ///
-/// Refused while units are reserved. Operators only.
+/// Refused while units are reserved. Deletes its photos as well. Operators only.
 #[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
 async fn delete(
+    State(app): State<App>,
     worker: WorkerClient,
     sku: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", parse_sku(&sku.0)?)])?;
+    let sku = parse_sku(&sku.0)?;
+    let body = body.with(&[("sku", sku)])?;
+    // The reply no longer has the photos. If they can't be read now, the sweep deletes their files.
+    let product = worker.call("product.get", json!({"sku": sku})).await?;
     let reply = worker.call("product.delete", body).await?;
+    if let (Ok(product), Ok(_)) = (product.outcome, &reply.outcome)
+        && let Ok(Product { images, .. }) = serde_json::from_str(product.text())
+    {
+        for image in images {
+            app.media.storage.delete(image.id).await;
+        }
+    }
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
@@ -192,7 +204,7 @@ fn with_sku_and_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Resu
 }
 
 /// Checks a SKU. An invalid SKU is reported as not found, since no product can have it.
-fn parse_sku(sku: &str) -> Result<&str, Problem> {
+pub(super) fn parse_sku(sku: &str) -> Result<&str, Problem> {
     match sku.parse::<Sku>() {
         Ok(_) => Ok(sku),
         Err(_) => Err(Failure::not_found("product", sku).into()),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
     harness::{Receiver, Reply, System, is_announced, order, order_paid_by, python, send, until},
+    photos::jpeg,
     retries::orders_with_failing_payments,
 };
 
@@ -283,6 +284,19 @@ impl Systems {
                 Case::with_path("/v1/products/OLD".to_owned())
                     .with_watched_path("/v1/products/OLD".to_owned())
             }
+            "POST /v1/products/{sku}/images" => product_case("/images"),
+            "PUT /v1/products/{sku}/images" => {
+                self.shop.stock("B", &[]).await;
+                let first = self.shop.add_photo("B").await;
+                let second = self.shop.add_photo("B").await;
+                Case::with_path("/v1/products/B/images".to_owned())
+                    .with_body(json!({"ids": [second["id"], first["id"]]}))
+                    .with_watched_path("/v1/products/B".to_owned())
+            }
+            "DELETE /v1/products/{sku}/images/{id}" => {
+                let photo = self.shop.add_photo("A").await;
+                product_case(&format!("/images/{}", photo["id"].as_str().unwrap()))
+            }
             "PUT /v1/products/{sku}/stock/{warehouse}" => {
                 product_case("/stock/main").with_body(json!({"on_hand": 900}))
             }
@@ -364,6 +378,9 @@ fn with_body(request: RequestBuilder, case: &Case) -> RequestBuilder {
             .header("content-type", "application/x-ndjson")
             .body(line.to_string()),
         Some(body) => request.json(body),
+        None if case.path.ends_with("/images") => {
+            request.header("content-type", "image/jpeg").body(jpeg())
+        }
         None => request,
     }
 }

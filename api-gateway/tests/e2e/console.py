@@ -7,9 +7,11 @@ SCREENSHOTS=FOLDER the scenario "looks" saves a screenshot of each screen.
 import json
 import os
 import re
+import struct
 import sys
 import time
 import urllib.request
+import zlib
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -34,6 +36,13 @@ def call(method, path, body=None, key=None):
     with urllib.request.urlopen(request) as answer:
         text = answer.read()
         return json.loads(text) if text else None
+
+
+def upload(sku, data):
+    """Adds a photo to a product."""
+    request = urllib.request.Request(f"{base}/v1/products/{sku}/images", method="POST", data=data)
+    request.add_header("Content-Type", "image/png")
+    urllib.request.urlopen(request).close()
 
 
 class Page:
@@ -382,6 +391,43 @@ def paid_manually(browser):
     page.assert_no_errors()
 
 
+def png(width, height, color):
+    """A PNG file of one colour."""
+    rows = (b"\0" + bytes(color) * width) * height
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # noqa: E731
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def add_photos(page, *files):
+    page.get_by_label("Add photos").set_input_files([{"name": name, "mimeType": kind, "buffer": data} for name, kind, data in files])
+
+
+def manage_photos(page):
+    """Uploads, orders and deletes the photos of MUG."""
+    page.button("Photos of MUG").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("No photos yet.")
+    add_photos(page, ("red.png", "image/png", png(400, 300, (200, 0, 0))), ("blue.png", "image/png", png(40, 60, (0, 0, 200))))
+    expect(dialog.get_by_role("listitem")).to_have_count(2)
+    expect(dialog.get_by_role("listitem").first).to_contain_text("400 × 300")
+    page.wait_for_function("[...document.querySelectorAll('.photos img')].every((image) => image.naturalWidth > 0)")
+    dialog.get_by_role("button", name="Move photo 2 up").click()
+    expect(dialog.get_by_role("listitem").first).to_contain_text("40 × 60")
+    assert [image["width"] for image in call("GET", "/v1/products/MUG")["images"]] == [40, 400]
+    # A file that is not an image is refused with the reason, and the other photos stay.
+    add_photos(page, ("fake.png", "image/png", b"hello"))
+    expect(dialog.get_by_role("alert")).to_contain_text("not an image")
+    dialog.get_by_role("button", name="Delete photo 1").click()
+    expect(dialog.get_by_role("listitem")).to_have_count(1)
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.row("MUG").locator("img.thumb")).to_have_count(2)
+    page.button("Edit MUG").click()
+    expect(page.get_by_role("dialog").locator("[name=image_urls]")).to_have_value(f"{base}/console/icon.svg")
+    page.confirm("Save", name="Big mug")
+    expect(page.row("MUG").locator("img.thumb")).to_have_count(2)
+
+
 def stock(browser):
     page = Page(browser)
     page.open("inventory")
@@ -400,6 +446,7 @@ def stock(browser):
     page.button("Edit MUG").click()
     page.confirm("Save", name="Big mug", price="11")
     expect(page.row("MUG")).to_contain_text("Big mug")
+    manage_photos(page)
     # Amounts are entered and shown with the decimals of ISO 4217, which are not those that browsers show.
     for sku, currency, price, shown in [("HU", "HUF", "1234.56", "1,234.56"), ("KW", "KWD", "1.234", "1.234"), ("JP", "JPY", "1234", "1,234")]:
         page.button("New product").click()
@@ -812,6 +859,8 @@ def looks(browser):
             check(name, page, screen)
     customer = catalogue()
     call("PATCH", "/v1/products/SKU-2", {"image_urls": [f"{base}/console/icon.svg"], "low_stock_at": 100})
+    for color in ((190, 60, 50), (60, 90, 190)):
+        upload("SKU-1", png(640, 480, color))
     call("POST", "/v1/webhook-endpoints", {"url": "https://example.com/hook", "event_types": ["order.*"]})
     address = {"name": "Ada Lovelace", "line1": "St James's Square 12", "city": "London", "country": "GB"}
     parts = {"tax_included": True, "shipping": {"label": "Standard", "amount": 490}, "discounts": [{"label": "Welcome", "code": "HELLO10", "amount": 200}],
@@ -833,6 +882,14 @@ def looks(browser):
             if pictures:
                 title = "order" if "/" in screen else screen
                 page.screenshot(path=f"{pictures}/{title}-{name}.png", full_page=name == "phone")
+        page.open("inventory")
+        page.button("Photos of SKU-1").click()
+        page.wait_for_function("[...document.querySelectorAll('.photos img')].every((image) => image.naturalWidth > 0)")
+        found = axe.run(page.page)
+        assert found.violations_count == 0, found.generate_report()
+        if pictures:
+            page.screenshot(path=f"{pictures}/product-images-{name}.png")
+        page.get_by_role("dialog").get_by_role("button", name="Close").click()
         page.open(f"orders/{placed[5]}")
         for button in ("Ship", "Edit order"):
             page.button(button).click()

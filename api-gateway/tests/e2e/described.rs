@@ -136,6 +136,9 @@ async fn events_conform_to_asyncapi() {
     let path = format!("/v1/customers/{customer}");
     let customer_patch = json!({"phone": "112", "email": "other@example.com"});
     system.patch(&path, customer_patch).await.expect(200);
+    let photo = crate::photos::photo(400, 300, image::ImageFormat::Png);
+    let photo = system.upload("A", "image/png", photo).await;
+    assert_eq!(photo.expect(201)["variants"][0]["width"], 320);
     let endpoint = json!({"url": "https://example.com"});
     let endpoint_reply = system
         .post("/v1/webhook-endpoints", endpoint)
@@ -164,6 +167,7 @@ async fn events_conform_to_asyncapi() {
     assert!(types.len() >= 20, "{types:?}");
     assert!(types.contains(&"customer.updated"), "{types:?}");
     assert!(types.contains(&"return.received"), "{types:?}");
+    assert!(types.contains(&"product.updated"), "{types:?}");
     for kind in [
         "order.edited",
         "order.edit_requested",

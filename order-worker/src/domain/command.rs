@@ -9,7 +9,7 @@ use shared::{
     customer::{BlockCustomer, CustomerRef, NewCustomer, UpdateCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, OrderId, ReturnId, Sku},
+    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, ImageId, OrderId, ReturnId, Sku},
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
         CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
@@ -17,7 +17,10 @@ use shared::{
         UpdateShipment,
     },
     outcome::{Failure, Json},
-    product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
+    product::{
+        AddImage, AdjustStock, NewProduct, OrderImages, ProductRef, RemoveImage, RemoveStock,
+        SetStock, UpdateProduct,
+    },
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };
@@ -135,6 +138,12 @@ pub enum Action {
     UpdateProduct(UpdateProduct),
     /// Soft-deletes a product.
     DeleteProduct(ProductRef),
+    /// Adds a photo to a product.
+    AddImage(AddImage),
+    /// Removes a photo of a product.
+    RemoveImage(RemoveImage),
+    /// Sets the order of a product's photos.
+    OrderImages(OrderImages),
     /// Sets a stock level.
     SetStock(SetStock),
     /// Adjusts a stock level.
@@ -246,6 +255,9 @@ impl Action {
             }),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
+            | Self::AddImage(AddImage { sku, .. })
+            | Self::RemoveImage(RemoveImage { sku, .. })
+            | Self::OrderImages(OrderImages { sku, .. })
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. })
             | Self::RemoveStock(RemoveStock { sku, .. }) => Some(ResourceRef::Product(sku.clone())),
@@ -441,6 +453,13 @@ pub enum ResourceRef {
     },
     /// A product.
     Product(Sku),
+    /// A photo of a product.
+    Image {
+        /// SKU of the product.
+        sku: Sku,
+        /// Id of the photo.
+        id: ImageId,
+    },
     /// A customer.
     Customer(CustomerId),
     /// A webhook endpoint.

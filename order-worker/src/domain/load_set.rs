@@ -13,7 +13,10 @@ use shared::{
         CreateShipment, EditOrder, ImportedOrder, OrderRef, RecordPayment, RefundOrder,
         RejectOrder, ShipmentUpdate, UpdateOrder, UpdateShipment,
     },
-    product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
+    product::{
+        AddImage, AdjustStock, NewProduct, OrderImages, ProductRef, RemoveImage, RemoveStock,
+        SetStock, UpdateProduct,
+    },
     webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
 };
 
@@ -154,6 +157,9 @@ impl LoadSet {
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })
             | Action::DeleteProduct(ProductRef { sku })
+            | Action::AddImage(AddImage { sku, .. })
+            | Action::RemoveImage(RemoveImage { sku, .. })
+            | Action::OrderImages(OrderImages { sku, .. })
             | Action::SetStock(SetStock { sku, .. })
             | Action::AdjustStock(AdjustStock { sku, .. })
             | Action::RemoveStock(RemoveStock { sku, .. }) => {
@@ -189,7 +195,9 @@ impl LoadSet {
         match target {
             Some(ResourceRef::Order(id)) => self.orders.push(*id),
             Some(ResourceRef::Return { order_id, .. }) => self.orders.extend(order_id),
-            Some(ResourceRef::Product(sku)) => self.changed_products.push(sku.clone()),
+            Some(ResourceRef::Product(sku) | ResourceRef::Image { sku, .. }) => {
+                self.changed_products.push(sku.clone());
+            }
             Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
             Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
                 self.endpoints.push(*id);
@@ -228,7 +236,9 @@ impl LoadSet {
         match resource {
             ResourceRef::Order(id) => self.orders.push(*id),
             ResourceRef::Return { order_id, .. } => self.orders.extend(order_id),
-            ResourceRef::Product(sku) => self.products.push(sku.clone()),
+            ResourceRef::Product(sku) | ResourceRef::Image { sku, .. } => {
+                self.products.push(sku.clone());
+            }
             ResourceRef::Customer(id) => self.customers.push(*id),
             ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
             ResourceRef::Delivery(id) => self.deliveries.push(*id),

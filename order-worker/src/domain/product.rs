@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::{
-    id::Warehouse,
+    id::{ImageId, Warehouse},
     money::Money,
-    product::{NewProduct, Product as Representation, StockLevel},
+    product::{NewProduct, Product as Representation, ProductImage, StockLevel},
 };
 
 use super::stock::WarehouseStock;
@@ -17,6 +17,9 @@ use super::stock::WarehouseStock;
 pub struct Product {
     /// Details set by the operator.
     pub details: NewProduct,
+    /// Uploaded photos in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ProductImage>,
     /// Whether it is soft-deleted.
     pub is_deleted: bool,
     /// Warehouses that the product was removed from; they are hidden as long as they have no stock of it.
@@ -39,6 +42,11 @@ impl Product {
         }
     }
 
+    /// The photo with this id.
+    pub fn image(&self, id: ImageId) -> Option<&ProductImage> {
+        self.images.iter().find(|image| image.id == id)
+    }
+
     /// Whether `warehouse` is listed for the product: it has stock of it, or the product was not removed from
     /// it.
     pub fn is_stocked_in(&self, warehouse: &Warehouse, stock_level: WarehouseStock) -> bool {
@@ -58,6 +66,8 @@ impl Product {
             image_urls,
             low_stock_at,
         } = self.details.clone();
+        let photo_urls = self.images.iter().map(|image| image.url.clone());
+        let image_urls = photo_urls.chain(image_urls).collect();
         let stock = stock_levels
             .into_iter()
             .flatten()
@@ -74,6 +84,7 @@ impl Product {
             price,
             currency,
             image_urls,
+            images: self.images.clone(),
             low_stock_at,
             stock: stock.collect(),
             is_deleted: self.is_deleted,

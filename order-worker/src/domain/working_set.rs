@@ -390,7 +390,9 @@ impl WorkingSet {
                         && order.find_return(*id).is_some()
                 })
             }
-            ResourceRef::Product(sku) => self.products.contains_key(sku),
+            ResourceRef::Product(sku) | ResourceRef::Image { sku, .. } => {
+                self.products.contains_key(sku)
+            }
             ResourceRef::Customer(id) => {
                 let customer = self.customers.get(id);
                 customer.is_some_and(|customer| caller.may_see(&customer.storefront))
@@ -434,6 +436,14 @@ impl WorkingSet {
                 .products
                 .get(sku)
                 .map(|product| Json::of(&product.represent(self.stock_levels.get(sku)))),
+            ResourceRef::Image { sku, id } => {
+                let product = self.products.get(sku);
+                product.map(|product| match product.image(*id) {
+                    Some(image) => Json::of(image),
+                    // It was removed after a request that is repeated now.
+                    None => Err(Failure::not_found("image", id)),
+                })
+            }
             ResourceRef::Customer(id) => self.customers.get(id).map(Json::of),
             ResourceRef::Endpoint(id) => {
                 let endpoint = self.endpoints.get(id);

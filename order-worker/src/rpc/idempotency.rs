@@ -100,11 +100,15 @@ fn fingerprint(request: &Request) -> Result<String, Failure> {
     })
 }
 
-/// The body by which a repeated request is recognized. A gateway creates another secret for each attempt to create
-/// an API key; the first one counts.
+/// The parts of the request's body by which a repeated request is recognized. A gateway creates another secret for
+/// each attempt to create an API key, and another id for each upload of an image; the first one counts.
 fn identifying_body(request: &Request) -> Result<String, Failure> {
     match request {
         Request::CreateApiKey(create) => Ok(Json::of(&create.new)?.into_text()),
+        Request::AddImage(request) => {
+            let body = Request::AddImage(request.without_id()).to_body()?;
+            Ok(body.get().to_owned())
+        }
         request => Ok(request.to_body()?.get().to_owned()),
     }
 }

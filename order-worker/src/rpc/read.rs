@@ -67,6 +67,13 @@ impl Rpc {
                     cursor_after(&product.sku)
                 }))
             }
+            Query::Images(query) => {
+                caller.require_operator()?;
+                let rows = self.store.image_ids(&query).await.map_err(read_failure)?;
+                Json::of(&Page::from_rows(rows, query.limit, |product| {
+                    product.sku.to_string()
+                }))
+            }
             Query::Customer(query) => {
                 let product_result = self.store.customer(query.id).await.map_err(read_failure)?;
                 match product_result.filter(|customer| caller.may_see(&customer.storefront)) {

@@ -20,6 +20,7 @@ mod manual;
 mod money;
 mod order_sequences;
 mod pains;
+mod photos;
 mod promised;
 mod properties;
 mod random;

@@ -17,7 +17,7 @@ use crate::{
         ReceivedItem, ReturnedItem, Shipment, ShippingCharge, StockItem,
     },
     outcome::{Code, Failure},
-    product::NewProduct,
+    product::{NewProduct, ProductImage},
     webhook::{DisabledReason, EndpointUrl},
 };
 
@@ -424,8 +424,11 @@ pub enum EventData {
     /// A product was changed.
     #[serde(rename = "product.updated")]
     ProductUpdated {
-        /// The product after the change.
+        /// The product after the change. Its `image_urls` are those on other servers.
         product: NewProduct,
+        /// Its uploaded photos after the change, in their order; absent without photos.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<ProductImage>,
     },
     /// A product was deleted.
     #[serde(rename = "product.deleted")]

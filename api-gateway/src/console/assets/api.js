@@ -8,7 +8,7 @@ export class Failure extends Error {
     this.status = status;
     this.code = body.code ?? "UNREACHABLE";
     this.title = { 0: "No connection", 401: "Login required", 403: "Not allowed", 409: "Not possible in the current state",
-      412: "Changed in the meantime", 422: "Invalid input", 503: "Service unavailable", 504: "Request timed out" }[status]
+      412: "Changed in the meantime", 413: "File is too large", 415: "File type is not supported", 422: "Invalid input", 503: "Service unavailable", 504: "Request timed out" }[status]
       ?? body.title ?? "Request failed";
     this.errors = body.errors;
     this.requestId = body.request_id;
@@ -32,8 +32,8 @@ async function send(method, path, { body, headers = {} } = {}) {
   try {
     response = await fetch(path, {
       method, credentials: "same-origin", cache: "no-store",
-      headers: { Accept: "application/json", "X-Console": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      headers: { Accept: "application/json", "X-Console": "1", ...(body === undefined ? {} : { "Content-Type": body instanceof Blob ? body.type : "application/json" }), ...headers },
+      body: body === undefined || body instanceof Blob ? body : JSON.stringify(body),
     });
   } catch {
     watchers.forEach((watcher) => watcher(0));

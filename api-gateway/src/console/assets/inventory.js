@@ -10,7 +10,7 @@ const fieldsOf = (product) => [
   { name: "name", label: "Name", required: true, value: product?.name },
   { name: "price", label: "Price", type: "money", currency: product?.currency, currencyField: "currency", required: true, value: product?.price, help: "For example 9.99" },
   { name: "currency", label: "Currency", required: true, value: product?.currency ?? "EUR" },
-  { name: "image_urls", label: "Image URLs", type: "area", value: product?.image_urls.join("\n"), help: "One URL per line" },
+  { name: "image_urls", label: "Image URLs", type: "area", value: product?.image_urls.filter((url) => !url.startsWith("/media/")).join("\n"), help: "Images on other servers, one URL per line" },
   { name: "low_stock_at", label: "Low stock threshold", type: "number", min: 0, value: product?.low_stock_at, help: "The product is marked as low on stock at this quantity or less" },
 ];
 const productBody = (values) => ({ ...values, image_urls: (values.image_urls ?? "").split("\n").map((url) => url.trim()).filter(Boolean) });
@@ -47,7 +47,7 @@ export async function open(root, { isOperator, parameters }) {
     const rows = table("Sorted by SKU", [
       ["Product", (product) => [h("b", {}, product.name), h("div", { class: "mono soft" }, product.sku)]],
       ["Images", (product) => product.image_urls.slice(0, 3).map((url) => h("a", { href: url, target: "_blank", rel: "noopener noreferrer" },
-        h("img", { class: "thumb", src: url, alt: `Image of ${product.name}`, loading: "lazy", referrerpolicy: "no-referrer" })))],
+        h("img", { class: "thumb", src: url.startsWith("/media/") ? `${url}/320` : url, alt: `Image of ${product.name}`, loading: "lazy", referrerpolicy: "no-referrer" })))],
       ["Price", (product) => money(product.price, product.currency), "number"],
       ["Stock", (product) => stockLevels(product)],
       ["Available", (product) => {
@@ -56,6 +56,7 @@ export async function open(root, { isOperator, parameters }) {
       }, "number"],
       isOperator && ["Actions", (product) => h("div", { class: "actions" },
         h("button", { id: `edit-${product.sku}`, "aria-label": `Edit ${product.sku}`, onclick: () => edit(product) }, "Edit"),
+        h("button", { id: `photos-${product.sku}`, "aria-label": `Photos of ${product.sku}`, onclick: () => photos(product) }, "Photos"),
         h("button", { id: `count-${product.sku}`, "aria-label": `Set stock of ${product.sku}`, onclick: () => setStock(product) }, "Set stock"),
         h("button", { id: `delete-${product.sku}`, "aria-label": `Delete ${product.sku}`, class: "danger", onclick: () => remove(product) }, "Delete"))],
     ].filter(Boolean), products, { key: (product) => product.sku });
@@ -98,6 +99,12 @@ export async function open(root, { isOperator, parameters }) {
     act: (values) => change("PATCH", `/v1/products/${encodeURIComponent(product.sku)}`, productBody(values), { intent: "edit_product" }),
   }), "Product saved.");
 
+  async function photos(product) {
+    const { showPhotos } = await import("./photos.js");
+    await showPhotos(product);
+    await refresh();
+  }
+
   const setStock = async (product) => finish(await showDialog({
     title: `Set stock of ${product.sku}`, submitLabel: "Save", text: "Enter the counted quantity, including reserved units. It cannot be less than the reserved quantity.",
     fields: [
@@ -125,7 +132,7 @@ export async function open(root, { isOperator, parameters }) {
   }), "Stock of the warehouse removed.");
 
   const remove = async (product) => finish(await showDialog({
-    title: `Delete ${product.sku}?`, submitLabel: "Delete", isDanger: true, text: "The product can no longer be ordered. Existing orders keep it. Not possible while units are reserved for open orders.",
+    title: `Delete ${product.sku}?`, submitLabel: "Delete", isDanger: true, text: "The product can no longer be ordered, and its photos are deleted. Existing orders keep it. Not possible while units are reserved for open orders.",
     act: () => change("DELETE", `/v1/products/${encodeURIComponent(product.sku)}`, undefined, { intent: "delete_product" }),
   }), "Product deleted.");
 

@@ -133,6 +133,7 @@ impl System {
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("SHIPPER_WEBHOOK_SECRET", SECRET.to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
+            ("MEDIA_URL", folder.join("media").display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();

@@ -24,6 +24,7 @@ mod manual_payment;
 mod payment;
 mod price_edit;
 mod price_order;
+mod product_images;
 mod products;
 mod refund_order;
 mod refunds;
@@ -324,6 +325,15 @@ fn decide_action(
         }
         Action::DeleteProduct(product) => {
             products::delete_product(working_set, caller, origin, &product.sku, context)
+        }
+        Action::AddImage(request) => {
+            product_images::add_image(working_set, caller, origin, request, context)
+        }
+        Action::RemoveImage(request) => {
+            product_images::remove_image(working_set, caller, origin, request, context)
+        }
+        Action::OrderImages(request) => {
+            product_images::order_images(working_set, caller, origin, request, context)
         }
         Action::SetStock(count) => products::set_stock(working_set, caller, origin, count, context),
         Action::AdjustStock(change) => {

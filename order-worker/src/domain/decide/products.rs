@@ -11,7 +11,7 @@ use shared::{
     request::Caller,
 };
 
-use super::low_stock;
+use super::{low_stock, product_images::external_urls};
 use crate::domain::{
     command::ResourceRef,
     decision::{Changes, Decision, event},
@@ -30,6 +30,8 @@ pub(super) fn create_product(
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let now = context.now();
+    // A new product has no photos yet.
+    external_urls(&new.image_urls, &[])?;
     let product = match working_set.products.get(&new.sku) {
         // The SKU of a deleted product can be used again; its history continues.
         Some(old) if old.is_deleted => Product {
@@ -45,6 +47,7 @@ pub(super) fn create_product(
         }
         None => Product {
             details: new.clone(),
+            images: Vec::new(),
             is_deleted: false,
             removed_from: BTreeSet::new(),
             version: 0,
@@ -80,10 +83,10 @@ pub(super) fn update_product(
             .unwrap_or_else(|| details_before.name.clone()),
         price: update.price.unwrap_or(details_before.price),
         currency: update.currency.unwrap_or(details_before.currency),
-        image_urls: update
-            .image_urls
-            .clone()
-            .unwrap_or_else(|| details_before.image_urls.clone()),
+        image_urls: match &update.image_urls {
+            Some(image_urls) => external_urls(image_urls, &product_before.images)?,
+            None => details_before.image_urls.clone(),
+        },
         low_stock_at: update.low_stock_at.unwrap_or(details_before.low_stock_at),
     };
     if details == details_before {
@@ -99,7 +102,10 @@ pub(super) fn update_product(
     Ok(with_event(
         product,
         origin,
-        EventData::ProductUpdated { product: details },
+        EventData::ProductUpdated {
+            product: details,
+            images: product_before.images.clone(),
+        },
         context,
     ))
 }
@@ -125,7 +131,9 @@ pub(super) fn delete_product(
             "product {sku} has {reserved} units reserved for open orders and can't be deleted"
         )));
     }
+    // The files of its photos are deleted with the last reference to them.
     let product = Product {
+        images: Vec::new(),
         is_deleted: true,
         ..product_before.clone()
     };
@@ -314,7 +322,10 @@ fn set_stock_level(
     Ok(with_events(product, origin, events_data, context))
 }
 
-fn active_product<'a>(working_set: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failure> {
+pub(super) fn active_product<'a>(
+    working_set: &'a WorkingSet,
+    sku: &Sku,
+) -> Result<&'a Product, Failure> {
     working_set
         .products
         .get(sku)
@@ -323,7 +334,7 @@ fn active_product<'a>(working_set: &'a WorkingSet, sku: &Sku) -> Result<&'a Prod
 }
 
 /// The decision that changes `product` with one event, which gets the product's next version.
-fn with_event(
+pub(super) fn with_event(
     product: Product,
     origin: &Origin,
     event_data: EventData,

@@ -157,6 +157,12 @@ fn initial_working_set(
         let mut events_data = vec![EventData::ProductCreated {
             product: product.details.clone(),
         }];
+        if !product.images.is_empty() {
+            events_data.push(EventData::ProductUpdated {
+                product: product.details.clone(),
+                images: product.images.clone(),
+            });
+        }
         for ((_, warehouse), on_hand) in last_counts
             .iter()
             .filter(|((counted_sku, _), _)| *counted_sku == sku)

@@ -8,7 +8,7 @@ use shared::{
     id::{OrderId, Sku, Warehouse},
     order::ListOrders,
     page::Rows,
-    product::{ListProducts, sku_of_cursor},
+    product::{ListImages, ListProducts, ProductImageIds, sku_of_cursor},
 };
 
 use super::order_list::{
@@ -238,6 +238,35 @@ impl Store {
         let mut session = self.reader_session().await?;
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         rows.read(products_and_stock)
+    }
+
+    /// The ids of the photos of up to `limit` products that have photos, by SKU. Reads the primary database: a
+    /// replica that is behind would let gateways delete files that are in use.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn image_ids(&self, query: &ListImages) -> Result<Rows<ProductImageIds>, StoreError> {
+        let mut sql = StatementBuilder::new(
+            "SELECT sku, state FROM products WHERE state LIKE '%\"images\":%'",
+        );
+        if let Some(cursor) = &query.cursor {
+            sql.push(" AND sku > ").bind(cursor.to_string());
+        }
+        sql.push(" ORDER BY sku LIMIT ").bind(query.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let mut session = self.primary_session().await?;
+        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+        rows.read(|rows| {
+            rows.iter()
+                .map(|row| {
+                    let product: Product = json("product", row.text(1)?)?;
+                    Ok(ProductImageIds {
+                        sku: product.details.sku,
+                        ids: product.images.iter().map(|image| image.id).collect(),
+                    })
+                })
+                .collect()
+        })
     }
 }
 

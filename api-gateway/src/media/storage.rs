@@ -1,0 +1,197 @@
+//! Files of photos in a local folder or an S3 bucket, named by `MEDIA_URL`.
+//!
+//! A photo has a file for its full size, named by its id, and one for each smaller copy, named by the id and the
+//! width. Files are never changed. All gateways use the same storage.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{
+    BackoffConfig, ClientConfigKey, GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutPayload, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    local::LocalFileSystem,
+    path::Path,
+};
+use reqwest::Url;
+use shared::{
+    id::ImageId,
+    outcome::{Code, Failure},
+};
+
+/// Name of the file with the full size.
+pub(crate) const FULL_SIZE: &str = "";
+/// Widths of the smaller copies in pixels, with their names in paths, from the smallest to the largest.
+pub(crate) const VARIANT_WIDTHS: [(u32, &str); 2] = [(320, "320"), (1280, "1280")];
+/// Length of an id in characters.
+const ID_CHARS: usize = 36;
+
+/// Timeout for connecting to S3.
+const CONNECT_TIMEOUT: &str = "3 seconds";
+/// Timeout for a request to S3.
+const REQUEST_TIMEOUT: &str = "30 seconds";
+/// Time in which failed requests to S3 are repeated.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Number of repetitions of a failed request to S3.
+const MAX_RETRIES: usize = 3;
+
+/// Stored files.
+#[derive(Clone)]
+pub(crate) struct Storage {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// The local folder.
+    folder: Option<PathBuf>,
+}
+
+impl Storage {
+    /// The storage at `url`: `s3://bucket/prefix`, `file:///folder`, or a folder. Neither the folder nor the
+    /// bucket is used before the first request.
+    ///
+    /// # Errors
+    /// When the URL can't be used.
+    pub(crate) fn open(url: &str) -> anyhow::Result<Self> {
+        match url.split_once("://") {
+            Some(("s3", _)) => Self::open_s3(url),
+            Some(("file", _)) => {
+                let parsed: Url = url.parse()?;
+                let Ok(folder) = parsed.to_file_path() else {
+                    bail!("must be file:/// and a folder");
+                };
+                Self::open_folder(&folder)
+            }
+            Some(_) => bail!("must begin with s3:// or file://, or be a folder"),
+            None => Self::open_folder(std::path::Path::new(url)),
+        }
+    }
+
+    fn open_folder(folder: &std::path::Path) -> anyhow::Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        Ok(Self {
+            store: Arc::new(LocalFileSystem::new().with_fsync(true)),
+            prefix: Path::from_absolute_path(&folder)?,
+            folder: Some(folder),
+        })
+    }
+
+    fn open_s3(url: &str) -> anyhow::Result<Self> {
+        let parsed: Url = url.parse()?;
+        let bucket = parsed
+            .host_str()
+            .context("must name a bucket: s3://bucket")?;
+        let retry = RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: MAX_RETRIES,
+            retry_timeout: RETRY_TIMEOUT,
+        };
+        // Credentials, region and endpoint: the standard variables `AWS_…`.
+        let client_option = AmazonS3ConfigKey::Client;
+        let builder = AmazonS3Builder::from_env()
+            .with_config(
+                client_option(ClientConfigKey::ConnectTimeout),
+                CONNECT_TIMEOUT,
+            )
+            .with_config(client_option(ClientConfigKey::Timeout), REQUEST_TIMEOUT)
+            .with_bucket_name(bucket)
+            .with_retry(retry);
+        Ok(Self {
+            store: Arc::new(builder.build()?),
+            prefix: Path::from_url_path(parsed.path())?,
+            folder: None,
+        })
+    }
+
+    fn path(&self, id: ImageId, variant: &str) -> Path {
+        if variant.is_empty() {
+            self.prefix.clone().join(id.to_string())
+        } else {
+            self.prefix.clone().join(format!("{id}-{variant}"))
+        }
+    }
+
+    /// Stores the files of a photo, the full size last.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`; files that were stored before the error are deleted.
+    pub(crate) async fn store(
+        &self,
+        id: ImageId,
+        files: Vec<(&'static str, Vec<u8>)>,
+    ) -> Result<(), Failure> {
+        for (variant, bytes) in files {
+            let path = self.path(id, variant);
+            if let Err(error) = self.store.put(&path, PutPayload::from(bytes)).await {
+                self.delete(id).await;
+                return Err(unavailable(&error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes all files of a photo. If that fails, the sweep repeats it.
+    pub(crate) async fn delete(&self, id: ImageId) {
+        let copies = VARIANT_WIDTHS.into_iter().map(|(_, name)| name);
+        for variant in std::iter::once(FULL_SIZE).chain(copies) {
+            self.delete_file(&self.path(id, variant)).await;
+        }
+    }
+
+    async fn delete_file(&self, path: &Path) {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => {
+                tracing::warn!(%path, "a file of a deleted photo can't be deleted now; it will be deleted later: {error}");
+            }
+        }
+    }
+
+    /// Opens a file; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub(crate) async fn open_file(
+        &self,
+        id: ImageId,
+        variant: &str,
+        options: GetOptions,
+    ) -> Result<Option<GetResult>, Failure> {
+        match self.store.get_opts(&self.path(id, variant), options).await {
+            Ok(result) => Ok(Some(result)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// All files with the id of a photo in their name.
+    pub(crate) fn list(&self) -> BoxStream<'static, object_store::Result<(ImageId, ObjectMeta)>> {
+        self.store
+            .list(Some(&self.prefix))
+            .try_filter_map(|file| async move {
+                let id = file.location.filename().and_then(photo_of_file);
+                Ok(id.map(|id| (id, file)))
+            })
+            .boxed()
+    }
+
+    /// The local folder; `None` for S3.
+    pub(crate) fn folder(&self) -> Option<&std::path::Path> {
+        self.folder.as_deref()
+    }
+}
+
+/// The photo that the file `name` belongs to; `None` for other files, which are left alone.
+pub(super) fn photo_of_file(name: &str) -> Option<ImageId> {
+    let (id, rest) = name.split_at_checked(ID_CHARS)?;
+    (rest.is_empty() || rest.starts_with('-'))
+        .then(|| id.parse().ok())
+        .flatten()
+}
+
+fn unavailable(error: &object_store::Error) -> Failure {
+    tracing::warn!("the storage of photos does not respond as expected: {error}");
+    Failure::new(
+        Code::Unavailable,
+        "the storage of photos is not available; try again later",
+    )
+}

@@ -1,0 +1,240 @@
+//! The storage of photos: a local folder and S3, outages, restarts, and files without a product.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Folder, Peer, System, until};
+
+const BUCKET: &str = "photos";
+
+/// Makes a file look two hours older than it is.
+fn age(file: &Path) {
+    let file = fs::File::options().write(true).open(file).unwrap();
+    let two_hours_ago = SystemTime::now() - Duration::from_hours(2);
+    file.set_modified(two_hours_ago).unwrap();
+}
+
+/// Uploads a photo while no worker runs; returns the stored files, which no product refers to.
+async fn orphan(system: &mut System) -> Vec<String> {
+    let files_before = system.stored_files();
+    system.worker.kill();
+    let reply = system
+        .upload("A", "image/jpeg", crate::photos::jpeg())
+        .await;
+    assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
+    let mut files = system.stored_files();
+    files.retain(|file| !files_before.contains(file));
+    assert_eq!(files.len(), 1);
+    files
+}
+
+#[tokio::test]
+async fn files_without_a_product_are_deleted_after_an_hour() {
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "1000")]).await;
+    system.stock("A", &[]).await;
+    let photo = system.add_photo("A").await;
+    let kept = photo["id"].as_str().unwrap().to_owned();
+    let media = system.folder.join("media");
+    let old = orphan(&mut system).await.remove(0);
+    system.restart_worker().await;
+    let young = orphan(&mut system).await.remove(0);
+    system.gateway.kill();
+    system.restart_worker().await;
+    // A file that a killed gateway was writing, and a file of somebody else.
+    let unfinished = format!("{old}#1");
+    fs::write(media.join(&unfinished), b"half").unwrap();
+    fs::write(media.join("README.txt"), b"ours").unwrap();
+    for file in [&kept, &old, &unfinished, &"README.txt".to_owned()] {
+        age(&media.join(file));
+    }
+    system.restart_gateway().await;
+    let mut expected = vec![kept.clone(), young, "README.txt".to_owned()];
+    expected.sort();
+    until("the old files to be deleted", async || {
+        system.stored_files() == expected
+    })
+    .await;
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"], json!([photo]));
+    let url = photo["url"].as_str().unwrap();
+    assert_eq!(system.file(url, &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
+    let mut system = System::start().await;
+    system.stock("A", &[]).await;
+    system.set("MEDIA_SWEEP_SECONDS", Some("1"));
+    // The worker can't commit, so the gateway waits with the files stored.
+    let lock = system.store.lock_writes();
+    let upload = system.upload_request("A", "image/jpeg", crate::photos::jpeg());
+    let upload = tokio::spawn(upload.send());
+    until("the file to be stored", async || {
+        system.stored_files().iter().any(|file| !file.contains('#'))
+    })
+    .await;
+    system.gateway.kill();
+    assert!(upload.await.unwrap().is_err());
+    drop(lock);
+    system.restart_gateway().await;
+    // Whether the worker has executed the request or not: every file has a product, every photo has its file.
+    until("files and products to agree", async || {
+        let product = system.get("/v1/products/A").await.expect(200);
+        let mut referenced: Vec<String> = ids(&product);
+        referenced.sort();
+        system.stored_files() == referenced
+    })
+    .await;
+}
+
+fn ids(product: &Value) -> Vec<String> {
+    let images = product["images"].as_array().unwrap();
+    let ids = images
+        .iter()
+        .map(|image| image["id"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
+#[tokio::test]
+async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
+    let mut system = System::start().await;
+    system.stock("A", &[]).await;
+    let photo = system.add_photo("A").await;
+    let url = photo["url"].as_str().unwrap().to_owned();
+    let file = system
+        .folder
+        .join("media")
+        .join(photo["id"].as_str().unwrap());
+    let stored = fs::read(&file).unwrap();
+    // A folder below a file: nothing can be created there, not even by the superuser.
+    let blocked = file.join("media");
+    system.gateway.terminate();
+    system.set("MEDIA_URL", Some(&blocked.display().to_string()));
+    system.restart_gateway().await;
+    let reply = system
+        .upload("A", "image/jpeg", crate::photos::jpeg())
+        .await;
+    assert!(reply.headers.contains_key("retry-after"));
+    reply.expect_problem(503, "UNAVAILABLE");
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"], json!([photo]));
+    assert_eq!(fs::read(&file).unwrap(), stored);
+
+    system.gateway.terminate();
+    let media = system.folder.join("media").display().to_string();
+    system.set("MEDIA_URL", Some(&media));
+    system.restart_gateway().await;
+    system.restart_worker().await;
+    assert_eq!(system.file(&url, &[]).await.bytes, stored);
+    system.add_photo("A").await;
+}
+
+#[tokio::test]
+async fn gateways_share_a_folder() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let photo = system.add_photo("A").await;
+    let (_gateway, base) = system.start_additional_gateway().await;
+    let url = format!("{base}{}", photo["url"].as_str().unwrap());
+    assert_eq!(system.client.get(url).send().await.unwrap().status(), 200);
+}
+
+/// The names of the files in the bucket.
+async fn objects(system: &System, port: &str) -> Vec<String> {
+    let url = format!("http://127.0.0.1:{port}/{BUCKET}?list-type=2");
+    let list = system.client.get(url).send().await.unwrap();
+    let list = list.text().await.unwrap();
+    let keys = list.split("<Key>").skip(1);
+    let names = keys.map(|key| key.split("</Key>").next().unwrap().to_owned());
+    names.collect()
+}
+
+#[tokio::test]
+async fn photos_are_stored_in_s3() {
+    let folder = Folder::new();
+    let log = folder.join("s3.log");
+    let mut server = Peer::start("s3_server.py", &["0", BUCKET], log.clone());
+    let port = server.port().await;
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let mut system = System::start_in_folder(
+        folder,
+        &[
+            ("MEDIA_URL", "s3://photos/shop/images"),
+            ("MEDIA_SWEEP_SECONDS", "2"),
+            ("REQUEST_TIMEOUT_MS", "1000"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            ("AWS_ALLOW_HTTP", "true"),
+        ],
+    )
+    .await;
+    system.stock("A", &[]).await;
+    let bytes = crate::photos::photo(640, 480, image::ImageFormat::Png);
+    let photo = system.upload("A", "image/png", bytes).await.expect(201);
+    let id = photo["id"].as_str().unwrap().to_owned();
+    let files = [format!("shop/images/{id}"), format!("shop/images/{id}-320")];
+    assert_eq!(objects(&system, &port).await, files);
+
+    let url = photo["url"].as_str().unwrap().to_owned();
+    let whole = system.file(&url, &[]).await;
+    assert_eq!(
+        (whole.status, &whole.headers["content-type"]),
+        (200, &"image/png".parse().unwrap())
+    );
+    let part = system.file(&url, &[("range", "bytes=3-9")]).await;
+    assert_eq!((part.status, &part.bytes[..]), (206, &whole.bytes[3..10]));
+    let etag = whole.headers["etag"].to_str().unwrap();
+    assert_eq!(
+        system.file(&url, &[("if-none-match", etag)]).await.status,
+        304
+    );
+    let copy = system.file(&format!("{url}/320"), &[]).await;
+    assert_eq!(image::load_from_memory(&copy.bytes).unwrap().width(), 320);
+    let fallback = system.file(&format!("{url}/1280"), &[]).await;
+    assert_eq!(fallback.bytes, whole.bytes);
+
+    // A refused upload leaves nothing.
+    let reply = system
+        .upload("B", "image/jpeg", crate::photos::jpeg())
+        .await;
+    reply.expect_problem(404, "NOT_FOUND");
+    assert_eq!(objects(&system, &port).await, files);
+
+    // An upload whose outcome is unknown leaves a file, until it is swept.
+    system.worker.kill();
+    let reply = system
+        .upload("A", "image/jpeg", crate::photos::jpeg())
+        .await;
+    assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
+    assert_eq!(objects(&system, &port).await.len(), 3);
+    system.restart_worker().await;
+    until("the unused file to be deleted", async || {
+        objects(&system, &port).await == files
+    })
+    .await;
+
+    // An outage of the storage.
+    drop(server);
+    let reply = system
+        .upload("A", "image/jpeg", crate::photos::jpeg())
+        .await;
+    assert!(reply.headers.contains_key("retry-after"));
+    reply.expect_problem(503, "UNAVAILABLE");
+    assert_eq!(system.file(&url, &[]).await.status, 503);
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"], json!([photo]));
+    // The reference goes at once, the files as soon as the storage is back.
+    server = Peer::start("s3_server.py", &[&port, BUCKET], log);
+    assert_eq!(server.port().await, port);
+    let photo = system.add_photo("A").await;
+    system.delete("/v1/products/A").await.expect(204);
+    let url = photo["url"].as_str().unwrap();
+    assert_eq!(system.file(url, &[]).await.status, 404);
+}

@@ -1,0 +1,488 @@
+//! Photos of products: upload, order, deletion, and serving.
+
+use std::{fs, io::Cursor};
+
+use image::{
+    DynamicImage, ExtendedColorType, GenericImageView, ImageEncoder, ImageFormat, Rgb, RgbImage,
+    codecs::jpeg::JpegEncoder,
+};
+use reqwest::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, run_worker, send};
+
+/// A picture whose left half is red and whose right half is blue.
+pub(crate) fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, _| {
+        if x < width / 2 {
+            Rgb([220, 20, 20])
+        } else {
+            Rgb([20, 20, 220])
+        }
+    })
+}
+
+/// The file of a picture of this size.
+pub(crate) fn photo(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let image = DynamicImage::ImageRgb8(picture(width, height));
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A small JPEG file.
+pub(crate) fn jpeg() -> Vec<u8> {
+    photo(40, 30, ImageFormat::Jpeg)
+}
+
+impl System {
+    /// Builds an upload without sending it.
+    pub(crate) fn upload_request(
+        &self,
+        sku: &str,
+        content_type: &str,
+        bytes: Vec<u8>,
+    ) -> reqwest::RequestBuilder {
+        self.request(Method::POST, &format!("/v1/products/{sku}/images"))
+            .header("content-type", content_type)
+            .body(bytes)
+    }
+
+    pub(crate) async fn upload(&self, sku: &str, content_type: &str, bytes: Vec<u8>) -> Reply {
+        send(self.upload_request(sku, content_type, bytes)).await
+    }
+
+    /// Uploads a small photo and returns it.
+    pub(crate) async fn add_photo(&self, sku: &str) -> Value {
+        self.upload(sku, "image/jpeg", jpeg()).await.expect(201)
+    }
+
+    /// Status, headers and bytes of a file.
+    pub(crate) async fn file(&self, path: &str, headers: &[(&str, &str)]) -> ServedFile {
+        let mut request = self.client.get(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        ServedFile {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            bytes: response.bytes().await.unwrap().into(),
+        }
+    }
+
+    /// The names of the files in the local storage.
+    pub(crate) fn stored_files(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.folder.join("media")) else {
+            return Vec::new();
+        };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+}
+
+pub(crate) struct ServedFile {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+}
+
+fn id(photo: &Value) -> &str {
+    photo["id"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn uploaded_photo_is_served_in_three_sizes() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    for (format, content_type) in [
+        (ImageFormat::Jpeg, "image/jpeg"),
+        (ImageFormat::Png, "image/png"),
+        (ImageFormat::WebP, "image/webp"),
+    ] {
+        let upload = photo(1500, 750, format);
+        let reply = system.upload("A", content_type, upload.clone()).await;
+        let location = reply.headers["location"].to_str().unwrap().to_owned();
+        assert!(!reply.headers.contains_key("etag"));
+        let photo = reply.expect(201);
+        assert_eq!(photo["url"], location);
+        assert_eq!(photo["content_type"], content_type);
+        assert_eq!(
+            (&photo["width"], &photo["height"]),
+            (&json!(1500), &json!(750))
+        );
+        let url = format!("/media/{}", id(&photo));
+        assert_eq!(
+            photo["variants"],
+            json!([
+                {"url": format!("{url}/320"), "width": 320, "height": 160},
+                {"url": format!("{url}/1280"), "width": 1280, "height": 640},
+            ])
+        );
+        for (path, size) in [
+            (url.clone(), (1500, 750)),
+            (format!("{url}/320"), (320, 160)),
+            (format!("{url}/1280"), (1280, 640)),
+        ] {
+            let file = system.file(&path, &[]).await;
+            assert_eq!(file.status, 200, "{path}");
+            assert_eq!(file.headers["content-type"], content_type);
+            assert_eq!(file.headers["x-content-type-options"], "nosniff");
+            let policy = file.headers["content-security-policy"].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none'"), "{policy}");
+            assert_eq!(
+                file.headers["cache-control"],
+                "public, max-age=31536000, immutable"
+            );
+            assert_eq!(file.headers["content-length"], file.bytes.len().to_string());
+            let image = image::load_from_memory_with_format(&file.bytes, format).unwrap();
+            assert_eq!(image.dimensions(), size);
+            let Rgb([red, _, blue]) = *image.to_rgb8().get_pixel(1, 1);
+            assert!(red > 150 && blue < 100, "{red} {blue}");
+            assert!(file.bytes != upload || format != ImageFormat::Jpeg);
+        }
+    }
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"].as_array().unwrap().len(), 3);
+    assert_eq!(system.stored_files().len(), 9);
+    let verification = run_worker(&system, &["verify"]);
+    assert!(verification.status.success(), "{verification:?}");
+}
+
+#[tokio::test]
+async fn small_photo_is_not_enlarged_and_is_served_for_every_width() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let photo = system.add_photo("A").await;
+    assert_eq!(photo["variants"], json!([]));
+    let full_size = system.file(photo["url"].as_str().unwrap(), &[]).await;
+    for width in ["320", "1280"] {
+        let path = format!("/media/{}/{width}", id(&photo));
+        let file = system.file(&path, &[]).await;
+        assert_eq!((file.status, &file.bytes), (200, &full_size.bytes));
+        assert_eq!(file.headers["etag"], full_size.headers["etag"]);
+    }
+}
+
+#[tokio::test]
+async fn photo_is_turned_upright_and_loses_its_metadata() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    // One entry in the EXIF directory: orientation 6, "rotate by 90 degrees clockwise".
+    let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
+    exif.extend_from_slice(b"GPSLatitude 52.5200 N");
+    let mut upload = Vec::new();
+    let mut encoder = JpegEncoder::new(&mut upload);
+    encoder.set_exif_metadata(exif).unwrap();
+    encoder
+        .write_image(&picture(60, 40), 60, 40, ExtendedColorType::Rgb8)
+        .unwrap();
+    assert!(contains(&upload, b"GPSLatitude"));
+    let photo = system.upload("A", "image/jpeg", upload).await.expect(201);
+    assert_eq!(
+        (&photo["width"], &photo["height"]),
+        (&json!(40), &json!(60))
+    );
+    let file = system.file(photo["url"].as_str().unwrap(), &[]).await;
+    for metadata in [&b"GPSLatitude"[..], b"Exif"] {
+        assert!(!contains(&file.bytes, metadata));
+    }
+    let pixels = image::load_from_memory(&file.bytes).unwrap().to_rgb8();
+    // The left half is at the top now.
+    let (top, bottom) = (pixels.get_pixel(35, 5), pixels.get_pixel(5, 55));
+    assert!(top[0] > 150 && bottom[2] > 150, "{top:?} {bottom:?}");
+}
+
+pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[tokio::test]
+async fn ranges_and_conditions_are_honoured() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let photo = system.add_photo("A").await;
+    let path = photo["url"].as_str().unwrap();
+    let whole = system.file(path, &[]).await;
+    let etag = whole.headers["etag"].to_str().unwrap().to_owned();
+    let size = whole.bytes.len();
+    assert_eq!(whole.headers["accept-ranges"], "bytes");
+
+    for (range, expected) in [
+        ("bytes=0-9", 0..10),
+        ("bytes=5-", 5..size),
+        ("bytes=-7", size - 7..size),
+        ("bytes=10-999999999", 10..size),
+    ] {
+        let part = system.file(path, &[("range", range)]).await;
+        assert_eq!(part.status, 206, "{range}");
+        assert_eq!(part.bytes, whole.bytes[expected.clone()]);
+        assert_eq!(
+            part.headers["content-range"],
+            format!("bytes {}-{}/{size}", expected.start, expected.end - 1)
+        );
+        assert_eq!(part.headers["content-type"], "image/jpeg");
+    }
+    let outside = system.file(path, &[("range", "bytes=999999-")]).await;
+    assert_eq!(outside.status, 416);
+    assert_eq!(outside.headers["content-range"], format!("bytes */{size}"));
+    for ignored in ["bytes=0-1,4-5", "lines=1-2"] {
+        assert_eq!(system.file(path, &[("range", ignored)]).await.status, 200);
+    }
+    let current = [("range", "bytes=0-9"), ("if-range", etag.as_str())];
+    assert_eq!(system.file(path, &current).await.status, 206);
+    let other = [("range", "bytes=0-9"), ("if-range", "\"other\"")];
+    assert_eq!(system.file(path, &other).await.status, 200);
+
+    for matching in [etag.as_str(), "*", &format!("\"x\", W/{etag}")] {
+        let unchanged = system.file(path, &[("if-none-match", matching)]).await;
+        assert_eq!(
+            (unchanged.status, unchanged.bytes.len()),
+            (304, 0),
+            "{matching}"
+        );
+        assert_eq!(unchanged.headers["etag"], etag.as_str());
+    }
+    let changed = system.file(path, &[("if-none-match", "\"other\"")]).await;
+    assert_eq!((changed.status, &changed.bytes), (200, &whole.bytes));
+
+    let head = system.client.head(system.url(path)).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    assert_eq!(head.headers()["content-length"], size.to_string());
+    assert_eq!(head.headers()["content-type"], "image/jpeg");
+
+    for missing in [
+        "/media/5f2b0c1e-2345-4abc-8def-0123456789ab".to_owned(),
+        "/media/..%2forders.db".to_owned(),
+        "/media/%2e%2e%2f%2e%2e%2fetc%2fpasswd".to_owned(),
+        "/media/worker.log".to_owned(),
+        format!("{path}/64"),
+        format!("{path}/..%2fx"),
+    ] {
+        assert_eq!(system.file(&missing, &[]).await.status, 404, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let external = "https://img.example.com/a.jpg";
+    let update = json!({"image_urls": [external]});
+    system.patch("/v1/products/A", update).await.expect(200);
+    let first = system.add_photo("A").await;
+    let second = system.add_photo("A").await;
+    assert_ne!(first["id"], second["id"]);
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"], json!([first, second]));
+    let urls = json!([first["url"], second["url"], external]);
+    assert_eq!(product["image_urls"], urls);
+
+    // A client may send back the list that it has read.
+    let update = json!({"image_urls": urls, "name": "Anchor"});
+    let product = system.patch("/v1/products/A", update).await.expect(200);
+    assert_eq!(product["image_urls"], urls);
+    let update = json!({"image_urls": null});
+    let product = system.put("/v1/products/A", update).await.expect(200);
+    assert_eq!(product["image_urls"], json!([first["url"], second["url"]]));
+
+    let images = "/v1/products/A/images";
+    let order = json!({"ids": [second["id"], first["id"]]});
+    let product = system.put(images, order.clone()).await.expect(200);
+    assert_eq!(product["images"], json!([second, first]));
+    let unchanged = system.put(images, order).await.expect(200);
+    assert_eq!(unchanged["version"], product["version"]);
+    for ids in [
+        json!([first["id"]]),
+        json!([first["id"], first["id"]]),
+        json!([
+            first["id"],
+            second["id"],
+            "5f2b0c1e-2345-4abc-8def-0123456789ab"
+        ]),
+    ] {
+        let problem = system.put(images, json!({"ids": ids})).await;
+        assert_eq!(problem.expect(422)["errors"][0]["pointer"], "/ids");
+    }
+
+    // A photo belongs to one product.
+    system.stock("B", &[]).await;
+    let update = json!({"image_urls": [first["url"]]});
+    let problem = system.patch("/v1/products/B", update).await.expect(422);
+    assert_eq!(problem["errors"][0]["pointer"], "/image_urls/0");
+    let path = format!("/v1/products/B/images/{}", id(&first));
+    system.delete(&path).await.expect_problem(404, "NOT_FOUND");
+
+    let path = format!("/v1/products/A/images/{}", id(&first));
+    system.delete(&path).await.expect(204);
+    system.delete(&path).await.expect_problem(404, "NOT_FOUND");
+    assert_eq!(
+        system
+            .file(first["url"].as_str().unwrap(), &[])
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        system
+            .file(second["url"].as_str().unwrap(), &[])
+            .await
+            .status,
+        200
+    );
+
+    // The last reference goes with the product.
+    system.delete("/v1/products/A").await.expect(204);
+    assert_eq!(
+        system
+            .file(second["url"].as_str().unwrap(), &[])
+            .await
+            .status,
+        404
+    );
+    assert_eq!(system.stored_files(), Vec::<String>::new());
+    system
+        .post(
+            "/v1/products",
+            json!({"sku": "A", "name": "Anchor", "price": 1, "currency": "EUR"}),
+        )
+        .await
+        .expect(201);
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"], json!([]));
+
+    let events = system
+        .get("/v1/events?type=product.updated&limit=200")
+        .await
+        .expect(200);
+    let photo_counts: Vec<_> = events["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["data"]["images"].as_array().map_or(0, Vec::len))
+        .collect();
+    assert_eq!(photo_counts, [0, 1, 2, 2, 2, 2, 1]);
+}
+
+#[tokio::test]
+async fn the_same_photo_of_two_products_is_deleted_with_each_of_them() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    system.stock("B", &[]).await;
+    let of_a = system.add_photo("A").await;
+    let of_b = system.add_photo("B").await;
+    system.delete("/v1/products/A").await.expect(204);
+    assert_eq!(
+        system.file(of_a["url"].as_str().unwrap(), &[]).await.status,
+        404
+    );
+    assert_eq!(
+        system.file(of_b["url"].as_str().unwrap(), &[]).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn repeated_upload_gets_the_first_answer_and_leaves_no_files() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let upload = |bytes: Vec<u8>| {
+        let request = system.upload_request("A", "image/jpeg", bytes);
+        send(request.header("idempotency-key", "photo-1"))
+    };
+    let first = upload(jpeg()).await.expect(201);
+    let repeated = upload(jpeg()).await;
+    assert_eq!(repeated.headers["idempotent-replayed"], "true");
+    assert_eq!(repeated.expect(201), first);
+    assert_eq!(system.stored_files(), [id(&first)]);
+    let other = photo(20, 20, ImageFormat::Jpeg);
+    upload(other)
+        .await
+        .expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    assert_eq!(system.stored_files(), [id(&first)]);
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"], json!([first]));
+
+    // Sixteen at once under one key: one photo.
+    let uploads = (0..16).map(|_| {
+        let request = system.upload_request("A", "image/jpeg", jpeg());
+        send(request.header("idempotency-key", "photo-2"))
+    });
+    let replies = futures_util::future::join_all(uploads).await;
+    let photos: Vec<_> = replies
+        .into_iter()
+        .filter(|reply| reply.status == 201)
+        .collect();
+    assert!(!photos.is_empty());
+    assert!(photos.iter().all(|reply| reply.body == photos[0].body));
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(product["images"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn stale_if_match_changes_nothing() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let etag = system.get("/v1/products/A").await.headers["etag"].clone();
+    let upload = || {
+        system
+            .upload_request("A", "image/jpeg", jpeg())
+            .header("if-match", etag.clone())
+    };
+    let photo = send(upload()).await.expect(201);
+    send(upload()).await.expect_problem(412, "VERSION_MISMATCH");
+    assert_eq!(system.stored_files(), [id(&photo)]);
+    let path = format!("/v1/products/A/images/{}", id(&photo));
+    let delete = system
+        .request(Method::DELETE, &path)
+        .header("if-match", etag.clone());
+    send(delete).await.expect_problem(412, "VERSION_MISMATCH");
+    let order = system
+        .request(Method::PUT, "/v1/products/A/images")
+        .header("if-match", etag.clone())
+        .json(&json!({"ids": [photo["id"]]}));
+    send(order).await.expect_problem(412, "VERSION_MISMATCH");
+    assert_eq!(
+        system
+            .file(photo["url"].as_str().unwrap(), &[])
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn photos_are_changed_by_operators_and_read_without_a_credential() {
+    let keys = "admin=the-admin-key;operator=the-operator-key;storefront@shop=the-storefront-key";
+    let mut system = System::start_with(&[("API_KEYS", keys)]).await;
+    system.key = Some("the-operator-key".to_owned());
+    system.stock("A", &[]).await;
+    let photo = system.add_photo("A").await;
+    assert_eq!(
+        system
+            .file(photo["url"].as_str().unwrap(), &[])
+            .await
+            .status,
+        200
+    );
+    let path = format!("/v1/products/A/images/{}", id(&photo));
+    for (key, status, code) in [
+        (Some("the-storefront-key"), 403, "FORBIDDEN"),
+        (None, 401, "UNAUTHENTICATED"),
+    ] {
+        system.key = key.map(str::to_owned);
+        system
+            .upload("A", "image/jpeg", jpeg())
+            .await
+            .expect_problem(status, code);
+        system.delete(&path).await.expect_problem(status, code);
+        let order = json!({"ids": [photo["id"]]});
+        system
+            .put("/v1/products/A/images", order)
+            .await
+            .expect_problem(status, code);
+    }
+    assert_eq!(system.stored_files(), [id(&photo)]);
+}

@@ -1,0 +1,72 @@
+//! Photos of products: the list of references.
+
+use serde_json::{Value, json};
+use shared::{
+    outcome::{Code, Failure},
+    request::Request,
+};
+
+use crate::shop::Shop;
+
+const IDS: [&str; 3] = [
+    "5f2b0c1e-2345-4abc-8def-0123456789a1",
+    "5f2b0c1e-2345-4abc-8def-0123456789a2",
+    "5f2b0c1e-2345-4abc-8def-0123456789a3",
+];
+
+fn new_photo(id: &str) -> Value {
+    json!({
+        "sku": "A", "id": id, "digest": "d", "content_type": "image/png", "width": 400, "height": 300,
+        "variants": [{"width": 320, "height": 240}],
+    })
+}
+
+fn refusal(result: Result<Value, Failure>) -> Code {
+    result.unwrap_err().code
+}
+
+#[test]
+fn photos_are_added_ordered_and_removed() {
+    let mut shop = Shop::with_stock(&[("A", "main", 1)]);
+    for id in IDS {
+        let photo = shop.execute_request("product.add_image", new_photo(id));
+        let url = format!("/media/{id}");
+        assert_eq!(
+            photo.unwrap(),
+            json!({
+                "id": id, "url": url, "content_type": "image/png", "width": 400, "height": 300,
+                "variants": [{"url": format!("{url}/320"), "width": 320, "height": 240}],
+            })
+        );
+    }
+    let repeated = shop.execute_request("product.add_image", new_photo(IDS[0]));
+    assert_eq!(refusal(repeated), Code::InvalidState);
+    let order = json!({"sku": "A", "ids": [IDS[2], IDS[0], IDS[1]]});
+    let product = shop.execute_request("product.order_images", order).unwrap();
+    assert_eq!(product["images"][0]["id"], IDS[2]);
+    assert_eq!(product["image_urls"][0], format!("/media/{}", IDS[2]));
+    let removal = json!({"sku": "A", "id": IDS[2]});
+    let product = shop
+        .execute_request("product.remove_image", removal.clone())
+        .unwrap();
+    assert_eq!(product["images"][0]["id"], IDS[0]);
+    let repeated = shop.execute_request("product.remove_image", removal);
+    assert_eq!(refusal(repeated), Code::NotFound);
+    let incomplete = json!({"sku": "A", "ids": [IDS[0]]});
+    let refused = shop.execute_request("product.order_images", incomplete);
+    assert_eq!(refusal(refused), Code::InvalidRequest);
+}
+
+#[test]
+fn repeated_upload_is_the_same_request_whatever_its_id() {
+    let read = |photo| match Request::read("product.add_image", photo).unwrap() {
+        Request::AddImage(request) => request,
+        other => panic!("{}", other.pattern()),
+    };
+    let (first, second) = (read(new_photo(IDS[0])), read(new_photo(IDS[1])));
+    assert_ne!(first, second);
+    assert_eq!(first.without_id(), second.without_id());
+    let mut other_content = new_photo(IDS[0]);
+    other_content["digest"] = json!("e");
+    assert_ne!(read(other_content).without_id(), first.without_id());
+}
