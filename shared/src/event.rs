@@ -25,8 +25,8 @@ use crate::{
     outcome::Json,
 };
 
-/// Types of the events that only admins see, in the feed and in the live stream. Webhook endpoints do not get
-/// them.
+/// Types of the events that only admins see, in the feed and in the live stream. They are not published to the broker
+/// or sent to webhook endpoints.
 pub const ADMIN_KINDS: [&str; 2] = ["api_key.created", "api_key.revoked"];
 
 /// Whether only admins see events of this type.

@@ -10,7 +10,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::{
-    endpoints::ALLOW_PRIVATE_URLS,
+    endpoints::{ALLOW_PRIVATE_URLS, BrokerListener},
     harness::{Receiver, Reply, System, order, send, until},
 };
 
@@ -395,6 +395,7 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
 async fn events_of_keys_are_visible_to_admins_only() {
     let mut system = System::with_admin(&[ALLOW_PRIVATE_URLS]).await;
     let receiver = Receiver::start().await;
+    let mut broker_listener = BrokerListener::start(&system, 60).await;
     let unknown_type = json!({"url": receiver.url("/"), "event_types": ["api_key.*"]});
     let refused = system.post("/v1/webhook-endpoints", unknown_type).await;
     refused.expect_problem(422, "INVALID_REQUEST");
@@ -456,6 +457,14 @@ async fn events_of_keys_are_visible_to_admins_only() {
     let webhooks = receiver.received();
     let is_of_key = |body: &[u8]| String::from_utf8_lossy(body).contains("api_key");
     assert!(webhooks.iter().all(|webhook| !is_of_key(&webhook.body)));
+
+    // On the broker as well: the products are created after the keys.
+    let mut published_products = 0;
+    while published_products < 2 {
+        let event = broker_listener.next().await.expect("both products");
+        assert!(!event.contains("api_key"), "{event}");
+        published_products += usize::from(event.contains("product.created"));
+    }
     system.assert_verified();
 }
 

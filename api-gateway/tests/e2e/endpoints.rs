@@ -7,6 +7,10 @@ use std::{
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::ChildStdout,
+};
 
 use crate::harness::{
     CannedResponse, Receiver, System, Tables, is_announced, order, send, setting, until,
@@ -56,6 +60,41 @@ impl System {
     }
 }
 
+/// A third-party program that prints the events published to the broker, one JSON object per line.
+pub(crate) struct BrokerListener {
+    _process: tokio::process::Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl BrokerListener {
+    /// Starts listening for this time.
+    pub(crate) async fn start(system: &System, seconds: u32) -> Self {
+        let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
+        let mut process = tokio::process::Command::new("python3")
+            .args([&script, "listen", &system.broker.url()])
+            .arg(seconds.to_string())
+            .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        assert_eq!(
+            lines.next_line().await.unwrap().as_deref(),
+            Some("listening")
+        );
+        Self {
+            _process: process,
+            lines,
+        }
+    }
+
+    /// The next event; `None` at the end of the time.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        self.lines.next_line().await.unwrap()
+    }
+}
+
 /// Parses events with third-party tools and returns their ids.
 fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
     let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
@@ -84,20 +123,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     let receiver = Receiver::start().await;
     let (endpoint, secret) = system.endpoint(&receiver.url("/hook"), &["order.*"]).await;
 
-    let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
-    let mut listener = tokio::process::Command::new("python3")
-        .args([&script, "listen", &system.broker.url(), "8"])
-        .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut listener_output = tokio::io::BufReader::new(listener.stdout.take().unwrap());
-    let mut line = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut listener_output, &mut line)
-        .await
-        .unwrap();
-
+    let mut broker_listener = BrokerListener::start(&system, 8).await;
     let mut stream = system
         .client
         .get(system.url("/v1/events/stream?type=order.*"))
@@ -135,16 +161,12 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         let body = std::str::from_utf8(&received.body).unwrap();
         lines.push(json!({"over": "webhook", "headers": headers, "secret": secret, "body": body}));
     }
-    let mut remaining_output = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut listener_output, &mut remaining_output)
-        .await
-        .unwrap();
-    let published_events = remaining_output
-        .lines()
-        .filter(|line| line.contains(&id) && line.contains("order."));
-    let published_events: Vec<Value> = published_events
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let mut published_events: Vec<Value> = Vec::new();
+    while let Some(line) = broker_listener.next().await {
+        if line.contains(&id) && line.contains("order.") {
+            published_events.push(serde_json::from_str(&line).unwrap());
+        }
+    }
     let is_of_order = |line: &&Value| {
         let event: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
         event["type"].as_str().unwrap().starts_with("order.")

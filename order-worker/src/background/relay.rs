@@ -20,7 +20,7 @@ use shared::{
         publisher::{Publisher, Target},
         topology::{EVENTS_EXCHANGE, STEP_QUEUE},
     },
-    event::CloudEvent,
+    event::{CloudEvent, is_for_admins},
 };
 use tokio::{
     sync::{
@@ -284,10 +284,17 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
     };
     let position = lease.position;
     let events = lease.events(EVENTS_PER_ROUND).await?.rows;
-    let Some(oldest) = events.first().map(|(_, event)| event.time) else {
+    let (Some((_, oldest_event)), Some((last_position, _))) = (events.first(), events.last())
+    else {
         return Ok(Published::None);
     };
-    let messages: Vec<_> = events
+    let oldest = oldest_event.time;
+    // Events for admins are in their feed only.
+    let public_events: Vec<_> = events
+        .iter()
+        .filter(|(_, event)| !is_for_admins(&event.kind))
+        .collect();
+    let messages: Vec<_> = public_events
         .iter()
         .map(|(_, event)| {
             let target = Target::Topic(EVENTS_EXCHANGE, &event.kind);
@@ -296,12 +303,13 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         .collect();
     let results = publisher.publish(&messages).await;
     crash_at(Point::AfterEventsPublished);
-    // The position advances to the last event before the first unconfirmed one; the rest is published again.
+    // The position advances up to the first unconfirmed event, which is published again with the rest.
     let confirmed_count = results.iter().take_while(|result| result.is_ok()).count();
-    let reached_position = confirmed_count
-        .checked_sub(1)
-        .and_then(|last_index| events.get(last_index))
-        .map_or(position, |(position, _)| *position);
+    let reached_position = public_events
+        .get(confirmed_count)
+        .map_or(*last_position, |(unconfirmed_position, _)| {
+            unconfirmed_position - 1
+        });
     if reached_position > position {
         lease.advance(reached_position).await?;
     }
