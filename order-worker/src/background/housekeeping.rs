@@ -32,6 +32,8 @@ pub struct Retention {
     pub idempotency_records: SignedDuration,
     /// Webhook deliveries.
     pub deliveries: SignedDuration,
+    /// Messages to customers.
+    pub messages: SignedDuration,
 }
 
 /// Runs rounds of maintenance until the future is dropped.
@@ -68,6 +70,7 @@ async fn run_round(
     )
     .await?;
     let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
+    let messages = delete_expired(store, ExpiredRows::Messages, retention.messages).await?;
     let orders = match retention.events {
         Some(retention_period) => {
             let now = Timestamp::now();
@@ -84,10 +87,11 @@ async fn run_round(
         }
         None => 0,
     };
-    if idempotency_records + deliveries + orders > 0 {
+    if idempotency_records + deliveries + messages + orders > 0 {
         tracing::info!(
             idempotency_records,
             deliveries,
+            messages,
             orders,
             "deleted expired rows"
         );
@@ -113,6 +117,7 @@ async fn fill_search_keys(store: &Store) -> Result<u64, StoreError> {
 enum ExpiredRows {
     IdempotencyRecords,
     Deliveries,
+    Messages,
     /// Events of orders.
     Events,
 }
@@ -138,6 +143,12 @@ async fn delete_expired(
                 ROWS_PER_TRANSACTION,
                 store
                     .delete_old_deliveries(cutoff, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::Messages => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_old_messages(cutoff, ROWS_PER_TRANSACTION)
                     .await?,
             ),
             ExpiredRows::Events => (

@@ -8,7 +8,8 @@ use shared::{
     customer::{BlockCustomer, CustomerRef, NewCustomer, UpdateCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, ReturnId, Sku},
+    id::{CustomerId, DeliveryId, EndpointId, MessageId, OrderId, ReturnId, Sku},
+    message::ResendMessage,
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
         CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
@@ -22,6 +23,7 @@ use shared::{
 };
 
 use super::{
+    message::MessageResult,
     payment::PaymentState,
     step::{StepKey, StepRow},
     webhook::DeliveryResult,
@@ -61,6 +63,15 @@ pub enum Command {
         attempt: u32,
         /// The result.
         result: DeliveryResult,
+    },
+    /// The result of an attempt to send a message to a customer.
+    FinishMessage {
+        /// Id of the message.
+        id: MessageId,
+        /// Attempt of the message; results of other attempts than the expected one are ignored.
+        attempt: u32,
+        /// The result.
+        result: MessageResult,
     },
 }
 
@@ -128,6 +139,8 @@ pub enum Action {
         /// The change.
         change: ReturnChange,
     },
+    /// Sends a message to a customer again.
+    ResendMessage(ResendMessage),
     /// Adds a product.
     CreateProduct(NewProduct),
     /// Changes a product.
@@ -231,6 +244,7 @@ impl Action {
             | Self::EditOrder(EditOrder { id, .. })
             | Self::CancelEdit(CancelEdit { id, .. })
             | Self::CreateReturn(CreateReturn { id, .. })
+            | Self::ResendMessage(ResendMessage { id, .. })
             | Self::NotifyPayment { order_id: id, .. }
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => {
                 Some(ResourceRef::Order(*id))
@@ -442,6 +456,8 @@ pub enum ResourceRef {
     EndpointSecret(EndpointId),
     /// A webhook delivery.
     Delivery(DeliveryId),
+    /// A message to a customer.
+    Message(MessageId),
     /// An order, imported now or before.
     Imported {
         /// Id of the order.

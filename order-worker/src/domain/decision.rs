@@ -14,6 +14,7 @@ use shared::{
 use super::{
     command::ResourceRef,
     decision_context::DecisionContext,
+    message::Message,
     order::Order,
     product::Product,
     step::{Step, StepKey, StepRow},
@@ -53,6 +54,8 @@ pub struct Changes {
     pub endpoints: Vec<Endpoint>,
     /// Changed webhook deliveries.
     pub deliveries: Vec<Delivery>,
+    /// Changed messages to customers.
+    pub messages: Vec<Message>,
     /// Ids that were acknowledged asynchronously, each with the existing order that a lookup of the id
     /// returns instead.
     pub order_aliases: Vec<(OrderId, OrderId)>,

@@ -10,7 +10,9 @@ use serde_json::json;
 use shared::{
     customer::Customer,
     event::{Event, EventData},
-    id::{CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
+    id::{
+        CustomerId, DeliveryId, EndpointId, EventId, MessageId, OrderId, Sku, Storefront, Warehouse,
+    },
     order::{StockItem, restocked_items},
     outcome::{Code, Failure, Json, Outcome},
     request::{Caller, Role},
@@ -19,6 +21,7 @@ use shared::{
 use super::{
     command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin, ResourceRef},
     decision::{Changes, StepChange},
+    message::Message,
     order::Order,
     product::Product,
     step::{StepKey, StepRow},
@@ -60,6 +63,8 @@ pub struct WorkingSet {
     pub endpoint_counts: HashMap<Option<Storefront>, usize>,
     /// Webhook deliveries by id.
     pub deliveries: HashMap<DeliveryId, Delivery>,
+    /// Messages to customers by id.
+    pub messages: HashMap<MessageId, Message>,
     /// Events of loaded deliveries that were deleted after their retention period.
     pub deleted_events: HashSet<EventId>,
     /// Unfinished steps of the loaded orders.
@@ -91,6 +96,8 @@ pub struct ChangeSet {
     pub endpoints: BTreeSet<EndpointId>,
     /// Changed deliveries.
     pub deliveries: BTreeSet<DeliveryId>,
+    /// Changed messages to customers.
+    pub messages: BTreeSet<MessageId>,
     /// Scheduled or removed steps: those in [`WorkingSet::steps`] exist, the others are removed.
     pub steps: BTreeSet<StepKey>,
     /// New idempotency records.
@@ -155,6 +162,10 @@ impl WorkingSet {
         for delivery in changes.deliveries {
             self.dirty.deliveries.insert(delivery.id);
             self.deliveries.insert(delivery.id, delivery);
+        }
+        for message in changes.messages {
+            self.dirty.messages.insert(message.id);
+            self.messages.insert(message.id, message);
         }
         for (acknowledged, existing) in changes.order_aliases {
             let key = order_alias_key(acknowledged);
@@ -390,6 +401,12 @@ impl WorkingSet {
                     self.is_visible(&ResourceRef::Endpoint(delivery.endpoint_id), caller)
                 })
             }
+            ResourceRef::Message(id) => {
+                let message = self.messages.get(id);
+                message.is_some_and(|message| {
+                    self.is_visible(&ResourceRef::Order(message.order_id), caller)
+                })
+            }
             ResourceRef::Imported { .. } | ResourceRef::NoContent => true,
         }
     }
@@ -428,6 +445,10 @@ impl WorkingSet {
             ResourceRef::Delivery(id) => {
                 let delivery = self.deliveries.get(id);
                 delivery.map(|delivery| Json::of(&delivery.represent()))
+            }
+            ResourceRef::Message(id) => {
+                let message = self.messages.get(id);
+                message.map(|message| Json::of(&message.represent()))
             }
             ResourceRef::Imported { id, is_duplicate } => {
                 Some(Json::of(&json!({"id": id, "is_duplicate": is_duplicate})))

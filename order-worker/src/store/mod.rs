@@ -37,6 +37,7 @@ pub use self::{
     feed::{
         events::{FeedPage, FeedResult},
         feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
+        new_messages::CreatedMessages,
     },
     maintenance::{
         audit::{Audit, Audited, AuditedCustomer, OverdueStep, Unreadable},
@@ -51,6 +52,7 @@ pub use self::{
     queues::{
         dead_letters::DeadLetterCursor,
         jobs::JobClaim,
+        messages::DueMessage,
         retries::RetryCursor,
         webhooks::{ClaimFilter, DueDelivery},
     },

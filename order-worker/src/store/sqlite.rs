@@ -200,6 +200,7 @@ const MIGRATION_SCRIPTS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0015_returns.sql")),
     M::up(include_str!("migrations/sqlite/0016_order_tags.sql")),
     M::up(include_str!("migrations/sqlite/0017_order_formats.sql")),
+    M::up(include_str!("migrations/sqlite/0018_messages.sql")),
 ];
 
 /// The newest version of the schema.

@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 /// All tables.
-const LISTED_TABLES: [&str; 17] = [
+const LISTED_TABLES: [&str; 18] = [
     "orders",
     "order_items",
     "order_returns",
@@ -29,6 +29,7 @@ const LISTED_TABLES: [&str; 17] = [
     "dead_letters",
     "webhook_endpoints",
     "deliveries",
+    "messages",
     "jobs",
     "figures",
 ];

@@ -133,6 +133,11 @@ fn migrations() -> Vec<Migration> {
             "order formats",
             include_str!("../migrations/postgres/0019_order_formats.sql"),
         ),
+        (
+            20,
+            "messages",
+            include_str!("../migrations/postgres/0020_messages.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }

@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod events;
+mod messages;
 mod orders;
 mod recorded;
 mod returns;
@@ -62,12 +63,14 @@ pub(in crate::store) async fn save_changes(
     catalogue::customers(&mut writes, working_set, loaded)?;
     webhooks::endpoints(&mut writes, working_set, loaded)?;
     webhooks::deliveries(&mut writes, working_set)?;
+    messages::messages(&mut writes, working_set)?;
     steps::steps(&mut writes, working_set, now);
     recorded::idempotency_records(&mut writes, working_set, loaded, now)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.event_data {
             erase::redact_events(session, &event.subject).await?;
+            erase::redact_messages(session, &event.subject).await?;
         }
     }
     Ok(())
