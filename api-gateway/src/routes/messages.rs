@@ -41,7 +41,7 @@ async fn list(
     parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let body = parameters.with("id", parse_order_id(&id)?)?;
+    let body = parameters.with("id", parse_order_id(&id.0)?)?;
     let reply = worker.call("message.list", body).await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }

@@ -11,6 +11,7 @@ pub(crate) mod debug;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod messages;
 pub(crate) mod orders;
 pub(crate) mod payments;
 pub(crate) mod products;

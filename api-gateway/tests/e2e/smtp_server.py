@@ -13,6 +13,8 @@ user `shop` with password `s3cret/ü`). The certificate is FOLDER/cert.pem.
 
 import asyncio
 import datetime
+import email
+import email.policy
 import json
 import os
 import ssl
@@ -71,10 +73,15 @@ class Handler:
         [address] = envelope.rcpt_tos
         if address.startswith("spam"):
             return "554 5.7.1 message refused"
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
         taken = {
             "sender": envelope.mail_from,
             "recipient": address,
-            "message": envelope.content.decode("utf-8"),
+            "headers": [[name, str(value)] for name, value in message.items()],
+            "subject": message["subject"],
+            "id": message["message-id"],
+            "text": message.get_body(["plain"]).get_content(),
+            "html": message.get_body(["html"]).get_content(),
             "tls": session.ssl is not None or MODE == "implicit",
             "user": session.auth_data.login.decode() if session.auth_data else None,
         }

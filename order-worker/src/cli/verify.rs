@@ -13,6 +13,7 @@
 //! - Customers have the version of their last event, are found by name and e-mail address, and have no personal
 //!   data after an erasure.
 //! - Returns are found by id and status, and no more units came back than were shipped.
+//! - Messages to customers belong to existing orders and events.
 //! - No step is overdue, and no feed consumer is ahead of the feed.
 
 mod customers;
@@ -145,6 +146,14 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
         report
             .violations
             .push(format!("return {id}: its order does not exist"));
+    }
+    for (id, reason) in audit.orphaned_messages().await? {
+        report.violations.push(format!("message {id}: {reason}"));
+    }
+    for id in audit.inconsistent_messages().await? {
+        report.violations.push(format!(
+            "message {id}: its row differs from its state in status or due time"
+        ));
     }
     check_payment_owners(&payment_records, &ids, &mut report);
     check_stock(&mut audit, &reserved_by_orders, &condensed, &mut report).await?;
