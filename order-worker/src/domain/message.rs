@@ -28,7 +28,7 @@ const ERASED: &str = "the customer was erased";
 /// Reason of messages that were waiting when messages were switched off.
 pub const SWITCHED_OFF: &str = "messages were switched off before it was sent";
 
-/// What a message is about, beside the order.
+/// The topic of a message, beside the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageTopic {

@@ -291,7 +291,8 @@ impl Mailer {
         let templates = &self.settings.templates;
         let rendered = templates.render(&order.storefront, message.kind, &content);
         let rendered = rendered.map_err(AttemptOutcome::Unrenderable)?;
-        let mailbox = Mailbox::new(Some(one_line(&customer.name)), recipient.clone());
+        let name = Some(one_line(&customer.name)).filter(|name| !name.is_empty());
+        let mailbox = Mailbox::new(name, recipient.clone());
         let email = self.email(message, mailbox, &rendered);
         let email = email.map_err(|error| AttemptOutcome::Unrenderable(error.to_string()))?;
         Ok((recipient, rendered, email))

@@ -241,6 +241,10 @@ fn add(
 ) -> anyhow::Result<()> {
     let added = environment.add_template_owned(name.to_owned(), source);
     added.map_err(|error| anyhow::anyhow!("{}: {}", path.display(), describe(&error)))?;
+    if name.starts_with('_') {
+        // A part uses the variables of the templates that include it; it is checked by rendering these.
+        return Ok(());
+    }
     let template = environment.get_template(name)?;
     let unknown = template.undeclared_variables(false).into_iter();
     let unknown: BTreeSet<_> = unknown
@@ -318,4 +322,48 @@ fn describe(error: &Error) -> String {
         .detail()
         .map_or_else(String::new, |detail| format!(": {detail}"));
     format!("{place}{}{detail}", innermost.kind()).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_templates_render_every_kind_of_message() {
+        let templates = Templates::load(None).unwrap();
+        for kind in MessageKind::ALL {
+            for content in sample_contents(kind) {
+                let storefront = "eu".parse().unwrap();
+                let rendered = templates.render(&storefront, kind, &content).unwrap();
+                assert!(rendered.subject.contains("1001"), "{rendered:?}");
+                for part in [&rendered.text, &rendered.html] {
+                    assert!(part.contains("Ada Lovelace"), "{part}");
+                    assert!(
+                        !part.contains("none") && !part.contains("undefined"),
+                        "{part}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_escaped_in_html_only_and_subjects_have_one_line() {
+        let mut environment = new_environment();
+        for (name, source) in [
+            (
+                "order_delivered.txt",
+                "Subject: {{ customer.name }}\n{{ customer.name }}",
+            ),
+            ("order_delivered.html", "{{ customer.name }}"),
+        ] {
+            add(&mut environment, name, source.to_owned(), Path::new(name)).unwrap();
+        }
+        let [mut content, _] = sample_contents(MessageKind::OrderDelivered);
+        content.customer.name = "<b>\u{2028}Bcc: x".to_owned();
+        let rendered = render(&environment, MessageKind::OrderDelivered, &content).unwrap();
+        assert_eq!(rendered.subject, "<b> Bcc: x");
+        assert_eq!(rendered.text, "<b>\u{2028}Bcc: x");
+        assert_eq!(rendered.html, "&lt;b&gt;\u{2028}Bcc: x");
+    }
 }
