@@ -17,6 +17,7 @@
 //! - No step is overdue, and no feed consumer is ahead of the feed.
 
 mod customers;
+mod messages;
 mod returns;
 mod tags;
 mod transactions;
@@ -147,14 +148,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             .violations
             .push(format!("return {id}: its order does not exist"));
     }
-    for (id, reason) in audit.orphaned_messages().await? {
-        report.violations.push(format!("message {id}: {reason}"));
-    }
-    for id in audit.inconsistent_messages().await? {
-        report.violations.push(format!(
-            "message {id}: its row differs from its state in status or due time"
-        ));
-    }
+    messages::check_messages(&mut audit, &mut report).await?;
     check_payment_owners(&payment_records, &ids, &mut report);
     check_stock(&mut audit, &reserved_by_orders, &condensed, &mut report).await?;
     for name in audit.consumers_ahead_of_feed().await? {

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use shared::{
     customer::Customer,
-    order::{Address, LineItem, StockItem},
+    order::{Address, CancelReason, LineItem, StockItem},
 };
 
 use super::{
@@ -214,7 +214,7 @@ impl OrderContent {
                 .as_ref()
                 .map(address_lines)
                 .unwrap_or_default(),
-            cancel_reason: order.cancel_reason.map(|reason| reason.as_str()),
+            cancel_reason: order.cancel_reason.map(CancelReason::as_str),
         }
     }
 }

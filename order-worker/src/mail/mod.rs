@@ -95,7 +95,7 @@ impl MessageDispatcher {
         let work = async {
             tokio::join!(self.create_messages(), self.send_all(&mut attempts));
         };
-        stop.run_until_cancelled(work).await;
+        stop.run_until_cancelled(Box::pin(work)).await;
         let finished = async { while attempts.join_next().await.is_some() {} };
         if time::timeout(STOP_TIMEOUT, finished).await.is_err() {
             tracing::warn!("stopping while messages are being sent; they will be sent again");

@@ -81,7 +81,7 @@ impl Settings {
             bail!("MAIL_RATE={rate}: must be from 1 to {MAX_RATE} messages per second");
         }
         let timeout = env.seconds("MAIL_TIMEOUT_SECONDS", 60)?;
-        if timeout > Duration::from_secs(600) {
+        if timeout > Duration::from_mins(10) {
             bail!(
                 "MAIL_TIMEOUT_SECONDS={}: must be from 1 to 600",
                 timeout.as_secs()

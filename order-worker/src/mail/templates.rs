@@ -162,7 +162,7 @@ fn new_environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|name| {
-        if name.ends_with(".html") {
+        if has_extension(name, "html") {
             AutoEscape::Html
         } else {
             AutoEscape::None
@@ -177,6 +177,12 @@ fn new_environment() -> Environment<'static> {
     }
     environment.add_filter("money", money);
     environment
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|found| found == extension)
 }
 
 /// Filter `amount | money(currency, group=",", decimal=".")`: `1,234.50 EUR`.
@@ -218,7 +224,8 @@ fn add_folder(
             .to_string_lossy()
             .into_owned();
         let is_built_in = BUILT_IN.iter().any(|(built_in, _)| *built_in == name);
-        let is_part = name.starts_with('_') && (name.ends_with(".html") || name.ends_with(".txt"));
+        let is_part =
+            name.starts_with('_') && (has_extension(&name, "html") || has_extension(&name, "txt"));
         if !is_built_in && !is_part {
             bail!(
                 "{}: must be named after a kind of message, such as order_confirmed.html or order_confirmed.txt, \
