@@ -24,8 +24,8 @@ use crate::{
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(resend))
+        .routes(routes!(list_messages))
+        .routes(routes!(resend_message))
 }
 
 /// Lists the messages to the customer of an order
@@ -35,7 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// the customer is erased. There are no messages without `SMTP_URL`.
 #[utoipa::path(get, path = "/v1/orders/{id}/messages", tag = "orders",
     params(("id" = OrderId, Path), PageParameters), responses((status = 200, body = Page<Message>)))]
-async fn list(
+async fn list_messages(
     worker: WorkerClient,
     id: Path<String>,
     parameters: QueryParameters,
@@ -53,7 +53,7 @@ async fn list(
 #[utoipa::path(post, path = "/v1/orders/{id}/messages/{message_id}/resend", tag = "orders",
     params(("id" = OrderId, Path), ("message_id" = MessageId, Path)),
     responses((status = 202, body = Message)))]
-async fn resend(
+async fn resend_message(
     worker: WorkerClient,
     path: Path<(String, String)>,
     body: OptionalBody,
