@@ -30,7 +30,8 @@ impl MailServer {
     /// The messages that the server has taken.
     fn taken(&self) -> Vec<Value> {
         let printed = self.peer.printed();
-        let lines = printed.lines().skip(1);
+        // The program also prints warnings of its libraries.
+        let lines = printed.lines().filter(|line| line.starts_with('{'));
         lines
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed}")))
             .collect()
@@ -544,7 +545,7 @@ async fn names_and_texts_can_neither_add_headers_nor_html() {
         let reply = system.post("/v1/customers", customer).await;
         if reply.status != 201 {
             // Control characters are refused where they arrive.
-            assert_eq!(reply.status, 400, "{name:?}");
+            assert_eq!(reply.status, 422, "{name:?}");
             continue;
         }
         let customer = text_of(&reply.body["id"]);
@@ -621,7 +622,7 @@ async fn storefronts_have_templates_of_their_own() {
         assert_eq!(server.taken().last().unwrap()["subject"], subject);
     }
     let taken = server.taken();
-    assert_eq!(taken[0]["text"], "20,00 EUR\n");
+    assert_eq!(text_of(&taken[0]["text"]).trim(), "20,00 EUR");
     assert!(
         text_of(&taken[1]["html"]).contains("<p>1 lines</p>"),
         "{}",
