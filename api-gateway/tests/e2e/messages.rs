@@ -123,6 +123,8 @@ impl System {
 #[expect(clippy::too_many_lines, reason = "all messages of one order")]
 async fn each_event_of_an_order_gives_its_message_once() {
     let (server, system) = start_with_mail(&[]).await;
+    let renamed = json!({"name": "Mug, blue"});
+    system.patch("/v1/products/A", renamed).await.expect(200);
     let customer = system
         .customer_with("Ada Lovelace", "ada@example.com")
         .await;
@@ -134,7 +136,8 @@ async fn each_event_of_an_order_gives_its_message_once() {
     let (id, number) = (text_of(&created["id"]), created["number"].to_string());
     system.order_until(&id, "announced", is_announced).await;
     let shipments = format!("/v1/orders/{id}/shipments");
-    system.post(&shipments, json!({})).await.expect(201);
+    let handed_over = json!({"carrier": "Swift Parcel", "tracking_number": "SP1234567890", "tracking_url": "https://track.example/SP1234567890"});
+    system.post(&shipments, handed_over).await.expect(201);
     let kinds = system.kinds_of(&id, 2).await;
     assert_eq!(kinds, ["order_confirmed", "order_shipped"]);
     let shipped = system.order_until(&id, "captured", |order| {
@@ -192,7 +195,7 @@ async fn each_event_of_an_order_gives_its_message_once() {
         let text = text_of(&confirmation[part]);
         for expected in [
             "Ada Lovelace",
-            "A A",
+            "Mug, blue",
             "20.00 EUR",
             "Welcome",
             "-1.00 EUR",
@@ -208,6 +211,12 @@ async fn each_event_of_an_order_gives_its_message_once() {
     assert_eq!(stored["recipient"], "ada@example.com");
     assert_eq!(stored["subject"], confirmation["subject"]);
     assert!(text_of(&stored["text"]).contains("23.90 EUR"), "{stored}");
+    let shipped = taken
+        .iter()
+        .find(|message| text_of(&message["subject"]).contains("on its way"));
+    let link = "href=\"https://track.example/SP1234567890\"";
+    let html = text_of(&shipped.unwrap()["html"]).replace("&#x2f;", "/");
+    assert!(html.contains(link), "{html}");
     let refund = taken
         .iter()
         .find(|message| text_of(&message["subject"]).contains("refund"));
