@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Peer, Process, Store, System, WORKER, is_announced, order, python_with_input,
+    Folder, Peer, Process, Store, System, Tables, WORKER, is_announced, order, python_with_input,
     run_worker, send, until,
 };
 
@@ -259,6 +259,16 @@ async fn each_event_of_an_order_gives_its_message_once() {
     let unknown = format!("/v1/orders/{}/messages", uuid::Uuid::now_v7());
     system.get(&unknown).await.expect_problem(404, "NOT_FOUND");
     system.assert_verified();
+    let address = system.worker.logged("health", 0).unwrap();
+    let metrics = system.client.get(format!("http://{address}/metrics"));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    for sample in [
+        "message_attempts_total{kind=\"order_confirmed\",outcome=\"sent\"} 2",
+        "messages_waiting 0",
+        "messages_oldest_waiting_age_seconds 0",
+    ] {
+        assert!(metrics.contains(sample), "{sample} in {metrics}");
+    }
     let exported = run_worker(&system, &["export", "messages"]);
     assert_eq!(
         String::from_utf8(exported.stdout).unwrap().lines().count(),
@@ -811,5 +821,41 @@ async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_passwor
         let message = system.message_until(&id, "pending").await;
         assert!(!message.to_string().contains("wrong"), "{message}");
         assert!(server.taken().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn expired_messages_are_deleted_and_verify_reports_inconsistent_ones() {
+    let (_server, mut system) = start_with_mail(&[("MESSAGES_KEPT_DAYS", "1")]).await;
+    let (old, recent) = (
+        system.confirmed_order("old@example.com").await,
+        system.confirmed_order("recent@example.com").await,
+    );
+    system.message_until(&old, "sent").await;
+    let message = system.message_until(&recent, "sent").await;
+    system.assert_verified();
+    let aged = format!("UPDATE messages SET created_at = 1 WHERE order_id = '{old}'");
+    system.store.run(Tables::Orders, &aged);
+    system.worker.terminate();
+    system.restart_worker().await;
+    until("the old message to be deleted", async || {
+        system.messages_of(&old).await.is_empty()
+    })
+    .await;
+    system.message_until(&recent, "sent").await;
+
+    let id = text_of(&message["id"]);
+    for (change, finding) in [
+        ("event_id = 'x'", "its event does not exist"),
+        ("status = 'pending'", "its row differs from its state"),
+        ("order_id = 'x'", "its order does not exist"),
+    ] {
+        let sql = format!("UPDATE messages SET {change} WHERE id = '{id}'");
+        system.store.run(Tables::Orders, &sql);
+        let (_, report) = system.verify();
+        assert!(
+            report.contains(&format!("message {id}: {finding}")),
+            "{report}"
+        );
     }
 }
