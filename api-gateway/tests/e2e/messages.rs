@@ -312,6 +312,12 @@ async fn responses_of_the_mail_server_decide_about_another_attempt() {
     let ids: Vec<_> = of_dropped.map(|message| text_of(&message["id"])).collect();
     assert_eq!((ids.len(), &ids[0]), (2, &ids[1]));
     assert_eq!(taken.len(), 4, "{:?}", server.subjects());
+    // Logs contain no personal data, also none that the server quotes.
+    let log = fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    assert!(
+        log.contains("user unknown") && !log.contains("@example.com"),
+        "{log}"
+    );
 }
 
 #[tokio::test]

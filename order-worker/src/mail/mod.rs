@@ -200,15 +200,15 @@ async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
             "not_sent"
         }
         AttemptOutcome::Bounced(error) => {
-            tracing::warn!(message_id = %id, %order_id, "message {kind} bounced: {error}");
+            tracing::warn!(message_id = %id, %order_id, "message {kind} bounced: {}", without_addresses(error));
             "bounced"
         }
         AttemptOutcome::Failed(error) => {
-            tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {error}");
+            tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {}", without_addresses(error));
             "failed"
         }
         AttemptOutcome::Unrenderable(error) => {
-            tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {error}");
+            tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {}", without_addresses(error));
             "failed"
         }
     };
@@ -221,6 +221,19 @@ async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
     if let Err(error) = engine.finish(command, Timestamp::now()).await {
         tracing::warn!(message_id = %id, %error, "the result of a message could not be stored; the message will be sent again");
     }
+}
+
+/// `text` without e-mail addresses, which mail servers quote: logs contain no personal data.
+fn without_addresses(text: &str) -> String {
+    let words = text.split_whitespace();
+    let words = words.map(|word| {
+        if word.contains('@') {
+            "(address)"
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Renders and sends messages.
