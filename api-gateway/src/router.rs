@@ -40,6 +40,7 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
         .merge(routes::orders::routes())
         .merge(routes::returns::routes())
+        .merge(routes::messages::routes())
         .merge(routes::payments::routes())
         .merge(routes::import::routes())
         .merge(routes::products::routes())

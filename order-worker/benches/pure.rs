@@ -46,6 +46,7 @@ fn default_rules() -> Rules {
         default_payment_method: Some("pm_ok".to_owned()),
         needs_verification: false,
         refunds_returns: true,
+        sends_messages: false,
         storefront_prices: false,
     }
 }

@@ -18,6 +18,7 @@ use shared::config::Env;
 use crate::{
     background::{housekeeping::Retention, jobs::Source},
     domain::decide::Rules,
+    mail,
     providers::{
         self, http_carrier,
         sandbox::payment,
@@ -61,6 +62,8 @@ pub struct Config {
     pub warehouse: Option<Source>,
     /// External list of orders to import.
     pub import: Option<Source>,
+    /// Messages to customers, if they are switched on.
+    pub mail: Option<mail::settings::Settings>,
     /// Policy for webhook URLs.
     pub webhooks: UrlPolicy,
     /// Business rules.
@@ -116,6 +119,7 @@ impl Config {
             ],
             "manual",
         )?;
+        let mail = mail::settings::Settings::read(env)?;
         let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
         let manual_payment_ttl = env.seconds("MANUAL_PAYMENT_TTL_SECONDS", 7 * 24 * 3600)?;
         Ok(Self {
@@ -162,12 +166,14 @@ impl Config {
                     &[("refund", true), ("keep", false)],
                     "refund",
                 )?,
+                sends_messages: mail.is_some(),
                 storefront_prices: env.choice(
                     "STOREFRONT_PRICES",
                     &[("0", false), ("1", true)],
                     "0",
                 )?,
             },
+            mail,
         })
     }
 }
@@ -227,6 +233,7 @@ fn retention(env: &Env) -> anyhow::Result<Retention> {
         events,
         idempotency_records: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
         deliveries: days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
+        messages: days(env, "MESSAGES_KEPT_DAYS", 365, 1)?,
     })
 }
 

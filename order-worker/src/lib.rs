@@ -12,6 +12,7 @@
 //!   and carriers. `retry_after` reads the delay that a carrier or webhook endpoint requests.
 //! - [`background`]: publishes committed steps and events to the broker (outbox), counts statistics, imports
 //!   from other systems, and deletes rows past their retention.
+//! - [`mail`]: sends messages to customers by e-mail.
 //! - [`webhooks`]: delivers events to webhook endpoints.
 //! - [`failures`]: dead letters, and steps that will be retried: operators list, redrive or discard them.
 //! - [`cli`]: the subcommands `verify`, `backup` and `export`.
@@ -24,6 +25,7 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod failures;
+pub mod mail;
 pub mod providers;
 mod retry_after;
 pub mod rpc;

@@ -82,7 +82,7 @@ enum Command {
     Export {
         /// Kind of rows to write
         kind: ExportKind,
-        /// Write only orders with a higher number, or events with a higher position
+        /// Write only orders with a higher number, or events and messages with a higher position
         #[arg(long, default_value_t = 0)]
         after: i64,
         /// Write to this file instead of standard output
@@ -97,6 +97,7 @@ enum Command {
 enum ExportKind {
     Orders,
     Events,
+    Messages,
 }
 
 const EXIT_STATUS: &str = "\
@@ -234,6 +235,7 @@ async fn export(
     let exported = match kind {
         ExportKind::Orders => export::orders(url, after_position, &mut output).await,
         ExportKind::Events => export::events(url, after_position, &mut output).await,
+        ExportKind::Messages => export::messages(url, after_position, &mut output).await,
     };
     let exported = exported.and_then(|exported| {
         output.flush()?;

@@ -27,6 +27,7 @@ use crate::{
     config::{Config, Delivery},
     engine::Engine,
     failures::{archive::run_archive, dead_letters::DeadLetters, retries::Retries},
+    mail::{Mailer, MessageDispatcher},
     providers::{
         Carriers, Payments,
         http_carrier::HttpCarrier,
@@ -80,6 +81,12 @@ async fn try_open(config: &Config) -> anyhow::Result<(Store, LedgerLocation)> {
     let store = store.with_cipher(Arc::clone(&config.cipher)).await?;
     // It is unknown which messages the last process has sent.
     let steps_to_resume = store.release_leases(Timestamp::now()).await?;
+    if config.mail.is_some() {
+        store.switch_messages_on().await?;
+        store.release_message_claims(Timestamp::now()).await?;
+    } else {
+        store.switch_messages_off().await?;
+    }
     let ledger = LedgerLocation::open(&config.database_url)?;
     tracing::info!(steps_to_resume, "the database is open");
     Ok((store, ledger))
@@ -233,6 +240,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .map(HttpCarrier::new)
         .transpose()?;
     let sender = Sender::new(config.webhooks)?;
+    let mailer = config.mail.clone().map(Mailer::new).transpose()?;
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
@@ -289,6 +297,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let counting_task = stats::count(store.clone(), outbox.new_events(), outbox.activity());
     spawn(&mut background, &background_stop, counting_task);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
+    if let Some(mailer) = mailer {
+        let dispatcher =
+            MessageDispatcher::new(store.clone(), engine.clone(), outbox.clone(), mailer);
+        background.spawn(dispatcher.run(background_stop.clone()));
+    }
     let webhook_dispatcher = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
     spawn(&mut background, &background_stop, webhook_dispatcher.run());
 

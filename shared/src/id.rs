@@ -1,7 +1,8 @@
 //! Identifiers: one type per kind, so that they can't be confused, parsed and validated where requests
 //! arrive.
 //!
-//! UUIDs identify orders, customers, shipments, returns, events, webhook endpoints and deliveries. Names identify
+//! UUIDs identify orders, customers, shipments, returns, events, messages, webhook endpoints and
+//! deliveries. Names identify
 //! products ([`Sku`]), warehouses and storefronts.
 
 use std::{fmt, str::FromStr};
@@ -81,6 +82,10 @@ uuid_id!(
     TransactionId
 );
 
+uuid_id!(
+    /// Id of a message to a customer, UUIDv7.
+    MessageId
+);
 uuid_id!(
     /// Id of a webhook endpoint, UUIDv7.
     EndpointId

@@ -39,6 +39,7 @@ pub mod failure;
 pub mod health;
 pub mod id;
 pub mod limits;
+pub mod message;
 pub mod metrics;
 pub mod money;
 pub mod order;

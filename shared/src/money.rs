@@ -55,6 +55,20 @@ impl Currency {
             .any(|code| code == self.as_str())
     }
 
+    /// Number of decimal places of the currency, by ISO 4217: 2 for EUR, 0 for JPY.
+    pub fn decimals(&self) -> u32 {
+        const NONE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
+        const THREE: &str = "BHD IQD JOD KWD LYD OMR TND";
+        let is_among = |codes: &str| codes.split(' ').any(|code| code == self.as_str());
+        if is_among(NONE) {
+            0
+        } else if is_among(THREE) {
+            3
+        } else {
+            2
+        }
+    }
+
     /// The code as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
@@ -131,6 +145,35 @@ impl Money {
     }
 }
 
+impl Money {
+    /// The amount in units of the currency: `1,234.50` for 123450 EUR, with `group` instead of the comma and
+    /// `decimal` instead of the point.
+    pub fn to_decimal(self, group: &str, decimal: &str) -> String {
+        let decimals = self.currency.decimals() as usize;
+        let digits = format!(
+            "{:0>width$}",
+            self.amount.unsigned_abs(),
+            width = decimals + 1
+        );
+        let (whole, fraction) = digits.split_at(digits.len() - decimals);
+        let mut text = String::new();
+        if self.amount < 0 {
+            text.push('-');
+        }
+        for (index, digit) in whole.chars().enumerate() {
+            if index > 0 && (whole.len() - index).is_multiple_of(3) {
+                text.push_str(group);
+            }
+            text.push(digit);
+        }
+        if !fraction.is_empty() {
+            text.push_str(decimal);
+            text.push_str(fraction);
+        }
+        text
+    }
+}
+
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} minor units", self.amount, self.currency)
@@ -156,6 +199,21 @@ mod tests {
         };
         assert!(eur(1).plus(usd, 1).is_err());
         assert_eq!(eur(1).plus(eur(250), 3), Ok(eur(751)));
+    }
+
+    #[test]
+    fn amounts_are_written_with_the_decimals_of_their_currency() {
+        let written = |amount, code: &str| {
+            let currency = code.parse().unwrap();
+            Money { amount, currency }.to_decimal(",", ".")
+        };
+        assert_eq!(written(123_450, "EUR"), "1,234.50");
+        assert_eq!(written(5, "EUR"), "0.05");
+        assert_eq!(written(-1_999, "USD"), "-19.99");
+        assert_eq!(written(1_000_000, "JPY"), "1,000,000");
+        assert_eq!(written(999, "KWD"), "0.999");
+        assert_eq!(written(0, "JPY"), "0");
+        assert_eq!(eur(1_234_567).to_decimal(".", ","), "12.345,67");
     }
 
     #[test]

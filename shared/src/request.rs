@@ -17,6 +17,7 @@ use crate::{
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer, UpdateCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
+    message::{ListMessages, ResendMessage},
     order::{
         ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
         CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders, ListOrders,
@@ -136,6 +137,10 @@ requests! {
     "return.cancel" => CancelReturn(EndReturn),
     /// Records the receipt of an approved return: puts units back on stock and starts the refund.
     "return.receive" => ReceiveReturn(ReceiveReturn),
+    /// Lists the messages to the customer of an order, newest first.
+    "message.list" => ListMessages(ListMessages),
+    /// Sends a message to the customer of an order again.
+    "message.resend" => ResendMessage(ResendMessage),
     /// Notifies the worker that a payment changed at the provider.
     "payment.notify" => NotifyPayment(NotifyPayment),
     /// Records a payment that was received outside of a payment provider.
@@ -241,6 +246,7 @@ impl Request {
             | Self::OrderHistory(_)
             | Self::GetReturn(_)
             | Self::ListReturns(_)
+            | Self::ListMessages(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::ListImages(_)
@@ -280,6 +286,7 @@ impl Request {
             | Self::CancelReturn(_)
             | Self::ReceiveReturn(_)
             | Self::RecordPayment(_)
+            | Self::ResendMessage(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -345,6 +352,7 @@ impl Request {
             | Self::RejectReturn(_)
             | Self::ReceiveReturn(_)
             | Self::RecordPayment(_)
+            | Self::ResendMessage(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -391,6 +399,7 @@ impl Request {
             | Self::CancelReturn(_)
             | Self::GetReturn(_)
             | Self::ListReturns(_)
+            | Self::ListMessages(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::CreateCustomer(_)

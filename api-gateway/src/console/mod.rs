@@ -57,6 +57,7 @@ assets! {
     "/console/login.js" => SCRIPT_TYPE, "login.js";
     "/console/orders.js" => SCRIPT_TYPE, "orders.js";
     "/console/order.js" => SCRIPT_TYPE, "order.js";
+    "/console/messages.js" => SCRIPT_TYPE, "messages.js";
     "/console/returns.js" => SCRIPT_TYPE, "returns.js";
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
     "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";

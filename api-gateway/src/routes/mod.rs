@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod media;
+pub(crate) mod messages;
 pub(crate) mod orders;
 pub(crate) mod payments;
 pub(crate) mod product_images;

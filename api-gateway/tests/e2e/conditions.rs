@@ -58,7 +58,14 @@ struct Systems {
 
 impl Systems {
     async fn start() -> Self {
-        let shop = System::start_with(&[ALLOW_PRIVATE_URLS, ("ORDER_APPROVAL", "manual")]).await;
+        let shop = System::start_with(&[
+            ALLOW_PRIVATE_URLS,
+            ("ORDER_APPROVAL", "manual"),
+            // No mail server: messages wait, or are not to be sent.
+            ("SMTP_URL", "smtp://127.0.0.1:9"),
+            ("MAIL_FROM", "orders@shop.example"),
+        ])
+        .await;
         shop.stock("A", &[("main", 1000)]).await;
         let (failing, _, ids) = orders_with_failing_payments(1).await;
         until("a failed step", async || {
@@ -101,6 +108,25 @@ impl Systems {
         let customer = self.shop.customer().await;
         let created = self.shop.post("/v1/orders", order(&customer, "A", 1)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The path of a message that was not sent, because the customer is blocked.
+    async fn unsent_message(&self) -> String {
+        let id = self.order().await;
+        let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
+        let customer = order["customer_id"].as_str().unwrap();
+        let block_path = format!("/v1/customers/{customer}/block");
+        self.shop.post(&block_path, json!({})).await.expect(200);
+        let approve_path = format!("/v1/orders/{id}/approve");
+        self.shop.post(&approve_path, json!({})).await.expect(200);
+        let path = format!("/v1/orders/{id}/messages");
+        until("a message that is not sent", async || {
+            let page = self.shop.get(&path).await.expect(200);
+            page["data"][0]["status"] == "not_sent"
+        })
+        .await;
+        let page = self.shop.get(&path).await.expect(200);
+        format!("{path}/{}", page["data"][0]["id"].as_str().unwrap())
     }
 
     async fn announced_order(&self) -> String {
@@ -346,6 +372,9 @@ impl Systems {
                 let created = self.shop.post("/v1/api-keys", body).await.expect(201);
                 let path = format!("/v1/api-keys/{}", created["id"].as_str().unwrap());
                 Case::with_path(path.clone()).with_watched_path(path)
+            }
+            "POST /v1/orders/{id}/messages/{message_id}/resend" => {
+                Case::with_path(format!("{}/resend", self.unsent_message().await))
             }
             "POST /v1/dead-letters/redrive" => {
                 // The redrive of messages is tested by another operation.

@@ -117,6 +117,26 @@ def status(id):
     return call("GET", f"/v1/orders/{id}")["status"]
 
 
+def messages(browser):
+    """The messages of an order, with the reason why one was not sent, and its button to resend it."""
+    customer = catalogue()
+    id = order(customer)["id"]
+    call("POST", f"/v1/customers/{customer}/block", {})
+    call("POST", f"/v1/orders/{id}/approve", {})
+    page = Page(browser).open(f"orders/{id}")
+    card = page.get_by_role("region", name="Messages")
+    expect(card).to_contain_text("the customer is blocked")
+    expect(card).to_contain_text("order confirmed")
+    call("POST", f"/v1/customers/{customer}/unblock", {})
+    card.get_by_role("button", name="Resend").click()
+    page.confirm("Resend")
+    expect(card).to_contain_text("pending")
+    expect(card.get_by_role("button", name="Resend")).to_have_count(0)
+    found = Axe().run(page.page)
+    assert found.violations_count == 0, found.generate_report()
+    page.assert_no_errors()
+
+
 def shows_idle_order(page, id, total):
     """Waits until the order has this total and no step in progress, and the page shows its version."""
     def is_idle():

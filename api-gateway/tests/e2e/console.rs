@@ -79,6 +79,18 @@ async fn console_records_manual_payments_and_their_refunds() {
 }
 
 #[tokio::test]
+async fn console_shows_and_resends_messages() {
+    // No mail server: a message waits, unless it is not to be sent.
+    let system = System::start_with(&[
+        ("ORDER_APPROVAL", "manual"),
+        ("SMTP_URL", "smtp://127.0.0.1:9"),
+        ("MAIL_FROM", "orders@shop.example"),
+    ])
+    .await;
+    assert_passed(start_scenario(&system, "messages", &[])).await;
+}
+
+#[tokio::test]
 async fn console_manages_products_stock_and_customers() {
     let system = System::start().await;
     assert_passed(start_scenario(&system, "stock", &[])).await;

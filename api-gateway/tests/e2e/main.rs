@@ -42,6 +42,7 @@ mod life;
 mod lists;
 mod logs;
 mod manual;
+mod messages;
 mod order_races;
 mod order_sequences;
 mod orders;

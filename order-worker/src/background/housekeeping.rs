@@ -35,6 +35,8 @@ pub struct Retention {
     pub idempotency_records: SignedDuration,
     /// Webhook deliveries.
     pub deliveries: SignedDuration,
+    /// Messages to customers.
+    pub messages: SignedDuration,
 }
 
 /// Runs rounds of maintenance until the future is dropped.
@@ -91,6 +93,7 @@ async fn run_round(
     )
     .await?;
     let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
+    let messages = delete_expired(store, ExpiredRows::Messages, retention.messages).await?;
     let api_keys = delete_expired(store, ExpiredRows::ApiKeys, API_KEY_RETENTION).await?;
     let orders = match retention.events {
         Some(retention_period) => {
@@ -108,10 +111,11 @@ async fn run_round(
         }
         None => 0,
     };
-    if idempotency_records + deliveries + api_keys + orders > 0 {
+    if idempotency_records + deliveries + messages + api_keys + orders > 0 {
         tracing::info!(
             idempotency_records,
             deliveries,
+            messages,
             api_keys,
             orders,
             "deleted expired rows"
@@ -138,6 +142,7 @@ async fn fill_search_keys(store: &Store) -> Result<u64, StoreError> {
 enum ExpiredRows {
     IdempotencyRecords,
     Deliveries,
+    Messages,
     /// Revoked and expired API keys.
     ApiKeys,
     /// Events of orders.
@@ -165,6 +170,12 @@ async fn delete_expired(
                 ROWS_PER_TRANSACTION,
                 store
                     .delete_old_deliveries(cutoff, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::Messages => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_old_messages(cutoff, ROWS_PER_TRANSACTION)
                     .await?,
             ),
             ExpiredRows::ApiKeys => (

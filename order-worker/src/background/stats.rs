@@ -204,6 +204,12 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     ] {
         metrics::gauge!(name).set(to_f64(value));
     }
+    let (waiting, oldest_ms) = store.waiting_messages().await?;
+    metrics::gauge!("messages_waiting").set(to_f64(waiting));
+    let oldest = oldest_ms.map_or(0.0, |created_ms| {
+        to_f64(now.as_millisecond() - created_ms) / 1_000.0
+    });
+    metrics::gauge!("messages_oldest_waiting_age_seconds").set(oldest.max(0.0));
     let (current_figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
     for (status, count) in add_up(&current_figures, 0, 0, 0).orders.by_status {
         metrics::gauge!("orders", "status" => status).set(to_f64(count));

@@ -1,4 +1,4 @@
-//! `order-worker export`: writes orders or events as JSON lines, in the representation of the API. Rows that
+//! `order-worker export`: writes orders, events or messages to customers as JSON lines, in the representation of the API. Rows that
 //! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a slow
 //! reader holds no transaction open. [`backup`](super::backup) copies a SQLite database instead.
 
@@ -92,6 +92,44 @@ pub async fn events(
                     reason: why,
                 }) => {
                     let line_description = format!("event {position} of {subject}: {why}");
+                    exported.unreadable.push(line_description);
+                }
+            }
+        }
+    }
+}
+
+/// Writes all messages to customers of events with a position above `after_position`, one line each, in feed order,
+/// as they are when their page is read.
+///
+/// # Errors
+/// When the database can't be read, or writing to `writer` fails.
+pub async fn messages(
+    database_url: &str,
+    after_position: i64,
+    writer: &mut impl Write,
+) -> anyhow::Result<Exported> {
+    let mut pages = ExportPages::open_events(database_url).await?;
+    let mut exported = Exported {
+        last_position: after_position,
+        ..Exported::default()
+    };
+    loop {
+        let messages = pages
+            .messages(exported.last_position, ROWS_PER_PAGE)
+            .await?;
+        if messages.is_empty() {
+            return Ok(exported);
+        }
+        for (position, message) in messages {
+            exported.last_position = position;
+            match message {
+                Ok(message) => {
+                    line(&message.represent(), writer)?;
+                    exported.lines += 1;
+                }
+                Err(Unreadable { subject, reason }) => {
+                    let line_description = format!("message {subject}: {reason}");
                     exported.unreadable.push(line_description);
                 }
             }

@@ -14,10 +14,12 @@
 //!   data after an erasure.
 //! - API keys have the version of their last event, and the digest and revocation by which gateways know them.
 //! - Returns are found by id and status, and no more units came back than were shipped.
+//! - Messages to customers belong to existing orders and events.
 //! - No step is overdue, and no feed consumer is ahead of the feed.
 
 mod api_keys;
 mod customers;
+mod messages;
 mod returns;
 mod tags;
 mod transactions;
@@ -149,6 +151,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             .violations
             .push(format!("return {id}: its order does not exist"));
     }
+    messages::check_messages(&mut audit, &mut report).await?;
     check_payment_owners(&payment_records, &ids, &mut report);
     check_stock(&mut audit, &reserved_by_orders, &condensed, &mut report).await?;
     for name in audit.consumers_ahead_of_feed().await? {

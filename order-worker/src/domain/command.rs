@@ -9,7 +9,10 @@ use shared::{
     customer::{BlockCustomer, CustomerRef, NewCustomer, UpdateCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, ImageId, OrderId, ReturnId, Sku},
+    id::{
+        ApiKeyId, CustomerId, DeliveryId, EndpointId, ImageId, MessageId, OrderId, ReturnId, Sku,
+    },
+    message::ResendMessage,
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
         CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
@@ -26,6 +29,7 @@ use shared::{
 };
 
 use super::{
+    message::MessageResult,
     payment::PaymentState,
     step::{StepKey, StepRow},
     webhook::DeliveryResult,
@@ -65,6 +69,15 @@ pub enum Command {
         attempt: u32,
         /// The result.
         result: DeliveryResult,
+    },
+    /// The result of an attempt to send a message to a customer.
+    FinishMessage {
+        /// Id of the message.
+        id: MessageId,
+        /// Attempt of the message; results of other attempts than the expected one are ignored.
+        attempt: u32,
+        /// The result.
+        result: MessageResult,
     },
 }
 
@@ -132,6 +145,8 @@ pub enum Action {
         /// The change.
         change: ReturnChange,
     },
+    /// Sends a message to a customer again.
+    ResendMessage(ResendMessage),
     /// Adds a product.
     CreateProduct(NewProduct),
     /// Changes a product.
@@ -245,6 +260,7 @@ impl Action {
             | Self::EditOrder(EditOrder { id, .. })
             | Self::CancelEdit(CancelEdit { id, .. })
             | Self::CreateReturn(CreateReturn { id, .. })
+            | Self::ResendMessage(ResendMessage { id, .. })
             | Self::NotifyPayment { order_id: id, .. }
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => {
                 Some(ResourceRef::Order(*id))
@@ -468,6 +484,8 @@ pub enum ResourceRef {
     EndpointSecret(EndpointId),
     /// A webhook delivery.
     Delivery(DeliveryId),
+    /// A message to a customer.
+    Message(MessageId),
     /// An API key.
     ApiKey(ApiKeyId),
     /// A new API key, with the sealed secret of its request.

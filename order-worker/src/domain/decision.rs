@@ -15,6 +15,7 @@ use super::{
     api_key::ApiKey,
     command::ResourceRef,
     decision_context::DecisionContext,
+    message::Message,
     order::Order,
     product::Product,
     step::{Step, StepKey, StepRow},
@@ -56,6 +57,8 @@ pub struct Changes {
     pub api_keys: Vec<ApiKey>,
     /// Changed webhook deliveries.
     pub deliveries: Vec<Delivery>,
+    /// Changed messages to customers.
+    pub messages: Vec<Message>,
     /// Ids that were acknowledged asynchronously, each with the existing order that a lookup of the id
     /// returns instead.
     pub order_aliases: Vec<(OrderId, OrderId)>,

@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use shared::{
     api_key::{ApiKeyRef, KeyDigest},
     customer::{BlockCustomer, CustomerRef, UpdateCustomer},
-    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
+    id::{ApiKeyId, CustomerId, DeliveryId, EndpointId, MessageId, OrderId, Sku, Storefront},
+    message::ResendMessage,
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateReturn,
         CreateShipment, EditOrder, ImportedOrder, OrderRef, RecordPayment, RefundOrder,
@@ -45,6 +46,8 @@ pub struct LoadSet {
     pub endpoints: Vec<EndpointId>,
     /// Webhook deliveries.
     pub deliveries: Vec<DeliveryId>,
+    /// Messages to customers.
+    pub messages: Vec<MessageId>,
     /// Whether to load the number of endpoints by owner.
     pub endpoint_counts: bool,
     /// API keys.
@@ -74,6 +77,7 @@ impl LoadSet {
                 self.endpoints.push(*endpoint_id);
                 return self.deliveries.push(*id);
             }
+            Command::FinishMessage { id, .. } => return self.messages.push(*id),
             Command::Request {
                 caller,
                 idempotency,
@@ -144,6 +148,10 @@ impl LoadSet {
             | Action::CreateReturn(CreateReturn { id, .. })
             | Action::NotifyPayment { order_id: id, .. }
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
+            Action::ResendMessage(ResendMessage { id, message_id }) => {
+                self.orders.push(*id);
+                self.messages.push(*message_id);
+            }
             Action::ChangeReturn { order_id, change } => {
                 self.orders.extend(order_id);
                 // A received unit may be put into a warehouse that has no stock level of the product yet: such a
@@ -203,6 +211,7 @@ impl LoadSet {
                 self.endpoints.push(*id);
             }
             Some(ResourceRef::Delivery(id)) => self.deliveries.push(*id),
+            Some(ResourceRef::Message(id)) => self.messages.push(*id),
             Some(ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id)) => self.api_keys.push(*id),
             Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}
         }
@@ -242,6 +251,7 @@ impl LoadSet {
             ResourceRef::Customer(id) => self.customers.push(*id),
             ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
             ResourceRef::Delivery(id) => self.deliveries.push(*id),
+            ResourceRef::Message(id) => self.messages.push(*id),
             ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id) => self.api_keys.push(*id),
             ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
         }

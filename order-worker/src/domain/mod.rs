@@ -18,6 +18,7 @@
 //! - [`payment`]: the payment, and its state at the provider.
 //! - [`stock`]: stock levels and the allocation of warehouses.
 //! - [`product`]: products of the catalogue.
+//! - [`message`], [`message_content`]: messages to customers, and the values of their templates.
 //! - [`webhook`]: webhook endpoints and deliveries. [`api_key`]: API keys.
 //! - [`step`]: steps and their retries.
 //! - [`decision_context`]: the time and the ids that a batch is decided with.
@@ -29,6 +30,8 @@ pub mod decide;
 pub mod decision;
 pub mod decision_context;
 pub mod load_set;
+pub mod message;
+pub mod message_content;
 pub mod order;
 pub mod payment;
 pub mod product;

@@ -11,7 +11,8 @@ use shared::{
     customer::Customer,
     event::{Event, EventData},
     id::{
-        ApiKeyId, CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse,
+        ApiKeyId, CustomerId, DeliveryId, EndpointId, EventId, MessageId, OrderId, Sku, Storefront,
+        Warehouse,
     },
     order::{StockItem, restocked_items},
     outcome::{Code, Failure, Json, Outcome},
@@ -22,6 +23,7 @@ use super::{
     api_key::ApiKey,
     command::{CREATE_ORDER, Idempotency, KeyOperation, KeyOrigin, ResourceRef},
     decision::{Changes, StepChange},
+    message::Message,
     order::Order,
     product::Product,
     step::{StepKey, StepRow},
@@ -67,6 +69,8 @@ pub struct WorkingSet {
     pub active_api_keys: usize,
     /// Webhook deliveries by id.
     pub deliveries: HashMap<DeliveryId, Delivery>,
+    /// Messages to customers by id.
+    pub messages: HashMap<MessageId, Message>,
     /// Events of loaded deliveries that were deleted after their retention period.
     pub deleted_events: HashSet<EventId>,
     /// Unfinished steps of the loaded orders.
@@ -100,6 +104,8 @@ pub struct ChangeSet {
     pub api_keys: BTreeSet<ApiKeyId>,
     /// Changed deliveries.
     pub deliveries: BTreeSet<DeliveryId>,
+    /// Changed messages to customers.
+    pub messages: BTreeSet<MessageId>,
     /// Scheduled or removed steps: those in [`WorkingSet::steps`] exist, the others are removed.
     pub steps: BTreeSet<StepKey>,
     /// New idempotency records.
@@ -170,6 +176,10 @@ impl WorkingSet {
         for delivery in changes.deliveries {
             self.dirty.deliveries.insert(delivery.id);
             self.deliveries.insert(delivery.id, delivery);
+        }
+        for message in changes.messages {
+            self.dirty.messages.insert(message.id);
+            self.messages.insert(message.id, message);
         }
         for (acknowledged, existing) in changes.order_aliases {
             let key = order_alias_key(acknowledged);
@@ -407,6 +417,12 @@ impl WorkingSet {
                     self.is_visible(&ResourceRef::Endpoint(delivery.endpoint_id), caller)
                 })
             }
+            ResourceRef::Message(id) => {
+                let message = self.messages.get(id);
+                message.is_some_and(|message| {
+                    self.is_visible(&ResourceRef::Order(message.order_id), caller)
+                })
+            }
             ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id) => {
                 caller.require_admin().is_ok() && self.api_keys.contains_key(id)
             }
@@ -456,6 +472,10 @@ impl WorkingSet {
             ResourceRef::Delivery(id) => {
                 let delivery = self.deliveries.get(id);
                 delivery.map(|delivery| Json::of(&delivery.represent()))
+            }
+            ResourceRef::Message(id) => {
+                let message = self.messages.get(id);
+                message.map(|message| Json::of(&message.represent()))
             }
             ResourceRef::ApiKey(id) => {
                 let key = self.api_keys.get(id);

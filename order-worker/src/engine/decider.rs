@@ -218,7 +218,9 @@ fn outcome_unknown() -> CommitError {
 /// Whether repeating the command after an unknown outcome detects that it was executed.
 fn is_safe_to_repeat(submission: &Submission) -> bool {
     match &submission.command {
-        Command::Finish { .. } | Command::FinishDelivery { .. } => true,
+        Command::Finish { .. } | Command::FinishDelivery { .. } | Command::FinishMessage { .. } => {
+            true
+        }
         Command::Request { idempotency, .. } => idempotency.is_some(),
     }
 }

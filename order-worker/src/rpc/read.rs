@@ -50,6 +50,18 @@ impl Rpc {
                     found.id.to_string()
                 }))
             }
+            Query::Messages(query) => {
+                let storefront = self.store.storefront_of_order(query.id).await;
+                let storefront = storefront.map_err(read_failure)?;
+                if !storefront.is_some_and(|storefront| caller.may_see(&storefront)) {
+                    return Err(Failure::not_found("order", query.id));
+                }
+                let rows = self.store.messages(&query).await.map_err(read_failure)?;
+                let rows = rows.map(|message| message.represent());
+                Json::of(&Page::from_rows(rows, query.limit, |message| {
+                    message.id.to_string()
+                }))
+            }
             Query::Product(query) => {
                 let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
                 match product_result.filter(|(product, _)| !product.is_deleted) {

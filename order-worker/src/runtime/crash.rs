@@ -19,6 +19,10 @@ pub enum Point {
     AfterStepStored,
     /// Events are published, but the relay's position is not stored.
     AfterEventsPublished,
+    /// Messages to customers are created, but none is sent.
+    AfterMessagesCreated,
+    /// A mail server accepted a message, but that is not stored.
+    AfterMessageSent,
     /// A dead letter is archived, but its message is not acknowledged.
     AfterArchived,
     /// A dead letter is published again, but still archived.
@@ -27,7 +31,7 @@ pub enum Point {
 
 impl Point {
     /// All points.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::BeforeCommit,
         Self::AfterCommit,
         Self::AfterReply,
@@ -35,6 +39,8 @@ impl Point {
         Self::AfterPartner,
         Self::AfterStepStored,
         Self::AfterEventsPublished,
+        Self::AfterMessagesCreated,
+        Self::AfterMessageSent,
         Self::AfterArchived,
         Self::AfterRedriven,
     ];
@@ -49,6 +55,8 @@ impl Point {
             Self::AfterPartner => "after_partner",
             Self::AfterStepStored => "after_step_stored",
             Self::AfterEventsPublished => "after_events_published",
+            Self::AfterMessagesCreated => "after_messages_created",
+            Self::AfterMessageSent => "after_message_sent",
             Self::AfterArchived => "after_archived",
             Self::AfterRedriven => "after_redriven",
         }

@@ -39,6 +39,7 @@ pub use self::{
     feed::{
         events::{FeedPage, FeedResult},
         feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
+        new_messages::CreatedMessages,
     },
     maintenance::{
         audit::{Audit, Audited, AuditedApiKey, AuditedCustomer, OverdueStep, Unreadable},
@@ -53,6 +54,7 @@ pub use self::{
     queues::{
         dead_letters::DeadLetterCursor,
         jobs::JobClaim,
+        messages::DueMessage,
         retries::RetryCursor,
         webhooks::{ClaimFilter, DueDelivery},
     },

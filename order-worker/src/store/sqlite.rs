@@ -201,6 +201,7 @@ const MIGRATION_SCRIPTS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0016_order_tags.sql")),
     M::up(include_str!("migrations/sqlite/0017_order_formats.sql")),
     M::up(include_str!("migrations/sqlite/0018_api_keys.sql")),
+    M::up(include_str!("migrations/sqlite/0019_messages.sql")),
 ];
 
 /// The newest version of the schema.

@@ -43,6 +43,7 @@ impl Fixture {
             needs_verification: false,
             refunds_returns: true,
             storefront_prices: false,
+            sends_messages: false,
         };
         let command = Command::Request {
             caller: Caller {

@@ -17,6 +17,7 @@ mod format;
 mod import;
 mod labels;
 mod manual;
+mod messages;
 mod money;
 mod order_sequences;
 mod pains;

@@ -278,6 +278,7 @@ impl Shop {
             default_payment_method: Some("pm_ok".to_owned()),
             needs_verification: false,
             refunds_returns: self.refunds_returns,
+            sends_messages: false,
             storefront_prices: false,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();

@@ -64,6 +64,7 @@ impl Fixture {
             default_payment_method: Some("pm_ok".to_owned()),
             needs_verification: false,
             refunds_returns: true,
+            sends_messages: false,
             storefront_prices: false,
         };
         let seed = self.now.as_millisecond().unsigned_abs();

@@ -48,6 +48,7 @@ pub(crate) fn default_rules() -> Rules {
         default_payment_method: Some("pm_ok".to_owned()),
         needs_verification: false,
         refunds_returns: true,
+        sends_messages: false,
         storefront_prices: false,
     }
 }

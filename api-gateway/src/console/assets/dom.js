@@ -76,12 +76,13 @@ export function time(text) {
   return h("time", { datetime: text, title: date.toISOString() }, shown);
 }
 
-/** Colour class of each status of an order, a payment, a shipment, a return or a delivery. */
+/** Colour class of each status of an order, a payment, a shipment, a return, a delivery or a message. */
 const STATUS_COLORS = {
   pending: "warn", processing: "info", shipped: "info", delivered: "good", cancelled: "bad",
   authorized: "info", captured: "good", voided: "", partially_refunded: "warn", refunded: "warn", failed: "bad",
   label_created: "", in_transit: "info", out_for_delivery: "info", returned: "bad",
   succeeded: "good", requested: "warn", approved: "info", received: "good", rejected: "bad",
+  sent: "good", bounced: "bad", not_sent: "",
 };
 
 /** A status as a coloured label. */

@@ -2,16 +2,19 @@
 
 import { change, get, query, read } from "./api.js";
 import { showDialog, badge, fill, h, money, table, time, toast } from "./dom.js";
+import { isBeingSent, messageTable } from "./messages.js";
 import { requestReturn, returnTable } from "./returns.js";
 import { ADDRESS } from "./new_order.js";
 
 /** Delay between an event and the reload that it causes; events in between share the reload. */
 const RELOAD_DELAY_MS = 400;
+/** Interval of reloading while a message is being sent, which is no event. */
+const MESSAGE_RELOAD_MS = 2000;
 
 const units = (count) => (count === 1 ? "1 unit" : `${count} units`);
 
 export async function open(root, { id, me, isOperator }) {
-  let order, etag, history = [], timer = null;
+  let order, etag, history = [], messages = [], timer = null;
 
   async function load() {
     const response = await read(query(`/v1/orders/${id}`, { include_deleted: isOperator ? "true" : "" }));
@@ -24,6 +27,7 @@ export async function open(root, { id, me, isOperator }) {
       history.push(...page.data);
       cursor = page.next_cursor;
     } while (cursor && history.length < 1000);
+    messages = order.is_deleted ? [] : (await get(query(`/v1/orders/${id}/messages`, { limit: 200 }))).data;
   }
 
   async function refresh() {
@@ -49,8 +53,10 @@ export async function open(root, { id, me, isOperator }) {
       h("div", { class: "columns" }, items(), payment()),
       shipments(),
       returns(),
+      messageTable(order, messages, isOperator, refresh),
       h("div", { class: "columns" }, address(), isOperator && internal(), details()),
       eventLog());
+    if (messages.some(isBeingSent)) timer ??= setTimeout(refresh, MESSAGE_RELOAD_MS);
   }
 
   const firstEvent = (...types) => history.find((event) => types.includes(event.type));

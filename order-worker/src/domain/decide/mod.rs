@@ -21,6 +21,7 @@ mod import_order;
 mod labels;
 mod low_stock;
 mod manual_payment;
+mod messages;
 mod payment;
 mod price_edit;
 mod price_order;
@@ -79,6 +80,8 @@ pub struct Rules {
     pub needs_verification: bool,
     /// Whether returned goods are refunded automatically.
     pub refunds_returns: bool,
+    /// Whether messages to customers are switched on.
+    pub sends_messages: bool,
     /// Whether storefronts can set prices other than the catalogue's.
     pub storefront_prices: bool,
 }
@@ -96,7 +99,9 @@ pub fn carry_out(
             caller,
             ..
         } => (idempotency.as_ref(), caller.role),
-        Command::Finish { .. } | Command::FinishDelivery { .. } => (None, Role::Operator),
+        Command::Finish { .. } | Command::FinishDelivery { .. } | Command::FinishMessage { .. } => {
+            (None, Role::Operator)
+        }
     };
     if let Some(idempotency) = idempotency {
         let recorded = match working_set.recorded_reply(idempotency, role) {
@@ -209,6 +214,17 @@ pub fn decide(
                 context,
             ))
         }
+        Command::FinishMessage {
+            id,
+            attempt,
+            result,
+        } => Ok(messages::finish_message(
+            working_set,
+            *id,
+            *attempt,
+            result,
+            context,
+        )),
         Command::Request { caller, action, .. } => {
             let decided = decide_action(working_set, caller, action, rules, context);
             decided.map_err(|failure| add_order_version(working_set, action, failure))
@@ -317,6 +333,9 @@ fn decide_action(
             rules,
             context,
         ),
+        Action::ResendMessage(request) => {
+            messages::resend_message(working_set, caller, request, rules, context)
+        }
         Action::CreateProduct(new) => {
             products::create_product(working_set, caller, origin, new, context)
         }

@@ -36,6 +36,8 @@ pub enum FeedConsumer {
     Relay,
     /// Creates webhook deliveries.
     Webhooks,
+    /// Creates messages to customers.
+    Messages,
     /// Counts events for statistics.
     Statistics,
 }
@@ -45,6 +47,7 @@ impl FeedConsumer {
         match self {
             Self::Relay => "events",
             Self::Webhooks => "webhooks",
+            Self::Messages => "messages",
             Self::Statistics => "figures",
         }
     }

@@ -4,3 +4,4 @@
 pub(in crate::store) mod events;
 pub(in crate::store) mod fan_out;
 pub(in crate::store) mod feed_cursor;
+pub(in crate::store) mod new_messages;

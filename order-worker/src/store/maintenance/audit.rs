@@ -173,7 +173,7 @@ fn next_customers() -> Sql {
 /// A snapshot of the whole database: later changes are not visible in it. Workers may be running; nothing is
 /// locked.
 pub struct Audit {
-    snapshot: Session,
+    pub(super) snapshot: Session,
 }
 
 impl Audit {

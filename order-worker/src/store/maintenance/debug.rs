@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 /// All tables.
-const LISTED_TABLES: [&str; 18] = [
+const LISTED_TABLES: [&str; 19] = [
     "orders",
     "order_items",
     "order_returns",
@@ -29,6 +29,7 @@ const LISTED_TABLES: [&str; 18] = [
     "dead_letters",
     "webhook_endpoints",
     "deliveries",
+    "messages",
     "api_keys",
     "jobs",
     "figures",

@@ -1,16 +1,21 @@
-//! Erases personal data: addresses, metadata and free texts in an order's events, and complete stored replies and
+//! Erases personal data: addresses, metadata and free texts in an order's events, addresses and contents of its
+//! messages, and complete stored replies and
 //! archived messages that contain the customer's id. The order itself is redacted by a command; see
 //! [`rpc`](crate::rpc).
 
 use serde_json::Value;
 use shared::id::CustomerId;
 
-use crate::store::{
-    Store, StoreError,
-    sql::{
-        decode::json,
-        session::Session,
-        statement::{Sql, among, arguments, list},
+use crate::{
+    domain::message::Message,
+    store::{
+        Store, StoreError,
+        feed::new_messages::update,
+        sql::{
+            decode::json,
+            session::Session,
+            statement::{Sql, among, arguments, list},
+        },
     },
 };
 
@@ -90,6 +95,23 @@ pub(in crate::store) async fn redact_events(
         let sql = "UPDATE events SET data = $2 WHERE position = $1";
         let update_arguments = arguments![row.integer(0)?, data.to_string()];
         session.execute(sql, update_arguments).await?;
+    }
+    Ok(())
+}
+
+/// Removes personal data from the messages of an order. Those that wait are not sent.
+pub(in crate::store) async fn redact_messages(
+    session: &mut Session,
+    order_id: &str,
+) -> Result<(), StoreError> {
+    let sql = Sql::for_dialects(
+        "SELECT state FROM messages WHERE order_id = $1",
+        "SELECT state FROM messages WHERE order_id = $1 ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, arguments![order_id]).await? {
+        let mut message: Message = json("message", row.text(0)?)?;
+        message.redact();
+        update(session, &message).await?;
     }
     Ok(())
 }

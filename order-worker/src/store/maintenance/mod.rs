@@ -2,6 +2,7 @@
 //! search keys, and the debug and demo functions.
 
 pub(in crate::store) mod audit;
+mod audit_messages;
 pub(in crate::store) mod debug;
 pub(in crate::store) mod encrypt;
 pub(in crate::store) mod erase;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The tables that are emptied.
-const EMPTIED_TABLES: [&str; 11] = [
+const EMPTIED_TABLES: [&str; 12] = [
     "DELETE FROM orders",
     "DELETE FROM order_items",
     "DELETE FROM order_returns",
@@ -41,6 +41,7 @@ const EMPTIED_TABLES: [&str; 11] = [
     "DELETE FROM idempotency",
     "DELETE FROM dead_letters",
     "DELETE FROM deliveries",
+    "DELETE FROM messages",
     "DELETE FROM figures",
 ];
 

@@ -154,6 +154,24 @@ impl Store {
         Ok(deleted_count)
     }
 
+    /// Deletes up to `limit` messages to customers from before `cutoff` that are not waiting; returns their number.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn delete_old_messages(
+        &self,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM messages WHERE id IN (
+                       SELECT id FROM messages WHERE created_at < $1 AND due_at IS NULL LIMIT $2
+                   )";
+        let mut session = self.writer_session().await?;
+        session
+            .execute(sql, arguments![millis(cutoff), limit])
+            .await
+    }
+
     /// Deletes up to `limit` API keys that were revoked or expired before `cutoff`; returns their number.
     ///
     /// # Errors

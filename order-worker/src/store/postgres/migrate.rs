@@ -140,6 +140,11 @@ fn migrations() -> Vec<Migration> {
             "API keys",
             include_str!("../migrations/postgres/0020_api_keys.sql"),
         ),
+        (
+            21,
+            "messages",
+            include_str!("../migrations/postgres/0021_messages.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use shared::{event::CloudEvent, id::OrderId};
 
 use crate::{
-    domain::{order::Order, step::StepRow},
+    domain::{message::Message, order::Order, step::StepRow},
     store::{
         StoreError,
         feed::events::read_end_position,
@@ -17,10 +17,10 @@ use crate::{
             Audited, audited_row, begin_statement, next_orders, open_snapshot_session,
         },
         sql::{
-            byte_limit::MAX_FORWARD_BYTES,
+            byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
             decode::{cloud_event, json, read_step, select_steps, unreadable_data},
             session::Session,
-            statement::{among, arguments, list},
+            statement::{Sql, among, arguments, list},
         },
     },
 };
@@ -130,5 +130,32 @@ impl ExportPages {
         let mut events = events.collect::<Result<Vec<_>, StoreError>>()?;
         events.retain(|(position, _)| *position <= self.last_number);
         Ok(events)
+    }
+
+    /// Up to `limit` messages to customers of events after `position`, in feed order, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn messages(
+        &mut self,
+        position: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<Message>)>, StoreError> {
+        const NEXT_MESSAGES_SQL: &str = "SELECT position, id, state FROM messages
+             WHERE position > $1 ORDER BY position LIMIT $2";
+        let bounded = bounded_sql(NEXT_MESSAGES_SQL, MAX_FORWARD_BYTES, "state", "position");
+        let sql = Sql::texts(NEXT_MESSAGES_SQL.to_owned(), bounded);
+        self.session.begin(begin_statement()).await?;
+        let arguments = arguments![position, limit];
+        let read = self.session.fetch_within(MAX_FORWARD_BYTES, sql, arguments);
+        let rows = read.await?.rows;
+        self.session.end("COMMIT").await?;
+        let messages = rows.iter().map(|row| {
+            let message = json("message", row.text(2)?);
+            Ok((row.integer(0)?, audited_row(row.text(1)?, message)?))
+        });
+        let mut messages = messages.collect::<Result<Vec<_>, StoreError>>()?;
+        messages.retain(|(position, _)| *position <= self.last_number);
+        Ok(messages)
     }
 }

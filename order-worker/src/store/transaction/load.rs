@@ -16,6 +16,7 @@ use crate::{
     domain::{
         command::ResourceRef,
         load_set::LoadSet,
+        message::Message,
         order::Order,
         product::Product,
         webhook::Delivery,
@@ -94,6 +95,9 @@ pub(in crate::store) async fn load_working_set(
     }
     if !load_set.deliveries.is_empty() {
         deliveries(session, &mut working_set, &load_set).await?;
+    }
+    if !load_set.messages.is_empty() {
+        messages(session, &mut working_set, &load_set).await?;
     }
     let unlocked_read = match locks {
         Locks::Rows => UnlockedRead::default(),
@@ -417,6 +421,22 @@ async fn deliveries(
     for row in session.fetch(sql, vec![event_ids]).await? {
         let event_id = parse_field("event", row.text(0)?)?;
         working_set.deleted_events.remove(&event_id);
+    }
+    Ok(())
+}
+
+async fn messages(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    load_set: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::for_dialects(
+        "SELECT state FROM messages WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM messages WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&load_set.messages)]).await? {
+        let message: Message = json("message", row.text(0)?)?;
+        working_set.messages.insert(message.id, message);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 mod api_keys;
 mod catalogue;
 mod events;
+mod messages;
 mod orders;
 mod recorded;
 mod returns;
@@ -66,12 +67,14 @@ pub(in crate::store) async fn save_changes(
     webhooks::endpoints(&mut writes, working_set, loaded, cipher)?;
     api_keys::api_keys(&mut writes, working_set, loaded)?;
     webhooks::deliveries(&mut writes, working_set)?;
+    messages::messages(&mut writes, working_set)?;
     steps::steps(&mut writes, working_set, now);
     recorded::idempotency_records(&mut writes, working_set, loaded, now, cipher)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.event_data {
             erase::redact_events(session, &event.subject).await?;
+            erase::redact_messages(session, &event.subject).await?;
         }
     }
     Ok(())

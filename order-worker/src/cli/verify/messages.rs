@@ -1,0 +1,17 @@
+//! Check of `verify` that messages to customers belong to existing orders and events.
+
+use super::Report;
+use crate::store::Audit;
+
+/// Checks that each message has an order and an event, and that its row has the status of its state.
+pub(super) async fn check_messages(audit: &mut Audit, report: &mut Report) -> anyhow::Result<()> {
+    for (id, reason) in audit.orphaned_messages().await? {
+        report.violations.push(format!("message {id}: {reason}"));
+    }
+    for id in audit.inconsistent_messages().await? {
+        report.violations.push(format!(
+            "message {id}: its row differs from its state in status or due time"
+        ));
+    }
+    Ok(())
+}

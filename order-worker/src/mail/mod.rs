@@ -1,0 +1,365 @@
+//! Messages to customers: e-mails about their orders, made from the event feed and sent over SMTP.
+//!
+//! A message is a row with a due time, like a webhook delivery: the consumer of the feed inserts it together with
+//! its position, a worker claims it for an attempt, and the result is decided as a command. So each event gives
+//! each message once. If a worker is killed between the mail server's response and the commit of the result, the
+//! message is sent again with the same `Message-ID`.
+//!
+//! - [`settings`]: `SMTP_URL` and other variables.
+//! - [`templates`], [`sample`]: text and HTML of messages, and the values that they are checked with.
+//! - `smtp`: one attempt. `rate`: the number of messages per second.
+
+mod rate;
+pub mod sample;
+pub mod settings;
+mod smtp;
+pub mod templates;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use lettre::{
+    Address,
+    message::{
+        Mailbox, MultiPart,
+        header::{Header, HeaderName, HeaderValue},
+    },
+};
+use shared::customer::Customer;
+use tokio::{sync::Notify, task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::{
+    rate::RateLimiter,
+    settings::Settings,
+    smtp::{SendError, SmtpClient},
+    templates::{Rendered, one_line},
+};
+use crate::{
+    background::relay::Outbox,
+    domain::{
+        command::Command,
+        decision_context::DecisionContext,
+        message::{AttemptOutcome, Message, MessageResult, SentContent},
+        message_content::MessageContent,
+    },
+    engine::Engine,
+    runtime::crash::{Point, crash_at},
+    store::{DueMessage, FeedProgress, Store, StoreError},
+};
+
+/// Maximum number of events for which messages are created in one transaction.
+const EVENTS_PER_TRANSACTION: u32 = 500;
+/// Maximum number of connections to the mail server.
+const MAX_CONNECTIONS: usize = 4;
+/// Interval for looking for due messages, and for events of other workers.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Pause after creating messages: requests take precedence, and larger batches form meanwhile.
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
+/// Messages are switched on again once in this many rounds, in case another worker has switched them off.
+const ROUNDS_PER_SWITCH: u32 = 60;
+/// Delay while the database is unavailable.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Time limit for attempts in progress at shutdown. Those that are cut off are repeated after their lease.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Creates messages from the feed, and sends them.
+pub struct MessageDispatcher {
+    store: Store,
+    engine: Engine,
+    outbox: Outbox,
+    mailer: Arc<Mailer>,
+    /// Signals new messages.
+    new_messages: Notify,
+}
+
+impl MessageDispatcher {
+    /// Creates a dispatcher that follows the events of `outbox`.
+    pub fn new(store: Store, engine: Engine, outbox: Outbox, mailer: Mailer) -> Self {
+        Self {
+            store,
+            engine,
+            outbox,
+            mailer: Arc::new(mailer),
+            new_messages: Notify::new(),
+        }
+    }
+
+    /// Creates and sends messages until `stop`, then finishes the attempts in progress.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut attempts = JoinSet::new();
+        let work = async {
+            tokio::join!(self.create_messages(), self.send_all(&mut attempts));
+        };
+        stop.run_until_cancelled(Box::pin(work)).await;
+        let finished = async { while attempts.join_next().await.is_some() {} };
+        if time::timeout(STOP_TIMEOUT, finished).await.is_err() {
+            tracing::warn!("stopping while messages are being sent; they will be sent again");
+        }
+    }
+
+    /// Creates messages.
+    async fn create_messages(&self) {
+        let mut new_events = self.outbox.new_events();
+        let mut round: u32 = 0;
+        loop {
+            match self.create_next(round).await {
+                Ok(progress) => {
+                    if progress.events > 0 {
+                        self.new_messages.notify_one();
+                        time::sleep(BATCH_PAUSE).await;
+                    }
+                    if !progress.has_more {
+                        let _ = time::timeout(INTERVAL, new_events.changed()).await;
+                    }
+                }
+                Err(error) => log_and_pause(&error).await,
+            }
+            round = round.wrapping_add(1);
+        }
+    }
+
+    async fn create_next(&self, round: u32) -> Result<FeedProgress, StoreError> {
+        if round.is_multiple_of(ROUNDS_PER_SWITCH) {
+            self.store.switch_messages_on().await?;
+        }
+        let mut context = DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
+        let includes_imported = self.mailer.settings.includes_imported;
+        let created = self
+            .store
+            .create_messages(&mut context, EVENTS_PER_TRANSACTION, includes_imported)
+            .await?;
+        if created.messages > 0 {
+            crash_at(Point::AfterMessagesCreated);
+        }
+        Ok(created.progress)
+    }
+
+    /// Sends due messages.
+    async fn send_all(&self, attempts: &mut JoinSet<()>) {
+        let mut limiter = RateLimiter::new(self.mailer.settings.rate, Instant::now());
+        loop {
+            tokio::select! {
+                () = self.new_messages.notified() => {}
+                Some(_) = attempts.join_next() => {}
+                () = time::sleep(INTERVAL) => {}
+            }
+            while attempts.try_join_next().is_some() {}
+            if let Err(error) = self.start_due(attempts, &mut limiter).await {
+                log_and_pause(&error).await;
+            }
+        }
+    }
+
+    async fn start_due(
+        &self,
+        attempts: &mut JoinSet<()>,
+        limiter: &mut RateLimiter,
+    ) -> Result<(), StoreError> {
+        let free_connections = MAX_CONNECTIONS.saturating_sub(attempts.len());
+        let limit = limiter.available(Instant::now()).min(free_connections);
+        if limit == 0 {
+            return Ok(());
+        }
+        let timeout = self.mailer.settings.timeout;
+        let due_messages = self
+            .store
+            .claim_messages(Timestamp::now(), timeout, limit)
+            .await?;
+        for due_message in due_messages {
+            limiter.take();
+            let (mailer, engine) = (Arc::clone(&self.mailer), self.engine.clone());
+            attempts.spawn(async move { attempt(&mailer, &engine, due_message).await });
+        }
+        Ok(())
+    }
+}
+
+async fn log_and_pause(error: &StoreError) {
+    tracing::error!(%error, "messages are delayed: a statement failed at the database");
+    time::sleep(RETRY_DELAY).await;
+}
+
+/// Makes an attempt and records its result.
+async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
+    let message = &due_message.message;
+    let result = mailer.attempt(&due_message).await;
+    let (id, order_id, kind) = (message.id, message.order_id, message.kind.as_str());
+    let outcome = match &result.outcome {
+        AttemptOutcome::Sent => {
+            tracing::info!(message_id = %id, %order_id, "message {kind} was sent");
+            crash_at(Point::AfterMessageSent);
+            "sent"
+        }
+        AttemptOutcome::NotSent(reason) => {
+            tracing::info!(message_id = %id, %order_id, "message {kind} was not sent: {reason}");
+            "not_sent"
+        }
+        AttemptOutcome::Bounced(error) => {
+            tracing::warn!(message_id = %id, %order_id, "message {kind} bounced: {}", without_addresses(error));
+            "bounced"
+        }
+        AttemptOutcome::Failed(error) => {
+            tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {}", without_addresses(error));
+            "failed"
+        }
+        AttemptOutcome::Unrenderable(error) => {
+            tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {}", without_addresses(error));
+            "failed"
+        }
+    };
+    metrics::counter!("message_attempts_total", "kind" => kind, "outcome" => outcome).increment(1);
+    let command = Command::FinishMessage {
+        id,
+        attempt: message.attempt,
+        result,
+    };
+    if let Err(error) = engine.finish(command, Timestamp::now()).await {
+        tracing::warn!(message_id = %id, %error, "the result of a message could not be stored; the message will be sent again");
+    }
+}
+
+/// `text` without e-mail addresses, which mail servers quote: logs contain no personal data.
+fn without_addresses(text: &str) -> String {
+    let words = text.split_whitespace();
+    let words = words.map(|word| {
+        if word.contains('@') {
+            "(address)"
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Renders and sends messages.
+pub struct Mailer {
+    settings: Settings,
+    client: SmtpClient,
+}
+
+impl Mailer {
+    /// Creates a mailer.
+    ///
+    /// # Errors
+    /// When TLS can't be set up.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        let client = SmtpClient::new(settings.server.clone(), settings.timeout)?;
+        Ok(Self { settings, client })
+    }
+
+    /// Renders a message and sends it, unless nothing is to be sent.
+    async fn attempt(&self, due_message: &DueMessage) -> MessageResult {
+        let prepared = self.prepare(due_message);
+        let (recipient, rendered, email) = match prepared {
+            Ok(prepared) => prepared,
+            Err(outcome) => {
+                return MessageResult {
+                    outcome,
+                    content: None,
+                };
+            }
+        };
+        let sender = &self.settings.from.email;
+        let outcome = match self.client.send(sender, &recipient, &email).await {
+            Ok(()) => AttemptOutcome::Sent,
+            Err(SendError::Bounced(error)) => AttemptOutcome::Bounced(error),
+            Err(SendError::Temporary(error)) => AttemptOutcome::Failed(error),
+        };
+        MessageResult {
+            outcome,
+            content: Some(SentContent {
+                recipient: recipient.to_string(),
+                subject: rendered.subject,
+                text: rendered.text,
+            }),
+        }
+    }
+
+    /// The recipient, the rendered message and the e-mail.
+    fn prepare(
+        &self,
+        due_message: &DueMessage,
+    ) -> Result<(Address, Rendered, lettre::Message), AttemptOutcome> {
+        let DueMessage {
+            message,
+            order,
+            customer,
+        } = due_message;
+        let not_sent = |reason: &str| AttemptOutcome::NotSent(reason.to_owned());
+        let (Some(order), Some(customer)) = (order, customer) else {
+            return Err(not_sent("the order or its customer does not exist"));
+        };
+        if let Some(reason) = unreachable_reason(customer) {
+            return Err(not_sent(reason));
+        }
+        let Ok(recipient) = customer.email.parse::<Address>() else {
+            return Err(not_sent("the customer's e-mail address is not valid"));
+        };
+        let content = MessageContent::new(order, customer, message.topic);
+        let templates = &self.settings.templates;
+        let rendered = templates.render(&order.storefront, message.kind, &content);
+        let rendered = rendered.map_err(AttemptOutcome::Unrenderable)?;
+        let name = Some(one_line(&customer.name)).filter(|name| !name.is_empty());
+        let mailbox = Mailbox::new(name, recipient.clone());
+        let email = self.email(message, mailbox, &rendered);
+        let email = email.map_err(|error| AttemptOutcome::Unrenderable(error.to_string()))?;
+        Ok((recipient, rendered, email))
+    }
+
+    fn email(
+        &self,
+        message: &Message,
+        recipient: Mailbox,
+        rendered: &Rendered,
+    ) -> Result<lettre::Message, lettre::error::Error> {
+        let from = self.settings.from.clone();
+        let message_id = format!("<{}@{}>", message.header_id(), from.email.domain());
+        lettre::Message::builder()
+            .from(from)
+            .to(recipient)
+            .subject(rendered.subject.clone())
+            .message_id(Some(message_id))
+            .date(message.asked_at.into())
+            .header(AutoSubmitted)
+            .multipart(MultiPart::alternative_plain_html(
+                rendered.text.clone(),
+                rendered.html.clone(),
+            ))
+    }
+}
+
+/// The reason why a customer gets no messages.
+fn unreachable_reason(customer: &Customer) -> Option<&'static str> {
+    if customer.erased_at.is_some() {
+        Some("the customer was erased")
+    } else if customer.is_blocked {
+        Some("the customer is blocked")
+    } else if customer.email.is_empty() {
+        Some("the customer has no e-mail address")
+    } else {
+        None
+    }
+}
+
+/// `Auto-Submitted: auto-generated` (RFC 3834): out-of-office replies are not sent to it.
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}

@@ -1,0 +1,182 @@
+//! One attempt to send a message over SMTP (RFC 5321), and the meaning of the server's response.
+//!
+//! A permanent refusal (5xx) of the recipient or of the message is a bounce. One of the connection, of the
+//! authentication or of the sender is a fault of the configuration, and worth another attempt once it is
+//! corrected, as is every temporary one (4xx).
+
+use std::{error::Error as _, time::Duration};
+
+use lettre::{
+    Address, Message,
+    transport::smtp::{
+        Error,
+        authentication::Mechanism,
+        client::{AsyncSmtpConnection, TlsParameters},
+        commands::{Data, Mail, Rcpt},
+        extension::{ClientId, Extension, MailBodyParameter, MailParameter},
+    },
+};
+use tokio::time;
+
+use super::settings::{Encryption, Server};
+
+/// Timeout for closing the connection after the message was accepted.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// The server refused the recipient or the message for good.
+    Bounced(String),
+    /// A later attempt may succeed.
+    Temporary(String),
+}
+
+/// Sends messages to a mail server.
+pub(super) struct SmtpClient {
+    server: Server,
+    tls: TlsParameters,
+    client_name: ClientId,
+    timeout: Duration,
+}
+
+impl SmtpClient {
+    /// Creates a client that trusts the operating system's certificate authorities.
+    ///
+    /// # Errors
+    /// When the host name is invalid, or TLS can't be set up.
+    pub(super) fn new(server: Server, timeout: Duration) -> anyhow::Result<Self> {
+        let tls = TlsParameters::new_rustls(server.host.clone());
+        let tls = tls.map_err(|error| anyhow::anyhow!("SMTP_URL: {}", describe(&error)))?;
+        Ok(Self {
+            server,
+            tls,
+            client_name: client_name(),
+            timeout,
+        })
+    }
+
+    /// Sends `message` to `recipient`.
+    ///
+    /// # Errors
+    /// [`SendError`]. After a timeout or a broken connection the server may have accepted the message.
+    pub(super) async fn send(
+        &self,
+        sender: &Address,
+        recipient: &Address,
+        message: &Message,
+    ) -> Result<(), SendError> {
+        let attempt = self.try_send(sender, recipient, message);
+        time::timeout(self.timeout, attempt).await.map_err(|_| {
+            SendError::Temporary(format!("no response within {} s", self.timeout.as_secs()))
+        })?
+    }
+
+    async fn try_send(
+        &self,
+        sender: &Address,
+        recipient: &Address,
+        message: &Message,
+    ) -> Result<(), SendError> {
+        let mut connection = self.connect().await.map_err(temporary)?;
+        let content = message.formatted();
+        let mut parameters = Vec::new();
+        let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
+        if !(is_ascii(sender) && is_ascii(recipient)) {
+            if !supports(&connection, Extension::SmtpUtfEight) {
+                let reason =
+                    "the mail server does not support addresses with other letters than ASCII";
+                return Err(SendError::Bounced(reason.to_owned()));
+            }
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        if !content.is_ascii() {
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        }
+        let mail = Mail::new(Some(sender.clone()), parameters);
+        connection.command(mail).await.map_err(temporary)?;
+        let rcpt = Rcpt::new(recipient.clone(), Vec::new());
+        connection.command(rcpt).await.map_err(refusal)?;
+        connection.command(Data).await.map_err(refusal)?;
+        connection.message(&content).await.map_err(refusal)?;
+        let _ = time::timeout(QUIT_TIMEOUT, connection.quit()).await;
+        Ok(())
+    }
+
+    /// Connects, encrypts the connection and authenticates.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+        let Server {
+            host,
+            port,
+            encryption,
+            credentials,
+        } = &self.server;
+        let implicit_tls = (*encryption == Encryption::Implicit).then(|| self.tls.clone());
+        let mut connection = AsyncSmtpConnection::connect_tokio1(
+            (host.as_str(), *port),
+            Some(self.timeout),
+            &self.client_name,
+            implicit_tls,
+            None,
+        )
+        .await?;
+        let starts_tls = match encryption {
+            Encryption::Implicit => false,
+            Encryption::StartTls => true,
+            Encryption::Opportunistic => connection.can_starttls(),
+        };
+        if starts_tls {
+            connection
+                .starttls(self.tls.clone(), &self.client_name)
+                .await?;
+        }
+        if let Some(credentials) = credentials {
+            let mechanisms = [Mechanism::Plain, Mechanism::Login];
+            connection.auth(&mechanisms, credentials).await?;
+        }
+        Ok(connection)
+    }
+}
+
+fn supports(connection: &AsyncSmtpConnection, extension: Extension) -> bool {
+    connection.server_info().supports_feature(extension)
+}
+
+fn temporary(error: Error) -> SendError {
+    SendError::Temporary(describe(&error))
+}
+
+/// The error of a command about the recipient or the message.
+fn refusal(error: Error) -> SendError {
+    if error.is_permanent() {
+        SendError::Bounced(describe(&error))
+    } else {
+        SendError::Temporary(describe(&error))
+    }
+}
+
+/// The error with its causes, in one line.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text.replace(['\r', '\n'], " ")
+}
+
+/// The name in `EHLO`: that of this host, if it is a domain name.
+fn client_name() -> ClientId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let is_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !host.is_empty() && host.chars().all(is_label) {
+        ClientId::Domain(host.to_owned())
+    } else {
+        ClientId::default()
+    }
+}

@@ -1,0 +1,253 @@
+//! Creates messages to customers from the event feed. One worker at a time does this, under the lease of the
+//! consumer `Messages`; its position exists only while messages are switched on.
+//! [`queues::messages`](crate::store::queues::messages) claims the messages.
+
+use std::collections::BTreeSet;
+
+use shared::{
+    event::{CloudEvent, EventData},
+    id::OrderId,
+    message::MessageKind,
+};
+
+use super::feed_cursor::{FeedConsumer, FeedProgress};
+use crate::{
+    domain::{
+        decision_context::DecisionContext,
+        message::{EVENT_TYPES, Message, MessageTopic, SWITCHED_OFF, message_of},
+    },
+    store::{
+        Store, StoreError,
+        sql::{
+            bulk::{Kind, Write, Writes},
+            decode::{json, millis, parse_field},
+            session::Session,
+            statement::{Argument, Sql, arguments, list},
+        },
+    },
+};
+const INSERT_MESSAGES: Write = Write {
+    sqlite: "
+        INSERT INTO messages (id, order_id, event_id, kind, position, status, due_at, created_at, state)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (event_id, kind) DO NOTHING",
+    postgres: "
+        INSERT INTO messages (id, order_id, event_id, kind, position, status, due_at, created_at, state)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[],
+                             $7::bigint[], $8::bigint[], $9::text[])
+        ON CONFLICT (event_id, kind) DO NOTHING",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Text,
+    ],
+};
+
+/// Result of [`Store::create_messages`].
+#[derive(Debug, Clone, Copy)]
+pub struct CreatedMessages {
+    /// Number of new messages.
+    pub messages: usize,
+    /// Progress through the feed.
+    pub progress: FeedProgress,
+}
+
+impl CreatedMessages {
+    const NONE: Self = Self {
+        messages: 0,
+        progress: FeedProgress::NO_PROGRESS,
+    };
+}
+
+/// An event that gives a message.
+struct EventWithMessage<'a> {
+    position: i64,
+    event: &'a CloudEvent,
+    order_id: OrderId,
+    kind: MessageKind,
+    topic: MessageTopic,
+}
+
+impl Store {
+    /// Switches messages on: those of events from now on are created. Does nothing if they are on.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn switch_messages_on(&self) -> Result<(), StoreError> {
+        // Without WHERE, SQLite would read `ON CONFLICT` as a join condition.
+        let sql = "INSERT INTO relay (name, position)
+                   SELECT $1, coalesce(max(position), 0) FROM events WHERE true
+                   ON CONFLICT (name) DO NOTHING";
+        let mut session = self.writer_session().await?;
+        let arguments = arguments![FeedConsumer::Messages.name()];
+        if session.execute(sql, arguments).await? > 0 {
+            tracing::info!("messages to customers are on, for events from now on");
+        }
+        Ok(())
+    }
+
+    /// Switches messages off for all workers: no more are created, and those that wait are not sent.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn switch_messages_off(&self) -> Result<(), StoreError> {
+        let mut session = self.transaction().await?;
+        let sql = "DELETE FROM relay WHERE name = $1";
+        let arguments = arguments![FeedConsumer::Messages.name()];
+        let was_on = session.execute(sql, arguments).await? > 0;
+        let sql = "SELECT state FROM messages WHERE due_at IS NOT NULL";
+        for row in session.fetch(sql, Vec::new()).await? {
+            let mut message: Message = json("message", row.text(0)?)?;
+            message.end_unsent(SWITCHED_OFF);
+            update(&mut session, &message).await?;
+        }
+        session.commit().await?;
+        if was_on {
+            tracing::warn!(
+                "messages to customers were on and are off now, since SMTP_URL is not set"
+            );
+        }
+        Ok(())
+    }
+
+    /// Creates the messages of up to `limit` events after the stored position, and returns the progress. Does
+    /// nothing if another worker holds the lease, or if messages are off.
+    ///
+    /// # Errors
+    /// When the database is unavailable; nothing was created then.
+    pub async fn create_messages(
+        &self,
+        context: &mut DecisionContext,
+        limit: u32,
+        includes_imported: bool,
+    ) -> Result<CreatedMessages, StoreError> {
+        let Some(mut lease) = self.acquire_lease(FeedConsumer::Messages).await? else {
+            return Ok(CreatedMessages::NONE);
+        };
+        let events_read = lease.events(limit).await?;
+        let Some((reached_position, _)) = events_read.rows.last() else {
+            return Ok(CreatedMessages::NONE);
+        };
+        let reached_position = *reached_position;
+        let mut events: Vec<_> = events_read.rows.iter().filter_map(read_event).collect();
+        if !includes_imported && !events.is_empty() {
+            let imported = imported_orders(&mut lease.session, &events).await?;
+            events.retain(|entry| !imported.contains(&entry.event.subject));
+        }
+        let rows = events.iter().map(|entry| row(entry, context));
+        let rows = rows.collect::<Result<_, _>>()?;
+        let mut writes = Writes::default();
+        writes.add(INSERT_MESSAGES, rows);
+        if !lease.advance_with(reached_position, writes).await? {
+            return Ok(CreatedMessages::NONE);
+        }
+        Ok(CreatedMessages {
+            messages: events.len(),
+            progress: FeedProgress::of_read(&events_read, limit),
+        })
+    }
+}
+
+/// The event with its message, if it gives one. An event that can't be decoded gives none.
+fn read_event((position, event): &(i64, CloudEvent)) -> Option<EventWithMessage<'_>> {
+    if !EVENT_TYPES.contains(&event.kind.as_str()) {
+        return None;
+    }
+    let data = serde_json::to_string(&event.data).ok()?;
+    let event_data: Result<EventData, _> = json(
+        "event",
+        &format!(r#"{{"type":"{}","data":{data}}}"#, event.kind),
+    );
+    let order_id = parse_field("order", &event.subject);
+    match (event_data, order_id) {
+        (Ok(event_data), Ok(order_id)) => {
+            let (kind, topic) = message_of(&event_data)?;
+            Some(EventWithMessage {
+                position: *position,
+                event,
+                order_id,
+                kind,
+                topic,
+            })
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, event = %event.id, "an event that can't be decoded gives no message");
+            None
+        }
+    }
+}
+
+/// Those of the events' orders that were imported from another system.
+async fn imported_orders(
+    session: &mut Session,
+    events: &[EventWithMessage<'_>],
+) -> Result<BTreeSet<String>, StoreError> {
+    // The events of a closed order may have been deleted; the external id remains.
+    let sql = Sql::for_dialects(
+        "SELECT id FROM orders
+         WHERE id IN (SELECT value FROM json_each($1)) AND external_id IS NOT NULL
+         UNION
+         SELECT subject FROM events
+         WHERE subject IN (SELECT value FROM json_each($1)) AND sequence = 1
+           AND type = 'order.created' AND json_extract(data, '$.awaits_stock') = 1",
+        "SELECT id FROM orders WHERE id = ANY($1) AND external_id IS NOT NULL
+         UNION
+         SELECT subject FROM events
+         WHERE subject = ANY($1) AND sequence = 1
+           AND type = 'order.created' AND data::json ->> 'awaits_stock' = 'true'",
+    );
+    let ids: BTreeSet<_> = events.iter().map(|entry| &entry.event.subject).collect();
+    let rows = session.fetch(sql, vec![list(ids)]).await?;
+    rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+}
+
+/// The row of a new message.
+fn row(
+    entry: &EventWithMessage<'_>,
+    context: &mut DecisionContext,
+) -> Result<Vec<Argument>, StoreError> {
+    let now = context.now();
+    let message = Message::new(
+        context.id(),
+        entry.order_id,
+        (entry.event.id, entry.position),
+        (entry.kind, entry.topic),
+        now,
+    );
+    Ok(arguments![
+        message.id.to_string(),
+        message.order_id.to_string(),
+        message.event_id.to_string(),
+        message.kind.as_str(),
+        message.position,
+        message.status.as_str(),
+        message.due_at.map(millis),
+        millis(now),
+        state_column(&message)?
+    ])
+}
+
+/// Writes a message that was changed outside of a batch.
+pub(in crate::store) async fn update(
+    session: &mut Session,
+    message: &Message,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE messages SET status = $2, due_at = $3, state = $4 WHERE id = $1";
+    let arguments = arguments![
+        message.id.to_string(),
+        message.status.as_str(),
+        message.due_at.map(millis),
+        state_column(message)?
+    ];
+    session.execute(sql, arguments).await.map(drop)
+}
+
+fn state_column(message: &Message) -> Result<String, StoreError> {
+    serde_json::to_string(message).map_err(|error| StoreError::Failed(error.to_string()))
+}

@@ -1,0 +1,46 @@
+//! Writes messages to customers that were attempted or are to be sent again.
+
+use super::text;
+use crate::{
+    domain::working_set::WorkingSet,
+    store::{
+        StoreError,
+        sql::{
+            bulk::{Kind, Write, Writes},
+            decode::millis,
+            statement::arguments,
+        },
+    },
+};
+
+/// Messages are inserted by [`Store::create_messages`](crate::store::Store::create_messages).
+const UPDATE_MESSAGES: Write = Write {
+    sqlite: "
+        UPDATE messages
+        SET status = $2, due_at = $3, state = $4
+        WHERE id = $1",
+    postgres: "
+        UPDATE messages
+        SET status = changed.status, due_at = changed.due_at, state = changed.state
+        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
+             AS changed (id, status, due_at, state)
+        WHERE messages.id = changed.id",
+    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
+};
+
+pub(super) fn messages(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.messages.iter();
+    let rows = dirty.filter_map(|id| working_set.messages.get(id));
+    let rows = rows
+        .map(|message| {
+            Ok(arguments![
+                message.id.to_string(),
+                message.status.as_str(),
+                message.due_at.map(millis),
+                text(message)?
+            ])
+        })
+        .collect::<Result<_, StoreError>>()?;
+    writes.add(UPDATE_MESSAGES, rows);
+    Ok(())
+}
