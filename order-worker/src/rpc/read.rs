@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use serde_json::json;
 use shared::{
     id::{EndpointId, Storefront},
+    message::ListMessages,
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Failure, Json},
     page::Page,
@@ -50,18 +51,7 @@ impl Rpc {
                     found.id.to_string()
                 }))
             }
-            Query::Messages(query) => {
-                let storefront = self.store.storefront_of_order(query.id).await;
-                let storefront = storefront.map_err(read_failure)?;
-                if !storefront.is_some_and(|storefront| caller.may_see(&storefront)) {
-                    return Err(Failure::not_found("order", query.id));
-                }
-                let rows = self.store.messages(&query).await.map_err(read_failure)?;
-                let rows = rows.map(|message| message.represent());
-                Json::of(&Page::from_rows(rows, query.limit, |message| {
-                    message.id.to_string()
-                }))
-            }
+            Query::Messages(query) => self.messages(caller, query).await,
             Query::Product(query) => {
                 let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
                 match product_result.filter(|(product, _)| !product.is_deleted) {
@@ -132,6 +122,19 @@ impl Rpc {
                 ))
             }
         }
+    }
+
+    async fn messages(&self, caller: &Caller, query: ListMessages) -> Result<Json, Failure> {
+        let storefront = self.store.storefront_of_order(query.id).await;
+        let storefront = storefront.map_err(read_failure)?;
+        if !storefront.is_some_and(|storefront| caller.may_see(&storefront)) {
+            return Err(Failure::not_found("order", query.id));
+        }
+        let rows = self.store.messages(&query).await.map_err(read_failure)?;
+        let rows = rows.map(|message| message.represent());
+        Json::of(&Page::from_rows(rows, query.limit, |message| {
+            message.id.to_string()
+        }))
     }
 
     async fn managed_endpoint(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
