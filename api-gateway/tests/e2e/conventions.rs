@@ -450,7 +450,7 @@ async fn every_list_refuses_an_invalid_cursor() {
         }
         list_count += 1;
         let path = match path.as_str() {
-            "/v1/orders/{id}/history" => format!("/v1/orders/{id}/history"),
+            "/v1/orders/{id}/history" | "/v1/orders/{id}/messages" => path.replace("{id}", &id),
             "/v1/customers/{id}/orders" => {
                 format!("/v1/customers/{}/orders", system.customer().await)
             }

@@ -21,6 +21,9 @@ const RETRY_POLICY: RetryPolicy = RetryPolicy {
     first_delay: SignedDuration::from_secs(5),
     max_delay: SignedDuration::from_mins(30),
 };
+/// Number of attempts without a response to the message after which it is not sent again: the server may have
+/// accepted it each time.
+pub const MAX_UNCONFIRMED_ATTEMPTS: u32 = 5;
 /// Maximum length of a stored error, in characters.
 const MAX_ERROR_CHARS: usize = 300;
 /// Reason of messages that were waiting when the customer was erased.
@@ -94,6 +97,9 @@ pub struct Message {
     pub attempt: u32,
     /// Number of failures since it was created or resent.
     pub failures: u32,
+    /// Number of these failures after which the mail server may have accepted it.
+    #[serde(default)]
+    pub unconfirmed: u32,
     /// Number of times that it was resent.
     pub resends: u32,
     /// E-mail address of the last attempt.
@@ -136,6 +142,8 @@ pub enum AttemptOutcome {
     Bounced(String),
     /// The attempt failed, and may succeed later.
     Failed(String),
+    /// The mail server did not respond to the message, and may have accepted it.
+    Unconfirmed(String),
     /// The message can't be rendered.
     Unrenderable(String),
     /// Nothing is to be sent.
@@ -170,6 +178,7 @@ impl Message {
             status: MessageStatus::Pending,
             attempt: 1,
             failures: 0,
+            unconfirmed: 0,
             resends: 0,
             recipient: None,
             subject: None,
@@ -207,11 +216,14 @@ impl Message {
             AttemptOutcome::Bounced(error) => (MessageStatus::Bounced, Some(error)),
             AttemptOutcome::Unrenderable(error) => (MessageStatus::Failed, Some(error)),
             AttemptOutcome::NotSent(reason) => (MessageStatus::NotSent, Some(reason)),
-            AttemptOutcome::Failed(error) => {
+            AttemptOutcome::Failed(error) | AttemptOutcome::Unconfirmed(error) => {
                 self.failures += 1;
-                let has_expired = now.duration_since(self.asked_at) >= RETRY_PERIOD;
+                self.unconfirmed +=
+                    u32::from(matches!(result.outcome, AttemptOutcome::Unconfirmed(_)));
+                let is_last = self.unconfirmed >= MAX_UNCONFIRMED_ATTEMPTS
+                    || now.duration_since(self.asked_at) >= RETRY_PERIOD;
                 let delay = RETRY_POLICY.delay(self.failures, jitter);
-                match delay.filter(|_| !has_expired) {
+                match delay.filter(|_| !is_last) {
                     Some(delay) => {
                         self.due_at = Some(now + delay);
                         (MessageStatus::Pending, Some(error))
@@ -235,6 +247,7 @@ impl Message {
         self.status = MessageStatus::Pending;
         self.attempt += 1;
         self.failures = 0;
+        self.unconfirmed = 0;
         self.resends += 1;
         self.remove_content();
         self.asked_at = now;

@@ -207,6 +207,10 @@ async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
             tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {}", without_addresses(error));
             "failed"
         }
+        AttemptOutcome::Unconfirmed(error) => {
+            tracing::warn!(message_id = %id, %order_id, "it is unknown whether the mail server accepted message {kind}: {}", without_addresses(error));
+            "failed"
+        }
         AttemptOutcome::Unrenderable(error) => {
             tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {}", without_addresses(error));
             "failed"
@@ -269,6 +273,7 @@ impl Mailer {
             Ok(()) => AttemptOutcome::Sent,
             Err(SendError::Bounced(error)) => AttemptOutcome::Bounced(error),
             Err(SendError::Temporary(error)) => AttemptOutcome::Failed(error),
+            Err(SendError::Unconfirmed(error)) => AttemptOutcome::Unconfirmed(error),
         };
         MessageResult {
             outcome,
@@ -292,7 +297,7 @@ impl Mailer {
         } = due_message;
         let not_sent = |reason: &str| AttemptOutcome::NotSent(reason.to_owned());
         let (Some(order), Some(customer)) = (order, customer) else {
-            return Err(not_sent("the order or its customer does not exist"));
+            return Err(not_sent("the order or its customer was not found"));
         };
         if let Some(reason) = unreachable_reason(customer) {
             return Err(not_sent(reason));

@@ -2,7 +2,7 @@
 //!
 //! A permanent refusal (5xx) of the recipient or of the message is a bounce. One of the connection, of the
 //! authentication or of the sender is a fault of the configuration, and worth another attempt once it is
-//! corrected, as is every temporary one (4xx).
+//! corrected, as is every temporary one (4xx) and the request to authenticate (530).
 
 use std::{error::Error as _, time::Duration};
 
@@ -23,6 +23,9 @@ use super::settings::{Encryption, Server};
 /// Timeout for closing the connection after the message was accepted.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Response code of servers that send only for authenticated clients (RFC 4954).
+const AUTHENTICATION_REQUIRED: u16 = 530;
+
 /// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SendError {
@@ -30,6 +33,8 @@ pub(super) enum SendError {
     Bounced(String),
     /// A later attempt may succeed.
     Temporary(String),
+    /// There was no response to the message: the server may have accepted it.
+    Unconfirmed(String),
 }
 
 /// Sends messages to a mail server.
@@ -59,25 +64,38 @@ impl SmtpClient {
     /// Sends `message` to `recipient`.
     ///
     /// # Errors
-    /// [`SendError`]. After a timeout or a broken connection the server may have accepted the message.
+    /// [`SendError`].
     pub(super) async fn send(
         &self,
         sender: &Address,
         recipient: &Address,
         message: &Message,
     ) -> Result<(), SendError> {
-        let attempt = self.try_send(sender, recipient, message);
-        time::timeout(self.timeout, attempt).await.map_err(|_| {
-            SendError::Temporary(format!("no response within {} s", self.timeout.as_secs()))
-        })?
+        let mut is_transferred = false;
+        let attempt = self.try_send(sender, recipient, message, &mut is_transferred);
+        let Ok(result) = time::timeout(self.timeout, attempt).await else {
+            let reason = format!("no response within {} s", self.timeout.as_secs());
+            return Err(if is_transferred {
+                SendError::Unconfirmed(reason)
+            } else {
+                SendError::Temporary(reason)
+            });
+        };
+        // The message is accepted, whatever becomes of the connection.
+        let mut connection = result?;
+        let _ = time::timeout(QUIT_TIMEOUT, connection.quit()).await;
+        Ok(())
     }
+
+    /// Sends `message` and returns the connection. Sets `is_transferred` before the message is transferred.
 
     async fn try_send(
         &self,
         sender: &Address,
         recipient: &Address,
         message: &Message,
-    ) -> Result<(), SendError> {
+        is_transferred: &mut bool,
+    ) -> Result<AsyncSmtpConnection, SendError> {
         let mut connection = self.connect().await.map_err(temporary)?;
         let content = message.formatted();
         let mut parameters = Vec::new();
@@ -98,9 +116,12 @@ impl SmtpClient {
         let rcpt = Rcpt::new(recipient.clone(), Vec::new());
         connection.command(rcpt).await.map_err(refusal)?;
         connection.command(Data).await.map_err(refusal)?;
-        connection.message(&content).await.map_err(refusal)?;
-        let _ = time::timeout(QUIT_TIMEOUT, connection.quit()).await;
-        Ok(())
+        *is_transferred = true;
+        match connection.message(&content).await {
+            Ok(_) => Ok(connection),
+            Err(error) if error.status().is_none() => Err(SendError::Unconfirmed(describe(&error))),
+            Err(error) => Err(refusal(error)),
+        }
     }
 
     /// Connects, encrypts the connection and authenticates.
@@ -148,7 +169,8 @@ fn temporary(error: Error) -> SendError {
 
 /// The error of a command about the recipient or the message.
 fn refusal(error: Error) -> SendError {
-    if error.is_permanent() {
+    let needs_authentication = error.status().map(u16::from) == Some(AUTHENTICATION_REQUIRED);
+    if error.is_permanent() && !needs_authentication {
         SendError::Bounced(describe(&error))
     } else {
         SendError::Temporary(describe(&error))

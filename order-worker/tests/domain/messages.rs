@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::message::{
-    AttemptOutcome, EVENT_TYPES, Message, MessageResult, MessageTopic, RETRY_PERIOD, SentContent,
-    message_of,
+    AttemptOutcome, EVENT_TYPES, MAX_UNCONFIRMED_ATTEMPTS, Message, MessageResult, MessageTopic,
+    RETRY_PERIOD, SentContent, message_of,
 };
 use shared::{
     event::EventData,
@@ -98,6 +98,21 @@ fn message_is_retried_with_growing_delays_for_two_days() {
     assert!(tried_for >= RETRY_PERIOD && tried_for <= RETRY_PERIOD + SignedDuration::from_hours(1));
     assert_eq!(message.attempts as usize, delays.len());
     assert_eq!(message.error.as_deref(), Some("451 try again later"));
+}
+
+#[test]
+fn message_that_may_have_been_accepted_is_repeated_a_few_times_only() {
+    let mut message = new_message();
+    let unconfirmed = result(AttemptOutcome::Unconfirmed("no response".to_owned()));
+    message.record_attempt(&failed(), start(), 0.5);
+    for _ in 0..MAX_UNCONFIRMED_ATTEMPTS {
+        assert_eq!(message.status, MessageStatus::Pending);
+        message.record_attempt(&unconfirmed, start(), 0.5);
+    }
+    assert_eq!(message.status, MessageStatus::Failed);
+    message.resend_now(start());
+    message.record_attempt(&unconfirmed, start(), 0.5);
+    assert_eq!(message.status, MessageStatus::Pending);
 }
 
 #[test]

@@ -20,12 +20,16 @@ use crate::{
         Store, StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            decode::{json, millis, parse_field},
+            decode::{json, millis, parse_field, readable_rows},
             session::Session,
             statement::{Argument, Sql, arguments, list},
         },
     },
 };
+
+/// Maximum number of messages that are switched off in one transaction.
+const MESSAGES_PER_TRANSACTION: u32 = 500;
+
 const INSERT_MESSAGES: Write = Write {
     sqlite: "
         INSERT INTO messages (id, order_id, event_id, kind, position, status, due_at, created_at, state)
@@ -97,23 +101,46 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn switch_messages_off(&self) -> Result<(), StoreError> {
-        let mut session = self.transaction().await?;
+        let mut session = self.writer_session().await?;
         let sql = "DELETE FROM relay WHERE name = $1";
         let arguments = arguments![FeedConsumer::Messages.name()];
         let was_on = session.execute(sql, arguments).await? > 0;
-        let sql = "SELECT state FROM messages WHERE due_at IS NOT NULL";
-        for row in session.fetch(sql, Vec::new()).await? {
-            let mut message: Message = json("message", row.text(0)?)?;
-            message.end_unsent(SWITCHED_OFF);
-            update(&mut session, &message).await?;
+        drop(session);
+        let mut last_id = String::new();
+        while let Some(id) = self.end_unsent_messages(&last_id).await? {
+            last_id = id;
         }
-        session.commit().await?;
         if was_on {
             tracing::warn!(
                 "messages to customers were on and are off now, since SMTP_URL is not set"
             );
         }
         Ok(())
+    }
+
+    /// Ends the next waiting messages after `last_id` without sending them; returns the id of the last one, or
+    /// `None` if there are no more. A message whose attempt's result is being stored is left to it.
+    async fn end_unsent_messages(&self, last_id: &str) -> Result<Option<String>, StoreError> {
+        let sql = Sql::for_dialects(
+            "SELECT id, state FROM messages WHERE due_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
+            "SELECT id, state FROM messages WHERE due_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2
+             FOR UPDATE SKIP LOCKED",
+        );
+        let mut session = self.transaction().await?;
+        let rows = session
+            .fetch(sql, arguments![last_id, MESSAGES_PER_TRANSACTION])
+            .await?;
+        let messages: Vec<Message> = readable_rows(&rows, |row| json("message", row.text(1)?))?;
+        for mut message in messages {
+            message.end_unsent(SWITCHED_OFF);
+            update(&mut session, &message).await?;
+        }
+        let last_row = rows.last();
+        let last_id = last_row
+            .map(|row| row.text(0).map(str::to_owned))
+            .transpose()?;
+        session.commit().await?;
+        Ok(last_id)
     }
 
     /// Creates the messages of up to `limit` events after the stored position, and returns the progress. Does

@@ -4,7 +4,7 @@
 //! [`rpc`](crate::rpc).
 
 use serde_json::Value;
-use shared::id::CustomerId;
+use shared::id::{CustomerId, OrderId};
 
 use crate::{
     domain::message::Message,
@@ -117,6 +117,16 @@ pub(in crate::store) async fn redact_messages(
 }
 
 impl Store {
+    /// Removes personal data from the messages of an order. Those that wait are not sent.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn redact_messages(&self, order_id: OrderId) -> Result<(), StoreError> {
+        let mut session = self.transaction().await?;
+        redact_messages(&mut session, &order_id.to_string()).await?;
+        session.commit().await
+    }
+
     /// Waits for batches that may be writing orders of customers as read before the last commit: a batch
     /// locks the stock levels before it reads the customers. SQLite needs no wait, since it has only one
     /// writer.

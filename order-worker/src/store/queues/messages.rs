@@ -36,7 +36,8 @@ pub struct DueMessage {
     pub message: Message,
     /// The order; `None` if it can't be found.
     pub order: Option<Order>,
-    /// The customer; `None` if they can't be found.
+    /// The customer; `None` if they can't be found, or belong to another storefront than the order: such an
+    /// order was accepted asynchronously and refused.
     pub customer: Option<Customer>,
 }
 
@@ -98,12 +99,15 @@ impl Store {
             .map(|customer| (customer.id, customer))
             .collect();
         let due_messages = messages.into_iter().map(|message| {
-            let order = orders.get(&message.order_id).cloned();
-            let customer_id = order.as_ref().map(|order| order.customer_id);
+            let order: Option<Order> = orders.get(&message.order_id).cloned();
+            let customer = order.as_ref().and_then(|order| {
+                let customer: &Customer = customers.get(&order.customer_id)?;
+                (customer.storefront == order.storefront).then(|| customer.clone())
+            });
             DueMessage {
-                customer: customer_id.and_then(|id| customers.get(&id).cloned()),
-                order,
                 message,
+                order,
+                customer,
             }
         });
         Ok(due_messages.collect())
