@@ -40,7 +40,7 @@ use super::{CREDENTIAL_ID_BYTES, Identity, unauthenticated_failure, validity::Va
 
 /// Interval at which the list of active keys is read.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// Minimum interval between two reads of the list.
+/// Minimum interval between two reads of the list. After a failed read, the next one follows after this interval.
 const MIN_READ_INTERVAL: Duration = Duration::from_millis(200);
 /// Timeout of a request to the worker.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -96,7 +96,7 @@ pub(super) fn has_key_form(credential: &str) -> bool {
 }
 
 impl StoredKeys {
-    /// Starts tasks that read the list and report uses through `rpc`, until `stop`.
+    /// Starts tasks that read the list and report uses through `rpc`, until `stop`. No other calls use this client.
     pub(crate) fn start(rpc: RpcClient, stop: &CancellationToken) -> Self {
         let keys = Self(Arc::new(Inner {
             rpc: Some(rpc),
@@ -181,7 +181,12 @@ impl StoredKeys {
         let mut last_success = Instant::now();
         let mut is_outdated = false;
         loop {
-            match self.refresh(Instant::now()).await {
+            let refreshed = self.refresh(Instant::now()).await;
+            let interval = match refreshed {
+                Ok(()) => READ_INTERVAL,
+                Err(_) => MIN_READ_INTERVAL,
+            };
+            match refreshed {
                 Ok(()) => {
                     last_success = Instant::now();
                     if is_outdated {
@@ -198,7 +203,7 @@ impl StoredKeys {
                 }
                 Err(_) => {}
             }
-            time::sleep(READ_INTERVAL).await;
+            time::sleep(interval).await;
         }
     }
 
