@@ -61,7 +61,7 @@ struct Inner {
     rpc: Option<RpcClient>,
     list: RwLock<Arc<KeyList>>,
     /// The last read of the list. Locked during a read, so that lookups share it.
-    last_read: Mutex<Option<LastRead>>,
+    last_read: Arc<Mutex<Option<LastRead>>>,
 }
 
 /// The last read of the list.
@@ -209,20 +209,28 @@ impl StoredKeys {
 
     /// Reads the list, unless a read has started since `requested_at`.
     async fn refresh(&self, requested_at: Instant) -> Result<(), Failure> {
-        let mut last_read = self.0.last_read.lock().await;
+        let mut last_read = Arc::clone(&self.0.last_read).lock_owned().await;
         if let Some(read) = &*last_read {
             if read.started_at >= requested_at {
                 return read.failure.clone().map_or(Ok(()), Err);
             }
             time::sleep_until(read.started_at + MIN_READ_INTERVAL).await;
         }
-        let started_at = Instant::now();
-        let result = self.read_list().await;
-        *last_read = Some(LastRead {
-            started_at,
-            failure: result.clone().err(),
+        // A task of its own completes the read also when the client disconnects, so that the minimum interval holds.
+        let keys = self.clone();
+        let read = tokio::spawn(async move {
+            let started_at = Instant::now();
+            let result = keys.read_list().await;
+            *last_read = Some(LastRead {
+                started_at,
+                failure: result.clone().err(),
+            });
+            result
         });
-        result
+        read.await.unwrap_or_else(|error| {
+            let message = format!("reading the list of API keys ended early: {error}");
+            Err(Failure::new(Code::Internal, message))
+        })
     }
 
     async fn read_list(&self) -> Result<(), Failure> {
@@ -370,6 +378,7 @@ fn gateway_caller(intent: &str) -> Caller {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use serde_json::{Value, json};
 
     use super::*;
@@ -412,6 +421,14 @@ mod tests {
         };
         keys.replace_list(unchanged);
         assert!(second.validity.check().is_ok());
+    }
+
+    #[tokio::test]
+    async fn lookup_of_a_client_that_disconnects_counts_for_the_minimum_interval() {
+        let keys = StoredKeys::default();
+        // The first poll starts the read; the client disconnects before its end.
+        assert!(keys.identify("owk_one").now_or_never().is_none());
+        assert!(keys.0.last_read.lock().await.is_some());
     }
 
     #[tokio::test]
