@@ -127,6 +127,15 @@ impl Auth {
             || self.stored_keys.has_storefront(storefront)
     }
 
+    /// Whether a key of this storefront exists at the worker. It may have been created a moment ago through another
+    /// gateway.
+    ///
+    /// # Errors
+    /// When no worker answers.
+    pub(crate) async fn has_stored_key_of(&self, storefront: &Storefront) -> Result<bool, Failure> {
+        self.stored_keys.has_storefront_now(storefront).await
+    }
+
     /// Identifies the caller by the `Authorization` header (RFC 6750, section 2.1) or the console's session
     /// cookie.
     ///

@@ -161,6 +161,18 @@ impl StoredKeys {
         }))
     }
 
+    /// Whether there is a key of this storefront, in a list that is read now.
+    ///
+    /// # Errors
+    /// When no worker answers.
+    pub(super) async fn has_storefront_now(
+        &self,
+        storefront: &Storefront,
+    ) -> Result<bool, Failure> {
+        self.refresh(Instant::now()).await?;
+        Ok(self.has_storefront(storefront))
+    }
+
     /// Whether there is a key of this storefront.
     pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
         let list = self.list();

@@ -154,6 +154,27 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
 }
 
 #[tokio::test]
+async fn storefront_of_a_new_key_is_known_to_every_gateway_at_once() {
+    let system = System::with_admin(&[ALLOW_PRIVATE_URLS]).await;
+    let receiver = Receiver::start().await;
+    let (_gateway, second_base) = system.start_additional_gateway().await;
+    let create_endpoint = async |storefront: &str| {
+        let request = system
+            .client
+            .post(format!("{second_base}/v1/webhook-endpoints"));
+        let endpoint = json!({"url": receiver.url("/"), "storefront": storefront});
+        send(request.bearer_auth(ADMIN).json(&endpoint)).await
+    };
+    for storefront in ["eu", "us", "uk"] {
+        create_endpoint(storefront)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+        system.storefront_key(storefront).await;
+        create_endpoint(storefront).await.expect(201);
+    }
+}
+
+#[tokio::test]
 async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
     let system = System::with_admin(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
     let key = system.storefront_key("eu").await;
