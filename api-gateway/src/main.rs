@@ -165,7 +165,8 @@ async fn run() -> anyhow::Result<()> {
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     tokio::spawn(publisher::probe(broker.clone()));
     let rpc = RpcClient::new(broker.clone());
-    let stored_keys = StoredKeys::start(rpc.clone(), &stop);
+    // Clients' requests must not use up the permits for reads of the list of keys.
+    let stored_keys = StoredKeys::start(RpcClient::new(broker.clone()), &stop);
     let auth = config.auth.with_stored_keys(stored_keys);
     let sweeper = Sweeper {
         storage: config.media.clone(),

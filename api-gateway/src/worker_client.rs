@@ -159,6 +159,9 @@ impl WorkerClient {
                 return Ok(());
             }
         }
+        if self.app.auth.has_stored_key_of(storefront).await? {
+            return Ok(());
+        }
         let detail = format!("storefront {storefront} has no credential, customer or order");
         Err(Failure::violation("/storefront", detail).into())
     }
@@ -218,10 +221,12 @@ impl WorkerClient {
     /// returns the order's id.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` when the body is invalid; `IDEMPOTENCY_CONFLICT` when this gateway has recently
-    /// accepted a different order with the key; `UNAVAILABLE` when the broker did not take the order;
-    /// `TIMEOUT` when it is unknown whether it did.
+    /// `INVALID_REQUEST` when the body is invalid; `UNAUTHENTICATED` when the credential has ended meanwhile;
+    /// `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted a different order with the key;
+    /// `UNAVAILABLE` when the broker did not take the order; `TIMEOUT` when it is unknown whether it did.
     pub(crate) async fn accept_async(&self, body: Value) -> Result<OrderId, Problem> {
+        // As in `call`.
+        self.identity.validity.check()?;
         let request = Request::read("order.create", body)?;
         let content = request.to_body()?;
         let Request::CreateOrder(order) = request else {

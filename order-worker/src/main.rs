@@ -57,7 +57,8 @@ enum Command {
     ///
     /// Encrypts secrets that are stored as plain text, or with `ENCRYPTION_KEY_PREVIOUS`. With
     /// `ENCRYPTION_KEY_PREVIOUS` alone, decrypts them. `serve` does the same in the background. Workers on a
-    /// PostgreSQL database may be running; stop the worker on a SQLite database.
+    /// PostgreSQL database may be running; stop the worker on a SQLite database. Lists the rows that can't be
+    /// read, and exits with 1 if there are any.
     Encrypt,
     /// Check the consistency of orders, stock, payments and events; exit 0, or list the violations and exit 1
     ///
@@ -151,7 +152,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let store = Store::open(&url, None).await?.with_cipher(cipher).await?;
             let rows = store.encrypt_secrets().await?;
             store.close().await;
-            println!("{rows} rows changed");
+            println!("{} rows changed", rows.changed);
+            for row in &rows.unreadable {
+                eprintln!("left as it is, since it can't be read: {row}");
+            }
+            if !rows.unreadable.is_empty() {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Verify => {
             let report = verify(&config::database_url(&env)?).await?;

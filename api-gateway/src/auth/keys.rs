@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use super::{CREDENTIAL_ID_BYTES, Identity, validity::Validity};
 
 /// Shorter keys are accepted with a warning, since they can be guessed.
-const MIN_SAFE_KEY_LENGTH: usize = 16;
+pub(super) const MIN_SAFE_KEY_LENGTH: usize = 16;
 
 /// The configured keys.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub(crate) struct ApiKeys(Arc<[ApiKey]>);
 #[derive(Debug)]
 struct ApiKey {
     digest: [u8; 32],
+    /// Whether it has fewer than [`MIN_SAFE_KEY_LENGTH`] characters.
+    is_short: bool,
     identity: Identity,
 }
 
@@ -45,6 +47,11 @@ impl ApiKeys {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether keys are configured and all of them could be guessed.
+    pub(super) fn are_all_short(&self) -> bool {
+        !self.is_empty() && self.0.iter().all(|key| key.is_short)
     }
 
     /// Whether a key for this storefront is configured.
@@ -104,7 +111,8 @@ impl FromStr for ApiKey {
         if key.is_empty() {
             bail!("{name}: the key is empty");
         }
-        if key.len() < MIN_SAFE_KEY_LENGTH {
+        let is_short = key.len() < MIN_SAFE_KEY_LENGTH;
+        if is_short {
             tracing::warn!(
                 "API_KEYS: the key of {name} has fewer than {MIN_SAFE_KEY_LENGTH} characters and could be guessed; use a longer one"
             );
@@ -122,6 +130,7 @@ impl FromStr for ApiKey {
         };
         Ok(Self {
             digest: digest.into(),
+            is_short,
             identity,
         })
     }

@@ -26,7 +26,11 @@ use shared::{
 use uuid::Uuid;
 
 use self::{
-    jwt::Tokens, keys::ApiKeys, new_secret::SealingKey, stored_keys::StoredKeys, validity::Validity,
+    jwt::Tokens,
+    keys::{ApiKeys, MIN_SAFE_KEY_LENGTH},
+    new_secret::SealingKey,
+    stored_keys::StoredKeys,
+    validity::Validity,
 };
 
 /// Number of digest bytes in a credential id.
@@ -123,6 +127,15 @@ impl Auth {
             || self.stored_keys.has_storefront(storefront)
     }
 
+    /// Whether a key of this storefront exists at the worker. It may have been created a moment ago through another
+    /// gateway.
+    ///
+    /// # Errors
+    /// When no worker answers.
+    pub(crate) async fn has_stored_key_of(&self, storefront: &Storefront) -> Result<bool, Failure> {
+        self.stored_keys.has_storefront_now(storefront).await
+    }
+
     /// Identifies the caller by the `Authorization` header (RFC 6750, section 2.1) or the console's session
     /// cookie.
     ///
@@ -154,6 +167,10 @@ impl Auth {
 
     /// The key that encrypts the secret of a new API key for replies to the same caller, derived from the caller's
     /// credential. While no credentials are configured, it is derived from a random number of this process.
+    ///
+    /// `None` for a credential that could be guessed, since the encrypted secret in a copy of the database would tell
+    /// whether a guess is right: a short key, or a session whose cookie is signed with a secret made from short keys
+    /// only.
     pub(crate) fn sealing_key(
         &self,
         headers: &HeaderMap,
@@ -162,8 +179,12 @@ impl Auth {
         let credential = match bearer_credential(headers) {
             Ok(credential) => credential.as_bytes(),
             Err(_) if self.allows_anonymous() => &self.session_secret,
+            Err(_) if self.keys.are_all_short() => return None,
             Err(_) => session::session_cookie(headers)?.as_bytes(),
         };
+        if credential.len() < MIN_SAFE_KEY_LENGTH {
+            return None;
+        }
         SealingKey::derive(credential, idempotency_key)
     }
 
@@ -306,6 +327,30 @@ mod tests {
         let mut repeated_header = with_authorization("Bearer secret-one");
         repeated_header.append(header::AUTHORIZATION, "Bearer secret-two".parse().unwrap());
         assert!(auth.identify(&repeated_header, &Method::GET).await.is_err());
+    }
+
+    #[test]
+    fn secret_of_a_new_key_is_not_encrypted_with_a_credential_that_could_be_guessed() {
+        let auth = |keys: &str| Auth::new(ApiKeys::parse(keys).unwrap(), None);
+        let with_header =
+            |name, value: &str| HeaderMap::from_iter([(name, value.parse().unwrap())]);
+        let bearer = |key: &str| with_header(header::AUTHORIZATION, &format!("Bearer {key}"));
+        let session = with_header(header::COOKIE, "orders_session=k.credential.1.signature");
+        let (short_key, long_key) = ("15-characters--", "16-characters---");
+        let short = auth(&format!("admin={short_key}"));
+        let both = auth(&format!("admin={short_key}; admin={long_key}"));
+        let open = Auth::default();
+        for (auth, headers, has_sealing_key) in [
+            (&short, bearer(short_key), false),
+            (&short, session.clone(), false),
+            (&both, bearer(short_key), false),
+            (&both, bearer(long_key), true),
+            (&both, session, true),
+            (&open, HeaderMap::new(), true),
+        ] {
+            let sealing_key = auth.sealing_key(&headers, "k-1");
+            assert_eq!(sealing_key.is_some(), has_sealing_key, "{headers:?}");
+        }
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ use super::{CREDENTIAL_ID_BYTES, Identity, unauthenticated_failure, validity::Va
 
 /// Interval at which the list of active keys is read.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// Minimum interval between two reads of the list.
+/// Minimum interval between two reads of the list. After a failed read, the next one follows after this interval.
 const MIN_READ_INTERVAL: Duration = Duration::from_millis(200);
 /// Timeout of a request to the worker.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ struct Inner {
     rpc: Option<RpcClient>,
     list: RwLock<Arc<KeyList>>,
     /// The last read of the list. Locked during a read, so that lookups share it.
-    last_read: Mutex<Option<LastRead>>,
+    last_read: Arc<Mutex<Option<LastRead>>>,
 }
 
 /// The last read of the list.
@@ -96,7 +96,7 @@ pub(super) fn has_key_form(credential: &str) -> bool {
 }
 
 impl StoredKeys {
-    /// Starts tasks that read the list and report uses through `rpc`, until `stop`.
+    /// Starts tasks that read the list and report uses through `rpc`, until `stop`. No other calls use this client.
     pub(crate) fn start(rpc: RpcClient, stop: &CancellationToken) -> Self {
         let keys = Self(Arc::new(Inner {
             rpc: Some(rpc),
@@ -161,6 +161,18 @@ impl StoredKeys {
         }))
     }
 
+    /// Whether there is a key of this storefront, in a list that is read now.
+    ///
+    /// # Errors
+    /// When no worker answers.
+    pub(super) async fn has_storefront_now(
+        &self,
+        storefront: &Storefront,
+    ) -> Result<bool, Failure> {
+        self.refresh(Instant::now()).await?;
+        Ok(self.has_storefront(storefront))
+    }
+
     /// Whether there is a key of this storefront.
     pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
         let list = self.list();
@@ -181,7 +193,12 @@ impl StoredKeys {
         let mut last_success = Instant::now();
         let mut is_outdated = false;
         loop {
-            match self.refresh(Instant::now()).await {
+            let refreshed = self.refresh(Instant::now()).await;
+            let interval = match refreshed {
+                Ok(()) => READ_INTERVAL,
+                Err(_) => MIN_READ_INTERVAL,
+            };
+            match refreshed {
                 Ok(()) => {
                     last_success = Instant::now();
                     if is_outdated {
@@ -198,26 +215,34 @@ impl StoredKeys {
                 }
                 Err(_) => {}
             }
-            time::sleep(READ_INTERVAL).await;
+            time::sleep(interval).await;
         }
     }
 
     /// Reads the list, unless a read has started since `requested_at`.
     async fn refresh(&self, requested_at: Instant) -> Result<(), Failure> {
-        let mut last_read = self.0.last_read.lock().await;
+        let mut last_read = Arc::clone(&self.0.last_read).lock_owned().await;
         if let Some(read) = &*last_read {
             if read.started_at >= requested_at {
                 return read.failure.clone().map_or(Ok(()), Err);
             }
             time::sleep_until(read.started_at + MIN_READ_INTERVAL).await;
         }
-        let started_at = Instant::now();
-        let result = self.read_list().await;
-        *last_read = Some(LastRead {
-            started_at,
-            failure: result.clone().err(),
+        // A task of its own completes the read also when the client disconnects, so that the minimum interval holds.
+        let keys = self.clone();
+        let read = tokio::spawn(async move {
+            let started_at = Instant::now();
+            let result = keys.read_list().await;
+            *last_read = Some(LastRead {
+                started_at,
+                failure: result.clone().err(),
+            });
+            result
         });
-        result
+        read.await.unwrap_or_else(|error| {
+            let message = format!("reading the list of API keys ended early: {error}");
+            Err(Failure::new(Code::Internal, message))
+        })
     }
 
     async fn read_list(&self) -> Result<(), Failure> {
@@ -365,6 +390,7 @@ fn gateway_caller(intent: &str) -> Caller {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use serde_json::{Value, json};
 
     use super::*;
@@ -407,6 +433,14 @@ mod tests {
         };
         keys.replace_list(unchanged);
         assert!(second.validity.check().is_ok());
+    }
+
+    #[tokio::test]
+    async fn lookup_of_a_client_that_disconnects_counts_for_the_minimum_interval() {
+        let keys = StoredKeys::default();
+        // The first poll starts the read; the client disconnects before its end.
+        assert!(keys.identify("owk_one").now_or_never().is_none());
+        assert!(keys.0.last_read.lock().await.is_some());
     }
 
     #[tokio::test]

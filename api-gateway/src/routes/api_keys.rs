@@ -34,7 +34,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ///
 /// For admins. The response contains the `secret`; it can't be read again. All gateways accept the key at once,
 /// until it expires or is revoked. A repeated request with the same `Idempotency-Key` and the same credential gets
-/// the same response; with another credential it gets the response without `secret`.
+/// the same response; with another credential, or one of fewer than 16 characters, it gets the response without
+/// `secret`.
 #[utoipa::path(post, path = "/v1/api-keys", tag = "API keys", request_body = NewApiKey,
     responses((status = 201, body = ApiKey)))]
 async fn create(

@@ -5,9 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Method, Response};
+use reqwest::{Body, Method, Response};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::{
     endpoints::{ALLOW_PRIVATE_URLS, BrokerListener},
@@ -152,6 +154,27 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
 }
 
 #[tokio::test]
+async fn storefront_of_a_new_key_is_known_to_every_gateway_at_once() {
+    let system = System::with_admin(&[ALLOW_PRIVATE_URLS]).await;
+    let receiver = Receiver::start().await;
+    let (_gateway, second_base) = system.start_additional_gateway().await;
+    let create_endpoint = async |storefront: &str| {
+        let request = system
+            .client
+            .post(format!("{second_base}/v1/webhook-endpoints"));
+        let endpoint = json!({"url": receiver.url("/"), "storefront": storefront});
+        send(request.bearer_auth(ADMIN).json(&endpoint)).await
+    };
+    for storefront in ["eu", "us", "uk"] {
+        create_endpoint(storefront)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+        system.storefront_key(storefront).await;
+        create_endpoint(storefront).await.expect(201);
+    }
+}
+
+#[tokio::test]
 async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
     let system = System::with_admin(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
     let key = system.storefront_key("eu").await;
@@ -171,6 +194,45 @@ async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
         .await
         .expect(204);
     let refused = waiting.await.unwrap();
+    refused.expect_problem(401, "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
+    let system = System::with_admin(&[]).await;
+    let customer = system.customer().await;
+    let key = system.storefront_key("eu").await;
+    let (secret, path) = (
+        text(&key, "secret"),
+        format!("/v1/api-keys/{}", text(&key, "id")),
+    );
+    let body = order(&customer, "A", 1).to_string();
+    let (beginning, end) = body.split_at(body.len() / 2);
+    let (body_end, rest) = oneshot::channel::<String>();
+    let chunks = stream::iter([Ok(beginning.to_owned())]).chain(stream::once(rest));
+    let request = system.client.post(system.url("/v1/orders"));
+    let request = request
+        .bearer_auth(&secret)
+        .header("content-type", "application/json")
+        .header("prefer", "respond-async")
+        .body(Body::wrap_stream(chunks));
+    let receiving = tokio::spawn(send(request));
+    // The key is used as soon as the head of the request has arrived.
+    until("the use of the key", async || {
+        system.get(&path).await.expect(200)["last_used_at"].is_string()
+    })
+    .await;
+    send(system.request(Method::DELETE, &path))
+        .await
+        .expect(204);
+    until("the gateway to refuse the key", async || {
+        let base = system.url("");
+        system.get_with(&base, "/v1/orders", &secret).await.status == 401
+    })
+    .await;
+    assert!(!receiving.is_finished());
+    body_end.send(end.to_owned()).unwrap();
+    let refused = receiving.await.unwrap();
     refused.expect_problem(401, "UNAUTHENTICATED");
 }
 

@@ -6,7 +6,7 @@ use standardwebhooks::Webhook;
 
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
-    harness::{Receiver, System, run_worker, send, until},
+    harness::{Process, Receiver, System, Tables, WORKER, send, until},
 };
 
 /// Keys of 32 bytes.
@@ -20,6 +20,13 @@ impl System {
         self.set("ENCRYPTION_KEY", key);
         self.set("ENCRYPTION_KEY_PREVIOUS", previous_key);
         self.restart_worker().await;
+    }
+
+    /// Runs `order-worker encrypt` with these variables.
+    fn encrypt(&self, variables: &[(&str, &str)]) -> std::process::Output {
+        let mut command = Process::command(WORKER);
+        command.arg("encrypt").env("DATABASE_URL", self.store.url());
+        command.envs(variables.iter().copied()).output().unwrap()
     }
 
     /// Creates an endpoint under this idempotency key; returns the response.
@@ -102,16 +109,10 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
     // Back to plain text.
     system.worker.terminate();
     system.set("ENCRYPTION_KEY", None);
-    let mut command = crate::harness::Process::command(crate::harness::WORKER);
-    let output = command
-        .arg("encrypt")
-        .env("DATABASE_URL", system.store.url())
-        .env("ENCRYPTION_KEY_PREVIOUS", NEW_KEY)
-        .output()
-        .unwrap();
+    let output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", NEW_KEY)]);
     assert!(output.status.success(), "{output:?}");
     assert!(system.dump().contains(rotated_secret));
-    assert!(!run_worker(&system, &["encrypt"]).status.success());
+    assert!(!system.encrypt(&[]).status.success());
     system.restart_with_keys(None, None).await;
     system.stock("C", &[]).await;
     until("the last webhooks", async || {
@@ -156,5 +157,18 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
     assert_eq!(
         system.endpoint_under_key(&receiver.url("/"), "k-1").await,
         endpoint
+    );
+
+    // A damaged row is reported, and the recorded reply is decrypted all the same.
+    system.worker.terminate();
+    let sql = "UPDATE webhook_endpoints SET state = '{'";
+    system.store.run(Tables::Orders, sql);
+    let output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", OLD_KEY)]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 rows changed\n");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains(endpoint["id"].as_str().unwrap()),
+        "{errors}"
     );
 }

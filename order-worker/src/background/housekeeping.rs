@@ -1,12 +1,12 @@
 //! Periodic maintenance, run by every worker: deletes rows whose retention period is over, corrects timers that
-//! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round consists of short transactions with pauses
-//! between them, so that requests are not delayed. The statements are in `store/maintenance/retention.rs` and
-//! `store/queues/outbox.rs`.
+//! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round consists
+//! of short transactions with pauses between them, so that requests are not delayed. The statements are in
+//! `store/maintenance` and `store/queues/outbox.rs`.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::relay::log_and_pause;
 use crate::store::{ShippedOrderCursor, Store, StoreError};
@@ -22,6 +22,10 @@ const ORDERS_PER_TRANSACTION: u32 = 250;
 /// Orders in status `shipped` that a round examines. There may be very many that are never reported as
 /// delivered, so each round continues where the previous one ended.
 const SHIPPED_ORDERS_PER_ROUND: u32 = 1_000;
+
+/// Time after the start during which workers without the current key, which store secrets as plain text or with the
+/// previous key, may still be running.
+const ROLLING_RESTART: Duration = Duration::from_mins(1);
 
 /// Time for which revoked and expired API keys are listed.
 const API_KEY_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -42,11 +46,15 @@ pub struct Retention {
 /// Runs rounds of maintenance until the future is dropped.
 pub async fn run_maintenance(store: Store, retention: Retention) {
     let mut shipped_orders = ShippedOrderCursor::default();
-    let mut has_encrypted_replies = false;
+    let started_at = Instant::now();
+    let mut are_replies_encrypted = false;
     loop {
         if store.has_encryption_keys() {
-            match encrypt_secrets(&store, has_encrypted_replies).await {
-                Ok(()) => has_encrypted_replies = true,
+            let is_restart_over = started_at.elapsed() >= ROLLING_RESTART;
+            match encrypt_secrets(&store, are_replies_encrypted).await {
+                Ok(changed_replies) => {
+                    are_replies_encrypted |= is_restart_over && changed_replies == 0;
+                }
                 Err(error) => log_and_pause(&error).await,
             }
         }
@@ -57,17 +65,21 @@ pub async fn run_maintenance(store: Store, retention: Retention) {
     }
 }
 
-/// Encrypts the webhook secrets that are not encrypted with the current key. There are few endpoints, but many
-/// recorded replies: these are searched once, since all later ones are encrypted when they are written.
-async fn encrypt_secrets(store: &Store, has_encrypted_replies: bool) -> Result<(), StoreError> {
-    let mut rows = store.encrypt_endpoints().await?;
-    if !has_encrypted_replies {
-        rows += store.encrypt_recorded_replies().await?;
-    }
+/// Encrypts the webhook secrets that are not encrypted with the current key, and returns the number of changed
+/// replies. There are few endpoints, but many recorded replies: these are searched until none is left, since all
+/// later ones are encrypted when they are written.
+async fn encrypt_secrets(store: &Store, are_replies_encrypted: bool) -> Result<u64, StoreError> {
+    let changed_endpoints = store.encrypt_endpoints().await?.changed;
+    let changed_replies = if are_replies_encrypted {
+        0
+    } else {
+        store.encrypt_recorded_replies().await?.changed
+    };
+    let rows = changed_endpoints + changed_replies;
     if rows > 0 {
         tracing::info!(rows, "encrypted webhook secrets with the current key");
     }
-    Ok(())
+    Ok(changed_replies)
 }
 
 async fn run_round(

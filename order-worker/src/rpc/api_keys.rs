@@ -41,7 +41,8 @@ impl Rpc {
     }
 
     pub(super) async fn record_key_use(&self, request: &RecordKeyUse) -> Result<Json, Failure> {
-        let recorded = self.store.record_key_use(&request.uses).await;
+        let now = Timestamp::now();
+        let recorded = self.store.record_key_use(&request.uses, now).await;
         recorded.map_err(read_failure)?;
         Json::of(&())
     }

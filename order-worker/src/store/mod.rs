@@ -43,6 +43,7 @@ pub use self::{
     },
     maintenance::{
         audit::{Audit, Audited, AuditedApiKey, AuditedCustomer, OverdueStep, Unreadable},
+        encrypt::EncryptedRows,
         retention::ShippedOrderCursor,
     },
     queries::{

@@ -20,6 +20,36 @@ use crate::{
 
 /// Condition on the recorded replies that may contain a secret.
 const WITH_SECRET: &str = "answer LIKE '{\"endpoint_secret\":%'";
+/// Maximum number of recorded replies that a query examines.
+const REPLIES_PER_QUERY: usize = 500;
+
+/// Result of encrypting the stored secrets.
+#[derive(Debug, Default)]
+pub struct EncryptedRows {
+    /// Number of rows whose secrets were encrypted with the current key.
+    pub changed: u64,
+    /// Rows that can't be decoded or decrypted, each with the reason. They were left as they are.
+    pub unreadable: Vec<String>,
+}
+
+impl EncryptedRows {
+    /// The new content of `row`, if it was readable. An unreadable row is logged and recorded.
+    ///
+    /// # Errors
+    /// Errors that are not about the row.
+    fn readable(
+        &mut self,
+        row: &str,
+        new_content: Result<Option<String>, StoreError>,
+    ) -> Result<Option<String>, StoreError> {
+        if let Err(error @ StoreError::Corrupt(_)) = &new_content {
+            tracing::error!(row, %error, "a webhook secret can't be read; its row was left as it is");
+            self.unreadable.push(format!("{row}: {error}"));
+            return Ok(None);
+        }
+        new_content
+    }
+}
 
 impl SecretCipher {
     /// Decodes the stored state of an endpoint, with its secrets decrypted.
@@ -65,6 +95,35 @@ impl SecretCipher {
         let row = outcome_row(key);
         replace_secret(outcome, |secret| self.seal(secret, &row))
     }
+
+    /// The state of an endpoint with its secrets encrypted with the current key; `None` if they are already.
+    fn encrypted_endpoint(&self, state: &str) -> Result<Option<String>, StoreError> {
+        let stored: Endpoint = json("endpoint", state).map_err(|_| undecodable())?;
+        let mut secrets = stored.secrets.iter();
+        if secrets.all(|secret| self.is_current(&secret.key)) {
+            return Ok(None);
+        }
+        let endpoint = self.read_endpoint(state)?;
+        self.write_endpoint(&endpoint).map(Some)
+    }
+
+    /// A recorded reply with its secret encrypted with the current key; `None` if it is already.
+    fn encrypted_outcome(&self, key: &str, outcome: &str) -> Result<Option<String>, StoreError> {
+        let value: Value = json("outcome", outcome).map_err(|_| undecodable())?;
+        let secret = value.pointer("/value/secret").and_then(Value::as_str);
+        if secret.is_none_or(|secret| self.is_current(secret)) {
+            return Ok(None);
+        }
+        let row = outcome_row(key);
+        let new_outcome =
+            replace_secret(outcome, |secret| self.seal(&self.open(secret, &row)?, &row));
+        new_outcome.map(Some)
+    }
+}
+
+/// The error of a row that can't be decoded. Does not quote the row, since it may contain a plain secret.
+fn undecodable() -> StoreError {
+    StoreError::Corrupt("it can't be decoded".to_owned())
 }
 
 /// Name of an endpoint's row in the associated data.
@@ -121,80 +180,192 @@ impl Store {
         )
     }
 
-    /// Encrypts all stored webhook secrets that are plain or of the previous key; returns their number.
-    ///
-    /// # Errors
-    /// When the database is unavailable, or a secret can't be decrypted.
-    pub async fn encrypt_secrets(&self) -> Result<u64, StoreError> {
-        Ok(self.encrypt_endpoints().await? + self.encrypt_recorded_replies().await?)
-    }
-
     /// Whether keys are configured.
     pub fn has_encryption_keys(&self) -> bool {
         !self.cipher.is_off()
     }
 
-    /// Encrypts the secrets of webhook endpoints; returns the number of endpoints.
+    /// Encrypts all stored webhook secrets that are plain or of the previous key. A row that can't be read is logged
+    /// and left as it is.
     ///
     /// # Errors
-    /// When the database is unavailable, or a secret can't be decrypted.
-    pub async fn encrypt_endpoints(&self) -> Result<u64, StoreError> {
+    /// When the database is unavailable.
+    pub async fn encrypt_secrets(&self) -> Result<EncryptedRows, StoreError> {
+        let mut encrypted_rows = self.encrypt_endpoints().await?;
+        let replies = self.encrypt_recorded_replies().await?;
+        encrypted_rows.changed += replies.changed;
+        encrypted_rows.unreadable.extend(replies.unreadable);
+        Ok(encrypted_rows)
+    }
+
+    /// Encrypts the secrets of webhook endpoints, as [`Self::encrypt_secrets`] does.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn encrypt_endpoints(&self) -> Result<EncryptedRows, StoreError> {
         let sql = "SELECT id, state FROM webhook_endpoints";
         let rows = self.primary_session().await?.fetch(sql, Vec::new()).await?;
-        let mut changed_rows = 0;
+        let mut encrypted_rows = EncryptedRows::default();
         for row in &rows {
             let (id, state) = (row.text(0)?, row.text(1)?);
-            let stored: Endpoint = json("endpoint", state)?;
-            let mut secrets = stored.secrets.iter();
-            if secrets.all(|secret| self.cipher.is_current(&secret.key)) {
+            let new_state = self.cipher.encrypted_endpoint(state);
+            let row = format!("webhook endpoint {id}");
+            let Some(new_state) = encrypted_rows.readable(&row, new_state)? else {
                 continue;
-            }
-            let endpoint = self.cipher.read_endpoint(state)?;
-            let new_state = self.cipher.write_endpoint(&endpoint)?;
+            };
             let sql = "UPDATE webhook_endpoints SET state = $2 WHERE id = $1 AND state = $3";
             let mut session = self.writer_session().await?;
-            changed_rows += session
+            encrypted_rows.changed += session
                 .execute(sql, arguments![id, new_state, state])
                 .await?;
         }
-        Ok(changed_rows)
+        Ok(encrypted_rows)
     }
 
-    /// Encrypts the secrets in replies that are recorded under idempotency keys; returns the number of replies.
+    /// Encrypts the secrets in replies that are recorded under idempotency keys, as [`Self::encrypt_secrets`] does.
     ///
     /// # Errors
-    /// When the database is unavailable, or a secret can't be decrypted.
-    pub async fn encrypt_recorded_replies(&self) -> Result<u64, StoreError> {
+    /// When the database is unavailable.
+    pub async fn encrypt_recorded_replies(&self) -> Result<EncryptedRows, StoreError> {
+        // Few replies contain a secret, and no index leads to them.
         let sql = Sql::from(format!(
-            "SELECT key, outcome FROM idempotency WHERE {WITH_SECRET} AND outcome IS NOT NULL"
+            "SELECT key, CASE WHEN {WITH_SECRET} THEN outcome END FROM idempotency
+             WHERE key > $1 ORDER BY key LIMIT {REPLIES_PER_QUERY}"
         ));
-        let rows = self.primary_session().await?.fetch(sql, Vec::new()).await?;
-        let mut changed_rows = 0;
-        for row in &rows {
-            let (key, outcome) = (row.text(0)?, row.text(1)?);
-            let value: Value = json("outcome", outcome)?;
-            let secret = value.pointer("/value/secret").and_then(Value::as_str);
-            if secret.is_none_or(|secret| self.cipher.is_current(secret)) {
-                continue;
+        let mut encrypted_rows = EncryptedRows::default();
+        let mut last_key = String::new();
+        loop {
+            let mut session = self.primary_session().await?;
+            let rows = session.fetch(sql.clone(), arguments![last_key]).await?;
+            drop(session);
+            for row in &rows {
+                let (key, outcome) = (row.text(0)?, row.maybe_text(1)?);
+                let Some(outcome) = outcome else {
+                    continue;
+                };
+                let new_outcome = self.cipher.encrypted_outcome(key, outcome);
+                let new_outcome = encrypted_rows.readable(&outcome_row(key), new_outcome)?;
+                let Some(new_outcome) = new_outcome else {
+                    continue;
+                };
+                let sql = "UPDATE idempotency SET outcome = $2 WHERE key = $1 AND outcome = $3";
+                let mut session = self.writer_session().await?;
+                encrypted_rows.changed += session
+                    .execute(sql, arguments![key, new_outcome, outcome])
+                    .await?;
             }
-            let row = outcome_row(key);
-            let new_outcome = replace_secret(outcome, |secret| {
-                self.cipher.seal(&self.cipher.open(secret, &row)?, &row)
-            })?;
-            let sql = "UPDATE idempotency SET outcome = $2 WHERE key = $1 AND outcome = $3";
-            let mut session = self.writer_session().await?;
-            changed_rows += session
-                .execute(sql, arguments![key, new_outcome, outcome])
-                .await?;
+            match rows.last() {
+                Some(row) if rows.len() >= REPLIES_PER_QUERY => last_key = row.text(0)?.to_owned(),
+                _ => return Ok(encrypted_rows),
+            }
         }
-        Ok(changed_rows)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+    use shared::id::EndpointId;
+    use uuid::Uuid;
+
     use super::*;
     use crate::store::secret_cipher::KEY_BYTES;
+
+    const SECRET: &str = "whsec_abc";
+
+    /// Executes this statement; returns the id in its first argument.
+    async fn insert(store: &Store, sql: &'static str, id: String, content: &str) -> String {
+        let mut session = store.writer_session().await.unwrap();
+        let arguments = arguments![id.clone(), content];
+        session.execute(sql, arguments).await.unwrap();
+        id
+    }
+
+    async fn insert_endpoint(store: &Store, state: impl Fn(EndpointId) -> String) -> String {
+        let sql = "INSERT INTO webhook_endpoints (id, is_enabled, is_deleted, state)
+                   VALUES ($1, 1, 0, $2)";
+        let id = EndpointId::from(Uuid::now_v7());
+        insert(store, sql, id.to_string(), &state(id)).await
+    }
+
+    async fn insert_reply(store: &Store, key: &str, outcome: &str) -> String {
+        let sql = "INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+                   VALUES ($1, '', '{\"endpoint_secret\":{}}', $2, 0)";
+        insert(store, sql, key.to_owned(), outcome).await
+    }
+
+    /// A text column of one row.
+    async fn stored(store: &Store, sql: &'static str, id: &str) -> String {
+        let mut session = store.primary_session().await.unwrap();
+        let rows = session.fetch(sql, arguments![id]).await.unwrap();
+        rows[0].text(0).unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn damaged_rows_are_counted_and_all_others_are_encrypted() {
+        let folder = std::env::temp_dir().join(format!("orderwright-{}", Uuid::now_v7()));
+        let url = format!("sqlite://{}", folder.join("orders.db").display());
+        let store = Store::open(&url, None).await.unwrap();
+        let state = |id: EndpointId| {
+            let now = Timestamp::now();
+            let state = json!({
+                "id": id, "storefront": null, "url": "https://example.com/", "description": null,
+                "event_types": null, "secrets": [{"key": SECRET, "until": null}],
+                "is_enabled": true, "disabled_reason": null, "failing_since": null,
+                "is_deleted": false, "version": 1, "created_at": now, "updated_at": now
+            });
+            state.to_string()
+        };
+        let outcome = json!({"status": "SUCCESS", "value": {"secret": SECRET}}).to_string();
+        let damaged_endpoint = insert_endpoint(&store, |id| format!("{{\"id\":\"{id}\"")).await;
+        let endpoint = insert_endpoint(&store, state).await;
+        // More rows than a query examines, with a damaged one and a plain secret at both ends.
+        let damaged_reply = insert_reply(&store, "0", "{").await;
+        let first_reply = insert_reply(&store, "1", &outcome).await;
+        let sql = "WITH RECURSIVE numbers (number) AS (
+                       SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < $1
+                   )
+                   INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+                   SELECT 'k-' || number, '', 'null', '{}', 0 FROM numbers";
+        let mut session = store.writer_session().await.unwrap();
+        let count = i64::try_from(REPLIES_PER_QUERY).unwrap();
+        session.execute(sql, arguments![count]).await.unwrap();
+        drop(session);
+        let last_reply = insert_reply(&store, "l", &outcome).await;
+
+        let cipher = Arc::new(SecretCipher::new(Some([1; KEY_BYTES]), None));
+        let store = store.with_cipher(cipher).await.unwrap();
+        for changed in [3, 0] {
+            let encrypted_rows = store.encrypt_secrets().await.unwrap();
+            assert_eq!(encrypted_rows.changed, changed);
+            let [endpoint_row, reply_row] = &encrypted_rows.unreadable[..] else {
+                panic!("{encrypted_rows:?}");
+            };
+            assert!(endpoint_row.contains(&damaged_endpoint), "{endpoint_row}");
+            assert!(reply_row.starts_with("reply 0: "), "{reply_row}");
+        }
+
+        let state_sql = "SELECT state FROM webhook_endpoints WHERE id = $1";
+        let outcome_sql = "SELECT outcome FROM idempotency WHERE key = $1";
+        let new_state = stored(&store, state_sql, &endpoint).await;
+        assert!(!new_state.contains(SECRET), "{new_state}");
+        let opened = store.cipher.read_endpoint(&new_state).unwrap();
+        assert_eq!(opened.secrets[0].key, SECRET);
+        for key in [first_reply, last_reply] {
+            let new_outcome = stored(&store, outcome_sql, &key).await;
+            assert!(!new_outcome.contains(SECRET), "{new_outcome}");
+            let opened = store.cipher.encrypted_outcome(&key, &new_outcome).unwrap();
+            assert_eq!(opened, None);
+        }
+        let damaged_state = stored(&store, state_sql, &damaged_endpoint).await;
+        assert_eq!(damaged_state, format!("{{\"id\":\"{damaged_endpoint}\""));
+        assert_eq!(stored(&store, outcome_sql, &damaged_reply).await, "{");
+        store.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn recorded_reply_keeps_its_text_apart_from_the_secret() {
