@@ -33,6 +33,11 @@ const MAX_PIXELS: u64 = 25_000_000;
 const MAX_DECODED_BYTES: u64 = 128 * 1024 * 1024;
 /// Memory that a decoder may allocate, in bytes.
 const MAX_DECODER_BYTES: u64 = 256 * 1024 * 1024;
+/// Memory for the metadata of a PNG file: texts, EXIF and the inflated colour profile. The PNG decoder applies its
+/// limit to nothing else but a row of pixels. A larger profile is ignored, other metadata is refused.
+const MAX_PNG_METADATA_BYTES: u64 = 8 * 1024 * 1024;
+/// Maximum size of a colour profile in bytes; larger ones are ignored.
+const MAX_COLOR_PROFILE_BYTES: usize = 1024 * 1024;
 /// Quality of stored JPEG files.
 const JPEG_QUALITY: u8 = 85;
 
@@ -186,14 +191,14 @@ fn unreadable(error: &ImageError) -> Rejection {
 }
 
 fn decoder(bytes: &[u8], content_type: ImageType) -> Result<impl ImageDecoder + '_, ImageError> {
-    let format = match content_type {
-        ImageType::Jpeg => ImageFormat::Jpeg,
-        ImageType::Png => ImageFormat::Png,
-        ImageType::WebP => ImageFormat::WebP,
+    let (format, max_bytes) = match content_type {
+        ImageType::Jpeg => (ImageFormat::Jpeg, MAX_DECODER_BYTES),
+        ImageType::Png => (ImageFormat::Png, MAX_PNG_METADATA_BYTES),
+        ImageType::WebP => (ImageFormat::WebP, MAX_DECODER_BYTES),
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits.max_alloc = Some(max_bytes);
     reader.limits(limits);
     reader.into_decoder()
 }
@@ -203,6 +208,7 @@ fn decode(bytes: &[u8], content_type: ImageType) -> Result<DynamicImage, ImageEr
     let mut decoder = decoder(bytes, content_type)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let color_profile = decoder.icc_profile().ok().flatten();
+    let color_profile = color_profile.filter(|profile| profile.len() <= MAX_COLOR_PROFILE_BYTES);
     let photo = DynamicImage::from_decoder(decoder)?;
     let color = photo.color();
     let mut photo = match (color.has_alpha(), color.has_color()) {
@@ -360,23 +366,57 @@ mod tests {
         assert!(process(&upload, &header).unwrap().variants.is_empty());
     }
 
-    #[test]
-    fn colors_are_converted_to_srgb() {
+    /// A PNG file of one color with a colour profile.
+    fn png_with_profile(color: Rgb<u8>, color_profile: Vec<u8>) -> Vec<u8> {
         let mut upload = Vec::new();
         let mut encoder = PngEncoder::new(&mut upload);
+        encoder.set_icc_profile(color_profile).unwrap();
+        let pixels = DynamicImage::ImageRgb8(RgbImage::from_pixel(8, 8, color));
+        let color_type = pixels.color().into();
+        encoder
+            .write_image(pixels.as_bytes(), 8, 8, color_type)
+            .unwrap();
+        upload
+    }
+
+    /// The color that is stored for `upload`.
+    fn stored_color(upload: &[u8]) -> Rgb<u8> {
+        let header = Header::read(upload, ImageType::Png).unwrap();
+        let photo = process(upload, &header).unwrap();
+        let stored = image::load_from_memory(&photo.files[0].1).unwrap();
+        *stored.to_rgb8().get_pixel(4, 4)
+    }
+
+    #[test]
+    fn colors_are_converted_to_srgb() {
         let profile = ColorProfile::new_display_p3().encode().unwrap();
-        encoder.set_icc_profile(profile).unwrap();
-        let pixels = RgbImage::from_pixel(8, 8, Rgb([200, 100, 50]));
-        let color = DynamicImage::ImageRgb8(pixels.clone()).color().into();
-        encoder.write_image(&pixels, 8, 8, color).unwrap();
-        let header = Header::read(&upload, ImageType::Png).unwrap();
-        let photo = process(&upload, &header).unwrap();
-        let stored = image::load_from_memory(&photo.files[0].1)
-            .unwrap()
-            .to_rgb8();
+        let upload = png_with_profile(Rgb([200, 100, 50]), profile);
         // The red of Display P3 is outside of sRGB's: the same colour has a larger red value in sRGB.
-        let Rgb([red, _, blue]) = *stored.get_pixel(4, 4);
+        let Rgb([red, _, blue]) = stored_color(&upload);
         assert!(red > 205 && blue < 50, "{red} {blue}");
+    }
+
+    #[test]
+    fn large_color_profiles_are_ignored() {
+        let color = Rgb([200, 100, 50]);
+        let mut profile = ColorProfile::new_display_p3().encode().unwrap();
+        profile.resize(MAX_COLOR_PROFILE_BYTES, 0);
+        assert_ne!(
+            stored_color(&png_with_profile(color, profile.clone())),
+            color
+        );
+        profile.push(0);
+        assert_eq!(stored_color(&png_with_profile(color, profile)), color);
+    }
+
+    #[test]
+    fn compressed_color_profile_is_not_inflated_beyond_the_limit() {
+        let color = Rgb([200, 100, 50]);
+        let upload = png_with_profile(color, vec![0; 16 * 1024 * 1024]);
+        assert!(upload.len() < 1024 * 1024, "{}", upload.len());
+        let mut decoder = decoder(&upload, ImageType::Png).unwrap();
+        assert!(decoder.icc_profile().unwrap().is_none());
+        assert_eq!(stored_color(&upload), color);
     }
 
     #[test]
