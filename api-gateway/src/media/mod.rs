@@ -4,6 +4,7 @@
 //!
 //! - [`upload`]: receives an upload into bounded memory.
 //! - [`photo`]: decodes it within limits, and encodes the photo and its smaller copies anew.
+//! - [`webp`]: checks a WebP file before it is decoded.
 //! - [`storage`]: files in a local folder or an S3 bucket; all gateways share one storage.
 //! - [`sweep`]: deletes files that no product refers to.
 //!
@@ -15,6 +16,7 @@ pub(crate) mod photo;
 pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod upload;
+mod webp;
 
 use std::{sync::Arc, time::Duration};
 

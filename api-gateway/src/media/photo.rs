@@ -24,7 +24,10 @@ use shared::{
     product::{ImageSize, ImageType, MAX_SIDE},
 };
 
-use super::storage::{FULL_SIZE, VARIANT_WIDTHS};
+use super::{
+    storage::{FULL_SIZE, VARIANT_WIDTHS},
+    webp,
+};
 use crate::problem::Problem;
 
 /// Maximum number of pixels of a photo.
@@ -129,6 +132,9 @@ impl Header {
             return Err(Rejection::Unreadable(format!(
                 "the decoded image has {decoded_bytes} bytes; at most {MAX_DECODED_BYTES} are allowed"
             )));
+        }
+        if content_type == ImageType::WebP {
+            webp::check_chunks(bytes, (width, height)).map_err(Rejection::Unreadable)?;
         }
         Ok(Self {
             content_type,
@@ -417,6 +423,41 @@ mod tests {
         let mut decoder = decoder(&upload, ImageType::Png).unwrap();
         assert!(decoder.icc_profile().unwrap().is_none());
         assert_eq!(stored_color(&upload), color);
+    }
+
+    #[test]
+    fn animated_webp_is_decoded_and_a_larger_picture_in_it_is_refused() {
+        let animation = |canvas_side: u8, picture_side: u32| {
+            let picture = encoded(picture_side, picture_side, ImageType::WebP);
+            // Without the header of the file: one chunk.
+            let picture = &picture[12..];
+            let (canvas, frame_size) = ([canvas_side - 1, 0, 0], [7, 0, 0]);
+            let frame = [
+                &[0; 6],
+                &frame_size[..],
+                &frame_size,
+                &[100, 0, 0, 0],
+                picture,
+            ]
+            .concat();
+            let chunk = |name: &[u8; 4], data: &[u8]| {
+                let size = u32::try_from(data.len()).unwrap();
+                [name, &size.to_le_bytes()[..], data].concat()
+            };
+            let content = [
+                b"WEBP".to_vec(),
+                chunk(b"VP8X", &[&[2, 0, 0, 0][..], &canvas, &canvas].concat()),
+                chunk(b"ANIM", &[0; 6]),
+                chunk(b"ANMF", &frame),
+            ];
+            chunk(b"RIFF", &content.concat())
+        };
+        let upload = animation(16, 8);
+        let header = Header::read(&upload, ImageType::WebP).unwrap();
+        let photo = process(&upload, &header).unwrap();
+        assert_eq!((photo.size.width, photo.size.height), (16, 16));
+        let error = message(Header::read(&animation(16, 9), ImageType::WebP));
+        assert!(error.contains("9 × 9 pixels instead of 8 × 8"), "{error}");
     }
 
     #[test]

@@ -71,6 +71,15 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
+/// A WebP file of 1 × 1 pixels that contains the beginning of a picture of 16,383 × 16,383.
+fn webp_with_a_larger_picture() -> Vec<u8> {
+    let canvas = b"VP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let picture = b"VP8 \x0a\0\0\0\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f";
+    let content = [b"WEBP", &canvas[..], picture].concat();
+    let size = u32::try_from(content.len()).unwrap();
+    [b"RIFF", &size.to_le_bytes()[..], &content].concat()
+}
+
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of uploads")]
 async fn refused_uploads_name_the_reason_and_leave_nothing() {
@@ -163,6 +172,13 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
             png_claiming(6_000, 5_000),
             422,
             "25000000",
+        ),
+        (
+            "larger picture in a webp",
+            "image/webp",
+            webp_with_a_larger_picture(),
+            422,
+            "16383 × 16383 pixels instead of 1 × 1",
         ),
         ("0 × 0 png", "image/png", png_claiming(0, 0), 422, "image"),
         (
