@@ -66,6 +66,30 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
 }
 
 #[tokio::test]
+async fn storage_of_another_database_is_not_swept() {
+    let mut system = System::start().await;
+    system.stock("A", &[]).await;
+    system.gateway.kill();
+    let media = system.folder.join("media");
+    fs::create_dir_all(&media).unwrap();
+    for number in 0..41 {
+        let file = media.join(format!("00000000-0000-4000-8000-{number:012}"));
+        fs::write(&file, b"photo of another shop").unwrap();
+        // The others are young, and do not count.
+        if number < 21 {
+            age(&file);
+        }
+    }
+    system.restart_gateway().await;
+    until("the gateway to report the storage", async || {
+        let log = fs::read_to_string(system.folder.join("gateway.log")).unwrap();
+        log.contains("too many stored photos belong to no product; nothing is deleted")
+    })
+    .await;
+    assert_eq!(system.stored_files().len(), 41);
+}
+
+#[tokio::test]
 async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     let mut system = System::start().await;
     system.stock("A", &[]).await;
