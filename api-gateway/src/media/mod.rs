@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// Maximum number of uploads whose bodies are in memory; further ones wait.
+/// Maximum number of uploads whose bodies or encoded files are in memory; further ones wait.
 const MAX_UPLOADS: usize = 6;
 /// Time for which an upload waits for its turn.
 const UPLOAD_WAIT: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ impl Media {
         }
     }
 
-    /// Waits until the body of another upload may be in memory.
+    /// Waits until another upload may be in memory. The permit must be held until its files are stored.
     ///
     /// # Errors
     /// `UNAVAILABLE` when other uploads take too long.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 use crate::harness::{Folder, Peer, System, until};
 
@@ -261,4 +262,44 @@ async fn photos_are_stored_in_s3() {
     system.delete("/v1/products/A").await.expect(204);
     let url = photo["url"].as_str().unwrap();
     assert_eq!(system.file(url, &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn uploads_that_wait_for_the_storage_are_limited() {
+    // An S3 server that accepts requests and does not respond.
+    let storage = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", storage.local_addr().unwrap());
+    let system = System::start_with(&[
+        ("MEDIA_URL", "s3://photos"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", &endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+    ])
+    .await;
+    system.stock("A", &[]).await;
+    // As many as the gateway has in memory at a time.
+    let mut uploads = JoinSet::new();
+    for _ in 0..6 {
+        let upload = system.upload_request("A", "image/jpeg", crate::photos::jpeg());
+        uploads.spawn(upload.send());
+    }
+    let mut connections = Vec::new();
+    let mut stored_count = 0;
+    while stored_count < 6 {
+        let (mut connection, _) = storage.accept().await.unwrap();
+        let mut method = [0; 3];
+        connection.read_exact(&mut method).await.unwrap();
+        // The sweep lists the files in the meantime.
+        stored_count += usize::from(&method == b"PUT");
+        connections.push(connection);
+    }
+    let reply = system
+        .upload("A", "image/jpeg", crate::photos::jpeg())
+        .await;
+    assert!(reply.headers.contains_key("retry-after"));
+    let problem = reply.expect_problem(503, "UNAVAILABLE");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("too many photos"), "{detail}");
 }
