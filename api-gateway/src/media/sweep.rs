@@ -1,8 +1,8 @@
 //! Deletes stored files that no product refers to: those of uploads that were interrupted by the end of a
 //! gateway, and of photos that were removed while the storage was not available.
 //!
-//! Only files that are older than `MEDIA_SWEEP_SECONDS` are deleted, so that an upload in progress keeps its
-//! files. The files are listed before the photos of all products are read: a photo that is added in the
+//! Only files that are older than an hour are deleted, so that an upload in progress keeps its files, also when
+//! the clock of the storage differs. The files are listed before the photos of all products are read: a photo that is added in the
 //! meantime has new files. When a list can't be read completely, nothing is deleted.
 
 use std::{
@@ -31,6 +31,8 @@ use super::storage::{Storage, photo_of_file};
 const FIRST_DELAY: Duration = Duration::from_secs(5);
 /// Longest delay after a sweep that failed.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
+/// Minimum age of deleted files. It must be longer than any upload takes, however often gateways sweep.
+const MIN_AGE: Duration = Duration::from_hours(1);
 /// Number of photos that a sweep deletes without regard to the number of stored ones.
 const MAX_UNREFERENCED: usize = 20;
 
@@ -39,7 +41,7 @@ pub(crate) struct Sweeper {
     pub(crate) storage: Storage,
     pub(crate) rpc: RpcClient,
     pub(crate) request_timeout: Duration,
-    /// Minimum age of deleted files, and time between two sweeps.
+    /// Time between two sweeps.
     pub(crate) interval: Duration,
 }
 
@@ -67,7 +69,7 @@ impl Sweeper {
 
     /// Deletes the files of photos that no product refers to; returns the number of photos.
     async fn sweep(&self) -> anyhow::Result<usize> {
-        let newest = SystemTime::now() - self.interval;
+        let newest = SystemTime::now() - MIN_AGE;
         if let Some(folder) = self.storage.folder() {
             let folder = folder.to_owned();
             task::spawn_blocking(move || delete_unfinished_files(&folder, newest)).await?;

@@ -67,6 +67,28 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
 }
 
 #[tokio::test]
+async fn young_files_are_kept_however_often_the_gateway_sweeps() {
+    let mut system =
+        System::start_with(&[("REQUEST_TIMEOUT_MS", "1000"), ("MEDIA_SWEEP_SECONDS", "1")]).await;
+    system.stock("A", &[]).await;
+    let old = orphan(&mut system).await.remove(0);
+    system.restart_worker().await;
+    let young = orphan(&mut system).await.remove(0);
+    system.restart_worker().await;
+    // When the second file is deleted, at least one whole sweep has seen the young file.
+    for _ in 0..2 {
+        let media = system.folder.join("media");
+        fs::write(media.join(&old), b"old").unwrap();
+        age(&media.join(&old));
+        until("the old file to be deleted", async || {
+            !system.stored_files().contains(&old)
+        })
+        .await;
+        assert_eq!(system.stored_files(), [young.clone()]);
+    }
+}
+
+#[tokio::test]
 async fn storage_of_another_database_is_not_swept() {
     let mut system = System::start().await;
     system.stock("A", &[]).await;
@@ -105,6 +127,9 @@ async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     .await;
     system.gateway.kill();
     assert!(upload.await.unwrap().is_err());
+    for file in system.stored_files() {
+        age(&system.folder.join("media").join(file));
+    }
     drop(lock);
     system.restart_gateway().await;
     // Whether the worker has executed the request or not: every file has a product, every photo has its file.
@@ -190,7 +215,7 @@ async fn photos_are_stored_in_s3() {
         folder,
         &[
             ("MEDIA_URL", "s3://photos/shop/images"),
-            ("MEDIA_SWEEP_SECONDS", "2"),
+            ("MEDIA_SWEEP_SECONDS", "1"),
             ("REQUEST_TIMEOUT_MS", "1000"),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -240,6 +265,7 @@ async fn photos_are_stored_in_s3() {
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
     assert_eq!(objects(&system, &port).await.len(), 3);
     system.restart_worker().await;
+    server.signal("USR1");
     until("the unused file to be deleted", async || {
         objects(&system, &port).await == files
     })
