@@ -34,7 +34,8 @@ use crate::problem::Problem;
 const MAX_UPLOADS: usize = 6;
 /// Time for which an upload waits for its turn.
 const UPLOAD_WAIT: Duration = Duration::from_secs(20);
-/// Memory for decoded photos, in MiB, of all uploads together.
+/// Memory for decoding photos, in MiB, by the estimate of [`Header::memory_mib`]. Photos are decoded at the same time
+/// as long as they need no more together. A photo that needs more is decoded alone.
 const DECODE_MEMORY_MIB: u32 = 192;
 /// Time within which a photo must be decoded and encoded.
 const DECODE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,6 +79,7 @@ impl Media {
         bytes: Vec<u8>,
         header: Header,
     ) -> Result<DecodedPhoto, Problem> {
+        // A larger photo takes all permits, so that it is the only one.
         let memory_mib = header.memory_mib().min(DECODE_MEMORY_MIB);
         let permit = Arc::clone(&self.decode_memory_mib).acquire_many_owned(memory_mib);
         let Ok(Ok(permit)) = time::timeout(UPLOAD_WAIT, permit).await else {

@@ -34,10 +34,9 @@ use crate::problem::Problem;
 const MAX_PIXELS: u64 = 25_000_000;
 /// Maximum size of a decoded photo in bytes: 25 million pixels with alpha, or half as many with 16 bits each.
 const MAX_DECODED_BYTES: u64 = 128 * 1024 * 1024;
-/// Memory that a decoder may allocate, in bytes.
-const MAX_DECODER_BYTES: u64 = 256 * 1024 * 1024;
-/// Memory for the metadata of a PNG file: texts, EXIF and the inflated colour profile. The PNG decoder applies its
-/// limit to nothing else but a row of pixels. A larger profile is ignored, other metadata is refused.
+/// Memory for the metadata of a PNG file: texts, EXIF and the inflated colour profile. A larger profile is ignored,
+/// other metadata is refused. The decoder's limit applies to this and a row of pixels only, and the decoders of other
+/// formats have none: their memory is bounded by the size of the photo, which is checked before.
 const MAX_PNG_METADATA_BYTES: u64 = 8 * 1024 * 1024;
 /// Maximum size of a colour profile in bytes; larger ones are ignored.
 const MAX_COLOR_PROFILE_BYTES: usize = 1024 * 1024;
@@ -142,7 +141,8 @@ impl Header {
         })
     }
 
-    /// Memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the copies.
+    /// Estimate of the memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the
+    /// copies. At most 384.
     pub(crate) fn memory_mib(&self) -> u32 {
         let mib = (3 * self.decoded_bytes).div_ceil(1024 * 1024).max(1);
         u32::try_from(mib).unwrap_or(u32::MAX)
@@ -197,14 +197,14 @@ fn unreadable(error: &ImageError) -> Rejection {
 }
 
 fn decoder(bytes: &[u8], content_type: ImageType) -> Result<impl ImageDecoder + '_, ImageError> {
-    let (format, max_bytes) = match content_type {
-        ImageType::Jpeg => (ImageFormat::Jpeg, MAX_DECODER_BYTES),
-        ImageType::Png => (ImageFormat::Png, MAX_PNG_METADATA_BYTES),
-        ImageType::WebP => (ImageFormat::WebP, MAX_DECODER_BYTES),
+    let format = match content_type {
+        ImageType::Jpeg => ImageFormat::Jpeg,
+        ImageType::Png => ImageFormat::Png,
+        ImageType::WebP => ImageFormat::WebP,
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(max_bytes);
+    limits.max_alloc = Some(MAX_PNG_METADATA_BYTES);
     reader.limits(limits);
     reader.into_decoder()
 }

@@ -135,14 +135,14 @@ fn check_picture(chunk: &Chunk<'_>, size: (u32, u32)) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
         let size = u32::try_from(data.len()).unwrap();
         let padding: &[u8] = if data.len() % 2 == 1 { &[0] } else { &[] };
         [name, &size.to_le_bytes()[..], data, padding].concat()
     }
 
     /// A chunk that claims a gigabyte.
-    fn oversized_chunk(name: &[u8; 4]) -> Vec<u8> {
+    fn oversized_chunk(name: &[u8]) -> Vec<u8> {
         [name, &(1_u32 << 30).to_le_bytes()[..], b"data"].concat()
     }
 

@@ -84,7 +84,7 @@ async fn young_files_are_kept_however_often_the_gateway_sweeps() {
             !system.stored_files().contains(&old)
         })
         .await;
-        assert_eq!(system.stored_files(), [young.clone()]);
+        assert_eq!(system.stored_files(), std::slice::from_ref(&young));
     }
 }
 
