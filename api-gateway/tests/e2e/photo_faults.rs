@@ -283,7 +283,7 @@ async fn decompression_bomb_is_refused_before_it_is_decoded() {
     assert_eq!(system.stored_files(), Vec::<String>::new());
 }
 
-/// Zeros compressed by a thousandth (RFC 1950 and 1951, fixed Huffman codes), and so many of them.
+/// About `size` zeros as a zlib stream (RFC 1950 and 1951) of less than a hundredth of that size.
 fn compressed_zeros(size: u32) -> Vec<u8> {
     // Bits of the deflate stream, the first one first: the only block, a zero, its repetitions, the end.
     let repetitions = (size - 1) / 258;
