@@ -4,6 +4,7 @@
 //!
 //! - [`upload`]: receives an upload into bounded memory.
 //! - [`photo`]: decodes it within limits, and encodes the photo and its smaller copies anew.
+//! - [`webp`]: checks a WebP file before it is decoded.
 //! - [`storage`]: files in a local folder or an S3 bucket; all gateways share one storage.
 //! - [`sweep`]: deletes files that no product refers to.
 //!
@@ -15,6 +16,7 @@ pub(crate) mod photo;
 pub(crate) mod storage;
 pub(crate) mod sweep;
 pub(crate) mod upload;
+mod webp;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,11 +30,12 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// Maximum number of uploads whose bodies are in memory; further ones wait.
+/// Maximum number of uploads whose bodies or encoded files are in memory; further ones wait.
 const MAX_UPLOADS: usize = 6;
 /// Time for which an upload waits for its turn.
 const UPLOAD_WAIT: Duration = Duration::from_secs(20);
-/// Memory for decoded photos, in MiB, of all uploads together.
+/// Memory for decoding photos, in MiB, by the estimate of [`Header::memory_mib`]. Photos are decoded at the same time
+/// as long as they need no more together. A photo that needs more is decoded alone.
 const DECODE_MEMORY_MIB: u32 = 192;
 /// Time within which a photo must be decoded and encoded.
 const DECODE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +58,7 @@ impl Media {
         }
     }
 
-    /// Waits until the body of another upload may be in memory.
+    /// Waits until another upload may be in memory. The permit must be held until its files are stored.
     ///
     /// # Errors
     /// `UNAVAILABLE` when other uploads take too long.
@@ -76,6 +79,7 @@ impl Media {
         bytes: Vec<u8>,
         header: Header,
     ) -> Result<DecodedPhoto, Problem> {
+        // A larger photo takes all permits, so that it is the only one.
         let memory_mib = header.memory_mib().min(DECODE_MEMORY_MIB);
         let permit = Arc::clone(&self.decode_memory_mib).acquire_many_owned(memory_mib);
         let Ok(Ok(permit)) = time::timeout(UPLOAD_WAIT, permit).await else {

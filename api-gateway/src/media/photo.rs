@@ -24,15 +24,22 @@ use shared::{
     product::{ImageSize, ImageType, MAX_SIDE},
 };
 
-use super::storage::{FULL_SIZE, VARIANT_WIDTHS};
+use super::{
+    storage::{FULL_SIZE, VARIANT_WIDTHS},
+    webp,
+};
 use crate::problem::Problem;
 
 /// Maximum number of pixels of a photo.
 const MAX_PIXELS: u64 = 25_000_000;
 /// Maximum size of a decoded photo in bytes: 25 million pixels with alpha, or half as many with 16 bits each.
 const MAX_DECODED_BYTES: u64 = 128 * 1024 * 1024;
-/// Memory that a decoder may allocate, in bytes.
-const MAX_DECODER_BYTES: u64 = 256 * 1024 * 1024;
+/// Memory for the metadata of a PNG file: texts, EXIF and the inflated colour profile. A larger profile is ignored,
+/// other metadata is refused. The decoder's limit applies to this and a row of pixels only, and the decoders of other
+/// formats have none: their memory is bounded by the size of the photo, which is checked before.
+const MAX_PNG_METADATA_BYTES: u64 = 8 * 1024 * 1024;
+/// Maximum size of a colour profile in bytes; larger ones are ignored.
+const MAX_COLOR_PROFILE_BYTES: usize = 1024 * 1024;
 /// Quality of stored JPEG files.
 const JPEG_QUALITY: u8 = 85;
 
@@ -125,13 +132,17 @@ impl Header {
                 "the decoded image has {decoded_bytes} bytes; at most {MAX_DECODED_BYTES} are allowed"
             )));
         }
+        if content_type == ImageType::WebP {
+            webp::check_chunks(bytes, (width, height)).map_err(Rejection::Unreadable)?;
+        }
         Ok(Self {
             content_type,
             decoded_bytes,
         })
     }
 
-    /// Memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the copies.
+    /// Estimate of the memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the
+    /// copies. At most 384.
     pub(crate) fn memory_mib(&self) -> u32 {
         let mib = (3 * self.decoded_bytes).div_ceil(1024 * 1024).max(1);
         u32::try_from(mib).unwrap_or(u32::MAX)
@@ -193,7 +204,7 @@ fn decoder(bytes: &[u8], content_type: ImageType) -> Result<impl ImageDecoder + 
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits.max_alloc = Some(MAX_PNG_METADATA_BYTES);
     reader.limits(limits);
     reader.into_decoder()
 }
@@ -203,6 +214,7 @@ fn decode(bytes: &[u8], content_type: ImageType) -> Result<DynamicImage, ImageEr
     let mut decoder = decoder(bytes, content_type)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let color_profile = decoder.icc_profile().ok().flatten();
+    let color_profile = color_profile.filter(|profile| profile.len() <= MAX_COLOR_PROFILE_BYTES);
     let photo = DynamicImage::from_decoder(decoder)?;
     let color = photo.color();
     let mut photo = match (color.has_alpha(), color.has_color()) {
@@ -360,23 +372,92 @@ mod tests {
         assert!(process(&upload, &header).unwrap().variants.is_empty());
     }
 
-    #[test]
-    fn colors_are_converted_to_srgb() {
+    /// A PNG file of one color with a colour profile.
+    fn png_with_profile(color: Rgb<u8>, color_profile: Vec<u8>) -> Vec<u8> {
         let mut upload = Vec::new();
         let mut encoder = PngEncoder::new(&mut upload);
+        encoder.set_icc_profile(color_profile).unwrap();
+        let pixels = DynamicImage::ImageRgb8(RgbImage::from_pixel(8, 8, color));
+        let color_type = pixels.color().into();
+        encoder
+            .write_image(pixels.as_bytes(), 8, 8, color_type)
+            .unwrap();
+        upload
+    }
+
+    /// The color that is stored for `upload`.
+    fn stored_color(upload: &[u8]) -> Rgb<u8> {
+        let header = Header::read(upload, ImageType::Png).unwrap();
+        let photo = process(upload, &header).unwrap();
+        let stored = image::load_from_memory(&photo.files[0].1).unwrap();
+        *stored.to_rgb8().get_pixel(4, 4)
+    }
+
+    #[test]
+    fn colors_are_converted_to_srgb() {
         let profile = ColorProfile::new_display_p3().encode().unwrap();
-        encoder.set_icc_profile(profile).unwrap();
-        let pixels = RgbImage::from_pixel(8, 8, Rgb([200, 100, 50]));
-        let color = DynamicImage::ImageRgb8(pixels.clone()).color().into();
-        encoder.write_image(&pixels, 8, 8, color).unwrap();
-        let header = Header::read(&upload, ImageType::Png).unwrap();
-        let photo = process(&upload, &header).unwrap();
-        let stored = image::load_from_memory(&photo.files[0].1)
-            .unwrap()
-            .to_rgb8();
+        let upload = png_with_profile(Rgb([200, 100, 50]), profile);
         // The red of Display P3 is outside of sRGB's: the same colour has a larger red value in sRGB.
-        let Rgb([red, _, blue]) = *stored.get_pixel(4, 4);
+        let Rgb([red, _, blue]) = stored_color(&upload);
         assert!(red > 205 && blue < 50, "{red} {blue}");
+    }
+
+    #[test]
+    fn large_color_profiles_are_ignored() {
+        let color = Rgb([200, 100, 50]);
+        let mut profile = ColorProfile::new_display_p3().encode().unwrap();
+        profile.resize(MAX_COLOR_PROFILE_BYTES, 0);
+        assert_ne!(
+            stored_color(&png_with_profile(color, profile.clone())),
+            color
+        );
+        profile.push(0);
+        assert_eq!(stored_color(&png_with_profile(color, profile)), color);
+    }
+
+    #[test]
+    fn compressed_color_profile_is_not_inflated_beyond_the_limit() {
+        let color = Rgb([200, 100, 50]);
+        let upload = png_with_profile(color, vec![0; 16 * 1024 * 1024]);
+        assert!(upload.len() < 1024 * 1024, "{}", upload.len());
+        let mut decoder = decoder(&upload, ImageType::Png).unwrap();
+        assert!(decoder.icc_profile().unwrap().is_none());
+        assert_eq!(stored_color(&upload), color);
+    }
+
+    #[test]
+    fn animated_webp_is_decoded_and_a_larger_picture_in_it_is_refused() {
+        let animation = |canvas_side: u8, picture_side: u32| {
+            let picture = encoded(picture_side, picture_side, ImageType::WebP);
+            // Without the header of the file: one chunk.
+            let picture = &picture[12..];
+            let (canvas, frame_size) = ([canvas_side - 1, 0, 0], [7, 0, 0]);
+            let frame = [
+                &[0; 6],
+                &frame_size[..],
+                &frame_size,
+                &[100, 0, 0, 0],
+                picture,
+            ]
+            .concat();
+            let chunk = |name: &[u8; 4], data: &[u8]| {
+                let size = u32::try_from(data.len()).unwrap();
+                [name, &size.to_le_bytes()[..], data].concat()
+            };
+            let content = [
+                b"WEBP".to_vec(),
+                chunk(b"VP8X", &[&[2, 0, 0, 0][..], &canvas, &canvas].concat()),
+                chunk(b"ANIM", &[0; 6]),
+                chunk(b"ANMF", &frame),
+            ];
+            chunk(b"RIFF", &content.concat())
+        };
+        let upload = animation(16, 8);
+        let header = Header::read(&upload, ImageType::WebP).unwrap();
+        let photo = process(&upload, &header).unwrap();
+        assert_eq!((photo.size.width, photo.size.height), (16, 16));
+        let error = message(Header::read(&animation(16, 9), ImageType::WebP));
+        assert!(error.contains("9 × 9 pixels instead of 8 × 8"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Deletes stored files that no product refers to: those of uploads that were interrupted by the end of a
 //! gateway, and of photos that were removed while the storage was not available.
 //!
-//! Only files that are older than `MEDIA_SWEEP_SECONDS` are deleted, so that an upload in progress keeps its
-//! files. The files are listed before the photos of all products are read: a photo that is added in the
+//! Only files that are older than an hour are deleted, so that an upload in progress keeps its files, also when
+//! the clock of the storage differs. The files are listed before the photos of all products are read: a photo that is added in the
 //! meantime has new files. When a list can't be read completely, nothing is deleted.
 
 use std::{
@@ -31,16 +31,17 @@ use super::storage::{Storage, photo_of_file};
 const FIRST_DELAY: Duration = Duration::from_secs(5);
 /// Longest delay after a sweep that failed.
 const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
-/// Number of photos above which a sweep never deletes all of them: the storage probably belongs to another
-/// database.
-const MAX_UNREFERENCED: usize = 100;
+/// Minimum age of deleted files. It must be longer than any upload takes, however often gateways sweep.
+const MIN_AGE: Duration = Duration::from_hours(1);
+/// Number of photos that a sweep deletes without regard to the number of stored ones.
+const MAX_UNREFERENCED: usize = 20;
 
 /// Deletes unused files again and again.
 pub(crate) struct Sweeper {
     pub(crate) storage: Storage,
     pub(crate) rpc: RpcClient,
     pub(crate) request_timeout: Duration,
-    /// Minimum age of deleted files, and time between two sweeps.
+    /// Time between two sweeps.
     pub(crate) interval: Duration,
 }
 
@@ -68,31 +69,32 @@ impl Sweeper {
 
     /// Deletes the files of photos that no product refers to; returns the number of photos.
     async fn sweep(&self) -> anyhow::Result<usize> {
-        let newest = SystemTime::now() - self.interval;
+        let newest = SystemTime::now() - MIN_AGE;
         if let Some(folder) = self.storage.folder() {
             let folder = folder.to_owned();
             task::spawn_blocking(move || delete_unfinished_files(&folder, newest)).await?;
         }
-        let mut photos: HashMap<ImageId, bool> = HashMap::new();
+        let mut is_old_by_photo: HashMap<ImageId, bool> = HashMap::new();
         let mut files = self.storage.list();
         while let Some((id, file)) = files.try_next().await? {
             let is_old = SystemTime::from(file.last_modified) < newest;
-            *photos.entry(id).or_insert(true) &= is_old;
+            *is_old_by_photo.entry(id).or_insert(true) &= is_old;
         }
-        if photos.is_empty() {
+        let old_photos = old_photos(is_old_by_photo);
+        if old_photos.is_empty() {
             return Ok(0);
         }
         let referenced = self.referenced_photos().await?;
-        let photo_count = photos.len();
-        let unreferenced: Vec<_> = photos
+        let old_count = old_photos.len();
+        let unreferenced: Vec<_> = old_photos
             .into_iter()
-            .filter(|(id, is_old)| *is_old && !referenced.contains(id))
-            .map(|(id, _)| id)
+            .filter(|id| !referenced.contains(id))
             .collect();
-        if unreferenced.len() == photo_count && photo_count > MAX_UNREFERENCED {
+        if unreferenced.len() > max_unreferenced(old_count) {
             tracing::error!(
-                photo_count,
-                "no product refers to any stored photo: MEDIA_URL probably belongs to another database; nothing is deleted"
+                unreferenced = unreferenced.len(),
+                stored = old_count,
+                "too many stored photos belong to no product; nothing is deleted. Check that MEDIA_URL belongs to the worker's database, and that an older copy of the database was not restored"
             );
             return Ok(0);
         }
@@ -130,6 +132,19 @@ impl Sweeper {
     }
 }
 
+/// The photos of which all files are old.
+fn old_photos(is_old_by_photo: HashMap<ImageId, bool>) -> Vec<ImageId> {
+    let old_photos = is_old_by_photo.into_iter().filter(|(_, is_old)| *is_old);
+    old_photos.map(|(id, _)| id).collect()
+}
+
+/// The number of photos that a sweep may delete of `old_count`. When a product is deleted, its files are deleted at
+/// once, so a sweep finds only a few. More than half of the photos are without a product when the storage belongs to
+/// another database, or when the database is an older copy.
+fn max_unreferenced(old_count: usize) -> usize {
+    MAX_UNREFERENCED.max(old_count / 2)
+}
+
 fn unreadable_page(error: impl std::fmt::Display) -> Failure {
     Failure::new(
         Code::Internal,
@@ -163,6 +178,30 @@ fn delete_unfinished_files(folder: &Path, newest: SystemTime) {
         let modified = entry.metadata().and_then(|metadata| metadata.modified());
         if is_unfinished && modified.is_ok_and(|modified| modified < newest) {
             let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn only_photos_whose_files_are_all_old_are_counted() {
+        let (old, young) = (Uuid::new_v4().into(), Uuid::new_v4().into());
+        assert_eq!(
+            old_photos(HashMap::from([(old, true), (young, false)])),
+            [old]
+        );
+    }
+
+    #[test]
+    fn sweep_deletes_twenty_photos_or_half_of_them() {
+        for (old_count, max_count) in [(0, 20), (1, 20), (20, 20), (41, 20), (42, 21), (1_000, 500)]
+        {
+            assert_eq!(max_unreferenced(old_count), max_count, "{old_count}");
         }
     }
 }

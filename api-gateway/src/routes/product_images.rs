@@ -77,7 +77,6 @@ async fn add_image(
     let header = Header::read(&bytes, declared_type)?;
     let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes));
     let photo = app.media.process(bytes, header).await?;
-    drop(permit);
     let id = ImageId::from(Uuid::new_v4());
     let body = json!({
         "sku": sku, "id": id, "digest": digest, "content_type": photo.content_type,
@@ -85,6 +84,8 @@ async fn add_image(
     });
     // The files are stored first: a product never refers to files that do not exist.
     app.media.storage.store(id, photo.files).await?;
+    // Until here the upload's files are in memory.
+    drop(permit);
     let reply = worker.call("product.add_image", body).await;
     let is_added = match reply.as_ref().map(|reply| &reply.outcome) {
         // A repeated request gets the first reply, with the id of the first upload.

@@ -71,6 +71,15 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
+/// A WebP file of 1 × 1 pixels that contains the beginning of a picture of 16,383 × 16,383.
+fn webp_with_a_larger_picture() -> Vec<u8> {
+    let canvas = b"VP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let picture = b"VP8 \x0a\0\0\0\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f";
+    let content = [b"WEBP", &canvas[..], picture].concat();
+    let size = u32::try_from(content.len()).unwrap();
+    [b"RIFF", &size.to_le_bytes()[..], &content].concat()
+}
+
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of uploads")]
 async fn refused_uploads_name_the_reason_and_leave_nothing() {
@@ -163,6 +172,13 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
             png_claiming(6_000, 5_000),
             422,
             "25000000",
+        ),
+        (
+            "larger picture in a webp",
+            "image/webp",
+            webp_with_a_larger_picture(),
+            422,
+            "16383 × 16383 pixels instead of 1 × 1",
         ),
         ("0 × 0 png", "image/png", png_claiming(0, 0), 422, "image"),
         (
@@ -265,6 +281,48 @@ async fn decompression_bomb_is_refused_before_it_is_decoded() {
     let growth_mib = system.gateway.peak_memory_mib() - before_mib;
     assert!(growth_mib < 40, "{growth_mib} MiB");
     assert_eq!(system.stored_files(), Vec::<String>::new());
+}
+
+/// About `size` zeros as a zlib stream (RFC 1950 and 1951) of less than a hundredth of that size.
+fn compressed_zeros(size: u32) -> Vec<u8> {
+    // Bits of the deflate stream, the first one first: the only block, a zero, its repetitions, the end.
+    let repetitions = (size - 1) / 258;
+    let bits = |text: &'static str| text.bytes().map(|bit| bit - b'0');
+    let repeated = (0..repetitions).flat_map(|_| bits("1100010100000"));
+    let stream: Vec<u8> = bits("11000110000")
+        .chain(repeated)
+        .chain(bits("0000000"))
+        .collect();
+    let mut compressed = vec![0x78, 0x01];
+    compressed.extend(stream.chunks(8).map(|bits| {
+        let bits = bits.iter().rev();
+        bits.fold(0, |byte, bit| (byte << 1) | bit)
+    }));
+    let checksum = (((repetitions * 258 + 1) % 65_521) << 16) | 1;
+    compressed.extend(checksum.to_be_bytes());
+    compressed
+}
+
+#[tokio::test]
+async fn compressed_color_profile_needs_bounded_memory() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    // A colour profile of 200 MiB: a chunk after the one with the header.
+    let mut chunk = b"iCCPname\0\0".to_vec();
+    chunk.extend(compressed_zeros(200 * 1024 * 1024));
+    let length = u32::try_from(chunk.len() - 4).unwrap();
+    let crc = crc32(&chunk);
+    let mut bomb = photo(8, 8, ImageFormat::Png);
+    let chunk = [&length.to_be_bytes()[..], &chunk, &crc.to_be_bytes()].concat();
+    bomb.splice(33..33, chunk);
+    assert!(bomb.len() < 2_000_000, "{}", bomb.len());
+    let before_mib = system.gateway.peak_memory_mib();
+    for _ in 0..5 {
+        let photo = system.upload("A", "image/png", bomb.clone()).await;
+        assert_eq!(photo.expect(201)["width"], 8);
+    }
+    let growth_mib = system.gateway.peak_memory_mib() - before_mib;
+    assert!(growth_mib < 120, "{growth_mib} MiB");
 }
 
 #[tokio::test]

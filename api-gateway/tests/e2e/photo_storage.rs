@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
 use crate::harness::{Folder, Peer, System, until};
 
@@ -66,6 +67,52 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
 }
 
 #[tokio::test]
+async fn young_files_are_kept_however_often_the_gateway_sweeps() {
+    let mut system =
+        System::start_with(&[("REQUEST_TIMEOUT_MS", "1000"), ("MEDIA_SWEEP_SECONDS", "1")]).await;
+    system.stock("A", &[]).await;
+    let old = orphan(&mut system).await.remove(0);
+    system.restart_worker().await;
+    let young = orphan(&mut system).await.remove(0);
+    system.restart_worker().await;
+    // When the second file is deleted, at least one whole sweep has seen the young file.
+    for _ in 0..2 {
+        let media = system.folder.join("media");
+        fs::write(media.join(&old), b"old").unwrap();
+        age(&media.join(&old));
+        until("the old file to be deleted", async || {
+            !system.stored_files().contains(&old)
+        })
+        .await;
+        assert_eq!(system.stored_files(), std::slice::from_ref(&young));
+    }
+}
+
+#[tokio::test]
+async fn storage_of_another_database_is_not_swept() {
+    let mut system = System::start().await;
+    system.stock("A", &[]).await;
+    system.gateway.kill();
+    let media = system.folder.join("media");
+    fs::create_dir_all(&media).unwrap();
+    for number in 0..41 {
+        let file = media.join(format!("00000000-0000-4000-8000-{number:012}"));
+        fs::write(&file, b"photo of another shop").unwrap();
+        // The others are young, and do not count.
+        if number < 21 {
+            age(&file);
+        }
+    }
+    system.restart_gateway().await;
+    until("the gateway to report the storage", async || {
+        let log = fs::read_to_string(system.folder.join("gateway.log")).unwrap();
+        log.contains("too many stored photos belong to no product; nothing is deleted")
+    })
+    .await;
+    assert_eq!(system.stored_files().len(), 41);
+}
+
+#[tokio::test]
 async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     let mut system = System::start().await;
     system.stock("A", &[]).await;
@@ -80,6 +127,9 @@ async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     .await;
     system.gateway.kill();
     assert!(upload.await.unwrap().is_err());
+    for file in system.stored_files() {
+        age(&system.folder.join("media").join(file));
+    }
     drop(lock);
     system.restart_gateway().await;
     // Whether the worker has executed the request or not: every file has a product, every photo has its file.
@@ -165,7 +215,7 @@ async fn photos_are_stored_in_s3() {
         folder,
         &[
             ("MEDIA_URL", "s3://photos/shop/images"),
-            ("MEDIA_SWEEP_SECONDS", "2"),
+            ("MEDIA_SWEEP_SECONDS", "1"),
             ("REQUEST_TIMEOUT_MS", "1000"),
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -215,6 +265,7 @@ async fn photos_are_stored_in_s3() {
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
     assert_eq!(objects(&system, &port).await.len(), 3);
     system.restart_worker().await;
+    server.signal("USR1");
     until("the unused file to be deleted", async || {
         objects(&system, &port).await == files
     })
@@ -237,4 +288,44 @@ async fn photos_are_stored_in_s3() {
     system.delete("/v1/products/A").await.expect(204);
     let url = photo["url"].as_str().unwrap();
     assert_eq!(system.file(url, &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn uploads_that_wait_for_the_storage_are_limited() {
+    // An S3 server that accepts requests and does not respond.
+    let storage = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", storage.local_addr().unwrap());
+    let system = System::start_with(&[
+        ("MEDIA_URL", "s3://photos"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", &endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+    ])
+    .await;
+    system.stock("A", &[]).await;
+    // As many as the gateway has in memory at a time.
+    let mut uploads = JoinSet::new();
+    for _ in 0..6 {
+        let upload = system.upload_request("A", "image/jpeg", crate::photos::jpeg());
+        uploads.spawn(upload.send());
+    }
+    let mut connections = Vec::new();
+    let mut stored_count = 0;
+    while stored_count < 6 {
+        let (mut connection, _) = storage.accept().await.unwrap();
+        let mut method = [0; 3];
+        connection.read_exact(&mut method).await.unwrap();
+        // The sweep lists the files in the meantime.
+        stored_count += usize::from(&method == b"PUT");
+        connections.push(connection);
+    }
+    let reply = system
+        .upload("A", "image/jpeg", crate::photos::jpeg())
+        .await;
+    assert!(reply.headers.contains_key("retry-after"));
+    let problem = reply.expect_problem(503, "UNAVAILABLE");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("too many photos"), "{detail}");
 }

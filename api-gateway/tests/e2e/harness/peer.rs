@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{setting, until};
+use super::{process::send_signal, setting, until};
 
 /// A running Python program. It ends with its parent, even if the parent is killed: `peer.py` watches standard
 /// input.
@@ -31,6 +31,11 @@ impl Peer {
             .spawn()
             .unwrap();
         Self { child, log }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        send_signal(&self.child, name);
     }
 
     /// The complete lines that the program has printed so far.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::TIMEOUT;
 
-fn send_signal(child: &Child, name: &str) {
+pub(super) fn send_signal(child: &Child, name: &str) {
     let _ = Command::new("kill")
         .args([&format!("-{name}"), &child.id().to_string()])
         .status();

@@ -1,0 +1,233 @@
+//! Checks the chunks of a WebP file before it is decoded (RFC 9649, section 2).
+//!
+//! The decoder trusts two numbers of an extended file: it allocates memory for a lossy picture by the size in that
+//! picture's own header, and for metadata by the size of its chunk. Here they are compared with the size of the
+//! canvas, of the frame, and of the file.
+
+/// Size of the header of a file: `RIFF`, the size of the file, `WEBP`.
+const FILE_HEADER_BYTES: usize = 12;
+/// Size of the header of a frame of an animation: position, size, duration, flags.
+const FRAME_HEADER_BYTES: usize = 16;
+
+const INCOMPLETE: &str = "the image is incomplete: its end is missing";
+
+/// A chunk, and the number of its bytes that are missing in the file.
+struct Chunk<'a> {
+    name: &'a [u8; 4],
+    data: &'a [u8],
+    missing_bytes: usize,
+}
+
+/// Splits the first chunk off `bytes`; `None` at the end.
+fn split_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
+    let (name, bytes) = bytes.split_first_chunk()?;
+    let (size, bytes) = bytes.split_first_chunk()?;
+    let size = usize::try_from(u32::from_le_bytes(*size)).ok()?;
+    let data = bytes.get(..size).unwrap_or(bytes);
+    let chunk = Chunk {
+        name,
+        data,
+        missing_bytes: size - data.len(),
+    };
+    // Chunks with an odd size are followed by a byte of padding.
+    let next = size.saturating_add(size % 2);
+    Some((chunk, bytes.get(next..).unwrap_or_default()))
+}
+
+/// Checks that all pictures in a WebP file have the size of its `canvas` or of their frame, and that its metadata is
+/// not larger than the file.
+///
+/// # Errors
+/// The reason why the file is refused.
+pub(super) fn check_chunks(bytes: &[u8], canvas: (u32, u32)) -> Result<(), String> {
+    let mut rest = bytes.get(FILE_HEADER_BYTES..).unwrap_or_default();
+    // A simple file has a single picture, whose header is that of the file.
+    if !rest.starts_with(b"VP8X") {
+        return Ok(());
+    }
+    while let Some((chunk, next)) = split_chunk(rest) {
+        match chunk.name {
+            b"VP8 " | b"VP8L" => check_picture(&chunk, canvas)?,
+            b"ANMF" => check_frame(&chunk)?,
+            b"ALPH" | b"EXIF" | b"ICCP" | b"XMP " => check_is_complete(&chunk)?,
+            // The decoder ignores unknown chunks, and bytes after the last chunk.
+            _ => {}
+        }
+        rest = next;
+    }
+    Ok(())
+}
+
+fn check_is_complete(chunk: &Chunk<'_>) -> Result<(), String> {
+    if chunk.missing_bytes == 0 {
+        Ok(())
+    } else {
+        Err(INCOMPLETE.to_owned())
+    }
+}
+
+/// Checks a frame of an animation: its first chunk is a picture, or its transparency followed by a lossy picture.
+fn check_frame(frame: &Chunk<'_>) -> Result<(), String> {
+    check_is_complete(frame)?;
+    let Some((header, mut rest)) = frame.data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Err(INCOMPLETE.to_owned());
+    };
+    let side = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], 0]).saturating_add(1)
+    };
+    let size = (side(6), side(9));
+    let mut is_picture_expected = true;
+    while let Some((chunk, next)) = split_chunk(rest) {
+        check_is_complete(&chunk)?;
+        if is_picture_expected && chunk.name != b"ALPH" {
+            check_picture(&chunk, size)?;
+            is_picture_expected = false;
+        }
+        rest = next;
+    }
+    if is_picture_expected {
+        return Err(INCOMPLETE.to_owned());
+    }
+    Ok(())
+}
+
+/// Checks that the picture in `chunk` has this `size`.
+fn check_picture(chunk: &Chunk<'_>, size: (u32, u32)) -> Result<(), String> {
+    let picture_size = match (chunk.name, chunk.data) {
+        // RFC 6386, section 9.1: the frame tag and the start code, then 14 bits each.
+        (
+            b"VP8 ",
+            &[
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                width_low,
+                width_high,
+                height_low,
+                height_high,
+                ..,
+            ],
+        ) => {
+            let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
+            (side(width_low, width_high), side(height_low, height_high))
+        }
+        // RFC 9649, section 3.4: the signature, then 14 bits each.
+        (b"VP8L", &[_, first, second, third, fourth, ..]) => {
+            let bits = u32::from_le_bytes([first, second, third, fourth]);
+            ((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1)
+        }
+        (b"VP8 " | b"VP8L", _) => return Err(INCOMPLETE.to_owned()),
+        _ => return Err("the image can't be decoded: a frame has no picture".to_owned()),
+    };
+    if picture_size == size {
+        return Ok(());
+    }
+    Err(format!(
+        "the image can't be decoded: it contains a picture of {} × {} pixels instead of {} × {}",
+        picture_size.0, picture_size.1, size.0, size.1
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(data.len()).unwrap();
+        let padding: &[u8] = if data.len() % 2 == 1 { &[0] } else { &[] };
+        [name, &size.to_le_bytes()[..], data, padding].concat()
+    }
+
+    /// A chunk that claims a gigabyte.
+    fn oversized_chunk(name: &[u8]) -> Vec<u8> {
+        [name, &(1_u32 << 30).to_le_bytes()[..], b"data"].concat()
+    }
+
+    /// The beginning of a lossy picture.
+    fn lossy(width: u16, height: u16) -> Vec<u8> {
+        let (width, height) = (width.to_le_bytes(), height.to_le_bytes());
+        chunk(
+            b"VP8 ",
+            &[&[0x10, 0, 0, 0x9d, 0x01, 0x2a][..], &width, &height].concat(),
+        )
+    }
+
+    /// The beginning of a lossless picture.
+    fn lossless(width: u32, height: u32) -> Vec<u8> {
+        let bits = (width - 1) | ((height - 1) << 14);
+        chunk(b"VP8L", &[&[0x2f][..], &bits.to_le_bytes()].concat())
+    }
+
+    fn frame(width: u32, height: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
+        let mut data = vec![0; FRAME_HEADER_BYTES];
+        data[6..9].copy_from_slice(&(width - 1).to_le_bytes()[..3]);
+        data[9..12].copy_from_slice(&(height - 1).to_le_bytes()[..3]);
+        chunk(b"ANMF", &[data, chunks.concat()].concat())
+    }
+
+    /// Checks an extended file of 300 × 200 pixels with these chunks.
+    fn check(chunks: &[Vec<u8>]) -> Result<(), String> {
+        // The check does not read the canvas from the header.
+        let header = chunk(b"VP8X", &[0; 10]);
+        let content = [b"WEBP".to_vec(), header, chunks.concat()].concat();
+        check_chunks(&chunk(b"RIFF", &content), (300, 200))
+    }
+
+    #[test]
+    fn pictures_of_the_right_size_are_accepted() {
+        let (alpha, icc) = (chunk(b"ALPH", b"abc"), chunk(b"ICCP", b"profile"));
+        for chunks in [
+            vec![lossy(300, 200)],
+            vec![icc.clone(), alpha.clone(), lossy(300, 200)],
+            vec![lossless(300, 200), chunk(b"EXIF", b"")],
+            vec![
+                icc,
+                frame(8, 6, &[lossless(8, 6)]),
+                frame(300, 1, &[lossy(300, 1)]),
+            ],
+            vec![frame(8, 6, &[alpha, lossy(8, 6), chunk(b"MORE", b"1")])],
+            // Bytes after the image.
+            vec![lossy(300, 200), oversized_chunk(b"<htm")],
+        ] {
+            assert_eq!(check(&chunks), Ok(()), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn pictures_of_another_size_are_refused() {
+        let alpha = chunk(b"ALPH", b"abcd");
+        for chunks in [
+            vec![lossy(16_383, 16_383)],
+            vec![lossless(16_384, 1)],
+            vec![lossy(300, 200), lossy(200, 300)],
+            vec![frame(8, 6, &[lossy(8, 16_383)])],
+            vec![frame(8, 6, &[lossless(16_384, 6)])],
+            vec![frame(8, 6, &[alpha.clone(), lossy(16_383, 6)])],
+            vec![frame(8, 6, &[lossy(8, 6)]), frame(8, 6, &[lossy(300, 200)])],
+        ] {
+            let error = check(&chunks).unwrap_err();
+            assert!(error.contains(" pixels instead of "), "{error}");
+        }
+        // The decoder takes any chunk after the transparency for the picture.
+        let mut renamed = lossy(16_383, 16_383);
+        renamed[..4].copy_from_slice(b"MORE");
+        let error = check(&[frame(8, 6, &[alpha, renamed])]).unwrap_err();
+        assert!(error.contains("no picture"), "{error}");
+    }
+
+    #[test]
+    fn chunks_that_are_larger_than_the_file_are_refused() {
+        for name in [b"ICCP", b"EXIF", b"XMP ", b"ALPH", b"ANMF"] {
+            let chunks = [lossy(300, 200), oversized_chunk(name)];
+            assert_eq!(check(&chunks).unwrap_err(), INCOMPLETE);
+            let nested = [lossy(8, 6), oversized_chunk(name)];
+            assert_eq!(check(&[frame(8, 6, &nested)]).unwrap_err(), INCOMPLETE);
+        }
+        assert_eq!(check(&[chunk(b"VP8 ", b"")]).unwrap_err(), INCOMPLETE);
+        assert_eq!(check(&[chunk(b"ANMF", b"")]).unwrap_err(), INCOMPLETE);
+        assert_eq!(check(&[frame(8, 6, &[])]).unwrap_err(), INCOMPLETE);
+    }
+}
