@@ -88,7 +88,6 @@ impl SmtpClient {
     }
 
     /// Sends `message` and returns the connection. Sets `is_transferred` before the message is transferred.
-
     async fn try_send(
         &self,
         sender: &Address,
