@@ -76,6 +76,8 @@ pub(crate) struct DecodedPhoto {
 pub(crate) struct Header {
     content_type: ImageType,
     decoded_bytes: u64,
+    /// Memory for the decoder's code tables.
+    table_bytes: u64,
 }
 
 impl Header {
@@ -132,19 +134,23 @@ impl Header {
                 "the decoded image has {decoded_bytes} bytes; at most {MAX_DECODED_BYTES} are allowed"
             )));
         }
-        if content_type == ImageType::WebP {
-            webp::check_chunks(bytes, (width, height)).map_err(Rejection::Unreadable)?;
-        }
+        let table_bytes = if content_type == ImageType::WebP {
+            webp::check_chunks(bytes, (width, height)).map_err(Rejection::Unreadable)?
+        } else {
+            0
+        };
         Ok(Self {
             content_type,
             decoded_bytes,
+            table_bytes,
         })
     }
 
     /// Estimate of the memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the
-    /// copies. At most 384.
+    /// copies, and the decoder's code tables.
     pub(crate) fn memory_mib(&self) -> u32 {
-        let mib = (3 * self.decoded_bytes).div_ceil(1024 * 1024).max(1);
+        let bytes = 3 * self.decoded_bytes + self.table_bytes;
+        let mib = bytes.div_ceil(1024 * 1024).max(1);
         u32::try_from(mib).unwrap_or(u32::MAX)
     }
 }

@@ -2,12 +2,21 @@
 //!
 //! The decoder trusts two numbers of an extended file: it allocates memory for a lossy picture by the size in that
 //! picture's own header, and for metadata by the size of its chunk. Here they are compared with the size of the
-//! canvas, of the frame, and of the file.
+//! canvas, of the frame, and of the file. It also builds as many code tables as a lossless picture asks for, however
+//! small the picture is: so the size of lossless data is limited.
 
 /// Size of the header of a file: `RIFF`, the size of the file, `WEBP`.
 const FILE_HEADER_BYTES: usize = 12;
 /// Size of the header of a frame of an animation: position, size, duration, flags.
 const FRAME_HEADER_BYTES: usize = 16;
+
+/// Maximum size of lossless data in bytes.
+const MAX_LOSSLESS_BYTES: usize = 1024 * 1024;
+/// Memory for the code tables of lossless data per byte: at most some 300 bytes. A tree has 1,024 entries of 4 bytes
+/// and is described by at least 13 bytes.
+const TABLE_BYTES_PER_BYTE: u64 = 320;
+/// Compression method in the first byte of transparency: none, or lossless.
+const ALPHA_COMPRESSION: u8 = 0b11;
 
 const INCOMPLETE: &str = "the image is incomplete: its end is missing";
 
@@ -34,28 +43,46 @@ fn split_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     Some((chunk, bytes.get(next..).unwrap_or_default()))
 }
 
-/// Checks that all pictures in a WebP file have the size of its `canvas` or of their frame, and that its metadata is
-/// not larger than the file.
+/// Checks that all pictures in a WebP file have the size of its `canvas` or of their frame, that its metadata is not
+/// larger than the file, and that it has little lossless data. Returns the memory that the decoder may need for its
+/// code tables, in bytes.
 ///
 /// # Errors
 /// The reason why the file is refused.
-pub(super) fn check_chunks(bytes: &[u8], canvas: (u32, u32)) -> Result<(), String> {
+pub(super) fn check_chunks(bytes: &[u8], canvas: (u32, u32)) -> Result<u64, String> {
     let mut rest = bytes.get(FILE_HEADER_BYTES..).unwrap_or_default();
     // A simple file has a single picture, whose header is that of the file.
-    if !rest.starts_with(b"VP8X") {
-        return Ok(());
-    }
+    let is_extended = rest.starts_with(b"VP8X");
+    let mut lossless_bytes = 0;
     while let Some((chunk, next)) = split_chunk(rest) {
+        lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         match chunk.name {
+            _ if !is_extended => break,
             b"VP8 " | b"VP8L" => check_picture(&chunk, canvas)?,
-            b"ANMF" => check_frame(&chunk)?,
+            b"ANMF" => lossless_bytes = lossless_bytes.max(check_frame(&chunk)?),
             b"ALPH" | b"EXIF" | b"ICCP" | b"XMP " => check_is_complete(&chunk)?,
             // The decoder ignores unknown chunks, and bytes after the last chunk.
             _ => {}
         }
         rest = next;
     }
-    Ok(())
+    Ok(lossless_bytes * TABLE_BYTES_PER_BYTE)
+}
+
+/// The number of bytes of lossless data in `chunk`, which is limited.
+fn checked_lossless_bytes(chunk: &Chunk<'_>) -> Result<u64, String> {
+    let is_lossless = match (chunk.name, chunk.data) {
+        (b"VP8L", _) => true,
+        (b"ALPH", [flags, ..]) => flags & ALPHA_COMPRESSION != 0,
+        _ => false,
+    };
+    match chunk.data.len() {
+        _ if !is_lossless => Ok(0),
+        size if size <= MAX_LOSSLESS_BYTES => Ok(size as u64),
+        size => Err(format!(
+            "the image has {size} bytes of lossless WebP data; at most {MAX_LOSSLESS_BYTES} are allowed: send it as PNG, JPEG or lossy WebP"
+        )),
+    }
 }
 
 fn check_is_complete(chunk: &Chunk<'_>) -> Result<(), String> {
@@ -67,7 +94,8 @@ fn check_is_complete(chunk: &Chunk<'_>) -> Result<(), String> {
 }
 
 /// Checks a frame of an animation: its first chunk is a picture, or its transparency followed by a lossy picture.
-fn check_frame(frame: &Chunk<'_>) -> Result<(), String> {
+/// Returns the number of bytes of its lossless data.
+fn check_frame(frame: &Chunk<'_>) -> Result<u64, String> {
     check_is_complete(frame)?;
     let Some((header, mut rest)) = frame.data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
         return Err(INCOMPLETE.to_owned());
@@ -77,8 +105,10 @@ fn check_frame(frame: &Chunk<'_>) -> Result<(), String> {
     };
     let size = (side(6), side(9));
     let mut is_picture_expected = true;
+    let mut lossless_bytes = 0;
     while let Some((chunk, next)) = split_chunk(rest) {
         check_is_complete(&chunk)?;
+        lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         if is_picture_expected && chunk.name != b"ALPH" {
             check_picture(&chunk, size)?;
             is_picture_expected = false;
@@ -88,7 +118,7 @@ fn check_frame(frame: &Chunk<'_>) -> Result<(), String> {
     if is_picture_expected {
         return Err(INCOMPLETE.to_owned());
     }
-    Ok(())
+    Ok(lossless_bytes)
 }
 
 /// Checks that the picture in `chunk` has this `size`.
@@ -169,7 +199,7 @@ mod tests {
     }
 
     /// Checks an extended file of 300 × 200 pixels with these chunks.
-    fn check(chunks: &[Vec<u8>]) -> Result<(), String> {
+    fn check(chunks: &[Vec<u8>]) -> Result<u64, String> {
         // The check does not read the canvas from the header.
         let header = chunk(b"VP8X", &[0; 10]);
         let content = [b"WEBP".to_vec(), header, chunks.concat()].concat();
@@ -192,7 +222,31 @@ mod tests {
             // Bytes after the image.
             vec![lossy(300, 200), oversized_chunk(b"<htm")],
         ] {
-            assert_eq!(check(&chunks), Ok(()), "{chunks:?}");
+            assert!(check(&chunks).is_ok(), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn lossless_data_is_limited_and_counted() {
+        let alpha = |size: usize, flags: u8| chunk(b"ALPH", &vec![flags; size]);
+        let largest = MAX_LOSSLESS_BYTES;
+        let counted = |size: usize| Ok(size as u64 * TABLE_BYTES_PER_BYTE);
+        assert_eq!(check(&[lossy(300, 200)]), counted(0));
+        assert_eq!(
+            check(&[alpha(largest, 1), lossy(300, 200)]),
+            counted(largest)
+        );
+        // Transparency that is not compressed needs no tables.
+        assert_eq!(check(&[alpha(largest + 1, 0), lossy(300, 200)]), counted(0));
+        let animation = frame(8, 6, &[alpha(largest + 1, 1), lossy(8, 6)]);
+        let simple = [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest + 1])].concat();
+        for result in [
+            check(&[alpha(largest + 1, 1), lossy(300, 200)]),
+            check(&[animation]),
+            check_chunks(&chunk(b"RIFF", &simple), (300, 200)),
+        ] {
+            let error = result.unwrap_err();
+            assert!(error.contains("lossless WebP data"), "{error}");
         }
     }
 
