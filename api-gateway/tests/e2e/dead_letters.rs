@@ -310,26 +310,21 @@ async fn rejected_messages_are_archived_unchanged() {
     let dead_letter_with = |body_text: &str| {
         let matching_letters = dead_letters
             .iter()
-            .find(|dead_letter| dead_letter["body"].as_str().unwrap().contains(body_text));
+            .find(|letter| letter["body"].as_str().unwrap().contains(body_text));
         matching_letters.unwrap_or_else(|| panic!("{body_text}: {dead_letters:?}"))
     };
-    for dead_letter in &dead_letters {
-        assert_eq!(dead_letter["kind"], "message");
-        assert_eq!(dead_letter["queue"], "order-worker-queue");
-        assert_eq!(dead_letter["type"], "authorize_payment");
-        assert!(
-            dead_letter["reason"]
-                .as_str()
-                .unwrap()
-                .starts_with("rejected: ")
-        );
+    for letter in &dead_letters {
+        assert_eq!(letter["kind"], "message");
+        assert_eq!(letter["queue"], "order-worker-queue");
+        assert_eq!(letter["type"], "authorize_payment");
+        assert!(letter["reason"].as_str().unwrap().starts_with("rejected: "));
     }
     let unknown_step_letter = dead_letter_with("dance");
     let reason = unknown_step_letter["reason"].as_str().unwrap();
     assert!(reason.contains("unknown step"), "{reason}");
     let binary_letter = dead_letters
         .iter()
-        .find(|dead_letter| dead_letter["is_base64"] == true);
+        .find(|letter| letter["is_base64"] == true);
     assert_eq!(binary_letter.unwrap()["body"], "//4AgA==");
 
     // The pages contain each dead letter once.
@@ -347,12 +342,12 @@ async fn rejected_messages_are_archived_unchanged() {
     // The oversized message was truncated and can't be redriven; the others can.
     let cut_letter = dead_letters
         .iter()
-        .find(|dead_letter| dead_letter["is_cut"] == true)
+        .find(|letter| letter["is_cut"] == true)
         .unwrap();
-    let path = |dead_letter: &Value, subpath: &str| {
+    let path = |letter: &Value, subpath: &str| {
         format!(
             "/v1/dead-letters/{}{subpath}",
-            dead_letter["id"].as_str().unwrap()
+            letter["id"].as_str().unwrap()
         )
     };
     system
@@ -367,15 +362,15 @@ async fn rejected_messages_are_archived_unchanged() {
         let dead_letters = list_dead_letters(&system).await;
         let returned_letter = dead_letters
             .iter()
-            .find(|dead_letter| dead_letter["body"] == unknown_step_letter["body"]);
-        returned_letter.is_some_and(|dead_letter| dead_letter["id"] != unknown_step_letter["id"])
+            .find(|letter| letter["body"] == unknown_step_letter["body"]);
+        returned_letter.is_some_and(|letter| letter["id"] != unknown_step_letter["id"])
     })
     .await;
     let remaining_letters = list_dead_letters(&system).await;
     assert_eq!(remaining_letters.len(), 7);
-    for dead_letter in &remaining_letters {
+    for letter in &remaining_letters {
         system
-            .post(&path(dead_letter, "/discard"), json!({}))
+            .post(&path(letter, "/discard"), json!({}))
             .await
             .expect(200);
     }

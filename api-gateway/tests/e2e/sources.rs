@@ -176,11 +176,8 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     ] {
         warehouse.set_fault(Some(fault));
         let report = system.next_report("warehouse").await;
-        let error_text = report["error"].as_str().unwrap();
-        assert!(
-            error_text.contains(expected_error),
-            "{fault:?}: {error_text}"
-        );
+        let error = report["error"].as_str().unwrap();
+        assert!(error.contains(expected_error), "{fault:?}: {error}");
         assert_eq!(system.get("/readyz").await.status, 200);
     }
     let order_reply = system
@@ -215,16 +212,13 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
             entry["row"].as_u64().unwrap(),
         )
     };
-    let skipped_rows: Vec<_> = report["skipped"]
+    let skipped: Vec<_> = report["skipped"]
         .as_array()
         .unwrap()
         .iter()
         .map(location_of)
         .collect();
-    assert_eq!(
-        skipped_rows,
-        [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]
-    );
+    assert_eq!(skipped, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
     assert_eq!(report["conflict_count"], 1);
     assert_eq!(report["conflicts"][0]["reserved"], 3);
     assert_eq!(system.stock_of("A").await, [("main".to_owned(), 3, 3)]);

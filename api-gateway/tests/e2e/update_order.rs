@@ -174,10 +174,8 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
     let new_endpoint = json!({"url": receiver.url("/eu"), "event_types": ["order.updated"]});
-    system
-        .post("/v1/webhook-endpoints", new_endpoint)
-        .await
-        .expect(201);
+    let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
+    endpoint_reply.expect(201);
     let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
     for patch in [

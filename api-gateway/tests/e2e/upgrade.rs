@@ -122,10 +122,8 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .expect(200);
     let name = customer["name"].as_str().unwrap().to_uppercase();
     for search_text in [number, &name] {
-        let found_orders = system
-            .get(&format!("/v1/orders?q={search_text}"))
-            .await
-            .expect(200);
+        let list_reply = system.get(&format!("/v1/orders?q={search_text}")).await;
+        let found_orders = list_reply.expect(200);
         let order_list = found_orders["data"].as_array().unwrap();
         assert!(
             order_list

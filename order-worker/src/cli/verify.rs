@@ -120,24 +120,16 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             if let Some(edit) = &order.pending_edit {
                 add_items(&mut reserved_by_orders, &edit.reserved, 0, 1);
             }
+            let steps = steps_by_order.get(&order.id).map_or(&[][..], Vec::as_slice);
             check_payment(
                 order,
-                steps_by_order.get(&order.id).map_or(&[][..], Vec::as_slice),
+                steps,
                 &payment_records,
                 &changing_payments,
                 &mut report,
             );
-            transactions::check_transactions(
-                order,
-                steps_by_order.get(&order.id).map_or(&[][..], Vec::as_slice),
-                &mut report,
-            );
-            check_shipped_goods(
-                order,
-                steps_by_order.get(&order.id).map_or(&[][..], Vec::as_slice),
-                &discarded_captures,
-                &mut report,
-            );
+            transactions::check_transactions(order, steps, &mut report);
+            check_shipped_goods(order, steps, &discarded_captures, &mut report);
         }
     }
     customers::check_customers(&mut audit, &mut report).await?;

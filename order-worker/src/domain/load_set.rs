@@ -159,7 +159,7 @@ impl LoadSet {
             | Action::CreateReturn(CreateReturn { id: order_id, .. })
             | Action::NotifyPayment { order_id, .. }
             | Action::UpdateShipment(UpdateShipment { order_id, .. }) => {
-                self.orders.push(*order_id)
+                self.orders.push(*order_id);
             }
             Action::ResendMessage(ResendMessage {
                 id: order_id,
@@ -191,7 +191,7 @@ impl LoadSet {
             }
             Action::CreateCustomer(_) => {}
             Action::RedriveStep(step_key) | Action::DiscardStep(step_key) => {
-                self.orders.push(step_key.order_id)
+                self.orders.push(step_key.order_id);
             }
             Action::UpdateCustomer(UpdateCustomer {
                 id: customer_id, ..
@@ -201,7 +201,7 @@ impl LoadSet {
             })
             | Action::VerifyCustomer(CustomerRef { id: customer_id })
             | Action::EraseCustomer(CustomerRef { id: customer_id }) => {
-                self.changed_customers.push(*customer_id)
+                self.changed_customers.push(*customer_id);
             }
             Action::RedactOrder(order_id) => self.orders.push(*order_id),
             Action::BeginTask { target } => self.add_target(target.as_ref()),
@@ -244,7 +244,7 @@ impl LoadSet {
             Some(ResourceRef::Delivery(delivery_id)) => self.deliveries.push(*delivery_id),
             Some(ResourceRef::Message(message_id)) => self.messages.push(*message_id),
             Some(ResourceRef::ApiKey(key_id) | ResourceRef::NewApiKey(key_id)) => {
-                self.api_keys.push(*key_id)
+                self.api_keys.push(*key_id);
             }
             Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}
         }
@@ -286,12 +286,12 @@ impl LoadSet {
             }
             ResourceRef::Customer(customer_id) => self.customers.push(*customer_id),
             ResourceRef::Endpoint(endpoint_id) | ResourceRef::EndpointSecret(endpoint_id) => {
-                self.endpoints.push(*endpoint_id)
+                self.endpoints.push(*endpoint_id);
             }
             ResourceRef::Delivery(delivery_id) => self.deliveries.push(*delivery_id),
             ResourceRef::Message(message_id) => self.messages.push(*message_id),
             ResourceRef::ApiKey(key_id) | ResourceRef::NewApiKey(key_id) => {
-                self.api_keys.push(*key_id)
+                self.api_keys.push(*key_id);
             }
             ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
         }

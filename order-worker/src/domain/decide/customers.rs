@@ -89,7 +89,7 @@ pub(super) fn update_customer(
     }
     match metadata {
         Some(Some(metadata_patch)) => {
-            merge_metadata(&mut changed_customer.metadata, metadata_patch)?
+            merge_metadata(&mut changed_customer.metadata, metadata_patch)?;
         }
         Some(None) => changed_customer.metadata.clear(),
         None => {}

@@ -181,7 +181,7 @@ impl Order {
                 self.settle_manual_status();
             }
             EventData::OrderEditRequested(edit_requested) => {
-                self.apply_edit_requested(edit_requested, event)
+                self.apply_edit_requested(edit_requested, event);
             }
             EventData::OrderEdited(order_edited) => self.apply_edited(order_edited),
             EventData::OrderEditRejected { edit, .. } => self.apply_edit_rejected(*edit),

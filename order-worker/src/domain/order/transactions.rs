@@ -211,7 +211,7 @@ impl Transactions {
                 ..new_entry(Capture, *amount, Success)
             }),
             EventData::RefundRequested { amount, .. } => {
-                self.push(new_entry(Refund, *amount, Pending))
+                self.push(new_entry(Refund, *amount, Pending));
             }
             EventData::PaymentRefunded {
                 amount, reference, ..
