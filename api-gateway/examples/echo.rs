@@ -31,12 +31,12 @@ async fn main() -> anyhow::Result<()> {
     let url = env::var("AMQP_URL").context("AMQP_URL")?;
     let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
+    let queue_options = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
     };
     channel
-        .queue_declare(QUEUE.into(), options, FieldTable::default())
+        .queue_declare(QUEUE.into(), queue_options, FieldTable::default())
         .await?;
     match env::args().nth(1).as_deref() {
         Some("gateway") => gateway(channel).await,
@@ -48,23 +48,28 @@ async fn main() -> anyhow::Result<()> {
 #[derive(Clone)]
 struct Rpc {
     channel: Channel,
-    pending: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>>,
+    pending_replies: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>>,
 }
 
 async fn gateway(channel: Channel) -> anyhow::Result<()> {
-    let options = BasicConsumeOptions {
+    let consume_options = BasicConsumeOptions {
         no_ack: true,
         ..BasicConsumeOptions::default()
     };
     let mut replies = channel
-        .basic_consume(REPLIES.into(), "".into(), options, FieldTable::default())
+        .basic_consume(
+            REPLIES.into(),
+            "".into(),
+            consume_options,
+            FieldTable::default(),
+        )
         .await?;
-    let pending: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>> = Arc::default();
-    let waiting = Arc::clone(&pending);
+    let pending_replies: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>> = Arc::default();
+    let waiting_replies = Arc::clone(&pending_replies);
     tokio::spawn(async move {
         while let Some(Ok(reply)) = replies.next().await {
             let id = reply.properties.correlation_id().as_ref();
-            let waiter = id.and_then(|id| waiting.remove(id.as_str()));
+            let waiter = id.and_then(|id| waiting_replies.remove(id.as_str()));
             if let Some((_, waiter)) = waiter {
                 let _ = waiter.send(reply.data);
             }
@@ -73,7 +78,10 @@ async fn gateway(channel: Channel) -> anyhow::Result<()> {
     let address = env::var("HTTP_ADDR").context("HTTP_ADDR")?;
     let app = Router::new()
         .route("/v1/orders", post(create))
-        .with_state(Rpc { channel, pending });
+        .with_state(Rpc {
+            channel,
+            pending_replies,
+        });
     Ok(axum::serve(TcpListener::bind(address).await?, app).await?)
 }
 
@@ -82,25 +90,25 @@ async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<
     serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let id = Uuid::now_v7().to_string();
     let (sender, reply) = oneshot::channel();
-    rpc.pending.insert(id.clone(), sender);
+    rpc.pending_replies.insert(id.clone(), sender);
     let properties = BasicProperties::default()
         .with_correlation_id(id.as_str().into())
         .with_reply_to(REPLIES.into())
         .with_content_type("application/json".into());
-    let published = rpc.channel.basic_publish(
+    let publish_result = rpc.channel.basic_publish(
         "".into(),
         QUEUE.into(),
         BasicPublishOptions::default(),
         &body,
         properties,
     );
-    let unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let unavailable_error = |_| StatusCode::SERVICE_UNAVAILABLE;
     let exchange = async {
-        published.await.map_err(unavailable)?;
+        publish_result.await.map_err(unavailable_error)?;
         reply.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     };
     let response = time::timeout(TIMEOUT, exchange).await;
-    rpc.pending.remove(&id);
+    rpc.pending_replies.remove(&id);
     Ok((
         StatusCode::CREATED,
         response.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
@@ -128,9 +136,14 @@ async fn service(channel: Channel) -> anyhow::Result<()> {
                 properties = properties.with_correlation_id(id.clone());
             }
             if let Some(reply_to) = request.properties.reply_to().clone() {
-                let options = BasicPublishOptions::default();
-                let reply =
-                    channel.basic_publish("".into(), reply_to, options, &request.data, properties);
+                let publish_options = BasicPublishOptions::default();
+                let reply = channel.basic_publish(
+                    "".into(),
+                    reply_to,
+                    publish_options,
+                    &request.data,
+                    properties,
+                );
                 reply.await?;
             }
             request.acker.ack(BasicAckOptions::default()).await

@@ -46,9 +46,11 @@ impl AcceptedKeys {
 
     /// Removes the order `id`, which was not accepted after all.
     pub(crate) fn forget(&self, id: Uuid) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.orders.retain(|_, accepted| *accepted != id);
-        let RecentKeys { orders, keys } = &mut *recent;
+        let mut recent_keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent_keys
+            .orders
+            .retain(|_, accepted_id| *accepted_id != id);
+        let RecentKeys { orders, keys } = &mut *recent_keys;
         keys.retain(|key| orders.contains_key(key));
     }
 }

@@ -56,8 +56,8 @@ impl Config {
             .transpose()?;
         let keys =
             ApiKeys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
-        let origins = env.text("CORS_ORIGINS");
-        let origins = origins.as_deref().map(Origins::parse).transpose()?;
+        let origins_text = env.text("CORS_ORIGINS");
+        let origins = origins_text.as_deref().map(Origins::parse).transpose()?;
         let auth = Auth::new(keys, tokens(env)?)
             .with_trusted_origins(origins.as_ref().map_or(&[], Origins::origins));
         if auth.allows_anonymous() && !http_addr.ip().is_loopback() {
@@ -126,18 +126,18 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
             Ok(Some(Tokens::with_secret(&secret, audience, issuer)))
         }
         (None, Some(url)) => {
-            let parsed: Url = url
+            let parsed_url: Url = url
                 .parse()
                 .with_context(|| format!("JWT_JWKS_URL={url:?}"))?;
-            if !matches!(parsed.scheme(), "https" | "http") {
+            if !matches!(parsed_url.scheme(), "https" | "http") {
                 bail!("JWT_JWKS_URL={url:?}: must begin with https://");
             }
-            if parsed.scheme() == "http" {
+            if parsed_url.scheme() == "http" {
                 tracing::warn!(
                     "JWT_JWKS_URL uses http: an attacker on the network can replace the keys; use https"
                 );
             }
-            Tokens::with_published_keys(parsed, audience, issuer)
+            Tokens::with_published_keys(parsed_url, audience, issuer)
                 .map(Some)
                 .context("JWT_JWKS_URL")
         }
@@ -153,11 +153,11 @@ enum Origins {
 }
 
 impl Origins {
-    fn parse(origins: &str) -> anyhow::Result<Self> {
-        if origins == "*" {
+    fn parse(origins_text: &str) -> anyhow::Result<Self> {
+        if origins_text == "*" {
             return Ok(Self::Any);
         }
-        let origins = origins.split(',').map(|origin| {
+        let parsed_origins = origins_text.split(',').map(|origin| {
             let origin = origin.trim();
             let url: Url = origin
                 .parse()
@@ -169,25 +169,29 @@ impl Origins {
             }
             Ok(origin.to_owned())
         });
-        origins.collect::<anyhow::Result<_>>().map(Self::Named)
+        parsed_origins
+            .collect::<anyhow::Result<_>>()
+            .map(Self::Named)
     }
 
     /// The listed origins; empty for `*`.
     fn origins(&self) -> &[String] {
         match self {
             Self::Any => &[],
-            Self::Named(origins) => origins,
+            Self::Named(allowed_origins) => allowed_origins,
         }
     }
 }
 
 /// The CORS layer: allowed origins, methods and headers.
-fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
-    let origins = match origins {
+fn cors(allowed_origins: &Origins) -> anyhow::Result<CorsLayer> {
+    let origins = match allowed_origins {
         Origins::Any => AllowOrigin::any(),
-        Origins::Named(origins) => {
-            let origins = origins.iter().map(|origin| HeaderValue::from_str(origin));
-            AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?)
+        Origins::Named(allowed_origins) => {
+            let header_values = allowed_origins
+                .iter()
+                .map(|origin| HeaderValue::from_str(origin));
+            AllowOrigin::list(header_values.collect::<Result<Vec<_>, _>>()?)
         }
     };
     Ok(CorsLayer::new()
@@ -254,11 +258,11 @@ mod tests {
 
     #[test]
     fn without_api_keys_only_loopback_addresses_are_accepted() {
-        let read = |address| Config::read(&Env::from_pairs([("HTTP_ADDR", address)]));
-        assert!(read("127.0.0.1:0").is_ok());
-        assert!(read("[::1]:0").is_ok());
-        let error = read("0.0.0.0:80").err().unwrap().to_string();
-        assert!(error.starts_with("API_KEYS"), "{error}");
+        let read_config = |address| Config::read(&Env::from_pairs([("HTTP_ADDR", address)]));
+        assert!(read_config("127.0.0.1:0").is_ok());
+        assert!(read_config("[::1]:0").is_ok());
+        let error_text = read_config("0.0.0.0:80").err().unwrap().to_string();
+        assert!(error_text.starts_with("API_KEYS"), "{error_text}");
         let env = Env::from_pairs([
             ("HTTP_ADDR", "0.0.0.0:80"),
             ("API_KEYS", "admin=a-long-key"),
@@ -291,13 +295,13 @@ mod tests {
             ("MEDIA_URL", "file://media"),
             ("MEDIA_SWEEP_SECONDS", "0"),
         ] {
-            let error = format!(
+            let error_text = format!(
                 "{:#}",
                 Config::read(&Env::from_pairs([(name, value)]))
                     .err()
                     .unwrap()
             );
-            assert!(error.starts_with(name), "{error}");
+            assert!(error_text.starts_with(name), "{error_text}");
         }
     }
 }

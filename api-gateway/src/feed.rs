@@ -60,11 +60,11 @@ struct FeedState {
     listener_added: Notify,
 }
 
-/// The events after position `from`, up to and including position `to`.
+/// The events after `from_position`, up to and including `to_position`.
 #[derive(Debug)]
 pub(crate) struct FeedRange {
-    pub(crate) from: i64,
-    pub(crate) to: i64,
+    pub(crate) from_position: i64,
+    pub(crate) to_position: i64,
     pub(crate) events: Vec<FeedEvent>,
 }
 
@@ -115,9 +115,9 @@ impl ListenerFilter {
     }
 
     /// The query for one page of matching events after `position`.
-    pub(crate) fn query_after(&self, position: FeedPosition) -> ListEvents {
+    pub(crate) fn query_after(&self, feed_position: FeedPosition) -> ListEvents {
         ListEvents {
-            after: Some(position),
+            after: Some(feed_position),
             types: self.types.clone(),
             order_id: self.order_id,
             storefront: self.storefront.clone(),
@@ -142,10 +142,10 @@ impl ListenerGuard {
                 return;
             };
             let is_match = |event: &FeedEvent| event.position > *position && filter.matches(event);
-            if range.from > *position || range.events.iter().any(is_match) {
+            if range.from_position > *position || range.events.iter().any(is_match) {
                 return;
             }
-            *position = range.to.max(*position);
+            *position = range.to_position.max(*position);
         }
     }
 }
@@ -181,14 +181,14 @@ impl Feed {
     /// Starts a task that polls the feed through `rpc` while there are listeners, until `stop`.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
         let (ranges, _) = broadcast::channel(MAX_BUFFERED_RANGES);
-        let inner = Arc::new(FeedState {
+        let feed_state = Arc::new(FeedState {
             rpc,
             range_sender: ranges,
             listener_slots: Arc::default(),
             read_slots: Semaphore::new(MAX_CATCH_UP_READS),
             listener_added: Notify::new(),
         });
-        let feed = Self(inner);
+        let feed = Self(feed_state);
         tokio::spawn(stop.run_until_cancelled_owned(feed.clone().follow_feed()));
         feed
     }
@@ -198,12 +198,12 @@ impl Feed {
     /// # Errors
     /// `UNAVAILABLE` when all listener slots are occupied.
     pub(crate) fn listen(&self, caller: &Caller) -> Result<ListenerGuard, Failure> {
-        let guard = ListenerGuard {
+        let listener_guard = ListenerGuard {
             _slot: self.0.listener_slots.acquire(caller)?,
             ranges: self.0.range_sender.subscribe(),
         };
         self.0.listener_added.notify_one();
-        Ok(guard)
+        Ok(listener_guard)
     }
 
     /// Reads one page of missed events for a listener; the number of concurrent reads is limited.
@@ -216,8 +216,8 @@ impl Feed {
         caller: Caller,
         query: ListEvents,
     ) -> Result<FeedPage, Failure> {
-        let slot = time::timeout(READ_SLOT_TIMEOUT, self.0.read_slots.acquire()).await;
-        let _slot = slot.map_err(|_| {
+        let read_slot = time::timeout(READ_SLOT_TIMEOUT, self.0.read_slots.acquire()).await;
+        let _slot = read_slot.map_err(|_| {
             Failure::new(
                 Code::Unavailable,
                 "too many clients read the event feed at the same time; try again later",
@@ -236,8 +236,8 @@ impl Feed {
             timeout,
         };
         let reply = self.0.rpc.call(&Request::ListEvents(query), call).await;
-        let page = reply.outcome?;
-        parse_page(page.text()).map_err(|error| {
+        let page_json = reply.outcome?;
+        parse_page(page_json.text()).map_err(|error| {
             Failure::new(
                 Code::Internal,
                 format!("the worker's page of events can't be parsed: {error}"),
@@ -266,17 +266,18 @@ impl Feed {
             let next_poll_at = Instant::now() + MIN_POLL_INTERVAL;
             match self.read_page(query, feed_caller()).await {
                 Ok(page) => {
-                    let from = match last_position {
+                    let first_position = match last_position {
                         FeedPosition::Position(position) => position,
                         // Listeners read earlier events themselves.
                         FeedPosition::Now | FeedPosition::Event(_) => page.position,
                     };
-                    let has_advanced = from != page.position || last_position == FeedPosition::Now;
+                    let has_advanced =
+                        first_position != page.position || last_position == FeedPosition::Now;
                     last_position = FeedPosition::Position(page.position);
                     if has_advanced {
                         let _ = self.0.range_sender.send(Arc::new(FeedRange {
-                            from,
-                            to: page.position,
+                            from_position: first_position,
+                            to_position: page.position,
                             events: page.events,
                         }));
                     } else {
@@ -319,33 +320,35 @@ fn feed_caller() -> Caller {
 
 /// The position of an empty last page; `None` for a page with events or a next page.
 pub(crate) fn empty_page_position(text: &str) -> Option<i64> {
-    let page: RawPage<'_> = serde_json::from_str(text).ok()?;
-    let is_feed_end = page.data.is_empty() && page.next_cursor.is_none();
-    is_feed_end.then(|| page.position.parse().ok()).flatten()
+    let raw_page: RawPage<'_> = serde_json::from_str(text).ok()?;
+    let is_feed_end = raw_page.data.is_empty() && raw_page.next_cursor.is_none();
+    is_feed_end
+        .then(|| raw_page.position.parse().ok())
+        .flatten()
 }
 
 fn parse_page(text: &str) -> Result<FeedPage, String> {
-    let page: RawPage<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let position = page
+    let raw_page: RawPage<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let position = raw_page
         .position
         .parse()
         .map_err(|_| "its position is not a number")?;
-    let events = page.data.into_iter().map(feed_event);
+    let events = raw_page.data.into_iter().map(feed_event);
     Ok(FeedPage {
         events: events.collect::<Result<_, _>>()?,
         position,
-        has_more: page.next_cursor.is_some(),
+        has_more: raw_page.next_cursor.is_some(),
     })
 }
 
-fn feed_event(event: &RawValue) -> Result<FeedEvent, String> {
+fn feed_event(raw_event: &RawValue) -> Result<FeedEvent, String> {
     let header: EventHeader =
-        serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
+        serde_json::from_str(raw_event.get()).map_err(|error| error.to_string())?;
     let (id, kind) = (&header.id, &header.kind);
     let frame = |data: &str| Bytes::from(format!("id: {id}\nevent: {kind}\ndata: {data}\n\n"));
     let (frame, storefront_frame) = (
-        frame(event.get()),
-        storefront_data(kind, event)?.map(|data| frame(&data)),
+        frame(raw_event.get()),
+        storefront_data(kind, raw_event)?.map(|data| frame(&data)),
     );
     Ok(FeedEvent {
         position: header
@@ -361,11 +364,12 @@ fn feed_event(event: &RawValue) -> Result<FeedEvent, String> {
 }
 
 /// The event as storefronts see it; `None` if they see all of it.
-fn storefront_data(kind: &str, event: &RawValue) -> Result<Option<String>, String> {
+fn storefront_data(kind: &str, raw_event: &RawValue) -> Result<Option<String>, String> {
     if !has_internal_fields(kind) {
         return Ok(None);
     }
-    let event: CloudEvent = serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
+    let event: CloudEvent =
+        serde_json::from_str(raw_event.get()).map_err(|error| error.to_string())?;
     let event = event.for_storefronts().map_err(|failure| failure.message)?;
     let data = serde_json::to_string(&event).map_err(|error| error.to_string())?;
     Ok(Some(data))

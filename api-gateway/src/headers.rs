@@ -76,10 +76,10 @@ pub(crate) struct Preference {
 /// The preferences of the `Prefer` headers. If a name occurs more than once, the first one applies. Invalid
 /// preferences are ignored: a server may ignore any preference (RFC 7240, section 2).
 pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
-    let lines = headers.get_all("prefer").iter();
-    let lines = lines.filter_map(|line| line.to_str().ok());
+    let header_lines = headers.get_all("prefer").iter();
+    let line_texts = header_lines.filter_map(|line| line.to_str().ok());
     let mut preferences: Vec<Preference> = Vec::new();
-    for preference in lines
+    for preference in line_texts
         .flat_map(|line| split(line, ','))
         .filter_map(parse_preference)
     {
@@ -130,9 +130,9 @@ fn is_token(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(name_value_pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in lines {
+        for (name, value) in name_value_pairs {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
         headers

@@ -66,21 +66,21 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
 }
 
 async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> {
-    let (parts, body) = request.into_parts();
-    let content_length = parts
+    let (head, body) = request.into_parts();
+    let content_length = head
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<usize>().ok());
     if content_length.is_some_and(|length| length > MAX_BODY_BYTES) {
-        discard_body(&parts.headers, body);
+        discard_body(&head.headers, body);
         return Err(too_large().into());
     }
     // Content-Length alone must not reserve memory: the client may never send the body.
     let mut bytes = Vec::with_capacity(content_length.unwrap_or_default().min(SMALL_BODY_BYTES));
     let mut permit = None;
-    let mut body = body.into_data_stream();
-    while let Some(chunk) = body.next().await {
+    let mut body_stream = body.into_data_stream();
+    while let Some(chunk) = body_stream.next().await {
         let chunk = chunk.map_err(|error| {
             Failure::new(
                 Code::InvalidRequest,
@@ -89,7 +89,7 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         })?;
         let length = bytes.len() + chunk.len();
         if length > MAX_BODY_BYTES {
-            discard_body(&parts.headers, Body::from_stream(body));
+            discard_body(&head.headers, Body::from_stream(body_stream));
             return Err(too_large().into());
         }
         if length > SMALL_BODY_BYTES && permit.is_none() {
@@ -127,9 +127,9 @@ pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
 /// Reads and drops the body until it ends or a limit is reached.
 async fn drain_body(body: Body) {
     let read_rest = async {
-        let mut body = body.into_data_stream();
+        let mut body_stream = body.into_data_stream();
         let mut remaining_bytes = MAX_DRAINED_BYTES;
-        while let Some(Ok(chunk)) = body.next().await {
+        while let Some(Ok(chunk)) = body_stream.next().await {
             remaining_bytes = remaining_bytes.saturating_sub(chunk.len());
             if remaining_bytes == 0 {
                 break;
@@ -212,24 +212,24 @@ fn is_json(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let essence = content_type
+    let media_type = content_type
         .split(';')
         .next()
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 impl JsonBody {
     /// Adds path parameters to the body.
     pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
-        let Value::Object(mut body) = self.0 else {
+        let Value::Object(mut fields) = self.0 else {
             return Err(Failure::violation("", "must be an object").into());
         };
         for (name, value) in path {
-            if body
+            if fields
                 .insert((*name).to_owned(), Value::from(*value))
                 .is_some()
             {
@@ -240,7 +240,7 @@ impl JsonBody {
                 .into());
             }
         }
-        Ok(Value::Object(body))
+        Ok(Value::Object(fields))
     }
 }
 
@@ -263,10 +263,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 }
 
 /// The failure for a query string that can't be parsed.
-pub(crate) fn unreadable_query(error: &dyn fmt::Display) -> Failure {
+pub(crate) fn unreadable_query(error_text: &dyn fmt::Display) -> Failure {
     Failure::new(
         Code::InvalidRequest,
-        format!("the query string can't be read: {error}"),
+        format!("the query string can't be read: {error_text}"),
     )
 }
 
@@ -311,8 +311,8 @@ impl QueryParameters {
 impl QueryParameters {
     /// Renames parameter `old_name` to `new_name`, so that a client can use either name.
     pub(crate) fn renamed(mut self, old_name: &str, new_name: &str) -> Result<Self, Problem> {
-        if let Some(value) = self.0.remove(old_name)
-            && self.0.insert(new_name.to_owned(), value).is_some()
+        if let Some(old_value) = self.0.remove(old_name)
+            && self.0.insert(new_name.to_owned(), old_value).is_some()
         {
             return Err(Failure::violation(
                 format!("/{old_name}"),

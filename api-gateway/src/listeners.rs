@@ -41,7 +41,7 @@ impl ListenerSlots {
     /// # Errors
     /// `UNAVAILABLE` when all slots, or all slots of the caller's storefront, are occupied.
     pub(crate) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
-        let mut counts = self.counts();
+        let mut counts = self.lock_counts();
         let occupied_failure = |limit: usize, scope: &str| {
             Failure::new(
                 Code::Unavailable,
@@ -74,17 +74,17 @@ impl ListenerSlots {
 
     /// Whether there are no listeners.
     pub(crate) fn is_empty(&self) -> bool {
-        self.counts().total_listeners == 0
+        self.lock_counts().total_listeners == 0
     }
 
-    fn counts(&self) -> MutexGuard<'_, SlotCounts> {
+    fn lock_counts(&self) -> MutexGuard<'_, SlotCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for ListenerSlot {
     fn drop(&mut self) {
-        let mut counts = self.slots.counts();
+        let mut counts = self.slots.lock_counts();
         counts.total_listeners -= 1;
         if let Some(storefront) = &self.storefront
             && let Some(count) = counts.by_storefront.get_mut(storefront)
@@ -144,6 +144,6 @@ mod tests {
         listeners.push(slots.acquire(&eu_caller).unwrap());
         drop(listeners);
         assert!(slots.is_empty());
-        assert!(slots.counts().by_storefront.is_empty());
+        assert!(slots.lock_counts().by_storefront.is_empty());
     }
 }

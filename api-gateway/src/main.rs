@@ -192,7 +192,7 @@ async fn run() -> anyhow::Result<()> {
         stopping: stop.clone(),
     });
     let stopping = stop.clone();
-    let stop_accepting = async move {
+    let stop_signal = async move {
         stopping.cancelled().await;
         time::sleep(DRAIN_TIME).await;
     };
@@ -200,7 +200,7 @@ async fn run() -> anyhow::Result<()> {
         listener,
         router(app, config.cors),
         config.head_timeout,
-        stop_accepting,
+        stop_signal,
     );
     let deadline = async {
         stop.cancelled().await;

@@ -112,8 +112,8 @@ impl Service<Request> for RequestService {
         Box::pin(async move {
             let handle_request = async {
                 if let Some(refusal) = refuse_encoded_body(&request) {
-                    let (parts, body) = request.into_parts();
-                    discard_body(&parts.headers, body);
+                    let (head, body) = request.into_parts();
+                    discard_body(&head.headers, body);
                     return Ok(refusal);
                 }
                 let response = route.call(request).await?;
@@ -141,8 +141,8 @@ impl Service<Request> for RequestService {
 /// 15.5.16).
 fn refuse_encoded_body(request: &Request) -> Option<Response> {
     let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
-    let is_plain = |coding: &HeaderValue| {
-        coding.to_str().is_ok_and(|coding| {
+    let is_plain = |coding_value: &HeaderValue| {
+        coding_value.to_str().is_ok_and(|coding| {
             split(coding, ',').all(|coding| coding.eq_ignore_ascii_case("identity"))
         })
     };
@@ -268,8 +268,8 @@ impl InFlightRequest {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let (status, duration) = (response.status().as_u16(), started_at.elapsed());
-        let route = route.as_ref().map_or("none", MatchedPath::as_str);
-        request_metrics::record(method_label(&method), route, status, duration);
+        let route_label = route.as_ref().map_or("none", MatchedPath::as_str);
+        request_metrics::record(method_label(&method), route_label, status, duration);
         if let Some(span) = span {
             record_response(span, id, status);
         }

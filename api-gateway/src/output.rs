@@ -188,7 +188,7 @@ impl<'a> HeaderFields<'a> {
         // Cursors consist of letters and digits and need no escaping.
         let next_pair = format!("{cursor_name}={next_cursor}");
         query_pairs.push(&next_pair);
-        let target = format!("<{}?{}>; rel=\"next\"", uri.path(), query_pairs.join("&"));
-        HeaderValue::from_str(&target).ok()
+        let link_value = format!("<{}?{}>; rel=\"next\"", uri.path(), query_pairs.join("&"));
+        HeaderValue::from_str(&link_value).ok()
     }
 }

@@ -41,7 +41,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RemainingQuota {
     per_second: u32,
-    remaining: u32,
+    remaining_requests: u32,
 }
 
 impl RateLimit {
@@ -86,10 +86,10 @@ impl RateLimit {
         if limiter.len() > MAX_TRACKED_CREDENTIALS {
             limiter.retain_recent();
         }
-        let (remaining, result) = match limiter.check_key(credential) {
+        let (remaining_requests, result) = match limiter.check_key(credential) {
             Ok(state) => (state.remaining_burst_capacity(), Ok(())),
-            Err(not_until) => {
-                let wait_time = not_until.wait_time_from(clock.now());
+            Err(rejection) => {
+                let wait_time = rejection.wait_time_from(clock.now());
                 let seconds = wait_time.as_secs() + u64::from(wait_time.subsec_nanos() > 0);
                 let failure = Failure::new(
                     Code::RateLimited,
@@ -105,7 +105,7 @@ impl RateLimit {
         };
         let _ = remaining_quota.set(RemainingQuota {
             per_second: per_second.get(),
-            remaining,
+            remaining_requests,
         });
         result
     }
@@ -116,16 +116,19 @@ impl RemainingQuota {
     pub(crate) fn set_headers(self, headers: &mut HeaderMap) {
         let Self {
             per_second,
-            remaining,
+            remaining_requests,
         } = self;
         let fields = [
             (
                 "ratelimit-policy",
                 format!("\"default\";q={per_second};w=1"),
             ),
-            ("ratelimit", format!("\"default\";r={remaining};t=1")),
+            (
+                "ratelimit",
+                format!("\"default\";r={remaining_requests};t=1"),
+            ),
             ("ratelimit-limit", per_second.to_string()),
-            ("ratelimit-remaining", remaining.to_string()),
+            ("ratelimit-remaining", remaining_requests.to_string()),
             ("ratelimit-reset", "1".to_owned()),
         ];
         for (name, text) in fields {
@@ -148,7 +151,7 @@ mod tests {
             let count_result = limit.count(&credential.into(), &remaining_quota);
             (
                 count_result.is_ok(),
-                remaining_quota.get().unwrap().remaining,
+                remaining_quota.get().unwrap().remaining_requests,
             )
         };
         assert_eq!(count_request("a"), (true, 2));

@@ -83,15 +83,15 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "can't set TCP_NODELAY");
         }
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let mut timeout_stream = TimeoutStream::new(stream);
+        timeout_stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(
-                TokioIo::new(Box::pin(stream)),
+                TokioIo::new(Box::pin(timeout_stream)),
                 TowerToHyperService::new(self.router.clone()),
             );
         let connection = self.graceful_shutdown.watch(connection);
@@ -111,9 +111,11 @@ impl Server {
                     stream.set_nonblocking(true)?;
                     self.spawn_connection(TcpStream::from_std(stream)?, None);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if is_connection_error(&error) => {}
-                Err(error) => return Err(error),
+                Err(accept_error) if accept_error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(());
+                }
+                Err(accept_error) if is_connection_error(&accept_error) => {}
+                Err(accept_error) => return Err(accept_error),
             }
         }
     }
@@ -123,9 +125,9 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            Err(error) if is_connection_error(&error) => {}
-            Err(error) => {
-                tracing::error!(%error, "can't accept connections; trying again");
+            Err(accept_error) if is_connection_error(&accept_error) => {}
+            Err(accept_error) => {
+                tracing::error!(error = %accept_error, "can't accept connections; trying again");
                 time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }

@@ -67,7 +67,7 @@ impl Trace {
 
     /// The trace id, for logs.
     pub(crate) fn id(&self) -> &str {
-        trace::id(&self.0).unwrap_or_default()
+        trace::trace_id_of(&self.0).unwrap_or_default()
     }
 
     pub(crate) fn header(&self) -> Option<HeaderValue> {

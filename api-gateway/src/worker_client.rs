@@ -101,7 +101,7 @@ impl WorkerClient {
         // The credential may have ended since the request began, while it waited or received its body.
         self.identity.validity.check()?;
         let request = Request::read(pattern, body)?;
-        let caller = self.caller(pattern);
+        let caller = self.caller_with_intent(pattern);
         if request.is_for_admins() {
             caller.require_admin()?;
         }
@@ -132,7 +132,7 @@ impl WorkerClient {
         self.identity.validity.check()?;
         let request = Request::read(pattern, body)?;
         let call = Call {
-            caller: self.caller(pattern),
+            caller: self.caller_with_intent(pattern),
             idempotency_key: self.idempotency_key.as_deref(),
             if_match: self.if_match.clone(),
             message_id: Some(message_id),
@@ -171,11 +171,11 @@ impl WorkerClient {
     /// # Errors
     /// `FORBIDDEN`.
     pub(crate) fn require_operator(&self) -> Result<(), Failure> {
-        self.caller("").require_operator()
+        self.caller_with_intent("").require_operator()
     }
 
     /// The caller for an RPC request; `intent` is used if the client sent no `X-Intent`.
-    pub(crate) fn caller(&self, intent: &str) -> Caller {
+    pub(crate) fn caller_with_intent(&self, intent: &str) -> Caller {
         let Identity {
             role,
             storefront,
@@ -236,7 +236,7 @@ impl WorkerClient {
             )
             .into());
         };
-        let caller = self.caller("order.accept");
+        let caller = self.caller_with_intent("order.accept");
         // Only checks that need no worker. The worker stores an order that fails a later check as cancelled.
         caller.owner(order.storefront.as_ref())?;
         // A new order has no entity tag yet.
@@ -317,12 +317,15 @@ fn intent(headers: &HeaderMap) -> Option<String> {
 
 /// The client's `Idempotency-Key`.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(key) = headers::single_value(headers, &IDEMPOTENCY_KEY)? else {
+    let Some(header_value) = headers::single_value(headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
-    match key.to_str() {
-        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) && !key.contains('\t') => {
-            Ok(Some(key.to_owned()))
+    match header_value.to_str() {
+        Ok(header_value)
+            if (1..=MAX_IDEMPOTENCY_KEY).contains(&header_value.len())
+                && !header_value.contains('\t') =>
+        {
+            Ok(Some(header_value.to_owned()))
         }
         _ => Err(Failure::new(
             Code::InvalidRequest,
@@ -377,11 +380,11 @@ fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
 /// gets the same id without stored state. A different order with the same key gets a different id, which the
 /// worker uses to store the conflict as a cancelled order. The id is a custom UUID (RFC 9562, version 8).
 fn order_id_for_key(scoped_key: &str, content: &str) -> Uuid {
-    let content = Sha256::digest(content);
+    let content_digest = Sha256::digest(content);
     let digest = Sha256::new()
         .chain_update(scoped_key)
         .chain_update([0])
-        .chain_update(content)
+        .chain_update(content_digest)
         .finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
@@ -398,8 +401,8 @@ fn prefers_async(preferences: &[Preference]) -> bool {
 /// `Prefer: wait=N` (RFC 7240), in seconds.
 fn preferred_wait(preferences: &[Preference]) -> Option<Duration> {
     let mut preferences = preferences.iter();
-    let wait = preferences.find(|preference| preference.name == "wait")?;
-    let seconds: u64 = wait.value.parse().ok()?;
+    let wait_preference = preferences.find(|preference| preference.name == "wait")?;
+    let seconds: u64 = wait_preference.value.parse().ok()?;
     Some(Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)))
 }
 
@@ -409,16 +412,20 @@ mod tests {
 
     #[test]
     fn wait_preference_is_parsed_among_other_preferences() {
-        let wait_of = |text: &str| {
+        let seconds_of_wait = |text: &str| {
             let headers =
                 HeaderMap::from_iter([("prefer".parse().unwrap(), text.parse().unwrap())]);
-            super::preferred_wait(&preferences(&headers)).map(|wait_of| wait_of.as_secs())
+            super::preferred_wait(&preferences(&headers)).map(|wait| wait.as_secs())
         };
-        assert_eq!(wait_of("wait=5"), Some(5));
-        assert_eq!(wait_of("handling=strict, Wait=\"7\"; x=1"), Some(7));
-        assert_eq!(wait_of("wait=1000"), Some(MAX_WAIT_SECONDS));
+        assert_eq!(seconds_of_wait("wait=5"), Some(5));
+        assert_eq!(seconds_of_wait("handling=strict, Wait=\"7\"; x=1"), Some(7));
+        assert_eq!(seconds_of_wait("wait=1000"), Some(MAX_WAIT_SECONDS));
         for invalid_preference in ["", "wait", "wait=soon", "wait=-1", "waiting=3"] {
-            assert_eq!(wait_of(invalid_preference), None, "{invalid_preference}");
+            assert_eq!(
+                seconds_of_wait(invalid_preference),
+                None,
+                "{invalid_preference}"
+            );
         }
     }
 }

@@ -25,7 +25,7 @@ use shared::{
 /// Commands per batch, as under load.
 const BATCH: usize = 100;
 
-fn caller() -> Caller {
+fn test_caller() -> Caller {
     Caller {
         role: Role::Operator,
         storefront: "default".parse().unwrap(),
@@ -51,30 +51,30 @@ fn default_rules() -> Rules {
     }
 }
 
-fn context() -> DecisionContext {
+fn new_context() -> DecisionContext {
     DecisionContext::new(Timestamp::from_millisecond(1_800_000_000_000).unwrap(), 7)
 }
 
 fn command(action: Action) -> Command {
     Command::Request {
-        caller: caller(),
+        caller: test_caller(),
         idempotency: None,
         if_match: None,
         action,
     }
 }
 
-fn new_order(customer: &str, sku: usize) -> Value {
+fn new_order(customer: &str, sku_number: usize) -> Value {
     json!({
         "customer_id": customer,
-        "items": [{"sku": format!("S{sku}"), "quantity": NonZeroU32::MIN}],
+        "items": [{"sku": format!("S{sku_number}"), "quantity": NonZeroU32::MIN}],
         "shipping_address": {"name": "Ada", "street": "Domstraße 1", "city": "Köln"},
         "metadata": {"cart": "42"},
     })
 }
 
-fn create_order_command(customer: &str, sku: usize) -> Command {
-    match Request::read("order.create", new_order(customer, sku)).unwrap() {
+fn create_order_command(customer: &str, sku_number: usize) -> Command {
+    match Request::read("order.create", new_order(customer, sku_number)).unwrap() {
         Request::CreateOrder(new_order) => command(Action::CreateOrder(new_order)),
         _ => unreachable!("it is what was read"),
     }
@@ -83,15 +83,15 @@ fn create_order_command(customer: &str, sku: usize) -> Command {
 /// A working set with a catalogue, and the id of its customer.
 fn new_catalogue() -> (WorkingSet, String) {
     let mut working_set = WorkingSet::default();
-    let (rules, mut context) = (default_rules(), context());
-    for sku in 0..BATCH {
-        let sku = format!("S{sku}");
-        let product = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
-        let stock = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
-        for (pattern, body) in [("product.create", product), ("stock.set", stock)] {
+    let (rules, mut context) = (default_rules(), new_context());
+    for sku_number in 0..BATCH {
+        let sku = format!("S{sku_number}");
+        let product_json = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
+        let stock_json = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
+        for (pattern, body) in [("product.create", product_json), ("stock.set", stock_json)] {
             let action = match Request::read(pattern, body).unwrap() {
-                Request::CreateProduct(product) => Action::CreateProduct(product),
-                Request::SetStock(stock) => Action::SetStock(stock),
+                Request::CreateProduct(request) => Action::CreateProduct(request),
+                Request::SetStock(request) => Action::SetStock(request),
                 _ => unreachable!("it is what was read"),
             };
             let reply = carry_out(&mut working_set, &command(action), &rules, &mut context);
@@ -99,13 +99,14 @@ fn new_catalogue() -> (WorkingSet, String) {
         }
     }
     let new_customer = json!({"name": "Ada", "email": "ada@example.com"});
-    let Request::CreateCustomer(ada) = Request::read("customer.create", new_customer).unwrap()
+    let Request::CreateCustomer(customer_request) =
+        Request::read("customer.create", new_customer).unwrap()
     else {
         unreachable!("it is what was read")
     };
     let reply = carry_out(
         &mut working_set,
-        &command(Action::CreateCustomer(ada)),
+        &command(Action::CreateCustomer(customer_request)),
         &rules,
         &mut context,
     );
@@ -120,12 +121,12 @@ fn bench_decisions(criterion: &mut Criterion) {
     let (mut working_set, customer) = new_catalogue();
     working_set.dirty = order_worker::domain::working_set::ChangeSet::default();
     let creations: Vec<_> = (0..BATCH)
-        .map(|sku| create_order_command(&customer, sku))
+        .map(|sku_number| create_order_command(&customer, sku_number))
         .collect();
     let rules = default_rules();
     let create_orders = |mut working_set: WorkingSet| {
         working_set.numbers = (1..).take(BATCH).collect();
-        let mut context = context();
+        let mut context = new_context();
         let orders = creations.iter().map(|creation| {
             let reply = carry_out(&mut working_set, creation, &rules, &mut context);
             reply.outcome.unwrap()
@@ -138,7 +139,7 @@ fn bench_decisions(criterion: &mut Criterion) {
     benchmark_group.bench_function("100 orders", |bencher| {
         bencher.iter_batched(|| working_set.clone(), create_orders, BatchSize::SmallInput);
     });
-    let (orders_created, orders) = create_orders(working_set.clone());
+    let (working_set_with_orders, orders) = create_orders(working_set.clone());
     let results: Vec<Command> = orders
         .iter()
         .map(|order| {
@@ -159,14 +160,14 @@ fn bench_decisions(criterion: &mut Criterion) {
         .collect();
     benchmark_group.bench_function("100 authorizations", |bencher| {
         let finish_steps = |mut working_set: WorkingSet| {
-            let mut context = context();
+            let mut context = new_context();
             for result in &results {
                 black_box(carry_out(&mut working_set, result, &rules, &mut context));
             }
             working_set
         };
         bencher.iter_batched(
-            || orders_created.clone(),
+            || working_set_with_orders.clone(),
             finish_steps,
             BatchSize::SmallInput,
         );
@@ -215,7 +216,7 @@ fn bench_json(criterion: &mut Criterion) {
         &mut working_set,
         &create_order_command(&customer, 1),
         &default_rules(),
-        &mut context(),
+        &mut new_context(),
     );
     let envelope = batch::to_json(&Outcome::from(reply.outcome));
     group.throughput(Throughput::Elements(1));

@@ -183,9 +183,9 @@ impl Config {
 /// # Errors
 /// When a key is not 32 bytes in base64.
 pub fn cipher(env: &Env) -> anyhow::Result<Arc<SecretCipher>> {
-    let current = encryption_key(env, "ENCRYPTION_KEY")?;
-    let previous = encryption_key(env, "ENCRYPTION_KEY_PREVIOUS")?;
-    Ok(Arc::new(SecretCipher::new(current, previous)))
+    let current_key = encryption_key(env, "ENCRYPTION_KEY")?;
+    let previous_key = encryption_key(env, "ENCRYPTION_KEY_PREVIOUS")?;
+    Ok(Arc::new(SecretCipher::new(current_key, previous_key)))
 }
 
 fn encryption_key(env: &Env, name: &str) -> anyhow::Result<Option<[u8; KEY_BYTES]>> {
@@ -213,11 +213,11 @@ pub fn http_addr(env: &Env) -> anyhow::Result<SocketAddr> {
 /// # Errors
 /// Names the variable if its value is invalid.
 pub fn database_url(env: &Env) -> anyhow::Result<String> {
-    let url = env
+    let url_text = env
         .secret("DATABASE_URL")?
         .unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
-    store::check_urls(&url, env.secret("DATABASE_READ_URL")?.as_deref())?;
-    Ok(url)
+    store::check_urls(&url_text, env.secret("DATABASE_READ_URL")?.as_deref())?;
+    Ok(url_text)
 }
 
 /// Minimum of `EVENTS_KEPT_DAYS`: a webhook delivery is retried for a day and needs its event until then.
@@ -246,19 +246,16 @@ fn days(env: &Env, name: &str, default: u32, min_days: u32) -> anyhow::Result<Si
 }
 
 fn source(env: &Env, name: &str, interval_name: &str) -> anyhow::Result<Option<Source>> {
-    let interval_name = SignedDuration::try_from(env.seconds(interval_name, 300)?)
+    let interval = SignedDuration::try_from(env.seconds(interval_name, 300)?)
         .with_context(|| interval_name.to_owned())?;
-    let Some(url) = env.secret(name)? else {
+    let Some(url_text) = env.secret(name)? else {
         return Ok(None);
     };
-    let url: Url = url.parse().with_context(|| name.to_owned())?;
+    let url: Url = url_text.parse().with_context(|| name.to_owned())?;
     if !matches!(url.scheme(), "https" | "http") {
         bail!("{name}: must begin with https://");
     }
-    Ok(Some(Source {
-        url,
-        every: interval_name,
-    }))
+    Ok(Some(Source { url, interval }))
 }
 
 fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
@@ -290,21 +287,21 @@ fn http_carrier(
 ) -> anyhow::Result<Option<http_carrier::Settings>> {
     let creates_labels = carrier == CarrierChoice::Http;
     let secret = env.webhook_secret("CARRIER_SECRET")?;
-    let Some(url) = env.secret("CARRIER_URL")? else {
+    let Some(url_text) = env.secret("CARRIER_URL")? else {
         if creates_labels {
             bail!("CARRIER=http: needs CARRIER_URL, the URL of the carrier's adapter");
         }
         return Ok(None);
     };
-    let url: Url = url.parse().context("CARRIER_URL")?;
-    if !matches!(url.scheme(), "https" | "http") || url.cannot_be_a_base() {
+    let base_url: Url = url_text.parse().context("CARRIER_URL")?;
+    if !matches!(base_url.scheme(), "https" | "http") || base_url.cannot_be_a_base() {
         bail!("CARRIER_URL: must begin with https:// or http://");
     }
     let Some(secret) = secret else {
         bail!("CARRIER_URL: needs CARRIER_SECRET, which signs the requests to it");
     };
     Ok(Some(http_carrier::Settings {
-        url,
+        base_url,
         secret,
         creates_labels,
     }))

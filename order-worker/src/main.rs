@@ -152,11 +152,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let store = Store::open(&url, None).await?.with_cipher(cipher).await?;
             let rows = store.encrypt_secrets().await?;
             store.close().await;
-            println!("{} rows changed", rows.changed);
-            for row in &rows.unreadable {
+            println!("{} rows changed", rows.changed_count);
+            for row in &rows.unreadable_rows {
                 eprintln!("left as it is, since it can't be read: {row}");
             }
-            if !rows.unreadable.is_empty() {
+            if !rows.unreadable_rows.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -167,10 +167,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
             let (orders, events, violation_count) =
                 (report.orders, report.events, report.violations.len());
-            if report.condensed > 0 {
+            if report.condensed_orders > 0 {
                 println!(
                     "{} closed orders were not checked: their events were deleted after EVENTS_KEPT_DAYS",
-                    report.condensed
+                    report.condensed_orders
                 );
             }
             println!("{orders} orders, {events} events: {violation_count} violations");
@@ -181,19 +181,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Backup { file } => {
-            for (file, bytes) in backup(&config::database_url(&env)?, &file)?.files {
-                println!("{}: {bytes} bytes", file.display());
+            for (target_file, bytes) in backup(&config::database_url(&env)?, &file)?.files {
+                println!("{}: {bytes} bytes", target_file.display());
             }
         }
         Command::Export {
             kind,
-            after,
+            after: after_position,
             output,
         } => {
             let url = config::database_url(&env)?;
             let unreadable_rows = match output {
-                Some(file) => export_to(&url, kind, after, &file).await?,
-                None => export(&url, kind, after, &mut io::stdout().lock()).await?,
+                Some(file) => export_to(&url, kind, after_position, &file).await?,
+                None => export(&url, kind, after_position, &mut io::stdout().lock()).await?,
             };
             for row in &unreadable_rows {
                 eprintln!("left out, since it can't be decoded: {row}");
@@ -211,7 +211,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 /// decoded.
 async fn export_to(
     url: &str,
-    kind: ExportKind,
+    export_kind: ExportKind,
     after_position: i64,
     file: &Path,
 ) -> anyhow::Result<Vec<String>> {
@@ -219,7 +219,7 @@ async fn export_to(
     let mut partial_path = file.as_os_str().to_owned();
     partial_path.push(".part");
     let mut partial_file = File::create(&partial_path).with_context(context)?;
-    let unreadable_rows = match export(url, kind, after_position, &mut partial_file).await {
+    let unreadable_rows = match export(url, export_kind, after_position, &mut partial_file).await {
         Ok(unreadable_rows) => unreadable_rows,
         Err(error) => {
             let _ = fs::remove_file(&partial_path);
@@ -234,27 +234,27 @@ async fn export_to(
 /// Exports the chosen rows to `output`. Returns the rows that can't be decoded.
 async fn export(
     url: &str,
-    kind: ExportKind,
+    export_kind: ExportKind,
     after_position: i64,
     output: &mut impl Write,
 ) -> anyhow::Result<Vec<String>> {
     let mut output = BufWriter::new(output);
-    let exported = match kind {
-        ExportKind::Orders => export::orders(url, after_position, &mut output).await,
-        ExportKind::Events => export::events(url, after_position, &mut output).await,
-        ExportKind::Messages => export::messages(url, after_position, &mut output).await,
+    let export_result = match export_kind {
+        ExportKind::Orders => export::export_orders(url, after_position, &mut output).await,
+        ExportKind::Events => export::export_events(url, after_position, &mut output).await,
+        ExportKind::Messages => export::export_messages(url, after_position, &mut output).await,
     };
-    let exported = exported.and_then(|exported| {
+    let export_result = export_result.and_then(|export_result| {
         output.flush()?;
-        Ok(exported)
+        Ok(export_result)
     });
-    match exported {
-        Ok(exported) => {
+    match export_result {
+        Ok(export_result) => {
             eprintln!(
                 "{} lines written; continue with --after {}",
-                exported.lines, exported.last_position
+                export_result.lines, export_result.last_position
             );
-            Ok(exported.unreadable)
+            Ok(export_result.unreadable_rows)
         }
         // The reader closed the pipe, as `head` does: not an error.
         Err(error) if is_broken_pipe(&error) => Ok(Vec::new()),
@@ -264,9 +264,10 @@ async fn export(
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let error_kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         let json_error = cause.downcast_ref::<serde_json::Error>();
-        let kind = kind.or_else(|| json_error.and_then(serde_json::Error::io_error_kind));
-        kind == Some(io::ErrorKind::BrokenPipe)
+        let error_kind =
+            error_kind.or_else(|| json_error.and_then(serde_json::Error::io_error_kind));
+        error_kind == Some(io::ErrorKind::BrokenPipe)
     })
 }

@@ -33,20 +33,20 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let read = |text: &str| {
+        let read_header = |text: &str| {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            retry_after(&headers, now).map(|wait| wait.as_secs())
+            retry_after(&headers, now).map(|delay| delay.as_secs())
         };
-        assert_eq!(read("120"), Some(120));
-        assert_eq!(read(" 0 "), Some(0));
-        assert_eq!(read("Sun, 06 Nov 1994 08:51:37 GMT"), Some(120));
-        assert_eq!(read("Sunday, 06-Nov-94 08:51:37 GMT"), Some(120));
-        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
-        for long in ["99999999999999999999999", "Sat, 06 Nov 2094 08:49:37 GMT"] {
-            assert_eq!(read(long), Some(24 * 3600), "{long}");
+        assert_eq!(read_header("120"), Some(120));
+        assert_eq!(read_header(" 0 "), Some(0));
+        assert_eq!(read_header("Sun, 06 Nov 1994 08:51:37 GMT"), Some(120));
+        assert_eq!(read_header("Sunday, 06-Nov-94 08:51:37 GMT"), Some(120));
+        assert_eq!(read_header("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        for long_delay in ["99999999999999999999999", "Sat, 06 Nov 2094 08:49:37 GMT"] {
+            assert_eq!(read_header(long_delay), Some(24 * 3600), "{long_delay}");
         }
-        for none in ["", "soon", "-1", "1.5", "1e3"] {
-            assert_eq!(read(none), None, "{none}");
+        for invalid_delay in ["", "soon", "-1", "1.5", "1e3"] {
+            assert_eq!(read_header(invalid_delay), None, "{invalid_delay}");
         }
     }
 }

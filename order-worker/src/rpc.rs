@@ -125,7 +125,7 @@ impl Rpc {
         let (reply_to, entries) = RequestMessage::from(delivery).read();
         let (mut ready_replies, mut lookups) = (Vec::new(), Vec::new());
         let (mut commands, mut command_scopes) = (Vec::new(), Vec::new());
-        let mut tasks = FuturesUnordered::new();
+        let mut running_tasks = FuturesUnordered::new();
         for BatchEntry {
             correlation_id,
             request,
@@ -151,7 +151,7 @@ impl Rpc {
                 }
                 Ok(Operation::Lookup(query)) => lookups.push((scope, query)),
                 Ok(Operation::Task(context, task)) => {
-                    tasks.push(Either::Left(self.run_task(scope, context, task)));
+                    running_tasks.push(Either::Left(self.run_task(scope, context, task)));
                 }
                 Err(failure) => ready_replies.push(scope.end(Err(failure).into())),
             }
@@ -160,18 +160,18 @@ impl Rpc {
         let mut send_result = Ok(());
         loop {
             if !lookups.is_empty() {
-                tasks.push(Either::Right(self.look_up(mem::take(&mut lookups))));
+                running_tasks.push(Either::Right(self.look_up(mem::take(&mut lookups))));
             }
             // Sends a full reply message before more results are collected.
             let mut free_bytes = REPLY_MESSAGE_BYTES;
             while lookups.is_empty()
                 && free_bytes > 0
-                && let Some(Some(outcome)) = tasks.next().now_or_never()
+                && let Some(Some(outcome)) = running_tasks.next().now_or_never()
             {
                 let bytes = outcome.replies.iter().map(EntryReply::bytes).sum();
                 free_bytes = free_bytes.saturating_sub(bytes);
                 ready_replies.extend(outcome.replies);
-                lookups = outcome.remaining;
+                lookups = outcome.remaining_lookups;
             }
             if !ready_replies.is_empty() {
                 let ready_replies = mem::take(&mut ready_replies);
@@ -188,9 +188,9 @@ impl Rpc {
                         Some(command_scopes.get_mut(index)?.take()?.end(reply))
                     }));
                 }
-                Some(outcome) = tasks.next() => {
+                Some(outcome) = running_tasks.next() => {
                     ready_replies.extend(outcome.replies);
-                    lookups = outcome.remaining;
+                    lookups = outcome.remaining_lookups;
                 }
                 else => break,
             }
@@ -251,7 +251,7 @@ impl Rpc {
         let reply = scope.end(reply.unwrap_or_else(|failure| Err(failure).into()));
         TaskOutcome {
             replies: vec![reply],
-            remaining: Vec::new(),
+            remaining_lookups: Vec::new(),
         }
     }
 
@@ -287,14 +287,14 @@ impl Rpc {
                     .await
                     .into()
             }
-            Task::ChangeReturn(change) => self.change_return(context, change).await?,
-            Task::NotifyPayment(notice) => self.notify_payment(context, notice).await?,
+            Task::ChangeReturn(return_change) => self.change_return(context, return_change).await?,
+            Task::NotifyPayment(notification) => self.notify_payment(context, notification).await?,
             Task::Feed(query) => self.events(caller, query, deadline).await.into(),
             Task::DeadLetter(DeadLetterRequest::List(query)) => {
                 self.dead_letters.list(caller, &query).await.into()
             }
-            Task::DeadLetter(DeadLetterRequest::Redrive(dead_letter)) => {
-                self.dead_letters.redrive(context, &dead_letter).await?
+            Task::DeadLetter(DeadLetterRequest::Redrive(request)) => {
+                self.dead_letters.redrive(context, &request).await?
             }
             Task::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
                 let redrive_result = redrive_all(
@@ -325,8 +325,8 @@ impl Rpc {
                 task::run(&self.engine, &context, None, redrive_result).await?
             }
             Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
-            Task::DeadLetter(DeadLetterRequest::Discard(dead_letter)) => {
-                self.dead_letters.discard(context, &dead_letter).await?
+            Task::DeadLetter(DeadLetterRequest::Discard(request)) => {
+                self.dead_letters.discard(context, &request).await?
             }
         })
     }
@@ -337,17 +337,17 @@ impl Rpc {
         context: CommandContext,
         NotifyPayment {
             order_id,
-            reference,
+            reference: payment_reference,
         }: NotifyPayment,
     ) -> Result<RpcReply, Failure> {
         context.caller.require_operator()?;
-        let order_of_payment = self.store.order_of_payment(&reference).await;
+        let order_of_payment = self.store.order_of_payment(&payment_reference).await;
         let order_id = order_of_payment.map_err(read_failure)?.or(order_id);
-        let order_id = order_id.ok_or_else(|| Failure::not_found("payment", &reference))?;
+        let order_id = order_id.ok_or_else(|| Failure::not_found("payment", &payment_reference))?;
         let deadline = context.deadline;
         let command = context.command(Action::NotifyPayment {
             order_id,
-            reference,
+            reference: payment_reference,
         });
         Ok(self.engine.decide(command, deadline).await?)
     }
@@ -356,12 +356,15 @@ impl Rpc {
     async fn change_return(
         &self,
         context: CommandContext,
-        change: ReturnChange,
+        return_change: ReturnChange,
     ) -> Result<RpcReply, Failure> {
-        let order_id = self.store.order_of_return(change.id()).await;
+        let order_id = self.store.order_of_return(return_change.id()).await;
         let order_id = order_id.map_err(read_failure)?;
         let deadline = context.deadline;
-        let command = context.command(Action::ChangeReturn { order_id, change });
+        let command = context.command(Action::ChangeReturn {
+            order_id,
+            change: return_change,
+        });
         Ok(self.engine.decide(command, deadline).await?)
     }
 
@@ -369,7 +372,9 @@ impl Rpc {
     fn dispatch(&self, request: Request) -> Result<Dispatch, Failure> {
         let operation = dispatch(request)?;
         let url = match &operation {
-            Dispatch::Command(Action::CreateEndpoint { new, .. }) => Some(&new.url),
+            Dispatch::Command(Action::CreateEndpoint { new_endpoint, .. }) => {
+                Some(&new_endpoint.url)
+            }
             Dispatch::Command(Action::UpdateEndpoint(update)) => update.url.as_ref(),
             _ => None,
         };

@@ -63,12 +63,12 @@ async fn open_store(
     loop {
         match try_open(config).await {
             Err(error) if store::is_temporary(&error) => {
-                let error = format!("{error:#}");
-                if error != reported_error {
-                    tracing::warn!(error, "can't open the database; trying again");
+                let error_text = format!("{error:#}");
+                if error_text != reported_error {
+                    tracing::warn!(error = error_text, "can't open the database; trying again");
                 }
-                let _ = store_sender.send(Err(error.clone()));
-                reported_error = error;
+                let _ = store_sender.send(Err(error_text.clone()));
+                reported_error = error_text;
                 time::sleep(DATABASE_RETRY).await;
             }
             open_result => return open_result,
@@ -178,9 +178,8 @@ fn start_jobs(
 async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
     requests.close();
     steps.close();
-    let steps_stopped = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
-    let (stop_result, _) =
-        tokio::join!(time::timeout(STOP_TIMEOUT, requests.wait()), steps_stopped);
+    let stop_steps = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
+    let (stop_result, _) = tokio::join!(time::timeout(STOP_TIMEOUT, requests.wait()), stop_steps);
     give_up.cancel();
     steps.wait().await;
     if stop_result.is_err() {
@@ -253,7 +252,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         latencies: Latencies::default(),
         worker: worker_name(),
     };
-    let (opening, store) = watch::channel(Err("the database is being opened".to_owned()));
+    let (store_sender, store_receiver) =
+        watch::channel(Err("the database is being opened".to_owned()));
     let health = Health {
         brokers: [
             &brokers.requests,
@@ -262,15 +262,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         ]
         .map(Clone::clone),
         stopping: stop.clone(),
-        store,
+        store: store_receiver,
         metrics: Metrics::install().context("can't install the metrics recorder")?,
         worker_stats: worker_stats.clone(),
     };
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
     serve_health(listener, health, &mut background, &background_stop);
-    let Some(opened) = stop
-        .run_until_cancelled(open_store(&config, &opening))
+    let Some(connection_result) = stop
+        .run_until_cancelled(open_store(&config, &store_sender))
         .await
     else {
         background_stop.cancel();
@@ -279,12 +279,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         tracing::info!("order-worker stopped before the database could be opened");
         return Ok(());
     };
-    let (store, ledger) = opened?;
-    let _ = opening.send(Ok(store.clone()));
-    drop(opening);
+    let (store, ledger) = connection_result?;
+    let _ = store_sender.send(Ok(store.clone()));
+    drop(store_sender);
     let sandbox = Sandbox::open(ledger)?;
 
-    let (outbox, relay_task) = relay::outbox();
+    let (outbox, relay_task) = relay::new_outbox();
     relay_task.start(
         &store,
         Arc::clone(&publisher),
@@ -316,8 +316,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
-        let delivering = deliver_sandbox_shipments(carrier.clone(), delivery)?;
-        spawn(&mut background, &background_stop, delivering);
+        let delivery_task = deliver_sandbox_shipments(carrier.clone(), delivery)?;
+        spawn(&mut background, &background_stop, delivery_task);
     }
     let probe_task = publisher::probe(brokers.publishing_broker.clone());
     spawn(&mut background, &background_stop, probe_task);

@@ -128,7 +128,7 @@ impl NewApiKey {
 pub struct CreateApiKey {
     /// The fields that the admin sent.
     #[serde(flatten)]
-    pub new: NewApiKey,
+    pub new_key: NewApiKey,
     /// SHA-256 digest of the secret.
     pub digest: KeyDigest,
     /// First characters of the secret.
@@ -141,13 +141,13 @@ pub struct CreateApiKey {
 
 impl CreateApiKey {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let new = NewApiKey::read(fields);
+        let new_key = NewApiKey::read(fields);
         let digest = fields.required("digest", body::parsed);
         let prefix = fields.required("prefix", body::visible_text(1..=MAX_PREFIX_CHARS));
         let sealed_secret =
             fields.optional("sealed_secret", body::visible_text(1..=MAX_SEALED_CHARS));
         Some(Self {
-            new: new?,
+            new_key: new_key?,
             digest: digest?,
             prefix: prefix?,
             sealed_secret,

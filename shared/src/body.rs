@@ -84,15 +84,15 @@ fn parse_within(
             format!("{name} exceeds {max_bytes} bytes"),
         ));
     }
-    let (value, has_floats) = strict::parse(bytes, max_nesting).map_err(|error| {
+    let (first_value, has_floats) = strict::parse(bytes, max_nesting).map_err(|error| {
         // In a single line only the column is useful.
-        let error = match name {
+        let rule_text = match name {
             "the line" => error.to_string().replace(" at line 1 column", " at column"),
             _ => error.to_string(),
         };
         Failure::new(
             Code::InvalidRequest,
-            format!("{name} is not valid JSON: {error}"),
+            format!("{name} is not valid JSON: {rule_text}"),
         )
     })?;
     // Whole numbers of 64 bits are exact; all others were read as floats.
@@ -102,7 +102,7 @@ fn parse_within(
             pointer,
             format!("{number} can't be stored exactly as a number; send it as a string"),
         )),
-        None => Ok(value),
+        None => Ok(first_value),
     }
 }
 
@@ -140,7 +140,10 @@ mod tests {
     fn pointers(failure: &Failure) -> Vec<String> {
         let errors: Vec<Violation> =
             serde_json::from_value(failure.errors().unwrap().clone()).unwrap();
-        errors.into_iter().map(|error| error.pointer).collect()
+        errors
+            .into_iter()
+            .map(|violation| violation.pointer)
+            .collect()
     }
 
     #[test]
@@ -219,8 +222,9 @@ mod tests {
         ] {
             assert!(name(json!(blank_text)).is_err(), "{blank_text:?}");
         }
-        for seen in ["A", " Ada ", "می\u{200c}خواهم", "👩\u{200d}🔬", "é", "株"] {
-            assert_eq!(name(json!(seen)), Ok(seen.to_owned()));
+        for visible_text in ["A", " Ada ", "می\u{200c}خواهم", "👩\u{200d}🔬", "é", "株"]
+        {
+            assert_eq!(name(json!(visible_text)), Ok(visible_text.to_owned()));
         }
     }
 
@@ -258,15 +262,15 @@ mod tests {
 
     #[test]
     fn accepted_body_can_be_parsed_inside_a_message() {
-        let body = nested_body(MAX_NESTING);
-        parse(body.as_bytes()).unwrap();
+        let body_text = nested_body(MAX_NESTING);
+        parse(body_text.as_bytes()).unwrap();
         assert_eq!(
             parse(nested_body(MAX_NESTING + 1).as_bytes())
                 .unwrap_err()
                 .http_status(),
             400
         );
-        let message = format!(r#"{{"lines": [{{"line": 1, "order": {body}}}]}}"#);
+        let message = format!(r#"{{"lines": [{{"line": 1, "order": {body_text}}}]}}"#);
         parse_message(message.as_bytes()).unwrap();
         let value: Result<Value, _> = from_stored(&nested_body(200));
         assert!(value.is_ok());
@@ -281,8 +285,8 @@ mod tests {
             object(10_000)(json!({ "a": Value::Array(vec![value]) }))
         };
         assert!(free_json(MAX_FREE_NESTING - 1).is_ok());
-        let error = free_json(MAX_FREE_NESTING).unwrap_err();
-        assert!(error.contains("32 levels"), "{error}");
+        let nesting_error = free_json(MAX_FREE_NESTING).unwrap_err();
+        assert!(nesting_error.contains("32 levels"), "{nesting_error}");
         for value in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
             assert!(object(100)(value).unwrap_err().contains("NUL"));
         }
@@ -309,7 +313,7 @@ mod tests {
             let text = format!(r#"{{"a": {{"b~/": ["1e999", {exact_number}]}}}}"#);
             parse(text.as_bytes()).unwrap();
         }
-        for inexact in [
+        for inexact_number in [
             "18446744073709551616",
             "-9223372036854775809",
             "123456789012345678901234567890",
@@ -318,11 +322,12 @@ mod tests {
             "1e-400",
             "1e-99999999999999999999",
         ] {
-            let text =
-                format!(r#"{{"x": [[], {{"a": 1}}], "a": {{"b~/": ["1e999", {inexact}]}}}}"#);
+            let text = format!(
+                r#"{{"x": [[], {{"a": 1}}], "a": {{"b~/": ["1e999", {inexact_number}]}}}}"#
+            );
             let failure = parse(text.as_bytes()).unwrap_err();
-            assert_eq!(failure.http_status(), 422, "{inexact}: {failure}");
-            assert_eq!(pointers(&failure), ["/a/b~0~1/1"], "{inexact}");
+            assert_eq!(failure.http_status(), 422, "{inexact_number}: {failure}");
+            assert_eq!(pointers(&failure), ["/a/b~0~1/1"], "{inexact_number}");
         }
     }
 }

@@ -56,8 +56,8 @@ impl CommonCommand {
 
 /// The end of `--help`: the environment variables of the table `own_help` and the common ones, then
 /// `exit_status`.
-pub fn after_help(own_help: &str, exit_status: &str) -> String {
-    format!("{}\n{exit_status}", describe(own_help))
+pub fn after_help(program_help: &str, exit_status: &str) -> String {
+    format!("{}\n{exit_status}", describe(program_help))
 }
 
 /// Installs the TLS implementation of the process: several dependencies use TLS and none sets a default.

@@ -134,11 +134,14 @@ impl Env {
         {
             return Ok(*choice);
         }
-        let words: Vec<&str> = choices
+        let choice_names: Vec<&str> = choices
             .iter()
             .map(|(choice_name, _)| *choice_name)
             .collect();
-        bail!("{name}={value:?}: must be one of {}", words.join(", "));
+        bail!(
+            "{name}={value:?}: must be one of {}",
+            choice_names.join(", ")
+        );
     }
 }
 
@@ -151,16 +154,21 @@ pub fn describe(own_table: &str) -> String {
         .chain(COMMON_VARIABLES.lines().skip(2));
     let variable_texts = rows.filter_map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [names, default, meaning] = cells.as_slice() else {
+        let [name_cells, default_cell, description] = cells.as_slice() else {
             return None;
         };
         let without_backticks = |cell: &str| cell.replace('`', "");
-        let default = match without_backticks(default) {
+        let default_text = match without_backticks(default_cell) {
             default_text if default_text.is_empty() => default_text,
-            default => format!(" [default: {default}]"),
+            default_text => format!(" [default: {default_text}]"),
         };
-        let (names, meaning) = (without_backticks(names), without_backticks(meaning));
-        Some(format!("\n  {names}{default}\n          {meaning}\n"))
+        let (names, description) = (
+            without_backticks(name_cells),
+            without_backticks(description),
+        );
+        Some(format!(
+            "\n  {names}{default_text}\n          {description}\n"
+        ))
     });
     let heading = "Environment variables (a secret may also come from a file: NAME_FILE=PATH):\n";
     iter::once(heading.to_owned())
@@ -178,13 +186,13 @@ mod tests {
     #[test]
     fn invalid_value_is_reported_with_its_variable() {
         let env = Env::from_pairs([("A", "x"), ("B", "0"), ("C", "purple")]);
-        for error in [
+        for directive_error in [
             env.millis("A", 5).unwrap_err(),
             env.seconds("B", 5).unwrap_err(),
             env.choice("C", &[("pretty", 1), ("json", 2)], "pretty")
                 .unwrap_err(),
         ] {
-            let line = error.to_string();
+            let line = directive_error.to_string();
             assert!(
                 ["A=", "B=", "C="].iter().any(|name| line.starts_with(name)),
                 "{line}"

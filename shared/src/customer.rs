@@ -343,12 +343,12 @@ mod tests {
             "phone": null, "addresses": null, "metadata": {"a": null, "b": {"c": null}}
         }))
         .unwrap();
-        let sent: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
+        let sent_body: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
         assert_eq!(
-            sent,
+            sent_body,
             json!({"id": id, "phone": null, "addresses": [], "metadata": {"a": null, "b": {"c": null}}})
         );
-        assert_eq!(Request::read("customer.update", sent), Ok(request));
+        assert_eq!(Request::read("customer.update", sent_body), Ok(request));
         for invalid_patch in [
             json!({"name": null}),
             json!({"email": null}),

@@ -25,14 +25,14 @@ pub struct DeadLetter {
     pub reason: String,
     /// The step or message.
     #[serde(flatten)]
-    #[schema(value_type = Described)]
+    #[schema(value_type = DeadLetterSchema)]
     pub source: DeadLetterSource,
 }
 
 /// OpenAPI schema of [`DeadLetterSource`] as one object; `kind` determines which members are present.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
-struct Described {
+struct DeadLetterSchema {
     /// `step` or `message`.
     #[schema(example = "step")]
     kind: String,

@@ -49,11 +49,15 @@ pub fn of(value: &Json) -> String {
 
 /// The entity tag of `value` from its `version` and its `uncounted` member, which changes without a new
 /// version.
-pub fn digest_of_parts(version: Option<u64>, uncounted: Option<&RawValue>, value: &Json) -> String {
-    match (version, uncounted) {
+pub fn digest_of_parts(
+    version: Option<u64>,
+    uncounted_part: Option<&RawValue>,
+    value: &Json,
+) -> String {
+    match (version, uncounted_part) {
         (Some(version), None) => format!("\"{version}\""),
-        (Some(version), Some(uncounted)) => {
-            format!("\"{version}-{}\"", digest(uncounted.get()))
+        (Some(version), Some(uncounted_part)) => {
+            format!("\"{version}-{}\"", digest(uncounted_part.get()))
         }
         (None, _) => format!("\"{}\"", digest(value.text())),
     }
@@ -87,8 +91,8 @@ pub struct EntityTag {
 
 impl EntityTag {
     /// Strong comparison: a weak tag equals no tag.
-    fn equals_strongly(&self, opaque: &str) -> bool {
-        !self.is_weak && condition(&self.opaque) == condition(opaque)
+    fn equals_strongly(&self, opaque_tag: &str) -> bool {
+        !self.is_weak && condition(&self.opaque) == condition(opaque_tag)
     }
 }
 
@@ -112,27 +116,27 @@ pub enum TagList {
 impl FromStr for TagList {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(list_text: &str) -> Result<Self, String> {
         const WHITESPACE: [char; 2] = [' ', '\t'];
-        if text.len() > MAX_HEADER_BYTES {
+        if list_text.len() > MAX_HEADER_BYTES {
             return Err(format!("must have at most {MAX_HEADER_BYTES} bytes"));
         }
-        if text.trim_matches(WHITESPACE) == "*" {
+        if list_text.trim_matches(WHITESPACE) == "*" {
             return Ok(Self::Any);
         }
         let malformed_error = || "must be * or a list of entity tags such as \"3\"".to_owned();
-        let (mut tags, mut remaining_text) = (Vec::new(), text);
+        let (mut tags, mut remaining_text) = (Vec::new(), list_text);
         loop {
             remaining_text = remaining_text.trim_start_matches([' ', '\t', ',']);
             if remaining_text.is_empty() {
                 break;
             }
-            let (is_weak, tag) = match remaining_text.strip_prefix("W/") {
-                Some(tag) => (true, tag),
+            let (is_weak, tag_text) = match remaining_text.strip_prefix("W/") {
+                Some(tag_text) => (true, tag_text),
                 None => (false, remaining_text),
             };
-            let tag = tag.strip_prefix('"').ok_or_else(malformed_error)?;
-            let (opaque_tag, after_tag) = tag.split_once('"').ok_or_else(malformed_error)?;
+            let tag_text = tag_text.strip_prefix('"').ok_or_else(malformed_error)?;
+            let (opaque_tag, after_tag) = tag_text.split_once('"').ok_or_else(malformed_error)?;
             let is_tag_character = |c: char| c == '!' || ('#'..='~').contains(&c) || !c.is_ascii();
             if !opaque_tag.chars().all(is_tag_character) {
                 return Err(malformed_error());
@@ -159,11 +163,14 @@ impl FromStr for TagList {
 impl TagList {
     /// Whether the list contains `tag`, given with its quotation marks, by weak comparison, as required for
     /// `If-None-Match` (RFC 9110, section 13.1.2).
-    pub fn has_weakly(&self, tag: &str) -> bool {
-        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+    pub fn has_weakly(&self, quoted_tag: &str) -> bool {
+        let tag_text = quoted_tag
+            .strip_prefix("W/")
+            .unwrap_or(quoted_tag)
+            .trim_matches('"');
         match self {
             Self::Any => true,
-            Self::Tags(tags) => tags.iter().any(|listed_tag| listed_tag.opaque == tag),
+            Self::Tags(tags) => tags.iter().any(|listed_tag| listed_tag.opaque == tag_text),
         }
     }
 }
@@ -183,7 +190,7 @@ impl IfMatch {
             TagList::Tags(tags)
                 if tags
                     .iter()
-                    .any(|listed| listed.equals_strongly(tag.trim_matches('"'))) =>
+                    .any(|listed_tag| listed_tag.equals_strongly(tag.trim_matches('"'))) =>
             {
                 Ok(())
             }
@@ -217,8 +224,8 @@ impl IfMatch {
 impl FromStr for IfMatch {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self)
+    fn from_str(list_text: &str) -> Result<Self, String> {
+        list_text.parse().map(Self)
     }
 }
 
@@ -227,8 +234,8 @@ impl fmt::Display for IfMatch {
         match &self.0 {
             TagList::Any => f.write_str("*"),
             TagList::Tags(tags) => {
-                let tags: Vec<_> = tags.iter().map(EntityTag::to_string).collect();
-                f.write_str(&tags.join(", "))
+                let tag_texts: Vec<_> = tags.iter().map(EntityTag::to_string).collect();
+                f.write_str(&tag_texts.join(", "))
             }
         }
     }
@@ -245,7 +252,7 @@ mod tests {
         }
         let empty_elements: IfMatch = " , \"3\" ,, \"4\",".parse().unwrap();
         assert_eq!(empty_elements.to_string(), "\"3\", \"4\"");
-        for malformed in [
+        for malformed_list in [
             "",
             "3",
             "\"3",
@@ -258,7 +265,10 @@ mod tests {
             "*, \"3\"",
             "\"3\" \"4\"",
         ] {
-            assert!(malformed.parse::<IfMatch>().is_err(), "{malformed}");
+            assert!(
+                malformed_list.parse::<IfMatch>().is_err(),
+                "{malformed_list}"
+            );
         }
         assert!("\"1\",".repeat(50).parse::<IfMatch>().is_err());
         let condition: IfMatch = "\"3\", W/\"4\"".parse().unwrap();

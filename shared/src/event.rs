@@ -62,8 +62,8 @@ impl Event {
     /// remains, without data, so that the versions of the order have no gaps.
     #[must_use]
     pub fn for_storefronts(mut self) -> Self {
-        if let EventData::OrderUpdated(updated) = &mut self.event_data {
-            updated.hide_internal_fields();
+        if let EventData::OrderUpdated(order_updated) = &mut self.event_data {
+            order_updated.hide_internal_fields();
         }
         self
     }

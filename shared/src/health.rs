@@ -19,10 +19,10 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// The response of a program that is not ready, or the reason why the request failed.
 pub async fn check_ready(mut address: SocketAddr) -> anyhow::Result<()> {
     match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+        SocketAddr::V4(ipv4_address) if ipv4_address.ip().is_unspecified() => {
             address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+        SocketAddr::V6(ipv6_address) if ipv6_address.ip().is_unspecified() => {
             address.set_ip(Ipv6Addr::LOCALHOST.into());
         }
         _ => {}

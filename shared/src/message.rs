@@ -79,9 +79,9 @@ pub enum MessageStatus {
     Sent,
     /// The mail server refused the recipient or the message permanently (5xx).
     Bounced,
-    /// It could not be rendered, or all attempts failed; it can be resent.
+    /// The message could not be rendered, or all attempts failed; it can be resent.
     Failed,
-    /// Nothing was sent; `error` has the reason.
+    /// The message was not sent; `error` has the reason.
     NotSent,
 }
 

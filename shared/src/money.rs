@@ -45,24 +45,29 @@ impl Currency {
     pub fn all() -> impl Iterator<Item = Self> {
         ISO_4217_CODES
             .split_whitespace()
-            .filter_map(|code| code.parse().ok())
+            .filter_map(|currency_code| currency_code.parse().ok())
     }
 
     /// Whether ISO 4217 lists the code as a currency in use, or it is `XTS`.
     pub fn is_listed(&self) -> bool {
         ISO_4217_CODES
             .split_whitespace()
-            .any(|code| code == self.as_str())
+            .any(|currency_code| currency_code == self.as_str())
     }
 
     /// Number of decimal places of the currency, by ISO 4217: 2 for EUR, 0 for JPY.
     pub fn decimals(&self) -> u32 {
-        const NONE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
-        const THREE: &str = "BHD IQD JOD KWD LYD OMR TND";
-        let is_among = |codes: &str| codes.split(' ').any(|code| code == self.as_str());
-        if is_among(NONE) {
+        const WITHOUT_DECIMALS: &str =
+            "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
+        const WITH_THREE_DECIMALS: &str = "BHD IQD JOD KWD LYD OMR TND";
+        let is_among = |codes: &str| {
+            codes
+                .split(' ')
+                .any(|currency_code| currency_code == self.as_str())
+        };
+        if is_among(WITHOUT_DECIMALS) {
             0
-        } else if is_among(THREE) {
+        } else if is_among(WITH_THREE_DECIMALS) {
             3
         } else {
             2
@@ -155,20 +160,20 @@ impl Money {
             self.amount.unsigned_abs(),
             width = decimals + 1
         );
-        let (whole, fraction) = digits.split_at(digits.len() - decimals);
+        let (integer_digits, fraction_digits) = digits.split_at(digits.len() - decimals);
         let mut text = String::new();
         if self.amount < 0 {
             text.push('-');
         }
-        for (index, digit) in whole.chars().enumerate() {
-            if index > 0 && (whole.len() - index).is_multiple_of(3) {
+        for (index, digit) in integer_digits.chars().enumerate() {
+            if index > 0 && (integer_digits.len() - index).is_multiple_of(3) {
                 text.push_str(group);
             }
             text.push(digit);
         }
-        if !fraction.is_empty() {
+        if !fraction_digits.is_empty() {
             text.push_str(decimal);
-            text.push_str(fraction);
+            text.push_str(fraction_digits);
         }
         text
     }
@@ -193,32 +198,33 @@ mod tests {
 
     #[test]
     fn amounts_in_two_currencies_cannot_be_added() {
-        let usd = Money {
+        let one_dollar = Money {
             amount: 1,
             currency: "USD".parse().unwrap(),
         };
-        assert!(eur(1).plus(usd, 1).is_err());
+        assert!(eur(1).plus(one_dollar, 1).is_err());
         assert_eq!(eur(1).plus(eur(250), 3), Ok(eur(751)));
     }
 
     #[test]
     fn amounts_are_written_with_the_decimals_of_their_currency() {
-        let written = |amount, code: &str| {
-            let currency = code.parse().unwrap();
+        let written_amount = |amount, currency_code: &str| {
+            let currency = currency_code.parse().unwrap();
             Money { amount, currency }.to_decimal(",", ".")
         };
-        assert_eq!(written(123_450, "EUR"), "1,234.50");
-        assert_eq!(written(5, "EUR"), "0.05");
-        assert_eq!(written(-1_999, "USD"), "-19.99");
-        assert_eq!(written(1_000_000, "JPY"), "1,000,000");
-        assert_eq!(written(999, "KWD"), "0.999");
-        assert_eq!(written(0, "JPY"), "0");
+        assert_eq!(written_amount(123_450, "EUR"), "1,234.50");
+        assert_eq!(written_amount(5, "EUR"), "0.05");
+        assert_eq!(written_amount(-1_999, "USD"), "-19.99");
+        assert_eq!(written_amount(1_000_000, "JPY"), "1,000,000");
+        assert_eq!(written_amount(999, "KWD"), "0.999");
+        assert_eq!(written_amount(0, "JPY"), "0");
         assert_eq!(eur(1_234_567).to_decimal(".", ","), "12.345,67");
     }
 
     #[test]
     fn only_iso_4217_currencies_are_listed() {
-        let is_listed = |code: &str| code.parse::<Currency>().unwrap().is_listed();
+        let is_listed =
+            |currency_code: &str| currency_code.parse::<Currency>().unwrap().is_listed();
         assert!(is_listed("EUR") && is_listed("JPY") && is_listed("XTS"));
         assert!(!is_listed("EUX") && !is_listed("AAA") && !is_listed("XAU"));
     }

@@ -30,9 +30,9 @@ pub use self::label::Label;
 pub use self::request::{
     AddressPatch, ApproveAll, ApprovedAll, CancelEdit, CancelOrder, CancelRemaining,
     CancelShipment, CreateOrder, CreateShipment, EditItem, EditOrder, GetOrder, ItemQuantity,
-    ListOrders, MAX_ITEMS, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef, QUANTITY,
-    RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate, UpdateOrder,
-    UpdateShipment,
+    ListOrders, MAX_ITEMS, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef,
+    QUANTITY_RANGE, RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate,
+    UpdateOrder, UpdateShipment,
 };
 pub(crate) use self::request::{address, cursor, cursor_by, limit, timestamp};
 pub use self::returns::{

@@ -62,8 +62,8 @@ impl<T> From<Vec<T>> for Rows<T> {
 
 impl<T> Page<T> {
     /// Makes a page of at most `limit` rows; `cursor` returns the cursor after a row.
-    pub fn from_rows(read: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
-        let Rows { mut rows, is_cut } = read.into();
+    pub fn from_rows(rows: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+        let Rows { mut rows, is_cut } = rows.into();
         let limit = limit as usize;
         let has_more = rows.len() > limit || is_cut;
         rows.truncate(limit);

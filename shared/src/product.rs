@@ -278,8 +278,8 @@ impl AdjustStock {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let sku = fields.required("sku", body::parsed);
         let warehouse = fields.required("warehouse", body::parsed);
-        let delta = fields.required("delta", |value| {
-            match body::integer(-MAX_ON_HAND..=MAX_ON_HAND)(value)? {
+        let delta = fields.required("delta", |delta_fields| {
+            match body::integer(-MAX_ON_HAND..=MAX_ON_HAND)(delta_fields)? {
                 0 => Err("must not be 0".to_owned()),
                 delta => Ok(delta),
             }
@@ -347,10 +347,10 @@ pub fn sku_of_cursor(cursor: &str) -> &str {
 /// worker of an earlier version, which compares the cursor as a SKU, continues at the same position.
 const CURSOR_END: char = '!';
 
-fn product_cursor(value: Value) -> Result<String, String> {
-    let cursor = body::string(value)?;
-    let sku = cursor.strip_suffix(CURSOR_END).map(str::parse::<Sku>);
-    match sku {
+fn product_cursor(cursor: Value) -> Result<String, String> {
+    let cursor = body::string(cursor)?;
+    let last_sku = cursor.strip_suffix(CURSOR_END).map(str::parse::<Sku>);
+    match last_sku {
         Some(Ok(_)) => Ok(cursor),
         Some(Err(_)) | None => {
             Err("is not a cursor of this list; pass next_cursor of the previous page".to_owned())

@@ -450,8 +450,8 @@ mod tests {
             "metadata": {"cart": {"id": 7}},
         });
         let request = Request::read("order.create", body).unwrap();
-        let sent: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
-        assert_eq!(Request::read("order.create", sent).unwrap(), request);
+        let sent_body: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
+        assert_eq!(Request::read("order.create", sent_body).unwrap(), request);
     }
 
     #[test]

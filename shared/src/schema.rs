@@ -9,14 +9,14 @@ use utoipa::openapi::{
 };
 
 /// Text without control characters.
-pub(crate) const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+pub(crate) const PRINTABLE_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
 fn text(min: usize, max: usize) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(min))
         .max_length(Some(max))
-        .pattern(Some(PRINTABLE))
+        .pattern(Some(PRINTABLE_PATTERN))
 }
 
 /// Allows `null` in addition to `kind`.

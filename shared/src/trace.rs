@@ -131,8 +131,8 @@ impl Span {
     /// Sets `traceparent` to this span, as the parent of further spans; unchanged if the span is not
     /// recorded.
     pub fn pass_on(&self, traceparent: &mut Option<String>) {
-        if let Some(recorded) = &self.0 {
-            *traceparent = Some(format_traceparent(recorded.span_context()));
+        if let Some(recorded_span) = &self.0 {
+            *traceparent = Some(format_traceparent(recorded_span.span_context()));
         }
     }
 
@@ -143,16 +143,16 @@ impl Span {
 
     /// Sets an attribute.
     pub fn set_attribute(&mut self, key: &'static str, value: impl Into<Value>) {
-        if let Some(recorded) = &mut self.0 {
-            recorded.set_attribute(KeyValue::new(key, value));
+        if let Some(recorded_span) = &mut self.0 {
+            recorded_span.set_attribute(KeyValue::new(key, value));
         }
     }
 
     /// Marks the span as failed by an error of this system, with `kind` as its `error.type`.
     pub fn record_error(&mut self, kind: impl Into<Cow<'static, str>>, error: &dyn Display) {
-        if let Some(recorded) = &mut self.0 {
-            recorded.set_attribute(KeyValue::new("error.type", kind.into()));
-            recorded.set_status(Status::error(error.to_string()));
+        if let Some(recorded_span) = &mut self.0 {
+            recorded_span.set_attribute(KeyValue::new("error.type", kind.into()));
+            recorded_span.set_status(Status::error(error.to_string()));
         }
     }
 }
@@ -186,7 +186,7 @@ pub fn consumer_span(
 
 /// Attributes as in <https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/>.
 fn messaging_attributes(
-    kind: &'static str,
+    operation_kind: &'static str,
     name: &'static str,
     queue: &'static str,
     intent: &'static str,
@@ -194,7 +194,7 @@ fn messaging_attributes(
 ) -> [(&'static str, Value); 7] {
     [
         ("messaging.system", "rabbitmq".into()),
-        ("messaging.operation.type", kind.into()),
+        ("messaging.operation.type", operation_kind.into()),
         ("messaging.operation.name", name.into()),
         ("messaging.destination.name", queue.into()),
         ("messaging.rabbitmq.destination.routing_key", queue.into()),
@@ -209,16 +209,16 @@ pub fn unsampled_traceparent() -> String {
 }
 
 fn format_traceparent(context: &SpanContext) -> String {
-    let (trace, span) = (context.trace_id(), context.span_id());
+    let (trace_id, span_id) = (context.trace_id(), context.span_id());
     let flags = context.trace_flags() & TraceFlags::SAMPLED;
-    format!("00-{trace}-{span}-{flags:02x}")
+    format!("00-{trace_id}-{span_id}-{flags:02x}")
 }
 
 fn span_context_of(traceparent: &str) -> Option<SpanContext> {
-    let (trace, span, flags) = parse(traceparent)?;
+    let (trace_id, span_id, flags) = parse(traceparent)?;
     Some(SpanContext::new(
-        TraceId::from_hex(trace).ok()?,
-        SpanId::from_hex(span).ok()?,
+        TraceId::from_hex(trace_id).ok()?,
+        SpanId::from_hex(span_id).ok()?,
         TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
         true,
         TraceState::NONE,
@@ -226,14 +226,14 @@ fn span_context_of(traceparent: &str) -> Option<SpanContext> {
 }
 
 /// The trace id of a `traceparent`, for logs.
-pub fn id(traceparent: &str) -> Option<&str> {
+pub fn trace_id_of(traceparent: &str) -> Option<&str> {
     traceparent.get(3..35)
 }
 
 /// Parses a `traceparent` into trace id, span id and flags.
 pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
     let mut traceparent_parts = text.split('-');
-    let (version, trace, span, flags) = (
+    let (version, trace_id, span_id, flags) = (
         traceparent_parts.next()?,
         traceparent_parts.next()?,
         traceparent_parts.next()?,
@@ -250,9 +250,9 @@ pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
         && version != "ff"
         // Later versions may append fields; version 00 must not.
         && (version != "00" || traceparent_parts.next().is_none());
-    let is_well_formed = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
-    (is_known_version && is_well_formed && !is_zero(trace) && !is_zero(span))
-        .then_some((trace, span, flags))
+    let is_well_formed = is_hex(trace_id, 32) && is_hex(span_id, 16) && is_hex(flags, 2);
+    (is_known_version && is_well_formed && !is_zero(trace_id) && !is_zero(span_id))
+        .then_some((trace_id, span_id, flags))
 }
 
 #[cfg(test)]
@@ -293,8 +293,9 @@ mod tests {
 
     #[test]
     fn unrecorded_span_passes_the_traceparent_on_unchanged() {
-        let sent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-        let mut continued_traceparent = sent.clone();
+        let sent_traceparent =
+            Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+        let mut continued_traceparent = sent_traceparent.clone();
         let span = consumer_span(
             "queue",
             "order.get",
@@ -302,7 +303,7 @@ mod tests {
             continued_traceparent.as_deref(),
         );
         span.pass_on(&mut continued_traceparent);
-        assert_eq!(continued_traceparent, sent);
+        assert_eq!(continued_traceparent, sent_traceparent);
         assert!(!span.is_recording());
     }
 }

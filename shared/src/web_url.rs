@@ -38,8 +38,8 @@ pub(crate) fn web_url(text: &str) -> Result<Url, String> {
         return Err("must not have port 0".to_owned());
     }
     match url.host() {
-        Some(Host::Domain(name)) if !is_host_name(name) => {
-            Err(format!("has an invalid host name: {name:?}"))
+        Some(Host::Domain(host_name)) if !is_host_name(host_name) => {
+            Err(format!("has an invalid host name: {host_name:?}"))
         }
         Some(_) => Ok(url),
         None => Err("must have a host".to_owned()),
@@ -56,14 +56,14 @@ pub(crate) fn web_url_text(value: Value) -> Result<String, String> {
     let text = body::text(1..=MAX_URL_CHARS)(value)?;
     match web_url(&text) {
         Ok(_) => Ok(text),
-        Err(why) => Err(format!("must be an http or https URL; {text} {why}")),
+        Err(reason) => Err(format!("must be an http or https URL; {text} {reason}")),
     }
 }
 
 /// Whether `name` consists of labels separated by dots, each of letters, digits, `-` and `_`; a dot may end
 /// it.
-fn is_host_name(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
+fn is_host_name(host_name: &str) -> bool {
+    let host_name = host_name.strip_suffix('.').unwrap_or(host_name);
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let is_label = |label: &str| {
         (1..=MAX_LABEL_CHARS).contains(&label.len())
@@ -71,5 +71,5 @@ fn is_host_name(name: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    name.len() <= MAX_HOST_CHARS && name.split('.').all(is_label)
+    host_name.len() <= MAX_HOST_CHARS && host_name.split('.').all(is_label)
 }

@@ -149,24 +149,24 @@ impl Tokens {
     /// `UNAUTHENTICATED` when the token is invalid; `UNAVAILABLE` when no keys could be fetched yet.
     pub(super) async fn identify(&self, token: &str) -> Result<Identity, Failure> {
         // The library supports no `alg: none`, so this refuses unsigned tokens.
-        let header = decode_header(token).map_err(|error| {
-            unauthenticated_failure(format!("the token can't be read: {error}"))
+        let header = decode_header(token).map_err(|decoding_error| {
+            unauthenticated_failure(format!("the token can't be read: {decoding_error}"))
         })?;
         refuse_critical_extensions(token)?;
         let claims = match &self.0.source {
-            KeySource::Secret(key) => {
-                let key = VerificationKey {
-                    key: key.clone(),
+            KeySource::Secret(secret_key) => {
+                let verification_key = VerificationKey {
+                    key: secret_key.clone(),
                     algorithm: Algorithm::HS256,
                 };
-                self.check_signature(token, &header, &key)
+                self.check_signature(token, &header, &verification_key)
                     .map_err(Failure::from)?
             }
             KeySource::Published(published_keys) => {
                 self.check_published(token, &header, published_keys).await?
             }
         };
-        identity(claims)
+        identity_of_claims(claims)
     }
 
     /// Verifies the token with the published keys; fetches them again if none matches.
@@ -174,22 +174,22 @@ impl Tokens {
         &self,
         token: &str,
         header: &Header,
-        published: &PublishedKeys,
+        published_keys: &PublishedKeys,
     ) -> Result<Claims, Failure> {
-        let is_stale = published.is_stale();
+        let is_stale = published_keys.is_stale();
         if is_stale {
-            published.fetch_keys(false).await;
+            published_keys.fetch_keys(false).await;
         }
-        let keys = published.current_keys();
+        let keys = published_keys.current_keys();
         let refusal_failure = match self.check_any(token, header, &keys) {
             Err(VerificationError::NoMatchingKey(refusal_failure)) => refusal_failure,
             Err(VerificationError::Invalid(failure)) => return Err(failure),
             Ok(claims) => return Ok(claims),
         };
         if !is_stale {
-            published.fetch_keys(true).await;
+            published_keys.fetch_keys(true).await;
         }
-        let refreshed_keys = published.current_keys();
+        let refreshed_keys = published_keys.current_keys();
         if refreshed_keys.is_empty() {
             return Err(Failure::new(
                 Code::Unavailable,
@@ -211,17 +211,17 @@ impl Tokens {
         header: &Header,
         keys: &[PublishedKey],
     ) -> Result<Claims, VerificationError> {
-        let candidate_keys = keys.iter().filter(|key| match &header.kid {
-            Some(id) => key.id.as_ref() == Some(id),
+        let candidates = keys.iter().filter(|published_key| match &header.kid {
+            Some(id) => published_key.id.as_ref() == Some(id),
             None => true,
         });
-        let candidate_keys: Vec<_> = candidate_keys.map(|key| &key.key).collect();
+        let candidate_keys: Vec<_> = candidates.map(|published_key| &published_key.key).collect();
         let matching_keys = candidate_keys
             .iter()
-            .filter(|key| key.algorithm == header.alg);
+            .filter(|published_key| published_key.algorithm == header.alg);
         let mut refusal = None;
-        for key in matching_keys {
-            match self.check_signature(token, header, key) {
+        for published_key in matching_keys {
+            match self.check_signature(token, header, published_key) {
                 Err(VerificationError::NoMatchingKey(failure)) => refusal = Some(failure),
                 check_result => return check_result,
             }
@@ -230,7 +230,7 @@ impl Tokens {
             (Some(_), [], _) => {
                 unauthenticated_failure("the token's key id (kid) is not among the published keys")
             }
-            (Some(_), [key, ..], None) => wrong_algorithm(header, key),
+            (Some(_), [published_key, ..], None) => wrong_algorithm(header, published_key),
             (Some(_), _, Some(refusal)) => refusal,
             (None, [only_key], None) => wrong_algorithm(header, only_key),
             (None, [_], Some(refusal)) => refusal,
@@ -246,22 +246,28 @@ impl Tokens {
         &self,
         token: &str,
         header: &Header,
-        key: &VerificationKey,
+        verification_key: &VerificationKey,
     ) -> Result<Claims, VerificationError> {
-        if header.alg != key.algorithm {
+        if header.alg != verification_key.algorithm {
             return Err(VerificationError::NoMatchingKey(wrong_algorithm(
-                header, key,
+                header,
+                verification_key,
             )));
         }
-        decode::<Claims>(token, &key.key, &self.validation(key.algorithm))
-            .map(|token_data| token_data.claims)
-            .map_err(|error| {
-                let failure = unauthenticated_failure(format!("the token is not valid: {error}"));
-                match error.kind() {
-                    ErrorKind::InvalidSignature => VerificationError::NoMatchingKey(failure),
-                    _ => VerificationError::Invalid(failure),
-                }
-            })
+        decode::<Claims>(
+            token,
+            &verification_key.key,
+            &self.validation(verification_key.algorithm),
+        )
+        .map(|token_data| token_data.claims)
+        .map_err(|verification_error| {
+            let failure =
+                unauthenticated_failure(format!("the token is not valid: {verification_error}"));
+            match verification_error.kind() {
+                ErrorKind::InvalidSignature => VerificationError::NoMatchingKey(failure),
+                _ => VerificationError::Invalid(failure),
+            }
+        })
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -294,8 +300,8 @@ enum VerificationError {
 }
 
 impl From<VerificationError> for Failure {
-    fn from(error: VerificationError) -> Self {
-        match error {
+    fn from(verification_error: VerificationError) -> Self {
+        match verification_error {
             VerificationError::NoMatchingKey(failure) | VerificationError::Invalid(failure) => {
                 failure
             }
@@ -303,23 +309,23 @@ impl From<VerificationError> for Failure {
     }
 }
 
-fn wrong_algorithm(header: &Header, key: &VerificationKey) -> Failure {
+fn wrong_algorithm(header: &Header, verification_key: &VerificationKey) -> Failure {
     unauthenticated_failure(format!(
         "the token is signed with {:?}, but its key is for {:?}",
-        header.alg, key.algorithm
+        header.alg, verification_key.algorithm
     ))
 }
 
 /// Refuses a token whose header lists critical extensions (`crit`): none is supported (RFC 7515, section
 /// 4.1.11).
 fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
-    let header = token.split('.').next().unwrap_or_default();
-    let header = BASE64_URL_SAFE_NO_PAD
-        .decode(header)
+    let encoded_header = token.split('.').next().unwrap_or_default();
+    let header_bytes = BASE64_URL_SAFE_NO_PAD
+        .decode(encoded_header)
         .ok()
-        .and_then(|header| serde_json::from_slice::<Map<String, Value>>(&header).ok())
+        .and_then(|header_bytes| serde_json::from_slice::<Map<String, Value>>(&header_bytes).ok())
         .ok_or_else(|| unauthenticated_failure("the token's header can't be read"))?;
-    if header.contains_key("crit") {
+    if header_bytes.contains_key("crit") {
         return Err(unauthenticated_failure(
             "the token's header has crit: critical extensions are not supported",
         ));
@@ -327,17 +333,18 @@ fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn identity(claims: Claims) -> Result<Identity, Failure> {
-    let invalid_claim =
-        |claim: &str, error: String| unauthenticated_failure(format!("claim {claim}: {error}"));
+fn identity_of_claims(claims: Claims) -> Result<Identity, Failure> {
+    let invalid_claim = |claim: &str, error_text: String| {
+        unauthenticated_failure(format!("claim {claim}: {error_text}"))
+    };
     let role: Role = claims
         .role
         .parse()
-        .map_err(|error| invalid_claim("role", error))?;
+        .map_err(|claim_error| invalid_claim("role", claim_error))?;
     let storefront = match (&claims.storefront, role) {
         (Some(name), _) => name
             .parse()
-            .map_err(|error| invalid_claim("storefront", error))?,
+            .map_err(|claim_error| invalid_claim("storefront", claim_error))?,
         (None, Role::Operator | Role::Admin) => Storefront::default(),
         (None, Role::Storefront) => {
             return Err(invalid_claim("storefront", "is missing".to_owned()));
@@ -397,9 +404,9 @@ impl PublishedKeys {
                 tracing::info!(count = keys.len(), "fetched the keys of JWT_JWKS_URL");
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
             }
-            Err(error) => {
+            Err(fetch_error) => {
                 tracing::error!(
-                    error = format!("{error:#}"),
+                    error = format!("{fetch_error:#}"),
                     "can't fetch the keys of JWT_JWKS_URL; keeping the previous keys"
                 );
             }
@@ -436,7 +443,7 @@ fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     }
     let implied_algorithm = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
-        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+        AlgorithmParameters::EllipticCurve(elliptic_key) => match elliptic_key.curve {
             EllipticCurve::P256 => Algorithm::ES256,
             EllipticCurve::P384 => Algorithm::ES384,
             _ => return None,
@@ -451,9 +458,12 @@ fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     if algorithm != implied_algorithm && algorithm.family() != implied_algorithm.family() {
         return None;
     }
-    let key = DecodingKey::from_jwk(jwk).ok()?;
+    let decoding_key = DecodingKey::from_jwk(jwk).ok()?;
     Some(PublishedKey {
         id: jwk.common.key_id.clone(),
-        key: VerificationKey { key, algorithm },
+        key: VerificationKey {
+            key: decoding_key,
+            algorithm,
+        },
     })
 }

@@ -61,7 +61,7 @@ impl ApiKeys {
     }
 
     /// The identity of the key with this credential id.
-    pub(super) fn by_credential_id(&self, credential: &str) -> Option<Identity> {
+    pub(super) fn find_by_credential_id(&self, credential: &str) -> Option<Identity> {
         let mut keys = self.0.iter();
         let key = keys.find(|key| &*key.identity.credential_id == credential)?;
         Some(key.identity.clone())
@@ -70,16 +70,16 @@ impl ApiKeys {
     /// A digest of all keys, from which the secret for session cookies is made. Every gateway with the same
     /// keys has the same digest.
     pub(super) fn digest(&self) -> [u8; 32] {
-        let mut digest = Sha256::new_with_prefix("sessions");
+        let mut hasher = Sha256::new_with_prefix("sessions");
         for key in self.0.iter() {
-            digest.update(key.digest);
+            hasher.update(key.digest);
         }
-        digest.finalize().into()
+        hasher.finalize().into()
     }
 
     /// The identity of `key`, if it is configured.
-    pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
-        let digest = Sha256::digest(key);
+    pub(crate) fn identify(&self, credential: &str) -> Option<Identity> {
+        let digest = Sha256::digest(credential);
         // Compares with every key, so that the time taken does not depend on the result.
         let found_identity = self.0.iter().fold(None, |found_identity, key| {
             if bool::from(key.digest.ct_eq(&digest[..])) {
@@ -96,7 +96,7 @@ impl FromStr for ApiKey {
     type Err = anyhow::Error;
 
     fn from_str(entry: &str) -> anyhow::Result<Self> {
-        let Some((name, key)) = entry.split_once('=') else {
+        let Some((name, secret)) = entry.split_once('=') else {
             bail!("an entry has no '=': must be role[@storefront]=key");
         };
         let (role, storefront) = match name.split_once('@') {
@@ -108,16 +108,16 @@ impl FromStr for ApiKey {
             ),
             None => (name, Storefront::default()),
         };
-        if key.is_empty() {
+        if secret.is_empty() {
             bail!("{name}: the key is empty");
         }
-        let is_short = key.len() < MIN_SAFE_KEY_LENGTH;
+        let is_short = secret.len() < MIN_SAFE_KEY_LENGTH;
         if is_short {
             tracing::warn!(
                 "API_KEYS: the key of {name} has fewer than {MIN_SAFE_KEY_LENGTH} characters and could be guessed; use a longer one"
             );
         }
-        let digest = Sha256::digest(key);
+        let digest = Sha256::digest(secret);
         let role: Role = role.parse().map_err(anyhow::Error::msg)?;
         let identity = Identity {
             role,
@@ -156,14 +156,14 @@ mod tests {
 
     #[test]
     fn invalid_key_entry_is_reported_without_its_secret() {
-        for wrong in [
+        for invalid_entry in [
             "operator",
             "root=secret-one",
             "storefront@a/b=secret-one",
             "admin=",
         ] {
-            let error = ApiKeys::parse(wrong).unwrap_err().to_string();
-            assert!(!error.contains("secret-one"), "{error}");
+            let error_text = ApiKeys::parse(invalid_entry).unwrap_err().to_string();
+            assert!(!error_text.contains("secret-one"), "{error_text}");
         }
     }
 }

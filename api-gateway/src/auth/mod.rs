@@ -244,12 +244,12 @@ fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };
-    let name = authority.host();
-    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let host_name = authority.host();
+    let address = host_name.trim_start_matches('[').trim_end_matches(']');
     let is_address = address
         .parse::<IpAddr>()
         .is_ok_and(|address| address.is_loopback());
-    is_address || name == "localhost" || name.ends_with(".localhost")
+    is_address || host_name == "localhost" || host_name.ends_with(".localhost")
 }
 
 /// The credential of the `Authorization` header.
@@ -331,22 +331,23 @@ mod tests {
 
     #[test]
     fn secret_of_a_new_key_is_not_encrypted_with_a_credential_that_could_be_guessed() {
-        let auth = |keys: &str| Auth::new(ApiKeys::parse(keys).unwrap(), None);
+        let auth = |key_list: &str| Auth::new(ApiKeys::parse(key_list).unwrap(), None);
         let with_header =
             |name, value: &str| HeaderMap::from_iter([(name, value.parse().unwrap())]);
-        let bearer = |key: &str| with_header(header::AUTHORIZATION, &format!("Bearer {key}"));
+        let bearer_headers =
+            |key: &str| with_header(header::AUTHORIZATION, &format!("Bearer {key}"));
         let session = with_header(header::COOKIE, "orders_session=k.credential.1.signature");
         let (short_key, long_key) = ("15-characters--", "16-characters---");
-        let short = auth(&format!("admin={short_key}"));
-        let both = auth(&format!("admin={short_key}; admin={long_key}"));
-        let open = Auth::default();
+        let short_key_auth = auth(&format!("admin={short_key}"));
+        let two_keys_auth = auth(&format!("admin={short_key}; admin={long_key}"));
+        let open_auth = Auth::default();
         for (auth, headers, has_sealing_key) in [
-            (&short, bearer(short_key), false),
-            (&short, session.clone(), false),
-            (&both, bearer(short_key), false),
-            (&both, bearer(long_key), true),
-            (&both, session, true),
-            (&open, HeaderMap::new(), true),
+            (&short_key_auth, bearer_headers(short_key), false),
+            (&short_key_auth, session.clone(), false),
+            (&two_keys_auth, bearer_headers(short_key), false),
+            (&two_keys_auth, bearer_headers(long_key), true),
+            (&two_keys_auth, session, true),
+            (&open_auth, HeaderMap::new(), true),
         ] {
             let sealing_key = auth.sealing_key(&headers, "k-1");
             assert_eq!(sealing_key.is_some(), has_sealing_key, "{headers:?}");
@@ -357,13 +358,13 @@ mod tests {
     async fn cross_site_changes_are_refused_without_authentication() {
         let shop_origin = "https://shop.example.com";
         let auth = Auth::default().with_trusted_origins(&[shop_origin.to_owned()]);
-        let (own_origin, evil_origin) = ("http://127.0.0.1:8080", "https://evil.example.com");
+        let (own_origin, untrusted_origin) = ("http://127.0.0.1:8080", "https://evil.example.com");
         let (own_host, rebound_host) = ("127.0.0.1:8080", "evil.example.com:8080");
-        for (site, origin, host, is_let_in) in [
+        for (fetch_site, origin, host, is_let_in) in [
             ("", "", own_host, true),
             ("cross-site", "", own_host, false),
             ("same-site", "http://127.0.0.1:3000", own_host, false),
-            ("cross-site", evil_origin, own_host, false),
+            ("cross-site", untrusted_origin, own_host, false),
             ("cross-site", "null", own_host, false),
             (
                 "cross-site",
@@ -376,7 +377,7 @@ mod tests {
             ("none", "", own_host, true),
             ("", own_origin, own_host, true),
             ("", shop_origin, own_host, true),
-            ("", evil_origin, own_host, false),
+            ("", untrusted_origin, own_host, false),
             (
                 "same-origin",
                 "http://localhost:8080",
@@ -392,13 +393,21 @@ mod tests {
             ),
             ("", "http://evil.example.com:8080", rebound_host, false),
         ] {
-            let headers = [("sec-fetch-site", site), ("origin", origin), ("host", host)];
+            let headers = [
+                ("sec-fetch-site", fetch_site),
+                ("origin", origin),
+                ("host", host),
+            ];
             let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
             let headers: HeaderMap = headers
                 .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
                 .collect();
             let change_result = auth.identify(&headers, &Method::POST).await;
-            assert_eq!(change_result.is_ok(), is_let_in, "{site} {origin} {host}");
+            assert_eq!(
+                change_result.is_ok(),
+                is_let_in,
+                "{fetch_site} {origin} {host}"
+            );
             assert!(auth.identify(&headers, &Method::GET).await.is_ok());
         }
     }

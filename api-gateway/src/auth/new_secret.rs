@@ -24,8 +24,8 @@ const DISPLAYED_CHARS: usize = 10;
 /// `INTERNAL` when the system has no random numbers.
 pub(crate) fn new_secret() -> Result<String, Failure> {
     let bytes: [u8; SECRET_BYTES] = random_bytes()?;
-    let encoded = BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    Ok(format!("{SECRET_PREFIX}{encoded}"))
+    let encoded_text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    Ok(format!("{SECRET_PREFIX}{encoded_text}"))
 }
 
 /// The part of a secret that is shown to recognize it.
@@ -78,8 +78,8 @@ impl SealingKey {
     /// Decrypts a secret with this displayed prefix; `None` if it was encrypted with another credential.
     pub(crate) fn open(&self, sealed_secret: &str, prefix: &str) -> Option<String> {
         let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed_secret).ok()?;
-        let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let (nonce_bytes, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce_bytes).ok()?;
         let secret = self.0.open_in_place(nonce, Aad::from(prefix), text).ok()?;
         String::from_utf8(secret.to_vec()).ok()
     }
@@ -99,13 +99,16 @@ mod tests {
         };
         let sealed_secret = key("an admin's key", "k-1").seal(&secret).unwrap();
         assert!(!sealed_secret.contains(&secret));
-        let open = |credential, idempotency_key, prefix| {
+        let open_secret = |credential, idempotency_key, prefix| {
             key(credential, idempotency_key).open(&sealed_secret, prefix)
         };
-        assert_eq!(open("an admin's key", "k-1", prefix), Some(secret.clone()));
-        assert_eq!(open("another key", "k-1", prefix), None);
-        assert_eq!(open("an admin's key", "k-2", prefix), None);
-        assert_eq!(open("an admin's key", "k-1", "owk_other"), None);
+        assert_eq!(
+            open_secret("an admin's key", "k-1", prefix),
+            Some(secret.clone())
+        );
+        assert_eq!(open_secret("another key", "k-1", prefix), None);
+        assert_eq!(open_secret("an admin's key", "k-2", prefix), None);
+        assert_eq!(open_secret("an admin's key", "k-1", "owk_other"), None);
         assert_eq!(key("a", "b").open("AAAA", prefix), None);
     }
 }

@@ -111,12 +111,16 @@ impl Auth {
     /// # Errors
     /// `UNAVAILABLE` when the key is not known here and no worker can be asked.
     async fn verify(&self, value: &str) -> Result<Option<Identity>, Failure> {
-        let Some((credential_id, ends_at)) = self.signed_session(value) else {
+        let Some((credential_id, ends_at)) = self.verify_session_cookie(value) else {
             return Ok(None);
         };
-        let identity = match self.keys.by_credential_id(credential_id) {
+        let identity = match self.keys.find_by_credential_id(credential_id) {
             Some(identity) => Some(identity),
-            None => self.stored_keys.by_credential_id(credential_id).await?,
+            None => {
+                self.stored_keys
+                    .find_by_credential_id(credential_id)
+                    .await?
+            }
         };
         let identity = identity.map(|identity| Identity {
             validity: identity.validity.at_most_until(ends_at),
@@ -127,13 +131,16 @@ impl Auth {
 
     /// The credential id and the end of a session, from the value of its cookie; `None` if the signature is
     /// invalid.
-    fn signed_session<'a>(&self, value: &'a str) -> Option<(&'a str, SystemTime)> {
-        let (signed, signature) = value.rsplit_once('.')?;
+    fn verify_session_cookie<'a>(&self, value: &'a str) -> Option<(&'a str, SystemTime)> {
+        let (signed_part, signature) = value.rsplit_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
-        hmac::verify(&self.session_key(), signed.as_bytes(), &signature).ok()?;
-        let (credential_id, ends_at) = signed.strip_prefix("k.")?.rsplit_once('.')?;
-        let ends_at: u64 = ends_at.parse().ok()?;
-        Some((credential_id, UNIX_EPOCH + Duration::from_secs(ends_at)))
+        hmac::verify(&self.session_key(), signed_part.as_bytes(), &signature).ok()?;
+        let (credential_id, ends_at_text) = signed_part.strip_prefix("k.")?.rsplit_once('.')?;
+        let ends_at_seconds: u64 = ends_at_text.parse().ok()?;
+        Some((
+            credential_id,
+            UNIX_EPOCH + Duration::from_secs(ends_at_seconds),
+        ))
     }
 
     fn session_key(&self) -> hmac::Key {
@@ -170,13 +177,13 @@ mod tests {
     use super::*;
     use crate::auth::keys::ApiKeys;
 
-    fn auth(keys: &str) -> Auth {
+    fn new_auth(keys: &str) -> Auth {
         Auth::new(ApiKeys::parse(keys).unwrap(), None)
     }
 
     #[tokio::test]
     async fn session_has_its_keys_identity_and_is_invalid_when_the_key_changes() {
-        let own_auth = auth("storefront@eu=secret-of-the-eu; operator=secret-of-operators");
+        let own_auth = new_auth("storefront@eu=secret-of-the-eu; operator=secret-of-operators");
         let (identity, cookie) = own_auth.log_in("secret-of-the-eu", true).await.unwrap();
         assert!(cookie.contains("HttpOnly; SameSite=Strict") && cookie.ends_with("Secure"));
         let sent_cookie = cookie.split(';').next().unwrap().to_owned();
@@ -200,8 +207,8 @@ mod tests {
         assert!(change_result.unwrap().is_some());
         // Changing the keys, the expiry or the key's id invalidates the signature.
         for other_cookie in [
-            auth("storefront@eu=secret-of-the-eu"),
-            auth("storefront@eu=another-secret; operator=secret-of-operators"),
+            new_auth("storefront@eu=secret-of-the-eu"),
+            new_auth("storefront@eu=another-secret; operator=secret-of-operators"),
         ] {
             assert!(
                 other_cookie
@@ -210,8 +217,11 @@ mod tests {
                     .is_err()
             );
         }
-        let parts: Vec<&str> = sent_cookie.split('.').collect();
-        let extended_cookie = format!("{}.{}.99999999999.{}", parts[0], parts[1], parts[3]);
+        let cookie_parts: Vec<&str> = sent_cookie.split('.').collect();
+        let extended_cookie = format!(
+            "{}.{}.99999999999.{}",
+            cookie_parts[0], cookie_parts[1], cookie_parts[3]
+        );
         assert!(
             own_auth
                 .identify_session(&headers_with(&extended_cookie), &Method::GET)

@@ -98,17 +98,17 @@ pub(super) fn has_key_form(credential: &str) -> bool {
 impl StoredKeys {
     /// Starts tasks that read the list and report uses through `rpc`, until `stop`. No other calls use this client.
     pub(crate) fn start(rpc: RpcClient, stop: &CancellationToken) -> Self {
-        let keys = Self(Arc::new(Inner {
+        let stored_keys = Self(Arc::new(Inner {
             rpc: Some(rpc),
             ..Inner::default()
         }));
-        let (reader, reporter) = (keys.clone(), keys.clone());
+        let (reader, reporter) = (stored_keys.clone(), stored_keys.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(reader.follow_list()));
         tokio::spawn(
             stop.clone()
                 .run_until_cancelled_owned(reporter.report_uses()),
         );
-        keys
+        stored_keys
     }
 
     /// The identity of a key; a key that is not known yet is looked up at the worker.
@@ -139,14 +139,15 @@ impl StoredKeys {
     }
 
     /// The identity of the key with this credential id, from a console session.
-    pub(super) async fn by_credential_id(
+    pub(super) async fn find_by_credential_id(
         &self,
         credential_id: &str,
     ) -> Result<Option<Identity>, Failure> {
         let find = || {
             let list = self.list();
-            let mut keys = list.by_digest.values();
-            keys.find(|key| &*key.identity.credential_id == credential_id)
+            let mut listed_keys = list.by_digest.values();
+            listed_keys
+                .find(|key| &*key.identity.credential_id == credential_id)
                 .cloned()
         };
         let received_at = Instant::now();
@@ -176,8 +177,8 @@ impl StoredKeys {
     /// Whether there is a key of this storefront.
     pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
         let list = self.list();
-        let mut keys = list.by_digest.values();
-        keys.any(|key| key.key.storefront.as_ref() == Some(storefront))
+        let mut listed_keys = list.by_digest.values();
+        listed_keys.any(|key| key.key.storefront.as_ref() == Some(storefront))
     }
 
     fn find(&self, digest: &KeyDigest) -> Option<Arc<StoredKey>> {
@@ -193,12 +194,12 @@ impl StoredKeys {
         let mut last_success = Instant::now();
         let mut is_outdated = false;
         loop {
-            let refreshed = self.refresh(Instant::now()).await;
-            let interval = match refreshed {
+            let refresh_result = self.refresh(Instant::now()).await;
+            let interval = match refresh_result {
                 Ok(()) => READ_INTERVAL,
                 Err(_) => MIN_READ_INTERVAL,
             };
-            match refreshed {
+            match refresh_result {
                 Ok(()) => {
                     last_success = Instant::now();
                     if is_outdated {
@@ -210,7 +211,7 @@ impl StoredKeys {
                     is_outdated = true;
                     tracing::warn!(
                         %failure,
-                        "the list of API keys can't be read; known keys stay valid until it can"
+                        "the list of API keys can't be read; the keys read before stay valid"
                     );
                 }
                 Err(_) => {}
@@ -222,24 +223,24 @@ impl StoredKeys {
     /// Reads the list, unless a read has started since `requested_at`.
     async fn refresh(&self, requested_at: Instant) -> Result<(), Failure> {
         let mut last_read = Arc::clone(&self.0.last_read).lock_owned().await;
-        if let Some(read) = &*last_read {
-            if read.started_at >= requested_at {
-                return read.failure.clone().map_or(Ok(()), Err);
+        if let Some(finished_read) = &*last_read {
+            if finished_read.started_at >= requested_at {
+                return finished_read.failure.clone().map_or(Ok(()), Err);
             }
-            time::sleep_until(read.started_at + MIN_READ_INTERVAL).await;
+            time::sleep_until(finished_read.started_at + MIN_READ_INTERVAL).await;
         }
         // A task of its own completes the read also when the client disconnects, so that the minimum interval holds.
-        let keys = self.clone();
-        let read = tokio::spawn(async move {
+        let stored_keys = self.clone();
+        let key_read = tokio::spawn(async move {
             let started_at = Instant::now();
-            let result = keys.read_list().await;
+            let result = stored_keys.read_list().await;
             *last_read = Some(LastRead {
                 started_at,
                 failure: result.clone().err(),
             });
             result
         });
-        read.await.unwrap_or_else(|error| {
+        key_read.await.unwrap_or_else(|error| {
             let message = format!("reading the list of API keys ended early: {error}");
             Err(Failure::new(Code::Internal, message))
         })
@@ -276,15 +277,15 @@ impl StoredKeys {
 
     /// Replaces the list, and ends the streams and sessions of the keys that are no longer active.
     fn replace_list(&self, ActiveKeys { version, keys }: ActiveKeys) {
-        let Some(keys) = keys else {
+        let Some(active_keys) = keys else {
             return;
         };
-        let previous = self.list();
-        let new_keys = keys.into_iter().map(|key| {
-            let known_key = previous.by_digest.get(&key.digest);
-            let known_key = known_key.filter(|known_key| known_key.key == key);
+        let previous_list = self.list();
+        let new_keys = active_keys.into_iter().map(|active_key| {
+            let known_key = previous_list.by_digest.get(&active_key.digest);
+            let known_key = known_key.filter(|known_key| known_key.key == active_key);
             let stored_key = known_key.cloned();
-            let stored_key = stored_key.unwrap_or_else(|| Arc::new(StoredKey::new(key)));
+            let stored_key = stored_key.unwrap_or_else(|| Arc::new(StoredKey::new(active_key)));
             (stored_key.key.digest.clone(), stored_key)
         });
         let list = Arc::new(KeyList {
@@ -292,7 +293,7 @@ impl StoredKeys {
             by_digest: new_keys.collect(),
         });
         *self.0.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&list);
-        for (digest, key) in &previous.by_digest {
+        for (digest, key) in &previous_list.by_digest {
             let current_key = list.by_digest.get(digest);
             if !current_key.is_some_and(|current_key| Arc::ptr_eq(current_key, key)) {
                 key.revocation.cancel();
@@ -338,21 +339,21 @@ impl StoredKeys {
 }
 
 impl StoredKey {
-    fn new(key: ActiveKey) -> Self {
+    fn new(active_key: ActiveKey) -> Self {
         let revocation = CancellationToken::new();
-        let expires_at = key.expires_at.map(SystemTime::from);
-        let digest = Sha256::digest(key.digest.as_str());
+        let expires_at = active_key.expires_at.map(SystemTime::from);
+        let key_hash = Sha256::digest(active_key.digest.as_str());
         let identity = Identity {
-            role: key.role,
-            storefront: key.storefront.clone().unwrap_or_default(),
-            actor: key.name.clone(),
+            role: active_key.role,
+            storefront: active_key.storefront.clone().unwrap_or_default(),
+            actor: active_key.name.clone(),
             credential_id: BASE64_STANDARD_NO_PAD
-                .encode(&digest[..CREDENTIAL_ID_BYTES])
+                .encode(&key_hash[..CREDENTIAL_ID_BYTES])
                 .into(),
             validity: Validity::until(expires_at).revocable(revocation.clone()),
         };
         Self {
-            key,
+            key: active_key,
             identity,
             revocation,
             last_used_ms: AtomicI64::default(),
@@ -396,67 +397,75 @@ mod tests {
     use super::*;
 
     fn active_keys(version: &str, secrets: &[&str]) -> ActiveKeys {
-        let keys = secrets.iter().map(|secret| {
+        let key_values = secrets.iter().map(|secret| {
             json!({
                 "id": "0192f0c1-2345-7abc-8def-0123456789ab", "name": "shop", "role": "storefront",
                 "storefront": "eu", "digest": KeyDigest::of(secret), "expires_at": null
             })
         });
-        let keys = Value::Array(keys.collect());
+        let keys = Value::Array(key_values.collect());
         serde_json::from_value(json!({"version": version, "keys": keys})).unwrap()
     }
 
     #[tokio::test]
     async fn a_key_that_leaves_the_list_is_revoked_and_the_others_stay() {
-        let keys = StoredKeys::default();
-        keys.replace_list(active_keys("1", &["owk_one", "owk_two"]));
-        let first = keys.identify("owk_one").await.unwrap();
-        let second = keys.identify("owk_two").await.unwrap();
+        let stored_keys = StoredKeys::default();
+        stored_keys.replace_list(active_keys("1", &["owk_one", "owk_two"]));
+        let first_identity = stored_keys.identify("owk_one").await.unwrap();
+        let second_identity = stored_keys.identify("owk_two").await.unwrap();
         assert_eq!(
-            (first.role, first.storefront.as_str()),
+            (first_identity.role, first_identity.storefront.as_str()),
             (Role::Storefront, "eu")
         );
-        assert_ne!(first.credential_id, second.credential_id);
+        assert_ne!(first_identity.credential_id, second_identity.credential_id);
 
-        keys.replace_list(active_keys("2", &["owk_two"]));
-        assert!(first.validity.check().is_err());
-        assert!(second.validity.check().is_ok());
+        stored_keys.replace_list(active_keys("2", &["owk_two"]));
+        assert!(first_identity.validity.check().is_err());
+        assert!(second_identity.validity.check().is_ok());
         // Unknown keys are looked up; there is no worker here.
-        let failure = keys.identify("owk_one").await.unwrap_err();
+        let failure = stored_keys.identify("owk_one").await.unwrap_err();
         assert_eq!(failure.code, Code::Unavailable);
-        let session = keys.by_credential_id(&second.credential_id).await.unwrap();
+        let session = stored_keys
+            .find_by_credential_id(&second_identity.credential_id)
+            .await
+            .unwrap();
         assert_eq!(session.unwrap().actor, "shop");
 
-        let unchanged = ActiveKeys {
+        let unchanged_list = ActiveKeys {
             version: "2".to_owned(),
             keys: None,
         };
-        keys.replace_list(unchanged);
-        assert!(second.validity.check().is_ok());
+        stored_keys.replace_list(unchanged_list);
+        assert!(second_identity.validity.check().is_ok());
     }
 
     #[tokio::test]
     async fn lookup_of_a_client_that_disconnects_counts_for_the_minimum_interval() {
-        let keys = StoredKeys::default();
+        let stored_keys = StoredKeys::default();
         // The first poll starts the read; the client disconnects before its end.
-        assert!(keys.identify("owk_one").now_or_never().is_none());
-        assert!(keys.0.last_read.lock().await.is_some());
+        assert!(stored_keys.identify("owk_one").now_or_never().is_none());
+        assert!(stored_keys.0.last_read.lock().await.is_some());
     }
 
     #[tokio::test]
     async fn uses_of_a_key_are_reported_with_an_interval() {
-        let keys = StoredKeys::default();
-        keys.replace_list(active_keys("1", &["owk_one"]));
-        let key = keys.find(&KeyDigest::of("owk_one")).unwrap();
+        let stored_keys = StoredKeys::default();
+        stored_keys.replace_list(active_keys("1", &["owk_one"]));
+        let key = stored_keys.find(&KeyDigest::of("owk_one")).unwrap();
         let now_ms = Timestamp::now().as_millisecond();
         assert_eq!(key.use_to_report(now_ms), None);
-        keys.identify("owk_one").await.unwrap();
-        let first_use = key.use_to_report(now_ms).unwrap();
-        assert!(first_use >= now_ms);
-        key.reported_use_ms.store(first_use, Ordering::Relaxed);
+        stored_keys.identify("owk_one").await.unwrap();
+        let first_recorded_use = key.use_to_report(now_ms).unwrap();
+        assert!(first_recorded_use >= now_ms);
+        key.reported_use_ms
+            .store(first_recorded_use, Ordering::Relaxed);
         key.reported_at_ms.store(now_ms, Ordering::Relaxed);
-        key.last_used_ms.store(first_use + 1, Ordering::Relaxed);
+        key.last_used_ms
+            .store(first_recorded_use + 1, Ordering::Relaxed);
         assert_eq!(key.use_to_report(now_ms + 1_000), None);
-        assert_eq!(key.use_to_report(now_ms + 30_000), Some(first_use + 1));
+        assert_eq!(
+            key.use_to_report(now_ms + 30_000),
+            Some(first_recorded_use + 1)
+        );
     }
 }

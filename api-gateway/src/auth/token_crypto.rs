@@ -77,7 +77,10 @@ impl RingVerifier {
             return hmac::verify(&hmac::Key::new(algorithm, secret), message, signature_bytes);
         }
         match self.key.kind() {
-            DecodingKeyKind::RsaModulusExponent { n, e } => {
+            DecodingKeyKind::RsaModulusExponent {
+                n: modulus,
+                e: exponent,
+            } => {
                 let algorithm = match self.algorithm {
                     Algorithm::RS256 => &signature::RSA_PKCS1_2048_8192_SHA256,
                     Algorithm::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
@@ -87,7 +90,11 @@ impl RingVerifier {
                     Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
                     _ => return Err(ring::error::Unspecified),
                 };
-                RsaPublicKeyComponents { n, e }.verify(algorithm, message, signature_bytes)
+                RsaPublicKeyComponents {
+                    n: modulus,
+                    e: exponent,
+                }
+                .verify(algorithm, message, signature_bytes)
             }
             DecodingKeyKind::SecretOrDer(key) => {
                 let algorithm: &dyn VerificationAlgorithm = match self.algorithm {

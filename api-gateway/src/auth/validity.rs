@@ -71,7 +71,7 @@ impl Validity {
 
     /// Waits until the credential is no longer valid; cancel-safe.
     pub(crate) async fn ended(&self) {
-        let expired = async {
+        let expiry = async {
             while let Some(expires_at) = self.expires_at
                 && let Ok(remaining_time) = expires_at.duration_since(SystemTime::now())
                 && !remaining_time.is_zero()
@@ -84,9 +84,9 @@ impl Validity {
         };
         match &self.revocation {
             Some(revocation) => {
-                let _ = revocation.run_until_cancelled(expired).await;
+                let _ = revocation.run_until_cancelled(expiry).await;
             }
-            None => expired.await,
+            None => expiry.await,
         }
     }
 }
@@ -101,23 +101,27 @@ mod tests {
 
     #[tokio::test]
     async fn credential_ends_when_it_expires_or_is_revoked() {
-        let forever = Validity::default();
-        assert!(forever.check().is_ok());
-        assert!(forever.ended().now_or_never().is_none());
+        let unlimited_validity = Validity::default();
+        assert!(unlimited_validity.check().is_ok());
+        assert!(unlimited_validity.ended().now_or_never().is_none());
 
         let now = SystemTime::now();
-        let expired = Validity::until(Some(now));
-        assert!(expired.check().is_err());
-        expired.ended().await;
+        let expired_validity = Validity::until(Some(now));
+        assert!(expired_validity.check().is_err());
+        expired_validity.ended().await;
 
-        let in_an_hour = now + Duration::from_hours(1);
+        let one_hour_later = now + Duration::from_hours(1);
         let revocation = CancellationToken::new();
-        let revocable = Validity::until(Some(in_an_hour)).revocable(revocation.clone());
-        assert!(revocable.check().is_ok());
-        assert!(revocable.ended().now_or_never().is_none());
+        let revocable_validity =
+            Validity::until(Some(one_hour_later)).revocable(revocation.clone());
+        assert!(revocable_validity.check().is_ok());
+        assert!(revocable_validity.ended().now_or_never().is_none());
         revocation.cancel();
-        assert!(revocable.check().is_err());
-        revocable.ended().await;
-        assert_eq!(revocable.at_most_until(now).expires_at(), Some(now));
+        assert!(revocable_validity.check().is_err());
+        revocable_validity.ended().await;
+        assert_eq!(
+            revocable_validity.at_most_until(now).expires_at(),
+            Some(now)
+        );
     }
 }

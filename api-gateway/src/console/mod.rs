@@ -75,8 +75,8 @@ pub(crate) fn routes() -> Router<App> {
         get(session).post(log_in).delete(log_out),
     );
     for (path, kind, text) in ASSETS {
-        let etag = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));
-        let etag = format!("\"{etag}\"");
+        let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));
+        let etag = format!("\"{digest}\"");
         let serve =
             move |headers: HeaderMap| async move { asset_response(&headers, kind, text, &etag) };
         router = router.route(path, get(serve));
@@ -164,8 +164,10 @@ async fn log_out(headers: HeaderMap) -> Response {
 
 fn with_cookie(cookie: &str, response: impl IntoResponse) -> Response {
     let mut response = response.into_response();
-    if let Ok(cookie) = HeaderValue::from_str(cookie) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    if let Ok(cookie_value) = HeaderValue::from_str(cookie) {
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, cookie_value);
     }
     response
 }

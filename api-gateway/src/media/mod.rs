@@ -66,7 +66,7 @@ impl Media {
         let permit = Arc::clone(&self.uploads).acquire_owned();
         match time::timeout(UPLOAD_WAIT, permit).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(busy("the gateway is receiving too many photos")),
+            Ok(Err(_)) | Err(_) => Err(busy_problem("the gateway is receiving too many photos")),
         }
     }
 
@@ -83,7 +83,7 @@ impl Media {
         let memory_mib = header.memory_mib().min(DECODE_MEMORY_MIB);
         let permit = Arc::clone(&self.decode_memory_mib).acquire_many_owned(memory_mib);
         let Ok(Ok(permit)) = time::timeout(UPLOAD_WAIT, permit).await else {
-            return Err(busy("the gateway is decoding too many photos"));
+            return Err(busy_problem("the gateway is decoding too many photos"));
         };
         // The permit is held until the thread has finished, even after the request was given up.
         let decoding = task::spawn_blocking(move || {
@@ -97,12 +97,12 @@ impl Media {
                 "the image can't be decoded: its content is damaged".to_owned(),
             )
             .into()),
-            Err(_) => Err(busy("the photo could not be decoded in time")),
+            Err(_) => Err(busy_problem("the photo could not be decoded in time")),
         }
     }
 }
 
-fn busy(reason: &str) -> Problem {
+fn busy_problem(reason: &str) -> Problem {
     let failure = Failure::new(Code::Unavailable, format!("{reason}; try again later"));
     failure
         .with(serde_json::json!({"retry_after_seconds": RETRY_AFTER_SECONDS}))

@@ -85,7 +85,7 @@ impl Header {
     ///
     /// # Errors
     /// When the photo is refused.
-    pub(crate) fn read(bytes: &[u8], declared: ImageType) -> Result<Self, Rejection> {
+    pub(crate) fn read(bytes: &[u8], declared_type: ImageType) -> Result<Self, Rejection> {
         if bytes.is_empty() {
             return Err(Rejection::Unreadable(
                 "the body is empty; send the bytes of an image".to_owned(),
@@ -108,10 +108,10 @@ impl Header {
                 ));
             }
         };
-        if content_type != declared {
+        if content_type != declared_type {
             return Err(Rejection::Type(format!(
                 "the Content-Type is {}, but the content is {}",
-                declared.as_str(),
+                declared_type.as_str(),
                 content_type.as_str()
             )));
         }
@@ -122,8 +122,8 @@ impl Header {
         }
         let decoder = decoder(bytes, content_type).map_err(|error| unreadable(&error))?;
         let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
+        let pixel_count = u64::from(width) * u64::from(height);
+        if width > MAX_SIDE || height > MAX_SIDE || pixel_count > MAX_PIXELS {
             return Err(Rejection::Unreadable(format!(
                 "the image has {width} × {height} pixels; at most {MAX_SIDE} on a side and {MAX_PIXELS} in total are allowed"
             )));
@@ -149,9 +149,9 @@ impl Header {
     /// Estimate of the memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the
     /// copies, and the decoder's code tables.
     pub(crate) fn memory_mib(&self) -> u32 {
-        let bytes = 3 * self.decoded_bytes + self.table_bytes;
-        let mib = bytes.div_ceil(1024 * 1024).max(1);
-        u32::try_from(mib).unwrap_or(u32::MAX)
+        let memory_bytes = 3 * self.decoded_bytes + self.table_bytes;
+        let mebibytes = memory_bytes.div_ceil(1024 * 1024).max(1);
+        u32::try_from(mebibytes).unwrap_or(u32::MAX)
     }
 }
 
@@ -192,13 +192,13 @@ fn size_of(image: &DynamicImage) -> ImageSize {
     }
 }
 
-fn unreadable(error: &ImageError) -> Rejection {
-    Rejection::Unreadable(match error {
-        ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+fn unreadable(image_error: &ImageError) -> Rejection {
+    Rejection::Unreadable(match image_error {
+        ImageError::IoError(io_error) if io_error.kind() == std::io::ErrorKind::UnexpectedEof => {
             "the image is incomplete: its end is missing".to_owned()
         }
         ImageError::Limits(_) => "the image needs too much memory to be decoded".to_owned(),
-        error => format!("the image can't be decoded: {error}"),
+        image_error => format!("the image can't be decoded: {image_error}"),
     })
 }
 
@@ -221,12 +221,12 @@ fn decode(bytes: &[u8], content_type: ImageType) -> Result<DynamicImage, ImageEr
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let color_profile = decoder.icc_profile().ok().flatten();
     let color_profile = color_profile.filter(|profile| profile.len() <= MAX_COLOR_PROFILE_BYTES);
-    let photo = DynamicImage::from_decoder(decoder)?;
-    let color = photo.color();
+    let decoded_image = DynamicImage::from_decoder(decoder)?;
+    let color = decoded_image.color();
     let mut photo = match (color.has_alpha(), color.has_color()) {
-        (true, _) => DynamicImage::ImageRgba8(photo.into_rgba8()),
-        (false, true) => DynamicImage::ImageRgb8(photo.into_rgb8()),
-        (false, false) => DynamicImage::ImageLuma8(photo.into_luma8()),
+        (true, _) => DynamicImage::ImageRgba8(decoded_image.into_rgba8()),
+        (false, true) => DynamicImage::ImageRgb8(decoded_image.into_rgb8()),
+        (false, false) => DynamicImage::ImageLuma8(decoded_image.into_luma8()),
     };
     if let Some(color_profile) = color_profile {
         convert_to_srgb(&mut photo, &color_profile);
@@ -241,7 +241,7 @@ fn convert_to_srgb(photo: &mut DynamicImage, color_profile: &[u8]) {
     let Ok(color_profile) = ColorProfile::new_from_slice(color_profile) else {
         return;
     };
-    let (layout, pixels): (_, &mut [u8]) = match photo {
+    let (layout, pixel_bytes): (_, &mut [u8]) = match photo {
         DynamicImage::ImageRgb8(pixels) => (Layout::Rgb, pixels),
         DynamicImage::ImageRgba8(pixels) => (Layout::Rgba, pixels),
         // A grey picture has hardly anything to convert.
@@ -256,7 +256,7 @@ fn convert_to_srgb(photo: &mut DynamicImage, color_profile: &[u8]) {
     if let Ok(transform) = transform {
         let row_bytes = 4 * 3 * MAX_SIDE as usize;
         // By parts, so that no second copy of the photo is needed. A part has whole pixels of three or four bytes.
-        for part in pixels.chunks_mut(row_bytes) {
+        for part in pixel_bytes.chunks_mut(row_bytes) {
             let source = part.to_vec();
             if transform.transform(&source, part).is_err() {
                 return;
@@ -272,25 +272,29 @@ fn scale_down(image: &DynamicImage, size: ImageSize, width: u32) -> DynamicImage
     // The sharp filter needs sixteen bytes for each pixel of a row or column: it gets at most twice the size.
     let (twice_width, twice_height) = (2 * width, 2 * height);
     if image.width() > twice_width && image.height() > twice_height {
-        let twice_as_large = image.thumbnail_exact(twice_width, twice_height);
-        return twice_as_large.resize_exact(width, height, imageops::FilterType::Lanczos3);
+        let double_size_image = image.thumbnail_exact(twice_width, twice_height);
+        return double_size_image.resize_exact(width, height, imageops::FilterType::Lanczos3);
     }
     image.resize_exact(width, height, imageops::FilterType::Lanczos3)
 }
 
 fn encode(image: &DynamicImage, content_type: ImageType) -> Result<Vec<u8>, Rejection> {
     let mut bytes = Vec::new();
-    let (pixels, color) = (image.as_bytes(), image.color().into());
+    let (pixel_bytes, color) = (image.as_bytes(), image.color().into());
     let (width, height) = (image.width(), image.height());
     let result = match content_type {
-        ImageType::Jpeg => JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-            .write_image(pixels, width, height, color),
+        ImageType::Jpeg => JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).write_image(
+            pixel_bytes,
+            width,
+            height,
+            color,
+        ),
         ImageType::Png => {
             PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
-                .write_image(pixels, width, height, color)
+                .write_image(pixel_bytes, width, height, color)
         }
         ImageType::WebP => {
-            WebPEncoder::new_lossless(&mut bytes).write_image(pixels, width, height, color)
+            WebPEncoder::new_lossless(&mut bytes).write_image(pixel_bytes, width, height, color)
         }
     };
     result
@@ -321,10 +325,10 @@ fn is_complete_jpeg(bytes: &[u8]) -> bool {
             0x01 | 0xd0..=0xd7 => continue,
             _ => {}
         }
-        let Some(&[high, low]) = bytes.get(position..position + 2) else {
+        let Some(&[high_byte, low_byte]) = bytes.get(position..position + 2) else {
             return false;
         };
-        position += usize::from(u16::from_be_bytes([high, low]));
+        position += usize::from(u16::from_be_bytes([high_byte, low_byte]));
         if code == START_OF_SCAN {
             // Compressed data; in it, 0xff is followed by zero or a restart marker.
             loop {
@@ -345,14 +349,14 @@ mod tests {
 
     use super::*;
 
-    fn encoded(width: u32, height: u32, content_type: ImageType) -> Vec<u8> {
+    fn encode_gradient(width: u32, height: u32, content_type: ImageType) -> Vec<u8> {
         let pixels = RgbImage::from_fn(width, height, |x, y| {
             Rgb([x.to_le_bytes()[0], y.to_le_bytes()[0], 128])
         });
         encode(&DynamicImage::ImageRgb8(pixels), content_type).unwrap()
     }
 
-    fn message(result: Result<Header, Rejection>) -> String {
+    fn rejection_message(result: Result<Header, Rejection>) -> String {
         match result {
             Ok(header) => panic!("accepted: {header:?}"),
             Err(Rejection::Type(message) | Rejection::Unreadable(message)) => message,
@@ -362,7 +366,7 @@ mod tests {
     #[test]
     fn copies_are_smaller_and_keep_the_proportions() {
         for content_type in ImageType::ALL {
-            let upload = encoded(1600, 800, content_type);
+            let upload = encode_gradient(1600, 800, content_type);
             let header = Header::read(&upload, content_type).unwrap();
             let photo = process(&upload, &header).unwrap();
             let sizes: Vec<_> = photo
@@ -373,7 +377,7 @@ mod tests {
             assert_eq!(sizes, [(320, 160), (1280, 640)]);
             assert_eq!((photo.size.width, photo.size.height), (1600, 800));
         }
-        let upload = encoded(320, 10, ImageType::Png);
+        let upload = encode_gradient(320, 10, ImageType::Png);
         let header = Header::read(&upload, ImageType::Png).unwrap();
         assert!(process(&upload, &header).unwrap().variants.is_empty());
     }
@@ -395,8 +399,8 @@ mod tests {
     fn stored_color(upload: &[u8]) -> Rgb<u8> {
         let header = Header::read(upload, ImageType::Png).unwrap();
         let photo = process(upload, &header).unwrap();
-        let stored = image::load_from_memory(&photo.files[0].1).unwrap();
-        *stored.to_rgb8().get_pixel(4, 4)
+        let stored_image = image::load_from_memory(&photo.files[0].1).unwrap();
+        *stored_image.to_rgb8().get_pixel(4, 4)
     }
 
     #[test]
@@ -434,10 +438,10 @@ mod tests {
     #[test]
     fn animated_webp_is_decoded_and_a_larger_picture_in_it_is_refused() {
         let animation = |canvas_side: u8, picture_side: u32| {
-            let picture = encoded(picture_side, picture_side, ImageType::WebP);
+            let picture = encode_gradient(picture_side, picture_side, ImageType::WebP);
             // Without the header of the file: one chunk.
             let picture = &picture[12..];
-            let (canvas, frame_size) = ([canvas_side - 1, 0, 0], [7, 0, 0]);
+            let (canvas_bytes, frame_size) = ([canvas_side - 1, 0, 0], [7, 0, 0]);
             let frame = [
                 &[0; 6],
                 &frame_size[..],
@@ -452,7 +456,10 @@ mod tests {
             };
             let content = [
                 b"WEBP".to_vec(),
-                chunk(b"VP8X", &[&[2, 0, 0, 0][..], &canvas, &canvas].concat()),
+                chunk(
+                    b"VP8X",
+                    &[&[2, 0, 0, 0][..], &canvas_bytes, &canvas_bytes].concat(),
+                ),
                 chunk(b"ANIM", &[0; 6]),
                 chunk(b"ANMF", &frame),
             ];
@@ -462,13 +469,16 @@ mod tests {
         let header = Header::read(&upload, ImageType::WebP).unwrap();
         let photo = process(&upload, &header).unwrap();
         assert_eq!((photo.size.width, photo.size.height), (16, 16));
-        let error = message(Header::read(&animation(16, 9), ImageType::WebP));
-        assert!(error.contains("9 × 9 pixels instead of 8 × 8"), "{error}");
+        let message_text = rejection_message(Header::read(&animation(16, 9), ImageType::WebP));
+        assert!(
+            message_text.contains("9 × 9 pixels instead of 8 × 8"),
+            "{message_text}"
+        );
     }
 
     #[test]
     fn a_truncated_jpeg_is_incomplete_wherever_it_is_cut() {
-        let upload = encoded(64, 64, ImageType::Jpeg);
+        let upload = encode_gradient(64, 64, ImageType::Jpeg);
         assert!(is_complete_jpeg(&upload));
         for length in 0..upload.len() {
             assert!(!is_complete_jpeg(&upload[..length]), "cut at {length}");
@@ -477,14 +487,16 @@ mod tests {
 
     #[test]
     fn wrong_type_and_empty_body_are_named() {
-        let jpeg = encoded(8, 8, ImageType::Jpeg);
-        let error = message(Header::read(&jpeg, ImageType::Png));
+        let jpeg = encode_gradient(8, 8, ImageType::Jpeg);
+        let message_text = rejection_message(Header::read(&jpeg, ImageType::Png));
         assert_eq!(
-            error,
+            message_text,
             "the Content-Type is image/png, but the content is image/jpeg"
         );
-        assert!(message(Header::read(b"", ImageType::Png)).contains("empty"));
-        assert!(message(Header::read(b"<html>", ImageType::Png)).contains("not an image"));
-        assert!(message(Header::read(b"GIF89a", ImageType::Png)).contains("image/gif"));
+        assert!(rejection_message(Header::read(b"", ImageType::Png)).contains("empty"));
+        assert!(
+            rejection_message(Header::read(b"<html>", ImageType::Png)).contains("not an image")
+        );
+        assert!(rejection_message(Header::read(b"GIF89a", ImageType::Png)).contains("image/gif"));
     }
 }

@@ -55,8 +55,8 @@ impl Storage {
         match url.split_once("://") {
             Some(("s3", _)) => Self::open_s3(url),
             Some(("file", _)) => {
-                let parsed: Url = url.parse()?;
-                let Ok(folder) = parsed.to_file_path() else {
+                let parsed_url: Url = url.parse()?;
+                let Ok(folder) = parsed_url.to_file_path() else {
                     bail!("must be file:/// and a folder");
                 };
                 Self::open_folder(&folder)
@@ -76,8 +76,8 @@ impl Storage {
     }
 
     fn open_s3(url: &str) -> anyhow::Result<Self> {
-        let parsed: Url = url.parse()?;
-        let bucket = parsed
+        let parsed_url: Url = url.parse()?;
+        let bucket = parsed_url
             .host_str()
             .context("must name a bucket: s3://bucket")?;
         let retry = RetryConfig {
@@ -97,7 +97,7 @@ impl Storage {
             .with_retry(retry);
         Ok(Self {
             store: Arc::new(builder.build()?),
-            prefix: Path::from_url_path(parsed.path())?,
+            prefix: Path::from_url_path(parsed_url.path())?,
             folder: None,
         })
     }
@@ -123,7 +123,7 @@ impl Storage {
             let path = self.path(id, variant);
             if let Err(error) = self.store.put(&path, PutPayload::from(bytes)).await {
                 self.delete(id).await;
-                return Err(unavailable(&error));
+                return Err(unavailable_failure(&error));
             }
         }
         Ok(())
@@ -159,7 +159,7 @@ impl Storage {
         match self.store.get_opts(&self.path(id, variant), options).await {
             Ok(result) => Ok(Some(result)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(unavailable(&error)),
+            Err(error) => Err(unavailable_failure(&error)),
         }
     }
 
@@ -182,13 +182,13 @@ impl Storage {
 
 /// The photo that the file `name` belongs to; `None` for other files, which are left alone.
 pub(super) fn photo_of_file(name: &str) -> Option<ImageId> {
-    let (id, rest) = name.split_at_checked(ID_CHARS)?;
-    (rest.is_empty() || rest.starts_with('-'))
+    let (id, name_suffix) = name.split_at_checked(ID_CHARS)?;
+    (name_suffix.is_empty() || name_suffix.starts_with('-'))
         .then(|| id.parse().ok())
         .flatten()
 }
 
-fn unavailable(error: &object_store::Error) -> Failure {
+fn unavailable_failure(error: &object_store::Error) -> Failure {
     tracing::warn!("the storage of photos does not respond as expected: {error}");
     Failure::new(
         Code::Unavailable,

@@ -53,8 +53,11 @@ impl Sweeper {
         while stop.run_until_cancelled(time::sleep(delay)).await.is_some() {
             match self.sweep().await {
                 Ok(0) => {}
-                Ok(deleted) => {
-                    tracing::info!(deleted, "deleted stored photos that no product refers to");
+                Ok(deleted_count) => {
+                    tracing::info!(
+                        deleted = deleted_count,
+                        "deleted stored photos that no product refers to"
+                    );
                 }
                 Err(error) => {
                     tracing::debug!("unused photos can't be deleted now: {error:#}");
@@ -69,44 +72,44 @@ impl Sweeper {
 
     /// Deletes the files of photos that no product refers to; returns the number of photos.
     async fn sweep(&self) -> anyhow::Result<usize> {
-        let newest = SystemTime::now() - MIN_AGE;
+        let newest_time = SystemTime::now() - MIN_AGE;
         if let Some(folder) = self.storage.folder() {
             let folder = folder.to_owned();
-            task::spawn_blocking(move || delete_unfinished_files(&folder, newest)).await?;
+            task::spawn_blocking(move || delete_unfinished_files(&folder, newest_time)).await?;
         }
         let mut is_old_by_photo: HashMap<ImageId, bool> = HashMap::new();
         let mut files = self.storage.list();
         while let Some((id, file)) = files.try_next().await? {
-            let is_old = SystemTime::from(file.last_modified) < newest;
+            let is_old = SystemTime::from(file.last_modified) < newest_time;
             *is_old_by_photo.entry(id).or_insert(true) &= is_old;
         }
         let old_photos = old_photos(is_old_by_photo);
         if old_photos.is_empty() {
             return Ok(0);
         }
-        let referenced = self.referenced_photos().await?;
+        let referenced_ids = self.referenced_photos().await?;
         let old_count = old_photos.len();
-        let unreferenced: Vec<_> = old_photos
+        let unreferenced_ids: Vec<_> = old_photos
             .into_iter()
-            .filter(|id| !referenced.contains(id))
+            .filter(|id| !referenced_ids.contains(id))
             .collect();
-        if unreferenced.len() > max_unreferenced(old_count) {
+        if unreferenced_ids.len() > max_unreferenced(old_count) {
             tracing::error!(
-                unreferenced = unreferenced.len(),
+                unreferenced = unreferenced_ids.len(),
                 stored = old_count,
                 "too many stored photos belong to no product; nothing is deleted. Check that MEDIA_URL belongs to the worker's database, and that an older copy of the database was not restored"
             );
             return Ok(0);
         }
-        for id in &unreferenced {
+        for id in &unreferenced_ids {
             self.storage.delete(*id).await;
         }
-        Ok(unreferenced.len())
+        Ok(unreferenced_ids.len())
     }
 
     /// The photos of all products.
     async fn referenced_photos(&self) -> Result<HashSet<ImageId>, Failure> {
-        let mut referenced = HashSet::new();
+        let mut referenced_ids = HashSet::new();
         let mut cursor: Option<Sku> = None;
         loop {
             let request = Request::ListImages(ListImages {
@@ -123,9 +126,9 @@ impl Sweeper {
             let page = self.rpc.call(&request, call).await.outcome?;
             let page: Page<ProductImageIds> =
                 serde_json::from_str(page.text()).map_err(unreadable_page)?;
-            referenced.extend(page.data.into_iter().flat_map(|product| product.ids));
+            referenced_ids.extend(page.data.into_iter().flat_map(|product| product.ids));
             let Some(next_cursor) = page.next_cursor else {
-                return Ok(referenced);
+                return Ok(referenced_ids);
             };
             cursor = Some(next_cursor.parse().map_err(unreadable_page)?);
         }
@@ -165,7 +168,7 @@ fn sweep_caller() -> Caller {
 
 /// Deletes files that a gateway was writing when it was killed. `object_store` writes to `<name>#<number>`
 /// first, and does not list such files.
-fn delete_unfinished_files(folder: &Path, newest: SystemTime) {
+fn delete_unfinished_files(folder: &Path, newest_time: SystemTime) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
@@ -175,8 +178,10 @@ fn delete_unfinished_files(folder: &Path, newest: SystemTime) {
         let is_unfinished = name
             .split_once('#')
             .is_some_and(|(name, _)| photo_of_file(name).is_some());
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        if is_unfinished && modified.is_ok_and(|modified| modified < newest) {
+        let modification_time = entry.metadata().and_then(|metadata| metadata.modified());
+        if is_unfinished
+            && modification_time.is_ok_and(|modification_time| modification_time < newest_time)
+        {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -190,10 +195,10 @@ mod tests {
 
     #[test]
     fn only_photos_whose_files_are_all_old_are_counted() {
-        let (old, young) = (Uuid::new_v4().into(), Uuid::new_v4().into());
+        let (old_id, young_id) = (Uuid::new_v4().into(), Uuid::new_v4().into());
         assert_eq!(
-            old_photos(HashMap::from([(old, true), (young, false)])),
-            [old]
+            old_photos(HashMap::from([(old_id, true), (young_id, false)])),
+            [old_id]
         );
     }
 

@@ -54,9 +54,9 @@ pub(crate) async fn receive(request: Request) -> Result<Upload, Problem> {
         BodyKind::Image(_) => MAX_IMAGE_BYTES,
         BodyKind::Form => MAX_IMAGE_BYTES + MAX_FORM_BYTES,
     };
-    let (parts, body) = request.into_parts();
-    let bytes = time::timeout(BODY_TIMEOUT, read_body(&parts.headers, body, max_bytes)).await;
-    let bytes = bytes.unwrap_or_else(|_| {
+    let (head, body) = request.into_parts();
+    let body_bytes = time::timeout(BODY_TIMEOUT, read_body(&head.headers, body, max_bytes)).await;
+    let body_bytes = body_bytes.unwrap_or_else(|_| {
         let message = format!("the body was not received within {BODY_TIMEOUT:?}");
         Err(Problem::with_status(
             Failure::new(Code::InvalidRequest, message),
@@ -66,39 +66,39 @@ pub(crate) async fn receive(request: Request) -> Result<Upload, Problem> {
     match kind {
         BodyKind::Image(declared_type) => Ok(Upload {
             declared_type,
-            bytes,
+            bytes: body_bytes,
         }),
-        BodyKind::Form => read_form(Request::from_parts(parts, Body::from(bytes))).await,
+        BodyKind::Form => read_form(Request::from_parts(head, Body::from(body_bytes))).await,
     }
 }
 
 /// Reads and drops the body of a refused request in the background.
 pub(crate) fn discard(request: Request) {
-    let (parts, body) = request.into_parts();
-    discard_body(&parts.headers, body);
+    let (head, body) = request.into_parts();
+    discard_body(&head.headers, body);
 }
 
 fn body_kind(headers: &HeaderMap) -> Result<BodyKind, Problem> {
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    let essence = essence(content_type.unwrap_or_default());
-    if essence.eq_ignore_ascii_case("multipart/form-data") {
+    let media_type = media_type(content_type.unwrap_or_default());
+    if media_type.eq_ignore_ascii_case("multipart/form-data") {
         return Ok(BodyKind::Form);
     }
-    image_type(essence, "Content-Type").map(BodyKind::Image)
+    image_type(media_type, "Content-Type").map(BodyKind::Image)
 }
 
 /// The media type without its parameters.
-fn essence(content_type: &str) -> &str {
+fn media_type(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
-fn image_type(essence: &str, header_name: &str) -> Result<ImageType, Problem> {
-    ImageType::from_media_type(essence).ok_or_else(|| {
-        let given_type = if essence.is_empty() {
+fn image_type(media_type: &str, header_name: &str) -> Result<ImageType, Problem> {
+    ImageType::from_media_type(media_type).ok_or_else(|| {
+        let given_type = if media_type.is_empty() {
             "is missing".to_owned()
         } else {
-            format!("is {essence:?}")
+            format!("is {media_type:?}")
         };
         Rejection::Type(format!(
             "{header_name} {given_type}; it must be image/jpeg, image/png or image/webp, or multipart/form-data with one such file"
@@ -107,7 +107,7 @@ fn image_type(essence: &str, header_name: &str) -> Result<ImageType, Problem> {
     })
 }
 
-fn too_large() -> Problem {
+fn too_large_problem() -> Problem {
     let message = format!("the image is larger than {MAX_IMAGE_BYTES} bytes");
     Problem::with_status(
         Failure::new(Code::InvalidRequest, message),
@@ -122,7 +122,7 @@ async fn read_body(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<
         .and_then(|length| length.parse::<usize>().ok());
     if content_length.is_some_and(|length| length > max_bytes) {
         discard_body(headers, body);
-        return Err(too_large());
+        return Err(too_large_problem());
     }
     let mut bytes = Vec::new();
     let mut body = body.into_data_stream();
@@ -133,7 +133,7 @@ async fn read_body(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<
         })?;
         if bytes.len() + chunk.len() > max_bytes {
             discard_body(headers, Body::from_stream(body));
-            return Err(too_large());
+            return Err(too_large_problem());
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -142,17 +142,17 @@ async fn read_body(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<
 
 /// Reads a form, which must consist of one file.
 async fn read_form(request: Request) -> Result<Upload, Problem> {
-    let unreadable = |error: String| -> Problem {
-        Rejection::Unreadable(format!("the form can't be read: {error}")).into()
+    let unreadable_form = |error_text: String| -> Problem {
+        Rejection::Unreadable(format!("the form can't be read: {error_text}")).into()
     };
     let mut form = Multipart::from_request(request, &())
         .await
-        .map_err(|error| unreadable(error.body_text()))?;
+        .map_err(|error| unreadable_form(error.body_text()))?;
     let mut upload = None;
     while let Some(field) = form
         .next_field()
         .await
-        .map_err(|error| unreadable(error.body_text()))?
+        .map_err(|error| unreadable_form(error.body_text()))?
     {
         if upload.is_some() {
             return Err(Rejection::Unreadable(
@@ -161,17 +161,17 @@ async fn read_form(request: Request) -> Result<Upload, Problem> {
             .into());
         }
         let declared_type = image_type(
-            essence(field.content_type().unwrap_or_default()),
+            media_type(field.content_type().unwrap_or_default()),
             "the Content-Type of the file",
         )?;
-        let bytes = field.bytes().await;
-        let bytes = bytes.map_err(|error| unreadable(error.body_text()))?;
-        if bytes.len() > MAX_IMAGE_BYTES {
-            return Err(too_large());
+        let field_bytes = field.bytes().await;
+        let field_bytes = field_bytes.map_err(|error| unreadable_form(error.body_text()))?;
+        if field_bytes.len() > MAX_IMAGE_BYTES {
+            return Err(too_large_problem());
         }
         upload = Some(Upload {
             declared_type,
-            bytes: bytes.into(),
+            bytes: field_bytes.into(),
         });
     }
     upload.ok_or_else(|| Rejection::Unreadable("the form has no file".to_owned()).into())

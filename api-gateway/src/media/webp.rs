@@ -18,7 +18,7 @@ const TABLE_BYTES_PER_BYTE: u64 = 320;
 /// Compression method in the first byte of transparency: none, or lossless.
 const ALPHA_COMPRESSION: u8 = 0b11;
 
-const INCOMPLETE: &str = "the image is incomplete: its end is missing";
+const INCOMPLETE_IMAGE: &str = "the image is incomplete: its end is missing";
 
 /// A chunk, and the number of its bytes that are missing in the file.
 struct Chunk<'a> {
@@ -29,18 +29,18 @@ struct Chunk<'a> {
 
 /// Splits the first chunk off `bytes`; `None` at the end.
 fn split_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
-    let (name, bytes) = bytes.split_first_chunk()?;
-    let (size, bytes) = bytes.split_first_chunk()?;
-    let size = usize::try_from(u32::from_le_bytes(*size)).ok()?;
+    let (chunk_name, bytes) = bytes.split_first_chunk()?;
+    let (size_bytes, bytes) = bytes.split_first_chunk()?;
+    let size = usize::try_from(u32::from_le_bytes(*size_bytes)).ok()?;
     let data = bytes.get(..size).unwrap_or(bytes);
     let chunk = Chunk {
-        name,
+        name: chunk_name,
         data,
         missing_bytes: size - data.len(),
     };
     // Chunks with an odd size are followed by a byte of padding.
-    let next = size.saturating_add(size % 2);
-    Some((chunk, bytes.get(next..).unwrap_or_default()))
+    let padded_size = size.saturating_add(size % 2);
+    Some((chunk, bytes.get(padded_size..).unwrap_or_default()))
 }
 
 /// Checks that all pictures in a WebP file have the size of its `canvas` or of their frame, that its metadata is not
@@ -49,22 +49,22 @@ fn split_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
 ///
 /// # Errors
 /// The reason why the file is refused.
-pub(super) fn check_chunks(bytes: &[u8], canvas: (u32, u32)) -> Result<u64, String> {
-    let mut rest = bytes.get(FILE_HEADER_BYTES..).unwrap_or_default();
+pub(super) fn check_chunks(bytes: &[u8], canvas_size: (u32, u32)) -> Result<u64, String> {
+    let mut remaining_bytes = bytes.get(FILE_HEADER_BYTES..).unwrap_or_default();
     // A simple file has a single picture, whose header is that of the file.
-    let is_extended = rest.starts_with(b"VP8X");
+    let is_extended = remaining_bytes.starts_with(b"VP8X");
     let mut lossless_bytes = 0;
-    while let Some((chunk, next)) = split_chunk(rest) {
+    while let Some((chunk, next_bytes)) = split_chunk(remaining_bytes) {
         lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         match chunk.name {
             _ if !is_extended => break,
-            b"VP8 " | b"VP8L" => check_picture(&chunk, canvas)?,
+            b"VP8 " | b"VP8L" => check_picture(&chunk, canvas_size)?,
             b"ANMF" => lossless_bytes = lossless_bytes.max(check_frame(&chunk)?),
             b"ALPH" | b"EXIF" | b"ICCP" | b"XMP " => check_is_complete(&chunk)?,
             // The decoder ignores unknown chunks, and bytes after the last chunk.
             _ => {}
         }
-        rest = next;
+        remaining_bytes = next_bytes;
     }
     Ok(lossless_bytes * TABLE_BYTES_PER_BYTE)
 }
@@ -89,7 +89,7 @@ fn check_is_complete(chunk: &Chunk<'_>) -> Result<(), String> {
     if chunk.missing_bytes == 0 {
         Ok(())
     } else {
-        Err(INCOMPLETE.to_owned())
+        Err(INCOMPLETE_IMAGE.to_owned())
     }
 }
 
@@ -97,26 +97,28 @@ fn check_is_complete(chunk: &Chunk<'_>) -> Result<(), String> {
 /// Returns the number of bytes of its lossless data.
 fn check_frame(frame: &Chunk<'_>) -> Result<u64, String> {
     check_is_complete(frame)?;
-    let Some((header, mut rest)) = frame.data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
-        return Err(INCOMPLETE.to_owned());
+    let Some((header, mut remaining_bytes)) = frame.data.split_first_chunk::<FRAME_HEADER_BYTES>()
+    else {
+        return Err(INCOMPLETE_IMAGE.to_owned());
     };
-    let side = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], 0]).saturating_add(1)
+    let read_side = |offset: usize| {
+        u32::from_le_bytes([header[offset], header[offset + 1], header[offset + 2], 0])
+            .saturating_add(1)
     };
-    let size = (side(6), side(9));
+    let size = (read_side(6), read_side(9));
     let mut is_picture_expected = true;
     let mut lossless_bytes = 0;
-    while let Some((chunk, next)) = split_chunk(rest) {
+    while let Some((chunk, next_bytes)) = split_chunk(remaining_bytes) {
         check_is_complete(&chunk)?;
         lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         if is_picture_expected && chunk.name != b"ALPH" {
             check_picture(&chunk, size)?;
             is_picture_expected = false;
         }
-        rest = next;
+        remaining_bytes = next_bytes;
     }
     if is_picture_expected {
-        return Err(INCOMPLETE.to_owned());
+        return Err(INCOMPLETE_IMAGE.to_owned());
     }
     Ok(lossless_bytes)
 }
@@ -141,15 +143,19 @@ fn check_picture(chunk: &Chunk<'_>, size: (u32, u32)) -> Result<(), String> {
                 ..,
             ],
         ) => {
-            let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
-            (side(width_low, width_high), side(height_low, height_high))
+            let read_side =
+                |low_byte, high_byte| u32::from(u16::from_le_bytes([low_byte, high_byte]) & 0x3fff);
+            (
+                read_side(width_low, width_high),
+                read_side(height_low, height_high),
+            )
         }
         // RFC 9649, section 3.4: the signature, then 14 bits each.
-        (b"VP8L", &[_, first, second, third, fourth, ..]) => {
-            let bits = u32::from_le_bytes([first, second, third, fourth]);
+        (b"VP8L", &[_, byte_1, byte_2, byte_3, byte_4, ..]) => {
+            let bits = u32::from_le_bytes([byte_1, byte_2, byte_3, byte_4]);
             ((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1)
         }
-        (b"VP8 " | b"VP8L", _) => return Err(INCOMPLETE.to_owned()),
+        (b"VP8 " | b"VP8L", _) => return Err(INCOMPLETE_IMAGE.to_owned()),
         _ => return Err("the image can't be decoded: a frame has no picture".to_owned()),
     };
     if picture_size == size {
@@ -165,19 +171,19 @@ fn check_picture(chunk: &Chunk<'_>, size: (u32, u32)) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn chunk(name: &[u8], data: &[u8]) -> Vec<u8> {
+    fn chunk(chunk_name: &[u8], data: &[u8]) -> Vec<u8> {
         let size = u32::try_from(data.len()).unwrap();
         let padding: &[u8] = if data.len() % 2 == 1 { &[0] } else { &[] };
-        [name, &size.to_le_bytes()[..], data, padding].concat()
+        [chunk_name, &size.to_le_bytes()[..], data, padding].concat()
     }
 
     /// A chunk that claims a gigabyte.
-    fn oversized_chunk(name: &[u8]) -> Vec<u8> {
-        [name, &(1_u32 << 30).to_le_bytes()[..], b"data"].concat()
+    fn oversized_chunk(chunk_name: &[u8]) -> Vec<u8> {
+        [chunk_name, &(1_u32 << 30).to_le_bytes()[..], b"data"].concat()
     }
 
     /// The beginning of a lossy picture.
-    fn lossy(width: u16, height: u16) -> Vec<u8> {
+    fn lossy_chunk(width: u16, height: u16) -> Vec<u8> {
         let (width, height) = (width.to_le_bytes(), height.to_le_bytes());
         chunk(
             b"VP8 ",
@@ -186,12 +192,12 @@ mod tests {
     }
 
     /// The beginning of a lossless picture.
-    fn lossless(width: u32, height: u32) -> Vec<u8> {
+    fn lossless_chunk(width: u32, height: u32) -> Vec<u8> {
         let bits = (width - 1) | ((height - 1) << 14);
         chunk(b"VP8L", &[&[0x2f][..], &bits.to_le_bytes()].concat())
     }
 
-    fn frame(width: u32, height: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
+    fn frame_chunk(width: u32, height: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
         let mut data = vec![0; FRAME_HEADER_BYTES];
         data[6..9].copy_from_slice(&(width - 1).to_le_bytes()[..3]);
         data[9..12].copy_from_slice(&(height - 1).to_le_bytes()[..3]);
@@ -208,19 +214,23 @@ mod tests {
 
     #[test]
     fn pictures_of_the_right_size_are_accepted() {
-        let (alpha, icc) = (chunk(b"ALPH", b"abc"), chunk(b"ICCP", b"profile"));
+        let (alpha, color_profile) = (chunk(b"ALPH", b"abc"), chunk(b"ICCP", b"profile"));
         for chunks in [
-            vec![lossy(300, 200)],
-            vec![icc.clone(), alpha.clone(), lossy(300, 200)],
-            vec![lossless(300, 200), chunk(b"EXIF", b"")],
+            vec![lossy_chunk(300, 200)],
+            vec![color_profile.clone(), alpha.clone(), lossy_chunk(300, 200)],
+            vec![lossless_chunk(300, 200), chunk(b"EXIF", b"")],
             vec![
-                icc,
-                frame(8, 6, &[lossless(8, 6)]),
-                frame(300, 1, &[lossy(300, 1)]),
+                color_profile,
+                frame_chunk(8, 6, &[lossless_chunk(8, 6)]),
+                frame_chunk(300, 1, &[lossy_chunk(300, 1)]),
             ],
-            vec![frame(8, 6, &[alpha, lossy(8, 6), chunk(b"MORE", b"1")])],
+            vec![frame_chunk(
+                8,
+                6,
+                &[alpha, lossy_chunk(8, 6), chunk(b"MORE", b"1")],
+            )],
             // Bytes after the image.
-            vec![lossy(300, 200), oversized_chunk(b"<htm")],
+            vec![lossy_chunk(300, 200), oversized_chunk(b"<htm")],
         ] {
             assert!(check(&chunks).is_ok(), "{chunks:?}");
         }
@@ -229,19 +239,22 @@ mod tests {
     #[test]
     fn lossless_data_is_limited_and_counted() {
         let alpha = |size: usize, flags: u8| chunk(b"ALPH", &vec![flags; size]);
-        let largest = MAX_LOSSLESS_BYTES;
-        let counted = |size: usize| Ok(size as u64 * TABLE_BYTES_PER_BYTE);
-        assert_eq!(check(&[lossy(300, 200)]), counted(0));
+        let largest_size = MAX_LOSSLESS_BYTES;
+        let table_bytes_of = |size: usize| Ok(size as u64 * TABLE_BYTES_PER_BYTE);
+        assert_eq!(check(&[lossy_chunk(300, 200)]), table_bytes_of(0));
         assert_eq!(
-            check(&[alpha(largest, 1), lossy(300, 200)]),
-            counted(largest)
+            check(&[alpha(largest_size, 1), lossy_chunk(300, 200)]),
+            table_bytes_of(largest_size)
         );
         // Transparency that is not compressed needs no tables.
-        assert_eq!(check(&[alpha(largest + 1, 0), lossy(300, 200)]), counted(0));
-        let animation = frame(8, 6, &[alpha(largest + 1, 1), lossy(8, 6)]);
-        let simple = [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest + 1])].concat();
+        assert_eq!(
+            check(&[alpha(largest_size + 1, 0), lossy_chunk(300, 200)]),
+            table_bytes_of(0)
+        );
+        let animation = frame_chunk(8, 6, &[alpha(largest_size + 1, 1), lossy_chunk(8, 6)]);
+        let simple = [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest_size + 1])].concat();
         for result in [
-            check(&[alpha(largest + 1, 1), lossy(300, 200)]),
+            check(&[alpha(largest_size + 1, 1), lossy_chunk(300, 200)]),
             check(&[animation]),
             check_chunks(&chunk(b"RIFF", &simple), (300, 200)),
         ] {
@@ -254,34 +267,43 @@ mod tests {
     fn pictures_of_another_size_are_refused() {
         let alpha = chunk(b"ALPH", b"abcd");
         for chunks in [
-            vec![lossy(16_383, 16_383)],
-            vec![lossless(16_384, 1)],
-            vec![lossy(300, 200), lossy(200, 300)],
-            vec![frame(8, 6, &[lossy(8, 16_383)])],
-            vec![frame(8, 6, &[lossless(16_384, 6)])],
-            vec![frame(8, 6, &[alpha.clone(), lossy(16_383, 6)])],
-            vec![frame(8, 6, &[lossy(8, 6)]), frame(8, 6, &[lossy(300, 200)])],
+            vec![lossy_chunk(16_383, 16_383)],
+            vec![lossless_chunk(16_384, 1)],
+            vec![lossy_chunk(300, 200), lossy_chunk(200, 300)],
+            vec![frame_chunk(8, 6, &[lossy_chunk(8, 16_383)])],
+            vec![frame_chunk(8, 6, &[lossless_chunk(16_384, 6)])],
+            vec![frame_chunk(8, 6, &[alpha.clone(), lossy_chunk(16_383, 6)])],
+            vec![
+                frame_chunk(8, 6, &[lossy_chunk(8, 6)]),
+                frame_chunk(8, 6, &[lossy_chunk(300, 200)]),
+            ],
         ] {
             let error = check(&chunks).unwrap_err();
             assert!(error.contains(" pixels instead of "), "{error}");
         }
         // The decoder takes any chunk after the transparency for the picture.
-        let mut renamed = lossy(16_383, 16_383);
-        renamed[..4].copy_from_slice(b"MORE");
-        let error = check(&[frame(8, 6, &[alpha, renamed])]).unwrap_err();
+        let mut changed_file = lossy_chunk(16_383, 16_383);
+        changed_file[..4].copy_from_slice(b"MORE");
+        let error = check(&[frame_chunk(8, 6, &[alpha, changed_file])]).unwrap_err();
         assert!(error.contains("no picture"), "{error}");
     }
 
     #[test]
     fn chunks_that_are_larger_than_the_file_are_refused() {
-        for name in [b"ICCP", b"EXIF", b"XMP ", b"ALPH", b"ANMF"] {
-            let chunks = [lossy(300, 200), oversized_chunk(name)];
-            assert_eq!(check(&chunks).unwrap_err(), INCOMPLETE);
-            let nested = [lossy(8, 6), oversized_chunk(name)];
-            assert_eq!(check(&[frame(8, 6, &nested)]).unwrap_err(), INCOMPLETE);
+        for chunk_name in [b"ICCP", b"EXIF", b"XMP ", b"ALPH", b"ANMF"] {
+            let chunks = [lossy_chunk(300, 200), oversized_chunk(chunk_name)];
+            assert_eq!(check(&chunks).unwrap_err(), INCOMPLETE_IMAGE);
+            let nested_frame = [lossy_chunk(8, 6), oversized_chunk(chunk_name)];
+            assert_eq!(
+                check(&[frame_chunk(8, 6, &nested_frame)]).unwrap_err(),
+                INCOMPLETE_IMAGE
+            );
         }
-        assert_eq!(check(&[chunk(b"VP8 ", b"")]).unwrap_err(), INCOMPLETE);
-        assert_eq!(check(&[chunk(b"ANMF", b"")]).unwrap_err(), INCOMPLETE);
-        assert_eq!(check(&[frame(8, 6, &[])]).unwrap_err(), INCOMPLETE);
+        assert_eq!(check(&[chunk(b"VP8 ", b"")]).unwrap_err(), INCOMPLETE_IMAGE);
+        assert_eq!(check(&[chunk(b"ANMF", b"")]).unwrap_err(), INCOMPLETE_IMAGE);
+        assert_eq!(
+            check(&[frame_chunk(8, 6, &[])]).unwrap_err(),
+            INCOMPLETE_IMAGE
+        );
     }
 }

@@ -16,7 +16,7 @@ use utoipa::openapi::{
 
 /// Adds the common parts to each operation of the document.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
-    for (path, item) in &mut document.paths.paths {
+    for (path_name, item) in &mut document.paths.paths {
         let operations = [
             (HttpMethod::Get, &mut item.get),
             (HttpMethod::Post, &mut item.post),
@@ -26,33 +26,34 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {
-                complete_operation(path, &method, operation);
+                complete_operation(path_name, &method, operation);
             }
         }
     }
     add_links(document);
     let components = document.components.get_or_insert_default();
-    for (name, scheme) in security_schemes() {
+    for (scheme_name, scheme) in security_schemes() {
         components
             .security_schemes
-            .insert(name.to_owned(), RefOr::T(scheme));
+            .insert(scheme_name.to_owned(), RefOr::T(scheme));
     }
     for (status, text) in PROBLEM_RESPONSES {
-        components
-            .responses
-            .insert(format!("Problem{status}"), RefOr::T(problem(*status, text)));
+        components.responses.insert(
+            format!("Problem{status}"),
+            RefOr::T(problem_response(*status, text)),
+        );
     }
 }
 
 /// Adds links from the 201 response of each `POST` to the operations that take the created resource's id.
 fn add_links(document: &mut utoipa::openapi::OpenApi) {
-    let item_operations = document.paths.paths.iter().flat_map(|(path, item)| {
+    let item_operations = document.paths.paths.iter().flat_map(|(path_name, item)| {
         let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
         let ids = operations.into_iter().flatten();
-        ids.filter_map(|operation| Some((path.clone(), operation.operation_id.clone()?)))
+        ids.filter_map(|operation| Some((path_name.clone(), operation.operation_id.clone()?)))
     });
     let item_operations: Vec<_> = item_operations
-        .filter(|(path, _)| path.matches('{').count() == 1)
+        .filter(|(path_name, _)| path_name.matches('{').count() == 1)
         .collect();
     for (collection_path, item) in &mut document.paths.paths {
         let responses = item.post.as_mut().map(|post| &mut post.responses.responses);
@@ -61,14 +62,14 @@ fn add_links(document: &mut utoipa::openapi::OpenApi) {
         else {
             continue;
         };
-        for (path, operation) in &item_operations {
-            let name = path
+        for (path_name, operation) in &item_operations {
+            let resource_name = path_name
                 .strip_prefix(&format!("{collection_path}/{{"))
                 .and_then(|after_brace| after_brace.split_once('}'));
-            if let Some((name, _)) = name {
+            if let Some((resource_name, _)) = resource_name {
                 let link = Link::builder()
                     .operation_id(operation)
-                    .parameter(name, format!("$response.body#/{name}"))
+                    .parameter(resource_name, format!("$response.body#/{resource_name}"))
                     .build();
                 created_response
                     .links
@@ -117,27 +118,27 @@ const PROBLEM_RESPONSES: &[(u16, &str)] = &[
     ),
 ];
 
-fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
-    let is_api = path.starts_with("/v1/");
+fn complete_operation(path_name: &str, method: &HttpMethod, operation: &mut Operation) {
+    let is_api = path_name.starts_with("/v1/");
     let (is_read, is_post) = (*method == HttpMethod::Get, *method == HttpMethod::Post);
-    let is_item = path.contains('{');
+    let is_item = path_name.contains('{');
     let is_list =
         is_read
             && operation.parameters.iter().flatten().any(
                 |parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "limit"),
             )
-            && !path.ends_with("/stream");
+            && !path_name.ends_with("/stream");
 
     let tag = operation.tags.iter().flatten().next().cloned();
-    let name = operation.operation_id.take().unwrap_or_default();
+    let operation_name = operation.operation_id.take().unwrap_or_default();
     let tag = tag.unwrap_or_default().replace(' ', "_");
-    operation.operation_id = Some(format!("{tag}_{name}"));
+    operation.operation_id = Some(format!("{tag}_{operation_name}"));
 
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(parameter) = parameter
             && let Some(schema) = &mut parameter.schema
         {
-            *schema = without_null(schema.clone());
+            *schema = remove_null(schema.clone());
         }
     }
     let mut headers = vec![REQUEST_ID];
@@ -148,7 +149,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         headers.push(IF_NONE_MATCH);
     }
     let parameters = operation.parameters.get_or_insert_default();
-    parameters.extend(headers.into_iter().map(parameter).map(RefOr::T));
+    parameters.extend(headers.into_iter().map(header_parameter).map(RefOr::T));
 
     if is_api && operation.security.is_none() {
         operation.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new(
@@ -156,9 +157,9 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             Vec::<String>::new(),
         )]);
     }
-    let problems = problem_statuses(is_api, is_item, is_read, is_post);
+    let problem_codes = problem_statuses(is_api, is_item, is_read, is_post);
     let responses = &mut operation.responses.responses;
-    for status in problems {
+    for status in problem_codes {
         let reference = Ref::from_response_name(format!("Problem{status}"));
         responses
             .entry(status.to_string())
@@ -240,7 +241,7 @@ fn problem_statuses(is_api: bool, is_item: bool, is_read: bool, is_post: bool) -
 }
 
 /// The schema without `null`: a query parameter is present or absent, never null.
-fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+fn remove_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
             if let SchemaType::Array(types) = &mut object.schema_type {
@@ -262,7 +263,7 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     }
 }
 
-fn problem(status: u16, description: &str) -> OpenApiResponse {
+fn problem_response(status: u16, description: &str) -> OpenApiResponse {
     let schema = Ref::from_schema_name("Problem");
     let response = ResponseBuilder::new()
         .description(description)
@@ -321,14 +322,14 @@ const IF_NONE_MATCH: HeaderDoc = (
     "\"3\"",
 );
 
-fn parameter((name, description, pattern, example): HeaderDoc) -> Parameter {
+fn header_parameter((header_name, description, pattern, example): HeaderDoc) -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern).filter(|pattern| !pattern.is_empty()))
         .examples([json!(example)])
         .build();
     ParameterBuilder::new()
-        .name(name)
+        .name(header_name)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(description))

@@ -44,14 +44,14 @@ async fn create(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    worker.caller("").require_admin()?;
-    let new = NewApiKey::parse(body.0)?;
+    worker.caller_with_intent("").require_admin()?;
+    let new_key = NewApiKey::parse(body.0)?;
     let secret = new_secret()?;
     let sealing_key = worker
         .idempotency_key()
         .and_then(|idempotency_key| app.auth.sealing_key(&headers, idempotency_key));
     let sealed_secret = sealing_key.as_ref().map(|key| key.seal(&secret));
-    let mut request = json!(new);
+    let mut request = json!(new_key);
     request["digest"] = json!(KeyDigest::of(&secret));
     request["prefix"] = json!(displayed_prefix(&secret));
     request["sealed_secret"] = json!(sealed_secret.transpose()?);
@@ -115,14 +115,14 @@ async fn revoke(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_key_id(&worker, &id.0)?)])?;
-    let reply = worker.call("api_key.revoke", body).await?;
+    let request_body = body.with(&[("id", parse_key_id(&worker, &id.0)?)])?;
+    let reply = worker.call("api_key.revoke", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Checks the caller's role and a key's id. An invalid id is reported as not found, since no key can have it.
 fn parse_key_id<'a>(worker: &WorkerClient, id: &'a str) -> Result<&'a str, Problem> {
-    worker.caller("").require_admin()?;
+    worker.caller_with_intent("").require_admin()?;
     match id.parse::<ApiKeyId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("API key", id).into()),

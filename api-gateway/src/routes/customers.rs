@@ -89,8 +89,8 @@ async fn update(
     id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_customer_id(&id)?)])?;
-    let reply = worker.call("customer.update", body).await?;
+    let request_body = body.with(&[("id", parse_customer_id(&id)?)])?;
+    let reply = worker.call("customer.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -134,8 +134,8 @@ async fn orders(
     if customer_reply.value().is_none() {
         return Ok(customer_reply.into_response());
     }
-    let body = parameters.with("customer_id", parse_customer_id(&id)?)?;
-    let reply = worker.call("order.list", body).await?;
+    let order_query = parameters.with("customer_id", parse_customer_id(&id)?)?;
+    let reply = worker.call("order.list", order_query).await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 

@@ -74,18 +74,21 @@ async fn list(
     parameters.remove("wait_ms");
     let wait_time = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
     let deadline = Instant::now() + wait_time;
-    let caller = worker.caller("event.list");
+    let caller = worker.caller_with_intent("event.list");
     let filter = listener_filter(&caller, query);
     let mut listener_guard = app.feed.listen(&caller)?;
     loop {
-        let query = Value::Object(parameters.clone());
-        let page = respond(StatusCode::OK, worker.call("event.list", query).await?);
+        let query_value = Value::Object(parameters.clone());
+        let page_response = respond(
+            StatusCode::OK,
+            worker.call("event.list", query_value).await?,
+        );
         let is_time_up = Instant::now() >= deadline || app.stopping.is_cancelled();
-        let end_position = page
+        let end_position = page_response
             .value()
             .and_then(|page| empty_page_position(page.text()));
         let Some(mut end_position) = end_position.filter(|_| !is_time_up) else {
-            return Ok(page.with_next_link(&uri, CursorParameter::After));
+            return Ok(page_response.with_next_link(&uri, CursorParameter::After));
         };
         let wait_result = time::timeout_at(
             deadline,
@@ -153,15 +156,15 @@ async fn listen(
         parameters.insert("after".to_owned(), Value::from(last_event_id));
     }
     let query = parse_query(&parameters)?;
-    let caller = worker.caller("event.listen");
+    let caller = worker.caller_with_intent("event.listen");
     let after_position = query.after.unwrap_or(FeedPosition::Now);
     let filter = listener_filter(&caller, query);
-    let guard = app.feed.listen(&caller)?;
-    let page = app
+    let listener_guard = app.feed.listen(&caller)?;
+    let feed_page = app
         .feed
         .read_for(caller.clone(), filter.query_after(after_position))
         .await?;
-    let mut pending_frames: VecDeque<Bytes> = page
+    let mut pending_frames: VecDeque<Bytes> = feed_page
         .events
         .iter()
         .map(|event| event.frame(caller.role))
@@ -169,11 +172,11 @@ async fn listen(
     pending_frames.push_front(Bytes::from_static(RETRY_FRAME.as_bytes()));
     let listener = Listener {
         feed: app.feed.clone(),
-        guard,
+        guard: listener_guard,
         filter,
         caller,
-        position: page.position,
-        is_behind: page.has_more,
+        position: feed_page.position,
+        is_behind: feed_page.has_more,
         is_position_lost: false,
         pending_frames,
         validity: worker.validity().clone(),
@@ -254,11 +257,11 @@ impl Listener {
                 .query_after(FeedPosition::Position(self.position));
             match self.feed.read_for(self.caller.clone(), query).await {
                 Err(error) if is_unknown_position(&error) => self.is_position_lost = true,
-                Ok(page) => {
-                    self.position = page.position;
-                    self.is_behind = page.has_more;
+                Ok(feed_page) => {
+                    self.position = feed_page.position;
+                    self.is_behind = feed_page.has_more;
                     let role = self.caller.role;
-                    let frames = page.events.iter().map(|event| event.frame(role));
+                    let frames = feed_page.events.iter().map(|event| event.frame(role));
                     self.pending_frames.extend(frames);
                 }
                 Err(error) => {
@@ -269,9 +272,12 @@ impl Listener {
             return;
         }
         match self.guard.ranges.recv().await {
-            Ok(range) if range.from > self.position => self.is_behind = true,
+            Ok(range) if range.from_position > self.position => self.is_behind = true,
             // The poller has restarted at the end of the feed, which may be before this position.
-            Ok(range) if range.from == range.to && range.to < self.position => {
+            Ok(range)
+                if range.from_position == range.to_position
+                    && range.to_position < self.position =>
+            {
                 self.is_behind = true;
             }
             Ok(range) => {
@@ -282,7 +288,7 @@ impl Listener {
                 let role = self.caller.role;
                 self.pending_frames
                     .extend(matching_frames.map(|event| event.frame(role)));
-                self.position = self.position.max(range.to);
+                self.position = self.position.max(range.to_position);
             }
             Err(RecvError::Lagged(_)) => self.is_behind = true,
             // The gateway is shutting down.

@@ -143,10 +143,10 @@ impl<'a> Import<'a> {
     }
 
     async fn read_lines(&mut self, body: Body) -> Result<(), Failure> {
-        let mut body = body.into_data_stream();
-        let mut line = LineBuffer::default();
+        let mut body_stream = body.into_data_stream();
+        let mut line_buffer = LineBuffer::default();
         loop {
-            let next_chunk = time::timeout(IDLE_TIMEOUT, body.next())
+            let next_chunk = time::timeout(IDLE_TIMEOUT, body_stream.next())
                 .await
                 .map_err(|_| {
                     Failure::new(
@@ -163,27 +163,27 @@ impl<'a> Import<'a> {
             })?;
             let mut remaining_bytes = &chunk[..];
             while let Some(line_end) = remaining_bytes.iter().position(|byte| *byte == b'\n') {
-                line.append_bytes(&remaining_bytes[..line_end]);
-                self.finish_line(&mut line).await?;
+                line_buffer.append_bytes(&remaining_bytes[..line_end]);
+                self.finish_line(&mut line_buffer).await?;
                 remaining_bytes = &remaining_bytes[line_end + 1..];
             }
-            line.append_bytes(remaining_bytes);
+            line_buffer.append_bytes(remaining_bytes);
         }
-        if !line.is_empty() {
-            self.finish_line(&mut line).await?;
+        if !line_buffer.is_empty() {
+            self.finish_line(&mut line_buffer).await?;
         }
         Ok(())
     }
 
-    async fn finish_line(&mut self, line: &mut LineBuffer) -> Result<(), Failure> {
+    async fn finish_line(&mut self, line_buffer: &mut LineBuffer) -> Result<(), Failure> {
         self.line_number += 1;
-        let LineBuffer { bytes, is_too_long } = mem::take(line);
+        let LineBuffer { bytes, is_too_long } = mem::take(line_buffer);
         let text = bytes.trim_ascii();
         if text.is_empty() && !is_too_long {
             return Ok(());
         }
         let line_value = if is_too_long {
-            Err(too_long(MAX_BODY_BYTES))
+            Err(line_too_long_failure(MAX_BODY_BYTES))
         } else {
             body::parse_line(text).and_then(ensure_line_length(text.len()))
         };
@@ -193,13 +193,13 @@ impl<'a> Import<'a> {
                     self.send_part().await?;
                 }
                 self.part_bytes += text.len();
-                let mut line = ImportLine {
+                let mut import_line = ImportLine {
                     line: self.line_number,
                     occurrence: None,
                     order,
                 };
-                line.occurrence = self.occurrence(&line);
-                self.lines.push(line);
+                import_line.occurrence = self.occurrence(&import_line);
+                self.lines.push(import_line);
             }
             Err(Failure { code, message, .. }) => self.report.reject(RejectedLine {
                 line: self.line_number,
@@ -215,13 +215,13 @@ impl<'a> Import<'a> {
 
     /// The line's number among the lines with the same content, for the second and later ones. Lines with an
     /// `external_id` are recognized by that instead.
-    fn occurrence(&mut self, line: &ImportLine) -> Option<u64> {
+    fn occurrence(&mut self, import_line: &ImportLine) -> Option<u64> {
         let occurrences = self.occurrences.as_mut()?;
-        if !line.order["external_id"].is_null() {
+        if !import_line.order["external_id"].is_null() {
             return None;
         }
         let mut digest = [0; 8];
-        digest.copy_from_slice(&line.digest()[..8]);
+        digest.copy_from_slice(&import_line.digest()[..8]);
         let digest = u64::from_be_bytes(digest);
         let count = occurrences.entry(digest).or_default();
         *count += 1;
@@ -249,8 +249,8 @@ impl<'a> Import<'a> {
     }
 
     async fn collect_report(&mut self) -> Result<(), Failure> {
-        if let Some(next) = self.pending_parts.pop_front() {
-            self.report.add(next.await?);
+        if let Some(next_part) = self.pending_parts.pop_front() {
+            self.report.add(next_part.await?);
         }
         Ok(())
     }
@@ -260,7 +260,9 @@ impl<'a> Import<'a> {
         while !self.pending_parts.is_empty() {
             report_result = report_result.and(self.collect_report().await);
         }
-        self.report.rejected.sort_by_key(|line| line.line);
+        self.report
+            .rejected
+            .sort_by_key(|rejected_line| rejected_line.line);
         report_result
     }
 
@@ -275,19 +277,19 @@ impl<'a> Import<'a> {
     }
 }
 
-fn too_long(bytes: usize) -> Failure {
+fn line_too_long_failure(byte_count: usize) -> Failure {
     Failure::new(
         Code::PayloadTooLarge,
-        format!("the line exceeds {bytes} bytes"),
+        format!("the line exceeds {byte_count} bytes"),
     )
 }
 
 /// Returns a check that refuses an order of more than [`MAX_LINE_BYTES`] in compact JSON; `bytes` is the size
 /// of the line as received.
-fn ensure_line_length(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> {
+fn ensure_line_length(byte_count: usize) -> impl Fn(Value) -> Result<Value, Failure> {
     move |order| {
-        if bytes > SHORT_LINE_BYTES && order.to_string().len() > MAX_LINE_BYTES {
-            return Err(too_long(MAX_LINE_BYTES));
+        if byte_count > SHORT_LINE_BYTES && order.to_string().len() > MAX_LINE_BYTES {
+            return Err(line_too_long_failure(MAX_LINE_BYTES));
         }
         Ok(order)
     }
@@ -322,11 +324,12 @@ async fn send_with_retries(
     lines: Vec<ImportLine>,
     message_id: String,
 ) -> Result<ImportReport, Failure> {
-    let body = json!({ "lines": lines.iter().map(|line| json!(line)).collect::<Vec<Value>>() });
+    let part_body =
+        json!({ "lines": lines.iter().map(|line| json!(line)).collect::<Vec<Value>>() });
     drop(lines);
     let deadline = Instant::now() + MAX_RETRY_TIME;
     loop {
-        let reply = worker.call_with_message_id("order.import", body.clone(), &message_id);
+        let reply = worker.call_with_message_id("order.import", part_body.clone(), &message_id);
         let failure = match reply.await {
             Ok(RpcReply {
                 outcome: Ok(report),

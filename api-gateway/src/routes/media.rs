@@ -114,8 +114,8 @@ async fn serve(
     let OpenFile { result, variant } = file.ok_or_else(not_found)?;
     let etag = etag_text(id, variant);
     let mut response_headers = HeaderMap::new();
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        response_headers.insert(header::ETAG, etag);
+    if let Ok(etag_value) = HeaderValue::from_str(&etag) {
+        response_headers.insert(header::ETAG, etag_value);
     }
     response_headers.insert(header::CACHE_CONTROL, CACHE_FOR_EVER);
     if etag_matches(variant) {
@@ -236,16 +236,16 @@ fn requested_range(
     if if_range.is_some_and(|value| value.as_bytes() != etag.as_bytes()) {
         return Ok(None);
     }
-    let range = headers.get(header::RANGE);
-    let Some(range) = range
+    let range_header = headers.get(header::RANGE);
+    let Some(range) = range_header
         .and_then(|range| range.to_str().ok())
         .and_then(parse_range)
     else {
         return Ok(None);
     };
     let range = match range {
-        (Some(first), Some(last)) => first..last.saturating_add(1).min(size),
-        (Some(first), None) => first..size,
+        (Some(first_byte), Some(last_byte)) => first_byte..last_byte.saturating_add(1).min(size),
+        (Some(first_byte), None) => first_byte..size,
         (None, Some(length)) => size.saturating_sub(length)..size,
         (None, None) => return Ok(None),
     };
@@ -261,7 +261,7 @@ fn requested_range(
 
 /// The numbers of `bytes=first-last`, `bytes=first-` or `bytes=-length`; `None` for anything else.
 fn parse_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
-    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let (first_text, last_text) = text.strip_prefix("bytes=")?.split_once('-')?;
     let number = |text: &str| -> Option<Option<u64>> {
         if text.is_empty() {
             return Some(None);
@@ -269,10 +269,10 @@ fn parse_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| text.parse().ok()).flatten().map(Some)
     };
-    let (first, last) = (number(first)?, number(last)?);
-    match (first, last) {
+    let (first_byte, last_byte) = (number(first_text)?, number(last_text)?);
+    match (first_byte, last_byte) {
         (None, None) => None,
-        (Some(first), Some(last)) if first > last => None,
+        (Some(first_byte), Some(last_byte)) if first_byte > last_byte => None,
         range => Some(range),
     }
 }
@@ -326,7 +326,7 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static(text))]);
             requested_range(&Method::GET, &headers, "\"x\"", 100)
         };
-        for (text, expected) in [
+        for (text, expected_range) in [
             ("bytes=0-0", Some(0..1)),
             ("bytes=10-", Some(10..100)),
             ("bytes=-10", Some(90..100)),
@@ -338,10 +338,10 @@ mod tests {
             ("bytes=+1-2", None),
             ("items=0-1", None),
         ] {
-            assert_eq!(range(text).unwrap(), expected, "{text}");
+            assert_eq!(range(text).unwrap(), expected_range, "{text}");
         }
-        for outside in ["bytes=100-", "bytes=100-200", "bytes=-0"] {
-            assert!(range(outside).is_err(), "{outside}");
+        for unsatisfiable_range in ["bytes=100-", "bytes=100-200", "bytes=-0"] {
+            assert!(range(unsatisfiable_range).is_err(), "{unsatisfiable_range}");
         }
     }
 }

@@ -58,20 +58,20 @@ async fn resend_message(
     path: Path<(String, String)>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let Path((id, message_id)) = &path;
-    let id = parse_order_id(id)?;
+    let Path((order_id, message_id)) = &path;
+    let order_id = parse_order_id(order_id)?;
     if message_id.parse::<MessageId>().is_err() {
         return Err(Failure::not_found("message", message_id).into());
     }
-    let body = body.with(&[("id", id), ("message_id", message_id)])?;
+    let body = body.with(&[("id", order_id), ("message_id", message_id)])?;
     let reply = worker.call("message.resend", body).await?;
     Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
 
 /// Checks an order id. An invalid id is reported as not found, since no order can have it.
-fn parse_order_id(id: &str) -> Result<&str, Problem> {
-    match id.parse::<OrderId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("order", id).into()),
+fn parse_order_id(order_id: &str) -> Result<&str, Problem> {
+    match order_id.parse::<OrderId>() {
+        Ok(_) => Ok(order_id),
+        Err(_) => Err(Failure::not_found("order", order_id).into()),
     }
 }

@@ -78,15 +78,15 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     // `wait` takes precedence over `respond-async`.
     if worker.prefers_async() && worker.preferred_wait().is_none() {
-        let id = worker.accept_async(body.0).await?;
+        let order_id = worker.accept_async(body.0).await?;
         let preference_applied = HeaderValue::from_static("respond-async");
-        let location = HeaderValue::try_from(format!("/v1/orders/{id}"))
+        let location = HeaderValue::try_from(format!("/v1/orders/{order_id}"))
             .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         let headers = [
             (header::LOCATION, location),
             (PREFERENCE_APPLIED, preference_applied),
         ];
-        let reply = Json(json!({"id": id, "status": "accepted"}));
+        let reply = Json(json!({"id": order_id, "status": "accepted"}));
         return Ok((StatusCode::ACCEPTED, headers, reply).into_response());
     }
     let reply = worker.call("order.create", body.0).await?;
@@ -96,8 +96,9 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
         .preferred_wait()
         .and_then(|max_wait| Some((max_wait, pending_order_id(&create_response)?)))
     {
-        Some((max_wait, id)) => {
-            let settled_response = wait_until_settled(&worker, id, max_wait, is_replay).await?;
+        Some((max_wait, order_id)) => {
+            let settled_response =
+                wait_until_settled(&worker, order_id, max_wait, is_replay).await?;
             // A repeated request is marked as replayed even though it returns the order's current state.
             let settled_response =
                 settled_response.map(|response| response.with_replay_flag(is_replay));
@@ -132,17 +133,17 @@ fn pending_order_id(response: &ReplyResponse) -> Option<OrderId> {
 /// Failures while polling are ignored, since the order itself is accepted.
 async fn wait_until_settled(
     worker: &WorkerClient,
-    id: OrderId,
-    wait: Duration,
+    order_id: OrderId,
+    max_wait: Duration,
     is_replay: bool,
 ) -> Result<Option<ReplyResponse>, Problem> {
-    let deadline = Instant::now() + wait;
+    let deadline = Instant::now() + max_wait;
     let mut delay = FIRST_POLL_DELAY;
     let mut last_response = None;
     while Instant::now() < deadline {
         time::sleep(delay.min(deadline.saturating_duration_since(Instant::now()))).await;
         delay = (delay * 2).min(MAX_POLL_DELAY);
-        let reply = worker.call("order.get", json!({"id": id})).await?;
+        let reply = worker.call("order.get", json!({"id": order_id})).await?;
         // The order of a repeated request has been deleted. A new order can be missing for a moment on a
         // replica.
         if is_replay && matches!(&reply.outcome, Err(failure) if failure.code == Code::NotFound) {
@@ -205,8 +206,8 @@ async fn update(
     id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.update", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -221,8 +222,8 @@ async fn cancel(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.cancel", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.cancel", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -237,8 +238,8 @@ async fn delete(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.delete", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.delete", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
@@ -252,8 +253,8 @@ async fn restore(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.restore", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.restore", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -268,8 +269,8 @@ async fn approve(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.approve", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.approve", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -295,8 +296,8 @@ async fn reject(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.reject", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.reject", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -313,8 +314,8 @@ async fn ship(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("shipment.create", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("shipment.create", request_body).await?;
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/orders"))
 }
 
@@ -353,11 +354,11 @@ async fn cancel_shipment(
     body: OptionalBody,
 ) -> Result<Response, Problem> {
     let Path((id, shipment_id)) = &path;
-    let body = body.with(&[
+    let request_body = body.with(&[
         ("id", parse_order_id(id)?),
         ("shipment_id", parse_shipment_id(shipment_id)?),
     ])?;
-    let reply = worker.call("shipment.cancel", body).await?;
+    let reply = worker.call("shipment.cancel", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -375,8 +376,8 @@ async fn cancel_remaining(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
-    let reply = worker.call("order.cancel_remaining", body).await?;
+    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.cancel_remaining", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

@@ -55,8 +55,8 @@ async fn add_image(
     sku: Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let allowed = worker.require_operator().map_err(Problem::from);
-    let sku = match allowed.and_then(|()| parse_sku(&sku.0)) {
+    let permission = worker.require_operator().map_err(Problem::from);
+    let sku = match permission.and_then(|()| parse_sku(&sku.0)) {
         Ok(sku) => sku,
         Err(problem) => {
             upload::discard(request);
@@ -120,8 +120,8 @@ async fn order_images(
     sku: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", parse_sku(&sku.0)?)])?;
-    let reply = worker.call("product.order_images", body).await?;
+    let request_body = body.with(&[("sku", parse_sku(&sku.0)?)])?;
+    let reply = worker.call("product.order_images", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -140,8 +140,8 @@ async fn delete_image(
     let Ok(image_id) = id.parse::<ImageId>() else {
         return Err(Failure::not_found("image", id).into());
     };
-    let body = body.with(&[("sku", parse_sku(sku)?), ("id", id)])?;
-    let reply = worker.call("product.remove_image", body).await?;
+    let request_body = body.with(&[("sku", parse_sku(sku)?), ("id", id)])?;
+    let reply = worker.call("product.remove_image", request_body).await?;
     if reply.outcome.is_ok() {
         app.media.storage.delete(image_id).await;
     }

@@ -108,8 +108,8 @@ async fn update_product(
     sku: &str,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", parse_sku(sku)?)])?;
-    let reply = worker.call("product.update", body).await?;
+    let request_body = body.with(&[("sku", parse_sku(sku)?)])?;
+    let reply = worker.call("product.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -125,10 +125,10 @@ async fn delete(
     body: OptionalBody,
 ) -> Result<Response, Problem> {
     let sku = parse_sku(&sku.0)?;
-    let body = body.with(&[("sku", sku)])?;
+    let request_body = body.with(&[("sku", sku)])?;
     // The reply no longer has the photos. If they can't be read now, the sweep deletes their files.
     let product = worker.call("product.get", json!({"sku": sku})).await?;
-    let reply = worker.call("product.delete", body).await?;
+    let reply = worker.call("product.delete", request_body).await?;
     if let (Ok(product), Ok(_)) = (product.outcome, &reply.outcome)
         && let Ok(Product { images, .. }) = serde_json::from_str(product.text())
     {
@@ -151,8 +151,8 @@ async fn set_stock(
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = with_sku_and_warehouse(&path, body)?;
-    let reply = worker.call("stock.set", body).await?;
+    let request_body = with_sku_and_warehouse(&path, body)?;
+    let reply = worker.call("stock.set", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -173,8 +173,8 @@ async fn remove_stock(
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
-    let body = body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])?;
-    let reply = worker.call("stock.remove", body).await?;
+    let request_body = body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])?;
+    let reply = worker.call("stock.remove", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
@@ -189,8 +189,8 @@ async fn adjust_stock(
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = with_sku_and_warehouse(&path, body)?;
-    let reply = worker.call("stock.adjust", body).await?;
+    let request_body = with_sku_and_warehouse(&path, body)?;
+    let reply = worker.call("stock.adjust", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

@@ -50,8 +50,8 @@ async fn create(
     if id.parse::<OrderId>().is_err() {
         return Err(Failure::not_found("order", id).into());
     }
-    let body = body.with(&[("id", id.as_str())])?;
-    let reply = worker.call("return.create", body).await?;
+    let request_body = body.with(&[("id", id.as_str())])?;
+    let reply = worker.call("return.create", request_body).await?;
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/returns"))
 }
 
@@ -80,8 +80,8 @@ async fn read(
     id: Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let body = parameters.with("id", parse_return_id(&id)?)?;
-    let reply = worker.call("return.get", body).await?;
+    let request_body = parameters.with("id", parse_return_id(&id)?)?;
+    let reply = worker.call("return.get", request_body).await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
@@ -138,8 +138,8 @@ async fn receive(
     id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_return_id(&id)?)])?;
-    let reply = worker.call("return.receive", body).await?;
+    let request_body = body.with(&[("id", parse_return_id(&id)?)])?;
+    let reply = worker.call("return.receive", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -149,8 +149,8 @@ async fn change(
     id: &Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_return_id(id)?)])?;
-    let reply = worker.call(pattern, body).await?;
+    let request_body = body.with(&[("id", parse_return_id(id)?)])?;
+    let reply = worker.call(pattern, request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let named_storefront = body.0["storefront"].as_str().map(str::parse);
     if let Some(Ok(storefront)) = named_storefront
-        && worker.caller("").require_admin().is_ok()
+        && worker.caller_with_intent("").require_admin().is_ok()
     {
         worker.check_storefront(&storefront).await?;
     }
@@ -99,8 +99,8 @@ async fn update(
     id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
-    let reply = worker.call("webhook_endpoint.update", body).await?;
+    let request_body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let reply = worker.call("webhook_endpoint.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -112,8 +112,8 @@ async fn delete(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
-    let reply = worker.call("webhook_endpoint.delete", body).await?;
+    let request_body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let reply = worker.call("webhook_endpoint.delete", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
@@ -129,8 +129,10 @@ async fn rotate_secret(
     id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
-    let reply = worker.call("webhook_endpoint.rotate_secret", body).await?;
+    let request_body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let reply = worker
+        .call("webhook_endpoint.rotate_secret", request_body)
+        .await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -167,12 +169,17 @@ async fn redeliver(
     path: Path<(String, String)>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let Path((id, delivery_id)) = &path;
+    let Path((endpoint_id, delivery_id)) = &path;
     if delivery_id.parse::<shared::id::DeliveryId>().is_err() {
         return Err(Failure::not_found("delivery", delivery_id).into());
     }
-    let body = body.with(&[("id", parse_endpoint_id(id)?), ("delivery_id", delivery_id)])?;
-    let reply = worker.call("webhook_endpoint.redeliver", body).await?;
+    let request_body = body.with(&[
+        ("id", parse_endpoint_id(endpoint_id)?),
+        ("delivery_id", delivery_id),
+    ])?;
+    let reply = worker
+        .call("webhook_endpoint.redeliver", request_body)
+        .await?;
     Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
 

@@ -125,19 +125,19 @@ fn acknowledged_response(status: &str) -> Response {
 /// the carrier may send more.
 fn flatten_body(body: Value) -> Result<Value, Problem> {
     const KNOWN_FIELDS: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
-    let Value::Object(mut body) = body else {
+    let Value::Object(mut fields) = body else {
         return Err(Failure::violation("", "must be an object").into());
     };
-    let mut flat = Map::new();
+    let mut flat_fields = Map::new();
     for name in ["type", "timestamp"] {
-        flat.extend(body.remove(name).map(|value| (name.to_owned(), value)));
+        flat_fields.extend(fields.remove(name).map(|value| (name.to_owned(), value)));
     }
-    let Some(Value::Object(data)) = body.remove("data") else {
+    let Some(Value::Object(data)) = fields.remove("data") else {
         return Err(Failure::violation("/data", "must be an object").into());
     };
-    flat.extend(
+    flat_fields.extend(
         data.into_iter()
             .filter(|(name, _)| KNOWN_FIELDS.contains(&name.as_str())),
     );
-    Ok(Value::Object(flat))
+    Ok(Value::Object(flat_fields))
 }

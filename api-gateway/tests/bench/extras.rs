@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Number of webhooks, each for another order.
-const WEBHOOKS: usize = 2_000;
+const WEBHOOK_COUNT: usize = 2_000;
 /// Number of concurrent senders.
-const SHIPPERS: usize = 32;
+const SENDER_COUNT: usize = 32;
 
 pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
     println!("\n| | per second | p50 ms | p99 ms |\n|---|---|---|---|");
@@ -47,14 +47,14 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
             }));
         };
         let order_paths = newest_order_paths(system).await;
-        for (connections, what) in [
+        for (connections, description) in [
             (1, "GET an order, 1 connection"),
             (64, "GET an order, 64 connections"),
             (256, "GET an order, 256 connections"),
         ] {
             let read_figures = load.get_any(system, &order_paths, connections);
             add_row(
-                what,
+                description,
                 read_figures.rate,
                 read_figures.p50_ms,
                 read_figures.p99_ms,
@@ -89,7 +89,7 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
         let order_count = flow_figures.rate * load.time.as_secs_f64();
         let acceptance_time = started_at.elapsed();
         let catch_up_time = system.wait_until_idle().await.unwrap_or_default();
-        for (what, duration) in [
+        for (description, duration) in [
             (
                 "order flow, until all orders are processing",
                 acceptance_time + catch_up_time,
@@ -97,7 +97,7 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
             ("order flow, until the worker is idle", started_at.elapsed()),
         ] {
             add_row(
-                what,
+                description,
                 order_count / duration.as_secs_f64(),
                 f64::NAN,
                 f64::NAN,
@@ -150,38 +150,42 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
             }
             None => return true,
         }
-        ids.len() >= WEBHOOKS
+        ids.len() >= WEBHOOK_COUNT
     })
     .await;
-    let (ids, next) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
+    let (ids, next_index) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
     let webhook = Arc::new(Webhook::new(&setting("SHIPPER_WEBHOOK_SECRET")).unwrap());
     let started_at = Instant::now();
     let mut shipper_tasks = tokio::task::JoinSet::new();
-    for _ in 0..SHIPPERS {
-        let (ids, next, webhook) = (Arc::clone(&ids), Arc::clone(&next), Arc::clone(&webhook));
+    for _ in 0..SENDER_COUNT {
+        let (ids, next_index, webhook) = (
+            Arc::clone(&ids),
+            Arc::clone(&next_index),
+            Arc::clone(&webhook),
+        );
         let (client, url) = (
             system.client.clone(),
             format!("{}/webhooks/shipper", system.base_url),
         );
         shipper_tasks.spawn(async move {
             let mut latencies = Vec::new();
-            while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(id) = ids.get(next_index.fetch_add(1, Ordering::Relaxed)) {
                 let body = json!({
                     "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                     "data": {"order_id": id, "carrier": "DHL"},
                 })
                 .to_string();
-                let now = SystemTime::now()
+                let now_seconds = SystemTime::now()
                     .duration_since(UNIX_EPOCH)
                     .unwrap()
                     .as_secs();
-                let now = i64::try_from(now).unwrap();
-                let signature = webhook.sign(id, now, body.as_bytes()).unwrap();
+                let now_seconds = i64::try_from(now_seconds).unwrap();
+                let signature = webhook.sign(id, now_seconds, body.as_bytes()).unwrap();
                 let sent_at = Instant::now();
                 let response = client
                     .post(&url)
                     .header("webhook-id", id)
-                    .header("webhook-timestamp", now.to_string())
+                    .header("webhook-timestamp", now_seconds.to_string())
                     .header("webhook-signature", signature)
                     .body(body)
                     .send()

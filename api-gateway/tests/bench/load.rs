@@ -31,7 +31,7 @@ pub(crate) struct Figures {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     /// Number of responses other than 2xx.
-    pub(crate) failed: u64,
+    pub(crate) failed_count: u64,
     /// Milliseconds of processor time per thousand requests, by process.
     pub(crate) cpu_ms: Vec<(&'static str, f64)>,
 }
@@ -40,21 +40,21 @@ impl Figures {
     /// The median of each figure over several runs; the processor times are those of the first run.
     pub(crate) fn median(mut runs: Vec<Self>) -> Self {
         fn median(values: impl Iterator<Item = f64>) -> f64 {
-            let mut values: Vec<f64> = values.collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
+            let mut sorted_values: Vec<f64> = values.collect();
+            sorted_values.sort_by(f64::total_cmp);
+            sorted_values[sorted_values.len() / 2]
         }
         Self {
-            rate: median(runs.iter().map(|run| run.rate)),
-            p50_ms: median(runs.iter().map(|run| run.p50_ms)),
+            rate: median(runs.iter().map(|figures| figures.rate)),
+            p50_ms: median(runs.iter().map(|figures| figures.p50_ms)),
             p99_ms: median(runs.iter().map(|run| run.p99_ms)),
-            failed: runs.iter().map(|run| run.failed).sum(),
+            failed_count: runs.iter().map(|run| run.failed_count).sum(),
             cpu_ms: runs.swap_remove(0).cpu_ms,
         }
     }
 
     pub(crate) fn document(&self, kind: Kind, connections: usize) -> Value {
-        let cpu: serde_json::Map<_, _> = self
+        let cpu_values: serde_json::Map<_, _> = self
             .cpu_ms
             .iter()
             .map(|(name, milliseconds)| ((*name).to_owned(), json!(milliseconds.round())))
@@ -65,15 +65,15 @@ impl Figures {
             "per_second": self.rate.round(),
             "p50_ms": (self.p50_ms * 100.0).round() / 100.0,
             "p99_ms": (self.p99_ms * 100.0).round() / 100.0,
-            "failed": self.failed,
-            "cpu_ms_per_1000": cpu,
+            "failed": self.failed_count,
+            "cpu_ms_per_1000": cpu_values,
         })
     }
 }
 
 impl Load {
-    pub(crate) fn new(time: Duration) -> Self {
-        Self { time }
+    pub(crate) fn new(run_time: Duration) -> Self {
+        Self { time: run_time }
     }
 
     /// Creates orders of `skus` products in a closed loop, with one request at a time per connection.
@@ -85,8 +85,8 @@ impl Load {
     ) -> Figures {
         let bodies_file = write_bodies(system, skus);
         let bodies = bodies_file.to_string_lossy();
-        let connections = connections.to_string();
-        let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connections];
+        let connection_count = connections.to_string();
+        let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connection_count];
         self.run(
             &format!("{}/v1/orders", system.base_url),
             system,
@@ -123,34 +123,36 @@ impl Load {
         path: &str,
         connections: usize,
     ) -> Figures {
-        let connections = connections.to_string();
+        let connection_count = connections.to_string();
         self.run(
             &format!("{}{path}", system.base_url),
             system,
-            &["-c", &connections],
+            &["-c", &connection_count],
         )
     }
 
     /// Reads paths at random.
     pub(crate) fn get_any(
         &self,
-        to: &SystemUnderTest,
+        system: &SystemUnderTest,
         paths: &[String],
         connections: usize,
     ) -> Figures {
         let file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
-        let urls = paths.iter().map(|path| format!("{}{path}\n", to.base_url));
+        let urls = paths
+            .iter()
+            .map(|path| format!("{}{path}\n", system.base_url));
         fs::write(&file, urls.collect::<String>()).unwrap();
-        let connections = connections.to_string();
-        let arguments = ["--urls-from-file", "-c", &connections];
-        self.run(&file.to_string_lossy(), to, &arguments)
+        let connection_count = connections.to_string();
+        let arguments = ["--urls-from-file", "-c", &connection_count];
+        self.run(&file.to_string_lossy(), system, &arguments)
     }
 
     /// Runs oha. Blocks the thread, since nothing else runs meanwhile.
-    fn run(&self, target: &str, to: &SystemUnderTest, arguments: &[&str]) -> Figures {
-        let usage_before = to.usage();
+    fn run(&self, target: &str, system: &SystemUnderTest, arguments: &[&str]) -> Figures {
+        let usage_before = system.usage();
         let load_cpu_before = child_cpu_time();
-        let time = format!("{}s", self.time.as_secs());
+        let run_time_text = format!("{}s", self.time.as_secs());
         let output = Command::new(setting("BENCH_OHA"))
             .args([
                 "--no-tui",
@@ -159,7 +161,7 @@ impl Load {
                 "-T",
                 "application/json",
                 "-z",
-                &time,
+                &run_time_text,
             ])
             .args(arguments)
             .arg(target)
@@ -172,22 +174,22 @@ impl Load {
         });
         let statuses = report["statusCodeDistribution"].as_object().unwrap();
         let count = |is_good: bool| -> u64 {
-            let count_of = statuses
+            let status_count = statuses
                 .iter()
                 .filter(|(status, _)| status.starts_with('2') == is_good);
-            count_of.map(|(_, count)| count.as_u64().unwrap()).sum()
+            status_count.map(|(_, count)| count.as_u64().unwrap()).sum()
         };
-        let (successes, failed) = (count(true), count(false));
+        let (successes, failed_count) = (count(true), count(false));
         let thousand_requests = successes.max(1) as f64 / 1000.0;
-        let per_thousand = |time: Duration| time.as_secs_f64() * 1000.0 / thousand_requests;
-        let usage_after = to.usage();
+        let per_thousand = |run_time: Duration| run_time.as_secs_f64() * 1000.0 / thousand_requests;
+        let usage_after = system.usage();
         let mut cpu_ms: Vec<_> = usage_before
             .iter()
             .zip(usage_after)
-            .map(|((name, before), (_, after))| {
+            .map(|((name, time_before), (_, time_after))| {
                 (
                     *name,
-                    per_thousand(after.cpu_time.saturating_sub(before.cpu_time)),
+                    per_thousand(time_after.cpu_time.saturating_sub(time_before.cpu_time)),
                 )
             })
             .collect();
@@ -201,7 +203,7 @@ impl Load {
             rate: successes as f64 / report["summary"]["total"].as_f64().unwrap(),
             p50_ms: percentile("p50") * 1000.0,
             p99_ms: percentile("p99") * 1000.0,
-            failed,
+            failed_count,
             cpu_ms,
         }
     }
@@ -209,17 +211,19 @@ impl Load {
 
 /// Processor time of all terminated child processes, which are the runs of oha.
 fn child_cpu_time() -> Duration {
-    cpu_times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system]| user + system)
+    cpu_times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system_time]| {
+        user + system_time
+    })
 }
 
 /// Writes a file of distinct order bodies.
-fn write_bodies(to: &SystemUnderTest, skus: usize) -> PathBuf {
+fn write_bodies(system: &SystemUnderTest, skus: usize) -> PathBuf {
     let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
     let _ = fs::remove_file(&path);
     let mut file = BufWriter::new(File::create(&path).unwrap());
     for number in 0..BODIES {
         let body = json!({
-            "customer_id": to.customer,
+            "customer_id": system.customer,
             "items": [{"sku": format!("S{}", number * 7 % skus), "quantity": 1 + number % 3}],
             "metadata": {"cart": number.to_string()},
         });

@@ -22,27 +22,27 @@ fn colour(kind: Kind) -> &'static str {
 }
 
 pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
-    let (top, left, bottom) = MARGINS;
+    let (top_margin, left_margin, bottom_margin) = MARGINS;
     let max_rate = measurements
         .iter()
         .map(|(_, _, figures)| figures.rate)
         .fold(1.0, f64::max);
-    let bar_height = |rate: f64| rate / max_rate * (SVG_HEIGHT - top - bottom);
-    let baseline_y = SVG_HEIGHT - bottom;
+    let bar_height = |rate: f64| rate / max_rate * (SVG_HEIGHT - top_margin - bottom_margin);
+    let baseline_y = SVG_HEIGHT - bottom_margin;
     let mut svg = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SVG_WIDTH} {SVG_HEIGHT}" font-family="sans-serif" font-size="12">
 <title>Orders per second by number of connections, measured in one run</title>
 <rect width="{SVG_WIDTH}" height="{SVG_HEIGHT}" fill="#ffffff"/>
-<text x="{left}" y="18" font-size="14" fill="#222">POST /v1/orders per second, by number of connections (closed loop)</text>
+<text x="{left_margin}" y="18" font-size="14" fill="#222">POST /v1/orders per second, by number of connections (closed loop)</text>
 "##
     );
     for line_number in 1..=4 {
-        let rate = max_rate * f64::from(line_number) / 4.0;
-        let y = baseline_y - bar_height(rate);
+        let line_rate = max_rate * f64::from(line_number) / 4.0;
+        let y = baseline_y - bar_height(line_rate);
         let _ = writeln!(
             svg,
-            r##"<line x1="{left}" x2="{SVG_WIDTH}" y1="{y:.1}" y2="{y:.1}" stroke="#e5e5e5"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#666">{rate:.0}</text>"##,
-            left - 6.0,
+            r##"<line x1="{left_margin}" x2="{SVG_WIDTH}" y1="{y:.1}" y2="{y:.1}" stroke="#e5e5e5"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#666">{line_rate:.0}</text>"##,
+            left_margin - 6.0,
             y + 4.0
         );
     }
@@ -55,7 +55,7 @@ pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
         })
         .collect();
     for (index, kind) in kinds.iter().enumerate() {
-        let x = left + 235.0 * (index % 3) as f64;
+        let x = left_margin + 235.0 * (index % 3) as f64;
         let y = 36.0 + 18.0 * (index / 3) as f64;
         let _ = writeln!(
             svg,
@@ -66,10 +66,10 @@ pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
             kind.title()
         );
     }
-    let group_width = (SVG_WIDTH - left) / CONNECTIONS.len() as f64;
+    let group_width = (SVG_WIDTH - left_margin) / CONNECTIONS.len() as f64;
     let bar_width = group_width * 0.8 / kinds.len() as f64;
     for (group_index, connections) in CONNECTIONS.iter().enumerate() {
-        let group_x = left + group_width * (group_index as f64 + 0.1);
+        let group_x = left_margin + group_width * (group_index as f64 + 0.1);
         for (index, kind) in kinds.iter().enumerate() {
             let mut all_measurements = measurements.iter();
             let Some((_, _, figures)) =

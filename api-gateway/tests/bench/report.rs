@@ -15,7 +15,7 @@ pub(crate) fn print_heading() {
 }
 
 pub(crate) fn print_line(kind: Kind, connections: usize, figures: &Figures) {
-    let cpu: Vec<String> = figures
+    let cpu_texts: Vec<String> = figures
         .cpu_ms
         .iter()
         .map(|(_, ms)| format!("{ms:.0}"))
@@ -26,14 +26,14 @@ pub(crate) fn print_line(kind: Kind, connections: usize, figures: &Figures) {
         figures.rate,
         figures.p50_ms,
         figures.p99_ms,
-        figures.failed,
-        cpu.join(", "),
+        figures.failed_count,
+        cpu_texts.join(", "),
     );
 }
 
 pub(crate) fn caught_up(kind: Kind, duration: Option<Duration>) {
-    if let Some(after) = duration {
-        let seconds = after.as_secs_f64();
+    if let Some(catch_up_duration) = duration {
+        let seconds = catch_up_duration.as_secs_f64();
         eprintln!(
             "  {}: all payments processed after {seconds:.1} s",
             kind.name()
@@ -43,8 +43,8 @@ pub(crate) fn caught_up(kind: Kind, duration: Option<Duration>) {
 
 /// Ratios of this system to the echo baseline and to the version before.
 pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
-    type PeerOf = fn(Kind) -> Option<Kind>;
-    let peers: [(&str, PeerOf); 2] = [
+    type FindPeer = fn(Kind) -> Option<Kind>;
+    let peers: [(&str, FindPeer); 2] = [
         ("echo", |_| Some(Kind::Echo)),
         ("the version before", Kind::nest_counterpart),
     ];
@@ -68,13 +68,13 @@ pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
                 "\n| relative to {title} | connections | throughput | p50 | p99 |\n|---|---|---|---|---|"
             );
         }
-        for (kind, connections, figures, of_peer) in rows {
+        for (kind, connections, figures, peer_figures) in rows {
             println!(
                 "| {} | {connections} | {:.2}× | {:.2}× | {:.2}× |",
                 kind.title(),
-                figures.rate / of_peer.rate,
-                figures.p50_ms / of_peer.p50_ms,
-                figures.p99_ms / of_peer.p99_ms,
+                figures.rate / peer_figures.rate,
+                figures.p50_ms / peer_figures.p50_ms,
+                figures.p99_ms / peer_figures.p99_ms,
             );
         }
     }

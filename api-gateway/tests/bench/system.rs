@@ -147,7 +147,7 @@ impl SystemUnderTest {
             _ => None,
         };
         let started_at = Instant::now();
-        let spawn = |role: &str| {
+        let spawn_program = |role: &str| {
             let mut command = command(kind, role);
             command
                 .env(
@@ -168,7 +168,7 @@ impl SystemUnderTest {
                 .stdin(Stdio::null());
             Process(command.spawn().unwrap())
         };
-        let worker = spawn("worker");
+        let worker = spawn_program("worker");
         if !kind.is_ours() {
             // These gateways require a running service.
             wait_until("the service", async || {
@@ -177,7 +177,7 @@ impl SystemUnderTest {
             })
             .await;
         }
-        let gateway = spawn("gateway");
+        let gateway = spawn_program("gateway");
         let mut system = Self {
             kind,
             base_url: format!("http://127.0.0.1:{port}"),
@@ -388,7 +388,7 @@ pub(crate) fn usage(root_pid: u32) -> Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let peak_memory = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak_memory.and_then(|line| line.split_whitespace().next());
-        usage.peak_mib += peak.map_or(0.0, |kib| kib.parse::<f64>().unwrap() / 1024.0);
+        usage.peak_mib += peak.map_or(0.0, |peak_kib| peak_kib.parse::<f64>().unwrap() / 1024.0);
         let threads = fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
             .flatten();

@@ -27,10 +27,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// The recorded responses.
 #[derive(Default)]
 pub(crate) struct RecordedReplies {
-    pub(crate) orders: Vec<Acknowledged>,
+    pub(crate) orders: Vec<AcknowledgedOrder>,
     /// Order ids.
-    pub(crate) cancelled: Vec<String>,
-    pub(crate) delivered: Vec<String>,
+    pub(crate) cancelled_ids: Vec<String>,
+    pub(crate) delivered_ids: Vec<String>,
     /// The last response or error of a request with an unknown outcome.
     pub(crate) last_unknown: String,
     /// Unexpected responses.
@@ -40,7 +40,7 @@ pub(crate) struct RecordedReplies {
 }
 
 /// An acknowledged order.
-pub(crate) struct Acknowledged {
+pub(crate) struct AcknowledgedOrder {
     pub(crate) key: String,
     pub(crate) id: String,
     pub(crate) total_price: i64,
@@ -57,25 +57,25 @@ struct Shared {
     customer: String,
     /// Prefix of this run's keys.
     run_name: String,
-    recorded: Mutex<RecordedReplies>,
+    recorded_replies: Mutex<RecordedReplies>,
     is_over: AtomicBool,
     acknowledged: AtomicUsize,
-    refused: AtomicUsize,
-    unknown: AtomicUsize,
+    refused_count: AtomicUsize,
+    unknown_count: AtomicUsize,
 }
 
 impl Load {
-    pub(crate) fn new(base_urls: Vec<String>, customer: String, run_name: String) -> Self {
+    pub(crate) fn new(base_urls: Vec<String>, customer_id: String, run_name: String) -> Self {
         Self {
             shared: Arc::new(Shared {
                 base_urls,
-                customer,
+                customer: customer_id,
                 run_name,
-                recorded: Mutex::default(),
+                recorded_replies: Mutex::default(),
                 is_over: AtomicBool::new(false),
                 acknowledged: AtomicUsize::new(0),
-                refused: AtomicUsize::new(0),
-                unknown: AtomicUsize::new(0),
+                refused_count: AtomicUsize::new(0),
+                unknown_count: AtomicUsize::new(0),
             }),
         }
     }
@@ -107,30 +107,30 @@ impl Load {
     }
 
     /// Number of acknowledged orders so far.
-    pub(crate) fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged_count(&self) -> usize {
         self.shared.acknowledged.load(Ordering::SeqCst)
     }
 
     /// Waits until this many more orders are acknowledged, which shows that the system works.
     pub(crate) async fn wait_for_progress(&self, additional_requests: usize) {
-        let target_count = self.acknowledged() + additional_requests;
-        while self.acknowledged() < target_count {
+        let target_count = self.acknowledged_count() + additional_requests;
+        while self.acknowledged_count() < target_count {
             time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Number of requests that were certainly not executed: 503, or no connection.
-    pub(crate) fn refused(&self) -> usize {
-        self.shared.refused.load(Ordering::SeqCst)
+    pub(crate) fn refused_count(&self) -> usize {
+        self.shared.refused_count.load(Ordering::SeqCst)
     }
 
     /// Number of requests with an unknown outcome: 504, or a broken connection.
-    pub(crate) fn unknown(&self) -> usize {
-        self.shared.unknown.load(Ordering::SeqCst)
+    pub(crate) fn unknown_count(&self) -> usize {
+        self.shared.unknown_count.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn recorded(&self) -> std::sync::MutexGuard<'_, RecordedReplies> {
-        self.shared.recorded.lock().unwrap()
+    pub(crate) fn recorded_replies(&self) -> std::sync::MutexGuard<'_, RecordedReplies> {
+        self.shared.recorded_replies.lock().unwrap()
     }
 }
 
@@ -162,25 +162,25 @@ impl Customer {
             }
             self.orders.push(id);
             if self.random.chance(30) {
-                let earlier_index = self.random.below(self.orders.len() as u64);
-                let earlier = self.orders[usize::try_from(earlier_index).unwrap()].clone();
-                self.deliver(&earlier).await;
+                let earlier_index = self.random.random_below(self.orders.len() as u64);
+                let earlier_order = self.orders[usize::try_from(earlier_index).unwrap()].clone();
+                self.deliver(&earlier_order).await;
             }
-            time::sleep(Duration::from_millis(self.random.below(20))).await;
+            time::sleep(Duration::from_millis(self.random.random_below(20))).await;
         }
     }
 
     fn new_order(&mut self, key: &str) -> Value {
         let mut items = vec![json!({"sku": "HOT", "quantity": 1})];
         if self.random.chance(50) {
-            let sku = format!("S{}", self.random.below(10));
+            let sku = format!("S{}", self.random.random_below(10));
             let gateway_index = usize::from(self.random.chance(50));
             items.insert(
                 gateway_index,
-                json!({"sku": sku, "quantity": self.random.below(3) + 1}),
+                json!({"sku": sku, "quantity": self.random.random_below(3) + 1}),
             );
         }
-        let method = match self.random.below(20) {
+        let method = match self.random.random_below(20) {
             0..12 => "pm_ok",
             12..14 => "pm_declined",
             14..17 => "pm_flaky",
@@ -203,17 +203,21 @@ impl Customer {
                 continue;
             };
             if reply.status != 201 {
-                self.unexpected(&reply);
+                self.record_unexpected(&reply);
                 return None;
             }
             let id = reply.body["id"].as_str().unwrap().to_owned();
-            let mut recorded = self.shared.recorded.lock().unwrap();
-            let recorded_order = recorded.orders.iter().rev().find(|order| order.key == key);
+            let mut recorded_replies = self.shared.recorded_replies.lock().unwrap();
+            let recorded_order = recorded_replies
+                .orders
+                .iter()
+                .rev()
+                .find(|order| order.key == key);
             match recorded_order.map(|order| order.id == id) {
                 Some(true) => {}
-                Some(false) => recorded.duplicated_requests += 1,
+                Some(false) => recorded_replies.duplicated_requests += 1,
                 None => {
-                    recorded.orders.push(Acknowledged {
+                    recorded_replies.orders.push(AcknowledgedOrder {
                         key: key.to_owned(),
                         id: id.clone(),
                         total_price: reply.body["total"].as_i64().unwrap(),
@@ -232,15 +236,15 @@ impl Customer {
                 Some(reply) if reply.status == 200 => {
                     return self
                         .shared
-                        .recorded
+                        .recorded_replies
                         .lock()
                         .unwrap()
-                        .cancelled
+                        .cancelled_ids
                         .push(id.to_owned());
                 }
                 // The order is already shipped and can't be cancelled.
                 Some(reply) if reply.status == 409 => return,
-                Some(reply) => return self.unexpected(&reply),
+                Some(reply) => return self.record_unexpected(&reply),
                 None => {}
             }
         }
@@ -257,31 +261,31 @@ impl Customer {
             .to_string();
             let signature = Webhook::new(SECRET).unwrap();
             let signature = signature.sign(&webhook_id, now.as_second(), body.as_bytes());
-            let request = self
+            let webhook_request = self
                 .post("/webhooks/shipper")
                 .header("webhook-id", &webhook_id)
                 .header("webhook-timestamp", now.as_second().to_string())
                 .header("webhook-signature", signature.unwrap())
                 .body(body);
-            match self.send(request).await {
+            match self.send(webhook_request).await {
                 Some(reply) if reply.status == 200 && kind == "delivered" => {
                     self.shared
-                        .recorded
+                        .recorded_replies
                         .lock()
                         .unwrap()
-                        .delivered
+                        .delivered_ids
                         .push(id.to_owned());
                 }
                 // The shipment is not announced yet, or the order is cancelled: the carrier would retry.
                 Some(reply) if reply.status == 200 || reply.status == 409 => {}
-                Some(reply) => self.unexpected(&reply),
+                Some(reply) => self.record_unexpected(&reply),
                 None => {}
             }
         }
     }
 
     fn post(&mut self, path: &str) -> reqwest::RequestBuilder {
-        let gateway = self.random.below(self.shared.base_urls.len() as u64);
+        let gateway = self.random.random_below(self.shared.base_urls.len() as u64);
         let base_url = &self.shared.base_urls[usize::try_from(gateway).unwrap()];
         self.client.post(format!("{base_url}{path}"))
     }
@@ -289,16 +293,16 @@ impl Customer {
     /// Returns the response, or `None` after a delay if the request should be retried.
     async fn send(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
         let counter = match try_send(request).await {
-            Ok(reply) if reply.status == 503 => &self.shared.refused,
+            Ok(reply) if reply.status == 503 => &self.shared.refused_count,
             Ok(reply) if reply.status == 504 => {
-                self.shared.recorded.lock().unwrap().last_unknown = reply.body.to_string();
-                &self.shared.unknown
+                self.shared.recorded_replies.lock().unwrap().last_unknown = reply.body.to_string();
+                &self.shared.unknown_count
             }
             Ok(reply) => return Some(reply),
-            Err(error) if error.is_connect() => &self.shared.refused,
+            Err(error) if error.is_connect() => &self.shared.refused_count,
             Err(error) => {
-                self.shared.recorded.lock().unwrap().last_unknown = format!("{error:?}");
-                &self.shared.unknown
+                self.shared.recorded_replies.lock().unwrap().last_unknown = format!("{error:?}");
+                &self.shared.unknown_count
             }
         };
         counter.fetch_add(1, Ordering::SeqCst);
@@ -306,9 +310,9 @@ impl Customer {
         None
     }
 
-    fn unexpected(&self, reply: &Reply) {
-        let mut recorded = self.shared.recorded.lock().unwrap();
-        recorded
+    fn record_unexpected(&self, reply: &Reply) {
+        let mut recorded_replies = self.shared.recorded_replies.lock().unwrap();
+        recorded_replies
             .unexpected_replies
             .push(format!("{} {}", reply.status, reply.body));
     }
@@ -323,20 +327,20 @@ impl Random {
     }
 
     /// A number from 0 to `bound - 1`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn random_below(&mut self, upper_bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        let mut mixed_state = self.0;
+        mixed_state = (mixed_state ^ (mixed_state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed_state = (mixed_state ^ (mixed_state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed_state ^ (mixed_state >> 31)) % upper_bound
     }
 
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
+        self.random_below(100) < percent
     }
 
     /// Sleeps for up to `max_ms` milliseconds.
     pub(crate) async fn sleep_up_to(&mut self, max_ms: u64) {
-        time::sleep(Duration::from_millis(self.below(max_ms))).await;
+        time::sleep(Duration::from_millis(self.random_below(max_ms))).await;
     }
 }

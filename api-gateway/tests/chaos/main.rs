@@ -35,9 +35,9 @@ struct ReportRow {
     store: &'static str,
     fault_name: &'static str,
     times: usize,
-    acknowledged: usize,
-    refused: usize,
-    unknown: usize,
+    acknowledged_orders: usize,
+    refused_requests: usize,
+    unknown_outcomes: usize,
     findings: Findings,
 }
 
@@ -102,12 +102,12 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
             });
         if !stores_together.is_empty() {
             let mut stack = Stack::start(kind, false).await;
-            for fault in stores_together {
-                rows.push(inject(&mut stack, fault, seed).await);
+            for selected_fault in stores_together {
+                rows.push(inject(&mut stack, selected_fault, seed).await);
             }
         }
-        for fault in stores_separately {
-            rows.extend(inject_into_new_system(kind, fault, seed).await);
+        for selected_fault in stores_separately {
+            rows.extend(inject_into_new_system(kind, selected_fault, seed).await);
         }
         if Instant::now() >= plan.end_time {
             break;
@@ -180,9 +180,9 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
     let mut random = Random::new(seed);
     let started_at = Instant::now();
     let load_run = load.run(seed);
-    let injecting = async {
+    let fault_injection = async {
         load.wait_for_progress(10).await;
-        let times = (fault.run)(FaultContext {
+        let times = (fault.inject)(FaultContext {
             stack: &mut *stack,
             load: &load,
             random: &mut random,
@@ -193,15 +193,15 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
         load.stop();
         times
     };
-    let ((), times) = tokio::join!(load_run, injecting);
+    let ((), times) = tokio::join!(load_run, fault_injection);
     let findings = stack.check_data(&load).await;
     let row = ReportRow {
         store: stack.kind.name(),
         fault_name: fault.name,
         times,
-        acknowledged: load.acknowledged(),
-        refused: load.refused(),
-        unknown: load.unknown(),
+        acknowledged_orders: load.acknowledged_count(),
+        refused_requests: load.refused_count(),
+        unknown_outcomes: load.unknown_count(),
         findings,
     };
     print_progress(&row, started_at.elapsed());
@@ -219,20 +219,20 @@ fn print_progress(row: &ReportRow, duration: Duration) {
         row.store,
         row.fault_name,
         row.times,
-        row.acknowledged,
+        row.acknowledged_orders,
         duration.as_secs_f64()
     );
     let Findings {
-        lost_orders: lost,
-        duplicated_orders: duplicated,
-        stuck_orders: stuck,
-        discrepancies: unexpected,
+        lost_orders,
+        duplicated_orders,
+        stuck_orders,
+        discrepancies,
     } = &row.findings;
     for (finding_name, list) in [
-        ("lost", lost),
-        ("duplicated", duplicated),
-        ("stuck", stuck),
-        ("inconsistent", unexpected),
+        ("lost", lost_orders),
+        ("duplicated", duplicated_orders),
+        ("stuck", stuck_orders),
+        ("inconsistent", discrepancies),
     ] {
         for entry in list.iter().take(5) {
             println!("    {finding_name}: {entry}");
@@ -248,23 +248,23 @@ fn print_table(rows: &[ReportRow]) {
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
         let Findings {
-            lost_orders: lost,
-            duplicated_orders: duplicated,
-            stuck_orders: stuck,
-            discrepancies: unexpected,
+            lost_orders,
+            duplicated_orders,
+            stuck_orders,
+            discrepancies,
         } = &row.findings;
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.store,
             row.fault_name,
             row.times,
-            row.acknowledged,
-            row.refused,
-            row.unknown,
-            lost.len(),
-            duplicated.len(),
-            stuck.len(),
-            if unexpected.is_empty() {
+            row.acknowledged_orders,
+            row.refused_requests,
+            row.unknown_outcomes,
+            lost_orders.len(),
+            duplicated_orders.len(),
+            stuck_orders.len(),
+            if discrepancies.is_empty() {
                 "ok"
             } else {
                 "NOT OK"
@@ -276,7 +276,7 @@ fn print_table(rows: &[ReportRow]) {
         "\n{} faults, {} times, {} orders acknowledged: {} lost, {} duplicated, {} stuck",
         rows.len(),
         sum_of(|row| row.times),
-        sum_of(|row| row.acknowledged),
+        sum_of(|row| row.acknowledged_orders),
         sum_of(|row| row.findings.lost_orders.len()),
         sum_of(|row| row.findings.duplicated_orders.len()),
         sum_of(|row| row.findings.stuck_orders.len()),

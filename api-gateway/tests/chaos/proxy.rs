@@ -40,7 +40,7 @@ impl Proxy {
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (condition, condition_receiver) = watch::channel(NetworkCondition::Normal);
+        let (condition_sender, condition_receiver) = watch::channel(NetworkCondition::Normal);
         let target = Arc::new(Mutex::new(target));
         let target_port = Arc::clone(&target);
         tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl Proxy {
         });
         Self {
             port,
-            condition,
+            condition: condition_sender,
             target,
         }
     }
@@ -77,7 +77,11 @@ impl Proxy {
     }
 }
 
-async fn forward(client: TcpStream, port: u16, condition: watch::Receiver<NetworkCondition>) {
+async fn forward(
+    client: TcpStream,
+    port: u16,
+    condition_receiver: watch::Receiver<NetworkCondition>,
+) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
@@ -86,28 +90,28 @@ async fn forward(client: TcpStream, port: u16, condition: watch::Receiver<Networ
         (client.into_split(), server.into_split());
     // When one direction ends, both are closed.
     tokio::select! {
-        _ = copy_bytes(from_client, to_server, condition.clone()) => {}
-        _ = copy_bytes(from_server, to_client, condition) => {}
+        _ = copy_bytes(from_client, to_server, condition_receiver.clone()) => {}
+        _ = copy_bytes(from_server, to_client, condition_receiver) => {}
     }
 }
 
 async fn copy_bytes(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut condition: watch::Receiver<NetworkCondition>,
+    mut reading_half: OwnedReadHalf,
+    mut writing_half: OwnedWriteHalf,
+    mut condition_receiver: watch::Receiver<NetworkCondition>,
 ) -> io::Result<()> {
     // A cut does not apply to connections that are opened after it.
-    condition.mark_unchanged();
+    condition_receiver.mark_unchanged();
     let mut is_cut = false;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = tokio::select! {
-            count = from.read(&mut buffer) => count?,
-            Ok(()) = condition.changed() => {
-                is_cut = matches!(*condition.borrow_and_update(), NetworkCondition::Cut(_));
+            count = reading_half.read(&mut buffer) => count?,
+            Ok(()) = condition_receiver.changed() => {
+                is_cut = matches!(*condition_receiver.borrow_and_update(), NetworkCondition::Cut(_));
                 if is_cut {
                     // An idle connection has no further data to wait for.
-                    let next = time::timeout(Duration::from_millis(50), from.read(&mut buffer));
+                    let next = time::timeout(Duration::from_millis(50), reading_half.read(&mut buffer));
                     match next.await {
                         Ok(count) => count?,
                         Err(_) => return Ok(()),
@@ -121,14 +125,14 @@ async fn copy_bytes(
             return Ok(());
         }
         if is_cut {
-            return to.write_all(&buffer[..count / 2]).await;
+            return writing_half.write_all(&buffer[..count / 2]).await;
         }
-        let now = *condition.borrow();
-        match now {
+        let current_condition = *condition_receiver.borrow();
+        match current_condition {
             NetworkCondition::Normal | NetworkCondition::Cut(_) => {}
             NetworkCondition::Slow(delay) => time::sleep(delay).await,
             NetworkCondition::Drop => {
-                condition
+                condition_receiver
                     .wait_for(|condition| *condition != NetworkCondition::Drop)
                     .await
                     .map_err(io::Error::other)?;
@@ -136,6 +140,6 @@ async fn copy_bytes(
                 return Ok(());
             }
         }
-        to.write_all(&buffer[..count]).await?;
+        writing_half.write_all(&buffer[..count]).await?;
     }
 }

@@ -9,10 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{setting, until};
+use crate::harness::{setting, wait_until};
 
 /// Runs a line of bash with the functions of scripts/lib.sh; `$1`… are `arguments`.
-fn bash(script: &str, arguments: &[&Path]) -> Command {
+fn bash_command(script: &str, arguments: &[&Path]) -> Command {
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!(r#". "$0"; find_postgres; {script}"#)])
         .arg(setting("TEST_LIB"))
@@ -20,7 +20,7 @@ fn bash(script: &str, arguments: &[&Path]) -> Command {
     bash
 }
 
-fn output(mut command: Command) -> String {
+fn run_command(mut command: Command) -> String {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error}");
@@ -49,7 +49,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) async fn start(folder: &Path) -> Self {
         let folder = folder.join("postgres");
-        let port = output(bash(
+        let port = run_command(bash_command(
             r#"prepare_postgres "$1"; echo "$POSTGRES_PORT""#,
             &[&folder],
         ));
@@ -67,7 +67,7 @@ impl Postgres {
     /// to start before.
     pub(crate) async fn run_until_ready(&mut self) {
         self.launch();
-        until("PostgreSQL to accept connections", async || {
+        wait_until("PostgreSQL to accept connections", async || {
             let server = self.server.as_mut().unwrap();
             if server.try_wait().unwrap().is_some() {
                 self.launch();
@@ -84,7 +84,7 @@ impl Postgres {
             self.options.join(" ")
         );
         let log = self.folder.join("out.log");
-        self.server = Some(spawn(bash(&line, &[&self.folder]), &log));
+        self.server = Some(spawn(bash_command(&line, &[&self.folder]), &log));
     }
 
     pub(crate) fn kill(&mut self) {
@@ -98,7 +98,7 @@ impl Postgres {
     /// Creates a synchronous standby.
     pub(crate) async fn start_standby(&self) -> Self {
         let folder = self.folder.with_extension("standby");
-        let mut prepare = bash(
+        let mut prepare = bash_command(
             r#"mkdir -p "$1"; [ "$(id -u)" != 0 ] || chown postgres:postgres "$1"
                free_port; echo "$PORT"; echo "$PORT" >"$1/port"
                (as_postgres "$POSTGRES_BIN/pg_basebackup" --host=127.0.0.1 --port="$2" \
@@ -106,7 +106,7 @@ impl Postgres {
             &[&folder],
         );
         prepare.arg(self.port.to_string());
-        let port = output(prepare);
+        let port = run_command(prepare);
         let options = ["-k", "''", "-c", "synchronous_standby_names=''"];
         let mut standby = Self {
             folder,
@@ -115,21 +115,21 @@ impl Postgres {
             server: None,
         };
         standby.run_until_ready().await;
-        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
-        self.sql("SELECT pg_reload_conf()");
-        until("the standby to replicate", async || {
-            self.sql("SELECT sync_state FROM pg_stat_replication") == "sync"
+        self.run_sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.run_sql("SELECT pg_reload_conf()");
+        wait_until("the standby to replicate", async || {
+            self.run_sql("SELECT sync_state FROM pg_stat_replication") == "sync"
         })
         .await;
         standby
     }
 
     pub(crate) fn promote(&self) {
-        self.sql("SELECT pg_promote()");
+        self.run_sql("SELECT pg_promote()");
     }
 
     /// Executes a statement in the orders database.
-    pub(crate) fn sql(&self, sql: &str) -> String {
+    pub(crate) fn run_sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap_or_else(|| panic!("{sql} failed"))
     }
 
@@ -148,7 +148,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
-        let _ = bash(r#"forget_postgres "$1""#, &[&self.folder]).status();
+        let _ = bash_command(r#"forget_postgres "$1""#, &[&self.folder]).status();
     }
 }
 
@@ -168,9 +168,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(folder: &Path) -> Self {
         let mut nodes: Vec<Node> = Vec::new();
-        for number in 0..3 {
-            let folder = folder.join(format!("node-{number}"));
-            let port = output(bash(
+        for node_number in 0..3 {
+            let folder = folder.join(format!("node-{node_number}"));
+            let port = run_command(bash_command(
                 r#"need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
                 &[&folder],
             ));
@@ -195,13 +195,13 @@ impl Cluster {
                 "{config}cluster_formation.peer_discovery_backend = classic_config\n\
                  cluster_partition_handling = pause_minority\n"
             );
-            for (number, other_node) in nodes.iter().enumerate() {
-                let number = number + 1;
-                let line = format!("cluster_formation.classic_config.nodes.{number}");
+            for (node_number, other_node) in nodes.iter().enumerate() {
+                let node_number = node_number + 1;
+                let line = format!("cluster_formation.classic_config.nodes.{node_number}");
                 writeln!(config, "{line} = {}", other_node.name).unwrap();
             }
             fs::write(node.folder.join("rabbitmq.conf"), config).unwrap();
-            output(bash(
+            run_command(bash_command(
                 r#"echo chaos >"$1/.erlang.cookie"; chmod 400 "$1/.erlang.cookie""#,
                 &[&node.folder],
             ));
@@ -211,12 +211,12 @@ impl Cluster {
         // their own.
         for node in &mut cluster.nodes {
             node.run();
-            until("a node to start", async || {
-                node.control(&["await_startup"]).is_some()
+            wait_until("a node to start", async || {
+                node.run_rabbitmqctl(&["await_startup"]).is_some()
             })
             .await;
         }
-        until("the nodes to form a cluster", async || {
+        wait_until("the nodes to form a cluster", async || {
             cluster.running() == 3
         })
         .await;
@@ -235,7 +235,7 @@ impl Cluster {
     /// Number of nodes that all nodes consider running.
     fn running(&self) -> usize {
         let running_by_node = self.nodes.iter().map(|node| {
-            let status = node.control(&["cluster_status", "--formatter", "json"])?;
+            let status = node.run_rabbitmqctl(&["cluster_status", "--formatter", "json"])?;
             let status: Value = serde_json::from_str(&status).ok()?;
             Some(status["running_nodes"].as_array()?.len())
         });
@@ -249,7 +249,7 @@ impl Cluster {
     pub(crate) fn kill_leader(&mut self) -> usize {
         let leaders_output = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;
-            node.control(&["list_queues", "--no-table-headers", "name", "leader"])
+            node.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "leader"])
         });
         let leaders = leaders_output.unwrap();
         let leader_name = leaders
@@ -257,47 +257,47 @@ impl Cluster {
             .find_map(|line| line.strip_prefix("order-worker-queue"))
             .unwrap()
             .trim();
-        let number = self.nodes.iter().position(|node| node.name == leader_name);
-        let number = number.unwrap();
-        self.nodes[number].kill();
-        number
+        let node_number = self.nodes.iter().position(|node| node.name == leader_name);
+        let node_number = node_number.unwrap();
+        self.nodes[node_number].kill();
+        node_number
     }
 
     /// Kills the node that hosts a classic queue, and returns its index.
     pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
-        let queues = self.control(&["list_queues", "--no-table-headers", "name", "pid"]);
-        let home_node = queues
+        let queues = self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "pid"]);
+        let request_node = queues
             .lines()
             .find_map(|line| line.strip_prefix(queue))
             .unwrap()
             .trim()
             .to_owned();
-        let number = self
+        let node_number = self
             .nodes
             .iter()
-            .position(|node| home_node.contains(&node.name));
-        let number = number.unwrap();
-        self.nodes[number].kill();
-        number
+            .position(|node| request_node.contains(&node.name));
+        let node_number = node_number.unwrap();
+        self.nodes[node_number].kill();
+        node_number
     }
 
     /// Removes a dead node from the cluster.
-    pub(crate) fn forget(&self, number: usize) {
-        self.control(&["forget_cluster_node", &self.nodes[number].name]);
+    pub(crate) fn forget(&self, node_number: usize) {
+        self.run_rabbitmqctl(&["forget_cluster_node", &self.nodes[node_number].name]);
     }
 
     /// Runs `rabbitmqctl` at a running node and returns its output.
-    fn control(&self, arguments: &[&str]) -> String {
+    fn run_rabbitmqctl(&self, arguments: &[&str]) -> String {
         let output = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;
-            node.control(arguments)
+            node.run_rabbitmqctl(arguments)
         });
         output.unwrap_or_else(|| panic!("rabbitmqctl {arguments:?}"))
     }
 
-    pub(crate) async fn restart_node(&mut self, number: usize) {
-        self.nodes[number].run();
-        until("the node to rejoin the cluster", async || {
+    pub(crate) async fn restart_node(&mut self, node_number: usize) {
+        self.nodes[node_number].run();
+        wait_until("the node to rejoin the cluster", async || {
             self.running() == 3
         })
         .await;
@@ -306,8 +306,8 @@ impl Cluster {
 
 impl Node {
     fn run(&mut self) {
-        let run = bash(r#"run_rabbitmq "$1""#, &[&self.folder]);
-        self.server = Some(spawn(run, &self.folder.join("out.log")));
+        let start_command = bash_command(r#"run_rabbitmq "$1""#, &[&self.folder]);
+        self.server = Some(spawn(start_command, &self.folder.join("out.log")));
     }
 
     fn kill(&mut self) {
@@ -317,8 +317,8 @@ impl Node {
         }
     }
 
-    fn control(&self, arguments: &[&str]) -> Option<String> {
-        let mut control = bash(
+    fn run_rabbitmqctl(&self, arguments: &[&str]) -> Option<String> {
+        let mut control = bash_command(
             r#"need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
             &[&self.folder],
         );
@@ -334,7 +334,8 @@ impl Drop for Cluster {
             node.kill();
         }
         for node in &self.nodes {
-            let _ = bash(r#"need_rabbitmq; forget_rabbitmq "$1""#, &[&node.folder]).status();
+            let _ =
+                bash_command(r#"need_rabbitmq; forget_rabbitmq "$1""#, &[&node.folder]).status();
         }
     }
 }

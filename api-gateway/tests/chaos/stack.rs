@@ -11,8 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Broker, Folder, Process, SECRET, Store, Tables, send, until},
-    load::{Acknowledged, Load},
+    harness::{Broker, Folder, Process, SECRET, Store, Tables, send, wait_until},
+    load::{AcknowledgedOrder, Load},
     proxy::Proxy,
     servers::{Cluster, Postgres},
 };
@@ -145,38 +145,40 @@ impl Stack {
             folder,
         };
         stack.workers = (0..workers)
-            .map(|number| stack.spawn_worker(number))
+            .map(|worker_number| stack.spawn_worker(worker_number))
             .collect();
-        stack.gateways = (0..2).map(|number| stack.spawn_gateway(number)).collect();
+        stack.gateways = (0..2)
+            .map(|gateway_number| stack.spawn_gateway(gateway_number))
+            .collect();
         stack.wait_until_healthy().await;
         stack.create_catalogue().await;
         stack
     }
 
-    pub(crate) fn spawn_worker(&self, number: usize) -> Process {
-        self.spawn_worker_with(number, &[])
+    pub(crate) fn spawn_worker(&self, worker_number: usize) -> Process {
+        self.spawn_worker_with(worker_number, &[])
     }
 
     pub(crate) fn spawn_worker_with(
         &self,
-        number: usize,
+        worker_number: usize,
         more_variables: &[(&str, &str)],
     ) -> Process {
         let mut variables = self.variables();
         variables.extend(self.worker_variables.clone());
         variables.extend(more_variables.iter().map(|(name, value)| pair(name, value)));
-        let address = format!("127.0.0.1:{}", self.worker_ports[number]);
+        let address = format!("127.0.0.1:{}", self.worker_ports[worker_number]);
         variables.push(pair("WORKER_HTTP_ADDR", &address));
-        let log = self.folder.join(format!("worker-{number}.log"));
+        let log = self.folder.join(format!("worker-{worker_number}.log"));
         Process::start("order-worker", log, &variables)
     }
 
-    pub(crate) fn spawn_gateway(&self, number: usize) -> Process {
+    pub(crate) fn spawn_gateway(&self, gateway_number: usize) -> Process {
         let mut variables = self.variables();
-        let address = format!("127.0.0.1:{}", self.gateway_ports[number]);
+        let address = format!("127.0.0.1:{}", self.gateway_ports[gateway_number]);
         variables.push(pair("HTTP_ADDR", &address));
         variables.push(pair("REQUEST_TIMEOUT_MS", "4000"));
-        let log = self.folder.join(format!("gateway-{number}.log"));
+        let log = self.folder.join(format!("gateway-{gateway_number}.log"));
         Process::start("api-gateway", log, &variables)
     }
 
@@ -205,7 +207,7 @@ impl Stack {
         let ports = self.gateway_ports.iter().chain(&self.worker_ports);
         for port in ports {
             let url = format!("http://127.0.0.1:{port}/readyz");
-            until("all processes to be ready", async || {
+            wait_until("all processes to be ready", async || {
                 let response = self.client.get(&url).send().await;
                 response.is_ok_and(|answer| answer.status() == 200)
             })
@@ -213,7 +215,7 @@ impl Stack {
         }
         for base in self.base_urls() {
             let url = format!("{base}/v1/orders?limit=1");
-            until("a worker to answer", async || {
+            wait_until("a worker to answer", async || {
                 let answer = self.client.get(&url).send().await;
                 answer.is_ok_and(|answer| answer.status() == 200)
             })
@@ -261,32 +263,36 @@ impl Stack {
     /// Waits until all steps are finished, and compares the recorded responses with the database.
     pub(crate) async fn check_data(&self, load: &Load) -> Findings {
         let mut findings = Findings {
-            stuck_orders: self.stuck().await,
+            stuck_orders: self.find_stuck_orders().await,
             ..Findings::default()
         };
-        let stored = self.stored_orders(load.run_name());
-        let recorded = load.recorded();
-        let cancelled: BTreeSet<&String> = recorded.cancelled.iter().collect();
-        let delivered: BTreeSet<&String> = recorded.delivered.iter().collect();
+        let stored_orders = self.stored_orders(load.run_name());
+        let recorded_replies = load.recorded_replies();
+        let cancelled_ids: BTreeSet<&String> = recorded_replies.cancelled_ids.iter().collect();
+        let delivered_ids: BTreeSet<&String> = recorded_replies.delivered_ids.iter().collect();
         findings
             .discrepancies
-            .extend(recorded.unexpected_replies.iter().cloned());
-        for order in &recorded.orders {
-            let stored = stored.get(&order.id).unwrap_or(&Value::Null);
-            if let Err(mismatch) = compare(order, stored, &cancelled, &delivered) {
+            .extend(recorded_replies.unexpected_replies.iter().cloned());
+        for recorded_order in &recorded_replies.orders {
+            let stored_order = stored_orders
+                .get(&recorded_order.id)
+                .unwrap_or(&Value::Null);
+            if let Err(mismatch) =
+                compare(recorded_order, stored_order, &cancelled_ids, &delivered_ids)
+            {
                 findings
                     .lost_orders
-                    .push(format!("{}: {mismatch}", order.id));
+                    .push(format!("{}: {mismatch}", recorded_order.id));
             }
         }
-        if recorded.duplicated_requests > 0 {
-            let duplicated = format!(
+        if recorded_replies.duplicated_requests > 0 {
+            let duplicates_sql = format!(
                 "{} keys were answered with two different orders",
-                recorded.duplicated_requests
+                recorded_replies.duplicated_requests
             );
-            findings.duplicated_orders.push(duplicated);
+            findings.duplicated_orders.push(duplicates_sql);
         }
-        drop(recorded);
+        drop(recorded_replies);
         let key = self.key_sql();
         let duplicates_sql = format!(
             "SELECT {key} FROM orders WHERE {key} IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
@@ -313,19 +319,22 @@ impl Stack {
     }
 
     /// The orders of one run of the load, by id.
-    fn stored_orders(&self, run: &str) -> HashMap<String, Value> {
+    fn stored_orders(&self, run_name: &str) -> HashMap<String, Value> {
         let key = self.key_sql();
-        let sql = format!("SELECT state FROM orders WHERE {key} LIKE '{run}-%'");
+        let sql = format!("SELECT state FROM orders WHERE {key} LIKE '{run_name}-%'");
         let states = self.store.run(Tables::Orders, &sql);
         let orders = states.lines().map(|state| {
-            let order: Value = serde_json::from_str(state).unwrap();
-            (order["id"].as_str().unwrap().to_owned(), order)
+            let stored_order: Value = serde_json::from_str(state).unwrap();
+            (
+                stored_order["id"].as_str().unwrap().to_owned(),
+                stored_order,
+            )
         });
         orders.collect()
     }
 
     /// Steps and orders that are still pending after a timeout.
-    async fn stuck(&self) -> Vec<String> {
+    async fn find_stuck_orders(&self) -> Vec<String> {
         let unfinished_steps_sql =
             "SELECT order_id || ' ' || step FROM steps WHERE step <> 'expire_order'
             UNION ALL SELECT id || ' is pending' FROM orders WHERE status = 'pending'";
@@ -351,7 +360,7 @@ impl Stack {
     }
 
     pub(crate) fn run_rabbitmqctl(&self, arguments: &[&str]) {
-        self.broker.as_ref().unwrap().control(arguments);
+        self.broker.as_ref().unwrap().run_rabbitmqctl(arguments);
     }
 }
 
@@ -361,28 +370,35 @@ fn pair(name: &str, value: &str) -> (String, String) {
 
 /// Compares a stored order with its recorded responses.
 fn compare(
-    order: &Acknowledged,
-    stored: &Value,
-    cancelled: &BTreeSet<&String>,
-    delivered: &BTreeSet<&String>,
+    order: &AcknowledgedOrder,
+    stored_order: &Value,
+    cancelled_ids: &BTreeSet<&String>,
+    delivered_ids: &BTreeSet<&String>,
 ) -> Result<(), String> {
-    if stored["metadata"]["key"] != order.key.as_str() || stored["total"] != order.total_price {
+    if stored_order["metadata"]["key"] != order.key.as_str()
+        || stored_order["total"] != order.total_price
+    {
         return Err(format!(
-            "acknowledged with key {}, stored as {stored}",
+            "acknowledged with key {}, stored as {stored_order}",
             order.key
         ));
     }
-    let status = stored["status"].as_str().unwrap_or_default();
-    let expected = match (cancelled.contains(&order.id), delivered.contains(&order.id)) {
+    let status = stored_order["status"].as_str().unwrap_or_default();
+    let expected_statuses = match (
+        cancelled_ids.contains(&order.id),
+        delivered_ids.contains(&order.id),
+    ) {
         (true, true) => return Err("acknowledged as both cancelled and delivered".to_owned()),
         (true, false) => &["cancelled"][..],
         (false, true) => &["delivered"],
         (false, false) => &["processing", "shipped", "delivered", "cancelled"],
     };
-    if expected.contains(&status) {
+    if expected_statuses.contains(&status) {
         Ok(())
     } else {
-        Err(format!("status is {status}, expected one of {expected:?}"))
+        Err(format!(
+            "status is {status}, expected one of {expected_statuses:?}"
+        ))
     }
 }
 

@@ -4,12 +4,12 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, run_worker, send, until};
+use crate::harness::{System, is_announced, run_worker, send, wait_until};
 
 /// Two products from two warehouses, with every part that an order can have. Total: 4,997 minor units.
-fn new_order(customer: &str) -> Value {
+fn new_order(customer_id: &str) -> Value {
     json!({
-        "customer_id": customer,
+        "customer_id": customer_id,
         "items": [
             {"sku": "A", "quantity": 3, "unit_price": 999, "discounts": [{"code": "SPRING", "label": "Spring sale", "amount": 100}],
                 "taxes": [{"label": "VAT", "rate": "0.19", "amount": 520}]},
@@ -44,35 +44,43 @@ fn assert_amounts(order: &Value) {
 async fn start_shop(variables: &[(&str, &str)]) -> (System, String) {
     let system = System::start_with(variables).await;
     // Three units of A come from two warehouses.
-    system.stock("A", &[("east", 2), ("west", 1)]).await;
-    system.stock("B", &[("west", 50)]).await;
-    let customer = system.customer().await;
-    (system, customer)
+    system.set_stock("A", &[("east", 2), ("west", 1)]).await;
+    system.set_stock("B", &[("west", 50)]).await;
+    let customer_id = system.create_customer().await;
+    (system, customer_id)
 }
 
 #[tokio::test]
 async fn parts_of_the_total_are_shown_by_every_reader() {
     let (system, customer) = start_shop(&[]).await;
-    let created = system.post("/v1/orders", new_order(&customer)).await;
-    let created = created.expect(201);
-    assert_amounts(&created);
-    assert_eq!(created["items"].as_array().unwrap().len(), 3, "{created}");
-    let id = created["id"].as_str().unwrap();
+    let order_reply = system.post("/v1/orders", new_order(&customer)).await;
+    let created_order = order_reply.expect(201);
+    assert_amounts(&created_order);
+    assert_eq!(
+        created_order["items"].as_array().unwrap().len(),
+        3,
+        "{created_order}"
+    );
+    let id = created_order["id"].as_str().unwrap();
 
     assert_amounts(&system.get(&format!("/v1/orders/{id}")).await.expect(200));
     let list = system.get("/v1/orders?sku=A").await.expect(200);
     assert_amounts(&list["data"][0]);
-    let history = system.get(&format!("/v1/orders/{id}/history")).await;
-    let created_data = &history.expect(200)["data"][0]["data"];
+    let history_reply = system.get(&format!("/v1/orders/{id}/history")).await;
+    let created_data = &history_reply.expect(200)["data"][0]["data"];
     assert_eq!(created_data["total"], 4_997);
     assert_eq!(created_data["shipping"]["amount"], 490);
     assert_eq!(created_data["items"][0]["discounts"][0]["code"], "SPRING");
-    let feed_page = system.get("/v1/events?type=order.created").await;
-    assert_eq!(&feed_page.expect(200)["data"][0]["data"], created_data);
+    let feed_page_reply = system.get("/v1/events?type=order.created").await;
+    assert_eq!(
+        &feed_page_reply.expect(200)["data"][0]["data"],
+        created_data
+    );
     let export_output = run_worker(&system, &["export", "orders"]).stdout;
-    let exported = String::from_utf8(export_output).unwrap();
-    let exported: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
-    assert_amounts(&exported);
+    let exported_text = String::from_utf8(export_output).unwrap();
+    let exported_order: Value =
+        serde_json::from_str(exported_text.lines().next().unwrap()).unwrap();
+    assert_amounts(&exported_order);
     system.assert_verified();
 }
 
@@ -83,7 +91,7 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
     let request = request.header("prefer", "respond-async");
     let accepted_reply = send(request.json(&new_order(&customer))).await.expect(202);
     let id = accepted_reply["id"].as_str().unwrap();
-    let order = system.order_until(id, "announced", is_announced).await;
+    let order = system.wait_for_order(id, "announced", is_announced).await;
     assert_amounts(&order);
 
     // The stock of an imported order, and so its warehouses, is assigned later.
@@ -96,7 +104,7 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
     let report = system.import(&[line], None).await.expect(200);
     assert_eq!(report["accepted"], 1, "{report}");
     let mut imported_order = Value::Null;
-    until("the imported order to have its stock", async || {
+    wait_until("the imported order to have its stock", async || {
         let list = system.get("/v1/orders?external_id=ext-1").await.expect(200);
         imported_order = list["data"][0].clone();
         is_announced(&imported_order)
@@ -109,9 +117,9 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
 #[tokio::test]
 async fn shipments_capture_shares_and_units_are_refunded_once() {
     let (system, customer) = start_shop(&[]).await;
-    let created = system.post("/v1/orders", new_order(&customer)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    let order_reply = system.post("/v1/orders", new_order(&customer)).await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
     system
@@ -122,11 +130,11 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
     // A third of A's 3,378 and the shipping charge.
     let first_share = 1_126 + 490 + 77;
     system
-        .order_until(&id, "captured", has_captured(first_share))
+        .wait_for_order(&id, "captured", has_captured(first_share))
         .await;
     system.post(&shipments_path, json!({})).await.expect(201);
     system
-        .order_until(&id, "captured", has_captured(4_997))
+        .wait_for_order(&id, "captured", has_captured(4_997))
         .await;
 
     let refunds_path = format!("/v1/orders/{id}/refunds");
@@ -136,14 +144,14 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
         .await
         .expect(202);
     system
-        .order_until(&id, "refunded", has_refunded(1_126))
+        .wait_for_order(&id, "refunded", has_refunded(1_126))
         .await;
     system
         .post(&refunds_path, json!({"shipping": true}))
         .await
         .expect(202);
     system
-        .order_until(&id, "refunded", has_refunded(1_126 + 567))
+        .wait_for_order(&id, "refunded", has_refunded(1_126 + 567))
         .await;
     for (body, pointer) in [
         (json!({"shipping": true}), "/shipping"),
@@ -158,8 +166,8 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
         (json!({"amount": 1, "shipping": true}), "/amount"),
         (json!({"items": []}), "/items"),
     ] {
-        let problem = system.post(&refunds_path, body.clone()).await;
-        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        let problem_reply = system.post(&refunds_path, body.clone()).await;
+        let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
     let remaining_items =
@@ -169,7 +177,7 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
         .await
         .expect(202);
     system
-        .order_until(&id, "refunded", has_refunded(4_997))
+        .wait_for_order(&id, "refunded", has_refunded(4_997))
         .await;
     system.wait_until_idle().await;
     system.assert_verified();
@@ -181,12 +189,12 @@ async fn free_order_is_processed_at_once() {
     let items =
         json!([{"sku": "B", "quantity": 1, "discounts": [{"label": "Gift", "amount": 1000}]}]);
     let body = json!({"customer_id": customer, "items": items, "payment_method": "pm_declined"});
-    let created = system.post("/v1/orders", body).await.expect(201);
-    assert_eq!(created["status"], "processing");
-    assert_eq!(created["payment"]["status"], "captured");
-    let id = created["id"].as_str().unwrap();
-    system.order_until(id, "announced", is_announced).await;
-    let webhook_reply = system.webhook("m-1", "shipment.shipped", id).await;
+    let created_order = system.post("/v1/orders", body).await.expect(201);
+    assert_eq!(created_order["status"], "processing");
+    assert_eq!(created_order["payment"]["status"], "captured");
+    let id = created_order["id"].as_str().unwrap();
+    system.wait_for_order(id, "announced", is_announced).await;
+    let webhook_reply = system.send_webhook("m-1", "shipment.shipped", id).await;
     assert_eq!(webhook_reply.status, 200);
     system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
@@ -247,8 +255,8 @@ async fn wrong_parts_are_refused_with_their_place() {
     ] {
         let mut body = body;
         body["customer_id"] = json!(customer);
-        let problem = system.post("/v1/orders", body.clone()).await;
-        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        let problem_reply = system.post("/v1/orders", body.clone()).await;
+        let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(
             problem["errors"][0]["pointer"], pointer,
             "{body}: {problem}"

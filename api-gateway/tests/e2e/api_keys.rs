@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     endpoints::{ALLOW_PRIVATE_URLS, BrokerListener},
-    harness::{Receiver, Reply, System, order, send, until},
+    harness::{Receiver, Reply, System, order_body, send, wait_until},
 };
 
 const ADMIN: &str = "first-admin-key-of-the-test";
@@ -40,8 +40,8 @@ impl System {
     }
 
     /// Sends `GET base/path` with this credential.
-    async fn get_with(&self, base: &str, path: &str, secret: &str) -> Reply {
-        let request = self.client.get(format!("{base}{path}"));
+    async fn get_with(&self, base_url: &str, path: &str, secret: &str) -> Reply {
+        let request = self.client.get(format!("{base_url}{path}"));
         send(request.bearer_auth(secret)).await
     }
 
@@ -74,41 +74,41 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
         format!("/v1/api-keys/{}", text(&key, "id")),
     );
     // A new key works at once, on a gateway that did not create it as well.
-    for base in &bases {
+    for base_url in &bases {
         system
-            .get_with(base, "/v1/orders", &secret)
+            .get_with(base_url, "/v1/orders", &secret)
             .await
             .expect(200);
     }
 
     // Load of another key, whose requests all succeed.
-    let (stop, answered) = (
+    let (stop, answered_requests) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
     );
-    let load = bases
+    let load_tasks = bases
         .iter()
-        .flat_map(|base| vec![base.clone(); 4])
-        .map(|base| {
+        .flat_map(|base_url| vec![base_url.clone(); 4])
+        .map(|base_url| {
             let (client, secret) = (system.client.clone(), other_secret.clone());
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
+            let (stop, answered_requests) = (Arc::clone(&stop), Arc::clone(&answered_requests));
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let request = client.get(format!("{base}/v1/orders"));
+                    let request = client.get(format!("{base_url}/v1/orders"));
                     assert_eq!(send(request.bearer_auth(&secret)).await.status, 200);
-                    answered.fetch_add(1, Ordering::Relaxed);
+                    answered_requests.fetch_add(1, Ordering::Relaxed);
                 }
             })
         });
-    let load: Vec<_> = load.collect();
+    let load_tasks: Vec<_> = load_tasks.collect();
     let mut streams = Vec::new();
     let mut sessions = Vec::new();
-    for base in &bases {
-        let stream = system.client.get(format!("{base}/v1/events/stream"));
-        let stream = stream.bearer_auth(&secret).send().await.unwrap();
+    for base_url in &bases {
+        let stream_request = system.client.get(format!("{base_url}/v1/events/stream"));
+        let stream = stream_request.bearer_auth(&secret).send().await.unwrap();
         assert_eq!(stream.status(), 200);
         streams.push(tokio::spawn(read_to_end(stream)));
-        let log_in = system.client.post(format!("{base}/console/session"));
+        let log_in = system.client.post(format!("{base_url}/console/session"));
         let log_in = send(log_in.json(&json!({"key": secret}))).await;
         assert_eq!(log_in.status, 200, "{}", log_in.body);
         let cookie = log_in.headers["set-cookie"].to_str().unwrap();
@@ -118,38 +118,42 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
     send(system.request(Method::DELETE, &path))
         .await
         .expect(204);
-    for base in &bases {
-        until("the gateway to refuse the key", async || {
-            system.get_with(base, "/v1/orders", &secret).await.status == 401
+    for base_url in &bases {
+        wait_until("the gateway to refuse the key", async || {
+            system
+                .get_with(base_url, "/v1/orders", &secret)
+                .await
+                .status
+                == 401
         })
         .await;
     }
-    for base in &bases {
+    for base_url in &bases {
         for _ in 0..REPEATED_REQUESTS {
-            let refused = system.get_with(base, "/v1/orders", &secret).await;
-            refused.expect_problem(401, "UNAUTHENTICATED");
+            let refused_reply = system.get_with(base_url, "/v1/orders", &secret).await;
+            refused_reply.expect_problem(401, "UNAUTHENTICATED");
         }
         // A session works with each gateway.
         for cookie in &sessions {
-            let request = system.client.get(format!("{base}/v1/orders"));
-            let refused = send(request.header("cookie", cookie)).await;
-            refused.expect_problem(401, "UNAUTHENTICATED");
+            let request = system.client.get(format!("{base_url}/v1/orders"));
+            let refused_reply = send(request.header("cookie", cookie)).await;
+            refused_reply.expect_problem(401, "UNAUTHENTICATED");
         }
     }
     for stream in streams {
         stream.await.unwrap();
     }
-    let count = answered.load(Ordering::Relaxed);
-    until("more requests of the other key", async || {
-        answered.load(Ordering::Relaxed) > count + REPEATED_REQUESTS
+    let count = answered_requests.load(Ordering::Relaxed);
+    wait_until("more requests of the other key", async || {
+        answered_requests.load(Ordering::Relaxed) > count + REPEATED_REQUESTS
     })
     .await;
     stop.store(true, Ordering::Relaxed);
-    for task in load {
+    for task in load_tasks {
         task.await.unwrap();
     }
-    let revoked = system.get(&path).await.expect(200);
-    assert!(revoked["revoked_at"].is_string(), "{revoked}");
+    let revoked_key = system.get(&path).await.expect(200);
+    assert!(revoked_key["revoked_at"].is_string(), "{revoked_key}");
     system.assert_verified();
 }
 
@@ -182,93 +186,97 @@ async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
         .client
         .get(system.url("/v1/events?after=now&wait_ms=30000"))
         .bearer_auth(text(&key, "secret"));
-    let waiting = tokio::spawn(send(request));
+    let waiting_request = tokio::spawn(send(request));
     let path = format!("/v1/api-keys/{}", text(&key, "id"));
     // The key is used as soon as the request has arrived.
-    until("the use of the key", async || {
+    wait_until("the use of the key", async || {
         system.get(&path).await.expect(200)["last_used_at"].is_string()
     })
     .await;
-    assert!(!waiting.is_finished());
+    assert!(!waiting_request.is_finished());
     send(system.request(Method::DELETE, &path))
         .await
         .expect(204);
-    let refused = waiting.await.unwrap();
-    refused.expect_problem(401, "UNAUTHENTICATED");
+    let late_reply = waiting_request.await.unwrap();
+    late_reply.expect_problem(401, "UNAUTHENTICATED");
 }
 
 #[tokio::test]
 async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
     let system = System::with_admin(&[]).await;
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let key = system.storefront_key("eu").await;
     let (secret, path) = (
         text(&key, "secret"),
         format!("/v1/api-keys/{}", text(&key, "id")),
     );
-    let body = order(&customer, "A", 1).to_string();
-    let (beginning, end) = body.split_at(body.len() / 2);
-    let (body_end, rest) = oneshot::channel::<String>();
-    let chunks = stream::iter([Ok(beginning.to_owned())]).chain(stream::once(rest));
+    let body = order_body(&customer_id, "A", 1).to_string();
+    let (body_beginning, body_ending) = body.split_at(body.len() / 2);
+    let (body_end, rest_receiver) = oneshot::channel::<String>();
+    let chunks = stream::iter([Ok(body_beginning.to_owned())]).chain(stream::once(rest_receiver));
     let request = system.client.post(system.url("/v1/orders"));
     let request = request
         .bearer_auth(&secret)
         .header("content-type", "application/json")
         .header("prefer", "respond-async")
         .body(Body::wrap_stream(chunks));
-    let receiving = tokio::spawn(send(request));
+    let receiving_request = tokio::spawn(send(request));
     // The key is used as soon as the head of the request has arrived.
-    until("the use of the key", async || {
+    wait_until("the use of the key", async || {
         system.get(&path).await.expect(200)["last_used_at"].is_string()
     })
     .await;
     send(system.request(Method::DELETE, &path))
         .await
         .expect(204);
-    until("the gateway to refuse the key", async || {
-        let base = system.url("");
-        system.get_with(&base, "/v1/orders", &secret).await.status == 401
+    wait_until("the gateway to refuse the key", async || {
+        let base_url = system.url("");
+        system
+            .get_with(&base_url, "/v1/orders", &secret)
+            .await
+            .status
+            == 401
     })
     .await;
-    assert!(!receiving.is_finished());
-    body_end.send(end.to_owned()).unwrap();
-    let refused = receiving.await.unwrap();
-    refused.expect_problem(401, "UNAUTHENTICATED");
+    assert!(!receiving_request.is_finished());
+    body_end.send(body_ending.to_owned()).unwrap();
+    let late_reply = receiving_request.await.unwrap();
+    late_reply.expect_problem(401, "UNAUTHENTICATED");
 }
 
 #[tokio::test]
 async fn known_keys_stay_valid_without_a_worker() {
     let mut system = System::with_admin(&[]).await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let key = system.storefront_key("eu").await;
     let secret = text(&key, "secret");
     system.key = Some(secret.clone());
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     system.worker.kill();
     let accept = async |system: &System, secret: &str| {
         let request = system.client.post(system.url("/v1/orders"));
         let request = request
             .header("prefer", "respond-async")
             .bearer_auth(secret);
-        send(request.json(&order(&customer, "A", 1))).await
+        send(request.json(&order_body(&customer_id, "A", 1))).await
     };
     for _ in 0..3 {
         accept(&system, &secret).await.expect(202);
     }
     // Whether another key exists can't be known now.
-    let unknown_key = accept(&system, "owk_unknown").await;
-    unknown_key.expect_problem(503, "UNAVAILABLE");
+    let unknown_key_reply = accept(&system, "owk_unknown").await;
+    unknown_key_reply.expect_problem(503, "UNAVAILABLE");
     accept(&system, "no key at all")
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     accept(&system, &secret).await.expect(202);
     system.restart_worker().await;
-    until("the refusal of the unknown key", async || {
+    wait_until("the refusal of the unknown key", async || {
         accept(&system, "owk_unknown").await.status == 401
     })
     .await;
-    until("the accepted orders", async || {
-        system.orders().await.len() == 4
+    wait_until("the accepted orders", async || {
+        system.list_orders().await.len() == 4
     })
     .await;
 }
@@ -277,27 +285,27 @@ async fn known_keys_stay_valid_without_a_worker() {
 async fn expired_key_is_refused_and_its_stream_ends() {
     let system = System::with_admin(&[]).await;
     let mut body = json!({"name": "till", "role": "operator", "expires_at": Timestamp::now()});
-    let refused = system.post("/v1/api-keys", body.clone()).await;
-    let problem = refused.expect_problem(422, "INVALID_REQUEST");
+    let refused_reply = system.post("/v1/api-keys", body.clone()).await;
+    let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/expires_at");
 
     body["expires_at"] = json!(Timestamp::now() + SignedDuration::from_secs(5));
     let secret = text(&system.create_key(body).await, "secret");
-    let base = system.url("");
-    let stream = system.client.get(system.url("/v1/events/stream"));
-    let stream = stream.bearer_auth(&secret).send().await.unwrap();
+    let base_url = system.url("");
+    let stream_request = system.client.get(system.url("/v1/events/stream"));
+    let stream = stream_request.bearer_auth(&secret).send().await.unwrap();
     assert_eq!(stream.status(), 200);
     read_to_end(stream).await;
     for _ in 0..REPEATED_REQUESTS {
-        let refused = system.get_with(&base, "/v1/orders", &secret).await;
-        refused.expect_problem(401, "UNAUTHENTICATED");
+        let refused_reply = system.get_with(&base_url, "/v1/orders", &secret).await;
+        refused_reply.expect_problem(401, "UNAUTHENTICATED");
     }
 }
 
 #[tokio::test]
 async fn key_has_the_rights_of_its_role_and_storefront_only() {
     let mut system = System::with_admin(&[]).await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     for (body, pointer) in [
         (json!({"name": "a", "role": "storefront"}), "/storefront"),
         (
@@ -311,8 +319,8 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
         ),
         (json!({"role": "admin"}), "/name"),
     ] {
-        let refused = system.post("/v1/api-keys", body).await;
-        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.post("/v1/api-keys", body).await;
+        let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer);
     }
     let eu_key = system.storefront_key("eu").await;
@@ -325,13 +333,13 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
         .await;
 
     system.key = Some(text(&eu_key, "secret"));
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    let customer_id = system.create_customer().await;
+    let created_key = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    assert_eq!(created["storefront"], "eu");
-    let order_path = format!("/v1/orders/{}", text(&created, "id"));
+    assert_eq!(created_key["storefront"], "eu");
+    let order_path = format!("/v1/orders/{}", text(&created_key, "id"));
     let events = system
         .get(&format!("{order_path}/history"))
         .await
@@ -353,14 +361,14 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
     for key in [&eu_key, &operator_key] {
         system.key = Some(text(key, "secret"));
         let new_key = json!({"name": "a", "role": "operator"});
-        for refused in [
+        for refused_reply in [
             system.post("/v1/api-keys", new_key).await,
             system.get("/v1/api-keys").await,
             system.get(&key_path).await,
             system.get("/v1/api-keys/none").await,
             system.delete(&key_path).await,
         ] {
-            refused.expect_problem(403, "FORBIDDEN");
+            refused_reply.expect_problem(403, "FORBIDDEN");
         }
     }
     system.key = Some(text(&admin_key, "secret"));
@@ -384,22 +392,22 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
         let request = request.header("idempotency-key", idempotency_key);
         send(request.json(body)).await
     };
-    let first = create(&system, "k-1", &body).await.expect(201);
+    let first_key = create(&system, "k-1", &body).await.expect(201);
     let (_gateway, second_base) = system.start_additional_gateway().await;
-    let repeated = create(&system, "k-1", &body).await;
-    assert_eq!(repeated.headers["idempotent-replayed"], "true");
-    assert_eq!(repeated.expect(201), first);
+    let repeated_reply = create(&system, "k-1", &body).await;
+    assert_eq!(repeated_reply.headers["idempotent-replayed"], "true");
+    assert_eq!(repeated_reply.expect(201), first_key);
     let request = system.client.post(format!("{second_base}/v1/api-keys"));
     let request = request.header("idempotency-key", "k-1").bearer_auth(ADMIN);
-    assert_eq!(send(request.json(&body)).await.expect(201), first);
+    assert_eq!(send(request.json(&body)).await.expect(201), first_key);
     let other_body = json!({"name": "shop", "role": "operator"});
-    let conflict = create(&system, "k-1", &other_body).await;
-    conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    let conflict_reply = create(&system, "k-1", &other_body).await;
+    conflict_reply.expect_problem(422, "IDEMPOTENCY_CONFLICT");
 
     // Another admin does not get the secret.
-    let secret = text(&first, "secret");
+    let secret = text(&first_key, "secret");
     system.key = Some(secret.clone());
-    let mut without_secret = first.clone();
+    let mut without_secret = first_key.clone();
     without_secret.as_object_mut().unwrap().remove("secret");
     assert_eq!(
         create(&system, "k-1", &body).await.expect(201),
@@ -417,31 +425,39 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
             .header("idempotency-key", "k-2");
         send(request.json(&other_body)).await.expect(201)
     };
-    let in_session = create_in_session().await;
-    assert_eq!(create_in_session().await, in_session);
+    let key_created_in_session = create_in_session().await;
+    assert_eq!(create_in_session().await, key_created_in_session);
 
     let keys = system.get("/v1/api-keys").await.expect(200);
     assert_eq!(keys["data"].as_array().unwrap().len(), 2);
     let dump = system.dump();
-    assert!(dump.contains(first["id"].as_str().unwrap()));
-    for secret in [secret, text(&in_session, "secret"), ADMIN.to_owned()] {
+    assert!(dump.contains(first_key["id"].as_str().unwrap()));
+    for secret in [
+        secret,
+        text(&key_created_in_session, "secret"),
+        ADMIN.to_owned(),
+    ] {
         assert!(!dump.contains(&secret));
     }
 
     // If-Match compares the version, which uses of the key do not change.
-    let path = format!("/v1/api-keys/{}", text(&in_session, "id"));
+    let path = format!("/v1/api-keys/{}", text(&key_created_in_session, "id"));
     let revoke = async |tag: &str| {
         let request = system.request(Method::DELETE, &path);
         send(request.header("if-match", tag)).await
     };
-    let unused = system.get(&path).await;
-    let tag = unused.headers["etag"].to_str().unwrap().to_owned();
-    let base = system.url("");
+    let unused_reply = system.get(&path).await;
+    let tag = unused_reply.headers["etag"].to_str().unwrap().to_owned();
+    let base_url = system.url("");
     system
-        .get_with(&base, "/v1/orders", &text(&in_session, "secret"))
+        .get_with(
+            &base_url,
+            "/v1/orders",
+            &text(&key_created_in_session, "secret"),
+        )
         .await
         .expect(200);
-    until("the use of the key", async || {
+    wait_until("the use of the key", async || {
         system.get(&path).await.expect(200)["last_used_at"].is_string()
     })
     .await;
@@ -459,10 +475,10 @@ async fn events_of_keys_are_visible_to_admins_only() {
     let receiver = Receiver::start().await;
     let mut broker_listener = BrokerListener::start(&system, 60).await;
     let unknown_type = json!({"url": receiver.url("/"), "event_types": ["api_key.*"]});
-    let refused = system.post("/v1/webhook-endpoints", unknown_type).await;
-    refused.expect_problem(422, "INVALID_REQUEST");
+    let refused_reply = system.post("/v1/webhook-endpoints", unknown_type).await;
+    refused_reply.expect_problem(422, "INVALID_REQUEST");
     // An admin's endpoint gets all events of all storefronts.
-    system.endpoint(&receiver.url("/"), &["*"]).await;
+    system.create_endpoint(&receiver.url("/"), &["*"]).await;
     let key = system.storefront_key("eu").await;
     let operator_key = system
         .create_key(json!({"name": "office", "role": "operator"}))
@@ -471,8 +487,8 @@ async fn events_of_keys_are_visible_to_admins_only() {
     send(system.request(Method::DELETE, &format!("/v1/api-keys/{id}")))
         .await
         .expect(204);
-    system.stock("A", &[("main", 5)]).await;
-    until("the webhooks of the stock", async || {
+    system.set_stock("A", &[("main", 5)]).await;
+    wait_until("the webhooks of the stock", async || {
         !receiver.received().is_empty()
     })
     .await;
@@ -509,13 +525,13 @@ async fn events_of_keys_are_visible_to_admins_only() {
         .await
         .unwrap();
     system.storefront_key("us").await;
-    system.stock("B", &[]).await;
-    let mut received = String::new();
-    while !received.contains("event: product.created") {
+    system.set_stock("B", &[]).await;
+    let mut received_text = String::new();
+    while !received_text.contains("event: product.created") {
         let chunk = stream.chunk().await.unwrap().unwrap();
-        received.push_str(&String::from_utf8_lossy(&chunk));
+        received_text.push_str(&String::from_utf8_lossy(&chunk));
     }
-    assert!(!received.contains("api_key"), "{received}");
+    assert!(!received_text.contains("api_key"), "{received_text}");
     let webhooks = receiver.received();
     let is_of_key = |body: &[u8]| String::from_utf8_lossy(body).contains("api_key");
     assert!(webhooks.iter().all(|webhook| !is_of_key(&webhook.body)));
@@ -544,15 +560,15 @@ async fn restored_backup_has_its_keys_and_verify_knows_them() {
     let url = system.store.url();
     system.set("DATABASE_URL", Some(&url));
     system.restart_worker().await;
-    let base = system.url("");
+    let base_url = system.url("");
     system
-        .get_with(&base, "/v1/orders", &text(&kept_key, "secret"))
+        .get_with(&base_url, "/v1/orders", &text(&kept_key, "secret"))
         .await
         .expect(200);
-    let refused = system
-        .get_with(&base, "/v1/orders", &text(&revoked_key, "secret"))
+    let refused_reply = system
+        .get_with(&base_url, "/v1/orders", &text(&revoked_key, "secret"))
         .await;
-    refused.expect_problem(401, "UNAUTHENTICATED");
+    refused_reply.expect_problem(401, "UNAUTHENTICATED");
     system.assert_verified();
     system.store.run(
         crate::harness::Tables::Orders,
@@ -571,17 +587,17 @@ async fn restored_backup_has_its_keys_and_verify_knows_them() {
 #[tokio::test]
 async fn rate_limit_counts_each_new_key_for_itself_and_wrong_keys_cost_others_nothing() {
     let system = System::with_admin(&[("RATE_LIMIT", "5/s")]).await;
-    let first = text(&system.storefront_key("eu").await, "secret");
-    let second = text(&system.storefront_key("eu").await, "secret");
-    let base = system.url("");
+    let first_secret = text(&system.storefront_key("eu").await, "secret");
+    let second_secret = text(&system.storefront_key("eu").await, "secret");
+    let base_url = system.url("");
     let mut statuses = Vec::new();
     let wrong_keys = (0..200).map(|number| {
         let request = system.client.get(system.url("/v1/orders"));
         tokio::spawn(send(request.bearer_auth(format!("owk_wrong-{number}"))))
     });
     let wrong_keys: Vec<_> = wrong_keys.collect();
-    until("the rate limit", async || {
-        let requests = (0..20).map(|_| system.get_with(&base, "/v1/orders", &first));
+    wait_until("the rate limit", async || {
+        let requests = (0..20).map(|_| system.get_with(&base_url, "/v1/orders", &first_secret));
         let replies = futures_util::future::join_all(requests).await;
         statuses.extend(replies.iter().map(|reply| reply.status));
         statuses.contains(&429)
@@ -592,7 +608,7 @@ async fn rate_limit_counts_each_new_key_for_itself_and_wrong_keys_cost_others_no
         "{statuses:?}"
     );
     system
-        .get_with(&base, "/v1/orders", &second)
+        .get_with(&base_url, "/v1/orders", &second_secret)
         .await
         .expect(200);
     for wrong_key in wrong_keys {

@@ -3,14 +3,16 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced, order};
+use crate::harness::{Reply, System, is_announced, order_body};
 
 const MANUAL_APPROVAL: (&str, &str) = ("ORDER_APPROVAL", "manual");
 
 impl System {
-    async fn create_order_for(&self, customer: &str) -> String {
-        let created = self.post("/v1/orders", order(customer, "A", 1)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+    async fn create_order_for(&self, customer_id: &str) -> String {
+        let order_reply = self
+            .post("/v1/orders", order_body(customer_id, "A", 1))
+            .await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
     async fn decide(&self, id: &str, decision: &str) -> Reply {
@@ -29,12 +31,12 @@ async fn no_step_runs_before_an_order_is_approved() {
     ])
     .await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let (id, other_id) = (
-        system.create_order_for(&customer).await,
-        system.create_order_for(&customer).await,
+        system.create_order_for(&customer_id).await,
+        system.create_order_for(&customer_id).await,
     );
     // Enough time for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -44,9 +46,9 @@ async fn no_step_runs_before_an_order_is_approved() {
         (&json!("pending"), &Value::Null)
     );
     assert_eq!(system.stock_level("A").await, (5, 2));
-    for word in ["approve", "reject"] {
+    for decision in ["approve", "reject"] {
         system
-            .decide(&id, word)
+            .decide(&id, decision)
             .await
             .expect_problem(403, "FORBIDDEN");
     }
@@ -57,14 +59,14 @@ async fn no_step_runs_before_an_order_is_approved() {
 
     system.key = Some("key-of-operator".to_owned());
     system.decide(&id, "approve").await.expect(200);
-    system.order_until(&id, "announced", is_announced).await;
+    system.wait_for_order(&id, "announced", is_announced).await;
     // A second approval changes nothing, and a rejection comes too late.
     system.decide(&id, "approve").await.expect(200);
     system
         .decide(&id, "reject")
         .await
         .expect_problem(409, "INVALID_STATE");
-    let history = system.history(&id).await;
+    let history = system.list_event_types(&id).await;
     let approval_events = history.iter().filter(|kind| *kind == "order.approved");
     assert_eq!(approval_events.count(), 1);
 
@@ -86,9 +88,9 @@ async fn no_step_runs_before_an_order_is_approved() {
 #[tokio::test]
 async fn approve_all_works_page_by_page() {
     let mut system = System::start_with(&[MANUAL_APPROVAL]).await;
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
-    let ids = join_all((0..450).map(|_| system.create_order_for(&customer))).await;
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
+    let ids = join_all((0..450).map(|_| system.create_order_for(&customer_id))).await;
     for invalid_body in [
         json!({}),
         json!({"all": false}),
@@ -132,19 +134,23 @@ async fn approve_all_works_page_by_page() {
 #[tokio::test]
 async fn concurrent_approve_reject_and_cancel_have_one_winner() {
     let system = System::start_with(&[MANUAL_APPROVAL]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let ids = join_all((0..30).map(|_| system.create_order_for(&customer))).await;
-    let words = ["approve", "reject", "cancel", "approve", "reject"];
-    let decisions = ids.iter().enumerate().flat_map(|(number, id)| {
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let ids = join_all((0..30).map(|_| system.create_order_for(&customer_id))).await;
+    let decision_words = ["approve", "reject", "cancel", "approve", "reject"];
+    let decisions = ids.iter().enumerate().flat_map(|(number, order_id)| {
         let system = &system;
-        (0..words.len()).map(move |word_index| async move {
-            let word = words[(number + word_index) % words.len()];
-            (id.clone(), word, system.decide(id, word).await.status)
+        (0..decision_words.len()).map(move |word_index| async move {
+            let decision = decision_words[(number + word_index) % decision_words.len()];
+            (
+                order_id.clone(),
+                decision,
+                system.decide(order_id, decision).await.status,
+            )
         })
     });
-    for (id, word, status) in join_all(decisions).await {
-        assert!(matches!(status, 200 | 409), "{word} {id}: {status}");
+    for (id, decision, status) in join_all(decisions).await {
+        assert!(matches!(status, 200 | 409), "{decision} {id}: {status}");
     }
     for order in system.wait_until_idle().await {
         let reason = order["cancel_reason"].as_str();
@@ -154,7 +160,7 @@ async fn concurrent_approve_reject_and_cancel_have_one_winner() {
                 matches!(reason, Some("rejected" | "operator_request")),
                 "{order}"
             ),
-            other => panic!("{other}"),
+            other_status => panic!("{other_status}"),
         }
     }
     system.assert_verified();

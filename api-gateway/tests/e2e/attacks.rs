@@ -14,7 +14,7 @@ use tokio::{
     time,
 };
 
-use crate::harness::{Reply, SECRET, System, order, send};
+use crate::harness::{Reply, SECRET, System, order_body, send};
 
 const API_KEYS: &str =
     "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
@@ -57,17 +57,19 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     let mut system =
         System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let order_id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let order_id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     let new_endpoint = json!({"url": "http://127.0.0.1:1/"});
     let new_endpoint_reply = system
         .post("/v1/webhook-endpoints", new_endpoint)
         .await
         .expect(201);
-    let endpoint = new_endpoint_reply["id"].as_str().unwrap().to_owned();
+    let endpoint_id = new_endpoint_reply["id"].as_str().unwrap().to_owned();
     let document = system.get("/openapi.json").await.expect(200);
 
     // All routes with such an id, taken from the OpenAPI document.
@@ -76,8 +78,8 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     for (path, operations) in document["paths"].as_object().unwrap() {
         let owned_id = match path.split('/').nth(2) {
             Some("orders") => &order_id,
-            Some("customers") => &customer,
-            Some("webhook-endpoints") => &endpoint,
+            Some("customers") => &customer_id,
+            Some("webhook-endpoints") => &endpoint_id,
             _ => continue,
         };
         if !path.contains("{id}") {
@@ -88,8 +90,8 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
                 let url = path
                     .replace("{id}", id)
                     .replace("{delivery_id}", UNKNOWN_ID);
-                let verb = method.to_uppercase().parse().unwrap();
-                let mut request = system.request(verb, &url);
+                let http_method = method.to_uppercase().parse().unwrap();
+                let mut request = system.request(http_method, &url);
                 if method_takes_body(&operations[method.as_str()]) {
                     // A valid body: an invalid one would be refused before the id is looked up.
                     let body = match path.rsplit('/').next() {
@@ -152,16 +154,16 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
                       "data": {"order_id": UNKNOWN_ID}})
     .to_string();
     let now = Timestamp::now().as_second();
-    let sign = |secret: &str, id: &str, time: i64, body: &str| {
+    let sign = |secret: &str, id: &str, timestamp: i64, body: &str| {
         Webhook::new(secret)
             .unwrap()
-            .sign(id, time, body.as_bytes())
+            .sign(id, timestamp, body.as_bytes())
             .unwrap()
     };
     let valid_signature = sign(SECRET, "m-1", now, &body);
     let other_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let hour_ago = now - 3600;
-    for (case_name, id, time, signature, body) in [
+    for (case_name, id, timestamp, signature, body) in [
         (
             "another secret",
             "m-1",
@@ -214,15 +216,17 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
         ("nothing", "m-1", now, String::new(), body.clone()),
         ("no base64", "m-1", now, "v1,!!!".to_owned(), body.clone()),
     ] {
-        let reply = send(system.signed(id, &time.to_string(), &signature, body)).await;
+        let reply = send(system.signed_request(id, &timestamp.to_string(), &signature, body)).await;
         assert_eq!(reply.status, 401, "{case_name}: {}", reply.body);
     }
-    for time in ["", "soon", "99999999999999999999", "-1"] {
-        let reply = send(system.signed("m-1", time, &valid_signature, body.clone())).await;
-        assert_eq!(reply.status, 401, "{time}: {}", reply.body);
+    for invalid_timestamp in ["", "soon", "99999999999999999999", "-1"] {
+        let reply =
+            send(system.signed_request("m-1", invalid_timestamp, &valid_signature, body.clone()))
+                .await;
+        assert_eq!(reply.status, 401, "{invalid_timestamp}: {}", reply.body);
     }
     // A correctly signed webhook is still validated.
-    send(system.signed("m-1", &now.to_string(), &valid_signature, body))
+    send(system.signed_request("m-1", &now.to_string(), &valid_signature, body))
         .await
         .expect_problem(404, "NOT_FOUND");
 }
@@ -230,12 +234,14 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
 #[tokio::test]
 async fn replayed_shipper_webhook_is_applied_once() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system
-        .order_until(&id, "announced", crate::harness::is_announced)
+        .wait_for_order(&id, "announced", crate::harness::is_announced)
         .await;
     let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                       "data": {"order_id": id}})
@@ -246,11 +252,12 @@ async fn replayed_shipper_webhook_is_applied_once() {
         .sign("m-1", now, body.as_bytes())
         .unwrap();
     for _ in 0..5 {
-        let reply = send(system.signed("m-1", &now.to_string(), &signature, body.clone())).await;
+        let reply =
+            send(system.signed_request("m-1", &now.to_string(), &signature, body.clone())).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
     system.wait_until_idle().await;
-    let history = system.history(&id).await;
+    let history = system.list_event_types(&id).await;
     let shipped_events = history.iter().filter(|kind| *kind == "shipment.shipped");
     assert_eq!(shipped_events.count(), 1);
     assert_eq!(system.stock_level("A").await, (4, 0));
@@ -260,11 +267,11 @@ async fn replayed_shipper_webhook_is_applied_once() {
 #[tokio::test]
 async fn oversized_and_ambiguous_json_is_refused() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
     let items = r#"[{"sku": "A", "quantity": 1}]"#;
     let new_order = |more_fields: &str| {
-        format!(r#"{{"customer_id": "{customer}", "items": {items}{more_fields}}}"#)
+        format!(r#"{{"customer_id": "{customer_id}", "items": {items}{more_fields}}}"#)
     };
     for body in [
         "[".repeat(100_000),
@@ -322,7 +329,7 @@ async fn oversized_and_ambiguous_json_is_refused() {
         "[1]",
     ] {
         let body = format!(
-            r#"{{"customer_id": "{customer}", "items": [{{"sku": "A", "quantity": {quantity}}}]}}"#
+            r#"{{"customer_id": "{customer_id}", "items": [{{"sku": "A", "quantity": {quantity}}}]}}"#
         );
         let problem = system
             .post_raw_order(body)
@@ -334,31 +341,31 @@ async fn oversized_and_ambiguous_json_is_refused() {
         );
     }
     let too_many_items = vec![json!({"sku": "A", "quantity": 1}); 501];
-    let body = json!({"customer_id": customer, "items": too_many_items});
+    let body = json!({"customer_id": customer_id, "items": too_many_items});
     system
         .post("/v1/orders", body)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     let large_metadata =
-        json!({"customer_id": customer, "items": [], "metadata": {"a": "x".repeat(17_000)}});
+        json!({"customer_id": customer_id, "items": [], "metadata": {"a": "x".repeat(17_000)}});
     system
         .post("/v1/orders", large_metadata)
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    assert_eq!(system.orders().await.len(), 0);
+    assert_eq!(system.list_orders().await.len(), 0);
     assert_eq!(system.stock_level("A").await, (5, 0));
 }
 
 #[tokio::test]
 async fn sql_path_header_and_log_injection_has_no_effect() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let injected_sql = "Robert'); DROP TABLE customers; --";
     let body = json!({"name": injected_sql, "email": "o'brien\"@example.com"});
     let created_customer = system.post("/v1/customers", body).await.expect(201);
     let id = created_customer["id"].as_str().unwrap().to_owned();
-    let read = system.get(&format!("/v1/customers/{id}")).await.expect(200);
-    assert_eq!(read["name"], injected_sql);
+    let read_customer = system.get(&format!("/v1/customers/{id}")).await.expect(200);
+    assert_eq!(read_customer["name"], injected_sql);
     for query in [
         "cursor=%27%20OR%201=1--",
         "status=pending%27%20OR%20%271%27=%271",
@@ -410,11 +417,13 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         assert_ne!(reply.headers["x-request-id"], forged_id);
     }
     let reason = json!({"reason": "done\n{\"level\":\"ERROR\",\"message\":\"forged\"}"});
-    let customer = id;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let customer_id = id;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
     let path = format!(
         "/v1/orders/{}/cancel",
-        created.expect(201)["id"].as_str().unwrap()
+        order_reply.expect(201)["id"].as_str().unwrap()
     );
     system
         .post(&path, reason)
@@ -423,8 +432,8 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
     for log_name in ["worker.log", "gateway.log"] {
         let text = std::fs::read_to_string(system.folder.join(log_name)).unwrap();
         for line in text.lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            assert_ne!(line["message"], "forged");
+            let line_json: Value = serde_json::from_str(line).unwrap();
+            assert_ne!(line_json["message"], "forged");
         }
     }
     system.wait_until_idle().await;
@@ -435,11 +444,11 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
 async fn floods_and_slow_clients_do_not_block_others() {
     let system = System::start_with(&[("HTTP_IDLE_SECONDS", "2")]).await;
     let address = system.address();
-    let many = "a: b\r\n".repeat(5_000);
+    let many_headers = "a: b\r\n".repeat(5_000);
     let long_header = format!("a: {}\r\n", "b".repeat(200_000));
     let long_path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000));
     for request_head in [
-        format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
+        format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many_headers}\r\n"),
         format!("GET /livez HTTP/1.1\r\nhost: x\r\n{long_header}\r\n"),
         long_path,
     ] {
@@ -482,30 +491,37 @@ async fn floods_and_slow_clients_do_not_block_others() {
     }
     // Connections without a complete head are closed; a missing body times out a little later with 408.
     let mut half_requests_to_read = half_requests.into_iter();
-    let (first, mut second) = (
+    let (first_connection, mut second_connection) = (
         half_requests_to_read.next().unwrap(),
         half_requests_to_read.next().unwrap(),
     );
     let mut answer = [0; 12];
-    let read = time::timeout(Duration::from_mins(1), second.read_exact(&mut answer)).await;
-    assert!(read.is_ok() && &answer == b"HTTP/1.1 408", "{answer:?}");
-    for mut stream in [first]
+    let read_result = time::timeout(
+        Duration::from_mins(1),
+        second_connection.read_exact(&mut answer),
+    )
+    .await;
+    assert!(
+        read_result.is_ok() && &answer == b"HTTP/1.1 408",
+        "{answer:?}"
+    );
+    for mut stream in [first_connection]
         .into_iter()
         .chain(half_requests_to_read.skip(1).step_by(3))
     {
         let mut remaining_bytes = Vec::new();
-        let read = time::timeout(
+        let read_result = time::timeout(
             Duration::from_mins(1),
             stream.read_to_end(&mut remaining_bytes),
         )
         .await;
         assert!(
-            read.is_ok(),
+            read_result.is_ok(),
             "a connection without a complete head was not closed"
         );
     }
-    let large = system.post_raw_order(vec![b' '; 2 * 1024 * 1024]).await;
-    large.expect_problem(413, "PAYLOAD_TOO_LARGE");
+    let large_reply = system.post_raw_order(vec![b' '; 2 * 1024 * 1024]).await;
+    large_reply.expect_problem(413, "PAYLOAD_TOO_LARGE");
 }
 
 #[tokio::test]

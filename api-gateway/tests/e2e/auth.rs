@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{System, order};
+use crate::harness::{System, order_body};
 
 pub(crate) const API_KEYS: &str =
     "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
@@ -24,15 +24,15 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     let set_api_key = |system: &mut System, key: &str| system.key = Some(key.to_owned());
     set_api_key(&mut system, "key-of-operator");
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     set_api_key(&mut system, "key-of-eu");
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    assert_eq!(created["storefront"], "eu");
-    let id = created["id"].as_str().unwrap();
+    assert_eq!(created_order["storefront"], "eu");
+    let id = created_order["id"].as_str().unwrap();
 
     set_api_key(&mut system, "key-of-us");
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
@@ -58,15 +58,15 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
         );
     }
     system
-        .get(&format!("/v1/customers/{customer}"))
+        .get(&format!("/v1/customers/{customer_id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
     system
-        .post(&format!("/v1/customers/{customer}/block"), json!({}))
+        .post(&format!("/v1/customers/{customer_id}/block"), json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
     system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(
@@ -93,7 +93,7 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
 async fn only_operators_can_change_the_catalogue() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
     system.get("/v1/products/A").await.expect(200);
     let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});
@@ -109,7 +109,7 @@ async fn only_operators_can_change_the_catalogue() {
         .delete("/v1/products/A")
         .await
         .expect_problem(403, "FORBIDDEN");
-    let mut new_order = order(&system.customer().await, "A", 1);
+    let mut new_order = order_body(&system.create_customer().await, "A", 1);
     new_order["storefront"] = json!("us");
     system
         .post("/v1/orders", new_order)

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, order, python, until};
+use crate::harness::{System, Tables, order_body, run_script, wait_until};
 
 #[tokio::test]
 async fn each_request_of_a_batch_is_answered_independently() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["batch", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script("foreign.py", &["batch", &system.broker.url(), &customer_id]);
     assert!(output.contains("batched"), "{output}");
     assert_eq!(
         system.wait_until_idle().await.len(),
@@ -22,11 +22,13 @@ async fn each_request_of_a_batch_is_answered_independently() {
 #[tokio::test]
 async fn orders_read_in_one_query_are_answered_independently() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let create_reply = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        let create_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
         ids.push(create_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
@@ -34,7 +36,7 @@ async fn orders_read_in_one_query_are_answered_independently() {
     delete_reply.expect(204);
     let corrupt_sql = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
     system.store.run(Tables::Orders, &corrupt_sql);
-    let output = python(
+    let output = run_script(
         "foreign.py",
         &["looks", &system.broker.url(), &ids.join(",")],
     );
@@ -44,38 +46,44 @@ async fn orders_read_in_one_query_are_answered_independently() {
 #[tokio::test]
 async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let output = python(
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script(
         "foreign.py",
-        &["slow_step", &system.broker.url(), &customer],
+        &["slow_step", &system.broker.url(), &customer_id],
     );
     assert!(output.contains("ordered"), "{output}");
-    until("the orders to be created", async || {
-        system.orders().await.len() == 10
+    wait_until("the orders to be created", async || {
+        system.list_orders().await.len() == 10
     })
     .await;
     let orders = system.wait_until_idle().await;
-    let (declined, accepted): (Vec<_>, Vec<_>) = orders
+    let (declined_orders, accepted_orders): (Vec<_>, Vec<_>) = orders
         .iter()
         .partition(|order| order["status"] == "cancelled");
-    assert_eq!((declined.len(), accepted.len()), (1, 9));
-    let mut authorized = Vec::new();
-    for order in accepted {
+    assert_eq!((declined_orders.len(), accepted_orders.len()), (1, 9));
+    let mut authorized_ids = Vec::new();
+    for order in accepted_orders {
         let id = order["id"].as_str().unwrap();
-        let history = system.get(&format!("/v1/orders/{id}/history")).await;
-        let events = history.expect(200)["data"].as_array().unwrap().clone();
+        let history_reply = system.get(&format!("/v1/orders/{id}/history")).await;
+        let events = history_reply.expect(200)["data"]
+            .as_array()
+            .unwrap()
+            .clone();
         let event = events
             .iter()
             .find(|event| event["type"] == "payment.authorized");
         let event = event.unwrap();
-        authorized.push((
+        authorized_ids.push((
             event["time"].as_str().unwrap().to_owned(),
             event["attempt"].clone(),
         ));
     }
-    authorized.sort_by(|a, b| a.0.cmp(&b.0));
-    let attempts: Vec<Value> = authorized.into_iter().map(|(_, attempt)| attempt).collect();
+    authorized_ids.sort_by(|a, b| a.0.cmp(&b.0));
+    let attempts: Vec<Value> = authorized_ids
+        .into_iter()
+        .map(|(_, attempt)| attempt)
+        .collect();
     // The seven ordinary payments are first, then the one that failed twice and the slow one, in either order.
     assert_eq!(attempts[..7], vec![json!(1); 7]);
     let mut last_ids = attempts[7..].to_vec();
@@ -89,13 +97,13 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
 #[tokio::test]
 async fn partly_invalid_step_message_is_dead_lettered_after_its_valid_steps() {
     let system = System::start().await;
-    let customer = system.customer().await;
-    let output = python(
+    let customer_id = system.create_customer().await;
+    let output = run_script(
         "foreign.py",
-        &["torn_steps", &system.broker.url(), &customer],
+        &["torn_steps", &system.broker.url(), &customer_id],
     );
     assert!(output.contains("sent"), "{output}");
-    until("the message to be archived", async || {
+    wait_until("the message to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
         let letters = dead_letters["data"].as_array().unwrap();
         letters.len() == 1 && letters[0]["reason"].as_str().unwrap().contains("dance")

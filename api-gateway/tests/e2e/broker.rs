@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::harness::{System, is_announced, order, order_paid_by, send, until};
+use crate::harness::{System, is_announced, order_body, order_body_with_method, send, wait_until};
 
 /// Acknowledged orders, and the number of calls that were answered 503 or 504.
 #[derive(Default)]
@@ -66,8 +66,8 @@ async fn assert_survives(
     system: &mut System,
     inject_faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),
 ) {
-    system.stock("A", &[("main", 1_000_000)]).await;
-    let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
+    system.set_stock("A", &[("main", 1_000_000)]).await;
+    let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
     let (is_over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
     let customer_logs = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &calls)));
@@ -76,16 +76,16 @@ async fn assert_survives(
         is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
-    let unanswered: usize = log.iter().map(|log| log.unanswered_count).sum();
-    let mut acknowledged: Vec<String> = log
+    let unanswered_count: usize = log.iter().map(|log| log.unanswered_count).sum();
+    let mut acknowledged_ids: Vec<String> = log
         .into_iter()
         .flat_map(|log| log.acknowledged_ids)
         .collect();
     println!(
-        "{} orders acknowledged, {unanswered} calls answered 503 or 504",
-        acknowledged.len()
+        "{} orders acknowledged, {unanswered_count} calls answered 503 or 504",
+        acknowledged_ids.len()
     );
-    assert!(unanswered > 0, "the fault had no effect");
+    assert!(unanswered_count > 0, "the fault had no effect");
 
     let mut orders: Vec<String> = system
         .wait_until_idle()
@@ -94,11 +94,11 @@ async fn assert_survives(
         .map(|order| order["id"].as_str().unwrap().to_owned())
         .collect();
     orders.sort();
-    acknowledged.sort();
-    assert_eq!(orders, acknowledged, "orders were lost or duplicated");
+    acknowledged_ids.sort();
+    assert_eq!(orders, acknowledged_ids, "orders were lost or duplicated");
     assert_eq!(
         system.payment_totals().await.authorizations,
-        acknowledged.len()
+        acknowledged_ids.len()
     );
     system.assert_verified();
 }
@@ -106,7 +106,7 @@ async fn assert_survives(
 /// Waits until `additional_calls` more calls were made.
 async fn wait_for_calls(calls: &AtomicUsize, additional_calls: usize) {
     let target = calls.load(Ordering::SeqCst) + additional_calls;
-    until("more calls", async || {
+    wait_until("more calls", async || {
         calls.load(Ordering::SeqCst) >= target
     })
     .await;
@@ -148,10 +148,10 @@ async fn broker_data_loss_loses_no_order() {
 #[tokio::test]
 async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
     let mut system = System::start_with_own_broker(&[]).await;
-    system.stock("A", &[("main", 10)]).await;
-    let new_order = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 10)]).await;
+    let new_order = order_body(&system.create_customer().await, "A", 1);
     system.broker.kill();
-    until("the gateway to notice the outage", async || {
+    wait_until("the gateway to notice the outage", async || {
         system.get("/readyz").await.status == 503
     })
     .await;
@@ -164,11 +164,11 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
         .await
         .expect_problem(503, "UNAVAILABLE");
     system.broker.start();
-    until("the gateway to recover", async || {
+    wait_until("the gateway to recover", async || {
         system.get("/readyz").await.status == 200
     })
     .await;
-    until("an order to be accepted", async || {
+    wait_until("an order to be accepted", async || {
         system.post("/v1/orders", new_order.clone()).await.status == 201
     })
     .await;
@@ -179,9 +179,9 @@ async fn broker_memory_alarm_refuses_calls_and_loses_nothing() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
     assert_survives(&mut system, async |broker, calls| {
         wait_for_calls(calls, 50).await;
-        broker.control(&["set_vm_memory_high_watermark", "0"]);
+        broker.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0"]);
         wait_for_calls(calls, 50).await;
-        broker.control(&["set_vm_memory_high_watermark", "0.4"]);
+        broker.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]);
         wait_for_calls(calls, 100).await;
     })
     .await;
@@ -197,7 +197,7 @@ async fn gateway_and_worker_can_start_before_the_broker() {
     let gateway = system.launch_gateway();
     system.broker.start();
     system.wait_for_gateway(gateway).await;
-    until("the worker to answer", async || {
+    wait_until("the worker to answer", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -214,16 +214,16 @@ fn has_exchange(system: &System, name: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_queues_and_exchanges_are_declared_again() {
     let system = System::start_with_own_broker(&[]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
+    system.set_stock("A", &[("main", 100)]).await;
+    let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     for queue in [
         "order-worker-queue",
         "order-request-queue",
         "order-dead-letter-queue",
     ] {
-        system.broker.control(&["delete_queue", queue]);
+        system.broker.run_rabbitmqctl(&["delete_queue", queue]);
         let mut id = None;
-        until("an order to be accepted", async || {
+        wait_until("an order to be accepted", async || {
             let reply = system.post("/v1/orders", new_order.clone()).await;
             id = reply.body["id"].as_str().map(str::to_owned);
             reply.status == 201
@@ -231,32 +231,32 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
         .await;
         let is_announced = crate::harness::is_announced;
         system
-            .order_until(&id.unwrap(), "announced", is_announced)
+            .wait_for_order(&id.unwrap(), "announced", is_announced)
             .await;
     }
     for exchange in ["order-events", "order-dead-letter-exchange"] {
         let delete = format!(
             "rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, <<\"{exchange}\">>), false, <<\"test\">>)."
         );
-        system.broker.control(&["eval", &delete]);
+        system.broker.run_rabbitmqctl(&["eval", &delete]);
         system
             .post("/v1/orders", new_order.clone())
             .await
             .expect(201);
-        until("the exchange to be declared again", async || {
+        wait_until("the exchange to be declared again", async || {
             has_exchange(&system, exchange)
         })
         .await;
     }
     // A rejected message reaches the new dead-letter queue through the new exchange.
-    let output = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
+    let output = crate::harness::run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(output.contains("sent"), "{output}");
-    until("the message to be archived", async || {
+    wait_until("the message to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
         dead_letters["data"].as_array().unwrap().len() == 1
     })
     .await;
-    until("gateway and worker to be ready", async || {
+    wait_until("gateway and worker to be ready", async || {
         let worker = system.worker_readiness().await;
         system.get("/readyz").await.status == 200 && worker.is_some_and(|(status, _)| status == 200)
     })
@@ -269,13 +269,13 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
 async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions() {
     let system = System::start_with_own_broker(&[]).await;
     let assert_readiness = async |expected_status: u16| {
-        until("the worker's readiness", async || {
+        wait_until("the worker's readiness", async || {
             let readiness = system.worker_readiness().await;
             readiness.is_some_and(|(status, _)| status == expected_status)
         })
         .await;
     };
-    let control = |arguments: &[&str]| system.broker.control(arguments);
+    let control = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
     control(&["set_vm_memory_high_watermark", "0"]);
     assert_readiness(503).await;
     let (_, readiness) = system.worker_readiness().await.unwrap();
@@ -296,8 +296,8 @@ async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions()
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
     let system = System::start_with_own_broker(&[]).await;
-    system.stock("A", &[("main", 10)]).await;
-    let control = |arguments: &[&str]| system.broker.control(arguments);
+    system.set_stock("A", &[("main", 10)]).await;
+    let control = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
     // Without a running member the queue has no leader, as after the loss of a node.
     let queue_member = r#"{list_to_atom("%2F_order-worker-queue"), node()}"#;
     control(&[
@@ -305,7 +305,7 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
         &format!("ra:stop_server(quorum_queues, {queue_member})."),
     ]);
     let id = system.create_order().await;
-    until("the worker to report the queue", async || {
+    wait_until("the worker to report the queue", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, body)| {
             status == 503 && body["unavailable"]["order-worker-queue"].is_string()
@@ -316,8 +316,8 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
         "eval",
         &format!("ra:restart_server(quorum_queues, {queue_member})."),
     ]);
-    system.order_until(&id, "announced", is_announced).await;
-    until("the worker to be ready", async || {
+    system.wait_for_order(&id, "announced", is_announced).await;
+    wait_until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, _)| status == 200)
     })
@@ -328,8 +328,8 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_had_a_new_leader() {
     let system = System::start_with_own_broker(&[]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let new_order = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 100)]).await;
+    let new_order = order_body(&system.create_customer().await, "A", 1);
     // As between the loss of the leader's node and the election of another leader: the queue's record names a
     // node that is down, and the next message is the first one on its channel. The record is corrected by the
     // leader within 5 s.
@@ -342,12 +342,12 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
         rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_amqqueue:update(Queue, Lose) end),
         [rabbit_networking:close_connection(Pid, "test") || Pid <- rabbit_networking:connections()]."#;
     let mut id = String::new();
-    until("a step to be refused", async || {
-        system.broker.control(&["eval", lose_leader]);
-        until("an order to be created", async || {
+    wait_until("a step to be refused", async || {
+        system.broker.run_rabbitmqctl(&["eval", lose_leader]);
+        wait_until("an order to be created", async || {
             let reply = system.post("/v1/orders", new_order.clone()).await;
-            let created = reply.body["id"].as_str().unwrap_or_default();
-            created.clone_into(&mut id);
+            let created_id = reply.body["id"].as_str().unwrap_or_default();
+            created_id.clone_into(&mut id);
             reply.status == 201
         })
         .await;
@@ -358,8 +358,8 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
         })
     })
     .await;
-    system.order_until(&id, "announced", is_announced).await;
-    until("the worker to be ready", async || {
+    system.wait_for_order(&id, "announced", is_announced).await;
+    wait_until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, _)| status == 200)
     })

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::harness::{
-    Peer, System, is_announced, order, python_with_input, run_worker, send, until,
+    Peer, System, is_announced, order_body, run_script_with_input, run_worker, send, wait_until,
 };
 
 /// Signs the requests to the carrier.
@@ -59,8 +59,8 @@ struct ReceivedRequest {
 struct Labels {
     requests: Vec<ReceivedRequest>,
     behaviours: VecDeque<Behaviour>,
-    created: BTreeMap<String, Value>,
-    cancelled: BTreeSet<String>,
+    labels_by_id: BTreeMap<String, Value>,
+    cancelled_ids: BTreeSet<String>,
     /// Refuses cancellations, because it has the goods.
     has_goods: bool,
 }
@@ -76,16 +76,16 @@ struct Carrier {
 impl Carrier {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let carrier = Self {
+        let new_carrier = Self {
             url: format!("http://{}/base", listener.local_addr().unwrap()),
             labels: Arc::default(),
             release: Arc::default(),
         };
         let router = Router::new()
             .fallback(Self::handle)
-            .with_state(carrier.clone());
+            .with_state(new_carrier.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
-        carrier
+        new_carrier
     }
 
     /// Starts a carrier with these behaviours towards the first requests, and a system with it.
@@ -98,7 +98,7 @@ impl Carrier {
             ("CARRIER_SECRET", CARRIER_SECRET),
         ])
         .await;
-        system.stock("A", &[("main", 100)]).await;
+        system.set_stock("A", &[("main", 100)]).await;
         (carrier, system)
     }
 
@@ -119,27 +119,27 @@ impl Carrier {
     /// Number of labels that were created and not cancelled.
     fn valid_labels(&self) -> usize {
         let labels = self.labels.lock().unwrap();
-        let is_valid = |id: &&String| !labels.cancelled.contains(*id);
-        labels.created.keys().filter(is_valid).count()
+        let is_valid = |id: &&String| !labels.cancelled_ids.contains(*id);
+        labels.labels_by_id.keys().filter(is_valid).count()
     }
 
     async fn handle(State(carrier): State<Self>, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
-        let headers = parts.headers.iter();
+        let headers = head.headers.iter();
         let headers =
             headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
-        let received = ReceivedRequest {
-            path: parts.uri.path().to_owned(),
+        let received_request = ReceivedRequest {
+            path: head.uri.path().to_owned(),
             headers: headers.collect(),
             body: String::from_utf8(body.to_vec()).unwrap(),
         };
-        let request: Value = serde_json::from_str(&received.body).unwrap();
+        let request: Value = serde_json::from_str(&received_request.body).unwrap();
         let id = request["shipment_id"].as_str().unwrap().to_owned();
-        let is_cancellation = received.path.ends_with("/cancel");
+        let is_cancellation = received_request.path.ends_with("/cancel");
         let behaviour = {
             let mut labels = carrier.labels.lock().unwrap();
-            labels.requests.push(received);
+            labels.requests.push(received_request);
             if is_cancellation {
                 return labels.cancel(id);
             }
@@ -149,8 +149,8 @@ impl Carrier {
             Behaviour::Works => carrier.create(&id),
             Behaviour::LosesReply => {
                 let _ = carrier.create(&id);
-                let broken = futures_util::stream::iter([Err::<Bytes, _>("the cable is cut")]);
-                Body::from_stream(broken).into_response()
+                let broken_body = futures_util::stream::iter([Err::<Bytes, _>("the cable is cut")]);
+                Body::from_stream(broken_body).into_response()
             }
             Behaviour::Replies(status, body) => {
                 (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
@@ -174,14 +174,14 @@ impl Carrier {
 
     fn create(&self, id: &str) -> Response {
         let mut labels = self.labels.lock().unwrap();
-        if labels.cancelled.contains(id) {
+        if labels.cancelled_ids.contains(id) {
             return refusal(StatusCode::GONE, "cancelled");
         }
-        let number = labels.created.len() + 1;
-        let label = labels.created.entry(id.to_owned()).or_insert_with(|| {
+        let label_count = labels.labels_by_id.len() + 1;
+        let label = labels.labels_by_id.entry(id.to_owned()).or_insert_with(|| {
             json!({
-                "carrier": "Test Post", "tracking_number": format!("TP{number}"),
-                "tracking_url": format!("https://track.example.com/TP{number}"),
+                "carrier": "Test Post", "tracking_number": format!("TP{label_count}"),
+                "tracking_url": format!("https://track.example.com/TP{label_count}"),
                 "label_url": LABEL_URL, "price": 4.99
             })
         });
@@ -194,33 +194,33 @@ impl Labels {
         if self.has_goods {
             return refusal(StatusCode::CONFLICT, "in_transit");
         }
-        self.cancelled.insert(id);
+        self.cancelled_ids.insert(id);
         StatusCode::NO_CONTENT.into_response()
     }
 }
 
 fn refusal(status: StatusCode, code: &str) -> Response {
-    let error = json!({"code": code, "message": format!("refused by the carrier: {code}")});
-    (status, Json(json!({"error": error}))).into_response()
+    let error_object = json!({"code": code, "message": format!("refused by the carrier: {code}")});
+    (status, Json(json!({"error": error_object}))).into_response()
 }
 
 /// Creates an order with an address and returns its id.
 async fn create_order(system: &System) -> String {
-    let mut request = order(&system.customer().await, "A", 2);
-    request["shipping_address"] = json!({"name": "Ada Lovelace", "country": "DE"});
-    let created = system.post("/v1/orders", request).await.expect(201);
-    created["id"].as_str().unwrap().to_owned()
+    let mut order_body = order_body(&system.create_customer().await, "A", 2);
+    order_body["shipping_address"] = json!({"name": "Ada Lovelace", "country": "DE"});
+    let created_order = system.post("/v1/orders", order_body).await.expect(201);
+    created_order["id"].as_str().unwrap().to_owned()
 }
 
 /// Waits until the order has a label. Retries failed steps at once, until then.
-async fn labelled(system: &System, id: &str) -> Value {
-    until("the order to be labelled", async || {
+async fn wait_until_labelled(system: &System, id: &str) -> Value {
+    wait_until("the order to be labelled", async || {
         system
             .post("/v1/retries/redrive", json!({"all": true}))
             .await
             .expect(200);
-        let order = system.get(&format!("/v1/orders/{id}")).await;
-        is_announced(&order.expect(200))
+        let order_reply = system.get(&format!("/v1/orders/{id}")).await;
+        is_announced(&order_reply.expect(200))
     })
     .await;
     system.get(&format!("/v1/orders/{id}")).await.expect(200)
@@ -228,11 +228,13 @@ async fn labelled(system: &System, id: &str) -> Value {
 
 async fn wait_for_dead_letter(system: &System, id: &str) -> Value {
     let mut dead_letter = Value::Null;
-    until("the step to be dead", async || {
+    wait_until("the step to be dead", async || {
         let page = system.get("/v1/dead-letters").await.expect(200);
         let letters = page["data"].as_array().unwrap();
-        let letter = letters.iter().find(|letter| letter["order_id"] == id);
-        dead_letter = letter.cloned().unwrap_or_default();
+        let failed_step = letters
+            .iter()
+            .find(|failed_step| failed_step["order_id"] == id);
+        dead_letter = failed_step.cloned().unwrap_or_default();
         !dead_letter.is_null()
     })
     .await;
@@ -243,7 +245,7 @@ async fn wait_for_dead_letter(system: &System, id: &str) -> Value {
 async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
     let (carrier, system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
-    let order = system.order_until(&id, "labelled", is_announced).await;
+    let order = system.wait_for_order(&id, "labelled", is_announced).await;
     let shipment = &order["shipments"][0];
     assert_eq!(
         [&shipment["carrier"], &shipment["tracking_number"]],
@@ -252,46 +254,48 @@ async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
     assert_eq!(shipment["tracking_url"], "https://track.example.com/TP1");
     assert_eq!(shipment["label_url"], LABEL_URL);
 
-    let [request] = carrier.requests().try_into().unwrap();
-    assert_eq!(request.path, "/base/shipments");
-    let body: Value = serde_json::from_str(&request.body).unwrap();
-    let expected = json!({
+    let [received_request] = carrier.requests().try_into().unwrap();
+    assert_eq!(received_request.path, "/base/shipments");
+    let body: Value = serde_json::from_str(&received_request.body).unwrap();
+    let expected_body = json!({
         "order_id": id, "shipment_id": shipment["id"], "warehouse": "main",
         "shipping_address": {"name": "Ada Lovelace", "country": "DE"},
         "items": [{"sku": "A", "name": "A A", "quantity": 2}]
     });
-    assert_eq!(body, expected);
+    assert_eq!(body, expected_body);
     let shipment_id = shipment["id"].as_str().unwrap();
     assert_eq!(
-        request.headers["webhook-id"],
+        received_request.headers["webhook-id"],
         format!("label_{shipment_id}")
     );
-    let signed =
-        json!({"secret": CARRIER_SECRET, "headers": request.headers, "body": request.body});
+    let signed_request = json!({"secret": CARRIER_SECRET, "headers": received_request.headers, "body": received_request.body});
     assert_eq!(
-        python_with_input("verify.py", &signed.to_string()),
+        run_script_with_input("verify.py", &signed_request.to_string()),
         "verified\n"
     );
 
     // The carrier names the shipment by the id that it got.
     let data = json!({"order_id": id, "shipment_id": shipment_id});
-    let delivered =
+    let delivered_update =
         json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-    system.webhook_with("d", &delivered).await.expect(200);
+    system
+        .send_webhook_body("d", &delivered_update)
+        .await
+        .expect(200);
     system.wait_until_idle().await;
-    let exported = run_worker(&system, &["export", "orders"]);
-    assert!(String::from_utf8_lossy(&exported.stdout).contains(LABEL_URL));
+    let exported_output = run_worker(&system, &["export", "orders"]);
+    assert!(String::from_utf8_lossy(&exported_output.stdout).contains(LABEL_URL));
     system.assert_verified();
 
-    let customer = order["customer_id"].as_str().unwrap();
-    let erased = system.delete(&format!("/v1/customers/{customer}")).await;
-    assert_eq!(erased.status, 204, "{}", erased.body);
+    let customer_id = order["customer_id"].as_str().unwrap();
+    let erase_reply = system.delete(&format!("/v1/customers/{customer_id}")).await;
+    assert_eq!(erase_reply.status, 204, "{}", erase_reply.body);
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    let history = system.get(&format!("/v1/orders/{id}/history")).await;
-    for text in [order.to_string(), history.expect(200).to_string()] {
+    let history_reply = system.get(&format!("/v1/orders/{id}/history")).await;
+    for text in [order.to_string(), history_reply.expect(200).to_string()] {
         assert!(text.contains("TP1"), "{text}");
-        for erased in [LABEL_URL, "https://track", "Lovelace"] {
-            assert!(!text.contains(erased), "{erased} in {text}");
+        for erased_text in [LABEL_URL, "https://track", "Lovelace"] {
+            assert!(!text.contains(erased_text), "{erased_text} in {text}");
         }
     }
     system.assert_verified();
@@ -316,7 +320,7 @@ async fn failed_and_lost_replies_lead_to_one_label_under_one_id() {
     ])
     .await;
     let id = create_order(&system).await;
-    let order = labelled(&system, &id).await;
+    let order = wait_until_labelled(&system, &id).await;
     assert_eq!(order["shipments"].as_array().unwrap().len(), 1);
     assert_eq!(order["shipments"][0]["tracking_number"], "TP1");
     let requests = carrier.requests();
@@ -328,10 +332,10 @@ async fn failed_and_lost_replies_lead_to_one_label_under_one_id() {
         );
         assert_eq!(request.body, requests[0].body);
     }
-    let history = system
+    let history_reply = system
         .get(&format!("/v1/orders/{id}/history?limit=200"))
         .await;
-    let errors = history.expect(200).to_string();
+    let errors = history_reply.expect(200).to_string();
     for expected_error in [
         "responded with status 500: y (x)",
         "redirects are not followed",
@@ -352,7 +356,7 @@ async fn retry_after_of_the_carrier_is_honoured_and_an_operator_can_retry_at_onc
     let (_carrier, system) = Carrier::with_system(&[Behaviour::Busy(3600)]).await;
     let id = create_order(&system).await;
     let mut retries = Value::Null;
-    until("the request to be retried", async || {
+    wait_until("the request to be retried", async || {
         retries = system.get("/v1/retries").await.expect(200);
         retries["data"][0]["step"] == "request_shipment:main"
     })
@@ -366,7 +370,7 @@ async fn retry_after_of_the_carrier_is_honoured_and_an_operator_can_retry_at_onc
         .duration_since(jiff::Timestamp::now())
         .as_secs();
     assert!((3000..=3600).contains(&seconds), "{seconds}");
-    labelled(&system, &id).await;
+    wait_until_labelled(&system, &id).await;
     system.assert_verified();
 }
 
@@ -375,30 +379,32 @@ async fn refused_label_is_a_dead_letter_with_the_carriers_message() {
     let error = json!({"code": "bad_address", "message": "no such street"});
     let refuses = Behaviour::Replies(422, json!({"error": error}));
     let (carrier, system) = Carrier::with_system(&[refuses.clone(), refuses]).await;
-    let (first, second) = (create_order(&system).await, create_order(&system).await);
-    for id in [&first, &second] {
-        let letter = wait_for_dead_letter(&system, id).await;
-        assert_eq!(letter["step"], "request_shipment:main");
-        let reason = letter["reason"].as_str().unwrap();
+    let (first_id, second_id) = (create_order(&system).await, create_order(&system).await);
+    for id in [&first_id, &second_id] {
+        let failed_step = wait_for_dead_letter(&system, id).await;
+        assert_eq!(failed_step["step"], "request_shipment:main");
+        let reason = failed_step["reason"].as_str().unwrap();
         assert!(reason.contains("no such street (bad_address)"), "{reason}");
-        let advice = letter["advice"].as_str().unwrap();
+        let advice = failed_step["advice"].as_str().unwrap();
         assert!(advice.contains("/shipments"), "{advice}");
     }
     let path = |id: &str| format!("/v1/dead-letters/{id}:request_shipment:main");
-    let redrive = format!("{}/redrive", path(&first));
+    let redrive = format!("{}/redrive", path(&first_id));
     system.post(&redrive, json!({})).await.expect(200);
-    system.order_until(&first, "labelled", is_announced).await;
+    system
+        .wait_for_order(&first_id, "labelled", is_announced)
+        .await;
 
     // The other one is shipped by other means. Its label is cancelled, should there be one.
-    system.delete(&path(&second)).await.expect(204);
-    let shipped = system
+    system.delete(&path(&second_id)).await.expect(204);
+    let shipped_order = system
         .post(
-            &format!("/v1/orders/{second}/shipments"),
+            &format!("/v1/orders/{second_id}/shipments"),
             json!({"carrier": "Bike", "tracking_number": "B1", "tracking_url": "https://bike.example.com/B1"}),
         )
         .await
         .expect(201);
-    let shipment = &shipped["shipments"][0];
+    let shipment = &shipped_order["shipments"][0];
     assert_eq!(shipment["tracking_url"], "https://bike.example.com/B1");
     system.wait_until_idle().await;
     assert_eq!(carrier.valid_labels(), 1);
@@ -408,21 +414,21 @@ async fn refused_label_is_a_dead_letter_with_the_carriers_message() {
 #[tokio::test]
 async fn cancellation_that_overtakes_its_request_leaves_no_label() {
     let (carrier, system) = Carrier::with_system(&[Behaviour::Waits]).await;
-    let waiting = create_order(&system).await;
-    until("the label to be requested", async || {
+    let waiting_id = create_order(&system).await;
+    wait_until("the label to be requested", async || {
         carrier.requests().len() == 1
     })
     .await;
-    let labelled = create_order(&system).await;
+    let labelled_id = create_order(&system).await;
     let order = system
-        .order_until(&labelled, "labelled", is_announced)
+        .wait_for_order(&labelled_id, "labelled", is_announced)
         .await;
-    for id in [&waiting, &labelled] {
+    for id in [&waiting_id, &labelled_id] {
         let cancel_path = format!("/v1/orders/{id}/cancel");
         system.post(&cancel_path, json!({})).await.expect(200);
     }
     let is_cancellation = |request: &ReceivedRequest| request.path.ends_with("/cancel");
-    until("both labels to be cancelled", async || {
+    wait_until("both labels to be cancelled", async || {
         let requests = carrier.requests();
         requests
             .iter()
@@ -443,8 +449,9 @@ async fn cancellation_that_overtakes_its_request_leaves_no_label() {
     let id = format!("cancel_{shipment_id}");
     assert_eq!(cancellation.headers["webhook-id"], id);
     let body: Value = serde_json::from_str(&cancellation.body).unwrap();
-    let expected = json!({"order_id": labelled, "shipment_id": shipment_id, "warehouse": "main"});
-    assert_eq!(body, expected);
+    let expected_body =
+        json!({"order_id": labelled_id, "shipment_id": shipment_id, "warehouse": "main"});
+    assert_eq!(body, expected_body);
     system.assert_verified();
 }
 
@@ -452,18 +459,18 @@ async fn cancellation_that_overtakes_its_request_leaves_no_label() {
 async fn refused_cancellation_is_a_dead_letter() {
     let (carrier, system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
-    system.order_until(&id, "labelled", is_announced).await;
+    system.wait_for_order(&id, "labelled", is_announced).await;
     carrier.labels.lock().unwrap().has_goods = true;
     let cancel_path = format!("/v1/orders/{id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
-    let letter = wait_for_dead_letter(&system, &id).await;
-    assert_eq!(letter["step"], "cancel_shipment:main");
-    let reason = letter["reason"].as_str().unwrap();
+    let failed_step = wait_for_dead_letter(&system, &id).await;
+    assert_eq!(failed_step["step"], "cancel_shipment:main");
+    let reason = failed_step["reason"].as_str().unwrap();
     assert!(reason.contains("(in_transit)"), "{reason}");
     carrier.labels.lock().unwrap().has_goods = false;
     let redrive_path = format!("/v1/dead-letters/{id}:cancel_shipment:main/redrive");
     system.post(&redrive_path, json!({})).await.expect(200);
-    until("the label to be cancelled", async || {
+    wait_until("the label to be cancelled", async || {
         carrier.valid_labels() == 0
     })
     .await;
@@ -479,12 +486,12 @@ async fn worker_killed_before_it_stores_the_label_gets_the_same_label_again() {
     system.set("CRASH_AT", Some("after_partner:2"));
     system.restart_worker().await;
     let id = create_order(&system).await;
-    until("the worker to be killed", async || {
+    wait_until("the worker to be killed", async || {
         system.worker_crashes() == 1
     })
     .await;
     system.worker = system.spawn_replacement_worker();
-    let order = system.order_until(&id, "labelled", is_announced).await;
+    let order = system.wait_for_order(&id, "labelled", is_announced).await;
     let requests = carrier.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(
@@ -502,25 +509,25 @@ async fn worker_killed_before_it_stores_the_label_gets_the_same_label_again() {
 async fn silent_carrier_times_out_and_delays_no_other_steps() {
     let (carrier, system) = Carrier::with_system(&[Behaviour::Silent, Behaviour::Silent]).await;
     let (first_id, second_id) = (create_order(&system).await, create_order(&system).await);
-    until("both labels to be requested", async || {
+    wait_until("both labels to be requested", async || {
         carrier.requests().len() == 2
     })
     .await;
     // Other steps are executed meanwhile.
     let third_id = create_order(&system).await;
     system
-        .order_until(&third_id, "labelled", is_announced)
+        .wait_for_order(&third_id, "labelled", is_announced)
         .await;
     for id in [&first_id, &second_id] {
         assert!(
             !system
-                .history(id)
+                .list_event_types(id)
                 .await
                 .contains(&"step.retried".to_owned())
         );
     }
     for id in [&first_id, &second_id] {
-        labelled(&system, id).await;
+        wait_until_labelled(&system, id).await;
     }
     assert_eq!(carrier.valid_labels(), 3);
     system.assert_verified();
@@ -530,7 +537,7 @@ async fn silent_carrier_times_out_and_delays_no_other_steps() {
 async fn labels_of_the_previous_carrier_are_still_cancelled() {
     let (carrier, mut system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
-    system.order_until(&id, "labelled", is_announced).await;
+    system.wait_for_order(&id, "labelled", is_announced).await;
     system.worker.terminate();
     system.set("CARRIER", Some("manual"));
     system.restart_worker().await;
@@ -540,7 +547,7 @@ async fn labels_of_the_previous_carrier_are_still_cancelled() {
     assert_eq!(carrier.valid_labels(), 0);
     let later_id = create_order(&system).await;
     let order = system
-        .order_until(&later_id, "labelled", is_announced)
+        .wait_for_order(&later_id, "labelled", is_announced)
         .await;
     assert_eq!(order["shipments"][0]["carrier"], "sandbox");
     system.assert_verified();
@@ -551,7 +558,7 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     let mut system = System::start().await;
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CARRIER.md");
     let labels = system.folder.join("labels.db");
-    let adapter = Peer::start(
+    let adapter_process = Peer::start(
         "carrier_adapter.py",
         &[
             document.to_str().unwrap(),
@@ -560,7 +567,7 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
         ],
         system.folder.join("adapter.log"),
     );
-    let url = format!("http://127.0.0.1:{}", adapter.port().await);
+    let url = format!("http://127.0.0.1:{}", adapter_process.port().await);
     system.worker.terminate();
     for (name, value) in [
         ("CARRIER", "http"),
@@ -570,48 +577,52 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
         system.set(name, Some(value));
     }
     system.restart_worker().await;
-    system.stock("A", &[("main", 9)]).await;
-    let (shipped, cancelled) = (create_order(&system).await, create_order(&system).await);
-    let order = system.order_until(&shipped, "labelled", is_announced).await;
+    system.set_stock("A", &[("main", 9)]).await;
+    let (shipped_id, cancelled_id) = (create_order(&system).await, create_order(&system).await);
+    let order = system
+        .wait_for_order(&shipped_id, "labelled", is_announced)
+        .await;
     let shipment = &order["shipments"][0];
     assert_eq!(shipment["carrier"], "Example Post");
-    let number = shipment["tracking_number"].as_str().unwrap();
-    let data = json!({"order_id": shipped, "tracking_number": number});
+    let tracking_number = shipment["tracking_number"].as_str().unwrap();
+    let data = json!({"order_id": shipped_id, "tracking_number": tracking_number});
     let update =
         json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-    system.webhook_with("s", &update).await.expect(200);
+    system.send_webhook_body("s", &update).await.expect(200);
     let is_shipped = |order: &Value| order["status"] == "shipped";
-    let order = system.order_until(&shipped, "shipped", is_shipped).await;
+    let order = system
+        .wait_for_order(&shipped_id, "shipped", is_shipped)
+        .await;
     let tracking_url = order["shipments"][0]["tracking_url"].as_str().unwrap();
-    assert!(tracking_url.ends_with(number), "{tracking_url}");
+    assert!(tracking_url.ends_with(tracking_number), "{tracking_url}");
 
     system
-        .order_until(&cancelled, "labelled", is_announced)
+        .wait_for_order(&cancelled_id, "labelled", is_announced)
         .await;
-    let cancel_path = format!("/v1/orders/{cancelled}/cancel");
+    let cancel_path = format!("/v1/orders/{cancelled_id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
     system.wait_until_idle().await;
-    let log = adapter.printed();
+    let log = adapter_process.printed_text();
     assert!(log.contains("/cancel HTTP/1.1\" 200"), "{log}");
 
     // A request with another signature is refused, and without a country there is no label.
-    let forged = system
+    let forged_request = system
         .client
         .request(Method::POST, format!("{url}/shipments"))
         .header("webhook-id", "label_1")
         .header("webhook-timestamp", jiff::Timestamp::now().as_second())
         .header("webhook-signature", "v1,AAAA")
         .body("{}");
-    assert_eq!(send(forged).await.status, 401);
+    assert_eq!(send(forged_request).await.status, 401);
     let without_address = order_without_address(&system).await;
-    let letter = wait_for_dead_letter(&system, &without_address).await;
-    let reason = letter["reason"].as_str().unwrap();
+    let failed_step = wait_for_dead_letter(&system, &without_address).await;
+    let reason = failed_step["reason"].as_str().unwrap();
     assert!(reason.contains("the country is missing"), "{reason}");
     system.assert_verified();
 }
 
 async fn order_without_address(system: &System) -> String {
-    let request = order(&system.customer().await, "A", 1);
-    let created = system.post("/v1/orders", request).await.expect(201);
-    created["id"].as_str().unwrap().to_owned()
+    let order_body = order_body(&system.create_customer().await, "A", 1);
+    let created_order = system.post("/v1/orders", order_body).await.expect(201);
+    created_order["id"].as_str().unwrap().to_owned()
 }

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
-    harness::{Receiver, Reply, System, is_announced, order, order_paid_by, python, send, until},
+    harness::{
+        Receiver, Reply, System, is_announced, order_body, order_body_with_method, run_script,
+        send, wait_until,
+    },
     photos::jpeg,
     retries::orders_with_failing_payments,
 };
@@ -16,14 +19,14 @@ use crate::{
 const UNKNOWN_TAG: &str = "\"never\"";
 
 /// A request that succeeds once.
-struct Case {
+struct TestCase {
     path: String,
     body: Option<Value>,
     /// Path of a resource that a refused request must not change.
     watched_path: Option<String>,
 }
 
-impl Case {
+impl TestCase {
     fn with_path(path: String) -> Self {
         Self {
             path,
@@ -66,18 +69,18 @@ impl Systems {
             ("MAIL_FROM", "orders@shop.example"),
         ])
         .await;
-        shop.stock("A", &[("main", 1000)]).await;
-        let (failing, _, ids) = orders_with_failing_payments(1).await;
-        until("a failed step", async || {
-            let retries = failing.get("/v1/retries").await.expect(200);
+        shop.set_stock("A", &[("main", 1000)]).await;
+        let (failing_system, _, ids) = orders_with_failing_payments(1).await;
+        wait_until("a failed step", async || {
+            let retries = failing_system.get("/v1/retries").await.expect(200);
             !retries["data"].as_array().unwrap().is_empty()
         })
         .await;
         for _ in 0..3 {
-            python("foreign.py", &["reject", &shop.broker.url(), "-"]);
+            run_script("foreign.py", &["reject", &shop.broker.url(), "-"]);
         }
         let mut dead_messages = Vec::new();
-        until("three dead-lettered messages", async || {
+        wait_until("three dead-lettered messages", async || {
             let dead_letters = shop.get("/v1/dead-letters").await.expect(200);
             let ids = dead_letters["data"].as_array().unwrap().iter();
             dead_messages = ids
@@ -89,7 +92,7 @@ impl Systems {
         Self {
             shop,
             receiver: Receiver::start().await,
-            failing,
+            failing: failing_system,
             failed_step: format!("{}:authorize_payment", ids[0]),
             dead_messages,
         }
@@ -104,23 +107,26 @@ impl Systems {
         }
     }
 
-    async fn order(&self) -> String {
-        let customer = self.shop.customer().await;
-        let created = self.shop.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+    async fn create_order(&self) -> String {
+        let customer_id = self.shop.create_customer().await;
+        let order_reply = self
+            .shop
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
     /// The path of a message that was not sent, because the customer is blocked.
     async fn unsent_message(&self) -> String {
-        let id = self.order().await;
+        let id = self.create_order().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
-        let customer = order["customer_id"].as_str().unwrap();
-        let block_path = format!("/v1/customers/{customer}/block");
+        let customer_id = order["customer_id"].as_str().unwrap();
+        let block_path = format!("/v1/customers/{customer_id}/block");
         self.shop.post(&block_path, json!({})).await.expect(200);
         let approve_path = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve_path, json!({})).await.expect(200);
         let path = format!("/v1/orders/{id}/messages");
-        until("a message that is not sent", async || {
+        wait_until("a message that is not sent", async || {
             let page = self.shop.get(&path).await.expect(200);
             page["data"][0]["status"] == "not_sent"
         })
@@ -130,10 +136,12 @@ impl Systems {
     }
 
     async fn announced_order(&self) -> String {
-        let id = self.order().await;
+        let id = self.create_order().await;
         let approve_path = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve_path, json!({})).await.expect(200);
-        self.shop.order_until(&id, "announced", is_announced).await;
+        self.shop
+            .wait_for_order(&id, "announced", is_announced)
+            .await;
         id
     }
 
@@ -141,24 +149,29 @@ impl Systems {
     async fn order_with_label(&self) -> (String, String) {
         let id = self.announced_order().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
-        let shipment = order["shipments"][0]["id"].as_str().unwrap().to_owned();
-        (id, shipment)
+        let shipment_id = order["shipments"][0]["id"].as_str().unwrap().to_owned();
+        (id, shipment_id)
     }
 
     /// Creates an order of two units, one of which is shipped.
     async fn partly_shipped_order(&self) -> String {
-        let customer = self.shop.customer().await;
-        let created = self.shop.post("/v1/orders", order(&customer, "A", 2)).await;
-        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+        let customer_id = self.shop.create_customer().await;
+        let order_reply = self
+            .shop
+            .post("/v1/orders", order_body(&customer_id, "A", 2))
+            .await;
+        let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
         let approve_path = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve_path, json!({})).await.expect(200);
-        self.shop.order_until(&id, "announced", is_announced).await;
+        self.shop
+            .wait_for_order(&id, "announced", is_announced)
+            .await;
         let shipments_path = format!("/v1/orders/{id}/shipments");
         let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
         self.shop.post(&shipments_path, one_unit).await.expect(201);
         let is_settled =
             |order: &Value| order["in_progress"].is_null() && order["payment"]["captured"] == 1000;
-        self.shop.order_until(&id, "settled", is_settled).await;
+        self.shop.wait_for_order(&id, "settled", is_settled).await;
         id
     }
 
@@ -167,7 +180,7 @@ impl Systems {
         let shipments_path = format!("/v1/orders/{id}/shipments");
         self.shop.post(&shipments_path, json!({})).await.expect(201);
         let is_captured = |order: &Value| order["payment"]["status"] == "captured";
-        self.shop.order_until(&id, "captured", is_captured).await;
+        self.shop.wait_for_order(&id, "captured", is_captured).await;
         id
     }
 
@@ -175,25 +188,25 @@ impl Systems {
     async fn requested_return(&self) -> String {
         let path = format!("/v1/orders/{}/returns", self.captured_order().await);
         let items = json!({"items": [{"sku": "A", "quantity": 1}]});
-        let requested = self.shop.post(&path, items).await.expect(201);
-        format!("/v1/returns/{}", requested["id"].as_str().unwrap())
+        let requested_return = self.shop.post(&path, items).await.expect(201);
+        format!("/v1/returns/{}", requested_return["id"].as_str().unwrap())
     }
 
-    async fn endpoint(&self) -> String {
+    async fn create_endpoint(&self) -> String {
         let url = self.receiver.url("/hook");
-        let (id, _) = self.shop.endpoint(&url, &["product.*"]).await;
+        let (id, _) = self.shop.create_endpoint(&url, &["product.*"]).await;
         format!("/v1/webhook-endpoints/{id}")
     }
 
     async fn delivery(&self) -> String {
         let (endpoint, _) = self
             .shop
-            .endpoint(&self.receiver.url("/hook"), &["product.*"])
+            .create_endpoint(&self.receiver.url("/hook"), &["product.*"])
             .await;
-        self.shop.stock("D", &[]).await;
+        self.shop.set_stock("D", &[]).await;
         let delivery = self
             .shop
-            .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
+            .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "succeeded")
             .await;
         let id = delivery["id"].as_str().unwrap();
         format!("/v1/webhook-endpoints/{endpoint}/deliveries/{id}")
@@ -201,63 +214,63 @@ impl Systems {
 
     /// A valid request of this operation; creates everything that it needs.
     #[expect(clippy::too_many_lines, reason = "one row for each operation")]
-    async fn case(&self, operation: &str) -> Case {
+    async fn case(&self, operation: &str) -> TestCase {
         let order_case = |id: &str, subpath: &str| {
             let path = format!("/v1/orders/{id}");
-            Case::with_path(format!("{path}{subpath}")).with_watched_path(path)
+            TestCase::with_path(format!("{path}{subpath}")).with_watched_path(path)
         };
         let customer_case = async |subpath: &str| {
-            let path = format!("/v1/customers/{}", self.shop.customer().await);
-            Case::with_path(format!("{path}{subpath}")).with_watched_path(path)
+            let path = format!("/v1/customers/{}", self.shop.create_customer().await);
+            TestCase::with_path(format!("{path}{subpath}")).with_watched_path(path)
         };
         let product_case = |subpath: &str| {
-            Case::with_path(format!("/v1/products/A{subpath}"))
+            TestCase::with_path(format!("/v1/products/A{subpath}"))
                 .with_watched_path("/v1/products/A".to_owned())
         };
         let dead_letter_case = |n: usize, subpath: &str| {
-            Case::with_path(format!(
+            TestCase::with_path(format!(
                 "/v1/dead-letters/{}{subpath}",
                 self.dead_messages[n]
             ))
         };
         match operation {
             "POST /v1/orders" => {
-                let order = order(&self.shop.customer().await, "A", 1);
-                Case::with_path("/v1/orders".to_owned()).with_body(order)
+                let order = order_body(&self.shop.create_customer().await, "A", 1);
+                TestCase::with_path("/v1/orders".to_owned()).with_body(order)
             }
             "POST /v1/orders/import" => {
-                let mut line = order(&self.shop.customer().await, "A", 1);
+                let mut line = order_body(&self.shop.create_customer().await, "A", 1);
                 line["external_id"] = json!("one-line");
-                Case::with_path("/v1/orders/import".to_owned()).with_body(line)
+                TestCase::with_path("/v1/orders/import".to_owned()).with_body(line)
             }
             "POST /v1/orders/approve" => {
-                Case::with_path("/v1/orders/approve".to_owned()).with_body(json!({"all": true}))
+                TestCase::with_path("/v1/orders/approve".to_owned()).with_body(json!({"all": true}))
             }
-            "POST /v1/orders/{id}/approve" => order_case(&self.order().await, "/approve"),
-            "POST /v1/orders/{id}/reject" => order_case(&self.order().await, "/reject"),
-            "POST /v1/orders/{id}/cancel" => order_case(&self.order().await, "/cancel"),
+            "POST /v1/orders/{id}/approve" => order_case(&self.create_order().await, "/approve"),
+            "POST /v1/orders/{id}/reject" => order_case(&self.create_order().await, "/reject"),
+            "POST /v1/orders/{id}/cancel" => order_case(&self.create_order().await, "/cancel"),
             "PATCH /v1/orders/{id}" => {
                 let patch = json!({"note": "call first", "tags": ["vip"]});
-                order_case(&self.order().await, "").with_body(patch)
+                order_case(&self.create_order().await, "").with_body(patch)
             }
-            "DELETE /v1/orders/{id}" => order_case(&self.order().await, ""),
+            "DELETE /v1/orders/{id}" => order_case(&self.create_order().await, ""),
             "POST /v1/orders/{id}/restore" => {
-                let id = self.order().await;
+                let id = self.create_order().await;
                 let delete_reply = self.shop.delete(&format!("/v1/orders/{id}")).await;
                 assert_eq!(delete_reply.status, 204);
-                Case::with_path(format!("/v1/orders/{id}/restore"))
+                TestCase::with_path(format!("/v1/orders/{id}/restore"))
             }
             "POST /v1/orders/{id}/shipments" => {
                 order_case(&self.announced_order().await, "/shipments")
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/events" => {
-                let (id, shipment) = self.order_with_label().await;
-                order_case(&id, &format!("/shipments/{shipment}/events"))
+                let (id, shipment_id) = self.order_with_label().await;
+                order_case(&id, &format!("/shipments/{shipment_id}/events"))
                     .with_body(json!({"type": "shipment.shipped"}))
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/cancel" => {
-                let (id, shipment) = self.order_with_label().await;
-                order_case(&id, &format!("/shipments/{shipment}/cancel"))
+                let (id, shipment_id) = self.order_with_label().await;
+                order_case(&id, &format!("/shipments/{shipment_id}/cancel"))
             }
             "POST /v1/orders/{id}/cancel-remaining" => {
                 order_case(&self.partly_shipped_order().await, "/cancel-remaining")
@@ -268,18 +281,18 @@ impl Systems {
                 let id = self.announced_order().await;
                 let pending_edit =
                     json!({"shipping": {"label": "x", "amount": 1}, "payment_method": "pm_slow"});
-                let edited = self
+                let edited_reply = self
                     .shop
                     .post(&format!("/v1/orders/{id}/edit"), pending_edit)
                     .await;
-                edited.expect(202);
+                edited_reply.expect(202);
                 order_case(&id, "/edit/cancel")
             }
             "POST /v1/orders/{id}/payments" => {
-                let customer = self.shop.customer().await;
-                let order = order_paid_by(&customer, "A", 1, "manual");
-                let created = self.shop.post("/v1/orders", order).await.expect(201);
-                order_case(created["id"].as_str().unwrap(), "/payments")
+                let customer_id = self.shop.create_customer().await;
+                let order = order_body_with_method(&customer_id, "A", 1, "manual");
+                let created_order = self.shop.post("/v1/orders", order).await.expect(201);
+                order_case(created_order["id"].as_str().unwrap(), "/payments")
                     .with_body(json!({"amount": 400}))
             }
             "POST /v1/orders/{id}/refunds" => order_case(&self.captured_order().await, "/refunds"),
@@ -290,33 +303,33 @@ impl Systems {
             | "POST /v1/returns/{id}/cancel" => {
                 let path = self.requested_return().await;
                 let verb = operation.rsplit('/').next().unwrap();
-                Case::with_path(format!("{path}/{verb}")).with_watched_path(path)
+                TestCase::with_path(format!("{path}/{verb}")).with_watched_path(path)
             }
             "POST /v1/returns/{id}/receive" => {
                 let path = self.requested_return().await;
                 let approve = format!("{path}/approve");
                 self.shop.post(&approve, json!({})).await.expect(200);
                 let items = json!([{"sku": "A", "quantity": 1, "restock": true}]);
-                Case::with_path(format!("{path}/receive"))
+                TestCase::with_path(format!("{path}/receive"))
                     .with_body(json!({ "items": items }))
                     .with_watched_path(path)
             }
-            "POST /v1/products" => Case::with_path("/v1/products".to_owned())
+            "POST /v1/products" => TestCase::with_path("/v1/products".to_owned())
                 .with_body(json!({"sku": "NEW", "name": "New", "price": 1, "currency": "EUR"})),
             "PUT /v1/products/{sku}" => product_case("").with_body(json!({"price": 1100})),
             "PATCH /v1/products/{sku}" => product_case("").with_body(json!({"price": 1200})),
             "DELETE /v1/products/{sku}" => {
-                self.shop.stock("OLD", &[]).await;
-                Case::with_path("/v1/products/OLD".to_owned())
+                self.shop.set_stock("OLD", &[]).await;
+                TestCase::with_path("/v1/products/OLD".to_owned())
                     .with_watched_path("/v1/products/OLD".to_owned())
             }
             "POST /v1/products/{sku}/images" => product_case("/images"),
             "PUT /v1/products/{sku}/images" => {
-                self.shop.stock("B", &[]).await;
-                let first = self.shop.add_photo("B").await;
-                let second = self.shop.add_photo("B").await;
-                Case::with_path("/v1/products/B/images".to_owned())
-                    .with_body(json!({"ids": [second["id"], first["id"]]}))
+                self.shop.set_stock("B", &[]).await;
+                let first_photo = self.shop.add_photo("B").await;
+                let second_photo = self.shop.add_photo("B").await;
+                TestCase::with_path("/v1/products/B/images".to_owned())
+                    .with_body(json!({"ids": [second_photo["id"], first_photo["id"]]}))
                     .with_watched_path("/v1/products/B".to_owned())
             }
             "DELETE /v1/products/{sku}/images/{id}" => {
@@ -336,7 +349,7 @@ impl Systems {
                 product_case("/stock/main/adjustments")
                     .with_body(json!({"delta": -1, "reason": "broken"}))
             }
-            "POST /v1/customers" => Case::with_path("/v1/customers".to_owned())
+            "POST /v1/customers" => TestCase::with_path("/v1/customers".to_owned())
                 .with_body(json!({"name": "Ada", "email": "ada@example.com"})),
             "PATCH /v1/customers/{id}" => customer_case("")
                 .await
@@ -345,50 +358,49 @@ impl Systems {
             "POST /v1/customers/{id}/block" => customer_case("/block").await,
             "POST /v1/customers/{id}/unblock" => customer_case("/unblock").await,
             "POST /v1/customers/{id}/verify" => customer_case("/verify").await,
-            "POST /v1/webhook-endpoints" => Case::with_path("/v1/webhook-endpoints".to_owned())
+            "POST /v1/webhook-endpoints" => TestCase::with_path("/v1/webhook-endpoints".to_owned())
                 .with_body(json!({"url": self.receiver.url("/other")})),
             "PATCH /v1/webhook-endpoints/{id}" => {
-                let path = self.endpoint().await;
+                let path = self.create_endpoint().await;
                 let body = json!({"description": "ours"});
-                Case::with_path(path.clone())
+                TestCase::with_path(path.clone())
                     .with_body(body)
                     .with_watched_path(path)
             }
             "DELETE /v1/webhook-endpoints/{id}" => {
-                let path = self.endpoint().await;
-                Case::with_path(path.clone()).with_watched_path(path)
+                let path = self.create_endpoint().await;
+                TestCase::with_path(path.clone()).with_watched_path(path)
             }
             "POST /v1/webhook-endpoints/{id}/rotate-secret" => {
-                let path = self.endpoint().await;
-                Case::with_path(format!("{path}/rotate-secret")).with_watched_path(path)
+                let path = self.create_endpoint().await;
+                TestCase::with_path(format!("{path}/rotate-secret")).with_watched_path(path)
             }
             "POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver" => {
-                Case::with_path(format!("{}/redeliver", self.delivery().await))
+                TestCase::with_path(format!("{}/redeliver", self.delivery().await))
             }
-            "POST /v1/api-keys" => Case::with_path("/v1/api-keys".to_owned())
+            "POST /v1/api-keys" => TestCase::with_path("/v1/api-keys".to_owned())
                 .with_body(json!({"name": "shop", "role": "storefront", "storefront": "eu"})),
             "DELETE /v1/api-keys/{id}" => {
                 let body = json!({"name": "office", "role": "operator"});
-                let created = self.shop.post("/v1/api-keys", body).await.expect(201);
-                let path = format!("/v1/api-keys/{}", created["id"].as_str().unwrap());
-                Case::with_path(path.clone()).with_watched_path(path)
+                let created_key = self.shop.post("/v1/api-keys", body).await.expect(201);
+                let path = format!("/v1/api-keys/{}", created_key["id"].as_str().unwrap());
+                TestCase::with_path(path.clone()).with_watched_path(path)
             }
             "POST /v1/orders/{id}/messages/{message_id}/resend" => {
-                Case::with_path(format!("{}/resend", self.unsent_message().await))
+                TestCase::with_path(format!("{}/resend", self.unsent_message().await))
             }
             "POST /v1/dead-letters/redrive" => {
                 // The redrive of messages is tested by another operation.
-                Case::with_path("/v1/dead-letters/redrive".to_owned())
+                TestCase::with_path("/v1/dead-letters/redrive".to_owned())
                     .with_body(json!({"all": true, "step": "void_payment"}))
             }
             "POST /v1/dead-letters/{id}/redrive" => dead_letter_case(0, "/redrive"),
             "POST /v1/dead-letters/{id}/discard" => dead_letter_case(1, "/discard"),
             "DELETE /v1/dead-letters/{id}" => dead_letter_case(2, ""),
-            "POST /v1/retries/redrive" => {
-                Case::with_path("/v1/retries/redrive".to_owned()).with_body(json!({"all": true}))
-            }
+            "POST /v1/retries/redrive" => TestCase::with_path("/v1/retries/redrive".to_owned())
+                .with_body(json!({"all": true})),
             "POST /v1/retries/{id}/redrive" => {
-                Case::with_path(format!("/v1/retries/{}/redrive", self.failed_step))
+                TestCase::with_path(format!("/v1/retries/{}/redrive", self.failed_step))
             }
             unknown_operation => panic!(
                 "{unknown_operation} is a new operation: add a case, so that its Idempotency-Key and If-Match are tested"
@@ -397,17 +409,17 @@ impl Systems {
     }
 }
 
-fn is_import(case: &Case) -> bool {
-    case.path == "/v1/orders/import"
+fn is_import(test_case: &TestCase) -> bool {
+    test_case.path == "/v1/orders/import"
 }
 
-fn with_body(request: RequestBuilder, case: &Case) -> RequestBuilder {
-    match &case.body {
-        Some(line) if is_import(case) => request
+fn with_body(request: RequestBuilder, test_case: &TestCase) -> RequestBuilder {
+    match &test_case.body {
+        Some(line) if is_import(test_case) => request
             .header("content-type", "application/x-ndjson")
             .body(line.to_string()),
         Some(body) => request.json(body),
-        None if case.path.ends_with("/images") => {
+        None if test_case.path.ends_with("/images") => {
             request.header("content-type", "image/jpeg").body(jpeg())
         }
         None => request,
@@ -424,19 +436,19 @@ async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
         if !path.starts_with("/v1/") {
             continue;
         }
-        for method in ["post", "put", "patch", "delete"] {
-            let Some(operation_document) = item.get(method) else {
+        for method_name in ["post", "put", "patch", "delete"] {
+            let Some(operation_document) = item.get(method_name) else {
                 continue;
             };
-            let operation = format!("{} {path}", method.to_uppercase());
-            let case = systems.case(&operation).await;
-            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let operation = format!("{} {path}", method_name.to_uppercase());
+            let test_case = systems.case(&operation).await;
+            let method = Method::from_bytes(method_name.to_uppercase().as_bytes()).unwrap();
             check_described(&operation, operation_document);
             check_operation(
-                systems.system(&case.path),
+                systems.system(&test_case.path),
                 &operation,
                 method,
-                &case,
+                &test_case,
                 operation_document,
             )
             .await;
@@ -466,11 +478,11 @@ async fn check_operation(
     system: &System,
     operation: &str,
     method: Method,
-    case: &Case,
+    test_case: &TestCase,
     operation_document: &Value,
 ) {
-    let build_request = || with_body(system.request(method.clone(), &case.path), case);
-    let watched_state = async || match &case.watched_path {
+    let build_request = || with_body(system.request(method.clone(), &test_case.path), test_case);
+    let watched_state = async || match &test_case.watched_path {
         Some(path) => system.get(path).await.body,
         None => Value::Null,
     };
@@ -497,17 +509,17 @@ async fn check_operation(
         400,
         "INVALID_REQUEST",
     );
-    let path = format!("{}?surprise=1", case.path);
-    let request_with_parameter = with_body(system.request(method.clone(), &path), case);
+    let path = format!("{}?surprise=1", test_case.path);
+    let request_with_parameter = with_body(system.request(method.clone(), &path), test_case);
     assert_refused(send(request_with_parameter).await, 422, "INVALID_REQUEST");
     if operation_document["requestBody"].is_null() {
         let request_with_field = system
-            .request(method.clone(), &case.path)
+            .request(method.clone(), &test_case.path)
             .json(&json!({"surprise": 1}));
         assert_refused(send(request_with_field).await, 422, "INVALID_REQUEST");
     }
     let compressed_request = system
-        .request(method.clone(), &case.path)
+        .request(method.clone(), &test_case.path)
         .header("content-encoding", "gzip")
         .body(vec![0x1f, 0x8b]);
     assert_refused(send(compressed_request).await, 415, "INVALID_REQUEST");
@@ -540,7 +552,7 @@ async fn check_operation(
         repeated_reply.body
     );
     // An import has no replay as a whole: each line is idempotent.
-    if is_import(case) {
+    if is_import(test_case) {
         assert_eq!(first_reply.body["accepted"], 1);
         return;
     }

@@ -5,8 +5,8 @@ use std::{fs, path::Path, process::Output};
 
 use crate::harness::{Folder, Process, System, WORKER};
 
-fn start(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
-    let output = program(name, &[], variables);
+fn start(program_name: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    let output = run_program(program_name, &[], variables);
     (output.status.success(), stderr_text(&output))
 }
 
@@ -18,7 +18,7 @@ fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+fn run_program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Process::command(program)
         .args(arguments)
         .envs(variables.iter().copied())
@@ -28,7 +28,7 @@ fn program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Out
 
 #[test]
 fn invalid_value_is_reported_in_one_line_with_its_variable() {
-    for (program, name, value) in [
+    for (program, variable_name, value) in [
         ("api-gateway", "AMQP_URL", "http://localhost"),
         ("api-gateway", "HTTP_ADDR", "8080"),
         ("api-gateway", "API_KEYS", "root=some-long-key"),
@@ -45,17 +45,20 @@ fn invalid_value_is_reported_in_one_line_with_its_variable() {
         ("order-worker", "ORDER_APPROVAL", "perhaps"),
         ("order-worker", "WORKER_HTTP_ADDR", "nowhere"),
     ] {
-        let (start_time, error) = start(program, &[("HTTP_ADDR", "127.0.0.1:0"), (name, value)]);
-        assert!(!start_time, "{name}={value}");
+        let (start_time, error) = start(
+            program,
+            &[("HTTP_ADDR", "127.0.0.1:0"), (variable_name, value)],
+        );
+        assert!(!start_time, "{variable_name}={value}");
         assert_eq!(error.lines().count(), 1, "{error}");
-        assert!(error.contains(name), "{error}");
+        assert!(error.contains(variable_name), "{error}");
     }
 }
 
 #[test]
 fn without_api_keys_only_loopback_addresses_are_accepted() {
-    let (started, error) = start("api-gateway", &[("HTTP_ADDR", "0.0.0.0:0")]);
-    assert!(!started && error.contains("API_KEYS"), "{error}");
+    let (has_started, error) = start("api-gateway", &[("HTTP_ADDR", "0.0.0.0:0")]);
+    assert!(!has_started && error.contains("API_KEYS"), "{error}");
 }
 
 #[tokio::test]
@@ -69,9 +72,9 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
         ("DATABASE_URL", url.as_str()),
         ("WORKER_HTTP_ADDR", "127.0.0.1:0"),
     ];
-    let (started, error) = start("order-worker", &variables);
+    let (has_started, error) = start("order-worker", &variables);
     assert!(
-        !started && error.contains("in use by another order-worker"),
+        !has_started && error.contains("in use by another order-worker"),
         "{error}"
     );
     system.assert_verified();
@@ -81,7 +84,7 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
 fn check_config_validates_without_starting() {
     let folder = Folder::new();
     let database = format!("sqlite://{}/orders.db", folder.join("none").display());
-    for (name, invalid_value) in [
+    for (program_name, invalid_value) in [
         ("order-worker", ("EVENTS_KEPT_DAYS", "1")),
         (
             "order-worker",
@@ -91,14 +94,18 @@ fn check_config_validates_without_starting() {
         ("api-gateway", ("RATE_LIMIT", "many")),
     ] {
         let variables = [("DATABASE_URL", database.as_str())];
-        let valid_output = program(name, &["--check-config"], &variables);
+        let valid_output = run_program(program_name, &["--check-config"], &variables);
         assert!(
             valid_output.status.success(),
             "{}",
             stderr_text(&valid_output)
         );
         assert!(stdout_text(&valid_output).starts_with("the configuration is valid"));
-        let refused_output = program(name, &["--check-config"], &[variables[0], invalid_value]);
+        let refused_output = run_program(
+            program_name,
+            &["--check-config"],
+            &[variables[0], invalid_value],
+        );
         assert!(!refused_output.status.success());
         assert_eq!(
             stderr_text(&refused_output).lines().count(),
@@ -118,20 +125,21 @@ fn check_config_validates_without_starting() {
 #[tokio::test]
 async fn health_command_reports_readiness() {
     let system = System::start().await;
-    let worker = system.worker.logged("health", 0).unwrap();
-    let gateway = system.gateway.logged("address", 0).unwrap();
-    for (name, variable, address) in [
+    let worker = system.worker.find_logged_field("health", 0).unwrap();
+    let gateway = system.gateway.find_logged_field("address", 0).unwrap();
+    for (program_name, variable, address) in [
         (WORKER, "WORKER_HTTP_ADDR", worker),
         ("api-gateway", "HTTP_ADDR", gateway),
     ] {
         // The health command calls a server that listens on all interfaces over the loopback interface.
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
-            let output = program(name, &["health"], &[(variable, &address)]);
+            let output = run_program(program_name, &["health"], &[(variable, &address)]);
             assert!(output.status.success(), "{}", stderr_text(&output));
             assert_eq!(stdout_text(&output), "ready\n");
         }
-        let unreachable_output = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
+        let unreachable_output =
+            run_program(program_name, &["health"], &[(variable, "127.0.0.1:9")]);
         assert!(!unreachable_output.status.success());
         assert!(
             stderr_text(&unreachable_output).contains("127.0.0.1:9"),
@@ -148,7 +156,7 @@ fn variables(table: &str) -> Vec<String> {
         let cell = row.split(" | ").next().unwrap();
         let names = cell.trim_matches(['|', ' ']).split(", ");
         names
-            .map(|name| name.trim_matches('`').to_owned())
+            .map(|variable_name| variable_name.trim_matches('`').to_owned())
             .collect::<Vec<_>>()
     });
     names.collect()
@@ -160,14 +168,14 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
     let read_file = |path: &str| fs::read_to_string(repository_root.join(path)).unwrap();
     let configuration_document = read_file("docs/CONFIGURATION.md");
     let common_variables = variables(&read_file("shared/src/environment.md"));
-    for name in ["order-worker", "api-gateway"] {
-        let help_output = program(name, &["--help"], &[]);
-        let own_variables = variables(&read_file(&format!("{name}/src/environment.md")));
+    for program_name in ["order-worker", "api-gateway"] {
+        let help_output = run_program(program_name, &["--help"], &[]);
+        let own_variables = variables(&read_file(&format!("{program_name}/src/environment.md")));
         assert!(own_variables.len() > 5, "{own_variables:?}");
         for variable in own_variables.iter().chain(&common_variables) {
             assert!(
                 stdout_text(&help_output).contains(variable),
-                "{name} --help does not list {variable}"
+                "{program_name} --help does not list {variable}"
             );
             assert!(
                 configuration_document.contains(&format!("`{variable}`")),
@@ -175,9 +183,12 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
             );
         }
         for shell in ["bash", "zsh", "fish"] {
-            let script = stdout_text(&program(name, &["completions", shell], &[]));
+            let script = stdout_text(&run_program(program_name, &["completions", shell], &[]));
             assert!(script.contains("check-config"), "{script}");
         }
-        assert_eq!(program(name, &["dance"], &[]).status.code(), Some(2));
+        assert_eq!(
+            run_program(program_name, &["dance"], &[]).status.code(),
+            Some(2)
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::harness::{Receiver, System, until};
+use crate::harness::{Receiver, System, wait_until};
 
 /// Runs a scenario of console.py next to the rest of the test.
 fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinHandle<String> {
@@ -18,7 +18,7 @@ fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinH
     arguments.extend(more_arguments.iter().map(|argument| (*argument).to_owned()));
     spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        crate::harness::python("console.py", &arguments)
+        crate::harness::run_script("console.py", &arguments)
     })
 }
 
@@ -29,7 +29,7 @@ async fn assert_passed(scenario_run: JoinHandle<String>) {
 
 /// Waits until the scenario requests an action from the test.
 async fn wait_for_request(folder: &Path, file_name: &str, scenario_run: &JoinHandle<String>) {
-    until(file_name, async || {
+    wait_until(file_name, async || {
         assert!(
             !scenario_run.is_finished(),
             "the scenario ended before {file_name}"
@@ -116,15 +116,15 @@ async fn console_creates_and_revokes_keys() {
 async fn console_shows_why_steps_failed_and_redrives_them() {
     let system = System::start().await;
     for sku in ["A", "B", "C"] {
-        system.stock(sku, &[("main", 5)]).await;
+        system.set_stock(sku, &[("main", 5)]).await;
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
-    let running = start_scenario(&system, "stuck", &[]);
-    wait_for_request(&system.folder, "mend", &running).await;
+    let running_scenario = start_scenario(&system, "stuck", &[]);
+    wait_for_request(&system.folder, "mend", &running_scenario).await;
     let repair_sql = "UPDATE payments SET status = 'authorized'";
     system.store.run(crate::harness::Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();
-    assert_passed(running).await;
+    assert_passed(running_scenario).await;
 }
 
 #[tokio::test]
@@ -146,12 +146,12 @@ async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
 #[tokio::test]
 async fn console_reports_a_worker_outage_and_recovers() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
-    let running = start_scenario(&system, "outage", &[]);
-    wait_for_request(&system.folder, "kill", &running).await;
+    let running_scenario = start_scenario(&system, "outage", &[]);
+    wait_for_request(&system.folder, "kill", &running_scenario).await;
     system.worker.kill();
-    wait_for_request(&system.folder, "restart", &running).await;
+    wait_for_request(&system.folder, "restart", &running_scenario).await;
     system.restart_worker().await;
-    assert_passed(running).await;
+    assert_passed(running_scenario).await;
 }
 
 #[tokio::test]

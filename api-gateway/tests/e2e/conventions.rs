@@ -4,13 +4,15 @@
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced, order, order_paid_by, send, until};
+use crate::harness::{
+    Reply, System, is_announced, order_body, order_body_with_method, send, wait_until,
+};
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+fn header_text<'a>(headers: &'a HeaderMap, header_name: &str) -> &'a str {
     headers
-        .get(name)
+        .get(header_name)
         .map_or("", |value| value.to_str().unwrap())
 }
 
@@ -21,12 +23,12 @@ async fn if_match(request: RequestBuilder, tag: &str) -> Reply {
 #[tokio::test]
 async fn if_match_refuses_changes_to_another_version() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let new_order = order_paid_by(&customer, "A", 1, "pm_slow");
-    let created = system.post("/v1/orders", new_order).await;
-    let tag = header_text(&created.headers, "etag").to_owned();
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let new_order = order_body_with_method(&customer_id, "A", 1, "pm_slow");
+    let order_reply = system.post("/v1/orders", new_order).await;
+    let tag = header_text(&order_reply.headers, "etag").to_owned();
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/orders/{id}");
     let cancel_request = || system.request(Method::POST, &format!("{path}/cancel"));
 
@@ -77,20 +79,20 @@ async fn if_match_refuses_changes_to_another_version() {
 #[tokio::test]
 async fn if_match_applies_to_products_and_customers() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let product_reply = system.get("/v1/products/A").await;
     let tag = header_text(&product_reply.headers, "etag").to_owned();
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     // Stock changed: the representation is different, but the version of the product is the same.
     let repeated_request = system.request(Method::GET, "/v1/products/A");
     let repeated_request = send(repeated_request.header("if-none-match", &tag)).await;
     assert_eq!(repeated_request.expect(200)["stock"][0]["reserved"], 1);
-    let rename_request = |name: &str| {
-        let body = json!({"name": name});
+    let rename_request = |new_name: &str| {
+        let body = json!({"name": new_name});
         system.request(Method::PATCH, "/v1/products/A").json(&body)
     };
     let rename_reply = if_match(rename_request("B"), &tag).await;
@@ -102,7 +104,7 @@ async fn if_match_applies_to_products_and_customers() {
         .await
         .expect(200);
 
-    let path = format!("/v1/customers/{customer}");
+    let path = format!("/v1/customers/{customer_id}");
     let tag = header_text(&system.get(&path).await.headers, "etag").to_owned();
     let block_request = || system.request(Method::POST, &format!("{path}/block"));
     if_match(block_request(), &tag).await.expect(200);
@@ -114,10 +116,10 @@ async fn if_match_applies_to_products_and_customers() {
 #[tokio::test]
 async fn prefer_wait_returns_the_result_of_the_payment() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let create_with_preference = async |method: &str, preference: &str| {
-        let new_order = order_paid_by(&customer, "A", 1, method);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let create_with_preference = async |payment_method: &str, preference: &str| {
+        let new_order = order_body_with_method(&customer_id, "A", 1, payment_method);
         let request = system.request(Method::POST, "/v1/orders").json(&new_order);
         send(request.header("prefer", preference)).await
     };
@@ -146,15 +148,15 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
 #[tokio::test]
 async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    for (method, status) in [("pm_ok", "processing"), ("pm_declined", "cancelled")] {
-        let new_order = order_paid_by(&customer, "A", 1, method);
-        let create_order = async |wait: Option<&str>| {
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    for (payment_method, status) in [("pm_ok", "processing"), ("pm_declined", "cancelled")] {
+        let new_order = order_body_with_method(&customer_id, "A", 1, payment_method);
+        let create_order = async |preference: Option<&str>| {
             let request = system.request(Method::POST, "/v1/orders").json(&new_order);
-            let request = request.header("idempotency-key", method);
-            send(match wait {
-                Some(wait) => request.header("prefer", wait),
+            let request = request.header("idempotency-key", payment_method);
+            send(match preference {
+                Some(preference) => request.header("prefer", preference),
                 None => request,
             })
             .await
@@ -185,15 +187,17 @@ async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
 #[tokio::test]
 async fn lists_have_next_links_and_resources_support_head_and_options() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     for _ in 0..3 {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201);
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201);
     }
-    let path = format!("/v1/orders?limit=2&customer_id={customer}");
-    let first_page = system.get(&path).await;
-    let link_header = header_text(&first_page.headers, "link").to_owned();
+    let path = format!("/v1/orders?limit=2&customer_id={customer_id}");
+    let first_page_reply = system.get(&path).await;
+    let link_header = header_text(&first_page_reply.headers, "link").to_owned();
     let next_link = link_header
         .strip_prefix('<')
         .unwrap()
@@ -205,11 +209,17 @@ async fn lists_have_next_links_and_resources_support_head_and_options() {
         next_link.contains("limit=2") && next_link.contains("customer_id="),
         "{next_link}"
     );
-    let second_page = system.get(next_link).await;
-    assert_eq!(header_text(&second_page.headers, "link"), "");
-    assert_eq!(second_page.expect(200)["data"].as_array().unwrap().len(), 1);
+    let second_page_reply = system.get(next_link).await;
+    assert_eq!(header_text(&second_page_reply.headers, "link"), "");
+    assert_eq!(
+        second_page_reply.expect(200)["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 
-    let id = first_page.expect(200)["data"][0]["id"]
+    let id = first_page_reply.expect(200)["data"][0]["id"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -219,12 +229,12 @@ async fn lists_have_next_links_and_resources_support_head_and_options() {
     let options_reply = send(system.request(Method::OPTIONS, &format!("/v1/orders/{id}"))).await;
     assert_eq!(options_reply.status, 204);
     let allowed_methods = header_text(&options_reply.headers, "allow");
-    for method in ["GET", "HEAD", "DELETE"] {
-        assert!(allowed_methods.contains(method), "{allowed_methods}");
+    for http_method in ["GET", "HEAD", "DELETE"] {
+        assert!(allowed_methods.contains(http_method), "{allowed_methods}");
     }
-    let refused = send(system.request(Method::PUT, &format!("/v1/orders/{id}"))).await;
-    assert_ne!(header_text(&refused.headers, "allow"), "");
-    refused.expect_problem(405, "INVALID_REQUEST");
+    let refused_reply = send(system.request(Method::PUT, &format!("/v1/orders/{id}"))).await;
+    assert_ne!(header_text(&refused_reply.headers, "allow"), "");
+    refused_reply.expect_problem(405, "INVALID_REQUEST");
 }
 
 #[tokio::test]
@@ -258,21 +268,23 @@ async fn responses_have_request_ids_and_security_headers() {
 #[tokio::test]
 async fn large_responses_are_compressed_if_the_client_accepts_it() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     let order_path = format!("/v1/orders/{id}");
-    let get_accepting = async |path: &str, accepted: &[&str]| {
-        let request = accepted
+    let get_accepting = async |path: &str, accepted_encodings: &[&str]| {
+        let request = accepted_encodings
             .iter()
             .fold(system.request(Method::GET, path), |request, encodings| {
                 request.header("accept-encoding", *encodings)
             });
         send(request).await.headers
     };
-    for (accepted, encoding) in [
+    for (accepted_encodings, encoding) in [
         (&["gzip"][..], "gzip"),
         (&["br"], "br"),
         (&["deflate", "gzip;q=0.5, br;q=0.1"], "gzip"),
@@ -280,21 +292,21 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
         (&["gzip;q=0"], ""),
         (&[], ""),
     ] {
-        let long_reply = get_accepting("/openapi.json", accepted).await;
+        let long_reply = get_accepting("/openapi.json", accepted_encodings).await;
         assert_eq!(
             header_text(&long_reply, "content-encoding"),
             encoding,
-            "{accepted:?}"
+            "{accepted_encodings:?}"
         );
         // The header is needed without compression as well: a cache must know that the representation depends on
         // it.
         assert!(header_text(&long_reply, "vary").contains("accept-encoding"));
         for short_path in ["/livez", &order_path] {
-            let short_reply = get_accepting(short_path, accepted).await;
+            let short_reply = get_accepting(short_path, accepted_encodings).await;
             assert_eq!(
                 header_text(&short_reply, "content-encoding"),
                 "",
-                "{short_path} {accepted:?}"
+                "{short_path} {accepted_encodings:?}"
             );
         }
     }
@@ -312,12 +324,14 @@ async fn cors_allows_only_configured_origins() {
             .header("access-control-request-headers", "idempotency-key");
         send(request).await.headers
     };
-    let allowed = get_with_origin(shop_origin).await;
+    let allowed_reply = get_with_origin(shop_origin).await;
     assert_eq!(
-        header_text(&allowed, "access-control-allow-origin"),
+        header_text(&allowed_reply, "access-control-allow-origin"),
         shop_origin
     );
-    assert!(header_text(&allowed, "access-control-allow-headers").contains("idempotency-key"));
+    assert!(
+        header_text(&allowed_reply, "access-control-allow-headers").contains("idempotency-key")
+    );
     let other_reply = get_with_origin("https://evil.example.com").await;
     assert_ne!(
         header_text(&other_reply, "access-control-allow-origin"),
@@ -344,10 +358,10 @@ async fn rate_limited_requests_get_429_with_retry_after() {
     );
     assert_eq!(header_text(&first_reply.headers, "ratelimit-limit"), "5");
     let replies = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
-    let (accepted, refused): (Vec<_>, Vec<_>) =
+    let (accepted_replies, refused_replies): (Vec<_>, Vec<_>) =
         replies.into_iter().partition(|reply| reply.status == 200);
-    assert!(!accepted.is_empty() && !refused.is_empty());
-    for reply in refused {
+    assert!(!accepted_replies.is_empty() && !refused_replies.is_empty());
+    for reply in refused_replies {
         assert_eq!(header_text(&reply.headers, "retry-after"), "1");
         assert_eq!(header_text(&reply.headers, "ratelimit-remaining"), "0");
         reply.expect_problem(429, "RATE_LIMITED");
@@ -361,9 +375,9 @@ async fn rate_limited_requests_get_429_with_retry_after() {
 #[tokio::test]
 async fn concurrent_requests_with_one_key_create_one_order() {
     let system = System::start().await;
-    system.stock("A", &[("main", 50)]).await;
-    let customer = system.customer().await;
-    let new_order = order(&customer, "A", 1);
+    system.set_stock("A", &[("main", 50)]).await;
+    let customer_id = system.create_customer().await;
+    let new_order = order_body(&customer_id, "A", 1);
     let create_order = || {
         let request = system.request(Method::POST, "/v1/orders").json(&new_order);
         send(request.header("idempotency-key", "cart-1"))
@@ -375,7 +389,9 @@ async fn concurrent_requests_with_one_key_create_one_order() {
         .collect();
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
-    system.order_until(&ids[0], "announced", is_announced).await;
+    system
+        .wait_for_order(&ids[0], "announced", is_announced)
+        .await;
     assert_eq!(system.stock_level("A").await, (50, 1));
 }
 
@@ -422,10 +438,10 @@ async fn null_in_a_patch_removes_optional_fields() {
         ("/v1/products/A", &["name", "price", "currency"][..]),
         (&path, &["url", "is_enabled"]),
     ] {
-        for name in required_fields {
-            let refused = patch_resource(path, json!({*name: null})).await;
-            let problem = refused.expect_problem(422, "INVALID_REQUEST");
-            assert_eq!(problem["errors"][0]["pointer"], format!("/{name}"));
+        for field_name in required_fields {
+            let refused_reply = patch_resource(path, json!({*field_name: null})).await;
+            let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
+            assert_eq!(problem["errors"][0]["pointer"], format!("/{field_name}"));
         }
     }
     system.assert_verified();
@@ -434,11 +450,11 @@ async fn null_in_a_patch_removes_optional_fields() {
 #[tokio::test]
 async fn every_list_refuses_an_invalid_cursor() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let id = system.create_any_order().await;
     let document = system.get("/openapi.json").await.expect(200);
     let mut list_count = 0;
-    for (path, item) in document["paths"].as_object().unwrap() {
+    for (path_template, item) in document["paths"].as_object().unwrap() {
         let parameters = item["get"]["parameters"].as_array();
         let has_cursor = parameters.is_some_and(|parameters| {
             parameters
@@ -449,10 +465,12 @@ async fn every_list_refuses_an_invalid_cursor() {
             continue;
         }
         list_count += 1;
-        let path = match path.as_str() {
-            "/v1/orders/{id}/history" | "/v1/orders/{id}/messages" => path.replace("{id}", &id),
+        let path = match path_template.as_str() {
+            "/v1/orders/{id}/history" | "/v1/orders/{id}/messages" => {
+                path_template.replace("{id}", &id)
+            }
             "/v1/customers/{id}/orders" => {
-                format!("/v1/customers/{}/orders", system.customer().await)
+                format!("/v1/customers/{}/orders", system.create_customer().await)
             }
             "/v1/webhook-endpoints/{id}/deliveries" => {
                 let endpoint = json!({"url": "https://example.com/hook"});
@@ -485,7 +503,7 @@ async fn every_list_refuses_an_invalid_cursor() {
     assert!(list_count >= 8, "{list_count}");
     // A valid cursor continues the list, also after a SKU that is a prefix of others.
     for sku in ["A-1", "A.1", "B"] {
-        system.stock(sku, &[]).await;
+        system.set_stock(sku, &[]).await;
     }
     let (mut seen_skus, mut path) = (Vec::new(), "/v1/products?limit=1".to_owned());
     loop {
@@ -515,20 +533,22 @@ async fn every_list_refuses_an_invalid_cursor() {
 
 impl System {
     async fn create_any_order(&self) -> String {
-        let customer = self.customer().await;
+        let customer_id = self.create_customer().await;
         self.put("/v1/products/A/stock/main", json!({"on_hand": 5}))
             .await
             .expect(200);
-        let created = self.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+        let order_reply = self
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 }
 
 #[tokio::test]
 async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
-    let path = format!("/v1/customers/{}", system.customer().await);
+    system.set_stock("A", &[]).await;
+    let path = format!("/v1/customers/{}", system.create_customer().await);
     let full_reply = system.get(&path).await;
     let tag = header_text(&full_reply.headers, "etag").to_owned();
     let get_if_none_match = async |header_lines: &[&str]| {
@@ -548,13 +568,17 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     ] {
         let unchanged_reply = get_if_none_match(header_lines).await;
         assert_eq!(unchanged_reply.status, 304, "{header_lines:?}");
-        for name in ["etag", "vary", "cache-control"] {
+        for header_name in ["etag", "vary", "cache-control"] {
             assert_eq!(
-                header_text(&unchanged_reply.headers, name),
-                header_text(&full_reply.headers, name),
-                "{name}"
+                header_text(&unchanged_reply.headers, header_name),
+                header_text(&full_reply.headers, header_name),
+                "{header_name}"
             );
-            assert_ne!(header_text(&unchanged_reply.headers, name), "", "{name}");
+            assert_ne!(
+                header_text(&unchanged_reply.headers, header_name),
+                "",
+                "{header_name}"
+            );
         }
     }
     let tag_inside_another = format!("\"a,{},b\"", tag.trim_matches('"'));
@@ -582,12 +606,12 @@ async fn without_api_keys_only_allowed_origins_can_make_changes() {
                 .header("sec-fetch-site", "cross-site"),
         )
     };
-    let created = create_customer_from(shop).await;
+    let customer_reply = create_customer_from(shop).await;
     assert_eq!(
-        header_text(&created.headers, "access-control-allow-origin"),
+        header_text(&customer_reply.headers, "access-control-allow-origin"),
         shop
     );
-    created.expect(201);
+    customer_reply.expect(201);
     create_customer_from("https://evil.example.com")
         .await
         .expect_problem(403, "FORBIDDEN");
@@ -602,7 +626,10 @@ async fn metrics_have_their_own_address_or_require_a_credential() {
         .get("/metrics")
         .await
         .expect_problem(404, "NOT_FOUND");
-    let address = system.gateway.logged("metrics_address", 0).unwrap();
+    let address = system
+        .gateway
+        .find_logged_field("metrics_address", 0)
+        .unwrap();
     let scrape_metrics = async |path: &str| {
         let reply = system
             .client
@@ -615,7 +642,7 @@ async fn metrics_have_their_own_address_or_require_a_credential() {
     assert_eq!(scrape_metrics("/v1/orders").await, 404);
 
     system.gateway.terminate();
-    until("the gateway to end", async || system.gateway.has_ended()).await;
+    wait_until("the gateway to end", async || system.gateway.has_ended()).await;
     system.set("METRICS_ADDR", None);
     system.set("HTTP_ADDR", Some("0.0.0.0:0"));
     system.restart_gateway().await;
@@ -658,14 +685,14 @@ async fn only_public_routes_are_answered_without_a_credential() {
         assert_eq!(system.post(path, json!({})).await.status, 401, "{path}");
     }
     let document = system.get("/openapi.json").await.expect(200);
-    for (path, item) in document["paths"].as_object().unwrap() {
-        if !path.starts_with("/v1/") {
+    for (path_template, item) in document["paths"].as_object().unwrap() {
+        if !path_template.starts_with("/v1/") {
             continue;
         }
-        for method in item.as_object().unwrap().keys() {
-            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-            let refused = send(system.request(method.clone(), path)).await;
-            assert_eq!(refused.status, 401, "{method} {path}");
+        for method_name in item.as_object().unwrap().keys() {
+            let http_method = Method::from_bytes(method_name.to_uppercase().as_bytes()).unwrap();
+            let refused_reply = send(system.request(http_method.clone(), path_template)).await;
+            assert_eq!(refused_reply.status, 401, "{http_method} {path_template}");
         }
     }
 }

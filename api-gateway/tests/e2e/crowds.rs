@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
-    harness::{CannedResponse, Receiver, System, is_announced, order, send, until},
+    harness::{CannedResponse, Receiver, System, is_announced, order_body, send, wait_until},
 };
 
 /// Longer than the delivery timeout.
@@ -19,31 +19,33 @@ const ATTEMPTS_AT_ONCE: usize = 8;
 #[tokio::test]
 async fn slow_and_endless_endpoints_do_not_block_others() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     let slow_receiver = Receiver::with(vec![SILENT_FOR_MINUTES]).await;
     let endless_receiver = Receiver::with(vec![CannedResponse::Endless]).await;
     let good_receiver = Receiver::start().await;
-    system.endpoint(&slow_receiver.url("/"), &["*"]).await;
+    system
+        .create_endpoint(&slow_receiver.url("/"), &["*"])
+        .await;
     let (endless_endpoint, _) = system
-        .endpoint(&endless_receiver.url("/"), &["order.created"])
+        .create_endpoint(&endless_receiver.url("/"), &["order.created"])
         .await;
     system
-        .endpoint(&good_receiver.url("/"), &["order.created"])
+        .create_endpoint(&good_receiver.url("/"), &["order.created"])
         .await;
     let mut ids = Vec::new();
     for _ in 0..20 {
         ids.push(system.create_order().await);
     }
-    until("the good endpoint to receive all events", async || {
+    wait_until("the good endpoint to receive all events", async || {
         good_receiver.received().len() == 20
     })
     .await;
     for id in ids {
-        system.order_until(&id, "announced", is_announced).await;
+        system.wait_for_order(&id, "announced", is_announced).await;
     }
     // The delivery succeeds by its status; the body is not awaited.
     system
-        .delivery_until(&endless_endpoint, |delivery| {
+        .wait_for_delivery(&endless_endpoint, |delivery| {
             delivery["status"] == "succeeded"
         })
         .await;
@@ -52,25 +54,32 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
 #[tokio::test]
 async fn many_silent_endpoints_do_not_block_others() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     let silent_receiver = Receiver::with(vec![SILENT_FOR_MINUTES]).await;
     let mut silent_endpoints = Vec::new();
     for _ in 0..24 {
-        silent_endpoints.push(system.endpoint(&silent_receiver.url("/"), &["*"]).await.0);
+        silent_endpoints.push(
+            system
+                .create_endpoint(&silent_receiver.url("/"), &["*"])
+                .await
+                .0,
+        );
     }
     let good_receiver = Receiver::start().await;
-    system.endpoint(&good_receiver.url("/"), &["*"]).await;
+    system
+        .create_endpoint(&good_receiver.url("/"), &["*"])
+        .await;
     for _ in 0..5 {
         system.create_order().await;
     }
     // Five events per order: created, reserved, authorized, processing and shipment created.
-    until("the good endpoint to receive all events", async || {
+    wait_until("the good endpoint to receive all events", async || {
         good_receiver.received().len() >= 5 * 5
     })
     .await;
     // No delivery to the silent endpoints has timed out yet.
     for endpoint in &silent_endpoints {
-        for delivery in system.deliveries(endpoint).await {
+        for delivery in system.list_deliveries(endpoint).await {
             assert_eq!(delivery["attempts"].as_array().unwrap().len(), 0);
         }
     }
@@ -79,24 +88,24 @@ async fn many_silent_endpoints_do_not_block_others() {
 #[tokio::test]
 async fn a_hundred_endpoints_get_each_event_once() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     let receiver = Receiver::start().await;
-    let mut crowd = Vec::new();
+    let mut endpoint_ids = Vec::new();
     for _ in 0..100 {
         let (id, _) = system
-            .endpoint(&receiver.url("/"), &["order.created"])
+            .create_endpoint(&receiver.url("/"), &["order.created"])
             .await;
-        crowd.push(id);
+        endpoint_ids.push(id);
     }
     // More deliveries than one batch creates.
     let create_orders = (0..12).map(async |_| system.create_order().await);
     join_all(create_orders).await;
-    until("all endpoints to receive all events", async || {
+    wait_until("all endpoints to receive all events", async || {
         receiver.received().len() >= 100 * 12
     })
     .await;
-    for endpoint in &crowd {
-        let deliveries = system.deliveries(endpoint).await;
+    for endpoint in &endpoint_ids {
+        let deliveries = system.list_deliveries(endpoint).await;
         let events = deliveries
             .iter()
             .map(|delivery| delivery["event_id"].as_str());
@@ -108,19 +117,19 @@ async fn a_hundred_endpoints_get_each_event_once() {
 #[tokio::test]
 async fn deliveries_are_sent_while_more_are_created() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS, ("DEBUG_API", "1")]).await;
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     let receiver = Receiver::start().await;
     for _ in 0..100 {
         system
-            .endpoint(&receiver.url("/"), &["order.created"])
+            .create_endpoint(&receiver.url("/"), &["order.created"])
             .await;
     }
     // These events fill one batch with deliveries of ten orders.
-    let lines = vec![order(&customer, "A", 1); 1_000];
+    let lines = vec![order_body(&customer_id, "A", 1); 1_000];
     let import_report = system.import(&lines, None).await.expect(200);
     assert_eq!(import_report["accepted"], 1_000);
-    until("the first delivery", async || {
+    wait_until("the first delivery", async || {
         !receiver.received().is_empty()
     })
     .await;
@@ -135,32 +144,37 @@ async fn deliveries_are_sent_while_more_are_created() {
 #[tokio::test]
 async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     let slow_receiver = Receiver::with(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
-    let mut crowd = Vec::new();
+    let mut endpoint_ids = Vec::new();
     for _ in 0..20 {
-        crowd.push(system.endpoint(&slow_receiver.url("/"), &["*"]).await.0);
+        endpoint_ids.push(
+            system
+                .create_endpoint(&slow_receiver.url("/"), &["*"])
+                .await
+                .0,
+        );
     }
     for _ in 0..10 {
         system.create_order().await;
     }
-    until("the first webhooks to be sent", async || {
+    wait_until("the first webhooks to be sent", async || {
         !slow_receiver.received().is_empty()
     })
     .await;
     let fast_receiver = Receiver::start().await;
     system
-        .endpoint(&fast_receiver.url("/"), &["order.created"])
+        .create_endpoint(&fast_receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
-    until("the webhook of the order", async || {
+    wait_until("the webhook of the order", async || {
         fast_receiver.received().len() == 1
     })
     .await;
     // Each of the other endpoints has a backlog of fifty deliveries of one second each, of which at most eight
     // are sent at the same time.
-    for endpoint in &crowd {
-        let deliveries = system.deliveries(endpoint).await;
+    for endpoint in &endpoint_ids {
+        let deliveries = system.list_deliveries(endpoint).await;
         let is_pending = |delivery: &serde_json::Value| delivery["status"] == "pending";
         assert!(
             deliveries.iter().any(is_pending),
@@ -172,22 +186,22 @@ async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
 #[tokio::test]
 async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     let (broken_receiver, good_receiver) = (
         Receiver::with(vec![CannedResponse::Status(500)]).await,
         Receiver::start().await,
     );
     let (id, _) = system
-        .endpoint(&broken_receiver.url("/"), &["order.created"])
+        .create_endpoint(&broken_receiver.url("/"), &["order.created"])
         .await;
     system
-        .endpoint(&good_receiver.url("/"), &["order.created"])
+        .create_endpoint(&good_receiver.url("/"), &["order.created"])
         .await;
-    let lines = vec![order(&customer, "A", 1); 500];
-    let imported = system.import(&lines, None).await.expect(200);
-    assert_eq!(imported["accepted"], 500);
-    until("the good endpoint to receive all events", async || {
+    let lines = vec![order_body(&customer_id, "A", 1); 500];
+    let import_report = system.import(&lines, None).await.expect(200);
+    assert_eq!(import_report["accepted"], 500);
+    wait_until("the good endpoint to receive all events", async || {
         good_receiver.received().len() == 500
     })
     .await;
@@ -200,26 +214,28 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
 
     broken_receiver.set_response(CannedResponse::Status(200));
     let pending_path = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
-    until("the recovered endpoint to receive all events", async || {
+    wait_until("the recovered endpoint to receive all events", async || {
         let page = system.get(&pending_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;
-    let endpoint = system.get(&format!("/v1/webhook-endpoints/{id}")).await;
-    assert_eq!(endpoint.expect(200)["failing_since"], json!(null));
+    let endpoint_reply = system.get(&format!("/v1/webhook-endpoints/{id}")).await;
+    assert_eq!(endpoint_reply.expect(200)["failing_since"], json!(null));
 }
 
 #[tokio::test]
 async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
-    let broken = Receiver::with(vec![CannedResponse::Status(500)]).await;
-    let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
-    let lines = vec![order(&customer, "A", 1); 300];
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
+    let broken_receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
+    let (id, _) = system
+        .create_endpoint(&broken_receiver.url("/"), &["order.created"])
+        .await;
+    let lines = vec![order_body(&customer_id, "A", 1); 300];
     system.import(&lines, None).await.expect(200);
-    until("the first delivery attempt", async || {
-        !broken.received().is_empty()
+    wait_until("the first delivery attempt", async || {
+        !broken_receiver.received().is_empty()
     })
     .await;
 
@@ -227,15 +243,15 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let disable_request = system.request(Method::PATCH, &endpoint_path);
     let disable = disable_request.json(&json!({"is_enabled": false}));
     send(disable).await.expect(200);
-    let pending = format!("{endpoint_path}/deliveries?status=pending&limit=1");
-    until("no pending delivery of the endpoint", async || {
-        let page = system.get(&pending).await.expect(200);
+    let pending_path = format!("{endpoint_path}/deliveries?status=pending&limit=1");
+    wait_until("no pending delivery of the endpoint", async || {
+        let page = system.get(&pending_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;
     // An attempt that was under way when the endpoint was disabled ends with the endpoint's own response.
     let (mut unsent_count, mut started_count) = (0, 0);
-    for delivery in system.deliveries(&id).await {
+    for delivery in system.list_deliveries(&id).await {
         assert_eq!(delivery["status"], "failed");
         let last_attempt = delivery["attempts"].as_array().unwrap().last().unwrap();
         match last_attempt["response_code"].as_u64() {

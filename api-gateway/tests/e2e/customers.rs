@@ -6,36 +6,36 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::API_KEYS,
-    harness::{Reply, System, Tables, WORKER, is_announced, order, send, until},
+    harness::{Reply, System, Tables, WORKER, is_announced, order_body, send, wait_until},
     upgrade::wait_until_ready,
 };
 
 #[tokio::test]
 async fn orders_for_unknown_or_blocked_customers_are_refused() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let assert_order_refused = async |customer: &str| {
+    let assert_order_refused = async |customer_id: &str| {
         let problem = system
-            .post("/v1/orders", order(customer, "A", 1))
+            .post("/v1/orders", order_body(customer_id, "A", 1))
             .await
             .expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/customer_id");
     };
     assert_order_refused(unknown_id).await;
     let blocked_customer = system
-        .post(&format!("/v1/customers/{customer}/block"), json!({}))
+        .post(&format!("/v1/customers/{customer_id}/block"), json!({}))
         .await
         .expect(200);
     assert_eq!(blocked_customer["is_blocked"], true);
-    assert_order_refused(&customer).await;
+    assert_order_refused(&customer_id).await;
     system
-        .post(&format!("/v1/customers/{customer}/unblock"), json!({}))
+        .post(&format!("/v1/customers/{customer_id}/unblock"), json!({}))
         .await
         .expect(200);
     system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     system
@@ -53,7 +53,7 @@ async fn customers_are_listed_newest_first() {
     let system = System::start().await;
     let mut customer_ids = Vec::new();
     for _ in 0..3 {
-        customer_ids.push(system.customer().await);
+        customer_ids.push(system.create_customer().await);
     }
     customer_ids.reverse();
     let first_page = system.get("/v1/customers?limit=2").await.expect(200);
@@ -80,22 +80,24 @@ async fn customers_are_listed_newest_first() {
 #[tokio::test]
 async fn only_verified_customers_can_order_if_verification_is_required() {
     let system = System::start_with(&[("CUSTOMER_VERIFICATION", "required")]).await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
     let problem = system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/customer_id");
     let verified_customer = system
-        .post(&format!("/v1/customers/{customer}/verify"), json!({}))
+        .post(&format!("/v1/customers/{customer_id}/verify"), json!({}))
         .await
         .expect(200);
     assert_eq!(verified_customer["is_verified"], true);
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let id = created.expect(201)["id"].clone();
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let id = order_reply.expect(201)["id"].clone();
     let customers_orders = system
-        .get(&format!("/v1/customers/{customer}/orders"))
+        .get(&format!("/v1/customers/{customer_id}/orders"))
         .await
         .expect(200);
     assert_eq!(customers_orders["data"][0]["id"], id);
@@ -120,17 +122,17 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         "555 0199",
     ];
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let new_customer = json!({
         "name": "Ada Lovelace", "email": "ada@lovelace.example", "phone": "+44 555 0199",
         "addresses": [{"name": "Ada Lovelace", "line1": "St James's Square"}],
     });
-    let customer = system.post("/v1/customers", new_customer).await.expect(201)["id"].clone();
-    let customer = customer.as_str().unwrap();
-    let path = format!("/v1/customers/{customer}");
+    let customer_id = system.post("/v1/customers", new_customer).await.expect(201)["id"].clone();
+    let customer_id = customer_id.as_str().unwrap();
+    let path = format!("/v1/customers/{customer_id}");
     let note = json!({"metadata": {"note": "analytical"}});
     system.patch(&path, note).await.expect(200);
-    let mut new_order = order(customer, "A", 1);
+    let mut new_order = order_body(customer_id, "A", 1);
     new_order["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
     new_order["metadata"] = json!({"for": "analytical"});
     let place_order = async || {
@@ -138,22 +140,25 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&new_order);
         let key = uuid::Uuid::now_v7().to_string();
-        let created = crate::harness::send(request.header("idempotency-key", key)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+        let customer_reply = crate::harness::send(request.header("idempotency-key", key)).await;
+        customer_reply.expect(201)["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
-    let (delivered, cancelled) = (place_order().await, place_order().await);
+    let (delivered_order, cancelled_order) = (place_order().await, place_order().await);
     system
-        .order_until(&delivered, "announced", crate::harness::is_announced)
+        .wait_for_order(&delivered_order, "announced", crate::harness::is_announced)
         .await;
-    for id in [&delivered, &cancelled] {
+    for id in [&delivered_order, &cancelled_order] {
         let patch = json!({"shipping_address": {"line1": "Trafalgar Square"}, "note": "the engine jammed",
                            "metadata": {"since": "analytical times"}, "tags": ["engine"]});
         let request = system
             .request(reqwest::Method::PATCH, &format!("/v1/orders/{id}"))
             .json(&patch);
         let key = uuid::Uuid::now_v7().to_string();
-        let changed = crate::harness::send(request.header("idempotency-key", key)).await;
-        assert_eq!(changed.expect(200)["note"], "the engine jammed");
+        let customer_reply = crate::harness::send(request.header("idempotency-key", key)).await;
+        assert_eq!(customer_reply.expect(200)["note"], "the engine jammed");
     }
     // The address is needed until the order is delivered.
     system
@@ -161,18 +166,18 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(system.get(&path).await.expect(200)["name"], "Ada Lovelace");
-    let cancel_path = format!("/v1/orders/{cancelled}/cancel");
+    let cancel_path = format!("/v1/orders/{cancelled_order}/cancel");
     system
         .post(&cancel_path, json!({"reason": "my engine is broken"}))
         .await
         .expect(200);
     system
-        .webhook("m-1", "shipment.delivered", &delivered)
+        .send_webhook("m-1", "shipment.delivered", &delivered_order)
         .await
         .expect(200);
     let is_delivered = |order: &serde_json::Value| order["status"] == "delivered";
     system
-        .order_until(&delivered, "delivered", is_delivered)
+        .wait_for_order(&delivered_order, "delivered", is_delivered)
         .await;
     system.wait_until_idle().await;
     for _ in 0..2 {
@@ -198,27 +203,34 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let search_result = system.get(&format!("/v1/{search_path}")).await.expect(200);
         assert_eq!(search_result["data"], json!([]), "{search_path}");
     }
-    let problem = system.patch(&path, json!({"name": "Ada"})).await;
-    let problem = problem.expect_problem(409, "INVALID_STATE");
+    let problem_reply = system.patch(&path, json!({"name": "Ada"})).await;
+    let problem = problem_reply.expect_problem(409, "INVALID_STATE");
     assert!(
         problem["detail"].as_str().unwrap().contains("was erased"),
         "{problem}"
     );
-    for id in [&delivered, &cancelled] {
+    for id in [&delivered_order, &cancelled_order] {
         let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
         assert_eq!(
             (&order["total"], &order["items"][0]["sku"]),
             (&json!(1000), &json!("A"))
         );
-        let history = system
+        let history_reply = system
             .get(&format!("/v1/orders/{id}/history?limit=200"))
             .await;
-        let feed_page = system
+        let feed_page_reply = system
             .get(&format!("/v1/events?order_id={id}&limit=200"))
             .await;
-        let responses = format!("{order} {} {}", history.expect(200), feed_page.expect(200));
-        for word in PERSONAL_DATA {
-            assert!(!responses.contains(word), "{word} in {responses}");
+        let responses = format!(
+            "{order} {} {}",
+            history_reply.expect(200),
+            feed_page_reply.expect(200)
+        );
+        for personal_word in PERSONAL_DATA {
+            assert!(
+                !responses.contains(personal_word),
+                "{personal_word} in {responses}"
+            );
         }
     }
     // No table contains the personal data either.
@@ -232,12 +244,12 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
     ];
     for sql in tables {
         let rows = system.store.run(crate::harness::Tables::Orders, sql);
-        for word in PERSONAL_DATA {
-            assert!(!rows.contains(word), "{word}: {sql}");
+        for personal_word in PERSONAL_DATA {
+            assert!(!rows.contains(personal_word), "{personal_word}: {sql}");
         }
     }
     let problem = system
-        .post("/v1/orders", order(customer, "A", 1))
+        .post("/v1/orders", order_body(customer_id, "A", 1))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["detail"], "was erased");
@@ -246,14 +258,14 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
 
 #[tokio::test]
 async fn concurrent_changes_to_a_customer_are_all_applied() {
-    const CUSTOMERS: usize = 600;
+    const CUSTOMER_COUNT: usize = 600;
     let system = System::start().await;
     // With SQLite there is one worker, which decides commands sequentially.
     let second_worker = (!system.store.is_sqlite()).then(|| system.start_additional_worker(WORKER));
     if let Some(second_worker) = &second_worker {
         wait_until_ready(second_worker).await;
     }
-    let created_customers = stream::iter(0..CUSTOMERS).map(|_| system.customer());
+    let created_customers = stream::iter(0..CUSTOMER_COUNT).map(|_| system.create_customer());
     let customers: Vec<_> = created_customers.buffer_unordered(16).collect().await;
     // The three commands for a customer are some messages apart, so that different workers process them.
     let actions = ["verify", "block", "erase"].iter().enumerate();
@@ -293,10 +305,15 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
         // SQLite has one worker.
         return;
     }
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
-    let order_id = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let order_id = order_id.expect(201)["id"].as_str().unwrap().to_owned();
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
+    let order_id_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let order_id = order_id_reply.expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let cancel_path = format!("/v1/orders/{order_id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
     // Simulates a worker that has read the customer and is still writing its order.
@@ -309,11 +326,11 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
                 || jsonb_build_object('id', '{other_id}', 'number', number + 1000, 'status', 'pending')
          FROM orders WHERE id = '{order_id}'"
     ));
-    let path = format!("/v1/customers/{customer}");
+    let path = format!("/v1/customers/{customer_id}");
     let commit_after_wait = async {
         let waiting_locks_sql = "SELECT count(*) FROM pg_locks
                      WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
-        until("the erasure to wait for the open transaction", async || {
+        wait_until("the erasure to wait for the open transaction", async || {
             system.store.run(Tables::Orders, waiting_locks_sql) == "1"
         })
         .await;
@@ -329,20 +346,20 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
 async fn invisible_names_and_unexpected_bodies_are_refused() {
     let system = System::start().await;
     for blank_name in [" ", "\u{200b}\u{2060}", "\u{3000}", "\u{3164}", "\u{2800}"] {
-        let customer = json!({"name": blank_name, "email": "ada@example.com"});
+        let blank_customer = json!({"name": blank_name, "email": "ada@example.com"});
         let product = json!({"sku": "X", "name": blank_name, "price": 1, "currency": "EUR"});
-        for (path, body) in [("/v1/customers", customer), ("/v1/products", product)] {
-            let refused = system.post(path, body).await;
-            let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        for (path, body) in [("/v1/customers", blank_customer), ("/v1/products", product)] {
+            let refused_reply = system.post(path, body).await;
+            let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
             assert_eq!(problem["errors"][0]["pointer"], "/name", "{blank_name:?}");
         }
     }
-    let path = format!("/v1/customers/{}", system.customer().await);
+    let path = format!("/v1/customers/{}", system.create_customer().await);
     for action in ["block", "unblock", "verify"] {
         let path = format!("{path}/{action}");
         for body in [json!({"is_blocked": false}), json!({"reason": "x"})] {
-            let refused = system.post(&path, body).await;
-            refused.expect_problem(422, "INVALID_REQUEST");
+            let refused_reply = system.post(&path, body).await;
+            refused_reply.expect_problem(422, "INVALID_REQUEST");
         }
         system.post(&path, json!({})).await.expect(200);
         let request = system.request(reqwest::Method::POST, &path);
@@ -363,15 +380,15 @@ async fn customer_is_changed_by_a_merge_patch() {
         "name": "Ada", "email": "ada@example.com", "phone": "+49 30 123456",
         "addresses": [address], "metadata": {"crm": {"id": 7, "vip": true}, "note": "x"},
     });
-    let created = system
+    let created_order = system
         .post("/v1/customers", new_customer.clone())
         .await
         .expect(201);
     for (field, value) in new_customer.as_object().unwrap() {
-        assert_eq!(created[field], *value, "{field}");
+        assert_eq!(created_order[field], *value, "{field}");
     }
-    assert_eq!(created["version"], 0);
-    let id = created["id"].as_str().unwrap();
+    assert_eq!(created_order["version"], 0);
+    let id = created_order["id"].as_str().unwrap();
     let path = format!("/v1/customers/{id}");
     let verify_path = format!("{path}/verify");
     system.post(&verify_path, json!({})).await.expect(200);
@@ -380,20 +397,23 @@ async fn customer_is_changed_by_a_merge_patch() {
                        "metadata": {"crm": {"vip": null, "since": 1843}, "note": null}});
     let patch_reply = patch_if_match(&system, &path, patch_body.clone(), "\"1\"").await;
     assert_eq!(patch_reply.headers["etag"], "\"2\"");
-    let changed = patch_reply.expect(200);
-    assert_eq!(changed["name"], "Ada King");
-    assert_eq!(changed["email"], "ada@example.com");
-    assert_eq!(changed["phone"], json!(null));
-    assert_eq!(changed["addresses"], json!([address]));
+    let changed_customer = patch_reply.expect(200);
+    assert_eq!(changed_customer["name"], "Ada King");
+    assert_eq!(changed_customer["email"], "ada@example.com");
+    assert_eq!(changed_customer["phone"], json!(null));
+    assert_eq!(changed_customer["addresses"], json!([address]));
     assert_eq!(
-        changed["metadata"],
+        changed_customer["metadata"],
         json!({"crm": {"id": 7, "since": 1843}})
     );
     assert_eq!(
-        (&changed["is_verified"], &changed["version"]),
+        (
+            &changed_customer["is_verified"],
+            &changed_customer["version"]
+        ),
         (&json!(true), &json!(2))
     );
-    assert_eq!(system.get(&path).await.expect(200), changed);
+    assert_eq!(system.get(&path).await.expect(200), changed_customer);
     patch_if_match(&system, &path, patch_body.clone(), "\"1\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
@@ -402,21 +422,24 @@ async fn customer_is_changed_by_a_merge_patch() {
     assert_eq!(repeated_reply["version"], 2);
     // Another e-mail address has to be verified again.
     let patch = json!({"email": "king@example.com", "addresses": null, "metadata": null});
-    let changed = system.patch(&path, patch).await.expect(200);
-    assert_eq!(changed["is_verified"], false);
+    let changed_customer = system.patch(&path, patch).await.expect(200);
+    assert_eq!(changed_customer["is_verified"], false);
     assert_eq!(
-        (&changed["addresses"], &changed["metadata"]),
+        (
+            &changed_customer["addresses"],
+            &changed_customer["metadata"]
+        ),
         (&json!([]), &json!({}))
     );
 
     let events = system.get("/v1/events?type=customer.*").await.expect(200);
     let events = events["data"].as_array().unwrap();
-    let changed: Vec<_> = events
+    let changed_fields: Vec<_> = events
         .iter()
         .map(|event| &event["data"]["changed"])
         .collect();
     assert_eq!(
-        changed,
+        changed_fields,
         [
             &json!(["is_verified"]),
             &json!(["name", "phone", "metadata"]),
@@ -435,7 +458,7 @@ async fn customer_is_changed_by_a_merge_patch() {
 #[tokio::test]
 async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
     let system = System::start().await;
-    let path = format!("/v1/customers/{}", system.customer().await);
+    let path = format!("/v1/customers/{}", system.create_customer().await);
     for (patch, pointer) in [
         (json!({"name": null}), "/name"),
         (json!({"name": "\u{200b}"}), "/name"),
@@ -451,20 +474,20 @@ async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
         (json!({"storefront": "eu"}), "/storefront"),
         (json!({"is_verified": true}), "/is_verified"),
     ] {
-        let refused = system.patch(&path, patch.clone()).await;
-        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.patch(&path, patch.clone()).await;
+        let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{patch}");
     }
     // Each patch is small enough, but their result is not.
-    let half_metadata = |name: &str| json!({"metadata": {name: "x".repeat(9_000)}});
-    system.patch(&path, half_metadata("a")).await.expect(200);
-    let problem = system.patch(&path, half_metadata("b")).await;
-    let problem = problem.expect_problem(422, "INVALID_REQUEST");
+    let large_metadata = |name: &str| json!({"metadata": {name: "x".repeat(9_000)}});
+    system.patch(&path, large_metadata("a")).await.expect(200);
+    let problem_reply = system.patch(&path, large_metadata("b")).await;
+    let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/metadata");
     assert_eq!(system.get(&path).await.expect(200)["version"], 1);
     // A page of large customers ends at about a megabyte.
     for _ in 0..80 {
-        let mut large_patch = half_metadata("a");
+        let mut large_patch = large_metadata("a");
         large_patch["name"] = json!("Ada");
         large_patch["email"] = json!("ada@example.com");
         large_patch["addresses"] = json!([{"line1": "ä".repeat(200), "line2": "ä".repeat(200)}]);
@@ -481,7 +504,7 @@ async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
             let page = system.get(&path).await.expect(200);
             pages.push(page["data"].as_array().unwrap().len());
             match page["next_cursor"].as_str() {
-                Some(next) => cursor = Some(next.to_owned()),
+                Some(next_cursor) => cursor = Some(next_cursor.to_owned()),
                 None => break,
             }
         }
@@ -494,16 +517,18 @@ async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
 async fn storefronts_change_and_find_their_own_customers_only() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
-    let path = format!("/v1/customers/{customer}");
+    let customer_id = system.create_customer().await;
+    let path = format!("/v1/customers/{customer_id}");
     system
         .patch(&path, json!({"phone": "112"}))
         .await
         .expect(200);
-    let created_order = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let created_order = created_order.expect(201);
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let created_order = order_reply.expect(201);
     let searches = [
         "/v1/customers?q=ada".to_owned(),
         "/v1/customers?email=ada@example.com".to_owned(),
@@ -521,8 +546,8 @@ async fn storefronts_change_and_find_their_own_customers_only() {
             );
         }
     }
-    let found_page = system.get("/v1/orders?q=ada&storefront=us").await;
-    assert_eq!(found_page.expect(200)["data"], json!([]));
+    let found_page_reply = system.get("/v1/orders?q=ada&storefront=us").await;
+    assert_eq!(found_page_reply.expect(200)["data"], json!([]));
     system.key = Some("key-of-us".to_owned());
     system
         .patch(&path, json!({"phone": null}))
@@ -538,7 +563,7 @@ async fn listed_ids(system: &System, path: &str) -> Vec<String> {
         let entries = page["data"].as_array().unwrap().iter();
         ids.extend(entries.map(|entry| entry["id"].as_str().unwrap().to_owned()));
         match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
+            Some(next_cursor) => cursor = format!("&cursor={next_cursor}"),
             None => return ids,
         }
     }
@@ -555,72 +580,78 @@ async fn customers_are_found_by_the_beginning_of_name_or_email_in_any_case() {
         ("ΣΑΣΤΡΑ", "s@example.com"),
     ] {
         let new_customer = json!({"name": name, "email": email});
-        let created = system.post("/v1/customers", new_customer).await.expect(201);
-        customer_ids.push(created["id"].as_str().unwrap().to_owned());
+        let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
+        customer_ids.push(created_customer["id"].as_str().unwrap().to_owned());
     }
-    let [ada, asa, adam, sastra] = &customer_ids[..] else {
+    let [ada_id, asa_id, adam_id, sastra_id] = &customer_ids[..] else {
         panic!("four customers")
     };
     for (search, expected_ids) in [
-        ("q=ADA", vec![adam, ada]),
-        ("q=ada%20l", vec![ada]),
+        ("q=ADA", vec![adam_id, ada_id]),
+        ("q=ada%20l", vec![ada_id]),
         ("q=lovelace", vec![]),
-        ("q=%20ada%20", vec![adam, ada]),
-        ("q=%C3%B6STLUND", vec![asa]),
-        ("q=asa@EXAMPLE.com", vec![asa]),
-        ("q=%CE%A3%CE%91%CE%A3", vec![sastra]),
+        ("q=%20ada%20", vec![adam_id, ada_id]),
+        ("q=%C3%B6STLUND", vec![asa_id]),
+        ("q=asa@EXAMPLE.com", vec![asa_id]),
+        ("q=%CE%A3%CE%91%CE%A3", vec![sastra_id]),
         ("q=%25", vec![]),
-        ("q=100%25", vec![adam]),
-        ("q=adam%5F", vec![adam]),
+        ("q=100%25", vec![adam_id]),
+        ("q=adam%5F", vec![adam_id]),
         ("q=ada_", vec![]),
-        ("email=aSA@example.com", vec![asa]),
+        ("email=aSA@example.com", vec![asa_id]),
         ("email=asa@example", vec![]),
         ("email=ada@example.com&q=adam", vec![]),
-        ("email=ada@example.com&q=ada&storefront=default", vec![ada]),
+        (
+            "email=ada@example.com&q=ada&storefront=default",
+            vec![ada_id],
+        ),
         ("email=ada@example.com&storefront=eu", vec![]),
-        ("q=a&limit=1", vec![adam, asa, ada]),
+        ("q=a&limit=1", vec![adam_id, asa_id, ada_id]),
     ] {
-        let ids = listed_ids(&system, &format!("/v1/customers?{search}")).await;
-        assert_eq!(ids.iter().collect::<Vec<_>>(), expected_ids, "{search}");
+        let listed_ids = listed_ids(&system, &format!("/v1/customers?{search}")).await;
+        assert_eq!(
+            listed_ids.iter().collect::<Vec<_>>(),
+            expected_ids,
+            "{search}"
+        );
     }
     for invalid_search in ["q=", "q=%20", "email=", "q=%00"] {
-        let problem = system.get(&format!("/v1/customers?{invalid_search}")).await;
-        problem.expect_problem(422, "INVALID_REQUEST");
+        let problem_reply = system.get(&format!("/v1/customers?{invalid_search}")).await;
+        problem_reply.expect_problem(422, "INVALID_REQUEST");
     }
     // A renamed customer is found by the new name only.
     let rename_patch = json!({"name": "Countess", "email": "c@example.com"});
-    let path = format!("/v1/customers/{ada}");
+    let path = format!("/v1/customers/{ada_id}");
     system.patch(&path, rename_patch).await.expect(200);
     assert_eq!(
         listed_ids(&system, "/v1/customers?q=ada").await,
-        [adam.as_str()]
+        [adam_id.as_str()]
     );
     assert_eq!(
         listed_ids(&system, "/v1/customers?q=count").await,
-        [ada.as_str()]
+        [ada_id.as_str()]
     );
 }
 
 #[tokio::test]
 async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
     let system = System::start().await;
-    system.stock("A", &[("main", 50)]).await;
-    system.stock("B", &[("main", 50)]).await;
+    system.set_stock("A", &[("main", 50)]).await;
+    system.set_stock("B", &[("main", 50)]).await;
     let new_customer = json!({"name": "Ada Lovelace", "email": "countess@example.com"});
-    let ada = system.post("/v1/customers", new_customer).await.expect(201);
-    let ada = ada["id"].as_str().unwrap();
-    let other_customer = json!({"name": "Other", "email": "2@example.com"});
-    let other_customer = system
-        .post("/v1/customers", other_customer)
-        .await
-        .expect(201);
-    let other_customer = other_customer["id"].as_str().unwrap();
-    let mut ids = Vec::new();
-    for (customer, sku) in [(ada, "A"), (other_customer, "A"), (ada, "B")] {
-        let created = system.post("/v1/orders", order(customer, sku, 1)).await;
-        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+    let ada_customer = system.post("/v1/customers", new_customer).await.expect(201);
+    let ada_id = ada_customer["id"].as_str().unwrap();
+    let new_customer = json!({"name": "Other", "email": "2@example.com"});
+    let other_customer = system.post("/v1/customers", new_customer).await.expect(201);
+    let other_customer_id = other_customer["id"].as_str().unwrap();
+    let mut order_ids = Vec::new();
+    for (customer_id, sku) in [(ada_id, "A"), (other_customer_id, "A"), (ada_id, "B")] {
+        let order_reply = system
+            .post("/v1/orders", order_body(customer_id, sku, 1))
+            .await;
+        order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
-    let mut line = order(other_customer, "A", 1);
+    let mut line = order_body(other_customer_id, "A", 1);
     line["external_id"] = json!("Web-77");
     let import_request = system
         .request(Method::POST, "/v1/orders/import")
@@ -628,12 +659,14 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
         .body(line.to_string());
     assert_eq!(send(import_request).await.expect(200)["accepted"], 1);
     let imported_ids = listed_ids(&system, "/v1/orders?external_id=Web-77").await;
-    system.order_until(&ids[0], "announced", is_announced).await;
+    system
+        .wait_for_order(&order_ids[0], "announced", is_announced)
+        .await;
     let shipment_body = json!({"carrier": "DHL", "tracking_number": "JD0146 00/AB"});
-    let path = format!("/v1/orders/{}/shipments", ids[0]);
+    let path = format!("/v1/orders/{}/shipments", order_ids[0]);
     system.post(&path, shipment_body).await.expect(201);
 
-    let (first_id, second_id, third_id) = (&ids[0], &ids[1], &ids[2]);
+    let (first_id, second_id, third_id) = (&order_ids[0], &order_ids[1], &order_ids[2]);
     for (search, expected_ids) in [
         ("q=ada", vec![third_id, first_id]),
         ("q=COUNTESS@", vec![third_id, first_id]),
@@ -655,10 +688,14 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
         ("q=ada&storefront=eu", vec![]),
         ("q=ada&created_after=2999-01-01T00:00:00Z", vec![]),
     ] {
-        let ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
-        assert_eq!(ids.iter().collect::<Vec<_>>(), expected_ids, "{search}");
+        let listed_ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
+        assert_eq!(
+            listed_ids.iter().collect::<Vec<_>>(),
+            expected_ids,
+            "{search}"
+        );
     }
-    let adas_orders_path = format!("/v1/orders?customer_id={ada}&q=");
+    let adas_orders_path = format!("/v1/orders?customer_id={ada_id}&q=");
     assert_eq!(
         listed_ids(&system, &format!("{adas_orders_path}1")).await,
         [first_id.as_str()]
@@ -668,8 +705,8 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
         [""; 0]
     );
     for invalid_search in ["q=", "q=%20", "q=%00"] {
-        let problem = system.get(&format!("/v1/orders?{invalid_search}")).await;
-        problem.expect_problem(422, "INVALID_REQUEST");
+        let problem_reply = system.get(&format!("/v1/orders?{invalid_search}")).await;
+        problem_reply.expect_problem(422, "INVALID_REQUEST");
     }
     // Deleted orders are found by operators who ask for them.
     let path = format!("/v1/orders/{third_id}");
@@ -678,12 +715,12 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
         listed_ids(&system, "/v1/orders?q=ada").await,
         [first_id.as_str()]
     );
-    let with_deleted = listed_ids(&system, "/v1/orders?q=ada&include_deleted=true").await;
-    assert_eq!(with_deleted, [third_id.as_str(), first_id.as_str()]);
+    let ids_with_deleted = listed_ids(&system, "/v1/orders?q=ada&include_deleted=true").await;
+    assert_eq!(ids_with_deleted, [third_id.as_str(), first_id.as_str()]);
     // A renamed customer is found by the new name, with earlier orders.
-    let path = format!("/v1/customers/{ada}");
-    let renamed = json!({"name": "Äda"});
-    system.patch(&path, renamed).await.expect(200);
+    let path = format!("/v1/customers/{ada_id}");
+    let new_name = json!({"name": "Äda"});
+    system.patch(&path, new_name).await.expect(200);
     assert_eq!(listed_ids(&system, "/v1/orders?q=ada").await, [""; 0]);
     assert_eq!(
         listed_ids(&system, "/v1/orders?q=%C3%A4DA").await,
@@ -693,26 +730,28 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
 
 /// Number of customers that a search matches in the next test: more than one for which a search reads the
 /// orders of each customer.
-const MANY: usize = 250;
+const MATCHING_CUSTOMERS: usize = 250;
 
 #[tokio::test]
 async fn search_that_many_customers_match_returns_all_of_their_orders() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1_000)]).await;
+    system.set_stock("A", &[("main", 1_000)]).await;
     let mut order_ids = Vec::new();
-    for number in 0..MANY {
+    for number in 0..MATCHING_CUSTOMERS {
         let new_customer = json!({"name": format!("Many {number}"), "email": "m@example.com"});
-        let customer = system.post("/v1/customers", new_customer).await.expect(201);
+        let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
         // Few of them have ordered.
         if number.is_multiple_of(50) {
-            let customer = customer["id"].as_str().unwrap();
-            let order = system.post("/v1/orders", order(customer, "A", 1)).await;
-            order_ids.push(order.expect(201)["id"].as_str().unwrap().to_owned());
+            let customer_id = created_customer["id"].as_str().unwrap();
+            let order_reply = system
+                .post("/v1/orders", order_body(customer_id, "A", 1))
+                .await;
+            order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
         }
     }
-    let other_customer = system.customer().await;
+    let other_customer = system.create_customer().await;
     system
-        .post("/v1/orders", order(&other_customer, "A", 1))
+        .post("/v1/orders", order_body(&other_customer, "A", 1))
         .await
         .expect(201);
     order_ids.reverse();
@@ -727,7 +766,7 @@ async fn search_that_many_customers_match_returns_all_of_their_orders() {
         assert_eq!(found_ids, order_ids, "{search}");
     }
     let customers = listed_ids(&system, "/v1/customers?q=many&limit=100").await;
-    assert_eq!(customers.len(), MANY);
+    assert_eq!(customers.len(), MATCHING_CUSTOMERS);
     // The same orders, if they are older than those that are compared one by one: the time of 2,000 other
     // orders is between them and now.
     let copy_cte_sql = if system.store.is_sqlite() {

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Process, Store, System, Tables, WORKER, is_announced, order, setting, until,
+    Folder, Process, Store, System, Tables, WORKER, is_announced, order_body, setting, wait_until,
 };
 
 /// A server for one test, prepared, started and removed by scripts/lib.sh.
@@ -22,7 +22,7 @@ struct Server {
     child_process: Option<Child>,
 }
 
-fn bash(script: &str, arguments: &[&str]) -> Command {
+fn bash_command(script: &str, arguments: &[&str]) -> Command {
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!(r#". "$0"; find_postgres; {script}"#)])
         .arg(setting("TEST_LIB"))
@@ -51,7 +51,7 @@ impl Server {
 
     fn prepare(kind: &'static str, script: &str, folder: PathBuf, more_arguments: &[&str]) -> Self {
         let arguments = [&[folder.to_str().unwrap()], more_arguments].concat();
-        let output = bash(script, &arguments).output().unwrap();
+        let output = bash_command(script, &arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{error}");
         let port = String::from_utf8(output.stdout).unwrap();
@@ -67,7 +67,7 @@ impl Server {
         let log = self.folder.join("out.log");
         let log = OpenOptions::new().create(true).append(true).open(log);
         let log = log.unwrap();
-        let mut run_command = bash(
+        let mut run_command = bash_command(
             &format!(r#"run_{} "$1""#, self.kind),
             &[self.folder.to_str().unwrap()],
         );
@@ -85,18 +85,18 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(running) = &mut self.child_process {
-            let _ = running.kill();
-            let _ = running.wait();
+        if let Some(running_process) = &mut self.child_process {
+            let _ = running_process.kill();
+            let _ = running_process.wait();
         }
         let line = format!(r#"forget_{} "$1""#, self.kind);
-        let _ = bash(&line, &[self.folder.to_str().unwrap()]).status();
+        let _ = bash_command(&line, &[self.folder.to_str().unwrap()]).status();
     }
 }
 
 /// Sends a request to a program's health server and returns the status and body.
 async fn read_health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
-    let address = program.logged(field, 0)?;
+    let address = program.find_logged_field(field, 0)?;
     let address = address.trim_start_matches("http://");
     let _ = rustls::crypto::ring::default_provider().install_default();
     let response = reqwest::get(format!("http://{address}{path}")).await.ok()?;
@@ -105,7 +105,7 @@ async fn read_health(program: &Process, field: &str, path: &str) -> Option<(u16,
 }
 
 async fn wait_until_alive(program: &Process, field: &str) {
-    until("the program to listen", async || {
+    wait_until("the program to listen", async || {
         let answer = read_health(program, field, "/livez").await;
         answer.is_some_and(|(status, _)| status == 200)
     })
@@ -149,7 +149,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let variables = variables(&url, NO_BROKER);
     let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
     wait_until_alive(&worker, "health").await;
-    until("the cause to be reported", async || {
+    wait_until("the cause to be reported", async || {
         let (status, body) = read_health(&worker, "health", "/readyz").await.unwrap();
         assert_eq!(status, 503, "{body}");
         body["database"].as_str().unwrap().contains(expected_reason)
@@ -165,7 +165,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     if let Some(postgres) = &mut server {
         postgres.start();
     }
-    until("the database to be opened", async || {
+    wait_until("the database to be opened", async || {
         let (status, body) = read_health(&worker, "health", "/readyz").await.unwrap();
         // The worker is still not ready, since there is no broker.
         assert_eq!(status, 503, "{body}");
@@ -229,13 +229,13 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     };
     let pgbouncer = Server::pgbouncer(&folder, &store, mode);
     let url = pgbouncer.url(&name);
-    until("the pooler to accept connections", async || {
+    wait_until("the pooler to accept connections", async || {
         !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
-    let worker_command = |command: &[&str]| {
+    let worker_command = |arguments: &[&str]| {
         let mut worker = Process::command(WORKER);
-        worker.args(command).env("DATABASE_URL", &url);
+        worker.args(arguments).env("DATABASE_URL", &url);
         worker.stdout(Stdio::piped()).stderr(Stdio::piped());
         worker
     };
@@ -253,20 +253,24 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     system.restart_worker().await;
     let second_worker = system.spawn_replacement_worker();
 
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     let orders = (0..40).map(async |_| {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     });
     let ids = futures_util::future::join_all(orders).await;
     for id in &ids {
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
     }
     let cancel_path = format!("/v1/orders/{}/cancel", ids[0]);
     system.post(&cancel_path, json!({})).await.expect(200);
-    let delivered = system.webhook("m-1", "shipment.delivered", &ids[1]).await;
-    delivered.expect(200);
+    let delivery_reply = system
+        .send_webhook("m-1", "shipment.delivered", &ids[1])
+        .await;
+    delivery_reply.expect(200);
     // A worker's settings and prepared statements do not leak to other clients of the pooler.
     for _ in 0..10 {
         assert_eq!(read_setting(&url, "statement_timeout"), "0");
@@ -274,8 +278,8 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     }
     system.wait_until_idle().await;
     system.assert_verified();
-    for command in [&["verify"][..], &["export", "orders"]] {
-        let output = worker_command(command).output().unwrap();
+    for arguments in [&["verify"][..], &["export", "orders"]] {
+        let output = worker_command(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
     system.worker.terminate();
@@ -305,7 +309,7 @@ async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
     };
     let pooler = Server::pgbouncer(&folder, &store, "statement");
     let url = pooler.url(&name);
-    until("the pooler to accept connections", async || {
+    wait_until("the pooler to accept connections", async || {
         !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
@@ -324,11 +328,11 @@ async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
 #[tokio::test]
 async fn unread_export_holds_no_transaction() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let lines = vec![order(&customer, "A", 1); 700];
-    let imported = system.import(&lines, None).await.expect(200);
-    assert_eq!(imported["accepted"], 700);
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let lines = vec![order_body(&customer_id, "A", 1); 700];
+    let import_report = system.import(&lines, None).await.expect(200);
+    assert_eq!(import_report["accepted"], 700);
     system.worker.terminate();
     for export_kind in ["orders", "events"] {
         let mut export = Process::command(WORKER)

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, is_announced, order, python, send, until};
+use crate::harness::{System, Tables, is_announced, order_body, run_script, send, wait_until};
 
 async fn list_dead_letters(system: &System) -> Vec<Value> {
     let page = system.get("/v1/dead-letters?limit=200").await.expect(200);
@@ -12,20 +12,20 @@ async fn list_dead_letters(system: &System) -> Vec<Value> {
 
 /// Creates a delivered order whose payment can't be captured, because the provider has voided the authorization.
 pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> String {
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, sku, 1))
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, sku, 1))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    let id = created_order["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     set_ledger_status(system, &id, "voided");
     system
-        .webhook(&format!("m-{id}"), "shipment.delivered", &id)
+        .send_webhook(&format!("m-{id}"), "shipment.delivered", &id)
         .await
         .expect(200);
     let dead_letter_id = format!("{id}:capture_payment");
-    until("the capture to be dead", async || {
+    wait_until("the capture to be dead", async || {
         list_dead_letters(system)
             .await
             .iter()
@@ -44,7 +44,7 @@ fn set_ledger_status(system: &System, id: &str, status: &str) {
 #[tokio::test]
 async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let id = order_with_failed_capture(&system, "A").await;
     let letters_before = list_dead_letters(&system).await;
     assert_eq!(letters_before.len(), 1, "{letters_before:?}");
@@ -59,7 +59,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let path = format!("/v1/dead-letters/{id}:capture_payment");
     let redrive_path = format!("{path}/redrive");
     system.post(&redrive_path, json!({})).await.expect(200);
-    until("the second attempt to fail", async || {
+    wait_until("the second attempt to fail", async || {
         list_dead_letters(&system)
             .await
             .first()
@@ -75,19 +75,19 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
             .request(Method::POST, &redrive_path)
             .header("idempotency-key", "again");
         let reply = send(request).await;
-        let replayed = reply.headers.contains_key("idempotent-replayed");
-        assert_eq!(replayed, round > 0);
+        let is_replayed = reply.headers.contains_key("idempotent-replayed");
+        assert_eq!(is_replayed, round > 0);
         assert_eq!(reply.expect(200)["status"], "redriven");
     }
     system
-        .order_until(&id, "paid for", |order| {
+        .wait_for_order(&id, "paid for", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
     assert!(list_dead_letters(&system).await.is_empty());
     let captures_sql = "SELECT count(*) FROM movements WHERE kind = 'capture'";
-    assert_eq!(system.ledger(captures_sql), "1");
-    let history = system.history(&id).await;
+    assert_eq!(system.query_ledger(captures_sql), "1");
+    let history = system.list_event_types(&id).await;
     let steps: Vec<_> = history
         .iter()
         .filter(|kind| kind.starts_with("step.") || *kind == "payment.captured")
@@ -113,7 +113,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
 #[tokio::test]
 async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_items() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let order_id = order_with_failed_capture(&system, "A").await;
     let id = order_with_failed_capture(&system, "A").await;
     system.assert_verified();
@@ -122,7 +122,10 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
         .await
         .expect(204);
     assert_eq!(list_dead_letters(&system).await.len(), 1);
-    assert_eq!(system.history(&id).await.last().unwrap(), "step.discarded");
+    assert_eq!(
+        system.list_event_types(&id).await.last().unwrap(),
+        "step.discarded"
+    );
     system.assert_verified();
     // Without the dead step, these shipped items are unaccounted for.
     let delete_steps_sql = format!("DELETE FROM steps WHERE order_id = '{order_id}'");
@@ -141,11 +144,11 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
 /// Discards the order's dead `step`, once it is dead.
 async fn discard(system: &System, id: &str, step: &str) {
     let dead_letter_id = format!("{id}:{step}");
-    until("the step to be dead", async || {
+    wait_until("the step to be dead", async || {
         list_dead_letters(system)
             .await
             .iter()
-            .any(|dead| dead["id"] == dead_letter_id.as_str())
+            .any(|dead_letter| dead_letter["id"] == dead_letter_id.as_str())
     })
     .await;
     let path = format!("/v1/dead-letters/{dead_letter_id}");
@@ -153,20 +156,20 @@ async fn discard(system: &System, id: &str, step: &str) {
 }
 
 async fn announced_order(system: &System, quantity: u32) -> String {
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", quantity))
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", quantity))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    let id = created_order["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     id
 }
 
 #[tokio::test]
 async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = announced_order(&system, 10).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let partial_shipment = json!({"items": [{"sku": "A", "quantity": 4}]});
@@ -180,7 +183,7 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     set_ledger_status(&system, &id, "authorized");
     system.post(&shipments_path, json!({})).await.expect(201);
     let captured_order = system
-        .order_until(&id, "captured", |order| {
+        .wait_for_order(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
@@ -198,13 +201,13 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let refund = json!({"amount": 1000});
     system.post(&refunds_path, refund).await.expect(202);
     system
-        .order_until(&id, "refunded", |order| {
+        .wait_for_order(&id, "refunded", |order| {
             order["payment"]["refunded"].as_i64() > Some(0)
         })
         .await;
     system.wait_until_idle().await;
     let amounts_sql = "SELECT captured || ' ' || refunded FROM payments";
-    assert_eq!(system.ledger(amounts_sql), "6000 1000");
+    assert_eq!(system.query_ledger(amounts_sql), "6000 1000");
     let history_path = format!("/v1/orders/{id}/history?limit=200");
     let history_path = system.get(&history_path).await.expect(200);
     let events = history_path["data"].as_array().unwrap().iter();
@@ -219,7 +222,7 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
 #[tokio::test]
 async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = announced_order(&system, 10).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let partial_shipment = json!({"items": [{"sku": "A", "quantity": 4}]});
@@ -228,15 +231,15 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
         .post(&shipments_path, partial_shipment)
         .await
         .expect(201);
-    until("the capture to be dead", async || {
+    wait_until("the capture to be dead", async || {
         !list_dead_letters(&system).await.is_empty()
     })
     .await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["payment"]["status"], "voided");
     for _ in 0..2 {
-        let problem = system.post(&shipments_path, json!({})).await;
-        let problem = problem.expect_problem(409, "INVALID_STATE");
+        let problem_reply = system.post(&shipments_path, json!({})).await;
+        let problem = problem_reply.expect_problem(409, "INVALID_STATE");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("allow_unpaid"), "{problem}");
         if !list_dead_letters(&system).await.is_empty() {
@@ -253,15 +256,19 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
 #[tokio::test]
 async fn returned_order_can_be_deleted_and_its_customer_erased() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 2)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
-    let customer_path = format!("/v1/customers/{customer}");
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 2))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
+    let customer_path = format!("/v1/customers/{customer_id}");
     for (index, update) in ["shipment.shipped", "shipment.returned"].iter().enumerate() {
-        let webhook = system.webhook(&format!("m-{index}"), update, &id).await;
-        webhook.expect(200);
+        let webhook_reply = system
+            .send_webhook(&format!("m-{index}"), update, &id)
+            .await;
+        webhook_reply.expect(200);
         if index == 0 {
             system
                 .delete(&customer_path)
@@ -270,7 +277,7 @@ async fn returned_order_can_be_deleted_and_its_customer_erased() {
         }
     }
     system
-        .order_until(&id, "refunded", |order| {
+        .wait_for_order(&id, "refunded", |order| {
             order["payment"]["status"] == "refunded"
         })
         .await;
@@ -287,23 +294,26 @@ async fn rejected_messages_are_archived_unchanged() {
     let system = System::start_with(&[("API_KEYS", "operator=operator-key;storefront=shop-key-1")]);
     let mut system = system.await;
     system.key = Some("operator-key".to_owned());
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script(
+        "foreign.py",
+        &["garbage", &system.broker.url(), &customer_id],
+    );
     assert!(output.contains("survived"), "{output}");
-    until("all messages to be archived", async || {
+    wait_until("all messages to be archived", async || {
         list_dead_letters(&system).await.len() == 7
     })
     .await;
 
-    let dead = list_dead_letters(&system).await;
+    let dead_letters = list_dead_letters(&system).await;
     let dead_letter_with = |body_text: &str| {
-        let matching_letters = dead
+        let matching_letters = dead_letters
             .iter()
             .find(|letter| letter["body"].as_str().unwrap().contains(body_text));
-        matching_letters.unwrap_or_else(|| panic!("{body_text}: {dead:?}"))
+        matching_letters.unwrap_or_else(|| panic!("{body_text}: {dead_letters:?}"))
     };
-    for letter in &dead {
+    for letter in &dead_letters {
         assert_eq!(letter["kind"], "message");
         assert_eq!(letter["queue"], "order-worker-queue");
         assert_eq!(letter["type"], "authorize_payment");
@@ -312,7 +322,9 @@ async fn rejected_messages_are_archived_unchanged() {
     let unknown_step_letter = dead_letter_with("dance");
     let reason = unknown_step_letter["reason"].as_str().unwrap();
     assert!(reason.contains("unknown step"), "{reason}");
-    let binary_letter = dead.iter().find(|letter| letter["is_base64"] == true);
+    let binary_letter = dead_letters
+        .iter()
+        .find(|letter| letter["is_base64"] == true);
     assert_eq!(binary_letter.unwrap()["body"], "//4AgA==");
 
     // The pages contain each dead letter once.
@@ -325,10 +337,13 @@ async fn rejected_messages_are_archived_unchanged() {
             None => break,
         }
     }
-    assert_eq!(seen_ids, dead);
+    assert_eq!(seen_ids, dead_letters);
 
     // The oversized message was truncated and can't be redriven; the others can.
-    let cut_letter = dead.iter().find(|letter| letter["is_cut"] == true).unwrap();
+    let cut_letter = dead_letters
+        .iter()
+        .find(|letter| letter["is_cut"] == true)
+        .unwrap();
     let path = |letter: &Value, subpath: &str| {
         format!(
             "/v1/dead-letters/{}{subpath}",
@@ -343,17 +358,17 @@ async fn rejected_messages_are_archived_unchanged() {
         .post(&path(unknown_step_letter, "/redrive"), json!({}))
         .await
         .expect(200);
-    until("the message to be rejected again", async || {
-        let dead = list_dead_letters(&system).await;
-        let returned_letter = dead
+    wait_until("the message to be rejected again", async || {
+        let dead_letters = list_dead_letters(&system).await;
+        let returned_letter = dead_letters
             .iter()
             .find(|letter| letter["body"] == unknown_step_letter["body"]);
         returned_letter.is_some_and(|letter| letter["id"] != unknown_step_letter["id"])
     })
     .await;
-    let letters_now = list_dead_letters(&system).await;
-    assert_eq!(letters_now.len(), 7);
-    for letter in &letters_now {
+    let remaining_letters = list_dead_letters(&system).await;
+    assert_eq!(remaining_letters.len(), 7);
+    for letter in &remaining_letters {
         system
             .post(&path(letter, "/discard"), json!({}))
             .await
@@ -397,27 +412,27 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
     system.worker.kill();
     system.set("CRASH_AT", Some("after_archived"));
     system.launch_worker();
-    let output = python("foreign.py", &["reject", &system.broker.url(), "-"]);
+    let output = run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(output.contains("sent"), "{output}");
-    until("the worker to crash", async || system.worker.has_ended()).await;
+    wait_until("the worker to crash", async || system.worker.has_ended()).await;
     system.set("CRASH_AT", None);
     system.restart_worker().await;
     // The message was not acknowledged, so it was redelivered.
-    until("the message to be archived again", async || {
+    wait_until("the message to be archived again", async || {
         list_dead_letters(&system).await.len() == 2
     })
     .await;
 
-    let dead = list_dead_letters(&system).await;
+    let dead_letters = list_dead_letters(&system).await;
     system.worker.kill();
     system.set("CRASH_AT", Some("after_redriven"));
     system.restart_worker().await;
     let path = format!(
         "/v1/dead-letters/{}/redrive",
-        dead[0]["id"].as_str().unwrap()
+        dead_letters[0]["id"].as_str().unwrap()
     );
     let (reply, replacement) = tokio::join!(system.post(&path, json!({})), async {
-        until("the worker to crash", async || system.worker_crashes() == 2).await;
+        wait_until("the worker to crash", async || system.worker_crashes() == 2).await;
         system.spawn_replacement_worker()
     });
     system.worker = replacement;
@@ -427,9 +442,12 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
         system.post(&path, json!({})).await.expect(200);
     }
     // The message was published at least twice, and rejected as often.
-    until("all messages to be archived", async || {
-        let now = list_dead_letters(&system).await;
-        now.len() == 3 && now.iter().all(|letter| letter["id"] != dead[0]["id"])
+    wait_until("all messages to be archived", async || {
+        let remaining_letters = list_dead_letters(&system).await;
+        remaining_letters.len() == 3
+            && remaining_letters
+                .iter()
+                .all(|dead_letter| dead_letter["id"] != dead_letters[0]["id"])
     })
     .await;
     system.assert_verified();
@@ -440,7 +458,7 @@ async fn all_dead_steps_can_be_redriven_at_once() {
     let system = System::start().await;
     let mut ids = Vec::new();
     for sku in ["A", "B", "C"] {
-        system.stock(sku, &[("main", 5)]).await;
+        system.set_stock(sku, &[("main", 5)]).await;
         ids.push(order_with_failed_capture(&system, sku).await);
     }
     for id in &ids {
@@ -462,10 +480,10 @@ async fn all_dead_steps_can_be_redriven_at_once() {
     assert_eq!(report, json!({"redriven": 3, "next_cursor": null}));
     for id in &ids {
         let is_paid = |order: &Value| order["payment"]["status"] == "captured";
-        system.order_until(id, "paid for", is_paid).await;
+        system.wait_for_order(id, "paid for", is_paid).await;
     }
     assert!(list_dead_letters(&system).await.is_empty());
     let captures = "SELECT count(*) FROM movements WHERE kind = 'capture'";
-    assert_eq!(system.ledger(captures), "3");
+    assert_eq!(system.query_ledger(captures), "3");
     system.assert_verified();
 }

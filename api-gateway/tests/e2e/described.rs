@@ -2,28 +2,31 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, order, order_paid_by, python};
+use crate::harness::{System, order_body, order_body_with_method, run_script};
 
-const KEY: &str = "key-of-an-admin-who-fuzzes";
+const ADMIN_KEY: &str = "key-of-an-admin-who-fuzzes";
 
 async fn system() -> System {
-    let keys = format!("admin={KEY};storefront@eu=key-of-a-storefront");
+    let keys = format!("admin={ADMIN_KEY};storefront@eu=key-of-a-storefront");
     let mut system = System::start_with(&[("API_KEYS", &keys)]).await;
-    system.key = Some(KEY.to_owned());
-    system.stock("A", &[("main", 100)]).await;
+    system.key = Some(ADMIN_KEY.to_owned());
+    system.set_stock("A", &[("main", 100)]).await;
     system
 }
 
 #[tokio::test]
 async fn schemathesis_finds_no_deviation_from_openapi() {
     let system = system().await;
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let folder = system.folder.to_str().unwrap();
-    let output = python("described.py", &["fuzz", &system.url(""), KEY, folder]);
+    let output = run_script(
+        "described.py",
+        &["fuzz", &system.url(""), ADMIN_KEY, folder],
+    );
     assert!(output.contains("Tested"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
@@ -32,10 +35,10 @@ async fn schemathesis_finds_no_deviation_from_openapi() {
 #[tokio::test]
 async fn generated_client_creates_and_cancels_an_order() {
     let system = system().await;
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let folder = system.folder.to_str().unwrap();
-    let arguments = ["client", &system.url(""), KEY, folder, &customer];
-    let output = python("described.py", &arguments);
+    let arguments = ["client", &system.url(""), ADMIN_KEY, folder, &customer_id];
+    let output = run_script("described.py", &arguments);
     assert!(output.contains("ordered and cancelled"), "{output}");
 }
 
@@ -68,12 +71,12 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
         .await
         .unwrap();
     let page = page.text().await.unwrap();
-    let loaded: Vec<&str> = page
+    let loaded_files: Vec<&str> = page
         .split(['"', '\''])
         .filter(|text| matches!(text.rsplit('.').next(), Some("js" | "css")))
         .collect();
-    assert!(!loaded.is_empty(), "{page}");
-    for file in loaded {
+    assert!(!loaded_files.is_empty(), "{page}");
+    for file in loaded_files {
         assert!(!file.contains("//"), "{file} is loaded from another server");
         let file = file.trim_start_matches("./");
         let reply = system.get(&format!("/docs/{file}")).await;
@@ -85,29 +88,33 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
 #[tokio::test]
 async fn events_conform_to_asyncapi() {
     let system = system().await;
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for method in ["pm_ok", "pm_declined", "pm_flaky", "pm_ok"] {
-        let new_order = order_paid_by(&customer, "A", 1, method);
-        let created = system.post("/v1/orders", new_order).await.expect(201);
-        ids.push(created["id"].as_str().unwrap().to_owned());
+        let new_order = order_body_with_method(&customer_id, "A", 1, method);
+        let created_order = system.post("/v1/orders", new_order).await.expect(201);
+        ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
     let items = json!([{"sku": "A", "quantity": 1, "unit_price": 900, "discounts": [{"label": "x", "amount": 1}], "taxes": [{"label": "VAT", "rate": "0.19", "amount": 3}]}]);
     let shipping_charge =
         json!({"label": "Standard", "amount": 490, "taxes": [{"label": "VAT", "amount": 93}]});
-    let priced_order = json!({"customer_id": customer, "items": items, "shipping": shipping_charge, "discounts": [{"code": "C", "label": "y", "amount": 2}]});
+    let priced_order = json!({"customer_id": customer_id, "items": items, "shipping": shipping_charge, "discounts": [{"code": "C", "label": "y", "amount": 2}]});
     system.post("/v1/orders", priced_order).await.expect(201);
     system.wait_until_idle().await;
-    for (number, kind) in ["shipped", "in_transit", "delivered"].iter().enumerate() {
-        let kind = format!("shipment.{kind}");
+    for (number, event_name) in ["shipped", "in_transit", "delivered"].iter().enumerate() {
+        let event_type = format!("shipment.{event_name}");
         let id = format!("m-{number}");
-        assert_eq!(system.webhook(&id, &kind, &ids[0]).await.status, 200);
+        assert_eq!(
+            system.send_webhook(&id, &event_type, &ids[0]).await.status,
+            200
+        );
     }
     let path = format!("/v1/orders/{}/edit", ids[3]);
     let discount = json!({"discounts": [{"label": "x", "amount": 1}], "reason": "late"});
     system.post(&path, discount).await.expect(200);
-    let higher = json!({"items": [{"sku": "A", "quantity": 9}], "payment_method": "pm_declined"});
-    system.post(&path, higher).await.expect(202);
+    let higher_edit =
+        json!({"items": [{"sku": "A", "quantity": 9}], "payment_method": "pm_declined"});
+    system.post(&path, higher_edit).await.expect(202);
     system.wait_until_idle().await;
     let cancel_path = format!("/v1/orders/{}/cancel", ids[3]);
     system
@@ -118,10 +125,10 @@ async fn events_conform_to_asyncapi() {
     for verbs in [&["reject"][..], &["cancel"], &["approve", "receive"]] {
         let items = json!([{"sku": "A", "quantity": 1, "reason": "too small"}]);
         let path = format!("/v1/orders/{}/returns", ids[0]);
-        let requested = system
+        let return_reply = system
             .post(&path, json!({"items": items, "note": "x"}))
             .await;
-        let id = requested.expect(201)["id"].as_str().unwrap().to_owned();
+        let id = return_reply.expect(201)["id"].as_str().unwrap().to_owned();
         for verb in verbs {
             let body = match *verb {
                 "receive" => {
@@ -129,16 +136,16 @@ async fn events_conform_to_asyncapi() {
                 }
                 _ => json!({}),
             };
-            let changed = system.post(&format!("/v1/returns/{id}/{verb}"), body).await;
-            changed.expect(200);
+            let return_reply = system.post(&format!("/v1/returns/{id}/{verb}"), body).await;
+            return_reply.expect(200);
         }
     }
-    let path = format!("/v1/customers/{customer}");
+    let path = format!("/v1/customers/{customer_id}");
     let customer_patch = json!({"phone": "112", "email": "other@example.com"});
     system.patch(&path, customer_patch).await.expect(200);
-    let photo = crate::photos::photo(400, 300, image::ImageFormat::Png);
-    let photo = system.upload("A", "image/png", photo).await;
-    assert_eq!(photo.expect(201)["variants"][0]["width"], 320);
+    let photo_bytes = crate::photos::photo(400, 300, image::ImageFormat::Png);
+    let photo_reply = system.upload("A", "image/png", photo_bytes).await;
+    assert_eq!(photo_reply.expect(201)["variants"][0]["width"], 320);
     let endpoint = json!({"url": "https://example.com"});
     let endpoint_reply = system
         .post("/v1/webhook-endpoints", endpoint)
@@ -159,9 +166,9 @@ async fn events_conform_to_asyncapi() {
     }
     system.wait_until_idle().await;
     let description = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
-    let output = python(
+    let output = run_script(
         "described.py",
-        &["events", &system.url(""), KEY, description],
+        &["events", &system.url(""), ADMIN_KEY, description],
     );
     let types: Vec<&str> = output.split_whitespace().collect();
     assert!(types.len() >= 20, "{types:?}");

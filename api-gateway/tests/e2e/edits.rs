@@ -7,25 +7,25 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{
-    Process, Reply, System, is_announced, order_paid_by, run_worker, send, until,
+    Process, Reply, System, is_announced, order_body_with_method, run_worker, send, wait_until,
 };
 
 /// A system with 50 units of A and B, at 1,000 each.
 async fn start_shop(variables: &[(&str, &str)]) -> System {
     let system = System::start_with(variables).await;
-    system.stock("A", &[("main", 50)]).await;
-    system.stock("B", &[("west", 50)]).await;
+    system.set_stock("A", &[("main", 50)]).await;
+    system.set_stock("B", &[("west", 50)]).await;
     system
 }
 
 impl System {
     /// An order of three units of A with a label.
     async fn create_order_to_edit(&self) -> String {
-        let customer = self.customer().await;
-        let new_order = order_paid_by(&customer, "A", 3, "pm_ok");
-        let created = self.post("/v1/orders", new_order).await.expect(201);
-        let id = created["id"].as_str().unwrap().to_owned();
-        self.order_until(&id, "announced", is_announced).await;
+        let customer_id = self.create_customer().await;
+        let new_order = order_body_with_method(&customer_id, "A", 3, "pm_ok");
+        let created_order = self.post("/v1/orders", new_order).await.expect(201);
+        let id = created_order["id"].as_str().unwrap().to_owned();
+        self.wait_for_order(&id, "announced", is_announced).await;
         id
     }
 }
@@ -44,7 +44,7 @@ fn edit_path(id: &str) -> String {
 
 /// The number of payments in the sandbox's ledger that are authorized and not captured, as text.
 fn count_open_authorizations(system: &System) -> String {
-    system.ledger("SELECT count(*) FROM payments WHERE status = 'authorized'")
+    system.query_ledger("SELECT count(*) FROM payments WHERE status = 'authorized'")
 }
 
 #[tokio::test]
@@ -54,28 +54,31 @@ async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
     let path = edit_path(&id);
     let lower_edit = json!({"items": [{"sku": "A", "quantity": 2}], "shipping": {"label": "Standard", "amount": 490},
         "expected_total": 2_490, "reason": "too many"});
-    let edited = system.post(&path, lower_edit).await.expect(200);
-    assert_eq!(edited["total"], 2_490, "{edited}");
-    assert_eq!(edited["payment"]["authorized"], 3_000);
+    let edited_order = system.post(&path, lower_edit).await.expect(200);
+    assert_eq!(edited_order["total"], 2_490, "{edited_order}");
+    assert_eq!(edited_order["payment"]["authorized"], 3_000);
     assert_eq!(system.stock_level("A").await, (50, 2));
 
     let higher_edit = json!({"items": [{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 4}], "payment_method": "pm_slow"});
-    let pending = system.post(&path, higher_edit).await.expect(202);
+    let pending_order = system.post(&path, higher_edit).await.expect(202);
     assert_eq!(
-        (&pending["total"], &pending["pending_edit"]["total"]),
+        (
+            &pending_order["total"],
+            &pending_order["pending_edit"]["total"]
+        ),
         (&json!(2_490), &json!(5_490))
     );
     assert_eq!(system.stock_level("B").await, (50, 4));
     system.assert_verified();
-    let second_edit = system.post(&path, set_quantity("A", 2)).await;
-    second_edit.expect_problem(409, "INVALID_STATE");
-    let shipment = system
+    let second_edit_reply = system.post(&path, set_quantity("A", 2)).await;
+    second_edit_reply.expect_problem(409, "INVALID_STATE");
+    let shipment_reply = system
         .post(&format!("/v1/orders/{id}/shipments"), json!({}))
         .await;
-    shipment.expect_problem(409, "INVALID_STATE");
+    shipment_reply.expect_problem(409, "INVALID_STATE");
 
     let order = system
-        .order_until(&id, "edited", |order| order["total"] == 5_490)
+        .wait_for_order(&id, "edited", |order| order["total"] == 5_490)
         .await;
     assert_eq!(order["payment"]["authorized"], 5_490);
     assert_eq!(
@@ -89,19 +92,19 @@ async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
 
     // The labels that are left have the items of the edited order, and everything is captured.
     system
-        .webhook("m-1", "shipment.delivered", &id)
+        .send_webhook("m-1", "shipment.delivered", &id)
         .await
         .expect(200);
     let order = system
-        .order_until(&id, "captured", |order| {
+        .wait_for_order(&id, "captured", |order| {
             order["payment"]["captured"] == 5_490
         })
         .await;
     assert_eq!(order["status"], "delivered");
     system.wait_until_idle().await;
-    let late_edit = system.post(&path, set_quantity("A", 2)).await;
-    late_edit.expect_problem(409, "INVALID_STATE");
-    let history = system.history(&id).await;
+    let late_edit_reply = system.post(&path, set_quantity("A", 2)).await;
+    late_edit_reply.expect_problem(409, "INVALID_STATE");
+    let history = system.list_event_types(&id).await;
     for kind in ["order.edit_requested", "order.edited", "payment.released"] {
         assert!(
             history.iter().any(|event| event == kind),
@@ -124,22 +127,22 @@ async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
     ] {
         let id = system.create_order_to_edit().await;
         let body = json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": method});
-        let pending = system.post(&edit_path(&id), body).await.expect(202);
-        assert_eq!(pending["pending_edit"]["number"], 1);
+        let pending_order = system.post(&edit_path(&id), body).await.expect(202);
+        assert_eq!(pending_order["pending_edit"]["number"], 1);
         if is_cancelled {
             let cancel_path = format!("/v1/orders/{id}/edit/cancel");
-            let cancelled = system
+            let cancelled_order = system
                 .post(&cancel_path, json!({"reason": "no"}))
                 .await
                 .expect(200);
-            assert!(has_no_pending_edit(&cancelled), "{cancelled}");
+            assert!(has_no_pending_edit(&cancelled_order), "{cancelled_order}");
             system
                 .post(&cancel_path, json!({}))
                 .await
                 .expect_problem(409, "INVALID_STATE");
         }
         system
-            .order_until(&id, "settled", has_no_pending_edit)
+            .wait_for_order(&id, "settled", has_no_pending_edit)
             .await;
         ids.push((id, expected_reason));
     }
@@ -154,18 +157,18 @@ async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
         let rejection = events
             .iter()
             .find(|event| event["type"] == "order.edit_rejected");
-        let (total, rejection_reason) = match rejection {
+        let (expected_total, rejection_reason) = match rejection {
             Some(event) => (3_000, event["data"]["reason"].as_str().unwrap()),
             None => (5_000, "none"),
         };
         assert_eq!(
             (&order["total"], rejection_reason),
-            (&json!(total), *expected_reason),
+            (&json!(expected_total), *expected_reason),
             "{order}"
         );
     }
     assert_eq!(system.stock_level("A").await, (50, 3 + 3 + 5));
-    until("one authorization for each order", async || {
+    wait_until("one authorization for each order", async || {
         count_open_authorizations(&system) == "3"
     })
     .await;
@@ -177,12 +180,12 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
-    let new_order = order_paid_by(&customer, "A", 2, "pm_ok");
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created["id"].as_str().unwrap();
+    let customer_id = system.create_customer().await;
+    let new_order = order_body_with_method(&customer_id, "A", 2, "pm_ok");
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
     let path = edit_path(id);
 
     let edit_with_price = json!({"items": [{"sku": "A", "quantity": 3, "unit_price": 1}]});
@@ -227,9 +230,9 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
 
     // No payment was requested yet, so a higher total takes effect at once.
     system.key = Some("key-of-eu".to_owned());
-    let edited = system.post(&path, set_quantity("A", 4)).await.expect(200);
+    let edited_order = system.post(&path, set_quantity("A", 4)).await.expect(200);
     assert_eq!(
-        (&edited["total"], &edited["awaits_approval"]),
+        (&edited_order["total"], &edited_order["awaits_approval"]),
         (&json!(4_000), &json!(true))
     );
     assert_eq!(system.stock_level("A").await, (5, 4));
@@ -239,7 +242,7 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
         .post(&format!("/v1/orders/{id}/approve"), json!({}))
         .await
         .expect(200);
-    let order = system.order_until(id, "announced", is_announced).await;
+    let order = system.wait_for_order(id, "announced", is_announced).await;
     assert_eq!(order["payment"]["authorized"], 3);
     system.assert_verified();
 }
@@ -296,12 +299,12 @@ async fn edits_race_with_shipping_cancelling_and_other_edits_of_two_workers() {
         "too few requests succeeded for a race"
     );
     let orders = system.wait_until_idle().await;
-    let authorized = orders
+    let authorized_orders = orders
         .iter()
         .filter(|order| order["payment"]["status"] == "authorized");
-    let authorized = authorized.count().to_string();
-    until("no other authorization", async || {
-        count_open_authorizations(&system) == authorized
+    let authorized_count = authorized_orders.count().to_string();
+    wait_until("no other authorization", async || {
+        count_open_authorizations(&system) == authorized_count
     })
     .await;
     system.assert_verified();
@@ -327,7 +330,7 @@ async fn worker_that_is_killed_during_an_edit_finishes_it() {
             )
         };
         let (_, ()) = tokio::join!(send_edit(), async {
-            until("the crash", async || {
+            wait_until("the crash", async || {
                 system.worker_crashes() > crashes_before
             })
             .await;
@@ -346,7 +349,7 @@ async fn worker_that_is_killed_during_an_edit_finishes_it() {
             reply.body
         );
         let order = system
-            .order_until(&id, "edited", |order| order["total"] == 5_000)
+            .wait_for_order(&id, "edited", |order| order["total"] == 5_000)
             .await;
         assert_eq!(order["payment"]["authorized"], 5_000, "{point}");
         system.worker = replacement;

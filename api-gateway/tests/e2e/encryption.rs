@@ -6,7 +6,7 @@ use standardwebhooks::Webhook;
 
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
-    harness::{Process, Receiver, System, Tables, WORKER, send, until},
+    harness::{Process, Receiver, System, Tables, WORKER, send, wait_until},
 };
 
 /// Keys of 32 bytes.
@@ -38,8 +38,8 @@ impl System {
     }
 
     /// Waits until the database contains none of these secrets as plain text.
-    async fn until_not_stored(&self, secrets: &[&str]) {
-        until("the secrets to be encrypted", async || {
+    async fn wait_until_not_stored(&self, secrets: &[&str]) {
+        wait_until("the secrets to be encrypted", async || {
             let dump = self.dump();
             secrets.iter().all(|secret| !dump.contains(secret))
         })
@@ -48,12 +48,12 @@ impl System {
 }
 
 /// Waits for webhooks signed with both secrets.
-async fn until_signed_with(receiver: &Receiver, secrets: &[&str]) {
-    until("webhooks signed with the secrets", async || {
-        let received = receiver.received();
+async fn wait_until_signed_with(receiver: &Receiver, secrets: &[&str]) {
+    wait_until("webhooks signed with the secrets", async || {
+        let received_requests = receiver.received();
         secrets.iter().all(|secret| {
             let verifier = Webhook::new(secret).unwrap();
-            let mut webhooks = received.iter();
+            let mut webhooks = received_requests.iter();
             webhooks.any(|webhook| verifier.verify(&webhook.body, &webhook.headers).is_ok())
         })
     })
@@ -65,21 +65,24 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     let receiver = Receiver::start().await;
     let url = receiver.url("/");
-    let first = system.endpoint_under_key(&url, "k-1").await;
-    let first_secret = first["secret"].as_str().unwrap().to_owned();
+    let first_endpoint = system.endpoint_under_key(&url, "k-1").await;
+    let first_secret = first_endpoint["secret"].as_str().unwrap().to_owned();
     // Without a key, secrets are stored as they are.
     assert!(system.dump().contains(&first_secret));
 
     system.restart_with_keys(Some(OLD_KEY), None).await;
-    system.until_not_stored(&[&first_secret]).await;
-    let second = system.endpoint_under_key(&url, "k-2").await;
-    let second_secret = second["secret"].as_str().unwrap().to_owned();
+    system.wait_until_not_stored(&[&first_secret]).await;
+    let second_endpoint = system.endpoint_under_key(&url, "k-2").await;
+    let second_secret = second_endpoint["secret"].as_str().unwrap().to_owned();
     let secrets = [&*first_secret, &*second_secret];
-    system.until_not_stored(&secrets).await;
-    assert_eq!(system.endpoint_under_key(&url, "k-1").await, first);
-    assert_eq!(system.endpoint_under_key(&url, "k-2").await, second);
-    system.stock("A", &[]).await;
-    until_signed_with(&receiver, &secrets).await;
+    system.wait_until_not_stored(&secrets).await;
+    assert_eq!(system.endpoint_under_key(&url, "k-1").await, first_endpoint);
+    assert_eq!(
+        system.endpoint_under_key(&url, "k-2").await,
+        second_endpoint
+    );
+    system.set_stock("A", &[]).await;
+    wait_until_signed_with(&receiver, &secrets).await;
     let encrypted_with_old_key = system.store.all_rows("webhook_endpoints");
 
     // Rotation: the old key is needed until all secrets are encrypted with the new one.
@@ -89,22 +92,25 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
         .nth(1)
         .and_then(|text| text.split(':').next())
         .unwrap();
-    until("the new key", async || {
+    wait_until("the new key", async || {
         !system.dump().contains(&format!("enc:1:{old_id}"))
     })
     .await;
     system.restart_with_keys(Some(NEW_KEY), None).await;
-    assert_eq!(system.endpoint_under_key(&url, "k-2").await, second);
+    assert_eq!(
+        system.endpoint_under_key(&url, "k-2").await,
+        second_endpoint
+    );
     let rotate_path = format!(
         "/v1/webhook-endpoints/{}/rotate-secret",
-        first["id"].as_str().unwrap()
+        first_endpoint["id"].as_str().unwrap()
     );
-    let rotated = system.post(&rotate_path, json!({})).await.expect(200);
-    let rotated_secret = rotated["secret"].as_str().unwrap();
-    system.stock("B", &[]).await;
-    until_signed_with(&receiver, &[rotated_secret, &second_secret]).await;
-    let stored = system.dump();
-    assert!(!stored.contains(rotated_secret) && !stored.contains("whsec_"));
+    let rotated_endpoint = system.post(&rotate_path, json!({})).await.expect(200);
+    let rotated_secret = rotated_endpoint["secret"].as_str().unwrap();
+    system.set_stock("B", &[]).await;
+    wait_until_signed_with(&receiver, &[rotated_secret, &second_secret]).await;
+    let stored_text = system.dump();
+    assert!(!stored_text.contains(rotated_secret) && !stored_text.contains("whsec_"));
 
     // Back to plain text.
     system.worker.terminate();
@@ -114,11 +120,11 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
     assert!(system.dump().contains(rotated_secret));
     assert!(!system.encrypt(&[]).status.success());
     system.restart_with_keys(None, None).await;
-    system.stock("C", &[]).await;
-    until("the last webhooks", async || {
-        let received = receiver.received();
+    system.set_stock("C", &[]).await;
+    wait_until("the last webhooks", async || {
+        let received_requests = receiver.received();
         let is_of_product = |body: &[u8]| String::from_utf8_lossy(body).contains("\"C\"");
-        received
+        received_requests
             .iter()
             .filter(|webhook| is_of_product(&webhook.body))
             .count()
@@ -134,13 +140,13 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
     let receiver = Receiver::start().await;
     let endpoint = system.endpoint_under_key(&receiver.url("/"), "k-1").await;
     let secret = endpoint["secret"].as_str().unwrap();
-    system.until_not_stored(&[secret]).await;
-    let stored = system.store.all_rows("webhook_endpoints");
+    system.wait_until_not_stored(&[secret]).await;
+    let stored_text = system.store.all_rows("webhook_endpoints");
     system.worker.terminate();
     for key in [None, Some(NEW_KEY), Some("too short")] {
         system.set("ENCRYPTION_KEY", key);
         let log_offset = system.launch_worker();
-        until("the worker to end", async || system.worker.has_ended()).await;
+        wait_until("the worker to end", async || system.worker.has_ended()).await;
         let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
         let log = &log[usize::try_from(log_offset).unwrap()..];
         assert!(log.contains("ENCRYPTION_KEY"), "{log}");
@@ -148,12 +154,12 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
             !log.contains(NEW_KEY) && !log.contains("too short"),
             "{log}"
         );
-        assert_eq!(system.store.all_rows("webhook_endpoints"), stored);
+        assert_eq!(system.store.all_rows("webhook_endpoints"), stored_text);
     }
     system.set("ENCRYPTION_KEY", Some(OLD_KEY));
     system.restart_worker().await;
-    system.stock("A", &[]).await;
-    until_signed_with(&receiver, &[secret]).await;
+    system.set_stock("A", &[]).await;
+    wait_until_signed_with(&receiver, &[secret]).await;
     assert_eq!(
         system.endpoint_under_key(&receiver.url("/"), "k-1").await,
         endpoint

@@ -13,42 +13,47 @@ use tokio::{
 };
 
 use crate::harness::{
-    CannedResponse, Receiver, System, Tables, is_announced, order, send, setting, until,
+    CannedResponse, Receiver, System, Tables, is_announced, order_body, send, setting, wait_until,
 };
 
 pub(crate) const ALLOW_PRIVATE_URLS: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
 
 impl System {
     /// Creates a webhook endpoint and returns its id and secret.
-    pub(crate) async fn endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
-        let body = json!({"url": url, "event_types": types});
-        let endpoint_reply = self.post("/v1/webhook-endpoints", body).await.expect(201);
+    pub(crate) async fn create_endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
+        let new_endpoint = json!({"url": url, "event_types": types});
+        let endpoint_reply = self
+            .post("/v1/webhook-endpoints", new_endpoint)
+            .await
+            .expect(201);
         let text = |name: &str| endpoint_reply[name].as_str().unwrap().to_owned();
         (text("id"), text("secret"))
     }
 
     pub(crate) async fn create_order(&self) -> String {
-        let customer = self.customer().await;
-        let created = self.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+        let customer_id = self.create_customer().await;
+        let order_reply = self
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) async fn deliveries(&self, endpoint: &str) -> Vec<Value> {
-        let path = format!("/v1/webhook-endpoints/{endpoint}/deliveries?limit=200");
+    pub(crate) async fn list_deliveries(&self, endpoint_id: &str) -> Vec<Value> {
+        let path = format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?limit=200");
         let page = self.get(&path).await.expect(200);
         page["data"].as_array().unwrap().clone()
     }
 
     /// Waits until the endpoint's first delivery satisfies `condition`.
-    pub(crate) async fn delivery_until(
+    pub(crate) async fn wait_for_delivery(
         &self,
-        endpoint: &str,
+        endpoint_id: &str,
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
         let mut found_delivery = Value::Null;
-        until("a delivery", async || {
+        wait_until("a delivery", async || {
             found_delivery = self
-                .deliveries(endpoint)
+                .list_deliveries(endpoint_id)
                 .await
                 .last()
                 .cloned()
@@ -112,16 +117,18 @@ fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
     drop(input);
     let output = reader.wait_with_output().unwrap();
     assert!(output.status.success());
-    let ids = String::from_utf8(output.stdout).unwrap();
-    ids.lines().map(str::to_owned).collect()
+    let output_text = String::from_utf8(output.stdout).unwrap();
+    output_text.lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
-    let (endpoint, secret) = system.endpoint(&receiver.url("/hook"), &["order.*"]).await;
+    let (endpoint, secret) = system
+        .create_endpoint(&receiver.url("/hook"), &["order.*"])
+        .await;
 
     let mut broker_listener = BrokerListener::start(&system, 8).await;
     let mut stream = system
@@ -131,8 +138,8 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         .await
         .unwrap();
     let id = system.create_order().await;
-    system.order_until(&id, "announced", is_announced).await;
-    until("both webhooks", async || receiver.received().len() == 2).await;
+    system.wait_for_order(&id, "announced", is_announced).await;
+    wait_until("both webhooks", async || receiver.received().len() == 2).await;
 
     let feed_page = system
         .get(&format!("/v1/events?type=order.*&order_id={id}"))
@@ -152,14 +159,16 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         .lines()
         .filter_map(|line| line.strip_prefix("data: "));
     lines.extend(data.map(|data| json!({"over": "sse", "body": data})));
-    for received in receiver.received() {
-        let headers: serde_json::Map<_, _> = received
+    for received_request in receiver.received() {
+        let headers: serde_json::Map<_, _> = received_request
             .headers
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
             .collect();
-        let body = std::str::from_utf8(&received.body).unwrap();
-        lines.push(json!({"over": "webhook", "headers": headers, "secret": secret, "body": body}));
+        let body_text = std::str::from_utf8(&received_request.body).unwrap();
+        lines.push(
+            json!({"over": "webhook", "headers": headers, "secret": secret, "body": body_text}),
+        );
     }
     let mut published_events: Vec<Value> = Vec::new();
     while let Some(line) = broker_listener.next().await {
@@ -173,15 +182,20 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     };
     lines.extend(published_events.iter().filter(is_of_order).cloned());
 
-    let mut ids = parsed_event_ids(&lines);
-    assert_eq!(ids.len(), 8, "two events over four channels: {ids:?}");
-    ids.sort();
-    assert!(
-        ids.chunks(4)
-            .all(|same| same.iter().all(|id| *id == same[0])),
-        "{ids:?}"
+    let mut event_ids = parsed_event_ids(&lines);
+    assert_eq!(
+        event_ids.len(),
+        8,
+        "two events over four channels: {event_ids:?}"
     );
-    let deliveries = system.deliveries(&endpoint).await;
+    event_ids.sort();
+    assert!(
+        event_ids
+            .chunks(4)
+            .all(|same| same.iter().all(|id| *id == same[0])),
+        "{event_ids:?}"
+    );
+    let deliveries = system.list_deliveries(&endpoint).await;
     assert!(
         deliveries
             .iter()
@@ -194,18 +208,18 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
 #[tokio::test]
 async fn failed_delivery_is_retried_and_lists_its_attempts() {
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![
         CannedResponse::Status(500),
         CannedResponse::Status(204),
     ])
     .await;
     let (endpoint, _) = system
-        .endpoint(&receiver.url("/"), &["order.created"])
+        .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
     let failed_delivery = system
-        .delivery_until(&endpoint, |delivery| {
+        .wait_for_delivery(&endpoint, |delivery| {
             delivery["attempts"][0]["response_code"] == 500
         })
         .await;
@@ -217,17 +231,17 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
     system.worker.kill();
     system.restart_worker().await;
     let delivered_delivery = system
-        .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
+        .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
     assert_eq!(delivered_delivery["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(
         system.get(&path).await.expect(200)["failing_since"],
         Value::Null
     );
-    let received = receiver.received();
+    let received_requests = receiver.received();
     assert_eq!(
-        received[0].headers["webhook-id"],
-        received[1].headers["webhook-id"]
+        received_requests[0].headers["webhook-id"],
+        received_requests[1].headers["webhook-id"]
     );
 
     // A redelivery has the same id.
@@ -236,10 +250,10 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
         delivered_delivery["id"].as_str().unwrap()
     );
     system.post(&redeliver_path, json!({})).await.expect(202);
-    until("the redelivery", async || receiver.received().len() == 3).await;
+    wait_until("the redelivery", async || receiver.received().len() == 3).await;
     assert_eq!(
         receiver.received()[2].headers["webhook-id"],
-        received[0].headers["webhook-id"]
+        received_requests[0].headers["webhook-id"]
     );
     let unknown_delivery_path =
         format!("{path}/deliveries/0192f0c1-2345-7abc-8def-0123456789ab/redeliver");
@@ -252,14 +266,14 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
 #[tokio::test]
 async fn delivery_of_a_deleted_event_fails_without_retry() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint, _) = system
-        .endpoint(&receiver.url("/"), &["order.created"])
+        .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let order = system.create_order().await;
     let delivery = system
-        .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
+        .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
     // Simulates a shorter retention of events than of deliveries.
     let delete_events_sql = format!("DELETE FROM events WHERE subject = '{order}'");
@@ -270,9 +284,9 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
         delivery["id"].as_str().unwrap()
     );
     let refused_reply = system.post(&redelivery_path, json!({})).await;
-    let refused = refused_reply.expect_problem(409, "INVALID_STATE");
+    let problem = refused_reply.expect_problem(409, "INVALID_STATE");
     assert_eq!(
-        refused["detail"],
+        problem["detail"],
         "the event was deleted after its retention period and can't be delivered"
     );
 
@@ -283,19 +297,19 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     ];
     let state = state_column
         .iter()
-        .fold("state".to_owned(), |state, (from, to)| {
-            format!("replace({state}, '{from}', '{to}')")
+        .fold("state".to_owned(), |state, (old_text, new_text)| {
+            format!("replace({state}, '{old_text}', '{new_text}')")
         });
     system.store.run(
         Tables::Orders,
         &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state}"),
     );
-    let failed = system
-        .delivery_until(&endpoint, |delivery| delivery["status"] == "failed")
+    let failed_delivery = system
+        .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "failed")
         .await;
-    assert_eq!(failed["next_attempt_at"], Value::Null);
+    assert_eq!(failed_delivery["next_attempt_at"], Value::Null);
     assert_eq!(
-        failed["attempts"][1]["error"],
+        failed_delivery["attempts"][1]["error"],
         "the event was deleted after its retention period and can't be delivered"
     );
     assert_eq!(
@@ -308,14 +322,14 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
 #[tokio::test]
 async fn endpoint_answering_410_is_disabled_with_an_event() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(410)]).await;
     let (endpoint, _) = system
-        .endpoint(&receiver.url("/"), &["order.created"])
+        .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
-    until("the endpoint to be disabled", async || {
+    wait_until("the endpoint to be disabled", async || {
         system.get(&path).await.expect(200)["is_enabled"] == false
     })
     .await;
@@ -331,7 +345,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
     assert_eq!(events["data"][0]["data"]["reason"], "gone");
     // A disabled endpoint gets no deliveries until it is enabled again.
     system.create_order().await;
-    let delivery = system.deliveries(&endpoint).await[0].clone();
+    let delivery = system.list_deliveries(&endpoint).await[0].clone();
     let redeliver_path = format!(
         "{path}/deliveries/{}/redeliver",
         delivery["id"].as_str().unwrap()
@@ -349,10 +363,10 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         Value::Null
     );
     let id = system.create_order().await;
-    until("the next webhook", async || {
-        let received = receiver.received();
-        received.iter().any(|received| {
-            received
+    wait_until("the next webhook", async || {
+        let received_requests = receiver.received();
+        received_requests.iter().any(|received_request| {
+            received_request
                 .body
                 .windows(36)
                 .any(|window| window == id.as_bytes())
@@ -369,18 +383,21 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
 #[tokio::test]
 async fn endpoint_gets_events_after_a_demo_reset() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS, ("DEMO", "1")]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     system
-        .endpoint(&receiver.url("/"), &["order.created"])
+        .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.post("/demo/reset", json!({})).await.expect(200);
     let id = system.create_order().await;
-    until("the webhook of the order", async || {
-        let received = receiver.received();
-        received
-            .iter()
-            .any(|received| received.body.windows(36).any(|part| part == id.as_bytes()))
+    wait_until("the webhook of the order", async || {
+        let received_requests = receiver.received();
+        received_requests.iter().any(|received_request| {
+            received_request
+                .body
+                .windows(36)
+                .any(|part| part == id.as_bytes())
+        })
     })
     .await;
 }
@@ -388,10 +405,10 @@ async fn endpoint_gets_events_after_a_demo_reset() {
 #[tokio::test]
 async fn both_secrets_sign_during_a_rotation() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint, old_secret) = system
-        .endpoint(&receiver.url("/"), &["order.created"])
+        .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     let rotated_endpoint = system
@@ -409,12 +426,12 @@ async fn both_secrets_sign_during_a_rotation() {
         assert!(!shown_text.contains("whsec_"), "{shown_text}");
     }
     system.create_order().await;
-    until("the webhook", async || receiver.received().len() == 1).await;
+    wait_until("the webhook", async || receiver.received().len() == 1).await;
     let verify_signature = |index: usize, secret: &str| {
-        let received = receiver.received()[index].clone();
+        let received_request = receiver.received()[index].clone();
         standardwebhooks::Webhook::new(secret)
             .unwrap()
-            .verify(&received.body, &received.headers)
+            .verify(&received_request.body, &received_request.headers)
     };
     assert!(verify_signature(0, &old_secret).is_ok() && verify_signature(0, &new_secret).is_ok());
     assert!(verify_signature(0, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").is_err());
@@ -425,7 +442,7 @@ async fn both_secrets_sign_during_a_rotation() {
         .await
         .expect(200);
     system.create_order().await;
-    until("the next webhook", async || receiver.received().len() == 2).await;
+    wait_until("the next webhook", async || receiver.received().len() == 2).await;
     assert!(verify_signature(1, rotated_endpoint["secret"].as_str().unwrap()).is_ok());
     assert!(verify_signature(1, &new_secret).is_err() && verify_signature(1, &old_secret).is_err());
     system.delete(&path).await.expect(204);
@@ -439,7 +456,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
     let receiver = Receiver::start().await;
     let receiver_of_all = Receiver::start().await;
     system.key = Some("key-of-eu".to_owned());
-    let (endpoint, _) = system.endpoint(&receiver.url("/"), &["*"]).await;
+    let (endpoint, _) = system.create_endpoint(&receiver.url("/"), &["*"]).await;
     let foreign_endpoint = json!({"url": receiver.url("/"), "storefront": "us"});
     system
         .post("/v1/webhook-endpoints", foreign_endpoint)
@@ -455,8 +472,8 @@ async fn endpoints_are_visible_only_to_their_owner() {
             "rotate-secret",
             "deliveries/0192f0c1-2345-7abc-8def-0123456789ab/redeliver",
         ] {
-            let refused = system.post(&format!("{path}/{action}"), json!({})).await;
-            refused.expect_problem(404, "NOT_FOUND");
+            let refused_reply = system.post(&format!("{path}/{action}"), json!({})).await;
+            refused_reply.expect_problem(404, "NOT_FOUND");
         }
         let change_request = system
             .request(Method::PATCH, &path)
@@ -472,7 +489,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
     system.key = Some("key-of-admin".to_owned());
     system.get(&path).await.expect(200);
     let (endpoint_of_all, _) = system
-        .endpoint(&receiver_of_all.url("/"), &["order.created"])
+        .create_endpoint(&receiver_of_all.url("/"), &["order.created"])
         .await;
     assert_eq!(
         system
@@ -481,21 +498,21 @@ async fn endpoints_are_visible_only_to_their_owner() {
             .expect(200)["storefront"],
         Value::Null
     );
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     for storefront in ["us", "eu"] {
         system.key = Some(format!("key-of-{storefront}"));
         system.create_order().await;
     }
-    until("the webhooks of all events", async || {
+    wait_until("the webhooks of all events", async || {
         receiver_of_all.received().len() == 2
     })
     .await;
-    until("the webhooks of eu's events", async || {
+    wait_until("the webhooks of eu's events", async || {
         !receiver.received().is_empty()
     })
     .await;
-    for received in receiver.received() {
-        let event: Value = serde_json::from_slice(&received.body).unwrap();
+    for received_request in receiver.received() {
+        let event: Value = serde_json::from_slice(&received_request.body).unwrap();
         assert_eq!(event["storefront"], "eu");
     }
 }
@@ -503,7 +520,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
 #[tokio::test]
 async fn webhooks_are_sent_only_to_public_addresses() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let port = receiver.port();
     for url in [
@@ -518,21 +535,21 @@ async fn webhooks_are_sent_only_to_public_addresses() {
         "file:///etc/passwd".to_owned(),
         "https://user:password@example.com/".to_owned(),
     ] {
-        let refused = system
+        let refused_reply = system
             .post("/v1/webhook-endpoints", json!({"url": url}))
             .await;
-        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/url", "{url}");
     }
     // Host names are resolved when the webhook is sent.
     let (endpoint, _) = system
-        .endpoint(&format!("https://localhost:{port}/"), &["order.created"])
+        .create_endpoint(&format!("https://localhost:{port}/"), &["order.created"])
         .await;
     system.create_order().await;
-    let failed = system
-        .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
+    let failed_delivery = system
+        .wait_for_delivery(&endpoint, |delivery| !delivery["attempts"][0].is_null())
         .await;
-    let attempt_error = failed["attempts"][0]["error"].as_str().unwrap();
+    let attempt_error = failed_delivery["attempts"][0]["error"].as_str().unwrap();
     assert!(
         attempt_error.contains("not a public address"),
         "{attempt_error}"
@@ -543,28 +560,28 @@ async fn webhooks_are_sent_only_to_public_addresses() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let inside_receiver = Receiver::start().await;
     let redirecting_receiver = Receiver::with(vec![CannedResponse::Redirect(
         inside_receiver.url("/secret"),
     )])
     .await;
     let (endpoint, _) = system
-        .endpoint(&redirecting_receiver.url("/"), &["order.created"])
+        .create_endpoint(&redirecting_receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
-    let failed = system
-        .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
+    let failed_delivery = system
+        .wait_for_delivery(&endpoint, |delivery| !delivery["attempts"][0].is_null())
         .await;
-    assert_eq!(failed["attempts"][0]["response_code"], 302);
-    assert_eq!(failed["status"], "pending");
+    assert_eq!(failed_delivery["attempts"][0]["response_code"], 302);
+    assert_eq!(failed_delivery["status"], "pending");
     assert!(inside_receiver.received().is_empty());
 }
 
 #[tokio::test]
 async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let stalled_receiver = Receiver::with(vec![CannedResponse::Stalled]).await;
     let endless_receiver = Receiver::with(vec![CannedResponse::Endless]).await;
     let busy_receiver =
@@ -572,38 +589,38 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     let mut endpoints = Vec::new();
     for receiver in [&stalled_receiver, &endless_receiver, &busy_receiver] {
         let endpoint_reply = system
-            .endpoint(&receiver.url("/"), &["order.created"])
+            .create_endpoint(&receiver.url("/"), &["order.created"])
             .await;
         endpoints.push(endpoint_reply.0);
     }
     system.create_order().await;
     for endpoint in &endpoints[..2] {
-        let delivered = system
-            .delivery_until(endpoint, |delivery| delivery["status"] == "succeeded")
+        let successful_delivery = system
+            .wait_for_delivery(endpoint, |delivery| delivery["status"] == "succeeded")
             .await;
-        let attempts = delivered["attempts"].as_array().unwrap();
+        let attempts = successful_delivery["attempts"].as_array().unwrap();
         assert_eq!(attempts.len(), 1);
         assert_eq!(attempts[0]["response_code"], 200);
     }
     // `Retry-After` is honoured.
-    let refused = system
-        .delivery_until(&endpoints[2], |delivery| {
+    let refused_delivery = system
+        .wait_for_delivery(&endpoints[2], |delivery| {
             delivery["attempts"][0]["response_code"] == 503
         })
         .await;
     let time = |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
-    let attempted_at = time(&refused["attempts"][0]["at"]);
-    let next = time(&refused["next_attempt_at"]);
-    assert_eq!(next.duration_since(attempted_at).as_secs(), 3600);
+    let attempted_at = time(&refused_delivery["attempts"][0]["at"]);
+    let next_attempt_at = time(&refused_delivery["next_attempt_at"]);
+    assert_eq!(next_attempt_at.duration_since(attempted_at).as_secs(), 3600);
 }
 
 #[tokio::test]
 async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let (endpoint, _) = system
-        .endpoint(&receiver.url("/"), &["order.created"])
+        .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     let endpoint_reply = system.get(&path).await;
@@ -615,14 +632,14 @@ async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     assert_eq!(endpoint_state().await.status, 304);
     system.create_order().await;
     let is_refused = |delivery: &Value| delivery["attempts"][0].is_object();
-    system.delivery_until(&endpoint, is_refused).await;
+    system.wait_for_delivery(&endpoint, is_refused).await;
     let failing_state = endpoint_state().await;
     assert_eq!(failing_state.status, 200);
     assert!(failing_state.body["failing_since"].is_string());
     // The entity tag of the old state is still accepted, since its version is unchanged.
-    let patch_endpoint = |body: Value| {
+    let patch_endpoint = |patch: Value| {
         let request = system.request(Method::PATCH, &path);
-        send(request.header("if-match", tag.clone()).json(&body))
+        send(request.header("if-match", tag.clone()).json(&patch))
     };
     for empty_patch in [
         json!({}),
@@ -636,8 +653,8 @@ async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
             endpoint_reply.body["updated_at"]
         );
     }
-    let events = system.get("/v1/events?type=webhook_endpoint.updated").await;
-    assert_eq!(events.expect(200)["data"], json!([]));
+    let events_reply = system.get("/v1/events?type=webhook_endpoint.updated").await;
+    assert_eq!(events_reply.expect(200)["data"], json!([]));
     let changed_endpoint = patch_endpoint(json!({"description": "ERP"}))
         .await
         .expect(200);
@@ -650,11 +667,11 @@ async fn endpoints_that_could_never_receive_an_event_are_refused() {
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-admin-of-all".to_owned());
     let new_endpoint_with = |name: &str, value: Value| {
-        let mut body = json!({"url": "https://example.com/hook"});
-        body[name] = value;
-        body
+        let mut new_endpoint = json!({"url": "https://example.com/hook"});
+        new_endpoint[name] = value;
+        new_endpoint
     };
-    for (pointer, body) in [
+    for (pointer, new_endpoint) in [
         ("/url", new_endpoint_with("url", json!("https:///x"))),
         ("/url", new_endpoint_with("url", json!("https:x"))),
         (
@@ -679,17 +696,25 @@ async fn endpoints_that_could_never_receive_an_event_are_refused() {
             new_endpoint_with("storefront", json!("mars")),
         ),
     ] {
-        let refused = system.post("/v1/webhook-endpoints", body.clone()).await;
-        let problem = refused.expect_problem(422, "INVALID_REQUEST");
-        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+        let refused_reply = system
+            .post("/v1/webhook-endpoints", new_endpoint.clone())
+            .await;
+        let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{new_endpoint}");
     }
     // A storefront exists if it has an API key or customers.
     let customer = json!({"name": "Ada", "email": "ada@example.com", "storefront": "us"});
     system.post("/v1/customers", customer).await.expect(201);
     for storefront in ["eu", "us"] {
-        let body = new_endpoint_with("storefront", json!(storefront));
-        let created = system.post("/v1/webhook-endpoints", body).await.expect(201);
-        let path = format!("/v1/webhook-endpoints/{}", created["id"].as_str().unwrap());
+        let new_endpoint = new_endpoint_with("storefront", json!(storefront));
+        let created_endpoint = system
+            .post("/v1/webhook-endpoints", new_endpoint)
+            .await
+            .expect(201);
+        let path = format!(
+            "/v1/webhook-endpoints/{}",
+            created_endpoint["id"].as_str().unwrap()
+        );
         let unknown_type_patch = json!({"event_types": ["order.exploded"]});
         let patch = system
             .request(Method::PATCH, &path)

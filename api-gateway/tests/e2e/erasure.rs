@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Receiver, System, is_announced, order_paid_by, run_worker, send, until},
+    harness::{
+        Receiver, System, is_announced, order_body_with_method, run_worker, send, wait_until,
+    },
     life::age_events,
 };
 
@@ -38,19 +40,19 @@ impl System {
             .expect(status)
     }
 
-    async fn edit_order(&self, order: &str, body: Value, status: u16) -> Value {
-        let path = format!("/v1/orders/{order}/edit");
+    async fn edit_order(&self, order_id: &str, body: Value, status: u16) -> Value {
+        let path = format!("/v1/orders/{order_id}/edit");
         self.send_change(Method::POST, &path, body, status).await
     }
 
     /// An order of two units of A, with an address, metadata, a note and tags.
-    async fn create_order_with_note(&self, customer: &str, payment_method: &str) -> String {
-        let mut new_order = order_paid_by(customer, "A", 2, payment_method);
+    async fn create_order_with_note(&self, customer_id: &str, payment_method: &str) -> String {
+        let mut new_order = order_body_with_method(customer_id, "A", 2, payment_method);
         new_order["shipping_address"] = json!({"name": "hopper-name"});
-        let created = self
+        let created_order = self
             .send_change(Method::POST, "/v1/orders", new_order, 201)
             .await;
-        let id = text_of(&created["id"]);
+        let id = text_of(&created_order["id"]);
         let patch = json!({"shipping_address": {"name": "hopper-name", "city": "hopper-city"},
             "metadata": {"gift": "hopper-metadata"}, "note": "hopper-note", "tags": ["vip"]});
         let path = format!("/v1/orders/{id}");
@@ -59,18 +61,18 @@ impl System {
     }
 
     /// An order that was edited at once and after an authorization, and whose third edit was declined.
-    async fn create_edited_order(&self, customer: &str) -> String {
-        let id = self.create_order_with_note(customer, "pm_ok").await;
-        self.order_until(&id, "announced", is_announced).await;
+    async fn create_edited_order(&self, customer_id: &str) -> String {
+        let id = self.create_order_with_note(customer_id, "pm_ok").await;
+        self.wait_for_order(&id, "announced", is_announced).await;
         let lower_edit = json!({"items": items_of("A", 1), "reason": "hopper-lowered"});
         self.edit_order(&id, lower_edit, 200).await;
         let higher_edit = json!({"items": items_of("A", 3), "payment_method": "pm_slow", "reason": "hopper-raised"});
         self.edit_order(&id, higher_edit, 202).await;
-        self.order_until(&id, "edited", |order| order["total"] == 3_000)
+        self.wait_for_order(&id, "edited", |order| order["total"] == 3_000)
             .await;
         let declined_edit = json!({"items": items_of("A", 4), "payment_method": "hopper-token", "reason": "hopper-declined"});
         self.edit_order(&id, declined_edit, 202).await;
-        self.order_until(&id, "unchanged", |order| {
+        self.wait_for_order(&id, "unchanged", |order| {
             order["pending_edit"].is_null() && has_label(order)
         })
         .await;
@@ -78,9 +80,9 @@ impl System {
     }
 
     /// A cancelled order with an edit that was cancelled, and one that was pending when the order was cancelled.
-    async fn create_cancelled_order(&self, customer: &str) -> String {
-        let id = self.create_order_with_note(customer, "pm_ok").await;
-        self.order_until(&id, "announced", is_announced).await;
+    async fn create_cancelled_order(&self, customer_id: &str) -> String {
+        let id = self.create_order_with_note(customer_id, "pm_ok").await;
+        self.wait_for_order(&id, "announced", is_announced).await;
         let pending_edit = |reason: &str| json!({"items": items_of("A", 3), "payment_method": "pm_slow", "reason": reason});
         self.edit_order(&id, pending_edit("hopper-withdrawn"), 202)
             .await;
@@ -98,8 +100,8 @@ impl System {
     }
 
     /// A manually paid order that was edited before and after its payment, and refunded.
-    async fn create_manual_order(&self, customer: &str) -> String {
-        let id = self.create_order_with_note(customer, "manual").await;
+    async fn create_manual_order(&self, customer_id: &str) -> String {
+        let id = self.create_order_with_note(customer_id, "manual").await;
         let higher_edit = json!({"items": items_of("A", 3), "reason": "hopper-manual-raised"});
         self.edit_order(&id, higher_edit, 200).await;
         let path = format!("/v1/orders/{id}/payments");
@@ -112,15 +114,15 @@ impl System {
         let refund = json!({"reference": "hopper-refund", "reason": "hopper-refund-reason"});
         let path = format!("/v1/orders/{id}/refunds");
         self.send_change(Method::POST, &path, refund, 202).await;
-        self.order_until(&id, "labelled", has_label).await;
+        self.wait_for_order(&id, "labelled", has_label).await;
         id
     }
 
     /// Requests returns of a delivered order: one is received, one rejected and one cancelled.
-    async fn create_returns(&self, order: &str) {
+    async fn create_returns(&self, order_id: &str) {
         for verb in ["receive", "reject", "cancel"] {
             let body = json!({"items": [{"sku": "A", "quantity": 1, "reason": "hopper-item"}], "note": "hopper-return"});
-            let path = format!("/v1/orders/{order}/returns");
+            let path = format!("/v1/orders/{order_id}/returns");
             let return_json = self.send_change(Method::POST, &path, body, 201).await;
             let path = format!("/v1/returns/{}", text_of(&return_json["id"]));
             if verb == "receive" {
@@ -138,23 +140,23 @@ impl System {
     }
 
     /// One order of each kind, all of them closed. The delivered ones have returns.
-    async fn create_closed_orders(&self, customer: &str) -> Vec<String> {
-        let edited = self.create_edited_order(customer).await;
-        let cancelled = self.create_cancelled_order(customer).await;
-        let manual = self.create_manual_order(customer).await;
-        for id in [&edited, &manual] {
+    async fn create_closed_orders(&self, customer_id: &str) -> Vec<String> {
+        let edited_id = self.create_edited_order(customer_id).await;
+        let cancelled_id = self.create_cancelled_order(customer_id).await;
+        let manual_id = self.create_manual_order(customer_id).await;
+        for id in [&edited_id, &manual_id] {
             let event = format!("delivered-{id}");
-            self.webhook(&event, "shipment.delivered", id)
+            self.send_webhook(&event, "shipment.delivered", id)
                 .await
                 .expect(200);
-            self.order_until(id, "captured", |order| {
+            self.wait_for_order(id, "captured", |order| {
                 order["status"] == "delivered" && order["in_progress"].is_null()
             })
             .await;
         }
-        self.create_returns(&edited).await;
+        self.create_returns(&edited_id).await;
         self.wait_until_idle().await;
-        vec![edited, cancelled, manual]
+        vec![edited_id, cancelled_id, manual_id]
     }
 
     /// Every row of every table, with the name of the table.
@@ -163,21 +165,24 @@ impl System {
             .tables()
             .into_iter()
             .flat_map(|table| {
-                let rows = self.store.all_rows(&table);
-                let rows: Vec<_> = rows.lines().map(|row| format!("{table}: {row}")).collect();
+                let table_text = self.store.all_rows(&table);
+                let rows: Vec<_> = table_text
+                    .lines()
+                    .map(|row| format!("{table}: {row}"))
+                    .collect();
                 rows
             })
             .collect()
     }
 
     /// All responses and exports that show orders, their history, returns, and deliveries of an endpoint.
-    async fn read_visible_texts(&self, orders: &[String], endpoint: &str) -> Vec<String> {
+    async fn read_visible_texts(&self, orders: &[String], endpoint_id: &str) -> Vec<String> {
         let mut paths = vec![
             "/v1/orders?limit=200&include_deleted=true".to_owned(),
             "/v1/returns?limit=200".to_owned(),
             "/v1/events?limit=200".to_owned(),
             "/v1/dead-letters".to_owned(),
-            format!("/v1/webhook-endpoints/{endpoint}/deliveries?limit=200"),
+            format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?limit=200"),
         ];
         for id in orders {
             paths.push(format!("/v1/orders/{id}"));
@@ -200,7 +205,7 @@ impl System {
 
 /// The words in `texts` that contain the personal word.
 fn find_personal_words(texts: &[String]) -> Vec<&str> {
-    let is_separator = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
+    let is_separator = |character: char| !character.is_ascii_alphanumeric() && character != '-';
     let words = texts.iter().flat_map(|text| text.split(is_separator));
     let mut found_words: Vec<_> = words.filter(|word| word.contains(PERSONAL_WORD)).collect();
     found_words.sort_unstable();
@@ -218,21 +223,21 @@ fn assert_nothing_personal(texts: &[String]) {
 async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
     let receiver = Receiver::start().await;
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
-    system.stock("A", &[("main", 50)]).await;
-    let endpoint = json!({"url": receiver.url("/hook")});
-    let endpoint = system.post("/v1/webhook-endpoints", endpoint).await;
-    let endpoint = text_of(&endpoint.expect(201)["id"]);
+    system.set_stock("A", &[("main", 50)]).await;
+    let new_endpoint = json!({"url": receiver.url("/hook")});
+    let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
+    let endpoint_id = text_of(&endpoint_reply.expect(201)["id"]);
     let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
     let customer = system.post("/v1/customers", new_customer).await.expect(201);
-    let customer = text_of(&customer["id"]);
-    let orders = system.create_closed_orders(&customer).await;
+    let customer_id = text_of(&customer["id"]);
+    let orders = system.create_closed_orders(&customer_id).await;
 
     // Every text is stored, and shown.
-    let stored_before = system.stored_rows();
-    let visible_before = system.read_visible_texts(&orders, &endpoint).await;
-    for texts in [&stored_before, &visible_before] {
+    let stored_texts_before = system.stored_rows();
+    let visible_texts_before = system.read_visible_texts(&orders, &endpoint_id).await;
+    for texts in [&stored_texts_before, &visible_texts_before] {
         let found_words = find_personal_words(texts);
-        for word in [
+        for personal_word in [
             "hopper-city",
             "hopper-metadata",
             "hopper-note",
@@ -255,7 +260,10 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
             "hopper-reject",
             "hopper-cancel",
         ] {
-            assert!(found_words.contains(&word), "{word} in {found_words:?}");
+            assert!(
+                found_words.contains(&personal_word),
+                "{personal_word} in {found_words:?}"
+            );
         }
     }
     // The export shows edits and returns as the API does.
@@ -275,15 +283,15 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
     );
     system.assert_verified();
 
-    let path = format!("/v1/customers/{customer}");
-    let deletion = system.delete(&path).await;
-    assert_eq!(deletion.status, 204, "{}", deletion.body);
+    let path = format!("/v1/customers/{customer_id}");
+    let delete_reply = system.delete(&path).await;
+    assert_eq!(delete_reply.status, 204, "{}", delete_reply.body);
     assert_nothing_personal(&system.stored_rows());
-    assert_nothing_personal(&system.read_visible_texts(&orders, &endpoint).await);
+    assert_nothing_personal(&system.read_visible_texts(&orders, &endpoint_id).await);
     system.assert_verified();
     // Later readers replay the same events.
-    let order = system.get(&format!("/v1/orders/{}", orders[0])).await;
-    let order = order.expect(200);
+    let order_reply = system.get(&format!("/v1/orders/{}", orders[0])).await;
+    let order = order_reply.expect(200);
     assert_eq!(
         (&order["total"], &order["tags"]),
         (&json!(3_000), &json!(["vip"]))
@@ -293,15 +301,15 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
 #[tokio::test]
 async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 50)]).await;
+    system.set_stock("A", &[("main", 50)]).await;
     let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
     let customer = system.post("/v1/customers", new_customer).await.expect(201);
-    let customer = text_of(&customer["id"]);
-    let orders = system.create_closed_orders(&customer).await;
+    let customer_id = text_of(&customer["id"]);
+    let orders = system.create_closed_orders(&customer_id).await;
     // An order with an open return, whose events are not old.
-    let id_with_open_return = system.create_edited_order(&customer).await;
+    let id_with_open_return = system.create_edited_order(&customer_id).await;
     system
-        .webhook("open", "shipment.delivered", &id_with_open_return)
+        .send_webhook("open", "shipment.delivered", &id_with_open_return)
         .await
         .expect(200);
     system.wait_until_idle().await;
@@ -309,20 +317,20 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
     let new_return = json!({"items": items_of("A", 1)});
     let open_return = system.post(&path, new_return).await.expect(201);
     // The newest event is kept, so it is one of a product.
-    system.stock("B", &[("main", 1)]).await;
+    system.set_stock("B", &[("main", 1)]).await;
     age_events(&system, &id_with_open_return).await;
-    let orders_before = system.orders().await;
+    let orders_before = system.list_orders().await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
 
-    until("old events to be deleted", async || {
+    wait_until("old events to be deleted", async || {
         let sql = "SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL";
         system.store.run(crate::harness::Tables::Orders, sql) == "3"
     })
     .await;
-    assert_eq!(system.orders().await, orders_before);
-    let kept_event_types = system.history(&orders[0]).await;
+    assert_eq!(system.list_orders().await, orders_before);
+    let kept_event_types = system.list_event_types(&orders[0]).await;
     assert!(!kept_event_types.is_empty());
     for kind in kept_event_types {
         assert!(
@@ -330,9 +338,9 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
             "{kind}"
         );
     }
-    assert_eq!(system.history(&orders[1]).await, [] as [&str; 0]);
-    let open_history = system.history(&id_with_open_return).await;
-    assert!(open_history.contains(&"order.edited".to_owned()));
+    assert_eq!(system.list_event_types(&orders[1]).await, [] as [&str; 0]);
+    let event_types_before = system.list_event_types(&id_with_open_return).await;
+    assert!(event_types_before.contains(&"order.edited".to_owned()));
     system.assert_verified();
 
     // A condensed order is returned again, and erased with its customer.
@@ -347,9 +355,9 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
             .send_change(Method::POST, &path, json!({"reason": "hopper-late"}), 200)
             .await;
     }
-    let path = format!("/v1/customers/{customer}");
-    let deletion = system.delete(&path).await;
-    assert_eq!(deletion.status, 204, "{}", deletion.body);
+    let path = format!("/v1/customers/{customer_id}");
+    let delete_reply = system.delete(&path).await;
+    assert_eq!(delete_reply.status, 204, "{}", delete_reply.body);
     assert_nothing_personal(&system.stored_rows());
     system.assert_verified();
 }
@@ -357,9 +365,9 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
 #[tokio::test]
 async fn reset_leaves_no_rows_of_edited_and_returned_orders() {
     let system = System::start_with(&[("DEMO", "1")]).await;
-    system.stock("A", &[("main", 50)]).await;
-    let customer = system.customer().await;
-    system.create_closed_orders(&customer).await;
+    system.set_stock("A", &[("main", 50)]).await;
+    let customer_id = system.create_customer().await;
+    system.create_closed_orders(&customer_id).await;
     system.post("/demo/reset", json!({})).await.expect(200);
     assert_nothing_personal(&system.stored_rows());
     for table in [

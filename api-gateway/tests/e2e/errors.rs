@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{System, order, send};
+use crate::harness::{System, order_body, send};
 
 #[tokio::test]
 async fn malformed_requests_get_a_problem_with_the_cause() {
@@ -47,11 +47,11 @@ async fn malformed_requests_get_a_problem_with_the_cause() {
     // A body without `Content-Length`.
     let chunks =
         futures_util::stream::iter((0..40).map(|_| Ok::<_, std::io::Error>(vec![b' '; 32 * 1024])));
-    let body = reqwest::Body::wrap_stream(chunks);
+    let body_stream = reqwest::Body::wrap_stream(chunks);
     let chunked_request = system
         .request(Method::POST, "/v1/orders")
         .header("content-type", "application/json")
-        .body(body);
+        .body(body_stream);
     send(chunked_request)
         .await
         .expect_problem(413, "PAYLOAD_TOO_LARGE");
@@ -99,16 +99,16 @@ async fn all_violations_are_reported_at_once_with_pointers() {
         .post("/v1/orders", order_without_items)
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let customer_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     let too_many_items = vec![json!({"sku": "A", "quantity": 1}); 501];
     system
         .post(
             "/v1/orders",
-            json!({"customer_id": customer, "items": too_many_items}),
+            json!({"customer_id": customer_id, "items": too_many_items}),
         )
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let order_with_nul = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"a": "\u{0}"}});
+    let order_with_nul = json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}], "metadata": {"a": "\u{0}"}});
     system
         .post("/v1/orders", order_with_nul)
         .await
@@ -159,20 +159,20 @@ async fn unknown_routes_and_methods_get_problem_documents() {
 #[tokio::test]
 async fn valid_request_id_is_kept_in_response_and_events() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let new_order = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 1)]).await;
+    let new_order = order_body(&system.create_customer().await, "A", 1);
     let create_request = system
         .request(Method::POST, "/v1/orders")
         .header("x-request-id", "cart-42")
         .json(&new_order);
     let reply = send(create_request).await;
     assert_eq!(reply.headers["x-request-id"], "cart-42");
-    let created = reply.expect(201);
+    let created_order = reply.expect(201);
     system.wait_until_idle().await;
     let history = system
         .get(&format!(
             "/v1/orders/{}/history",
-            created["id"].as_str().unwrap()
+            created_order["id"].as_str().unwrap()
         ))
         .await
         .expect(200);

@@ -13,25 +13,25 @@ use futures_util::{StreamExt, future::join_all};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order, python, send, until};
+use crate::harness::{System, is_announced, order_body, run_script, send, wait_until};
 
-fn id(event: &Value) -> &str {
+fn id_of(event: &Value) -> &str {
     event["id"].as_str().unwrap()
 }
 
-fn position(event: &Value) -> i64 {
+fn position_of(event: &Value) -> i64 {
     event["position"].as_str().unwrap().parse().unwrap()
 }
 
 /// Reads all events after `after_position`, page by page.
 async fn read_feed(system: &System, filter_query: &str, after_position: &str) -> Vec<Value> {
-    let (mut events, mut after) = (Vec::new(), after_position.to_owned());
+    let (mut events, mut next_position) = (Vec::new(), after_position.to_owned());
     loop {
-        let path = format!("/v1/events?limit=50&after={after}{filter_query}");
+        let path = format!("/v1/events?limit=50&after={next_position}{filter_query}");
         let page = system.get(&path).await.expect(200);
         events.extend(page["data"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
-            Some(cursor) => cursor.clone_into(&mut after),
+            Some(cursor) => cursor.clone_into(&mut next_position),
             None => return events,
         }
     }
@@ -80,7 +80,7 @@ impl EventStreamClient {
                     .collect();
                 let event = fields.get("data").map(|data| {
                     let event: Value = serde_json::from_str(data).unwrap();
-                    assert_eq!(fields["id"], id(&event));
+                    assert_eq!(fields["id"], id_of(&event));
                     assert_eq!(fields["event"], event["type"].as_str().unwrap());
                     event
                 });
@@ -98,13 +98,17 @@ impl EventStreamClient {
 }
 
 /// Checks that each expected event was received once, and the events of each order in sequence.
-fn assert_complete(events: &[Value], expected: &[Value]) {
-    let ids: Vec<&str> = events.iter().map(id).collect();
-    let unique: BTreeSet<&str> = ids.iter().copied().collect();
-    assert_eq!(unique.len(), ids.len(), "some events were received twice");
-    let expected: BTreeSet<&str> = expected.iter().map(id).collect();
-    let missed: Vec<_> = expected.difference(&unique).collect();
-    assert!(missed.is_empty(), "missed {missed:?}");
+fn assert_complete(events: &[Value], expected_events: &[Value]) {
+    let ids: Vec<&str> = events.iter().map(id_of).collect();
+    let unique_ids: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(
+        unique_ids.len(),
+        ids.len(),
+        "some events were received twice"
+    );
+    let expected_ids: BTreeSet<&str> = expected_events.iter().map(id_of).collect();
+    let missed_ids: Vec<_> = expected_ids.difference(&unique_ids).collect();
+    assert!(missed_ids.is_empty(), "missed {missed_ids:?}");
     let mut last_sequences: BTreeMap<&str, &str> = BTreeMap::new();
     for event in events {
         let (subject, sequence) = (
@@ -122,8 +126,11 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
 #[tokio::test]
 async fn requests_waiting_for_events_do_not_block_others() {
     let system = System::start().await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
+    let customer_id = system.create_customer().await;
+    let output = run_script(
+        "foreign.py",
+        &["waiters", &system.broker.url(), &customer_id],
+    );
     assert!(output.contains("not kept waiting"), "{output}");
 }
 
@@ -136,19 +143,19 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
     } else {
         Vec::new()
     };
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     let is_over = Arc::new(AtomicBool::new(false));
     let read_feed_meanwhile = async {
-        let (mut seen_events, mut after) = (Vec::new(), "0".to_owned());
+        let (mut seen_events, mut next_position) = (Vec::new(), "0".to_owned());
         loop {
             let was_over = is_over.load(Ordering::Acquire);
             let page = system
-                .get(&format!("/v1/events?limit=7&after={after}"))
+                .get(&format!("/v1/events?limit=7&after={next_position}"))
                 .await
                 .expect(200);
             seen_events.extend(page["data"].as_array().unwrap().iter().cloned());
-            after = page["position"].as_str().unwrap().to_owned();
+            next_position = page["position"].as_str().unwrap().to_owned();
             if was_over && page["next_cursor"].is_null() {
                 return seen_events;
             }
@@ -156,21 +163,22 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
     };
     let create_orders = async {
         for _ in 0..10 {
-            let orders = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
-            for reply in join_all(orders).await {
+            let order_requests =
+                (0..20).map(|_| system.post("/v1/orders", order_body(&customer_id, "A", 1)));
+            for reply in join_all(order_requests).await {
                 reply.expect(201);
             }
         }
         system.wait_until_idle().await;
         is_over.store(true, Ordering::Release);
     };
-    let (seen, ()) = tokio::join!(read_feed_meanwhile, create_orders);
+    let (seen_events, ()) = tokio::join!(read_feed_meanwhile, create_orders);
     let all_events = read_feed(&system, "", "0").await;
     assert_eq!(
-        seen.iter().map(id).collect::<Vec<_>>(),
-        all_events.iter().map(id).collect::<Vec<_>>()
+        seen_events.iter().map(id_of).collect::<Vec<_>>(),
+        all_events.iter().map(id_of).collect::<Vec<_>>()
     );
-    assert!(seen.iter().map(position).is_sorted());
+    assert!(seen_events.iter().map(position_of).is_sorted());
     assert!(all_events.len() > 800, "{}", all_events.len());
     drop(other_workers);
     system.assert_verified();
@@ -179,15 +187,17 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
 #[tokio::test]
 async fn feed_can_be_filtered_and_resumed_after_any_event() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     for id in &ids {
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
     }
     let all_events = read_feed(&system, "", "0").await;
     let events_of_order = read_feed(&system, &format!("&order_id={}", ids[1]), "0").await;
@@ -196,24 +206,27 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
             .iter()
             .all(|event| event["subject"] == ids[1].as_str())
     );
-    assert_eq!(events_of_order.len(), system.history(&ids[1]).await.len());
-    let created = read_feed(&system, "&type=order.created", "0").await;
-    assert_eq!(created.len(), 3);
+    assert_eq!(
+        events_of_order.len(),
+        system.list_event_types(&ids[1]).await.len()
+    );
+    let created_events = read_feed(&system, "&type=order.created", "0").await;
+    assert_eq!(created_events.len(), 3);
     let selected_events = read_feed(&system, "&type=payment.*,order.created", "0").await;
     assert_eq!(selected_events.len(), 6);
     for after_position in [
-        id(&created[1]).to_owned(),
-        position(&created[1]).to_string(),
+        id_of(&created_events[1]).to_owned(),
+        position_of(&created_events[1]).to_string(),
     ] {
         let following_events = read_feed(&system, "", &after_position).await;
         let index = all_events
             .iter()
-            .position(|event| id(event) == id(&created[1]));
+            .position(|event| id_of(event) == id_of(&created_events[1]));
         assert_eq!(following_events, all_events[index.unwrap() + 1..]);
     }
-    let now = system.get("/v1/events?after=now").await.expect(200);
+    let feed_end = system.get("/v1/events?after=now").await.expect(200);
     assert_eq!(
-        (&now["data"], &now["next_cursor"]),
+        (&feed_end["data"], &feed_end["next_cursor"]),
         (&json!([]), &Value::Null)
     );
     for invalid_query in [
@@ -232,7 +245,7 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
         refused_reply.expect_problem(422, "INVALID_REQUEST");
     }
     // A waiting request is answered as soon as there is a new event.
-    let now_position = now["position"].as_str().unwrap();
+    let now_position = feed_end["position"].as_str().unwrap();
     let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={now_position}");
     let cancel_path = format!("/v1/orders/{}/cancel", ids[2]);
     let (page, cancel_reply) =
@@ -244,10 +257,10 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
 #[tokio::test]
 async fn long_polling_clients_do_not_block_orders() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let now = system.get("/v1/events?after=now").await.expect(200);
-    let place = now["position"].as_str().unwrap();
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let feed_end = system.get("/v1/events?after=now").await.expect(200);
+    let place = feed_end["position"].as_str().unwrap();
     let path = format!("/v1/events?type=order.created&wait_ms=20000&after={place}");
     // Requested one by one, so that they exceed the number of messages that the worker prefetches.
     let mut waiting_readers = Vec::new();
@@ -255,11 +268,13 @@ async fn long_polling_clients_do_not_block_orders() {
         waiting_readers.push(tokio::spawn(send(system.request(Method::GET, &path))));
         system.get("/v1/customers").await.expect(200);
     }
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let created = created.expect(201);
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let created_order = order_reply.expect(201);
     for page in join_all(waiting_readers).await {
         let page = page.unwrap().expect(200);
-        assert_eq!(page["data"][0]["subject"], created["id"]);
+        assert_eq!(page["data"][0]["subject"], created_order["id"]);
     }
 }
 
@@ -284,30 +299,43 @@ async fn storefronts_get_only_their_own_events() {
             .unwrap();
 
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
-    let mut orders = BTreeMap::new();
+    system.set_stock("A", &[("main", 10)]).await;
+    let mut order_ids_by_storefront = BTreeMap::new();
     for storefront in ["eu", "us"] {
         system.key = Some(format!("key-of-{storefront}"));
-        let customer = system.customer().await;
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-        system.order_until(&id, "announced", is_announced).await;
-        orders.insert(storefront, id);
+        let customer_id = system.create_customer().await;
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+        system.wait_for_order(&id, "announced", is_announced).await;
+        order_ids_by_storefront.insert(storefront, id);
     }
     // Checks what the storefront `us` can read.
-    for filter in ["", "&storefront=eu", &format!("&order_id={}", orders["eu"])] {
+    for filter in [
+        "",
+        "&storefront=eu",
+        &format!("&order_id={}", order_ids_by_storefront["eu"]),
+    ] {
         let events = read_feed(&system, filter, "0").await;
         let foreign_event = events.iter().find(|event| event["storefront"] != "us");
         assert_eq!(foreign_event, None, "{filter}");
     }
     let live_event = live_stream.next().await.unwrap();
-    assert_eq!(live_event["subject"], orders["us"].as_str());
+    assert_eq!(
+        live_event["subject"],
+        order_ids_by_storefront["us"].as_str()
+    );
     // An event of another storefront is a valid position in the feed, but is not shown.
     system.key = Some("key-of-operator".to_owned());
     let events_of_eu = read_feed(&system, "&storefront=eu", "0").await;
-    let events_as_eu =
-        EventStreamClient::connect(&client, &url, Some(id(&events_of_eu[0])), Some("key-of-us"))
-            .await;
+    let events_as_eu = EventStreamClient::connect(
+        &client,
+        &url,
+        Some(id_of(&events_of_eu[0])),
+        Some("key-of-us"),
+    )
+    .await;
     assert_eq!(
         events_as_eu.unwrap().next().await.unwrap()["storefront"],
         "us"
@@ -322,19 +350,19 @@ async fn storefronts_get_only_their_own_events() {
 async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.set("HTTP_ADDR", Some(&system.url("")["http://".len()..]));
-    system.stock("A", &[("main", 10_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10_000)]).await;
+    let customer_id = system.create_customer().await;
     let start = system.get("/v1/events?after=now").await.expect(200);
     let start = start["position"].as_str().unwrap().to_owned();
 
     let is_over = Arc::new(AtomicBool::new(false));
     let url = format!("{}?after={start}", system.url("/v1/events/stream"));
     let (client, is_reader_over) = (system.client.clone(), Arc::clone(&is_over));
-    let reading = tokio::spawn(async move {
+    let reading_task = tokio::spawn(async move {
         let (mut events, mut connections): (Vec<Value>, u32) = (Vec::new(), 0);
         loop {
             let was_over = is_reader_over.load(Ordering::Acquire);
-            let last_id = events.last().map(|event| id(event).to_owned());
+            let last_id = events.last().map(|event| id_of(event).to_owned());
             let Some(mut stream) =
                 EventStreamClient::connect(&client, &url, last_id.as_deref(), None).await
             else {
@@ -361,10 +389,10 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
         }
     });
 
-    let mut created = 0;
+    let mut created_count = 0;
     let client = system.client.clone();
     let create_order = async |url: String| {
-        let body = order(&customer, "A", 1);
+        let body = order_body(&customer_id, "A", 1);
         let reply = client.post(url).json(&body).send().await;
         usize::from(reply.is_ok_and(|reply| reply.status() == 201))
     };
@@ -372,7 +400,7 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
         let url = system.url("/v1/orders");
         for _ in 0..10 {
             let created_counts = join_all((0..8).map(|_| create_order(url.clone()))).await;
-            created += created_counts.into_iter().sum::<usize>();
+            created_count += created_counts.into_iter().sum::<usize>();
         }
         if round == 0 {
             system.gateway.kill();
@@ -387,26 +415,26 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
             .await
             .map(|broker| system.broker = broker)
             .unwrap();
-            until("the gateway to be ready again", async || {
+            wait_until("the gateway to be ready again", async || {
                 system.get("/readyz").await.status == 200
             })
             .await;
         }
     }
-    until("orders to be readable again", async || {
+    wait_until("orders to be readable again", async || {
         system.get("/v1/orders?limit=1").await.status == 200
     })
     .await;
     system.wait_until_idle().await;
     is_over.store(true, Ordering::Release);
-    let (events, connections) = reading.await.unwrap();
+    let (events, connections) = reading_task.await.unwrap();
     assert!(
-        connections >= 100 && created > 100,
-        "{connections} {created}"
+        connections >= 100 && created_count > 100,
+        "{connections} {created_count}"
     );
-    let expected = read_feed(&system, "", &start).await;
-    assert_complete(&events, &expected);
-    assert_eq!(events.len(), expected.len());
+    let expected_events = read_feed(&system, "", &start).await;
+    assert_complete(&events, &expected_events);
+    assert_eq!(events.len(), expected_events.len());
     system.assert_verified();
 }
 
@@ -414,8 +442,8 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
 async fn unread_streams_do_not_affect_other_streams() {
     rlimit::increase_nofile_limit(4_096).unwrap();
     let system = System::start().await;
-    system.stock("A", &[("main", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     let url = system.url("/v1/events/stream?type=order.created");
     // Opens more streams than the gateway allows requests in flight.
     let streams =
@@ -425,13 +453,15 @@ async fn unread_streams_do_not_affect_other_streams() {
     // Most streams are never read.
     let unread_streams = streams.split_off(500);
     for _ in 0..30 {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201);
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201);
     }
     let received_ids = join_all(streams.iter_mut().map(async |stream| {
         let mut received_ids = Vec::new();
         while received_ids.len() < 30 {
-            received_ids.push(id(&stream.next().await.unwrap()).to_owned());
+            received_ids.push(id_of(&stream.next().await.unwrap()).to_owned());
         }
         received_ids
     }))

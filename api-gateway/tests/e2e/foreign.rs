@@ -2,14 +2,14 @@
 
 use futures_util::future::join_all;
 
-use crate::harness::{System, order, python, send, until};
+use crate::harness::{System, order_body, run_script, send, wait_until};
 
 #[tokio::test]
 async fn third_party_client_can_use_the_amqp_contract() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["talk", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script("foreign.py", &["talk", &system.broker.url(), &customer_id]);
     assert!(output.contains("talked"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
@@ -18,9 +18,9 @@ async fn third_party_client_can_use_the_amqp_contract() {
 #[tokio::test]
 async fn storefront_role_is_enforced_over_the_broker() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["roles", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script("foreign.py", &["roles", &system.broker.url(), &customer_id]);
     assert!(output.contains("refused"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
@@ -30,16 +30,22 @@ async fn storefront_role_is_enforced_over_the_broker() {
 #[tokio::test]
 async fn undecodable_message_does_not_block_the_worker() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["poison", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script(
+        "foreign.py",
+        &["poison", &system.broker.url(), &customer_id],
+    );
     assert!(output.contains("survived"), "{output}");
     assert_eq!(system.wait_until_idle().await.len(), 20);
     // Undecodable messages do not block the archiving of dead letters either: the broker drops them at its
     // delivery limit.
-    let output = python("foreign.py", &["reject", &system.broker.url(), &customer]);
+    let output = run_script(
+        "foreign.py",
+        &["reject", &system.broker.url(), &customer_id],
+    );
     assert!(output.contains("sent"), "{output}");
-    until("the decodable messages to be archived", async || {
+    wait_until("the decodable messages to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
         dead_letters["data"].as_array().unwrap().len() == 1
     })
@@ -50,19 +56,22 @@ async fn undecodable_message_does_not_block_the_worker() {
 #[tokio::test]
 async fn expired_request_is_not_executed() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     system.worker.kill();
-    let output = python("foreign.py", &["expire", &system.broker.url(), &customer]);
+    let output = run_script(
+        "foreign.py",
+        &["expire", &system.broker.url(), &customer_id],
+    );
     assert!(output.contains("expired"), "{output}");
     system.restart_worker().await;
     // This request is queued after the expired one.
-    until("the second request to be executed", async || {
+    wait_until("the second request to be executed", async || {
         let list_reply = system.get("/v1/orders").await;
         list_reply.status == 200 && list_reply.body["data"] != serde_json::json!([])
     })
     .await;
-    let orders = system.orders().await;
+    let orders = system.list_orders().await;
     assert_eq!(
         orders.len(),
         1,
@@ -75,24 +84,24 @@ async fn expired_request_is_not_executed() {
 #[tokio::test]
 async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     system.worker.kill();
-    let output = python(
+    let output = run_script(
         "foreign.py",
-        &["poison_steps", &system.broker.url(), &customer],
+        &["poison_steps", &system.broker.url(), &customer_id],
     );
     assert!(output.contains("sent"), "{output}");
     let requests = (0..60).map(|_| {
         let request = system.request(reqwest::Method::POST, "/v1/orders");
-        let request = request.json(&order(&customer, "A", 1));
+        let request = request.json(&order_body(&customer_id, "A", 1));
         send(request.header("prefer", "respond-async"))
     });
     for reply in join_all(requests).await {
         reply.expect(202);
     }
     system.restart_worker().await;
-    until("all orders to be accepted", async || {
+    wait_until("all orders to be accepted", async || {
         let page = system.get("/v1/orders?limit=100").await;
         page.status == 200 && page.body["data"].as_array().unwrap().len() == 60
     })
@@ -106,17 +115,20 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
 #[tokio::test]
 async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["accepts", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script(
+        "foreign.py",
+        &["accepts", &system.broker.url(), &customer_id],
+    );
     assert!(output.contains("sent"), "{output}");
     let letters = async || {
         let page = system.get("/v1/dead-letters").await.expect(200);
         page["data"].as_array().unwrap().clone()
     };
-    until(
+    wait_until(
         "one order to be accepted and the other messages to be archived",
-        async || letters().await.len() == 2 && system.orders().await.len() == 1,
+        async || letters().await.len() == 2 && system.list_orders().await.len() == 1,
     )
     .await;
     let reason = |letters: &[serde_json::Value], start: &str| {
@@ -149,8 +161,8 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
         .await
         .expect(200);
     assert_eq!(report["redriven"], 2);
-    until("both redriven messages to be processed", async || {
-        letters().await.len() == 1 && system.orders().await.len() == 2
+    wait_until("both redriven messages to be processed", async || {
+        letters().await.len() == 1 && system.list_orders().await.len() == 2
     })
     .await;
     system.wait_until_idle().await;
@@ -160,15 +172,15 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
 #[tokio::test]
 async fn malformed_reply_to_does_not_affect_other_callers() {
     let system = System::start().await;
-    let customer = system.customer().await;
-    let path = format!("/v1/customers/{customer}");
+    let customer_id = system.create_customer().await;
+    let path = format!("/v1/customers/{customer_id}");
     let url = system.broker.url();
-    let undecodable_publish = tokio::task::spawn_blocking({
-        let customer = customer.clone();
-        move || python("foreign.py", &["odd_replies", &url, &customer])
+    let publish_task = tokio::task::spawn_blocking({
+        let customer = customer_id.clone();
+        move || run_script("foreign.py", &["odd_replies", &url, &customer])
     });
-    while !undecodable_publish.is_finished() {
+    while !publish_task.is_finished() {
         system.get(&path).await.expect(200);
     }
-    assert!(undecodable_publish.await.unwrap().contains("answered"));
+    assert!(publish_task.await.unwrap().contains("answered"));
 }

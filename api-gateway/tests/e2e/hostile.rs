@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, Tables, order, python, run_worker, send, until};
+use crate::harness::{Reply, System, Tables, order_body, run_script, run_worker, send, wait_until};
 
 /// JSON with this many levels of nesting.
 fn nested_arrays(levels: usize) -> String {
@@ -34,8 +34,8 @@ impl System {
     }
 
     /// Creates an order with this text as `metadata`.
-    async fn create_order_with(&self, customer: &str, metadata: &str) -> Reply {
-        let body = order(customer, "A", 1).to_string();
+    async fn create_order_with(&self, customer_id: &str, metadata: &str) -> Reply {
+        let body = order_body(customer_id, "A", 1).to_string();
         let body = body.replacen('{', &format!("{{\"metadata\":{metadata},"), 1);
         self.send_text(Method::POST, "/v1/orders", body).await
     }
@@ -82,10 +82,10 @@ impl System {
     async fn read_feed(&self) -> Vec<String> {
         let (mut event_subjects, mut after_position) = (Vec::new(), "0".to_owned());
         loop {
-            let page = self
+            let page_reply = self
                 .get(&format!("/v1/events?limit=200&after={after_position}"))
                 .await;
-            let page = page.expect(200);
+            let page = page_reply.expect(200);
             let events = page["data"].as_array().unwrap().iter();
             event_subjects
                 .extend(events.map(|event| event["subject"].as_str().unwrap().to_owned()));
@@ -100,25 +100,25 @@ impl System {
 #[tokio::test]
 async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     let deep_object = |levels: usize| format!("{{\"a\":{}}}", nested_arrays(levels - 1));
     system
-        .create_order_with(&customer, &deep_object(32))
+        .create_order_with(&customer_id, &deep_object(32))
         .await
         .expect(201);
     for levels in [33, 100, 126] {
-        let problem = system
-            .create_order_with(&customer, &deep_object(levels))
+        let problem_reply = system
+            .create_order_with(&customer_id, &deep_object(levels))
             .await;
-        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/metadata", "{problem}");
     }
     for levels in [127, 5_000] {
-        let problem = system
-            .create_order_with(&customer, &deep_object(levels))
+        let problem_reply = system
+            .create_order_with(&customer_id, &deep_object(levels))
             .await;
-        let problem = problem.expect_problem(400, "INVALID_REQUEST");
+        let problem = problem_reply.expect_problem(400, "INVALID_REQUEST");
         assert!(
             problem["detail"]
                 .as_str()
@@ -127,7 +127,7 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
             "{problem}"
         );
     }
-    let body = order(&customer, "A", 1).to_string();
+    let body = order_body(&customer_id, "A", 1).to_string();
     let body = body.replacen('{', &format!("{{\"metadata\":{},", deep_object(126)), 1);
     let request = system
         .request(Method::POST, "/v1/orders")
@@ -136,14 +136,19 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
         .header("content-type", "application/json")
         .body(body.clone());
     send(request).await.expect_problem(422, "INVALID_REQUEST");
-    let valid_order = order(&customer, "A", 1).to_string();
+    let valid_order_text = order_body(&customer_id, "A", 1).to_string();
     let request = system.request(Method::POST, "/v1/orders/import");
     let request = request.header("content-type", "application/x-ndjson");
     let report = send(
         request.body(
-            [&valid_order, &body, &nested_arrays(5_000), &valid_order]
-                .map(String::as_str)
-                .join("\n"),
+            [
+                &valid_order_text,
+                &body,
+                &nested_arrays(5_000),
+                &valid_order_text,
+            ]
+            .map(String::as_str)
+            .join("\n"),
         ),
     );
     let report = report.await.expect(200);
@@ -155,11 +160,11 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     assert_eq!(report["rejected"][1]["line"], 3, "{report}");
 
     // Earlier versions stored such values.
-    let id = system
-        .create_order_with(&customer, r#"{"a": "DEEP"}"#)
+    let created_order = system
+        .create_order_with(&customer_id, r#"{"a": "DEEP"}"#)
         .await
         .expect(201);
-    let id = id["id"].as_str().unwrap().to_owned();
+    let id_text = created_order["id"].as_str().unwrap().to_owned();
     system.wait_until_idle().await;
     for (table, column) in [("orders", "state"), ("events", "data")] {
         let sql = format!(
@@ -171,7 +176,7 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     system.assert_verified();
     system.read_everything().await;
     system
-        .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{id_text}/cancel"), json!({}))
         .await
         .expect(200);
     system.wait_until_idle().await;
@@ -181,15 +186,15 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
 #[tokio::test]
 async fn unreadable_row_affects_only_its_own_order() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        let created = system
-            .post("/v1/orders", order(&customer, "A", 1))
+        let created_order = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await
             .expect(201);
-        ids.push(created["id"].as_str().unwrap().to_owned());
+        ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
     // Damages the row of one order and the first event of another.
@@ -220,14 +225,14 @@ async fn unreadable_row_affects_only_its_own_order() {
         assert!(!report.contains(id.as_str()), "{report}");
     }
 
-    let problem = system.get(&format!("/v1/orders/{row}")).await;
-    let problem = problem.expect_problem(500, "INTERNAL");
+    let problem_reply = system.get(&format!("/v1/orders/{row}")).await;
+    let problem = problem_reply.expect_problem(500, "INTERNAL");
     assert!(
         problem["detail"].as_str().unwrap().contains(row.as_str()),
         "{problem}"
     );
-    let problem = system.get(&format!("/v1/orders/{event}/history")).await;
-    let problem = problem.expect_problem(500, "INTERNAL");
+    let problem_reply = system.get(&format!("/v1/orders/{event}/history")).await;
+    let problem = problem_reply.expect_problem(500, "INTERNAL");
     assert!(
         problem["detail"].as_str().unwrap().contains(event.as_str()),
         "{problem}"
@@ -261,16 +266,16 @@ async fn unreadable_row_affects_only_its_own_order() {
     }
     // Later events are delivered as usual.
     let last_order = system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let last_id = last_order["id"].as_str().unwrap();
     system
-        .order_until(last_id, "processing", |order| {
+        .wait_for_order(last_id, "processing", |order| {
             order["status"] == "processing"
         })
         .await;
-    until("the event of the last order", async || {
+    wait_until("the event of the last order", async || {
         system.read_feed().await.iter().any(|id| id == last_id)
     })
     .await;
@@ -279,8 +284,8 @@ async fn unreadable_row_affects_only_its_own_order() {
 #[tokio::test]
 async fn numbers_are_stored_exactly_or_refused() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     for exact_number in [
         "18446744073709551615",
         "-9223372036854775808",
@@ -289,14 +294,14 @@ async fn numbers_are_stored_exactly_or_refused() {
         "5e-324",
     ] {
         let stored_order = system
-            .create_order_with(&customer, &format!("{{\"n\":{exact_number}}}"))
+            .create_order_with(&customer_id, &format!("{{\"n\":{exact_number}}}"))
             .await
             .expect(201);
         let url = system.url(&format!(
             "/v1/orders/{}",
             stored_order["id"].as_str().unwrap()
         ));
-        let text = system
+        let response_text = system
             .client
             .get(url)
             .send()
@@ -305,7 +310,10 @@ async fn numbers_are_stored_exactly_or_refused() {
             .text()
             .await
             .unwrap();
-        assert!(text.contains(&format!("\"n\":{exact_number}")), "{text}");
+        assert!(
+            response_text.contains(&format!("\"n\":{exact_number}")),
+            "{response_text}"
+        );
     }
     for inexact_number in [
         "18446744073709551616",
@@ -315,14 +323,14 @@ async fn numbers_are_stored_exactly_or_refused() {
     ] {
         let refused_reply = system
             .create_order_with(
-                &customer,
+                &customer_id,
                 &format!("{{\"a\":[0,{{\"n\":{inexact_number}}}]}}"),
             )
             .await;
-        let refused = refused_reply.expect_problem(422, "INVALID_REQUEST");
+        let refused_problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(
-            refused["errors"][0]["pointer"], "/metadata/a/1/n",
-            "{refused}"
+            refused_problem["errors"][0]["pointer"], "/metadata/a/1/n",
+            "{refused_problem}"
         );
     }
 }
@@ -330,9 +338,9 @@ async fn numbers_are_stored_exactly_or_refused() {
 #[tokio::test]
 async fn nul_characters_are_refused_over_the_broker() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let output = python("foreign.py", &["nul", &system.broker.url(), &customer]);
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let output = run_script("foreign.py", &["nul", &system.broker.url(), &customer_id]);
     assert!(output.contains("refused"), "{output}");
     system.wait_until_idle().await;
     system.read_everything().await;
@@ -342,10 +350,10 @@ async fn nul_characters_are_refused_over_the_broker() {
 #[tokio::test]
 async fn earliest_and_latest_timestamps_are_accepted() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     for (query, count) in [
@@ -478,10 +486,10 @@ fn resolve_schema<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Valu
 async fn stored_hostile_input_can_be_read() {
     const HOSTILE_MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
-    system.stock("A", &[("main", 1_000_000)]).await;
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    system.set_stock("A", &[("main", 1_000_000)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let endpoint = json!({"url": "https://example.com/hooks", "event_types": ["stock.low"]});
@@ -490,9 +498,9 @@ async fn stored_hostile_input_can_be_read() {
         .await
         .expect(201);
     let fixture = Fixture {
-        customer,
-        other_customer: system.customer().await,
-        order: created["id"].as_str().unwrap().to_owned(),
+        customer: customer_id,
+        other_customer: system.create_customer().await,
+        order: created_order["id"].as_str().unwrap().to_owned(),
         endpoint: endpoint["id"].as_str().unwrap().to_owned(),
     };
     let document = system.get("/openapi.json").await.expect(200);
@@ -539,19 +547,19 @@ async fn stored_hostile_input_can_be_read() {
             }
         }
     }
-    let lines = values.iter().flat_map(|value| {
-        let new_order = order(&fixture.customer, "A", 1).to_string();
+    let value_lines = values.iter().flat_map(|value| {
+        let new_order_text = order_body(&fixture.customer, "A", 1).to_string();
         ["metadata", "external_id", "items", "line"]
-            .map(|name| new_order.replacen('{', &format!("{{\"{name}\":{value},"), 1))
+            .map(|name| new_order_text.replacen('{', &format!("{{\"{name}\":{value},"), 1))
     });
-    let lines: Vec<String> = lines.collect();
-    println!("{} requests, {} lines", requests.len(), lines.len());
+    let value_lines: Vec<String> = value_lines.collect();
+    println!("{} requests, {} lines", requests.len(), value_lines.len());
     let replies = stream::iter(&requests).map(async |(method, path, text)| {
         let reply = system.send_text(method.clone(), path, text.clone()).await;
-        let beginning: String = text.chars().take(300).collect();
+        let text_beginning: String = text.chars().take(300).collect();
         assert!(
             reply.status < 500,
-            "{method} {path} {beginning}: {} {}",
+            "{method} {path} {text_beginning}: {} {}",
             reply.status,
             reply.body
         );
@@ -564,12 +572,12 @@ async fn stored_hostile_input_can_be_read() {
     assert!(stored_count > 100, "only {stored_count} were stored");
     let request = system.request(Method::POST, "/v1/orders/import");
     let request = request.header("content-type", "application/x-ndjson");
-    let report = send(request.body(lines.join("\n"))).await.expect(200);
+    let report = send(request.body(value_lines.join("\n"))).await.expect(200);
     assert_eq!(
         report["accepted"].as_u64().unwrap()
             + report["rejected_count"].as_u64().unwrap()
             + report["duplicates"].as_u64().unwrap(),
-        lines.len() as u64
+        value_lines.len() as u64
     );
     system.wait_until_idle().await;
     system.read_everything().await;

@@ -4,13 +4,13 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, order, send};
+use crate::harness::{Reply, System, order_body, send};
 
-async fn create_order(system: &System, key: &str, body: &Value) -> Reply {
+async fn create_order(system: &System, idempotency_key: &str, body: &Value) -> Reply {
     send(
         system
             .request(Method::POST, "/v1/orders")
-            .header("idempotency-key", key)
+            .header("idempotency-key", idempotency_key)
             .json(body),
     )
     .await
@@ -19,8 +19,8 @@ async fn create_order(system: &System, key: &str, body: &Value) -> Reply {
 #[tokio::test]
 async fn one_key_creates_one_order_across_connections_and_restarts() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let new_order = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 100)]).await;
+    let new_order = order_body(&system.create_customer().await, "A", 1);
     let replies = join_all((0..20).map(|_| create_order(&system, "key-1", &new_order))).await;
     let original_replies = replies
         .iter()
@@ -51,26 +51,26 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
         bodies[0],
         "the replay differs from the first response"
     );
-    assert_eq!(system.orders().await.len(), 1);
+    assert_eq!(system.list_orders().await.len(), 1);
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn reusing_a_key_with_another_body_is_refused() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    create_order(&system, "key-1", &order(&customer, "A", 1))
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    create_order(&system, "key-1", &order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    create_order(&system, "key-1", &order(&customer, "A", 2))
+    create_order(&system, "key-1", &order_body(&customer_id, "A", 2))
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
-    create_order(&system, "key-2", &order(&customer, "A", 2))
+    create_order(&system, "key-2", &order_body(&customer_id, "A", 2))
         .await
         .expect(201);
     for invalid_key in ["", &"x".repeat(256)] {
-        create_order(&system, invalid_key, &order(&customer, "A", 1))
+        create_order(&system, invalid_key, &order_body(&customer_id, "A", 1))
             .await
             .expect_problem(400, "INVALID_REQUEST");
     }
@@ -79,47 +79,55 @@ async fn reusing_a_key_with_another_body_is_refused() {
 #[tokio::test]
 async fn reusing_a_key_for_another_operation_is_refused() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let new_order = order(&customer, "A", 1);
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let new_order = order_body(&customer_id, "A", 1);
     let id = create_order(&system, "order-key", &new_order)
         .await
         .expect(201)["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    let post_with_key = |path: String, key: &'static str, body: Value| {
+    let post_with_key = |path: String, idempotency_key: &'static str, body: Value| {
         let request = system.request(Method::POST, &path);
-        send(request.header("idempotency-key", key).json(&body))
+        send(
+            request
+                .header("idempotency-key", idempotency_key)
+                .json(&body),
+        )
     };
     let cancel_path = format!("/v1/orders/{id}/cancel");
-    let import = |key: &'static str, lines: String| {
+    let import = |idempotency_key: &'static str, lines: String| {
         let request = system.request(Method::POST, "/v1/orders/import");
         let request = request.header("content-type", "application/x-ndjson");
-        send(request.header("idempotency-key", key).body(lines))
+        send(
+            request
+                .header("idempotency-key", idempotency_key)
+                .body(lines),
+        )
     };
 
     let conflict_reply = post_with_key(cancel_path.clone(), "order-key", json!({})).await;
     assert_eq!(conflict_reply.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
-    let conflict = import("order-key", new_order.to_string()).await;
-    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let conflict_reply = import("order-key", new_order.to_string()).await;
+    assert_eq!(conflict_reply.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_ne!(order["status"], "cancelled");
 
     post_with_key(cancel_path.clone(), "cancel-key", json!({}))
         .await
         .expect(200);
-    let conflict = create_order(&system, "cancel-key", &new_order).await;
-    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
-    let conflict = post_with_key(
+    let conflict_reply = create_order(&system, "cancel-key", &new_order).await;
+    assert_eq!(conflict_reply.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let conflict_reply = post_with_key(
         "/v1/orders/approve".to_owned(),
         "cancel-key",
         json!({"all": true}),
     )
     .await;
-    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
-    let replayed = post_with_key(cancel_path, "cancel-key", json!({})).await;
-    assert_eq!(replayed.headers["idempotent-replayed"], "true");
+    assert_eq!(conflict_reply.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let replayed_reply = post_with_key(cancel_path, "cancel-key", json!({})).await;
+    assert_eq!(replayed_reply.headers["idempotent-replayed"], "true");
 
     assert_eq!(
         import("import-key", new_order.to_string())
@@ -133,8 +141,8 @@ async fn reusing_a_key_for_another_operation_is_refused() {
             .expect(200)["duplicates"],
         1
     );
-    let conflict = create_order(&system, "import-key", &new_order).await;
-    assert_eq!(conflict.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
+    let conflict_reply = create_order(&system, "import-key", &new_order).await;
+    assert_eq!(conflict_reply.expect(422)["code"], "IDEMPOTENCY_CONFLICT");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -143,8 +151,8 @@ async fn reusing_a_key_for_another_operation_is_refused() {
 #[tokio::test]
 async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_as_cancelled() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let new_order = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 100)]).await;
+    let new_order = order_body(&system.create_customer().await, "A", 1);
     let id = create_order(&system, "order-key", &new_order)
         .await
         .expect(201)["id"]
@@ -163,10 +171,10 @@ async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_a
     let keyed_request = request
         .header("idempotency-key", "cancel-key")
         .header("prefer", "respond-async");
-    let accepted = send(keyed_request).await.expect(202);
-    let id = accepted["id"].as_str().unwrap();
+    let accepted_order = send(keyed_request).await.expect(202);
+    let id = accepted_order["id"].as_str().unwrap();
     let stored_order = system
-        .order_until(id, "stored", |order| order["status"] == "cancelled")
+        .wait_for_order(id, "stored", |order| order["status"] == "cancelled")
         .await;
     assert_eq!(stored_order["cancel_reason"], "rejected");
     let dead_letters = system.get("/v1/dead-letters").await.expect(200);
@@ -178,8 +186,8 @@ async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_a
 #[tokio::test]
 async fn refusal_is_replayed() {
     let system = System::start().await;
-    system.stock("A", &[("main", 0)]).await;
-    let new_order = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 0)]).await;
+    let new_order = order_body(&system.create_customer().await, "A", 1);
     create_order(&system, "key-1", &new_order)
         .await
         .expect_problem(409, "OUT_OF_STOCK");
@@ -187,9 +195,9 @@ async fn refusal_is_replayed() {
         .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
         .await
         .expect(200);
-    let replayed = create_order(&system, "key-1", &new_order).await;
-    assert_eq!(replayed.headers["idempotent-replayed"], "true");
-    replayed.expect_problem(409, "OUT_OF_STOCK");
+    let replayed_reply = create_order(&system, "key-1", &new_order).await;
+    assert_eq!(replayed_reply.headers["idempotent-replayed"], "true");
+    replayed_reply.expect_problem(409, "OUT_OF_STOCK");
     create_order(&system, "key-2", &new_order).await.expect(201);
 }
 
@@ -201,13 +209,13 @@ async fn two_storefronts_can_use_the_same_key() {
     )])
     .await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let mut ids = Vec::new();
-    for key in ["key-of-eu", "key-of-us"] {
-        system.key = Some(key.to_owned());
-        let new_order = order(&system.customer().await, "A", 1);
-        let created = create_order(&system, "key-1", &new_order).await.expect(201);
-        ids.push(created["id"].clone());
+    for api_key in ["key-of-eu", "key-of-us"] {
+        system.key = Some(api_key.to_owned());
+        let new_order = order_body(&system.create_customer().await, "A", 1);
+        let created_order = create_order(&system, "key-1", &new_order).await.expect(201);
+        ids.push(created_order["id"].clone());
     }
     assert_ne!(ids[0], ids[1]);
 }

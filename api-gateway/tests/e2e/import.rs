@@ -6,14 +6,14 @@ use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Folder, Reply, Store, System, WORKER, order, python, send, until},
+    harness::{Folder, Reply, Store, System, WORKER, order_body, run_script, send, wait_until},
     upgrade::previous_worker,
 };
 
 impl System {
     pub(crate) async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
-        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
-        self.import_text(lines.join("\n"), key).await
+        let line_texts: Vec<String> = lines.iter().map(Value::to_string).collect();
+        self.import_text(line_texts.join("\n"), key).await
     }
 
     async fn import_text(&self, text: String, key: Option<&str>) -> Reply {
@@ -26,14 +26,14 @@ impl System {
         };
         // The body is chunked, without `Content-Length`.
         let body_chunks: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
-        let body_chunks = body_chunks.into_iter().map(Ok::<_, std::io::Error>);
-        let body = Body::wrap_stream(futures_util::stream::iter(body_chunks));
+        let chunk_results = body_chunks.into_iter().map(Ok::<_, std::io::Error>);
+        let body = Body::wrap_stream(futures_util::stream::iter(chunk_results));
         send(request.body(body)).await
     }
 
     async fn orders_by_status(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
-        for order in self.orders().await {
+        for order in self.list_orders().await {
             let status = order["status"].as_str().unwrap().to_owned();
             *counts.entry(status).or_default() += 1;
         }
@@ -62,18 +62,18 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     ])
     .await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("east", 5), ("west", 2)]).await;
-    let customer = system.customer().await;
-    let line = |external_id: &str, quantity: u32| json!({"external_id": external_id, "customer_id": customer, "items": [{"sku": "A", "quantity": quantity}]});
+    system.set_stock("A", &[("east", 5), ("west", 2)]).await;
+    let customer_id = system.create_customer().await;
+    let line = |external_id: &str, quantity: u32| json!({"external_id": external_id, "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
     let long_line = format!("{{\"external_id\": \"{}\"}}", "x".repeat(1_100_000));
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let lines = [
+    let line_texts = [
         line("x-1", 3).to_string(),
         String::new(),
         "{\"external_id\": ".to_owned(),
         line("x-2", 3).to_string(),
         json!({"customer_id": unknown_id, "items": [{"sku": "A", "quantity": 1}]}).to_string(),
-        json!({"customer_id": customer, "items": [{"sku": "B", "quantity": 0}], "colour": 1})
+        json!({"customer_id": customer_id, "items": [{"sku": "B", "quantity": 0}], "colour": 1})
             .to_string(),
         line("x-1", 1).to_string(),
         long_line,
@@ -81,10 +81,13 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         line("x-3", 3).to_string(),
         "[1]".to_owned(),
     ];
-    let report = system.import_text(lines.join("\n"), None).await.expect(200);
+    let report = system
+        .import_text(line_texts.join("\n"), None)
+        .await
+        .expect(200);
     assert_eq!(count_outcomes(&report), (3, 1, 5), "{report}");
-    let rejected: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
-    let reported: Vec<_> = rejected
+    let rejected_lines: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
+    let reported: Vec<_> = rejected_lines
         .iter()
         .map(|line| {
             (
@@ -103,13 +106,13 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
             (11, "INVALID_REQUEST")
         ]
     );
-    let detail = rejected[2]["detail"].as_str().unwrap();
+    let detail = rejected_lines[2]["detail"].as_str().unwrap();
     assert!(
         detail.contains("/items/0/quantity") && detail.contains("/colour"),
         "{detail}"
     );
     // No stock is reserved before the orders are approved.
-    let orders = system.orders().await;
+    let orders = system.list_orders().await;
     assert!(orders.iter().all(|order| order["status"] == "pending"));
     assert_eq!(orders[0]["items"][0]["warehouse"], Value::Null);
     let product = system.get("/v1/products/A").await.expect(200);
@@ -137,7 +140,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         system.orders_by_status().await,
         [("processing".to_owned(), 2), ("cancelled".to_owned(), 1)].into()
     );
-    for order in system.orders().await {
+    for order in system.list_orders().await {
         match order["status"].as_str().unwrap() {
             "cancelled" => assert_eq!(order["cancel_reason"], "out_of_stock"),
             _ => assert!(
@@ -159,15 +162,15 @@ async fn import_requires_an_operator_and_ndjson() {
         "operator=key-of-operator;storefront@eu=key-of-eu",
     )])
     .await;
-    let line = json!({"external_id": "x-1"});
+    let line_json = json!({"external_id": "x-1"});
     system.key = Some("key-of-eu".to_owned());
     system
-        .import(std::slice::from_ref(&line), None)
+        .import(std::slice::from_ref(&line_json), None)
         .await
         .expect_problem(403, "FORBIDDEN");
     system.key = Some("key-of-operator".to_owned());
     system
-        .post("/v1/orders/import", line)
+        .post("/v1/orders/import", line_json)
         .await
         .expect_problem(415, "INVALID_REQUEST");
     let empty_report = system.import(&[], None).await.expect(200);
@@ -176,18 +179,19 @@ async fn import_requires_an_operator_and_ndjson() {
 
 #[tokio::test]
 async fn import_survives_worker_death_and_is_idempotent() {
-    const LINES: u64 = 3_000;
+    const LINE_COUNT: u64 = 3_000;
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 1_000_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1_000_000)]).await;
+    let customer_id = system.create_customer().await;
     // The lines have no external id: only the idempotency key identifies them.
-    let line = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]}).to_string();
-    let text = vec![line; usize::try_from(LINES).unwrap()].join("\n");
+    let line_text =
+        json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}]}).to_string();
+    let text = vec![line_text; usize::try_from(LINE_COUNT).unwrap()].join("\n");
     let mut worker = system.take_worker();
     let (report, replacement_worker) =
         tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
             // The worker is killed in the middle of the import.
-            crate::harness::until("the first imported orders", async || {
+            crate::harness::wait_until("the first imported orders", async || {
                 let page = system.get("/v1/orders?limit=1").await;
                 page.status == 200 && !page.body["data"].as_array().unwrap().is_empty()
             })
@@ -198,15 +202,15 @@ async fn import_survives_worker_death_and_is_idempotent() {
     system.worker = replacement_worker;
     let report = report.expect(200);
     // Parts that were repeated are reported as by their first attempt.
-    assert_eq!(count_outcomes(&report), (LINES, 0, 0), "{report}");
+    assert_eq!(count_outcomes(&report), (LINE_COUNT, 0, 0), "{report}");
     let repeated_report = system
         .import_text(text.clone(), Some("import-1"))
         .await
         .expect(200);
-    assert_eq!(count_outcomes(&repeated_report), (0, LINES, 0));
-    assert_eq!(system.orders().await.len() as u64, LINES);
+    assert_eq!(count_outcomes(&repeated_report), (0, LINE_COUNT, 0));
+    assert_eq!(system.list_orders().await.len() as u64, LINE_COUNT);
     let other_key_report = system.import_text(text, Some("import-2")).await.expect(200);
-    assert_eq!(count_outcomes(&other_key_report), (LINES, 0, 0));
+    assert_eq!(count_outcomes(&other_key_report), (LINE_COUNT, 0, 0));
     system.assert_verified();
 }
 
@@ -214,16 +218,17 @@ async fn import_survives_worker_death_and_is_idempotent() {
 #[tokio::test]
 async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     // All earlier requests are acknowledged, so the first reply is that to the import.
     system.worker.terminate();
     system.set("CRASH_AT", Some("after_reply:1"));
     system.launch_worker();
-    let (url, customer) = (system.broker.url(), customer.clone());
-    let client =
-        tokio::task::spawn_blocking(move || python("foreign.py", &["imports", &url, &customer]));
-    until(
+    let (url, import_customer_id) = (system.broker.url(), customer_id.clone());
+    let client = tokio::task::spawn_blocking(move || {
+        run_script("foreign.py", &["imports", &url, &import_customer_id])
+    });
+    wait_until(
         "the worker to crash before it acknowledges the import",
         async || system.worker_crashes() == 1,
     )
@@ -232,7 +237,7 @@ async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
     system.restart_worker().await;
     let output = client.await.unwrap();
     assert!(output.contains("imported"), "{output}");
-    assert_eq!(system.orders().await.len(), 6);
+    assert_eq!(system.list_orders().await.len(), 6);
     system.assert_verified();
 }
 
@@ -240,22 +245,28 @@ async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
 #[tokio::test]
 async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     // The client's key is claimed with a commit of its own. A line that was imported before remains a duplicate.
-    let known = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "external_id": "known"});
+    let known_line = json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}], "external_id": "known"});
     system
-        .import(std::slice::from_ref(&known), Some("keyed"))
+        .import(std::slice::from_ref(&known_line), Some("keyed"))
         .await
         .expect(200);
     let mut expected_orders = 1;
     for (key, commits) in [(None, 1), (Some("keyed"), 2)] {
         let line = |name: &str| {
             let external_id = (name == "b").then(|| format!("{name}-{key:?}"));
-            json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}],
+            json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}],
                    "metadata": {"key": key, "line": name}, "external_id": external_id})
         };
-        let lines = [line("a"), known.clone(), line("b"), line("a"), json!({})];
+        let lines = [
+            line("a"),
+            known_line.clone(),
+            line("b"),
+            line("a"),
+            json!({}),
+        ];
         system.worker.terminate();
         system.set("CRASH_AT", Some(&format!("after_commit:{commits}")));
         system.launch_worker();
@@ -263,7 +274,7 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
         let mut worker = system.take_worker();
         system.set("CRASH_AT", None);
         let (report, replacement_worker) = tokio::join!(system.import(&lines, key), async {
-            until("the worker to crash", async || worker.has_ended()).await;
+            wait_until("the worker to crash", async || worker.has_ended()).await;
             assert_eq!(system.worker_crashes(), crashes + 1);
             system.spawn_replacement_worker()
         });
@@ -271,7 +282,7 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
         let report = report.expect(200);
         assert_eq!(count_outcomes(&report), (3, 1, 1), "{key:?} {report}");
         expected_orders += 3;
-        assert_eq!(system.orders().await.len(), expected_orders);
+        assert_eq!(system.list_orders().await.len(), expected_orders);
     }
     system.assert_verified();
 }
@@ -280,24 +291,24 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
 #[tokio::test]
 async fn repeated_import_message_has_the_first_report() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let (url, customer) = (system.broker.url(), system.customer().await);
+    system.set_stock("A", &[("main", 100)]).await;
+    let (url, customer) = (system.broker.url(), system.create_customer().await);
     let client = tokio::task::spawn_blocking(move || {
-        python("foreign.py", &["import_messages", &url, &customer])
+        run_script("foreign.py", &["import_messages", &url, &customer])
     });
     let output = client.await.unwrap();
     assert!(output.contains("imported"), "{output}");
-    assert_eq!(system.orders().await.len(), 14);
+    assert_eq!(system.list_orders().await.len(), 14);
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn import_with_a_key_identifies_lines_by_content() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let line = |name: &str| json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"line": name}});
-    let order_without_items = json!({"customer_id": customer, "items": []});
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let line = |name: &str| json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}], "metadata": {"line": name}});
+    let order_without_items = json!({"customer_id": customer_id, "items": []});
     let key = Some("import-1");
     let import =
         async |lines: &[Value]| count_outcomes(&system.import(lines, key).await.expect(200));
@@ -317,7 +328,7 @@ async fn import_with_a_key_identifies_lines_by_content() {
     let text = line("e").to_string().replace(':', " : ");
     let report = system.import_text(text, key).await.expect(200);
     assert_eq!(count_outcomes(&report), (0, 1, 0));
-    let mut names: Vec<_> = system.orders().await;
+    let mut names: Vec<_> = system.list_orders().await;
     names.sort_by_key(|order| order["metadata"]["line"].to_string());
     let names: Vec<_> = names
         .iter()
@@ -335,19 +346,19 @@ async fn import_begun_by_an_earlier_version_is_recognized() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let line = |quantity: u32| order(&customer, "A", quantity);
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let line = |quantity: u32| order_body(&customer_id, "A", quantity);
     let key = Some("import-1");
-    let report = system.import(&[line(1), line(2), line(3)], key).await;
-    assert_eq!(count_outcomes(&report.expect(200)), (3, 0, 0));
+    let report_reply = system.import(&[line(1), line(2), line(3)], key).await;
+    assert_eq!(count_outcomes(&report_reply.expect(200)), (3, 0, 0));
     system.wait_until_idle().await;
     system.worker.kill();
     system.set_worker(WORKER);
     system.restart_worker().await;
     // The second line is changed.
-    let report = system.import(&[line(1), line(4), line(3)], key).await;
-    assert_eq!(count_outcomes(&report.expect(200)), (1, 2, 0));
+    let report_reply = system.import(&[line(1), line(4), line(3)], key).await;
+    assert_eq!(count_outcomes(&report_reply.expect(200)), (1, 2, 0));
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -356,41 +367,41 @@ async fn import_begun_by_an_earlier_version_is_recognized() {
 async fn overlong_lines_are_rejected_with_their_line_numbers() {
     const LINE_LIMIT: usize = 1024 * 1024;
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let valid_order = order(&customer, "A", 1).to_string();
-    let long = |bytes: usize| {
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let valid_order_text = order_body(&customer_id, "A", 1).to_string();
+    let long_line = |bytes: usize| {
         let empty_external_id = json!({"external_id": ""}).to_string();
         json!({"external_id": "x".repeat(bytes - empty_external_id.len())}).to_string()
     };
     // Numbers that become longer when they are serialized.
-    let many_numbers = format!(
+    let numbered_lines = format!(
         "{{\"metadata\": [{}1]}}",
         "1e15,".repeat(LINE_LIMIT / 5 - 10)
     );
     let lines = [
-        valid_order.clone(),
-        long(LINE_LIMIT),
-        valid_order.clone(),
-        long(LINE_LIMIT - 1),
-        long(LINE_LIMIT - 60),
-        long(LINE_LIMIT / 2),
-        many_numbers,
-        long(LINE_LIMIT / 2 - 1),
+        valid_order_text.clone(),
+        long_line(LINE_LIMIT),
+        valid_order_text.clone(),
+        long_line(LINE_LIMIT - 1),
+        long_line(LINE_LIMIT - 60),
+        long_line(LINE_LIMIT / 2),
+        numbered_lines,
+        long_line(LINE_LIMIT / 2 - 1),
         "{\"a\": }".to_owned(),
-        valid_order.clone(),
-        long(LINE_LIMIT + 1),
-        valid_order,
+        valid_order_text.clone(),
+        long_line(LINE_LIMIT + 1),
+        valid_order_text,
     ];
     let report = system.import_text(lines.join("\n"), None).await.expect(200);
     assert_eq!(count_outcomes(&report), (4, 0, 8), "{report}");
-    let rejected = report["rejected"].as_array().unwrap();
-    let many_numbers: Vec<_> = rejected
+    let rejected_lines = report["rejected"].as_array().unwrap();
+    let rejected_numbers: Vec<_> = rejected_lines
         .iter()
-        .map(|line| line["line"].as_u64().unwrap())
+        .map(|rejected_line| rejected_line["line"].as_u64().unwrap())
         .collect();
-    assert_eq!(many_numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
-    let detail = rejected[6]["detail"].as_str().unwrap();
+    assert_eq!(rejected_numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
+    let detail = rejected_lines[6]["detail"].as_str().unwrap();
     assert!(
         detail.contains("at column 7") && !detail.contains("line 1"),
         "{detail}"

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order, until};
+use crate::harness::{System, is_announced, order_body, wait_until};
 
 #[tokio::test]
 async fn debug_api_shows_raw_data_to_admins_if_enabled() {
@@ -12,15 +12,15 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
     ])
     .await;
     system.key = Some("key-of-admin".to_owned());
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
     let request = system
         .request(reqwest::Method::POST, "/v1/orders")
         .header("x-intent", "checkout.express")
-        .json(&order(&customer, "A", 1));
-    let created = crate::harness::send(request).await.expect(201);
-    let id = created["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+        .json(&order_body(&customer_id, "A", 1));
+    let created_order = crate::harness::send(request).await.expect(201);
+    let id = created_order["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     let debug_order = system.get(&format!("/debug/orders/{id}")).await.expect(200);
     assert_eq!(debug_order["order"]["status"], "processing");
     assert_eq!(debug_order["order"]["state"]["held"][0]["quantity"], 1);
@@ -55,24 +55,26 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
 #[tokio::test]
 async fn demo_reset_restores_the_initial_state() {
     let system = System::start_with(&[("DEMO", "1")]).await;
-    system.stock("A", &[("east", 5), ("west", 2)]).await;
-    system.stock("B", &[("east", 1)]).await;
+    system.set_stock("A", &[("east", 5), ("west", 2)]).await;
+    system.set_stock("B", &[("east", 1)]).await;
     system.delete("/v1/products/B").await;
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     for round in 1..=3 {
-        let created = system.post("/v1/orders", order(&customer, "A", 6)).await;
-        let order = created.expect(201);
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 6))
+            .await;
+        let order = order_reply.expect(201);
         let id = order["id"].as_str().unwrap();
         assert_eq!(order["number"], 1, "round {round}");
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
         system
-            .webhook(&format!("m-{round}"), "shipment.shipped", id)
+            .send_webhook(&format!("m-{round}"), "shipment.shipped", id)
             .await
             .expect(200);
         let feed_page = system.get("/v1/events?after=now").await.expect(200);
         let reset_reply = system.post("/demo/reset", json!({})).await.expect(200);
         assert_eq!(reset_reply["products"], 2);
-        assert!(system.orders().await.is_empty());
+        assert!(system.list_orders().await.is_empty());
         system
             .get(&format!("/v1/orders/{id}"))
             .await
@@ -87,16 +89,19 @@ async fn demo_reset_restores_the_initial_state() {
         assert_eq!(on_hand, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
         // The feed continues after the reset.
         let position = feed_page["position"].as_str().unwrap();
-        let next_page = system.get(&format!("/v1/events?after={position}")).await;
-        assert_eq!(next_page.expect(200)["data"][0]["type"], "product.created");
-        until("the statistics to be empty again", async || {
+        let next_page_reply = system.get(&format!("/v1/events?after={position}")).await;
+        assert_eq!(
+            next_page_reply.expect(200)["data"][0]["type"],
+            "product.created"
+        );
+        wait_until("the statistics to be empty again", async || {
             let stats = system.get("/v1/stats").await.expect(200);
             stats["orders"]["total"] == 0
         })
         .await;
-        assert_eq!(system.ledger("SELECT count(*) FROM payments"), "0");
+        assert_eq!(system.query_ledger("SELECT count(*) FROM payments"), "0");
         system.assert_verified();
     }
     let customers: Value = system.get("/v1/customers").await.expect(200);
-    assert_eq!(customers["data"][0]["id"], customer);
+    assert_eq!(customers["data"][0]["id"], customer_id);
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{PaymentTotals, System, order, order_paid_by, try_send};
+use crate::harness::{PaymentTotals, System, order_body, order_body_with_method, try_send};
 
 /// Values of `CRASH_AT`: `order_worker::crash::Point`.
 const CRASH_POINTS: [&str; 7] = [
@@ -68,7 +68,7 @@ async fn assert_orders_complete(system: &System, acknowledged_ids: &[String]) {
                 assert_eq!(order["shipments"].as_array().unwrap().len(), 1, "{order}");
                 let id = order["id"].as_str().unwrap();
                 system
-                    .webhook(&format!("delivered-{id}"), "shipment.delivered", id)
+                    .send_webhook(&format!("delivered-{id}"), "shipment.delivered", id)
                     .await
                     .expect(200);
             }
@@ -97,7 +97,7 @@ async fn assert_orders_complete(system: &System, acknowledged_ids: &[String]) {
     if system.stripe.is_none() {
         let duplicates_sql =
             "SELECT payment FROM movements GROUP BY payment, kind HAVING count(*) > 1";
-        assert_eq!(system.ledger(duplicates_sql), "");
+        assert_eq!(system.query_ledger(duplicates_sql), "");
     }
     system.assert_verified();
 }
@@ -105,9 +105,9 @@ async fn assert_orders_complete(system: &System, acknowledged_ids: &[String]) {
 #[tokio::test]
 async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.stock("A", &[("main", 1000)]).await;
-    let customer = system.customer().await;
-    let mut acknowledged = Vec::new();
+    system.set_stock("A", &[("main", 1000)]).await;
+    let customer_id = system.create_customer().await;
+    let mut acknowledged_ids = Vec::new();
     for round in 1..=2 {
         for crash_point in CRASH_POINTS {
             let crashes_before = system.worker_crashes();
@@ -117,13 +117,17 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
             // Creates orders until the worker crashes at this point, then starts a replacement.
             let mut replacement_worker = None;
             while replacement_worker.is_none() {
-                let orders = PAYMENT_METHODS
-                    .map(|method| create_order(&system, order_paid_by(&customer, "A", 1, method)));
-                let mut orders = pin!(join_all(orders));
+                let order_requests = PAYMENT_METHODS.map(|method| {
+                    create_order(
+                        &system,
+                        order_body_with_method(&customer_id, "A", 1, method),
+                    )
+                });
+                let mut order_requests = pin!(join_all(order_requests));
                 let mut reply_after_crash = None;
                 tokio::select! {
-                    ids = &mut orders => reply_after_crash = Some(ids),
-                    () = worker_crashed(&system, crashes_before) => {}
+                    ids = &mut order_requests => reply_after_crash = Some(ids),
+                    () = wait_for_crash(&system, crashes_before) => {}
                 }
                 if system.worker_crashes() > crashes_before {
                     println!(
@@ -132,20 +136,20 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
                     );
                     replacement_worker = Some(system.spawn_replacement_worker());
                 }
-                acknowledged.extend(match reply_after_crash {
+                acknowledged_ids.extend(match reply_after_crash {
                     Some(ids) => ids,
-                    None => orders.await,
+                    None => order_requests.await,
                 });
             }
             system.worker = replacement_worker.unwrap();
         }
     }
     system.set("CRASH_AT", None);
-    assert_orders_complete(&system, &acknowledged).await;
+    assert_orders_complete(&system, &acknowledged_ids).await;
 }
 
 /// Waits until the worker's log shows more deaths than `before`.
-async fn worker_crashed(system: &System, crashes_before: usize) {
+async fn wait_for_crash(system: &System, crashes_before: usize) {
     while system.worker_crashes() == crashes_before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -154,9 +158,9 @@ async fn worker_crashed(system: &System, crashes_before: usize) {
 #[tokio::test]
 async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.stock("A", &[("main", 1000)]).await;
-    let customer = system.customer().await;
-    let mut acknowledged = Vec::new();
+    system.set_stock("A", &[("main", 1000)]).await;
+    let customer_id = system.create_customer().await;
+    let mut acknowledged_ids = Vec::new();
     for round in 1..=12 {
         let kill_delay = Duration::from_millis(u64::from(Uuid::now_v7().as_bytes()[15]) * 2);
         println!(
@@ -164,11 +168,11 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             kill_delay.as_millis()
         );
         let mut worker = system.take_worker();
-        let orders = (0..8).map(|n| {
+        let order_requests = (0..8).map(|n| {
             create_order(
                 &system,
-                order_paid_by(
-                    &customer,
+                order_body_with_method(
+                    &customer_id,
                     "A",
                     1,
                     PAYMENT_METHODS[n % PAYMENT_METHODS.len()],
@@ -180,27 +184,29 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             worker.kill();
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(orders), kill_worker);
-        acknowledged.extend(ids);
+        let (ids, replacement) = tokio::join!(join_all(order_requests), kill_worker);
+        acknowledged_ids.extend(ids);
         system.worker = replacement;
     }
-    assert_orders_complete(&system, &acknowledged).await;
+    assert_orders_complete(&system, &acknowledged_ids).await;
 }
 
 #[tokio::test]
 async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     system.worker.kill();
     system.set("CRASH_AT", Some("after_commit"));
     system.launch_worker();
-    let (reply, replacement) =
-        tokio::join!(system.post("/v1/orders", order(&customer, "A", 1)), async {
-            worker_crashed(&system, 0).await;
+    let (reply, replacement) = tokio::join!(
+        system.post("/v1/orders", order_body(&customer_id, "A", 1)),
+        async {
+            wait_for_crash(&system, 0).await;
             system.spawn_replacement_worker()
-        });
-    let created = reply.expect(201);
+        }
+    );
+    let created_order = reply.expect(201);
     system.worker = replacement;
     let orders = system.wait_until_idle().await;
     assert_eq!(
@@ -208,7 +214,7 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
         1,
         "the redelivered request did not find the existing order"
     );
-    assert_eq!(orders[0]["id"], created["id"]);
+    assert_eq!(orders[0]["id"], created_order["id"]);
     assert_eq!(system.stock_level("A").await, (10, 1));
     system.assert_verified();
 }
@@ -216,30 +222,31 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_finishes_its_messages_on_sigterm() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 1000)]).await;
-    let customer = system.customer().await;
-    let mut acknowledged = Vec::new();
+    system.set_stock("A", &[("main", 1000)]).await;
+    let customer_id = system.create_customer().await;
+    let mut acknowledged_ids = Vec::new();
     for _ in 0..3 {
         let mut worker = system.take_worker();
-        let orders = (0..20).map(|_| create_order(&system, order(&customer, "A", 1)));
+        let order_requests =
+            (0..20).map(|_| create_order(&system, order_body(&customer_id, "A", 1)));
         let stop_worker = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             tokio::task::block_in_place(|| worker.terminate());
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(orders), stop_worker);
-        acknowledged.extend(ids);
+        let (ids, replacement) = tokio::join!(join_all(order_requests), stop_worker);
+        acknowledged_ids.extend(ids);
         system.worker = replacement;
     }
-    assert_orders_complete(&system, &acknowledged).await;
+    assert_orders_complete(&system, &acknowledged_ids).await;
 }
 
 #[tokio::test]
 async fn gateway_kill_before_the_reply_loses_only_the_response() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let body = order(&customer, "A", 1);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let body = order_body(&customer_id, "A", 1);
     for round in 0..5 {
         let key = format!("key-{round}");
         let request = system

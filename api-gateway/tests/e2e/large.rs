@@ -28,10 +28,10 @@ async fn read_all_pages(system: &System, list_path: &str, cursor: &str) -> (Vec<
             panic!("a page of {list_path}")
         };
         found_entries.extend(data);
-        let Some(next) = page["next_cursor"].as_str() else {
+        let Some(next_cursor) = page["next_cursor"].as_str() else {
             return (found_entries, pages);
         };
-        path = format!("{list_path}&{cursor}={next}");
+        path = format!("{list_path}&{cursor}={next_cursor}");
     }
 }
 
@@ -39,21 +39,21 @@ async fn read_all_pages(system: &System, list_path: &str, cursor: &str) -> (Vec<
 async fn large_results_are_split_into_several_messages() {
     let system = System::start().await;
     let name = "\u{1f4e6}".repeat(200);
-    let create_products = (0..LINES_PER_ORDER).map(async |line| {
-        let sku = format!("S{line}");
+    let create_products = (0..LINES_PER_ORDER).map(async |line_number| {
+        let sku = format!("S{line_number}");
         let product = json!({"sku": sku, "name": name, "price": 1, "currency": "EUR"});
         system.post("/v1/products", product).await.expect(201);
         let stock_path = format!("/v1/products/{sku}/stock/main");
         let stock_body = json!({"on_hand": ORDER_COUNT});
         system.put(&stock_path, stock_body).await.expect(200);
     });
-    let setting_up = stream::iter(create_products).buffer_unordered(50);
-    setting_up.collect::<()>().await;
-    let customer = system.customer().await;
+    let create_requests = stream::iter(create_products).buffer_unordered(50);
+    create_requests.collect::<()>().await;
+    let customer_id = system.create_customer().await;
     let items: Vec<_> = (0..LINES_PER_ORDER)
         .map(|line| json!({"sku": format!("S{line}"), "quantity": 1}))
         .collect();
-    let order = json!({"customer_id": customer, "items": items});
+    let order = json!({"customer_id": customer_id, "items": items});
     let create_orders = (0..ORDER_COUNT).map(async |_| {
         let order = system.post("/v1/orders", order.clone()).await.expect(201);
         order["id"].as_str().unwrap().to_owned()
@@ -65,21 +65,21 @@ async fn large_results_are_split_into_several_messages() {
     let is_over = AtomicBool::new(false);
     let read_small_order = async {
         while !is_over.load(Ordering::Relaxed) {
-            let customer_path = format!("/v1/customers/{customer}");
+            let customer_path = format!("/v1/customers/{customer_id}");
             system.get(&customer_path).await.expect(200);
         }
     };
     let read_everything = async {
-        let sorted_ids = |found: &[Value], name: &str| {
-            let ids = found.iter().map(|entry| entry[name].as_str().unwrap());
+        let sorted_ids = |found_rows: &[Value], name: &str| {
+            let ids = found_rows.iter().map(|entry| entry[name].as_str().unwrap());
             ids.map(str::to_owned).collect::<Vec<_>>()
         };
         let (listed_orders, pages) =
             read_all_pages(&system, "/v1/orders?limit=200", "cursor").await;
-        let mut listed = sorted_ids(&listed_orders, "id");
+        let mut listed_ids = sorted_ids(&listed_orders, "id");
         assert!(pages > 8, "{pages} pages");
-        listed.sort();
-        assert_eq!(listed, created_ids);
+        listed_ids.sort();
+        assert_eq!(listed_ids, created_ids);
 
         let list_path = "/v1/events?limit=200&type=order.created";
         let (events, pages) = read_all_pages(&system, list_path, "after").await;
@@ -104,8 +104,8 @@ async fn large_results_are_split_into_several_messages() {
     // Cancelled concurrently, the orders exceed the limit of a batch.
     let cancel_orders = created_ids.iter().map(async |id| {
         let cancel_path = format!("/v1/orders/{id}/cancel");
-        let cancelled = system.post(&cancel_path, json!({})).await.expect(200);
-        assert_eq!(cancelled["status"], "cancelled");
+        let cancelled_order = system.post(&cancel_path, json!({})).await.expect(200);
+        assert_eq!(cancelled_order["status"], "cancelled");
     });
     join_all(cancel_orders).await;
     system.wait_until_idle().await;

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Process, Store, System, Tables, WORKER, order, run_worker, setting, until};
+use crate::harness::{
+    Process, Store, System, Tables, WORKER, order_body, run_worker, setting, wait_until,
+};
 
 fn stdout_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -23,19 +25,22 @@ struct Load(tokio::task::JoinHandle<()>);
 
 impl Load {
     async fn start(system: &System) -> Self {
-        system.stock("mug", &[("berlin", 100_000)]).await;
-        let customer = system.customer().await;
+        system.set_stock("mug", &[("berlin", 100_000)]).await;
+        let customer_id = system.create_customer().await;
         let (client, url) = (system.client.clone(), system.url("/v1/orders"));
         let task = tokio::spawn(async move {
             let items = json!([{"sku": "mug", "quantity": 1}]);
             let payment_methods = ["pm_ok", "pm_slow", "pm_declined", "pm_ok"];
             for number in 0.. {
-                let body = json!({"customer_id": customer, "items": items,
+                let body = json!({"customer_id": customer_id, "items": items,
                                   "payment_method": payment_methods[number % payment_methods.len()]});
                 let _ = client.post(&url).json(&body).send().await;
             }
         });
-        until("some orders", async || system.orders().await.len() > 50).await;
+        wait_until("some orders", async || {
+            system.list_orders().await.len() > 50
+        })
+        .await;
         Self(task)
     }
 }
@@ -109,7 +114,7 @@ async fn backup_under_load_restores_consistently() {
     let report = assert_verified(&backup_store);
     assert!(!report.starts_with("0 orders"), "{report}");
     drop(load);
-    let orders_before = system.wait_until_idle().await.len();
+    let order_count_before = system.wait_until_idle().await.len();
 
     // The worker continues the unfinished orders of the backup.
     system.worker.kill();
@@ -118,8 +123,8 @@ async fn backup_under_load_restores_consistently() {
     system.restart_worker().await;
     let orders_after = system.wait_until_idle().await;
     assert!(
-        (1..=orders_before).contains(&orders_after.len()),
-        "{} of {orders_before}",
+        (1..=order_count_before).contains(&orders_after.len()),
+        "{} of {order_count_before}",
         orders_after.len()
     );
     assert!(
@@ -184,8 +189,8 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     }
     let all_orders = system.wait_until_idle().await;
 
-    let exported = run_worker(&system, &["export", "orders"]);
-    let lines: Vec<Value> = stdout_text(&exported)
+    let orders_output = run_worker(&system, &["export", "orders"]);
+    let lines: Vec<Value> = stdout_text(&orders_output)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -193,7 +198,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     expected_orders.reverse();
     assert_eq!(lines, expected_orders);
     let last_number = lines.last().unwrap()["number"].as_i64().unwrap();
-    assert!(stderr_text(&exported).contains(&format!("--after {last_number}")));
+    assert!(stderr_text(&orders_output).contains(&format!("--after {last_number}")));
 
     // Exports the rest from a position, exports to a file, and exports to a reader that stops early.
     let remaining_events = run_worker(
@@ -212,7 +217,10 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
         &["export", "orders", "--output", file.to_str().unwrap()],
     );
     assert!(export_output.status.success());
-    assert_eq!(fs::read_to_string(&file).unwrap(), stdout_text(&exported));
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        stdout_text(&orders_output)
+    );
     let mut child = Process::command(WORKER)
         .args(["export", "events"])
         .env("DATABASE_URL", system.store.url())
@@ -237,7 +245,7 @@ fn days_ago(days: i64) -> i64 {
 /// Waits until all events are published, then moves all events except those of one order forty days into the
 /// past.
 pub(crate) async fn age_events(system: &System, except_order: &str) {
-    until("all feed consumers to have read all events", async || {
+    wait_until("all feed consumers to have read all events", async || {
         let consumer_position = system.store.run(
             Tables::Orders,
             "SELECT min(position) FROM relay WHERE name <> 'probe'",
@@ -262,9 +270,9 @@ pub(crate) async fn age_events(system: &System, except_order: &str) {
 #[expect(clippy::too_many_lines, reason = "one order for each way to end")]
 async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let mut system = System::start().await;
-    system.stock("mug", &[("berlin", 10)]).await;
-    let customer = system.customer().await;
-    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
+    system.set_stock("mug", &[("berlin", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
     let mut ids = Vec::new();
     for _ in 0..6 {
         let request = system
@@ -289,7 +297,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     };
     for id in &ids {
         system
-            .order_until(id, "labelled", |order| {
+            .wait_for_order(id, "labelled", |order| {
                 order["shipments"][0]["tracking_number"].is_string()
             })
             .await;
@@ -307,7 +315,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     .enumerate()
     {
         system
-            .webhook(&format!("m-{number}"), kind, id)
+            .send_webhook(&format!("m-{number}"), kind, id)
             .await
             .expect(200);
     }
@@ -318,47 +326,53 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     system.wait_until_idle().await;
     let items = json!([{"sku": "mug", "quantity": 1, "restock": true}]);
     let path = format!("/v1/orders/{sent_back_id}/returns");
-    let expected = json!({"items": [{"sku": "mug", "quantity": 1}]});
-    let requested = system.post(&path, expected).await.expect(201);
-    let path = format!("/v1/returns/{}", requested["id"].as_str().unwrap());
+    let return_body = json!({"items": [{"sku": "mug", "quantity": 1}]});
+    let requested_return = system.post(&path, return_body).await.expect(201);
+    let path = format!("/v1/returns/{}", requested_return["id"].as_str().unwrap());
     for (verb, body) in [
         ("approve", json!({})),
         ("receive", json!({ "items": items })),
     ] {
-        let changed = system.post(&format!("{path}/{verb}"), body).await;
-        changed.expect(200);
+        let return_reply = system.post(&format!("{path}/{verb}"), body).await;
+        return_reply.expect(200);
     }
     system.wait_until_idle().await;
     // The newest event is always kept, so a product's event becomes the newest one.
-    system.stock("cup", &[("berlin", 1)]).await;
+    system.set_stock("cup", &[("berlin", 1)]).await;
     age_events(&system, open_id).await;
-    let orders_before: Vec<Value> = system.orders().await;
+    let orders_before: Vec<Value> = system.list_orders().await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
     let count = |sql: &str| system.store.run(Tables::Orders, sql);
-    until("old events to be deleted", async || {
+    wait_until("old events to be deleted", async || {
         count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "5"
     })
     .await;
-    until("old idempotency records to be deleted", async || {
+    wait_until("old idempotency records to be deleted", async || {
         count("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
     })
     .await;
-    assert_eq!(system.history(cancelled_id).await, Vec::<String>::new());
-    assert_eq!(system.history(delivered_id).await, ["shipment.shipped"]);
+    assert_eq!(
+        system.list_event_types(cancelled_id).await,
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        system.list_event_types(delivered_id).await,
+        ["shipment.shipped"]
+    );
     for id in [returned_id, undelivered_id] {
         assert_eq!(
-            system.history(id).await,
+            system.list_event_types(id).await,
             ["shipment.shipped", "shipment.returned"]
         );
     }
     assert_eq!(
-        system.history(sent_back_id).await,
+        system.list_event_types(sent_back_id).await,
         ["shipment.shipped", "return.received"]
     );
-    assert!(system.history(open_id).await.len() > 3);
-    assert_eq!(system.orders().await, orders_before);
+    assert!(system.list_event_types(open_id).await.len() > 3);
+    assert_eq!(system.list_orders().await, orders_before);
     let (is_consistent, report) = system.verify();
     assert!(is_consistent, "{report}");
     assert!(
@@ -373,13 +387,13 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
         .await
         .expect(202);
     system
-        .order_until(delivered_id, "refunded", |order| {
+        .wait_for_order(delivered_id, "refunded", |order| {
             order["payment"]["refunded"] == 100
         })
         .await;
     assert!(
         system
-            .history(delivered_id)
+            .list_event_types(delivered_id)
             .await
             .contains(&"payment.refunded".to_owned())
     );
@@ -389,19 +403,21 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
 #[tokio::test]
 async fn feed_position_remains_valid_after_its_events_are_deleted() {
     let mut system = System::start().await;
-    system.stock("mug", &[("berlin", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("mug", &[("berlin", 10)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for number in 0..2 {
-        let order_reply = system.post("/v1/orders", order(&customer, "mug", 1)).await;
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "mug", 1))
+            .await;
         let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
         system
-            .order_until(&id, "labelled", |order| {
+            .wait_for_order(&id, "labelled", |order| {
                 order["shipments"][0]["tracking_number"].is_string()
             })
             .await;
         system
-            .webhook(&format!("m-{number}"), "shipment.delivered", &id)
+            .send_webhook(&format!("m-{number}"), "shipment.delivered", &id)
             .await
             .expect(200);
         ids.push(id);
@@ -413,16 +429,18 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
-    until("old events to be deleted", async || {
-        system.history(&ids[0]).await == ["shipment.shipped"]
+    wait_until("old events to be deleted", async || {
+        system.list_event_types(&ids[0]).await == ["shipment.shipped"]
     })
     .await;
-    let order_reply = system.post("/v1/orders", order(&customer, "mug", 1)).await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "mug", 1))
+        .await;
     let id = order_reply.expect(201)["id"].clone();
-    let page = system
+    let page_reply = system
         .get(&format!("/v1/events?after={end_position}"))
         .await;
-    let page = page.expect(200);
+    let page = page_reply.expect(200);
     assert_eq!(page["data"][0]["type"], "order.created");
     assert_eq!(page["data"][0]["subject"], id);
 }

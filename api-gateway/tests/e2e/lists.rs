@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, order, order_paid_by};
+use crate::harness::{System, Tables, order_body, order_body_with_method};
 
-fn ids(page: &Value) -> Vec<String> {
+fn ids_of_page(page: &Value) -> Vec<String> {
     page["data"]
         .as_array()
         .unwrap()
@@ -22,12 +22,12 @@ async fn orders_are_listed_newest_first_in_pages() {
     let empty_list = system.get("/v1/orders").await.expect(200);
     assert_eq!(empty_list, json!({"data": [], "next_cursor": null}));
 
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     let mut created_ids = Vec::new();
     for _ in 0..7 {
         let order = system
-            .post("/v1/orders", order(&customer, "A", 1))
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await
             .expect(201);
         created_ids.push(order["id"].as_str().unwrap().to_owned());
@@ -36,7 +36,7 @@ async fn orders_are_listed_newest_first_in_pages() {
     let (mut listed_ids, mut path, mut pages) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
     loop {
         let page = system.get(&path).await.expect(200);
-        listed_ids.extend(ids(&page));
+        listed_ids.extend(ids_of_page(&page));
         pages += 1;
         let Some(cursor) = page["next_cursor"].as_str() else {
             break;
@@ -64,22 +64,28 @@ async fn orders_are_listed_newest_first_in_pages() {
 #[tokio::test]
 async fn orders_can_be_filtered() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    system.stock("B", &[("main", 100)]).await;
-    let (ada, bob) = (system.customer().await, system.customer().await);
+    system.set_stock("A", &[("main", 100)]).await;
+    system.set_stock("B", &[("main", 100)]).await;
+    let (ada_id, bob_id) = (
+        system.create_customer().await,
+        system.create_customer().await,
+    );
     let declined_order = system
-        .post("/v1/orders", order_paid_by(&ada, "A", 1, "pm_declined"))
+        .post(
+            "/v1/orders",
+            order_body_with_method(&ada_id, "A", 1, "pm_declined"),
+        )
         .await
         .expect(201);
     let plain_order = system
-        .post("/v1/orders", order(&bob, "A", 1))
+        .post("/v1/orders", order_body(&bob_id, "A", 1))
         .await
         .expect(201);
     let both_items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
     let mixed_order = system
         .post(
             "/v1/orders",
-            json!({"customer_id": bob, "items": both_items}),
+            json!({"customer_id": bob_id, "items": both_items}),
         )
         .await
         .expect(201);
@@ -87,19 +93,20 @@ async fn orders_can_be_filtered() {
     let [declined_id, plain_id, mixed_id] = [declined_order, plain_order, mixed_order]
         .map(|order| order["id"].as_str().unwrap().to_owned());
 
-    let list_ids =
-        async |query: &str| ids(&system.get(&format!("/v1/orders?{query}")).await.expect(200));
+    let list_ids = async |query: &str| {
+        ids_of_page(&system.get(&format!("/v1/orders?{query}")).await.expect(200))
+    };
     assert_eq!(list_ids("status=cancelled").await, [declined_id.as_str()]);
     assert_eq!(
         list_ids("status=processing").await,
         [mixed_id.as_str(), &plain_id]
     );
     assert_eq!(
-        list_ids(&format!("customer_id={bob}")).await,
+        list_ids(&format!("customer_id={bob_id}")).await,
         [mixed_id.as_str(), &plain_id]
     );
     assert_eq!(
-        list_ids(&format!("customer_id={bob}&sku=B")).await,
+        list_ids(&format!("customer_id={bob_id}&sku=B")).await,
         [mixed_id.as_str()]
     );
     assert_eq!(list_ids("sku=B").await, [mixed_id.as_str()]);
@@ -134,12 +141,15 @@ async fn orders_can_be_filtered() {
 #[tokio::test]
 async fn history_is_listed_oldest_first_in_pages() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let created = system
-        .post("/v1/orders", order(&system.customer().await, "A", 1))
+    system.set_stock("A", &[("main", 1)]).await;
+    let created_order = system
+        .post(
+            "/v1/orders",
+            order_body(&system.create_customer().await, "A", 1),
+        )
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     system.wait_until_idle().await;
     let first_page = system
         .get(&format!("/v1/orders/{id}/history?limit=2"))
@@ -173,17 +183,21 @@ async fn history_is_listed_oldest_first_in_pages() {
 #[tokio::test]
 async fn reads_do_not_wait_for_writes() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system
-        .order_until(&id, "announced", crate::harness::is_announced)
+        .wait_for_order(&id, "announced", crate::harness::is_announced)
         .await;
     system.wait_until_idle().await;
     let lock = system.store.lock_writes();
     // The result of the write is unknown or refused, but all reads succeed.
-    let refused_reply = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let refused_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
     assert!(
         matches!(refused_reply.status, 503 | 504),
         "{}",
@@ -195,7 +209,7 @@ async fn reads_do_not_wait_for_writes() {
         "/v1/orders?status=processing",
         "/v1/products/A",
         "/v1/products",
-        &format!("/v1/customers/{customer}"),
+        &format!("/v1/customers/{customer_id}"),
         "/v1/customers",
         "/v1/events",
         "/v1/stats",
@@ -204,9 +218,9 @@ async fn reads_do_not_wait_for_writes() {
         system.get(path).await.expect(200);
     }
     drop(lock);
-    crate::harness::until("orders to be accepted again", async || {
+    crate::harness::wait_until("orders to be accepted again", async || {
         system
-            .post("/v1/orders", order(&customer, "A", 1))
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await
             .status
             == 201
@@ -241,10 +255,12 @@ fn insert_orders_sql(is_sqlite: bool) -> String {
 #[tokio::test]
 async fn selective_list_queries_do_not_block_reads() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     let insert_sql = insert_orders_sql(system.store.is_sqlite());
     system.store.run(Tables::Orders, &insert_sql);
 
@@ -267,8 +283,11 @@ async fn selective_list_queries_do_not_block_reads() {
         }
         is_reading.store(false, Ordering::Relaxed);
         // Reads of single orders do not wait for these queries.
-        let reads = read_count.load(Ordering::Relaxed);
-        assert!(reads < 50, "reads while the queries ran: {reads}");
+        let completed_reads = read_count.load(Ordering::Relaxed);
+        assert!(
+            completed_reads < 50,
+            "reads while the queries ran: {completed_reads}"
+        );
     };
     tokio::join!(join_all(list_repeatedly), read_orders);
     // A filter by storefront and status does not scan the other storefront's orders.

@@ -5,7 +5,7 @@ use std::fs;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Receiver, System, send, until};
+use crate::harness::{Receiver, System, send, wait_until};
 
 const OPERATOR_KEY: &str = "a-key-that-nobody-may-see";
 const STOREFRONT_KEY: &str = "a-storefronts-key-that-nobody-may-see";
@@ -46,9 +46,9 @@ async fn start(more_variables: &[(&str, &str)]) -> System {
 #[tokio::test]
 async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     let system = start(&[]).await;
-    system.stock("mug", &[("berlin", 9)]).await;
-    let customer = system.customer().await;
-    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
+    system.set_stock("mug", &[("berlin", 9)]).await;
+    let customer_id = system.create_customer().await;
+    let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
     let request = system.request(Method::POST, "/v1/orders").json(&body);
     let order = send(
         request
@@ -59,23 +59,23 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     .expect(201);
     let id = order["id"].as_str().unwrap();
     system
-        .order_until(id, "processing", |order| order["status"] == "processing")
+        .wait_for_order(id, "processing", |order| order["status"] == "processing")
         .await;
     let worker = log_lines(&system, "worker.log");
     let entries: Vec<_> = worker
         .iter()
-        .filter(|line| line["order.id"] == id && line["request_id"] == "the-request")
+        .filter(|log_line| log_line["order.id"] == id && log_line["request_id"] == "the-request")
         .collect();
     let intents: Vec<_> = entries
         .iter()
-        .map(|line| line["intent"].as_str().unwrap())
+        .map(|log_line| log_line["intent"].as_str().unwrap())
         .collect();
     assert!(
         intents.starts_with(&["gift", "authorize_payment"]),
         "{entries:?}"
     );
-    for line in &entries {
-        assert_eq!(line["trace_id"], entries[0]["trace_id"], "{line}");
+    for log_line in &entries {
+        assert_eq!(log_line["trace_id"], entries[0]["trace_id"], "{log_line}");
     }
     let gateway = log_lines(&system, "gateway.log");
     assert!(
@@ -110,7 +110,7 @@ async fn personal_data_and_secrets_are_never_logged() {
         .post("/v1/webhook-endpoints", endpoint)
         .await
         .expect(201);
-    system.stock("mug", &[("berlin", 9)]).await;
+    system.set_stock("mug", &[("berlin", 9)]).await;
 
     let customer = create_customer(&system).await;
     let order = |payment_method: &str| {
@@ -126,7 +126,7 @@ async fn personal_data_and_secrets_are_never_logged() {
     let created_order = system.post("/v1/orders", order("pm_ok")).await.expect(201);
     let id = created_order["id"].as_str().unwrap();
     system
-        .order_until(id, "labelled", |order| {
+        .wait_for_order(id, "labelled", |order| {
             order["shipments"][0]["tracking_number"].is_string()
         })
         .await;
@@ -149,13 +149,13 @@ async fn personal_data_and_secrets_are_never_logged() {
     send(malformed_request.header("content-type", "application/json"))
         .await
         .expect(400);
-    let lines = format!(
+    let import_text = format!(
         "{}\n{{\"customer_id\": \"Quartermaine\"}}\nQuartermaine\n",
         order("pm_ok")
     );
     let import_request = system
         .request(Method::POST, "/v1/orders/import")
-        .body(lines);
+        .body(import_text);
     send(import_request.header("content-type", "application/x-ndjson"))
         .await
         .expect(200);
@@ -170,7 +170,7 @@ async fn personal_data_and_secrets_are_never_logged() {
             customer["id"].as_str().unwrap()
         ))
         .await;
-    until("both webhooks", async || receiver.received().len() >= 2).await;
+    wait_until("both webhooks", async || receiver.received().len() >= 2).await;
     system.gateway.terminate();
     system.worker.terminate();
 

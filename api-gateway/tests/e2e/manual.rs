@@ -6,17 +6,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Reply, System, Tables, is_announced, order, order_paid_by, run_worker, send, until,
+    Reply, System, Tables, is_announced, order_body, order_body_with_method, run_worker, send,
+    wait_until,
 };
 
 impl System {
     /// Creates an order of 3000 that is paid manually.
     async fn create_unpaid_order(&self) -> String {
-        let customer = self.customer().await;
-        let created = self
-            .post("/v1/orders", order_paid_by(&customer, "A", 3, "manual"))
+        let customer_id = self.create_customer().await;
+        let order_reply = self
+            .post(
+                "/v1/orders",
+                order_body_with_method(&customer_id, "A", 3, "manual"),
+            )
             .await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
     async fn record_payment(&self, id: &str, body: Value) -> Reply {
@@ -58,7 +62,7 @@ fn transaction_texts(order: &Value) -> Vec<String> {
 #[tokio::test]
 async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = system.create_unpaid_order().await;
     let path = format!("/v1/orders/{id}");
     let order = system.get(&path).await.expect(200);
@@ -81,8 +85,8 @@ async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
         partly_paid_order["transactions"][0]["received_at"],
         "2026-01-30T12:00:00Z"
     );
-    let problem = system.record_payment(&id, json!({"amount": 2001})).await;
-    let problem = problem.expect_problem(422, "INVALID_REQUEST");
+    let problem_reply = system.record_payment(&id, json!({"amount": 2001})).await;
+    let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/amount");
     let detail = problem["errors"][0]["detail"].as_str().unwrap();
     assert!(detail.contains("only 2000 are outstanding"), "{problem}");
@@ -98,11 +102,11 @@ async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
         assert_eq!(is_replayed, repetition > 0);
         assert_eq!(reply.expect(201)["payment"]["captured"], 3000);
     }
-    system.order_until(&id, "announced", is_announced).await;
-    let webhook = system.webhook("m-1", "shipment.delivered", &id).await;
-    webhook.expect(200);
-    let webhook = system.webhook("m-2", "shipment.returned", &id).await;
-    webhook.expect(200);
+    system.wait_for_order(&id, "announced", is_announced).await;
+    let webhook_reply = system.send_webhook("m-1", "shipment.delivered", &id).await;
+    webhook_reply.expect(200);
+    let webhook_reply = system.send_webhook("m-2", "shipment.returned", &id).await;
+    webhook_reply.expect(200);
     let returned_order = system.get(&path).await.expect(200);
     assert_eq!(
         transaction_texts(&returned_order)[2..],
@@ -137,8 +141,8 @@ async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
         ["refund 3000 success back 1"]
     );
     assert_eq!(system.list_dead_letters().await, [] as [Value; 0]);
-    let second_refund = system.record_refund(&id, json!({})).await;
-    second_refund.expect_problem(409, "INVALID_STATE");
+    let second_refund_reply = system.record_refund(&id, json!({})).await;
+    second_refund_reply.expect_problem(409, "INVALID_STATE");
 
     // All readers show the same transactions, and nothing was done at a provider.
     let order = system.get(&path).await.expect(200);
@@ -157,31 +161,31 @@ async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
 #[tokio::test]
 async fn unpaid_manual_order_expires_and_leaves_a_part_to_be_paid_back() {
     let system = System::start_with(&[("MANUAL_PAYMENT_TTL_SECONDS", "5")]).await;
-    system.stock("A", &[("main", 10)]).await;
-    let (unpaid, partly_paid) = (
+    system.set_stock("A", &[("main", 10)]).await;
+    let (unpaid_id, partly_paid_id) = (
         system.create_unpaid_order().await,
         system.create_unpaid_order().await,
     );
     system
-        .record_payment(&partly_paid, json!({"amount": 1}))
+        .record_payment(&partly_paid_id, json!({"amount": 1}))
         .await
         .expect(201);
     let is_cancelled = |order: &Value| order["status"] == "cancelled";
-    for id in [&unpaid, &partly_paid] {
-        let order = system.order_until(id, "expired", is_cancelled).await;
+    for id in [&unpaid_id, &partly_paid_id] {
+        let order = system.wait_for_order(id, "expired", is_cancelled).await;
         assert_eq!(order["cancel_reason"], "expired");
     }
     assert_eq!(system.stock_level("A").await, (10, 0));
     let dead_letters = system.list_dead_letters().await;
     assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
-    assert_eq!(dead_letters[0]["order_id"], partly_paid.as_str());
+    assert_eq!(dead_letters[0]["order_id"], partly_paid_id.as_str());
     // Money that arrives too late is recorded on request only.
     let late_payment = json!({"amount": 3000});
-    let late_reply = system.record_payment(&unpaid, late_payment).await;
+    let late_reply = system.record_payment(&unpaid_id, late_payment).await;
     late_reply.expect_problem(409, "INVALID_STATE");
     let late_payment = json!({"amount": 3000, "overpaid": true});
     let order = system
-        .record_payment(&unpaid, late_payment)
+        .record_payment(&unpaid_id, late_payment)
         .await
         .expect(201);
     assert_eq!(order["status"], "cancelled");
@@ -192,27 +196,27 @@ async fn unpaid_manual_order_expires_and_leaves_a_part_to_be_paid_back() {
 #[tokio::test]
 async fn concurrent_payments_never_exceed_the_total() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = system.create_unpaid_order().await;
     let payments = (0..10).map(|_| system.record_payment(&id, json!({"amount": 700})));
     let replies = join_all(payments).await;
-    let accepted = replies.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(accepted, 4, "4 payments of 700 fit into 3000");
+    let accepted_count = replies.iter().filter(|reply| reply.status == 201).count();
+    assert_eq!(accepted_count, 4, "4 payments of 700 fit into 3000");
     let paths = ["payments", "cancel"].map(|subpath| format!("/v1/orders/{id}/{subpath}"));
     let (payment_reply, cancellation_reply) = tokio::join!(
         system.post(&paths[0], json!({"amount": 200})),
         system.post(&paths[1], json!({})),
     );
     cancellation_reply.expect(200);
-    let received = if payment_reply.status == 201 {
+    let received_amount = if payment_reply.status == 201 {
         3000
     } else {
         2800
     };
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(order["payment"]["captured"], received);
+    assert_eq!(order["payment"]["captured"], received_amount);
     let refunded_order = system.record_refund(&id, json!({})).await.expect(202);
-    assert_eq!(refunded_order["payment"]["refunded"], received);
+    assert_eq!(refunded_order["payment"]["refunded"], received_amount);
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -220,36 +224,36 @@ async fn concurrent_payments_never_exceed_the_total() {
 #[tokio::test]
 async fn asynchronous_and_imported_manual_orders_wait_for_their_payment() {
     let system = System::start_with(&[("DEFAULT_PAYMENT_METHOD", "manual")]).await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
-    let accepted = send(request.json(&order(&customer, "A", 1)))
+    let accepted_reply = send(request.json(&order_body(&customer_id, "A", 1)))
         .await
         .expect(202);
-    let mut line = order_paid_by(&customer, "A", 1, "manual");
+    let mut line = order_body_with_method(&customer_id, "A", 1, "manual");
     line["external_id"] = json!("ext-1");
     let report = system.import(&[line], None).await.expect(200);
     assert_eq!(report["accepted"], 1, "{report}");
-    until("both orders to hold their stock", async || {
+    wait_until("both orders to hold their stock", async || {
         system.stock_level("A").await == (10, 2)
     })
     .await;
-    assert_eq!(system.orders().await.len(), 2);
-    for order in system.orders().await {
+    assert_eq!(system.list_orders().await.len(), 2);
+    for order in system.list_orders().await {
         let id = order["id"].as_str().unwrap();
         system
             .record_payment(id, json!({"amount": 1000}))
             .await
             .expect(201);
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
     }
-    assert!(accepted["id"].is_string());
+    assert!(accepted_reply["id"].is_string());
     // The provider of another order is not affected.
-    let new_order = order_paid_by(&customer, "A", 1, "pm_ok");
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created["id"].as_str().unwrap();
-    let order = system.order_until(id, "announced", is_announced).await;
+    let new_order = order_body_with_method(&customer_id, "A", 1, "pm_ok");
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
+    let order = system.wait_for_order(id, "announced", is_announced).await;
     assert!(transaction_texts(&order)[0].starts_with("authorization 1000 success"));
     let payment_reply = system.record_payment(id, json!({"amount": 1})).await;
     payment_reply.expect_problem(409, "INVALID_STATE");
@@ -261,7 +265,7 @@ async fn only_operators_record_payments() {
     let keys = crate::auth::API_KEYS;
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     system.key = Some("key-of-eu".to_owned());
     let id = system.create_unpaid_order().await;
     let reply = system.record_payment(&id, json!({"amount": 1})).await;
@@ -290,22 +294,22 @@ async fn only_operators_record_payments() {
 #[tokio::test]
 async fn references_of_manual_payments_are_erased_with_the_customer() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = system.create_unpaid_order().await;
     let payment = json!({"amount": 3000, "reference": "from Grace Hopper"});
     system.record_payment(&id, payment).await.expect(201);
-    let cancelled = system
+    let order_reply = system
         .post(&format!("/v1/orders/{id}/cancel"), json!({}))
         .await;
-    let customer = cancelled.expect(200)["customer_id"]
+    let customer_id = order_reply.expect(200)["customer_id"]
         .as_str()
         .unwrap()
         .to_owned();
     let refund = json!({"reference": "to Grace Hopper", "reason": "Grace changed her mind"});
     system.record_refund(&id, refund).await.expect(202);
     system.wait_until_idle().await;
-    let erased = system.delete(&format!("/v1/customers/{customer}")).await;
-    assert_eq!(erased.status, 204, "{}", erased.body);
+    let erase_reply = system.delete(&format!("/v1/customers/{customer_id}")).await;
+    assert_eq!(erase_reply.status, 204, "{}", erase_reply.body);
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
         transaction_texts(&order),
@@ -321,11 +325,13 @@ async fn references_of_manual_payments_are_erased_with_the_customer() {
 #[tokio::test]
 async fn orders_that_were_stored_without_transactions_get_them() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 3))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     system.post(&shipments_path, json!({})).await.expect(201);
     system.wait_until_idle().await;
@@ -342,8 +348,9 @@ async fn orders_that_were_stored_without_transactions_get_them() {
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let transactions_without_reference = |order: &Value| -> Vec<String> {
         let transactions = transaction_texts(order).into_iter();
-        let words = transactions.map(|text| text.split(' ').take(3).collect::<Vec<_>>().join(" "));
-        words.collect()
+        let first_words =
+            transactions.map(|text| text.split(' ').take(3).collect::<Vec<_>>().join(" "));
+        first_words.collect()
     };
     let transactions_before_refund = ["authorization 3000 success", "capture 3000 success"];
     assert_eq!(
@@ -356,7 +363,7 @@ async fn orders_that_were_stored_without_transactions_get_them() {
         .await
         .expect(202);
     let is_refunded = |order: &Value| order["payment"]["refunded"] == 100;
-    let order = system.order_until(&id, "refunded", is_refunded).await;
+    let order = system.wait_for_order(&id, "refunded", is_refunded).await;
     assert_eq!(
         transactions_without_reference(&order)[2..],
         ["refund 100 success"]

@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Peer, Process, Store, System, Tables, WORKER, is_announced, order, python_with_input,
-    run_worker, send, until,
+    Folder, Peer, Process, Store, System, Tables, WORKER, is_announced, order_body,
+    run_script_with_input, run_worker, send, wait_until,
 };
 
 /// A mail server, and the messages that it has taken.
@@ -28,18 +28,18 @@ impl MailServer {
     }
 
     /// The messages that the server has taken.
-    fn taken(&self) -> Vec<Value> {
-        let printed = self.peer.printed();
+    fn taken_messages(&self) -> Vec<Value> {
+        let printed_text = self.peer.printed_text();
         // The program also prints warnings of its libraries.
-        let lines = printed.lines().filter(|line| line.starts_with('{'));
+        let lines = printed_text.lines().filter(|line| line.starts_with('{'));
         lines
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed}")))
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed_text}")))
             .collect()
     }
 
     fn subjects(&self) -> Vec<String> {
-        let taken = self.taken();
-        taken
+        let taken_messages = self.taken_messages();
+        taken_messages
             .iter()
             .map(|message| text_of(&message["subject"]))
             .collect()
@@ -57,64 +57,66 @@ fn text_of(value: &Value) -> String {
 async fn start_with_mail(variables: &[(&str, &str)]) -> (MailServer, System) {
     let folder = Folder::new();
     let server = MailServer::start(&folder, "plain", "0").await;
-    let url = format!("smtp://127.0.0.1:{}", server.port);
+    let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
     let mut all_variables = vec![
-        ("SMTP_URL", url.as_str()),
+        ("SMTP_URL", smtp_url.as_str()),
         ("MAIL_FROM", "The Shop <orders@shop.example>"),
         ("MAIL_RATE", "100"),
     ];
     all_variables.extend(variables);
     let system = System::start_in_folder(folder, &all_variables).await;
-    system.stock("A", &[("main", 1000)]).await;
+    system.set_stock("A", &[("main", 1000)]).await;
     (server, system)
 }
 
 impl System {
     async fn customer_with(&self, name: &str, email: &str) -> String {
-        let customer = json!({"name": name, "email": email});
-        let created = self.post("/v1/customers", customer).await.expect(201);
-        text_of(&created["id"])
+        let new_customer = json!({"name": name, "email": email});
+        let created_customer = self.post("/v1/customers", new_customer).await.expect(201);
+        text_of(&created_customer["id"])
     }
 
     /// Creates an order of a new customer with this address, which is confirmed.
     async fn confirmed_order(&self, email: &str) -> String {
-        let customer = self.customer_with("Ada", email).await;
-        let created = self.post("/v1/orders", order(&customer, "A", 2)).await;
-        let id = text_of(&created.expect(201)["id"]);
-        self.order_until(&id, "announced", is_announced).await;
+        let customer_id = self.customer_with("Ada", email).await;
+        let order_reply = self
+            .post("/v1/orders", order_body(&customer_id, "A", 2))
+            .await;
+        let id = text_of(&order_reply.expect(201)["id"]);
+        self.wait_for_order(&id, "announced", is_announced).await;
         id
     }
 
-    async fn messages_of(&self, order: &str) -> Vec<Value> {
-        let path = format!("/v1/orders/{order}/messages");
+    async fn messages_of(&self, order_id: &str) -> Vec<Value> {
+        let path = format!("/v1/orders/{order_id}/messages");
         let page = self.get(&path).await.expect(200);
         page["data"].as_array().unwrap().clone()
     }
 
     /// Waits for the only message of an order to have this status.
-    async fn message_until(&self, order: &str, status: &str) -> Value {
-        until(&format!("a message to be {status}"), async || {
-            let messages = self.messages_of(order).await;
+    async fn wait_for_message(&self, order_id: &str, status: &str) -> Value {
+        wait_until(&format!("a message to be {status}"), async || {
+            let messages = self.messages_of(order_id).await;
             messages.iter().any(|message| message["status"] == status)
         })
         .await;
-        let messages = self.messages_of(order).await;
+        let messages = self.messages_of(order_id).await;
         assert_eq!(messages.len(), 1, "{messages:?}");
         messages[0].clone()
     }
 
     /// Waits until an order has this number of messages, none of which is waiting; returns their kinds, oldest
     /// first.
-    async fn kinds_of(&self, order: &str, count: usize) -> Vec<String> {
-        until(&format!("{count} messages"), async || {
-            let messages = self.messages_of(order).await;
+    async fn kinds_of(&self, order_id: &str, count: usize) -> Vec<String> {
+        wait_until(&format!("{count} messages"), async || {
+            let messages = self.messages_of(order_id).await;
             messages.len() >= count
                 && messages
                     .iter()
                     .all(|message| message["status"] != "pending")
         })
         .await;
-        let messages = self.messages_of(order).await.into_iter().rev();
+        let messages = self.messages_of(order_id).await.into_iter().rev();
         messages.map(|message| text_of(&message["kind"])).collect()
     }
 }
@@ -123,35 +125,38 @@ impl System {
 #[expect(clippy::too_many_lines, reason = "all messages of one order")]
 async fn each_event_of_an_order_gives_its_message_once() {
     let (server, system) = start_with_mail(&[]).await;
-    let renamed = json!({"name": "Mug, blue"});
-    system.patch("/v1/products/A", renamed).await.expect(200);
-    let customer = system
+    let new_name = json!({"name": "Mug, blue"});
+    system.patch("/v1/products/A", new_name).await.expect(200);
+    let customer_id = system
         .customer_with("Ada Lovelace", "ada@example.com")
         .await;
-    let mut new_order = order(&customer, "A", 2);
+    let mut new_order = order_body(&customer_id, "A", 2);
     new_order["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "Main Street 1", "postal_code": "10115", "city": "Berlin"});
     new_order["discounts"] = json!([{"label": "Welcome", "amount": 100}]);
     new_order["shipping"] = json!({"label": "Standard", "amount": 490});
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let (id, number) = (text_of(&created["id"]), created["number"].to_string());
-    system.order_until(&id, "announced", is_announced).await;
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let (id, number) = (
+        text_of(&created_order["id"]),
+        created_order["number"].to_string(),
+    );
+    system.wait_for_order(&id, "announced", is_announced).await;
     let shipments = format!("/v1/orders/{id}/shipments");
-    let handed_over = json!({"carrier": "Swift Parcel", "tracking_number": "SP1234567890", "tracking_url": "https://track.example/SP1234567890"});
-    system.post(&shipments, handed_over).await.expect(201);
+    let shipment_body = json!({"carrier": "Swift Parcel", "tracking_number": "SP1234567890", "tracking_url": "https://track.example/SP1234567890"});
+    system.post(&shipments, shipment_body).await.expect(201);
     let kinds = system.kinds_of(&id, 2).await;
     assert_eq!(kinds, ["order_confirmed", "order_shipped"]);
-    let shipped = system.order_until(&id, "captured", |order| {
+    let wait_until_shipped = system.wait_for_order(&id, "captured", |order| {
         order["payment"]["status"] == "captured" && order["in_progress"].is_null()
     });
-    shipped.await;
+    wait_until_shipped.await;
     system
-        .webhook("d1", "shipment.delivered", &id)
+        .send_webhook("d1", "shipment.delivered", &id)
         .await
         .expect(200);
     let body = json!({"items": [{"sku": "A", "quantity": 1}]});
     let path = format!("/v1/orders/{id}/returns");
-    let requested = system.post(&path, body.clone()).await.expect(201);
-    let path = format!("/v1/returns/{}", text_of(&requested["id"]));
+    let requested_return = system.post(&path, body.clone()).await.expect(201);
+    let path = format!("/v1/returns/{}", text_of(&requested_return["id"]));
     system
         .post(&format!("{path}/approve"), json!({}))
         .await
@@ -162,30 +167,35 @@ async fn each_event_of_an_order_gives_its_message_once() {
         .await
         .expect(200);
     let kinds = system.kinds_of(&id, 5).await;
-    let expected = [
+    let expected_kinds = [
         "order_confirmed",
         "order_shipped",
         "order_delivered",
         "return_received",
         "order_refunded",
     ];
-    assert_eq!(kinds, expected);
+    assert_eq!(kinds, expected_kinds);
 
-    let cancelled = system.confirmed_order("ada@example.com").await;
-    let path = format!("/v1/orders/{cancelled}/cancel");
+    let cancelled_id = system.confirmed_order("ada@example.com").await;
+    let path = format!("/v1/orders/{cancelled_id}/cancel");
     system.post(&path, json!({})).await.expect(200);
     assert_eq!(
-        system.kinds_of(&cancelled, 2).await,
+        system.kinds_of(&cancelled_id, 2).await,
         ["order_confirmed", "order_cancelled"]
     );
 
-    let taken = server.taken();
-    let ids: BTreeSet<_> = taken
+    let taken_messages = server.taken_messages();
+    let ids: BTreeSet<_> = taken_messages
         .iter()
         .map(|message| text_of(&message["id"]))
         .collect();
-    assert_eq!((taken.len(), ids.len()), (7, 7), "{:?}", server.subjects());
-    let confirmation = &taken[0];
+    assert_eq!(
+        (taken_messages.len(), ids.len()),
+        (7, 7),
+        "{:?}",
+        server.subjects()
+    );
+    let confirmation = &taken_messages[0];
     assert_eq!(
         confirmation["subject"],
         format!("Your order {number} is confirmed")
@@ -193,7 +203,7 @@ async fn each_event_of_an_order_gives_its_message_once() {
     assert_eq!(confirmation["sender"], "orders@shop.example");
     for part in ["text", "html"] {
         let text = text_of(&confirmation[part]);
-        for expected in [
+        for expected_text in [
             "Ada Lovelace",
             "Mug, blue",
             "20.00 EUR",
@@ -204,20 +214,23 @@ async fn each_event_of_an_order_gives_its_message_once() {
             "23.90 EUR",
             "10115 Berlin",
         ] {
-            assert!(text.contains(expected), "{expected} in {text}");
+            assert!(text.contains(expected_text), "{expected_text} in {text}");
         }
     }
-    let stored = &system.messages_of(&id).await[4];
-    assert_eq!(stored["recipient"], "ada@example.com");
-    assert_eq!(stored["subject"], confirmation["subject"]);
-    assert!(text_of(&stored["text"]).contains("23.90 EUR"), "{stored}");
-    let shipped = taken
+    let stored_message = &system.messages_of(&id).await[4];
+    assert_eq!(stored_message["recipient"], "ada@example.com");
+    assert_eq!(stored_message["subject"], confirmation["subject"]);
+    assert!(
+        text_of(&stored_message["text"]).contains("23.90 EUR"),
+        "{stored_message}"
+    );
+    let shipping_message = taken_messages
         .iter()
         .find(|message| text_of(&message["subject"]).contains("on its way"));
     let link = "href=\"https://track.example/SP1234567890\"";
-    let html = text_of(&shipped.unwrap()["html"]).replace("&#x2f;", "/");
+    let html = text_of(&shipping_message.unwrap()["html"]).replace("&#x2f;", "/");
     assert!(html.contains(link), "{html}");
-    let refund = taken
+    let refund = taken_messages
         .iter()
         .find(|message| text_of(&message["subject"]).contains("refund"));
     assert!(
@@ -228,18 +241,20 @@ async fn each_event_of_an_order_gives_its_message_once() {
     // All kinds fit into narrow windows.
     let mut kinds = BTreeSet::new();
     let mut pages = Vec::new();
-    for order in [&id, &cancelled] {
-        for message in system.messages_of(order).await {
+    for order_id in [&id, &cancelled_id] {
+        for message in system.messages_of(order_id).await {
             let id = text_of(&message["id"]);
-            let sent = taken.iter().find(|sent| text_of(&sent["id"]).contains(&id));
-            let page = json!({"kind": message["kind"], "html": sent.unwrap()["html"]});
+            let sent_message = taken_messages
+                .iter()
+                .find(|sent_message| text_of(&sent_message["id"]).contains(&id));
+            let page = json!({"kind": message["kind"], "html": sent_message.unwrap()["html"]});
             if kinds.insert(text_of(&message["kind"])) {
                 pages.push(page.to_string());
             }
         }
     }
     assert_eq!(kinds.len(), 6);
-    python_with_input("message_pictures.py", &pages.join("\n"));
+    run_script_with_input("message_pictures.py", &pages.join("\n"));
 
     // The list is paged, and messages of a deleted order are not found.
     let page = system
@@ -256,22 +271,33 @@ async fn each_event_of_an_order_gives_its_message_once() {
             .len(),
         3
     );
-    let unknown = format!("/v1/orders/{}/messages", uuid::Uuid::now_v7());
-    system.get(&unknown).await.expect_problem(404, "NOT_FOUND");
+    let unknown_path = format!("/v1/orders/{}/messages", uuid::Uuid::now_v7());
+    system
+        .get(&unknown_path)
+        .await
+        .expect_problem(404, "NOT_FOUND");
     system.assert_verified();
-    let address = system.worker.logged("health", 0).unwrap();
-    let metrics = system.client.get(format!("http://{address}/metrics"));
-    let metrics = metrics.send().await.unwrap().text().await.unwrap();
-    for sample in [
+    let health_address = system.worker.find_logged_field("health", 0).unwrap();
+    let metrics_request = system
+        .client
+        .get(format!("http://{health_address}/metrics"));
+    let metrics_text = metrics_request.send().await.unwrap().text().await.unwrap();
+    for metric_sample in [
         "message_attempts_total{kind=\"order_confirmed\",outcome=\"sent\"} 2",
         "messages_waiting 0",
         "messages_oldest_waiting_age_seconds 0",
     ] {
-        assert!(metrics.contains(sample), "{sample} in {metrics}");
+        assert!(
+            metrics_text.contains(metric_sample),
+            "{metric_sample} in {metrics_text}"
+        );
     }
-    let exported = run_worker(&system, &["export", "messages"]);
+    let export_output = run_worker(&system, &["export", "messages"]);
     assert_eq!(
-        String::from_utf8(exported.stdout).unwrap().lines().count(),
+        String::from_utf8(export_output.stdout)
+            .unwrap()
+            .lines()
+            .count(),
         7
     );
 }
@@ -282,36 +308,47 @@ async fn responses_of_the_mail_server_decide_about_another_attempt() {
     let addresses = ["refused", "spam", "greylisted", "silent", "dropped"];
     let addresses = addresses.map(|name| format!("{name}@example.com"));
     let orders = join_all(addresses.iter().map(|email| system.confirmed_order(email))).await;
-    let [refused, spam, greylisted, silent, dropped] = orders.try_into().unwrap();
-    let bounced = system.message_until(&refused, "bounced").await;
+    let [refused_id, spam_id, greylisted_id, silent_id, dropped_id] = orders.try_into().unwrap();
+    let bounced_message = system.wait_for_message(&refused_id, "bounced").await;
     assert_eq!(
-        (&bounced["attempts"], &bounced["next_attempt_at"]),
+        (
+            &bounced_message["attempts"],
+            &bounced_message["next_attempt_at"]
+        ),
         (&json!(1), &Value::Null)
     );
     assert!(
-        text_of(&bounced["error"]).contains("user unknown"),
-        "{bounced}"
+        text_of(&bounced_message["error"]).contains("user unknown"),
+        "{bounced_message}"
     );
-    assert_eq!(bounced["recipient"], "refused@example.com");
-    let bounced = system.message_until(&spam, "bounced").await;
+    assert_eq!(bounced_message["recipient"], "refused@example.com");
+    let bounced_message = system.wait_for_message(&spam_id, "bounced").await;
     assert!(
-        text_of(&bounced["error"]).contains("message refused"),
-        "{bounced}"
+        text_of(&bounced_message["error"]).contains("message refused"),
+        "{bounced_message}"
     );
     assert_eq!(
-        system.message_until(&greylisted, "sent").await["attempts"],
+        system.wait_for_message(&greylisted_id, "sent").await["attempts"],
         3
     );
-    assert_eq!(system.message_until(&silent, "sent").await["attempts"], 2);
+    assert_eq!(
+        system.wait_for_message(&silent_id, "sent").await["attempts"],
+        2
+    );
     // The server took the first message, but the worker can't know.
-    assert_eq!(system.message_until(&dropped, "sent").await["attempts"], 2);
-    let taken = server.taken();
-    let of_dropped = taken
+    assert_eq!(
+        system.wait_for_message(&dropped_id, "sent").await["attempts"],
+        2
+    );
+    let taken_messages = server.taken_messages();
+    let messages_of_dropped = taken_messages
         .iter()
         .filter(|message| message["recipient"] == "dropped@example.com");
-    let ids: Vec<_> = of_dropped.map(|message| text_of(&message["id"])).collect();
+    let ids: Vec<_> = messages_of_dropped
+        .map(|message| text_of(&message["id"]))
+        .collect();
     assert_eq!((ids.len(), &ids[0]), (2, &ids[1]));
-    assert_eq!(taken.len(), 4, "{:?}", server.subjects());
+    assert_eq!(taken_messages.len(), 4, "{:?}", server.subjects());
     // Logs contain no personal data, also none that the server quotes.
     let log = fs::read_to_string(system.folder.join("worker.log")).unwrap();
     assert!(
@@ -326,18 +363,21 @@ async fn messages_wait_while_the_mail_server_is_down() {
     let port = server.port.clone();
     drop(server);
     let id = system.confirmed_order("ada@example.com").await;
-    until("an attempt to fail", async || {
+    wait_until("an attempt to fail", async || {
         let messages = system.messages_of(&id).await;
         messages
             .first()
             .is_some_and(|message| !message["error"].is_null())
     })
     .await;
-    let waiting = system.message_until(&id, "pending").await;
-    assert!(waiting["next_attempt_at"].is_string(), "{waiting}");
+    let waiting_message = system.wait_for_message(&id, "pending").await;
+    assert!(
+        waiting_message["next_attempt_at"].is_string(),
+        "{waiting_message}"
+    );
     let server = MailServer::start(&system.folder, "plain", &port).await;
-    system.message_until(&id, "sent").await;
-    assert_eq!(server.taken().len(), 1);
+    system.wait_for_message(&id, "sent").await;
+    assert_eq!(server.taken_messages().len(), 1);
 }
 
 #[tokio::test]
@@ -347,25 +387,27 @@ async fn worker_crash_loses_no_message_and_a_repetition_has_the_same_id() {
         ("CRASH_AT", "after_messages_created"),
     ];
     let (server, mut system) = start_with_mail(&variables).await;
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     for (point, count) in [("after_messages_created", 1), ("after_message_sent", 2)] {
         let crashes = system.worker_crashes();
         system.worker.kill();
         system.set("CRASH_AT", Some(point));
         system.restart_worker().await;
-        let taken = server.taken().len();
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        let id = text_of(&created.expect(201)["id"]);
-        until("the crash", async || system.worker_crashes() > crashes).await;
+        let taken_count = server.taken_messages().len();
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        let id = text_of(&order_reply.expect(201)["id"]);
+        wait_until("the crash", async || system.worker_crashes() > crashes).await;
         system.set("CRASH_AT", None);
         system.restart_worker().await;
         assert_eq!(system.kinds_of(&id, 1).await, ["order_confirmed"]);
-        let taken: Vec<_> = server.taken().split_off(taken);
-        let ids: BTreeSet<_> = taken
+        let taken_messages: Vec<_> = server.taken_messages().split_off(taken_count);
+        let ids: BTreeSet<_> = taken_messages
             .iter()
             .map(|message| text_of(&message["id"]))
             .collect();
-        assert_eq!((taken.len(), ids.len()), (count, 1), "{point}");
+        assert_eq!((taken_messages.len(), ids.len()), (count, 1), "{point}");
     }
 }
 
@@ -375,9 +417,9 @@ async fn several_workers_send_each_message_once() {
     if system.store.is_sqlite() {
         return;
     }
-    let second = system.start_additional_worker(WORKER);
-    until("the second worker to start", async || {
-        second.logged("health", 0).is_some()
+    let second_worker = system.start_additional_worker(WORKER);
+    wait_until("the second worker to start", async || {
+        second_worker.find_logged_field("health", 0).is_some()
     })
     .await;
     let emails: Vec<_> = (0..30)
@@ -385,14 +427,14 @@ async fn several_workers_send_each_message_once() {
         .collect();
     let orders = join_all(emails.iter().map(|email| system.confirmed_order(email))).await;
     for id in &orders {
-        system.message_until(id, "sent").await;
+        system.wait_for_message(id, "sent").await;
     }
-    let taken = server.taken();
-    let ids: BTreeSet<_> = taken
+    let taken_messages = server.taken_messages();
+    let ids: BTreeSet<_> = taken_messages
         .iter()
         .map(|message| text_of(&message["id"]))
         .collect();
-    assert_eq!((taken.len(), ids.len()), (30, 30));
+    assert_eq!((taken_messages.len(), ids.len()), (30, 30));
 }
 
 #[tokio::test]
@@ -401,45 +443,47 @@ async fn operators_resend_a_message_to_the_present_address() {
     let (server, mut system) = {
         let folder = Folder::new();
         let server = MailServer::start(&folder, "plain", "0").await;
-        let url = format!("smtp://127.0.0.1:{}", server.port);
+        let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
         let variables = [
-            ("SMTP_URL", url.as_str()),
+            ("SMTP_URL", smtp_url.as_str()),
             ("MAIL_FROM", "a@shop.example"),
             ("API_KEYS", keys),
         ];
         (server, System::start_in_folder(folder, &variables).await)
     };
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer_with("Ada", "refused@example.com").await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    let customer_id = system.customer_with("Ada", "refused@example.com").await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let id = text_of(&created["id"]);
-    system.order_until(&id, "announced", is_announced).await;
-    let bounced = system.message_until(&id, "bounced").await;
+    let id = text_of(&created_order["id"]);
+    system.wait_for_order(&id, "announced", is_announced).await;
+    let bounced_message = system.wait_for_message(&id, "bounced").await;
     let path = format!(
         "/v1/orders/{id}/messages/{}/resend",
-        text_of(&bounced["id"])
+        text_of(&bounced_message["id"])
     );
     system
         .post(&path, json!({}))
         .await
         .expect_problem(403, "FORBIDDEN");
-    let address = json!({"email": "ada@example.com"});
+    let new_email = json!({"email": "ada@example.com"});
     system
-        .patch(&format!("/v1/customers/{customer}"), address)
+        .patch(&format!("/v1/customers/{customer_id}"), new_email)
         .await
         .expect(200);
 
     system.key = Some("key-of-operator".to_owned());
-    let stale = system
+    let stale_request = system
         .request(Method::POST, &path)
         .header("if-match", "\"0\"")
         .json(&json!({}));
-    send(stale).await.expect_problem(412, "VERSION_MISMATCH");
+    send(stale_request)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
     let etag = system.get(&format!("/v1/orders/{id}")).await.headers["etag"].clone();
     let resend = || {
         let request = system.request(Method::POST, &path).json(&json!({}));
@@ -449,41 +493,44 @@ async fn operators_resend_a_message_to_the_present_address() {
                 .header("if-match", etag.clone()),
         )
     };
-    let first = resend().await.expect(202);
+    let first_resend = resend().await.expect(202);
     assert_eq!(
-        (&first["status"], &first["recipient"]),
+        (&first_resend["status"], &first_resend["recipient"]),
         (&json!("pending"), &Value::Null)
     );
-    let sent = system.message_until(&id, "sent").await;
-    assert_eq!(sent["recipient"], "ada@example.com");
-    assert_eq!(resend().await.expect(202), first);
-    let unknown = format!("/v1/orders/{id}/messages/{}/resend", uuid::Uuid::now_v7());
+    let sent_message = system.wait_for_message(&id, "sent").await;
+    assert_eq!(sent_message["recipient"], "ada@example.com");
+    assert_eq!(resend().await.expect(202), first_resend);
+    let unknown_path = format!("/v1/orders/{id}/messages/{}/resend", uuid::Uuid::now_v7());
     system
-        .post(&unknown, json!({}))
+        .post(&unknown_path, json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
     // A message that was sent can be sent once more, with another id.
     system.post(&path, json!({})).await.expect(202);
-    until("the second message", async || server.taken().len() == 2).await;
-    let taken = server.taken();
-    assert_ne!(taken[0]["id"], taken[1]["id"]);
-    system.message_until(&id, "sent").await;
+    wait_until("the second message", async || {
+        server.taken_messages().len() == 2
+    })
+    .await;
+    let taken_messages = server.taken_messages();
+    assert_ne!(taken_messages[0]["id"], taken_messages[1]["id"]);
+    system.wait_for_message(&id, "sent").await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kept() {
     let (server, system) = start_with_mail(&[]).await;
-    let customer = system.customer_with("Hopper", "hopper@example.com").await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    let customer_id = system.customer_with("Hopper", "hopper@example.com").await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let id = text_of(&created["id"]);
-    system.order_until(&id, "announced", is_announced).await;
-    system.message_until(&id, "sent").await;
+    let id = text_of(&created_order["id"]);
+    system.wait_for_order(&id, "announced", is_announced).await;
+    system.wait_for_message(&id, "sent").await;
     let cancel = format!("/v1/orders/{id}/cancel");
-    let block = format!("/v1/customers/{customer}/block");
+    let block = format!("/v1/customers/{customer_id}/block");
     system.post(&block, json!({})).await.expect(200);
     system.post(&cancel, json!({})).await.expect(200);
     system.kinds_of(&id, 2).await;
@@ -496,7 +543,7 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
 
     system.wait_until_idle().await;
     system
-        .delete(&format!("/v1/customers/{customer}"))
+        .delete(&format!("/v1/customers/{customer_id}"))
         .await
         .expect(204);
     for message in system.messages_of(&id).await {
@@ -524,11 +571,11 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
     system.store.run(Tables::Orders, with_address);
     assert!(is_named());
     system
-        .delete(&format!("/v1/customers/{customer}"))
+        .delete(&format!("/v1/customers/{customer_id}"))
         .await
         .expect(204);
     assert!(!is_named());
-    assert_eq!(server.taken().len(), 1);
+    assert_eq!(server.taken_messages().len(), 1);
     system.assert_verified();
 }
 
@@ -536,21 +583,24 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
 async fn imported_orders_give_messages_only_if_that_is_switched_on() {
     for (value, count) in [("0", 0), ("1", 2)] {
         let (server, system) = start_with_mail(&[("MAIL_IMPORTED_ORDERS", value)]).await;
-        let customer = system.customer().await;
-        let mut with_id = order(&customer, "A", 1);
+        let customer_id = system.create_customer().await;
+        let mut with_id = order_body(&customer_id, "A", 1);
         with_id["external_id"] = json!("legacy-1");
-        let lines = format!("{with_id}\n{}\n", order(&customer, "A", 2));
+        let import_text = format!("{with_id}\n{}\n", order_body(&customer_id, "A", 2));
         let request = system.request(Method::POST, "/v1/orders/import");
         let request = request
             .header("content-type", "application/x-ndjson")
-            .body(lines);
+            .body(import_text);
         let report = send(request).await.expect(200);
         assert_eq!(report["accepted"], 2, "{report}");
         system.wait_until_idle().await;
         // The message of a later order shows that the events of the imported ones were processed.
         let id = system.confirmed_order("later@example.com").await;
-        system.message_until(&id, "sent").await;
-        until("the messages", async || server.taken().len() == count + 1).await;
+        system.wait_for_message(&id, "sent").await;
+        wait_until("the messages", async || {
+            server.taken_messages().len() == count + 1
+        })
+        .await;
     }
 }
 
@@ -572,27 +622,27 @@ async fn names_and_texts_can_neither_add_headers_nor_html() {
         "=?utf-8?q?Bcc:_x?=",
         "<script>alert(1)</script>",
     ];
-    let mut accepted = 0;
+    let mut accepted_count = 0;
     for name in names {
-        let customer = json!({"name": name, "email": "ada@example.com"});
-        let reply = system.post("/v1/customers", customer).await;
+        let new_customer = json!({"name": name, "email": "ada@example.com"});
+        let reply = system.post("/v1/customers", new_customer).await;
         if reply.status != 201 {
             // Control characters are refused where they arrive.
             assert_eq!(reply.status, 422, "{name:?}");
             continue;
         }
-        let customer = text_of(&reply.body["id"]);
-        let mut new_order = order(&customer, "X", 1);
+        let customer_id = text_of(&reply.body["id"]);
+        let mut new_order = order_body(&customer_id, "X", 1);
         new_order["discounts"] = json!([{"label": "<i>Deal</i>", "amount": 1}]);
         let id = text_of(&system.post("/v1/orders", new_order).await.expect(201)["id"]);
-        system.order_until(&id, "announced", is_announced).await;
-        system.message_until(&id, "sent").await;
-        accepted += 1;
-        let taken = server.taken().pop().unwrap();
-        assert_eq!(taken["recipient"], "ada@example.com");
-        let headers = taken["headers"].as_array().unwrap();
+        system.wait_for_order(&id, "announced", is_announced).await;
+        system.wait_for_message(&id, "sent").await;
+        accepted_count += 1;
+        let taken_message = server.taken_messages().pop().unwrap();
+        assert_eq!(taken_message["recipient"], "ada@example.com");
+        let headers = taken_message["headers"].as_array().unwrap();
         let headers: BTreeSet<_> = headers.iter().map(|header| text_of(&header[0])).collect();
-        let expected = [
+        let expected_headers = [
             "Auto-Submitted",
             "Content-Type",
             "Date",
@@ -602,19 +652,23 @@ async fn names_and_texts_can_neither_add_headers_nor_html() {
             "Subject",
             "To",
         ];
-        assert_eq!(headers, expected.map(str::to_owned).into(), "{name:?}");
-        let html = text_of(&taken["html"]);
+        assert_eq!(
+            headers,
+            expected_headers.map(str::to_owned).into(),
+            "{name:?}"
+        );
+        let html = text_of(&taken_message["html"]);
         for tag in ["<b>Bold", "<i>Deal", "<script>"] {
             assert!(!html.contains(tag), "{html}");
         }
         assert!(html.contains("&lt;b&gt;Bold&lt;"), "{html}");
         assert!(
-            text_of(&taken["text"]).contains("<b>Bold</b> & \"quoted\""),
-            "{taken}"
+            text_of(&taken_message["text"]).contains("<b>Bold</b> & \"quoted\""),
+            "{taken_message}"
         );
     }
-    assert!(accepted >= 4, "{accepted}");
-    assert_eq!(server.taken().len(), accepted);
+    assert!(accepted_count >= 4, "{accepted_count}");
+    assert_eq!(server.taken_messages().len(), accepted_count);
 }
 
 #[tokio::test]
@@ -635,9 +689,9 @@ async fn storefronts_have_templates_of_their_own() {
     )
     .unwrap();
     let server = MailServer::start(&folder, "plain", "0").await;
-    let url = format!("smtp://127.0.0.1:{}", server.port);
+    let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
     let variables = [
-        ("SMTP_URL", url.as_str()),
+        ("SMTP_URL", smtp_url.as_str()),
         ("MAIL_FROM", "a@shop.example"),
         ("MAIL_TEMPLATES", templates.to_str().unwrap()),
         (
@@ -647,19 +701,19 @@ async fn storefronts_have_templates_of_their_own() {
     ];
     let mut system = System::start_in_folder(folder, &variables).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     for (key, subject) in [("key-of-eu", "1: all shops"), ("key-of-us", "US")] {
         system.key = Some(key.to_owned());
         let id = system.confirmed_order("ada@example.com").await;
-        system.message_until(&id, "sent").await;
-        assert_eq!(server.taken().last().unwrap()["subject"], subject);
+        system.wait_for_message(&id, "sent").await;
+        assert_eq!(server.taken_messages().last().unwrap()["subject"], subject);
     }
-    let taken = server.taken();
-    assert_eq!(text_of(&taken[0]["text"]).trim(), "20,00 EUR");
+    let taken_messages = server.taken_messages();
+    assert_eq!(text_of(&taken_messages[0]["text"]).trim(), "20,00 EUR");
     assert!(
-        text_of(&taken[1]["html"]).contains("<p>1 lines</p>"),
+        text_of(&taken_messages[1]["html"]).contains("<p>1 lines</p>"),
         "{}",
-        taken[1]
+        taken_messages[1]
     );
     // Another storefront's messages are not found.
     let id = text_of(&system.get("/v1/orders").await.expect(200)["data"][0]["id"]);
@@ -669,25 +723,25 @@ async fn storefronts_have_templates_of_their_own() {
 
     // An order for another storefront's customer is accepted asynchronously and refused. The customer is not
     // written to, and the storefront does not learn their name.
-    let customer = system.customer_with("Hopper", "hopper@example.com").await;
+    let customer_id = system.customer_with("Hopper", "hopper@example.com").await;
     system.key = Some("key-of-us".to_owned());
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
-    let accepted = send(request.json(&order(&customer, "A", 1))).await;
-    let id = text_of(&accepted.expect(202)["id"]);
+    let order_reply = send(request.json(&order_body(&customer_id, "A", 1))).await;
+    let id = text_of(&order_reply.expect(202)["id"]);
     system
-        .order_until(&id, "refused", |order| order["status"] == "cancelled")
+        .wait_for_order(&id, "refused", |order| order["status"] == "cancelled")
         .await;
-    until("the message", async || {
+    wait_until("the message", async || {
         system.messages_of(&id).await.len() == 1
     })
     .await;
-    let message = system.message_until(&id, "not_sent").await;
+    let message = system.wait_for_message(&id, "not_sent").await;
     assert!(
         message["recipient"].is_null() && message["text"].is_null(),
         "{message}"
     );
-    assert_eq!(server.taken().len(), 2);
+    assert_eq!(server.taken_messages().len(), 2);
 }
 
 #[tokio::test]
@@ -696,11 +750,11 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
     let templates = folder.join("templates");
     fs::create_dir_all(templates.join("us")).unwrap();
     let store = Store::new(&folder);
-    let output_of = |url: &str| {
+    let output_of = |smtp_url: &str| {
         let variables = [
             ("DATABASE_URL", store.url()),
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
-            ("SMTP_URL", url.to_owned()),
+            ("SMTP_URL", smtp_url.to_owned()),
             ("MAIL_FROM", "a@shop.example".to_owned()),
             ("MAIL_TEMPLATES", templates.to_str().unwrap().to_owned()),
         ];
@@ -711,7 +765,7 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
     let error = output_of("smtp://shop:hunter2@mail.example");
     assert!(error.contains("SMTP_URL: a password needs TLS"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
-    for (file, text, expected) in [
+    for (file, text, expected_error) in [
         (
             "order_shipped.html",
             "a\n{% if %}",
@@ -743,7 +797,7 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         let error = output_of("smtp://mail.example");
-        assert!(error.contains(expected), "{file}: {error}");
+        assert!(error.contains(expected_error), "{file}: {error}");
         assert_eq!(error.trim().lines().count(), 1, "{error}");
         fs::remove_file(&path).unwrap();
     }
@@ -752,32 +806,32 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
 #[tokio::test]
 async fn events_from_before_messages_were_switched_on_give_none() {
     let (server, mut system) = start_with_mail(&[]).await;
-    let url = format!("smtp://127.0.0.1:{}", server.port);
+    let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
     for round in 1..=2 {
         system.worker.terminate();
         system.set("SMTP_URL", None);
         system.restart_worker().await;
-        let before = system.confirmed_order("before@example.com").await;
-        assert_eq!(system.messages_of(&before).await, Vec::<Value>::new());
+        let id_before = system.confirmed_order("before@example.com").await;
+        assert_eq!(system.messages_of(&id_before).await, Vec::<Value>::new());
         system.worker.terminate();
-        system.set("SMTP_URL", Some(&url));
+        system.set("SMTP_URL", Some(&smtp_url));
         system.restart_worker().await;
-        let after = system.confirmed_order("after@example.com").await;
-        system.message_until(&after, "sent").await;
-        assert_eq!(system.messages_of(&before).await, Vec::<Value>::new());
-        assert_eq!(server.taken().len(), round);
+        let id_after = system.confirmed_order("after@example.com").await;
+        system.wait_for_message(&id_after, "sent").await;
+        assert_eq!(system.messages_of(&id_before).await, Vec::<Value>::new());
+        assert_eq!(server.taken_messages().len(), round);
     }
     // Messages that wait when they are switched off are not sent later.
     let port = server.port.clone();
     drop(server);
-    let waiting = system.confirmed_order("waiting@example.com").await;
-    system.message_until(&waiting, "pending").await;
+    let waiting_id = system.confirmed_order("waiting@example.com").await;
+    system.wait_for_message(&waiting_id, "pending").await;
     system.worker.terminate();
     system.set("SMTP_URL", None);
     system.restart_worker().await;
-    let message = system.message_until(&waiting, "not_sent").await;
+    let message = system.wait_for_message(&waiting_id, "not_sent").await;
     let path = format!(
-        "/v1/orders/{waiting}/messages/{}/resend",
+        "/v1/orders/{waiting_id}/messages/{}/resend",
         text_of(&message["id"])
     );
     system
@@ -804,25 +858,25 @@ async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
         } else {
             format!("{user}:{password}@")
         };
-        let url = format!(
+        let smtp_url = format!(
             "{scheme}://{credentials}localhost:{}{parameters}",
             server.port
         );
         let certificate = folder.join("cert.pem");
         let variables = [
-            ("SMTP_URL", url.as_str()),
+            ("SMTP_URL", smtp_url.as_str()),
             ("MAIL_FROM", "a@shop.example"),
             ("SSL_CERT_FILE", certificate.to_str().unwrap()),
         ];
         let system = System::start_in_folder(folder, &variables).await;
-        system.stock("A", &[("main", 10)]).await;
+        system.set_stock("A", &[("main", 10)]).await;
         let id = system.confirmed_order("ada@example.com").await;
-        system.message_until(&id, "sent").await;
-        let taken = server.taken();
-        assert_eq!(taken.len(), 1);
-        assert_eq!(taken[0]["tls"], true, "{mode}");
+        system.wait_for_message(&id, "sent").await;
+        let taken_messages = server.taken_messages();
+        assert_eq!(taken_messages.len(), 1);
+        assert_eq!(taken_messages[0]["tls"], true, "{mode}");
         assert_eq!(
-            taken[0]["user"].as_str().unwrap_or_default(),
+            taken_messages[0]["user"].as_str().unwrap_or_default(),
             user,
             "{mode}"
         );
@@ -844,9 +898,9 @@ async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_passwor
             variables.push(("SSL_CERT_FILE", certificate.to_str().unwrap()));
         }
         let system = System::start_in_folder(folder, &variables).await;
-        system.stock("A", &[("main", 10)]).await;
+        system.set_stock("A", &[("main", 10)]).await;
         let id = system.confirmed_order("ada@example.com").await;
-        until("an attempt to fail", async || {
+        wait_until("an attempt to fail", async || {
             let messages = system.messages_of(&id).await;
             messages
                 .first()
@@ -854,34 +908,34 @@ async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_passwor
         })
         .await;
         // It is a fault of the configuration, and no bounce.
-        let message = system.message_until(&id, "pending").await;
+        let message = system.wait_for_message(&id, "pending").await;
         assert!(!message.to_string().contains("wrong"), "{message}");
-        assert!(server.taken().is_empty());
+        assert!(server.taken_messages().is_empty());
     }
 }
 
 #[tokio::test]
 async fn expired_messages_are_deleted_and_verify_reports_inconsistent_ones() {
     let (_server, mut system) = start_with_mail(&[("MESSAGES_KEPT_DAYS", "1")]).await;
-    let (old, recent) = (
+    let (old_id, recent_id) = (
         system.confirmed_order("old@example.com").await,
         system.confirmed_order("recent@example.com").await,
     );
-    system.message_until(&old, "sent").await;
-    let message = system.message_until(&recent, "sent").await;
+    system.wait_for_message(&old_id, "sent").await;
+    let message = system.wait_for_message(&recent_id, "sent").await;
     system.assert_verified();
-    let aged = format!("UPDATE messages SET created_at = 1 WHERE order_id = '{old}'");
-    system.store.run(Tables::Orders, &aged);
+    let aging_sql = format!("UPDATE messages SET created_at = 1 WHERE order_id = '{old_id}'");
+    system.store.run(Tables::Orders, &aging_sql);
     system.worker.terminate();
     system.restart_worker().await;
-    until("the old message to be deleted", async || {
-        system.messages_of(&old).await.is_empty()
+    wait_until("the old message to be deleted", async || {
+        system.messages_of(&old_id).await.is_empty()
     })
     .await;
-    system.message_until(&recent, "sent").await;
+    system.wait_for_message(&recent_id, "sent").await;
 
     let id = text_of(&message["id"]);
-    for (change, finding) in [
+    for (change, expected_finding) in [
         ("event_id = 'x'", "its event does not exist"),
         ("status = 'pending'", "its row differs from its state"),
         ("order_id = 'x'", "its order does not exist"),
@@ -890,7 +944,7 @@ async fn expired_messages_are_deleted_and_verify_reports_inconsistent_ones() {
         system.store.run(Tables::Orders, &sql);
         let (_, report) = system.verify();
         assert!(
-            report.contains(&format!("message {id}: {finding}")),
+            report.contains(&format!("message {id}: {expected_finding}")),
             "{report}"
         );
     }

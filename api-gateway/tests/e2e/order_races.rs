@@ -34,11 +34,11 @@ impl OutcomeCounts {
         for ((outcome, variant), count) in &self.0 {
             eprintln!("{count:6} {outcome}: {variant}");
         }
-        for expected in outcomes {
+        for expected_outcome in outcomes {
             let mut occurred_outcomes = self.0.keys().map(|(outcome, _)| outcome);
             assert!(
-                occurred_outcomes.any(|outcome| outcome == expected),
-                "{race_kind}: {expected:?} never occurred"
+                occurred_outcomes.any(|outcome| outcome == expected_outcome),
+                "{race_kind}: {expected_outcome:?} never occurred"
             );
         }
     }
@@ -49,8 +49,10 @@ fn set_quantity(sku: &str, quantity: i64) -> Value {
 }
 
 /// Result of an edit whose total had to be authorized: the new quantity, and the reason of a rejection.
-fn find_rejection_of_edit<'a>(order: &'a SettledOrder, edit: &Reply) -> Option<&'a Value> {
-    let is_edited = order.find_caused_event(edit, "order.edited").is_some();
+fn find_rejection_of_edit<'a>(order: &'a SettledOrder, edit_reply: &Reply) -> Option<&'a Value> {
+    let is_edited = order
+        .find_caused_event(edit_reply, "order.edited")
+        .is_some();
     let rejection = order.events_of_type("order.edit_rejected").next();
     assert_eq!(
         is_edited,
@@ -89,18 +91,18 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
                 shipment_id,
                 random,
             } = order;
-            let quantity = [1, 3][random.below(2)];
-            let shipping = [
+            let quantity = [1, 3][random.random_below(2)];
+            let shipping_requests = [
                 Shipping::Operator,
                 Shipping::WebhookOfOrder,
                 Shipping::WebhookOfShipment,
-            ][random.below(3)];
+            ][random.random_below(3)];
             let mut data = json!({"order_id": id, "carrier": "DHL"});
-            if shipping == Shipping::WebhookOfShipment {
+            if shipping_requests == Shipping::WebhookOfShipment {
                 data["shipment_id"] = json!(shipment_id);
             }
             let webhook = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-            let shipping_request = match shipping {
+            let shipping_request = match shipping_requests {
                 Shipping::Operator => {
                     shop.post_to_first(&format!("/v1/orders/{id}/shipments"), &json!({}))
                 }
@@ -109,12 +111,12 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
                 }
             };
             let edit_path = format!("/v1/orders/{id}/edit");
-            let edit = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
-            let (shipment, edit) = shop.send_together(random, shipping_request, edit).await;
+            let edit_request = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
+            let (shipment, edit_reply) = shop.send_together(random, shipping_request, edit_request).await;
             EditAndShipping {
                 quantity,
-                shipping,
-                edit,
+                shipping: shipping_requests,
+                edit: edit_reply,
                 shipment,
             }
         })
@@ -204,15 +206,17 @@ async fn order_is_cancelled_whether_its_edit_is_earlier_or_later() {
     let raced_orders = shop
         .run_races(orders, async |order| {
             let PreparedOrder { id, random, .. } = order;
-            let quantity = [1, 3][random.below(2)];
+            let quantity = [1, 3][random.random_below(2)];
             let cancellation_request =
                 shop.post_to_first(&format!("/v1/orders/{id}/cancel"), &json!({}));
             let edit_path = format!("/v1/orders/{id}/edit");
-            let edit = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
-            let (cancellation, edit) = shop.send_together(random, cancellation_request, edit).await;
+            let edit_request = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
+            let (cancellation, edit_reply) = shop
+                .send_together(random, cancellation_request, edit_request)
+                .await;
             EditAndCancellation {
                 quantity,
-                edit,
+                edit: edit_reply,
                 cancellation,
             }
         })
@@ -271,9 +275,9 @@ struct ReturnAndRefund {
     /// Returned units of the 2 that were shipped.
     returned_units: i64,
     is_refunded_by_amount: bool,
-    requested: Reply,
-    approved: Reply,
-    received: Reply,
+    request_reply: Reply,
+    approve_reply: Reply,
+    receive_reply: Reply,
     refund: Reply,
 }
 
@@ -292,9 +296,9 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
                 ReturnStage::Approved,
                 ReturnStage::Received,
                 ReturnStage::Received,
-            ][random.below(4)];
-            let returned_units = [1, 2][random.below(2)];
-            let is_refunded_by_amount = random.below(2) == 0;
+            ][random.random_below(4)];
+            let returned_units = [1, 2][random.random_below(2)];
+            let is_refunded_by_amount = random.random_below(2) == 0;
             let refund_body = if is_refunded_by_amount {
                 json!({"amount": REFUND_AMOUNT})
             } else {
@@ -320,7 +324,7 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
                     }
                     ReturnStage::Received => (
                         format!("/v1/returns/{return_id}/receive"),
-                        receipt(returned_units),
+                        receipt_body(returned_units),
                     ),
                 };
                 let request = shop.post_to_second(&path, &body);
@@ -342,14 +346,15 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
                 }
                 replies.push(reply);
             }
-            let [requested, approved, received] = <[Reply; 3]>::try_from(replies).unwrap();
+            let [request_reply, approve_reply, receive_reply] =
+                <[Reply; 3]>::try_from(replies).unwrap();
             ReturnAndRefund {
                 stage,
                 returned_units,
                 is_refunded_by_amount,
-                requested,
-                approved,
-                received,
+                request_reply,
+                approve_reply,
+                receive_reply,
                 refund: refund_reply.unwrap(),
             }
         })
@@ -371,29 +376,36 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
     counts.print_and_expect("return and refund", &["refunded first", "returned first"]);
 }
 
-fn receipt(quantity: i64) -> Value {
+fn receipt_body(quantity: i64) -> Value {
     json!({"items": [{"sku": "A", "quantity": quantity, "restock": true}]})
 }
 
 fn check_return_and_refund(order: &SettledOrder, race: &ReturnAndRefund) -> &'static str {
-    let requested = order.expect_caused(&race.requested, 201, "return.requested");
-    let approved = order.expect_caused(&race.approved, 200, "return.approved");
-    let received = order.expect_caused(&race.received, 200, "return.received");
+    let requested_event = order.expect_caused(&race.request_reply, 201, "return.requested");
+    let approved = order.expect_caused(&race.approve_reply, 200, "return.approved");
+    let received_event = order.expect_caused(&race.receive_reply, 200, "return.received");
     assert_eq!(order.received_units("A"), race.returned_units, "{order:?}");
-    let refund_of_return = received["data"]["refund_amount"].as_i64().unwrap();
-    let refunded = order.payment_amount("refunded");
+    let refund_of_return = received_event["data"]["refund_amount"].as_i64().unwrap();
+    let refunded_amount = order.payment_amount("refunded");
     if race.refund.status != 202 {
         assert_eq!(race.stage, ReturnStage::Received, "{order:?}");
         // Nothing is left to refund, or less than was requested.
         let status = if race.returned_units == 2 { 409 } else { 422 };
         order.expect_refused(&race.refund, status, "refunded", "return.received");
         let value = race.returned_units * PRICE;
-        assert_eq!((refund_of_return, refunded), (value, value), "{order:?}");
+        assert_eq!(
+            (refund_of_return, refunded_amount),
+            (value, value),
+            "{order:?}"
+        );
         return "returned first";
     }
     // The return is refunded with as much as the refund has left.
     let refund = order.expect_caused(&race.refund, 202, "payment.refund_requested");
-    assert!(sequence_of(refund) < sequence_of(received), "{order:?}");
+    assert!(
+        sequence_of(refund) < sequence_of(received_event),
+        "{order:?}"
+    );
     let expected_amount = if race.is_refunded_by_amount {
         REFUND_AMOUNT
     } else {
@@ -402,14 +414,14 @@ fn check_return_and_refund(order: &SettledOrder, race: &ReturnAndRefund) -> &'st
     assert_eq!(refund["data"]["amount"], expected_amount, "{order:?}");
     let refund_of_rest = (2 * PRICE - expected_amount).min(race.returned_units * PRICE);
     assert_eq!(
-        (refund_of_return, refunded),
+        (refund_of_return, refunded_amount),
         (refund_of_rest, expected_amount + refund_of_rest),
         "{order:?}"
     );
     let raced_event = match race.stage {
-        ReturnStage::Requested => requested,
+        ReturnStage::Requested => requested_event,
         ReturnStage::Approved => approved,
-        ReturnStage::Received => received,
+        ReturnStage::Received => received_event,
     };
     if sequence_of(refund) < sequence_of(raced_event) {
         "refunded first"
@@ -432,8 +444,8 @@ async fn second_edit_is_based_on_the_first_or_refused_while_it_is_pending() {
     let raced_orders = shop
         .run_races(orders, async |order| {
             let PreparedOrder { id, random, .. } = order;
-            let index = random.below(EDITS.len());
-            let distance = 1 + random.below(EDITS.len() - 1);
+            let index = random.random_below(EDITS.len());
+            let distance = 1 + random.random_below(EDITS.len() - 1);
             let first_edit = EDITS[index];
             let second_edit = EDITS[(index + distance) % EDITS.len()];
             let path = format!("/v1/orders/{id}/edit");
@@ -472,9 +484,9 @@ fn check_two_edits(order: &SettledOrder, race: &TwoEdits) -> &'static str {
             _ => {}
         }
         let status = reply.status.min(202);
-        let edited = order.expect_caused(reply, status, "order.edited");
+        let edited_event = order.expect_caused(reply, status, "order.edited");
         assert!(matches!(status, 200 | 202), "{}", reply.body);
-        edited_quantities.push((sequence_of(edited), *sku, *quantity));
+        edited_quantities.push((sequence_of(edited_event), *sku, *quantity));
     }
     edited_quantities.sort_unstable();
     let mut expected_quantities = BTreeMap::from([("A", 2)]);
@@ -514,13 +526,13 @@ async fn unit_is_returned_and_refunded_once() {
                 shop.send_together(random, first_request, second_request)
                     .await,
             );
-            let requested = requests.iter().find(|reply| reply.status == 201);
-            let id = requested.unwrap().body["id"].as_str().unwrap();
+            let accepted_request = requests.iter().find(|reply| reply.status == 201);
+            let id = accepted_request.unwrap().body["id"].as_str().unwrap();
             let approve = shop.post_to_first(&format!("/v1/returns/{id}/approve"), &json!({}));
             send(approve).await.expect(200);
             let path = format!("/v1/returns/{id}/receive");
-            let first_request = shop.post_to_first(&path, &receipt(1));
-            let second_request = shop.post_to_second(&path, &receipt(1));
+            let first_request = shop.post_to_first(&path, &receipt_body(1));
+            let second_request = shop.post_to_second(&path, &receipt_body(1));
             let receipts = <[Reply; 2]>::from(
                 shop.send_together(random, first_request, second_request)
                     .await,
@@ -578,7 +590,7 @@ async fn pending_edit_is_cancelled_or_takes_effect() {
     let raced_orders = shop
         .run_races(orders, async |order| {
             let PreparedOrder { id, random, .. } = order;
-            let (moment, method) = match random.below(8) {
+            let (edit_stage, method) = match random.random_below(8) {
                 0..=2 => (CancelMoment::DuringRequest, "pm_ok"),
                 3 => (CancelMoment::BeforeResponse, "pm_slow"),
                 4..=6 => (CancelMoment::AroundResponse, "pm_slow"),
@@ -587,23 +599,23 @@ async fn pending_edit_is_cancelled_or_takes_effect() {
             let mut body = set_quantity("A", 3);
             body["payment_method"] = json!(method);
             let edit_path = format!("/v1/orders/{id}/edit");
-            let edit = send(shop.post_to_first(&edit_path, &body)).await;
-            match moment {
-                CancelMoment::DuringRequest => sleep_ms(random.below(100)).await,
+            let edit_reply = send(shop.post_to_first(&edit_path, &body)).await;
+            match edit_stage {
+                CancelMoment::DuringRequest => sleep_ms(random.random_below(100)).await,
                 CancelMoment::BeforeResponse => {}
                 // The sandbox responds after 3 s.
-                CancelMoment::AroundResponse => sleep_ms(2_950 + random.below(400)).await,
+                CancelMoment::AroundResponse => sleep_ms(2_950 + random.random_below(400)).await,
                 CancelMoment::AfterEdit => {
                     let is_edited = |order: &Value| order["total"] == 3 * PRICE;
-                    shop.system.order_until(id, "edited", is_edited).await;
+                    shop.system.wait_for_order(id, "edited", is_edited).await;
                 }
             }
             let cancellation_request =
                 shop.post_to_second(&format!("{edit_path}/cancel"), &json!({}));
             let cancellation = send(cancellation_request).await;
             EditAndItsCancellation {
-                moment,
-                edit,
+                moment: edit_stage,
+                edit: edit_reply,
                 cancellation,
             }
         })

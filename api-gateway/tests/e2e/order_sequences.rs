@@ -61,14 +61,14 @@ struct Sequence<'a> {
 }
 
 impl<'a> Sequence<'a> {
-    fn new(system: &'a System, customer: &'a str, seed: u64) -> Self {
+    fn new(system: &'a System, customer_id: &'a str, seed: u64) -> Self {
         let mut random = Random(seed);
         // Stripe charges KWD in multiples of ten only.
         let currencies = if system.stripe.is_none() { 3 } else { 2 };
-        let currency = ["EUR", "JPY", "KWD"][random.below(currencies)];
+        let currency = ["EUR", "JPY", "KWD"][random.random_below(currencies)];
         Self {
             system,
-            customer,
+            customer: customer_id,
             skus: [format!("{currency}-A"), format!("{currency}-B")],
             random,
             id: String::new(),
@@ -78,17 +78,17 @@ impl<'a> Sequence<'a> {
     }
 
     fn chance(&mut self, percent: usize) -> bool {
-        self.random.below(100) < percent
+        self.random.random_below(100) < percent
     }
 
     fn random_sku(&mut self) -> String {
-        self.skus[self.random.below(2)].clone()
+        self.skus[self.random.random_below(2)].clone()
     }
 
     /// Sends a request until a worker answers it.
-    async fn send_until_answered(&self, request: impl Fn() -> RequestBuilder) -> Reply {
+    async fn send_until_answered(&self, build_request: impl Fn() -> RequestBuilder) -> Reply {
         loop {
-            let reply = try_send(request()).await.unwrap();
+            let reply = try_send(build_request()).await.unwrap();
             if ![503, 504].contains(&reply.status) {
                 return reply;
             }
@@ -99,11 +99,11 @@ impl<'a> Sequence<'a> {
     /// Sends a request under one key until it is answered; `None` if it is refused.
     async fn post(&mut self, path: &str, body: Value) -> Option<Value> {
         let key = Uuid::now_v7().to_string();
-        let request = || {
+        let build_request = || {
             let request = self.system.request(Method::POST, path);
             request.header("idempotency-key", &key).json(&body)
         };
-        let reply = self.send_until_answered(request).await;
+        let reply = self.send_until_answered(build_request).await;
         let entry = format!("{path} {body}: {} {}", reply.status, reply.body["detail"]);
         self.log.push(entry);
         match reply.status {
@@ -127,21 +127,24 @@ impl<'a> Sequence<'a> {
 
     async fn read_order(&self) -> Value {
         let path = format!("/v1/orders/{}", self.id);
-        let request = || self.system.request(Method::GET, &path);
-        self.send_until_answered(request).await.expect(200)
+        let build_request = || self.system.request(Method::GET, &path);
+        self.send_until_answered(build_request).await.expect(200)
     }
 
     async fn wait_until_idle(&self) {
         let is_idle = |order: &Value| order["in_progress"].is_null();
-        self.system.order_until(&self.id, "idle", is_idle).await;
+        self.system.wait_for_order(&self.id, "idle", is_idle).await;
     }
 
     async fn run(&mut self) {
         let body = self.random_order_body();
-        let Some(created) = self.post("/v1/orders", body).await else {
+        let Some(created_reply) = self.post("/v1/orders", body).await else {
             return;
         };
-        created["id"].as_str().unwrap().clone_into(&mut self.id);
+        created_reply["id"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.id);
         if self.chance(80) {
             self.wait_until_idle().await;
         }
@@ -151,7 +154,7 @@ impl<'a> Sequence<'a> {
     }
 
     async fn perform_random_action(&mut self) {
-        match self.random.below(24) {
+        match self.random.random_below(24) {
             0..6 => {
                 let body = self.random_edit_body();
                 self.post_to_order("edit", body).await;
@@ -167,13 +170,13 @@ impl<'a> Sequence<'a> {
             }
             11 => drop(self.post_to_order("cancel-remaining", json!({})).await),
             12 => {
-                let kind = ["shipment.delivered", "shipment.returned"][self.random.below(2)];
+                let kind = ["shipment.delivered", "shipment.returned"][self.random.random_below(2)];
                 self.report_as_carrier(kind).await;
             }
             13..16 => {
-                let body = match self.random.below(6) {
+                let body = match self.random.random_below(6) {
                     0 => json!({"shipping": true}),
-                    1 => json!({"amount": 1 + self.random.below(300)}),
+                    1 => json!({"amount": 1 + self.random.random_below(300)}),
                     _ => json!({"items": [{"sku": self.random_sku(), "quantity": 1}]}),
                 };
                 self.post_to_order("refunds", body).await;
@@ -186,35 +189,37 @@ impl<'a> Sequence<'a> {
     /// A new order of one or two products with any mix of discounts, taxes, shipping and agreed prices.
     fn random_order_body(&mut self) -> Value {
         let mut items = Vec::new();
-        for index in 0..=self.random.below(2) {
-            let quantity = 1 + self.random.below(4);
+        for index in 0..=self.random.random_below(2) {
+            let quantity = 1 + self.random.random_below(4);
             let mut item = json!({"sku": self.skus[index], "quantity": quantity});
             let mut price = 1_000;
             if self.chance(50) {
-                price = self.random.below(2_000);
+                price = self.random.random_below(2_000);
                 item["unit_price"] = json!(price);
             }
             self.add_discounts_and_taxes(&mut item, price * quantity);
             items.push(item);
         }
-        let method = PAYMENT_METHODS[self.random.below(PAYMENT_METHODS.len())];
+        let method = PAYMENT_METHODS[self.random.random_below(PAYMENT_METHODS.len())];
         let mut body = json!({
             "customer_id": self.customer, "items": items, "payment_method": method,
             "tax_included": self.chance(50),
         });
         if self.chance(60) {
-            body["shipping"] = json!({"label": "Standard", "amount": self.random.below(900)});
+            body["shipping"] =
+                json!({"label": "Standard", "amount": self.random.random_below(900)});
         }
         if self.chance(40) {
-            body["discounts"] = json!([{"label": "voucher", "amount": self.random.below(500)}]);
+            body["discounts"] =
+                json!([{"label": "voucher", "amount": self.random.random_below(500)}]);
         }
         body
     }
 
     /// Adds a discount of at most half of the price, and a tax of at most a tenth of the rest.
     fn add_discounts_and_taxes(&mut self, item: &mut Value, price: usize) {
-        let discount = self.random.below(price / 2 + 1);
-        let tax = self.random.below((price - discount) / 10 + 1);
+        let discount = self.random.random_below(price / 2 + 1);
+        let tax = self.random.random_below((price - discount) / 10 + 1);
         if self.chance(60) {
             item["discounts"] = json!([{"label": "discount", "amount": discount}]);
             item["taxes"] = json!([{"label": "VAT", "amount": tax}]);
@@ -223,10 +228,10 @@ impl<'a> Sequence<'a> {
 
     fn random_edit_body(&mut self) -> Value {
         let mut body = json!({});
-        let quantity = self.random.below(5);
+        let quantity = self.random.random_below(5);
         let mut item = json!({"sku": self.random_sku(), "quantity": quantity});
         if quantity > 0 {
-            let price = self.random.below(2_000);
+            let price = self.random.random_below(2_000);
             item["unit_price"] = json!(price);
             item["discounts"] = json!([]);
             item["taxes"] = json!([]);
@@ -235,19 +240,19 @@ impl<'a> Sequence<'a> {
         if self.chance(80) {
             body["items"] = json!([item]);
         }
-        match self.random.below(4) {
+        match self.random.random_below(4) {
             0 => {
-                let amount = self.random.below(900);
+                let amount = self.random.random_below(900);
                 body["shipping"] = json!({"label": "Express", "amount": amount});
             }
             1 => {
-                let amount = self.random.below(500);
+                let amount = self.random.random_below(500);
                 body["discounts"] = json!([{"label": "apology", "amount": amount}]);
             }
             2 => body["discounts"] = Value::Null,
             _ => {}
         }
-        let method = PAYMENT_METHODS[self.random.below(PAYMENT_METHODS.len())];
+        let method = PAYMENT_METHODS[self.random.random_below(PAYMENT_METHODS.len())];
         body["payment_method"] = json!(method);
         body
     }
@@ -257,17 +262,17 @@ impl<'a> Sequence<'a> {
         let sku = self.random_sku();
         let items = json!([{"sku": sku, "quantity": 1}]);
         let body = json!({ "items": items });
-        let Some(created) = self.post_to_order("returns", body).await else {
+        let Some(created_reply) = self.post_to_order("returns", body).await else {
             return;
         };
-        let path = format!("/v1/returns/{}", created["id"].as_str().unwrap());
+        let path = format!("/v1/returns/{}", created_reply["id"].as_str().unwrap());
         if self.chance(10) {
             self.post(&format!("{path}/reject"), json!({})).await;
             return;
         }
         self.post(&format!("{path}/approve"), json!({})).await;
-        let received = json!({"sku": sku, "quantity": 1, "restock": self.chance(70)});
-        let receipt = json!({"items": [received]});
+        let received_item = json!({"sku": sku, "quantity": 1, "restock": self.chance(70)});
+        let receipt = json!({"items": [received_item]});
         if self
             .post(&format!("{path}/receive"), receipt)
             .await
@@ -280,7 +285,7 @@ impl<'a> Sequence<'a> {
     async fn report_as_carrier(&mut self, kind: &str) {
         let message_id = Uuid::now_v7().to_string();
         loop {
-            let reply = self.system.webhook(&message_id, kind, &self.id).await;
+            let reply = self.system.send_webhook(&message_id, kind, &self.id).await;
             self.log
                 .push(format!("{kind}: {} {}", reply.status, reply.body));
             if ![503, 504].contains(&reply.status) {
@@ -311,18 +316,21 @@ async fn money_at_provider(system: &System) -> HashMap<String, [i64; 3]> {
         return stripe.amounts_by_order().await;
     }
     let mut amounts = HashMap::<String, [i64; 3]>::new();
-    let rows = system.ledger("SELECT key, status, amount, captured, refunded FROM payments");
+    let rows = system.query_ledger("SELECT key, status, amount, captured, refunded FROM payments");
     for row in rows.lines() {
         let fields: Vec<&str> = row.split(' ').collect();
         let amount = |index: usize| fields[index].parse::<i64>().unwrap();
         let order_id = fields[0].split('/').next().unwrap().to_owned();
-        let authorized = if fields[1] == "authorized" {
+        let authorized_amount = if fields[1] == "authorized" {
             amount(2)
         } else {
             0
         };
         let sums = amounts.entry(order_id).or_default();
-        for (sum, amount_to_add) in sums.iter_mut().zip([authorized, amount(3), amount(4)]) {
+        for (sum, amount_to_add) in sums
+            .iter_mut()
+            .zip([authorized_amount, amount(3), amount(4)])
+        {
             *sum += amount_to_add;
         }
     }
@@ -333,27 +341,31 @@ async fn money_at_provider(system: &System) -> HashMap<String, [i64; 3]> {
 async fn check_money(system: &System) -> Vec<Value> {
     let orders = system.wait_until_idle().await;
     system.assert_verified();
-    let at_provider = money_at_provider(system).await;
+    let provider_amounts = money_at_provider(system).await;
     for order in &orders {
         let payment = &order["payment"];
         let amount = |name: &str| payment[name].as_i64().unwrap();
-        let (captured, refunded) = (amount("captured"), amount("refunded"));
-        assert!(captured <= amount("authorized"), "{order}");
-        assert!(refunded <= captured, "{order}");
-        let authorized = if payment["status"] == "authorized" {
+        let (captured_amount, refunded_amount) = (amount("captured"), amount("refunded"));
+        assert!(captured_amount <= amount("authorized"), "{order}");
+        assert!(refunded_amount <= captured_amount, "{order}");
+        let authorized_amount = if payment["status"] == "authorized" {
             amount("authorized")
         } else {
             0
         };
         let id = order["id"].as_str().unwrap();
-        let amounts_at_provider = at_provider.get(id).copied().unwrap_or_default();
+        let amounts_at_provider = provider_amounts.get(id).copied().unwrap_or_default();
         assert_eq!(
             amounts_at_provider,
-            [authorized, captured, refunded],
+            [authorized_amount, captured_amount, refunded_amount],
             "{order}"
         );
         if order["status"] == "cancelled" {
-            assert_eq!((authorized, captured), (0, refunded), "{order}");
+            assert_eq!(
+                (authorized_amount, captured_amount),
+                (0, refunded_amount),
+                "{order}"
+            );
         }
     }
     orders
@@ -367,7 +379,7 @@ async fn kill_workers(
     is_over: &AtomicBool,
 ) -> Process {
     for _ in 0..KILL_COUNT {
-        let delay_ms = 1_000 + random.below(2_500);
+        let delay_ms = 1_000 + random.random_below(2_500);
         tokio::time::sleep(Duration::from_millis(u64::try_from(delay_ms).unwrap())).await;
         if is_over.load(Ordering::SeqCst) {
             break;
@@ -380,13 +392,13 @@ async fn kill_workers(
 
 #[tokio::test]
 async fn sequences_of_orders_agree_with_the_provider_across_worker_kills() {
-    let seed = std::env::var("ORDER_SEQUENCE").ok();
-    let seed = seed.map_or_else(
+    let seed_text = std::env::var("ORDER_SEQUENCE").ok();
+    let seed_number = seed_text.map_or_else(
         || Uuid::now_v7().as_u128() & 0xffff_ffff,
         |text| text.parse().unwrap(),
     );
-    println!("reproduce the choices of all clients with ORDER_SEQUENCE={seed}");
-    let seed = u64::try_from(seed).unwrap();
+    println!("reproduce the choices of all clients with ORDER_SEQUENCE={seed_number}");
+    let seed = u64::try_from(seed_number).unwrap();
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     for currency in ["EUR", "JPY", "KWD"] {
         for (name, units) in [("A", [900, 900]), ("B", [80, 40])] {
@@ -400,19 +412,19 @@ async fn sequences_of_orders_agree_with_the_provider_across_worker_kills() {
             }
         }
     }
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let worker = system.take_worker();
     let is_over = AtomicBool::new(false);
     let mut random = Random(seed);
     let run_sequences = async {
-        let sequences = stream::iter(0..SEQUENCE_COUNT).map(|number| {
-            let mut sequence = Sequence::new(&system, &customer, seed + number);
+        let sequence_runs = stream::iter(0..SEQUENCE_COUNT).map(|number| {
+            let mut sequence = Sequence::new(&system, &customer_id, seed + number);
             async move {
                 sequence.run().await;
                 sequence
             }
         });
-        let sequences: Vec<_> = sequences.buffer_unordered(CONCURRENCY).collect().await;
+        let sequences: Vec<_> = sequence_runs.buffer_unordered(CONCURRENCY).collect().await;
         is_over.store(true, Ordering::SeqCst);
         sequences
     };
@@ -421,29 +433,29 @@ async fn sequences_of_orders_agree_with_the_provider_across_worker_kills() {
         kill_workers(&system, worker, &mut random, &is_over)
     );
     check_money(&system).await;
-    let all_returned = sequences.iter_mut().map(Sequence::return_everything);
-    futures_util::future::join_all(all_returned).await;
+    let return_tasks = sequences.iter_mut().map(Sequence::return_everything);
+    futures_util::future::join_all(return_tasks).await;
     let orders = check_money(&system).await;
     for order in &orders {
         let payment = &order["payment"];
         assert_eq!(payment["refunded"], payment["captured"], "{order}");
     }
     let mut accepted_counts = BTreeMap::<String, usize>::new();
-    for (request, count) in sequences
+    for (request_name, count) in sequences
         .iter()
         .flat_map(|sequence| &sequence.accepted_counts)
     {
-        *accepted_counts.entry(request.clone()).or_default() += count;
+        *accepted_counts.entry(request_name.clone()).or_default() += count;
     }
     println!(
         "{} orders; accepted requests: {accepted_counts:?}",
         orders.len()
     );
-    for request in EXPECTED_REQUESTS {
-        let count = accepted_counts.get(request).copied().unwrap_or(0);
+    for request_name in EXPECTED_REQUESTS {
+        let count = accepted_counts.get(request_name).copied().unwrap_or(0);
         assert!(
             count > 0,
-            "no request {request} was accepted: {accepted_counts:?}"
+            "no request {request_name} was accepted: {accepted_counts:?}"
         );
     }
     drop(sequences);

@@ -3,16 +3,16 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{System, is_announced, order, order_paid_by, send, until};
+use crate::harness::{System, is_announced, order_body, order_body_with_method, send, wait_until};
 
 #[tokio::test]
 async fn order_is_created_paid_shipped_and_delivered() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
 
     let new_order = json!({
-        "customer_id": customer,
+        "customer_id": customer_id,
         "items": [{"sku": "A", "quantity": 3}],
         "shipping_address": {"name": "Ada", "line1": "Ringstr. 1", "city": "Köln", "country": "DE"},
         "expected_total": 3000,
@@ -21,23 +21,23 @@ async fn order_is_created_paid_shipped_and_delivered() {
     let reply = system.post("/v1/orders", new_order).await;
     assert_eq!(reply.headers["etag"], "\"2\"");
     let location_header = reply.headers["location"].to_str().unwrap().to_owned();
-    let created = reply.expect(201);
-    let id = created["id"].as_str().unwrap();
+    let created_order = reply.expect(201);
+    let id = created_order["id"].as_str().unwrap();
     assert_eq!(location_header, format!("/v1/orders/{id}"));
-    assert_eq!(created["status"], "pending");
+    assert_eq!(created_order["status"], "pending");
     assert_eq!(
-        (&created["total"], &created["currency"]),
+        (&created_order["total"], &created_order["currency"]),
         (&json!(3000), &json!("EUR"))
     );
-    assert_eq!(created["in_progress"]["step"], "authorize_payment");
+    assert_eq!(created_order["in_progress"]["step"], "authorize_payment");
     assert_eq!(
-        created["items"],
+        created_order["items"],
         json!([{"sku": "A", "name": "A A", "quantity": 3, "unit_price": 1000, "warehouse": "main",
             "subtotal": 3000, "discount_total": 0, "tax_total": 0, "total": 3000}])
     );
     assert_eq!(system.stock_level("A").await, (10, 3));
 
-    let processing_order = system.order_until(id, "announced", is_announced).await;
+    let processing_order = system.wait_for_order(id, "announced", is_announced).await;
     assert_eq!(processing_order["payment"]["status"], "authorized");
     assert_eq!(processing_order["payment"]["authorized"], 3000);
     assert!(
@@ -48,12 +48,12 @@ async fn order_is_created_paid_shipped_and_delivered() {
     );
 
     system
-        .webhook("m-1", "shipment.shipped", id)
+        .send_webhook("m-1", "shipment.shipped", id)
         .await
         .expect(200);
     assert_eq!(system.stock_level("A").await, (7, 0));
     let paid_order = system
-        .order_until(id, "captured", |order| {
+        .wait_for_order(id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
@@ -63,14 +63,14 @@ async fn order_is_created_paid_shipped_and_delivered() {
     );
 
     system
-        .webhook("m-2", "shipment.delivered", id)
+        .send_webhook("m-2", "shipment.delivered", id)
         .await
         .expect(200);
     let delivered_order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(delivered_order["status"], "delivered");
     assert_eq!(delivered_order["shipments"][0]["status"], "delivered");
     assert_eq!(delivered_order["metadata"], json!({"cart": 7}));
-    let mut history = system.history(id).await;
+    let mut history = system.list_event_types(id).await;
     // With Stripe there is an additional event: the payment is created before it is confirmed.
     history.retain(|kind| kind != "payment.prepared");
     assert_eq!(
@@ -94,19 +94,19 @@ async fn order_is_created_paid_shipped_and_delivered() {
 #[tokio::test]
 async fn order_from_several_warehouses_has_several_shipments() {
     let system = System::start().await;
-    system.stock("A", &[("east", 2), ("west", 5)]).await;
-    system.stock("B", &[("east", 9)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("east", 2), ("west", 5)]).await;
+    system.set_stock("B", &[("east", 9)]).await;
+    let customer_id = system.create_customer().await;
     let items = json!([{"sku": "A", "quantity": 6}, {"sku": "B", "quantity": 1}]);
-    let created = system
+    let created_order = system
         .post(
             "/v1/orders",
-            json!({"customer_id": customer, "items": items}),
+            json!({"customer_id": customer_id, "items": items}),
         )
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
-    let lines: Vec<_> = created["items"]
+    let id = created_order["id"].as_str().unwrap();
+    let lines: Vec<_> = created_order["items"]
         .as_array()
         .unwrap()
         .iter()
@@ -124,22 +124,25 @@ async fn order_from_several_warehouses_has_several_shipments() {
     );
 
     let order = system
-        .order_until(id, "in two shipments", |order| {
+        .wait_for_order(id, "in two shipments", |order| {
             order["shipments"]
                 .as_array()
                 .is_some_and(|shipments| shipments.len() == 2)
         })
         .await;
     let first_shipment_id = order["shipments"][0]["id"].as_str().unwrap();
-    let send_update = |id: &str, shipment: &str| {
-        let data = json!({"order_id": created["id"], "shipment_id": shipment});
+    let send_update = |id: &str, shipment_id: &str| {
+        let data = json!({"order_id": created_order["id"], "shipment_id": shipment_id});
         (
             id.to_owned(),
             json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data}),
         )
     };
-    let (message, body) = send_update("m-1", first_shipment_id);
-    system.webhook_with(&message, &body).await.expect(200);
+    let (webhook_id, body) = send_update("m-1", first_shipment_id);
+    system
+        .send_webhook_body(&webhook_id, &body)
+        .await
+        .expect(200);
     let half_shipped = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
         half_shipped["status"], "processing",
@@ -158,11 +161,11 @@ async fn order_from_several_warehouses_has_several_shipments() {
     );
 
     system
-        .webhook("m-2", "shipment.delivered", id)
+        .send_webhook("m-2", "shipment.delivered", id)
         .await
         .expect(200);
     let order = system
-        .order_until(id, "captured", |order| {
+        .wait_for_order(id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
@@ -173,9 +176,10 @@ async fn order_from_several_warehouses_has_several_shipments() {
 #[tokio::test]
 async fn the_last_unit_is_sold_once() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let order_requests = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let order_requests =
+        (0..20).map(|_| system.post("/v1/orders", order_body(&customer_id, "A", 1)));
     let (successes, refusals): (Vec<_>, Vec<_>) = join_all(order_requests)
         .await
         .into_iter()
@@ -194,14 +198,14 @@ async fn the_last_unit_is_sold_once() {
 #[tokio::test]
 async fn order_is_refused_if_one_item_is_out_of_stock() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    system.stock("B", &[("main", 1)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    system.set_stock("B", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
     let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 2}]);
     let reply = system
         .post(
             "/v1/orders",
-            json!({"customer_id": customer, "items": items}),
+            json!({"customer_id": customer_id, "items": items}),
         )
         .await;
     reply.expect_problem(409, "OUT_OF_STOCK");
@@ -209,24 +213,24 @@ async fn order_is_refused_if_one_item_is_out_of_stock() {
         (system.stock_level("A").await, system.stock_level("B").await),
         ((5, 0), (1, 0))
     );
-    assert!(system.orders().await.is_empty());
+    assert!(system.list_orders().await.is_empty());
 }
 
 #[tokio::test]
 async fn declined_payment_cancels_the_order_and_releases_stock() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let created = system
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
         .post(
             "/v1/orders",
-            order_paid_by(&customer, "A", 1, "pm_declined"),
+            order_body_with_method(&customer_id, "A", 1, "pm_declined"),
         )
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     let order = system
-        .order_until(id, "cancelled", |order| order["status"] == "cancelled")
+        .wait_for_order(id, "cancelled", |order| order["status"] == "cancelled")
         .await;
     assert_eq!(
         (&order["cancel_reason"], &order["payment"]["status"]),
@@ -239,18 +243,21 @@ async fn declined_payment_cancels_the_order_and_releases_stock() {
 #[tokio::test]
 async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
     let system = System::start().await;
-    system.stock("A", &[("main", 9)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 9)]).await;
+    let customer_id = system.create_customer().await;
     for method in ["pm_flaky", "pm_timeout_after_charge"] {
-        let created = system
-            .post("/v1/orders", order_paid_by(&customer, "A", 1, method))
+        let created_order = system
+            .post(
+                "/v1/orders",
+                order_body_with_method(&customer_id, "A", 1, method),
+            )
             .await
             .expect(201);
-        let id = created["id"].as_str().unwrap();
-        system.order_until(id, "announced", is_announced).await;
+        let id = created_order["id"].as_str().unwrap();
+        system.wait_for_order(id, "announced", is_announced).await;
         assert!(
             system
-                .history(id)
+                .list_event_types(id)
                 .await
                 .contains(&"step.retried".to_owned()),
             "{method}"
@@ -264,12 +271,12 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
             .unwrap()
             .iter()
             .find(|event| event["type"] == "payment.authorized");
-        let attempts = if method == "pm_flaky" { 3 } else { 2 };
+        let expected_attempts = if method == "pm_flaky" { 3 } else { 2 };
         // With Stripe there is an additional attempt, which creates the payment.
-        let attempts = attempts + usize::from(system.stripe.is_some());
+        let expected_attempts = expected_attempts + usize::from(system.stripe.is_some());
         assert_eq!(
             authorization_event.unwrap()["attempt"],
-            attempts,
+            expected_attempts,
             "{method}"
         );
     }
@@ -280,15 +287,18 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
 #[tokio::test]
 async fn cancelling_during_a_payment_voids_it() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_slow"))
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post(
+            "/v1/orders",
+            order_body_with_method(&customer_id, "A", 1, "pm_slow"),
+        )
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     // The provider has authorized the payment and has not responded yet.
-    until("the payment to be authorized", async || {
+    wait_until("the payment to be authorized", async || {
         system.payment_totals().await.authorizations == 1
     })
     .await;
@@ -309,7 +319,7 @@ async fn cancelling_during_a_payment_voids_it() {
     assert_eq!(system.stock_level("A").await, (1, 0));
 
     let voided_order = system
-        .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
+        .wait_for_order(id, "voided", |order| order["payment"]["status"] == "voided")
         .await;
     assert_eq!(voided_order["status"], "cancelled");
     system.wait_until_idle().await;
@@ -330,46 +340,46 @@ async fn cancelling_during_a_payment_voids_it() {
 #[tokio::test]
 async fn order_can_be_cancelled_until_it_is_shipped() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
 
     let first_reply = system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let first_id = first_reply["id"].as_str().unwrap();
     system
-        .order_until(first_id, "announced", is_announced)
+        .wait_for_order(first_id, "announced", is_announced)
         .await;
-    let cancelled = system
+    let cancelled_order = system
         .post(&format!("/v1/orders/{first_id}/cancel"), json!({}))
         .await
         .expect(200);
-    assert_eq!(cancelled["shipments"][0]["status"], "cancelled");
+    assert_eq!(cancelled_order["shipments"][0]["status"], "cancelled");
     let repeated_reply = system
         .post(&format!("/v1/orders/{first_id}/cancel"), json!({}))
         .await
         .expect(200);
     assert_eq!(
-        repeated_reply["cancel_reason"], cancelled["cancel_reason"],
+        repeated_reply["cancel_reason"], cancelled_order["cancel_reason"],
         "a cancelled order stays cancelled"
     );
     system
-        .order_until(first_id, "voided", |order| {
+        .wait_for_order(first_id, "voided", |order| {
             order["payment"]["status"] == "voided"
         })
         .await;
 
     let second_reply = system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let second_id = second_reply["id"].as_str().unwrap();
     system
-        .order_until(second_id, "announced", is_announced)
+        .wait_for_order(second_id, "announced", is_announced)
         .await;
     system
-        .webhook("m-1", "shipment.shipped", second_id)
+        .send_webhook("m-1", "shipment.shipped", second_id)
         .await
         .expect(200);
     let problem = system
@@ -395,15 +405,15 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         System::start_with(&[("API_KEYS", "storefront=shop-key-1;operator=operator-key")]).await;
     let mut system = system;
     system.key = Some("operator-key".to_owned());
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     let path = format!("/v1/orders/{id}");
-    system.order_until(id, "announced", is_announced).await;
+    system.wait_for_order(id, "announced", is_announced).await;
 
     let delete_reply = system.delete(&path).await;
     assert_eq!(delete_reply.status, 204);
@@ -413,7 +423,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         "a deleted order stays deleted"
     );
     system.get(&path).await.expect_problem(404, "NOT_FOUND");
-    assert!(system.orders().await.is_empty());
+    assert!(system.list_orders().await.is_empty());
     let order = system
         .get(&format!("{path}?include_deleted=true"))
         .await
@@ -463,16 +473,16 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
 #[tokio::test]
 async fn shipped_order_cannot_be_deleted_until_it_is_delivered() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
-    system.order_until(id, "announced", is_announced).await;
+    let id = created_order["id"].as_str().unwrap();
+    system.wait_for_order(id, "announced", is_announced).await;
     system
-        .webhook("m-1", "shipment.shipped", id)
+        .send_webhook("m-1", "shipment.shipped", id)
         .await
         .expect(200);
     system
@@ -480,7 +490,7 @@ async fn shipped_order_cannot_be_deleted_until_it_is_delivered() {
         .await
         .expect_problem(409, "INVALID_STATE");
     system
-        .webhook("m-2", "shipment.delivered", id)
+        .send_webhook("m-2", "shipment.delivered", id)
         .await
         .expect(200);
     assert_eq!(system.delete(&format!("/v1/orders/{id}")).await.status, 204);
@@ -489,21 +499,24 @@ async fn shipped_order_cannot_be_deleted_until_it_is_delivered() {
 #[tokio::test]
 async fn unpaid_order_expires() {
     let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
     // The payment succeeds after two failures, which takes longer than the reservation time.
-    let created = system
-        .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_flaky"))
+    let created_order = system
+        .post(
+            "/v1/orders",
+            order_body_with_method(&customer_id, "A", 1, "pm_flaky"),
+        )
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     let order = system
-        .order_until(id, "cancelled", |order| order["status"] == "cancelled")
+        .wait_for_order(id, "cancelled", |order| order["status"] == "cancelled")
         .await;
     assert_eq!(order["cancel_reason"], "expired");
     assert_eq!(system.stock_level("A").await, (1, 0));
     system
-        .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
+        .wait_for_order(id, "voided", |order| order["payment"]["status"] == "voided")
         .await;
     system.assert_verified();
 }
@@ -516,15 +529,15 @@ async fn sandbox_carrier_delivers_with_webhooks() {
     system.set("CARRIER", Some("sandbox"));
     system.set("SHIPPER_WEBHOOK_URL", Some(&url));
     system.restart_worker().await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     system
-        .order_until(id, "delivered and paid", |order| {
+        .wait_for_order(id, "delivered and paid", |order| {
             order["status"] == "delivered" && order["payment"]["status"] == "captured"
         })
         .await;
@@ -534,14 +547,14 @@ async fn sandbox_carrier_delivers_with_webhooks() {
 #[tokio::test]
 async fn if_none_match_with_the_current_version_gets_304() {
     let system = System::start().await;
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let created = system
-        .post("/v1/orders", order(&customer, "A", 1))
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let created_order = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
-    system.order_until(id, "announced", is_announced).await;
+    let id = created_order["id"].as_str().unwrap();
+    system.wait_for_order(id, "announced", is_announced).await;
     let path = format!("/v1/orders/{id}");
     let tag = system.get(&path).await.headers["etag"].clone();
     let get_if_none_match = |tag: &str| {

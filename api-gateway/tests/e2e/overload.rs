@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use reqwest::Method;
 
-use crate::harness::{System, order, try_send, until};
+use crate::harness::{System, order_body, try_send, wait_until};
 
 /// More than a gateway's limit of requests in flight.
 const REQUEST_COUNT: usize = 1_300;
@@ -15,8 +15,8 @@ const EXCESS_REQUESTS: usize = REQUEST_COUNT - 1_000;
 #[tokio::test]
 async fn excess_requests_are_refused_and_accepted_ones_answered() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.stock("A", &[("main", 10_000)]).await;
-    let body = order(&system.customer().await, "A", 1);
+    system.set_stock("A", &[("main", 10_000)]).await;
+    let body = order_body(&system.create_customer().await, "A", 1);
     system.worker.signal("STOP");
     let refused_count = AtomicUsize::new(0);
     let requests = join_all((0..REQUEST_COUNT).map(async |_| {
@@ -31,19 +31,22 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     }));
     // The excess requests are refused while the worker is stopped; the other requests wait for the worker.
     let thaw_worker = async {
-        until("the gateway to refuse requests", async || {
+        wait_until("the gateway to refuse requests", async || {
             refused_count.load(Ordering::SeqCst) >= EXCESS_REQUESTS
         })
         .await;
         system.worker.signal("CONT");
     };
     tokio::join!(requests, thaw_worker);
-    let refused = refused_count.into_inner();
-    println!("{} accepted, {refused} refused", REQUEST_COUNT - refused);
+    let refused_requests = refused_count.into_inner();
+    println!(
+        "{} accepted, {refused_requests} refused",
+        REQUEST_COUNT - refused_requests
+    );
     let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),
-        REQUEST_COUNT - refused,
+        REQUEST_COUNT - refused_requests,
         "a refused request created an order"
     );
     system.assert_verified();

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::{System, order_paid_by, until};
+use crate::harness::{System, order_body_with_method, wait_until};
 
 /// Maximum number of concurrent calls of a worker to one provider.
 const MAX_CONCURRENT_CALLS: usize = 128;
@@ -49,8 +49,10 @@ impl SilentProvider {
 
     async fn handle(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
         silent.call_count.fetch_add(1, Ordering::SeqCst);
-        let waiting = silent.waiting_calls.fetch_add(1, Ordering::SeqCst) + 1;
-        silent.max_waiting.fetch_max(waiting, Ordering::SeqCst);
+        let waiting_calls = silent.waiting_calls.fetch_add(1, Ordering::SeqCst) + 1;
+        silent
+            .max_waiting
+            .fetch_max(waiting_calls, Ordering::SeqCst);
         let _leaving = ActiveCall(silent.waiting_calls);
         if !silent.is_responding.load(Ordering::SeqCst) {
             pending::<()>().await;
@@ -68,9 +70,9 @@ impl SilentProvider {
             ("RESERVATION_TTL_SECONDS", reservation_ttl_seconds),
         ];
         let system = System::start_with(&variables).await;
-        system.stock("A", &[("main", 1_000)]).await;
-        let customer = system.customer().await;
-        (system, customer)
+        system.set_stock("A", &[("main", 1_000)]).await;
+        let customer_id = system.create_customer().await;
+        (system, customer_id)
     }
 }
 
@@ -97,14 +99,21 @@ async fn silent_provider_does_not_block_other_steps_of_batched_messages() {
 /// `orders_per_round` at a time.
 async fn assert_orders_expire_with_silent_provider(round_count: usize, orders_per_round: usize) {
     let provider = SilentProvider::start().await;
-    let (system, customer) = provider.start_system("2").await;
-    let ids = order(&system, &customer, &provider, round_count, orders_per_round).await;
+    let (system, customer_id) = provider.start_system("2").await;
+    let ids = place_orders(
+        &system,
+        &customer_id,
+        &provider,
+        round_count,
+        orders_per_round,
+    )
+    .await;
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
     // The calls have not timed out yet.
     for id in &ids {
-        let history = system.history(id).await;
+        let history = system.list_event_types(id).await;
         assert!(!history.contains(&"step.retried".to_owned()), "{history:?}");
     }
     assert_eq!(system.stock_level("A").await, (1_000, 0));
@@ -113,8 +122,15 @@ async fn assert_orders_expire_with_silent_provider(round_count: usize, orders_pe
 #[tokio::test]
 async fn calls_to_a_silent_provider_are_limited_and_others_postponed() {
     let provider = SilentProvider::start().await;
-    let (system, customer) = provider.start_system("2").await;
-    let ids = order(&system, &customer, &provider, 2 * MAX_CONCURRENT_CALLS, 1).await;
+    let (system, customer_id) = provider.start_system("2").await;
+    let ids = place_orders(
+        &system,
+        &customer_id,
+        &provider,
+        2 * MAX_CONCURRENT_CALLS,
+        1,
+    )
+    .await;
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
@@ -130,13 +146,20 @@ async fn calls_to_a_silent_provider_are_limited_and_others_postponed() {
 #[tokio::test]
 async fn postponed_payments_are_processed_when_the_provider_recovers() {
     let provider = SilentProvider::start().await;
-    let (system, customer) = provider.start_system("600").await;
-    let ids = order(&system, &customer, &provider, MAX_CONCURRENT_CALLS + 40, 1).await;
+    let (system, customer_id) = provider.start_system("600").await;
+    let ids = place_orders(
+        &system,
+        &customer_id,
+        &provider,
+        MAX_CONCURRENT_CALLS + 40,
+        1,
+    )
+    .await;
     let last_id = ids.last().unwrap();
-    let waiting = |order: &Value| order["in_progress"]["attempt"].as_u64() > Some(1);
-    system.order_until(last_id, "put off", waiting).await;
+    let is_waiting = |order: &Value| order["in_progress"]["attempt"].as_u64() > Some(1);
+    system.wait_for_order(last_id, "put off", is_waiting).await;
     // Postponed attempts are not recorded in the history.
-    let history = system.history(last_id).await;
+    let history = system.list_event_types(last_id).await;
     assert_eq!(history, ["order.created", "stock.reserved"]);
     provider.is_responding.store(true, Ordering::SeqCst);
     for order in all_cancelled(&system, &ids).await {
@@ -146,22 +169,22 @@ async fn postponed_payments_are_processed_when_the_provider_recovers() {
 
 /// Creates orders, `together` at a time. Waits after each group until its payments are requested, up to the
 /// limit.
-async fn order(
+async fn place_orders(
     system: &System,
-    customer: &str,
+    customer_id: &str,
     provider: &SilentProvider,
     times: usize,
-    together: usize,
+    concurrent_calls: usize,
 ) -> Vec<String> {
-    let new_order = order_paid_by(customer, "A", 1, "pm_card_visa");
+    let new_order = order_body_with_method(customer_id, "A", 1, "pm_card_visa");
     let mut ids = Vec::new();
     for _ in 0..times {
-        let requests = (0..together).map(|_| system.post("/v1/orders", new_order.clone()));
-        for created in join_all(requests).await {
-            ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+        let requests = (0..concurrent_calls).map(|_| system.post("/v1/orders", new_order.clone()));
+        for created_reply in join_all(requests).await {
+            ids.push(created_reply.expect(201)["id"].as_str().unwrap().to_owned());
         }
         // The next group's payments are in another message.
-        until("the provider to be called", async || {
+        wait_until("the provider to be called", async || {
             provider.call_count.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
         })
         .await;
@@ -172,6 +195,6 @@ async fn order(
 async fn all_cancelled(system: &System, ids: &[String]) -> Vec<Value> {
     let cancelled_orders = ids
         .iter()
-        .map(|id| system.order_until(id, "cancelled", |order| order["status"] == "cancelled"));
+        .map(|id| system.wait_for_order(id, "cancelled", |order| order["status"] == "cancelled"));
     join_all(cancelled_orders).await
 }

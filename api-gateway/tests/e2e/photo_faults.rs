@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
-    harness::{System, send, until},
+    harness::{System, send, wait_until},
     photos::{contains, jpeg, photo},
 };
 
@@ -26,12 +26,12 @@ fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     body
 }
 
-const FORM: &str = "multipart/form-data; boundary=limit";
+const FORM_TYPE: &str = "multipart/form-data; boundary=limit";
 
 #[tokio::test]
 async fn form_with_a_file_of_several_megabytes_is_accepted() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     // Noise, which can't be compressed.
     let mut state = 1_u32;
     let pixels = RgbImage::from_fn(1_000, 1_000, |_, _| {
@@ -40,12 +40,12 @@ async fn form_with_a_file_of_several_megabytes_is_accepted() {
         Rgb([red, green, blue])
     });
     let mut png = Cursor::new(Vec::new());
-    let pixels = DynamicImage::ImageRgb8(pixels);
-    pixels.write_to(&mut png, ImageFormat::Png).unwrap();
+    let image = DynamicImage::ImageRgb8(pixels);
+    image.write_to(&mut png, ImageFormat::Png).unwrap();
     let png = png.into_inner();
     assert!(png.len() > 2_500_000, "{}", png.len());
     let body = form(&[("image/png", &png)]);
-    let photo = system.upload("A", FORM, body).await.expect(201);
+    let photo = system.upload("A", FORM_TYPE, body).await.expect(201);
     assert_eq!(photo["width"], 1_000);
 }
 
@@ -55,27 +55,27 @@ fn png_claiming(width: u32, height: u32) -> Vec<u8> {
     png[16..20].copy_from_slice(&width.to_be_bytes());
     png[20..24].copy_from_slice(&height.to_be_bytes());
     // The checksum of the header chunk.
-    let crc = crc32(&png[12..29]);
-    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    let checksum = crc32(&png[12..29]);
+    png[29..33].copy_from_slice(&checksum.to_be_bytes());
     png
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
+    let mut checksum = u32::MAX;
     for byte in bytes {
-        crc ^= u32::from(*byte);
+        checksum ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+            checksum = (checksum >> 1) ^ (0xedb8_8320 & (checksum & 1).wrapping_neg());
         }
     }
-    !crc
+    !checksum
 }
 
 /// A WebP file of 1 × 1 pixels that contains the beginning of a picture of 16,383 × 16,383.
 fn webp_with_a_larger_picture() -> Vec<u8> {
-    let canvas = b"VP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let canvas_chunk = b"VP8X\x0a\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let picture = b"VP8 \x0a\0\0\0\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f";
-    let content = [b"WEBP", &canvas[..], picture].concat();
+    let content = [b"WEBP", &canvas_chunk[..], picture].concat();
     let size = u32::try_from(content.len()).unwrap();
     [b"RIFF", &size.to_le_bytes()[..], &content].concat()
 }
@@ -84,20 +84,20 @@ fn webp_with_a_larger_picture() -> Vec<u8> {
 #[expect(clippy::too_many_lines, reason = "a table of uploads")]
 async fn refused_uploads_name_the_reason_and_leave_nothing() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let (small_jpeg, small_png) = (jpeg(), photo(40, 30, ImageFormat::Png));
     let small_webp = photo(40, 30, ImageFormat::WebP);
-    let half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
+    let first_half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
     let mut huge_jpeg = small_jpeg.clone();
     let frame = huge_jpeg
         .windows(2)
         .position(|marker| marker == [0xff, 0xc0])
         .unwrap();
     huge_jpeg[frame + 5..frame + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
-    let mut damaged = small_png.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 0xff;
-    let too_large = vec![0xff; 10 * 1024 * 1024 + 1];
+    let mut damaged_png = small_png.clone();
+    let middle = damaged_png.len() / 2;
+    damaged_png[middle] ^= 0xff;
+    let oversized_bytes = vec![0xff; 10 * 1024 * 1024 + 1];
     for (name, content_type, body, status, reason) in [
         ("empty", "image/jpeg", Vec::new(), 422, "empty"),
         (
@@ -139,19 +139,31 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
         (
             "truncated jpeg",
             "image/jpeg",
-            half(&small_jpeg),
+            first_half(&small_jpeg),
             422,
             "incomplete",
         ),
-        ("truncated png", "image/png", half(&small_png), 422, "image"),
         (
-            "truncated webp",
-            "image/webp",
-            half(&small_webp),
+            "truncated png",
+            "image/png",
+            first_half(&small_png),
             422,
             "image",
         ),
-        ("damaged png", "image/png", damaged, 422, "can't be decoded"),
+        (
+            "truncated webp",
+            "image/webp",
+            first_half(&small_webp),
+            422,
+            "image",
+        ),
+        (
+            "damaged png",
+            "image/png",
+            damaged_png,
+            422,
+            "can't be decoded",
+        ),
         (
             "20,000 × 20,000 png",
             "image/png",
@@ -184,43 +196,43 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
         (
             "too large",
             "image/jpeg",
-            too_large.clone(),
+            oversized_bytes.clone(),
             413,
             "10485760 bytes",
         ),
-        ("form without a file", FORM, form(&[]), 422, "no file"),
+        ("form without a file", FORM_TYPE, form(&[]), 422, "no file"),
         (
             "form with two files",
-            FORM,
+            FORM_TYPE,
             form(&[("image/jpeg", &small_jpeg), ("image/jpeg", &small_jpeg)]),
             422,
             "one file",
         ),
         (
             "form with a wrong type",
-            FORM,
+            FORM_TYPE,
             form(&[("image/png", &small_jpeg)]),
             415,
             "image/jpeg",
         ),
         (
             "form with text",
-            FORM,
+            FORM_TYPE,
             form(&[("text/plain", b"hello")]),
             415,
             "text/plain",
         ),
         (
             "form with a large file",
-            FORM,
-            form(&[("image/jpeg", &too_large)]),
+            FORM_TYPE,
+            form(&[("image/jpeg", &oversized_bytes)]),
             413,
             "10485760 bytes",
         ),
         (
             "form that ends early",
-            FORM,
-            half(&form(&[("image/jpeg", &small_jpeg)])),
+            FORM_TYPE,
+            first_half(&form(&[("image/jpeg", &small_jpeg)])),
             422,
             "form",
         ),
@@ -239,8 +251,8 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
         assert!(detail.contains(reason), "{name}: {detail}");
         assert_eq!(system.stored_files(), Vec::<String>::new(), "{name}");
     }
-    let no_type = system.request(reqwest::Method::POST, "/v1/products/A/images");
-    let reply = send(no_type.body(jpeg())).await;
+    let request_without_type = system.request(reqwest::Method::POST, "/v1/products/A/images");
+    let reply = send(request_without_type.body(jpeg())).await;
     assert!(
         reply.expect(415)["detail"]
             .as_str()
@@ -259,17 +271,17 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
     );
 
     let body = form(&[("image/png", &small_png)]);
-    system.upload("A", FORM, body).await.expect(201);
+    system.upload("A", FORM_TYPE, body).await.expect(201);
 }
 
 #[tokio::test]
 async fn decompression_bomb_is_refused_before_it_is_decoded() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     // 49 million pixels in some fifty kilobytes.
     let mut bomb = Cursor::new(Vec::new());
-    let pixels = DynamicImage::ImageLuma8(GrayImage::from_pixel(7_000, 7_000, Luma([0])));
-    pixels.write_to(&mut bomb, ImageFormat::Png).unwrap();
+    let large_image = DynamicImage::ImageLuma8(GrayImage::from_pixel(7_000, 7_000, Luma([0])));
+    large_image.write_to(&mut bomb, ImageFormat::Png).unwrap();
     let bomb = bomb.into_inner();
     assert!(bomb.len() < 1_000_000, "{}", bomb.len());
     let before_mib = system.gateway.peak_memory_mib();
@@ -288,38 +300,38 @@ fn compressed_zeros(size: u32) -> Vec<u8> {
     // Bits of the deflate stream, the first one first: the only block, a zero, its repetitions, the end.
     let repetitions = (size - 1) / 258;
     let bits = |text: &'static str| text.bytes().map(|bit| bit - b'0');
-    let repeated = (0..repetitions).flat_map(|_| bits("1100010100000"));
+    let repeated_bits = (0..repetitions).flat_map(|_| bits("1100010100000"));
     let stream: Vec<u8> = bits("11000110000")
-        .chain(repeated)
+        .chain(repeated_bits)
         .chain(bits("0000000"))
         .collect();
-    let mut compressed = vec![0x78, 0x01];
-    compressed.extend(stream.chunks(8).map(|bits| {
+    let mut compressed_bytes = vec![0x78, 0x01];
+    compressed_bytes.extend(stream.chunks(8).map(|bits| {
         let bits = bits.iter().rev();
         bits.fold(0, |byte, bit| (byte << 1) | bit)
     }));
     let checksum = (((repetitions * 258 + 1) % 65_521) << 16) | 1;
-    compressed.extend(checksum.to_be_bytes());
-    compressed
+    compressed_bytes.extend(checksum.to_be_bytes());
+    compressed_bytes
 }
 
 #[tokio::test]
 async fn compressed_color_profile_needs_bounded_memory() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     // A colour profile of 200 MiB: a chunk after the one with the header.
     let mut chunk = b"iCCPname\0\0".to_vec();
     chunk.extend(compressed_zeros(200 * 1024 * 1024));
     let length = u32::try_from(chunk.len() - 4).unwrap();
-    let crc = crc32(&chunk);
+    let checksum = crc32(&chunk);
     let mut bomb = photo(8, 8, ImageFormat::Png);
-    let chunk = [&length.to_be_bytes()[..], &chunk, &crc.to_be_bytes()].concat();
+    let chunk = [&length.to_be_bytes()[..], &chunk, &checksum.to_be_bytes()].concat();
     bomb.splice(33..33, chunk);
     assert!(bomb.len() < 2_000_000, "{}", bomb.len());
     let before_mib = system.gateway.peak_memory_mib();
     for _ in 0..5 {
-        let photo = system.upload("A", "image/png", bomb.clone()).await;
-        assert_eq!(photo.expect(201)["width"], 8);
+        let photo_reply = system.upload("A", "image/png", bomb.clone()).await;
+        assert_eq!(photo_reply.expect(201)["width"], 8);
     }
     let growth_mib = system.gateway.peak_memory_mib() - before_mib;
     assert!(growth_mib < 120, "{growth_mib} MiB");
@@ -328,7 +340,7 @@ async fn compressed_color_profile_needs_bounded_memory() {
 #[tokio::test]
 async fn polyglot_is_stored_as_an_image_only() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let script = b"<script>alert(document.domain)</script>";
     let mut comment = vec![0xff, 0xfe];
     comment.extend_from_slice(&u16::try_from(script.len() + 2).unwrap().to_be_bytes());
@@ -341,7 +353,7 @@ async fn polyglot_is_stored_as_an_image_only() {
     for (content_type, upload) in [("image/jpeg", polyglot), ("image/png", png)] {
         assert!(contains(&upload, script));
         let photo = system.upload("A", content_type, upload).await.expect(201);
-        let file = system.file(photo["url"].as_str().unwrap(), &[]).await;
+        let file = system.get_file(photo["url"].as_str().unwrap(), &[]).await;
         assert_eq!(file.headers["content-type"], content_type);
         assert!(!contains(&file.bytes, b"script"));
     }
@@ -351,7 +363,7 @@ async fn polyglot_is_stored_as_an_image_only() {
 async fn fifty_uploads_at_once_need_bounded_memory() {
     let system = System::start().await;
     for product in 0..5 {
-        system.stock(&format!("P{product}"), &[]).await;
+        system.set_stock(&format!("P{product}"), &[]).await;
     }
     // Each needs 9 MB when it is decoded, and up to twice as much again for the copies: 1,350 MB all together.
     let upload = photo(2_000, 1_500, ImageFormat::Jpeg);
@@ -378,15 +390,21 @@ async fn fifty_uploads_at_once_need_bounded_memory() {
     assert_eq!(ids.len(), 50);
     assert_eq!(system.stored_files().len(), 150);
     for product in 0..5 {
-        let product = system.get(&format!("/v1/products/P{product}")).await;
-        assert_eq!(product.expect(200)["images"].as_array().unwrap().len(), 10);
+        let product_reply = system.get(&format!("/v1/products/P{product}")).await;
+        assert_eq!(
+            product_reply.expect(200)["images"]
+                .as_array()
+                .unwrap()
+                .len(),
+            10
+        );
     }
 }
 
 #[tokio::test]
 async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     // Six clients begin an upload and do not finish it: as many as the gateway receives at a time.
     let url = system.url("");
     let address = url.strip_prefix("http://").unwrap();
@@ -400,7 +418,7 @@ async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() 
         client.write_all(&jpeg()[..100]).await.unwrap();
         slow_clients.push(client);
     }
-    until("the gateway to be busy", async || {
+    wait_until("the gateway to be busy", async || {
         let reply = system.upload("A", "image/jpeg", jpeg()).await;
         if reply.status != 503 {
             return false;
@@ -417,7 +435,7 @@ async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() 
 #[tokio::test]
 async fn product_has_at_most_twenty_photos() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     for _ in 0..20 {
         system.add_photo("A").await;
     }

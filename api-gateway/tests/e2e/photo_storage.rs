@@ -9,19 +9,19 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
-use crate::harness::{Folder, Peer, System, until};
+use crate::harness::{Folder, Peer, System, wait_until};
 
 const BUCKET: &str = "photos";
 
 /// Makes a file look two hours older than it is.
-fn age(file: &Path) {
-    let file = fs::File::options().write(true).open(file).unwrap();
+fn set_old(file_path: &Path) {
+    let opened_file = fs::File::options().write(true).open(file_path).unwrap();
     let two_hours_ago = SystemTime::now() - Duration::from_hours(2);
-    file.set_modified(two_hours_ago).unwrap();
+    opened_file.set_modified(two_hours_ago).unwrap();
 }
 
 /// Uploads a photo while no worker runs; returns the stored files, which no product refers to.
-async fn orphan(system: &mut System) -> Vec<String> {
+async fn create_orphans(system: &mut System) -> Vec<String> {
     let files_before = system.stored_files();
     system.worker.kill();
     let reply = system
@@ -29,7 +29,7 @@ async fn orphan(system: &mut System) -> Vec<String> {
         .await;
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
     let mut files = system.stored_files();
-    files.retain(|file| !files_before.contains(file));
+    files.retain(|file_name| !files_before.contains(file_name));
     assert_eq!(files.len(), 1);
     files
 }
@@ -37,61 +37,66 @@ async fn orphan(system: &mut System) -> Vec<String> {
 #[tokio::test]
 async fn files_without_a_product_are_deleted_after_an_hour() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "1000")]).await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
-    let kept = photo["id"].as_str().unwrap().to_owned();
+    let kept_id = photo["id"].as_str().unwrap().to_owned();
     let media = system.folder.join("media");
-    let old = orphan(&mut system).await.remove(0);
+    let old_id = create_orphans(&mut system).await.remove(0);
     system.restart_worker().await;
-    let young = orphan(&mut system).await.remove(0);
+    let young_id = create_orphans(&mut system).await.remove(0);
     system.gateway.kill();
     system.restart_worker().await;
     // A file that a killed gateway was writing, and a file of somebody else.
-    let unfinished = format!("{old}#1");
-    fs::write(media.join(&unfinished), b"half").unwrap();
+    let unfinished_name = format!("{old_id}#1");
+    fs::write(media.join(&unfinished_name), b"half").unwrap();
     fs::write(media.join("README.txt"), b"ours").unwrap();
-    for file in [&kept, &old, &unfinished, &"README.txt".to_owned()] {
-        age(&media.join(file));
+    for file_name in [
+        &kept_id,
+        &old_id,
+        &unfinished_name,
+        &"README.txt".to_owned(),
+    ] {
+        set_old(&media.join(file_name));
     }
     system.restart_gateway().await;
-    let mut expected = vec![kept.clone(), young, "README.txt".to_owned()];
-    expected.sort();
-    until("the old files to be deleted", async || {
-        system.stored_files() == expected
+    let mut expected_files = vec![kept_id.clone(), young_id, "README.txt".to_owned()];
+    expected_files.sort();
+    wait_until("the old files to be deleted", async || {
+        system.stored_files() == expected_files
     })
     .await;
     let product = system.get("/v1/products/A").await.expect(200);
     assert_eq!(product["images"], json!([photo]));
     let url = photo["url"].as_str().unwrap();
-    assert_eq!(system.file(url, &[]).await.status, 200);
+    assert_eq!(system.get_file(url, &[]).await.status, 200);
 }
 
 #[tokio::test]
 async fn young_files_are_kept_however_often_the_gateway_sweeps() {
     let mut system =
         System::start_with(&[("REQUEST_TIMEOUT_MS", "1000"), ("MEDIA_SWEEP_SECONDS", "1")]).await;
-    system.stock("A", &[]).await;
-    let old = orphan(&mut system).await.remove(0);
+    system.set_stock("A", &[]).await;
+    let old_id = create_orphans(&mut system).await.remove(0);
     system.restart_worker().await;
-    let young = orphan(&mut system).await.remove(0);
+    let young_id = create_orphans(&mut system).await.remove(0);
     system.restart_worker().await;
     // When the second file is deleted, at least one whole sweep has seen the young file.
     for _ in 0..2 {
         let media = system.folder.join("media");
-        fs::write(media.join(&old), b"old").unwrap();
-        age(&media.join(&old));
-        until("the old file to be deleted", async || {
-            !system.stored_files().contains(&old)
+        fs::write(media.join(&old_id), b"old").unwrap();
+        set_old(&media.join(&old_id));
+        wait_until("the old file to be deleted", async || {
+            !system.stored_files().contains(&old_id)
         })
         .await;
-        assert_eq!(system.stored_files(), std::slice::from_ref(&young));
+        assert_eq!(system.stored_files(), std::slice::from_ref(&young_id));
     }
 }
 
 #[tokio::test]
 async fn storage_of_another_database_is_not_swept() {
     let mut system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     system.gateway.kill();
     let media = system.folder.join("media");
     fs::create_dir_all(&media).unwrap();
@@ -100,11 +105,11 @@ async fn storage_of_another_database_is_not_swept() {
         fs::write(&file, b"photo of another shop").unwrap();
         // The others are young, and do not count.
         if number < 21 {
-            age(&file);
+            set_old(&file);
         }
     }
     system.restart_gateway().await;
-    until("the gateway to report the storage", async || {
+    wait_until("the gateway to report the storage", async || {
         let log = fs::read_to_string(system.folder.join("gateway.log")).unwrap();
         log.contains("too many stored photos belong to no product; nothing is deleted")
     })
@@ -115,34 +120,37 @@ async fn storage_of_another_database_is_not_swept() {
 #[tokio::test]
 async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     let mut system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     system.set("MEDIA_SWEEP_SECONDS", Some("1"));
     // The worker can't commit, so the gateway waits with the files stored.
     let lock = system.store.lock_writes();
     let upload = system.upload_request("A", "image/jpeg", crate::photos::jpeg());
     let upload = tokio::spawn(upload.send());
-    until("the file to be stored", async || {
-        system.stored_files().iter().any(|file| !file.contains('#'))
+    wait_until("the file to be stored", async || {
+        system
+            .stored_files()
+            .iter()
+            .any(|file_name| !file_name.contains('#'))
     })
     .await;
     system.gateway.kill();
     assert!(upload.await.unwrap().is_err());
-    for file in system.stored_files() {
-        age(&system.folder.join("media").join(file));
+    for file_name in system.stored_files() {
+        set_old(&system.folder.join("media").join(file_name));
     }
     drop(lock);
     system.restart_gateway().await;
     // Whether the worker has executed the request or not: every file has a product, every photo has its file.
-    until("files and products to agree", async || {
+    wait_until("files and products to agree", async || {
         let product = system.get("/v1/products/A").await.expect(200);
-        let mut referenced: Vec<String> = ids(&product);
-        referenced.sort();
-        system.stored_files() == referenced
+        let mut referenced_ids: Vec<String> = image_ids(&product);
+        referenced_ids.sort();
+        system.stored_files() == referenced_ids
     })
     .await;
 }
 
-fn ids(product: &Value) -> Vec<String> {
+fn image_ids(product: &Value) -> Vec<String> {
     let images = product["images"].as_array().unwrap();
     let ids = images
         .iter()
@@ -153,18 +161,18 @@ fn ids(product: &Value) -> Vec<String> {
 #[tokio::test]
 async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
     let mut system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let url = photo["url"].as_str().unwrap().to_owned();
     let file = system
         .folder
         .join("media")
         .join(photo["id"].as_str().unwrap());
-    let stored = fs::read(&file).unwrap();
+    let stored_bytes = fs::read(&file).unwrap();
     // A folder below a file: nothing can be created there, not even by the superuser.
-    let blocked = file.join("media");
+    let blocked_path = file.join("media");
     system.gateway.terminate();
-    system.set("MEDIA_URL", Some(&blocked.display().to_string()));
+    system.set("MEDIA_URL", Some(&blocked_path.display().to_string()));
     system.restart_gateway().await;
     let reply = system
         .upload("A", "image/jpeg", crate::photos::jpeg())
@@ -173,21 +181,21 @@ async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
     reply.expect_problem(503, "UNAVAILABLE");
     let product = system.get("/v1/products/A").await.expect(200);
     assert_eq!(product["images"], json!([photo]));
-    assert_eq!(fs::read(&file).unwrap(), stored);
+    assert_eq!(fs::read(&file).unwrap(), stored_bytes);
 
     system.gateway.terminate();
     let media = system.folder.join("media").display().to_string();
     system.set("MEDIA_URL", Some(&media));
     system.restart_gateway().await;
     system.restart_worker().await;
-    assert_eq!(system.file(&url, &[]).await.bytes, stored);
+    assert_eq!(system.get_file(&url, &[]).await.bytes, stored_bytes);
     system.add_photo("A").await;
 }
 
 #[tokio::test]
 async fn gateways_share_a_folder() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let (_gateway, base) = system.start_additional_gateway().await;
     let url = format!("{base}{}", photo["url"].as_str().unwrap());
@@ -195,7 +203,7 @@ async fn gateways_share_a_folder() {
 }
 
 /// The names of the files in the bucket.
-async fn objects(system: &System, port: &str) -> Vec<String> {
+async fn list_objects(system: &System, port: &str) -> Vec<String> {
     let url = format!("http://127.0.0.1:{port}/{BUCKET}?list-type=2");
     let list = system.client.get(url).send().await.unwrap();
     let list = list.text().await.unwrap();
@@ -210,7 +218,7 @@ async fn photos_are_stored_in_s3() {
     let log = folder.join("s3.log");
     let mut server = Peer::start("s3_server.py", &["0", BUCKET], log.clone());
     let port = server.port().await;
-    let endpoint = format!("http://127.0.0.1:{port}");
+    let storage_url = format!("http://127.0.0.1:{port}");
     let mut system = System::start_in_folder(
         folder,
         &[
@@ -220,42 +228,48 @@ async fn photos_are_stored_in_s3() {
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", &endpoint),
+            ("AWS_ENDPOINT_URL", &storage_url),
             ("AWS_ALLOW_HTTP", "true"),
         ],
     )
     .await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let bytes = crate::photos::photo(640, 480, image::ImageFormat::Png);
-    let photo = system.upload("A", "image/png", bytes).await.expect(201);
-    let id = photo["id"].as_str().unwrap().to_owned();
+    let uploaded_photo = system.upload("A", "image/png", bytes).await.expect(201);
+    let id = uploaded_photo["id"].as_str().unwrap().to_owned();
     let files = [format!("shop/images/{id}"), format!("shop/images/{id}-320")];
-    assert_eq!(objects(&system, &port).await, files);
+    assert_eq!(list_objects(&system, &port).await, files);
 
-    let url = photo["url"].as_str().unwrap().to_owned();
-    let whole = system.file(&url, &[]).await;
+    let url = uploaded_photo["url"].as_str().unwrap().to_owned();
+    let whole_file = system.get_file(&url, &[]).await;
     assert_eq!(
-        (whole.status, &whole.headers["content-type"]),
+        (whole_file.status, &whole_file.headers["content-type"]),
         (200, &"image/png".parse().unwrap())
     );
-    let part = system.file(&url, &[("range", "bytes=3-9")]).await;
-    assert_eq!((part.status, &part.bytes[..]), (206, &whole.bytes[3..10]));
-    let etag = whole.headers["etag"].to_str().unwrap();
+    let part = system.get_file(&url, &[("range", "bytes=3-9")]).await;
     assert_eq!(
-        system.file(&url, &[("if-none-match", etag)]).await.status,
+        (part.status, &part.bytes[..]),
+        (206, &whole_file.bytes[3..10])
+    );
+    let etag = whole_file.headers["etag"].to_str().unwrap();
+    assert_eq!(
+        system
+            .get_file(&url, &[("if-none-match", etag)])
+            .await
+            .status,
         304
     );
-    let copy = system.file(&format!("{url}/320"), &[]).await;
+    let copy = system.get_file(&format!("{url}/320"), &[]).await;
     assert_eq!(image::load_from_memory(&copy.bytes).unwrap().width(), 320);
-    let fallback = system.file(&format!("{url}/1280"), &[]).await;
-    assert_eq!(fallback.bytes, whole.bytes);
+    let fallback_file = system.get_file(&format!("{url}/1280"), &[]).await;
+    assert_eq!(fallback_file.bytes, whole_file.bytes);
 
     // A refused upload leaves nothing.
     let reply = system
         .upload("B", "image/jpeg", crate::photos::jpeg())
         .await;
     reply.expect_problem(404, "NOT_FOUND");
-    assert_eq!(objects(&system, &port).await, files);
+    assert_eq!(list_objects(&system, &port).await, files);
 
     // An upload whose outcome is unknown leaves a file, until it is swept.
     system.worker.kill();
@@ -263,11 +277,11 @@ async fn photos_are_stored_in_s3() {
         .upload("A", "image/jpeg", crate::photos::jpeg())
         .await;
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
-    assert_eq!(objects(&system, &port).await.len(), 3);
+    assert_eq!(list_objects(&system, &port).await.len(), 3);
     system.restart_worker().await;
     server.signal("USR1");
-    until("the unused file to be deleted", async || {
-        objects(&system, &port).await == files
+    wait_until("the unused file to be deleted", async || {
+        list_objects(&system, &port).await == files
     })
     .await;
 
@@ -278,33 +292,33 @@ async fn photos_are_stored_in_s3() {
         .await;
     assert!(reply.headers.contains_key("retry-after"));
     reply.expect_problem(503, "UNAVAILABLE");
-    assert_eq!(system.file(&url, &[]).await.status, 503);
+    assert_eq!(system.get_file(&url, &[]).await.status, 503);
     let product = system.get("/v1/products/A").await.expect(200);
-    assert_eq!(product["images"], json!([photo]));
+    assert_eq!(product["images"], json!([uploaded_photo]));
     // The reference goes at once, the files as soon as the storage is back.
     server = Peer::start("s3_server.py", &[&port, BUCKET], log);
     assert_eq!(server.port().await, port);
     let photo = system.add_photo("A").await;
     system.delete("/v1/products/A").await.expect(204);
     let url = photo["url"].as_str().unwrap();
-    assert_eq!(system.file(url, &[]).await.status, 404);
+    assert_eq!(system.get_file(url, &[]).await.status, 404);
 }
 
 #[tokio::test]
 async fn uploads_that_wait_for_the_storage_are_limited() {
     // An S3 server that accepts requests and does not respond.
     let storage = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", storage.local_addr().unwrap());
+    let storage_url = format!("http://{}", storage.local_addr().unwrap());
     let system = System::start_with(&[
         ("MEDIA_URL", "s3://photos"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
         ("AWS_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", &endpoint),
+        ("AWS_ENDPOINT_URL", &storage_url),
         ("AWS_ALLOW_HTTP", "true"),
     ])
     .await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     // As many as the gateway has in memory at a time.
     let mut uploads = JoinSet::new();
     for _ in 0..6 {

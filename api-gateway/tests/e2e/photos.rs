@@ -58,7 +58,7 @@ impl System {
     }
 
     /// Status, headers and bytes of a file.
-    pub(crate) async fn file(&self, path: &str, headers: &[(&str, &str)]) -> ServedFile {
+    pub(crate) async fn get_file(&self, path: &str, headers: &[(&str, &str)]) -> ServedFile {
         let mut request = self.client.get(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -89,14 +89,14 @@ pub(crate) struct ServedFile {
     pub(crate) bytes: Vec<u8>,
 }
 
-fn id(photo: &Value) -> &str {
+fn id_of(photo: &Value) -> &str {
     photo["id"].as_str().unwrap()
 }
 
 #[tokio::test]
 async fn uploaded_photo_is_served_in_three_sizes() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     for (format, content_type) in [
         (ImageFormat::Jpeg, "image/jpeg"),
         (ImageFormat::Png, "image/png"),
@@ -106,16 +106,16 @@ async fn uploaded_photo_is_served_in_three_sizes() {
         let reply = system.upload("A", content_type, upload.clone()).await;
         let location = reply.headers["location"].to_str().unwrap().to_owned();
         assert!(!reply.headers.contains_key("etag"));
-        let photo = reply.expect(201);
-        assert_eq!(photo["url"], location);
-        assert_eq!(photo["content_type"], content_type);
+        let uploaded_photo = reply.expect(201);
+        assert_eq!(uploaded_photo["url"], location);
+        assert_eq!(uploaded_photo["content_type"], content_type);
         assert_eq!(
-            (&photo["width"], &photo["height"]),
+            (&uploaded_photo["width"], &uploaded_photo["height"]),
             (&json!(1500), &json!(750))
         );
-        let url = format!("/media/{}", id(&photo));
+        let url = format!("/media/{}", id_of(&uploaded_photo));
         assert_eq!(
-            photo["variants"],
+            uploaded_photo["variants"],
             json!([
                 {"url": format!("{url}/320"), "width": 320, "height": 160},
                 {"url": format!("{url}/1280"), "width": 1280, "height": 640},
@@ -126,7 +126,7 @@ async fn uploaded_photo_is_served_in_three_sizes() {
             (format!("{url}/320"), (320, 160)),
             (format!("{url}/1280"), (1280, 640)),
         ] {
-            let file = system.file(&path, &[]).await;
+            let file = system.get_file(&path, &[]).await;
             assert_eq!(file.status, 200, "{path}");
             assert_eq!(file.headers["content-type"], content_type);
             assert_eq!(file.headers["x-content-type-options"], "nosniff");
@@ -154,13 +154,13 @@ async fn uploaded_photo_is_served_in_three_sizes() {
 #[tokio::test]
 async fn small_photo_is_not_enlarged_and_is_served_for_every_width() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     assert_eq!(photo["variants"], json!([]));
-    let full_size = system.file(photo["url"].as_str().unwrap(), &[]).await;
+    let full_size = system.get_file(photo["url"].as_str().unwrap(), &[]).await;
     for width in ["320", "1280"] {
-        let path = format!("/media/{}/{width}", id(&photo));
-        let file = system.file(&path, &[]).await;
+        let path = format!("/media/{}/{width}", id_of(&photo));
+        let file = system.get_file(&path, &[]).await;
         assert_eq!((file.status, &file.bytes), (200, &full_size.bytes));
         assert_eq!(file.headers["etag"], full_size.headers["etag"]);
     }
@@ -169,7 +169,7 @@ async fn small_photo_is_not_enlarged_and_is_served_for_every_width() {
 #[tokio::test]
 async fn photo_is_turned_upright_and_loses_its_metadata() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     // One entry in the EXIF directory: orientation 6, "rotate by 90 degrees clockwise".
     let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
     exif.extend_from_slice(b"GPSLatitude 52.5200 N");
@@ -180,19 +180,24 @@ async fn photo_is_turned_upright_and_loses_its_metadata() {
         .write_image(&picture(60, 40), 60, 40, ExtendedColorType::Rgb8)
         .unwrap();
     assert!(contains(&upload, b"GPSLatitude"));
-    let photo = system.upload("A", "image/jpeg", upload).await.expect(201);
+    let uploaded_photo = system.upload("A", "image/jpeg", upload).await.expect(201);
     assert_eq!(
-        (&photo["width"], &photo["height"]),
+        (&uploaded_photo["width"], &uploaded_photo["height"]),
         (&json!(40), &json!(60))
     );
-    let file = system.file(photo["url"].as_str().unwrap(), &[]).await;
+    let file = system
+        .get_file(uploaded_photo["url"].as_str().unwrap(), &[])
+        .await;
     for metadata in [&b"GPSLatitude"[..], b"Exif"] {
         assert!(!contains(&file.bytes, metadata));
     }
     let pixels = image::load_from_memory(&file.bytes).unwrap().to_rgb8();
     // The left half is at the top now.
-    let (top, bottom) = (pixels.get_pixel(35, 5), pixels.get_pixel(5, 55));
-    assert!(top[0] > 150 && bottom[2] > 150, "{top:?} {bottom:?}");
+    let (top_pixel, bottom_pixel) = (pixels.get_pixel(35, 5), pixels.get_pixel(5, 55));
+    assert!(
+        top_pixel[0] > 150 && bottom_pixel[2] > 150,
+        "{top_pixel:?} {bottom_pixel:?}"
+    );
 }
 
 pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
@@ -202,58 +207,78 @@ pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
 #[tokio::test]
 async fn ranges_and_conditions_are_honoured() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let path = photo["url"].as_str().unwrap();
-    let whole = system.file(path, &[]).await;
-    let etag = whole.headers["etag"].to_str().unwrap().to_owned();
-    let size = whole.bytes.len();
-    assert_eq!(whole.headers["accept-ranges"], "bytes");
+    let whole_file = system.get_file(path, &[]).await;
+    let etag = whole_file.headers["etag"].to_str().unwrap().to_owned();
+    let size = whole_file.bytes.len();
+    assert_eq!(whole_file.headers["accept-ranges"], "bytes");
 
-    for (range, expected) in [
+    for (range, expected_range) in [
         ("bytes=0-9", 0..10),
         ("bytes=5-", 5..size),
         ("bytes=-7", size - 7..size),
         ("bytes=10-999999999", 10..size),
     ] {
-        let part = system.file(path, &[("range", range)]).await;
-        assert_eq!(part.status, 206, "{range}");
-        assert_eq!(part.bytes, whole.bytes[expected.clone()]);
+        let partial_file = system.get_file(path, &[("range", range)]).await;
+        assert_eq!(partial_file.status, 206, "{range}");
+        assert_eq!(partial_file.bytes, whole_file.bytes[expected_range.clone()]);
         assert_eq!(
-            part.headers["content-range"],
-            format!("bytes {}-{}/{size}", expected.start, expected.end - 1)
+            partial_file.headers["content-range"],
+            format!(
+                "bytes {}-{}/{size}",
+                expected_range.start,
+                expected_range.end - 1
+            )
         );
-        assert_eq!(part.headers["content-type"], "image/jpeg");
+        assert_eq!(partial_file.headers["content-type"], "image/jpeg");
     }
-    let outside = system.file(path, &[("range", "bytes=999999-")]).await;
-    assert_eq!(outside.status, 416);
-    assert_eq!(outside.headers["content-range"], format!("bytes */{size}"));
-    for ignored in ["bytes=0-1,4-5", "lines=1-2"] {
-        assert_eq!(system.file(path, &[("range", ignored)]).await.status, 200);
+    let outside_reply = system.get_file(path, &[("range", "bytes=999999-")]).await;
+    assert_eq!(outside_reply.status, 416);
+    assert_eq!(
+        outside_reply.headers["content-range"],
+        format!("bytes */{size}")
+    );
+    for ignored_range in ["bytes=0-1,4-5", "lines=1-2"] {
+        assert_eq!(
+            system
+                .get_file(path, &[("range", ignored_range)])
+                .await
+                .status,
+            200
+        );
     }
-    let current = [("range", "bytes=0-9"), ("if-range", etag.as_str())];
-    assert_eq!(system.file(path, &current).await.status, 206);
-    let other = [("range", "bytes=0-9"), ("if-range", "\"other\"")];
-    assert_eq!(system.file(path, &other).await.status, 200);
+    let current_headers = [("range", "bytes=0-9"), ("if-range", etag.as_str())];
+    assert_eq!(system.get_file(path, &current_headers).await.status, 206);
+    let outdated_headers = [("range", "bytes=0-9"), ("if-range", "\"other\"")];
+    assert_eq!(system.get_file(path, &outdated_headers).await.status, 200);
 
-    for matching in [etag.as_str(), "*", &format!("\"x\", W/{etag}")] {
-        let unchanged = system.file(path, &[("if-none-match", matching)]).await;
+    for matching_tag in [etag.as_str(), "*", &format!("\"x\", W/{etag}")] {
+        let unchanged_file = system
+            .get_file(path, &[("if-none-match", matching_tag)])
+            .await;
         assert_eq!(
-            (unchanged.status, unchanged.bytes.len()),
+            (unchanged_file.status, unchanged_file.bytes.len()),
             (304, 0),
-            "{matching}"
+            "{matching_tag}"
         );
-        assert_eq!(unchanged.headers["etag"], etag.as_str());
+        assert_eq!(unchanged_file.headers["etag"], etag.as_str());
     }
-    let changed = system.file(path, &[("if-none-match", "\"other\"")]).await;
-    assert_eq!((changed.status, &changed.bytes), (200, &whole.bytes));
+    let changed_file = system
+        .get_file(path, &[("if-none-match", "\"other\"")])
+        .await;
+    assert_eq!(
+        (changed_file.status, &changed_file.bytes),
+        (200, &whole_file.bytes)
+    );
 
     let head = system.client.head(system.url(path)).send().await.unwrap();
     assert_eq!(head.status(), 200);
     assert_eq!(head.headers()["content-length"], size.to_string());
     assert_eq!(head.headers()["content-type"], "image/jpeg");
 
-    for missing in [
+    for missing_path in [
         "/media/5f2b0c1e-2345-4abc-8def-0123456789ab".to_owned(),
         "/media/..%2forders.db".to_owned(),
         "/media/%2e%2e%2f%2e%2e%2fetc%2fpasswd".to_owned(),
@@ -261,23 +286,27 @@ async fn ranges_and_conditions_are_honoured() {
         format!("{path}/64"),
         format!("{path}/..%2fx"),
     ] {
-        assert_eq!(system.file(&missing, &[]).await.status, 404, "{missing}");
+        assert_eq!(
+            system.get_file(&missing_path, &[]).await.status,
+            404,
+            "{missing_path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
-    let external = "https://img.example.com/a.jpg";
-    let update = json!({"image_urls": [external]});
+    system.set_stock("A", &[]).await;
+    let external_url = "https://img.example.com/a.jpg";
+    let update = json!({"image_urls": [external_url]});
     system.patch("/v1/products/A", update).await.expect(200);
-    let first = system.add_photo("A").await;
-    let second = system.add_photo("A").await;
-    assert_ne!(first["id"], second["id"]);
+    let first_photo = system.add_photo("A").await;
+    let second_photo = system.add_photo("A").await;
+    assert_ne!(first_photo["id"], second_photo["id"]);
     let product = system.get("/v1/products/A").await.expect(200);
-    assert_eq!(product["images"], json!([first, second]));
-    let urls = json!([first["url"], second["url"], external]);
+    assert_eq!(product["images"], json!([first_photo, second_photo]));
+    let urls = json!([first_photo["url"], second_photo["url"], external_url]);
     assert_eq!(product["image_urls"], urls);
 
     // A client may send back the list that it has read.
@@ -286,48 +315,51 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     assert_eq!(product["image_urls"], urls);
     let update = json!({"image_urls": null});
     let product = system.put("/v1/products/A", update).await.expect(200);
-    assert_eq!(product["image_urls"], json!([first["url"], second["url"]]));
+    assert_eq!(
+        product["image_urls"],
+        json!([first_photo["url"], second_photo["url"]])
+    );
 
     let images = "/v1/products/A/images";
-    let order = json!({"ids": [second["id"], first["id"]]});
+    let order = json!({"ids": [second_photo["id"], first_photo["id"]]});
     let product = system.put(images, order.clone()).await.expect(200);
-    assert_eq!(product["images"], json!([second, first]));
-    let unchanged = system.put(images, order).await.expect(200);
-    assert_eq!(unchanged["version"], product["version"]);
+    assert_eq!(product["images"], json!([second_photo, first_photo]));
+    let unchanged_reply = system.put(images, order).await.expect(200);
+    assert_eq!(unchanged_reply["version"], product["version"]);
     for ids in [
-        json!([first["id"]]),
-        json!([first["id"], first["id"]]),
+        json!([first_photo["id"]]),
+        json!([first_photo["id"], first_photo["id"]]),
         json!([
-            first["id"],
-            second["id"],
+            first_photo["id"],
+            second_photo["id"],
             "5f2b0c1e-2345-4abc-8def-0123456789ab"
         ]),
     ] {
-        let problem = system.put(images, json!({"ids": ids})).await;
-        assert_eq!(problem.expect(422)["errors"][0]["pointer"], "/ids");
+        let problem_reply = system.put(images, json!({"ids": ids})).await;
+        assert_eq!(problem_reply.expect(422)["errors"][0]["pointer"], "/ids");
     }
 
     // A photo belongs to one product.
-    system.stock("B", &[]).await;
-    let update = json!({"image_urls": [first["url"]]});
+    system.set_stock("B", &[]).await;
+    let update = json!({"image_urls": [first_photo["url"]]});
     let problem = system.patch("/v1/products/B", update).await.expect(422);
     assert_eq!(problem["errors"][0]["pointer"], "/image_urls/0");
-    let path = format!("/v1/products/B/images/{}", id(&first));
+    let path = format!("/v1/products/B/images/{}", id_of(&first_photo));
     system.delete(&path).await.expect_problem(404, "NOT_FOUND");
 
-    let path = format!("/v1/products/A/images/{}", id(&first));
+    let path = format!("/v1/products/A/images/{}", id_of(&first_photo));
     system.delete(&path).await.expect(204);
     system.delete(&path).await.expect_problem(404, "NOT_FOUND");
     assert_eq!(
         system
-            .file(first["url"].as_str().unwrap(), &[])
+            .get_file(first_photo["url"].as_str().unwrap(), &[])
             .await
             .status,
         404
     );
     assert_eq!(
         system
-            .file(second["url"].as_str().unwrap(), &[])
+            .get_file(second_photo["url"].as_str().unwrap(), &[])
             .await
             .status,
         200
@@ -337,7 +369,7 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     system.delete("/v1/products/A").await.expect(204);
     assert_eq!(
         system
-            .file(second["url"].as_str().unwrap(), &[])
+            .get_file(second_photo["url"].as_str().unwrap(), &[])
             .await
             .status,
         404
@@ -369,17 +401,23 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
 #[tokio::test]
 async fn the_same_photo_of_two_products_is_deleted_with_each_of_them() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
-    system.stock("B", &[]).await;
-    let of_a = system.add_photo("A").await;
-    let of_b = system.add_photo("B").await;
+    system.set_stock("A", &[]).await;
+    system.set_stock("B", &[]).await;
+    let photo_of_a = system.add_photo("A").await;
+    let photo_of_b = system.add_photo("B").await;
     system.delete("/v1/products/A").await.expect(204);
     assert_eq!(
-        system.file(of_a["url"].as_str().unwrap(), &[]).await.status,
+        system
+            .get_file(photo_of_a["url"].as_str().unwrap(), &[])
+            .await
+            .status,
         404
     );
     assert_eq!(
-        system.file(of_b["url"].as_str().unwrap(), &[]).await.status,
+        system
+            .get_file(photo_of_b["url"].as_str().unwrap(), &[])
+            .await
+            .status,
         200
     );
 }
@@ -387,23 +425,23 @@ async fn the_same_photo_of_two_products_is_deleted_with_each_of_them() {
 #[tokio::test]
 async fn repeated_upload_gets_the_first_answer_and_leaves_no_files() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let upload = |bytes: Vec<u8>| {
         let request = system.upload_request("A", "image/jpeg", bytes);
         send(request.header("idempotency-key", "photo-1"))
     };
-    let first = upload(jpeg()).await.expect(201);
-    let repeated = upload(jpeg()).await;
-    assert_eq!(repeated.headers["idempotent-replayed"], "true");
-    assert_eq!(repeated.expect(201), first);
-    assert_eq!(system.stored_files(), [id(&first)]);
-    let other = photo(20, 20, ImageFormat::Jpeg);
-    upload(other)
+    let first_upload = upload(jpeg()).await.expect(201);
+    let repeated_reply = upload(jpeg()).await;
+    assert_eq!(repeated_reply.headers["idempotent-replayed"], "true");
+    assert_eq!(repeated_reply.expect(201), first_upload);
+    assert_eq!(system.stored_files(), [id_of(&first_upload)]);
+    let other_jpeg = photo(20, 20, ImageFormat::Jpeg);
+    upload(other_jpeg)
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
-    assert_eq!(system.stored_files(), [id(&first)]);
+    assert_eq!(system.stored_files(), [id_of(&first_upload)]);
     let product = system.get("/v1/products/A").await.expect(200);
-    assert_eq!(product["images"], json!([first]));
+    assert_eq!(product["images"], json!([first_upload]));
 
     // Sixteen at once under one key: one photo.
     let uploads = (0..16).map(|_| {
@@ -424,17 +462,17 @@ async fn repeated_upload_gets_the_first_answer_and_leaves_no_files() {
 #[tokio::test]
 async fn stale_if_match_changes_nothing() {
     let system = System::start().await;
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let etag = system.get("/v1/products/A").await.headers["etag"].clone();
     let upload = || {
         system
             .upload_request("A", "image/jpeg", jpeg())
             .header("if-match", etag.clone())
     };
-    let photo = send(upload()).await.expect(201);
+    let uploaded_photo = send(upload()).await.expect(201);
     send(upload()).await.expect_problem(412, "VERSION_MISMATCH");
-    assert_eq!(system.stored_files(), [id(&photo)]);
-    let path = format!("/v1/products/A/images/{}", id(&photo));
+    assert_eq!(system.stored_files(), [id_of(&uploaded_photo)]);
+    let path = format!("/v1/products/A/images/{}", id_of(&uploaded_photo));
     let delete = system
         .request(Method::DELETE, &path)
         .header("if-match", etag.clone());
@@ -442,11 +480,11 @@ async fn stale_if_match_changes_nothing() {
     let order = system
         .request(Method::PUT, "/v1/products/A/images")
         .header("if-match", etag.clone())
-        .json(&json!({"ids": [photo["id"]]}));
+        .json(&json!({"ids": [uploaded_photo["id"]]}));
     send(order).await.expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(
         system
-            .file(photo["url"].as_str().unwrap(), &[])
+            .get_file(uploaded_photo["url"].as_str().unwrap(), &[])
             .await
             .status,
         200
@@ -458,16 +496,16 @@ async fn photos_are_changed_by_operators_and_read_without_a_credential() {
     let keys = "admin=the-admin-key;operator=the-operator-key;storefront@shop=the-storefront-key";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("the-operator-key".to_owned());
-    system.stock("A", &[]).await;
+    system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     assert_eq!(
         system
-            .file(photo["url"].as_str().unwrap(), &[])
+            .get_file(photo["url"].as_str().unwrap(), &[])
             .await
             .status,
         200
     );
-    let path = format!("/v1/products/A/images/{}", id(&photo));
+    let path = format!("/v1/products/A/images/{}", id_of(&photo));
     for (key, status, code) in [
         (Some("the-storefront-key"), 403, "FORBIDDEN"),
         (None, 401, "UNAUTHENTICATED"),
@@ -484,5 +522,5 @@ async fn photos_are_changed_by_operators_and_read_without_a_credential() {
             .await
             .expect_problem(status, code);
     }
-    assert_eq!(system.stored_files(), [id(&photo)]);
+    assert_eq!(system.stored_files(), [id_of(&photo)]);
 }

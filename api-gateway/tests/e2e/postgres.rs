@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{
-    Folder, Process, Reply, Store, System, Tables, is_announced, order, send, until,
+    Folder, Process, Reply, Store, System, Tables, is_announced, order_body, send, wait_until,
 };
 
 fn start_migration(store: &Store) -> std::process::Child {
@@ -33,8 +33,8 @@ fn ten_workers_can_migrate_an_empty_database_concurrently() {
         env!("CARGO_MANIFEST_DIR"),
         "/../order-worker/src/store/migrations/postgres"
     );
-    let count = std::fs::read_dir(migrations_folder).unwrap().count();
-    assert_eq!(applied_migrations, count.to_string());
+    let migration_count = std::fs::read_dir(migrations_folder).unwrap().count();
+    assert_eq!(applied_migrations, migration_count.to_string());
 }
 
 #[tokio::test]
@@ -58,16 +58,16 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
         .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
         .await
         .expect(200);
-    let customer = system.customer().await;
-    let mut new_order = order(&customer, "A", 1);
+    let customer_id = system.create_customer().await;
+    let mut new_order = order_body(&customer_id, "A", 1);
     new_order["metadata"] = json!({"for": "Lovelace"});
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created["id"].as_str().unwrap();
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
     system
         .get(&format!("/v1/orders/{id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
-    crate::harness::until("the order to be processed", async || {
+    crate::harness::wait_until("the order to be processed", async || {
         system
             .store
             .run(Tables::Orders, "SELECT status FROM orders")
@@ -75,7 +75,7 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
     })
     .await;
     // Commands read from the primary, even if the replica is behind.
-    let customer_path = format!("/v1/customers/{customer}");
+    let customer_path = format!("/v1/customers/{customer_id}");
     system
         .delete(&customer_path)
         .await
@@ -98,15 +98,17 @@ async fn two_workers_process_orders_concurrently() {
         return;
     }
     let other_worker = system.spawn_replacement_worker();
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     let create_orders = (0..60).map(async |_| {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201)["id"].as_str().unwrap().to_owned()
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     });
     let ids = join_all(create_orders).await;
     for id in &ids {
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
     }
     assert_eq!(system.stock_level("A").await, (100, 60));
     let distinct_numbers_sql = "SELECT count(DISTINCT number) FROM orders";
@@ -129,35 +131,35 @@ async fn one_key_is_not_used_for_an_order_and_another_operation_by_two_workers()
         return;
     }
     let mut second_worker = system.start_additional_worker("order-worker");
-    until("the second worker to be ready", async || {
-        second_worker.logged("health", 0).is_some()
+    wait_until("the second worker to be ready", async || {
+        second_worker.find_logged_field("health", 0).is_some()
     })
     .await;
-    system.stock("A", &[("main", 10_000)]).await;
-    let customer = system.customer().await;
-    let new_order = order(&customer, "A", 1);
+    system.set_stock("A", &[("main", 10_000)]).await;
+    let customer_id = system.create_customer().await;
+    let new_order = order_body(&customer_id, "A", 1);
     let post_with_key = |path: String, key: String, body: &serde_json::Value| {
         let request = system.request(Method::POST, &path).json(body);
         send(request.header("idempotency-key", key))
     };
     let mut refused_counts = [0, 0];
     for round in 0..200 {
-        let existing_order = system.post("/v1/orders", new_order.clone()).await;
-        let id = existing_order.expect(201)["id"]
+        let existing_order_reply = system.post("/v1/orders", new_order.clone()).await;
+        let id = existing_order_reply.expect(201)["id"]
             .as_str()
             .unwrap()
             .to_owned();
         let key = format!("key-{round}");
-        let (created, cancel_reply): (Reply, Reply) = tokio::join!(
+        let (create_reply, cancel_reply): (Reply, Reply) = tokio::join!(
             post_with_key("/v1/orders".to_owned(), key.clone(), &new_order),
             post_with_key(format!("/v1/orders/{id}/cancel"), key.clone(), &json!({})),
         );
-        match (created.status, cancel_reply.status) {
+        match (create_reply.status, cancel_reply.status) {
             (201, 422) => refused_counts[0] += 1,
             (422, 200) => refused_counts[1] += 1,
             other_statuses => panic!(
                 "{other_statuses:?} in round {round} after {refused_counts:?}: {} {}",
-                created.body, cancel_reply.body
+                create_reply.body, cancel_reply.body
             ),
         }
     }
@@ -180,8 +182,8 @@ async fn all_indexes_have_the_collation_of_their_columns() {
         JOIN pg_attribute ON attrelid = indrelid AND attnum = attribute
         WHERE relnamespace IN ('public'::regnamespace, 'sandbox'::regnamespace)
           AND attcollation <> 0";
-    let count = format!("SELECT count(*) > 20 {columns}");
-    assert_eq!(system.store.run(Tables::Orders, &count), "t");
+    let count_sql = format!("SELECT count(*) > 20 {columns}");
+    assert_eq!(system.store.run(Tables::Orders, &count_sql), "t");
     let other_collations_sql =
         format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
     assert_eq!(system.store.run(Tables::Orders, &other_collations_sql), "");
@@ -194,14 +196,14 @@ async fn rare_orders_are_found_by_index() {
     if system.store.is_sqlite() {
         return;
     }
-    system.stock("A", &[("main", 1)]).await;
-    let customer = system.customer().await;
-    let lines = vec![order(&customer, "A", 1); 2_000];
-    let imported = system.import(&lines, None).await.expect(200);
-    assert_eq!(imported["accepted"], 2_000);
+    system.set_stock("A", &[("main", 1)]).await;
+    let customer_id = system.create_customer().await;
+    let lines = vec![order_body(&customer_id, "A", 1); 2_000];
+    let import_report = system.import(&lines, None).await.expect(200);
+    assert_eq!(import_report["accepted"], 2_000);
     let statistics_sql = "ANALYZE; SELECT pg_stat_reset()";
     system.store.run(Tables::Orders, statistics_sql);
-    let other_customer = system.customer().await;
+    let other_customer = system.create_customer().await;
     let list_paths = [
         "status=delivered".to_owned(),
         "storefront=other".to_owned(),
@@ -217,7 +219,7 @@ async fn rare_orders_are_found_by_index() {
     }
     // The server updates its statistics with a delay.
     let mut read_statistics = String::new();
-    until("the index statistics to be updated", async || {
+    wait_until("the index statistics to be updated", async || {
         let index_reads_sql =
             "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
@@ -237,25 +239,25 @@ async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     let timeout = std::time::Duration::from_secs(1);
     let millis = timeout.as_millis().to_string();
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", &millis)]).await;
-    system.stock("A", &[("main", 1)]).await;
-    system.stock("B", &[("main", 1)]).await;
+    system.set_stock("A", &[("main", 1)]).await;
+    system.set_stock("B", &[("main", 1)]).await;
     let set_stock = |sku: &str, on_hand: i64| {
         let path = format!("/v1/products/{sku}/stock/main");
         let request = system.request(reqwest::Method::PUT, &path);
         crate::harness::send(request.json(&json!({"on_hand": on_hand})))
     };
     let mut second_worker = system.start_additional_worker("order-worker");
-    until("the second worker to be ready", async || {
-        second_worker.logged("health", 0).is_some()
+    wait_until("the second worker to be ready", async || {
+        second_worker.find_logged_field("health", 0).is_some()
     })
     .await;
     system.worker.signal("STOP");
     // The broker delivers requests to both workers in turn.
-    until("the frozen worker to hold a request", async || {
+    wait_until("the frozen worker to hold a request", async || {
         set_stock("A", 10).await.status == 504
     })
     .await;
-    until("the other worker to answer", async || {
+    wait_until("the other worker to answer", async || {
         set_stock("A", 70).await.status == 200
     })
     .await;
@@ -263,7 +265,7 @@ async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     // The frozen worker processes its old request before new ones.
     second_worker.kill();
     system.worker.signal("CONT");
-    until("the first worker to answer", async || {
+    wait_until("the first worker to answer", async || {
         set_stock("B", 2).await.status == 200
     })
     .await;

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, order, send};
+use crate::harness::{System, order_body, send};
 
 #[tokio::test]
 async fn product_can_be_created_changed_and_deleted() {
@@ -48,7 +48,10 @@ async fn product_can_be_created_changed_and_deleted() {
     );
 
     let create_reply = system
-        .post("/v1/orders", order(&system.customer().await, "A", 3))
+        .post(
+            "/v1/orders",
+            order_body(&system.create_customer().await, "A", 3),
+        )
         .await
         .expect(201);
     system
@@ -80,14 +83,14 @@ async fn product_can_be_created_changed_and_deleted() {
         .expect_problem(404, "NOT_FOUND");
     let product_list = system.get("/v1/products").await.expect(200);
     assert_eq!(product_list["data"], json!([]));
-    let listed = system
+    let listed_product = system
         .get("/v1/products?include_deleted=true")
         .await
         .expect(200);
-    assert_eq!(listed["data"][0]["is_deleted"], true);
-    let customer = system.customer().await;
+    assert_eq!(listed_product["data"][0]["is_deleted"], true);
+    let customer_id = system.create_customer().await;
     let problem = system
-        .post("/v1/orders", order(&customer, "A", 1))
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/0/sku");
@@ -105,10 +108,10 @@ async fn product_can_be_created_changed_and_deleted() {
 #[tokio::test]
 async fn order_keeps_the_price_at_creation() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
     let product_before = system
-        .post("/v1/orders", order(&customer, "A", 2))
+        .post("/v1/orders", order_body(&customer_id, "A", 2))
         .await
         .expect(201);
     send(
@@ -123,7 +126,7 @@ async fn order_keeps_the_price_at_creation() {
         system.get(&format!("/v1/orders/{id}")).await.expect(200)["total"],
         2000
     );
-    let mut new_order = order(&customer, "A", 2);
+    let mut new_order = order_body(&customer_id, "A", 2);
     new_order["expected_total"] = json!(2000);
     let problem = system
         .post("/v1/orders", new_order)
@@ -135,7 +138,7 @@ async fn order_keeps_the_price_at_creation() {
 #[tokio::test]
 async fn order_with_two_currencies_is_refused() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system
         .post(
             "/v1/products",
@@ -148,7 +151,7 @@ async fn order_with_two_currencies_is_refused() {
         .await
         .expect(200);
     let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
-    let new_order = json!({"customer_id": system.customer().await, "items": items});
+    let new_order = json!({"customer_id": system.create_customer().await, "items": items});
     let problem = system
         .post("/v1/orders", new_order)
         .await
@@ -159,7 +162,7 @@ async fn order_with_two_currencies_is_refused() {
 #[tokio::test]
 async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
     let system = System::start().await;
-    system.stock("A", &[("east", 6), ("west", 2)]).await;
+    system.set_stock("A", &[("east", 6), ("west", 2)]).await;
     let low_stock_patch = json!({"low_stock_at": 3});
     let product = system
         .put("/v1/products/A", low_stock_patch)
@@ -184,9 +187,9 @@ async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let id = system
-        .post("/v1/orders", order(&customer, "A", 6))
+        .post("/v1/orders", order_body(&customer_id, "A", 6))
         .await
         .expect(201)["id"]
         .clone();
@@ -203,16 +206,16 @@ async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
         .await
         .expect(200);
     let stock_events: Vec<_> = events["data"].as_array().unwrap().iter().collect();
-    let low: Vec<_> = stock_events
+    let low_stock_events: Vec<_> = stock_events
         .iter()
         .filter(|event| event["type"] == "stock.low")
         .collect();
-    assert_eq!(low.len(), 1, "{events}");
+    assert_eq!(low_stock_events.len(), 1, "{events}");
     assert_eq!(
-        low[0]["data"],
+        low_stock_events[0]["data"],
         json!({"sku": "A", "available": 3, "low_stock_at": 3})
     );
-    assert_eq!(low[0]["subject"], id);
+    assert_eq!(low_stock_events[0]["subject"], id);
     assert_eq!(stock_events.last().unwrap()["data"]["reason"], "broken");
     system.wait_until_idle().await;
     system.assert_verified();

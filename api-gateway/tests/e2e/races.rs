@@ -4,7 +4,7 @@
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, order_paid_by};
+use crate::harness::{Reply, System, order_body_with_method};
 
 const ORDER_COUNT: usize = 100;
 const ACTIONS_PER_ORDER: usize = 30;
@@ -15,12 +15,12 @@ pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// A number from 0 to `bound - 1`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn random_below(&mut self, upper_bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
+        let mut mixed_state = self.0;
+        mixed_state = (mixed_state ^ (mixed_state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed_state = (mixed_state ^ (mixed_state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed_state ^ (mixed_state >> 31)) % upper_bound as u64).unwrap()
     }
 }
 
@@ -64,7 +64,7 @@ impl System {
                 let one_item = json!({"items": [{"sku": "A", "quantity": 1}]});
                 self.post(&action_path("shipments"), one_item).await
             }
-            OrderAction::Webhook(kind) => self.webhook(&format!("m-{number}"), kind, id).await,
+            OrderAction::Webhook(kind) => self.send_webhook(&format!("m-{number}"), kind, id).await,
             OrderAction::Refund => {
                 self.post(&action_path("refunds"), json!({"amount": 700}))
                     .await
@@ -103,8 +103,10 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         ("RESERVATION_TTL_SECONDS", "2"),
     ])
     .await;
-    system.stock("A", &[("east", 1_000), ("west", 1_000)]).await;
-    let customer = system.customer().await;
+    system
+        .set_stock("A", &[("east", 1_000), ("west", 1_000)])
+        .await;
+    let customer_id = system.create_customer().await;
     let mut random = Random(1);
     let mut actions = Vec::new();
     for number in 0..ORDER_COUNT {
@@ -116,23 +118,23 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
             "pm_declined",
             "pm_timeout_after_charge",
         ];
-        let method = methods[random.below(methods.len())];
-        let new_order = order_paid_by(&customer, "A", 3, method);
-        let created = system.post("/v1/orders", new_order).await.expect(201);
-        let id = created["id"].as_str().unwrap().to_owned();
+        let method = methods[random.random_below(methods.len())];
+        let new_order = order_body_with_method(&customer_id, "A", 3, method);
+        let created_order = system.post("/v1/orders", new_order).await.expect(201);
+        let id = created_order["id"].as_str().unwrap().to_owned();
         actions.extend((0..ACTIONS_PER_ORDER).map(|_| {
             (
                 id.clone(),
-                ALL_ACTIONS[random.below(ALL_ACTIONS.len())],
+                ALL_ACTIONS[random.random_below(ALL_ACTIONS.len())],
                 number,
             )
         }));
     }
     // Shuffled across all orders.
     for index in (1..actions.len()).rev() {
-        actions.swap(index, random.below(index + 1));
+        actions.swap(index, random.random_below(index + 1));
     }
-    let done: Vec<_> = stream::iter(actions.into_iter().enumerate())
+    let action_results: Vec<_> = stream::iter(actions.into_iter().enumerate())
         .map(|(number, (id, action, _))| {
             let system = &system;
             async move {
@@ -143,12 +145,12 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
-    assert_eq!(done.len(), ORDER_COUNT * ACTIONS_PER_ORDER);
+    assert_eq!(action_results.len(), ORDER_COUNT * ACTIONS_PER_ORDER);
     system.wait_until_idle().await;
     system.assert_verified();
 
     let (mut event_histories, mut refused_count) = (std::collections::HashMap::new(), 0);
-    for (id, action, reply) in &done {
+    for (id, action, reply) in &action_results {
         assert!(
             matches!(reply.status, 200..=204 | 404 | 409 | 422),
             "{action:?}: {} {}",
@@ -167,13 +169,13 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
         }
         let version = reply.body["order"]["version"].as_u64().unwrap();
         let events = event_histories[id]["data"].as_array().unwrap().iter();
-        let happened: Vec<_> = events
+        let happened_events: Vec<_> = events
             .filter(|event| event["sequence"].as_u64().unwrap() <= version)
             .map(|event| (event["type"].as_str().unwrap(), &event["data"]))
             .collect();
         assert!(
-            justifies_refusal(&happened, *action),
-            "{action:?} was refused without a reason in the history: {}\n{happened:?}",
+            justifies_refusal(&happened_events, *action),
+            "{action:?} was refused without a reason in the history: {}\n{happened_events:?}",
             reply.body
         );
     }

@@ -3,22 +3,22 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced, order};
+use crate::harness::{Reply, System, is_announced, order_body};
 
 impl System {
     /// Creates an order that is shipped and captured.
     async fn captured_order(&self, quantity: u32) -> String {
-        let customer = self.customer().await;
+        let customer_id = self.create_customer().await;
         let order_reply = self
-            .post("/v1/orders", order(&customer, "A", quantity))
+            .post("/v1/orders", order_body(&customer_id, "A", quantity))
             .await;
         let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-        self.order_until(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", is_announced).await;
         let webhook_reply = self
-            .webhook(&format!("m-{id}"), "shipment.shipped", &id)
+            .send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await;
         assert_eq!(webhook_reply.status, 200);
-        self.order_until(&id, "captured", |order| {
+        self.wait_for_order(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
@@ -30,7 +30,7 @@ impl System {
     }
 
     async fn wait_for_refund(&self, id: &str, amount: i64) -> Value {
-        self.order_until(id, "refunded", |order| {
+        self.wait_for_order(id, "refunded", |order| {
             order["payment"]["refunded"] == amount
         })
         .await
@@ -40,7 +40,7 @@ impl System {
 #[tokio::test]
 async fn partial_refunds_never_exceed_the_captured_amount() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = system.captured_order(3).await;
     let reply = system
         .refund(&id, json!({"amount": 1000, "reason": "damaged"}))
@@ -78,7 +78,7 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(system.payment_totals().await.refunded_amount, 3000);
-    let history = system.history(&id).await;
+    let history = system.list_event_types(&id).await;
     let requests = history
         .iter()
         .filter(|kind| *kind == "payment.refund_requested");
@@ -89,7 +89,7 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
 #[tokio::test]
 async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let id = system.captured_order(5).await;
     let replies = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
     let accepted_count = replies.iter().filter(|reply| reply.status == 202).count();
@@ -108,11 +108,13 @@ async fn refund_needs_a_captured_payment_and_an_operator() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
+        .await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     system
         .refund(&id, json!({}))
         .await

@@ -5,7 +5,7 @@ use std::mem;
 
 use reqwest::{Method, Response};
 
-use crate::harness::{System, order, send};
+use crate::harness::{System, order_body, send};
 
 impl System {
     async fn open_stream(&self) -> Response {
@@ -30,14 +30,14 @@ async fn read_until(stream: &mut Response, expected_text: &str) -> String {
 #[tokio::test]
 async fn positions_beyond_a_restored_backup_are_refused() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
     system.wait_until_idle().await;
     system.worker.terminate();
     let backup = system.store.copy(&system.folder);
     system.restart_worker().await;
     let mut stream = system.open_stream().await;
-    let new_order = order(&customer, "A", 1);
+    let new_order = order_body(&customer_id, "A", 1);
     for _ in 0..3 {
         system
             .post("/v1/orders", new_order.clone())
@@ -57,10 +57,10 @@ async fn positions_beyond_a_restored_backup_are_refused() {
     system.wait_until_idle().await;
     let feed_end = system.get("/v1/events?after=now").await.expect(200);
     let end_position = feed_end["position"].as_str().unwrap();
-    let history = system
+    let history_reply = system
         .get(&format!("/v1/events?order_id={lost_order_id}"))
         .await;
-    let last_event_id = history.expect(200)["data"][0]["id"].clone();
+    let last_event_id = history_reply.expect(200)["data"][0]["id"].clone();
 
     system.worker.kill();
     let newer_store = mem::replace(&mut system.store, backup);
@@ -77,8 +77,8 @@ async fn positions_beyond_a_restored_backup_are_refused() {
         .expect_problem(422, "INVALID_REQUEST");
     let path = format!("/v1/events?after={end_position}");
     let refused_reply = system.get(&path).await;
-    let refused = refused_reply.expect_problem(422, "INVALID_REQUEST");
-    assert_eq!(refused["errors"][0]["pointer"], "/after");
+    let refused_problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(refused_problem["errors"][0]["pointer"], "/after");
 
     // The same gateway streams new events.
     let mut stream = system.open_stream().await;

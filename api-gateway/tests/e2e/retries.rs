@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{CannedResponse, Receiver, System, order_paid_by, until};
+use crate::harness::{CannedResponse, Receiver, System, order_body_with_method, wait_until};
 
 /// Creates orders whose payments always fail, and returns them with the failing provider.
 pub(crate) async fn orders_with_failing_payments(orders: usize) -> (System, Receiver, Vec<String>) {
@@ -13,26 +13,26 @@ pub(crate) async fn orders_with_failing_payments(orders: usize) -> (System, Rece
         ("STRIPE_API_BASE", &provider.url("")),
     ];
     let system = System::start_with(&variables).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..orders {
-        let order = order_paid_by(&customer, "A", 1, "pm_card_visa");
-        let created = system.post("/v1/orders", order).await.expect(201);
-        ids.push(created["id"].as_str().unwrap().to_owned());
+        let order = order_body_with_method(&customer_id, "A", 1, "pm_card_visa");
+        let created_order = system.post("/v1/orders", order).await.expect(201);
+        ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
     (system, provider, ids)
 }
 
-async fn retries(system: &System) -> Vec<Value> {
+async fn list_retries(system: &System) -> Vec<Value> {
     let page = system.get("/v1/retries").await.expect(200);
     page["data"].as_array().unwrap().clone()
 }
 
 /// Waits until all steps have failed this often, so that the delay of the next retry is long.
 async fn wait_until_all_failed(system: &System, count: usize, attempts: u64) {
-    until("all steps to have failed", async || {
-        let waiting_steps = retries(system).await;
+    wait_until("all steps to have failed", async || {
+        let waiting_steps = list_retries(system).await;
         let has_attempts = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
         waiting_steps.len() == count && waiting_steps.iter().all(has_attempts)
     })
@@ -44,7 +44,7 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     let (system, _, ids) = orders_with_failing_payments(1).await;
     let id = &ids[0];
     wait_until_all_failed(&system, 1, 3).await;
-    let step = retries(&system).await[0].clone();
+    let step = list_retries(&system).await[0].clone();
     assert_eq!(step["id"], format!("{id}:authorize_payment"));
     assert_eq!(step["order_id"], id.as_str());
     assert_eq!(step["step"], "authorize_payment");
@@ -57,8 +57,8 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     let redrive_reply = system.post(&path, json!({})).await.expect(200);
     assert_eq!(redrive_reply["status"], "redriven");
     // The number of attempts starts again at one.
-    until("the step to fail again", async || {
-        let history = system.history(id).await;
+    wait_until("the step to fail again", async || {
+        let history = system.list_event_types(id).await;
         let events_after = history.iter().skip_while(|kind| *kind != "step.redriven");
         events_after.skip(1).any(|kind| kind == "step.retried")
     })
@@ -87,10 +87,10 @@ async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
             .expect(200);
         let steps = page["data"].as_array().unwrap().clone();
         listed_ids.extend(steps.into_iter().map(|step| step["order_id"].clone()));
-        let Some(next) = page["next_cursor"].as_str() else {
+        let Some(next_cursor) = page["next_cursor"].as_str() else {
             break;
         };
-        cursor = format!("&cursor={next}");
+        cursor = format!("&cursor={next_cursor}");
     }
     // Steps that were retried in between keep their position.
     assert_eq!(json!(listed_ids), json!(ids));
@@ -120,8 +120,8 @@ async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
         json!({"redriven": 5, "next_cursor": null})
     );
     for id in &ids {
-        until("the steps to be redriven", async || {
-            let history = system.history(id).await;
+        wait_until("the steps to be redriven", async || {
+            let history = system.list_event_types(id).await;
             history.contains(&"step.redriven".to_owned())
         })
         .await;

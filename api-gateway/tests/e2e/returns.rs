@@ -4,7 +4,9 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, Tables, is_announced, order, python, send, until};
+use crate::harness::{
+    Reply, System, Tables, is_announced, order_body, run_script, send, wait_until,
+};
 
 const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
 
@@ -18,41 +20,41 @@ fn text_of(value: &Value) -> String {
 
 impl System {
     /// Creates an order of this product that is shipped and captured; needs an operator.
-    async fn create_shipped_order(&self, customer: &str, quantity: u32) -> String {
-        let created = self
-            .post("/v1/orders", order(customer, "A", quantity))
+    async fn create_shipped_order(&self, customer_id: &str, quantity: u32) -> String {
+        let order_reply = self
+            .post("/v1/orders", order_body(customer_id, "A", quantity))
             .await;
-        let id = text_of(&created.expect(201)["id"]);
-        self.order_until(&id, "announced", is_announced).await;
+        let id = text_of(&order_reply.expect(201)["id"]);
+        self.wait_for_order(&id, "announced", is_announced).await;
         self.post(&format!("/v1/orders/{id}/shipments"), json!({}))
             .await
             .expect(201);
-        self.order_until(&id, "captured", |order| {
+        self.wait_for_order(&id, "captured", |order| {
             order["payment"]["status"] == "captured" && order["in_progress"].is_null()
         })
         .await;
         id
     }
 
-    async fn request_return(&self, order: &str, quantity: u32) -> Reply {
+    async fn request_return(&self, order_id: &str, quantity: u32) -> Reply {
         let items = json!([{"sku": "A", "quantity": quantity, "reason": "Lovelace: too small"}]);
         let body = json!({"items": items, "note": "Lovelace waits"});
-        self.post(&format!("/v1/orders/{order}/returns"), body)
+        self.post(&format!("/v1/orders/{order_id}/returns"), body)
             .await
     }
 
-    async fn change_return(&self, id: &str, verb: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/returns/{id}/{verb}"), body).await
+    async fn change_return(&self, id: &str, action: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/returns/{id}/{action}"), body).await
     }
 
     async fn receive_return_with_key(&self, id: &str, key: &str) -> Reply {
         let path = format!("/v1/returns/{id}/receive");
-        let request = self.request(Method::POST, &path).json(&receipt(1));
+        let request = self.request(Method::POST, &path).json(&receipt_body(1));
         send(request.header("idempotency-key", key)).await
     }
 }
 
-fn receipt(quantity: u32) -> Value {
+fn receipt_body(quantity: u32) -> Value {
     json!({"items": [{"sku": "A", "quantity": quantity, "restock": true}]})
 }
 
@@ -61,21 +63,23 @@ fn receipt(quantity: u32) -> Value {
 async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     act_as(&mut system, "key-of-operator");
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     act_as(&mut system, "key-of-eu");
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
-    let order_id = text_of(&created.expect(201)["id"]);
-    let problem = system.request_return(&order_id, 1).await;
-    problem.expect_problem(409, "INVALID_STATE");
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 3))
+        .await;
+    let order_id = text_of(&order_reply.expect(201)["id"]);
+    let problem_reply = system.request_return(&order_id, 1).await;
+    problem_reply.expect_problem(409, "INVALID_STATE");
     system
-        .order_until(&order_id, "announced", is_announced)
+        .wait_for_order(&order_id, "announced", is_announced)
         .await;
     act_as(&mut system, "key-of-operator");
     let shipments_path = format!("/v1/orders/{order_id}/shipments");
     system.post(&shipments_path, json!({})).await.expect(201);
     system
-        .order_until(&order_id, "captured", |order| {
+        .wait_for_order(&order_id, "captured", |order| {
             order["payment"]["status"] == "captured" && order["in_progress"].is_null()
         })
         .await;
@@ -89,23 +93,26 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/0/quantity");
-    let requested = system.request_return(&order_id, 2).await;
-    let location = requested.headers["location"].to_str().unwrap().to_owned();
-    assert_eq!(requested.headers["etag"], "\"1\"");
-    let requested = requested.expect(201);
-    let id = text_of(&requested["id"]);
+    let return_reply = system.request_return(&order_id, 2).await;
+    let location = return_reply.headers["location"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(return_reply.headers["etag"], "\"1\"");
+    let requested_return = return_reply.expect(201);
+    let id = text_of(&requested_return["id"]);
     assert_eq!(location, format!("/v1/returns/{id}"));
-    assert_eq!(requested["number"], "1-R1");
-    assert_eq!(requested["status"], "requested");
-    assert_eq!(requested["refund_amount"], 2000);
-    assert_eq!(requested["order_id"], json!(order_id));
-    for verb in ["approve", "reject", "receive"] {
-        let body = if verb == "receive" {
-            receipt(1)
+    assert_eq!(requested_return["number"], "1-R1");
+    assert_eq!(requested_return["status"], "requested");
+    assert_eq!(requested_return["refund_amount"], 2000);
+    assert_eq!(requested_return["order_id"], json!(order_id));
+    for action in ["approve", "reject", "receive"] {
+        let body = if action == "receive" {
+            receipt_body(1)
         } else {
             json!({})
         };
-        let reply = system.change_return(&id, verb, body).await;
+        let reply = system.change_return(&id, action, body).await;
         reply.expect_problem(403, "FORBIDDEN");
     }
     act_as(&mut system, "key-of-us");
@@ -117,7 +124,7 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
 
     act_as(&mut system, "key-of-operator");
     let problem = system
-        .change_return(&id, "receive", receipt(2))
+        .change_return(&id, "receive", receipt_body(2))
         .await
         .expect_problem(409, "INVALID_STATE");
     let detail = problem["detail"].as_str().unwrap();
@@ -126,8 +133,8 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
         "{detail}"
     );
     let approval_request = system.request(Method::POST, &format!("{location}/approve"));
-    let stale_approval = send(approval_request.header("if-match", "\"7\"")).await;
-    stale_approval.expect_problem(412, "VERSION_MISMATCH");
+    let stale_approval_reply = send(approval_request.header("if-match", "\"7\"")).await;
+    stale_approval_reply.expect_problem(412, "VERSION_MISMATCH");
     let approval_request = system.request(Method::POST, &format!("{location}/approve"));
     let approved = send(approval_request.header("if-match", "\"1\""))
         .await
@@ -137,15 +144,15 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
         {"sku": "A", "quantity": 1, "restock": true, "warehouse": "outlet"},
         {"sku": "A", "quantity": 1, "restock": false},
     ], "fee": 300});
-    let received = system
+    let received_return = system
         .change_return(&id, "receive", mixed_receipt)
         .await
         .expect(200);
-    assert_eq!(received["status"], "received");
-    assert_eq!(received["refund_amount"], 1700);
-    assert_eq!(received["received"].as_array().unwrap().len(), 2);
+    assert_eq!(received_return["status"], "received");
+    assert_eq!(received_return["refund_amount"], 1700);
+    assert_eq!(received_return["received"].as_array().unwrap().len(), 2);
     system
-        .order_until(&order_id, "refunded", |order| {
+        .wait_for_order(&order_id, "refunded", |order| {
             order["payment"]["refunded"] == 1700
         })
         .await;
@@ -159,17 +166,17 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
 
     // The carrier brings the whole shipment back: one unit is left to be restocked and refunded.
     let webhook = system
-        .webhook("m-back", "shipment.returned", &order_id)
+        .send_webhook("m-back", "shipment.returned", &order_id)
         .await;
     assert_eq!(webhook.status, 200);
     let order = system
-        .order_until(&order_id, "refunded", |order| {
+        .wait_for_order(&order_id, "refunded", |order| {
             order["payment"]["refunded"] == 2700
         })
         .await;
     assert_eq!(order["returns"][0]["id"], json!(id));
     assert_eq!(system.stock_level("A").await, (8, 0));
-    let history = system.history(&order_id).await;
+    let history = system.list_event_types(&order_id).await;
     for kind in ["return.requested", "return.approved", "return.received"] {
         assert!(history.iter().any(|event| event == kind), "{history:?}");
     }
@@ -201,15 +208,15 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
     let mut second_worker = None;
     if !system.store.is_sqlite() {
         let process = system.start_additional_worker("order-worker");
-        until("the second worker to be ready", async || {
-            process.logged("health", 0).is_some()
+        wait_until("the second worker to be ready", async || {
+            process.find_logged_field("health", 0).is_some()
         })
         .await;
         second_worker = Some(process);
     }
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let order_id = system.create_shipped_order(&customer, 2).await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let order_id = system.create_shipped_order(&customer_id, 2).await;
     // Ten customers' clicks for two units: two requests of one unit fit.
     let replies = join_all((0..10).map(|_| system.request_return(&order_id, 1))).await;
     let statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
@@ -230,12 +237,12 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
         .map(|reply| text_of(&reply.body["id"]))
         .collect();
     for id in &ids {
-        let approval = system.change_return(id, "approve", json!({})).await;
-        approval.expect(200);
+        let approval_reply = system.change_return(id, "approve", json!({})).await;
+        approval_reply.expect(200);
     }
     // Operators who receive one return at once, and refund by amount meanwhile.
     let receipt_replies =
-        join_all((0..10).map(|_| system.change_return(&ids[0], "receive", receipt(1))));
+        join_all((0..10).map(|_| system.change_return(&ids[0], "receive", receipt_body(1))));
     let refunds_path = format!("/v1/orders/{order_id}/refunds");
     let refund_reply = system.post(&refunds_path, json!({"amount": 1500}));
     let (receipt_replies, refund_reply) = tokio::join!(receipt_replies, refund_reply);
@@ -260,8 +267,8 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
     }
     system.worker.kill();
     system.restart_worker().await;
-    let replayed_receipt = system.receive_return_with_key(&ids[1], "receipt-1").await;
-    assert_eq!(replayed_receipt.expect(200), first_receipt.body);
+    let replayed_receipt_reply = system.receive_return_with_key(&ids[1], "receipt-1").await;
+    assert_eq!(replayed_receipt_reply.expect(200), first_receipt.body);
     system.wait_until_idle().await;
     let refunded_amount = system.payment_totals().await.refunded_amount;
     // Whichever was first: the refund leaves 500 for the receipts, or a receipt leaves too little for the refund.
@@ -278,17 +285,17 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
 #[tokio::test]
 async fn returns_are_listed_page_by_page() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let first_order = system.create_shipped_order(&customer, 10).await;
-    let second_order = system.create_shipped_order(&customer, 1).await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let first_order_id = system.create_shipped_order(&customer_id, 10).await;
+    let second_order_id = system.create_shipped_order(&customer_id, 1).await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        let requested = system.request_return(&first_order, 1).await.expect(201);
-        ids.insert(0, text_of(&requested["id"]));
+        let requested_return = system.request_return(&first_order_id, 1).await.expect(201);
+        ids.insert(0, text_of(&requested_return["id"]));
     }
-    let return_of_second_order =
-        text_of(&system.request_return(&second_order, 1).await.expect(201)["id"]);
+    let return_id_of_second_order =
+        text_of(&system.request_return(&second_order_id, 1).await.expect(201)["id"]);
     let rejection = json!({"reason": "too late"});
     let rejection_reply = system.change_return(&ids[1], "reject", rejection).await;
     assert_eq!(rejection_reply.expect(200)["reason"], "too late");
@@ -308,15 +315,15 @@ async fn returns_are_listed_page_by_page() {
             }
         }
     };
-    assert_eq!(list_ids(&format!("order_id={first_order}")).await, ids);
+    assert_eq!(list_ids(&format!("order_id={first_order_id}")).await, ids);
     assert_eq!(
         list_ids("").await,
-        [vec![return_of_second_order.clone()], ids.clone()].concat()
+        [vec![return_id_of_second_order.clone()], ids.clone()].concat()
     );
     assert_eq!(list_ids("status=rejected").await, [ids[1].clone()]);
     assert_eq!(list_ids("storefront=other").await, Vec::<String>::new());
     let query_of_open_returns =
-        format!("status=requested&order_id={first_order}&storefront=default");
+        format!("status=requested&order_id={first_order_id}&storefront=default");
     assert_eq!(list_ids(&query_of_open_returns).await.len(), 4);
     for (query, pointer) in [
         ("status=lost", "/status"),
@@ -324,42 +331,44 @@ async fn returns_are_listed_page_by_page() {
         ("cursor=x", "/cursor"),
         ("limit=0", "/limit"),
     ] {
-        let problem = system.get(&format!("/v1/returns?{query}")).await;
-        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        let problem_reply = system.get(&format!("/v1/returns?{query}")).await;
+        let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer);
     }
     // A deleted order hides its returns.
-    let cancellation = system
-        .change_return(&return_of_second_order, "cancel", json!({}))
+    let cancellation_reply = system
+        .change_return(&return_id_of_second_order, "cancel", json!({}))
         .await;
-    cancellation.expect(200);
+    cancellation_reply.expect(200);
     let webhook_reply = system
-        .webhook("m-back", "shipment.returned", &second_order)
+        .send_webhook("m-back", "shipment.returned", &second_order_id)
         .await;
     assert_eq!(webhook_reply.status, 200);
     system.wait_until_idle().await;
-    let deletion = system.delete(&format!("/v1/orders/{second_order}")).await;
-    deletion.expect(204);
-    assert_eq!(list_ids("").await, ids);
-    let hidden_return = system
-        .get(&format!("/v1/returns/{return_of_second_order}"))
+    let deletion_reply = system
+        .delete(&format!("/v1/orders/{second_order_id}"))
         .await;
-    hidden_return.expect_problem(404, "NOT_FOUND");
+    deletion_reply.expect(204);
+    assert_eq!(list_ids("").await, ids);
+    let hidden_return_reply = system
+        .get(&format!("/v1/returns/{return_id_of_second_order}"))
+        .await;
+    hidden_return_reply.expect_problem(404, "NOT_FOUND");
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn erasure_waits_for_returns_and_removes_their_texts() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let order_id = system.create_shipped_order(&customer, 2).await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let order_id = system.create_shipped_order(&customer_id, 2).await;
     let webhook_reply = system
-        .webhook("m-delivered", "shipment.delivered", &order_id)
+        .send_webhook("m-delivered", "shipment.delivered", &order_id)
         .await;
     assert_eq!(webhook_reply.status, 200);
     let id = text_of(&system.request_return(&order_id, 1).await.expect(201)["id"]);
-    let path = format!("/v1/customers/{customer}");
+    let path = format!("/v1/customers/{customer_id}");
     let problem = system
         .delete(&path)
         .await
@@ -396,10 +405,10 @@ async fn erasure_waits_for_returns_and_removes_their_texts() {
 #[tokio::test]
 async fn returns_are_handled_over_amqp() {
     let system = System::start().await;
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
-    let order_id = system.create_shipped_order(&customer, 2).await;
-    let output = python("foreign.py", &["returns", &system.broker.url(), &order_id]);
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer_id = system.create_customer().await;
+    let order_id = system.create_shipped_order(&customer_id, 2).await;
+    let output = run_script("foreign.py", &["returns", &system.broker.url(), &order_id]);
     assert!(output.contains("returned"), "{output}");
     system.wait_until_idle().await;
     assert_eq!(system.stock_level("A").await, (10, 0));

@@ -8,14 +8,14 @@ use crate::harness::{Reply, System, is_announced};
 impl System {
     /// Creates an order of two products in two warehouses, paid and announced.
     async fn announced_order(&self) -> String {
-        self.stock("A", &[("east", 10)]).await;
-        self.stock("B", &[("west", 10)]).await;
-        let customer = self.customer().await;
-        let new_order = json!({"customer_id": customer, "items": [
+        self.set_stock("A", &[("east", 10)]).await;
+        self.set_stock("B", &[("west", 10)]).await;
+        let customer_id = self.create_customer().await;
+        let new_order = json!({"customer_id": customer_id, "items": [
             {"sku": "A", "quantity": 3}, {"sku": "B", "quantity": 2}]});
-        let created = self.post("/v1/orders", new_order).await.expect(201);
-        let id = created["id"].as_str().unwrap().to_owned();
-        self.order_until(&id, "announced", |order| {
+        let created_order = self.post("/v1/orders", new_order).await.expect(201);
+        let id = created_order["id"].as_str().unwrap().to_owned();
+        self.wait_for_order(&id, "announced", |order| {
             is_announced(order) && order["shipments"].as_array().unwrap().len() == 2
         })
         .await;
@@ -99,18 +99,20 @@ async fn order_can_be_shipped_in_parts_once_each() {
 
     // Manual shipments are delivered by the carrier's webhooks, which name them by id.
     let order = system
-        .order_until(&id, "captured", |order| {
+        .wait_for_order(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
     for (number, shipment) in shipped_shipments(&order).iter().enumerate() {
         let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-        let reply = system.webhook_with(&format!("m-{number}"), &body).await;
+        let reply = system
+            .send_webhook_body(&format!("m-{number}"), &body)
+            .await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
     system
-        .order_until(&id, "delivered", |order| order["status"] == "delivered")
+        .wait_for_order(&id, "delivered", |order| order["status"] == "delivered")
         .await;
     system.wait_until_idle().await;
     system.assert_verified();
@@ -145,20 +147,20 @@ async fn returned_shipment_is_restocked_and_refunded() {
     let id = system.announced_order().await;
     let order = system.create_shipment(&id, json!({})).await.expect(201);
     let is_captured = |order: &Value| order["payment"]["status"] == "captured";
-    system.order_until(&id, "captured", is_captured).await;
+    system.wait_for_order(&id, "captured", is_captured).await;
     let shipments = shipped_shipments(&order);
-    let send_update = async |shipment: &Value, kind: &str| {
+    let send_update = async |shipment: &Value, event_type: &str| {
         let data = json!({"order_id": id, "shipment_id": shipment["id"]});
-        let body = json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data});
-        let name = format!("{kind}-{}", shipment["id"]);
-        system.webhook_with(&name, &body).await.expect(200);
+        let body = json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": data});
+        let name = format!("{event_type}-{}", shipment["id"]);
+        system.send_webhook_body(&name, &body).await.expect(200);
     };
-    for kind in [
+    for event_type in [
         "shipment.in_transit",
         "shipment.out_for_delivery",
         "shipment.failed",
     ] {
-        send_update(shipments[0], kind).await;
+        send_update(shipments[0], event_type).await;
     }
     // No step is in progress that would change the stock.
     system.wait_until_idle().await;
@@ -173,7 +175,7 @@ async fn returned_shipment_is_restocked_and_refunded() {
         2000
     };
     let order = system
-        .order_until(&id, "refunded", |order| {
+        .wait_for_order(&id, "refunded", |order| {
             order["payment"]["refunded"] == expected_refund
         })
         .await;
@@ -191,10 +193,10 @@ async fn returns_are_not_refunded_if_configured() {
     let system = System::start_with(&[("RETURNS", "keep")]).await;
     let id = system.announced_order().await;
     system.create_shipment(&id, json!({})).await.expect(201);
-    let captured = |order: &Value| order["payment"]["status"] == "captured";
-    system.order_until(&id, "captured", captured).await;
+    let is_captured = |order: &Value| order["payment"]["status"] == "captured";
+    system.wait_for_order(&id, "captured", is_captured).await;
     system
-        .webhook("m-1", "shipment.returned", &id)
+        .send_webhook("m-1", "shipment.returned", &id)
         .await
         .expect(200);
     system.wait_until_idle().await;
@@ -219,30 +221,41 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     system.wait_until_idle().await;
     let path = format!("/v1/orders/{id}");
     let order_before = system.get(&path).await.expect(200);
-    let send_update = async |name: &str, kind: &str, timestamp: String, other_fields: Value| {
-        let mut data = other_fields;
-        data["order_id"] = json!(id);
-        let body = json!({"type": kind, "timestamp": timestamp, "data": data});
-        system.webhook_with(name, &body).await
-    };
-    let now = || jiff::Timestamp::now().to_string();
-    for kind in [
+    let send_update =
+        async |name: &str, event_type: &str, timestamp: String, other_fields: Value| {
+            let mut data = other_fields;
+            data["order_id"] = json!(id);
+            let body = json!({"type": event_type, "timestamp": timestamp, "data": data});
+            system.send_webhook_body(name, &body).await
+        };
+    let current_time = || jiff::Timestamp::now().to_string();
+    for event_type in [
         "shipment.shipped",
         "shipment.delivered",
         "shipment.returned",
     ] {
         let unknown_tracking = json!({"tracking_number": "TX"});
-        send_update(&format!("n-{kind}"), kind, now(), unknown_tracking)
-            .await
-            .expect_problem(404, "NOT_FOUND");
+        send_update(
+            &format!("n-{event_type}"),
+            event_type,
+            current_time(),
+            unknown_tracking,
+        )
+        .await
+        .expect_problem(404, "NOT_FOUND");
         let unknown_shipment = json!({"shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab"});
-        send_update(&format!("i-{kind}"), kind, now(), unknown_shipment)
-            .await
-            .expect_problem(404, "NOT_FOUND");
+        send_update(
+            &format!("i-{event_type}"),
+            event_type,
+            current_time(),
+            unknown_shipment,
+        )
+        .await
+        .expect_problem(404, "NOT_FOUND");
     }
     assert_eq!(system.get(&path).await.expect(200), order_before);
     // The shipper's timestamp is used, unless it is in the future.
-    let shipped_at = now();
+    let shipped_at = current_time();
     let tracking_a = json!({"tracking_number": "TA"});
     send_update("m-1", "shipment.delivered", shipped_at.clone(), tracking_a)
         .await
@@ -352,23 +365,23 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
             .expect_problem(412, "VERSION_MISMATCH");
         let mut body_with_unknown_field = body.clone();
         body_with_unknown_field["weight"] = json!(1);
-        let refused = system.post(path, body_with_unknown_field).await;
-        refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.post(path, body_with_unknown_field).await;
+        refused_reply.expect_problem(422, "INVALID_REQUEST");
         let unknown_order_path = path.replace(&id, unknown_id);
-        let refused = system.post(&unknown_order_path, body).await;
-        refused.expect_problem(404, "NOT_FOUND");
+        let refused_reply = system.post(&unknown_order_path, body).await;
+        refused_reply.expect_problem(404, "NOT_FOUND");
     }
     let unknown_shipment_path = format!("{path}/shipments/{unknown_id}/cancel");
-    let refused = system.post(&unknown_shipment_path, json!({})).await;
-    refused.expect_problem(404, "NOT_FOUND");
-    let refused = system
+    let refused_reply = system.post(&unknown_shipment_path, json!({})).await;
+    refused_reply.expect_problem(404, "NOT_FOUND");
+    let refused_reply = system
         .post(&events_path, json!({"type": "delivered"}))
         .await;
-    refused.expect_problem(422, "INVALID_REQUEST");
-    let refused = system
+    refused_reply.expect_problem(422, "INVALID_REQUEST");
+    let refused_reply = system
         .post(&format!("{shipped_path}/cancel"), json!({}))
         .await;
-    refused.expect_problem(409, "INVALID_STATE");
+    refused_reply.expect_problem(409, "INVALID_STATE");
 
     // With an idempotency key, each operation is executed once.
     for (path, body) in [
@@ -406,7 +419,7 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
         .await
         .expect(200);
     let is_refunded = |order: &Value| order["payment"]["refunded"] == 1000;
-    system.order_until(&id, "refunded", is_refunded).await;
+    system.wait_for_order(&id, "refunded", is_refunded).await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -415,21 +428,21 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
 async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     let system = System::start().await;
     system
-        .stock("A", &[("east", 2), ("west", 9), ("wset", 4)])
+        .set_stock("A", &[("east", 2), ("west", 9), ("wset", 4)])
         .await;
-    let customer = system.customer().await;
-    let new_order = crate::harness::order(&customer, "A", 3);
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created["id"].as_str().unwrap();
-    assert_eq!(created["items"][0]["warehouse"], "west");
-    system.order_until(id, "announced", is_announced).await;
+    let customer_id = system.create_customer().await;
+    let new_order = crate::harness::order_body(&customer_id, "A", 3);
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
+    assert_eq!(created_order["items"][0]["warehouse"], "west");
+    system.wait_for_order(id, "announced", is_announced).await;
     for impossible_shipment in [
         json!({"warehouse": "east"}),
         json!({"warehouse": "a b"}),
         json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 3}]}),
     ] {
-        let refused = system.create_shipment(id, impossible_shipment).await;
-        refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.create_shipment(id, impossible_shipment).await;
+        refused_reply.expect_problem(422, "INVALID_REQUEST");
     }
     let partial_shipment = json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 2}]});
     let order = system

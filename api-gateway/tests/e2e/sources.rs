@@ -12,7 +12,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::{System, order, until};
+use crate::harness::{System, order_body, wait_until};
 
 /// A paginated list on an HTTP server, with injected faults.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl System {
     async fn next_report(&self, source: &str) -> Value {
         let now = jiff::Timestamp::now().to_string();
         let mut report = Value::Null;
-        until("a run to end", async || {
+        wait_until("a run to end", async || {
             report = self.source_report(source).await;
             let started_at = report["report"]["started_at"].as_str().unwrap_or_default();
             started_at > now.as_str() && report["report"]["finished_at"].is_string()
@@ -163,10 +163,10 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         ("WAREHOUSE_SYNC_SECONDS", "1"),
     ])
     .await;
-    system.stock("A", &[("main", 5)]).await;
-    system.stock("B", &[("east", 4), ("west", 4)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
+    system.set_stock("B", &[("east", 4), ("west", 4)]).await;
     // While the warehouse is unavailable, orders use the local stock.
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     for (fault, expected_error) in [
         (Fault::Status(503), "responded with status 503"),
         (Fault::Status(404), "responded with status 404"),
@@ -180,8 +180,10 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         assert!(error.contains(expected_error), "{fault:?}: {error}");
         assert_eq!(system.get("/readyz").await.status, 200);
     }
-    let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 3))
+        .await;
+    let order_id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
 
     // The warehouse returns two pages, with invalid rows and one with less stock than reserved.
     warehouse.set_pages(vec![
@@ -230,8 +232,8 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     );
     // Unchanged stock creates no events.
     let on_hand_units = async || {
-        let events = system.get("/v1/events?type=stock.adjusted&limit=200").await;
-        events.expect(200)["data"].as_array().unwrap().len()
+        let events_reply = system.get("/v1/events?type=stock.adjusted&limit=200").await;
+        events_reply.expect(200)["data"].as_array().unwrap().len()
     };
     let units_before = on_hand_units().await;
     let report = system.next_report("warehouse").await;
@@ -241,7 +243,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     warehouse.set_pages(vec![
         json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),
     ]);
-    until("a 304 response", async || {
+    wait_until("a 304 response", async || {
         system.source_report("warehouse").await["report"]["is_unchanged"] == true
     })
     .await;
@@ -255,7 +257,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
             .any(|(_, is_304)| *is_304)
     );
     system
-        .order_until(&id, "announced", crate::harness::is_announced)
+        .wait_for_order(&order_id, "announced", crate::harness::is_announced)
         .await;
     system.wait_until_idle().await;
     system.assert_verified();
@@ -266,15 +268,15 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     let remote_list = PagedServer::start(vec![]).await;
     let system =
         System::start_with(&[("IMPORT_URL", &remote_list.0.url), ("IMPORT_SECONDS", "1")]).await;
-    system.stock("A", &[("main", 5)]).await;
-    let customer = system.customer().await;
-    let row = |id: Value, quantity: u32| json!({"id": id, "status": "new", "customer_id": customer, "items": [{"sku": "A", "quantity": quantity}]});
+    system.set_stock("A", &[("main", 5)]).await;
+    let customer_id = system.create_customer().await;
+    let row = |row_id: Value, quantity: u32| json!({"id": row_id, "status": "new", "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
     remote_list.set_pages(vec![
-        json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer}]),
+        json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer_id}]),
         json!([row(json!(3), 2), row(json!(4), 0)]),
     ]);
-    until("all orders to be imported", async || {
-        system.orders().await.len() == 3
+    wait_until("all orders to be imported", async || {
+        system.list_orders().await.len() == 3
     })
     .await;
     system.wait_until_idle().await;
@@ -284,7 +286,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
         (&json!(0), &json!(2))
     );
     let mut names: Vec<_> = system
-        .orders()
+        .list_orders()
         .await
         .iter()
         .map(|order| order["external_id"].as_str().unwrap().to_owned())
@@ -292,7 +294,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     names.sort();
     assert_eq!(names, ["1", "3", "two"]);
     // Two orders were fulfilled, and one failed because of stock.
-    until("all orders to be counted", async || {
+    wait_until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         let orders = &stats["orders"];
         orders["imported"] == 3
@@ -305,9 +307,12 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
     // A new order is added; changes of known orders in the external system are ignored.
     remote_list.set_pages(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
-    until("the new order", async || system.orders().await.len() == 4).await;
+    wait_until("the new order", async || {
+        system.list_orders().await.len() == 4
+    })
+    .await;
     let request_count = remote_list.request_count();
-    until("another run", async || {
+    wait_until("another run", async || {
         remote_list.request_count() > request_count
     })
     .await;
@@ -320,7 +325,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
             .iter()
             .all(|(method, _)| method == "GET")
     );
-    assert_eq!(system.orders().await.len(), 4);
+    assert_eq!(system.list_orders().await.len(), 4);
     system.wait_until_idle().await;
     system.assert_verified();
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order, order_paid_by, until};
+use crate::harness::{System, is_announced, order_body, order_body_with_method, wait_until};
 
 #[tokio::test]
 async fn stats_agree_with_the_orders() {
@@ -14,27 +14,27 @@ async fn stats_agree_with_the_orders() {
     )])
     .await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for quantity in [1, 2, 3] {
-        let created = system
-            .post("/v1/orders", order(&customer, "A", quantity))
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", quantity))
             .await;
-        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     for id in &ids {
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
     }
-    let declined_order = order_paid_by(&customer, "A", 1, "pm_declined");
+    let declined_order = order_body_with_method(&customer_id, "A", 1, "pm_declined");
     system.post("/v1/orders", declined_order).await.expect(201);
     system
-        .webhook("m-1", "shipment.shipped", &ids[1])
+        .send_webhook("m-1", "shipment.shipped", &ids[1])
         .await
         .expect(200);
     system
-        .webhook("m-2", "shipment.delivered", &ids[2])
+        .send_webhook("m-2", "shipment.delivered", &ids[2])
         .await
         .expect(200);
     system
@@ -43,7 +43,9 @@ async fn stats_agree_with_the_orders() {
         .expect(200);
     system.key = Some("key-of-operator".to_owned());
     let is_captured = |order: &Value| order["payment"]["status"] == "captured";
-    system.order_until(&ids[2], "captured", is_captured).await;
+    system
+        .wait_for_order(&ids[2], "captured", is_captured)
+        .await;
     system
         .post(
             &format!("/v1/orders/{}/refunds", ids[2]),
@@ -54,7 +56,7 @@ async fn stats_agree_with_the_orders() {
     system.wait_until_idle().await;
     system.key = Some("key-of-eu".to_owned());
     let mut stats = Value::Null;
-    until("all orders to be counted", async || {
+    wait_until("all orders to be counted", async || {
         stats = system.get("/v1/stats?days=7").await.expect(200);
         stats["revenue"][0]["refunded"] == 500 && stats["orders"]["by_status"]["pending"] == 0
     })
@@ -128,11 +130,13 @@ async fn assert_only_operators_get_system_stats(mut system: System, stats: &Valu
 #[tokio::test]
 async fn new_order_is_counted_immediately() {
     let system = System::start().await;
-    system.stock("A", &[("main", 9)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 9)]).await;
+    let customer_id = system.create_customer().await;
     for orders in 1..=5 {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        created.expect(201);
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        order_reply.expect(201);
         let stats = system.get("/v1/stats?days=2").await.expect(200);
         assert_eq!(stats["orders"]["total"], orders);
         // Around midnight, some orders belong to the previous day.
@@ -154,7 +158,7 @@ async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), S
         .await
         .unwrap();
     assert!(!text.contains("ada@example.com"), "{text}");
-    let parsed_json = crate::harness::python_with_input("metrics.py", &text);
+    let parsed_json = crate::harness::run_script_with_input("metrics.py", &text);
     let samples = parsed_json.lines().map(|line| {
         let mut fields = line.split(' ');
         let mut next_field = || fields.next().unwrap().to_owned();
@@ -166,15 +170,17 @@ async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), S
 #[tokio::test]
 async fn metrics_count_requests_steps_and_queues() {
     let system = System::start().await;
-    system.stock("A", &[("main", 9)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 9)]).await;
+    let customer_id = system.create_customer().await;
     for _ in 0..3 {
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
-        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-        system.order_until(&id, "announced", is_announced).await;
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
+            .await;
+        let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
+        system.wait_for_order(&id, "announced", is_announced).await;
     }
     system
-        .post("/v1/orders", order(&customer, "A", 99))
+        .post("/v1/orders", order_body(&customer_id, "A", 99))
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     system.wait_until_idle().await;
@@ -185,8 +191,8 @@ async fn metrics_count_requests_steps_and_queues() {
         assert_eq!(gateway[&sample_key("http_requests_total", &labels)], count);
     }
     let labels = "method=POST,route=/v1/orders";
-    let count = sample_key("http_request_duration_seconds_count", labels);
-    assert_eq!(gateway[&count], "4.0");
+    let count_key = sample_key("http_request_duration_seconds_count", labels);
+    assert_eq!(gateway[&count_key], "4.0");
     // The label is the route, not the path of each order.
     assert!(
         gateway
@@ -194,18 +200,18 @@ async fn metrics_count_requests_steps_and_queues() {
             .any(|(_, labels)| labels.contains("/v1/orders/{id}"))
     );
 
-    let worker = format!(
+    let metrics_url = format!(
         "http://{}/metrics",
-        system.worker.logged("health", 0).unwrap()
+        system.worker.find_logged_field("health", 0).unwrap()
     );
-    until("all orders to be counted", async || {
-        read_samples(&system, &worker)
+    wait_until("all orders to be counted", async || {
+        read_samples(&system, &metrics_url)
             .await
             .get(&sample_key("orders", "status=processing"))
             == Some(&"3.0".to_owned())
     })
     .await;
-    let worker = read_samples(&system, &worker).await;
+    let worker_samples = read_samples(&system, &metrics_url).await;
     // With Stripe there is an additional attempt, which creates the payment.
     let expected_authorizations = if system.stripe.is_some() {
         "6.0"
@@ -236,11 +242,11 @@ async fn metrics_count_requests_steps_and_queues() {
         ("dead_letters", "-", "0.0"),
     ] {
         assert_eq!(
-            worker.get(&sample_key(name, labels)),
+            worker_samples.get(&sample_key(name, labels)),
             Some(&value.to_owned()),
             "{name} {labels}"
         );
     }
-    assert!(worker.contains_key(&sample_key("engine_batch_size_count", "-")));
-    assert!(worker.contains_key(&sample_key("outbox_lag_events", "-")));
+    assert!(worker_samples.contains_key(&sample_key("engine_batch_size_count", "-")));
+    assert!(worker_samples.contains_key(&sample_key("outbox_lag_events", "-")));
 }

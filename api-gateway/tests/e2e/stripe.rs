@@ -8,7 +8,9 @@ use reqwest::Method;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, ProxyMode, Reply, Stripe, System, is_announced, order_paid_by, send};
+use crate::harness::{
+    Folder, ProxyMode, Reply, Stripe, System, is_announced, order_body_with_method, send,
+};
 
 const STRIPE_WEBHOOK_SECRET: &str = "whsec_of_stripe";
 
@@ -22,34 +24,34 @@ async fn start_with_stripe() -> (System, Stripe) {
         ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET),
     ];
     let system = System::start_in_folder(folder, &variables).await;
-    system.stock("A", &[("east", 50)]).await;
-    system.stock("B", &[("west", 50)]).await;
+    system.set_stock("A", &[("east", 50)]).await;
+    system.set_stock("B", &[("west", 50)]).await;
     (system, stripe)
 }
 
 impl System {
-    async fn order_paid_with(&self, method: &str) -> String {
-        let customer = self.customer().await;
-        let new_order = order_paid_by(&customer, "A", 3, method);
-        let created = self.post("/v1/orders", new_order).await.expect(201);
-        created["id"].as_str().unwrap().to_owned()
+    async fn order_paid_with(&self, payment_method: &str) -> String {
+        let customer_id = self.create_customer().await;
+        let new_order = order_body_with_method(&customer_id, "A", 3, payment_method);
+        let created_order = self.post("/v1/orders", new_order).await.expect(201);
+        created_order["id"].as_str().unwrap().to_owned()
     }
 
     /// Creates an order that is shipped and captured with 3000.
     async fn shipped_and_captured_order(&self, stripe: &Stripe) -> String {
         let id = self.order_paid_with("pm_card_visa").await;
-        self.order_until(&id, "announced", is_announced).await;
-        self.webhook(&format!("m-{id}"), "shipment.shipped", &id)
+        self.wait_for_order(&id, "announced", is_announced).await;
+        self.send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await
             .expect(200);
-        self.order_until(&id, "captured", is_captured).await;
+        self.wait_for_order(&id, "captured", is_captured).await;
         assert_eq!(stripe.amounts(&id).await, (0, 3000, 0));
         id
     }
 
     /// The value of a counter of the worker; 0 if it is not exported yet.
     async fn worker_counter(&self, name: &str) -> u64 {
-        let address = self.worker.logged("health", 0).unwrap();
+        let address = self.worker.find_logged_field("health", 0).unwrap();
         let request = self.client.get(format!("http://{address}/metrics"));
         let metrics = request.send().await.unwrap().text().await.unwrap();
         let counted_calls = metrics
@@ -58,13 +60,14 @@ impl System {
         counted_calls.unwrap_or(0)
     }
 
-    async fn stripe_webhook(&self, id: &str, kind: &str, object: Value) -> Reply {
+    async fn send_stripe_webhook(&self, id: &str, kind: &str, object: Value) -> Reply {
         let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": object}});
-        let (body, now) = (body.to_string(), Timestamp::now().as_second());
-        self.stripe_signed(now, &signature(now, &body), body).await
+        let (body, now_seconds) = (body.to_string(), Timestamp::now().as_second());
+        self.send_stripe_signed(now_seconds, &signature(now_seconds, &body), body)
+            .await
     }
 
-    async fn stripe_signed(&self, time: i64, signature: &str, body: String) -> Reply {
+    async fn send_stripe_signed(&self, time: i64, signature: &str, body: String) -> Reply {
         let request = self
             .client
             .post(self.url("/webhooks/stripe"))
@@ -110,7 +113,7 @@ fn is_captured(order: &Value) -> bool {
 async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded() {
     let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
-    let order = system.order_until(&id, "announced", is_announced).await;
+    let order = system.wait_for_order(&id, "announced", is_announced).await;
     assert_eq!(order["payment"]["provider"], "stripe");
     let reference = order["payment"]["reference"].as_str().unwrap().to_owned();
     assert!(reference.starts_with("pi_"), "{order}");
@@ -126,7 +129,7 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
     system.wait_until_idle().await;
     assert_eq!(stripe.amounts(&id).await, (3000, 0, 0));
     system.post(&shipments_path, json!({})).await.expect(201);
-    system.order_until(&id, "captured", is_captured).await;
+    system.wait_for_order(&id, "captured", is_captured).await;
     assert_eq!(stripe.amounts(&id).await, (0, 3000, 0));
 
     let refunds_path = format!("/v1/orders/{id}/refunds");
@@ -140,7 +143,7 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
         4
     );
     let is_refunded = |order: &Value| order["payment"]["refunded"] == 2800;
-    let order = system.order_until(&id, "refunded", is_refunded).await;
+    let order = system.wait_for_order(&id, "refunded", is_refunded).await;
     let transactions = order["transactions"].as_array().unwrap();
     let kinds = transactions
         .iter()
@@ -165,10 +168,10 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
 #[tokio::test]
 async fn declined_card_cancels_the_order_and_its_payment_intent() {
     let (system, stripe) = start_with_stripe().await;
-    for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
-        let id = system.order_paid_with(method).await;
+    for payment_method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
+        let id = system.order_paid_with(payment_method).await;
         let is_cancelled = |order: &Value| order["status"] == "cancelled";
-        let order = system.order_until(&id, "cancelled", is_cancelled).await;
+        let order = system.wait_for_order(&id, "cancelled", is_cancelled).await;
         assert_eq!(order["cancel_reason"], "payment_declined");
         assert_eq!(order["payment"]["status"], "failed");
         let transactions = order["transactions"].as_array().unwrap();
@@ -180,8 +183,8 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
     }
     assert_eq!(system.stock_level("A").await, (50, 0));
     // There is no default payment method.
-    let customer = system.customer().await;
-    let new_order = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]});
+    let customer_id = system.create_customer().await;
+    let new_order = json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}]});
     let problem = system
         .post("/v1/orders", new_order)
         .await
@@ -194,18 +197,18 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
 async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_the_first() {
     let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
-    let order = system.order_until(&id, "announced", is_announced).await;
+    let order = system.wait_for_order(&id, "announced", is_announced).await;
     let first_reference = order["payment"]["reference"].clone();
     let edit_path = format!("/v1/orders/{id}/edit");
     let has_no_pending_edit = |order: &Value| order["pending_edit"].is_null();
     // A declined card, and one whose payment requires an action of the customer.
     let card_requiring_action = stripe.create_card("4000002500003155").await;
-    for method in ["pm_card_chargeCustomerFail", card_requiring_action.as_str()] {
+    for payment_method in ["pm_card_chargeCustomerFail", card_requiring_action.as_str()] {
         let refused_edit =
-            json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": method});
+            json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": payment_method});
         system.post(&edit_path, refused_edit).await.expect(202);
         let order = system
-            .order_until(&id, "rejected", has_no_pending_edit)
+            .wait_for_order(&id, "rejected", has_no_pending_edit)
             .await;
         assert_eq!(
             (&order["total"], &order["payment"]["reference"]),
@@ -220,7 +223,7 @@ async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_
         json!({"items": [{"sku": "A", "quantity": 4}], "payment_method": "pm_card_visa"});
     system.post(&edit_path, higher_edit).await.expect(202);
     let order = system
-        .order_until(&id, "edited", |order| order["total"] == 4000)
+        .wait_for_order(&id, "edited", |order| order["total"] == 4000)
         .await;
     assert_ne!(order["payment"]["reference"], first_reference);
     system.wait_until_idle().await;
@@ -229,7 +232,7 @@ async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_
     let object =
         json!({"id": first_reference, "object": "payment_intent", "metadata": {"order_id": id}});
     let notification = system
-        .stripe_webhook("evt_edit", "payment_intent.canceled", object)
+        .send_stripe_webhook("evt_edit", "payment_intent.canceled", object)
         .await;
     assert!(notification.status < 300, "{}", notification.body);
     system.wait_until_idle().await;
@@ -238,18 +241,18 @@ async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_
     let lower_edit = json!({"items": [{"sku": "A", "quantity": 2}]});
     system.post(&edit_path, lower_edit).await.expect(200);
     system
-        .webhook("m-edit", "shipment.shipped", &id)
+        .send_webhook("m-edit", "shipment.shipped", &id)
         .await
         .expect(200);
-    system.order_until(&id, "captured", is_captured).await;
+    system.wait_for_order(&id, "captured", is_captured).await;
     let payments = stripe.payments(&id).await;
-    let captured = payments
+    let captured_intents = payments
         .iter()
         .filter(|intent| intent["status"] == "succeeded");
-    let captured: Vec<_> = captured
+    let captured_amounts: Vec<_> = captured_intents
         .map(|intent| intent["amount_received"].as_i64().unwrap())
         .collect();
-    assert_eq!(captured, [2000]);
+    assert_eq!(captured_amounts, [2000]);
     system.assert_verified();
 }
 
@@ -260,7 +263,7 @@ async fn order_waits_for_the_customers_authentication() {
         let payment_method = stripe.create_card("4000002500003155").await;
         let id = system.order_paid_with(&payment_method).await;
         let order = system
-            .order_until(&id, "waiting", |order| {
+            .wait_for_order(&id, "waiting", |order| {
                 order["payment"]["next_action"]["type"] == "use_stripe_sdk"
             })
             .await;
@@ -270,10 +273,10 @@ async fn order_waits_for_the_customers_authentication() {
         // The worker reads the payment from Stripe; the content of the webhook is not trusted.
         let object =
             json!({"object": "payment_intent", "id": reference, "metadata": {"order_id": id}});
-        for event in ["evt_2", "evt_1", "evt_2"] {
-            let event = format!("{event}_{is_successful}");
+        for event_name in ["evt_2", "evt_1", "evt_2"] {
+            let event_id = format!("{event_name}_{is_successful}");
             system
-                .stripe_webhook(&event, "payment_intent.created", object.clone())
+                .send_stripe_webhook(&event_id, "payment_intent.created", object.clone())
                 .await
                 .expect(200);
         }
@@ -283,13 +286,13 @@ async fn order_waits_for_the_customers_authentication() {
             "cancelled"
         };
         let order = system
-            .order_until(&id, expected_status, |order| {
+            .wait_for_order(&id, expected_status, |order| {
                 order["status"] == expected_status
             })
             .await;
         assert_eq!(order["payment"]["next_action"], Value::Null);
-        let authorized = system.history(&id).await;
-        let authorized = authorized
+        let history_before = system.list_event_types(&id).await;
+        let authorized = history_before
             .iter()
             .filter(|kind| *kind == "payment.authorized");
         assert_eq!(authorized.count(), usize::from(is_successful));
@@ -310,13 +313,13 @@ async fn network_faults_never_move_money_twice() {
     for mode in modes {
         let id = system.order_paid_with("pm_card_visa").await;
         stripe.set_modes(&[ProxyMode::Forward, mode, mode]);
-        system.order_until(&id, "announced", is_announced).await;
+        system.wait_for_order(&id, "announced", is_announced).await;
         stripe.set_modes(&[mode, mode]);
         system
-            .webhook(&format!("m-{id}"), "shipment.shipped", &id)
+            .send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await
             .expect(200);
-        system.order_until(&id, "captured", is_captured).await;
+        system.wait_for_order(&id, "captured", is_captured).await;
         for amount in [1000, 500] {
             stripe.set_modes(&[mode]);
             let body = json!({"amount": amount});
@@ -326,21 +329,21 @@ async fn network_faults_never_move_money_twice() {
                 .expect(202);
         }
         system
-            .order_until(&id, "refunded", |order| {
+            .wait_for_order(&id, "refunded", |order| {
                 order["payment"]["refunded"] == 1500
             })
             .await;
         assert_eq!(stripe.amounts(&id).await, (0, 3000, 1500), "{mode:?}");
         // The response to the cancellation is lost as well.
         let id = system.order_paid_with("pm_card_visa").await;
-        system.order_until(&id, "announced", is_announced).await;
+        system.wait_for_order(&id, "announced", is_announced).await;
         stripe.set_modes(&[mode]);
         system
             .post(&format!("/v1/orders/{id}/cancel"), json!({}))
             .await
             .expect(200);
         let is_voided = |order: &Value| order["payment"]["status"] == "voided";
-        system.order_until(&id, "voided", is_voided).await;
+        system.wait_for_order(&id, "voided", is_voided).await;
         assert_eq!(stripe.amounts(&id).await, (0, 0, 0));
     }
     system.assert_verified();
@@ -352,8 +355,8 @@ async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
     let payment_methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
     let mut ids = Vec::new();
     for round in 0..3 {
-        for method in payment_methods {
-            ids.push(system.order_paid_with(method).await);
+        for payment_method in payment_methods {
+            ids.push(system.order_paid_with(payment_method).await);
         }
         let last_id = ids[ids.len() - 1 - round].clone();
         system
@@ -379,41 +382,41 @@ async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
 async fn changes_in_the_stripe_dashboard_are_applied() {
     let (system, stripe) = start_with_stripe().await;
     let reference = async |id: &str| {
-        let order = system.order_until(id, "announced", is_announced).await;
+        let order = system.wait_for_order(id, "announced", is_announced).await;
         order["payment"]["reference"].as_str().unwrap().to_owned()
     };
     // Captured and refunded in Stripe's dashboard. The charge has the metadata of the payment.
     let id = system.order_paid_with("pm_card_visa").await;
-    let intent = reference(&id).await;
-    let capture_path = format!("/v1/payment_intents/{intent}/capture");
+    let intent_id = reference(&id).await;
+    let capture_path = format!("/v1/payment_intents/{intent_id}/capture");
     stripe.call_api(Method::POST, &capture_path, &[]).await;
-    let refund_form = [("payment_intent", intent.as_str()), ("amount", "1200")];
+    let refund_form = [("payment_intent", intent_id.as_str()), ("amount", "1200")];
     stripe
         .call_api(Method::POST, "/v1/refunds", &refund_form)
         .await;
-    let charge_object = json!({"object": "charge", "id": "ch_1", "payment_intent": intent, "metadata": {"order_id": id}});
+    let charge_object = json!({"object": "charge", "id": "ch_1", "payment_intent": intent_id, "metadata": {"order_id": id}});
     system
-        .stripe_webhook("evt_1", "charge.refunded", charge_object)
+        .send_stripe_webhook("evt_1", "charge.refunded", charge_object)
         .await
         .expect(200);
     system
-        .order_until(&id, "refunded", |order| {
+        .wait_for_order(&id, "refunded", |order| {
             order["payment"]["refunded"] == 1200
         })
         .await;
     system.assert_agrees_with(&stripe, &id).await;
     // An authorization that is canceled in the dashboard cancels the order.
     let id = system.order_paid_with("pm_card_visa").await;
-    let intent = reference(&id).await;
-    let cancel_path = format!("/v1/payment_intents/{intent}/cancel");
+    let intent_id = reference(&id).await;
+    let cancel_path = format!("/v1/payment_intents/{intent_id}/cancel");
     stripe.call_api(Method::POST, &cancel_path, &[]).await;
-    let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
+    let object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
     system
-        .stripe_webhook("evt_2", "payment_intent.canceled", object)
+        .send_stripe_webhook("evt_2", "payment_intent.canceled", object)
         .await
         .expect(200);
     let is_over = |order: &Value| order["status"] == "cancelled";
-    let order = system.order_until(&id, "cancelled", is_over).await;
+    let order = system.wait_for_order(&id, "cancelled", is_over).await;
     assert_eq!(order["payment"]["status"], "voided");
     system.wait_until_idle().await;
     system.assert_agrees_with(&stripe, &id).await;
@@ -424,8 +427,8 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
 async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
-    let order = system.order_until(&id, "announced", is_announced).await;
-    let intent = order["payment"]["reference"].as_str().unwrap();
+    let order = system.wait_for_order(&id, "announced", is_announced).await;
+    let intent_id = order["payment"]["reference"].as_str().unwrap();
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let partial_shipment = json!({"items": [{"sku": "A", "quantity": 1}]});
     system
@@ -434,15 +437,15 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
         .expect(201);
     // The card is charged once, when everything is shipped: no capture is due yet.
     system.wait_until_idle().await;
-    let cancel_path = format!("/v1/payment_intents/{intent}/cancel");
+    let cancel_path = format!("/v1/payment_intents/{intent_id}/cancel");
     stripe.call_api(Method::POST, &cancel_path, &[]).await;
-    let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
+    let object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
     system
-        .stripe_webhook("evt_1", "payment_intent.canceled", object)
+        .send_stripe_webhook("evt_1", "payment_intent.canceled", object)
         .await
         .expect(200);
     let is_voided = |order: &Value| order["payment"]["status"] == "voided";
-    system.order_until(&id, "voided", is_voided).await;
+    system.wait_for_order(&id, "voided", is_voided).await;
     let dead_letters = system.get("/v1/dead-letters").await.expect(200);
     let dead_letter_id = format!("{id}:capture_payment");
     assert_eq!(
@@ -469,36 +472,36 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
         ("url", system.url("/webhooks/stripe")),
         ("secret", STRIPE_WEBHOOK_SECRET.to_owned()),
     ];
-    let hook = webhook_variables
+    let webhook_url = webhook_variables
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
     stripe
-        .call_api(Method::POST, "/_config/webhooks/ours", &hook)
+        .call_api(Method::POST, "/_config/webhooks/ours", &webhook_url)
         .await;
     let id = system.order_paid_with("pm_card_visa").await;
-    system.order_until(&id, "announced", is_announced).await;
+    system.wait_for_order(&id, "announced", is_announced).await;
     system
-        .webhook("m-1", "shipment.shipped", &id)
+        .send_webhook("m-1", "shipment.shipped", &id)
         .await
         .expect(200);
-    system.order_until(&id, "captured", is_captured).await;
-    crate::harness::until("localstripe's webhook to be accepted", async || {
+    system.wait_for_order(&id, "captured", is_captured).await;
+    crate::harness::wait_until("localstripe's webhook to be accepted", async || {
         stripe.log().contains("successfully delivered")
     })
     .await;
 
     let object = json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
     let body = json!({"id": "evt_1", "data": {"object": object}}).to_string();
-    let now = Timestamp::now().as_second();
-    let hour_ago = now - 3600;
+    let now_seconds = Timestamp::now().as_second();
+    let hour_ago = now_seconds - 3600;
     for (time, signed_body) in [
-        (now, signature(now, "{}")),
+        (now_seconds, signature(now_seconds, "{}")),
         (hour_ago, signature(hour_ago, &body)),
-        (now, signature(hour_ago, &body)),
-        (now, String::new()),
+        (now_seconds, signature(hour_ago, &body)),
+        (now_seconds, String::new()),
     ] {
         system
-            .stripe_signed(time, &signed_body, body.clone())
+            .send_stripe_signed(time, &signed_body, body.clone())
             .await
             .expect_problem(401, "UNAUTHENTICATED");
     }
@@ -511,20 +514,22 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
         .expect_problem(401, "UNAUTHENTICATED");
     // A webhook for an unknown payment of our order, and one without our metadata.
     system
-        .stripe_signed(now, &signature(now, &body), body)
+        .send_stripe_signed(now_seconds, &signature(now_seconds, &body), body)
         .await
         .expect(200);
     let foreign_intent = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
-    let ignored_reply = system.stripe_webhook("evt_3", "payment_intent.created", foreign_intent);
+    let ignored_reply =
+        system.send_stripe_webhook("evt_3", "payment_intent.created", foreign_intent);
     assert_eq!(ignored_reply.await.expect(200)["status"], "ignored");
     // Webhooks of another system on the same Stripe account are ignored.
     let foreign_id = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
     for (number, order_id) in foreign_id.into_iter().enumerate() {
         let object =
             json!({"object": "payment_intent", "id": "pi_3", "metadata": {"order_id": order_id}});
-        let event = format!("evt_{}", number + 4);
-        let ignored = system.stripe_webhook(&event, "payment_intent.created", object);
-        assert_eq!(ignored.await.expect(200)["status"], "ignored");
+        let event_id = format!("evt_{}", number + 4);
+        let ignored_webhook =
+            system.send_stripe_webhook(&event_id, "payment_intent.created", object);
+        assert_eq!(ignored_webhook.await.expect(200)["status"], "ignored");
     }
     system.wait_until_idle().await;
     system.assert_verified();
@@ -535,7 +540,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     let (system, stripe) = start_with_stripe().await;
     let id = system.shipped_and_captured_order(&stripe).await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    let intent = order["payment"]["reference"].as_str().unwrap();
+    let intent_id = order["payment"]["reference"].as_str().unwrap();
     // Our refund has the order id in its metadata; a refund in the dashboard only names the payment.
     let refunds_path = format!("/v1/orders/{id}/refunds");
     system
@@ -543,30 +548,34 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
         .await
         .expect(202);
     let is_refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
-    system.order_until(&id, "refunded", is_refunded(700)).await;
-    let refund_of_own_intent = [("payment_intent", intent)];
+    system
+        .wait_for_order(&id, "refunded", is_refunded(700))
+        .await;
+    let refund_of_own_intent = [("payment_intent", intent_id)];
     let refund_of_own_intent = stripe
         .call_api(Method::GET, "/v1/refunds", &refund_of_own_intent)
         .await["data"][0]
         .clone();
     assert_eq!(refund_of_own_intent["metadata"]["order_id"], *id);
-    let form = [("payment_intent", intent), ("amount", "500")];
+    let form = [("payment_intent", intent_id), ("amount", "500")];
     let refund_from_console = stripe.call_api(Method::POST, "/v1/refunds", &form).await;
-    let object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent, "metadata": {}});
+    let object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent_id, "metadata": {}});
     system
-        .stripe_webhook("evt_1", "refund.created", object.clone())
+        .send_stripe_webhook("evt_1", "refund.created", object.clone())
         .await
         .expect(200);
-    system.order_until(&id, "refunded", is_refunded(1200)).await;
+    system
+        .wait_for_order(&id, "refunded", is_refunded(1200))
+        .await;
 
     // Days later, the customer's bank returns the refund.
     stripe.fail_refund(refund_from_console["id"].as_str().unwrap());
     system
-        .stripe_webhook("evt_2", "refund.failed", object)
+        .send_stripe_webhook("evt_2", "refund.failed", object)
         .await
         .expect(200);
-    system.order_until(&id, "failed", is_refunded(700)).await;
-    let event_types = system.history(&id).await;
+    system.wait_for_order(&id, "failed", is_refunded(700)).await;
+    let event_types = system.list_event_types(&id).await;
     assert!(
         event_types
             .iter()
@@ -583,7 +592,9 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     assert_eq!(stripe.amounts(&id).await.2, 1200, "no refund is added");
     let redrive_path = format!("/v1/dead-letters/{id}:refund_payment/redrive");
     system.post(&redrive_path, json!({})).await.expect(200);
-    system.order_until(&id, "refunded", is_refunded(1200)).await;
+    system
+        .wait_for_order(&id, "refunded", is_refunded(1200))
+        .await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -598,7 +609,7 @@ async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
         .await
         .expect(202);
     system
-        .order_until(&id, "refunded", |order| {
+        .wait_for_order(&id, "refunded", |order| {
             order["payment"]["refunded"] == 3000
         })
         .await;
@@ -612,23 +623,23 @@ async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
 #[tokio::test]
 async fn immediate_follow_up_steps_are_not_lost() {
     let (system, _stripe) = start_with_stripe().await;
-    system.stock("MANY", &[("east", 1000)]).await;
-    let customer = &system.customer().await;
+    system.set_stock("MANY", &[("east", 1000)]).await;
+    let customer_id = &system.create_customer().await;
     let order_numbers: Vec<_> = (0..8).collect();
     let create_orders = order_numbers.iter().map(async |_| {
         for _ in 0..25 {
-            let new_order = order_paid_by(customer, "MANY", 1, "pm_ok");
+            let new_order = order_body_with_method(customer_id, "MANY", 1, "pm_ok");
             system.post("/v1/orders", new_order).await.expect(201);
         }
     });
     join_all(create_orders).await;
     system.wait_until_idle().await;
-    let processing_orders = system.get("/v1/orders?status=processing&limit=200").await;
-    let processing = processing_orders.expect(200)["data"]
+    let processing_orders_reply = system.get("/v1/orders?status=processing&limit=200").await;
+    let processing_orders = processing_orders_reply.expect(200)["data"]
         .as_array()
         .unwrap()
         .len();
-    assert_eq!(processing, 200);
+    assert_eq!(processing_orders, 200);
     // A step whose message was lost is sent again when its lease is over.
     assert_eq!(system.worker_counter("steps_resent_total").await, 0);
 }
@@ -640,19 +651,21 @@ async fn concurrent_webhooks_do_not_delay_the_order() {
         let card = stripe.create_card("4000002500003155").await;
         let id = system.order_paid_with(&card).await;
         let awaits_action = |order: &Value| order["payment"]["next_action"] != Value::Null;
-        let order = system.order_until(&id, "waiting", awaits_action).await;
+        let order = system.wait_for_order(&id, "waiting", awaits_action).await;
         stripe.authenticate(&id, true).await;
         let object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
             "metadata": {"order_id": id}});
-        let events: Vec<_> = (0..4).map(|event| format!("evt_{round}_{event}")).collect();
-        let webhook_replies = events
-            .iter()
-            .map(|event| system.stripe_webhook(event, "payment_intent.updated", object.clone()));
+        let events: Vec<_> = (0..4)
+            .map(|event_number| format!("evt_{round}_{event_number}"))
+            .collect();
+        let webhook_replies = events.iter().map(|event| {
+            system.send_stripe_webhook(event, "payment_intent.updated", object.clone())
+        });
         for reply in join_all(webhook_replies).await {
             reply.expect(200);
         }
         system
-            .order_until(&id, "processing", |order| order["status"] == "processing")
+            .wait_for_order(&id, "processing", |order| order["status"] == "processing")
             .await;
     }
     assert_eq!(system.worker_counter("steps_resent_total").await, 0);
@@ -661,9 +674,9 @@ async fn concurrent_webhooks_do_not_delay_the_order() {
 #[tokio::test]
 async fn storefront_gets_the_client_secret_for_authentication() {
     let (system, stripe) = start_with_stripe().await;
-    let customer = system.customer().await;
-    let new_order = |method: &str, url: &str| {
-        let mut new_order = order_paid_by(&customer, "A", 1, method);
+    let customer_id = system.create_customer().await;
+    let new_order = |payment_method: &str, url: &str| {
+        let mut new_order = order_body_with_method(&customer_id, "A", 1, payment_method);
         new_order["return_url"] = json!(url);
         new_order
     };
@@ -673,10 +686,10 @@ async fn storefront_gets_the_client_secret_for_authentication() {
         "nothing",
         "https://u:p@example.com/",
     ] {
-        let problem = system
+        let problem_reply = system
             .post("/v1/orders", new_order("pm_ok", invalid_url))
             .await;
-        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(
             problem["errors"][0]["pointer"], "/return_url",
             "{invalid_url}"
@@ -684,13 +697,13 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     }
     let card = stripe.create_card("4000002500003155").await;
     let url = "https://shop.example/thanks";
-    let created = system
+    let created_order = system
         .post("/v1/orders", new_order(&card, url))
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     let waits = |order: &Value| order["payment"]["next_action"] != Value::Null;
-    let order = system.order_until(id, "waiting", waits).await;
+    let order = system.wait_for_order(id, "waiting", waits).await;
     let intent = stripe.payments(id).await.remove(0);
     let secret = intent["client_secret"].as_str().unwrap();
     assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
@@ -708,7 +721,7 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     let event =
         json!({"object": "payment_intent", "id": intent["id"], "metadata": {"order_id": id}});
     system
-        .stripe_webhook("evt_early", "payment_intent.created", event.clone())
+        .send_stripe_webhook("evt_early", "payment_intent.created", event.clone())
         .await
         .expect(200);
     system.wait_until_idle().await;
@@ -716,11 +729,11 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
     stripe.authenticate(id, true).await;
     system
-        .stripe_webhook("evt_done", "payment_intent.succeeded", event)
+        .send_stripe_webhook("evt_done", "payment_intent.succeeded", event)
         .await
         .expect(200);
     let order = system
-        .order_until(id, "processing", |order| order["status"] == "processing")
+        .wait_for_order(id, "processing", |order| order["status"] == "processing")
         .await;
     assert!(!order.to_string().contains(secret), "{order}");
     let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
@@ -744,24 +757,24 @@ async fn orders_stripe_cannot_charge_are_refused_at_creation() {
             .put(&stock_path, json!({"on_hand": 5}))
             .await
             .expect(200);
-        let new_order = order_paid_by(&system.customer().await, sku, 1, "pm_ok");
-        let problem = system.post("/v1/orders", new_order).await;
-        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        let new_order = order_body_with_method(&system.create_customer().await, sku, 1, "pm_ok");
+        let problem_reply = system.post("/v1/orders", new_order).await;
+        let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/items", "{problem}");
     }
     // Two units can be charged, but a part of that can't be refunded.
-    let new_order = order_paid_by(&system.customer().await, "DINAR", 2, "pm_ok");
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created["id"].as_str().unwrap();
-    system.order_until(id, "announced", is_announced).await;
+    let new_order = order_body_with_method(&system.create_customer().await, "DINAR", 2, "pm_ok");
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
+    system.wait_for_order(id, "announced", is_announced).await;
     system
-        .webhook("m-1", "shipment.shipped", id)
+        .send_webhook("m-1", "shipment.shipped", id)
         .await
         .expect(200);
-    system.order_until(id, "captured", is_captured).await;
+    system.wait_for_order(id, "captured", is_captured).await;
     let refunds_path = format!("/v1/orders/{id}/refunds");
-    let problem = system.post(&refunds_path, json!({"amount": 5})).await;
-    let problem = problem.expect_problem(422, "INVALID_REQUEST");
+    let problem_reply = system.post(&refunds_path, json!({"amount": 5})).await;
+    let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/amount");
     system
         .post(&refunds_path, json!({"amount": 10}))

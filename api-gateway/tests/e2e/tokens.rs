@@ -5,12 +5,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{CannedResponse, Receiver, System, python, until};
+use crate::harness::{CannedResponse, Receiver, System, run_script, wait_until};
 
 const JWT_SECRET: &str = "a secret that both sides know, and nobody else";
 
 fn generate_tokens(arguments: &[&str]) -> Value {
-    serde_json::from_str(&python("tokens.py", arguments)).unwrap()
+    serde_json::from_str(&run_script("tokens.py", arguments)).unwrap()
 }
 
 async fn assert_tokens_are_verified(system: &mut System, tokens: &Value) {
@@ -38,11 +38,11 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
     assert_tokens_are_verified(&mut system, &tokens).await;
     // API keys remain valid.
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     // The storefront is taken from the token.
     system.key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
-    let customer = system.customer().await;
-    let customer_reply = system.get(&format!("/v1/customers/{customer}")).await;
+    let customer_id = system.create_customer().await;
+    let customer_reply = system.get(&format!("/v1/customers/{customer_id}")).await;
     assert_eq!(customer_reply.expect(200)["storefront"], "eu");
     let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});
     system
@@ -85,7 +85,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
 
     publisher.set_response(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.key = Some(tokens["later"].as_str().unwrap().to_owned());
-    until("the new key to be accepted", async || {
+    wait_until("the new key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -98,7 +98,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     // Another key with the same id is accepted after the next permitted fetch.
     publisher.set_response(CannedResponse::Json(tokens["replaced_keys"].to_string()));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
-    until("the replaced key to be accepted", async || {
+    wait_until("the replaced key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Peer, System, send, until};
+use crate::harness::{Folder, Peer, System, send, wait_until};
 
 /// The trace id of a client.
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -17,13 +17,13 @@ impl Receiver {
         Self(Peer::start("otlp_receiver.py", &[], log))
     }
 
-    async fn endpoint(&self) -> String {
+    async fn create_endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.port().await)
     }
 
     /// All received spans, by start time.
     fn spans(&self) -> Vec<Value> {
-        let printed_lines = self.0.printed();
+        let printed_lines = self.0.printed_text();
         let lines = printed_lines.lines().skip(1);
         let mut spans: Vec<Value> = lines
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed_lines}")))
@@ -43,7 +43,7 @@ impl Receiver {
 async fn start() -> (Receiver, System) {
     let folder = Folder::new();
     let receiver = Receiver::start(&folder);
-    let endpoint = receiver.endpoint().await;
+    let endpoint = receiver.create_endpoint().await;
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
@@ -53,8 +53,7 @@ async fn start() -> (Receiver, System) {
 }
 
 async fn create_order(system: &System, headers: &[(&str, &str)], other_fields: Value) -> String {
-    let mut body =
-        json!({"customer_id": system.customer().await, "items": [{"sku": "mug", "quantity": 1}]});
+    let mut body = json!({"customer_id": system.create_customer().await, "items": [{"sku": "mug", "quantity": 1}]});
     body.as_object_mut()
         .unwrap()
         .extend(other_fields.as_object().unwrap().clone());
@@ -68,7 +67,7 @@ async fn create_order(system: &System, headers: &[(&str, &str)], other_fields: V
     location_header.rsplit('/').next().unwrap().to_owned()
 }
 
-fn names(spans: &[Value]) -> Vec<String> {
+fn span_names(spans: &[Value]) -> Vec<String> {
     let name = |span: &Value| {
         let (service, name) = (&span["service"], &span["name"]);
         format!("{} {}", service.as_str().unwrap(), name.as_str().unwrap())
@@ -79,7 +78,7 @@ fn names(spans: &[Value]) -> Vec<String> {
 #[tokio::test]
 async fn one_trace_covers_an_order_from_request_to_last_step() {
     let (receiver, mut system) = start().await;
-    system.stock("mug", &[("berlin", 9)]).await;
+    system.set_stock("mug", &[("berlin", 9)]).await;
     let traceparent = format!("00-{TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
         ("traceparent", traceparent.as_str()),
@@ -87,7 +86,7 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     ];
     let id = create_order(&system, &headers, json!({})).await;
     system
-        .order_until(&id, "labelled", |order| {
+        .wait_for_order(&id, "labelled", |order| {
             order["shipments"][0]["tracking_number"].is_string()
         })
         .await;
@@ -102,15 +101,15 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     // A provider may be called more than once.
     let order_spans = || {
         let mut spans = receiver.of_trace(TRACE_ID);
-        spans.dedup_by(|next, last| next["name"] == last["name"]);
+        spans.dedup_by(|next_span, last_span| next_span["name"] == last_span["name"]);
         spans
     };
-    until("the trace to be complete", async || {
+    wait_until("the trace to be complete", async || {
         order_spans().len() >= expected_spans.len()
     })
     .await;
     let spans = order_spans();
-    assert_eq!(names(&spans), expected_spans);
+    assert_eq!(span_names(&spans), expected_spans);
 
     // Each span's parent is its cause, up to the client's span.
     let parents: Vec<_> = spans.iter().map(|span| &span["parent"]).collect();
@@ -149,7 +148,7 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     assert_eq!(step["messaging.operation.type"], "process");
     assert_eq!(step["messaging.destination.name"], "order-worker-queue");
     assert_eq!(step["order.id"], json!(id));
-    for span in [0, 2, 3, 4].map(|span| &spans[span]) {
+    for span in [0, 2, 3, 4].map(|index| &spans[index]) {
         assert_eq!(span["attributes"]["request_id"], "my-request", "{span}");
         assert_eq!(span["status"], "STATUS_CODE_UNSET", "{span}");
     }
@@ -158,7 +157,7 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     system.get("/readyz").await.expect(200);
     system.gateway.terminate();
     system.worker.terminate();
-    let span_names = names(&receiver.spans());
+    let span_names = span_names(&receiver.spans());
     assert!(
         !span_names.iter().any(|name| name.contains("readyz")),
         "{span_names:?}"
@@ -172,7 +171,7 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
 #[tokio::test]
 async fn trace_continues_after_a_worker_death_and_records_failures() {
     let (receiver, mut system) = start().await;
-    system.stock("mug", &[("berlin", 9)]).await;
+    system.set_stock("mug", &[("berlin", 9)]).await;
     system.worker.kill();
     let traceparent = format!("00-{TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
@@ -185,10 +184,10 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
     system.worker.kill();
     system.restart_worker().await;
     system
-        .order_until(&id, "processing", |order| order["status"] == "processing")
+        .wait_for_order(&id, "processing", |order| order["status"] == "processing")
         .await;
     let is_step = |span: &Value| span["name"] == "authorize_payment order-worker-queue";
-    until("the span of the failed payment", async || {
+    wait_until("the span of the failed payment", async || {
         let spans = receiver.of_trace(TRACE_ID);
         spans
             .iter()
@@ -196,8 +195,8 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
     })
     .await;
     let spans = receiver.of_trace(TRACE_ID);
-    let attempts: Vec<_> = spans.iter().filter(|span| is_step(span)).collect();
-    let failed_attempts = attempts
+    let step_spans: Vec<_> = spans.iter().filter(|span| is_step(span)).collect();
+    let failed_attempts = step_spans
         .iter()
         .find(|span| span["status"] == "STATUS_CODE_ERROR")
         .unwrap();
@@ -211,10 +210,10 @@ async fn unavailable_otlp_receiver_has_no_effect() {
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ];
     let mut system = System::start_with(&variables).await;
-    system.stock("mug", &[("berlin", 9)]).await;
+    system.set_stock("mug", &[("berlin", 9)]).await;
     let id = create_order(&system, &[], json!({})).await;
     system
-        .order_until(&id, "processing", |order| order["status"] == "processing")
+        .wait_for_order(&id, "processing", |order| order["status"] == "processing")
         .await;
     system.gateway.terminate();
     system.worker.terminate();

@@ -6,21 +6,21 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     auth::API_KEYS,
-    harness::{Receiver, System, Tables, is_announced, order, send},
+    harness::{Receiver, System, Tables, is_announced, order_body, send},
 };
 
 /// Creates an order to Berlin, and waits until it has a label.
-async fn announced(system: &System) -> String {
-    let mut new_order = order(&system.customer().await, "A", 1);
+async fn create_announced_order(system: &System) -> String {
+    let mut new_order = order_body(&system.create_customer().await, "A", 1);
     new_order["shipping_address"] = json!({"name": "Ada", "city": "Berlin"});
-    let created = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     id
 }
 
 /// The labels of the order at the carrier: key, whether it was cancelled, and the digest of its address.
-fn labels(system: &System, id: &str) -> Vec<(String, bool, String)> {
+fn list_labels(system: &System, id: &str) -> Vec<(String, bool, String)> {
     let sql = format!(
         "SELECT key, CASE WHEN is_cancelled THEN 1 ELSE 0 END, address_digest FROM parcels
          WHERE order_id = '{id}' ORDER BY key"
@@ -45,13 +45,13 @@ fn digest(address: &Value) -> String {
 #[tokio::test]
 async fn changed_address_replaces_the_label_at_the_carrier() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let id = announced(&system).await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
     let berlin = json!({"city": "Berlin", "name": "Ada"});
     let key = "request_shipment:main";
     assert_eq!(
-        labels(&system, &id),
+        list_labels(&system, &id),
         [(key.to_owned(), false, digest(&berlin))]
     );
     let order_before = system.get(&path).await.expect(200);
@@ -62,7 +62,7 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     let cologne = json!({"city": "Cologne", "name": "Ada"});
     assert_eq!(changed_order["shipping_address"], cologne);
     let order = system
-        .order_until(&id, "announced again", |order| {
+        .wait_for_order(&id, "announced again", |order| {
             order["shipments"][1]["status"] == "label_created"
         })
         .await;
@@ -72,7 +72,7 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
         first_tracking_number
     );
     assert_eq!(
-        labels(&system, &id),
+        list_labels(&system, &id),
         [
             (key.to_owned(), true, digest(&berlin)),
             (format!("{key}:2"), false, digest(&cologne)),
@@ -83,11 +83,11 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     assert_eq!(unchanged_order["version"], order["version"]);
 
     // The carrier has shipped under the first label all the same: the second one is withdrawn.
-    let shipped = json!({
+    let shipping_update = json!({
         "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
         "data": {"order_id": id, "tracking_number": first_tracking_number},
     });
-    let reply = system.webhook_with("late-1", &shipped).await;
+    let reply = system.send_webhook_body("late-1", &shipping_update).await;
     reply.expect(200);
     let order = system.get(&path).await.expect(200);
     assert_eq!(order["status"], "shipped");
@@ -95,7 +95,7 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     let statuses: Vec<_> = shipments.map(|shipment| &shipment["status"]).collect();
     assert_eq!(statuses, ["shipped", "cancelled"]);
     assert_eq!(system.stock_level("A").await, (4, 0));
-    let history = system.history(&id).await;
+    let history = system.list_event_types(&id).await;
     let types_since_update = history.iter().skip_while(|kind| *kind != "order.updated");
     let types_of_shipping = types_since_update
         .filter(|kind| kind.starts_with("order.") || kind.starts_with("shipment."));
@@ -111,22 +111,25 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
         ]
     );
     let patch = json!({"shipping_address": {"city": "Bonn"}});
-    let problem = system.patch(&path, patch).await;
-    let problem = problem.expect_problem(409, "INVALID_STATE");
+    let problem_reply = system.patch(&path, patch).await;
+    let problem = problem_reply.expect_problem(409, "INVALID_STATE");
     assert!(
         problem["detail"].as_str().unwrap().contains("is shipped"),
         "{problem}"
     );
     system.wait_until_idle().await;
-    assert!(labels(&system, &id)[1].1, "the second label is cancelled");
+    assert!(
+        list_labels(&system, &id)[1].1,
+        "the second label is cancelled"
+    );
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn invalid_changes_of_an_order_are_refused_with_the_field() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let id = announced(&system).await;
+    system.set_stock("A", &[("main", 5)]).await;
+    let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
     let version = system.get(&path).await.expect(200)["version"].clone();
     for (patch, pointer) in [
@@ -147,18 +150,18 @@ async fn invalid_changes_of_an_order_are_refused_with_the_field() {
         (json!({"status": "shipped"}), "/status"),
         (json!({"items": []}), "/items"),
     ] {
-        let refused = system.patch(&path, patch.clone()).await;
-        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.patch(&path, patch.clone()).await;
+        let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{patch}");
     }
     for tag in ["", "%20", "a,b", "a%00"] {
-        let refused = system.get(&format!("/v1/orders?tag={tag}")).await;
-        refused.expect_problem(422, "INVALID_REQUEST");
+        let refused_reply = system.get(&format!("/v1/orders?tag={tag}")).await;
+        refused_reply.expect_problem(422, "INVALID_REQUEST");
     }
     assert_eq!(system.get(&path).await.expect(200)["version"], version);
     let missing_path = "/v1/orders/0192f0c1-2345-7abc-8def-0123456789ab";
-    let refused = system.patch(missing_path, json!({})).await;
-    refused.expect_problem(404, "NOT_FOUND");
+    let refused_reply = system.patch(missing_path, json!({})).await;
+    refused_reply.expect_problem(404, "NOT_FOUND");
     // A message of an AMQP client is subject to the same rules: `foreign.py`.
 }
 
@@ -168,11 +171,12 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
         System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let receiver = Receiver::start().await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let hook = json!({"url": receiver.url("/eu"), "event_types": ["order.updated"]});
-    system.post("/v1/webhook-endpoints", hook).await.expect(201);
-    let id = announced(&system).await;
+    let new_endpoint = json!({"url": receiver.url("/eu"), "event_types": ["order.updated"]});
+    let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
+    endpoint_reply.expect(201);
+    let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
     for patch in [
         json!({"note": "confidential"}),
@@ -180,11 +184,11 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
         json!({"note": null}),
         json!({"tags": null, "metadata": {"a": 1}}),
     ] {
-        let refused = system.patch(&path, patch).await;
-        refused.expect_problem(403, "FORBIDDEN");
+        let refused_reply = system.patch(&path, patch).await;
+        refused_reply.expect_problem(403, "FORBIDDEN");
     }
-    let refused = system.get("/v1/orders?tag=confidential").await;
-    refused.expect_problem(403, "FORBIDDEN");
+    let refused_reply = system.get("/v1/orders?tag=confidential").await;
+    refused_reply.expect_problem(403, "FORBIDDEN");
     let mut stream = open_stream(&system).await;
 
     system.key = Some("key-of-operator".to_owned());
@@ -206,11 +210,11 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     system.key = Some("key-of-eu".to_owned());
     let request = system.request(Method::PATCH, &path);
     let request = request.json(&json!({"metadata": {"mine": 1}}));
-    let changed = send(request.header("idempotency-key", "k1")).await;
-    let changed = changed.expect(200);
-    assert_eq!(changed["metadata"], json!({"seen": true, "mine": 1}));
+    let order_reply = send(request.header("idempotency-key", "k1")).await;
+    let changed_order = order_reply.expect(200);
+    assert_eq!(changed_order["metadata"], json!({"seen": true, "mine": 1}));
     let mut texts = vec![
-        changed.to_string(),
+        changed_order.to_string(),
         system.get(&path).await.expect(200).to_string(),
         system.get("/v1/orders").await.expect(200).to_string(),
         system
@@ -232,22 +236,22 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
             .to_string(),
     ];
     // The second change is the last event of each.
-    let mut streamed = String::new();
-    while streamed.matches("order.updated").count() < 4 {
+    let mut streamed_text = String::new();
+    while streamed_text.matches("order.updated").count() < 4 {
         let chunk = stream.chunk().await.unwrap().unwrap();
-        streamed.push_str(&String::from_utf8_lossy(&chunk));
+        streamed_text.push_str(&String::from_utf8_lossy(&chunk));
     }
     assert!(
-        streamed.contains("seen") && streamed.contains("mine"),
-        "{streamed}"
+        streamed_text.contains("seen") && streamed_text.contains("mine"),
+        "{streamed_text}"
     );
-    texts.push(streamed);
-    crate::harness::until("both webhooks to arrive", async || {
+    texts.push(streamed_text);
+    crate::harness::wait_until("both webhooks to arrive", async || {
         receiver.received().len() == 2
     })
     .await;
-    for received in receiver.received() {
-        let body = String::from_utf8_lossy(&received.body).into_owned();
+    for received_request in receiver.received() {
+        let body = String::from_utf8_lossy(&received_request.body).into_owned();
         assert!(body.contains("seen"), "{body}");
         texts.push(body);
     }
@@ -263,8 +267,8 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
         assert_eq!(event["sequence"], index + 1);
     }
     system.key = Some("key-of-us".to_owned());
-    let refused = system.patch(&path, json!({"metadata": {}})).await;
-    refused.expect_problem(404, "NOT_FOUND");
+    let refused_reply = system.patch(&path, json!({"metadata": {}})).await;
+    refused_reply.expect_problem(404, "NOT_FOUND");
     system.assert_verified();
 }
 
@@ -279,16 +283,18 @@ async fn open_stream(system: &System) -> reqwest::Response {
 #[tokio::test]
 async fn orders_are_listed_by_tag_with_all_other_filters() {
     let system = System::start().await;
-    system.stock("A", &[("main", 500)]).await;
-    system.stock("B", &[("main", 500)]).await;
-    let ada = system.customer().await;
-    let eve = system.customer().await;
+    system.set_stock("A", &[("main", 500)]).await;
+    system.set_stock("B", &[("main", 500)]).await;
+    let ada_id = system.create_customer().await;
+    let eve_id = system.create_customer().await;
     let mut ids = Vec::new();
     for number in 0..12 {
-        let customer = if number % 3 == 0 { &eve } else { &ada };
+        let customer = if number % 3 == 0 { &eve_id } else { &ada_id };
         let sku = if number % 2 == 0 { "A" } else { "B" };
-        let created = system.post("/v1/orders", order(customer, sku, 1)).await;
-        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+        let order_reply = system
+            .post("/v1/orders", order_body(customer, sku, 1))
+            .await;
+        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
     // Every order but the first has a common tag; each third one has another, too.
@@ -321,13 +327,13 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
             }
         }
     };
-    let all_tagged: Vec<usize> = (1..12).rev().collect();
-    assert_eq!(list_indexes("&tag=%C3%BCber").await, all_tagged);
+    let tagged_indexes: Vec<usize> = (1..12).rev().collect();
+    assert_eq!(list_indexes("&tag=%C3%BCber").await, tagged_indexes);
     assert_eq!(list_indexes("&tag=VIP").await, [9, 6, 3]);
     assert_eq!(list_indexes("&tag=vip&status=cancelled").await, [3]);
     assert_eq!(list_indexes("&tag=vip&sku=A").await, [6]);
     assert_eq!(
-        list_indexes(&format!("&tag=%C3%9Cber&customer_id={eve}")).await,
+        list_indexes(&format!("&tag=%C3%9Cber&customer_id={eve_id}")).await,
         [9, 6, 3]
     );
     assert_eq!(list_indexes("&tag=vip&storefront=default").await, [9, 6, 3]);
@@ -347,8 +353,8 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
     };
     change(9, json!(["gone"])).await;
     change(6, json!(null)).await;
-    let deleted = system.delete(&format!("/v1/orders/{}", ids[3])).await;
-    assert_eq!(deleted.status, 204);
+    let delete_reply = system.delete(&format!("/v1/orders/{}", ids[3])).await;
+    assert_eq!(delete_reply.status, 204);
     assert!(list_indexes("&tag=vip").await.is_empty());
     assert_eq!(list_indexes("&tag=vip&include_deleted=true").await, [3]);
     assert_eq!(list_indexes("&tag=gone").await, [9]);

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Stdio};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Process, Store, System, Tables, WORKER, is_announced, setting, until,
+    Folder, Process, Store, System, Tables, WORKER, is_announced, setting, wait_until,
 };
 
 /// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
@@ -30,18 +30,18 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
 }
 
 /// Changes a delivered order, and the address of an order that has a label.
-async fn change_old_orders(system: &System, delivered: &str, labelled: &str) {
+async fn change_old_orders(system: &System, delivered_id: &str, labelled_id: &str) {
     let patch = json!({"note": "an old order", "tags": ["old"]});
-    let path = format!("/v1/orders/{delivered}");
-    let changed = system.patch(&path, patch).await.expect(200);
-    assert_eq!(changed["note"], "an old order");
+    let path = format!("/v1/orders/{delivered_id}");
+    let changed_order = system.patch(&path, patch).await.expect(200);
+    assert_eq!(changed_order["note"], "an old order");
     let list_by_tag = system.get("/v1/orders?tag=OLD").await.expect(200);
-    assert_eq!(list_by_tag["data"][0]["id"], delivered);
+    assert_eq!(list_by_tag["data"][0]["id"], delivered_id);
     let patch = json!({"shipping_address": {"city": "Bonn"}});
-    let path = format!("/v1/orders/{labelled}");
+    let path = format!("/v1/orders/{labelled_id}");
     system.patch(&path, patch).await.expect(200);
     system
-        .order_until(labelled, "labelled again", |order| {
+        .wait_for_order(labelled_id, "labelled again", |order| {
             let shipments = order["shipments"].as_array().unwrap();
             let last_shipment = shipments.last().unwrap();
             shipments.len() > 1 && last_shipment["status"] == "label_created"
@@ -58,10 +58,10 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .arg("verify")
         .env("DATABASE_URL", store.url())
         .output();
-    let audit = verify_process.unwrap();
-    let stderr_text = String::from_utf8_lossy(&audit.stderr);
+    let verify_output = verify_process.unwrap();
+    let stderr_text = String::from_utf8_lossy(&verify_output.stderr);
     assert!(
-        !audit.status.success() && stderr_text.contains("its schema has version"),
+        !verify_output.status.success() && stderr_text.contains("its schema has version"),
         "{stderr_text}"
     );
     let system = System::start_with_store(folder, store, WORKER).await;
@@ -90,7 +90,7 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     assert_eq!(delivered_order["metadata"], json!({"a": 1}));
     assert_eq!(delivered_order["shipping_address"]["city"], "Berlin");
     let history = system
-        .history(delivered_order["id"].as_str().unwrap())
+        .list_event_types(delivered_order["id"].as_str().unwrap())
         .await;
     assert_eq!(history.first().unwrap(), "order.created");
     assert!(
@@ -101,9 +101,9 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .get("/v1/orders?include_deleted=true&limit=200")
         .await
         .expect(200);
-    let deleted = delete_reply["data"].as_array().unwrap();
+    let deleted_orders = delete_reply["data"].as_array().unwrap();
     assert_eq!(
-        deleted
+        deleted_orders
             .iter()
             .filter(|order| order["is_deleted"] == true)
             .count(),
@@ -115,20 +115,21 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     let number = delivered_order["shipments"][0]["tracking_number"]
         .as_str()
         .unwrap();
-    let customer = delivered_order["customer_id"].as_str().unwrap();
+    let customer_id = delivered_order["customer_id"].as_str().unwrap();
     let customer = system
-        .get(&format!("/v1/customers/{customer}"))
+        .get(&format!("/v1/customers/{customer_id}"))
         .await
         .expect(200);
     let name = customer["name"].as_str().unwrap().to_uppercase();
-    for q in [number, &name] {
-        let found_orders = system.get(&format!("/v1/orders?q={q}")).await.expect(200);
+    for search_text in [number, &name] {
+        let list_reply = system.get(&format!("/v1/orders?q={search_text}")).await;
+        let found_orders = list_reply.expect(200);
         let order_list = found_orders["data"].as_array().unwrap();
         assert!(
             order_list
                 .iter()
                 .any(|order| order["id"] == delivered_order["id"]),
-            "{q}"
+            "{search_text}"
         );
     }
 
@@ -141,17 +142,17 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .await
         .expect(202);
     system
-        .order_until(id, "refunded", |order| order["payment"]["refunded"] == 500)
+        .wait_for_order(id, "refunded", |order| order["payment"]["refunded"] == 500)
         .await;
-    let customer = delivered_order["customer_id"].as_str().unwrap();
-    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
+    let customer_id = delivered_order["customer_id"].as_str().unwrap();
+    let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
     let order = system.post("/v1/orders", body).await.expect(201);
     let id = order["id"].as_str().unwrap();
     system
-        .order_until(id, "processing", |order| order["status"] == "processing")
+        .wait_for_order(id, "processing", |order| order["status"] == "processing")
         .await;
     // Orders from before the statistics existed are counted.
-    until("all orders to be counted", async || {
+    wait_until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         stats["orders"]["by_status"]["delivered"] == 1
     })
@@ -171,13 +172,13 @@ pub(crate) fn previous_worker() -> Option<String> {
 }
 
 /// Creates this many orders concurrently, with slow payments.
-async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<String> {
-    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
+async fn create_orders(system: &System, customer_id: &str, count: usize) -> Vec<String> {
+    let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
-    let orders = (0..count).map(|_| system.post("/v1/orders", body.clone()));
+    let order_requests = (0..count).map(|_| system.post("/v1/orders", body.clone()));
     let mut ids = Vec::new();
-    for order in futures_util::future::join_all(orders).await {
-        ids.push(order.expect(201)["id"].as_str().unwrap().to_owned());
+    for order_reply in futures_util::future::join_all(order_requests).await {
+        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     ids
 }
@@ -185,14 +186,14 @@ async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<Str
 async fn wait_until_processing(system: &System, ids: &[String]) {
     for id in ids {
         system
-            .order_until(id, "processing", |order| order["status"] == "processing")
+            .wait_for_order(id, "processing", |order| order["status"] == "processing")
             .await;
     }
 }
 
 pub(crate) async fn wait_until_ready(worker: &Process) {
-    until("the additional worker to be ready", async || {
-        let Some(address) = worker.logged("health", 0) else {
+    wait_until("the additional worker to be ready", async || {
+        let Some(address) = worker.find_logged_field("health", 0) else {
             return false;
         };
         let response = reqwest::get(format!("http://{address}/readyz")).await;
@@ -213,22 +214,22 @@ async fn this_version_and_the_previous_one_run_side_by_side() {
         return;
     };
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    let customer_id = system.create_customer().await;
 
     // The new worker migrates the schema while the previous one processes payments.
-    let mut ids = create_orders(&system, &customer, 20).await;
+    let mut ids = create_orders(&system, &customer_id, 20).await;
     let mut new_worker = system.start_additional_worker(WORKER);
     wait_until_ready(&new_worker).await;
     // Each worker processes new requests and continues the other's orders.
-    ids.extend(create_orders(&system, &customer, 40).await);
+    ids.extend(create_orders(&system, &customer_id, 40).await);
     // The previous version starts on the new schema.
     system.worker.kill();
     system.restart_worker().await;
-    ids.extend(create_orders(&system, &customer, 20).await);
+    ids.extend(create_orders(&system, &customer_id, 20).await);
     // The previous version continues alone with the data of the new one.
     new_worker.kill();
-    ids.extend(create_orders(&system, &customer, 20).await);
+    ids.extend(create_orders(&system, &customer_id, 20).await);
     wait_until_processing(&system, &ids).await;
     system.assert_verified();
 }
@@ -241,11 +242,11 @@ async fn upgrade_can_be_rolled_back() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for program in [WORKER, &previous_worker, WORKER] {
-        ids.extend(create_orders(&system, &customer, 5).await);
+        ids.extend(create_orders(&system, &customer_id, 5).await);
         restart_with(&mut system, program).await;
     }
     wait_until_processing(&system, &ids).await;
@@ -260,14 +261,14 @@ async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.stock("mug", &[("berlin", 1_000)]).await;
+    system.set_stock("mug", &[("berlin", 1_000)]).await;
     let create_customer = async |system: &System, name: &str| {
         let new_customer = json!({"name": name, "email": "c@example.com"});
-        let created = system.post("/v1/customers", new_customer).await.expect(201);
-        created["id"].as_str().unwrap().to_owned()
+        let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
+        created_customer["id"].as_str().unwrap().to_owned()
     };
     let assert_finds = async |system: &System, search_path: &str, id: &str| {
-        until(&format!("{search_path} to find {id}"), async || {
+        wait_until(&format!("{search_path} to find {id}"), async || {
             let list = system.get(&format!("/v1/{search_path}")).await.expect(200);
             let entries = list["data"].as_array().unwrap();
             entries.len() == 1 && entries[0]["id"] == id
@@ -294,10 +295,12 @@ async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
     let later_id = create_customer(&system, "Zoë").await;
     let order = json!({"customer_id": later_id, "items": [{"sku": "mug", "quantity": 1}]});
     let order = system.post("/v1/orders", order).await.expect(201);
-    let order = order["id"].as_str().unwrap();
-    system.order_until(order, "announced", is_announced).await;
+    let order_id = order["id"].as_str().unwrap();
+    system
+        .wait_for_order(order_id, "announced", is_announced)
+        .await;
     let shipment_body = json!({"carrier": "DHL", "tracking_number": "PREV-1"});
-    let path = format!("/v1/orders/{order}/shipments");
+    let path = format!("/v1/orders/{order_id}/shipments");
     system.post(&path, shipment_body).await.expect(201);
 
     restart_with(&mut system, WORKER).await;
@@ -310,10 +313,10 @@ async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
     let customer = system.patch(&path, patch).await.expect(200);
     assert_eq!(customer["version"], 2);
     assert_finds(&system, "customers?q=ZO%C3%8B", &later_id).await;
-    assert_finds(&system, "orders?q=zo", order).await;
-    assert_finds(&system, "orders?q=prev-1", order).await;
-    let customer = system.get(&format!("/v1/customers/{erased_id}")).await;
-    let customer = customer.expect(200);
+    assert_finds(&system, "orders?q=zo", order_id).await;
+    assert_finds(&system, "orders?q=prev-1", order_id).await;
+    let customer_reply = system.get(&format!("/v1/customers/{erased_id}")).await;
+    let customer = customer_reply.expect(200);
     assert_eq!(customer["phone"], json!(null));
     assert_eq!(customer["addresses"], json!([]));
     let row = format!(
@@ -330,8 +333,8 @@ async fn indexes_are_built_while_orders_are_taken() {
         // SQLite has one worker, which migrates before it takes orders.
         return;
     }
-    system.stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    let customer_id = system.create_customer().await;
     // The database as it was when the version that builds indexes was interrupted: two are missing, one is invalid.
     system.store.run(
         Tables::Orders,
@@ -354,11 +357,11 @@ async fn indexes_are_built_while_orders_are_taken() {
     let migrations = [migrate(), migrate()];
     let builds =
         "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
-    until("an index to be built", async || {
+    wait_until("an index to be built", async || {
         system.store.run(Tables::Orders, builds) != "0"
     })
     .await;
-    let ids = create_orders(&system, &customer, 5).await;
+    let ids = create_orders(&system, &customer_id, 5).await;
     wait_until_processing(&system, &ids).await;
     writer.commit();
 
@@ -367,11 +370,11 @@ async fn indexes_are_built_while_orders_are_taken() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
     }
-    let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
-    assert_eq!(system.store.run(Tables::Orders, invalid), "0");
-    let rebuilt = "SELECT count(*) FROM pg_class WHERE relname IN
+    let invalid_indexes_sql = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    assert_eq!(system.store.run(Tables::Orders, invalid_indexes_sql), "0");
+    let rebuilt_indexes_sql = "SELECT count(*) FROM pg_class WHERE relname IN
         ('customers_by_name', 'customers_by_email', 'shipments_by_tracking_number')";
-    assert_eq!(system.store.run(Tables::Orders, rebuilt), "3");
+    assert_eq!(system.store.run(Tables::Orders, rebuilt_indexes_sql), "3");
     system.assert_verified();
 }
 

@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Folder, Store, System, Tables, WORKER, is_announced, order_paid_by, until},
+    harness::{
+        Folder, Store, System, Tables, WORKER, is_announced, order_body_with_method, wait_until,
+    },
     upgrade::{previous_worker, restart_with},
 };
 
@@ -22,10 +24,10 @@ struct EarlierOrders {
     awaits_payment: String,
     processing: String,
     partly_shipped: String,
-    shipped: String,
-    delivered: String,
-    refunded: String,
-    cancelled: String,
+    shipped_id: String,
+    delivered_id: String,
+    refunded_id: String,
+    cancelled_id: String,
 }
 
 impl EarlierOrders {
@@ -35,20 +37,20 @@ impl EarlierOrders {
             &self.awaits_payment,
             &self.processing,
             &self.partly_shipped,
-            &self.shipped,
-            &self.delivered,
-            &self.refunded,
-            &self.cancelled,
+            &self.shipped_id,
+            &self.delivered_id,
+            &self.refunded_id,
+            &self.cancelled_id,
         ]
     }
 }
 
 impl System {
     /// An order of two units of A that awaits approval.
-    async fn create_unapproved_order(&self, customer: &str, payment_method: &str) -> String {
-        let new_order = order_paid_by(customer, "A", 2, payment_method);
-        let created = self.post("/v1/orders", new_order).await.expect(201);
-        text_of(&created["id"])
+    async fn create_unapproved_order(&self, customer_id: &str, payment_method: &str) -> String {
+        let new_order = order_body_with_method(customer_id, "A", 2, payment_method);
+        let created_order = self.post("/v1/orders", new_order).await.expect(201);
+        text_of(&created_order["id"])
     }
 
     async fn approve_order(&self, id: &str) {
@@ -56,10 +58,10 @@ impl System {
         self.post(&path, json!({})).await.expect(200);
     }
 
-    async fn create_labelled_order(&self, customer: &str) -> String {
-        let id = self.create_unapproved_order(customer, "pm_ok").await;
+    async fn create_labelled_order(&self, customer_id: &str) -> String {
+        let id = self.create_unapproved_order(customer_id, "pm_ok").await;
         self.approve_order(&id).await;
-        self.order_until(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", is_announced).await;
         id
     }
 
@@ -67,49 +69,49 @@ impl System {
     async fn ship_order(&self, id: &str, shipment: Value) {
         let path = format!("/v1/orders/{id}/shipments");
         self.post(&path, shipment).await.expect(201);
-        self.order_until(id, "captured", |order| order["in_progress"].is_null())
+        self.wait_for_order(id, "captured", |order| order["in_progress"].is_null())
             .await;
     }
 
-    async fn create_orders_in_every_status(&self, customer: &str) -> EarlierOrders {
-        let create_announced_order = async || self.create_labelled_order(customer).await;
+    async fn create_orders_in_every_status(&self, customer_id: &str) -> EarlierOrders {
+        let create_announced_order = async || self.create_labelled_order(customer_id).await;
         let partly_shipped = create_announced_order().await;
         self.ship_order(&partly_shipped, json!({"items": items_of_units(1)}))
             .await;
-        let shipped = create_announced_order().await;
-        self.ship_order(&shipped, json!({})).await;
-        let delivered = create_announced_order().await;
-        let refunded = create_announced_order().await;
-        for id in [&delivered, &refunded] {
+        let shipped_id = create_announced_order().await;
+        self.ship_order(&shipped_id, json!({})).await;
+        let delivered_id = create_announced_order().await;
+        let refunded_id = create_announced_order().await;
+        for id in [&delivered_id, &refunded_id] {
             let event = format!("delivered-{id}");
-            self.webhook(&event, "shipment.delivered", id)
+            self.send_webhook(&event, "shipment.delivered", id)
                 .await
                 .expect(200);
-            self.order_until(id, "captured", |order| order["in_progress"].is_null())
+            self.wait_for_order(id, "captured", |order| order["in_progress"].is_null())
                 .await;
         }
-        let path = format!("/v1/orders/{refunded}/refunds");
+        let path = format!("/v1/orders/{refunded_id}/refunds");
         self.post(&path, json!({"amount": 500})).await.expect(202);
-        self.order_until(&refunded, "refunded", |order| {
+        self.wait_for_order(&refunded_id, "refunded", |order| {
             order["payment"]["refunded"] == 500
         })
         .await;
-        let cancelled = create_announced_order().await;
-        let path = format!("/v1/orders/{cancelled}/cancel");
+        let cancelled_id = create_announced_order().await;
+        let path = format!("/v1/orders/{cancelled_id}/cancel");
         self.post(&path, json!({})).await.expect(200);
-        let processing = create_announced_order().await;
+        let processing_id = create_announced_order().await;
         self.wait_until_idle().await;
-        let awaits_payment = self.create_unapproved_order(customer, "pm_slow").await;
+        let awaits_payment = self.create_unapproved_order(customer_id, "pm_slow").await;
         self.approve_order(&awaits_payment).await;
         EarlierOrders {
-            awaits_approval: self.create_unapproved_order(customer, "pm_ok").await,
+            awaits_approval: self.create_unapproved_order(customer_id, "pm_ok").await,
             awaits_payment,
-            processing,
+            processing: processing_id,
             partly_shipped,
-            shipped,
-            delivered,
-            refunded,
-            cancelled,
+            shipped_id,
+            delivered_id,
+            refunded_id,
+            cancelled_id,
         }
     }
 
@@ -123,14 +125,14 @@ impl System {
     async fn return_one_unit(&self, id: &str) -> Value {
         let request = json!({"items": items_of_units(1), "note": "after the upgrade"});
         let path = format!("/v1/orders/{id}/returns");
-        let requested = self.post(&path, request).await.expect(201);
-        let path = format!("/v1/returns/{}", text_of(&requested["id"]));
-        let received = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
-        for (verb, body) in [("approve", json!({})), ("receive", received)] {
-            let changed = self.post(&format!("{path}/{verb}"), body).await;
-            changed.expect(200);
+        let requested_return = self.post(&path, request).await.expect(201);
+        let path = format!("/v1/returns/{}", text_of(&requested_return["id"]));
+        let receipt = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
+        for (verb, body) in [("approve", json!({})), ("receive", receipt)] {
+            let return_reply = self.post(&format!("{path}/{verb}"), body).await;
+            return_reply.expect(200);
         }
-        self.order_until(id, "refunded", |order| order["in_progress"].is_null())
+        self.wait_for_order(id, "refunded", |order| order["in_progress"].is_null())
             .await
     }
 }
@@ -179,9 +181,9 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     };
     let mut system =
         System::start_with_worker(&previous_worker, &[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let earlier_orders = system.create_orders_in_every_status(&customer).await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let earlier_orders = system.create_orders_in_every_status(&customer_id).await;
     restart_with(&mut system, WORKER).await;
 
     for id in earlier_orders.ids() {
@@ -190,25 +192,25 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
         let patch =
             json!({"note": "upgraded", "tags": ["Upgraded"], "metadata": {"upgraded": true}});
         let path = format!("/v1/orders/{id}");
-        let changed = system.patch(&path, patch).await.expect(200);
-        assert_eq!(changed["note"], "upgraded");
+        let changed_order = system.patch(&path, patch).await.expect(200);
+        assert_eq!(changed_order["note"], "upgraded");
     }
-    let tagged = system.get("/v1/orders?tag=upgraded").await.expect(200);
-    assert_eq!(tagged["data"].as_array().unwrap().len(), 8);
+    let tagged_page = system.get("/v1/orders?tag=upgraded").await.expect(200);
+    assert_eq!(tagged_page["data"].as_array().unwrap().len(), 8);
     system.assert_verified();
 
     // Of an order that awaits approval, nothing is authorized yet.
-    let edited = system
+    let edited_order = system
         .edit_quantity(&earlier_orders.awaits_approval, 3, 200)
         .await;
-    assert_eq!(edited["total"], 3_000);
+    assert_eq!(edited_order["total"], 3_000);
     system.approve_order(&earlier_orders.awaits_approval).await;
     // A higher total is authorized, a lower one is authorized already.
     for id in [&earlier_orders.awaits_payment, &earlier_orders.processing] {
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
         system.edit_quantity(id, 3, 202).await;
         system
-            .order_until(id, "edited", |order| order["total"] == 3_000)
+            .wait_for_order(id, "edited", |order| order["total"] == 3_000)
             .await;
     }
     system
@@ -216,10 +218,10 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
         .await;
     for id in [
         &earlier_orders.partly_shipped,
-        &earlier_orders.shipped,
-        &earlier_orders.delivered,
-        &earlier_orders.refunded,
-        &earlier_orders.cancelled,
+        &earlier_orders.shipped_id,
+        &earlier_orders.delivered_id,
+        &earlier_orders.refunded_id,
+        &earlier_orders.cancelled_id,
     ] {
         let problem = system.edit_quantity(id, 1, 409).await;
         assert_eq!(problem["code"], "INVALID_STATE", "{problem}");
@@ -235,16 +237,16 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     assert_eq!(order["cancelled_items"][0]["quantity"], 1, "{order}");
     let captured_and_refunded = [
         (&earlier_orders.partly_shipped, (1_000, 1_000)),
-        (&earlier_orders.shipped, (2_000, 1_000)),
-        (&earlier_orders.delivered, (2_000, 1_000)),
-        (&earlier_orders.refunded, (2_000, 1_500)),
+        (&earlier_orders.shipped_id, (2_000, 1_000)),
+        (&earlier_orders.delivered_id, (2_000, 1_000)),
+        (&earlier_orders.refunded_id, (2_000, 1_500)),
     ];
-    for (id, expected) in captured_and_refunded {
+    for (id, amounts) in captured_and_refunded {
         let order = system.return_one_unit(id).await;
-        assert_eq!(captured_and_refunded_of(&order), expected, "{order}");
+        assert_eq!(captured_and_refunded_of(&order), amounts, "{order}");
         assert_transactions_add_up(&order);
     }
-    for id in [&earlier_orders.awaits_payment, &earlier_orders.cancelled] {
+    for id in [&earlier_orders.awaits_payment, &earlier_orders.cancelled_id] {
         let path = format!("/v1/orders/{id}/returns");
         let reply = system
             .post(&path, json!({"items": items_of_units(1)}))
@@ -253,28 +255,28 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     }
 
     // The edited orders are delivered at their new totals.
-    for (id, total) in [
+    for (id, expected_total) in [
         (&earlier_orders.awaits_approval, 3_000),
         (&earlier_orders.awaits_payment, 3_000),
         (&earlier_orders.processing, 1_000),
     ] {
-        system.order_until(id, "labelled", has_label).await;
+        system.wait_for_order(id, "labelled", has_label).await;
         let event = format!("delivered-{id}");
         system
-            .webhook(&event, "shipment.delivered", id)
+            .send_webhook(&event, "shipment.delivered", id)
             .await
             .expect(200);
-        let delivered = system
-            .order_until(id, "captured", |order| {
+        let delivered_order = system
+            .wait_for_order(id, "captured", |order| {
                 order["status"] == "delivered" && order["in_progress"].is_null()
             })
             .await;
         assert_eq!(
-            captured_and_refunded_of(&delivered),
-            (total, 0),
-            "{delivered}"
+            captured_and_refunded_of(&delivered_order),
+            (expected_total, 0),
+            "{delivered_order}"
         );
-        assert_transactions_add_up(&delivered);
+        assert_transactions_add_up(&delivered_order);
     }
     system.wait_until_idle().await;
     // 100 units, without 14 that were shipped, and with the four that came back: 1 + 2 + 2 + 2 + 3 + 3 + 1.
@@ -284,35 +286,35 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
 
 impl System {
     /// Orders of this version with parts that the previous version does not know, by name of the part.
-    async fn create_orders_with_new_parts(&self, customer: &str) -> Vec<(&'static str, String)> {
-        let edited_id = self.create_labelled_order(customer).await;
+    async fn create_orders_with_new_parts(&self, customer_id: &str) -> Vec<(&'static str, String)> {
+        let edited_id = self.create_labelled_order(customer_id).await;
         self.edit_quantity(&edited_id, 3, 202).await;
-        self.order_until(&edited_id, "edited", |order| order["total"] == 3_000)
+        self.wait_for_order(&edited_id, "edited", |order| order["total"] == 3_000)
             .await;
-        let returned_id = self.create_labelled_order(customer).await;
+        let returned_id = self.create_labelled_order(customer_id).await;
         self.ship_order(&returned_id, json!({"items": items_of_units(1)}))
             .await;
         let path = format!("/v1/orders/{returned_id}/returns");
         let return_reply = self.post(&path, json!({"items": items_of_units(1)})).await;
         return_reply.expect(201);
-        let noted_id = self.create_labelled_order(customer).await;
+        let noted_id = self.create_labelled_order(customer_id).await;
         let patch = json!({"note": "kept", "tags": ["kept"]});
         let path = format!("/v1/orders/{noted_id}");
         self.patch(&path, patch).await.expect(200);
-        let manual_id = self.create_unapproved_order(customer, "manual").await;
+        let manual_id = self.create_unapproved_order(customer_id, "manual").await;
         self.approve_order(&manual_id).await;
         let path = format!("/v1/orders/{manual_id}/payments");
         let payment = json!({"amount": 500, "reference": "transfer 1"});
         self.post(&path, payment).await.expect(201);
-        let mut discounted = order_paid_by(customer, "A", 2, "pm_ok");
-        discounted["discounts"] = json!([{"label": "voucher", "amount": 100}]);
-        let discounted = self.post("/v1/orders", discounted).await.expect(201);
+        let mut discounted_body = order_body_with_method(customer_id, "A", 2, "pm_ok");
+        discounted_body["discounts"] = json!([{"label": "voucher", "amount": 100}]);
+        let discounted_order = self.post("/v1/orders", discounted_body).await.expect(201);
         vec![
             ("an edit", edited_id),
             ("a return", returned_id),
             ("a note", noted_id),
             ("a manual payment", manual_id),
-            ("a discount", text_of(&discounted["id"])),
+            ("a discount", text_of(&discounted_order["id"])),
         ]
     }
 
@@ -330,13 +332,13 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
         return;
     };
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    let id_without_new_parts = system.create_labelled_order(&customer).await;
-    let ids_with_new_parts = system.create_orders_with_new_parts(&customer).await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
+    let id_without_new_parts = system.create_labelled_order(&customer_id).await;
+    let ids_with_new_parts = system.create_orders_with_new_parts(&customer_id).await;
     system.wait_until_idle().await;
     // An edit whose authorization is under way has steps that the previous version can't read.
-    let pending_id = system.create_labelled_order(&customer).await;
+    let pending_id = system.create_labelled_order(&customer_id).await;
     let path = format!("/v1/orders/{pending_id}/edit");
     let edit = json!({"items": items_of_units(3), "payment_method": "pm_slow"});
     system.post(&path, edit).await.expect(202);
@@ -361,17 +363,17 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
         assert_eq!(system.stored_state(id), state_before, "{part}");
     }
     let path = format!("/v1/orders/{id_without_new_parts}/cancel");
-    let cancelled = system.post(&path, json!({})).await.expect(200);
-    assert_eq!(cancelled["status"], "cancelled");
-    let id_of_previous_version = system.create_labelled_order(&customer).await;
+    let cancelled_order = system.post(&path, json!({})).await.expect(200);
+    assert_eq!(cancelled_order["status"], "cancelled");
+    let id_of_previous_version = system.create_labelled_order(&customer_id).await;
 
     restart_with(&mut system, WORKER).await;
     system.assert_verified();
-    let history = system.history(&ids_with_new_parts[0].1).await;
+    let history = system.list_event_types(&ids_with_new_parts[0].1).await;
     assert!(history.contains(&"order.edited".to_owned()), "{history:?}");
     // The step message that the previous version could not read is sent again.
     system
-        .order_until(&pending_id, "edited", |order| order["total"] == 3_000)
+        .wait_for_order(&pending_id, "edited", |order| order["total"] == 3_000)
         .await;
     for (part, id) in &all_ids_with_new_parts {
         if *part == "a return" {
@@ -390,8 +392,8 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
             continue;
         }
         let path = format!("/v1/orders/{id}/cancel");
-        let cancelled = system.post(&path, json!({})).await;
-        assert_eq!(cancelled.status, 200, "{part}: {}", cancelled.body);
+        let cancel_reply = system.post(&path, json!({})).await;
+        assert_eq!(cancel_reply.status, 200, "{part}: {}", cancel_reply.body);
     }
     system.edit_quantity(&id_of_previous_version, 1, 200).await;
     system.wait_until_idle().await;
@@ -411,12 +413,12 @@ async fn pending_edits_outlive_a_worker_of_the_previous_version() {
         return;
     }
     let system = System::start_with_store(folder, store, WORKER).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        let id = system.create_unapproved_order(&customer, "pm_ok").await;
-        system.order_until(&id, "announced", is_announced).await;
+        let id = system.create_unapproved_order(&customer_id, "pm_ok").await;
+        system.wait_for_order(&id, "announced", is_announced).await;
         let path = format!("/v1/orders/{id}/edit");
         let edit = json!({"items": items_of_units(3), "payment_method": "pm_slow"});
         system.post(&path, edit).await.expect(202);
@@ -426,18 +428,18 @@ async fn pending_edits_outlive_a_worker_of_the_previous_version() {
     let mut worker_of_previous_version = system.start_additional_worker(&previous_worker);
     crate::upgrade::wait_until_ready(&worker_of_previous_version).await;
     for _ in 0..10 {
-        let id = system.create_unapproved_order(&customer, "pm_ok").await;
-        system.order_until(&id, "announced", is_announced).await;
+        let id = system.create_unapproved_order(&customer_id, "pm_ok").await;
+        system.wait_for_order(&id, "announced", is_announced).await;
     }
     worker_of_previous_version.terminate();
     for id in &ids {
         system
-            .order_until(id, "edited", |order| order["total"] == 3_000)
+            .wait_for_order(id, "edited", |order| order["total"] == 3_000)
             .await;
     }
     system.wait_until_idle().await;
-    until("the earlier authorizations to be voided", async || {
-        system.ledger("SELECT count(*) FROM payments WHERE status = 'authorized'") == "15"
+    wait_until("the earlier authorizations to be voided", async || {
+        system.query_ledger("SELECT count(*) FROM payments WHERE status = 'authorized'") == "15"
     })
     .await;
     system.assert_verified();

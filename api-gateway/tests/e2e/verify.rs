@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::harness::{
-    Folder, Process, Store, System, Tables, WORKER, is_announced, order, order_paid_by,
+    Folder, Process, Store, System, Tables, WORKER, is_announced, order_body,
+    order_body_with_method,
 };
 
 /// An injected inconsistency, and the text of its report.
@@ -165,25 +166,25 @@ const INCONSISTENCIES: [Inconsistency; 24] = [
 #[tokio::test]
 async fn verify_reports_every_kind_of_inconsistency() {
     let mut system = System::start().await;
-    system.stock("A", &[("main", 101)]).await;
-    let customer = system.customer().await;
-    let verify_path = format!("/v1/customers/{customer}/verify");
+    system.set_stock("A", &[("main", 101)]).await;
+    let customer_id = system.create_customer().await;
+    let verify_path = format!("/v1/customers/{customer_id}/verify");
     let verify_reply = system.post(&verify_path, serde_json::json!({})).await;
     verify_reply.expect(200);
     // Orders that are delivered and paid, in fulfilment, cancelled and declined.
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let created = system
-            .post("/v1/orders", order(&customer, "A", 1))
+        let created_order = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await
             .expect(201);
-        ids.push(created["id"].as_str().unwrap().to_owned());
+        ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
     for id in &ids {
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
     }
     system
-        .webhook("m-1", "shipment.delivered", &ids[0])
+        .send_webhook("m-1", "shipment.delivered", &ids[0])
         .await
         .expect(200);
     system
@@ -196,12 +197,12 @@ async fn verify_reports_every_kind_of_inconsistency() {
     let declined_order = system
         .post(
             "/v1/orders",
-            order_paid_by(&customer, "A", 1, "pm_declined"),
+            order_body_with_method(&customer_id, "A", 1, "pm_declined"),
         )
         .await
         .expect(201);
     system
-        .order_until(
+        .wait_for_order(
             declined_order["id"].as_str().unwrap(),
             "cancelled",
             |order| order["status"] == "cancelled",
@@ -209,17 +210,17 @@ async fn verify_reports_every_kind_of_inconsistency() {
         .await;
     system.wait_until_idle().await;
     // Money of a cancelled order, which an operator has to pay back.
-    let new_order = order_paid_by(&customer, "A", 1, "manual");
+    let new_order = order_body_with_method(&customer_id, "A", 1, "manual");
     let manual_order = system.post("/v1/orders", new_order).await.expect(201);
     let manual_path = format!("/v1/orders/{}", manual_order["id"].as_str().unwrap());
     let cancel_path = format!("{manual_path}/cancel");
-    let cancelled = system.post(&cancel_path, serde_json::json!({})).await;
-    cancelled.expect(200);
+    let order_reply = system.post(&cancel_path, serde_json::json!({})).await;
+    order_reply.expect(200);
     let late_payment = serde_json::json!({"amount": 500, "overpaid": true});
-    let late_payment = system
+    let late_payment_reply = system
         .post(&format!("{manual_path}/payments"), late_payment)
         .await;
-    late_payment.expect(201);
+    late_payment_reply.expect(201);
     system.assert_verified();
     system.worker.terminate();
 
@@ -273,22 +274,22 @@ fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_succeeds_at_any_time_under_load() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100_000)]).await;
+    let customer_id = system.create_customer().await;
     let is_over = AtomicBool::new(false);
     let place_orders = async |buyer_number: usize| {
         for number in 0.. {
             if is_over.load(Ordering::SeqCst) {
                 return;
             }
-            let created = system
-                .post("/v1/orders", order(&customer, "A", 1))
+            let created_order = system
+                .post("/v1/orders", order_body(&customer_id, "A", 1))
                 .await
                 .expect(201);
-            let id = created["id"].as_str().unwrap();
-            system.order_until(id, "announced", is_announced).await;
+            let id = created_order["id"].as_str().unwrap();
+            system.wait_for_order(id, "announced", is_announced).await;
             system
-                .webhook(
+                .send_webhook(
                     &format!("m-{buyer_number}-{number}"),
                     "shipment.delivered",
                     id,

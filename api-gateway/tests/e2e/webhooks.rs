@@ -4,30 +4,33 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::harness::{SECRET, System, is_announced, order, python, send};
+use crate::harness::{SECRET, System, is_announced, order_body, run_script, send};
 
 /// Starts a system with one order whose shipment is announced.
 async fn start_with_order() -> (System, String) {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
-    let created = system
-        .post("/v1/orders", order(&system.customer().await, "A", 1))
+    system.set_stock("A", &[("main", 5)]).await;
+    let created_order = system
+        .post(
+            "/v1/orders",
+            order_body(&system.create_customer().await, "A", 1),
+        )
         .await
         .expect(201);
-    let id = created["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
+    let id = created_order["id"].as_str().unwrap().to_owned();
+    system.wait_for_order(&id, "announced", is_announced).await;
     (system, id)
 }
 
-fn body(kind: &str, order: &str) -> Value {
-    json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": {"order_id": order}})
+fn body(kind: &str, order_id: &str) -> Value {
+    json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": {"order_id": order_id}})
 }
 
 #[tokio::test]
 async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
     let (system, id) = start_with_order().await;
     let body = body("shipment.shipped", &id).to_string();
-    let now = Timestamp::now().as_second();
+    let now_seconds = Timestamp::now().as_second();
     let signature_header = |secret: &str, time: i64| {
         Webhook::new(secret)
             .unwrap()
@@ -35,25 +38,29 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
             .unwrap()
     };
     let send_signed = async |time: i64, signature: &str, body: &str| {
-        send(system.signed("m-1", &time.to_string(), signature, body.to_owned())).await
+        send(system.signed_request("m-1", &time.to_string(), signature, body.to_owned())).await
     };
-    let forged_signature = signature_header("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now);
-    send_signed(now, &forged_signature, &body)
+    let forged_signature = signature_header("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now_seconds);
+    send_signed(now_seconds, &forged_signature, &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    let hour_ago = now - 3600;
+    let hour_ago = now_seconds - 3600;
     send_signed(hour_ago, &signature_header(SECRET, hour_ago), &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    let hour_ahead = now + 3600;
+    let hour_ahead = now_seconds + 3600;
     send_signed(hour_ahead, &signature_header(SECRET, hour_ahead), &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let other_body = body.replace("shipped", "delivered");
-    send_signed(now, &signature_header(SECRET, now), &other_body)
-        .await
-        .expect_problem(401, "UNAUTHENTICATED");
-    send_signed(now, "v1,", &body)
+    send_signed(
+        now_seconds,
+        &signature_header(SECRET, now_seconds),
+        &other_body,
+    )
+    .await
+    .expect_problem(401, "UNAUTHENTICATED");
+    send_signed(now_seconds, "v1,", &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let unsigned_request = system
@@ -69,8 +76,11 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
     );
     // During a rotation of the secret there are two signatures.
     send_signed(
-        now,
-        &format!("{forged_signature} {}", signature_header(SECRET, now)),
+        now_seconds,
+        &format!(
+            "{forged_signature} {}",
+            signature_header(SECRET, now_seconds)
+        ),
         &body,
     )
     .await
@@ -81,21 +91,24 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
 async fn duplicate_shipper_webhook_is_applied_once() {
     let (system, id) = start_with_order().await;
     let webhook_replies = futures_util::future::join_all(
-        (0..10).map(|_| system.webhook("m-1", "shipment.shipped", &id)),
+        (0..10).map(|_| system.send_webhook("m-1", "shipment.shipped", &id)),
     )
     .await;
     assert!(webhook_replies.iter().all(|reply| reply.status == 200));
     // A repeated id is a duplicate, even with another body.
     let mut changed_body = body("shipment.shipped", &id);
     changed_body["timestamp"] = json!("2026-01-31T12:00:01Z");
-    system.webhook_with("m-1", &changed_body).await.expect(200);
+    system
+        .send_webhook_body("m-1", &changed_body)
+        .await
+        .expect(200);
     // An update with another webhook id and the same status changes nothing.
     system
-        .webhook("m-2", "shipment.shipped", &id)
+        .send_webhook("m-2", "shipment.shipped", &id)
         .await
         .expect(200);
     system.wait_until_idle().await;
-    let history = system.history(&id).await;
+    let history = system.list_event_types(&id).await;
     let count = |kind: &str| history.iter().filter(|event| *event == kind).count();
     assert_eq!(
         (count("shipment.shipped"), count("payment.captured")),
@@ -114,20 +127,20 @@ async fn duplicate_shipper_webhook_is_applied_once() {
 async fn delivered_before_shipped_implies_both() {
     let (system, id) = start_with_order().await;
     system
-        .webhook("m-2", "shipment.delivered", &id)
+        .send_webhook("m-2", "shipment.delivered", &id)
         .await
         .expect(200);
     system
-        .webhook("m-1", "shipment.shipped", &id)
+        .send_webhook("m-1", "shipment.shipped", &id)
         .await
         .expect(200);
     let order = system
-        .order_until(&id, "captured", |order| {
+        .wait_for_order(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
     assert_eq!(order["status"], "delivered");
-    let history = system.history(&id).await;
+    let history = system.list_event_types(&id).await;
     for event in [
         "shipment.shipped",
         "order.shipped",
@@ -145,19 +158,19 @@ async fn delivered_before_shipped_implies_both() {
 #[tokio::test]
 async fn refused_webhook_can_be_retried_with_the_same_id() {
     let system = System::start().await;
-    system.stock("A", &[("main", 5)]).await;
+    system.set_stock("A", &[("main", 5)]).await;
     let slow_order = json!({
-        "customer_id": system.customer().await, "items": [{"sku": "A", "quantity": 1}], "payment_method": "pm_slow"
+        "customer_id": system.create_customer().await, "items": [{"sku": "A", "quantity": 1}], "payment_method": "pm_slow"
     });
-    let created = system.post("/v1/orders", slow_order).await.expect(201);
-    let id = created["id"].as_str().unwrap();
+    let created_order = system.post("/v1/orders", slow_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
     system
-        .webhook("m-1", "shipment.shipped", id)
+        .send_webhook("m-1", "shipment.shipped", id)
         .await
         .expect_problem(409, "INVALID_STATE");
-    system.order_until(id, "announced", is_announced).await;
+    system.wait_for_order(id, "announced", is_announced).await;
     system
-        .webhook("m-1", "shipment.shipped", id)
+        .send_webhook("m-1", "shipment.shipped", id)
         .await
         .expect(200);
     system
@@ -171,26 +184,26 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
     let (system, id) = start_with_order().await;
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
-        .webhook_with("m-1", &body("shipment.shipped", unknown_id))
+        .send_webhook_body("m-1", &body("shipment.shipped", unknown_id))
         .await
         .expect_problem(404, "NOT_FOUND");
     let problem = system
-        .webhook_with("m-2", &body("shipment.lost", &id))
+        .send_webhook_body("m-2", &body("shipment.lost", &id))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/type");
     system
-        .webhook_with("m-3", &json!({"type": "shipment.shipped"}))
+        .send_webhook_body("m-3", &json!({"type": "shipment.shipped"}))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     system
-        .webhook_with("m-4", &json!([]))
+        .send_webhook_body("m-4", &json!([]))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     let mut tracking_number_body = body("shipment.shipped", &id);
     tracking_number_body["data"]["shipment_id"] = json!(unknown_id);
     system
-        .webhook_with("m-5", &tracking_number_body)
+        .send_webhook_body("m-5", &tracking_number_body)
         .await
         .expect_problem(404, "NOT_FOUND");
     // Unknown fields are ignored.
@@ -198,7 +211,7 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
     body_with_extra_fields["data"]["driver"] = json!("Joe");
     body_with_extra_fields["version"] = json!(3);
     system
-        .webhook_with("m-6", &body_with_extra_fields)
+        .send_webhook_body("m-6", &body_with_extra_fields)
         .await
         .expect(200);
 }
@@ -206,12 +219,12 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
 #[tokio::test]
 async fn third_party_signature_is_accepted() {
     let (system, id) = start_with_order().await;
-    let reference_signature = python(
+    let reference_signature = run_script(
         "sign.py",
         &[SECRET, "m-1", &body("shipment.shipped", &id).to_string()],
     );
     let (time, signature) = reference_signature.trim().split_once(' ').unwrap();
-    send(system.signed(
+    send(system.signed_request(
         "m-1",
         time,
         signature,

@@ -25,7 +25,7 @@ const SHIPPED_ORDERS_PER_ROUND: u32 = 1_000;
 
 /// Time after the start during which workers without the current key, which store secrets as plain text or with the
 /// previous key, may still be running.
-const ROLLING_RESTART: Duration = Duration::from_mins(1);
+const ROLLING_RESTART_TIME: Duration = Duration::from_mins(1);
 
 /// Time for which revoked and expired API keys are listed.
 const API_KEY_RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -50,7 +50,7 @@ pub async fn run_maintenance(store: Store, retention: Retention) {
     let mut are_replies_encrypted = false;
     loop {
         if store.has_encryption_keys() {
-            let is_restart_over = started_at.elapsed() >= ROLLING_RESTART;
+            let is_restart_over = started_at.elapsed() >= ROLLING_RESTART_TIME;
             match encrypt_secrets(&store, are_replies_encrypted).await {
                 Ok(changed_replies) => {
                     are_replies_encrypted |= is_restart_over && changed_replies == 0;
@@ -69,11 +69,11 @@ pub async fn run_maintenance(store: Store, retention: Retention) {
 /// replies. There are few endpoints, but many recorded replies: these are searched until none is left, since all
 /// later ones are encrypted when they are written.
 async fn encrypt_secrets(store: &Store, are_replies_encrypted: bool) -> Result<u64, StoreError> {
-    let changed_endpoints = store.encrypt_endpoints().await?.changed;
+    let changed_endpoints = store.encrypt_endpoints().await?.changed_count;
     let changed_replies = if are_replies_encrypted {
         0
     } else {
-        store.encrypt_recorded_replies().await?.changed
+        store.encrypt_recorded_replies().await?.changed_count
     };
     let rows = changed_endpoints + changed_replies;
     if rows > 0 {
@@ -110,7 +110,7 @@ async fn run_round(
     let orders = match retention.events {
         Some(retention_period) => {
             let now = Timestamp::now();
-            let (condensed_count, next) = store
+            let (condensed_count, next_cursor) = store
                 .condense_shipped_orders(
                     now - retention_period,
                     now,
@@ -118,7 +118,7 @@ async fn run_round(
                     SHIPPED_ORDERS_PER_ROUND,
                 )
                 .await?;
-            *shipped_orders = next.unwrap_or_default();
+            *shipped_orders = next_cursor.unwrap_or_default();
             condensed_count + delete_expired(store, ExpiredRows::Events, retention_period).await?
         }
         None => 0,

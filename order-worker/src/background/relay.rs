@@ -39,7 +39,7 @@ use crate::{
         crash::{Point, crash_at},
         priority::RequestActivity,
     },
-    steps::message::messages,
+    steps::message::step_messages,
     store::{FeedConsumer, Store, StoreError},
 };
 
@@ -79,26 +79,26 @@ impl Outbox {
     }
 
     /// Records the number of requests and step results in a batch, for the delays of background work.
-    pub fn record_batch(&self, requests: usize, steps: usize) {
-        self.activity.record_batch(requests, steps);
+    pub fn record_batch(&self, requests: usize, step_count: usize) {
+        self.activity.record_batch(requests, step_count);
     }
 
     /// Hands over due steps for sending.
-    pub fn steps(&self, steps: Vec<StepRow>) {
-        if steps.is_empty() {
+    pub fn send_steps(&self, step_rows: Vec<StepRow>) {
+        if step_rows.is_empty() {
             return;
         }
         // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
-        if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
-            let mut spilled = lock(&self.unsent_steps);
-            if spilled.len() < MAX_SPILLED_STEPS {
-                spilled.extend(steps);
+        if let Err(TrySendError::Full(step_rows)) = self.steps.try_send(step_rows) {
+            let mut unsent_steps = lock(&self.unsent_steps);
+            if unsent_steps.len() < MAX_SPILLED_STEPS {
+                unsent_steps.extend(step_rows);
             }
         }
     }
 
     /// Signals new events.
-    pub fn events(&self) {
+    pub fn announce_events(&self) {
         self.events.notify_one();
         self.new_events.send_replace(());
     }
@@ -118,22 +118,22 @@ pub struct Relay {
 }
 
 /// Creates an outbox and the relay that serves it.
-pub fn outbox() -> (Outbox, Relay) {
-    let (sender, steps) = mpsc::channel(MAX_QUEUED_BATCHES);
+pub fn new_outbox() -> (Outbox, Relay) {
+    let (sender, step_receiver) = mpsc::channel(MAX_QUEUED_BATCHES);
     let events = Arc::new(Notify::new());
     let activity = Arc::new(RequestActivity::new());
-    let spilled = Arc::default();
+    let unsent_steps = Arc::default();
     (
         Outbox {
             steps: sender,
-            unsent_steps: Arc::clone(&spilled),
+            unsent_steps: Arc::clone(&unsent_steps),
             events: Arc::clone(&events),
             new_events: watch::Sender::new(()),
             activity: Arc::clone(&activity),
         },
         Relay {
-            steps,
-            unsent_steps: spilled,
+            steps: step_receiver,
+            unsent_steps,
             events,
             activity,
         },
@@ -188,54 +188,57 @@ pub(crate) fn spawn(
 
 async fn send_steps(
     mut batches: mpsc::Receiver<Vec<StepRow>>,
-    spilled: Arc<Mutex<Vec<StepRow>>>,
+    unsent_steps: Arc<Mutex<Vec<StepRow>>>,
     store: Store,
     publisher: Arc<Publisher>,
     activity: Arc<RequestActivity>,
 ) {
     let mut batch = Vec::new();
     while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
-        let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
-        let started = Instant::now();
-        send(&store, &publisher, &steps).await;
-        let unsent_rows = mem::take(&mut *lock(&spilled));
+        let step_rows: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
+        let started_at = Instant::now();
+        send(&store, &publisher, &step_rows).await;
+        let unsent_rows = mem::take(&mut *lock(&unsent_steps));
         if !unsent_rows.is_empty() {
             release_claims(&store, &unsent_rows.iter().collect::<Vec<_>>()).await;
         }
         if let Some(delay) = activity.steps_delay() {
-            delay.sleep_after(started.elapsed()).await;
+            delay.sleep_after(started_at.elapsed()).await;
         }
     }
 }
 
-async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
-    let (step_rows, messages): (Vec<_>, Vec<_>) = messages(steps)
+async fn send(store: &Store, publisher: &Publisher, step_rows: &[StepRow]) {
+    let (row_groups, messages): (Vec<_>, Vec<_>) = step_messages(step_rows)
         .map(|(rows, message)| (rows, (Target::Queue(STEP_QUEUE), message)))
         .unzip();
     let results = publisher.publish(&messages).await;
     crash_at(Point::AfterStepSent);
-    let failed: Vec<_> = step_rows
+    let failed_groups: Vec<_> = row_groups
         .iter()
         .zip(results)
         .filter_map(|(rows, result)| Some((rows, result.err()?)))
         .collect();
-    if let Some((_, error)) = failed.first() {
-        let failed: Vec<_> = failed.iter().flat_map(|(rows, _)| rows.iter()).collect();
-        tracing::warn!(count = failed.len(), %error, "steps could not be sent; they will be sent again");
-        release_claims(store, &failed).await;
+    if let Some((_, error)) = failed_groups.first() {
+        let failed_rows: Vec<_> = failed_groups
+            .iter()
+            .flat_map(|(rows, _)| rows.iter())
+            .collect();
+        tracing::warn!(count = failed_rows.len(), %error, "steps could not be sent; they will be sent again");
+        release_claims(store, &failed_rows).await;
     }
 }
 
 /// Makes steps that could not be sent available to the sweeper. If the database is unavailable too, they
 /// become available when their lease ends.
-async fn release_claims(store: &Store, steps: &[&StepRow]) {
-    if let Err(error) = store.release_steps(steps).await {
+async fn release_claims(store: &Store, step_rows: &[&StepRow]) {
+    if let Err(error) = store.release_steps(step_rows).await {
         tracing::warn!(%error, "unsent steps could not be released; they will be sent when their lease ends");
     }
 }
 
-fn lock(steps: &Mutex<Vec<StepRow>>) -> std::sync::MutexGuard<'_, Vec<StepRow>> {
-    steps.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(unsent_steps: &Mutex<Vec<StepRow>>) -> std::sync::MutexGuard<'_, Vec<StepRow>> {
+    unsent_steps.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn publish_events(
@@ -249,28 +252,26 @@ async fn publish_events(
             time::sleep(SWEEP_INTERVAL).await;
             continue;
         }
-        let started = Instant::now();
+        let started_at = Instant::now();
         match publish_next(&store, &publisher).await {
-            Ok(Published::Some {
-                oldest: oldest_time,
-            }) => {
+            Ok(PublishResult::Some { oldest_time }) => {
                 let is_late = Timestamp::now().duration_since(oldest_time) > MAX_EVENT_DELAY;
                 if !is_late && let Some(delay) = activity.events_delay() {
-                    delay.sleep_after(started.elapsed()).await;
+                    delay.sleep_after(started_at.elapsed()).await;
                 }
             }
-            Ok(Published::None) => {
+            Ok(PublishResult::None) => {
                 let _ = time::timeout(RETRY_DELAY, new_events.notified()).await;
             }
-            Ok(Published::LeaseHeldElsewhere) => time::sleep(LEASE_RETRY_INTERVAL).await,
+            Ok(PublishResult::LeaseHeldElsewhere) => time::sleep(LEASE_RETRY_INTERVAL).await,
             Err(error) => log_and_pause(&error).await,
         }
     }
 }
 
-enum Published {
+enum PublishResult {
     Some {
-        oldest: Timestamp,
+        oldest_time: Timestamp,
     },
     None,
     /// Another worker publishes events.
@@ -278,17 +279,17 @@ enum Published {
 }
 
 /// Publishes the next events, if this worker holds the lease of the relay.
-async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
+async fn publish_next(store: &Store, publisher: &Publisher) -> Result<PublishResult, StoreError> {
     let Some(mut lease) = store.acquire_lease(FeedConsumer::Relay).await? else {
-        return Ok(Published::LeaseHeldElsewhere);
+        return Ok(PublishResult::LeaseHeldElsewhere);
     };
     let position = lease.position;
     let events = lease.events(EVENTS_PER_ROUND).await?.rows;
     let (Some((_, oldest_event)), Some((last_position, _))) = (events.first(), events.last())
     else {
-        return Ok(Published::None);
+        return Ok(PublishResult::None);
     };
-    let oldest = oldest_event.time;
+    let oldest_time = oldest_event.time;
     // Events for admins are in their feed only.
     let public_events: Vec<_> = events
         .iter()
@@ -317,7 +318,7 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         tracing::warn!(%error, "events could not be published; they will be published again");
         time::sleep(RETRY_DELAY).await;
     }
-    Ok(Published::Some { oldest })
+    Ok(PublishResult::Some { oldest_time })
 }
 
 fn event_message(event: &CloudEvent) -> Outgoing {
@@ -360,14 +361,14 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
         .await
         .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
     {
-        let steps = store.claim_due_steps(now, SWEEP_LIMIT).await?;
-        tracing::debug!(count = steps.len(), "the sweeper sends overdue steps");
-        send(store, publisher, &steps).await;
+        let step_rows = store.claim_due_steps(now, SWEEP_LIMIT).await?;
+        tracing::debug!(count = step_rows.len(), "the sweeper sends overdue steps");
+        send(store, publisher, &step_rows).await;
     }
     Ok(())
 }
 
 pub(crate) async fn log_and_pause(error: &StoreError) {
-    tracing::error!(%error, "a statement failed at the database; trying again");
+    tracing::error!(%error, "a database statement failed; trying again");
     time::sleep(RETRY_DELAY).await;
 }

@@ -54,7 +54,7 @@ pub async fn count(
     activity: Arc<RequestActivity>,
 ) {
     loop {
-        let started = Instant::now();
+        let started_at = Instant::now();
         match store.count_events(EVENTS_PER_ROUND).await {
             // There are more events; the pause leaves time for other work.
             Ok(CountingProgress {
@@ -70,7 +70,7 @@ pub async fn count(
                 } else {
                     PAUSE_FACTOR
                 };
-                time::sleep(started.elapsed() * pause_factor).await;
+                time::sleep(started_at.elapsed() * pause_factor).await;
             }
             Ok(_) => {
                 time::sleep(INTERVAL).await;
@@ -151,7 +151,10 @@ impl Latencies {
 ///
 /// # Errors
 /// When the database is unavailable.
-pub async fn system(store: &Store, worker_stats: &WorkerStats) -> Result<SystemStats, StoreError> {
+pub async fn read_system_stats(
+    store: &Store,
+    worker_stats: &WorkerStats,
+) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
@@ -204,12 +207,12 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     ] {
         metrics::gauge!(name).set(to_f64(value));
     }
-    let (waiting, oldest_ms) = store.waiting_messages().await?;
-    metrics::gauge!("messages_waiting").set(to_f64(waiting));
-    let oldest = oldest_ms.map_or(0.0, |created_ms| {
+    let (waiting_count, oldest_ms) = store.waiting_messages().await?;
+    metrics::gauge!("messages_waiting").set(to_f64(waiting_count));
+    let oldest_seconds = oldest_ms.map_or(0.0, |created_ms| {
         to_f64(now.as_millisecond() - created_ms) / 1_000.0
     });
-    metrics::gauge!("messages_oldest_waiting_age_seconds").set(oldest.max(0.0));
+    metrics::gauge!("messages_oldest_waiting_age_seconds").set(oldest_seconds.max(0.0));
     let (current_figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
     for (status, count) in add_up(&current_figures, 0, 0, 0).orders.by_status {
         metrics::gauge!("orders", "status" => status).set(to_f64(count));
@@ -239,20 +242,20 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
     }
     let stats_of_day = |day: i64| {
         let figures = figures.iter().filter(move |figure| figure.day == day);
-        let figures: BTreeMap<&str, i64> = figures
+        let figures_by_name: BTreeMap<&str, i64> = figures
             .map(|figure| (figure.name.as_str(), figure.amount))
             .collect();
-        let figure_of = |name: &str| figures.get(name).copied().unwrap_or_default();
+        let figure_of = |name: &str| figures_by_name.get(name).copied().unwrap_or_default();
         Day {
-            day: date(day),
+            day: date_of_day(day),
             created: figure_of("created"),
             processing: figure_of("processing"),
             shipped: figure_of("shipped"),
             delivered: figure_of("delivered"),
-            cancelled: with_prefix(&figures, "cancelled.")
+            cancelled: with_prefix(&figures_by_name, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
-            revenue: revenue(&figures),
+            revenue: revenue(&figures_by_name),
         }
     };
     Stats {
@@ -274,19 +277,25 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
             .map(|(_, amount)| amount)
             .sum()
     };
-    let from_pending = cancelled_from(OrderStatus::Pending);
-    let from_processing = cancelled_from(OrderStatus::Processing);
-    let (created, processing) = (count_of("created"), count_of("processing"));
-    let (shipped, delivered) = (count_of("shipped"), count_of("delivered"));
+    let cancelled_from_pending = cancelled_from(OrderStatus::Pending);
+    let cancelled_from_processing = cancelled_from(OrderStatus::Processing);
+    let (created_count, processing_count) = (count_of("created"), count_of("processing"));
+    let (shipped_count, delivered_count) = (count_of("shipped"), count_of("delivered"));
     let counts_by_status = [
-        (OrderStatus::Pending, created - processing - from_pending),
+        (
+            OrderStatus::Pending,
+            created_count - processing_count - cancelled_from_pending,
+        ),
         (
             OrderStatus::Processing,
-            processing - shipped - from_processing,
+            processing_count - shipped_count - cancelled_from_processing,
         ),
-        (OrderStatus::Shipped, shipped - delivered),
-        (OrderStatus::Delivered, delivered),
-        (OrderStatus::Cancelled, from_pending + from_processing),
+        (OrderStatus::Shipped, shipped_count - delivered_count),
+        (OrderStatus::Delivered, delivered_count),
+        (
+            OrderStatus::Cancelled,
+            cancelled_from_pending + cancelled_from_processing,
+        ),
     ];
     let mut counts_by_reason: BTreeMap<String, i64> = BTreeMap::new();
     for reason in CancelReason::ALL {
@@ -299,7 +308,7 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
         }
     }
     OrderCounts {
-        total: created,
+        total: created_count,
         cancelled: counts_by_reason,
         imported: count_of("imported"),
         new: counts_by_status[0].1,
@@ -312,10 +321,10 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
 }
 
 fn with_prefix<'a>(
-    figures: &'a BTreeMap<&str, i64>,
+    counts_by_name: &'a BTreeMap<&str, i64>,
     prefix: &'a str,
 ) -> impl Iterator<Item = (&'a str, i64)> {
-    figures
+    counts_by_name
         .iter()
         .filter_map(move |(name, amount)| Some((name.strip_prefix(prefix)?, *amount)))
 }
@@ -329,19 +338,19 @@ fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
         by_currency.entry(currency).or_default().1 += amount;
     }
     let revenue = by_currency.into_iter();
-    let revenue = revenue.filter_map(|(currency, (captured, refunded))| {
+    let revenue = revenue.filter_map(|(currency, (captured_amount, refunded_amount))| {
         let currency: Currency = currency.parse().ok()?;
         Some(Revenue {
             currency,
-            captured,
-            refunded,
-            net: captured - refunded,
+            captured: captured_amount,
+            refunded: refunded_amount,
+            net: captured_amount - refunded_amount,
         })
     });
     revenue.collect()
 }
 
-fn date(day: i64) -> String {
+fn date_of_day(day: i64) -> String {
     let day_start = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
     day_start.to_zoned(TimeZone::UTC).date().to_string()
 }

@@ -36,7 +36,7 @@ pub struct BackupFiles {
 /// # Errors
 /// When the database is a PostgreSQL database, when `file` exists, or when a file can't be read or written.
 /// No incomplete file is left behind.
-pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
+pub fn backup(database_url: &str, target_file: &Path) -> anyhow::Result<BackupFiles> {
     if is_postgres(database_url) {
         bail!(
             "DATABASE_URL names a PostgreSQL database: back it up with pg_dump or pg_basebackup; \
@@ -45,8 +45,11 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
     }
     let database = sqlite_path(database_url)?;
     let sources_and_targets = [
-        (LedgerLocation::path(&database), LedgerLocation::path(file)),
-        (database, file.to_owned()),
+        (
+            LedgerLocation::path(&database),
+            LedgerLocation::path(target_file),
+        ),
+        (database, target_file.to_owned()),
     ];
     for (_, target) in &sources_and_targets {
         ensure!(
@@ -57,16 +60,16 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
     }
     let sources = begin_snapshots(&sources_and_targets[0].0, &sources_and_targets[1].0)?;
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
-    for (source, (from, target)) in sources.iter().zip(&sources_and_targets) {
-        match copy(source, target) {
-            Ok(size) => files.push((target.clone(), size)),
+    for (source, (source_file, target_file)) in sources.iter().zip(&sources_and_targets) {
+        match copy(source, target_file) {
+            Ok(size) => files.push((target_file.clone(), size)),
             Err(error) => {
                 // Removes an incomplete backup.
-                for (file, _) in files {
-                    let _ = fs::remove_file(file);
+                for (backup_file, _) in files {
+                    let _ = fs::remove_file(backup_file);
                 }
-                let (from, target) = (from.display(), target.display());
-                return Err(error.context(format!("can't copy {from} to {target}")));
+                let (source_file, target_file) = (source_file.display(), target_file.display());
+                return Err(error.context(format!("can't copy {source_file} to {target_file}")));
             }
         }
     }
@@ -77,16 +80,16 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
 /// Opens read transactions on both databases as of the same moment. A payment is written to the ledger before
 /// the order records its result, and an order is stored before the ledger knows of it. So the copies match if
 /// the ledger is not written between the two snapshots: it is locked meanwhile.
-fn begin_snapshots(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
+fn begin_snapshots(ledger_file: &Path, orders_file: &Path) -> anyhow::Result<[Connection; 2]> {
     let open_database = |path: &Path, flags| {
         ensure!(path.exists(), "{} does not exist", path.display());
         Connection::open_with_flags(path, flags)
             .with_context(|| format!("can't open {}", path.display()))
     };
-    let ledger_lock = open_database(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let ledger_lock = open_database(ledger_file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     ledger_lock
         .execute_batch("BEGIN IMMEDIATE")
-        .with_context(|| format!("can't lock {}", ledger.display()))?;
+        .with_context(|| format!("can't lock {}", ledger_file.display()))?;
     let begin_snapshot = |path: &Path| {
         let connection = open_database(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // The first read takes the snapshot.
@@ -95,18 +98,18 @@ fn begin_snapshots(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 
             .with_context(|| format!("can't read {}", path.display()))?;
         Ok::<_, anyhow::Error>(connection)
     };
-    let snapshots = [begin_snapshot(ledger)?, begin_snapshot(orders)?];
+    let snapshots = [begin_snapshot(ledger_file)?, begin_snapshot(orders_file)?];
     ledger_lock.execute_batch("ROLLBACK")?;
     Ok(snapshots)
 }
 
 /// Writes a snapshot of `source` to `file` and returns its size. The file appears only when it is complete.
-fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
-    let partial_file = with_suffix(file, ".part");
+fn copy(source: &Connection, target_file: &Path) -> anyhow::Result<u64> {
+    let partial_file = with_suffix(target_file, ".part");
     let _ = fs::remove_file(&partial_file);
     let write_result = write(source, &partial_file).and_then(|size| {
-        fs::rename(&partial_file, file)?;
-        if let Some(folder) = file
+        fs::rename(&partial_file, target_file)?;
+        if let Some(folder) = target_file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
         {
@@ -133,9 +136,9 @@ fn write(source: &Connection, partial_file: &Path) -> anyhow::Result<u64> {
         "the integrity check of the copy failed: {check}"
     );
     copy.close().map_err(|(_, error)| error)?;
-    let file = File::open(partial_file)?;
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
+    let opened_file = File::open(partial_file)?;
+    opened_file.sync_all()?;
+    Ok(opened_file.metadata()?.len())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -13,13 +13,13 @@ const ROWS_PER_PAGE: u32 = 500;
 
 /// Result of an export.
 #[derive(Debug, Default)]
-pub struct Exported {
+pub struct ExportResult {
     /// Number of lines.
     pub lines: u64,
     /// Number of the last order, or position of the last event: the value for the next `--after`.
     pub last_position: i64,
     /// Descriptions of the rows that can't be decoded and were left out.
-    pub unreadable: Vec<String>,
+    pub unreadable_rows: Vec<String>,
 }
 
 /// Writes all orders with a number above `after_position`, including deleted ones, one line each, by number.
@@ -28,34 +28,36 @@ pub struct Exported {
 ///
 /// # Errors
 /// When the database can't be read, or writing to `writer` fails.
-pub async fn orders(
+pub async fn export_orders(
     database_url: &str,
     after_position: i64,
     writer: &mut impl Write,
-) -> anyhow::Result<Exported> {
+) -> anyhow::Result<ExportResult> {
     let mut pages = ExportPages::open_orders(database_url).await?;
-    let mut exported = Exported {
+    let mut export_result = ExportResult {
         last_position: after_position,
-        ..Exported::default()
+        ..ExportResult::default()
     };
     loop {
-        let orders = pages.orders(exported.last_position, ROWS_PER_PAGE).await?;
+        let orders = pages
+            .orders(export_result.last_position, ROWS_PER_PAGE)
+            .await?;
         if orders.is_empty() {
-            return Ok(exported);
+            return Ok(export_result);
         }
         for (number, order) in orders {
-            exported.last_position = number;
+            export_result.last_position = number;
             let (order, steps) = match order {
                 Ok(order) => order,
                 Err(Unreadable { subject, reason }) => {
-                    exported
-                        .unreadable
+                    export_result
+                        .unreadable_rows
                         .push(format!("order {subject}: {reason}"));
                     continue;
                 }
             };
-            line(&order.represent(&steps), writer)?;
-            exported.lines += 1;
+            write_line(&order.represent(&steps), writer)?;
+            export_result.lines += 1;
         }
     }
 }
@@ -65,34 +67,33 @@ pub async fn orders(
 ///
 /// # Errors
 /// When the database can't be read, or writing to `writer` fails.
-pub async fn events(
+pub async fn export_events(
     database_url: &str,
     after_position: i64,
     writer: &mut impl Write,
-) -> anyhow::Result<Exported> {
+) -> anyhow::Result<ExportResult> {
     let mut pages = ExportPages::open_events(database_url).await?;
-    let mut exported = Exported {
+    let mut export_result = ExportResult {
         last_position: after_position,
-        ..Exported::default()
+        ..ExportResult::default()
     };
     loop {
-        let events = pages.events(exported.last_position, ROWS_PER_PAGE).await?;
+        let events = pages
+            .events(export_result.last_position, ROWS_PER_PAGE)
+            .await?;
         if events.is_empty() {
-            return Ok(exported);
+            return Ok(export_result);
         }
         for (position, event) in events {
-            exported.last_position = position;
+            export_result.last_position = position;
             match event {
                 Ok(event) => {
-                    line(&event, writer)?;
-                    exported.lines += 1;
+                    write_line(&event, writer)?;
+                    export_result.lines += 1;
                 }
-                Err(Unreadable {
-                    subject,
-                    reason: why,
-                }) => {
-                    let line_description = format!("event {position} of {subject}: {why}");
-                    exported.unreadable.push(line_description);
+                Err(Unreadable { subject, reason }) => {
+                    let line_description = format!("event {position} of {subject}: {reason}");
+                    export_result.unreadable_rows.push(line_description);
                 }
             }
         }
@@ -104,41 +105,41 @@ pub async fn events(
 ///
 /// # Errors
 /// When the database can't be read, or writing to `writer` fails.
-pub async fn messages(
+pub async fn export_messages(
     database_url: &str,
     after_position: i64,
     writer: &mut impl Write,
-) -> anyhow::Result<Exported> {
+) -> anyhow::Result<ExportResult> {
     let mut pages = ExportPages::open_events(database_url).await?;
-    let mut exported = Exported {
+    let mut export_result = ExportResult {
         last_position: after_position,
-        ..Exported::default()
+        ..ExportResult::default()
     };
     loop {
         let messages = pages
-            .messages(exported.last_position, ROWS_PER_PAGE)
+            .messages(export_result.last_position, ROWS_PER_PAGE)
             .await?;
         if messages.is_empty() {
-            return Ok(exported);
+            return Ok(export_result);
         }
         for (position, message) in messages {
-            exported.last_position = position;
+            export_result.last_position = position;
             match message {
                 Ok(message) => {
-                    line(&message.represent(), writer)?;
-                    exported.lines += 1;
+                    write_line(&message.represent(), writer)?;
+                    export_result.lines += 1;
                 }
                 Err(Unreadable { subject, reason }) => {
                     let line_description = format!("message {subject}: {reason}");
-                    exported.unreadable.push(line_description);
+                    export_result.unreadable_rows.push(line_description);
                 }
             }
         }
     }
 }
 
-fn line(value: &impl Serialize, to: &mut impl Write) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *to, value)?;
-    to.write_all(b"\n")?;
+fn write_line(value: &impl Serialize, writer: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *writer, value)?;
+    writer.write_all(b"\n")?;
     Ok(())
 }

@@ -59,7 +59,7 @@ pub struct Report {
     pub events: u64,
     /// Number of orders whose events were deleted after their retention period. Their states can't be
     /// checked.
-    pub condensed: u64,
+    pub condensed_orders: u64,
     /// The violations, one line each.
     pub violations: Vec<String>,
 }
@@ -79,15 +79,15 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let mut payment_records = payment_records(database_url).await?;
     let changing_payments: BTreeSet<String> = payment_records
         .iter()
-        .filter(|(key, record)| records_before.get(*key) != Some(record))
-        .map(|(key, _)| key.clone())
+        .filter(|(record_key, record)| records_before.get(*record_key) != Some(record))
+        .map(|(record_key, _)| record_key.clone())
         .collect();
-    payment_records.retain(|key, _| records_before.contains_key(key));
+    payment_records.retain(|record_key, _| records_before.contains_key(record_key));
     let mut report = Report::default();
 
-    let steps = audit.all_steps().await?;
-    let condensed = audit.condensed_orders().await?;
-    report.condensed = condensed.len() as u64;
+    let steps_by_order = audit.all_steps().await?;
+    let condensed_orders = audit.condensed_orders().await?;
+    report.condensed_orders = condensed_orders.len() as u64;
     let mut reserved_by_orders = StockByPlace::new();
     let mut ids = BTreeSet::new();
     let mut number = 0;
@@ -111,49 +111,48 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             }
         }
         returns::check_returns(&mut audit, &orders, &mut report).await?;
-        let discarded_captures = check_orders(&mut audit, &orders, &condensed, &mut report).await?;
+        let discarded_captures =
+            check_orders(&mut audit, &orders, &condensed_orders, &mut report).await?;
         tags::check_tags(&mut audit, &orders, &mut report).await?;
         for order in &orders {
             ids.insert(order.id);
-            add_items(&mut reserved_by_orders, &order.held, 0, 1);
+            add_items(&mut reserved_by_orders, &order.reserved_items, 0, 1);
             if let Some(edit) = &order.pending_edit {
                 add_items(&mut reserved_by_orders, &edit.reserved, 0, 1);
             }
+            let steps = steps_by_order.get(&order.id).map_or(&[][..], Vec::as_slice);
             check_payment(
                 order,
-                steps.get(&order.id).map_or(&[][..], Vec::as_slice),
+                steps,
                 &payment_records,
                 &changing_payments,
                 &mut report,
             );
-            transactions::check_transactions(
-                order,
-                steps.get(&order.id).map_or(&[][..], Vec::as_slice),
-                &mut report,
-            );
-            check_shipped_goods(
-                order,
-                steps.get(&order.id).map_or(&[][..], Vec::as_slice),
-                &discarded_captures,
-                &mut report,
-            );
+            transactions::check_transactions(order, steps, &mut report);
+            check_shipped_goods(order, steps, &discarded_captures, &mut report);
         }
     }
     customers::check_customers(&mut audit, &mut report).await?;
     api_keys::check_api_keys(&mut audit, &mut report).await?;
-    for id in audit.references_without_order().await? {
+    for missing_order_id in audit.references_without_order().await? {
         report
             .violations
-            .push(format!("order {id}: has events but no row"));
+            .push(format!("order {missing_order_id}: has events but no row"));
     }
-    for id in audit.orphaned_returns().await? {
+    for return_id in audit.orphaned_returns().await? {
         report
             .violations
-            .push(format!("return {id}: its order does not exist"));
+            .push(format!("return {return_id}: its order does not exist"));
     }
     messages::check_messages(&mut audit, &mut report).await?;
     check_payment_owners(&payment_records, &ids, &mut report);
-    check_stock(&mut audit, &reserved_by_orders, &condensed, &mut report).await?;
+    check_stock(
+        &mut audit,
+        &reserved_by_orders,
+        &condensed_orders,
+        &mut report,
+    )
+    .await?;
     for name in audit.consumers_ahead_of_feed().await? {
         report.violations.push(format!(
             "feed: the consumer {name} is ahead of the end of the feed; the next events would be skipped"
@@ -178,7 +177,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
 async fn check_orders(
     audit: &mut Audit,
     orders: &[Order],
-    condensed: &HashSet<OrderId>,
+    condensed_orders: &HashSet<OrderId>,
     report: &mut Report,
 ) -> anyhow::Result<HashSet<OrderId>> {
     let mut discarded_captures = HashSet::new();
@@ -189,11 +188,9 @@ async fn check_orders(
         report.events += 1;
         let event = match event {
             Ok(event) => event,
-            Err(Unreadable {
-                subject,
-                reason: why,
-            }) => {
-                let finding = format!("order {subject}: one of its events can't be decoded: {why}");
+            Err(Unreadable { subject, reason }) => {
+                let finding =
+                    format!("order {subject}: one of its events can't be decoded: {reason}");
                 report.violations.push(finding);
                 unreadable_subjects.insert(subject);
                 continue;
@@ -211,7 +208,7 @@ async fn check_orders(
         if history.iter().any(is_discard) {
             discarded_captures.insert(order.id);
         }
-        if condensed.contains(&order.id) || unreadable_subjects.contains(subject) {
+        if condensed_orders.contains(&order.id) || unreadable_subjects.contains(subject) {
             continue;
         }
         check_total(order, report);
@@ -285,12 +282,12 @@ fn check_payment(
 ) {
     check_other_payments(order, steps, payment_records, changing_payments, report);
     let id = order.id;
-    let key = StepKey {
+    let step_key = StepKey {
         order_id: id,
         step: Step::authorization(order.authorization),
     }
     .to_string();
-    let record = payment_records.get(&key).cloned().unwrap_or_default();
+    let record = payment_records.get(&step_key).cloned().unwrap_or_default();
     let mut violation = |problem: String| report.violations.push(format!("order {id}: {problem}"));
 
     if record.authorizations > 1 {
@@ -325,7 +322,7 @@ fn check_payment(
             order.payment.captured
         ));
     }
-    if changing_payments.contains(&key) {
+    if changing_payments.contains(&step_key) {
         return;
     }
     // A pending or dead step explains a difference. A free order is not in the ledger.
@@ -383,16 +380,16 @@ fn check_other_payments(
                 order.id
             ));
         }
-        let key = StepKey {
+        let step_key = StepKey {
             order_id: order.id,
             step: Step::authorization(number),
         }
         .to_string();
-        let record = payment_records.get(&key);
+        let record = payment_records.get(&step_key);
         let is_open = record.is_some_and(|record| record.status == "authorized");
-        if is_open && !has_step && !is_pending(number) && !changing_payments.contains(&key) {
+        if is_open && !has_step && !is_pending(number) && !changing_payments.contains(&step_key) {
             report.violations.push(format!(
-                "order {}: payment {key} is authorized in the provider's ledger, but it is not the order's",
+                "order {}: payment {step_key} is authorized in the provider's ledger, but it is not the order's",
                 order.id
             ));
         }
@@ -405,15 +402,15 @@ fn check_payment_owners(
     ids: &BTreeSet<OrderId>,
     report: &mut Report,
 ) {
-    for key in payment_records.keys() {
-        let id = key
+    for record_key in payment_records.keys() {
+        let record_order_id = record_key
             .split('/')
             .next()
-            .and_then(|id| id.parse::<OrderId>().ok());
-        if id.is_none_or(|id| !ids.contains(&id)) {
+            .and_then(|record_order_id| record_order_id.parse::<OrderId>().ok());
+        if record_order_id.is_none_or(|record_order_id| !ids.contains(&record_order_id)) {
             report
                 .violations
-                .push(format!("payment {key}: its order does not exist"));
+                .push(format!("payment {record_key}: its order does not exist"));
         }
     }
 }
@@ -422,7 +419,7 @@ fn check_payment_owners(
 async fn check_stock(
     audit: &mut Audit,
     reserved_by_orders: &StockByPlace,
-    condensed: &HashSet<OrderId>,
+    condensed_orders: &HashSet<OrderId>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut stock_from_events = StockByPlace::new();
@@ -457,7 +454,9 @@ async fn check_stock(
             match event_data {
                 // The event that reserved these units was deleted after its retention period.
                 EventData::ShipmentShipped { items, .. }
-                    if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
+                    if subject
+                        .parse()
+                        .is_ok_and(|subject_id| condensed_orders.contains(&subject_id)) =>
                 {
                     add_items(&mut stock_from_events, items, -1, 0);
                 }
@@ -465,7 +464,7 @@ async fn check_stock(
             }
         }
     }
-    let stored: StockByPlace = audit
+    let stored_stock: StockByPlace = audit
         .stock_levels()
         .await?
         .into_iter()
@@ -477,7 +476,7 @@ async fn check_stock(
             },
         )
         .collect();
-    let all_places: BTreeSet<_> = stored
+    let all_places: BTreeSet<_> = stored_stock
         .keys()
         .chain(stock_from_events.keys())
         .chain(reserved_by_orders.keys())
@@ -486,7 +485,7 @@ async fn check_stock(
         let stock_at =
             |stock: &StockByPlace| stock.get(sku_and_warehouse).copied().unwrap_or_default();
         let (stock_level, stock_from_events, reserved_by_orders) = (
-            stock_at(&stored),
+            stock_at(&stored_stock),
             stock_at(&stock_from_events),
             stock_at(reserved_by_orders),
         );

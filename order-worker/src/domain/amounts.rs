@@ -47,12 +47,12 @@ impl Totals {
     }
 
     /// The totals of the shipping charge.
-    pub fn of_shipping(shipping: Option<&ShippingCharge>, tax_included: bool) -> Self {
-        shipping.map_or_else(Self::default, |shipping| {
+    pub fn of_shipping(shipping_charge: Option<&ShippingCharge>, tax_included: bool) -> Self {
+        shipping_charge.map_or_else(Self::default, |shipping_charge| {
             Self::new(
-                shipping.amount,
-                sum_of_discounts(&shipping.discounts),
-                sum_of_taxes(&shipping.taxes),
+                shipping_charge.amount,
+                sum_of_discounts(&shipping_charge.discounts),
+                sum_of_taxes(&shipping_charge.taxes),
                 tax_included,
             )
         })
@@ -60,16 +60,21 @@ impl Totals {
 
     /// The totals of all line items together.
     pub fn of_lines(lines: &[LineItem], tax_included: bool) -> Self {
-        let of_line = |line| Self::of_line(line, tax_included);
-        lines.iter().map(of_line).fold(Self::default(), Self::plus)
+        let totals_of_line = |line| Self::of_line(line, tax_included);
+        lines
+            .iter()
+            .map(totals_of_line)
+            .fold(Self::default(), Self::plus)
     }
 
-    fn plus(self, other: Self) -> Self {
+    fn plus(self, other_totals: Self) -> Self {
         Self {
-            subtotal: self.subtotal.saturating_add(other.subtotal),
-            discount_total: self.discount_total.saturating_add(other.discount_total),
-            tax_total: self.tax_total.saturating_add(other.tax_total),
-            total: self.total.saturating_add(other.total),
+            subtotal: self.subtotal.saturating_add(other_totals.subtotal),
+            discount_total: self
+                .discount_total
+                .saturating_add(other_totals.discount_total),
+            tax_total: self.tax_total.saturating_add(other_totals.tax_total),
+            total: self.total.saturating_add(other_totals.total),
         }
     }
 }
@@ -93,32 +98,32 @@ pub fn divide(amount: i64, weights: &[i64]) -> Vec<i64> {
         return vec![0; weights.len()];
     }
     let exact_share = |weight: i64| i128::from(amount) * i128::from(weight);
-    let rounded_down =
+    let share_rounded_down =
         |weight: i64| i64::try_from(exact_share(weight) / weight_sum).unwrap_or(i64::MAX);
-    let mut parts: Vec<i64> = weights.iter().copied().map(rounded_down).collect();
-    let missing_minor_units = amount - parts.iter().sum::<i64>();
-    let mut by_remainder: Vec<usize> = (0..weights.len()).collect();
-    by_remainder.sort_by_key(|index| -(exact_share(weights[*index]) % weight_sum));
+    let mut shares: Vec<i64> = weights.iter().copied().map(share_rounded_down).collect();
+    let missing_minor_units = amount - shares.iter().sum::<i64>();
+    let mut indexes_by_remainder: Vec<usize> = (0..weights.len()).collect();
+    indexes_by_remainder.sort_by_key(|index| -(exact_share(weights[*index]) % weight_sum));
     let count = usize::try_from(missing_minor_units).unwrap_or(0);
-    for index in by_remainder.into_iter().take(count) {
-        parts[index] += 1;
+    for index in indexes_by_remainder.into_iter().take(count) {
+        shares[index] += 1;
     }
-    parts
+    shares
 }
 
 /// Amount of the first `units` of `quantity` units that cost `total` together: each unit gets an equal share,
 /// and the first ones get the minor units that remain. So the amounts of any partition of the units add up to
 /// `total`, in whatever order they are shipped or refunded.
-pub fn first_units(total: i64, units: u64, quantity: u64) -> i64 {
+pub fn first_units(total_amount: i64, units: u64, quantity: u64) -> i64 {
     if units >= quantity {
-        return total;
+        return total_amount;
     }
-    let (total, units, quantity) = (
-        i128::from(total),
+    let (total_amount, units, quantity) = (
+        i128::from(total_amount),
         i128::from(units),
         i128::from(quantity.max(1)),
     );
-    let amount = total / quantity * units + (total % quantity).min(units);
+    let amount = total_amount / quantity * units + (total_amount % quantity).min(units);
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
@@ -144,21 +149,21 @@ pub fn split_line(line: &LineItem, quantities: &[NonZeroU32]) -> Vec<LineItem> {
                 discounted_before += amount;
                 share(discounted_before) - share_before
             };
-            let discounts = line.discounts.iter().map(|discount| Discount {
+            let line_discounts = line.discounts.iter().map(|discount| Discount {
                 amount: share_of_next(discount.amount),
                 ..discount.clone()
             });
-            let discounts = discounts.collect();
+            let line_discounts = line_discounts.collect();
             let order_discount = share_of_next(line.order_discount);
-            let taxes = line.taxes.iter().map(|tax| Tax {
+            let line_taxes = line.taxes.iter().map(|tax| Tax {
                 amount: share(tax.amount),
                 ..tax.clone()
             });
             LineItem {
                 quantity: *quantity,
-                discounts,
+                discounts: line_discounts,
                 order_discount,
-                taxes: taxes.collect(),
+                taxes: line_taxes.collect(),
                 ..line.clone()
             }
         })
@@ -167,9 +172,9 @@ pub fn split_line(line: &LineItem, quantities: &[NonZeroU32]) -> Vec<LineItem> {
 
 /// Divides line items among the warehouses in which their units are reserved. `reserved` has the units of each
 /// line item one after another, in the order of the line items.
-pub fn assign_warehouses(lines: &[LineItem], reserved: &[StockItem]) -> Vec<LineItem> {
-    let mut remaining_items = reserved.iter().peekable();
-    let mut assigned = Vec::with_capacity(reserved.len());
+pub fn assign_warehouses(lines: &[LineItem], reserved_items: &[StockItem]) -> Vec<LineItem> {
+    let mut remaining_items = reserved_items.iter().peekable();
+    let mut assigned_lines = Vec::with_capacity(reserved_items.len());
     for line in lines {
         let (mut missing_units, mut items) = (line.quantity.get(), Vec::new());
         while let Some(item) = remaining_items
@@ -179,13 +184,13 @@ pub fn assign_warehouses(lines: &[LineItem], reserved: &[StockItem]) -> Vec<Line
             items.push(item);
         }
         let quantities: Vec<_> = items.iter().map(|item| item.quantity).collect();
-        let parts = split_line(line, &quantities).into_iter();
-        assigned.extend(parts.zip(items).map(|(line_part, item)| LineItem {
+        let line_parts = split_line(line, &quantities).into_iter();
+        assigned_lines.extend(line_parts.zip(items).map(|(line_part, item)| LineItem {
             warehouse: Some(item.warehouse.clone()),
             ..line_part
         }));
     }
-    assigned
+    assigned_lines
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ pub enum Action {
     /// Creates a webhook endpoint with a generated secret.
     CreateEndpoint {
         /// The endpoint.
-        new: NewEndpoint,
+        new_endpoint: NewEndpoint,
         /// `whsec_…`
         secret: String,
     },
@@ -234,10 +234,10 @@ impl ReturnChange {
     /// Id of the return.
     pub fn id(&self) -> ReturnId {
         match self {
-            Self::Approve(ReturnRef { id })
-            | Self::Reject(EndReturn { id, .. })
-            | Self::Cancel(EndReturn { id, .. })
-            | Self::Receive(ReceiveReturn { id, .. }) => *id,
+            Self::Approve(ReturnRef { id: return_id })
+            | Self::Reject(EndReturn { id: return_id, .. })
+            | Self::Cancel(EndReturn { id: return_id, .. })
+            | Self::Receive(ReceiveReturn { id: return_id, .. }) => *return_id,
         }
     }
 }
@@ -246,24 +246,24 @@ impl Action {
     /// The existing resource that the action changes; `None` for actions that create one.
     pub fn target(&self) -> Option<ResourceRef> {
         match self {
-            Self::CancelOrder(CancelOrder { id, .. })
-            | Self::DeleteOrder(OrderRef { id })
-            | Self::RestoreOrder(OrderRef { id })
-            | Self::ApproveOrder(OrderRef { id })
-            | Self::RejectOrder(RejectOrder { id, .. })
-            | Self::RefundOrder(RefundOrder { id, .. })
-            | Self::UpdateOrder(UpdateOrder { id, .. })
-            | Self::RecordPayment(RecordPayment { id, .. })
-            | Self::CreateShipment(CreateShipment { id, .. })
-            | Self::CancelShipment(CancelShipment { id, .. })
-            | Self::CancelRemaining(CancelRemaining { id, .. })
-            | Self::EditOrder(EditOrder { id, .. })
-            | Self::CancelEdit(CancelEdit { id, .. })
-            | Self::CreateReturn(CreateReturn { id, .. })
-            | Self::ResendMessage(ResendMessage { id, .. })
-            | Self::NotifyPayment { order_id: id, .. }
-            | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => {
-                Some(ResourceRef::Order(*id))
+            Self::CancelOrder(CancelOrder { id: order_id, .. })
+            | Self::DeleteOrder(OrderRef { id: order_id })
+            | Self::RestoreOrder(OrderRef { id: order_id })
+            | Self::ApproveOrder(OrderRef { id: order_id })
+            | Self::RejectOrder(RejectOrder { id: order_id, .. })
+            | Self::RefundOrder(RefundOrder { id: order_id, .. })
+            | Self::UpdateOrder(UpdateOrder { id: order_id, .. })
+            | Self::RecordPayment(RecordPayment { id: order_id, .. })
+            | Self::CreateShipment(CreateShipment { id: order_id, .. })
+            | Self::CancelShipment(CancelShipment { id: order_id, .. })
+            | Self::CancelRemaining(CancelRemaining { id: order_id, .. })
+            | Self::EditOrder(EditOrder { id: order_id, .. })
+            | Self::CancelEdit(CancelEdit { id: order_id, .. })
+            | Self::CreateReturn(CreateReturn { id: order_id, .. })
+            | Self::ResendMessage(ResendMessage { id: order_id, .. })
+            | Self::NotifyPayment { order_id, .. }
+            | Self::UpdateShipment(UpdateShipment { order_id, .. }) => {
+                Some(ResourceRef::Order(*order_id))
             }
             Self::ChangeReturn { order_id, change } => Some(ResourceRef::Return {
                 order_id: *order_id,
@@ -277,24 +277,34 @@ impl Action {
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. })
             | Self::RemoveStock(RemoveStock { sku, .. }) => Some(ResourceRef::Product(sku.clone())),
-            Self::UpdateCustomer(UpdateCustomer { id, .. })
-            | Self::BlockCustomer(BlockCustomer { id, .. })
-            | Self::VerifyCustomer(CustomerRef { id })
-            | Self::EraseCustomer(CustomerRef { id }) => Some(ResourceRef::Customer(*id)),
-            Self::RedactOrder(id) => Some(ResourceRef::Order(*id)),
-            Self::RedriveStep(key) | Self::DiscardStep(key) => {
-                Some(ResourceRef::Order(key.order_id))
+            Self::UpdateCustomer(UpdateCustomer {
+                id: customer_id, ..
+            })
+            | Self::BlockCustomer(BlockCustomer {
+                id: customer_id, ..
+            })
+            | Self::VerifyCustomer(CustomerRef { id: customer_id })
+            | Self::EraseCustomer(CustomerRef { id: customer_id }) => {
+                Some(ResourceRef::Customer(*customer_id))
             }
-            Self::UpdateEndpoint(UpdateEndpoint { id, .. })
-            | Self::DeleteEndpoint(EndpointRef { id })
+            Self::RedactOrder(order_id) => Some(ResourceRef::Order(*order_id)),
+            Self::RedriveStep(step_key) | Self::DiscardStep(step_key) => {
+                Some(ResourceRef::Order(step_key.order_id))
+            }
+            Self::UpdateEndpoint(UpdateEndpoint {
+                id: endpoint_id, ..
+            })
+            | Self::DeleteEndpoint(EndpointRef { id: endpoint_id })
             | Self::RotateSecret {
-                request: RotateSecret { id, .. },
+                request: RotateSecret {
+                    id: endpoint_id, ..
+                },
                 ..
-            } => Some(ResourceRef::Endpoint(*id)),
+            } => Some(ResourceRef::Endpoint(*endpoint_id)),
             Self::Redeliver(Redeliver { delivery_id, .. }) => {
                 Some(ResourceRef::Delivery(*delivery_id))
             }
-            Self::RevokeApiKey(ApiKeyRef { id }) => Some(ResourceRef::ApiKey(*id)),
+            Self::RevokeApiKey(ApiKeyRef { id: key_id }) => Some(ResourceRef::ApiKey(*key_id)),
             Self::BeginTask { target } => target.clone(),
             Self::CreateOrder(_)
             | Self::AcceptOrder(_)
@@ -393,7 +403,7 @@ pub enum StepResult {
         /// nothing.
         amount: i64,
         /// Requested total amount in minor units.
-        requested: i64,
+        requested_amount: i64,
         /// Whether it was requested as the last capture, because no item remained to be shipped.
         is_last: bool,
     },

@@ -106,13 +106,13 @@ impl<'a> OrderDraft<'a> {
     /// # Errors
     /// `INTERNAL` if the event does not create an order, which is a defect.
     pub fn from_created(
-        created: Event,
+        created_event: Event,
         origin: &'a Origin,
         context: &'a mut DecisionContext,
     ) -> Result<Self, Failure> {
-        let order = Order::from_created(&created).map_err(internal_error)?;
+        let order = Order::from_created(&created_event).map_err(internal_error)?;
         let changes = Changes {
-            events: vec![created],
+            events: vec![created_event],
             ..Changes::default()
         };
         Ok(Self {
@@ -133,7 +133,7 @@ impl<'a> OrderDraft<'a> {
     /// # Errors
     /// `INTERNAL` if the event can't be applied to the order, which is a defect.
     pub fn record(&mut self, event_data: EventData) -> Result<(), Failure> {
-        let event = event(
+        let event = new_event(
             self.order.id.to_string(),
             self.order.version + 1,
             Some(self.order.storefront.clone()),
@@ -159,7 +159,7 @@ impl<'a> OrderDraft<'a> {
 
     /// Schedules a step at `due_at`.
     pub fn schedule_later(&mut self, step: Step, due_at: jiff::Timestamp) {
-        self.schedule_row(self.step_row(step, due_at));
+        self.schedule_row(self.new_step_row(step, due_at));
     }
 
     /// Schedules the step of a new row; see [`StepChange::Schedule`].
@@ -168,7 +168,7 @@ impl<'a> OrderDraft<'a> {
     }
 
     /// A new row of a step that is due at `due_at`.
-    pub fn step_row(&self, step: Step, due_at: jiff::Timestamp) -> StepRow {
+    pub fn new_step_row(&self, step: Step, due_at: jiff::Timestamp) -> StepRow {
         StepRow {
             key: StepKey {
                 order_id: self.order.id,
@@ -190,17 +190,17 @@ impl<'a> OrderDraft<'a> {
     ///
     /// # Errors
     /// When the event can't be applied to the order.
-    pub fn record_dead_step(&mut self, step: Step, error: String) -> Result<(), Failure> {
+    pub fn record_dead_step(&mut self, step: Step, error_text: String) -> Result<(), Failure> {
         self.record(EventData::StepDead {
             step: step.to_string(),
-            error: error.clone(),
+            error: error_text.clone(),
         })?;
         let now = self.context.now();
         self.schedule_row(StepRow {
             is_dead: true,
-            last_error: Some(error),
+            last_error: Some(error_text),
             failures: 1,
-            ..self.step_row(step, now)
+            ..self.new_step_row(step, now)
         });
         Ok(())
     }
@@ -233,7 +233,7 @@ impl<'a> OrderDraft<'a> {
 }
 
 /// A new event of `subject`.
-pub fn event(
+pub fn new_event(
     subject: String,
     sequence: u64,
     storefront: Option<Storefront>,
@@ -242,7 +242,7 @@ pub fn event(
     context: &mut DecisionContext,
 ) -> Event {
     Event {
-        id: context.id(),
+        id: context.new_id(),
         subject,
         sequence,
         time: context.now(),

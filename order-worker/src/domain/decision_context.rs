@@ -29,30 +29,31 @@ impl DecisionContext {
     }
 
     /// A new UUIDv7. Up to 4,095 ids of one context sort in the order of generation.
-    pub fn id<T: From<Uuid>>(&mut self) -> T {
+    pub fn new_id<T: From<Uuid>>(&mut self) -> T {
         let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
         let mut bytes = [0; 10];
         // The 12 bits after the time are a counter, the rest is random (RFC 9562, section 6.2, method 1).
         self.ids_generated = self.ids_generated.wrapping_add(1);
         bytes[..2].copy_from_slice(&self.ids_generated.to_be_bytes());
-        bytes[2..].copy_from_slice(&self.random().to_be_bytes());
+        bytes[2..].copy_from_slice(&self.random_number().to_be_bytes());
         Builder::from_unix_timestamp_millis(millis, &bytes)
             .into_uuid()
             .into()
     }
 
     /// A number from 0 to 1.
-    pub fn jitter(&mut self) -> f64 {
-        f64::from(u32::try_from(self.random() >> 32).unwrap_or_default()) / f64::from(u32::MAX)
+    pub fn random_jitter(&mut self) -> f64 {
+        f64::from(u32::try_from(self.random_number() >> 32).unwrap_or_default())
+            / f64::from(u32::MAX)
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014).
-    fn random(&mut self) -> u64 {
+    fn random_number(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let mut mixed_state = self.seed;
+        mixed_state = (mixed_state ^ (mixed_state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed_state = (mixed_state ^ (mixed_state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed_state ^ (mixed_state >> 31)
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
     #[test]
     fn ids_are_unique_sorted_and_version_7() {
         let mut context = DecisionContext::new("2026-01-31T12:00:00.123456Z".parse().unwrap(), 7);
-        let ids: Vec<Uuid> = (0..4000).map(|_| context.id()).collect();
+        let ids: Vec<Uuid> = (0..4000).map(|_| context.new_id()).collect();
         assert!(ids.is_sorted());
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         assert!(ids.iter().all(|id| id.get_version_num() == 7));

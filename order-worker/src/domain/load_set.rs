@@ -114,52 +114,68 @@ impl LoadSet {
             self.returning.push(*order_id);
         }
         match action {
-            Action::CreateOrder(request)
-            | Action::AcceptOrder(AcceptOrder { order: request, .. })
+            Action::CreateOrder(order_request)
+            | Action::AcceptOrder(AcceptOrder {
+                order: order_request,
+                ..
+            })
             | Action::ImportOrder {
-                order: ImportedOrder { order: request, .. },
+                order:
+                    ImportedOrder {
+                        order: order_request,
+                        ..
+                    },
                 ..
             } => {
-                if let Action::AcceptOrder(AcceptOrder { id, .. }) = action {
-                    self.orders.push(*id);
+                if let Action::AcceptOrder(AcceptOrder { id: order_id, .. }) = action {
+                    self.orders.push(*order_id);
                 }
                 self.new_orders += 1;
-                self.customers.push(request.customer_id);
+                self.customers.push(order_request.customer_id);
                 self.products
-                    .extend(request.items.iter().map(|item| item.sku.clone()));
+                    .extend(order_request.items.iter().map(|item| item.sku.clone()));
             }
-            Action::EditOrder(EditOrder { id, items, .. }) => {
-                self.orders.push(*id);
+            Action::EditOrder(EditOrder {
+                id: order_id,
+                items,
+                ..
+            }) => {
+                self.orders.push(*order_id);
                 let skus = items.iter().flatten().map(|item| item.sku.clone());
                 self.products.extend(skus);
             }
-            Action::CancelOrder(CancelOrder { id, .. })
-            | Action::DeleteOrder(OrderRef { id })
-            | Action::RestoreOrder(OrderRef { id })
-            | Action::ApproveOrder(OrderRef { id })
-            | Action::RejectOrder(RejectOrder { id, .. })
-            | Action::RefundOrder(RefundOrder { id, .. })
-            | Action::UpdateOrder(UpdateOrder { id, .. })
-            | Action::RecordPayment(RecordPayment { id, .. })
-            | Action::CreateShipment(CreateShipment { id, .. })
-            | Action::CancelShipment(CancelShipment { id, .. })
-            | Action::CancelRemaining(CancelRemaining { id, .. })
-            | Action::CancelEdit(CancelEdit { id, .. })
-            | Action::CreateReturn(CreateReturn { id, .. })
-            | Action::NotifyPayment { order_id: id, .. }
-            | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
-            Action::ResendMessage(ResendMessage { id, message_id }) => {
-                self.orders.push(*id);
+            Action::CancelOrder(CancelOrder { id: order_id, .. })
+            | Action::DeleteOrder(OrderRef { id: order_id })
+            | Action::RestoreOrder(OrderRef { id: order_id })
+            | Action::ApproveOrder(OrderRef { id: order_id })
+            | Action::RejectOrder(RejectOrder { id: order_id, .. })
+            | Action::RefundOrder(RefundOrder { id: order_id, .. })
+            | Action::UpdateOrder(UpdateOrder { id: order_id, .. })
+            | Action::RecordPayment(RecordPayment { id: order_id, .. })
+            | Action::CreateShipment(CreateShipment { id: order_id, .. })
+            | Action::CancelShipment(CancelShipment { id: order_id, .. })
+            | Action::CancelRemaining(CancelRemaining { id: order_id, .. })
+            | Action::CancelEdit(CancelEdit { id: order_id, .. })
+            | Action::CreateReturn(CreateReturn { id: order_id, .. })
+            | Action::NotifyPayment { order_id, .. }
+            | Action::UpdateShipment(UpdateShipment { order_id, .. }) => {
+                self.orders.push(*order_id);
+            }
+            Action::ResendMessage(ResendMessage {
+                id: order_id,
+                message_id,
+            }) => {
+                self.orders.push(*order_id);
                 self.messages.push(*message_id);
             }
             Action::ChangeReturn { order_id, change } => {
                 self.orders.extend(order_id);
                 // A received unit may be put into a warehouse that has no stock level of the product yet: such a
                 // row is inserted under the lock of the product's row.
-                if let ReturnChange::Receive(request) = change {
-                    let restocked = request.items.iter().filter(|item| item.restock);
+                if let ReturnChange::Receive(receipt) = change {
+                    let restocked_items = receipt.items.iter().filter(|item| item.restock);
                     self.changed_products
-                        .extend(restocked.map(|item| item.sku.clone()));
+                        .extend(restocked_items.map(|item| item.sku.clone()));
                 }
             }
             Action::CreateProduct(NewProduct { sku, .. })
@@ -174,45 +190,62 @@ impl LoadSet {
                 self.changed_products.push(sku.clone());
             }
             Action::CreateCustomer(_) => {}
-            Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
-            Action::UpdateCustomer(UpdateCustomer { id, .. })
-            | Action::BlockCustomer(BlockCustomer { id, .. })
-            | Action::VerifyCustomer(CustomerRef { id })
-            | Action::EraseCustomer(CustomerRef { id }) => self.changed_customers.push(*id),
-            Action::RedactOrder(id) => self.orders.push(*id),
+            Action::RedriveStep(step_key) | Action::DiscardStep(step_key) => {
+                self.orders.push(step_key.order_id);
+            }
+            Action::UpdateCustomer(UpdateCustomer {
+                id: customer_id, ..
+            })
+            | Action::BlockCustomer(BlockCustomer {
+                id: customer_id, ..
+            })
+            | Action::VerifyCustomer(CustomerRef { id: customer_id })
+            | Action::EraseCustomer(CustomerRef { id: customer_id }) => {
+                self.changed_customers.push(*customer_id);
+            }
+            Action::RedactOrder(order_id) => self.orders.push(*order_id),
             Action::BeginTask { target } => self.add_target(target.as_ref()),
             Action::EndTask { .. } => {}
             Action::CreateEndpoint { .. } => self.endpoint_counts = true,
-            Action::UpdateEndpoint(UpdateEndpoint { id, .. })
-            | Action::DeleteEndpoint(EndpointRef { id })
+            Action::UpdateEndpoint(UpdateEndpoint {
+                id: endpoint_id, ..
+            })
+            | Action::DeleteEndpoint(EndpointRef { id: endpoint_id })
             | Action::RotateSecret {
-                request: RotateSecret { id, .. },
+                request: RotateSecret {
+                    id: endpoint_id, ..
+                },
                 ..
-            } => self.endpoints.push(*id),
-            Action::Redeliver(Redeliver { id, delivery_id }) => {
-                self.endpoints.push(*id);
+            } => self.endpoints.push(*endpoint_id),
+            Action::Redeliver(Redeliver {
+                id: endpoint_id,
+                delivery_id,
+            }) => {
+                self.endpoints.push(*endpoint_id);
                 self.deliveries.push(*delivery_id);
             }
             Action::CreateApiKey(create) => self.api_key_digests.push(create.digest.clone()),
-            Action::RevokeApiKey(ApiKeyRef { id }) => self.api_keys.push(*id),
+            Action::RevokeApiKey(ApiKeyRef { id: key_id }) => self.api_keys.push(*key_id),
         }
     }
 
     /// Adds the resource that the precondition of a request refers to.
     fn add_target(&mut self, target: Option<&ResourceRef>) {
         match target {
-            Some(ResourceRef::Order(id)) => self.orders.push(*id),
+            Some(ResourceRef::Order(order_id)) => self.orders.push(*order_id),
             Some(ResourceRef::Return { order_id, .. }) => self.orders.extend(order_id),
             Some(ResourceRef::Product(sku) | ResourceRef::Image { sku, .. }) => {
                 self.changed_products.push(sku.clone());
             }
-            Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
-            Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
-                self.endpoints.push(*id);
+            Some(ResourceRef::Customer(customer_id)) => self.changed_customers.push(*customer_id),
+            Some(ResourceRef::Endpoint(endpoint_id) | ResourceRef::EndpointSecret(endpoint_id)) => {
+                self.endpoints.push(*endpoint_id);
             }
-            Some(ResourceRef::Delivery(id)) => self.deliveries.push(*id),
-            Some(ResourceRef::Message(id)) => self.messages.push(*id),
-            Some(ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id)) => self.api_keys.push(*id),
+            Some(ResourceRef::Delivery(delivery_id)) => self.deliveries.push(*delivery_id),
+            Some(ResourceRef::Message(message_id)) => self.messages.push(*message_id),
+            Some(ResourceRef::ApiKey(key_id) | ResourceRef::NewApiKey(key_id)) => {
+                self.api_keys.push(*key_id);
+            }
             Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}
         }
     }
@@ -222,7 +255,7 @@ impl LoadSet {
     pub fn skus(&self, orders: &HashMap<OrderId, Order>) -> BTreeSet<Sku> {
         let mut skus: BTreeSet<Sku> = self.products.iter().cloned().collect();
         skus.extend(self.changed_products.iter().cloned());
-        let reserved_items = orders.values().flat_map(|order| &order.held);
+        let reserved_items = orders.values().flat_map(|order| &order.reserved_items);
         skus.extend(reserved_items.map(|item| item.sku.clone()));
         let pending_edits = orders
             .values()
@@ -233,7 +266,10 @@ impl LoadSet {
         let orders_without_stock = orders.values().filter(|order| order.awaits_stock);
         let lines = orders_without_stock.flat_map(|order| &order.items);
         skus.extend(lines.map(|line| line.sku.clone()));
-        let returning_orders = self.returning.iter().filter_map(|id| orders.get(id));
+        let returning_orders = self
+            .returning
+            .iter()
+            .filter_map(|order_id| orders.get(order_id));
         let shipments = returning_orders.flat_map(|order| &order.shipments);
         let items = shipments.flat_map(|shipment| &shipment.items);
         skus.extend(items.map(|item| item.sku.clone()));
@@ -243,16 +279,20 @@ impl LoadSet {
     /// Adds the rows needed to render `resource` again.
     pub fn add_resource(&mut self, resource: &ResourceRef) {
         match resource {
-            ResourceRef::Order(id) => self.orders.push(*id),
+            ResourceRef::Order(order_id) => self.orders.push(*order_id),
             ResourceRef::Return { order_id, .. } => self.orders.extend(order_id),
             ResourceRef::Product(sku) | ResourceRef::Image { sku, .. } => {
                 self.products.push(sku.clone());
             }
-            ResourceRef::Customer(id) => self.customers.push(*id),
-            ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
-            ResourceRef::Delivery(id) => self.deliveries.push(*id),
-            ResourceRef::Message(id) => self.messages.push(*id),
-            ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id) => self.api_keys.push(*id),
+            ResourceRef::Customer(customer_id) => self.customers.push(*customer_id),
+            ResourceRef::Endpoint(endpoint_id) | ResourceRef::EndpointSecret(endpoint_id) => {
+                self.endpoints.push(*endpoint_id);
+            }
+            ResourceRef::Delivery(delivery_id) => self.deliveries.push(*delivery_id),
+            ResourceRef::Message(message_id) => self.messages.push(*message_id),
+            ResourceRef::ApiKey(key_id) | ResourceRef::NewApiKey(key_id) => {
+                self.api_keys.push(*key_id);
+            }
             ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
         }
     }

@@ -27,7 +27,7 @@ pub const MAX_UNCONFIRMED_ATTEMPTS: u32 = 5;
 /// Maximum length of a stored error, in characters.
 const MAX_ERROR_CHARS: usize = 300;
 /// Reason of messages that were waiting when the customer was erased.
-const ERASED: &str = "the customer was erased";
+const ERASED_TEXT: &str = "the customer was erased";
 /// Reason of messages that were waiting when messages were switched off.
 pub const SWITCHED_OFF: &str = "messages were switched off before it was sent";
 
@@ -98,8 +98,8 @@ pub struct Message {
     /// Number of failures since it was created or resent.
     pub failures: u32,
     /// Number of these failures after which the mail server may have accepted it.
-    #[serde(default)]
-    pub unconfirmed: u32,
+    #[serde(default, rename = "unconfirmed")]
+    pub unconfirmed_attempts: u32,
     /// Number of times that it was resent.
     pub resends: u32,
     /// E-mail address of the last attempt.
@@ -178,7 +178,7 @@ impl Message {
             status: MessageStatus::Pending,
             attempt: 1,
             failures: 0,
-            unconfirmed: 0,
+            unconfirmed_attempts: 0,
             resends: 0,
             recipient: None,
             subject: None,
@@ -218,9 +218,9 @@ impl Message {
             AttemptOutcome::NotSent(reason) => (MessageStatus::NotSent, Some(reason)),
             AttemptOutcome::Failed(error) | AttemptOutcome::Unconfirmed(error) => {
                 self.failures += 1;
-                self.unconfirmed +=
+                self.unconfirmed_attempts +=
                     u32::from(matches!(result.outcome, AttemptOutcome::Unconfirmed(_)));
-                let is_last = self.unconfirmed >= MAX_UNCONFIRMED_ATTEMPTS
+                let is_last = self.unconfirmed_attempts >= MAX_UNCONFIRMED_ATTEMPTS
                     || now.duration_since(self.asked_at) >= RETRY_PERIOD;
                 let delay = RETRY_POLICY.delay(self.failures, jitter);
                 match delay.filter(|_| !is_last) {
@@ -247,7 +247,7 @@ impl Message {
         self.status = MessageStatus::Pending;
         self.attempt += 1;
         self.failures = 0;
-        self.unconfirmed = 0;
+        self.unconfirmed_attempts = 0;
         self.resends += 1;
         self.remove_content();
         self.asked_at = now;
@@ -259,7 +259,7 @@ impl Message {
     pub fn redact(&mut self) {
         self.remove_content();
         if self.status == MessageStatus::Pending {
-            self.end_unsent(ERASED);
+            self.end_unsent(ERASED_TEXT);
         }
     }
 

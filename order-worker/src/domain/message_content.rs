@@ -150,11 +150,13 @@ impl MessageContent {
     /// The values of a message about `topic`.
     pub fn new(order: &Order, customer: &Customer, topic: MessageTopic) -> Self {
         let shipment = match topic {
-            MessageTopic::Shipment(id) => order.shipments.iter().find(|entry| entry.id == id),
+            MessageTopic::Shipment(shipment_id) => {
+                order.shipments.iter().find(|entry| entry.id == shipment_id)
+            }
             _ => None,
         };
         let order_return = match topic {
-            MessageTopic::Return(id) => order.find_return(id),
+            MessageTopic::Return(return_id) => order.find_return(return_id),
             _ => None,
         };
         Self {
@@ -167,7 +169,7 @@ impl MessageContent {
                 carrier: shipment.carrier.clone(),
                 tracking_number: shipment.tracking_number.clone(),
                 tracking_url: shipment.tracking_url.clone().filter(|url| is_web_url(url)),
-                items: units(order, &shipment.items),
+                items: unit_contents(order, &shipment.items),
             }),
             refund: match topic {
                 MessageTopic::Refund(amount) => Some(RefundContent { amount }),
@@ -178,7 +180,7 @@ impl MessageContent {
                 items: entry
                     .received
                     .iter()
-                    .map(|item| unit_item(order, item.sku.as_str(), item.quantity.get()))
+                    .map(|item| content_of_units(order, item.sku.as_str(), item.quantity.get()))
                     .collect(),
                 refund_amount: entry.refund_amount,
                 fee: entry.fee,
@@ -189,8 +191,8 @@ impl MessageContent {
 
 impl OrderContent {
     fn new(order: &Order) -> Self {
-        let items = Totals::of_lines(&order.items, order.tax_included);
-        let shipping = order.shipping_totals();
+        let item_totals = Totals::of_lines(&order.items, order.tax_included);
+        let shipping_totals = order.shipping_totals();
         let discounts = order.discounts.iter().map(|discount| DiscountContent {
             label: discount.label.clone(),
             amount: discount.amount,
@@ -200,13 +202,13 @@ impl OrderContent {
             number: order.number,
             storefront: order.storefront.to_string(),
             currency: order.currency.to_string(),
-            items: order.items.iter().map(item).collect(),
+            items: order.items.iter().map(item_content).collect(),
             discounts: discounts.collect(),
             shipping_label: order.shipping.as_ref().map(|charge| charge.label.clone()),
-            subtotal: items.subtotal,
-            discount_total: items.discount_total,
-            shipping_total: shipping.subtotal - shipping.discount_total,
-            tax_total: items.tax_total + shipping.tax_total,
+            subtotal: item_totals.subtotal,
+            discount_total: item_totals.discount_total,
+            shipping_total: shipping_totals.subtotal - shipping_totals.discount_total,
+            tax_total: item_totals.tax_total + shipping_totals.tax_total,
             tax_included: order.tax_included,
             total: order.total,
             address: order
@@ -219,7 +221,7 @@ impl OrderContent {
     }
 }
 
-fn item(line: &LineItem) -> ItemContent {
+fn item_content(line: &LineItem) -> ItemContent {
     ItemContent {
         sku: line.sku.to_string(),
         name: line.name.clone(),
@@ -232,15 +234,15 @@ fn item(line: &LineItem) -> ItemContent {
     }
 }
 
-fn units(order: &Order, items: &[StockItem]) -> Vec<ItemContent> {
+fn unit_contents(order: &Order, items: &[StockItem]) -> Vec<ItemContent> {
     let items = items.iter();
     items
-        .map(|item| unit_item(order, item.sku.as_str(), item.quantity.get()))
+        .map(|item| content_of_units(order, item.sku.as_str(), item.quantity.get()))
         .collect()
 }
 
 /// Units of a product, with the name and the price of its line item.
-fn unit_item(order: &Order, sku: &str, quantity: u32) -> ItemContent {
+fn content_of_units(order: &Order, sku: &str, quantity: u32) -> ItemContent {
     let line = order.items.iter().find(|line| line.sku.as_str() == sku);
     let unit_price = line.map_or(0, |line| line.unit_price);
     ItemContent {

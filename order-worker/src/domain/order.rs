@@ -85,7 +85,8 @@ pub struct Order {
     #[serde(default)]
     pub awaits_stock: bool,
     /// Reserved items that were neither shipped nor released.
-    pub held: Vec<StockItem>,
+    #[serde(rename = "held")]
+    pub reserved_items: Vec<StockItem>,
     /// Shipping address.
     pub shipping_address: Option<Address>,
     /// Payment method: a token of the provider.
@@ -172,27 +173,31 @@ pub struct Order {
 impl Order {
     /// Total amount to capture, in minor units: the shipped units' share of the total and the shipping charge,
     /// without written-off amounts.
-    pub fn capture_due(&self) -> i64 {
-        self.capture_due_with(&[])
+    pub fn total_to_capture(&self) -> i64 {
+        self.total_to_capture_with(&[])
     }
 
     /// Total amount to capture in minor units once `items_to_ship` are shipped, too.
-    pub fn capture_due_with(&self, items_to_ship: &[StockItem]) -> i64 {
-        let shipped = self
+    pub fn total_to_capture_with(&self, items_to_ship: &[StockItem]) -> i64 {
+        let shipped_items = self
             .shipped_shipments()
             .flat_map(|shipment| &shipment.items);
-        let units = units_by_sku(shipped.chain(items_to_ship));
-        if units.is_empty() {
+        let units_by_sku = units_by_sku(shipped_items.chain(items_to_ship));
+        if units_by_sku.is_empty() {
             return 0;
         }
         // The shipping charge is captured with the first shipment.
-        self.value_of_first_units(&units) + self.shipping_totals().total - self.total_written_off()
+        self.value_of_first_units(&units_by_sku) + self.shipping_totals().total
+            - self.total_written_off()
     }
 
     /// Written-off amounts of shipped items, in minor units.
     fn total_written_off(&self) -> i64 {
-        let written_off_of = |shipment: &Shipment| self.written_off.get(&shipment.id).copied();
-        self.shipped_shipments().filter_map(written_off_of).sum()
+        let written_off_amount_of =
+            |shipment: &Shipment| self.written_off.get(&shipment.id).copied();
+        self.shipped_shipments()
+            .filter_map(written_off_amount_of)
+            .sum()
     }
 
     /// The totals of the shipping charge.
@@ -202,55 +207,57 @@ impl Order {
 
     /// The sum of all parts of the total, in minor units.
     pub fn sum_of_parts(&self) -> i64 {
-        let items = Totals::of_lines(&self.items, self.tax_included);
-        items.total.saturating_add(self.shipping_totals().total)
+        let item_totals = Totals::of_lines(&self.items, self.tax_included);
+        item_totals
+            .total
+            .saturating_add(self.shipping_totals().total)
     }
 
     /// Total and quantity of the line items of each product.
     fn product_totals(&self) -> BTreeMap<&Sku, (i64, u64)> {
-        let mut totals = BTreeMap::<&Sku, (i64, u64)>::new();
+        let mut amounts_by_sku = BTreeMap::<&Sku, (i64, u64)>::new();
         for line in &self.items {
-            let (total, quantity) = totals.entry(&line.sku).or_default();
-            *total += Totals::of_line(line, self.tax_included).total;
+            let (total_amount, quantity) = amounts_by_sku.entry(&line.sku).or_default();
+            *total_amount += Totals::of_line(line, self.tax_included).total;
             *quantity += u64::from(line.quantity.get());
         }
-        totals
+        amounts_by_sku
     }
 
     /// Total and quantity of the line items of one product.
     fn product_total(&self, sku: &Sku) -> (i64, u64) {
         let lines = self.items.iter().filter(|line| line.sku == *sku);
-        lines.fold((0, 0), |(total, quantity), line| {
+        lines.fold((0, 0), |(total_amount, quantity), line| {
             let line_total = Totals::of_line(line, self.tax_included).total;
             (
-                total + line_total,
+                total_amount + line_total,
                 quantity + u64::from(line.quantity.get()),
             )
         })
     }
 
     /// Share of the total, in minor units, of the first `units` units of each product.
-    fn value_of_first_units(&self, units: &BTreeMap<&Sku, u64>) -> i64 {
-        let totals = self.product_totals();
-        let values = units.iter().map(|(sku, units)| {
-            let (total, quantity) = totals.get(sku).copied().unwrap_or_default();
-            first_units(total, *units, quantity)
+    fn value_of_first_units(&self, units_by_sku: &BTreeMap<&Sku, u64>) -> i64 {
+        let amounts_by_sku = self.product_totals();
+        let values = units_by_sku.iter().map(|(sku, units)| {
+            let (total_amount, quantity) = amounts_by_sku.get(sku).copied().unwrap_or_default();
+            first_units(total_amount, *units, quantity)
         });
         values.sum()
     }
 
     /// Amount that is still to be captured for shipped items, in minor units.
-    pub fn capture_outstanding(&self) -> i64 {
-        (self.capture_due() - self.payment.captured).max(0)
+    pub fn outstanding_capture(&self) -> i64 {
+        (self.total_to_capture() - self.payment.captured).max(0)
     }
 
     /// Whether no item remains to be shipped: the next capture is the last one.
     pub fn has_nothing_to_ship(&self) -> bool {
-        self.held.is_empty()
+        self.reserved_items.is_empty()
     }
 
     /// Total amount that was captured or is still authorized, in minor units.
-    pub fn collectable(&self) -> i64 {
+    pub fn collectable_amount(&self) -> i64 {
         match self.payment.status {
             PaymentStatus::Authorized
             | PaymentStatus::Captured
@@ -262,21 +269,27 @@ impl Order {
 
     /// Amount of the order that can no longer be captured, in minor units, without cancelled items and
     /// written-off amounts.
-    pub fn uncollectable(&self) -> i64 {
-        let written_off: i64 = self.written_off.values().sum();
-        (self.total - self.cancelled_value() - written_off - self.collectable()).max(0)
+    pub fn uncollectable_amount(&self) -> i64 {
+        let written_off_total: i64 = self.written_off.values().sum();
+        (self.total - self.cancelled_value() - written_off_total - self.collectable_amount()).max(0)
     }
 
     /// Value of the items that were cancelled after a part had been shipped, in minor units.
     fn cancelled_value(&self) -> i64 {
-        let cancelled = self.cancelled_items();
-        if cancelled.is_empty() {
+        let cancelled_items = self.cancelled_items();
+        if cancelled_items.is_empty() {
             return 0;
         }
-        let totals = self.product_totals();
-        let values = cancelled.iter().map(|item| {
-            let (total, quantity) = totals.get(&item.sku).copied().unwrap_or_default();
-            total - first_units(total, quantity.saturating_sub(item.quantity), quantity)
+        let amounts_by_sku = self.product_totals();
+        let values = cancelled_items.iter().map(|item| {
+            let (total_amount, quantity) =
+                amounts_by_sku.get(&item.sku).copied().unwrap_or_default();
+            total_amount
+                - first_units(
+                    total_amount,
+                    quantity.saturating_sub(item.quantity),
+                    quantity,
+                )
         });
         values.sum()
     }
@@ -287,23 +300,23 @@ impl Order {
         let collected_amount = if self.has_nothing_to_ship() {
             self.payment.captured
         } else {
-            self.collectable()
+            self.collectable_amount()
         };
-        (self.capture_due() - collected_amount).max(0)
+        (self.total_to_capture() - collected_amount).max(0)
     }
 
     /// Amount that the customer was charged for returned shipments, in minor units, without what operators
     /// refunded. The shipping charge is part of it if everything came back.
     pub fn returned_value(&self) -> i64 {
-        let items = self.charged_for(&[ShipmentStatus::Returned]);
+        let returned_items_value = self.charged_for(&[ShipmentStatus::Returned]);
         let is_returned = |shipment: &Shipment| shipment.status == ShipmentStatus::Returned;
-        let is_whole = self.held.is_empty()
+        let is_whole = self.reserved_items.is_empty()
             && self.uncancelled_shipments().next().is_some()
             && self.uncancelled_shipments().all(is_returned);
         if is_whole && !self.shipping_refunded {
-            items + self.shipping_totals().total
+            returned_items_value + self.shipping_totals().total
         } else {
-            items
+            returned_items_value
         }
         .max(0)
     }
@@ -312,50 +325,50 @@ impl Order {
     /// amounts and units that operators refunded.
     fn charged_for(&self, statuses: &[ShipmentStatus]) -> i64 {
         let has_status = |shipment: &&Shipment| statuses.contains(&shipment.status);
-        let (mut items, mut written_off) = (Vec::new(), 0);
+        let (mut charged_items, mut written_off_amount) = (Vec::new(), 0);
         for shipment in self.uncancelled_shipments().filter(has_status) {
             // Units that were received through returns are refunded by these.
-            let unreturned = self.unreturned_items(shipment);
-            if !unreturned.is_empty() {
-                items.extend(unreturned);
-                written_off += self.unsubtracted_write_off(shipment.id);
+            let unreturned_items = self.unreturned_items(shipment);
+            if !unreturned_items.is_empty() {
+                charged_items.extend(unreturned_items);
+                written_off_amount += self.unsubtracted_write_off(shipment.id);
             }
         }
-        if items.is_empty() {
+        if charged_items.is_empty() {
             return 0;
         }
         // Refunds by operators are subtracted as a sum. So units that came back and units that were refunded
         // add up to their exact share of the product's total, in whatever order that happened.
-        let shipped = self.shipped_units();
-        let mut units = units_by_sku(&items);
-        for (sku, refunded) in &self.refunded_units {
-            *units.entry(sku).or_default() += refunded;
+        let shipped_units = self.shipped_units();
+        let mut units_by_sku = units_by_sku(&charged_items);
+        for (sku, refunded_units) in &self.refunded_units {
+            *units_by_sku.entry(sku).or_default() += refunded_units;
         }
-        for (sku, units) in &mut units {
-            *units = (*units).min(shipped.get(sku).copied().unwrap_or(0));
+        for (sku, units) in &mut units_by_sku {
+            *units = (*units).min(shipped_units.get(sku).copied().unwrap_or(0));
         }
-        self.value_of_first_units(&units) - self.item_refunds - written_off
+        self.value_of_first_units(&units_by_sku) - self.item_refunds - written_off_amount
     }
 
     /// Shipped units by product.
     fn shipped_units(&self) -> BTreeMap<&Sku, u64> {
-        let shipped = self.shipped_shipments();
-        units_by_sku(shipped.flat_map(|shipment| &shipment.items))
+        let shipped_shipments = self.shipped_shipments();
+        units_by_sku(shipped_shipments.flat_map(|shipment| &shipment.items))
     }
 
     /// Units of a product that an operator can still refund: they were shipped, and neither refunded nor, if
     /// `refunds_returns`, returned.
     pub fn refundable_units(&self, sku: &Sku, refunds_returns: bool) -> u64 {
-        let shipped = self.shipped_units().get(sku).copied().unwrap_or(0);
-        shipped.saturating_sub(self.refunded_or_returned(sku, refunds_returns))
+        let shipped_units = self.shipped_units().get(sku).copied().unwrap_or(0);
+        shipped_units.saturating_sub(self.refunded_or_returned(sku, refunds_returns))
     }
 
     /// Amount of the next `units` units of a product that an operator refunds, in minor units.
     pub fn refund_of_units(&self, sku: &Sku, units: u64, refunds_returns: bool) -> i64 {
-        let (total, quantity) = self.product_total(sku);
+        let (total_amount, quantity) = self.product_total(sku);
         let units_before = self.refunded_or_returned(sku, refunds_returns);
-        first_units(total, units_before + units, quantity)
-            - first_units(total, units_before, quantity)
+        first_units(total_amount, units_before + units, quantity)
+            - first_units(total_amount, units_before, quantity)
     }
 
     /// Units of a product that operators refunded or, if `refunds_returns`, that were returned as shipments.
@@ -366,27 +379,28 @@ impl Order {
             .filter(|shipment| shipment.items.iter().any(|item| item.sku == *sku))
             .flat_map(|shipment| self.unreturned_items(shipment))
             .filter(|item| item.sku == *sku);
-        let returned: u64 = returned_units
+        let returned_count: u64 = returned_units
             .map(|item| u64::from(item.quantity.get()))
             .sum();
-        self.refunded_units.get(sku).copied().unwrap_or(0) + returned
+        self.refunded_units.get(sku).copied().unwrap_or(0) + returned_count
     }
 
     /// Amounts charged for the shipped shipments in the order of shipping, in minor units, without written-off
     /// amounts. The first one has the shipping charge.
     fn shipment_charges(&self) -> Vec<(ShipmentId, i64)> {
-        let mut shipped: Vec<&Shipment> = self.shipped_shipments().collect();
-        shipped.sort_by_key(|shipment| (shipment.shipped_at, shipment.id));
-        let (mut units, mut charged_amount) = (BTreeMap::new(), -self.shipping_totals().total);
-        let charges = shipped.into_iter().map(|shipment| {
+        let mut shipped_shipments: Vec<&Shipment> = self.shipped_shipments().collect();
+        shipped_shipments.sort_by_key(|shipment| (shipment.shipped_at, shipment.id));
+        let (mut units_by_sku, mut charged_amount) =
+            (BTreeMap::new(), -self.shipping_totals().total);
+        let charges = shipped_shipments.into_iter().map(|shipment| {
             for item in &shipment.items {
-                *units.entry(&item.sku).or_default() += u64::from(item.quantity.get());
+                *units_by_sku.entry(&item.sku).or_default() += u64::from(item.quantity.get());
             }
-            let charged_until = self.value_of_first_units(&units);
-            let charge = charged_until - charged_amount;
-            charged_amount = charged_until;
-            let written_off = self.written_off.get(&shipment.id).copied().unwrap_or(0);
-            (shipment.id, charge - written_off)
+            let charged_total = self.value_of_first_units(&units_by_sku);
+            let charge = charged_total - charged_amount;
+            charged_amount = charged_total;
+            let written_off_amount = self.written_off.get(&shipment.id).copied().unwrap_or(0);
+            (shipment.id, charge - written_off_amount)
         });
         charges.collect()
     }
@@ -397,22 +411,24 @@ impl Order {
             OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Cancelled => false,
         };
-        let mut missing: BTreeMap<&Sku, u64> = BTreeMap::new();
+        let mut missing_units: BTreeMap<&Sku, u64> = BTreeMap::new();
         if is_in_fulfillment && !self.awaits_stock {
             for line in &self.items {
-                *missing.entry(&line.sku).or_default() += u64::from(line.quantity.get());
+                *missing_units.entry(&line.sku).or_default() += u64::from(line.quantity.get());
             }
         }
-        let shipped = self
+        let shipped_items = self
             .shipped_shipments()
             .flat_map(|shipment| &shipment.items);
-        for item in self.held.iter().chain(shipped) {
-            if let Some(units) = missing.get_mut(&item.sku) {
-                *units = units.saturating_sub(item.quantity.get().into());
+        for item in self.reserved_items.iter().chain(shipped_items) {
+            if let Some(units_by_sku) = missing_units.get_mut(&item.sku) {
+                *units_by_sku = units_by_sku.saturating_sub(item.quantity.get().into());
             }
         }
-        let missing = missing.into_iter().filter(|(_, quantity)| *quantity > 0);
-        missing
+        let missing_items = missing_units
+            .into_iter()
+            .filter(|(_, quantity)| *quantity > 0);
+        missing_items
             .map(|(sku, quantity)| CancelledItem {
                 sku: sku.clone(),
                 quantity,
@@ -421,20 +437,20 @@ impl Order {
     }
 
     /// Captured amount whose refund was not requested yet, in minor units.
-    pub fn refundable(&self) -> i64 {
+    pub fn refundable_amount(&self) -> i64 {
         self.payment.captured - self.refund_due.max(self.payment.refunded)
     }
 
     /// Amount that may be refunded without a request of an operator, in minor units: discarded refunds are
     /// excluded.
     pub fn refundable_automatically(&self) -> i64 {
-        self.refundable() - self.refund_written_off
+        self.refundable_amount() - self.refund_written_off
     }
 
     /// Amount charged for returned shipments whose refund was not requested yet, in minor units.
     pub fn return_refund_due(&self) -> i64 {
-        let requested = self.refund_due + self.refund_written_off - self.goodwill;
-        (self.returned_value() - requested).min(self.refundable_automatically())
+        let requested_refunds = self.refund_due + self.refund_written_off - self.goodwill;
+        (self.returned_value() - requested_refunds).min(self.refundable_automatically())
     }
 
     /// Whether the order needs no further processing: it was delivered or cancelled, or each of its shipments
@@ -456,7 +472,7 @@ impl Order {
             matches!(shipment.status, Delivered | Failed | Returned)
                 || (shipment.shipped_at.is_some() && self.unreturned_items(shipment).is_empty())
         };
-        let refunded_or_discarded = self.payment.refunded + self.refund_written_off;
+        let settled_refunds = self.payment.refunded + self.refund_written_off;
         let is_lost = |shipment: &Shipment| shipment.status == Failed;
         let lost_refund_due = if self.uncancelled_shipments().any(is_lost) {
             self.charged_for(&[Failed, Returned])
@@ -465,9 +481,9 @@ impl Order {
             0
         };
         self.uncancelled_shipments().all(is_finished)
-            && self.capture_outstanding() == 0
+            && self.outstanding_capture() == 0
             && self.payment.refunded >= self.refund_due
-            && refunded_or_discarded >= lost_refund_due
+            && settled_refunds >= lost_refund_due
     }
 
     /// Whether it is paid outside of a payment provider, and an operator records the payments.
@@ -476,7 +492,7 @@ impl Order {
     }
 
     /// Amount that the customer still has to pay manually, in minor units.
-    pub fn outstanding(&self) -> i64 {
+    pub fn outstanding_refunds(&self) -> i64 {
         match self.status {
             OrderStatus::Cancelled => 0,
             OrderStatus::Pending
@@ -495,7 +511,7 @@ impl Order {
     pub fn transactions(&self) -> Cow<'_, Transactions> {
         match &self.transactions {
             Some(transactions) => Cow::Borrowed(transactions),
-            None => Cow::Owned(Transactions::summary(self)),
+            None => Cow::Owned(Transactions::summarize(self)),
         }
     }
 
@@ -550,8 +566,8 @@ impl Order {
 
     /// Reserved items in `warehouse` that are in no shipment yet.
     pub fn unlabelled_items(&self, warehouse: &Warehouse) -> Vec<StockItem> {
-        let mut unlabelled: Vec<StockItem> = self
-            .held
+        let mut unlabelled_items: Vec<StockItem> = self
+            .reserved_items
             .iter()
             .filter(|item| item.warehouse == *warehouse)
             .cloned()
@@ -561,9 +577,9 @@ impl Order {
                 .items
                 .iter()
                 .filter(|item| item.warehouse == *warehouse);
-            subtract_items(&mut unlabelled, &items.cloned().collect::<Vec<_>>());
+            subtract_items(&mut unlabelled_items, &items.cloned().collect::<Vec<_>>());
         }
-        unlabelled
+        unlabelled_items
     }
 
     /// Checks that nothing was shipped.
@@ -592,7 +608,9 @@ impl Order {
     pub fn represent_with_secret(&self, steps: &[StepRow]) -> Representation {
         let mut order = self.represent(steps);
         if let Some(action) = &mut order.payment.next_action {
-            let mut secrets = steps.iter().filter_map(|row| row.client_secret.as_ref());
+            let mut secrets = steps
+                .iter()
+                .filter_map(|step_row| step_row.client_secret.as_ref());
             action.client_secret = secrets.next().cloned();
         }
         order
@@ -600,12 +618,12 @@ impl Order {
 
     /// The representation of the order. `steps` are its unfinished steps.
     pub fn represent<'a>(&self, steps: impl IntoIterator<Item = &'a StepRow>) -> Representation {
-        let next = steps
+        let next_step = steps
             .into_iter()
-            .filter(|row| !row.key.step.is_timer())
-            .min_by_key(|row| (row.is_dead, row.due_at));
-        let items = Totals::of_lines(&self.items, self.tax_included);
-        let shipping = self.shipping_totals();
+            .filter(|step_row| !step_row.key.step.is_timer())
+            .min_by_key(|step_row| (step_row.is_dead, step_row.due_at));
+        let item_totals = Totals::of_lines(&self.items, self.tax_included);
+        let shipping_totals = self.shipping_totals();
         Representation {
             id: self.id,
             number: self.number,
@@ -615,10 +633,10 @@ impl Order {
             status: self.status,
             cancel_reason: self.cancel_reason,
             currency: self.currency,
-            subtotal: items.subtotal,
-            discount_total: items.discount_total,
-            shipping_total: shipping.subtotal - shipping.discount_total,
-            tax_total: items.tax_total + shipping.tax_total,
+            subtotal: item_totals.subtotal,
+            discount_total: item_totals.discount_total,
+            shipping_total: shipping_totals.subtotal - shipping_totals.discount_total,
+            tax_total: item_totals.tax_total + shipping_totals.tax_total,
             total: self.total,
             tax_included: self.tax_included,
             items: self.items.iter().map(|line| self.priced(line)).collect(),
@@ -646,10 +664,10 @@ impl Order {
                 .collect(),
             awaits_approval: self.awaits_approval,
             pending_edit: self.represent_pending_edit(),
-            in_progress: next.map(|row| InProgress {
-                step: row.key.step.kind().to_owned(),
-                attempt: row.attempt,
-                due_at: row.due_at,
+            in_progress: next_step.map(|step_row| InProgress {
+                step: step_row.key.step.kind().to_owned(),
+                attempt: step_row.attempt,
+                due_at: step_row.due_at,
             }),
             metadata: self.metadata.clone(),
             note: self.note.clone(),
@@ -664,7 +682,7 @@ impl Order {
 
     /// The line item with its totals.
     fn priced(&self, line: &LineItem) -> PricedItem {
-        let totals = Totals::of_line(line, self.tax_included);
+        let line_totals = Totals::of_line(line, self.tax_included);
         let line = line.clone();
         PricedItem {
             sku: line.sku,
@@ -675,10 +693,10 @@ impl Order {
             discounts: line.discounts,
             order_discount: line.order_discount,
             taxes: line.taxes,
-            subtotal: totals.subtotal,
-            discount_total: totals.discount_total,
-            tax_total: totals.tax_total,
-            total: totals.total,
+            subtotal: line_totals.subtotal,
+            discount_total: line_totals.discount_total,
+            tax_total: line_totals.tax_total,
+            total: line_totals.total,
         }
     }
 }
@@ -693,19 +711,19 @@ fn is_zero_edits(number: &u32) -> bool {
 
 /// Units by product.
 fn units_by_sku<'a>(items: impl IntoIterator<Item = &'a StockItem>) -> BTreeMap<&'a Sku, u64> {
-    let mut units = BTreeMap::new();
+    let mut units_by_sku = BTreeMap::new();
     for item in items {
-        *units.entry(&item.sku).or_default() += u64::from(item.quantity.get());
+        *units_by_sku.entry(&item.sku).or_default() += u64::from(item.quantity.get());
     }
-    units
+    units_by_sku
 }
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn is_false(flag: &bool) -> bool {
-    !flag
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[expect(

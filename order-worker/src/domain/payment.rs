@@ -74,7 +74,9 @@ fn record_refunds(payment: &mut Payment, amount: i64) {
     payment.refunded += amount;
     payment.status = match (payment.refunded, payment.captured) {
         (0, _) => PaymentStatus::Captured,
-        (refunded, captured) if refunded < captured => PaymentStatus::PartiallyRefunded,
+        (refunded_amount, captured_amount) if refunded_amount < captured_amount => {
+            PaymentStatus::PartiallyRefunded
+        }
         _ => PaymentStatus::Refunded,
     };
 }

@@ -94,13 +94,13 @@ impl FromStr for LabelId {
         let Some((warehouse, number)) = text.split_once(':') else {
             return text.parse().map(|warehouse: Warehouse| warehouse.into());
         };
-        let label = Self {
+        let label_id = Self {
             warehouse: warehouse.parse()?,
             replaced: number.parse::<u32>().unwrap_or(0).saturating_sub(1),
         };
         // There is one spelling only.
-        if label.to_string() == text {
-            Ok(label)
+        if label_id.to_string() == text {
+            Ok(label_id)
         } else {
             Err(format!(
                 "{text:?} is not a label: must be WAREHOUSE or WAREHOUSE:NUMBER"
@@ -128,10 +128,10 @@ pub const KINDS: [&str; 12] = [
 impl Step {
     /// The step that authorizes the payment for the order's edit with this number; 0 is the payment for the order
     /// as it was created. Its name is also the idempotency key of the payment at the provider.
-    pub fn authorization(edit: u32) -> Self {
-        match edit {
+    pub fn authorization(edit_number: u32) -> Self {
+        match edit_number {
             0 => Self::AuthorizePayment,
-            edit => Self::AuthorizeEdit(edit),
+            edit_number => Self::AuthorizeEdit(edit_number),
         }
     }
 
@@ -245,11 +245,13 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
         match self {
-            Self::RequestShipment(label) | Self::CancelShipment(label) => {
-                write!(f, ":{label}")
+            Self::RequestShipment(label_id) | Self::CancelShipment(label_id) => {
+                write!(f, ":{label_id}")
             }
-            Self::AuthorizeEdit(edit) | Self::VoidAuthorization(edit) | Self::ExpireEdit(edit) => {
-                write!(f, ":{edit}")
+            Self::AuthorizeEdit(edit_number)
+            | Self::VoidAuthorization(edit_number)
+            | Self::ExpireEdit(edit_number) => {
+                write!(f, ":{edit_number}")
             }
             Self::AuthorizePayment
             | Self::CapturePayment
@@ -277,11 +279,13 @@ impl FromStr for Step {
                 "expire_order" => Ok(Self::ExpireOrder),
                 _ => Err(format!("unknown step {text:?}")),
             },
-            Some(("request_shipment", label)) => label.parse().map(Self::RequestShipment),
-            Some(("cancel_shipment", label)) => label.parse().map(Self::CancelShipment),
-            Some(("authorize_edit", edit)) => edit_number(edit).map(Self::AuthorizeEdit),
-            Some(("void_authorization", edit)) => edit_number(edit).map(Self::VoidAuthorization),
-            Some(("expire_edit", edit)) => edit_number(edit).map(Self::ExpireEdit),
+            Some(("request_shipment", label_text)) => label_text.parse().map(Self::RequestShipment),
+            Some(("cancel_shipment", label_text)) => label_text.parse().map(Self::CancelShipment),
+            Some(("authorize_edit", edit_text)) => edit_number(edit_text).map(Self::AuthorizeEdit),
+            Some(("void_authorization", edit_text)) => {
+                edit_number(edit_text).map(Self::VoidAuthorization)
+            }
+            Some(("expire_edit", edit_text)) => edit_number(edit_text).map(Self::ExpireEdit),
             Some(_) => Err(format!("unknown step {text:?}")),
         }
     }
@@ -396,12 +400,12 @@ mod tests {
     #[test]
     fn step_names_round_trip() {
         let label = LabelId::from("berlin-1".parse::<Warehouse>().unwrap());
-        let second = LabelId {
+        let second_label = LabelId {
             replaced: 1,
             ..label.clone()
         };
         assert_eq!(
-            Step::CancelShipment(second.clone()).to_string(),
+            Step::CancelShipment(second_label.clone()).to_string(),
             "cancel_shipment:berlin-1:2"
         );
         for step in [
@@ -413,8 +417,8 @@ mod tests {
             Step::ReserveStock,
             Step::RequestShipment(label.clone()),
             Step::CancelShipment(label),
-            Step::RequestShipment(second.clone()),
-            Step::CancelShipment(second),
+            Step::RequestShipment(second_label.clone()),
+            Step::CancelShipment(second_label),
             Step::ExpireOrder,
             Step::AuthorizeEdit(1),
             Step::VoidAuthorization(0),
@@ -432,7 +436,7 @@ mod tests {
         }
         assert!("make_coffee".parse::<Step>().is_err());
         assert!("authorize_payment:x".parse::<Step>().is_err());
-        for label in [
+        for label_text in [
             "berlin:",
             "berlin:0",
             "berlin:1",
@@ -441,8 +445,8 @@ mod tests {
             "berlin:x",
             ":2",
         ] {
-            let step = format!("request_shipment:{label}");
-            assert!(step.parse::<Step>().is_err(), "{step}");
+            let step_text = format!("request_shipment:{label_text}");
+            assert!(step_text.parse::<Step>().is_err(), "{step_text}");
         }
     }
 

@@ -15,15 +15,15 @@ use shared::{
 
 /// Subtracts `items` from `from`: from an identical line if there is one, otherwise from lines with the same
 /// product and warehouse. Returns whether `from` had all units.
-pub fn subtract_items(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
+pub fn subtract_items(reduced_items: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
     let mut has_all_units = true;
     for item in items {
-        if let Some(index) = from.iter().position(|line| line == item) {
-            from.remove(index);
+        if let Some(index) = reduced_items.iter().position(|line| line == item) {
+            reduced_items.remove(index);
             continue;
         }
         let mut missing_units = item.quantity.get();
-        from.retain_mut(|line| {
+        reduced_items.retain_mut(|line| {
             if missing_units == 0 || (&line.sku, &line.warehouse) != (&item.sku, &item.warehouse) {
                 return true;
             }
@@ -78,32 +78,35 @@ pub fn allocate(
     requested_items: &[ItemQuantity],
     stock_levels: &ProductStock,
 ) -> Result<Vec<StockItem>, Failure> {
-    let mut remaining: BTreeMap<&Sku, i64> = BTreeMap::new();
+    let mut remaining_units: BTreeMap<&Sku, i64> = BTreeMap::new();
     for item in requested_items {
-        *remaining.entry(&item.sku).or_default() += i64::from(item.quantity.get());
+        *remaining_units.entry(&item.sku).or_default() += i64::from(item.quantity.get());
     }
-    ensure_available(&remaining, stock_levels)?;
+    ensure_available(&remaining_units, stock_levels)?;
 
-    let available = |sku: &Sku, warehouse: &Warehouse| {
+    let available_at = |sku: &Sku, warehouse: &Warehouse| {
         stock_levels
             .get(sku)
             .and_then(|by_warehouse| by_warehouse.get(warehouse))
             .map_or(0, |stock_level| stock_level.available().max(0))
     };
-    let mut warehouses: BTreeSet<&Warehouse> = remaining
+    let mut warehouses: BTreeSet<&Warehouse> = remaining_units
         .keys()
         .filter_map(|sku| stock_levels.get(*sku))
         .flat_map(BTreeMap::keys)
         .collect();
-    if let Some(smallest) = smallest_warehouse_set(&remaining, &warehouses, available) {
+    if let Some(smallest) = smallest_warehouse_set(&remaining_units, &warehouses, available_at) {
         warehouses = smallest;
     }
-    let mut allocated: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
-    while remaining.values().any(|missing| *missing > 0) {
+    let mut units_by_place: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
+    while remaining_units
+        .values()
+        .any(|missing_units| *missing_units > 0)
+    {
         let fillable_units = |warehouse: &Warehouse| -> i64 {
-            remaining
+            remaining_units
                 .iter()
-                .map(|(sku, missing)| (*missing).min(available(sku, warehouse)))
+                .map(|(sku, missing_units)| (*missing_units).min(available_at(sku, warehouse)))
                 .sum()
         };
         // `max_by_key` returns the last of equal elements; reversed, the first by name.
@@ -115,69 +118,69 @@ pub fn allocate(
         else {
             break;
         };
-        for (sku, missing) in &mut remaining {
-            let units = (*missing).min(available(sku, best_warehouse));
+        for (sku, missing_units) in &mut remaining_units {
+            let units = (*missing_units).min(available_at(sku, best_warehouse));
             if units > 0 {
-                *missing -= units;
-                allocated.insert((sku, best_warehouse), units);
+                *missing_units -= units;
+                units_by_place.insert((sku, best_warehouse), units);
             }
         }
         warehouses.remove(best_warehouse);
     }
-    Ok(distribute(requested_items, allocated))
+    Ok(distribute(requested_items, units_by_place))
 }
 
 /// The smallest set of warehouses that has all units, the first by name among equals; `None` if there are too
 /// many warehouses.
 fn smallest_warehouse_set<'a>(
-    remaining: &BTreeMap<&Sku, i64>,
+    remaining_units: &BTreeMap<&Sku, i64>,
     warehouses: &BTreeSet<&'a Warehouse>,
-    available: impl Fn(&Sku, &Warehouse) -> i64,
+    available_at: impl Fn(&Sku, &Warehouse) -> i64,
 ) -> Option<BTreeSet<&'a Warehouse>> {
     if warehouses.len() > MAX_COMBINED_WAREHOUSES {
         return None;
     }
-    let warehouses: Vec<&Warehouse> = warehouses.iter().copied().collect();
+    let warehouse_list: Vec<&Warehouse> = warehouses.iter().copied().collect();
     let has_all = |combination: &u32| {
-        remaining.iter().all(|(sku, required)| {
-            let chosen_warehouses = warehouses.iter().enumerate();
+        remaining_units.iter().all(|(sku, required)| {
+            let chosen_warehouses = warehouse_list.iter().enumerate();
             let chosen_warehouses =
                 chosen_warehouses.filter(|(index, _)| combination & (1 << index) != 0);
             let available_units: i64 = chosen_warehouses
-                .map(|(_, warehouse)| available(sku, warehouse))
+                .map(|(_, warehouse)| available_at(sku, warehouse))
                 .sum();
             available_units >= *required
         })
     };
     // One bit per warehouse; the first by name is the lowest.
-    let combinations = 1..(1_u32 << warehouses.len());
+    let combinations = 1..(1_u32 << warehouse_list.len());
     let best_combination = combinations.filter(has_all).min_by_key(|combination| {
         (
             combination.count_ones(),
             Reverse(combination.reverse_bits()),
         )
     })?;
-    let chosen_warehouses = warehouses.iter().enumerate();
+    let chosen_warehouses = warehouse_list.iter().enumerate();
     let chosen_warehouses =
         chosen_warehouses.filter(|(index, _)| best_combination & (1 << index) != 0);
     Some(chosen_warehouses.map(|(_, warehouse)| *warehouse).collect())
 }
 
 fn ensure_available(
-    remaining: &BTreeMap<&Sku, i64>,
+    remaining_units: &BTreeMap<&Sku, i64>,
     stock_levels: &ProductStock,
 ) -> Result<(), Failure> {
-    let shortages: Vec<_> = remaining
+    let shortages: Vec<_> = remaining_units
         .iter()
-        .filter_map(|(sku, requested)| {
-            let available: i64 = stock_levels.get(*sku).map_or(0, |by_warehouse| {
+        .filter_map(|(sku, requested_units)| {
+            let available_units: i64 = stock_levels.get(*sku).map_or(0, |by_warehouse| {
                 by_warehouse
                     .values()
                     .map(|stock_level| stock_level.available().max(0))
                     .sum()
             });
-            (available < *requested)
-                .then(|| json!({ "sku": sku, "requested": requested, "available": available }))
+            (available_units < *requested_units)
+                .then(|| json!({ "sku": sku, "requested": requested_units, "available": available_units }))
         })
         .collect();
     if shortages.is_empty() {
@@ -197,18 +200,18 @@ fn ensure_available(
 /// Distributes the allocated units over the requested items, in their order.
 fn distribute(
     requested_items: &[ItemQuantity],
-    mut allocated: BTreeMap<(&Sku, &Warehouse), i64>,
+    mut units_by_place: BTreeMap<(&Sku, &Warehouse), i64>,
 ) -> Vec<StockItem> {
     let mut items = Vec::with_capacity(requested_items.len());
     for item in requested_items {
         let mut missing_units = i64::from(item.quantity.get());
-        for ((_, warehouse), unassigned) in allocated
+        for ((_, warehouse), unassigned_units) in units_by_place
             .iter_mut()
             .filter(|((sku, _), _)| **sku == item.sku)
         {
-            let units = missing_units.min(*unassigned);
+            let units = missing_units.min(*unassigned_units);
             if let Some(quantity) = u32::try_from(units).ok().and_then(NonZeroU32::new) {
-                *unassigned -= units;
+                *unassigned_units -= units;
                 missing_units -= units;
                 items.push(StockItem {
                     sku: item.sku.clone(),
@@ -227,22 +230,22 @@ mod tests {
 
     fn stock_levels(rows: &[(&str, &str, i64, i64)]) -> ProductStock {
         let mut stock_levels = ProductStock::new();
-        for (sku, warehouse, on_hand, reserved) in rows {
+        for (sku_text, warehouse_text, on_hand, reserved_units) in rows {
             let stock_level = WarehouseStock {
                 on_hand: *on_hand,
-                reserved: *reserved,
+                reserved: *reserved_units,
             };
             stock_levels
-                .entry(sku.parse().unwrap())
+                .entry(sku_text.parse().unwrap())
                 .or_default()
-                .insert(warehouse.parse().unwrap(), stock_level);
+                .insert(warehouse_text.parse().unwrap(), stock_level);
         }
         stock_levels
     }
 
-    fn item(sku: &str, quantity: u32) -> ItemQuantity {
+    fn item(sku_text: &str, quantity: u32) -> ItemQuantity {
         ItemQuantity {
-            sku: sku.parse().unwrap(),
+            sku: sku_text.parse().unwrap(),
             quantity: NonZeroU32::new(quantity).unwrap(),
         }
     }

@@ -200,11 +200,11 @@ pub struct DeliveryResult {
 /// Outcome of a delivery attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// It succeeded.
+    /// The endpoint accepted the event.
     Succeeded,
-    /// It failed and is retried, or was the last attempt.
+    /// The attempt failed; another follows, unless it was the last.
     Failed,
-    /// It failed, and the endpoint is disabled.
+    /// The attempt failed, and the endpoint is disabled.
     DisableEndpoint(DisabledReason),
 }
 
@@ -274,8 +274,8 @@ impl Delivery {
             latency_ms: result.latency_ms,
             error: result.error.clone(),
         });
-        let excess = self.attempts.len().saturating_sub(MAX_STORED_ATTEMPTS);
-        self.attempts.drain(..excess);
+        let excess_count = self.attempts.len().saturating_sub(MAX_STORED_ATTEMPTS);
+        self.attempts.drain(..excess_count);
         self.due_at = None;
     }
 

@@ -44,8 +44,8 @@ pub struct IdempotencyRecord {
 
 /// Key of the record that maps the id of an asynchronous order to the order that exists instead. Differs from
 /// all client keys, which start with a storefront and a pattern.
-pub fn order_alias_key(acknowledged: OrderId) -> String {
-    format!("promised/{acknowledged}")
+pub fn order_alias_key(acknowledged_id: OrderId) -> String {
+    format!("promised/{acknowledged_id}")
 }
 
 /// The loaded rows, and what has changed since they were loaded.
@@ -76,7 +76,7 @@ pub struct WorkingSet {
     /// Unfinished steps of the loaded orders.
     pub steps: BTreeMap<StepKey, StepRow>,
     /// Idempotency records by key.
-    pub recorded: HashMap<String, IdempotencyRecord>,
+    pub idempotency_records: HashMap<String, IdempotencyRecord>,
     /// Orders by external id.
     pub external_ids: HashMap<(Storefront, String), OrderId>,
     /// Next order numbers.
@@ -109,7 +109,7 @@ pub struct ChangeSet {
     /// Scheduled or removed steps: those in [`WorkingSet::steps`] exist, the others are removed.
     pub steps: BTreeSet<StepKey>,
     /// New idempotency records.
-    pub recorded: BTreeSet<String>,
+    pub recorded_keys: BTreeSet<String>,
 }
 
 impl ChangeSet {
@@ -167,9 +167,9 @@ impl WorkingSet {
             self.dirty.endpoints.insert(endpoint.id);
             self.endpoints.insert(endpoint.id, endpoint);
         }
-        for key in changes.api_keys {
-            self.dirty.api_keys.insert(key.id);
-            if self.api_keys.insert(key.id, key).is_none() {
+        for api_key in changes.api_keys {
+            self.dirty.api_keys.insert(api_key.id);
+            if self.api_keys.insert(api_key.id, api_key).is_none() {
                 self.active_api_keys += 1;
             }
         }
@@ -181,51 +181,53 @@ impl WorkingSet {
             self.dirty.messages.insert(message.id);
             self.messages.insert(message.id, message);
         }
-        for (acknowledged, existing) in changes.order_aliases {
-            let key = order_alias_key(acknowledged);
-            self.dirty.recorded.insert(key.clone());
-            let recorded = IdempotencyRecord {
+        for (acknowledged_id, existing_id) in changes.order_aliases {
+            let alias_key = order_alias_key(acknowledged_id);
+            self.dirty.recorded_keys.insert(alias_key.clone());
+            let new_record = IdempotencyRecord {
                 fingerprint: String::new(),
-                answer: Some(ResourceRef::Order(existing)),
+                answer: Some(ResourceRef::Order(existing_id)),
                 outcome: None,
             };
-            self.recorded.insert(key, recorded);
+            self.idempotency_records.insert(alias_key, new_record);
         }
         self.change_steps(changes.steps);
         self.dirty.events.extend(changes.events);
     }
 
     fn change_steps(&mut self, steps: Vec<StepChange>) {
-        let mut removed = HashMap::new();
+        let mut removed_rows = HashMap::new();
         for step in steps {
-            let key = match step {
+            let step_key = match step {
                 StepChange::Put(row) => {
-                    let key = row.key.clone();
-                    self.steps.insert(key.clone(), row);
-                    key
+                    let step_key = row.key.clone();
+                    self.steps.insert(step_key.clone(), row);
+                    step_key
                 }
                 StepChange::Schedule(row) => {
-                    let key = row.key.clone();
-                    let row = match (self.steps.get(&key), removed.get(&key)) {
-                        (Some(current), _) if is_covered_by(&row, current) => continue,
-                        (Some(previous), _) | (None, Some(previous)) => continued(row, previous),
+                    let step_key = row.key.clone();
+                    let row = match (self.steps.get(&step_key), removed_rows.get(&step_key)) {
+                        (Some(current_row), _) if is_covered_by(&row, current_row) => continue,
+                        (Some(previous_row), _) | (None, Some(previous_row)) => {
+                            continued(row, previous_row)
+                        }
                         (None, None) => row,
                     };
-                    self.steps.insert(key.clone(), row);
-                    key
+                    self.steps.insert(step_key.clone(), row);
+                    step_key
                 }
-                StepChange::Remove(key) => {
-                    if let Some(row) = self.steps.remove(&key) {
-                        removed.insert(key.clone(), row);
+                StepChange::Remove(step_key) => {
+                    if let Some(row) = self.steps.remove(&step_key) {
+                        removed_rows.insert(step_key.clone(), row);
                     }
-                    key
+                    step_key
                 }
             };
-            self.dirty.steps.insert(key);
+            self.dirty.steps.insert(step_key);
         }
     }
 
-    fn move_stock(&mut self, items: &[StockItem], on_hand: i64, reserved: i64) {
+    fn move_stock(&mut self, items: &[StockItem], on_hand_change: i64, reserved_change: i64) {
         for StockItem {
             sku,
             warehouse,
@@ -238,8 +240,8 @@ impl WorkingSet {
                 "the stock level of {sku} in {warehouse} was not loaded"
             );
             self.change_stock(sku, warehouse, |stock_level| {
-                stock_level.on_hand += on_hand * quantity;
-                stock_level.reserved += reserved * quantity;
+                stock_level.on_hand += on_hand_change * quantity;
+                stock_level.reserved += reserved_change * quantity;
             });
         }
     }
@@ -297,8 +299,9 @@ impl WorkingSet {
         idempotency: &Idempotency,
         role: Role,
     ) -> Result<Option<Result<Json, Failure>>, Failure> {
-        let stored = self.recorded.get(&idempotency.key);
-        let Some(recorded) = stored.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
+        let stored_record = self.idempotency_records.get(&idempotency.key);
+        let Some(record) =
+            stored_record.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
         else {
             return match &idempotency.operation {
                 Some(operation) if self.is_used_for_another(operation) => Err(key_conflict()),
@@ -306,10 +309,10 @@ impl WorkingSet {
             };
         };
         // An empty fingerprint matches any request: webhooks, and shipment updates recorded by earlier versions.
-        if !recorded.fingerprint.is_empty() && recorded.fingerprint != idempotency.fingerprint {
+        if !record.fingerprint.is_empty() && record.fingerprint != idempotency.fingerprint {
             return Err(key_conflict());
         }
-        match (&recorded.outcome, &recorded.answer) {
+        match (&record.outcome, &record.answer) {
             (Some(outcome), _) => Ok(Some(outcome.clone().into())),
             (None, Some(answer)) => Ok(Some(self.render(answer, role))),
             (None, None) => Ok(None),
@@ -319,8 +322,10 @@ impl WorkingSet {
     /// Whether the client's key was used for another operation than this one.
     fn is_used_for_another(&self, operation: &KeyOperation) -> bool {
         let records = [&operation.create_order_key, &operation.earlier_record_key];
-        let mut recorded = records.iter().filter_map(|key| self.recorded.get(*key));
-        recorded.any(|recorded| recorded.fingerprint != operation.name)
+        let mut earlier_records = records
+            .iter()
+            .filter_map(|record_key| self.idempotency_records.get(*record_key));
+        earlier_records.any(|record| record.fingerprint != operation.name)
     }
 
     /// Records the operation of a client's key under the key that creating an order with it has: the record of
@@ -330,36 +335,40 @@ impl WorkingSet {
         let Some(operation) = &idempotency.operation else {
             return;
         };
-        if operation.name == CREATE_ORDER || self.recorded.contains_key(&operation.create_order_key)
+        if operation.name == CREATE_ORDER
+            || self
+                .idempotency_records
+                .contains_key(&operation.create_order_key)
         {
             return;
         }
-        let recorded = IdempotencyRecord {
+        let record = IdempotencyRecord {
             fingerprint: operation.name.to_owned(),
             answer: None,
             outcome: None,
         };
-        let key = &operation.create_order_key;
-        self.recorded.insert(key.clone(), recorded);
-        self.dirty.recorded.insert(key.clone());
+        let alias_key = &operation.create_order_key;
+        self.idempotency_records.insert(alias_key.clone(), record);
+        self.dirty.recorded_keys.insert(alias_key.clone());
     }
 
     /// Whether a request of several commands was started under this key and has not ended.
     pub fn has_unfinished_task(&self, idempotency: &Idempotency) -> bool {
-        let stored = self.recorded.get(&idempotency.key);
-        stored.is_some_and(|recorded| recorded.answer.is_none() && recorded.outcome.is_none())
+        let stored_record = self.idempotency_records.get(&idempotency.key);
+        stored_record.is_some_and(|record| record.answer.is_none() && record.outcome.is_none())
     }
 
     /// Records that a request of several commands was started under this key; there is no reply yet.
     pub fn record_task_start(&mut self, idempotency: &Idempotency) {
         self.record_operation(idempotency);
-        let recorded = IdempotencyRecord {
+        let record = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
             answer: None,
             outcome: None,
         };
-        self.recorded.insert(idempotency.key.clone(), recorded);
-        self.dirty.recorded.insert(idempotency.key.clone());
+        self.idempotency_records
+            .insert(idempotency.key.clone(), record);
+        self.dirty.recorded_keys.insert(idempotency.key.clone());
     }
 
     /// Records the reply. A failure is recorded only under a client's own key: it changed nothing, so a
@@ -376,24 +385,25 @@ impl WorkingSet {
             return;
         }
         self.record_operation(idempotency);
-        let recorded = IdempotencyRecord {
+        let record = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
             answer,
             outcome: is_client_key.then(|| outcome.clone().into()),
         };
-        self.recorded.insert(idempotency.key.clone(), recorded);
-        self.dirty.recorded.insert(idempotency.key.clone());
+        self.idempotency_records
+            .insert(idempotency.key.clone(), record);
+        self.dirty.recorded_keys.insert(idempotency.key.clone());
     }
 
     /// Whether the resource is visible to the caller.
     pub fn is_visible(&self, resource: &ResourceRef, caller: &Caller) -> bool {
         match resource {
-            ResourceRef::Order(id) => {
-                let order = self.orders.get(id);
+            ResourceRef::Order(order_id) => {
+                let order = self.orders.get(order_id);
                 order.is_some_and(|order| caller.may_see(&order.storefront))
             }
             ResourceRef::Return { order_id, id } => {
-                let order = order_id.and_then(|id| self.orders.get(&id));
+                let order = order_id.and_then(|order_id| self.orders.get(&order_id));
                 order.is_some_and(|order| {
                     caller.may_see(&order.storefront)
                         && !order.is_deleted
@@ -403,28 +413,28 @@ impl WorkingSet {
             ResourceRef::Product(sku) | ResourceRef::Image { sku, .. } => {
                 self.products.contains_key(sku)
             }
-            ResourceRef::Customer(id) => {
-                let customer = self.customers.get(id);
+            ResourceRef::Customer(customer_id) => {
+                let customer = self.customers.get(customer_id);
                 customer.is_some_and(|customer| caller.may_see(&customer.storefront))
             }
-            ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => {
-                let endpoint = self.endpoints.get(id);
+            ResourceRef::Endpoint(endpoint_id) | ResourceRef::EndpointSecret(endpoint_id) => {
+                let endpoint = self.endpoints.get(endpoint_id);
                 endpoint.is_some_and(|endpoint| endpoint.is_managed_by(caller))
             }
-            ResourceRef::Delivery(id) => {
-                let delivery = self.deliveries.get(id);
+            ResourceRef::Delivery(delivery_id) => {
+                let delivery = self.deliveries.get(delivery_id);
                 delivery.is_some_and(|delivery| {
                     self.is_visible(&ResourceRef::Endpoint(delivery.endpoint_id), caller)
                 })
             }
-            ResourceRef::Message(id) => {
-                let message = self.messages.get(id);
+            ResourceRef::Message(message_id) => {
+                let message = self.messages.get(message_id);
                 message.is_some_and(|message| {
                     self.is_visible(&ResourceRef::Order(message.order_id), caller)
                 })
             }
-            ResourceRef::ApiKey(id) | ResourceRef::NewApiKey(id) => {
-                caller.require_admin().is_ok() && self.api_keys.contains_key(id)
+            ResourceRef::ApiKey(key_id) | ResourceRef::NewApiKey(key_id) => {
+                caller.require_admin().is_ok() && self.api_keys.contains_key(key_id)
             }
             ResourceRef::Imported { .. } | ResourceRef::NoContent => true,
         }
@@ -435,14 +445,14 @@ impl WorkingSet {
     /// # Errors
     /// `INTERNAL` when the resource was not loaded, which is a defect.
     pub fn render(&self, resource: &ResourceRef, role: Role) -> Result<Json, Failure> {
-        let rendered = match resource {
-            ResourceRef::Order(id) => self
+        let representation = match resource {
+            ResourceRef::Order(order_id) => self
                 .orders
-                .get(id)
-                .map(|order| order.represent(self.steps_of(*id)))
+                .get(order_id)
+                .map(|order| order.represent(self.steps_of(*order_id)))
                 .map(|order| Json::of(&order.visible_to(role))),
             ResourceRef::Return { order_id, id } => {
-                let order = order_id.and_then(|id| self.orders.get(&id));
+                let order = order_id.and_then(|order_id| self.orders.get(&order_id));
                 order.and_then(|order| {
                     let entry = order.find_return(*id)?;
                     Some(Json::of(&order.represent_return(entry)))
@@ -460,37 +470,37 @@ impl WorkingSet {
                     None => Err(Failure::not_found("image", id)),
                 })
             }
-            ResourceRef::Customer(id) => self.customers.get(id).map(Json::of),
-            ResourceRef::Endpoint(id) => {
-                let endpoint = self.endpoints.get(id);
+            ResourceRef::Customer(customer_id) => self.customers.get(customer_id).map(Json::of),
+            ResourceRef::Endpoint(endpoint_id) => {
+                let endpoint = self.endpoints.get(endpoint_id);
                 endpoint.map(|endpoint| Json::of(&endpoint.represent(false)))
             }
-            ResourceRef::EndpointSecret(id) => {
-                let endpoint = self.endpoints.get(id);
+            ResourceRef::EndpointSecret(endpoint_id) => {
+                let endpoint = self.endpoints.get(endpoint_id);
                 endpoint.map(|endpoint| Json::of(&endpoint.represent(true)))
             }
-            ResourceRef::Delivery(id) => {
-                let delivery = self.deliveries.get(id);
+            ResourceRef::Delivery(delivery_id) => {
+                let delivery = self.deliveries.get(delivery_id);
                 delivery.map(|delivery| Json::of(&delivery.represent()))
             }
-            ResourceRef::Message(id) => {
-                let message = self.messages.get(id);
+            ResourceRef::Message(message_id) => {
+                let message = self.messages.get(message_id);
                 message.map(|message| Json::of(&message.represent()))
             }
-            ResourceRef::ApiKey(id) => {
-                let key = self.api_keys.get(id);
-                key.map(|key| Json::of(&key.represent()))
+            ResourceRef::ApiKey(key_id) => {
+                let api_key = self.api_keys.get(key_id);
+                api_key.map(|api_key| Json::of(&api_key.represent()))
             }
-            ResourceRef::NewApiKey(id) => {
-                let key = self.api_keys.get(id);
-                key.map(|key| Json::of(&key.represent_new()))
+            ResourceRef::NewApiKey(key_id) => {
+                let api_key = self.api_keys.get(key_id);
+                api_key.map(|api_key| Json::of(&api_key.represent_new()))
             }
             ResourceRef::Imported { id, is_duplicate } => {
                 Some(Json::of(&json!({"id": id, "is_duplicate": is_duplicate})))
             }
             ResourceRef::NoContent => Some(Json::of(&())),
         };
-        rendered.unwrap_or_else(|| {
+        representation.unwrap_or_else(|| {
             Err(Failure::new(
                 Code::Internal,
                 format!("{resource:?} was not loaded"),
@@ -513,19 +523,23 @@ impl WorkingSet {
 }
 
 /// Whether the result of the attempt in progress of `current` schedules what `row` is to do.
-fn is_covered_by(row: &StepRow, current: &StepRow) -> bool {
-    let is_in_progress = !current.is_dead && current.due_at <= row.due_at;
+fn is_covered_by(row: &StepRow, current_row: &StepRow) -> bool {
+    let is_in_progress = !current_row.is_dead && current_row.due_at <= row.due_at;
     is_in_progress && !row.is_dead && row.key.step.collects_or_refunds()
 }
 
 /// The row of a step that was scheduled before as `previous`. A late result of an earlier attempt does not
 /// match its number, and a request that the provider may still be executing keeps its idempotency key.
-fn continued(row: StepRow, previous: &StepRow) -> StepRow {
-    let earlier_failures = if row.is_dead { previous.failures } else { 0 };
+fn continued(row: StepRow, previous_row: &StepRow) -> StepRow {
+    let earlier_failures = if row.is_dead {
+        previous_row.failures
+    } else {
+        0
+    };
     StepRow {
-        attempt: previous.attempt + 1,
+        attempt: previous_row.attempt + 1,
         failures: earlier_failures + row.failures,
-        error_responses: previous.error_responses,
+        error_responses: previous_row.error_responses,
         ..row
     }
 }

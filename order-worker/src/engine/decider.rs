@@ -68,12 +68,12 @@ impl Decider {
             if batch.is_empty() {
                 return;
             }
-            let started = Instant::now();
+            let started_at = Instant::now();
             let batch_size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             self.commit_with_retry(batch).await;
-            self.record_batch_duration(started.elapsed());
+            self.record_batch_duration(started_at.elapsed());
             metrics::histogram!("engine_batch_size").record(batch_size);
-            metrics::histogram!("engine_batch_duration_seconds").record(started.elapsed());
+            metrics::histogram!("engine_batch_duration_seconds").record(started_at.elapsed());
         }
     }
 
@@ -93,18 +93,18 @@ impl Decider {
                 return;
             }
             match self.decide_batch(&batch).await {
-                Ok(outcomes) => {
+                Ok(replies) => {
                     if batch.iter().any(|submission| submission.may_be_committed) {
                         self.release_step_leases().await;
                     }
-                    return send_replies(batch, outcomes.into_iter().map(Ok));
+                    return send_replies(batch, replies.into_iter().map(Ok));
                 }
                 // A smaller batch loads and writes less.
                 Err(StoreError::TooLarge) if batch.len() > 1 => {
                     let half_len = batch.len().div_ceil(2);
                     return self.commit_in_parts(batch, half_len).await;
                 }
-                Err(error) => match commit_error(error) {
+                Err(store_error) => match commit_error(store_error) {
                     // One of the commands can't be decided: alone, each affects only itself.
                     CommitError::Internal(_) if batch.len() > 1 => {
                         return self.commit_in_parts(batch, 1).await;
@@ -125,9 +125,12 @@ impl Decider {
             // A command without a deadline waits as long as its caller does.
             time::sleep(delay).await;
             delay = (delay * 2).min(BACKOFF_RANGE.1);
-            let now = Instant::now();
+            let checked_at = Instant::now();
             batch.retain(|submission| {
-                submission.is_awaited() && submission.deadline.is_none_or(|deadline| now < deadline)
+                submission.is_awaited()
+                    && submission
+                        .deadline
+                        .is_none_or(|deadline| checked_at < deadline)
             });
         }
     }
@@ -156,11 +159,11 @@ impl Decider {
         }
         let context = DecisionContext::new(Timestamp::now(), random_seed());
         let now = context.now();
-        let (outcomes, steps, has_events) = self
+        let (replies, steps, has_events) = self
             .store
             .transact(&load_set, now, |working_set| {
                 let mut context = context.clone();
-                let outcomes = batch
+                let replies = batch
                     .iter()
                     .map(|submission| {
                         let execute_commands = || {
@@ -170,7 +173,7 @@ impl Decider {
                     })
                     .collect::<Option<Vec<_>>>()?;
                 Some((
-                    outcomes,
+                    replies,
                     due_steps(working_set, now),
                     !working_set.dirty.events.is_empty(),
                 ))
@@ -180,11 +183,11 @@ impl Decider {
             |submission: &&Submission| matches!(submission.command, Command::Request { .. });
         let requests = batch.iter().filter(is_request).count();
         self.outbox.record_batch(requests, batch.len() - requests);
-        self.outbox.steps(steps);
+        self.outbox.send_steps(steps);
         if has_events {
-            self.outbox.events();
+            self.outbox.announce_events();
         }
-        Ok(outcomes)
+        Ok(replies)
     }
 }
 
@@ -200,10 +203,10 @@ fn release_claims(batch: &[Submission]) {
 
 /// Refuses the commands of `batch` with `error`. A command of an earlier commit whose outcome is unknown is
 /// never reported as not executed.
-fn refuse_all(batch: Vec<Submission>, error: &CommitError) {
-    let outcome_of = |submission: &Submission| match error {
+fn refuse_all(batch: Vec<Submission>, commit_error: &CommitError) {
+    let outcome_of = |submission: &Submission| match commit_error {
         CommitError::Internal(_) if submission.may_be_committed => Err(outcome_unknown()),
-        error => Err(error.clone()),
+        commit_error => Err(commit_error.clone()),
     };
     let outcomes: Vec<_> = batch.iter().map(outcome_of).collect();
     send_replies(batch, outcomes);
@@ -245,8 +248,8 @@ fn random_seed() -> u64 {
     Uuid::now_v7().as_u64_pair().1
 }
 
-fn commit_error(error: StoreError) -> CommitError {
-    match error {
+fn commit_error(store_error: StoreError) -> CommitError {
+    match store_error {
         StoreError::Aborted => CommitError::Internal(
             "the request could not be processed because of an internal error; nothing was done"
                 .to_owned(),
@@ -255,26 +258,26 @@ fn commit_error(error: StoreError) -> CommitError {
         | StoreError::Invalid(_)
         | StoreError::Failed(_)
         | StoreError::TooLarge => {
-            tracing::error!(%error, "batch can't be loaded or saved");
+            tracing::error!(error = %store_error, "a batch can't be loaded or saved");
             CommitError::Internal(
                 "the request could not be processed because of an internal error; nothing was done"
                     .to_owned(),
             )
         }
         StoreError::Unavailable(_) | StoreError::ReadOnly(_) | StoreError::TooManySearches => {
-            tracing::error!(%error, "batch not saved because the database is unavailable; retrying");
+            tracing::error!(error = %store_error, "a batch is not saved because the database is unavailable; retrying");
             CommitError::Unavailable("the database is unavailable".to_owned())
         }
         // The store has retried conflicts with other transactions. A larger batch is decided in parts afterwards.
         StoreError::Conflict(_) => {
-            tracing::error!(%error, "saving a batch still conflicts after all retries");
+            tracing::error!(error = %store_error, "saving a batch still conflicts after all retries");
             CommitError::Internal(
                 "the request could not be processed because of an internal error; nothing was done"
                     .to_owned(),
             )
         }
         StoreError::OutcomeUnknown(_) => {
-            tracing::error!(%error, "commit outcome unknown; repeating the commands that recognize an earlier execution");
+            tracing::error!(error = %store_error, "the outcome of a commit is unknown; repeating the commands that recognize an earlier execution");
             outcome_unknown()
         }
     }
@@ -306,7 +309,7 @@ mod tests {
 
     #[test]
     fn command_that_may_be_committed_is_not_refused_as_not_executed() {
-        let (reply, mut decided) = mpsc::unbounded_channel();
+        let (reply, mut decided_replies) = mpsc::unbounded_channel();
         let submissions = [false, true].into_iter().enumerate();
         let submissions = submissions.map(|(index, may_be_committed)| {
             let order_id: OrderId = Uuid::nil().into();
@@ -326,7 +329,7 @@ mod tests {
             submissions.collect(),
             &commit_error(StoreError::Corrupt("a row".to_owned())),
         );
-        let replies = decided.try_recv().unwrap();
+        let replies = decided_replies.try_recv().unwrap();
         assert!(
             matches!(
                 replies.as_slice(),

@@ -47,16 +47,16 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(
-        requests: mpsc::UnboundedReceiver<Vec<Submission>>,
-        waiting: Arc<AtomicUsize>,
-        steps: mpsc::Receiver<Submission>,
+        request_receiver: mpsc::UnboundedReceiver<Vec<Submission>>,
+        waiting_count: Arc<AtomicUsize>,
+        step_receiver: mpsc::Receiver<Submission>,
         activity: Arc<RequestActivity>,
     ) -> Self {
         Self {
-            requests,
+            requests: request_receiver,
             queued_submissions: VecDeque::new(),
-            waiting_count: waiting,
-            steps,
+            waiting_count,
+            steps: step_receiver,
             is_late: false,
             activity,
             was_under_load: false,
@@ -64,7 +64,7 @@ impl Intake {
         }
     }
 
-    /// The next batch; empty when all senders are gone.
+    /// The next batch; empty when all senders are dropped.
     pub(super) async fn collect_batch(&mut self) -> Vec<Submission> {
         let mut first_step = None;
         loop {
@@ -86,33 +86,34 @@ impl Intake {
     /// Takes the waiting commands, and `first_step` if a step result arrived first.
     fn take_batch_now(&mut self, first_step: Option<Submission>) -> Vec<Submission> {
         while self.queued_submissions.len() < MAX_BATCH
-            && let Ok(requests) = self.requests.try_recv()
+            && let Ok(submissions) = self.requests.try_recv()
         {
-            self.queued_submissions.extend(requests);
+            self.queued_submissions.extend(submissions);
         }
-        let requests = self.queued_submissions.len().min(MAX_BATCH);
-        self.waiting_count.fetch_sub(requests, Ordering::Relaxed);
-        let mut batch: Vec<_> = self.queued_submissions.drain(..requests).collect();
-        let step_share = self.share_of_steps(requests);
+        let request_count = self.queued_submissions.len().min(MAX_BATCH);
+        self.waiting_count
+            .fetch_sub(request_count, Ordering::Relaxed);
+        let mut batch: Vec<_> = self.queued_submissions.drain(..request_count).collect();
+        let step_share = self.share_of_steps(request_count);
         batch.extend(first_step);
-        while batch.len() < requests + step_share
+        while batch.len() < request_count + step_share
             && let Ok(step) = self.steps.try_recv()
         {
             batch.push(step);
         }
-        let mut steps = batch[requests..].iter().peekable();
-        if steps.peek().is_some() {
-            self.is_late = steps.any(|step| step.is_late);
+        let mut step_submissions = batch[request_count..].iter().peekable();
+        if step_submissions.peek().is_some() {
+            self.is_late = step_submissions.any(|step| step.is_late);
         }
         batch
     }
 
     /// Number of step results that may join this many requests.
-    fn share_of_steps(&mut self, requests: usize) -> usize {
-        if requests > 0 {
-            self.was_under_load = requests >= HIGH_LOAD;
+    fn share_of_steps(&mut self, request_count: usize) -> usize {
+        if request_count > 0 {
+            self.was_under_load = request_count >= HIGH_LOAD;
         }
-        let (step_share, requests_since_steps) = match requests {
+        let (step_share, requests_since_steps) = match request_count {
             _ if self.is_late => (MAX_BATCH, 0),
             0 if self.is_under_load() => (0, self.requests_since_steps),
             0 if self.activity.expects_requests() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
@@ -147,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        background::relay::outbox,
+        background::relay::new_outbox,
         domain::{
             command::{Command, StepResult},
             step::{Step, StepKey},
@@ -155,21 +156,21 @@ mod tests {
     };
 
     /// An intake, its request sender, and this many waiting step results.
-    fn intake(
+    fn new_intake(
         waiting_steps: usize,
     ) -> (
         Intake,
         mpsc::UnboundedSender<Vec<Submission>>,
         mpsc::Sender<Submission>,
     ) {
-        let (requests, request_receiver) = mpsc::unbounded_channel();
-        let (steps, results) = mpsc::channel(waiting_steps);
+        let (request_sender, request_receiver) = mpsc::unbounded_channel();
+        let (step_sender, results) = mpsc::channel(waiting_steps);
         for _ in 0..waiting_steps {
-            assert!(steps.try_send(test_submission()).is_ok());
+            assert!(step_sender.try_send(test_submission()).is_ok());
         }
-        let activity = outbox().0.activity();
+        let activity = new_outbox().0.activity();
         let test_intake = Intake::new(request_receiver, Arc::default(), results, activity);
-        (test_intake, requests, steps)
+        (test_intake, request_sender, step_sender)
     }
 
     /// The content makes no difference here.
@@ -186,14 +187,16 @@ mod tests {
     }
 
     /// The number of step results in each of several batches with this many requests.
-    async fn steps_per_batch(requests: usize, batch_count: usize) -> Vec<usize> {
-        let (mut intake, sender, _steps) = intake(1_000);
+    async fn steps_per_batch(request_count: usize, batch_count: usize) -> Vec<usize> {
+        let (mut intake, sender, _steps) = new_intake(1_000);
         let mut step_counts = Vec::new();
         for _ in 0..batch_count {
-            intake.waiting_count.fetch_add(requests, Ordering::Relaxed);
-            let submissions = (0..requests).map(|_| test_submission()).collect();
+            intake
+                .waiting_count
+                .fetch_add(request_count, Ordering::Relaxed);
+            let submissions = (0..request_count).map(|_| test_submission()).collect();
             assert!(sender.send(submissions).is_ok());
-            step_counts.push(intake.collect_batch().await.len() - requests);
+            step_counts.push(intake.collect_batch().await.len() - request_count);
         }
         step_counts
     }
@@ -201,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn under_load_one_step_result_is_taken_per_sixteen_requests() {
         let mut counts = steps_per_batch(32, 100).await;
-        counts.retain(|steps| *steps > 0);
+        counts.retain(|step_count| *step_count > 0);
         assert_eq!(counts, [STEP_RESULTS_PER_GROUP; 3]);
     }
 
@@ -221,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_requests_all_step_results_are_taken() {
-        let (mut intake, _callers, _steps) = intake(200);
+        let (mut intake, _callers, _steps) = new_intake(200);
         assert_eq!(intake.collect_batch().await.len(), 200);
     }
 }

@@ -100,16 +100,16 @@ impl Engine {
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
         let (requests, request_receiver) = mpsc::unbounded_channel();
         let (results, steps) = mpsc::channel(MAX_QUEUED);
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let waiting_count = Arc::new(AtomicUsize::new(0));
         let average_batch_us = Arc::new(AtomicU64::new(0));
         let intake = Intake::new(
             request_receiver,
-            Arc::clone(&waiting),
+            Arc::clone(&waiting_count),
             steps,
             outbox.activity(),
         );
         let decider = Decider::new(store, rules, outbox, Arc::clone(&average_batch_us));
-        let (running_sender, ended) = watch::channel(());
+        let (running_sender, end_receiver) = watch::channel(());
         dedicated_thread::spawn("engine", async move {
             decider.run(intake).await;
             drop(running_sender);
@@ -117,9 +117,9 @@ impl Engine {
         Ok(Self {
             requests,
             results,
-            waiting_count: waiting,
+            waiting_count,
             average_batch_us,
-            end_receiver: ended,
+            end_receiver,
         })
     }
 
@@ -132,12 +132,14 @@ impl Engine {
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<RpcReply, CommitError> {
-        self.decide_together(vec![(command, deadline)]).only().await
+        self.decide_together(vec![(command, deadline)])
+            .wait_for_only_reply()
+            .await
     }
 
     /// Decides `commands`, each before its deadline.
     pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> PendingReplies {
-        let (reply, decided) = mpsc::unbounded_channel();
+        let (reply, decided_replies) = mpsc::unbounded_channel();
         let (mut accepted_submissions, mut pending_replies) =
             (Vec::with_capacity(commands.len()), Vec::new());
         let mut refused_replies = Vec::new();
@@ -162,7 +164,7 @@ impl Engine {
             // An engine that has ended drops its input, which the receivers notice.
             let _ = self.requests.send(accepted_submissions);
         }
-        PendingReplies::new(decided, pending_replies, refused_replies)
+        PendingReplies::new(decided_replies, pending_replies, refused_replies)
     }
 
     /// Decides the result of a step that was due at `due_at`, however long it takes.
@@ -174,28 +176,31 @@ impl Engine {
         command: Command,
         due_at: Timestamp,
     ) -> Result<RpcReply, CommitError> {
-        let (reply, mut decided) = mpsc::unbounded_channel();
+        let (reply, mut reply_receiver) = mpsc::unbounded_channel();
         let mut submission = Submission::new(command, None, reply, 0);
         submission.is_late = Timestamp::now().duration_since(due_at) > LATE_AFTER;
         self.results
             .send(submission)
             .await
             .map_err(|_| stopping_error())?;
-        let decided = decided.recv().await.and_then(|mut decided| decided.pop());
-        decided.map_or_else(|| Err(stopping_error()), |(_, outcome)| outcome)
+        let decided_reply = reply_receiver
+            .recv()
+            .await
+            .and_then(|mut replies| replies.pop());
+        decided_reply.map_or_else(|| Err(stopping_error()), |(_, outcome)| outcome)
     }
 
     /// Waits until the last clone is dropped and all accepted commands are decided.
     pub async fn end(self) {
-        let mut ended = self.end_receiver.clone();
+        let mut end_receiver = self.end_receiver.clone();
         drop(self);
-        while ended.changed().await.is_ok() {}
+        while end_receiver.changed().await.is_ok() {}
     }
 
     /// Estimated waiting time of a new command.
     fn estimated_wait(&self) -> Duration {
-        let waiting = self.waiting_count.load(Ordering::Relaxed);
-        let batches = u64::try_from(waiting / MAX_BATCH).unwrap_or(u64::MAX);
+        let waiting_count = self.waiting_count.load(Ordering::Relaxed);
+        let batches = u64::try_from(waiting_count / MAX_BATCH).unwrap_or(u64::MAX);
         Duration::from_micros(batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)))
     }
 }

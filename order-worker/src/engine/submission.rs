@@ -69,10 +69,10 @@ pub(super) fn send_replies(
     while let Some((submission, outcome)) = results.next() {
         let mut replies = vec![(submission.index, outcome)];
         let reply_channel = submission.reply;
-        while let Some((next, outcome)) =
-            results.next_if(|(next, _)| next.reply.same_channel(&reply_channel))
+        while let Some((next_submission, outcome)) = results
+            .next_if(|(next_submission, _)| next_submission.reply.same_channel(&reply_channel))
         {
-            replies.push((next.index, outcome));
+            replies.push((next_submission.index, outcome));
         }
         let _ = reply_channel.send(replies);
     }
@@ -176,14 +176,14 @@ fn not_decided_in_time() -> CommitError {
 
 impl PendingReplies {
     pub(super) fn new(
-        decided: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
-        waiting: Vec<Option<PendingReply>>,
-        refused: Vec<IndexedReply>,
+        reply_receiver: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
+        waiting_replies: Vec<Option<PendingReply>>,
+        refused_replies: Vec<IndexedReply>,
     ) -> Self {
         Self {
-            reply_receiver: decided,
-            waiting_replies: waiting,
-            refused_replies: refused,
+            reply_receiver,
+            waiting_replies,
+            refused_replies,
         }
     }
 
@@ -203,7 +203,7 @@ impl PendingReplies {
                 .flatten()
                 .filter_map(PendingReply::report_at)
                 .min();
-            let decided = match next_report_at {
+            let decided_replies = match next_report_at {
                 None => Some(self.reply_receiver.recv().await),
                 Some(next_report_at) => {
                     time::timeout_at(next_report_at, self.reply_receiver.recv())
@@ -211,53 +211,53 @@ impl PendingReplies {
                         .ok()
                 }
             };
-            let Some(decided) = decided else {
+            let Some(decided_replies) = decided_replies else {
                 self.expired_error(Instant::now());
                 continue;
             };
-            let Some(mut decided) = decided else {
-                self.refuse_pending(|pending| Some(pending.dropped_error()));
+            let Some(mut decided_replies) = decided_replies else {
+                self.refuse_pending(|pending_reply| Some(pending_reply.dropped_error()));
                 continue;
             };
             // Drops results of commands that were reported as failed.
-            decided.retain(|(index, _)| {
+            decided_replies.retain(|(index, _)| {
                 self.waiting_replies
                     .get_mut(*index)
-                    .is_some_and(|waiting| waiting.take().is_some())
+                    .is_some_and(|waiting_reply| waiting_reply.take().is_some())
             });
-            if !decided.is_empty() {
-                return Some(decided);
+            if !decided_replies.is_empty() {
+                return Some(decided_replies);
             }
         }
     }
 
     /// All results, in order.
-    pub async fn all(mut self) -> Vec<Result<RpcReply, CommitError>> {
-        let mut all = Vec::with_capacity(self.waiting_replies.len());
-        while let Some(decided) = self.next().await {
-            all.extend(decided);
+    pub async fn wait_for_all(mut self) -> Vec<Result<RpcReply, CommitError>> {
+        let mut replies = Vec::with_capacity(self.waiting_replies.len());
+        while let Some(decided_replies) = self.next().await {
+            replies.extend(decided_replies);
         }
-        all.sort_unstable_by_key(|(index, _)| *index);
-        all.into_iter().map(|(_, outcome)| outcome).collect()
+        replies.sort_unstable_by_key(|(index, _)| *index);
+        replies.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     /// The result of the only command.
-    pub async fn only(self) -> Result<RpcReply, CommitError> {
-        let mut decided_replies = self.all().await.into_iter();
+    pub async fn wait_for_only_reply(self) -> Result<RpcReply, CommitError> {
+        let mut decided_replies = self.wait_for_all().await.into_iter();
         decided_replies
             .next()
             .unwrap_or_else(|| Err(stopping_error()))
     }
 
     fn expired_error(&mut self, now: Instant) {
-        self.refuse_pending(|pending| pending.expired_error(now));
+        self.refuse_pending(|pending_reply| pending_reply.expired_error(now));
     }
 
     /// Reports the commands for which `failure_of` returns a failure.
     fn refuse_pending(&mut self, failure_of: impl Fn(&mut PendingReply) -> Option<CommitError>) {
-        for (index, waiting) in self.waiting_replies.iter_mut().enumerate() {
-            if let Some(error) = waiting.as_mut().and_then(&failure_of) {
-                *waiting = None;
+        for (index, waiting_reply) in self.waiting_replies.iter_mut().enumerate() {
+            if let Some(error) = waiting_reply.as_mut().and_then(&failure_of) {
+                *waiting_reply = None;
                 self.refused_replies.push((index, Err(error)));
             }
         }
@@ -298,14 +298,16 @@ mod tests {
 
     /// Three commands submitted together with this deadline, and their pending results.
     fn submit_three(time_limit: Duration) -> (Vec<Submission>, PendingReplies) {
-        let (reply, decided) = mpsc::unbounded_channel();
+        let (reply, reply_receiver) = mpsc::unbounded_channel();
         let deadline = Instant::now() + time_limit;
         let submissions: Vec<_> = (0..3)
             .map(|index| Submission::new(command(), Some(deadline), reply.clone(), index))
             .collect();
-        let waiting = submissions.iter();
-        let waiting = waiting.map(|submission| Some(PendingReply::new(submission, Some(deadline))));
-        let pending_replies = PendingReplies::new(decided, waiting.collect(), Vec::new());
+        let waiting_replies = submissions.iter();
+        let waiting_replies =
+            waiting_replies.map(|submission| Some(PendingReply::new(submission, Some(deadline))));
+        let pending_replies =
+            PendingReplies::new(reply_receiver, waiting_replies.collect(), Vec::new());
         (submissions, pending_replies)
     }
 
@@ -339,7 +341,7 @@ mod tests {
         let (submissions, decisions) = submit_three(Duration::from_millis(20));
         assert!(submissions[1].ownership.claim());
         assert!(matches!(
-            decisions.all().await.as_slice(),
+            decisions.wait_for_all().await.as_slice(),
             [
                 Err(CommitError::Unavailable(_)),
                 Err(CommitError::OutcomeUnknown(_)),
@@ -356,7 +358,7 @@ mod tests {
         assert!(submissions[1].ownership.claim());
         drop(submissions);
         assert!(matches!(
-            decisions.all().await.as_slice(),
+            decisions.wait_for_all().await.as_slice(),
             [
                 Err(CommitError::Unavailable(_)),
                 Err(CommitError::OutcomeUnknown(_)),

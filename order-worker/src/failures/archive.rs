@@ -96,19 +96,22 @@ pub async fn run_archive(
 /// The message to publish again, if the delivery limit was its only problem.
 fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
     let header_value = |name: &str| delivery.headers.get(name).map(String::as_str);
-    let returned: u32 = header_value(RETURN_COUNT_HEADER)
+    let return_count: u32 = header_value(RETURN_COUNT_HEADER)
         .map_or(Ok(0), str::parse)
         .ok()?;
     let is_returnable = header_value("x-first-death-reason") == Some(DELIVERY_LIMIT)
         && header_value("x-first-death-queue") == Some(STEP_QUEUE)
-        && returned < MAX_RETURNS
+        && return_count < MAX_RETURNS
         && decoding_error(delivery).is_none();
     if !is_returnable {
         return None;
     }
     let mut headers = delivery.headers.clone();
     headers.retain(|name, _| !BROKER_HEADERS.contains(&name.as_str()));
-    headers.insert(RETURN_COUNT_HEADER.to_owned(), (returned + 1).to_string());
+    headers.insert(
+        RETURN_COUNT_HEADER.to_owned(),
+        (return_count + 1).to_string(),
+    );
     Some(Outgoing {
         kind: Some(delivery.kind.clone()),
         content_type: None,

@@ -57,13 +57,17 @@ impl DeadLetters {
     /// `FORBIDDEN` for storefronts, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Json, Failure> {
         caller.require_operator()?;
-        Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
+        Json::of(&list_dead_letters(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
     /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not
     /// in the archive any more.
-    async fn redrive_message(&self, id: Uuid) -> Result<bool, Failure> {
-        let dead_message = self.store.dead_message(id).await.map_err(store_failure)?;
+    async fn redrive_message(&self, message_id: Uuid) -> Result<bool, Failure> {
+        let dead_message = self
+            .store
+            .dead_message(message_id)
+            .await
+            .map_err(store_failure)?;
         let Some((queue, message)) = dead_message else {
             return Ok(false);
         };
@@ -76,7 +80,7 @@ impl DeadLetters {
         // harmless: a step whose message arrives twice is performed once.
         crash_at(Point::AfterRedriven);
         self.store
-            .remove_dead_message(id)
+            .remove_dead_message(message_id)
             .await
             .map_err(store_failure)?;
         Ok(true)
@@ -85,8 +89,8 @@ impl DeadLetters {
     /// Redrives those of `messages` whose payload is complete; returns their number.
     pub(crate) async fn redrive_messages(&self, messages: &[Uuid]) -> Result<u64, Failure> {
         let mut redriven_count = 0;
-        for id in messages {
-            match self.redrive_message(*id).await {
+        for message_id in messages {
+            match self.redrive_message(*message_id).await {
                 Ok(true) => redriven_count += 1,
                 Ok(false) => {}
                 Err(failure) if failure.code == Code::InvalidState => {}
@@ -107,9 +111,9 @@ impl DeadLetters {
     ) -> Result<RpcReply, Failure> {
         let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
             DeadLetterId::Step(key) => self.decide(context, Action::RedriveStep(key)).await?,
-            DeadLetterId::Message(id) => {
-                let redriven = self.redrive_existing_message(id);
-                return task::run(&self.engine, &context, None, redriven).await;
+            DeadLetterId::Message(message_id) => {
+                let redrive_result = self.redrive_existing_message(message_id);
+                return task::run(&self.engine, &context, None, redrive_result).await;
             }
         };
         let outcome = Json::of(&json!({"id": dead_letter.id, "status": "redriven"}));
@@ -123,36 +127,36 @@ impl DeadLetters {
     pub async fn discard(
         &self,
         context: CommandContext,
-        letter: &DeadLetterRef,
+        dead_letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
-        let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
+        let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
             DeadLetterId::Step(key) => self.decide(context, Action::DiscardStep(key)).await?,
-            DeadLetterId::Message(id) => {
-                let discard_result = self.discard_message(id);
+            DeadLetterId::Message(message_id) => {
+                let discard_result = self.discard_message(message_id);
                 return task::run(&self.engine, &context, None, discard_result).await;
             }
         };
-        let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
+        let outcome = Json::of(&json!({"id": dead_letter.id, "status": "discarded"}));
         Ok(RpcReply { outcome, is_replay })
     }
 
-    async fn redrive_existing_message(&self, id: Uuid) -> Result<Json, Failure> {
-        if !self.redrive_message(id).await? {
-            return Err(Failure::not_found("dead letter", id));
+    async fn redrive_existing_message(&self, message_id: Uuid) -> Result<Json, Failure> {
+        if !self.redrive_message(message_id).await? {
+            return Err(Failure::not_found("dead letter", message_id));
         }
-        Json::of(&json!({"id": id, "status": "redriven"}))
+        Json::of(&json!({"id": message_id, "status": "redriven"}))
     }
 
-    async fn discard_message(&self, id: Uuid) -> Result<Json, Failure> {
+    async fn discard_message(&self, message_id: Uuid) -> Result<Json, Failure> {
         if !self
             .store
-            .remove_dead_message(id)
+            .remove_dead_message(message_id)
             .await
             .map_err(store_failure)?
         {
-            return Err(Failure::not_found("dead letter", id));
+            return Err(Failure::not_found("dead letter", message_id));
         }
-        Json::of(&json!({"id": id, "status": "discarded"}))
+        Json::of(&json!({"id": message_id, "status": "discarded"}))
     }
 
     /// Decides a command; returns whether its result was replayed from the idempotency record.
@@ -177,7 +181,7 @@ fn parse_dead_letter_id(
 }
 
 /// Up to `limit` dead letters after the cursor.
-pub(crate) async fn page(
+pub(crate) async fn list_dead_letters(
     store: &Store,
     cursor: Option<&str>,
     limit: u32,
@@ -191,15 +195,19 @@ pub(crate) async fn page(
     ))
 }
 
-fn write_cursor(letter: &DeadLetter) -> String {
-    format!("{}_{}", letter.died_at.as_millisecond(), letter.id)
+fn write_cursor(dead_letter: &DeadLetter) -> String {
+    format!(
+        "{}_{}",
+        dead_letter.died_at.as_millisecond(),
+        dead_letter.id
+    )
 }
 
 fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
     cursor
         .split_once('_')
-        .filter(|(_, id)| parse_step_id(id).is_some() || id.parse::<Uuid>().is_ok())
-        .and_then(|(died_at, id)| Some((died_at.parse().ok()?, id.to_owned())))
+        .filter(|(_, id_text)| parse_step_id(id_text).is_some() || id_text.parse::<Uuid>().is_ok())
+        .and_then(|(died_at, id_text)| Some((died_at.parse().ok()?, id_text.to_owned())))
         .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
 }
 

@@ -48,10 +48,10 @@ struct FailedPage {
 
 impl FailedSteps<'_> {
     /// Loads a page.
-    async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
+    async fn load_page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
         match self {
             Self::Dead(_) => {
-                let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
+                let page = dead_letters::list_dead_letters(store, cursor, MAX_LIMIT).await?;
                 let step_ids = || page.data.iter().map(|dead_letter| &dead_letter.id);
                 Ok(FailedPage {
                     steps: step_ids().filter_map(|id| parse_step_id(id)).collect(),
@@ -60,7 +60,7 @@ impl FailedSteps<'_> {
                 })
             }
             Self::Retrying => {
-                let page = retries::page(store, cursor, MAX_LIMIT).await?;
+                let page = retries::list_retries(store, cursor, MAX_LIMIT).await?;
                 let keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
                 Ok(FailedPage {
                     steps: keys.collect(),
@@ -83,7 +83,7 @@ pub(crate) async fn redrive_all(
     caller: &Caller,
     request: RedriveAll,
     deadline: Option<Instant>,
-    failed: FailedSteps<'_>,
+    failed_steps: FailedSteps<'_>,
 ) -> Result<Json, Failure> {
     caller.require_operator()?;
     if let Some(step) = &request.step
@@ -109,7 +109,9 @@ pub(crate) async fn redrive_all(
             steps: mut keys,
             messages,
             next_cursor,
-        } = failed.page(&store, reply.next_cursor.as_deref()).await?;
+        } = failed_steps
+            .load_page(&store, reply.next_cursor.as_deref())
+            .await?;
         keys.retain(|key| {
             request
                 .step
@@ -117,7 +119,10 @@ pub(crate) async fn redrive_all(
                 .is_none_or(|kind| kind == key.step.kind())
         });
         let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
-        let decided_replies = engine.decide_together(commands.collect()).all().await;
+        let decided_replies = engine
+            .decide_together(commands.collect())
+            .wait_for_all()
+            .await;
         for result in decided_replies {
             match result
                 .map_err(Failure::from)
@@ -129,7 +134,7 @@ pub(crate) async fn redrive_all(
                 Err(failure) => return Err(failure),
             }
         }
-        if let FailedSteps::Dead(dead_letters) = failed
+        if let FailedSteps::Dead(dead_letters) = failed_steps
             && request.step.is_none()
         {
             reply.redriven += dead_letters.redrive_messages(&messages).await?;

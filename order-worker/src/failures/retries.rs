@@ -34,7 +34,7 @@ impl Retries {
     /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
         caller.require_operator()?;
-        Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
+        Json::of(&list_retries(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
     /// Retries a step now, with a new set of attempts.
@@ -57,7 +57,7 @@ impl Retries {
     }
 }
 
-pub(super) async fn page(
+pub(super) async fn list_retries(
     store: &Store,
     cursor: Option<&str>,
     limit: u32,
@@ -81,6 +81,6 @@ fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
 }
 
 fn store_failure(error: StoreError) -> Failure {
-    tracing::error!(%error, "failed steps could not be read");
+    tracing::error!(%error, "steps to retry could not be read");
     error.failure()
 }

@@ -37,7 +37,7 @@ use self::{
     rate::RateLimiter,
     settings::Settings,
     smtp::{SendError, SmtpClient},
-    templates::{Rendered, one_line},
+    templates::{Rendered, join_lines},
 };
 use crate::{
     background::relay::Outbox,
@@ -91,13 +91,13 @@ impl MessageDispatcher {
 
     /// Creates and sends messages until `stop`, then finishes the attempts in progress.
     pub async fn run(self, stop: CancellationToken) {
-        let mut attempts = JoinSet::new();
-        let work = async {
-            tokio::join!(self.create_messages(), self.send_all(&mut attempts));
+        let mut attempt_tasks = JoinSet::new();
+        let send_messages = async {
+            tokio::join!(self.create_messages(), self.send_all(&mut attempt_tasks));
         };
-        stop.run_until_cancelled(Box::pin(work)).await;
-        let finished = async { while attempts.join_next().await.is_some() {} };
-        if time::timeout(STOP_TIMEOUT, finished).await.is_err() {
+        stop.run_until_cancelled(Box::pin(send_messages)).await;
+        let finish_attempts = async { while attempt_tasks.join_next().await.is_some() {} };
+        if time::timeout(STOP_TIMEOUT, finish_attempts).await.is_err() {
             tracing::warn!("stopping while messages are being sent; they will be sent again");
         }
     }
@@ -129,27 +129,27 @@ impl MessageDispatcher {
         }
         let mut context = DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
         let includes_imported = self.mailer.settings.includes_imported;
-        let created = self
+        let new_messages = self
             .store
             .create_messages(&mut context, EVENTS_PER_TRANSACTION, includes_imported)
             .await?;
-        if created.messages > 0 {
+        if new_messages.messages > 0 {
             crash_at(Point::AfterMessagesCreated);
         }
-        Ok(created.progress)
+        Ok(new_messages.progress)
     }
 
     /// Sends due messages.
-    async fn send_all(&self, attempts: &mut JoinSet<()>) {
+    async fn send_all(&self, attempt_tasks: &mut JoinSet<()>) {
         let mut limiter = RateLimiter::new(self.mailer.settings.rate, Instant::now());
         loop {
             tokio::select! {
                 () = self.new_messages.notified() => {}
-                Some(_) = attempts.join_next() => {}
+                Some(_) = attempt_tasks.join_next() => {}
                 () = time::sleep(INTERVAL) => {}
             }
-            while attempts.try_join_next().is_some() {}
-            if let Err(error) = self.start_due(attempts, &mut limiter).await {
+            while attempt_tasks.try_join_next().is_some() {}
+            if let Err(error) = self.start_due(attempt_tasks, &mut limiter).await {
                 log_and_pause(&error).await;
             }
         }
@@ -157,11 +157,13 @@ impl MessageDispatcher {
 
     async fn start_due(
         &self,
-        attempts: &mut JoinSet<()>,
+        attempt_tasks: &mut JoinSet<()>,
         limiter: &mut RateLimiter,
     ) -> Result<(), StoreError> {
-        let free_connections = MAX_CONNECTIONS.saturating_sub(attempts.len());
-        let limit = limiter.available(Instant::now()).min(free_connections);
+        let free_connections = MAX_CONNECTIONS.saturating_sub(attempt_tasks.len());
+        let limit = limiter
+            .available_permits(Instant::now())
+            .min(free_connections);
         if limit == 0 {
             return Ok(());
         }
@@ -173,19 +175,20 @@ impl MessageDispatcher {
         for due_message in due_messages {
             limiter.take();
             let (mailer, engine) = (Arc::clone(&self.mailer), self.engine.clone());
-            attempts.spawn(async move { attempt(&mailer, &engine, due_message).await });
+            attempt_tasks
+                .spawn(async move { attempt_and_record(&mailer, &engine, due_message).await });
         }
         Ok(())
     }
 }
 
 async fn log_and_pause(error: &StoreError) {
-    tracing::error!(%error, "messages are delayed: a statement failed at the database");
+    tracing::error!(%error, "messages are delayed: a database statement failed");
     time::sleep(RETRY_DELAY).await;
 }
 
 /// Makes an attempt and records its result.
-async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
+async fn attempt_and_record(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
     let message = &due_message.message;
     let result = mailer.attempt(&due_message).await;
     let (id, order_id, kind) = (message.id, message.order_id, message.kind.as_str());
@@ -195,24 +198,24 @@ async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
             crash_at(Point::AfterMessageSent);
             "sent"
         }
-        AttemptOutcome::NotSent(reason) => {
-            tracing::info!(message_id = %id, %order_id, "message {kind} was not sent: {reason}");
+        AttemptOutcome::NotSent(not_sent_reason) => {
+            tracing::info!(message_id = %id, %order_id, "message {kind} was not sent: {not_sent_reason}");
             "not_sent"
         }
-        AttemptOutcome::Bounced(error) => {
-            tracing::warn!(message_id = %id, %order_id, "message {kind} bounced: {}", without_addresses(error));
+        AttemptOutcome::Bounced(error_text) => {
+            tracing::warn!(message_id = %id, %order_id, "message {kind} bounced: {}", mask_addresses(error_text));
             "bounced"
         }
-        AttemptOutcome::Failed(error) => {
-            tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {}", without_addresses(error));
+        AttemptOutcome::Failed(error_text) => {
+            tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {}", mask_addresses(error_text));
             "failed"
         }
-        AttemptOutcome::Unconfirmed(error) => {
-            tracing::warn!(message_id = %id, %order_id, "it is unknown whether the mail server accepted message {kind}: {}", without_addresses(error));
+        AttemptOutcome::Unconfirmed(error_text) => {
+            tracing::warn!(message_id = %id, %order_id, "it is unknown whether the mail server accepted message {kind}: {}", mask_addresses(error_text));
             "failed"
         }
-        AttemptOutcome::Unrenderable(error) => {
-            tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {}", without_addresses(error));
+        AttemptOutcome::Unrenderable(error_text) => {
+            tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {}", mask_addresses(error_text));
             "failed"
         }
     };
@@ -228,16 +231,16 @@ async fn attempt(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
 }
 
 /// `text` without e-mail addresses, which mail servers quote: logs contain no personal data.
-fn without_addresses(text: &str) -> String {
+fn mask_addresses(text: &str) -> String {
     let words = text.split_whitespace();
-    let words = words.map(|word| {
+    let masked_words = words.map(|word| {
         if word.contains('@') {
             "(address)"
         } else {
             word
         }
     });
-    words.collect::<Vec<_>>().join(" ")
+    masked_words.collect::<Vec<_>>().join(" ")
 }
 
 /// Renders and sends messages.
@@ -258,9 +261,9 @@ impl Mailer {
 
     /// Renders a message and sends it, unless nothing is to be sent.
     async fn attempt(&self, due_message: &DueMessage) -> MessageResult {
-        let prepared = self.prepare(due_message);
-        let (recipient, rendered, email) = match prepared {
-            Ok(prepared) => prepared,
+        let prepared_message = self.prepare(due_message);
+        let (recipient, rendered_message, email) = match prepared_message {
+            Ok(prepared_message) => prepared_message,
             Err(outcome) => {
                 return MessageResult {
                     outcome,
@@ -268,19 +271,19 @@ impl Mailer {
                 };
             }
         };
-        let sender = &self.settings.from.email;
+        let sender = &self.settings.sender.email;
         let outcome = match self.client.send(sender, &recipient, &email).await {
             Ok(()) => AttemptOutcome::Sent,
-            Err(SendError::Bounced(error)) => AttemptOutcome::Bounced(error),
-            Err(SendError::Temporary(error)) => AttemptOutcome::Failed(error),
-            Err(SendError::Unconfirmed(error)) => AttemptOutcome::Unconfirmed(error),
+            Err(SendError::Bounced(error_text)) => AttemptOutcome::Bounced(error_text),
+            Err(SendError::Temporary(error_text)) => AttemptOutcome::Failed(error_text),
+            Err(SendError::Unconfirmed(error_text)) => AttemptOutcome::Unconfirmed(error_text),
         };
         MessageResult {
             outcome,
             content: Some(SentContent {
                 recipient: recipient.to_string(),
-                subject: rendered.subject,
-                text: rendered.text,
+                subject: rendered_message.subject,
+                text: rendered_message.text,
             }),
         }
     }
@@ -295,45 +298,51 @@ impl Mailer {
             order,
             customer,
         } = due_message;
-        let not_sent = |reason: &str| AttemptOutcome::NotSent(reason.to_owned());
+        let not_sent_outcome = |reason: &str| AttemptOutcome::NotSent(reason.to_owned());
         let (Some(order), Some(customer)) = (order, customer) else {
-            return Err(not_sent("the order or its customer was not found"));
+            return Err(not_sent_outcome("the order or its customer was not found"));
         };
         if let Some(reason) = unreachable_reason(customer) {
-            return Err(not_sent(reason));
+            return Err(not_sent_outcome(reason));
         }
         let Ok(recipient) = customer.email.parse::<Address>() else {
-            return Err(not_sent("the customer's e-mail address is not valid"));
+            return Err(not_sent_outcome(
+                "the customer's e-mail address is not valid",
+            ));
         };
         let content = MessageContent::new(order, customer, message.topic);
         let templates = &self.settings.templates;
-        let rendered = templates.render(&order.storefront, message.kind, &content);
-        let rendered = rendered.map_err(AttemptOutcome::Unrenderable)?;
-        let name = Some(one_line(&customer.name)).filter(|name| !name.is_empty());
+        let rendered_message = templates.render(&order.storefront, message.kind, &content);
+        let rendered_message = rendered_message.map_err(AttemptOutcome::Unrenderable)?;
+        let name = Some(join_lines(&customer.name)).filter(|name| !name.is_empty());
         let mailbox = Mailbox::new(name, recipient.clone());
-        let email = self.email(message, mailbox, &rendered);
+        let email = self.build_email(message, mailbox, &rendered_message);
         let email = email.map_err(|error| AttemptOutcome::Unrenderable(error.to_string()))?;
-        Ok((recipient, rendered, email))
+        Ok((recipient, rendered_message, email))
     }
 
-    fn email(
+    fn build_email(
         &self,
         message: &Message,
         recipient: Mailbox,
-        rendered: &Rendered,
+        rendered_message: &Rendered,
     ) -> Result<lettre::Message, lettre::error::Error> {
-        let from = self.settings.from.clone();
-        let message_id = format!("<{}@{}>", message.header_id(), from.email.domain());
+        let sender_address = self.settings.sender.clone();
+        let message_id = format!(
+            "<{}@{}>",
+            message.header_id(),
+            sender_address.email.domain()
+        );
         lettre::Message::builder()
-            .from(from)
+            .from(sender_address)
             .to(recipient)
-            .subject(rendered.subject.clone())
+            .subject(rendered_message.subject.clone())
             .message_id(Some(message_id))
             .date(message.asked_at.into())
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(
-                rendered.text.clone(),
-                rendered.html.clone(),
+                rendered_message.text.clone(),
+                rendered_message.html.clone(),
             ))
     }
 }

@@ -25,7 +25,7 @@ impl RateLimiter {
         clippy::cast_sign_loss,
         reason = "from 0 to the rate"
     )]
-    pub(super) fn available(&mut self, now: Instant) -> usize {
+    pub(super) fn available_permits(&mut self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.updated_at).as_secs_f64();
         self.tokens = (self.tokens + elapsed * self.per_second).min(self.per_second);
         self.updated_at = now;
@@ -47,21 +47,21 @@ mod tests {
     #[test]
     fn rate_limits_messages_per_second_and_saves_up_one_second() {
         let start = Instant::now();
-        let at = |millis| start + Duration::from_millis(millis);
+        let time_after = |millis| start + Duration::from_millis(millis);
         let mut limiter = RateLimiter::new(NonZeroU32::new(4).unwrap(), start);
-        assert_eq!(limiter.available(at(0)), 1);
+        assert_eq!(limiter.available_permits(time_after(0)), 1);
         limiter.take();
-        assert_eq!(limiter.available(at(100)), 0);
-        assert_eq!(limiter.available(at(250)), 1);
+        assert_eq!(limiter.available_permits(time_after(100)), 0);
+        assert_eq!(limiter.available_permits(time_after(250)), 1);
         limiter.take();
-        let mut sent = 2;
+        let mut sent_count = 2;
         for millis in (250..10_250).step_by(50) {
-            for _ in 0..limiter.available(at(millis)) {
+            for _ in 0..limiter.available_permits(time_after(millis)) {
                 limiter.take();
-                sent += 1;
+                sent_count += 1;
             }
         }
-        assert!((40..=42).contains(&sent), "{sent}");
-        assert_eq!(limiter.available(at(3_600_000)), 4);
+        assert!((40..=42).contains(&sent_count), "{sent_count}");
+        assert_eq!(limiter.available_permits(time_after(3_600_000)), 4);
     }
 }

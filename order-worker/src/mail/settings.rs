@@ -23,7 +23,7 @@ pub struct Settings {
     /// The mail server.
     pub server: Server,
     /// The sender.
-    pub from: Mailbox,
+    pub sender: Mailbox,
     /// The templates.
     pub templates: Arc<Templates>,
     /// Maximum number of messages that this worker sends per second.
@@ -87,20 +87,21 @@ impl Settings {
                 timeout.as_secs()
             );
         }
-        let Some(url) = env.secret("SMTP_URL")? else {
+        let Some(url_text) = env.secret("SMTP_URL")? else {
             return Ok(None);
         };
-        let server = parse_server(&url).map_err(|reason| anyhow::anyhow!("SMTP_URL: {reason}"))?;
-        let Some(from) = env.text("MAIL_FROM") else {
+        let server =
+            parse_server(&url_text).map_err(|reason| anyhow::anyhow!("SMTP_URL: {reason}"))?;
+        let Some(sender_text) = env.text("MAIL_FROM") else {
             bail!("SMTP_URL: needs MAIL_FROM, the sender of the messages");
         };
-        let from: Mailbox = from
+        let sender_address: Mailbox = sender_text
             .parse()
-            .map_err(|error| anyhow::anyhow!("MAIL_FROM={from:?}: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("MAIL_FROM={sender_text:?}: {error}"))?;
         let folder = env.text("MAIL_TEMPLATES").map(PathBuf::from);
         Ok(Some(Self {
             server,
-            from,
+            sender: sender_address,
             templates: Arc::new(Templates::load(folder.as_deref()).context("MAIL_TEMPLATES")?),
             rate,
             timeout,
@@ -111,18 +112,18 @@ impl Settings {
 
 /// Parses `smtp://`, `smtp://…?tls=required` or `smtps://`. The error never contains the password.
 fn parse_server(text: &str) -> Result<Server, String> {
-    const FORMS: &str =
+    const URL_FORMS: &str =
         "must be smtp://HOST, smtp://USER:PASSWORD@HOST?tls=required or smtps://USER:PASSWORD@HOST";
-    let url = Url::parse(text).map_err(|error| format!("{error}; {FORMS}"))?;
+    let url = Url::parse(text).map_err(|error| format!("{error}; {URL_FORMS}"))?;
     let (default_port, is_implicit) = match url.scheme() {
         "smtp" => (SUBMISSION_PORT, false),
         "smtps" => (SUBMISSIONS_PORT, true),
-        scheme => return Err(format!("unknown scheme {scheme}; {FORMS}")),
+        scheme => return Err(format!("unknown scheme {scheme}; {URL_FORMS}")),
     };
     let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| format!("has no host; {FORMS}"))?;
+    let host = host.ok_or_else(|| format!("has no host; {URL_FORMS}"))?;
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-        return Err(format!("has a path or fragment; {FORMS}"));
+        return Err(format!("has a path or fragment; {URL_FORMS}"));
     }
     let mut encryption = if is_implicit {
         Encryption::Implicit
@@ -134,7 +135,7 @@ fn parse_server(text: &str) -> Result<Server, String> {
             ("tls", "required") if !is_implicit => encryption = Encryption::StartTls,
             ("tls", "required") => {}
             ("tls", _) => return Err("tls: must be required".to_owned()),
-            (name, _) => return Err(format!("unknown parameter {name}; {FORMS}")),
+            (name, _) => return Err(format!("unknown parameter {name}; {URL_FORMS}")),
         }
     }
     let credentials = match (url.username(), url.password()) {
@@ -157,25 +158,25 @@ fn parse_server(text: &str) -> Result<Server, String> {
 
 /// Decodes percent-encoded UTF-8.
 fn decode(text: &str) -> Result<String, String> {
-    let (mut decoded, bytes) = (Vec::new(), text.as_bytes());
+    let (mut decoded_bytes, bytes) = (Vec::new(), text.as_bytes());
     let mut index = 0;
     while let Some(byte) = bytes.get(index) {
         let digits = bytes.get(index + 1..index + 3);
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let encoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (byte, encoded) {
-            (b'%', Some(encoded)) => {
-                decoded.push(encoded);
+        let decoded_byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte, decoded_byte) {
+            (b'%', Some(decoded_byte)) => {
+                decoded_bytes.push(decoded_byte);
                 index += 3;
             }
             (byte, _) => {
-                decoded.push(*byte);
+                decoded_bytes.push(*byte);
                 index += 1;
             }
         }
     }
-    let decoded = String::from_utf8(decoded);
-    decoded.map_err(|_| "user name and password must be percent-encoded UTF-8".to_owned())
+    let decoded_text = String::from_utf8(decoded_bytes);
+    decoded_text.map_err(|_| "user name and password must be percent-encoded UTF-8".to_owned())
 }
 
 #[cfg(test)]
@@ -193,8 +194,8 @@ mod tests {
             (server.port, server.encryption),
             (2525, Encryption::StartTls)
         );
-        let expected = Credentials::new("us@er".to_owned(), "p:wé".to_owned());
-        assert_eq!(server.credentials, Some(expected));
+        let expected_credentials = Credentials::new("us@er".to_owned(), "p:wé".to_owned());
+        assert_eq!(server.credentials, Some(expected_credentials));
         let server = parse_server("smtps://[::1]").unwrap();
         assert_eq!((server.host.as_str(), server.port), ("::1", 465));
         assert_eq!(server.encryption, Encryption::Implicit);
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn wrong_smtp_urls_are_refused_in_one_line_without_the_password() {
-        for (url, reason) in [
+        for (url_text, reason) in [
             ("mail.example:25", "SMTP_URL: "),
             ("http://mail.example", "unknown scheme http"),
             ("smtp://", "SMTP_URL: "),
@@ -214,13 +215,13 @@ mod tests {
             ("smtps://mail/inbox", "has a path"),
             ("smtps://u:hunter2%FF@mail", "percent-encoded UTF-8"),
         ] {
-            let env = Env::from_pairs([("SMTP_URL", url), ("MAIL_FROM", "shop@example.com")]);
-            let error = format!("{:#}", Settings::read(&env).unwrap_err());
-            assert!(error.starts_with("SMTP_URL: "), "{error}");
-            assert!(error.contains(reason), "{url}: {error}");
+            let env = Env::from_pairs([("SMTP_URL", url_text), ("MAIL_FROM", "shop@example.com")]);
+            let error_text = format!("{:#}", Settings::read(&env).unwrap_err());
+            assert!(error_text.starts_with("SMTP_URL: "), "{error_text}");
+            assert!(error_text.contains(reason), "{url_text}: {error_text}");
             assert!(
-                !error.contains("hunter2") && !error.contains('\n'),
-                "{error}"
+                !error_text.contains("hunter2") && !error_text.contains('\n'),
+                "{error_text}"
             );
         }
     }
@@ -228,8 +229,8 @@ mod tests {
     #[test]
     fn sender_is_required_and_must_be_an_address() {
         let env = Env::from_pairs([("SMTP_URL", "smtp://mail")]);
-        let error = Settings::read(&env).unwrap_err().to_string();
-        assert!(error.contains("needs MAIL_FROM"), "{error}");
+        let error_text = Settings::read(&env).unwrap_err().to_string();
+        assert!(error_text.contains("needs MAIL_FROM"), "{error_text}");
         for (name, value) in [
             ("MAIL_FROM", "Shop"),
             ("MAIL_RATE", "0"),
@@ -240,15 +241,18 @@ mod tests {
                 ("SMTP_URL", "smtp://mail"),
                 (name, value),
             ];
-            let error = Settings::read(&Env::from_pairs(pairs)).unwrap_err();
-            assert!(error.to_string().starts_with(name), "{error}");
+            let settings_error = Settings::read(&Env::from_pairs(pairs)).unwrap_err();
+            assert!(
+                settings_error.to_string().starts_with(name),
+                "{settings_error}"
+            );
         }
         let pairs = [
             ("SMTP_URL", "smtp://mail"),
             ("MAIL_FROM", "The Shop <shop@example.com>"),
         ];
         let settings = Settings::read(&Env::from_pairs(pairs)).unwrap().unwrap();
-        assert_eq!(settings.from.email.to_string(), "shop@example.com");
+        assert_eq!(settings.sender.email.to_string(), "shop@example.com");
         assert!(Settings::read(&Env::from_pairs([])).unwrap().is_none());
     }
 }

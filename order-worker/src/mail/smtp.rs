@@ -95,7 +95,7 @@ impl SmtpClient {
         message: &Message,
         is_transferred: &mut bool,
     ) -> Result<AsyncSmtpConnection, SendError> {
-        let mut connection = self.connect().await.map_err(temporary)?;
+        let mut connection = self.connect().await.map_err(temporary_error)?;
         let content = message.formatted();
         let mut parameters = Vec::new();
         let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
@@ -111,15 +111,15 @@ impl SmtpClient {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         let mail = Mail::new(Some(sender.clone()), parameters);
-        connection.command(mail).await.map_err(temporary)?;
+        connection.command(mail).await.map_err(temporary_error)?;
         let rcpt = Rcpt::new(recipient.clone(), Vec::new());
-        connection.command(rcpt).await.map_err(refusal)?;
-        connection.command(Data).await.map_err(refusal)?;
+        connection.command(rcpt).await.map_err(refusal_error)?;
+        connection.command(Data).await.map_err(refusal_error)?;
         *is_transferred = true;
         match connection.message(&content).await {
             Ok(_) => Ok(connection),
             Err(error) if error.status().is_none() => Err(SendError::Unconfirmed(describe(&error))),
-            Err(error) => Err(refusal(error)),
+            Err(error) => Err(refusal_error(error)),
         }
     }
 
@@ -162,12 +162,12 @@ fn supports(connection: &AsyncSmtpConnection, extension: Extension) -> bool {
     connection.server_info().supports_feature(extension)
 }
 
-fn temporary(error: Error) -> SendError {
+fn temporary_error(error: Error) -> SendError {
     SendError::Temporary(describe(&error))
 }
 
 /// The error of a command about the recipient or the message.
-fn refusal(error: Error) -> SendError {
+fn refusal_error(error: Error) -> SendError {
     let needs_authentication = error.status().map(u16::from) == Some(AUTHENTICATION_REQUIRED);
     if error.is_permanent() && !needs_authentication {
         SendError::Bounced(describe(&error))
@@ -180,12 +180,12 @@ fn refusal(error: Error) -> SendError {
 fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
+    while let Some(source_error) = cause {
+        let message_text = source_error.to_string();
+        if !text.contains(&message_text) {
+            text = format!("{text}: {message_text}");
         }
-        cause = error.source();
+        cause = source_error.source();
     }
     text.replace(['\r', '\n'], " ")
 }

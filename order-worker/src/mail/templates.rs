@@ -114,22 +114,32 @@ impl Templates {
     /// Names the file and the line of the first defect.
     pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut common = new_environment();
-        for (name, source) in BUILT_IN {
-            add(&mut common, name, source.to_owned(), Path::new(name))?;
+        for (template_name, source) in BUILT_IN {
+            add(
+                &mut common,
+                template_name,
+                source.to_owned(),
+                Path::new(template_name),
+            )?;
         }
         let mut by_storefront = BTreeMap::new();
         if let Some(folder) = folder {
             let storefronts = add_folder(&mut common, folder)?;
-            for path in storefronts {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let storefront: Storefront = name.parse().map_err(|error| {
-                    anyhow::anyhow!("{}: not the name of a storefront: {error}", path.display())
+            for folder in storefronts {
+                let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
+                let storefront: Storefront = folder_name.parse().map_err(|error| {
+                    anyhow::anyhow!(
+                        "{}: not the name of a storefront: {error}",
+                        folder.display()
+                    )
                 })?;
-                let mut environment = common.clone();
-                if let Some(inner) = add_folder(&mut environment, &path)?.first() {
-                    bail!("{}: unexpected folder", inner.display());
+                let mut storefront_environment = common.clone();
+                if let Some(inner_folder) =
+                    add_folder(&mut storefront_environment, &folder)?.first()
+                {
+                    bail!("{}: unexpected folder", inner_folder.display());
                 }
-                by_storefront.insert(storefront, environment);
+                by_storefront.insert(storefront, storefront_environment);
             }
         }
         let templates = Self {
@@ -175,27 +185,27 @@ fn new_environment() -> Environment<'static> {
     if let Ok(syntax) = syntax {
         environment.set_syntax(syntax);
     }
-    environment.add_filter("money", money);
+    environment.add_filter("money", format_money);
     environment
 }
 
 fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name)
         .extension()
-        .is_some_and(|found| found == extension)
+        .is_some_and(|found_extension| found_extension == extension)
 }
 
 /// Filter `amount | money(currency, group=",", decimal=".")`: `1,234.50 EUR`.
-fn money(amount: i64, currency: &str, options: Kwargs) -> Result<String, Error> {
-    let currency: Currency = currency
+fn format_money(amount: i64, currency_code: &str, options: Kwargs) -> Result<String, Error> {
+    let currency: Currency = currency_code
         .parse()
-        .map_err(|error: String| Error::new(ErrorKind::InvalidOperation, error))?;
+        .map_err(|error_text: String| Error::new(ErrorKind::InvalidOperation, error_text))?;
     let group: Option<&str> = options.get("group")?;
     let decimal: Option<&str> = options.get("decimal")?;
     options.assert_all_used()?;
-    let amount =
+    let amount_text =
         Money { amount, currency }.to_decimal(group.unwrap_or(","), decimal.unwrap_or("."));
-    Ok(format!("{amount} {currency}"))
+    Ok(format!("{amount_text} {currency}"))
 }
 
 /// Adds the templates in `folder`, and returns its folders.
@@ -203,29 +213,29 @@ fn add_folder(
     environment: &mut Environment<'static>,
     folder: &Path,
 ) -> anyhow::Result<BTreeSet<PathBuf>> {
-    let cant_read = || format!("can't read {}", folder.display());
+    let read_error_text = || format!("can't read {}", folder.display());
     let (mut folders, mut files) = (BTreeSet::new(), BTreeSet::new());
-    for entry in fs::read_dir(folder).with_context(cant_read)? {
-        let path = entry.with_context(cant_read)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
+    for entry in fs::read_dir(folder).with_context(read_error_text)? {
+        let entry_path = entry.with_context(read_error_text)?.path();
+        let folder_name = entry_path.file_name().unwrap_or_default().to_string_lossy();
+        if folder_name.starts_with('.') {
             continue;
         }
-        if path.is_dir() {
-            folders.insert(path);
+        if entry_path.is_dir() {
+            folders.insert(entry_path);
         } else {
-            files.insert(path);
+            files.insert(entry_path);
         }
     }
     for path in files {
-        let name = path
+        let file_name = path
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let is_built_in = BUILT_IN.iter().any(|(built_in, _)| *built_in == name);
-        let is_part =
-            name.starts_with('_') && (has_extension(&name, "html") || has_extension(&name, "txt"));
+        let is_built_in = BUILT_IN.iter().any(|(built_in, _)| *built_in == file_name);
+        let is_part = file_name.starts_with('_')
+            && (has_extension(&file_name, "html") || has_extension(&file_name, "txt"));
         if !is_built_in && !is_part {
             bail!(
                 "{}: must be named after a kind of message, such as order_confirmed.html or order_confirmed.txt, \
@@ -235,7 +245,7 @@ fn add_folder(
         }
         let source =
             fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-        add(environment, &name, source, &path)?;
+        add(environment, &file_name, source, &path)?;
     }
     Ok(folders)
 }
@@ -244,28 +254,29 @@ fn add(
     environment: &mut Environment<'static>,
     name: &str,
     source: String,
-    path: &Path,
+    template_path: &Path,
 ) -> anyhow::Result<()> {
-    let added = environment.add_template_owned(name.to_owned(), source);
-    added.map_err(|error| anyhow::anyhow!("{}: {}", path.display(), describe(&error)))?;
+    let add_result = environment.add_template_owned(name.to_owned(), source);
+    add_result
+        .map_err(|error| anyhow::anyhow!("{}: {}", template_path.display(), describe(&error)))?;
     if name.starts_with('_') {
         // A part uses the variables of the templates that include it; it is checked by rendering these.
         return Ok(());
     }
     let template = environment.get_template(name)?;
-    let unknown = template.undeclared_variables(false).into_iter();
-    let unknown: BTreeSet<_> = unknown
+    let unknown_variables = template.undeclared_variables(false).into_iter();
+    let unknown_variables: BTreeSet<_> = unknown_variables
         .filter(|variable| {
             !VARIABLES.contains(&variable.as_str())
                 && !environment.globals().any(|(global, _)| global == variable)
         })
         .collect();
-    if let Some(variable) = unknown.first() {
+    if let Some(variable) = unknown_variables.first() {
         let mut lines = template.source().lines();
         let line = lines.position(|line| line.contains(variable.as_str()));
         bail!(
             "{}: line {}: unknown variable {variable}: must be one of {}",
-            path.display(),
+            template_path.display(),
             line.map_or(1, |index| index + 1),
             VARIABLES.join(", ")
         );
@@ -292,8 +303,8 @@ fn render(
     let part = |extension: &str| {
         let name = format!("{}.{extension}", kind.as_str());
         let template = environment.get_template(&name);
-        let rendered = template.and_then(|template| template.render(values.clone()));
-        rendered.map_err(|error| describe(&error))
+        let render_result = template.and_then(|template| template.render(values.clone()));
+        render_result.map_err(|error| describe(&error))
     };
     let (text, html) = (part("txt")?, part("html")?);
     let (first_line, text) = text.split_once('\n').unwrap_or((&text, ""));
@@ -304,31 +315,34 @@ fn render(
         )
     })?;
     Ok(Rendered {
-        subject: one_line(subject).chars().take(MAX_SUBJECT_CHARS).collect(),
+        subject: join_lines(subject)
+            .chars()
+            .take(MAX_SUBJECT_CHARS)
+            .collect(),
         text: text.trim_start().to_owned(),
         html,
     })
 }
 
 /// `text` without control characters, which could end a header, and without spaces at its ends.
-pub(super) fn one_line(text: &str) -> String {
+pub(super) fn join_lines(text: &str) -> String {
     let is_control = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     text.replace(is_control, " ").trim().to_owned()
 }
 
 /// File, line and reason of an error, in one line: those of its innermost cause.
 fn describe(error: &Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source().and_then(|cause| cause.downcast_ref()) {
-        innermost = cause;
+    let mut source_error = error;
+    while let Some(cause) = source_error.source().and_then(|cause| cause.downcast_ref()) {
+        source_error = cause;
     }
-    let place = innermost.name().map_or_else(String::new, |name| {
-        format!("{name}: line {}: ", innermost.line().unwrap_or(1))
+    let place = source_error.name().map_or_else(String::new, |name| {
+        format!("{name}: line {}: ", source_error.line().unwrap_or(1))
     });
-    let detail = innermost
+    let detail = source_error
         .detail()
         .map_or_else(String::new, |detail| format!(": {detail}"));
-    format!("{place}{}{detail}", innermost.kind()).replace('\n', " ")
+    format!("{place}{}{detail}", source_error.kind()).replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -341,10 +355,17 @@ mod tests {
         for kind in MessageKind::ALL {
             for content in sample_contents(kind) {
                 let storefront = "eu".parse().unwrap();
-                let rendered = templates.render(&storefront, kind, &content).unwrap();
-                assert!(rendered.subject.contains("1001"), "{rendered:?}");
-                assert!(!rendered.text.contains("none"), "{}", rendered.text);
-                for part in [&rendered.text, &rendered.html] {
+                let rendered_message = templates.render(&storefront, kind, &content).unwrap();
+                assert!(
+                    rendered_message.subject.contains("1001"),
+                    "{rendered_message:?}"
+                );
+                assert!(
+                    !rendered_message.text.contains("none"),
+                    "{}",
+                    rendered_message.text
+                );
+                for part in [&rendered_message.text, &rendered_message.html] {
                     assert!(part.contains("Ada Lovelace"), "{part}");
                     assert!(!part.contains("undefined"), "{part}");
                 }
@@ -355,20 +376,26 @@ mod tests {
     #[test]
     fn values_are_escaped_in_html_only_and_subjects_have_one_line() {
         let mut environment = new_environment();
-        for (name, source) in [
+        for (template_name, source) in [
             (
                 "order_delivered.txt",
                 "Subject: {{ customer.name }}\n{{ customer.name }}",
             ),
             ("order_delivered.html", "{{ customer.name }}"),
         ] {
-            add(&mut environment, name, source.to_owned(), Path::new(name)).unwrap();
+            add(
+                &mut environment,
+                template_name,
+                source.to_owned(),
+                Path::new(template_name),
+            )
+            .unwrap();
         }
         let [mut content, _] = sample_contents(MessageKind::OrderDelivered);
         content.customer.name = "<b>\u{2028}Bcc: x".to_owned();
-        let rendered = render(&environment, MessageKind::OrderDelivered, &content).unwrap();
-        assert_eq!(rendered.subject, "<b> Bcc: x");
-        assert_eq!(rendered.text, "<b>\u{2028}Bcc: x");
-        assert_eq!(rendered.html, "&lt;b&gt;\u{2028}Bcc: x");
+        let rendered_message = render(&environment, MessageKind::OrderDelivered, &content).unwrap();
+        assert_eq!(rendered_message.subject, "<b> Bcc: x");
+        assert_eq!(rendered_message.text, "<b>\u{2028}Bcc: x");
+        assert_eq!(rendered_message.html, "&lt;b&gt;\u{2028}Bcc: x");
     }
 }

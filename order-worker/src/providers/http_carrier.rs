@@ -40,7 +40,7 @@ const IN_PROGRESS: &str = "in_progress";
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Base URL of the adapter.
-    pub url: Url,
+    pub base_url: Url,
     /// Secret that signs the requests: `whsec_…`.
     pub secret: String,
     /// Whether it creates new labels (`CARRIER=http`). Otherwise it only cancels labels that it created before.
@@ -51,7 +51,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct HttpCarrier {
     client: Client,
-    url: Url,
+    base_url: Url,
     webhook: Arc<Webhook>,
     creates_labels: bool,
 }
@@ -91,7 +91,7 @@ impl HttpCarrier {
         let webhook = Webhook::new(&settings.secret).context("CARRIER_SECRET")?;
         Ok(Self {
             client,
-            url: settings.url,
+            base_url: settings.base_url,
             webhook: Arc::new(webhook),
             creates_labels: settings.creates_labels,
         })
@@ -125,7 +125,7 @@ impl HttpCarrier {
         match self.call(&path, &id, label).await {
             Ok(_) => Ok(()),
             Err(CallError::Status { status, .. }) if status == StatusCode::GONE => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(call_error) => Err(call_error.into()),
         }
     }
 
@@ -136,16 +136,16 @@ impl HttpCarrier {
         id: &str,
         body: &impl Serialize,
     ) -> Result<Vec<u8>, CallError> {
-        let no_reply = |failed_action: &str, error: &dyn Error| {
-            CallError::NoReply(format!("{failed_action}: {}", innermost(error)))
+        let no_reply_error = |failed_action: &str, error: &dyn Error| {
+            CallError::NoReply(format!("{failed_action}: {}", innermost_message(error)))
         };
         let body = serde_json::to_vec(body)
-            .map_err(|error| no_reply("the request can't be serialized", &error))?;
+            .map_err(|error| no_reply_error("the request can't be serialized", &error))?;
         let timestamp = Timestamp::now().as_second();
         let signature = self
             .webhook
             .sign(id, timestamp, &body)
-            .map_err(|error| no_reply("the request can't be signed", &error))?;
+            .map_err(|error| no_reply_error("the request can't be signed", &error))?;
         let response = self
             .client
             .post(self.url_of(path))
@@ -157,47 +157,47 @@ impl HttpCarrier {
             .send()
             .await;
         let mut response =
-            response.map_err(|error| no_reply("the carrier did not respond", &error))?;
+            response.map_err(|error| no_reply_error("the carrier did not respond", &error))?;
         let status = response.status();
         let retry_after = retry_after(response.headers(), SystemTime::now());
-        let mut reply = Vec::new();
+        let mut reply_bytes = Vec::new();
         while let Some(chunk) = response
             .chunk()
             .await
-            .map_err(|error| no_reply("the carrier's reply was interrupted", &error))?
+            .map_err(|error| no_reply_error("the carrier's reply was interrupted", &error))?
         {
-            if reply.len() + chunk.len() > MAX_REPLY_BYTES {
+            if reply_bytes.len() + chunk.len() > MAX_REPLY_BYTES {
                 return Err(CallError::NoReply(format!(
                     "the carrier's reply is larger than {MAX_REPLY_BYTES} bytes"
                 )));
             }
-            reply.extend_from_slice(&chunk);
+            reply_bytes.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            return Ok(reply);
+            return Ok(reply_bytes);
         }
         Err(CallError::Status {
             status,
-            error: read_error(&reply),
+            error: read_error(&reply_bytes),
             retry_after,
         })
     }
 
     fn url_of(&self, path: &[&str]) -> Url {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
+        let mut call_url = self.base_url.clone();
+        if let Ok(mut segments) = call_url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        url
+        call_url
     }
 }
 
 /// Classifies an unsuccessful reply. An invalid signature counts as temporary, since the secret or the clock can be
 /// corrected. A reply without an error object may come from a proxy, which does not know the outcome.
 impl From<CallError> for ProviderError {
-    fn from(error: CallError) -> Self {
-        let (status, error, retry_after) = match error {
-            CallError::NoReply(why) => return Self::Transient(why),
+    fn from(call_error: CallError) -> Self {
+        let (status, error_object, retry_after) = match call_error {
+            CallError::NoReply(reason) => return Self::Transient(reason),
             CallError::Status {
                 status,
                 error,
@@ -210,22 +210,24 @@ impl From<CallError> for ProviderError {
             | StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_EARLY
             | StatusCode::TOO_MANY_REQUESTS => true,
-            StatusCode::CONFLICT => error.as_ref().is_none_or(|error| error.code == IN_PROGRESS),
-            status => !status.is_client_error() || error.is_none(),
+            StatusCode::CONFLICT => error_object
+                .as_ref()
+                .is_none_or(|error_object| error_object.code == IN_PROGRESS),
+            status => !status.is_client_error() || error_object.is_none(),
         };
         let code = status.as_u16();
-        let message = match error {
+        let message = match error_object {
             Some(ErrorObject {
-                code: name,
+                code: error_code,
                 message,
             }) if is_temporary => {
-                format!("the carrier responded with status {code}: {message} ({name})")
+                format!("the carrier responded with status {code}: {message} ({error_code})")
             }
             Some(ErrorObject {
-                code: name,
+                code: error_code,
                 message,
             }) => {
-                format!("the carrier refused the request: {message} ({name})")
+                format!("the carrier refused the request: {message} ({error_code})")
             }
             None if status.is_redirection() => {
                 format!("the carrier responded with status {code}; redirects are not followed")
@@ -242,19 +244,19 @@ impl From<CallError> for ProviderError {
 
 /// Reads the label from a reply; fields that are not part of it are ignored.
 fn read_label(reply: &[u8]) -> Result<Label, String> {
-    let reply: Value =
+    let reply_json: Value =
         serde_json::from_slice(reply).map_err(|error| format!("it is not JSON: {error}"))?;
-    let Value::Object(mut fields) = reply else {
+    let Value::Object(mut fields) = reply_json else {
         return Err("it is not a JSON object".to_owned());
     };
-    fields.retain(|name, _| Label::FIELDS.contains(&name.as_str()));
+    fields.retain(|member_name, _| Label::FIELDS.contains(&member_name.as_str()));
     body::read(Value::Object(fields), Label::read).map_err(|failure| {
         let errors = failure.errors().and_then(Value::as_array);
-        let errors = errors.into_iter().flatten().map(|error| {
-            let text = |name: &str| error[name].as_str().unwrap_or_default();
+        let errors = errors.into_iter().flatten().map(|error_entry| {
+            let text = |name: &str| error_entry[name].as_str().unwrap_or_default();
             format!("{} {}", text("pointer"), text("detail"))
         });
-        without_control_characters(&errors.collect::<Vec<_>>().join("; "))
+        replace_control_characters(&errors.collect::<Vec<_>>().join("; "))
     })
 }
 
@@ -266,34 +268,34 @@ fn read_error(reply: &[u8]) -> Option<ErrorObject> {
     }
     let ErrorReply { error } = serde_json::from_slice(reply).ok()?;
     Some(ErrorObject {
-        code: without_control_characters(&error.code),
-        message: without_control_characters(&error.message),
+        code: replace_control_characters(&error.code),
+        message: replace_control_characters(&error.message),
     })
 }
 
 /// The beginning of a text of the carrier, without control characters.
-fn without_control_characters(text: &str) -> String {
-    let replaced = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    replaced.take(MAX_MESSAGE_CHARS).collect()
+fn replace_control_characters(text: &str) -> String {
+    let replaced_characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    replaced_characters.take(MAX_MESSAGE_CHARS).collect()
 }
 
 /// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
-fn innermost(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+fn innermost_message(error: &dyn Error) -> String {
+    let mut source_error = error;
+    while let Some(source) = source_error.source() {
+        source_error = source;
     }
-    innermost.to_string()
+    source_error.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn classify(status: u16, reply: &str) -> ProviderError {
+    fn classify(status: u16, reply_text: &str) -> ProviderError {
         CallError::Status {
             status: StatusCode::from_u16(status).unwrap(),
-            error: read_error(reply.as_bytes()),
+            error: read_error(reply_text.as_bytes()),
             retry_after: None,
         }
         .into()
@@ -304,10 +306,10 @@ mod tests {
         let refusal = r#"{"error": {"code": "bad_address", "message": "no such street\u0000"}}"#;
         let message = "the carrier refused the request: no such street  (bad_address)";
         for status in [400, 402, 404, 409, 410, 413, 422] {
-            let expected = ProviderError::Permanent(message.to_owned());
-            assert_eq!(classify(status, refusal), expected, "{status}");
+            let expected_error = ProviderError::Permanent(message.to_owned());
+            assert_eq!(classify(status, refusal), expected_error, "{status}");
         }
-        for (status, reply) in [
+        for (status, reply_text) in [
             (302, ""),
             (302, refusal),
             (400, "<html>"),
@@ -325,35 +327,38 @@ mod tests {
             (500, refusal),
             (503, ""),
         ] {
-            let error = classify(status, reply);
-            assert!(matches!(error, ProviderError::Transient(_)), "{error:?}");
+            let classified_error = classify(status, reply_text);
+            assert!(
+                matches!(classified_error, ProviderError::Transient(_)),
+                "{classified_error:?}"
+            );
         }
         let delay = SignedDuration::from_secs(7);
-        let busy = CallError::Status {
+        let busy_error = CallError::Status {
             status: StatusCode::SERVICE_UNAVAILABLE,
             error: None,
             retry_after: Some(delay),
         };
-        let error = ProviderError::from(busy);
+        let classified_error = ProviderError::from(busy_error);
         assert!(
-            matches!(error, ProviderError::RetryAfter { delay: read, .. } if read == delay),
-            "{error:?}"
+            matches!(classified_error, ProviderError::RetryAfter { delay: read_delay, .. } if read_delay == delay),
+            "{classified_error:?}"
         );
     }
 
     #[test]
     fn label_has_the_same_rules_as_a_manual_shipment() {
-        let read = |reply: &str| read_label(reply.as_bytes());
-        let label = read(
+        let read_reply = |reply_text: &str| read_label(reply_text.as_bytes());
+        let label = read_reply(
             r#"{"carrier": "DHL", "tracking_number": "0034", "tracking_url": null, "price": 1.0,
                 "label_url": "https://labels.example.com/1.pdf"}"#,
         );
-        let expected = Label {
+        let expected_label = Label {
             label_url: Some("https://labels.example.com/1.pdf".to_owned()),
             ..Label::new("DHL", "0034")
         };
-        assert_eq!(label, Ok(expected));
-        for (reply, field) in [
+        assert_eq!(label, Ok(expected_label));
+        for (reply_text, field) in [
             (r#"{"carrier": "DHL"}"#, "/tracking_number"),
             (r#"{"carrier": "", "tracking_number": "1"}"#, "/carrier"),
             (
@@ -375,8 +380,8 @@ mod tests {
             ("[]", "object"),
             ("", "JSON"),
         ] {
-            let error = read(reply).unwrap_err();
-            assert!(error.contains(field), "{reply}: {error}");
+            let label_error = read_reply(reply_text).unwrap_err();
+            assert!(label_error.contains(field), "{reply_text}: {label_error}");
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct Page {
     /// The rows.
     pub rows: Vec<Row>,
     /// URL of the next page; `None` on the last page.
-    pub next: Option<Url>,
+    pub next_url: Option<Url>,
     /// `ETag`, for conditional requests.
     pub etag: Option<String>,
 }
@@ -91,11 +91,11 @@ impl ListClient {
         }
         let headers = response.headers().clone();
         let body = read_body(response).await?;
-        let (rows, other_fields) = rows(&body)?;
+        let (page_rows, other_fields) = parse_rows(&body)?;
         let next_link = next_page_link(&headers, url);
         Ok(FetchResult::Page(Page {
-            rows,
-            next: next_link.or(next(&other_fields, url)?),
+            rows: page_rows,
+            next_url: next_link.or(next_page_url(&other_fields, url)?),
             etag: headers
                 .get(ETAG)
                 .and_then(|etag| etag.to_str().ok())
@@ -105,51 +105,55 @@ impl ListClient {
 }
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
+    let mut body_bytes = Vec::new();
     while let Some(chunk) = response
         .chunk()
         .await
         .map_err(|error| innermost_message(&error))?
     {
-        if body.len() + chunk.len() > MAX_BYTES {
+        if body_bytes.len() + chunk.len() > MAX_BYTES {
             return Err(format!("the page is larger than {MAX_BYTES} bytes"));
         }
-        body.extend_from_slice(&chunk);
+        body_bytes.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(body_bytes)
 }
 
 /// The rows of a page, and the other fields of the object around them.
-fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
+fn parse_rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let unreadable_page = |error: serde_json::Error| format!("the page is not JSON: {error}");
-    let error = match page(body) {
+    let error = match parse_page(body) {
         Ok(page) => return page,
         Err(error) => error,
     };
     // Otherwise JSON lines. A line that can't be decoded becomes an invalid row.
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let lines = lines.filter(|line| !line.is_empty());
-    let lines: Vec<_> = lines.map(serde_json::from_slice::<&RawValue>).collect();
-    if lines.len() < 2 || lines.iter().all(Result::is_err) {
+    let nonempty_lines = lines.filter(|line| !line.is_empty());
+    let parsed_lines: Vec<_> = nonempty_lines
+        .map(serde_json::from_slice::<&RawValue>)
+        .collect();
+    if parsed_lines.len() < 2 || parsed_lines.iter().all(Result::is_err) {
         return Err(unreadable_page(error));
     }
-    let rows = lines.into_iter().map(|line| match line {
-        Ok(line) => row(line),
-        Err(error) => Err(format!("the line is not JSON: {error}")),
-    });
-    Ok((rows.collect(), Value::Null))
+    let row_results = parsed_lines
+        .into_iter()
+        .map(|parsed_line| match parsed_line {
+            Ok(parsed_line) => parse_row(parsed_line),
+            Err(error) => Err(format!("the line is not JSON: {error}")),
+        });
+    Ok((row_results.collect(), Value::Null))
 }
 
 /// The rows of a page that is one JSON value. The outer error means that it is not JSON, the inner one that
 /// it has no rows.
-fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
+fn parse_page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
     let text: &RawValue = serde_json::from_slice(body)?;
     let rows_of_list = |text: &RawValue| -> Option<Vec<Row>> {
-        let rows: Vec<&RawValue> = serde_json::from_str(text.get()).ok()?;
-        Some(rows.into_iter().map(row).collect())
+        let raw_rows: Vec<&RawValue> = serde_json::from_str(text.get()).ok()?;
+        Some(raw_rows.into_iter().map(parse_row).collect())
     };
-    if let Some(rows) = rows_of_list(text) {
-        return Ok(Ok((rows, Value::Null)));
+    if let Some(page_rows) = rows_of_list(text) {
+        return Ok(Ok((page_rows, Value::Null)));
     }
     let fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(text.get()).ok();
     let Some(mut fields) = fields else {
@@ -157,25 +161,25 @@ fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Er
             "the page is neither a list nor an object with data".to_owned()
         ));
     };
-    if let Some(rows) = fields.get("data").and_then(|data| rows_of_list(data)) {
+    if let Some(page_rows) = fields.get("data").and_then(|data| rows_of_list(data)) {
         fields.remove("data");
-        let other_fields = fields.into_iter().map(|(name, value)| {
-            let value = from_stored(value.get()).unwrap_or_default();
+        let parsed_fields = fields.into_iter().map(|(name, raw_value)| {
+            let value = from_stored(raw_value.get()).unwrap_or_default();
             (name, value)
         });
-        return Ok(Ok((rows, Value::Object(other_fields.collect()))));
+        return Ok(Ok((page_rows, Value::Object(parsed_fields.collect()))));
     }
     if fields.contains_key("next_cursor") {
         return Ok(Err(
             "the page is neither a list nor an object with data".to_owned()
         ));
     }
-    Ok(Ok((vec![row(text)], Value::Null)))
+    Ok(Ok((vec![parse_row(text)], Value::Null)))
 }
 
 /// Decodes a row. Its `metadata` is stored unchanged, so a number that a 64-bit float can't represent is
 /// refused.
-fn row(text: &RawValue) -> Row {
+fn parse_row(text: &RawValue) -> Row {
     let row =
         from_stored(text.get()).map_err(|error| format!("the row can't be decoded: {error}"))?;
     match first_inexact(text.get(), "/metadata/") {
@@ -187,8 +191,8 @@ fn row(text: &RawValue) -> Row {
 fn next_page_link(headers: &HeaderMap, base_url: &Url) -> Option<Url> {
     let link_headers = headers.get_all(LINK).iter();
     let mut link_headers = link_headers
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
+        .filter_map(|header_value| header_value.to_str().ok())
+        .flat_map(|header_value| header_value.split(','));
     link_headers.find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters
@@ -198,32 +202,35 @@ fn next_page_link(headers: &HeaderMap, base_url: &Url) -> Option<Url> {
     })
 }
 
-fn next(other_fields: &Value, base: &Url) -> Result<Option<Url>, String> {
-    if let Some(next) = other_fields["next"].as_str() {
-        let next = base.join(next);
-        return next.map(Some).map_err(|error| format!("next: {error}"));
+fn next_page_url(other_fields: &Value, base_url: &Url) -> Result<Option<Url>, String> {
+    if let Some(next_link) = other_fields["next"].as_str() {
+        let next_page = base_url.join(next_link);
+        return next_page
+            .map(Some)
+            .map_err(|error| format!("next: {error}"));
     }
     Ok(other_fields["next_cursor"].as_str().map(|cursor| {
-        let other_fields: Vec<(String, String)> = base
+        let query_pairs: Vec<(String, String)> = base_url
             .query_pairs()
             .filter(|(name, _)| name != "cursor")
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-        let mut next = base.clone();
-        next.query_pairs_mut()
+        let mut next_url = base_url.clone();
+        next_url
+            .query_pairs_mut()
             .clear()
-            .extend_pairs(other_fields)
+            .extend_pairs(query_pairs)
             .append_pair("cursor", cursor);
-        next
+        next_url
     }))
 }
 
 fn innermost_message(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    let mut source_error = error;
+    while let Some(source) = source_error.source() {
+        source_error = source;
     }
-    innermost.to_string()
+    source_error.to_string()
 }
 
 #[cfg(test)]
@@ -244,7 +251,11 @@ mod tests {
             ("{\"a\":1}\n{oops}\n{\"a\":3}", 3),
             ("{\"a\":1}\n", 1),
         ] {
-            assert_eq!(rows(body.as_bytes()).unwrap().0.len(), count, "{body}");
+            assert_eq!(
+                parse_rows(body.as_bytes()).unwrap().0.len(),
+                count,
+                "{body}"
+            );
         }
         // A row that can't be decoded does not affect the other rows.
         let deep_array = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
@@ -253,9 +264,9 @@ mod tests {
         let price = r#"{"price": 0.1234567890123456789}"#;
         let body =
             format!(r#"{{"data": [{{"a": 1}}, {deep_array}, {metadata}, {price}], "next": "x"}}"#);
-        let (page_rows, other_fields) = rows(body.as_bytes()).unwrap();
-        let usable: Vec<_> = page_rows.iter().map(Result::is_ok).collect();
-        assert_eq!(usable, [true, false, false, true]);
+        let (page_rows, other_fields) = parse_rows(body.as_bytes()).unwrap();
+        let readable_flags: Vec<_> = page_rows.iter().map(Result::is_ok).collect();
+        assert_eq!(readable_flags, [true, false, false, true]);
         assert_eq!(other_fields, serde_json::json!({"next": "x"}));
         for body in [
             "",
@@ -265,7 +276,7 @@ mod tests {
             r#"{"next_cursor":"b"}"#,
             "<a>\n<b>",
         ] {
-            assert!(rows(body.as_bytes()).is_err(), "{body}");
+            assert!(parse_rows(body.as_bytes()).is_err(), "{body}");
         }
     }
 
@@ -273,15 +284,15 @@ mod tests {
     fn next_page_is_found_by_cursor_link_or_header() {
         let cursor = serde_json::json!({"next_cursor": "b&c"});
         assert_eq!(
-            next(&cursor, &base()).unwrap().unwrap().as_str(),
+            next_page_url(&cursor, &base()).unwrap().unwrap().as_str(),
             "http://example.com/list?limit=2&cursor=b%26c"
         );
         let path = serde_json::json!({"next": "/list/2"});
         assert_eq!(
-            next(&path, &base()).unwrap().unwrap().as_str(),
+            next_page_url(&path, &base()).unwrap().unwrap().as_str(),
             "http://example.com/list/2"
         );
-        assert_eq!(next(&Value::Null, &base()).unwrap(), None);
+        assert_eq!(next_page_url(&Value::Null, &base()).unwrap(), None);
         let mut headers = HeaderMap::new();
         let links = r#"</list/1>; rel="prev", </list/3>; rel="next""#;
         headers.insert(LINK, links.parse().unwrap());

@@ -42,8 +42,8 @@ impl Rpc {
 
     pub(super) async fn record_key_use(&self, request: &RecordKeyUse) -> Result<Json, Failure> {
         let now = Timestamp::now();
-        let recorded = self.store.record_key_use(&request.uses, now).await;
-        recorded.map_err(read_failure)?;
+        let record_result = self.store.record_key_use(&request.uses, now).await;
+        record_result.map_err(read_failure)?;
         Json::of(&())
     }
 }

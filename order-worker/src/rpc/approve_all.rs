@@ -66,7 +66,11 @@ impl Rpc {
             let waiting_orders = page.data.iter().filter(|(order, _)| order.awaits_approval);
             let ids: Vec<_> = waiting_orders.map(|(order, _)| order.id).collect();
             let commands = ids.iter().map(|id| (approve(caller, *id), deadline));
-            let decided_replies = self.engine.decide_together(commands.collect()).all().await;
+            let decided_replies = self
+                .engine
+                .decide_together(commands.collect())
+                .wait_for_all()
+                .await;
             for (id, decided_replies) in ids.into_iter().zip(decided_replies) {
                 match decided_replies
                     .map_err(Failure::from)

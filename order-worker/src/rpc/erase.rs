@@ -59,8 +59,8 @@ impl Rpc {
             for (order, _) in &page.data {
                 self.redact_order(caller, order.id, deadline).await?;
                 // Also of an order that contains no personal data itself, or was redacted by an earlier version.
-                let redacted = self.store.redact_messages(order.id).await;
-                redacted.map_err(read_failure)?;
+                let redact_result = self.store.redact_messages(order.id).await;
+                redact_result.map_err(read_failure)?;
             }
             query.cursor = page.next_cursor;
             if query.cursor.is_none() {
@@ -76,7 +76,7 @@ impl Rpc {
         Ok(erased_order)
     }
 
-    async fn ensure_no_open_orders(&self, id: CustomerId) -> Result<(), Failure> {
+    async fn ensure_no_open_orders(&self, customer_id: CustomerId) -> Result<(), Failure> {
         let store = self.store.up_to_date();
         for status in [
             OrderStatus::Pending,
@@ -87,7 +87,7 @@ impl Rpc {
         ] {
             let mut query = ListOrders {
                 status: Some(status),
-                ..orders_of(id)
+                ..orders_of(customer_id)
             };
             loop {
                 let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
@@ -100,14 +100,14 @@ impl Rpc {
                 if let Some((order, _)) = page.data.iter().find(|(order, _)| !order.is_closed()) {
                     if let Some(open_return) = order.open_return() {
                         return Err(Failure::invalid_state(format!(
-                            "customer {id} has open returns: return {} of order {} is {}",
+                            "customer {customer_id} has open returns: return {} of order {} is {}",
                             open_return.number,
                             order.id,
                             open_return.status.as_str()
                         )));
                     }
                     return Err(Failure::invalid_state(format!(
-                        "customer {id} has open orders: order {} is {}",
+                        "customer {customer_id} has open orders: order {} is {}",
                         order.id,
                         status.as_str()
                     )));
@@ -124,10 +124,10 @@ impl Rpc {
     async fn redact_order(
         &self,
         caller: &Caller,
-        id: OrderId,
+        order_id: OrderId,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        self.decide_change(caller, Action::RedactOrder(id), None, deadline)
+        self.decide_change(caller, Action::RedactOrder(order_id), None, deadline)
             .await
             .map(drop)
     }
@@ -149,13 +149,13 @@ impl Rpc {
     }
 }
 
-fn orders_of(id: CustomerId) -> ListOrders {
+fn orders_of(customer_id: CustomerId) -> ListOrders {
     ListOrders {
         q: None,
         number: None,
         external_id: None,
         status: None,
-        customer_id: Some(id),
+        customer_id: Some(customer_id),
         sku: None,
         tag: None,
         storefront: None,

@@ -39,9 +39,9 @@ pub struct FeedNotifier {
 
 impl FeedNotifier {
     /// Creates a notifier for this worker's `events`.
-    pub fn new(events: watch::Receiver<()>, stop: CancellationToken) -> Self {
+    pub fn new(event_notifications: watch::Receiver<()>, stop: CancellationToken) -> Self {
         Self {
-            events,
+            events: event_notifications,
             stop,
             wait_permits: Arc::new(Semaphore::new(MAX_WAITING_READERS)),
         }
@@ -70,9 +70,9 @@ impl Rpc {
         let mut new_events = self.feed_notifier.events.clone();
         loop {
             new_events.mark_unchanged();
-            let page = self.store.feed_page(&query, caller.role).await;
-            let page = page.map_err(read_failure)?;
-            let page = match page {
+            let page_result = self.store.feed_page(&query, caller.role).await;
+            let page_result = page_result.map_err(read_failure)?;
+            let page = match page_result {
                 FeedResult::Page(page) => page,
                 FeedResult::NoSuchEvent => {
                     return Err(Failure::violation(

@@ -104,7 +104,7 @@ fn fingerprint(request: &Request) -> Result<String, Failure> {
 /// each attempt to create an API key, and another id for each upload of an image; the first one counts.
 fn identifying_body(request: &Request) -> Result<String, Failure> {
     match request {
-        Request::CreateApiKey(create) => Ok(Json::of(&create.new)?.into_text()),
+        Request::CreateApiKey(create) => Ok(Json::of(&create.new_key)?.into_text()),
         Request::AddImage(request) => {
             let body = Request::AddImage(request.without_id()).to_body()?;
             Ok(body.get().to_owned())

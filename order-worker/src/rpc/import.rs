@@ -54,34 +54,34 @@ pub(crate) async fn import(
     deadline: Option<Instant>,
 ) -> Result<ImportReport, Failure> {
     let (mut line_outcomes, mut line_numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
-    let mut occurrences = HashMap::new();
+    let mut occurrence_counts = HashMap::new();
     for import_line in lines {
-        let ids = identity.map(|identity| identity.ids(&import_line, &mut occurrences));
+        let line_ids = identity.map(|identity| identity.ids(&import_line, &mut occurrence_counts));
         let ImportLine { line, order, .. } = import_line;
         match body::read(order, ImportedOrder::read) {
             Ok(order) => {
                 line_numbers.push(line);
-                let ids = ids.unwrap_or_default();
-                commands.push((command(caller, ids, identity, order), deadline));
+                let line_ids = line_ids.unwrap_or_default();
+                commands.push((import_command(caller, line_ids, identity, order), deadline));
             }
             Err(failure) => line_outcomes.push((line, Err(failure))),
         }
     }
-    let decided_replies = engine.decide_together(commands).all().await;
+    let decided_replies = engine.decide_together(commands).wait_for_all().await;
     line_outcomes.extend(
         line_numbers
             .into_iter()
             .zip(decided_replies.into_iter().map(is_duplicate)),
     );
-    line_outcomes.sort_by_key(|(line, _)| *line);
+    line_outcomes.sort_by_key(|(line_number, _)| *line_number);
     let mut report = ImportReport::default();
     let mut unavailable_error = None;
-    for (line, outcome) in line_outcomes {
+    for (line_number, outcome) in line_outcomes {
         match outcome {
             Ok(true) => report.duplicates += 1,
             Ok(false) => report.accepted += 1,
             Err(failure) if is_unavailable(&failure) => unavailable_error = Some(failure),
-            Err(failure) => report.reject(rejected_line(line, &failure)),
+            Err(failure) => report.reject(rejected_line(line_number, &failure)),
         }
     }
     match unavailable_error {
@@ -90,20 +90,20 @@ pub(crate) async fn import(
     }
 }
 
-fn command(
+fn import_command(
     caller: &Caller,
-    ids: LineIds,
+    line_ids: LineIds,
     identity: Option<ImportIdentity<'_>>,
     order: ImportedOrder,
 ) -> Command {
     Command::Request {
         caller: caller.clone(),
         // The order is identified by its external id or its line.
-        idempotency: identity.and_then(|identity| identity.line_of_message(ids.id?)),
+        idempotency: identity.and_then(|identity| identity.line_of_message(line_ids.id?)),
         if_match: None,
         action: Action::ImportOrder {
-            id: ids.id,
-            legacy_id: ids.legacy_id,
+            id: line_ids.id,
+            legacy_id: line_ids.legacy_id,
             key_origin: identity.map(|identity| identity.key_origin),
             order,
         },
@@ -148,24 +148,28 @@ impl ImportIdentity<'_> {
     }
 
     /// The ids of the order on `line`; `occurrences` counts lines with the same content.
-    fn ids(self, line: &ImportLine, occurrences: &mut HashMap<[u8; 32], u64>) -> LineIds {
+    fn ids(
+        self,
+        import_line: &ImportLine,
+        occurrence_counts: &mut HashMap<[u8; 32], u64>,
+    ) -> LineIds {
         let name = self.name;
-        let digest = line.digest();
-        let occurrence_count = occurrences.entry(digest).or_default();
-        *occurrence_count = line.occurrence.unwrap_or(*occurrence_count + 1);
+        let digest = import_line.digest();
+        let occurrence_count = occurrence_counts.entry(digest).or_default();
+        *occurrence_count = import_line.occurrence.unwrap_or(*occurrence_count + 1);
         let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
         LineIds {
             id: Some(derived_order_id(&format!(
                 "{name}/content/{content}/{occurrence_count}"
             ))),
-            legacy_id: Some(derived_order_id(&format!("{name}/{}", line.line))),
+            legacy_id: Some(derived_order_id(&format!("{name}/{}", import_line.line))),
         }
     }
 }
 
 /// Whether the order existed already.
-fn is_duplicate(decided: Result<RpcReply, CommitError>) -> Result<bool, Failure> {
-    let reply = match decided {
+fn is_duplicate(reply: Result<RpcReply, CommitError>) -> Result<bool, Failure> {
+    let reply = match reply {
         Err(CommitError::Internal(message)) => return Err(Failure::new(Code::Internal, message)),
         reply => reply?,
     };
@@ -177,7 +181,7 @@ fn is_unavailable(failure: &Failure) -> bool {
 }
 
 /// A rejected line, with its violations in one sentence.
-pub(crate) fn rejected_line(line: u64, failure: &Failure) -> RejectedLine {
+pub(crate) fn rejected_line(line_number: u64, failure: &Failure) -> RejectedLine {
     let field_errors = failure.errors().and_then(Value::as_array);
     let details = field_errors.into_iter().flatten().map(|error| {
         let text_of = |name: &str| error[name].as_str().unwrap_or_default();
@@ -190,7 +194,7 @@ pub(crate) fn rejected_line(line: u64, failure: &Failure) -> RejectedLine {
         details.join("; ")
     };
     RejectedLine {
-        line,
+        line: line_number,
         code: failure.code,
         detail: detail.chars().take(500).collect(),
     }

@@ -34,21 +34,21 @@ impl Rpc {
             Query::Orders(query) => self.orders(caller, query).await,
             Query::History(query) => self.history(caller, &query).await,
             Query::Return(query) => {
-                let found = self
+                let found_return = self
                     .store
                     .find_return(query.id)
                     .await
                     .map_err(read_failure)?;
-                match found.filter(|found| caller.may_see(&found.storefront)) {
-                    Some(found) => Json::of(&found),
+                match found_return.filter(|found_return| caller.may_see(&found_return.storefront)) {
+                    Some(found_return) => Json::of(&found_return),
                     None => Err(Failure::not_found("return", query.id)),
                 }
             }
             Query::Returns(mut query) => {
                 query.storefront = visible_storefront(caller, query.storefront);
                 let rows = self.store.returns(&query).await.map_err(read_failure)?;
-                Json::of(&Page::from_rows(rows, query.limit, |found| {
-                    found.id.to_string()
+                Json::of(&Page::from_rows(rows, query.limit, |found_return| {
+                    found_return.id.to_string()
                 }))
             }
             Query::Messages(query) => self.messages(caller, query).await,
@@ -109,7 +109,7 @@ impl Rpc {
             }
             Query::ApiKeys(query) => self.read_api_keys(query).await,
             Query::Stats(query) => self.stats(caller, query).await,
-            Query::DebugOrder(order) => self.debug_order(caller, order).await,
+            Query::DebugOrder(order_query) => self.debug_order(caller, order_query).await,
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {
                 self.managed_endpoint(caller, query.id).await?;
@@ -160,10 +160,11 @@ impl Rpc {
         let (lookups, unread_lookups): (Vec<_>, _) = lookups.into_iter().partition(was_read);
         let replies = lookups.into_iter().map(|(scope, query)| {
             let reply = catch_panic(|| {
-                let found = &result.as_ref().map_err(Failure::clone)?.value;
-                let found = found.get(&query.id).map(Result::as_ref).transpose();
-                let found = found.map_err(|error| unreadable_order(query.id, error.clone()))?;
-                let (order, steps) = visible_order(&scope.caller, &query, found)?;
+                let loaded_orders = &result.as_ref().map_err(Failure::clone)?.value;
+                let loaded_order = loaded_orders.get(&query.id).map(Result::as_ref).transpose();
+                let order_and_steps =
+                    loaded_order.map_err(|error| unreadable_order(query.id, error.clone()))?;
+                let (order, steps) = visible_order(&scope.caller, &query, order_and_steps)?;
                 let order = order.represent_with_secret(steps);
                 Json::of(&order.visible_to(scope.caller.role))
             });
@@ -171,7 +172,7 @@ impl Rpc {
         });
         TaskOutcome {
             replies: replies.collect(),
-            remaining: unread_lookups,
+            remaining_lookups: unread_lookups,
         }
     }
 
@@ -200,24 +201,24 @@ impl Rpc {
     }
 
     async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Json, Failure> {
-        let order = GetOrder {
+        let order_query = GetOrder {
             id: query.id,
             include_deleted: query.include_deleted,
         };
         let unreadable_failure = |error| unreadable_order(query.id, error);
-        let found = self
+        let order_and_steps = self
             .store
             .order(query.id)
             .await
             .map_err(unreadable_failure)?;
-        visible_order(caller, &order, found.as_ref())?;
-        let after = match &query.cursor {
+        visible_order(caller, &order_query, order_and_steps.as_ref())?;
+        let after_sequence = match &query.cursor {
             Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
             None => 0,
         };
         let rows = self
             .store
-            .history(&query.id.to_string(), after, query.limit + 1)
+            .history(&query.id.to_string(), after_sequence, query.limit + 1)
             .await
             .map_err(unreadable_failure)?;
         let rows = rows.map(|event| match caller.role {
@@ -234,12 +235,12 @@ impl Rpc {
 fn visible_order<'a>(
     caller: &Caller,
     query: &GetOrder,
-    found: Option<&'a OrderAndSteps>,
+    loaded_order: Option<&'a OrderAndSteps>,
 ) -> Result<&'a OrderAndSteps, Failure> {
     if query.include_deleted {
         caller.require_operator()?;
     }
-    found
+    loaded_order
         .filter(|(order, _)| {
             caller.may_see(&order.storefront) && (!order.is_deleted || query.include_deleted)
         })

@@ -20,7 +20,7 @@ use super::{catch_panic, request_metrics};
 pub(super) struct TaskOutcome {
     pub(super) replies: Vec<EntryReply>,
     /// Lookups that still have to be read.
-    pub(super) remaining: Vec<(RequestScope, GetOrder)>,
+    pub(super) remaining_lookups: Vec<(RequestScope, GetOrder)>,
 }
 
 /// A request in progress.
@@ -57,14 +57,14 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller,
-            started_at: started,
+            started_at,
             mut span,
         } = self;
         catch_panic(|| {
             record_in_span(&mut span, &caller, &reply);
             log_reply(pattern, &caller, &reply);
             let code = reply.outcome.as_ref().err().map(|failure| failure.code);
-            request_metrics::record(pattern, code, started.elapsed());
+            request_metrics::record(pattern, code, started_at.elapsed());
         });
         EntryReply {
             correlation_id,
@@ -97,7 +97,7 @@ fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
         request_id,
         ..
     } = caller;
-    let trace_id = caller.traceparent.as_deref().and_then(trace::id);
+    let trace_id = caller.traceparent.as_deref().and_then(trace::trace_id_of);
     match &reply.outcome {
         // Evaluated only if it is logged.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}

@@ -8,22 +8,22 @@ use shared::{
 };
 
 use super::{Rpc, read_failure, visible_storefront};
-use crate::background::stats::{MAX_UNCOUNTED_EVENTS, add_up, first_day, system};
+use crate::background::stats::{MAX_UNCOUNTED_EVENTS, add_up, first_day, read_system_stats};
 
 impl Rpc {
     /// Order statistics; for operators also the state of the system.
     pub(super) async fn stats(&self, caller: &Caller, query: GetStats) -> Result<Json, Failure> {
         let first_day = first_day(Timestamp::now(), query.days);
         let storefront = visible_storefront(caller, query.storefront);
-        let figures = self
-            .store
-            .figures(storefront.as_ref(), first_day, MAX_UNCOUNTED_EVENTS);
-        let (figures, position) = figures.await.map_err(read_failure)?;
+        let figures_future =
+            self.store
+                .figures(storefront.as_ref(), first_day, MAX_UNCOUNTED_EVENTS);
+        let (figures, position) = figures_future.await.map_err(read_failure)?;
         let mut stats = add_up(&figures, first_day, query.days, position);
         stats.system = match caller.role {
             Role::Storefront => None,
             Role::Operator | Role::Admin => {
-                let reply = system(&self.store, &self.worker_stats).await;
+                let reply = read_system_stats(&self.store, &self.worker_stats).await;
                 Some(reply.map_err(read_failure)?)
             }
         };

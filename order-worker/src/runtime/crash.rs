@@ -14,7 +14,7 @@ pub enum Point {
     /// Step messages are sent.
     AfterStepSent,
     /// A payment provider or carrier performed a step, but its result is not stored.
-    AfterPartner,
+    AfterProviderResponse,
     /// A step's result is stored, but its message is not acknowledged.
     AfterStepStored,
     /// Events are published, but the relay's position is not stored.
@@ -36,7 +36,7 @@ impl Point {
         Self::AfterCommit,
         Self::AfterReply,
         Self::AfterStepSent,
-        Self::AfterPartner,
+        Self::AfterProviderResponse,
         Self::AfterStepStored,
         Self::AfterEventsPublished,
         Self::AfterMessagesCreated,
@@ -52,7 +52,7 @@ impl Point {
             Self::AfterCommit => "after_commit",
             Self::AfterReply => "after_reply",
             Self::AfterStepSent => "after_step_sent",
-            Self::AfterPartner => "after_partner",
+            Self::AfterProviderResponse => "after_partner",
             Self::AfterStepStored => "after_step_stored",
             Self::AfterEventsPublished => "after_events_published",
             Self::AfterMessagesCreated => "after_messages_created",

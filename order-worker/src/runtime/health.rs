@@ -50,7 +50,7 @@ impl Health {
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(readiness))
+        .route("/readyz", get(check_readiness))
         .route("/metrics", get(render_metrics))
         .with_state(health)
 }
@@ -67,7 +67,7 @@ async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
     (content_type, health.metrics.render())
 }
 
-async fn readiness(State(health): State<Health>) -> impl IntoResponse {
+async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
     let broker = health.brokers.iter().try_for_each(Broker::check);
     let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
     let broker = match (broker, faults.first_key_value()) {

@@ -149,26 +149,30 @@ mod tests {
                 HIGH_LOAD_WINDOW,
             ),
         ] {
-            let until = BusyUntil::default();
-            until.record_batch(100, requests, steps);
+            let busy_until = BusyUntil::default();
+            busy_until.record_batch(100, requests, steps);
             let after_window = 100 + as_micros(window);
             assert_eq!(
-                until.events_delay(after_window - 1),
+                busy_until.events_delay(after_window - 1),
                 delay,
                 "{requests} {steps}"
             );
-            assert_eq!(until.events_delay(after_window), None, "{requests} {steps}");
+            assert_eq!(
+                busy_until.events_delay(after_window),
+                None,
+                "{requests} {steps}"
+            );
         }
     }
 
     #[test]
     fn few_requests_do_not_shorten_the_delay_set_by_many() {
-        let until = BusyUntil::default();
-        until.record_batch(0, HIGH_LOAD, 0);
-        until.record_batch(1, 1, 0);
+        let busy_until = BusyUntil::default();
+        busy_until.record_batch(0, HIGH_LOAD, 0);
+        busy_until.record_batch(1, 1, 0);
         let last_micros = as_micros(HIGH_LOAD_WINDOW) - 1;
         assert_eq!(
-            until.events_delay(last_micros),
+            busy_until.events_delay(last_micros),
             Some(EVENTS_DELAY_UNDER_HIGH_LOAD)
         );
     }

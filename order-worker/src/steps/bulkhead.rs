@@ -45,10 +45,10 @@ impl Bulkhead {
     /// there is a permit, which is how its recovery is noticed.
     pub(super) async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         let _permit = self.acquire_permit().await?;
-        let started = Instant::now();
+        let started_at = Instant::now();
         let result = call.await;
         self.is_slow
-            .store(started.elapsed() >= self.slow_after, Ordering::Relaxed);
+            .store(started_at.elapsed() >= self.slow_after, Ordering::Relaxed);
         Some(result)
     }
 
@@ -109,8 +109,9 @@ mod tests {
             bulkhead.call(time::sleep(bulkhead.slow_after)).await,
             Some(())
         );
-        let hanging = join_all((0..MAX_CALLS).map(|_| bulkhead.call(pending::<()>())));
-        let Either::Right((None, _)) = select(hanging, Box::pin(bulkhead.call(ready(())))).await
+        let hanging_calls = join_all((0..MAX_CALLS).map(|_| bulkhead.call(pending::<()>())));
+        let Either::Right((None, _)) =
+            select(hanging_calls, Box::pin(bulkhead.call(ready(())))).await
         else {
             unreachable!("there is no free permit")
         };

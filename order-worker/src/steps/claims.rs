@@ -24,22 +24,22 @@ impl Claims {
     pub(super) fn try_claim(&self, key: &StepKey) -> Option<Claim> {
         let mut locks = self.locks();
         let lock = Arc::clone(locks.entry(key.clone()).or_default());
-        let guard = lock.try_lock_owned().ok()?;
-        Some(self.claim_of(key, guard))
+        let lock_guard = lock.try_lock_owned().ok()?;
+        Some(self.claim_of(key, lock_guard))
     }
 
     /// Claims the step as soon as no other attempt is in progress, in the order of the calls.
     pub(super) async fn claim(&self, key: &StepKey) -> Claim {
         let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
-        let guard = lock.lock_owned().await;
-        self.claim_of(key, guard)
+        let lock_guard = lock.lock_owned().await;
+        self.claim_of(key, lock_guard)
     }
 
-    fn claim_of(&self, key: &StepKey, guard: OwnedMutexGuard<()>) -> Claim {
+    fn claim_of(&self, key: &StepKey, lock_guard: OwnedMutexGuard<()>) -> Claim {
         Claim {
             claims: self.clone(),
             key: key.clone(),
-            guard: Some(guard),
+            guard: Some(lock_guard),
         }
     }
 

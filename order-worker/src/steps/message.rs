@@ -72,14 +72,14 @@ impl StepMessage {
 }
 
 /// The messages for `rows`, each with its rows; a single step is a plain message.
-pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)> {
+pub fn step_messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)> {
     rows.chunks(MAX_STEPS_PER_MESSAGE).map(|rows| {
         let message = match rows {
             [row] => Outgoing {
                 kind: Some(row.key.step.kind().to_owned()),
                 message_id: Some(StepMessageId(row).to_string()),
-                headers: headers(row).into_headers(),
-                body: serde_json::to_vec(&step(row)).unwrap_or_default(),
+                headers: call_headers(row).into_headers(),
+                body: serde_json::to_vec(&step_message(row)).unwrap_or_default(),
                 ..Outgoing::default()
             },
             rows => Outgoing {
@@ -100,21 +100,21 @@ pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)
 fn batch_body(rows: &[StepRow]) -> Vec<u8> {
     let bodies: Vec<_> = rows
         .iter()
-        .map(|row| to_raw_value(&step(row)).unwrap_or_default())
+        .map(|row| to_raw_value(&step_message(row)).unwrap_or_default())
         .collect();
     let entries = rows.iter().zip(&bodies).map(|(row, body)| Entry {
         kind: row.key.step.kind().into(),
         correlation_id: None,
         message_id: Some(StepMessageId(row).to_string().into()),
         expiration: None,
-        headers: headers(row),
+        headers: call_headers(row),
         body,
     });
     let bytes = bodies.iter().map(|body| body.get().len()).sum();
     batch::to_json_array(&entries.collect::<Vec<_>>(), bytes)
 }
 
-fn step(row: &StepRow) -> StepMessage {
+fn step_message(row: &StepRow) -> StepMessage {
     let StepKey { order_id, step } = row.key.clone();
     StepMessage {
         order_id,
@@ -132,7 +132,7 @@ impl fmt::Display for StepMessageId<'_> {
     }
 }
 
-fn headers(row: &StepRow) -> CallHeaders<'_> {
+fn call_headers(row: &StepRow) -> CallHeaders<'_> {
     CallHeaders {
         intent: Some(row.key.step.kind().into()),
         request_id: Some(row.request_id.as_str().into()),

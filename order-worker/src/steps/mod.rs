@@ -47,7 +47,7 @@ use self::{
     bulkhead::{Bulkhead, MAX_CARRIER_CALLS, MAX_PAYMENT_CALLS},
     claims::{Claim, Claims},
     message::StepMessage,
-    provider_call::{Callee, DueStep, ProviderCall},
+    provider_call::{CalledProvider, DueStep, ProviderCall},
     report::AttemptOutcome,
 };
 use crate::{
@@ -192,10 +192,10 @@ impl Steps {
         // message holds one step while it waits for another. A step that was sent twice is found to be done
         // then.
         let (mut claimed_steps, mut waiting_steps) = (Vec::new(), Vec::new());
-        for message in messages {
-            match self.claims.try_claim(&message.key()) {
-                Some(claim) => claimed_steps.push((claim, message)),
-                None => waiting_steps.push(self.perform_when_free(message)),
+        for step_message in messages {
+            match self.claims.try_claim(&step_message.key()) {
+                Some(claim) => claimed_steps.push((claim, step_message)),
+                None => waiting_steps.push(self.perform_when_free(step_message)),
             }
         }
         let (claimed_result, waiting_result) =
@@ -210,7 +210,7 @@ impl Steps {
             }
             (Ok(()), Some(error)) => {
                 let message_id = &delivery.message_id;
-                tracing::warn!(%error, message_id, "step message unreadable; moved to the dead letters");
+                tracing::warn!(%error, message_id, "a step message can't be decoded; moved it to the dead letters");
                 delivery.receipt.reject().await;
             }
             (Ok(()), None) => delivery.receipt.ack().await,
@@ -221,14 +221,14 @@ impl Steps {
     /// message is read: of two orders for the last unit, or with one key, the first in the queue is created. The
     /// message is settled by the returned future, once the order is stored.
     fn accept_order(self, delivery: Incoming) -> impl Future<Output = ()> {
-        let submitted = read_accept(&delivery)
+        let submitted_order = read_accept(&delivery)
             .map(|(accept, caller, idempotency)| self.submit_order(accept, caller, idempotency));
         async move {
-            match submitted {
-                Ok(submitted) => self.settle_order(delivery, submitted).await,
+            match submitted_order {
+                Ok(submitted_order) => self.settle_order(delivery, submitted_order).await,
                 Err(failure) => {
                     let message_id = &delivery.message_id;
-                    tracing::warn!(%failure, message_id, "asynchronous order unreadable; moved to the dead letters");
+                    tracing::warn!(%failure, message_id, "an asynchronous order can't be decoded; moved it to the dead letters");
                     self.dead_letter(delivery, failure.message).await;
                 }
             }
@@ -249,7 +249,7 @@ impl Steps {
             span.set_attribute("request_id", request_id.clone());
         }
         span.pass_on(&mut caller.traceparent);
-        let command = Command::Request {
+        let request_command = Command::Request {
             caller,
             idempotency,
             if_match: None,
@@ -259,19 +259,19 @@ impl Steps {
             id,
             request_id,
             span,
-            reply: self.engine.decide_together(vec![(command, None)]),
+            reply: self.engine.decide_together(vec![(request_command, None)]),
         }
     }
 
     /// Settles the message of an order once the order is stored.
-    async fn settle_order(self, delivery: Incoming, submitted: SubmittedOrder) {
+    async fn settle_order(self, delivery: Incoming, submitted_order: SubmittedOrder) {
         let SubmittedOrder {
             id,
             request_id,
             span: _span,
             reply,
-        } = submitted;
-        match reply.only().await {
+        } = submitted_order;
+        match reply.wait_for_only_reply().await {
             Ok(RpcReply { outcome: Ok(_), .. }) => {
                 crash_at(Point::AfterStepStored);
                 tracing::info!(order.id = %id, request_id, "order.accept");
@@ -281,15 +281,15 @@ impl Steps {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, order.id = %id, "asynchronous order could not be stored; moved to the dead letters");
+                tracing::error!(%failure, order.id = %id, "an asynchronous order could not be stored; moved it to the dead letters");
                 self.dead_letter(delivery, failure.to_string()).await;
             }
-            Err(CommitError::Internal(error)) => {
-                tracing::error!(error, order.id = %id, "asynchronous order could not be decided; moved to the dead letters");
-                self.dead_letter(delivery, error).await;
+            Err(CommitError::Internal(commit_error)) => {
+                tracing::error!(error = commit_error, order.id = %id, "an asynchronous order could not be decided; moved it to the dead letters");
+                self.dead_letter(delivery, commit_error).await;
             }
-            Err(error @ (CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) => {
-                tracing::warn!(%error, order.id = %id, "asynchronous order not stored yet; its message is requeued");
+            Err(commit_error @ (CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) => {
+                tracing::warn!(error = %commit_error, order.id = %id, "an asynchronous order is not stored yet; its message is requeued");
                 time::sleep(RETRY_DELAY).await;
                 delivery.receipt.requeue().await;
             }
@@ -297,16 +297,16 @@ impl Steps {
     }
 
     /// Performs the step once no other attempt of it is in progress.
-    async fn perform_when_free(&self, message: StepMessage) -> anyhow::Result<()> {
-        let claim = self.claims.claim(&message.key()).await;
-        self.perform_all(vec![(claim, message)]).await
+    async fn perform_when_free(&self, step_message: StepMessage) -> anyhow::Result<()> {
+        let claim = self.claims.claim(&step_message.key()).await;
+        self.perform_all(vec![(claim, step_message)]).await
     }
 
     /// Publishes a message to the dead letters with the reason, which a rejected message can't carry.
     async fn dead_letter(&self, delivery: Incoming, reason: String) {
         let mut headers = delivery.headers.clone();
         headers.insert(DEAD_LETTER_REASON.to_owned(), reason);
-        let message = Outgoing {
+        let archive_message = Outgoing {
             kind: Some(delivery.kind.clone()),
             correlation_id: delivery.correlation_id.clone(),
             reply_to: delivery.reply_to.clone(),
@@ -316,7 +316,7 @@ impl Steps {
             body: delivery.body.clone(),
             ..Outgoing::default()
         };
-        let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), message)];
+        let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), archive_message)];
         let publish_results = self.publisher.publish(&messages).await;
         match publish_results.into_iter().next() {
             Some(Ok(())) => delivery.receipt.ack().await,
@@ -326,37 +326,42 @@ impl Steps {
     }
 
     /// Performs the steps that are still expected at that attempt; a step that is done has no row any more.
-    async fn perform_all(&self, mut claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
+    async fn perform_all(
+        &self,
+        mut claimed_steps: Vec<(Claim, StepMessage)>,
+    ) -> anyhow::Result<()> {
         let (mut steps_in_progress, mut outcome) = (FuturesUnordered::new(), Ok(()));
-        while !claimed.is_empty() {
-            let keys: Vec<_> = claimed
+        while !claimed_steps.is_empty() {
+            let keys: Vec<_> = claimed_steps
                 .iter()
                 .map(|(claim, _)| claim.key().clone())
                 .collect();
             let loaded_orders = match self.load_due_steps(&keys).await {
                 Ok(loaded_orders) => loaded_orders,
-                Err(error) => {
-                    outcome = Err(error.into());
+                Err(store_error) => {
+                    outcome = Err(store_error.into());
                     break;
                 }
             };
             let was_loaded = |(claim, _): &(Claim, _)| loaded_orders.covers(&claim.key().order_id);
             let (loaded_steps, unloaded_steps): (Vec<_>, _) =
-                claimed.into_iter().partition(was_loaded);
+                claimed_steps.into_iter().partition(was_loaded);
             let due_steps = loaded_orders.value.into_iter();
             let mut due_steps: HashMap<_, _> = due_steps
                 .map(|due_step| (due_step.row.key.clone(), due_step))
                 .collect();
-            steps_in_progress.extend(loaded_steps.into_iter().filter_map(|(claim, message)| {
-                let due_step = due_steps.remove(claim.key())?;
-                let is_awaited_attempt =
-                    due_step.row.attempt == message.attempt && !due_step.row.is_dead;
-                is_awaited_attempt.then(|| self.perform(claim, due_step))
-            }));
-            claimed = unloaded_steps;
+            steps_in_progress.extend(loaded_steps.into_iter().filter_map(
+                |(claim, step_message)| {
+                    let due_step = due_steps.remove(claim.key())?;
+                    let is_awaited_attempt =
+                        due_step.row.attempt == step_message.attempt && !due_step.row.is_dead;
+                    is_awaited_attempt.then(|| self.perform(claim, due_step))
+                },
+            ));
+            claimed_steps = unloaded_steps;
         }
-        while let Some(performed) = steps_in_progress.next().await {
-            outcome = outcome.and(performed);
+        while let Some(step_result) = steps_in_progress.next().await {
+            outcome = outcome.and(step_result);
         }
         outcome
     }
@@ -369,23 +374,23 @@ impl Steps {
             &message::StepMessageId(&row),
             row.traceparent.as_deref(),
         );
-        let result = self.call_provider(&call).await;
-        crash_at(Point::AfterPartner);
-        report::record_in_span(&mut span, &row, &result);
-        report::log_result(&row, number, &result);
-        let outcome = AttemptOutcome::of(&result);
-        let finish_result = match self.finish(&row, result).await {
+        let step_result = self.call_provider(&call).await;
+        crash_at(Point::AfterProviderResponse);
+        report::record_in_span(&mut span, &row, &step_result);
+        report::log_result(&row, number, &step_result);
+        let outcome = AttemptOutcome::of(&step_result);
+        let finish_result = match self.finish(&row, step_result).await {
             // Repeating the step would lead to the same result: the step becomes dead, for an operator.
             Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, "step result refused; the step is dead");
+                tracing::error!(%failure, "the result of a step was refused; the step became a dead letter");
                 self.mark_dead(&row, failure.to_string()).await
             }
-            Err(error @ CommitError::Internal(_)) => {
-                tracing::error!(%error, "the result of a step could not be applied to its order; the step is dead");
-                self.mark_dead(&row, error.to_string()).await
+            Err(commit_error @ CommitError::Internal(_)) => {
+                tracing::error!(error = %commit_error, "the result of a step could not be applied to its order; the step became a dead letter");
+                self.mark_dead(&row, commit_error.to_string()).await
             }
             decide_result => decide_result.map(drop).map_err(Into::into),
         };
@@ -400,16 +405,18 @@ impl Steps {
     async fn call_provider(&self, call: &ProviderCall) -> StepResult {
         let call_result = time::timeout(STEP_TIMEOUT, self.providers.call(call));
         let (call_result, callee) = match call.callee() {
-            Callee::PaymentProvider => (self.payments.call(call_result).await, "payment provider"),
+            CalledProvider::PaymentProvider => {
+                (self.payments.call(call_result).await, "payment provider")
+            }
             // The sandbox's carrier is a part of this process.
-            Callee::Carrier if self.providers.carriers.http.is_some() => {
+            CalledProvider::Carrier if self.providers.carriers.http.is_some() => {
                 (self.carrier.call(call_result).await, "carrier")
             }
-            Callee::Carrier | Callee::None => (Some(call_result.await), "worker"),
+            CalledProvider::Carrier | CalledProvider::None => (Some(call_result.await), "worker"),
         };
         match call_result {
-            Some(Ok(Ok(result))) => result,
-            Some(Ok(Err(error))) => failed_result(error),
+            Some(Ok(Ok(step_result))) => step_result,
+            Some(Ok(Err(provider_error))) => failed_result(provider_error),
             Some(Err(_)) => failed_result(ProviderError::Transient(format!(
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
@@ -426,13 +433,13 @@ impl Steps {
         let give_up_at = Instant::now() + MAX_DATABASE_WAIT;
         loop {
             let permit = self.load_permits.acquire().await;
-            let read = self.store.steps(keys, DueStep::of).await;
+            let loaded_steps = self.store.steps(keys, DueStep::of).await;
             drop(permit);
-            match read {
-                Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_)))
+            match loaded_steps {
+                Err(store_error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_)))
                     if Instant::now() < give_up_at =>
                 {
-                    tracing::debug!(%error, "database unavailable; steps wait");
+                    tracing::debug!(error = %store_error, "the database is unavailable; steps wait until it responds");
                     time::sleep(RETRY_DELAY).await;
                 }
                 result => return result,
@@ -440,20 +447,24 @@ impl Steps {
         }
     }
 
-    async fn finish(&self, row: &StepRow, result: StepResult) -> Result<RpcReply, CommitError> {
-        let command = Command::Finish {
+    async fn finish(
+        &self,
+        row: &StepRow,
+        step_result: StepResult,
+    ) -> Result<RpcReply, CommitError> {
+        let finish_command = Command::Finish {
             key: row.key.clone(),
             attempt: row.attempt,
-            result,
+            result: step_result,
         };
-        self.engine.finish(command, row.due_at).await
+        self.engine.finish(finish_command, row.due_at).await
     }
 
-    async fn mark_dead(&self, row: &StepRow, error: String) -> anyhow::Result<()> {
+    async fn mark_dead(&self, row: &StepRow, error_text: String) -> anyhow::Result<()> {
         self.finish(
             row,
             StepResult::Failed {
-                error,
+                error: error_text,
                 is_transient: false,
                 was_answered: false,
                 retry_after: None,
@@ -473,18 +484,18 @@ fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idemp
     Ok((accept, caller, idempotency.transpose()?))
 }
 
-fn failed_result(error: ProviderError) -> StepResult {
-    let (is_transient, was_answered) = match error {
+fn failed_result(provider_error: ProviderError) -> StepResult {
+    let (is_transient, was_answered) = match provider_error {
         ProviderError::Transient(_) | ProviderError::RetryAfter { .. } => (true, false),
         ProviderError::RetryWithNewKey(_) => (true, true),
         ProviderError::Permanent(_) | ProviderError::Declined { .. } => (false, true),
     };
-    let retry_after = match error {
+    let retry_after = match provider_error {
         ProviderError::RetryAfter { delay, .. } => Some(delay),
         _ => None,
     };
     StepResult::Failed {
-        error: error.to_string(),
+        error: provider_error.to_string(),
         is_transient,
         was_answered,
         retry_after,

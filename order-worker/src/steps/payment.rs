@@ -31,27 +31,30 @@ pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit: u32) -> Paymen
         refunded: 0,
         ..payment(order, row)
     };
-    let pending = order.pending_edit.as_ref();
-    let Some(pending) = pending.filter(|pending| pending.number == edit) else {
+    let pending_edit = order.pending_edit.as_ref();
+    let Some(pending_edit) = pending_edit.filter(|pending_edit| pending_edit.number == edit) else {
         return payment;
     };
     Payment {
-        reference: pending.reference.clone(),
+        reference: pending_edit.reference.clone(),
         price: Money {
-            amount: pending.total,
+            amount: pending_edit.total,
             currency: order.currency,
         },
-        method: pending.payment_method.clone().unwrap_or(payment.method),
+        method: pending_edit
+            .payment_method
+            .clone()
+            .unwrap_or(payment.method),
         ..payment
     }
 }
 
 /// The payment for the edit with this number, which is not the order's payment any more or never was.
 pub(super) fn payment_to_void(order: &Order, row: &StepRow, edit: u32) -> Payment {
-    let reference = order.open_authorizations.get(&edit);
+    let payment_reference = order.open_authorizations.get(&edit);
     Payment {
         key: payment_key(order, edit),
-        reference: reference.cloned().flatten(),
+        reference: payment_reference.cloned().flatten(),
         refunded: 0,
         ..payment(order, row)
     }
@@ -108,7 +111,7 @@ pub(super) async fn void_other(
             "{} minor units of payment {} were captured at the provider, but it is not the order's payment: refund it there",
             state.captured, state.reference
         ))),
-        voided => Ok(voided),
+        void_result => Ok(void_result),
     }
 }
 
@@ -134,10 +137,10 @@ pub(super) async fn refund(
     total: i64,
     version: u64,
 ) -> Result<StepResult, ProviderError> {
-    let refunded = payments.refund(payment, total).await?;
-    Ok(match refunded {
+    let refund_result = payments.refund(payment, total).await?;
+    Ok(match refund_result {
         StepResult::PaymentState(state) => with_order_version(state, version),
-        refunded => refunded,
+        refund_result => refund_result,
     })
 }
 

@@ -42,7 +42,7 @@ pub(super) enum ProviderCall {
 
 /// The provider that a call goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Callee {
+pub(super) enum CalledProvider {
     PaymentProvider,
     Carrier,
     /// The step is only decided.
@@ -61,7 +61,7 @@ impl DueStep {
 
 impl ProviderCall {
     fn of(row: &StepRow, order: &Order) -> Self {
-        let payment = || payment::payment(order, row);
+        let payment_of_order = || payment::payment(order, row);
         let is_payment_step = matches!(
             row.key.step,
             Step::AuthorizePayment
@@ -74,22 +74,23 @@ impl ProviderCall {
             return Self::NoCall;
         }
         match &row.key.step {
-            Step::AuthorizePayment => Self::Authorize(payment()),
+            Step::AuthorizePayment => Self::Authorize(payment_of_order()),
             Step::CapturePayment => {
-                let (total, is_last) = (order.capture_due(), order.has_nothing_to_ship());
-                Self::Capture(payment(), order.version, total, is_last)
+                let (capture_total, is_last) =
+                    (order.total_to_capture(), order.has_nothing_to_ship());
+                Self::Capture(payment_of_order(), order.version, capture_total, is_last)
             }
-            Step::VoidPayment => Self::Void(payment(), order.version),
+            Step::VoidPayment => Self::Void(payment_of_order(), order.version),
             Step::RefundPayment => {
-                let total = order.refund_due.max(order.payment.refunded);
-                Self::Refund(payment(), total, order.version)
+                let refund_total = order.refund_due.max(order.payment.refunded);
+                Self::Refund(payment_of_order(), refund_total, order.version)
             }
-            Step::CheckPayment => Self::Check(payment(), order.version),
-            Step::AuthorizeEdit(edit) => {
-                Self::Authorize(payment::payment_of_edit(order, row, *edit))
+            Step::CheckPayment => Self::Check(payment_of_order(), order.version),
+            Step::AuthorizeEdit(edit_number) => {
+                Self::Authorize(payment::payment_of_edit(order, row, *edit_number))
             }
-            Step::VoidAuthorization(edit) => {
-                Self::VoidOther(payment::payment_to_void(order, row, *edit))
+            Step::VoidAuthorization(edit_number) => {
+                Self::VoidOther(payment::payment_to_void(order, row, *edit_number))
             }
             Step::RequestShipment(label_id) => {
                 Self::CreateLabel(shipment::label_request(order, label_id))
@@ -100,16 +101,16 @@ impl ProviderCall {
     }
 
     /// The provider that is called.
-    pub(super) fn callee(&self) -> Callee {
+    pub(super) fn callee(&self) -> CalledProvider {
         match self {
             Self::Authorize(_)
             | Self::Capture(..)
             | Self::Void(..)
             | Self::VoidOther(_)
             | Self::Refund(..)
-            | Self::Check(..) => Callee::PaymentProvider,
-            Self::CreateLabel(_) | Self::CancelLabel(_) => Callee::Carrier,
-            Self::NoCall => Callee::None,
+            | Self::Check(..) => CalledProvider::PaymentProvider,
+            Self::CreateLabel(_) | Self::CancelLabel(_) => CalledProvider::Carrier,
+            Self::NoCall => CalledProvider::None,
         }
     }
 }
@@ -120,14 +121,14 @@ impl Providers {
         let (payments, carriers) = (&self.payments, &self.carriers);
         match call {
             ProviderCall::Authorize(payment) => payment::authorize(payments, payment).await,
-            ProviderCall::Capture(payment, version, total, is_last) => {
-                payment::capture(payments, payment, *version, *total, *is_last).await
+            ProviderCall::Capture(payment, version, capture_total, is_last) => {
+                payment::capture(payments, payment, *version, *capture_total, *is_last).await
             }
             ProviderCall::Void(payment, version) => {
                 payment::void(payments, payment, *version).await
             }
-            ProviderCall::Refund(payment, total, version) => {
-                payment::refund(payments, payment, *total, *version).await
+            ProviderCall::Refund(payment, refund_total, version) => {
+                payment::refund(payments, payment, *refund_total, *version).await
             }
             ProviderCall::Check(payment, version) => {
                 payment::check(payments, payment, *version).await

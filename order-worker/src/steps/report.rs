@@ -84,7 +84,7 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
     let StepKey { order_id, step } = &row.key;
     let intent = step.kind();
     let request_id = row.request_id.as_str();
-    let trace_id = row.traceparent.as_deref().and_then(trace::id);
+    let trace_id = row.traceparent.as_deref().and_then(trace::trace_id_of);
     match result {
         StepResult::Failed { error, .. } => {
             tracing::warn!(
@@ -94,7 +94,7 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
                 trace_id,
                 attempt = row.attempt,
                 error,
-                "order #{number}: {step} failed"
+                "order #{number}: step {step} failed"
             );
         }
         other_result => {
@@ -109,7 +109,7 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
                 trace_id,
                 attempt = row.attempt,
                 result = other_result.name(),
-                "order #{number}: {step} {outcome_text}"
+                "order #{number}: step {step} {outcome_text}"
             );
         }
     }

@@ -90,7 +90,7 @@ impl StoreError {
     pub(super) fn during_commit(self) -> Self {
         match self {
             Self::Unavailable(message) => Self::OutcomeUnknown(message),
-            error => error,
+            other_error => other_error,
         }
     }
 }
@@ -136,8 +136,8 @@ pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            let sqlstate_class = code.get(..2).unwrap_or_default();
+            let postgres_code = database.code().unwrap_or_default();
+            let sqlstate_class = postgres_code.get(..2).unwrap_or_default();
             // A pooler reports an unsupported start-up parameter, which is our configuration error, with the
             // code of an unavailable server.
             let is_unsupported = database
@@ -145,7 +145,7 @@ pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
                 .starts_with("unsupported startup parameter");
             let is_temporary = UNAVAILABLE_CLASSES.contains(&sqlstate_class)
                 || sqlstate_class == "53"
-                || code == READ_ONLY_CODE;
+                || postgres_code == READ_ONLY_CODE;
             is_temporary && !is_unsupported
         }
         _ => false,
@@ -160,8 +160,8 @@ pub(super) fn is_temporary_in_sqlite(error: &rusqlite::Error) -> bool {
 
 /// The low byte of SQLite's extended result code; 0 for errors of other origin.
 fn primary_code(error: &rusqlite::Error) -> i32 {
-    let code = error.sqlite_error().map(|error| error.extended_code & 0xff);
-    code.unwrap_or_default()
+    let sqlite_code = error.sqlite_error().map(|error| error.extended_code & 0xff);
+    sqlite_code.unwrap_or_default()
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -183,20 +183,20 @@ impl From<sqlx::Error> for StoreError {
 
 /// Classifies a PostgreSQL error code. Only known corruption codes count as corruption; other errors keep
 /// their text.
-fn classify_postgres(code: &str, message: String) -> StoreError {
-    let class = code.get(..2).unwrap_or_default();
+fn classify_postgres(postgres_code: &str, message: String) -> StoreError {
+    let class = postgres_code.get(..2).unwrap_or_default();
     match () {
-        () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(message),
-        () if SWITCHED_SERVER_CODES.contains(&code) => {
+        () if CONFLICT_CODES.contains(&postgres_code) => StoreError::Conflict(message),
+        () if SWITCHED_SERVER_CODES.contains(&postgres_code) => {
             StoreError::ReadOnly(format!("{SWITCHED_SERVER}: {message}"))
         }
         () if UNAVAILABLE_CLASSES.contains(&class) => StoreError::Unavailable(message),
-        () if REFUSING_CLASSES.contains(&class) || UNAVAILABLE_CODES.contains(&code) => {
+        () if REFUSING_CLASSES.contains(&class) || UNAVAILABLE_CODES.contains(&postgres_code) => {
             StoreError::ReadOnly(message)
         }
         () if class == INVALID_DATA_CLASS => StoreError::Invalid(message),
-        () if CORRUPT_CODES.contains(&code) => StoreError::Corrupt(message),
-        () => StoreError::Failed(format!("{message} (SQLSTATE {code})")),
+        () if CORRUPT_CODES.contains(&postgres_code) => StoreError::Corrupt(message),
+        () => StoreError::Failed(format!("{message} (SQLSTATE {postgres_code})")),
     }
 }
 
@@ -235,15 +235,18 @@ mod tests {
             lost_connection.during_commit(),
             StoreError::OutcomeUnknown(_)
         ));
-        let conflict = StoreError::Conflict("serialization failure".to_owned());
-        assert!(matches!(conflict.during_commit(), StoreError::Conflict(_)));
+        let conflict_error = StoreError::Conflict("serialization failure".to_owned());
+        assert!(matches!(
+            conflict_error.during_commit(),
+            StoreError::Conflict(_)
+        ));
     }
 
     #[test]
     fn only_corruption_is_reported_as_corrupt() {
-        let is_corrupt = |code: &str| {
+        let is_corrupt = |postgres_code: &str| {
             matches!(
-                classify_postgres(code, String::new()),
+                classify_postgres(postgres_code, String::new()),
                 StoreError::Corrupt(_)
             )
         };
@@ -257,18 +260,22 @@ mod tests {
             assert!(!is_corrupt(code), "{code}");
         }
         assert!(is_corrupt("XX001") && is_corrupt("XX002"));
-        for code in 0..=30 {
-            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+        for sqlite_code in 0..=30 {
+            let error =
+                rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(sqlite_code), None);
             let is_corrupt = matches!(StoreError::from(error), StoreError::Corrupt(_));
-            assert_eq!(is_corrupt, [11, 26].contains(&code), "{code}");
+            assert_eq!(is_corrupt, [11, 26].contains(&sqlite_code), "{sqlite_code}");
         }
     }
 
     #[test]
     fn errors_of_a_lost_session_are_temporary() {
-        for code in ["42P05", "26000", "53300", "28P01", "25006"] {
-            let error = classify_postgres(code, "why".to_owned());
-            assert!(matches!(error, StoreError::ReadOnly(_)), "{code}");
+        for postgres_code in ["42P05", "26000", "53300", "28P01", "25006"] {
+            let store_error = classify_postgres(postgres_code, "why".to_owned());
+            assert!(
+                matches!(store_error, StoreError::ReadOnly(_)),
+                "{postgres_code}"
+            );
         }
     }
 }

@@ -173,7 +173,7 @@ impl Store {
                         Err(StoreError::Conflict(message)) if conflict_count < MAX_CONFLICTS => {
                             conflict_count += 1;
                             tracing::debug!(
-                                why = message,
+                                reason = message,
                                 conflicts = conflict_count,
                                 "conflict with another worker; deciding again"
                             );
@@ -217,8 +217,15 @@ impl Store {
             failed_write.clone()
         };
         match failed_write {
-            None => self.primary_session().await?.control("SELECT 1").await,
-            Some((failed_at, error)) if failed_at.elapsed() < FAILED_WRITE_REMEMBERED => Err(error),
+            None => {
+                self.primary_session()
+                    .await?
+                    .execute_batch("SELECT 1")
+                    .await
+            }
+            Some((failed_at, write_error)) if failed_at.elapsed() < FAILED_WRITE_REMEMBERED => {
+                Err(write_error)
+            }
             Some(_) => {
                 let probe_result = self.write_probe().await;
                 self.record_write(&probe_result);
@@ -267,7 +274,7 @@ impl Store {
                 session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
-            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await,
+            Database::Postgres(postgres) => postgres::begin_transaction(&postgres.pool).await,
         }
     }
 
@@ -290,8 +297,8 @@ async fn transaction<T>(
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<T, StoreError> {
     session.begin(begin_sql).await?;
-    let written = decide_and_write(session, load_set, now, cipher, decide).await;
-    let result = match written {
+    let write_result = decide_and_write(session, load_set, now, cipher, decide).await;
+    let result = match write_result {
         Ok((result, true)) => {
             crash_at(Point::BeforeCommit);
             let commit_result = session.end("COMMIT").await;
@@ -327,13 +334,13 @@ async fn decide_and_write<T>(
     cipher: &SecretCipher,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
-    let (mut working_set, loaded) =
+    let (mut working_set, loaded_rows) =
         transaction::load::load_working_set(session, load_set.clone(), cipher).await?;
     let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
     if working_set.dirty.is_empty() {
         return Ok((result, false));
     }
-    transaction::save::save_changes(session, &working_set, &loaded, now, cipher).await?;
+    transaction::save::save_changes(session, &working_set, &loaded_rows, now, cipher).await?;
     Ok((result, true))
 }
 
@@ -351,9 +358,9 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    postgres::options(url).context("DATABASE_URL")?;
+    postgres::connect_options(url).context("DATABASE_URL")?;
     if let Some(read_url) = read_url {
-        postgres::options(read_url).context("DATABASE_READ_URL")?;
+        postgres::connect_options(read_url).context("DATABASE_READ_URL")?;
     }
     Ok(())
 }
@@ -388,7 +395,7 @@ pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
 
 /// A description of the database at `url`, without the password.
 pub fn location(url: &str) -> String {
-    match postgres::options(url) {
+    match postgres::connect_options(url) {
         Ok(options) if postgres::is_postgres_url(url) => postgres::place(&options),
         _ => url.to_owned(),
     }

@@ -48,7 +48,7 @@ pub(super) struct Postgres {
 impl Postgres {
     /// Connects to the database at `url` and migrates its schema. Reads of clients use `read_url`, if given.
     pub(super) async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
-        let options = options(url)?;
+        let options = connect_options(url)?;
         let location = place(&options);
         let unusable_message = || format!("can't use the database {location}");
         // Before everything else, since a pooler in statement mode supports none of it.
@@ -61,7 +61,10 @@ impl Postgres {
             .with_context(|| format!("can't migrate the database {location}"))?;
         let _ = migration_connection.close().await;
         let readers = match read_url {
-            Some(url) => Pool::new(self::options(url).context("DATABASE_READ_URL")?, None),
+            Some(url) => Pool::new(
+                self::connect_options(url).context("DATABASE_READ_URL")?,
+                None,
+            ),
             None => pool.clone(),
         };
         Ok(Self {
@@ -113,7 +116,7 @@ pub(crate) async fn pooled_session(pool: &Pool) -> Result<Session, StoreError> {
 }
 
 /// Begins a transaction, which is rolled back if it is dropped without a commit.
-pub(crate) async fn transaction(pool: &Pool) -> Result<Session, StoreError> {
+pub(crate) async fn begin_transaction(pool: &Pool) -> Result<Session, StoreError> {
     let (transaction, settings) = pool.begin().await?;
     let link = Link::Transaction(transaction);
     Ok(Session::Postgres(PostgresSession::new(link, settings)))
@@ -121,8 +124,8 @@ pub(crate) async fn transaction(pool: &Pool) -> Result<Session, StoreError> {
 
 /// A connection for reading the whole database at `url`, transaction by transaction. The tables are in
 /// `schema`, by default in the user's search path.
-pub(crate) async fn audit_session(url: &str, schema: Option<&str>) -> anyhow::Result<Session> {
-    let options = options(url)?;
+pub(crate) async fn open_audit_session(url: &str, schema: Option<&str>) -> anyhow::Result<Session> {
+    let options = connect_options(url)?;
     let connection = connect(&options)
         .await
         .with_context(|| format!("can't read the database {}", place(&options)))?;
@@ -136,7 +139,7 @@ pub(crate) async fn audit_session(url: &str, schema: Option<&str>) -> anyhow::Re
 
 /// A pool of connections to `url` whose tables are in `schema`.
 pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<Pool> {
-    Ok(Pool::new(options(url)?, Some(schema)))
+    Ok(Pool::new(connect_options(url)?, Some(schema)))
 }
 
 /// Whether `url` refers to PostgreSQL.
@@ -144,7 +147,7 @@ pub(crate) fn is_postgres_url(url: &str) -> bool {
     SCHEMES.iter().any(|scheme| url.starts_with(scheme))
 }
 
-pub(super) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
+pub(super) fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
     // The error must not show the URL, which may contain a password.
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         anyhow::anyhow!("must be postgres://USER:PASSWORD@HOST:PORT/DATABASE: {error}")

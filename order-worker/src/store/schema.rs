@@ -84,10 +84,10 @@ mod tests {
         assert!(schema(7, 7).check_readable(7).is_ok());
         assert!(schema(8, 7).check_readable(7).is_ok());
         assert!(schema(9, 8).check_readable(7).is_err());
-        let refused = schema(6, 6).check_readable(7).unwrap_err().to_string();
+        let schema_error = schema(6, 6).check_readable(7).unwrap_err().to_string();
         assert!(
-            refused.contains("version 6") && refused.contains("version 7"),
-            "{refused}"
+            schema_error.contains("version 6") && schema_error.contains("version 7"),
+            "{schema_error}"
         );
     }
 }

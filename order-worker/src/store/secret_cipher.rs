@@ -26,8 +26,8 @@ const KEY_ID_BYTES: usize = 4;
 /// The configured keys: secrets are written with the current key, and read with both.
 #[derive(Default)]
 pub struct SecretCipher {
-    current: Option<CipherKey>,
-    previous: Option<CipherKey>,
+    current_key: Option<CipherKey>,
+    previous_key: Option<CipherKey>,
 }
 
 struct CipherKey {
@@ -42,10 +42,10 @@ impl CipherKey {
         for byte in &digest[..KEY_ID_BYTES] {
             let _ = write!(id, "{byte:02x}");
         }
-        let key = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
+        let unbound_key = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
         Some(Self {
             id,
-            key: LessSafeKey::new(key),
+            key: LessSafeKey::new(unbound_key),
         })
     }
 }
@@ -54,24 +54,27 @@ impl std::fmt::Debug for SecretCipher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let id = |key: &Option<CipherKey>| key.as_ref().map(|key| key.id.clone());
         f.debug_struct("SecretCipher")
-            .field("current", &id(&self.current))
-            .field("previous", &id(&self.previous))
+            .field("current", &id(&self.current_key))
+            .field("previous", &id(&self.previous_key))
             .finish()
     }
 }
 
 impl SecretCipher {
     /// A cipher that writes with `current`, or plain without it, and reads with both keys.
-    pub fn new(current: Option<[u8; KEY_BYTES]>, previous: Option<[u8; KEY_BYTES]>) -> Self {
+    pub fn new(
+        current_key: Option<[u8; KEY_BYTES]>,
+        previous_key: Option<[u8; KEY_BYTES]>,
+    ) -> Self {
         Self {
-            current: current.as_ref().and_then(CipherKey::new),
-            previous: previous.as_ref().and_then(CipherKey::new),
+            current_key: current_key.as_ref().and_then(CipherKey::new),
+            previous_key: previous_key.as_ref().and_then(CipherKey::new),
         }
     }
 
     /// Whether no keys are configured.
     pub fn is_off(&self) -> bool {
-        self.current.is_none() && self.previous.is_none()
+        self.current_key.is_none() && self.previous_key.is_none()
     }
 
     /// The stored form of `secret` in the row `row`.
@@ -79,30 +82,36 @@ impl SecretCipher {
     /// # Errors
     /// [`StoreError::Failed`] when the system has no random numbers.
     pub(in crate::store) fn seal(&self, secret: &str, row: &str) -> Result<String, StoreError> {
-        let Some(CipherKey { id, key }) = &self.current else {
+        let Some(CipherKey { id, key }) = &self.current_key else {
             return Ok(secret.to_owned());
         };
-        let failed = |_| StoreError::Failed("a secret can't be encrypted".to_owned());
+        let encryption_error = |_| StoreError::Failed("a secret can't be encrypted".to_owned());
         let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(failed)?;
-        let mut text = secret.as_bytes().to_vec();
+        SystemRandom::new()
+            .fill(&mut nonce)
+            .map_err(encryption_error)?;
+        let mut secret_bytes = secret.as_bytes().to_vec();
         key.seal_in_place_append_tag(
             Nonce::assume_unique_for_key(nonce),
             Aad::from(row),
-            &mut text,
+            &mut secret_bytes,
         )
-        .map_err(failed)?;
-        let text = BASE64_STANDARD.encode([&nonce[..], &text].concat());
-        Ok(format!("{ENCRYPTED_PREFIX}{id}:{text}"))
+        .map_err(encryption_error)?;
+        let encoded_bytes = BASE64_STANDARD.encode([&nonce[..], &secret_bytes].concat());
+        Ok(format!("{ENCRYPTED_PREFIX}{id}:{encoded_bytes}"))
     }
 
     /// The secret whose stored form in the row `row` is `stored`.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when it was encrypted with another key, or for another row.
-    pub(in crate::store) fn open(&self, stored: &str, row: &str) -> Result<String, StoreError> {
-        let Some((key_id, text)) = split_encrypted(stored) else {
-            return Ok(stored.to_owned());
+    pub(in crate::store) fn open(
+        &self,
+        encrypted_text: &str,
+        row: &str,
+    ) -> Result<String, StoreError> {
+        let Some((key_id, encrypted_part)) = split_encrypted(encrypted_text) else {
+            return Ok(encrypted_text.to_owned());
         };
         let key = self.keys().find(|key| key.id == key_id).ok_or_else(|| {
             StoreError::Corrupt(format!(
@@ -110,10 +119,13 @@ impl SecretCipher {
             ))
         })?;
         let secret = || {
-            let mut bytes = BASE64_STANDARD.decode(text).ok()?;
-            let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
+            let mut bytes = BASE64_STANDARD.decode(encrypted_part).ok()?;
+            let (nonce, text_bytes) = bytes.split_at_mut_checked(NONCE_LEN)?;
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-            let secret = key.key.open_in_place(nonce, Aad::from(row), text).ok()?;
+            let secret = key
+                .key
+                .open_in_place(nonce, Aad::from(row), text_bytes)
+                .ok()?;
             String::from_utf8(secret.to_vec()).ok()
         };
         secret().ok_or_else(|| {
@@ -124,26 +136,26 @@ impl SecretCipher {
     }
 
     /// Whether `stored` is in the form that [`Self::seal`] writes now.
-    pub(in crate::store) fn is_current(&self, stored: &str) -> bool {
-        let key_id = split_encrypted(stored).map(|(key_id, _)| key_id);
-        key_id == self.current.as_ref().map(|key| &*key.id)
+    pub(in crate::store) fn is_current(&self, stored_text: &str) -> bool {
+        let key_id = split_encrypted(stored_text).map(|(key_id, _)| key_id);
+        key_id == self.current_key.as_ref().map(|key| &*key.id)
     }
 
     /// The id of the key that `stored` needs, if it is not configured.
-    pub(in crate::store) fn missing_key<'a>(&self, stored: &'a str) -> Option<&'a str> {
-        let (key_id, _) = split_encrypted(stored)?;
+    pub(in crate::store) fn missing_key<'a>(&self, stored_text: &'a str) -> Option<&'a str> {
+        let (key_id, _) = split_encrypted(stored_text)?;
         let is_known = self.keys().any(|key| key.id == key_id);
         (!is_known).then_some(key_id)
     }
 
     fn keys(&self) -> impl Iterator<Item = &CipherKey> {
-        self.current.iter().chain(&self.previous)
+        self.current_key.iter().chain(&self.previous_key)
     }
 }
 
 /// The key id and the ciphertext of an encrypted secret; `None` for a plain one.
-fn split_encrypted(stored: &str) -> Option<(&str, &str)> {
-    stored.strip_prefix(ENCRYPTED_PREFIX)?.split_once(':')
+fn split_encrypted(stored_text: &str) -> Option<(&str, &str)> {
+    stored_text.strip_prefix(ENCRYPTED_PREFIX)?.split_once(':')
 }
 
 #[cfg(test)]
@@ -153,36 +165,56 @@ mod tests {
     #[test]
     fn secret_opens_with_its_key_and_in_its_row_only() {
         let (old_key, new_key) = ([1; KEY_BYTES], [2; KEY_BYTES]);
-        let old = SecretCipher::new(Some(old_key), None);
-        let stored = old.seal("whsec_abc", "endpoint a").unwrap();
-        assert!(!stored.contains("whsec_"));
-        assert_ne!(stored, old.seal("whsec_abc", "endpoint a").unwrap());
-        assert_eq!(old.open(&stored, "endpoint a").unwrap(), "whsec_abc");
-        assert!(old.open(&stored, "endpoint b").is_err());
-        let changed = format!("{}AAAA", &stored[..stored.len() - 4]);
-        assert!(old.open(&changed, "endpoint a").is_err());
+        let old_cipher = SecretCipher::new(Some(old_key), None);
+        let encrypted_text = old_cipher.seal("whsec_abc", "endpoint a").unwrap();
+        assert!(!encrypted_text.contains("whsec_"));
+        assert_ne!(
+            encrypted_text,
+            old_cipher.seal("whsec_abc", "endpoint a").unwrap()
+        );
+        assert_eq!(
+            old_cipher.open(&encrypted_text, "endpoint a").unwrap(),
+            "whsec_abc"
+        );
+        assert!(old_cipher.open(&encrypted_text, "endpoint b").is_err());
+        let changed_text = format!("{}AAAA", &encrypted_text[..encrypted_text.len() - 4]);
+        assert!(old_cipher.open(&changed_text, "endpoint a").is_err());
 
-        let rotated = SecretCipher::new(Some(new_key), Some(old_key));
-        assert_eq!(rotated.open(&stored, "endpoint a").unwrap(), "whsec_abc");
-        assert!(!rotated.is_current(&stored));
-        let resealed = rotated.seal("whsec_abc", "endpoint a").unwrap();
-        assert!(rotated.is_current(&resealed));
+        let rotated_cipher = SecretCipher::new(Some(new_key), Some(old_key));
+        assert_eq!(
+            rotated_cipher.open(&encrypted_text, "endpoint a").unwrap(),
+            "whsec_abc"
+        );
+        assert!(!rotated_cipher.is_current(&encrypted_text));
+        let resealed_text = rotated_cipher.seal("whsec_abc", "endpoint a").unwrap();
+        assert!(rotated_cipher.is_current(&resealed_text));
 
-        let new = SecretCipher::new(Some(new_key), None);
-        assert!(new.open(&stored, "endpoint a").is_err());
-        assert_eq!(new.missing_key(&stored), stored.split(':').nth(2));
-        assert_eq!(new.open(&resealed, "endpoint a").unwrap(), "whsec_abc");
+        let new_cipher = SecretCipher::new(Some(new_key), None);
+        assert!(new_cipher.open(&encrypted_text, "endpoint a").is_err());
+        assert_eq!(
+            new_cipher.missing_key(&encrypted_text),
+            encrypted_text.split(':').nth(2)
+        );
+        assert_eq!(
+            new_cipher.open(&resealed_text, "endpoint a").unwrap(),
+            "whsec_abc"
+        );
     }
 
     #[test]
     fn plain_secrets_are_readable_and_written_without_a_key() {
-        let off = SecretCipher::default();
-        assert_eq!(off.seal("whsec_abc", "row").unwrap(), "whsec_abc");
-        assert!(off.is_current("whsec_abc"));
-        let on = SecretCipher::new(Some([1; KEY_BYTES]), None);
-        assert_eq!(on.open("whsec_abc", "row").unwrap(), "whsec_abc");
-        assert!(!on.is_current("whsec_abc"));
-        let leaving = SecretCipher::new(None, Some([1; KEY_BYTES]));
-        assert!(!leaving.is_current(&on.seal("whsec_abc", "row").unwrap()));
+        let plain_cipher = SecretCipher::default();
+        assert_eq!(plain_cipher.seal("whsec_abc", "row").unwrap(), "whsec_abc");
+        assert!(plain_cipher.is_current("whsec_abc"));
+        let encrypting_cipher = SecretCipher::new(Some([1; KEY_BYTES]), None);
+        assert_eq!(
+            encrypting_cipher.open("whsec_abc", "row").unwrap(),
+            "whsec_abc"
+        );
+        assert!(!encrypting_cipher.is_current("whsec_abc"));
+        let decrypting_cipher = SecretCipher::new(None, Some([1; KEY_BYTES]));
+        assert!(
+            !decrypting_cipher.is_current(&encrypting_cipher.seal("whsec_abc", "row").unwrap())
+        );
     }
 }

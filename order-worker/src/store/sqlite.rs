@@ -104,7 +104,7 @@ impl Sqlite {
 /// # Errors
 /// When it can't be opened.
 pub(crate) fn open_writer(path: &Path) -> anyhow::Result<Raw> {
-    let open = || {
+    let open_connection = || {
         let connection = Raw::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
@@ -114,7 +114,7 @@ pub(crate) fn open_writer(path: &Path) -> anyhow::Result<Raw> {
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         Ok::<_, rusqlite::Error>(connection)
     };
-    open().with_context(|| format!("can't open {}", path.display()))
+    open_connection().with_context(|| format!("can't open {}", path.display()))
 }
 
 fn open_reader(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
@@ -126,7 +126,7 @@ fn open_reader(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
 }
 
 /// A connection for reading the whole database, which must exist.
-pub(crate) fn audit_session(path: &Path) -> anyhow::Result<Session> {
+pub(crate) fn open_audit_session(path: &Path) -> anyhow::Result<Session> {
     let connection = open_reader(path, BUSY_TIMEOUT)
         .with_context(|| format!("can't read {}", path.display()))?;
     Ok(Session::Sqlite(Connection::Auditing(Box::new(connection))))
@@ -220,16 +220,16 @@ fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
 
 /// The schema of the file.
 fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
-    let number = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
+    let query_number = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let has_schema_needs_table =
-        number("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_needs'")? > 0;
+        query_number("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_needs'")? > 0;
     let needed_version = if has_schema_needs_table {
-        number("SELECT max(version) FROM schema_needs")?
+        query_number("SELECT max(version) FROM schema_needs")?
     } else {
         i64::MAX
     };
     Ok(Schema {
-        version: number("PRAGMA user_version")?,
+        version: query_number("PRAGMA user_version")?,
         needed_version,
     })
 }

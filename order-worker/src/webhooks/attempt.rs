@@ -63,10 +63,10 @@ impl Sender {
         let started_at = Instant::now();
         let result = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (response, error) = match result {
+        let (response, error_text) = match result {
             Ok(Ok(response)) => {
-                let error = status_error(response.status());
-                (Some(response), error)
+                let error_text = status_error(response.status());
+                (Some(response), error_text)
             }
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => (None, Some(format!("no response within {TIMEOUT:?}"))),
@@ -76,9 +76,9 @@ impl Sender {
             latency_ms,
             retry_after: response
                 .as_ref()
-                .filter(|_| error.is_some())
+                .filter(|_| error_text.is_some())
                 .and_then(|response| retry_after(response.headers(), SystemTime::now())),
-            error: error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
+            error: error_text.map(|error_text| error_text.chars().take(MAX_ERROR_CHARS).collect()),
         };
         if let Some(response) = response {
             let _ = time::timeout(DRAIN_TIMEOUT, drain_body(response)).await;
@@ -152,9 +152,9 @@ async fn drain_body(mut response: Response) {
 
 /// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
 fn innermost_message(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    let mut source_error = error;
+    while let Some(source) = source_error.source() {
+        source_error = source;
     }
-    innermost.to_string()
+    source_error.to_string()
 }

@@ -89,8 +89,8 @@ impl EndpointState {
     }
 
     fn is_trusted(&self, now: Instant) -> bool {
-        self.successes.is_some_and(|(count, last)| {
-            count >= TRUSTED_AFTER && now.duration_since(last) < TRUSTED_FOR
+        self.successes.is_some_and(|(success_count, last_success)| {
+            success_count >= TRUSTED_AFTER && now.duration_since(last_success) < TRUSTED_FOR
         })
     }
 
@@ -136,7 +136,7 @@ impl DeliverySlots {
     /// Computes the available slots.
     pub(super) fn allocate(&self, now: Instant) -> SlotAllocation {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.retain(|_, attempts| !attempts.is_idle(now));
+        endpoints.retain(|_, endpoint_state| !endpoint_state.is_idle(now));
         let mut allocation = SlotAllocation {
             per_endpoint: SLOTS_PER_ENDPOINT / 2,
             ..SlotAllocation::default()
@@ -144,27 +144,27 @@ impl DeliverySlots {
         let (mut slots_in_use, mut slow_endpoints, mut trusted_endpoints) =
             (0, Vec::new(), Vec::new());
         let (mut trials_in_progress, mut due_trials) = (0, Vec::new());
-        for (id, attempts) in endpoints.iter() {
-            let count = attempts.in_progress.len();
-            if let Some(refusals) = attempts.refusals_if_paused() {
+        for (endpoint_id, endpoint_state) in endpoints.iter() {
+            let count = endpoint_state.in_progress.len();
+            if let Some(refusals) = endpoint_state.refusals_if_paused() {
                 trials_in_progress += count;
-                allocation.excluded_endpoints.push(*id);
+                allocation.excluded_endpoints.push(*endpoint_id);
                 if count == 0 && now.duration_since(refusals.last_refusal) >= refusals.pause_time()
                 {
-                    due_trials.push((refusals.last_trial, *id));
+                    due_trials.push((refusals.last_trial, *endpoint_id));
                 }
-            } else if attempts.is_slow(now) {
-                slow_endpoints.push((*id, count));
-                allocation.excluded_endpoints.push(*id);
+            } else if endpoint_state.is_slow(now) {
+                slow_endpoints.push((*endpoint_id, count));
+                allocation.excluded_endpoints.push(*endpoint_id);
             } else {
                 slots_in_use += count;
-                if attempts.is_trusted(now) {
-                    trusted_endpoints.push((*id, count));
+                if endpoint_state.is_trusted(now) {
+                    trusted_endpoints.push((*endpoint_id, count));
                 }
                 if count > SLOTS_PER_ENDPOINT / 2 {
-                    allocation.excluded_endpoints.push(*id);
+                    allocation.excluded_endpoints.push(*endpoint_id);
                 } else {
-                    allocation.occupied_endpoints.push(*id);
+                    allocation.occupied_endpoints.push(*endpoint_id);
                 }
             }
         }
@@ -194,10 +194,15 @@ impl DeliverySlots {
         // delivery is due.
         due_trials.sort_unstable();
         due_trials.truncate(TRIAL_SLOTS.saturating_sub(trials_in_progress));
-        allocation.trial_endpoints = due_trials.into_iter().map(|(_, id)| id).collect();
-        for id in &allocation.trial_endpoints {
-            let attempts = endpoints.get_mut(id);
-            if let Some(refusals) = attempts.and_then(|attempts| attempts.refusals.as_mut()) {
+        allocation.trial_endpoints = due_trials
+            .into_iter()
+            .map(|(_, endpoint_id)| endpoint_id)
+            .collect();
+        for endpoint_id in &allocation.trial_endpoints {
+            let endpoint_state = endpoints.get_mut(endpoint_id);
+            if let Some(refusals) =
+                endpoint_state.and_then(|endpoint_state| endpoint_state.refusals.as_mut())
+            {
                 refusals.last_trial = now;
             }
         }
@@ -205,53 +210,58 @@ impl DeliverySlots {
     }
 
     /// Occupies a slot until the returned guard is dropped.
-    pub(super) fn occupy_slot(self: &Arc<Self>, id: EndpointId) -> SlotGuard {
+    pub(super) fn occupy_slot(self: &Arc<Self>, endpoint_id: EndpointId) -> SlotGuard {
         let started_at = Instant::now();
-        self.start_attempt(id, started_at);
+        self.start_attempt(endpoint_id, started_at);
         SlotGuard {
             slots: Arc::clone(self),
-            id,
+            id: endpoint_id,
             began: started_at,
             was_accepted: None,
         }
     }
 
-    fn start_attempt(&self, id: EndpointId, now: Instant) {
+    fn start_attempt(&self, endpoint_id: EndpointId, now: Instant) {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.entry(id).or_default().in_progress.push(now);
+        endpoints
+            .entry(endpoint_id)
+            .or_default()
+            .in_progress
+            .push(now);
     }
 
     fn end_attempt(
         &self,
-        id: EndpointId,
+        endpoint_id: EndpointId,
         started_at: Instant,
         was_accepted: Option<bool>,
         now: Instant,
     ) {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(attempts) = endpoints.get_mut(&id) else {
+        let Some(endpoint_state) = endpoints.get_mut(&endpoint_id) else {
             return;
         };
-        let index = attempts
+        let index = endpoint_state
             .in_progress
             .iter()
             .position(|other_start| *other_start == started_at);
         let Some(index) = index else {
             return;
         };
-        attempts.in_progress.swap_remove(index);
+        endpoint_state.in_progress.swap_remove(index);
         let was_slow = now.duration_since(started_at) >= SLOW_AFTER;
-        attempts.slow_until = was_slow.then(|| now + SLOW_FOR);
+        endpoint_state.slow_until = was_slow.then(|| now + SLOW_FOR);
         match was_accepted {
             None => {}
             Some(true) => {
-                attempts.refusals = None;
-                let success_count = attempts.successes.map_or(0, |(count, _)| count);
-                attempts.successes = (!was_slow).then(|| (success_count.saturating_add(1), now));
+                endpoint_state.refusals = None;
+                let success_count = endpoint_state.successes.map_or(0, |(count, _)| count);
+                endpoint_state.successes =
+                    (!was_slow).then(|| (success_count.saturating_add(1), now));
             }
             Some(false) => {
-                attempts.successes = None;
-                let refusals = attempts.refusals.get_or_insert(Refusals {
+                endpoint_state.successes = None;
+                let refusals = endpoint_state.refusals.get_or_insert(Refusals {
                     count: 0,
                     first_refusal: now,
                     last_refusal: now,
@@ -269,7 +279,10 @@ fn with_free_slots(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, V
     let new_slots_per_endpoint = share.div_ceil(2);
     let has_free_slots =
         |(_, count): &&(EndpointId, usize)| count + new_slots_per_endpoint <= share;
-    let ids = endpoints.iter().filter(has_free_slots).map(|(id, _)| *id);
+    let ids = endpoints
+        .iter()
+        .filter(has_free_slots)
+        .map(|(endpoint_id, _)| *endpoint_id);
     (new_slots_per_endpoint, ids.collect())
 }
 
@@ -316,24 +329,25 @@ mod tests {
             }
         }
 
-        fn occupy_slot(&mut self, id: EndpointId, attempts: usize) {
-            for _ in 0..attempts {
-                self.slots.start_attempt(id, self.now);
-                self.in_progress.push((id, self.now));
+        fn occupy_slot(&mut self, endpoint_id: EndpointId, attempt_count: usize) {
+            for _ in 0..attempt_count {
+                self.slots.start_attempt(endpoint_id, self.now);
+                self.in_progress.push((endpoint_id, self.now));
             }
         }
 
         fn end_all(&mut self) {
-            for (id, began) in self.in_progress.drain(..) {
-                self.slots.end_attempt(id, began, None, self.now);
+            for (endpoint_id, started_at) in self.in_progress.drain(..) {
+                self.slots
+                    .end_attempt(endpoint_id, started_at, None, self.now);
             }
         }
 
         /// Ends all attempts in progress with this result.
         fn answer_all(&mut self, was_accepted: bool) {
-            for (id, began) in self.in_progress.drain(..) {
+            for (endpoint_id, started_at) in self.in_progress.drain(..) {
                 self.slots
-                    .end_attempt(id, began, Some(was_accepted), self.now);
+                    .end_attempt(endpoint_id, started_at, Some(was_accepted), self.now);
             }
         }
 
@@ -449,25 +463,27 @@ mod tests {
 
     #[test]
     fn slow_endpoints_share_their_slots() {
-        for (endpoints, per_endpoint, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
+        for (endpoints, per_endpoint, half_limit) in
+            [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)]
+        {
             let mut fixture = SlotsFixture::new();
             for id in (0..endpoints).map(|_| new_endpoint_id()) {
                 fixture.occupy_slot(id, 1);
             }
             fixture.now += SLOW_AFTER;
             fixture.end_all();
-            for in_progress in (0..per_endpoint).step_by(half) {
+            for in_progress in (0..per_endpoint).step_by(half_limit) {
                 let allocation = fixture.allocate();
                 assert_eq!(
                     (
                         allocation.slots_per_slow_endpoint,
                         allocation.slow_endpoints.len()
                     ),
-                    (half, endpoints),
+                    (half_limit, endpoints),
                     "{in_progress}"
                 );
                 for id in allocation.slow_endpoints {
-                    fixture.occupy_slot(id, half);
+                    fixture.occupy_slot(id, half_limit);
                 }
             }
             assert_eq!(fixture.allocate().slow_endpoints, []);
@@ -477,8 +493,8 @@ mod tests {
     #[test]
     fn silent_endpoints_never_use_the_slots_of_others() {
         let mut fixture = SlotsFixture::new();
-        let crowd: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
-        let mut unknown_endpoints = crowd.iter();
+        let endpoint_ids: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
+        let mut unknown_endpoints = endpoint_ids.iter();
         while !unknown_endpoints.as_slice().is_empty() {
             while let free_slots @ 1.. = fixture.allocate().free_slots.min(4)
                 && let Some(id) = unknown_endpoints.next()
@@ -492,7 +508,7 @@ mod tests {
         let allocation = fixture.allocate();
         assert_eq!(
             (allocation.free_slots, allocation.slow_endpoints.len()),
-            (DELIVERY_SLOT_COUNT, crowd.len())
+            (DELIVERY_SLOT_COUNT, endpoint_ids.len())
         );
         for id in allocation
             .slow_endpoints

@@ -151,21 +151,21 @@ impl WebhookDispatcher {
 
     /// Attempts due deliveries.
     async fn deliver_all(&self) {
-        let mut attempts = JoinSet::new();
+        let mut attempt_tasks = JoinSet::new();
         loop {
             tokio::select! {
                 () = self.new_deliveries.notified() => {}
-                Some(_) = attempts.join_next() => {}
+                Some(_) = attempt_tasks.join_next() => {}
                 () = time::sleep(INTERVAL) => {}
             }
-            while attempts.try_join_next().is_some() {}
-            if let Err(error) = self.start_due(&mut attempts).await {
+            while attempt_tasks.try_join_next().is_some() {}
+            if let Err(error) = self.start_due(&mut attempt_tasks).await {
                 log_and_pause(&error).await;
             }
         }
     }
 
-    async fn start_due(&self, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
+    async fn start_due(&self, attempt_tasks: &mut JoinSet<()>) -> Result<(), StoreError> {
         let (now, allocation) = (
             Timestamp::now(),
             self.delivery_slots.allocate(Instant::now()),
@@ -218,7 +218,7 @@ impl WebhookDispatcher {
         for delivery in due_deliveries {
             let slot_guard = self.delivery_slots.occupy_slot(delivery.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
-            attempts.spawn(deliver(sender, engine, delivery, slot_guard));
+            attempt_tasks.spawn(deliver(sender, engine, delivery, slot_guard));
         }
         if is_crowded {
             // More deliveries are due; slots become free meanwhile.
@@ -274,7 +274,7 @@ impl WebhookDispatcher {
             record_result(
                 &self.engine,
                 &due_delivery.delivery,
-                not_sent(ENDPOINT_DISABLED),
+                unsent_result(ENDPOINT_DISABLED),
             )
         });
         join_all(failed_deliveries).await;
@@ -283,14 +283,14 @@ impl WebhookDispatcher {
 }
 
 async fn log_and_pause(error: &StoreError) {
-    tracing::error!(%error, "webhooks are delayed: a statement failed at the database");
+    tracing::error!(%error, "webhooks are delayed: a database statement failed");
     time::sleep(RETRY_DELAY).await;
 }
 
 /// Error of deliveries to disabled endpoints.
 const ENDPOINT_DISABLED: &str = "the endpoint is disabled";
 
-fn not_sent(reason: &str) -> DeliveryResult {
+fn unsent_result(reason: &str) -> DeliveryResult {
     DeliveryResult {
         response_code: None,
         latency_ms: 0,
@@ -311,8 +311,8 @@ async fn deliver(
         event,
     } = due_delivery;
     let delivery_result = match &event {
-        None => not_sent(EVENT_DELETED),
-        Some(_) if !endpoint.is_active() => not_sent(ENDPOINT_DISABLED),
+        None => unsent_result(EVENT_DELETED),
+        Some(_) if !endpoint.is_active() => unsent_result(ENDPOINT_DISABLED),
         Some(event) => {
             let delivery_result = sender.send(&endpoint, event).await;
             slot.record(delivery_result.error.is_none());

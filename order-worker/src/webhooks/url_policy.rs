@@ -60,8 +60,9 @@ impl Resolve for UrlPolicy {
         let policy = *self;
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let lookup = time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
-            let lookup: Vec<SocketAddr> = match lookup.await {
+            let lookup_future =
+                time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
+            let found_addresses: Vec<SocketAddr> = match lookup_future.await {
                 Ok(lookup) => lookup?.collect(),
                 Err(_) => {
                     return Err(refused_error(format!(
@@ -69,13 +70,15 @@ impl Resolve for UrlPolicy {
                     )));
                 }
             };
-            let forbidden_address = lookup.iter().find(|address| !is_public(address.ip()));
+            let forbidden_address = found_addresses
+                .iter()
+                .find(|address| !is_public(address.ip()));
             match forbidden_address {
                 Some(address) if !policy.allow_private => Err(refused_error(format!(
                     "{host} resolves to {}, which is not a public address",
                     address.ip()
                 ))),
-                _ => Ok(Box::new(lookup.into_iter()) as Addrs),
+                _ => Ok(Box::new(found_addresses.into_iter()) as Addrs),
             }
         })
     }
@@ -125,18 +128,17 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    let embedded_address = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
+    let embedded_address = |high_word: u16, low_word: u16| {
+        let [a, b] = high_word.to_be_bytes();
+        let [c, d] = low_word.to_be_bytes();
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
         // IPv4-mapped, and NAT64 (RFC 6052): the embedded address counts.
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            embedded_address(high, low)
-        }
+        [0, 0, 0, 0, 0, 0xffff, high_word, low_word]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high_word, low_word] => embedded_address(high_word, low_word),
         // 6to4 (RFC 3056).
-        [0x2002, high, low, ..] => embedded_address(high, low),
+        [0x2002, high_word, low_word, ..] => embedded_address(high_word, low_word),
         // Protocol assignments with Teredo, documentation.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Otherwise only global unicast is public.
@@ -211,10 +213,10 @@ mod tests {
 
     #[test]
     fn urls_with_private_addresses_or_without_tls_are_refused() {
-        let guard = UrlPolicy {
+        let policy = UrlPolicy {
             allow_private: false,
         };
-        let check_url = |url: &str| guard.check(&url.parse().unwrap());
+        let check_url = |url: &str| policy.check(&url.parse().unwrap());
         assert!(check_url("https://example.com/hook").is_ok());
         for invalid_url in [
             "http://example.com",
@@ -241,15 +243,15 @@ mod tests {
 
     #[tokio::test]
     async fn host_names_with_private_addresses_are_refused() {
-        let guard = UrlPolicy {
+        let policy = UrlPolicy {
             allow_private: false,
         };
-        let resolve = |guard: UrlPolicy| guard.resolve("localhost".parse().unwrap());
-        let refused = resolve(guard).await.err().unwrap();
-        assert!(refused.to_string().contains("not a public address"));
-        let lenient = UrlPolicy {
+        let resolve = |policy: UrlPolicy| policy.resolve("localhost".parse().unwrap());
+        let refused_error = resolve(policy).await.err().unwrap();
+        assert!(refused_error.to_string().contains("not a public address"));
+        let lenient_policy = UrlPolicy {
             allow_private: true,
         };
-        assert!(resolve(lenient).await.is_ok());
+        assert!(resolve(lenient_policy).await.is_ok());
     }
 }

@@ -18,8 +18,8 @@ impl Shop {
     pub(crate) fn create_priced_order(&mut self, body: Value) -> Result<OrderId, Failure> {
         let mut body = body;
         body["customer_id"] = json!(self.customer);
-        let created = self.execute_request("order.create", body)?;
-        Ok(created["id"].as_str().unwrap().parse().unwrap())
+        let created_order = self.execute_request("order.create", body)?;
+        Ok(created_order["id"].as_str().unwrap().parse().unwrap())
     }
 
     pub(crate) fn order_json(&self, id: OrderId) -> Value {
@@ -59,7 +59,7 @@ fn worked_examples_of_the_documentation_hold() {
     let examples = worked_examples("Worked examples");
     assert!(examples.len() >= 19, "{}", examples.len());
     for cells in examples {
-        let [example_name, body, expected] = &cells[..] else {
+        let [example_name, body, expected_text] = &cells[..] else {
             panic!("{cells:?}");
         };
         // The name of an example in another currency than EUR names it.
@@ -69,20 +69,23 @@ fn worked_examples_of_the_documentation_hold() {
         let mut shop = Shop::with_stock_in(currency.unwrap_or("EUR"), &stock);
         let body: Value =
             serde_json::from_str(body).unwrap_or_else(|error| panic!("{example_name}: {error}"));
-        let created = shop.create_priced_order(body);
-        if let Some(pointer) = expected.strip_prefix("422 ") {
-            let failure = format!("{:?}", created.unwrap_err());
-            assert!(failure.contains(pointer), "{example_name}: {failure}");
+        let created_id = shop.create_priced_order(body);
+        if let Some(pointer) = expected_text.strip_prefix("422 ") {
+            let failure_text = format!("{:?}", created_id.unwrap_err());
+            assert!(
+                failure_text.contains(pointer),
+                "{example_name}: {failure_text}"
+            );
             continue;
         }
-        let order_json = shop.order_json(created.unwrap());
-        let actual = json!({
+        let order_json = shop.order_json(created_id.unwrap());
+        let actual_amounts = json!({
             "subtotal": order_json["subtotal"], "discount": order_json["discount_total"],
             "shipping": order_json["shipping_total"], "tax": order_json["tax_total"], "total": order_json["total"],
             "lines": order_json["items"].as_array().unwrap().iter().map(|line| line["total"].clone()).collect::<Vec<_>>(),
         });
-        let expected: Value = serde_json::from_str(expected).unwrap();
-        assert_eq!(actual, expected, "{example_name}");
+        let expected_amounts: Value = serde_json::from_str(expected_text).unwrap();
+        assert_eq!(actual_amounts, expected_amounts, "{example_name}");
     }
 }
 
@@ -91,7 +94,7 @@ fn worked_examples_of_refunds_hold() {
     let examples = worked_examples("Worked examples of refunds");
     assert!(examples.len() >= 6, "{}", examples.len());
     for cells in examples {
-        let [example_name, body, requests, expected] = &cells[..] else {
+        let [example_name, body, requests, expected_text] = &cells[..] else {
             panic!("{cells:?}");
         };
         let stock = ["A", "B", "C"].map(|sku| (sku, "main", 100));
@@ -103,16 +106,19 @@ fn worked_examples_of_refunds_hold() {
             .unwrap();
         shop.run_until_settled();
         let mut requests: Vec<Value> = serde_json::from_str(requests).unwrap();
-        let one_too_many = requests.pop().unwrap();
-        let expected: Vec<i64> = serde_json::from_str(expected).unwrap();
-        let refunds = requests.into_iter().map(|body| shop.refund(id, body));
-        let refunds: Vec<i64> = refunds.collect::<Result<_, _>>().unwrap();
-        assert_eq!(refunds, expected, "{example_name}");
-        let excess_refund = shop.refund(id, one_too_many);
+        let excess_request = requests.pop().unwrap();
+        let expected_amounts: Vec<i64> = serde_json::from_str(expected_text).unwrap();
+        let refund_requests = requests.into_iter().map(|body| shop.refund(id, body));
+        let refund_amounts: Vec<i64> = refund_requests.collect::<Result<_, _>>().unwrap();
+        assert_eq!(refund_amounts, expected_amounts, "{example_name}");
+        let excess_refund = shop.refund(id, excess_request);
         assert!(excess_refund.is_err(), "{example_name}: {excess_refund:?}");
         shop.run_until_settled();
-        let total: i64 = expected.iter().sum();
-        assert_eq!(shop.provider[&id].refunded, total, "{example_name}");
+        let expected_total: i64 = expected_amounts.iter().sum();
+        assert_eq!(
+            shop.provider[&id].refunded, expected_total,
+            "{example_name}"
+        );
         shop.check_settled();
     }
 }
@@ -127,10 +133,10 @@ fn line_of_61_is_refunded_unit_by_unit() {
         .unwrap();
     shop.run_until_settled();
     let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
-    let refunds: Vec<i64> = (0..6)
+    let refund_amounts: Vec<i64> = (0..6)
         .map(|_| shop.refund(id, one_unit.clone()).unwrap())
         .collect();
-    assert_eq!(refunds, [11, 10, 10, 10, 10, 10]);
+    assert_eq!(refund_amounts, [11, 10, 10, 10, 10, 10]);
     assert!(shop.refund(id, one_unit).is_err(), "a seventh unit");
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 61);
@@ -160,7 +166,7 @@ fn shipping_charge_is_captured_with_the_first_shipment_and_refunded_once() {
         "{repeated_refund:?}"
     );
     // Everything comes back: the shipping charge is not refunded twice.
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 883);
     shop.check_settled();
@@ -249,7 +255,7 @@ fn free_order_is_processed_without_the_payment_provider() {
     shop.execute_request("shipment.create", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id], ProviderPayment::default());
     let order = &shop.working_set.orders[&id];
@@ -281,11 +287,11 @@ fn storefronts_cannot_set_prices() {
         if_match: None,
         action: order_worker::domain::command::Action::CreateOrder(request),
     });
-    let failure = format!(
+    let failure_text = format!(
         "{:?}",
         error.outcome.map(|value| value.value()).unwrap_err()
     );
-    assert!(failure.contains("STOREFRONT_PRICES"), "{failure}");
+    assert!(failure_text.contains("STOREFRONT_PRICES"), "{failure_text}");
 }
 
 /// A random line item: quantity, price, discount and tax in thousandths of the price.
@@ -294,7 +300,7 @@ pub(crate) type RandomLine = (u32, i64, i64, i64);
 pub(crate) fn random_body(
     lines: &[RandomLine],
     order_discount: i64,
-    shipping: Option<(i64, i64)>,
+    shipping_amounts: Option<(i64, i64)>,
     tax_included: bool,
 ) -> Value {
     let mut after_discounts = 0;
@@ -314,11 +320,11 @@ pub(crate) fn random_body(
         .collect();
     // Half of the price at most, so that contained taxes still fit.
     let order_discount = after_discounts * order_discount / 2_000;
-    let shipping = shipping.map(|(amount, tax)| {
+    let shipping_charge = shipping_amounts.map(|(amount, tax)| {
         json!({"label": "Standard", "amount": amount, "discounts": [{"label": "c", "amount": amount / 4}],
             "taxes": [{"label": "VAT", "amount": amount * tax / 10_000}]})
     });
-    json!({"items": items, "discounts": [{"label": "d", "amount": order_discount}], "shipping": shipping, "tax_included": tax_included})
+    json!({"items": items, "discounts": [{"label": "d", "amount": order_discount}], "shipping": shipping_charge, "tax_included": tax_included})
 }
 
 proptest! {
@@ -384,7 +390,7 @@ proptest! {
         // Everything is shipped and comes back: exactly everything is refunded.
         let _ = shop.execute_request("shipment.create", json!({"id": id}));
         shop.run_until_settled();
-        let _ = shop.webhook(id, ShipmentUpdate::Returned);
+        let _ = shop.apply_webhook(id, ShipmentUpdate::Returned);
         shop.run_until_settled();
         let order = &shop.working_set.orders[&id];
         prop_assert_eq!(order.payment.captured, order.total);

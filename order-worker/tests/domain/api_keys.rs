@@ -61,11 +61,11 @@ impl Fixture {
         reply.outcome.map(|value| value.value())
     }
 
-    fn create(&mut self, secret: &str, more: &Value) -> Result<Value, Failure> {
+    fn create(&mut self, secret: &str, more_fields: &Value) -> Result<Value, Failure> {
         let mut body = json!({
             "name": "office", "role": "operator", "digest": KeyDigest::of(secret), "prefix": "owk_abc"
         });
-        for (name, value) in more.as_object().unwrap() {
+        for (name, value) in more_fields.as_object().unwrap() {
             body[name] = value.clone();
         }
         let Request::CreateApiKey(request) = Request::read("api_key.create", body)? else {
@@ -87,12 +87,12 @@ impl Fixture {
 #[test]
 fn admins_create_and_revoke_keys_and_the_events_contain_no_digest() {
     let mut fixture = Fixture::new();
-    let created = fixture
+    let created_key = fixture
         .create("owk_one", &json!({"sealed_secret": "x"}))
         .unwrap();
-    assert_eq!(created["sealed_secret"], "x");
-    assert!(created.get("digest").is_none() && created.get("secret").is_none());
-    let id: ApiKeyId = created["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(created_key["sealed_secret"], "x");
+    assert!(created_key.get("digest").is_none() && created_key.get("secret").is_none());
+    let id: ApiKeyId = created_key["id"].as_str().unwrap().parse().unwrap();
     // Only the reply has the sealed secret.
     let state = serde_json::to_string(&fixture.working_set.api_keys[&id]).unwrap();
     assert!(!state.contains("sealed"), "{state}");
@@ -124,8 +124,8 @@ fn admins_create_and_revoke_keys_and_the_events_contain_no_digest() {
 #[test]
 fn operators_and_storefronts_can_neither_create_nor_revoke_keys() {
     let mut fixture = Fixture::new();
-    let created = fixture.create("owk_one", &json!({})).unwrap();
-    let id: ApiKeyId = created["id"].as_str().unwrap().parse().unwrap();
+    let created_key = fixture.create("owk_one", &json!({})).unwrap();
+    let id: ApiKeyId = created_key["id"].as_str().unwrap().parse().unwrap();
     for role in [Role::Operator, Role::Storefront] {
         fixture.role = role;
         let refusal = fixture.create("owk_two", &json!({})).unwrap_err();
@@ -146,8 +146,8 @@ fn expired_or_repeated_keys_and_too_many_are_refused() {
     let refusal = fixture.create("owk_one", &expiry).unwrap_err();
     assert_eq!(refusal.errors().unwrap()[0]["pointer"], "/expires_at");
     let expiry = json!({"expires_at": "2026-02-01T12:00:00Z"});
-    let created = fixture.create("owk_one", &expiry).unwrap();
-    assert_eq!(created["expires_at"], "2026-02-01T12:00:00Z");
+    let created_key = fixture.create("owk_one", &expiry).unwrap();
+    assert_eq!(created_key["expires_at"], "2026-02-01T12:00:00Z");
     let refusal = fixture.create("owk_one", &json!({})).unwrap_err();
     assert_eq!(refusal.errors().unwrap()[0]["pointer"], "/digest");
     fixture.working_set.active_api_keys = MAX_ACTIVE_KEYS;

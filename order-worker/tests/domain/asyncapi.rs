@@ -92,7 +92,7 @@ fn asyncapi_lists_all_request_patterns() {
 fn asyncapi_lists_all_steps() {
     let document = document();
     let pattern = &document["components"]["schemas"]["Step"]["properties"]["step"]["pattern"];
-    let named: BTreeSet<&str> = pattern
+    let named_types: BTreeSet<&str> = pattern
         .as_str()
         .unwrap()
         .split(|c: char| !c.is_ascii_lowercase() && c != '_')
@@ -113,5 +113,5 @@ fn asyncapi_lists_all_steps() {
         Step::VoidAuthorization(0),
         Step::ExpireEdit(1),
     ];
-    assert_eq!(named, steps.iter().map(Step::kind).collect());
+    assert_eq!(named_types, steps.iter().map(Step::kind).collect());
 }

@@ -26,9 +26,12 @@ fn tests_named_in_sources_md_exist() {
     existing_tests.extend(tests(&root.join("order-worker/tests/domain")));
     let text = fs::read_to_string(root.join("docs/SOURCES.md")).unwrap();
     let quoted_texts = text.split('`').skip(1).step_by(2);
-    let named: Vec<_> = quoted_texts.filter(|name| name.contains("::")).collect();
-    assert!(named.len() > 80, "{}", named.len());
-    for name in named.into_iter().filter(|name| *name != "module::test") {
+    let named_tests: Vec<_> = quoted_texts.filter(|name| name.contains("::")).collect();
+    assert!(named_tests.len() > 80, "{}", named_tests.len());
+    for name in named_tests
+        .into_iter()
+        .filter(|name| *name != "module::test")
+    {
         assert!(
             existing_tests.contains(name),
             "the test {name} does not exist"

@@ -62,14 +62,14 @@ fn count_rejections(shop: &Shop, id: OrderId) -> usize {
 fn lower_total_takes_effect_at_once_and_captures_less() {
     let mut shop = new_shop();
     let id = processing_order(&mut shop);
-    let edited = set_quantities(&mut shop, id, &[("A", 1)]).unwrap();
+    let edited_order = set_quantities(&mut shop, id, &[("A", 1)]).unwrap();
     assert_eq!(
-        (&edited["total"], &edited["pending_edit"]),
+        (&edited_order["total"], &edited_order["pending_edit"]),
         (&json!(100), &Value::Null)
     );
     assert_eq!(reserved_units(&shop, "A"), 1);
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
     assert_eq!(
@@ -86,9 +86,12 @@ fn higher_total_is_authorized_first_and_replaces_the_authorization() {
     let mut shop = new_shop();
     shop.does_prepare = true;
     let id = processing_order(&mut shop);
-    let pending = set_quantities(&mut shop, id, &[("A", 3), ("B", 1)]).unwrap();
+    let pending_order = set_quantities(&mut shop, id, &[("A", 3), ("B", 1)]).unwrap();
     assert_eq!(
-        (&pending["total"], &pending["pending_edit"]["total"]),
+        (
+            &pending_order["total"],
+            &pending_order["pending_edit"]["total"]
+        ),
         (&json!(200), &json!(400))
     );
     assert_eq!(
@@ -115,7 +118,7 @@ fn higher_total_is_authorized_first_and_replaces_the_authorization() {
         .collect();
     let units: u32 = items.iter().map(|item| item.quantity.get()).sum();
     assert_eq!(units, 4);
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].payment.captured, 400);
     shop.check_settled();
@@ -129,16 +132,16 @@ fn declined_edit_leaves_the_order_unchanged() {
         let id = processing_order(&mut shop);
         let order_before = shop.working_set.orders[&id].clone();
         set_quantities(&mut shop, id, &[("A", 5)]).unwrap();
-        let step = step_key(id, Step::AuthorizeEdit(1));
-        shop.execute_step(&step, ProviderMode::Responds);
+        let step_key = step_key(id, Step::AuthorizeEdit(1));
+        shop.execute_step(&step_key, ProviderMode::Responds);
         shop.deliver_result(0, false);
-        shop.execute_step(&step, mode);
+        shop.execute_step(&step_key, mode);
         shop.deliver_result(0, false);
         let order = shop.working_set.orders[&id].clone();
         assert!(order.pending_edit.is_none());
         assert_eq!(
-            (&order.items, order.total, &order.held),
-            (&order_before.items, 200, &order_before.held)
+            (&order.items, order.total, &order.reserved_items),
+            (&order_before.items, 200, &order_before.reserved_items)
         );
         assert_eq!(order.payment, order_before.payment);
         assert_eq!(
@@ -157,8 +160,8 @@ fn declined_edit_leaves_the_order_unchanged() {
 
 #[test]
 fn authorization_that_arrives_after_the_rejection_is_voided() {
-    type Reject = fn(&mut Shop, OrderId);
-    let rejects: [Reject; 4] = [
+    type RejectEdit = fn(&mut Shop, OrderId);
+    let rejects: [RejectEdit; 4] = [
         |shop, id| {
             shop.execute_request("order.cancel_edit", json!({"id": id}))
                 .unwrap();
@@ -167,7 +170,7 @@ fn authorization_that_arrives_after_the_rejection_is_voided() {
             shop.cancel(id).unwrap();
         },
         |shop, id| {
-            shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
+            shop.apply_webhook(id, ShipmentUpdate::Shipped).unwrap();
         },
         |shop, id| {
             shop.execute_step(&step_key(id, Step::ExpireEdit(1)), ProviderMode::Responds);
@@ -179,10 +182,10 @@ fn authorization_that_arrives_after_the_rejection_is_voided() {
             let mut shop = new_shop();
             let id = processing_order(&mut shop);
             set_quantities(&mut shop, id, &[("A", 4)]).unwrap();
-            let step = step_key(id, Step::AuthorizeEdit(1));
-            let row = shop.working_set.steps[&step].clone();
+            let step_key = step_key(id, Step::AuthorizeEdit(1));
+            let row = shop.working_set.steps[&step_key].clone();
             // The provider is called before or after the rejection; the result arrives after it.
-            shop.execute_step(&step, ProviderMode::Responds);
+            shop.execute_step(&step_key, ProviderMode::Responds);
             if !is_executed_before {
                 shop.edit_payments.clear();
             }
@@ -206,28 +209,28 @@ fn edit_without_enough_stock_is_refused_and_changes_nothing() {
     let mut shop = new_shop();
     let id = processing_order(&mut shop);
     let order_before = shop.working_set.orders[&id].clone();
-    let refused = set_quantities(&mut shop, id, &[("A", 9)]).unwrap_err();
-    assert_eq!(refused.code, Code::OutOfStock);
-    assert_eq!(refused.details["skus"][0]["available"], 6);
+    let refusal = set_quantities(&mut shop, id, &[("A", 9)]).unwrap_err();
+    assert_eq!(refusal.code, Code::OutOfStock);
+    assert_eq!(refusal.details["skus"][0]["available"], 6);
     assert_eq!(shop.working_set.orders[&id], order_before);
 }
 
 #[test]
 fn orders_that_are_shipped_cancelled_or_being_authorized_are_not_edited() {
     let mut shop = new_shop();
-    let pending = shop.order(&[("A", 1)]).unwrap();
-    let refused = set_quantities(&mut shop, pending, &[("A", 2)]).unwrap_err();
-    assert!(refused.message.contains("is pending"), "{refused}");
+    let pending_id = shop.order(&[("A", 1)]).unwrap();
+    let refusal = set_quantities(&mut shop, pending_id, &[("A", 2)]).unwrap_err();
+    assert!(refusal.message.contains("is pending"), "{refusal}");
     let id = processing_order(&mut shop);
     let shipment_of_one = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
     shop.execute_request("shipment.create", shipment_of_one)
         .unwrap();
-    let refused = set_quantities(&mut shop, id, &[("A", 1)]).unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState);
-    assert!(refused.message.contains("shipped"), "{refused}");
-    shop.cancel(pending).unwrap();
+    let refusal = set_quantities(&mut shop, id, &[("A", 1)]).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState);
+    assert!(refusal.message.contains("shipped"), "{refusal}");
+    shop.cancel(pending_id).unwrap();
     assert_eq!(
-        set_quantities(&mut shop, pending, &[("A", 2)])
+        set_quantities(&mut shop, pending_id, &[("A", 2)])
             .unwrap_err()
             .code,
         Code::InvalidState
@@ -243,9 +246,9 @@ fn nothing_is_shipped_and_no_second_edit_begins_while_an_edit_is_pending() {
         set_quantities(&mut shop, id, &[("A", 1)]),
         shop.execute_request("shipment.create", json!({"id": id})),
     ] {
-        let refused = outcome.unwrap_err();
-        assert_eq!(refused.code, Code::InvalidState);
-        assert!(refused.message.contains("pending edit"), "{refused}");
+        let refusal = outcome.unwrap_err();
+        assert_eq!(refusal.code, Code::InvalidState);
+        assert!(refusal.message.contains("pending edit"), "{refusal}");
     }
     shop.execute_request("order.cancel_edit", json!({"id": id}))
         .unwrap();
@@ -262,7 +265,7 @@ fn carrier_that_ships_meanwhile_ships_the_order_as_it_was() {
     let mut shop = new_shop();
     let id = processing_order(&mut shop);
     set_quantities(&mut shop, id, &[("A", 4)]).unwrap();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
     assert_eq!(
@@ -282,8 +285,8 @@ fn free_order_is_edited_up_and_down() {
     let customer = shop.customer.clone();
     let body =
         json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
-    let created = shop.execute_request("order.create", body).unwrap();
-    let id: OrderId = created["id"].as_str().unwrap().parse().unwrap();
+    let created_order = shop.execute_request("order.create", body).unwrap();
+    let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
     shop.run_until_settled();
     set_quantities(&mut shop, id, &[("B", 2)]).unwrap();
     shop.run_until_settled();
@@ -304,7 +307,7 @@ fn free_order_is_edited_up_and_down() {
     shop.check_settled();
     set_quantities(&mut shop, id, &[("B", 1)]).unwrap();
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
     assert_eq!((order.payment.captured, order.authorization), (100, 2));
@@ -318,19 +321,22 @@ fn captured_excess_is_refunded_once() {
     shop.run_until_settled();
     shop.apply_provider_event(id, ProviderEvent::Captured, true);
     shop.run_until_settled();
-    for (quantity, refunded) in [(3, 100), (2, 200), (2, 200), (3, 200)] {
+    for (quantity, expected_refund) in [(3, 100), (2, 200), (2, 200), (3, 200)] {
         let _ = set_quantities(&mut shop, id, &[("A", quantity)]);
         shop.run_until_settled();
-        assert_eq!(shop.working_set.orders[&id].payment.refunded, refunded);
+        assert_eq!(
+            shop.working_set.orders[&id].payment.refunded,
+            expected_refund
+        );
     }
     // The refunded amount can't be captured again.
-    let refused = set_quantities(&mut shop, id, &[("A", 3)]).unwrap_err();
+    let refusal = set_quantities(&mut shop, id, &[("A", 3)]).unwrap_err();
     assert!(
-        refused.message.contains("can't rise above 200"),
-        "{refused}"
+        refusal.message.contains("can't rise above 200"),
+        "{refusal}"
     );
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].payment.refunded, 400);
     shop.check_settled();
@@ -349,8 +355,8 @@ fn capture_above_the_edited_total_that_is_reported_late_is_refunded() {
     // Reported again, it is not refunded again.
     shop.apply_provider_event(id, ProviderEvent::Captured, true);
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].payment.refunded, 400);
     shop.check_settled();
@@ -364,18 +370,18 @@ fn discounts_and_taxes_of_a_changed_line_item_have_to_be_given_again() {
         {"sku": "A", "quantity": 2, "discounts": [{"label": "y", "amount": 10}], "taxes": [{"label": "VAT", "amount": 19}]},
         {"sku": "B", "quantity": 1},
     ]});
-    let created = shop.execute_request("order.create", body).unwrap();
-    let id: OrderId = created["id"].as_str().unwrap().parse().unwrap();
+    let created_order = shop.execute_request("order.create", body).unwrap();
+    let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
     shop.run_until_settled();
-    let refused = set_quantities(&mut shop, id, &[("B", 1), ("A", 1)]).unwrap_err();
+    let refusal = set_quantities(&mut shop, id, &[("B", 1), ("A", 1)]).unwrap_err();
     for pointer in ["/items/1/discounts", "/items/1/taxes"] {
-        assert!(refused.details.to_string().contains(pointer), "{refused:?}");
+        assert!(refusal.details.to_string().contains(pointer), "{refusal:?}");
     }
     let body = json!({"items": [{"sku": "A", "quantity": 1, "discounts": [], "taxes": [{"label": "VAT", "amount": 9}]}]});
-    let edited = edit_order(&mut shop, id, body).unwrap();
+    let edited_order = edit_order(&mut shop, id, body).unwrap();
     // 100 + 100 - 31 + 9 + 50
-    assert_eq!(edited["total"], 228);
-    let shares: Vec<_> = edited["items"]
+    assert_eq!(edited_order["total"], 228);
+    let shares: Vec<_> = edited_order["items"]
         .as_array()
         .unwrap()
         .iter()
@@ -383,25 +389,25 @@ fn discounts_and_taxes_of_a_changed_line_item_have_to_be_given_again() {
         .collect();
     assert_eq!(shares, [json!(16), json!(15)]);
     // The other line item and the shipping charge change alone.
-    let edited = edit_order(
+    let edited_order = edit_order(
         &mut shop,
         id,
         json!({"items": [{"sku": "B", "quantity": 0}], "shipping": null, "discounts": null}),
     )
     .unwrap();
     assert_eq!(
-        (&edited["total"], &edited["shipping"]),
+        (&edited_order["total"], &edited_order["shipping"]),
         (&json!(109), &Value::Null)
     );
-    let too_much = edit_order(
+    let excessive_edit = edit_order(
         &mut shop,
         id,
         json!({"discounts": [{"label": "x", "amount": 101}]}),
     )
     .unwrap_err();
     assert!(
-        too_much.details.to_string().contains("/discounts"),
-        "{too_much:?}"
+        excessive_edit.details.to_string().contains("/discounts"),
+        "{excessive_edit:?}"
     );
     let wrong_total = edit_order(
         &mut shop,
@@ -425,18 +431,18 @@ fn removed_products_are_kept_or_lowered_but_not_added() {
         .get_mut(&"A".parse().unwrap())
         .unwrap();
     product.is_deleted = true;
-    let refused = set_quantities(&mut shop, id, &[("A", 3)]).unwrap_err();
-    assert!(refused.message.contains("no longer sold"), "{refused}");
+    let refusal = set_quantities(&mut shop, id, &[("A", 3)]).unwrap_err();
+    assert!(refusal.message.contains("no longer sold"), "{refusal}");
     set_quantities(&mut shop, id, &[("A", 1)]).unwrap();
-    let refused = set_quantities(&mut shop, id, &[("A", 0)]).unwrap_err();
-    assert!(refused.message.contains("cancel the order"), "{refused}");
+    let refusal = set_quantities(&mut shop, id, &[("A", 0)]).unwrap_err();
+    assert!(refusal.message.contains("cancel the order"), "{refusal}");
     for (items, pointer) in [
         (vec![("B", 0)], "/items/0/sku"),
         (vec![("C", 1)], "/items/0/sku"),
         (vec![("B", 1), ("B", 2)], "/items/1/sku"),
     ] {
-        let refused = set_quantities(&mut shop, id, &items).unwrap_err();
-        assert!(refused.details.to_string().contains(pointer), "{refused:?}");
+        let refusal = set_quantities(&mut shop, id, &items).unwrap_err();
+        assert!(refusal.details.to_string().contains(pointer), "{refusal:?}");
     }
 }
 
@@ -488,25 +494,28 @@ fn order_that_is_edited_twice_at_once_gets_a_label_for_its_last_items() {
     set_quantities(&mut shop, id, &[("A", 1)]).unwrap();
     // The first label is cancelled after the second, which was never requested.
     let later_steps: Vec<StepKey> = shop.working_set.steps.keys().cloned().collect();
-    for later in later_steps.iter().filter(|step| **step != cancellation) {
-        if matches!(later.step, Step::CancelShipment(_)) {
-            shop.execute_step(later, ProviderMode::Responds);
+    for later_step in later_steps
+        .iter()
+        .filter(|step_key| **step_key != cancellation)
+    {
+        if matches!(later_step.step, Step::CancelShipment(_)) {
+            shop.execute_step(later_step, ProviderMode::Responds);
             shop.deliver_result(0, false);
         }
     }
     let order = &shop.working_set.orders[&id];
     assert_eq!(order.unshipped_shipments().count(), 0);
-    let is_request = |step: &StepKey| matches!(step.step, Step::RequestShipment(_));
+    let is_request = |step_key: &StepKey| matches!(step_key.step, Step::RequestShipment(_));
     assert!(
         !shop.working_set.steps.keys().any(is_request),
         "requested before the first label was cancelled"
     );
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
-    let unshipped: Vec<_> = order.unshipped_shipments().collect();
-    assert_eq!(unshipped.len(), 1, "{order:?}");
-    assert_eq!(unshipped[0].items, order.held);
-    assert_eq!(order.held[0].quantity.get(), 1);
+    let unshipped_shipments: Vec<_> = order.unshipped_shipments().collect();
+    assert_eq!(unshipped_shipments.len(), 1, "{order:?}");
+    assert_eq!(unshipped_shipments[0].items, order.reserved_items);
+    assert_eq!(order.reserved_items[0].quantity.get(), 1);
     shop.check_settled();
 }
 
@@ -530,7 +539,7 @@ fn label_that_is_created_while_the_order_is_edited_ships_nothing() {
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
     assert_eq!(order.shipments.len(), 1);
-    assert_eq!(order.shipments[0].items, order.held);
+    assert_eq!(order.shipments[0].items, order.reserved_items);
     assert_eq!(order.shipments[0].tracking_number, "1-east:2");
 }
 
@@ -539,13 +548,14 @@ fn failed_authorization_of_an_edit_waits_for_an_operator_or_expires() {
     let mut shop = new_shop();
     let id = processing_order(&mut shop);
     set_quantities(&mut shop, id, &[("A", 3)]).unwrap();
-    let step = step_key(id, Step::AuthorizeEdit(1));
-    while !shop.working_set.steps[&step].is_dead {
-        shop.execute_step(&step, ProviderMode::TransientError);
+    let step_key = step_key(id, Step::AuthorizeEdit(1));
+    while !shop.working_set.steps[&step_key].is_dead {
+        shop.execute_step(&step_key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
     }
     assert!(shop.working_set.orders[&id].pending_edit.is_some());
-    shop.execute_as_operator(Action::DiscardStep(step)).unwrap();
+    shop.execute_as_operator(Action::DiscardStep(step_key))
+        .unwrap();
     assert_eq!(
         (count_rejections(&shop, id), reserved_units(&shop, "A")),
         (1, 2)
@@ -621,8 +631,8 @@ fn worked_examples_of_the_documentation_are_right() {
         let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "east", 9)]);
         let mut body: Value = serde_json::from_str(&order).unwrap();
         body["customer_id"] = json!(shop.customer);
-        let created = shop.execute_request("order.create", body).unwrap();
-        let id: OrderId = created["id"].as_str().unwrap().parse().unwrap();
+        let created_order = shop.execute_request("order.create", body).unwrap();
+        let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
         shop.run_until_settled();
         if name.contains("one of A was shipped") {
             let shipment_of_one = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
@@ -631,10 +641,10 @@ fn worked_examples_of_the_documentation_are_right() {
         }
         let request: Value = serde_json::from_str(&request).unwrap();
         let is_declined = request["payment_method"] == "pm_declined";
-        let edited = edit_order(&mut shop, id, request);
+        let edit_result = edit_order(&mut shop, id, request);
         if !result.starts_with('{') {
             let (status, expected_text) = result.split_once(' ').unwrap();
-            let failure = edited.unwrap_err();
+            let failure = edit_result.unwrap_err();
             assert_eq!(
                 failure.http_status().to_string(),
                 status,
@@ -646,19 +656,19 @@ fn worked_examples_of_the_documentation_are_right() {
             );
             continue;
         }
-        edited.unwrap();
+        edit_result.unwrap();
         if is_declined {
             let authorization_step = step_key(id, Step::AuthorizeEdit(1));
             shop.execute_step(&authorization_step, ProviderMode::Declines);
         }
         shop.run_until_settled();
         shop.check_settled();
-        let expected: Value = serde_json::from_str(&result).unwrap();
+        let expected_result: Value = serde_json::from_str(&result).unwrap();
         let order = shop.working_set.orders[&id].represent([]);
         let lines: Vec<i64> = order.items.iter().map(|line| line.total).collect();
-        let actual =
+        let actual_result =
             json!({"total": order.total, "authorized": order.payment.authorized, "lines": lines});
-        assert_eq!(actual, expected, "{name}");
+        assert_eq!(actual_result, expected_result, "{name}");
     }
 }
 
@@ -683,7 +693,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderEvent::Captured),
         1 => (1..400i64).prop_map(ProviderEvent::PartlyCaptured),
     ];
-    let mode = prop_oneof![
+    let mode_strategy = prop_oneof![
         6 => Just(ProviderMode::Responds),
         2 => Just(ProviderMode::LosesResponse),
         1 => Just(ProviderMode::TransientError),
@@ -699,7 +709,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => (0..3u32).prop_map(RandomAction::Ship),
         1 => (0..6usize).prop_map(RandomAction::Webhook),
         1 => (provider_event, any::<bool>()).prop_map(|(event, is_notified)| RandomAction::ProviderEvent(event, is_notified)),
-        12 => (0..10usize, mode).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
+        12 => (0..10usize, mode_strategy).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
         12 => (0..10usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
         1 => Just(RandomAction::Expire),
         1 => (0..4usize).prop_map(RandomAction::Discard),
@@ -730,7 +740,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
-        RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
+        RandomAction::Webhook(update) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update])),
         RandomAction::ProviderEvent(event, is_notified) => {
             shop.apply_provider_event(id, event, is_notified);
         }
@@ -779,7 +789,7 @@ proptest! {
             let order_after = &shop.working_set.orders[&id];
             let is_edited = (&order_before.items, order_before.total) != (&order_after.items, order_after.total);
             prop_assert!(!is_edited || order_before.shipped_shipments().next().is_none(), "edited after shipping");
-            prop_assert!(!is_edited || order_after.total <= order_after.payable(), "an edit took effect without its payment");
+            prop_assert!(!is_edited || order_after.total <= order_after.payable_amount(), "an edit took effect without its payment");
         }
         // The customer completes what is required, and all notifications arrive.
         for _ in 0..3 {

@@ -23,8 +23,8 @@ impl Shop {
     fn create_paid_by(&mut self, payment_method: &str) -> OrderId {
         let body = json!({"customer_id": self.customer, "payment_method": payment_method,
             "items": [{"sku": "A", "quantity": 1}], "shipping_address": {"name": "Ada"}});
-        let created = self.execute_request("order.create", body).unwrap();
-        created["id"].as_str().unwrap().parse().unwrap()
+        let created_order = self.execute_request("order.create", body).unwrap();
+        created_order["id"].as_str().unwrap().parse().unwrap()
     }
 
     /// The only step of the order.
@@ -51,31 +51,31 @@ fn errors_of_failed_steps_are_erased_and_the_steps_are_kept() {
                 was_answered: true,
                 retry_after: None,
             };
-            let failed = Command::Finish {
+            let finish_command = Command::Finish {
                 key: row.key.clone(),
                 attempt: row.attempt,
                 result,
             };
-            shop.carry_out(&failed).outcome.unwrap();
+            shop.carry_out(&finish_command).outcome.unwrap();
         }
         assert!(!steps.is_empty());
-        let failed: Vec<_> = shop.working_set.steps_of(id).cloned().collect();
+        let failed_steps: Vec<_> = shop.working_set.steps_of(id).cloned().collect();
         for _ in 0..2 {
             shop.redact(id);
             let version = shop.stored_order(id).version;
             shop.redact(id);
             assert_eq!(shop.stored_order(id).version, version);
         }
-        let redacted: Vec<_> = shop.working_set.steps_of(id).cloned().collect();
-        assert_eq!(redacted.len(), steps.len());
-        for (before, after) in failed.into_iter().zip(redacted) {
-            let error = after.last_error.clone().unwrap();
-            assert!(!error.contains("Ada"), "{error}");
+        let redacted_steps: Vec<_> = shop.working_set.steps_of(id).cloned().collect();
+        assert_eq!(redacted_steps.len(), steps.len());
+        for (step_before, step_after) in failed_steps.into_iter().zip(redacted_steps) {
+            let error_text = step_after.last_error.clone().unwrap();
+            assert!(!error_text.contains("Ada"), "{error_text}");
             assert_eq!(
-                after,
+                step_after,
                 StepRow {
-                    last_error: Some(error),
-                    ..before
+                    last_error: Some(error_text),
+                    ..step_before
                 }
             );
         }
@@ -90,8 +90,8 @@ fn refund_to_make_by_hand_keeps_its_instruction() {
     shop.execute_request("payment.record", payment).unwrap();
     shop.cancel(id).unwrap();
     shop.run_until_settled();
-    let instruction = shop.only_step(id).last_error.clone();
+    let last_error = shop.only_step(id).last_error.clone();
     shop.redact(id);
-    assert_eq!(shop.only_step(id).last_error, instruction);
-    assert!(instruction.unwrap().contains("100 minor units"));
+    assert_eq!(shop.only_step(id).last_error, last_error);
+    assert!(last_error.unwrap().contains("100 minor units"));
 }

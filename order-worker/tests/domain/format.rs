@@ -51,16 +51,18 @@ const KEPT_MEMBERS_OF_PARTS: [&str; 12] = [
 
 fn has_only(object: &Value, members: &[&str]) -> bool {
     let object = object.as_object().unwrap();
-    object.keys().all(|name| members.contains(&name.as_str()))
+    object
+        .keys()
+        .all(|member_name| members.contains(&member_name.as_str()))
 }
 
 /// Checks that the format of `order` says whether it has parts that workers without formats would remove.
 pub(crate) fn assert_format_names_all_parts(order: &Order) {
     let state = serde_json::to_value(order).unwrap();
-    let parts_of = |name: &str| state[name].as_array().unwrap().clone();
-    let parts = [parts_of("items"), parts_of("shipments")].concat();
+    let parts_of = |field_name: &str| state[field_name].as_array().unwrap().clone();
+    let all_parts = [parts_of("items"), parts_of("shipments")].concat();
     let is_kept = has_only(&state, &KEPT_MEMBERS)
-        && parts
+        && all_parts
             .iter()
             .all(|part| has_only(part, &KEPT_MEMBERS_OF_PARTS))
         && state["payment"]["provider"] != "manual";
@@ -70,14 +72,14 @@ pub(crate) fn assert_format_names_all_parts(order: &Order) {
 #[test]
 fn orders_with_new_parts_have_a_format_of_their_own() {
     let mut shop = Shop::with_stock(&[("A", "main", 100)]);
-    let mut create = |more: Value| {
+    let mut create = |more_fields: Value| {
         let mut body =
             json!({"customer_id": shop.customer, "items": [{"sku": "A", "quantity": 2}]});
         body.as_object_mut()
             .unwrap()
-            .extend(more.as_object().unwrap().clone());
-        let created = shop.execute_request("order.create", body).unwrap();
-        let id = created["id"].as_str().unwrap().parse().unwrap();
+            .extend(more_fields.as_object().unwrap().clone());
+        let created_order = shop.execute_request("order.create", body).unwrap();
+        let id = created_order["id"].as_str().unwrap().parse().unwrap();
         shop.working_set.orders[&id].format()
     };
     assert_eq!(create(json!({"metadata": {"format": 1}})), 0);

@@ -34,9 +34,9 @@ impl Shop {
                 order,
             },
         };
-        let imported = self.carry_out(&command).outcome.unwrap().value();
-        let is_duplicate = imported["is_duplicate"].as_bool().unwrap();
-        let stored_id = imported["id"].as_str().unwrap();
+        let imported_order = self.carry_out(&command).outcome.unwrap().value();
+        let is_duplicate = imported_order["is_duplicate"].as_bool().unwrap();
+        let stored_id = imported_order["id"].as_str().unwrap();
         (stored_id.parse().unwrap(), is_duplicate)
     }
 
@@ -60,8 +60,8 @@ fn repeated_message_reports_its_own_orders_as_imported() {
         let line = shop.line_of_one_unit(external_id);
         let id = derived_id(1);
         for _ in 0..2 {
-            let imported = shop.import_line(&line, id, KeyOrigin::Message, None);
-            assert_eq!(imported, (id, false));
+            let imported_order = shop.import_line(&line, id, KeyOrigin::Message, None);
+            assert_eq!(imported_order, (id, false));
         }
         assert_eq!(shop.working_set.orders.len(), 1);
     }
@@ -74,8 +74,8 @@ fn order_with_the_external_id_of_another_message_is_a_duplicate() {
     let id = derived_id(1);
     shop.import_line(&line, id, KeyOrigin::Message, None);
     for key_origin in [KeyOrigin::Message, KeyOrigin::FirstDelivery] {
-        let imported = shop.import_line(&line, derived_id(2), key_origin, None);
-        assert_eq!(imported, (id, true));
+        let imported_order = shop.import_line(&line, derived_id(2), key_origin, None);
+        assert_eq!(imported_order, (id, true));
     }
     assert_eq!(shop.working_set.orders.len(), 1);
 }
@@ -94,8 +94,8 @@ fn line_under_a_client_key_is_a_duplicate_except_in_a_repeated_message() {
             (Some("first"), false),
             (None, true),
         ] {
-            let imported = shop.import_line(&line, id, KeyOrigin::Client, message_key);
-            assert_eq!(imported, (id, is_duplicate), "{message_key:?}");
+            let imported_order = shop.import_line(&line, id, KeyOrigin::Client, message_key);
+            assert_eq!(imported_order, (id, is_duplicate), "{message_key:?}");
         }
         assert_eq!(shop.working_set.orders.len(), 1);
     }

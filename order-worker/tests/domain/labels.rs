@@ -81,9 +81,13 @@ fn webhook_keeps_the_tracking_page_of_the_label_unless_it_names_another_number()
         let update = json!({"order_id": id, "shipment_id": shipment.id,
             "type": "shipment.shipped", "tracking_number": number});
         shop.execute_request("shipment.update", update).unwrap();
-        let shipped = &shop.working_set.orders[&id].shipments[0];
-        assert_eq!(shipped.tracking_url.is_some(), is_kept, "{number:?}");
-        assert_eq!(shipped.label_url, shipment.label_url);
+        let shipped_shipment = &shop.working_set.orders[&id].shipments[0];
+        assert_eq!(
+            shipped_shipment.tracking_url.is_some(),
+            is_kept,
+            "{number:?}"
+        );
+        assert_eq!(shipped_shipment.label_url, shipment.label_url);
     }
 }
 
@@ -117,7 +121,7 @@ fn carrier_gets_the_id_of_the_shipment_before_it_exists() {
 #[test]
 fn erasure_removes_the_urls_of_shipments() {
     let (mut shop, id) = labelled_order();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     let shipment = &shop.working_set.orders[&id].shipments[0];
     assert!(shipment.tracking_url.is_some() && shipment.label_url.is_some());
@@ -133,7 +137,9 @@ fn erasure_removes_the_urls_of_shipments() {
 
 #[test]
 fn requested_delay_postpones_a_retry_but_does_not_hasten_it() {
-    for (requested, shortest, longest) in [(None, 0, 1), (Some(0), 0, 1), (Some(600), 600, 600)] {
+    for (requested_delay, shortest_delay, longest_delay) in
+        [(None, 0, 1), (Some(0), 0, 1), (Some(600), 600, 600)]
+    {
         let mut shop = Shop::with_stock(&[("A", "east", 9)]);
         let id = shop.order(&[("A", 1)]).unwrap();
         let authorization_key = StepKey {
@@ -143,18 +149,19 @@ fn requested_delay_postpones_a_retry_but_does_not_hasten_it() {
         shop.execute_step(&authorization_key, ProviderMode::Responds);
         shop.deliver_result(0, false);
         let key = label_step(id);
-        let failed = StepResult::Failed {
+        let failed_result = StepResult::Failed {
             error: "busy".to_owned(),
             is_transient: true,
             was_answered: false,
-            retry_after: requested.map(SignedDuration::from_secs),
+            retry_after: requested_delay.map(SignedDuration::from_secs),
         };
-        shop.results.push((key.clone(), 1, failed));
+        shop.results.push((key.clone(), 1, failed_result));
         shop.deliver_result(0, false);
         let now = Timestamp::from_millisecond(shop.clock).unwrap();
         let delay = shop.working_set.steps[&key].due_at.duration_since(now);
-        let range = SignedDuration::from_secs(shortest)..=SignedDuration::from_secs(longest);
-        assert!(range.contains(&delay), "{requested:?}: {delay:?}");
+        let range =
+            SignedDuration::from_secs(shortest_delay)..=SignedDuration::from_secs(longest_delay);
+        assert!(range.contains(&delay), "{requested_delay:?}: {delay:?}");
     }
 }
 
@@ -192,9 +199,9 @@ fn refused_label_is_a_dead_step_and_its_items_can_be_shipped_manually() {
 
 #[test]
 fn shipments_of_earlier_versions_have_no_urls() {
-    let stored = json!({"type": "shipment.shipped", "data": {
+    let stored_event = json!({"type": "shipment.shipped", "data": {
         "shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab", "items": [],
         "carrier": "DHL", "tracking_number": "1"}});
-    let event: EventData = serde_json::from_value(stored.clone()).unwrap();
-    assert_eq!(serde_json::to_value(&event).unwrap(), stored);
+    let event: EventData = serde_json::from_value(stored_event.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&event).unwrap(), stored_event);
 }

@@ -35,18 +35,18 @@ impl Shop {
     fn create_manual_order(&mut self, quantity: u32) -> OrderId {
         let body = json!({"customer_id": self.customer, "payment_method": "manual",
             "items": [{"sku": "A", "quantity": quantity}]});
-        let created = self.execute_request("order.create", body).unwrap();
-        created["id"].as_str().unwrap().parse().unwrap()
+        let created_order = self.execute_request("order.create", body).unwrap();
+        created_order["id"].as_str().unwrap().parse().unwrap()
     }
 
     fn record_payment(
         &mut self,
         id: OrderId,
         amount: i64,
-        overpaid: bool,
+        is_overpaid: bool,
     ) -> Result<Value, Failure> {
         let body =
-            json!({"id": id, "amount": amount, "overpaid": overpaid, "reference": "transfer"});
+            json!({"id": id, "amount": amount, "overpaid": is_overpaid, "reference": "transfer"});
         self.execute_request("payment.record", body)
     }
 
@@ -80,7 +80,7 @@ impl Shop {
     }
 
     /// Kind, amount and status of each transaction.
-    fn transactions(&self, id: OrderId) -> Vec<String> {
+    fn transaction_texts(&self, id: OrderId) -> Vec<String> {
         let order_json = serde_json::to_value(self.stored_order(id).represent([])).unwrap();
         let transactions = order_json["transactions"].as_array().unwrap().iter();
         transactions
@@ -117,8 +117,8 @@ fn manual_payment_in_parts_starts_the_order_at_its_total_without_a_provider() {
         statuses_and_captured,
         (OrderStatus::Pending, PaymentStatus::Pending, 150)
     );
-    let refused = shop.record_payment(id, 251, false).unwrap_err();
-    let errors = refused.errors().unwrap();
+    let refusal = shop.record_payment(id, 251, false).unwrap_err();
+    let errors = refusal.errors().unwrap();
     assert_eq!(errors[0]["pointer"], "/amount");
     assert!(
         errors[0]["detail"]
@@ -142,12 +142,12 @@ fn manual_payment_in_parts_starts_the_order_at_its_total_without_a_provider() {
             .contains_key(&step_key(id, Step::ExpireOrder))
     );
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Delivered);
     assert!(shop.has_called_no_provider(), "{:?}", shop.provider);
     assert_eq!(
-        shop.transactions(id),
+        shop.transaction_texts(id),
         ["capture 150 success", "capture 250 success"]
     );
 }
@@ -167,7 +167,7 @@ fn too_much_money_is_recorded_only_on_request_and_can_be_paid_back() {
     let payment = &shop.stored_order(id).payment;
     assert_eq!((payment.captured, payment.refunded), (450, 50));
     // Returned items are paid back in full.
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     assert!(
         shop.message_of_manual_refund(id)
             .unwrap()
@@ -179,7 +179,7 @@ fn too_much_money_is_recorded_only_on_request_and_can_be_paid_back() {
         PaymentStatus::Refunded
     );
     assert_eq!(
-        shop.transactions(id),
+        shop.transaction_texts(id),
         [
             "capture 450 success",
             "refund 50 success",
@@ -203,16 +203,16 @@ fn expiry_with_a_part_of_the_money_leaves_a_refund_to_an_operator() {
             .starts_with("150 minor units")
     );
     assert_eq!(
-        shop.transactions(id),
+        shop.transaction_texts(id),
         ["capture 150 success", "refund 150 pending"]
     );
 
     // No step can pay it back.
     let key = step_key(id, Step::RefundPayment);
-    let refused = shop
+    let refusal = shop
         .execute_as_operator(Action::RedriveStep(key))
         .unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState);
+    assert_eq!(refusal.code, Code::InvalidState);
     // In two parts; never more than was received.
     shop.record_refund(id, json!({"amount": 151})).unwrap_err();
     shop.record_refund(id, json!({"amount": 50})).unwrap();
@@ -228,8 +228,8 @@ fn expiry_with_a_part_of_the_money_leaves_a_refund_to_an_operator() {
         shop.stored_order(id).payment.status,
         PaymentStatus::Refunded
     );
-    let refused = shop.record_refund(id, json!({})).unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState);
+    let refusal = shop.record_refund(id, json!({})).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState);
     let event_types = shop.event_types(id);
     let event_types = event_types
         .iter()
@@ -249,15 +249,15 @@ fn unpaid_order_that_is_cancelled_or_expires_has_nothing_to_pay_back() {
         let order = shop.stored_order(id);
         assert_eq!(order.status, OrderStatus::Cancelled);
         assert_eq!(order.payment.status, PaymentStatus::Voided);
-        assert_eq!(shop.transactions(id), [""; 0]);
+        assert_eq!(shop.transaction_texts(id), [""; 0]);
         assert!(
             shop.working_set.steps.is_empty(),
             "{:?}",
             shop.working_set.steps
         );
         // Money that arrives late is recorded only on request, and is to be paid back.
-        let refused = shop.record_payment(id, 400, false).unwrap_err();
-        assert_eq!(refused.code, Code::InvalidState);
+        let refusal = shop.record_payment(id, 400, false).unwrap_err();
+        assert_eq!(refusal.code, Code::InvalidState);
         shop.record_payment(id, 400, true).unwrap();
         assert_eq!(shop.stored_order(id).status, OrderStatus::Cancelled);
         assert!(
@@ -298,14 +298,14 @@ fn discarded_refund_of_a_manual_payment_can_be_recorded_later() {
     shop.cancel(id).unwrap();
     shop.discard_dead_steps();
     assert_eq!(
-        shop.transactions(id),
+        shop.transaction_texts(id),
         ["capture 400 success", "refund 400 failed"]
     );
     shop.record_refund(id, json!({})).unwrap();
     let order = shop.stored_order(id);
     assert_eq!((order.payment.refunded, order.refund_written_off), (400, 0));
     assert_eq!(
-        shop.transactions(id),
+        shop.transaction_texts(id),
         [
             "capture 400 success",
             "refund 400 failed",
@@ -381,17 +381,17 @@ fn approval_comes_before_or_after_the_money() {
 fn only_operators_record_payments_and_only_of_manual_orders() {
     let (mut shop, id) = shop_with_unpaid_order();
     let sandbox_order = shop.order(&[("A", 1)]).unwrap();
-    let refused = shop.record_payment(sandbox_order, 1, true).unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState);
-    assert!(refused.message.contains("sandbox"), "{}", refused.message);
+    let refusal = shop.record_payment(sandbox_order, 1, true).unwrap_err();
+    assert_eq!(refusal.code, Code::InvalidState);
+    assert!(refusal.message.contains("sandbox"), "{}", refusal.message);
     shop.run_until_settled();
-    shop.webhook(sandbox_order, ShipmentUpdate::Delivered)
+    shop.apply_webhook(sandbox_order, ShipmentUpdate::Delivered)
         .unwrap();
     shop.run_until_settled();
-    let refused = shop
+    let refusal = shop
         .record_refund(sandbox_order, json!({"reference": "x"}))
         .unwrap_err();
-    assert_eq!(refused.errors().unwrap()[0]["pointer"], "/reference");
+    assert_eq!(refusal.errors().unwrap()[0]["pointer"], "/reference");
 
     let Request::RecordPayment(request) =
         Request::read("payment.record", json!({"id": id, "amount": 1})).unwrap()
@@ -420,8 +420,8 @@ fn only_operators_record_payments_and_only_of_manual_orders() {
     ] {
         let mut body = json!({"id": id, "amount": 1});
         body[field] = wrong_value.clone();
-        let refused = shop.execute_request("payment.record", body).unwrap_err();
-        let errors = refused.errors().unwrap();
+        let refusal = shop.execute_request("payment.record", body).unwrap_err();
+        let errors = refusal.errors().unwrap();
         assert_eq!(errors[0]["pointer"], format!("/{field}"), "{wrong_value}");
     }
 }
@@ -431,10 +431,10 @@ fn free_manual_order_is_processed_at_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let body = json!({"customer_id": shop.customer, "payment_method": "manual",
         "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
-    let created = shop.execute_request("order.create", body).unwrap();
-    assert_eq!(created["status"], "processing");
-    assert_eq!(created["transactions"], json!([]));
-    let id = created["id"].as_str().unwrap().parse().unwrap();
+    let created_order = shop.execute_request("order.create", body).unwrap();
+    assert_eq!(created_order["status"], "processing");
+    assert_eq!(created_order["transactions"], json!([]));
+    let id = created_order["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(
         shop.record_payment(id, 1, true).unwrap_err().code,
         Code::InvalidState
@@ -446,8 +446,8 @@ fn transactions_of_an_order_are_bounded_and_still_add_up() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let body = json!({"customer_id": shop.customer, "payment_method": "manual",
         "items": [{"sku": "A", "quantity": 1, "unit_price": 100_000}]});
-    let created = shop.execute_request("order.create", body).unwrap();
-    let id: OrderId = created["id"].as_str().unwrap().parse().unwrap();
+    let created_order = shop.execute_request("order.create", body).unwrap();
+    let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
     for _ in 0..MAX_TRANSACTIONS - 1 {
         shop.record_payment(id, 1, false).unwrap();
     }
@@ -460,7 +460,7 @@ fn transactions_of_an_order_are_bounded_and_still_add_up() {
         shop.record_refund(id, json!({"amount": 10})).unwrap();
     }
     // One more for each kind and status at most.
-    assert!(shop.transactions(id).len() <= MAX_TRANSACTIONS + 2);
+    assert!(shop.transaction_texts(id).len() <= MAX_TRANSACTIONS + 2);
 }
 
 #[test]
@@ -492,10 +492,10 @@ fn transactions_of_a_provider_follow_its_payment() {
         shop.execute_step(&key, ProviderMode::RequiresAction);
         shop.deliver_result(0, false);
     }
-    assert_eq!(shop.transactions(id), ["authorization 400 pending"]);
+    assert_eq!(shop.transaction_texts(id), ["authorization 400 pending"]);
     shop.apply_provider_event(id, ProviderEvent::Authenticated, true);
     shop.run_until_settled();
-    assert_eq!(shop.transactions(id), ["authorization 400 success"]);
+    assert_eq!(shop.transaction_texts(id), ["authorization 400 success"]);
     let shipment_of_one = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
     shop.execute_request("shipment.create", shipment_of_one)
         .unwrap();
@@ -503,7 +503,7 @@ fn transactions_of_a_provider_follow_its_payment() {
     shop.execute_request("order.refund", json!({"id": id, "amount": 60}))
         .unwrap();
     assert_eq!(
-        shop.transactions(id),
+        shop.transaction_texts(id),
         [
             "authorization 400 success",
             "capture 100 success",
@@ -515,7 +515,7 @@ fn transactions_of_a_provider_follow_its_payment() {
     shop.apply_provider_event(id, ProviderEvent::RefundFailed(20), true);
     shop.run_until_settled();
     assert_eq!(
-        shop.transactions(id)[2..],
+        shop.transaction_texts(id)[2..],
         ["refund 40 success", "refund 20 failed", "refund 20 pending"]
     );
     let order = shop.stored_order(id).represent([]);
@@ -535,19 +535,22 @@ fn transactions_of_a_provider_follow_its_payment() {
         .collect();
     assert_eq!(ids.len(), 5);
 
-    let declined = shop.order(&[("A", 1)]).unwrap();
+    let declined_id = shop.order(&[("A", 1)]).unwrap();
     for _ in 0..2 {
-        let key = step_key(declined, Step::AuthorizePayment);
+        let key = step_key(declined_id, Step::AuthorizePayment);
         shop.execute_step(&key, ProviderMode::Declines);
         shop.deliver_result(0, false);
     }
-    assert_eq!(shop.transactions(declined), ["authorization 100 failed"]);
-    let cancelled = shop.order(&[("A", 1)]).unwrap();
+    assert_eq!(
+        shop.transaction_texts(declined_id),
+        ["authorization 100 failed"]
+    );
+    let cancelled_id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
-    shop.cancel(cancelled).unwrap();
+    shop.cancel(cancelled_id).unwrap();
     shop.run_until_settled();
     assert_eq!(
-        shop.transactions(cancelled),
+        shop.transaction_texts(cancelled_id),
         ["authorization 100 success", "void 100 success"]
     );
 }
@@ -565,16 +568,16 @@ fn orders_of_earlier_versions_get_a_summary_that_follows_from_their_state() {
         // As an earlier version stores it.
         shop.forget_transactions(id);
         let summary = ["authorization 400 success", "capture 100 success"];
-        assert_eq!(shop.transactions(id), summary);
+        assert_eq!(shop.transaction_texts(id), summary);
         shop.execute_request("order.refund", json!({"id": id, "amount": 60}))
             .unwrap();
         let transactions_before = shop.stored_order(id).represent([]).transactions;
-        assert_eq!(shop.transactions(id)[2..], ["refund 60 pending"]);
+        assert_eq!(shop.transaction_texts(id)[2..], ["refund 60 pending"]);
         if is_dropped_again {
             shop.forget_transactions(id);
         }
         shop.run_until_settled();
-        assert_eq!(shop.transactions(id)[2..], ["refund 60 success"]);
+        assert_eq!(shop.transaction_texts(id)[2..], ["refund 60 success"]);
         if !is_dropped_again {
             let transactions_after = shop.stored_order(id).represent([]).transactions;
             let ids = |transactions: &[shared::order::Transaction]| -> Vec<_> {
@@ -668,7 +671,7 @@ proptest! {
             match random_action {
                 RandomAction::Pay(amount, overpaid) => {
                     let recorded_payment = shop.record_payment(id, amount, overpaid);
-                    prop_assert_eq!(recorded_payment.is_ok(), overpaid || amount <= order_before.outstanding(), "{:?}", recorded_payment);
+                    prop_assert_eq!(recorded_payment.is_ok(), overpaid || amount <= order_before.outstanding_refunds(), "{:?}", recorded_payment);
                 }
                 RandomAction::PayBack(amount) => {
                     let body = amount.map_or(json!({}), |amount| json!({"amount": amount}));
@@ -688,7 +691,7 @@ proptest! {
                     let items = json!([{"sku": "A", "quantity": quantity}]);
                     let _ = shop.execute_request("shipment.create", json!({"id": id, "items": items}));
                 }
-                RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
+                RandomAction::Webhook(update) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update])),
                 RandomAction::Expire => shop.expire_reservation(id),
                 RandomAction::ExecuteStep(index, is_repeated) => {
                     let due_steps = shop.due_steps();
@@ -746,7 +749,7 @@ fn unpaid_order_is_edited_without_an_authorization() {
     let (mut shop, id) = shop_with_unpaid_order();
     edit_quantity(&mut shop, id, 6).unwrap();
     let order = shop.stored_order(id);
-    assert_eq!((order.total, order.outstanding()), (600, 600));
+    assert_eq!((order.total, order.outstanding_refunds()), (600, 600));
     assert!(order.pending_edit.is_none());
     shop.record_payment(id, 500, false).unwrap();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Pending);

@@ -83,19 +83,22 @@ fn each_kind_of_message_is_given_by_one_event_type() {
 
 #[test]
 fn message_is_retried_with_growing_delays_for_two_days() {
-    let (mut message, mut now) = (new_message(), start());
+    let (mut message, mut current_time) = (new_message(), start());
     let mut delays = Vec::new();
     while message.status == MessageStatus::Pending {
         let due_at = message.due_at.unwrap();
-        delays.push(due_at.duration_since(now));
-        now = due_at;
-        message.record_attempt(&failed(), now, 1.0);
+        delays.push(due_at.duration_since(current_time));
+        current_time = due_at;
+        message.record_attempt(&failed(), current_time, 1.0);
     }
     assert_eq!(message.status, MessageStatus::Failed);
     assert_eq!(delays[1..4], [5, 10, 20].map(SignedDuration::from_secs));
     assert_eq!(delays.last(), Some(&SignedDuration::from_mins(30)));
-    let tried_for = now.duration_since(start());
-    assert!(tried_for >= RETRY_PERIOD && tried_for <= RETRY_PERIOD + SignedDuration::from_hours(1));
+    let retry_duration = current_time.duration_since(start());
+    assert!(
+        retry_duration >= RETRY_PERIOD
+            && retry_duration <= RETRY_PERIOD + SignedDuration::from_hours(1)
+    );
     assert_eq!(message.attempts as usize, delays.len());
     assert_eq!(message.error.as_deref(), Some("451 try again later"));
 }
@@ -103,15 +106,15 @@ fn message_is_retried_with_growing_delays_for_two_days() {
 #[test]
 fn message_that_may_have_been_accepted_is_repeated_a_few_times_only() {
     let mut message = new_message();
-    let unconfirmed = result(AttemptOutcome::Unconfirmed("no response".to_owned()));
+    let unconfirmed_result = result(AttemptOutcome::Unconfirmed("no response".to_owned()));
     message.record_attempt(&failed(), start(), 0.5);
     for _ in 0..MAX_UNCONFIRMED_ATTEMPTS {
         assert_eq!(message.status, MessageStatus::Pending);
-        message.record_attempt(&unconfirmed, start(), 0.5);
+        message.record_attempt(&unconfirmed_result, start(), 0.5);
     }
     assert_eq!(message.status, MessageStatus::Failed);
     message.resend_now(start());
-    message.record_attempt(&unconfirmed, start(), 0.5);
+    message.record_attempt(&unconfirmed_result, start(), 0.5);
     assert_eq!(message.status, MessageStatus::Pending);
 }
 
@@ -142,12 +145,12 @@ fn bounced_and_unrenderable_messages_are_not_retried() {
 #[test]
 fn message_id_changes_only_when_it_is_resent() {
     let mut message = new_message();
-    let first = message.header_id();
+    let first_header_id = message.header_id();
     message.record_attempt(&failed(), start(), 0.5);
-    assert_eq!(message.header_id(), first);
+    assert_eq!(message.header_id(), first_header_id);
     message.record_attempt(&result(AttemptOutcome::Sent), start(), 0.5);
     message.resend_now(start());
-    assert_ne!(message.header_id(), first);
+    assert_ne!(message.header_id(), first_header_id);
     assert_eq!(
         (message.status, message.failures),
         (MessageStatus::Pending, 0)
@@ -156,13 +159,13 @@ fn message_id_changes_only_when_it_is_resent() {
 
 #[test]
 fn redacted_message_has_no_personal_data_and_is_not_sent() {
-    let mut sent = new_message();
-    sent.record_attempt(&result(AttemptOutcome::Sent), start(), 0.5);
-    let mut waiting = new_message();
-    waiting.record_attempt(&failed(), start(), 0.5);
+    let mut sent_message = new_message();
+    sent_message.record_attempt(&result(AttemptOutcome::Sent), start(), 0.5);
+    let mut waiting_message = new_message();
+    waiting_message.record_attempt(&failed(), start(), 0.5);
     for (message, status) in [
-        (&mut sent, MessageStatus::Sent),
-        (&mut waiting, MessageStatus::NotSent),
+        (&mut sent_message, MessageStatus::Sent),
+        (&mut waiting_message, MessageStatus::NotSent),
     ] {
         let attempt = message.attempt;
         message.redact();

@@ -76,25 +76,30 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             ship_paid_items(shop, id, json!({"id": id, "items": items}));
         }
-        RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
+        RandomAction::Webhook(update_index) => {
+            drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index]))
+        }
         RandomAction::ProviderEvent(event, is_notified) => {
             shop.apply_provider_event(id, event, is_notified);
         }
         RandomAction::Notify => shop.notify(id),
-        RandomAction::ExecuteStep(index, mode) => {
+        RandomAction::ExecuteStep(step_index, mode) => {
             let due_steps = shop.due_steps();
             if !due_steps.is_empty() {
-                shop.execute_step(&due_steps[index % due_steps.len()], mode);
+                shop.execute_step(&due_steps[step_index % due_steps.len()], mode);
             }
         }
-        RandomAction::DeliverResult(index, is_repeated) => {
+        RandomAction::DeliverResult(step_index, is_repeated) => {
             if !shop.results.is_empty() {
-                shop.deliver_result(index % shop.results.len(), is_repeated);
+                shop.deliver_result(step_index % shop.results.len(), is_repeated);
             }
         }
-        RandomAction::Discard(index) | RandomAction::Redrive(index) => {
+        RandomAction::Discard(step_index) | RandomAction::Redrive(step_index) => {
             let dead_steps = shop.dead_steps();
-            if let Some(key) = dead_steps.get(index % dead_steps.len().max(1)).cloned() {
+            if let Some(key) = dead_steps
+                .get(step_index % dead_steps.len().max(1))
+                .cloned()
+            {
                 let effect = match random_action {
                     RandomAction::Discard(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
@@ -164,8 +169,8 @@ proptest! {
             // A refund returned by the bank is left to an operator.
             let is_left_to_operator = is_dead && is_reported_as_failed;
             prop_assert!(is_left_to_operator || is_dead || at_provider.captured <= refunded, "a cancelled order is still paid");
-        } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
-            prop_assert!(at_provider.captured >= order.capture_due(), "shipped items are not captured");
+        } else if !is_dead && (captures_in_parts || order.reserved_items.is_empty()) {
+            prop_assert!(at_provider.captured >= order.total_to_capture(), "shipped items are not captured");
         }
         // Returned items are refunded, as far as they were paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
@@ -186,7 +191,7 @@ fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
             .unwrap();
     }
     if has_status(shop, OrderStatus::Shipped) {
-        shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+        shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     }
     shop.run_until_settled();
     shop.discard_dead_steps();
@@ -245,10 +250,10 @@ fn discarded_refund_of_a_return_is_not_requested_again() {
     let (mut shop, id) = shop_with_authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     fail_and_discard(&mut shop, &step_key(id, Step::RefundPayment));
     shop.notify(id);
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 0);
     shop.execute_request("order.delete", json!({"id": id}))
@@ -273,7 +278,7 @@ fn discarded_capture_is_not_included_in_the_next_one() {
         assert_eq!(order.uncollectable_shipped(), 0);
         shop.check_settled();
         // Unpaid items are not refunded.
-        shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+        shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.provider[&id].refunded, 300);
         shop.check_settled();
@@ -291,11 +296,11 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         shop.run_until_settled();
         let capture_key = step_key(id, Step::CapturePayment);
         assert_eq!(shop.dead_steps(), std::slice::from_ref(&capture_key));
-        let error = shop.working_set.steps[&capture_key]
+        let error_text = shop.working_set.steps[&capture_key]
             .last_error
             .clone()
             .unwrap();
-        assert!(error.contains("can't be captured"), "{error}");
+        assert!(error_text.contains("can't be captured"), "{error_text}");
         // Before and after the discard, the rest can't be shipped unpaid.
         for _ in 0..2 {
             let refusal = shop
@@ -331,7 +336,7 @@ fn delivery_of_unpaid_items_is_recorded_and_reported() {
     shop.run_until_settled();
     shop.apply_provider_event(id, ProviderEvent::Expired, true);
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Delivered);
     assert_eq!(shop.dead_steps(), [step_key(id, Step::CapturePayment)]);
@@ -346,21 +351,22 @@ fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
         let capture_key = step_key(id, Step::CapturePayment);
         if is_notified {
             assert_eq!(shop.dead_steps(), std::slice::from_ref(&capture_key));
-            let refused = shop
+            let refusal = shop
                 .execute_request("shipment.create", json!({"id": id}))
                 .unwrap_err();
-            assert_eq!(refused.code, Code::InvalidState);
+            assert_eq!(refusal.code, Code::InvalidState);
             shop.discard_dead_steps();
             // The captured amount covers two units.
             apply_action(&mut shop, id, RandomAction::Ship(2));
             shop.run_until_settled();
             assert_eq!(shop.dead_steps(), []);
-            let refused = shop
+            let refusal = shop
                 .execute_request("shipment.create", json!({"id": id}))
                 .unwrap_err();
-            assert_eq!(refused.code, Code::InvalidState);
-            let unpaid = json!({"id": id, "allow_unpaid": true});
-            shop.execute_request("shipment.create", unpaid).unwrap();
+            assert_eq!(refusal.code, Code::InvalidState);
+            let shipment_request = json!({"id": id, "allow_unpaid": true});
+            shop.execute_request("shipment.create", shipment_request)
+                .unwrap();
         } else {
             apply_action(&mut shop, id, RandomAction::Ship(0));
         }
@@ -391,12 +397,13 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
         .unwrap()
         .clone();
     let value = price_of_items(&shop.working_set.orders[&id], &shipment.items);
-    let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
-    shop.execute_request("shipment.update", update).unwrap();
+    let update_body = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.execute_request("shipment.update", update_body)
+        .unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
     // Everything is returned: no more is refunded than was captured.
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 400);
     shop.check_settled();
@@ -404,31 +411,32 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
 
 #[test]
 fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
-    for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
+    for shipment_update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
         let (mut shop, id) = shop_with_authorized_order();
         apply_action(&mut shop, id, RandomAction::Ship(0));
-        let deletion = json!({"id": id});
+        let delete_request = json!({"id": id});
         shop.run_until_settled();
-        shop.execute_request("order.delete", deletion.clone())
+        shop.execute_request("order.delete", delete_request.clone())
             .unwrap_err();
-        shop.webhook(id, update).unwrap();
-        if update == ShipmentUpdate::Failed {
-            shop.execute_request("order.delete", deletion.clone())
+        shop.apply_webhook(id, shipment_update).unwrap();
+        if shipment_update == ShipmentUpdate::Failed {
+            shop.execute_request("order.delete", delete_request.clone())
                 .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(399));
             shop.run_until_settled();
-            shop.execute_request("order.delete", deletion.clone())
+            shop.execute_request("order.delete", delete_request.clone())
                 .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(1));
         }
         // The order can't be deleted before the refund is completed.
-        shop.execute_request("order.delete", deletion.clone())
+        shop.execute_request("order.delete", delete_request.clone())
             .unwrap_err();
         shop.run_until_settled();
         assert!(shop.working_set.orders[&id].is_closed());
         shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
         assert_eq!(shop.event_types(id).last(), Some(&"order.redacted"));
-        shop.execute_request("order.delete", deletion).unwrap();
+        shop.execute_request("order.delete", delete_request)
+            .unwrap();
         shop.check_settled();
     }
 }
@@ -445,11 +453,11 @@ fn refund_of_a_free_order_is_refused_with_the_reason() {
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
-    let refused = shop
+    let refusal = shop
         .execute_request("order.refund", json!({"id": id}))
         .unwrap_err();
-    assert_eq!(refused.code, Code::InvalidState);
-    assert!(refused.message.contains("free"), "{}", refused.message);
+    assert_eq!(refusal.code, Code::InvalidState);
+    assert!(refusal.message.contains("free"), "{}", refusal.message);
 }
 
 #[test]
@@ -542,23 +550,24 @@ fn returned_items_are_restocked_and_refunded() {
     let mut shop = Shop::with_stock(&[("A", "east", 3), ("B", "west", 3)]);
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
     let shipment_of = |shop: &Shop, warehouse: &str| {
         let mut uncancelled_shipments = shop.working_set.orders[&id].shipments.iter();
-        let from =
+        let is_in_warehouse =
             |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
-        uncancelled_shipments.find(from).unwrap().id
+        uncancelled_shipments.find(is_in_warehouse).unwrap().id
     };
     let (east_shipment, west_shipment) = (shipment_of(&shop, "east"), shipment_of(&shop, "west"));
-    for (shipment, update) in [
+    for (shipment, update_type) in [
         (east_shipment, "shipment.failed"),
         (east_shipment, "shipment.returned"),
         (west_shipment, "shipment.delivered"),
         (east_shipment, "shipment.returned"),
     ] {
-        let update = json!({"order_id": id, "shipment_id": shipment, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
-        shop.execute_request("shipment.update", update).unwrap();
+        let update_body = json!({"order_id": id, "shipment_id": shipment, "type": update_type, "timestamp": "2026-01-31T12:00:00Z"});
+        shop.execute_request("shipment.update", update_body)
+            .unwrap();
         shop.run_until_settled();
     }
     let on_hand_of = |sku: &str| -> i64 {
@@ -669,18 +678,18 @@ fn dead_refund_continues_the_attempts_of_a_refund_in_progress() {
     apply_action(&mut shop, id, RandomAction::Refund(50));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(30));
-    let refund = step_key(id, Step::RefundPayment);
+    let refund_key = step_key(id, Step::RefundPayment);
     for _ in 0..2 {
-        shop.execute_step(&refund, ProviderMode::TransientError);
+        shop.execute_step(&refund_key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
     }
-    let row_before = shop.working_set.steps[&refund].clone();
+    let row_before = shop.working_set.steps[&refund_key].clone();
     assert_eq!((row_before.attempt, row_before.error_responses), (3, 2));
     shop.apply_provider_event(id, ProviderEvent::RefundFailed(50), true);
     let check_key = step_key(id, Step::CheckPayment);
     shop.execute_step(&check_key, ProviderMode::Responds);
     shop.deliver_result(0, false);
-    let dead_row = &shop.working_set.steps[&refund];
+    let dead_row = &shop.working_set.steps[&refund_key];
     assert!(dead_row.is_dead);
     assert_eq!((dead_row.attempt, dead_row.error_responses), (4, 2));
 }
@@ -705,7 +714,7 @@ fn capture_beyond_the_shipped_items_that_is_reported_late_is_refunded() {
             assert_eq!((payment.captured, payment.refunded), (400, 300));
             shop.check_settled();
         }
-        shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+        shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.provider[&id].refunded, 400);
         shop.check_settled();

@@ -96,8 +96,8 @@ impl Sequence {
         let orders = self.shop.working_set.orders.clone();
         let stock_levels = self.shop.working_set.stock_levels.clone();
         self.log.push(format!("{pattern} {body}"));
-        let reply = self.shop.execute_request(pattern, body);
-        if let Err(failure) = &reply {
+        let result = self.shop.execute_request(pattern, body);
+        if let Err(failure) = &result {
             self.log.push(format!("  refused: {}", failure.message));
             let working_set = &self.shop.working_set;
             assert_eq!(
@@ -109,12 +109,12 @@ impl Sequence {
                 "a refused request changed the stock"
             );
         }
-        reply
+        result
     }
 
     /// Executes one random action.
     fn perform_random_action(&mut self) {
-        let action_number = self.random.below(100);
+        let action_number = self.random.random_below(100);
         let id = match self.random.pick(&self.orders) {
             Some(id) if action_number >= 6 || self.orders.len() == MAX_ORDERS => id,
             _ => return self.create_order(),
@@ -150,35 +150,36 @@ impl Sequence {
     fn create_order(&mut self) {
         let random = &mut self.random;
         let is_free = random.chance(8);
-        let lines: Vec<RandomLine> = (0..random.quantity(3))
+        let lines: Vec<RandomLine> = (0..random.random_quantity(3))
             .map(|_| {
                 let price = if random.chance(30) {
                     100
                 } else {
-                    random.amount(700)
+                    random.random_amount(700)
                 };
                 let discount = if random.chance(50) {
                     0
                 } else {
-                    random.amount(1_001)
+                    random.random_amount(1_001)
                 };
                 let tax = if random.chance(50) {
                     0
                 } else {
-                    random.amount(1_000)
+                    random.random_amount(1_000)
                 };
                 let price = if is_free { 0 } else { price };
-                (random.quantity(4), price, discount, tax)
+                (random.random_quantity(4), price, discount, tax)
             })
             .collect();
         let order_discount = if random.chance(40) {
-            random.amount(1_000)
+            random.random_amount(1_000)
         } else {
             0
         };
         let has_shipping = !is_free && random.chance(60);
-        let shipping = has_shipping.then(|| (random.amount(900), random.amount(1_000)));
-        let mut body = random_body(&lines, order_discount, shipping, random.chance(50));
+        let shipping_amounts =
+            has_shipping.then(|| (random.random_amount(900), random.random_amount(1_000)));
+        let mut body = random_body(&lines, order_discount, shipping_amounts, random.chance(50));
         for item in body["items"].as_array_mut().unwrap() {
             let item = item.as_object_mut().unwrap();
             for member in ["discounts", "taxes"] {
@@ -197,9 +198,9 @@ impl Sequence {
             }
         }
         body["customer_id"] = json!(self.shop.customer);
-        if let Ok(created) = self.execute_request("order.create", body) {
+        if let Ok(created_order) = self.execute_request("order.create", body) {
             self.orders
-                .push(created["id"].as_str().unwrap().parse().unwrap());
+                .push(created_order["id"].as_str().unwrap().parse().unwrap());
         }
     }
 
@@ -209,22 +210,22 @@ impl Sequence {
         let mut items = Vec::new();
         for sku in SKUS {
             let line = lines.iter().find(|line| line.sku.as_str() == sku);
-            let quantity = random.quantity(6) - 1;
+            let quantity = random.random_quantity(6) - 1;
             if random.chance(50) || (line.is_none() && quantity == 0) {
                 continue;
             }
             let mut item = json!({"sku": sku, "quantity": quantity});
             let mut price = line.map_or(100, |line| line.unit_price);
             if quantity > 0 && random.chance(15) {
-                price = random.amount(400);
+                price = random.random_amount(400);
                 item["unit_price"] = json!(price);
             }
             let has_parts =
                 line.is_some_and(|line| !line.discounts.is_empty() || !line.taxes.is_empty());
             if quantity > 0 && (has_parts || random.chance(20)) {
                 let price = price * i64::from(quantity);
-                let discount = random.amount(price / 2 + 1);
-                let tax = random.amount((price - discount) / 10 + 1);
+                let discount = random.random_amount(price / 2 + 1);
+                let tax = random.random_amount((price - discount) / 10 + 1);
                 item["discounts"] = json!([{"label": "e", "amount": discount}]);
                 item["taxes"] = json!([{"label": "VAT", "amount": tax}]);
             }
@@ -234,24 +235,26 @@ impl Sequence {
         if !items.is_empty() {
             body["items"] = json!(items);
         }
-        match random.below(6) {
+        match random.random_below(6) {
             0 => body["discounts"] = Value::Null,
-            1 => body["discounts"] = json!([{"label": "f", "amount": random.amount(200)}]),
+            1 => body["discounts"] = json!([{"label": "f", "amount": random.random_amount(200)}]),
             2 => body["shipping"] = Value::Null,
-            3 => body["shipping"] = json!({"label": "Express", "amount": random.amount(600)}),
+            3 => {
+                body["shipping"] = json!({"label": "Express", "amount": random.random_amount(600)})
+            }
             _ => {}
         }
         let order_before = self.order(id).clone();
-        let reply = self.execute_request("order.edit", body);
+        let result = self.execute_request("order.edit", body);
         let is_shipped = order_before.shipped_shipments().next().is_some();
         assert!(
-            reply.is_err() || !is_shipped,
+            result.is_err() || !is_shipped,
             "edited after something was shipped"
         );
         let order_after = self.order(id);
         let is_edited =
             (&order_before.items, order_before.total) != (&order_after.items, order_after.total);
-        let is_paid = order_after.total <= order_after.payable()
+        let is_paid = order_after.total <= order_after.payable_amount()
             || order_after.status == OrderStatus::Pending;
         assert!(!is_edited || is_paid, "edited without its payment");
     }
@@ -260,7 +263,7 @@ impl Sequence {
         let mut body = json!({"id": id});
         if self.random.chance(80) {
             let sku = self.random.pick(&SKUS);
-            body["items"] = json!([{"sku": sku, "quantity": self.random.quantity(3)}]);
+            body["items"] = json!([{"sku": sku, "quantity": self.random.random_quantity(3)}]);
         }
         if self.random.chance(20) {
             body["warehouse"] = json!(self.random.pick(&["east", "west"]));
@@ -278,8 +281,9 @@ impl Sequence {
             .iter()
             .map(|shipment| shipment.id)
             .collect();
-        let update = self.random.pick(&ShipmentUpdate::ALL).unwrap().as_str();
-        let mut body = json!({"order_id": id, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
+        let update_name = self.random.pick(&ShipmentUpdate::ALL).unwrap().as_str();
+        let mut body =
+            json!({"order_id": id, "type": update_name, "timestamp": "2026-01-31T12:00:00Z"});
         if self.random.chance(70)
             && let Some(shipment) = self.random.pick(&shipments)
         {
@@ -290,13 +294,13 @@ impl Sequence {
 
     fn refund(&mut self, id: OrderId) {
         let sku = self.random.pick(&SKUS).unwrap();
-        let items = json!([{"sku": sku, "quantity": self.random.quantity(3)}]);
+        let items = json!([{"sku": sku, "quantity": self.random.random_quantity(3)}]);
         let refund_due_before = self.order(id).refund_due;
-        match self.random.below(8) {
+        match self.random.random_below(8) {
             0 | 1 if self.has_exceptions => {
                 let mut body = json!({"id": id});
                 if self.random.chance(70) {
-                    body["amount"] = json!(1 + self.random.amount(300));
+                    body["amount"] = json!(1 + self.random.random_amount(300));
                 }
                 if self.execute_request("order.refund", body).is_ok() {
                     let amount = self.order(id).refund_due - refund_due_before;
@@ -321,11 +325,11 @@ impl Sequence {
         let open_return = self.order(id).open_return().cloned();
         let Some(open_return) = open_return.filter(|_| self.random.chance(85)) else {
             let sku = self.random.pick(&SKUS).unwrap();
-            let items = json!([{"sku": sku, "quantity": self.random.quantity(3)}]);
+            let items = json!([{"sku": sku, "quantity": self.random.random_quantity(3)}]);
             let _ = self.execute_request("return.create", json!({"id": id, "items": items}));
             return;
         };
-        match (open_return.status, self.random.below(10)) {
+        match (open_return.status, self.random.random_below(10)) {
             (ReturnStatus::Requested, 0) => {
                 self.execute_request("return.reject", json!({"id": open_return.id}))
                     .unwrap();
@@ -339,7 +343,9 @@ impl Sequence {
                     .unwrap(),
             ),
             _ => {
-                let quantity = self.random.quantity(open_return.items[0].quantity.get());
+                let quantity = self
+                    .random
+                    .random_quantity(open_return.items[0].quantity.get());
                 let restock = self.random.chance(70);
                 let sku = open_return.items[0].sku.to_string();
                 let mut item = json!({"sku": sku, "quantity": quantity, "restock": restock});
@@ -348,10 +354,13 @@ impl Sequence {
                 }
                 let mut receipt = json!({"id": open_return.id, "items": [item]});
                 if self.has_exceptions {
-                    match self.random.below(6) {
-                        0 => receipt["fee"] = json!(self.random.amount(30)),
+                    match self.random.random_below(6) {
+                        0 => receipt["fee"] = json!(self.random.random_amount(30)),
                         1 => receipt["refund"] = json!("none"),
-                        2 => receipt["refund"] = json!({"amount": 1 + self.random.amount(100)}),
+                        2 => {
+                            receipt["refund"] =
+                                json!({"amount": 1 + self.random.random_amount(100)})
+                        }
                         _ => {}
                     }
                 }
@@ -362,20 +371,20 @@ impl Sequence {
 
     fn receive(&mut self, id: OrderId, receipt: Value) {
         let has_amount = receipt["refund"]["amount"].is_number();
-        let Ok(received) = self.execute_request("return.receive", receipt) else {
+        let Ok(received_return) = self.execute_request("return.receive", receipt) else {
             return;
         };
         let mut total_value = 0;
-        for item in received["received"].as_array().unwrap() {
+        for item in received_return["received"].as_array().unwrap() {
             let sku = SKUS.into_iter().find(|sku| item["sku"] == *sku).unwrap();
             let item_value = item["value"].as_i64().unwrap();
             *self.unit_refunds.entry((id, sku)).or_default() += item_value;
             total_value += item_value;
         }
         let deviation = if has_amount {
-            (total_value - received["refund_amount"].as_i64().unwrap()).abs()
+            (total_value - received_return["refund_amount"].as_i64().unwrap()).abs()
         } else {
-            received["fee"].as_i64().unwrap()
+            received_return["fee"].as_i64().unwrap()
         };
         *self.other_amounts.entry(id).or_default() += deviation;
     }
@@ -393,7 +402,7 @@ impl Sequence {
 
     /// The customer acts, or somebody in the provider's dashboard, or time passes at the provider.
     fn change_at_provider(&mut self, id: OrderId) {
-        let amount = 1 + self.random.amount(300);
+        let amount = 1 + self.random.random_amount(300);
         let events = [
             ProviderEvent::Authenticated,
             ProviderEvent::AuthenticationFailed,
@@ -464,7 +473,7 @@ impl Sequence {
         let Some(key) = self.random.pick(&due_steps) else {
             return;
         };
-        let mode = match self.random.below(20) {
+        let mode = match self.random.random_below(20) {
             0..3 => ProviderMode::LosesResponse,
             3 | 4 => ProviderMode::TransientError,
             5 => ProviderMode::NoFreeSlot,
@@ -479,7 +488,7 @@ impl Sequence {
 
     fn deliver_result(&mut self) {
         if !self.shop.results.is_empty() {
-            let index = self.random.below(self.shop.results.len());
+            let index = self.random.random_below(self.shop.results.len());
             let is_repeated = self.random.chance(30);
             let (key, _, result) = &self.shop.results[index];
             self.log
@@ -505,11 +514,11 @@ impl Sequence {
             } else {
                 order_json.tax_total
             };
-            let sum = order_json.subtotal - order_json.discount_total
+            let expected_total = order_json.subtotal - order_json.discount_total
                 + order_json.shipping_total
                 + added_tax;
             assert_eq!(
-                sum, order_json.total,
+                expected_total, order_json.total,
                 "the totals do not add up to the total"
             );
             assert!(
@@ -531,17 +540,17 @@ impl Sequence {
                 order.refund_due <= payment.captured,
                 "more to refund than captured"
             );
-            assert!(order.refundable() >= 0);
+            assert!(order.refundable_amount() >= 0);
             for sku in SKUS {
                 let lines_of_sku = order_json
                     .items
                     .iter()
                     .filter(|line| line.sku.as_str() == sku);
-                let total: i64 = lines_of_sku.map(|line| line.total).sum();
-                let refunded = self.unit_refunds.get(&(*id, sku)).copied().unwrap_or(0);
+                let lines_total: i64 = lines_of_sku.map(|line| line.total).sum();
+                let refunded_units = self.unit_refunds.get(&(*id, sku)).copied().unwrap_or(0);
                 assert!(
-                    refunded <= total,
-                    "{refunded} of {total} are refunded for the units of {sku}"
+                    refunded_units <= lines_total,
+                    "{refunded_units} of {lines_total} are refunded for the units of {sku}"
                 );
             }
         }
@@ -556,21 +565,21 @@ impl Sequence {
             *expected_on_hand.entry(sku.to_owned()).or_default() += units;
         }
         for id in &self.orders {
-            let (mut shipped, mut returned) = (BTreeMap::new(), BTreeMap::new());
+            let (mut shipped_units, mut returned_units) = (BTreeMap::new(), BTreeMap::new());
             for event in self.shop.events_of(*id) {
                 match &event.event_data {
                     EventData::ShipmentShipped { items, .. } => {
-                        add_units(&mut shipped, items, 1);
+                        add_units(&mut shipped_units, items, 1);
                         add_units(&mut expected_on_hand, items, -1);
                     }
                     EventData::ShipmentReturned { items, .. } => {
-                        add_units(&mut returned, items, 1);
+                        add_units(&mut returned_units, items, 1);
                         add_units(&mut expected_on_hand, items, 1);
                     }
                     EventData::ReturnReceived { items, .. } => {
                         add_units(&mut expected_on_hand, &restocked_items(items), 1);
                         for item in items {
-                            *returned.entry(item.sku.to_string()).or_default() +=
+                            *returned_units.entry(item.sku.to_string()).or_default() +=
                                 i64::from(item.quantity.get());
                         }
                     }
@@ -579,8 +588,9 @@ impl Sequence {
             }
             let order = self.order(*id);
             for sku in SKUS {
-                let units_of_sku =
-                    |units: &BTreeMap<String, i64>| units.get(sku).copied().unwrap_or(0);
+                let units_of_sku = |units_by_sku: &BTreeMap<String, i64>| {
+                    units_by_sku.get(sku).copied().unwrap_or(0)
+                };
                 let ordered_units: i64 = order
                     .items
                     .iter()
@@ -588,17 +598,17 @@ impl Sequence {
                     .map(|line| i64::from(line.quantity.get()))
                     .sum();
                 assert!(
-                    units_of_sku(&shipped) <= ordered_units,
+                    units_of_sku(&shipped_units) <= ordered_units,
                     "more units of {sku} left than were ordered"
                 );
                 assert!(
-                    units_of_sku(&returned) <= units_of_sku(&shipped),
+                    units_of_sku(&returned_units) <= units_of_sku(&shipped_units),
                     "more units of {sku} came back than left"
                 );
-                let refunded = order.refunded_units.get(&sku.parse().unwrap());
-                let refunded = i64::try_from(refunded.copied().unwrap_or(0)).unwrap();
+                let refunded_units = order.refunded_units.get(&sku.parse().unwrap());
+                let refunded_count = i64::try_from(refunded_units.copied().unwrap_or(0)).unwrap();
                 assert!(
-                    refunded <= units_of_sku(&shipped),
+                    refunded_count <= units_of_sku(&shipped_units),
                     "more units of {sku} are refunded than left"
                 );
             }
@@ -665,17 +675,17 @@ impl Sequence {
                 "an authorization was left open"
             );
             self.check_labels(order);
-            let at_provider = self.shop.payment_at_provider(order, order.authorization);
+            let provider_payment = self.shop.payment_at_provider(order, order.authorization);
             assert_eq!(
                 (order.payment.captured, order.payment.refunded),
-                (at_provider.captured, at_provider.refunded),
+                (provider_payment.captured, provider_payment.refunded),
                 "the provider has other amounts"
             );
-            let mut refunded = order.payment.refunded + order.refund_written_off;
-            refunded = refunded.min(order.payment.captured);
+            let mut refunded_amount = order.payment.refunded + order.refund_written_off;
+            refunded_amount = refunded_amount.min(order.payment.captured);
             if order.status == OrderStatus::Cancelled {
                 assert_eq!(
-                    refunded, order.payment.captured,
+                    refunded_amount, order.payment.captured,
                     "a cancelled order is still paid"
                 );
             }
@@ -696,8 +706,8 @@ impl Sequence {
             return;
         }
         for warehouse in order.warehouses() {
-            let unlabelled = order.unlabelled_items(&warehouse);
-            assert_eq!(unlabelled, [], "the order has no label and gets none");
+            let unlabelled_items = order.unlabelled_items(&warehouse);
+            assert_eq!(unlabelled_items, [], "the order has no label and gets none");
         }
     }
 
@@ -724,13 +734,14 @@ impl Sequence {
             let update_type = self
                 .random
                 .pick(&["shipment.returned", "shipment.delivered"]);
-            let update =
+            let update_request =
                 json!({"order_id": id, "type": update_type, "timestamp": "2026-01-31T12:00:00Z"});
-            self.execute_request("shipment.update", update).unwrap();
+            self.execute_request("shipment.update", update_request)
+                .unwrap();
             for sku in SKUS {
-                let units = self.order(id).returnable_units(&sku.parse().unwrap());
-                if units > 0 {
-                    self.return_units(id, sku, units);
+                let available_units = self.order(id).returnable_units(&sku.parse().unwrap());
+                if available_units > 0 {
+                    self.return_units(id, sku, available_units);
                 }
             }
             self.refund_rest(id);
@@ -755,10 +766,10 @@ impl Sequence {
         for sku in SKUS {
             let order = self.order(id);
             let sku = sku.parse().unwrap();
-            let units = order.refundable_units(&sku, true);
-            if units > 0 {
-                let amount = order.refund_of_units(&sku, units, true);
-                let items = json!([{"sku": sku, "quantity": units}]);
+            let available_units = order.refundable_units(&sku, true);
+            if available_units > 0 {
+                let amount = order.refund_of_units(&sku, available_units, true);
+                let items = json!([{"sku": sku, "quantity": available_units}]);
                 self.refund_up_to(id, amount, json!({"id": id, "items": items}));
             }
         }
@@ -774,7 +785,7 @@ impl Sequence {
 
     /// Requests a refund; if less than `amount` can be refunded, that is requested.
     fn refund_up_to(&mut self, id: OrderId, amount: i64, body: Value) {
-        let amount = amount.min(self.order(id).refundable());
+        let amount = amount.min(self.order(id).refundable_amount());
         if self.execute_request("order.refund", body).is_err() && amount > 0 {
             self.execute_request("order.refund", json!({"id": id, "amount": amount}))
                 .unwrap();
@@ -787,22 +798,23 @@ impl Sequence {
         for id in &self.orders {
             let order = self.order(*id);
             let payment = &order.payment;
-            let refunded = payment.refunded + order.refund_written_off;
+            let refunded_amount = payment.refunded + order.refund_written_off;
             if self.has_exceptions {
                 let other_amount = self.other_amounts.get(id).copied().unwrap_or(0);
-                let written_off: i64 = order.written_off.values().sum();
+                let written_off_amount: i64 = order.written_off.values().sum();
                 assert!(
-                    refunded + other_amount + written_off >= payment.captured.min(order.total),
-                    "{refunded} of {} are refunded, {other_amount} kept: {order:?}",
+                    refunded_amount + other_amount + written_off_amount
+                        >= payment.captured.min(order.total),
+                    "{refunded_amount} of {} are refunded, {other_amount} kept: {order:?}",
                     payment.captured
                 );
             } else {
                 assert_eq!(payment.refunded, payment.captured, "{order:?}");
                 let has_cancelled_units = !order.cancelled_items().is_empty();
                 let is_cancelled = order.status == OrderStatus::Cancelled;
-                let expected = if is_cancelled { 0 } else { order.total };
+                let expected_charge = if is_cancelled { 0 } else { order.total };
                 assert!(
-                    payment.captured == expected || has_cancelled_units,
+                    payment.captured == expected_charge || has_cancelled_units,
                     "the total was not captured: {order:?}"
                 );
             }
@@ -811,8 +823,8 @@ impl Sequence {
             assert!(is_over, "{order:?}");
         }
         for (sku, levels) in &self.shop.working_set.stock_levels {
-            let reserved: i64 = levels.values().map(|level| level.reserved).sum();
-            assert_eq!(reserved, 0, "{sku} is still reserved");
+            let reserved_units: i64 = levels.values().map(|level| level.reserved).sum();
+            assert_eq!(reserved_units, 0, "{sku} is still reserved");
         }
     }
 
@@ -829,9 +841,10 @@ impl Sequence {
     }
 }
 
-fn add_units(units: &mut BTreeMap<String, i64>, items: &[StockItem], sign: i64) {
+fn add_units(units_by_sku: &mut BTreeMap<String, i64>, items: &[StockItem], sign: i64) {
     for item in items {
-        *units.entry(item.sku.to_string()).or_default() += sign * i64::from(item.quantity.get());
+        *units_by_sku.entry(item.sku.to_string()).or_default() +=
+            sign * i64::from(item.quantity.get());
     }
 }
 

@@ -35,7 +35,7 @@ fn concurrent_captures_capture_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
-    shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Shipped).unwrap();
     let key = StepKey {
         order_id: id,
         step: Step::CapturePayment,
@@ -69,8 +69,8 @@ fn notification_received_three_times_is_applied_once() {
         shop.deliver_result(0, true);
     }
     for _ in 0..3 {
-        shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
-        shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+        shop.apply_webhook(id, ShipmentUpdate::Shipped).unwrap();
+        shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     }
     shop.run_until_settled();
     for kind in [
@@ -311,8 +311,8 @@ fn pending_retry_can_be_started_immediately() {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
     }
-    let waiting = shop.working_set.steps[&key].clone();
-    assert!(waiting.due_at.as_millisecond() > shop.clock);
+    let waiting_step = shop.working_set.steps[&key].clone();
+    assert!(waiting_step.due_at.as_millisecond() > shop.clock);
     let discard_reply = shop.execute_as_operator(Action::DiscardStep(key.clone()));
     assert_eq!(
         discard_reply.unwrap_err().code,
@@ -322,7 +322,7 @@ fn pending_retry_can_be_started_immediately() {
 
     shop.execute_as_operator(redrive_action()).unwrap();
     let row = shop.working_set.steps[&key].clone();
-    assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
+    assert_eq!((row.attempt, row.failures), (waiting_step.attempt + 1, 0));
     assert!(row.due_at.as_millisecond() <= shop.clock);
 
     // Redriving a step in progress changes nothing.

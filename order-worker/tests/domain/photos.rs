@@ -39,8 +39,8 @@ fn photos_are_added_ordered_and_removed() {
             })
         );
     }
-    let repeated = shop.execute_request("product.add_image", new_photo(IDS[0]));
-    assert_eq!(refusal(repeated), Code::InvalidState);
+    let repeated_result = shop.execute_request("product.add_image", new_photo(IDS[0]));
+    assert_eq!(refusal(repeated_result), Code::InvalidState);
     let order = json!({"sku": "A", "ids": [IDS[2], IDS[0], IDS[1]]});
     let product = shop.execute_request("product.order_images", order).unwrap();
     assert_eq!(product["images"][0]["id"], IDS[2]);
@@ -50,23 +50,27 @@ fn photos_are_added_ordered_and_removed() {
         .execute_request("product.remove_image", removal.clone())
         .unwrap();
     assert_eq!(product["images"][0]["id"], IDS[0]);
-    let repeated = shop.execute_request("product.remove_image", removal);
-    assert_eq!(refusal(repeated), Code::NotFound);
-    let incomplete = json!({"sku": "A", "ids": [IDS[0]]});
-    let refused = shop.execute_request("product.order_images", incomplete);
-    assert_eq!(refusal(refused), Code::InvalidRequest);
+    let repeated_result = shop.execute_request("product.remove_image", removal);
+    assert_eq!(refusal(repeated_result), Code::NotFound);
+    let incomplete_request = json!({"sku": "A", "ids": [IDS[0]]});
+    let refused_code = shop.execute_request("product.order_images", incomplete_request);
+    assert_eq!(refusal(refused_code), Code::InvalidRequest);
 }
 
 #[test]
 fn repeated_upload_is_the_same_request_whatever_its_id() {
-    let read = |photo| match Request::read("product.add_image", photo).unwrap() {
+    let read_image = |photo| match Request::read("product.add_image", photo).unwrap() {
         Request::AddImage(request) => request,
-        other => panic!("{}", other.pattern()),
+        other_request => panic!("{}", other_request.pattern()),
     };
-    let (first, second) = (read(new_photo(IDS[0])), read(new_photo(IDS[1])));
-    assert_ne!(first, second);
-    assert_eq!(first.without_id(), second.without_id());
+    let (first_image, second_image) =
+        (read_image(new_photo(IDS[0])), read_image(new_photo(IDS[1])));
+    assert_ne!(first_image, second_image);
+    assert_eq!(first_image.without_id(), second_image.without_id());
     let mut other_content = new_photo(IDS[0]);
     other_content["digest"] = json!("e");
-    assert_ne!(read(other_content).without_id(), first.without_id());
+    assert_ne!(
+        read_image(other_content).without_id(),
+        first_image.without_id()
+    );
 }

@@ -133,7 +133,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             };
             let order = shop.working_set.orders[&id].clone();
             let answer = shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
-            let is_possible = amount <= order.refundable() && !order.is_deleted;
+            let is_possible = amount <= order.refundable_amount() && !order.is_deleted;
             assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
         }
         RandomAction::Ship {
@@ -150,7 +150,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
                 element_at(orders, index),
                 element_at(&ShipmentUpdate::ALL, update),
             ) {
-                let _ = shop.webhook(id, update);
+                let _ = shop.apply_webhook(id, update);
             }
         }
         RandomAction::ExecuteStep(index, mode) => {
@@ -210,8 +210,16 @@ fn edit_order(shop: &mut Shop, id: Option<OrderId>, units_of_a: u32, units_of_b:
         Ok(_) if order_after.pending_edit.is_some() => {
             assert!(order_before.pending_edit.is_none());
             assert_eq!(
-                (&order_after.items, order_after.total, &order_after.held),
-                (&order_before.items, order_before.total, &order_before.held)
+                (
+                    &order_after.items,
+                    order_after.total,
+                    &order_after.reserved_items
+                ),
+                (
+                    &order_before.items,
+                    order_before.total,
+                    &order_before.reserved_items
+                )
             );
         }
         Ok(_) => {
@@ -227,7 +235,7 @@ fn edit_order(shop: &mut Shop, id: Option<OrderId>, units_of_a: u32, units_of_b:
                 (units_of_a, units_of_b)
             );
             assert!(
-                order_after.total <= order_after.payable()
+                order_after.total <= order_after.payable_amount()
                     || order_after.status == OrderStatus::Pending
             );
         }
@@ -237,9 +245,9 @@ fn edit_order(shop: &mut Shop, id: Option<OrderId>, units_of_a: u32, units_of_b:
 /// Cancels the order's pending edit; it is refused if there is none.
 fn cancel_edit(shop: &mut Shop, id: OrderId) {
     let order = shop.working_set.orders[&id].clone();
-    let reply = shop.execute_request("order.cancel_edit", json!({"id": id}));
+    let result = shop.execute_request("order.cancel_edit", json!({"id": id}));
     let is_possible = order.pending_edit.is_some() && !order.is_deleted;
-    assert_eq!(reply.is_ok(), is_possible, "{reply:?}");
+    assert_eq!(result.is_ok(), is_possible, "{result:?}");
 }
 
 /// Ships these quantities, or everything. It must succeed if and only if that much is reserved.
@@ -257,11 +265,11 @@ fn ship_units(shop: &mut Shop, id: OrderId, units_of_a: u32, units_of_b: u32) {
     };
     let order_before = shop.working_set.orders[&id].clone();
     let unshipped_units = |sku: &str| -> u32 {
-        let reserved = order_before
-            .held
+        let reserved_items = order_before
+            .reserved_items
             .iter()
             .filter(|item| item.sku.as_str() == sku);
-        reserved.map(|item| item.quantity.get()).sum()
+        reserved_items.map(|item| item.quantity.get()).sum()
     };
     let is_possible = order_before.status == OrderStatus::Processing
         && order_before.pending_edit.is_none()
@@ -272,7 +280,11 @@ fn ship_units(shop: &mut Shop, id: OrderId, units_of_a: u32, units_of_b: u32) {
     assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
     let order_after = &shop.working_set.orders[&id];
     let reserved_units = |order: &order_worker::domain::order::Order| -> u32 {
-        order.held.iter().map(|item| item.quantity.get()).sum()
+        order
+            .reserved_items
+            .iter()
+            .map(|item| item.quantity.get())
+            .sum()
     };
     let expected_units = match (is_possible, units_of_a + units_of_b) {
         (false, _) => 0,
@@ -306,7 +318,7 @@ proptest! {
         for id in &orders {
             match shop.working_set.orders[id].status {
                 OrderStatus::Processing | OrderStatus::Shipped => {
-                    shop.webhook(*id, ShipmentUpdate::Delivered).unwrap();
+                    shop.apply_webhook(*id, ShipmentUpdate::Delivered).unwrap();
                 }
                 OrderStatus::Delivered | OrderStatus::Cancelled => {}
                 OrderStatus::Pending => prop_assert!(false, "still pending: {:?}", shop.working_set.steps),

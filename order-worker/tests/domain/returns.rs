@@ -21,8 +21,9 @@ use crate::{
 impl Shop {
     /// Requests a return and approves it; returns its id.
     fn create_approved_return(&mut self, id: OrderId, items: Value) -> Result<String, Failure> {
-        let created = self.execute_request("return.create", json!({"id": id, "items": items}))?;
-        let return_id = created["id"].as_str().unwrap().to_owned();
+        let created_return =
+            self.execute_request("return.create", json!({"id": id, "items": items}))?;
+        let return_id = created_return["id"].as_str().unwrap().to_owned();
         self.execute_request("return.approve", json!({ "id": return_id }))?;
         Ok(return_id)
     }
@@ -88,13 +89,15 @@ fn refusal_code_and_message(outcome: Result<Value, Failure>) -> (Code, String) {
 fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     let (mut shop, id) = shop_with_shipped_order(&[("A", 3), ("B", 1)]);
     let items = json!([{"sku": "A", "quantity": 2, "reason": "too small"}]);
-    let request = json!({"id": id, "items": items, "note": "call me"});
-    let created = shop.execute_request("return.create", request).unwrap();
-    assert_eq!(created["number"], "1-R1");
-    assert_eq!(created["status"], "requested");
-    assert_eq!(created["refund_amount"], 200);
-    assert_eq!(created["items"], items);
-    let return_id = created["id"].as_str().unwrap();
+    let return_request = json!({"id": id, "items": items, "note": "call me"});
+    let created_return = shop
+        .execute_request("return.create", return_request)
+        .unwrap();
+    assert_eq!(created_return["number"], "1-R1");
+    assert_eq!(created_return["status"], "requested");
+    assert_eq!(created_return["refund_amount"], 200);
+    assert_eq!(created_return["items"], items);
+    let return_id = created_return["id"].as_str().unwrap();
     let receipt = json!({"items": [
         {"sku": "A", "quantity": 1, "restock": true, "warehouse": "outlet"},
         {"sku": "A", "quantity": 1, "restock": false},
@@ -107,11 +110,11 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     );
     shop.execute_request("return.approve", json!({ "id": return_id }))
         .unwrap();
-    let received = shop.receive_return(return_id, receipt.clone()).unwrap();
-    assert_eq!(received["status"], "received");
-    assert_eq!(received["refund_amount"], 170);
-    assert_eq!(received["fee"], 30);
-    assert_eq!(received["version"], 3);
+    let received_return = shop.receive_return(return_id, receipt.clone()).unwrap();
+    assert_eq!(received_return["status"], "received");
+    assert_eq!(received_return["refund_amount"], 170);
+    assert_eq!(received_return["fee"], 30);
+    assert_eq!(received_return["version"], 3);
     assert_eq!(shop.on_hand("A", "main"), 7);
     assert_eq!(shop.on_hand("A", "outlet"), 1);
     shop.run_until_settled();
@@ -121,7 +124,7 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     let (code, message) = refusal_code_and_message(shop.receive_return(return_id, receipt));
     assert_eq!(code, Code::InvalidState);
     assert!(message.contains("is received"), "{message}");
-    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 370);
     shop.check_settled();
@@ -139,8 +142,9 @@ fn transitions_are_refused_with_both_statuses() {
     let received_item = json!([{"sku": "A", "quantity": 1, "restock": true}]);
     for (ending_verb, status) in [("reject", "rejected"), ("cancel", "cancelled")] {
         let items = json!([{"sku": "A", "quantity": 2}]);
-        let created = shop.execute_request("return.create", json!({"id": id, "items": items}));
-        let return_id = created.unwrap()["id"].clone();
+        let created_return =
+            shop.execute_request("return.create", json!({"id": id, "items": items}));
+        let return_id = created_return.unwrap()["id"].clone();
         let ending_request = json!({"id": return_id, "reason": "because"});
         let ended_return = shop
             .execute_request(&format!("return.{ending_verb}"), ending_request)
@@ -177,16 +181,17 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.run_until_settled();
-    let request = |units: u32| json!({"id": id, "items": [{"sku": "A", "quantity": units}]});
+    let new_request = |units: u32| json!({"id": id, "items": [{"sku": "A", "quantity": units}]});
     let (code, message) =
-        refusal_code_and_message(shop.execute_request("return.create", request(1)));
+        refusal_code_and_message(shop.execute_request("return.create", new_request(1)));
     assert_eq!(code, Code::InvalidState);
     assert!(message.contains("nothing was shipped"), "{message}");
     let shipment_of_two = json!({"id": id, "items": [{"sku": "A", "quantity": 2}]});
     shop.execute_request("shipment.create", shipment_of_two)
         .unwrap();
     shop.run_until_settled();
-    let (_, message) = refusal_code_and_message(shop.execute_request("return.create", request(3)));
+    let (_, message) =
+        refusal_code_and_message(shop.execute_request("return.create", new_request(3)));
     assert!(
         message.contains("/items/0/quantity: only 2 units of A"),
         "{message}"
@@ -198,7 +203,8 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
     let return_id = shop
         .create_approved_return(id, json!([{"sku": "A", "quantity": 2}]))
         .unwrap();
-    let (_, message) = refusal_code_and_message(shop.execute_request("return.create", request(1)));
+    let (_, message) =
+        refusal_code_and_message(shop.execute_request("return.create", new_request(1)));
     assert!(message.contains("only 0 units of A"), "{message}");
     let three_received_units = json!([{"sku": "A", "quantity": 2, "restock": true}, {"sku": "A", "quantity": 1, "restock": false}]);
     let (_, message) = refusal_code_and_message(
@@ -212,8 +218,10 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
     let one_received_unit = json!([{"sku": "A", "quantity": 1, "restock": true}]);
     shop.receive_return(&return_id, json!({ "items": one_received_unit }))
         .unwrap();
-    shop.execute_request("return.create", request(1)).unwrap();
-    let (_, message) = refusal_code_and_message(shop.execute_request("return.create", request(1)));
+    shop.execute_request("return.create", new_request(1))
+        .unwrap();
+    let (_, message) =
+        refusal_code_and_message(shop.execute_request("return.create", new_request(1)));
     assert!(message.contains("only 0 units of A"), "{message}");
 }
 
@@ -228,8 +236,9 @@ fn refund_of_a_receipt_can_be_none_or_an_amount() {
         json!({"items": received_items, "fee": 101}),
     ));
     assert!(message.contains("/fee: is 101"), "{message}");
-    let too_much = json!({"items": received_items, "refund": {"amount": 401}});
-    let (_, message) = refusal_code_and_message(shop.receive_return(&first_return_id, too_much));
+    let excessive_receipt = json!({"items": received_items, "refund": {"amount": 401}});
+    let (_, message) =
+        refusal_code_and_message(shop.receive_return(&first_return_id, excessive_receipt));
     assert!(
         message.contains("/refund/amount: is 401, but only 400"),
         "{message}"
@@ -412,17 +421,19 @@ fn free_order_is_returned_without_a_refund() {
 #[test]
 fn open_return_keeps_the_order_open_and_texts_are_erased_with_it() {
     let (mut shop, id) = shop_with_shipped_order(&[("A", 2)]);
-    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Delivered);
     let items = json!([{"sku": "A", "quantity": 1, "reason": "Ada disliked it"}]);
-    let request = json!({"id": id, "items": items, "note": "Ada will call"});
-    let created = shop.execute_request("return.create", request).unwrap();
+    let return_request = json!({"id": id, "items": items, "note": "Ada will call"});
+    let created_return = shop
+        .execute_request("return.create", return_request)
+        .unwrap();
     shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
     assert!(!shop.event_types(id).contains(&"order.redacted"));
     let (_, message) =
         refusal_code_and_message(shop.execute_request("order.delete", json!({"id": id})));
     assert!(message.contains("1-R1 is requested"), "{message}");
-    let cancellation = json!({"id": created["id"], "reason": "Ada keeps it"});
+    let cancellation = json!({"id": created_return["id"], "reason": "Ada keeps it"});
     shop.execute_request("return.cancel", cancellation).unwrap();
     shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
     let returns_json = shop.order_json(id)["returns"].to_string();
@@ -430,7 +441,7 @@ fn open_return_keeps_the_order_open_and_texts_are_erased_with_it() {
     shop.execute_request("order.delete", json!({"id": id}))
         .unwrap();
     let (code, _) = refusal_code_and_message(
-        shop.execute_request("return.approve", json!({"id": created["id"]})),
+        shop.execute_request("return.approve", json!({"id": created_return["id"]})),
     );
     assert_eq!(code, Code::NotFound);
 }
@@ -441,8 +452,8 @@ fn order_whose_units_have_all_come_back_is_over_without_a_report_of_the_carrier(
     for (sku, units, is_over) in [("A", 2, false), ("B", 1, true)] {
         shop.return_units(id, sku, units).unwrap();
         shop.run_until_settled();
-        let deleted = shop.execute_request("order.delete", json!({"id": id}));
-        assert_eq!(deleted.is_ok(), is_over, "{deleted:?}");
+        let delete_result = shop.execute_request("order.delete", json!({"id": id}));
+        assert_eq!(delete_result.is_ok(), is_over, "{delete_result:?}");
     }
 }
 
@@ -460,7 +471,7 @@ fn storefronts_request_and_cancel_their_own_returns_only() {
                 order_id: Some(id),
                 change: order_worker::domain::command::ReturnChange::Cancel(request),
             },
-            other => panic!("{}", other.pattern()),
+            other_request => panic!("{}", other_request.pattern()),
         };
         let caller = Caller {
             role: Role::Storefront,
@@ -475,16 +486,17 @@ fn storefronts_request_and_cancel_their_own_returns_only() {
         };
         shop.carry_out(&command).outcome.map(|value| value.value())
     };
-    let request = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
+    let return_request = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
     let (code, _) = refusal_code_and_message(execute_as_storefront(
         &mut shop,
         "other",
         "return.create",
-        request.clone(),
+        return_request.clone(),
     ));
     assert_eq!(code, Code::NotFound);
-    let created = execute_as_storefront(&mut shop, "default", "return.create", request).unwrap();
-    let return_reference = json!({"id": created["id"]});
+    let created_return =
+        execute_as_storefront(&mut shop, "default", "return.create", return_request).unwrap();
+    let return_reference = json!({"id": created_return["id"]});
     let (code, _) = refusal_code_and_message(execute_as_storefront(
         &mut shop,
         "default",
@@ -505,8 +517,8 @@ fn storefronts_request_and_cancel_their_own_returns_only() {
 
 /// Checks the units and the stock of an order with only these events: what left, minus what came back, is missing
 /// on stock, and no more units came back than left.
-fn check_units_and_stock(shop: &Shop, id: OrderId, initial: i64) {
-    let (mut shipped, mut returned, mut restocked) = (0, 0, 0);
+fn check_units_and_stock(shop: &Shop, id: OrderId, initial_stock: i64) {
+    let (mut shipped_units, mut returned_units, mut restocked_units) = (0, 0, 0);
     let count_units = |items: &[shared::order::StockItem]| -> i64 {
         items
             .iter()
@@ -515,26 +527,29 @@ fn check_units_and_stock(shop: &Shop, id: OrderId, initial: i64) {
     };
     for event in shop.history(id) {
         match &event.event_data {
-            EventData::ShipmentShipped { items, .. } => shipped += count_units(items),
+            EventData::ShipmentShipped { items, .. } => shipped_units += count_units(items),
             EventData::ShipmentReturned { items, .. } => {
-                returned += count_units(items);
-                restocked += count_units(items);
+                returned_units += count_units(items);
+                restocked_units += count_units(items);
             }
             EventData::ReturnReceived { items, .. } => {
-                let units = items.iter().map(|item| i64::from(item.quantity.get()));
-                returned += units.sum::<i64>();
-                restocked += count_units(&restocked_items(items));
+                let unit_counts = items.iter().map(|item| i64::from(item.quantity.get()));
+                returned_units += unit_counts.sum::<i64>();
+                restocked_units += count_units(&restocked_items(items));
             }
             _ => {}
         }
     }
-    assert!(returned <= shipped, "{returned} of {shipped} came back");
+    assert!(
+        returned_units <= shipped_units,
+        "{returned_units} of {shipped_units} came back"
+    );
     let levels = shop.working_set.stock_levels.values();
     let on_hand: i64 = levels
         .flat_map(|levels| levels.values())
         .map(|level| level.on_hand)
         .sum();
-    assert_eq!(on_hand, initial - shipped + restocked);
+    assert_eq!(on_hand, initial_stock - shipped_units + restocked_units);
 }
 
 proptest! {
@@ -639,7 +654,7 @@ proptest! {
             shop.execute_request("return.cancel", cancellation).unwrap();
         }
         if ends_with_carrier {
-            let _ = shop.webhook(id, ShipmentUpdate::Returned);
+            let _ = shop.apply_webhook(id, ShipmentUpdate::Returned);
         } else {
             for sku in ["A", "B", "C"] {
                 let units = shop.working_set.orders[&id].returnable_units(&sku.parse().unwrap());

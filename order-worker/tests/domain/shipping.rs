@@ -21,12 +21,12 @@ impl Shop {
     pub(crate) fn update_shipment(
         &mut self,
         id: OrderId,
-        kind: &str,
+        event_type: &str,
         shipment_selector: Value,
     ) -> Result<Value, Failure> {
         let mut body = shipment_selector;
         body["order_id"] = json!(id);
-        body["type"] = json!(format!("shipment.{kind}"));
+        body["type"] = json!(format!("shipment.{event_type}"));
         if body.get("timestamp").is_none() {
             body["timestamp"] = json!("2020-01-31T12:00:00Z");
         }
@@ -55,9 +55,9 @@ impl Shop {
 fn order_with_two_shipments(shop: &mut Shop) -> OrderId {
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();
-    for (sku, quantity, number) in [("A", 2, "TA"), ("B", 1, "TB")] {
+    for (sku, quantity, tracking_number) in [("A", 2, "TA"), ("B", 1, "TB")] {
         let items = json!([{"sku": sku, "quantity": quantity}]);
-        let body = json!({"items": items, "tracking_number": number});
+        let body = json!({"items": items, "tracking_number": tracking_number});
         shop.create_shipment(id, body).unwrap();
     }
     shop.run_until_settled();
@@ -76,22 +76,30 @@ fn update_of_an_unknown_shipment_or_tracking_number_changes_nothing() {
     let other_id = order_with_two_shipments(&mut shop);
     let foreign_shipment_id = shop.stored_order(other_id).shipments[0].id;
     for update in ShipmentUpdate::ALL {
-        let kind = update.as_str().strip_prefix("shipment.").unwrap();
+        let update_name = update.as_str().strip_prefix("shipment.").unwrap();
         for selector in [
             json!({"tracking_number": "TX"}),
             json!({"tracking_number": "ta"}),
             json!({"shipment_id": foreign_shipment_id}),
         ] {
             let failure = shop
-                .update_shipment(id, kind, selector.clone())
+                .update_shipment(id, update_name, selector.clone())
                 .unwrap_err();
-            assert_eq!(failure.code, Code::NotFound, "{kind} {selector}: {failure}");
+            assert_eq!(
+                failure.code,
+                Code::NotFound,
+                "{update_name} {selector}: {failure}"
+            );
         }
         // A tracking number that belongs to another shipment than the id is refused.
-        let shipment_under_ta = order_before.shipped_shipments().next().unwrap();
-        let selector = json!({"shipment_id": shipment_under_ta.id, "tracking_number": "TB"});
-        let failure = shop.update_shipment(id, kind, selector).unwrap_err();
-        assert_eq!(failure.code, Code::InvalidRequest, "{kind}: {failure}");
+        let shipment_with_ta = order_before.shipped_shipments().next().unwrap();
+        let selector = json!({"shipment_id": shipment_with_ta.id, "tracking_number": "TB"});
+        let failure = shop.update_shipment(id, update_name, selector).unwrap_err();
+        assert_eq!(
+            failure.code,
+            Code::InvalidRequest,
+            "{update_name}: {failure}"
+        );
     }
     assert_eq!(*shop.stored_order(id), order_before);
 }
@@ -101,18 +109,21 @@ fn tracking_number_selects_all_of_its_shipments_and_no_others() {
     let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "west", 9), ("C", "north", 9)]);
     let id = shop.order(&[("A", 1), ("B", 1), ("C", 1)]).unwrap();
     shop.run_until_settled();
-    for (sku, number) in [("A", "T1"), ("B", "T1"), ("C", "T2")] {
+    for (sku, tracking_number) in [("A", "T1"), ("B", "T1"), ("C", "T2")] {
         let items = json!([{"sku": sku, "quantity": 1}]);
-        shop.create_shipment(id, json!({"items": items, "tracking_number": number}))
-            .unwrap();
+        shop.create_shipment(
+            id,
+            json!({"items": items, "tracking_number": tracking_number}),
+        )
+        .unwrap();
     }
     shop.run_until_settled();
     shop.update_shipment(id, "delivered", json!({"tracking_number": "T1"}))
         .unwrap();
-    let statuses_of = |number: &str| -> Vec<ShipmentStatus> {
+    let statuses_of = |tracking_number: &str| -> Vec<ShipmentStatus> {
         let all_statuses = shop.shipment_statuses(id).into_iter();
         all_statuses
-            .filter(|(other, _)| other == number)
+            .filter(|(other_number, _)| other_number == tracking_number)
             .map(|(_, status)| status)
             .collect()
     };
@@ -132,7 +143,7 @@ fn unlabelled_items_are_shipped_under_a_new_tracking_number() {
     shop.create_shipment(id, partial_shipment).unwrap();
     shop.run_until_settled();
     // The rest has no label yet, so it can't be in transit, delivered or returned.
-    for kind in [
+    for event_type in [
         "in_transit",
         "out_for_delivery",
         "delivered",
@@ -140,8 +151,8 @@ fn unlabelled_items_are_shipped_under_a_new_tracking_number() {
         "returned",
     ] {
         let selector = json!({"tracking_number": "TX"});
-        let failure = shop.update_shipment(id, kind, selector).unwrap_err();
-        assert_eq!(failure.code, Code::NotFound, "{kind}");
+        let failure = shop.update_shipment(id, event_type, selector).unwrap_err();
+        assert_eq!(failure.code, Code::NotFound, "{event_type}");
     }
     shop.update_shipment(id, "shipped", json!({"tracking_number": "TX"}))
         .unwrap();
@@ -163,8 +174,8 @@ fn return_of_the_whole_order_applies_to_shipped_items_only() {
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();
     let order_before = shop.stored_order(id).clone();
-    for kind in ["returned", "failed"] {
-        let failure = shop.update_shipment(id, kind, json!({})).unwrap_err();
+    for event_type in ["returned", "failed"] {
+        let failure = shop.update_shipment(id, event_type, json!({})).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
     }
     assert_eq!(*shop.stored_order(id), order_before);
@@ -193,20 +204,25 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     let id = order_with_two_shipments(&mut shop);
     let created_at = shop.stored_order(id).created_at;
     shop.clock += 3_600_000;
-    let now = shop.clock;
-    let delivered_at = |shop: &Shop, number: &str| {
+    let clock_before = shop.clock;
+    let delivered_at = |shop: &Shop, tracking_number: &str| {
         let mut shipments = shop.stored_order(id).shipments.iter();
         let is_delivered = |shipment: &&Shipment| {
-            shipment.tracking_number == number && shipment.status == ShipmentStatus::Delivered
+            shipment.tracking_number == tracking_number
+                && shipment.status == ShipmentStatus::Delivered
         };
         shipments.find(is_delivered).unwrap().delivered_at.unwrap()
     };
-    let selector = |number: &str, time| json!({"tracking_number": number, "timestamp": time});
-    shop.update_shipment(id, "delivered", selector("TA", time_at(now - 60_000)))
-        .unwrap();
-    assert_eq!(delivered_at(&shop, "TA"), time_at(now - 60_000));
+    let selector_of = |tracking_number: &str, time| json!({"tracking_number": tracking_number, "timestamp": time});
+    shop.update_shipment(
+        id,
+        "delivered",
+        selector_of("TA", time_at(clock_before - 60_000)),
+    )
+    .unwrap();
+    assert_eq!(delivered_at(&shop, "TA"), time_at(clock_before - 60_000));
     // The timestamp is before the shipment, so the current time is used.
-    shop.update_shipment(id, "delivered", selector("TB", created_at))
+    shop.update_shipment(id, "delivered", selector_of("TB", created_at))
         .unwrap();
     assert_eq!(delivered_at(&shop, "TB"), time_at(shop.clock));
 
@@ -386,8 +402,10 @@ fn items_are_shipped_from_the_named_warehouse() {
     // The warehouse has one unit more than is reserved for the order.
     let items =
         |quantity: u32| json!({"warehouse": "east", "items": [{"sku": "A", "quantity": quantity}]});
-    for too_many in [3, 7] {
-        let failure = shop.create_shipment(id, items(too_many)).unwrap_err();
+    for excess_quantity in [3, 7] {
+        let failure = shop
+            .create_shipment(id, items(excess_quantity))
+            .unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
     }
     shop.create_shipment(id, items(2)).unwrap();
@@ -470,12 +488,12 @@ enum RandomAction {
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
     let id = proptest::option::weighted(0.3, 0_usize..4);
-    let number = proptest::option::weighted(0.7, 0_u8..4);
+    let number_strategy = proptest::option::weighted(0.7, 0_u8..4);
     prop_oneof![
         3 => (0_u8..2, 1_u32..4, 0_u8..3, 0_u8..3).prop_map(|(sku, quantity, number, warehouse)| {
             RandomAction::Ship { sku, quantity, number, warehouse }
         }),
-        5 => (0_usize..6, id, number)
+        5 => (0_usize..6, id, number_strategy)
             .prop_map(|(update, id, number)| RandomAction::Update { update, id, number }),
         1 => (0_usize..4).prop_map(RandomAction::CancelShipment),
         1 => Just(RandomAction::CancelRemaining),
@@ -487,10 +505,10 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
 #[expect(clippy::too_many_lines, reason = "one arm per action")]
 fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
     let order_before = shop.stored_order(id).clone();
-    let shipment_id_at = |index: usize| {
+    let shipment_id_at = |shipment_index: usize| {
         order_before
             .shipments
-            .get(index)
+            .get(shipment_index)
             .map(|shipment| shipment.id)
     };
     match random_action {
@@ -509,20 +527,20 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
         }
         RandomAction::Update {
             update,
-            id: index,
+            id: shipment_index,
             number,
         } => {
             let mut selector = json!({});
-            let named_shipment_id = index.and_then(shipment_id_at);
+            let named_shipment_id = shipment_index.and_then(shipment_id_at);
             if let Some(named_id) = named_shipment_id {
                 selector["shipment_id"] = json!(named_id);
             }
-            if let Some(number) = number {
-                selector["tracking_number"] = json!(format!("T{number}"));
+            if let Some(tracking_suffix) = number {
+                selector["tracking_number"] = json!(format!("T{tracking_suffix}"));
             }
             let update = ShipmentUpdate::ALL[*update];
-            let kind = update.as_str().strip_prefix("shipment.").unwrap();
-            let update_result = shop.update_shipment(id, kind, selector);
+            let update_name = update.as_str().strip_prefix("shipment.").unwrap();
+            let update_result = shop.update_shipment(id, update_name, selector);
             // Only the named shipments change.
             let is_named = |shipment: &Shipment| match (named_shipment_id, number) {
                 (Some(named_id), _) => shipment.id == named_id,
@@ -559,8 +577,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 assert_eq!(*order_after, order_before);
             }
         }
-        RandomAction::CancelShipment(index) => {
-            if let Some(shipment_id) = shipment_id_at(*index) {
+        RandomAction::CancelShipment(shipment_index) => {
+            if let Some(shipment_id) = shipment_id_at(*shipment_index) {
                 let _ = shop.execute_request(
                     "shipment.cancel",
                     json!({"id": id, "shipment_id": shipment_id}),
@@ -571,21 +589,24 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             let cancellation = shop.execute_request("order.cancel_remaining", json!({"id": id}));
             let is_in_parts = order_before.status == OrderStatus::Processing
                 && order_before.shipped_shipments().next().is_some()
-                && !order_before.held.is_empty();
+                && !order_before.reserved_items.is_empty();
             assert_eq!(
                 cancellation.is_ok(),
                 is_in_parts || !order_before.cancelled_items().is_empty()
             );
         }
-        RandomAction::ExecuteStep(index) => {
+        RandomAction::ExecuteStep(step_index) => {
             let due_steps = shop.due_steps();
             if !due_steps.is_empty() {
-                shop.execute_step(&due_steps[index % due_steps.len()], ProviderMode::Responds);
+                shop.execute_step(
+                    &due_steps[step_index % due_steps.len()],
+                    ProviderMode::Responds,
+                );
             }
         }
-        RandomAction::DeliverResult(index) => {
+        RandomAction::DeliverResult(step_index) => {
             if !shop.results.is_empty() {
-                shop.deliver_result(index % shop.results.len(), false);
+                shop.deliver_result(step_index % shop.results.len(), false);
             }
         }
     }
@@ -612,8 +633,8 @@ proptest! {
         shop.check_settled();
         let order = shop.stored_order(id);
         // Nothing more will be shipped, so a provider without partial captures has captured everything.
-        if order.held.is_empty() {
-            assert_eq!(order.payment.captured, order.capture_due());
+        if order.reserved_items.is_empty() {
+            assert_eq!(order.payment.captured, order.total_to_capture());
         }
     }
 }

@@ -212,16 +212,19 @@ impl Shop {
             Request::RejectReturn(request) => self.return_action(ReturnChange::Reject(request)),
             Request::CancelReturn(request) => self.return_action(ReturnChange::Cancel(request)),
             Request::ReceiveReturn(request) => self.return_action(ReturnChange::Receive(request)),
-            other => panic!("Shop::execute_request does not support {}", other.pattern()),
+            other_request => panic!(
+                "Shop::execute_request does not support {}",
+                other_request.pattern()
+            ),
         };
         self.execute_as_operator(action)
     }
 
     /// The action that changes a return, with its order, as the RPC server looks it up.
     fn return_action(&self, change: ReturnChange) -> Action {
-        let id = change.id();
+        let return_id = change.id();
         let mut orders = self.working_set.orders.values();
-        let order = orders.find(|order| order.find_return(id).is_some());
+        let order = orders.find(|order| order.find_return(return_id).is_some());
         Action::ChangeReturn {
             order_id: order.map(|order| order.id),
             change,
@@ -245,18 +248,18 @@ impl Shop {
             .iter()
             .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
             .collect();
-        let created = self.execute_request(
+        let created_order = self.execute_request(
             "order.create",
             json!({"customer_id": self.customer, "items": items}),
         )?;
-        Ok(created["id"].as_str().unwrap().parse().unwrap())
+        Ok(created_order["id"].as_str().unwrap().parse().unwrap())
     }
 
     pub(crate) fn cancel(&mut self, id: OrderId) -> Result<Value, Failure> {
         self.execute_request("order.cancel", json!({"id": id}))
     }
 
-    pub(crate) fn webhook(
+    pub(crate) fn apply_webhook(
         &mut self,
         id: OrderId,
         update: ShipmentUpdate,
@@ -353,21 +356,27 @@ impl Shop {
     ) -> StepResult {
         let due_amounts = match step {
             Step::CapturePayment | Step::RefundPayment => {
-                Due::of_order(order, &self.history(order.id))
+                DueAmounts::of_order(order, &self.history(order.id))
             }
-            _ => Due::default(),
+            _ => DueAmounts::default(),
         };
         let (number, reference) = match step {
-            Step::AuthorizeEdit(edit) => {
-                let pending = order.pending_edit.as_ref();
-                (*edit, pending.and_then(|edit| edit.reference.clone()))
+            Step::AuthorizeEdit(edit_number) => {
+                let pending_edit = order.pending_edit.as_ref();
+                (
+                    *edit_number,
+                    pending_edit.and_then(|pending_edit| pending_edit.reference.clone()),
+                )
             }
-            Step::VoidAuthorization(edit) => (*edit, None),
+            Step::VoidAuthorization(edit_number) => (*edit_number, None),
             _ => (order.authorization, order.payment.reference.clone()),
         };
         let payment = match number {
             0 => self.provider.entry(order.id).or_default(),
-            edit => self.edit_payments.entry((order.id, edit)).or_default(),
+            edit_number => self
+                .edit_payments
+                .entry((order.id, edit_number))
+                .or_default(),
         };
         let declined_result = |message: &str| StepResult::Declined {
             code: "declined".to_owned(),
@@ -407,7 +416,8 @@ impl Shop {
                 if payment.authorizations == 0 {
                     payment.authorizations = 1;
                     let pending_edit = order.pending_edit.as_ref();
-                    payment.amount = pending_edit.map_or(order.total, |edit| edit.total);
+                    payment.amount =
+                        pending_edit.map_or(order.total, |pending_edit| pending_edit.total);
                 }
                 StepResult::Authorized {
                     provider: "sandbox".to_owned(),
@@ -433,9 +443,9 @@ impl Shop {
                 }
             }
             Step::CapturePayment => {
-                let requested_amount = order.capture_due();
+                let requested_amount = order.total_to_capture();
                 assert!(
-                    requested_amount <= due_amounts.capture_due.max(order.payment.captured),
+                    requested_amount <= due_amounts.total_to_capture.max(order.payment.captured),
                     "{requested_amount}: {due_amounts:?}"
                 );
                 if payment.is_voided || (payment.is_closed && requested_amount > payment.captured) {
@@ -452,24 +462,24 @@ impl Shop {
                 }
                 StepResult::Captured {
                     amount: payment.captured,
-                    requested: requested_amount,
+                    requested_amount,
                     is_last,
                 }
             }
             Step::RefundPayment => {
-                let requested = order.refund_due.max(order.payment.refunded);
+                let requested_refund = order.refund_due.max(order.payment.refunded);
                 assert!(
-                    requested <= due_amounts.refund_due.max(order.payment.refunded),
-                    "{requested}: {due_amounts:?}"
+                    requested_refund <= due_amounts.refund_due.max(order.payment.refunded),
+                    "{requested_refund}: {due_amounts:?}"
                 );
-                payment.refunded = payment.refunded.max(requested).min(payment.captured);
+                payment.refunded = payment.refunded.max(requested_refund).min(payment.captured);
                 StepResult::Refunded {
                     amount: payment.refunded,
                 }
             }
-            Step::RequestShipment(id) => create_label(&mut self.labels, order, id),
-            Step::CancelShipment(id) => {
-                let label = self.labels.entry((order.id, id.clone())).or_default();
+            Step::RequestShipment(label_id) => create_label(&mut self.labels, order, label_id),
+            Step::CancelShipment(label_id) => {
+                let label = self.labels.entry((order.id, label_id.clone())).or_default();
                 label.is_cancelled = true;
                 StepResult::LabelCancelled
             }
@@ -488,7 +498,7 @@ impl Shop {
     ) {
         let payment = match self.working_set.orders[&id].authorization {
             0 => self.provider.entry(id).or_default(),
-            edit => self.edit_payments.entry((id, edit)).or_default(),
+            edit_number => self.edit_payments.entry((id, edit_number)).or_default(),
         };
         let is_authorized =
             payment.authorizations == 1 && !payment.is_voided && payment.captured == 0;
@@ -602,14 +612,16 @@ impl Shop {
     }
 
     pub(crate) fn events_of(&self, id: OrderId) -> impl Iterator<Item = &Event> {
-        let id = id.to_string();
-        self.events.iter().filter(move |event| event.subject == id)
+        let id_text = id.to_string();
+        self.events
+            .iter()
+            .filter(move |event| event.subject == id_text)
     }
 
     /// Checks the invariants that hold after every command.
     fn check_invariants(&self) {
         let is_changed = |order: &Order| order.updated_at.as_millisecond() == self.clock;
-        let mut reserved: BTreeMap<_, i64> = BTreeMap::new();
+        let mut reserved_units: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.working_set.orders.values() {
             if is_changed(order) {
                 let folded_order = Order::fold_like(order, self.events_of(order.id));
@@ -645,20 +657,21 @@ impl Shop {
                 "an edit of an order in status {} is pending",
                 order.status.as_str()
             );
-            for item in order
-                .held
-                .iter()
-                .chain(pending_edit.iter().flat_map(|edit| &edit.reserved))
-            {
-                *reserved.entry((&item.sku, &item.warehouse)).or_default() +=
-                    i64::from(item.quantity.get());
+            for item in order.reserved_items.iter().chain(
+                pending_edit
+                    .iter()
+                    .flat_map(|pending_edit| &pending_edit.reserved),
+            ) {
+                *reserved_units
+                    .entry((&item.sku, &item.warehouse))
+                    .or_default() += i64::from(item.quantity.get());
             }
             let is_finished = matches!(
                 order.status,
                 OrderStatus::Cancelled | OrderStatus::Shipped | OrderStatus::Delivered
             );
             assert!(
-                !is_finished || order.held.is_empty(),
+                !is_finished || order.reserved_items.is_empty(),
                 "an order in status {} has reserved stock",
                 order.status.as_str()
             );
@@ -675,9 +688,12 @@ impl Shop {
                     stock_level.is_valid(),
                     "oversold: {sku} in {warehouse}: {stock_level:?}"
                 );
-                let reserved = reserved.get(&(sku, warehouse)).copied().unwrap_or_default();
+                let reserved_count = reserved_units
+                    .get(&(sku, warehouse))
+                    .copied()
+                    .unwrap_or_default();
                 assert_eq!(
-                    stock_level.reserved, reserved,
+                    stock_level.reserved, reserved_count,
                     "the reserved quantity differs from that of the open orders"
                 );
             }
@@ -700,7 +716,7 @@ impl Shop {
     pub(crate) fn payment_at_provider(&self, order: &Order, number: u32) -> ProviderPayment {
         let payment = match number {
             0 => self.provider.get(&order.id),
-            edit => self.edit_payments.get(&(order.id, edit)),
+            edit_number => self.edit_payments.get(&(order.id, edit_number)),
         };
         payment.cloned().unwrap_or_default()
     }
@@ -754,25 +770,27 @@ impl Shop {
                 continue;
             }
             let labels = self.labels.iter();
-            for ((_, id), label) in labels.filter(|((of, _), _)| *of == order.id) {
+            for ((_, label_id), label) in
+                labels.filter(|((label_order_id, _), _)| *label_order_id == order.id)
+            {
                 assert!(
                     label.is_cancelled
                         || order.is_redacted()
                         || label.address == order.shipping_address,
-                    "label {id} has another address than order {}",
+                    "label {label_id} has another address than order {}",
                     order.number
                 );
             }
-            let due = Due::of_order(order, &self.history(order.id));
+            let due_amounts = DueAmounts::of_order(order, &self.history(order.id));
             assert_eq!(
                 (order.payment.refunded, order.payment.refunded),
-                (order.refund_due, due.refund_due)
+                (order.refund_due, due_amounts.refund_due)
             );
             if self.captures_in_parts {
                 let kept_amount =
                     order.payment.captured - order.payment.refunded - order.refund_written_off;
                 assert!(
-                    order.payment.captured >= due.capture_due,
+                    order.payment.captured >= due_amounts.total_to_capture,
                     "shipped items are not captured"
                 );
                 assert!(
@@ -794,63 +812,69 @@ pub(crate) fn price_of_items(order: &Order, items: &[StockItem]) -> i64 {
             let taxes_to_add = taxes.iter().filter(|_| !order.tax_included);
             taxes_to_add.map(|tax| tax.amount).sum()
         };
-        let shipping = order_json.shipping.as_ref();
-        price +=
-            order_json.shipping_total + shipping.map_or(0, |shipping| added_tax(&shipping.taxes));
+        let shipping_charge = order_json.shipping.as_ref();
+        price += order_json.shipping_total
+            + shipping_charge.map_or(0, |shipping_charge| added_tax(&shipping_charge.taxes));
     }
     let skus: BTreeSet<_> = items.iter().map(|item| &item.sku).collect();
     for sku in skus {
         let lines = || order_json.items.iter().filter(|line| line.sku == *sku);
-        let total: i64 = lines().map(|line| line.total).sum();
+        let lines_total: i64 = lines().map(|line| line.total).sum();
         let quantity: i64 = lines().map(|line| i64::from(line.quantity.get())).sum();
-        let units = items.iter().filter(|item| item.sku == *sku);
-        let units: i64 = units.map(|item| i64::from(item.quantity.get())).sum();
-        price += total / quantity * units + units.min(total % quantity);
+        let items_of_sku = items.iter().filter(|item| item.sku == *sku);
+        let unit_count: i64 = items_of_sku
+            .map(|item| i64::from(item.quantity.get()))
+            .sum();
+        price += lines_total / quantity * unit_count + unit_count.min(lines_total % quantity);
     }
     price
 }
 
 /// The totals that an order may request from its provider according to its history, without discarded amounts.
 #[derive(Debug, Default)]
-pub(crate) struct Due {
+pub(crate) struct DueAmounts {
     /// Sum of all captures, in minor units.
-    pub(crate) capture_due: i64,
+    pub(crate) total_to_capture: i64,
     /// Sum of all refunds, in minor units.
     pub(crate) refund_due: i64,
 }
 
-impl Due {
+impl DueAmounts {
     fn of_order(order: &Order, history: &[Event]) -> Self {
-        let (mut due, mut captured, mut refunded) = (Self::default(), 0, 0);
-        let (mut written_off, mut shipped) = (0, Vec::new());
+        let (mut due_amounts, mut captured_amount, mut refunded_amount) = (Self::default(), 0, 0);
+        let (mut written_off_amount, mut shipped_shipments) = (0, Vec::new());
         for event in history {
             match &event.event_data {
                 EventData::ShipmentShipped { items, .. } => {
-                    let price_before = price_of_items(order, &shipped);
-                    shipped.extend_from_slice(items);
-                    due.capture_due += price_of_items(order, &shipped) - price_before;
+                    let price_before = price_of_items(order, &shipped_shipments);
+                    shipped_shipments.extend_from_slice(items);
+                    due_amounts.total_to_capture +=
+                        price_of_items(order, &shipped_shipments) - price_before;
                 }
                 EventData::PaymentCaptured { amount, .. } => {
-                    captured += amount;
-                    let restored_amount = written_off.min(captured - due.capture_due).max(0);
-                    due.capture_due += restored_amount;
-                    written_off -= restored_amount;
+                    captured_amount += amount;
+                    let restored_amount = written_off_amount
+                        .min(captured_amount - due_amounts.total_to_capture)
+                        .max(0);
+                    due_amounts.total_to_capture += restored_amount;
+                    written_off_amount -= restored_amount;
                 }
-                EventData::RefundRequested { amount, .. } => due.refund_due += amount,
-                EventData::PaymentRefunded { amount, .. } => refunded += amount,
-                EventData::RefundFailed { amount } => refunded -= amount,
+                EventData::RefundRequested { amount, .. } => due_amounts.refund_due += amount,
+                EventData::PaymentRefunded { amount, .. } => refunded_amount += amount,
+                EventData::RefundFailed { amount } => refunded_amount -= amount,
                 EventData::StepDiscarded { step, .. } if step == "capture_payment" => {
-                    let outstanding_amount = (due.capture_due - captured).max(0);
-                    due.capture_due -= outstanding_amount;
-                    written_off += outstanding_amount;
+                    let outstanding_amount =
+                        (due_amounts.total_to_capture - captured_amount).max(0);
+                    due_amounts.total_to_capture -= outstanding_amount;
+                    written_off_amount += outstanding_amount;
                 }
                 EventData::StepDiscarded { step, .. } if step == "refund_payment" => {
-                    due.refund_due = due.refund_due.min(refunded);
+                    due_amounts.refund_due = due_amounts.refund_due.min(refunded_amount);
                 }
                 _ => {}
             }
         }
-        due
+        due_amounts
     }
 }
 
@@ -858,7 +882,7 @@ impl Due {
 fn reference_of(order: &Order, number: u32) -> String {
     match number {
         0 => format!("ref-{}", order.number),
-        edit => format!("ref-{}-{edit}", order.number),
+        edit_number => format!("ref-{}-{edit_number}", order.number),
     }
 }
 
@@ -866,14 +890,14 @@ fn reference_of(order: &Order, number: u32) -> String {
 fn create_label(
     labels: &mut BTreeMap<(OrderId, LabelId), CarrierLabel>,
     order: &Order,
-    id: &LabelId,
+    label_id: &LabelId,
 ) -> StepResult {
     let new_label = CarrierLabel {
         address: order.shipping_address.clone(),
         is_cancelled: false,
     };
     if labels
-        .entry((order.id, id.clone()))
+        .entry((order.id, label_id.clone()))
         .or_insert(new_label)
         .is_cancelled
     {
@@ -884,7 +908,7 @@ fn create_label(
             retry_after: None,
         };
     }
-    StepResult::LabelCreated(expected_label(order, id))
+    StepResult::LabelCreated(expected_label(order, label_id))
 }
 
 fn customer_action() -> NextAction {

@@ -126,8 +126,8 @@ impl Simulation {
 
     /// Executes one random effect or fault.
     fn step(&mut self, has_faults: bool) {
-        let worker_index = self.random.below(WORKER_COUNT);
-        match self.random.below(100) {
+        let worker_index = self.random.random_below(WORKER_COUNT);
+        match self.random.random_below(100) {
             0..10 => self.send_request(),
             10..25 => self.receive_message(worker_index),
             25..85 => self.execute_next_effect(worker_index, has_faults),
@@ -147,7 +147,7 @@ impl Simulation {
     }
 
     fn send_request(&mut self) {
-        let client_index = self.random.below(CLIENT_COUNT);
+        let client_index = self.random.random_below(CLIENT_COUNT);
         let client = &mut self.clients[client_index];
         let may_send = client.has_key || !client.has_sent;
         if client.acknowledged_id.is_some() || client.is_refused || !may_send {
@@ -175,10 +175,12 @@ impl Simulation {
         if takes_step && !self.step_messages.is_empty() {
             let step_message = self
                 .step_messages
-                .remove(self.random.below(self.step_messages.len()));
+                .remove(self.random.random_below(self.step_messages.len()));
             self.workers[worker_index].push(InProgress::StepReceived(step_message));
         } else if !self.requests.is_empty() {
-            let request = self.requests.remove(self.random.below(self.requests.len()));
+            let request = self
+                .requests
+                .remove(self.random.random_below(self.requests.len()));
             self.workers[worker_index].push(InProgress::RequestReceived(request));
         }
     }
@@ -188,7 +190,7 @@ impl Simulation {
         if self.workers[worker_index].is_empty() {
             return;
         }
-        let index = self.random.below(self.workers[worker_index].len());
+        let index = self.random.random_below(self.workers[worker_index].len());
         let progress = self.workers[worker_index].swap_remove(index);
         let next_progress = match progress {
             InProgress::RequestReceived(request) => {
@@ -306,7 +308,7 @@ impl Simulation {
             return InProgress::Done(Message::StepMessage(step_message));
         };
         let attempt = row.attempt;
-        let mode = match self.random.below(100) {
+        let mode = match self.random.random_below(100) {
             _ if !has_faults => ProviderMode::Responds,
             0..70 => ProviderMode::Responds,
             70..85 => ProviderMode::LosesResponse,
@@ -323,7 +325,7 @@ impl Simulation {
     fn publish_due_step(&mut self) {
         let due_steps = self.shop.due_steps();
         if !due_steps.is_empty() {
-            let key = &due_steps[self.random.below(due_steps.len())];
+            let key = &due_steps[self.random.random_below(due_steps.len())];
             self.step_messages
                 .push(step_message(&self.shop.working_set.steps[key]));
         }
@@ -361,11 +363,11 @@ impl Simulation {
         let Some(id) = self.random.pick(&acknowledged_ids) else {
             return;
         };
-        let quantity = self.random.quantity(3);
+        let quantity = self.random.random_quantity(3);
         let items = json!([{"sku": "A", "quantity": quantity}]);
         let open_return = self.shop.working_set.orders[&id].open_return();
         let open_return_id = open_return.map(|entry| entry.id);
-        let (pattern, body) = match (self.random.below(8), open_return_id) {
+        let (pattern, body) = match (self.random.random_below(8), open_return_id) {
             (0, _) => ("order.cancel", json!({"id": id})),
             (1..4, _) => ("order.edit", json!({"id": id, "items": items})),
             (4, _) => ("order.cancel_edit", json!({"id": id})),
@@ -379,8 +381,8 @@ impl Simulation {
                 ("return.receive", json!({"id": return_id, "items": items}))
             }
         };
-        let reply = self.shop.execute_request(pattern, body);
-        self.log.push(format!("{pattern}: {:?}", reply.is_ok()));
+        let result = self.shop.execute_request(pattern, body);
+        self.log.push(format!("{pattern}: {:?}", result.is_ok()));
         let step_messages = self.steps_to_publish();
         self.step_messages.extend(step_messages);
     }

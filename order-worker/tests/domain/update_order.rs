@@ -53,7 +53,7 @@ impl Shop {
         let labels = self
             .labels
             .iter()
-            .filter(|((order, _), label)| *order == id && !label.is_cancelled);
+            .filter(|((order_id, _), label)| *order_id == id && !label.is_cancelled);
         labels
             .map(|(_, label)| {
                 label
@@ -65,12 +65,14 @@ impl Shop {
     }
 
     /// Executes the due step with this name.
-    fn execute_named(&mut self, id: OrderId, step: &str, mode: ProviderMode) {
-        self.execute_step(&step_key(id, step), mode);
+    fn execute_named(&mut self, id: OrderId, step_name: &str, mode: ProviderMode) {
+        self.execute_step(&step_key(id, step_name), mode);
     }
 
-    fn has_step(&self, id: OrderId, step: &str) -> bool {
-        self.working_set.steps.contains_key(&step_key(id, step))
+    fn has_step(&self, id: OrderId, step_name: &str) -> bool {
+        self.working_set
+            .steps
+            .contains_key(&step_key(id, step_name))
     }
 
     /// Delivers all results that are in flight.
@@ -81,10 +83,10 @@ impl Shop {
     }
 }
 
-fn step_key(order_id: OrderId, step: &str) -> StepKey {
+fn step_key(order_id: OrderId, step_name: &str) -> StepKey {
     StepKey {
         order_id,
-        step: step.parse().unwrap(),
+        step: step_name.parse().unwrap(),
     }
 }
 
@@ -110,13 +112,13 @@ fn shop_with_pending_order() -> (Shop, OrderId) {
         "customer_id": shop.customer, "items": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}],
         "shipping_address": {"name": "Ada", "city": "Berlin"}, "metadata": {"cart": 42, "gift": true},
     });
-    let created = shop.execute_request("order.create", order).unwrap();
-    let id = created["id"].as_str().unwrap().parse().unwrap();
+    let created_order = shop.execute_request("order.create", order).unwrap();
+    let id = created_order["id"].as_str().unwrap().parse().unwrap();
     (shop, id)
 }
 
 fn count_unlabelled_items(order: &Order) -> usize {
-    let warehouses = order.held.iter().map(|item| &item.warehouse);
+    let warehouses = order.reserved_items.iter().map(|item| &item.warehouse);
     warehouses
         .flat_map(|warehouse| order.unlabelled_items(warehouse))
         .count()
@@ -161,9 +163,9 @@ fn given_fields_are_merged_and_recorded_once() {
     shop.update(id, metadata_patch("a")).unwrap();
     let failure = shop.update(id, metadata_patch("b")).unwrap_err();
     assert_eq!(failure.errors().unwrap()[0]["pointer"], "/metadata");
-    let long_address: Vec<_> = (0..20).map(|n| (format!("f{n}"), json!("x"))).collect();
+    let address_fields: Vec<_> = (0..20).map(|n| (format!("f{n}"), json!("x"))).collect();
     let long_address =
-        json!({"shipping_address": Value::Object(long_address.into_iter().collect())});
+        json!({"shipping_address": Value::Object(address_fields.into_iter().collect())});
     let failure = shop.update(id, long_address).unwrap_err();
     assert_eq!(failure.errors().unwrap()[0]["pointer"], "/shipping_address");
 }
@@ -245,7 +247,7 @@ fn label_is_withdrawn_and_another_requested_once_it_is_cancelled() {
     assert!(order.awaited_labels.is_empty());
     let types = shop.event_types(id);
     let types_since_update = types.iter().skip_while(|kind| **kind != "order.updated");
-    let expected = [
+    let expected_events = [
         "order.updated",
         "shipment.cancelled",
         "shipment.cancelled",
@@ -253,7 +255,7 @@ fn label_is_withdrawn_and_another_requested_once_it_is_cancelled() {
         "shipment.created",
         "shipment.created",
     ];
-    assert!(types_since_update.eq(expected.iter()), "{types:?}");
+    assert!(types_since_update.eq(expected_events.iter()), "{types:?}");
     shop.create_shipment(id, json!({})).unwrap();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Shipped);
     shop.run_until_settled();
@@ -283,7 +285,7 @@ fn label_that_is_being_created_for_the_old_address_is_withdrawn() {
         assert_eq!(order.uncancelled_shipments().count(), 2);
         // Results of the replaced label change nothing, however late they are.
         shop.results = late_results;
-        for step in ["request_shipment:east", "cancel_shipment:east"] {
+        for step_name in ["request_shipment:east", "cancel_shipment:east"] {
             for result in [
                 StepResult::LabelCancelled,
                 StepResult::Failed {
@@ -293,7 +295,7 @@ fn label_that_is_being_created_for_the_old_address_is_withdrawn() {
                     retry_after: None,
                 },
             ] {
-                shop.results.push((step_key(id, step), 1, result));
+                shop.results.push((step_key(id, step_name), 1, result));
             }
         }
         shop.deliver_all_results();
@@ -388,8 +390,8 @@ fn discarding_a_failed_withdrawal_requests_the_next_label() {
     shop.run_until_settled();
     assert_eq!(count_unlabelled_items(shop.stored_order(id)), 1);
     // The operator has cancelled the label at the carrier.
-    let label: LabelId = "east".parse().unwrap();
-    shop.labels.get_mut(&(id, label)).unwrap().is_cancelled = true;
+    let label_id: LabelId = "east".parse().unwrap();
+    shop.labels.get_mut(&(id, label_id)).unwrap().is_cancelled = true;
     shop.discard_dead_steps();
     shop.run_until_settled();
     assert_eq!(shop.cities_of_labels(id), ["Köln", "Köln"]);
@@ -446,19 +448,22 @@ fn goods_that_were_shipped_under_the_old_label_are_not_shipped_again() {
         let (mut shop, id) = shop_with_labelled_order();
         let old_shipment = shop.stored_order(id).shipments[0].clone();
         shop.change_city(id, "Köln").unwrap();
-        for step in ["cancel_shipment:east", "request_shipment:east:2"]
+        for step_name in ["cancel_shipment:east", "request_shipment:east:2"]
             .iter()
             .take(executed_steps)
         {
-            shop.execute_named(id, step, ProviderMode::Responds);
+            shop.execute_named(id, step_name, ProviderMode::Responds);
             shop.deliver_all_results();
         }
         let selector = json!({"tracking_number": old_shipment.tracking_number});
         shop.update_shipment(id, "shipped", selector.clone())
             .unwrap();
         let order = shop.stored_order(id).clone();
-        let shipped: Vec<_> = order.shipped_shipments().collect();
-        assert_eq!((shipped.len(), shipped[0].id), (1, old_shipment.id));
+        let shipped_shipments: Vec<_> = order.shipped_shipments().collect();
+        assert_eq!(
+            (shipped_shipments.len(), shipped_shipments[0].id),
+            (1, old_shipment.id)
+        );
         assert_eq!(shop.stock_level("A", "east"), (7, 0));
         // The label that has replaced it is withdrawn, and no other is requested for its warehouse.
         shop.run_until_settled();
@@ -466,7 +471,7 @@ fn goods_that_were_shipped_under_the_old_label_are_not_shipped_again() {
             .labels
             .iter()
             .filter(|(_, label)| !label.is_cancelled)
-            .map(|((_, label), _)| label.to_string())
+            .map(|((_, label_id), _)| label_id.to_string())
             .collect();
         assert_eq!(valid_labels, ["west:2"], "{executed_steps}");
         let unchanged_order = shop.update_shipment(id, "shipped", selector).unwrap();
@@ -545,10 +550,10 @@ fn events_and_orders_without_the_new_fields_are_read() {
         assert_eq!(order_json.get(field), None);
     }
     // An update whose personal data was erased.
-    let erased_data = json!({"type": "order.updated", "data": {
+    let event_json = json!({"type": "order.updated", "data": {
         "changed": ["shipping_address", "metadata", "note"], "shipping_address": null, "metadata": {}, "note": null,
     }});
-    let erased_data: EventData = serde_json::from_value(erased_data).unwrap();
+    let erased_data: EventData = serde_json::from_value(event_json).unwrap();
     let mut event = shop.history(id).pop().unwrap();
     event.sequence += 1;
     event.event_data = erased_data;
@@ -571,7 +576,7 @@ enum RandomAction {
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
-    let mode = prop_oneof![
+    let mode_strategy = prop_oneof![
         4 => Just(ProviderMode::Responds),
         1 => Just(ProviderMode::LosesResponse),
         1 => Just(ProviderMode::TransientError),
@@ -582,7 +587,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         2 => (0_usize..6).prop_map(RandomAction::Shipped),
         1 => Just(RandomAction::CancelOrder),
         1 => (0_usize..6).prop_map(RandomAction::CancelShipment),
-        8 => (any::<usize>(), mode).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
+        8 => (any::<usize>(), mode_strategy).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
         8 => (any::<usize>(), any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
     ]
 }
@@ -590,8 +595,8 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
 fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
     let order_before = shop.stored_order(id).clone();
     match random_action {
-        RandomAction::Move(city) => {
-            let update_result = shop.change_city(id, ["Berlin", "Köln", "Bonn"][*city]);
+        RandomAction::Move(city_index) => {
+            let update_result = shop.change_city(id, ["Berlin", "Köln", "Bonn"][*city_index]);
             let is_open = matches!(
                 order_before.status,
                 OrderStatus::Pending | OrderStatus::Processing
@@ -608,8 +613,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             let item = json!({"sku": sku, "quantity": quantity});
             let _ = shop.create_shipment(id, json!({"items": [item]}));
         }
-        RandomAction::Shipped(index) => {
-            if let Some(shipment) = order_before.shipments.get(*index) {
+        RandomAction::Shipped(shipment_index) => {
+            if let Some(shipment) = order_before.shipments.get(*shipment_index) {
                 let selector = json!({"shipment_id": shipment.id});
                 let _ = shop.update_shipment(id, "shipped", selector);
             }
@@ -617,21 +622,21 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
         RandomAction::CancelOrder => {
             let _ = shop.cancel(id);
         }
-        RandomAction::CancelShipment(index) => {
-            if let Some(shipment) = order_before.shipments.get(*index) {
+        RandomAction::CancelShipment(shipment_index) => {
+            if let Some(shipment) = order_before.shipments.get(*shipment_index) {
                 let body = json!({"id": id, "shipment_id": shipment.id});
                 let _ = shop.execute_request("shipment.cancel", body);
             }
         }
-        RandomAction::ExecuteStep(index, mode) => {
+        RandomAction::ExecuteStep(step_index, mode) => {
             let due_steps = shop.due_steps();
             if !due_steps.is_empty() {
-                shop.execute_step(&due_steps[index % due_steps.len()], *mode);
+                shop.execute_step(&due_steps[step_index % due_steps.len()], *mode);
             }
         }
-        RandomAction::DeliverResult(index, is_repeated) => {
+        RandomAction::DeliverResult(step_index, is_repeated) => {
             if !shop.results.is_empty() {
-                shop.deliver_result(index % shop.results.len(), *is_repeated);
+                shop.deliver_result(step_index % shop.results.len(), *is_repeated);
             }
         }
     }

@@ -74,7 +74,8 @@ impl Fixture {
     }
 
     fn create_endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
-        let Request::CreateEndpoint(new) = Request::read("webhook_endpoint.create", body)? else {
+        let Request::CreateEndpoint(new_endpoint) = Request::read("webhook_endpoint.create", body)?
+        else {
             unreachable!("the request was parsed as another type")
         };
         let create_reply = self.carry_out(&Command::Request {
@@ -82,7 +83,7 @@ impl Fixture {
             idempotency: None,
             if_match: None,
             action: Action::CreateEndpoint {
-                new,
+                new_endpoint,
                 secret: SECRET.to_owned(),
             },
         })?;
@@ -122,7 +123,7 @@ impl Fixture {
         id: DeliveryId,
         last_result: &DeliveryResult,
     ) -> (u32, Timestamp) {
-        let mut attempts = 0;
+        let mut attempt_count = 0;
         while let Delivery {
             due_at: Some(due_at),
             endpoint_id,
@@ -138,9 +139,9 @@ impl Fixture {
                 result: last_result.clone(),
             })
             .unwrap();
-            attempts += 1;
+            attempt_count += 1;
         }
-        (attempts, self.now)
+        (attempt_count, self.now)
     }
 
     /// The error of a redelivery.
@@ -212,10 +213,10 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         .unwrap();
     let id = fixture.create_delivery(endpoint_id);
     let started_at = fixture.now;
-    let (attempts, ended_at) = fixture.attempt_until_ended(id, &failed_response());
+    let (attempt_count, ended_at) = fixture.attempt_until_ended(id, &failed_response());
     assert!(ended_at.duration_since(started_at) >= RETRY_PERIOD);
     assert!(ended_at.duration_since(started_at) < RETRY_PERIOD + SignedDuration::from_hours(3));
-    assert!((15..60).contains(&attempts), "{attempts}");
+    assert!((15..60).contains(&attempt_count), "{attempt_count}");
     assert_eq!(
         fixture.working_set.deliveries[&id].status,
         DeliveryStatus::Failed

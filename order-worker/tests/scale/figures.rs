@@ -63,9 +63,9 @@ impl Figures {
             .first()
             .copied()
             .unwrap_or(newest_order.id);
-        let (oldest, _) = store.order(oldest_id).await.unwrap().unwrap();
+        let (oldest_order, _) = store.order(oldest_id).await.unwrap().unwrap();
         let middle_time = Timestamp::from_millisecond(i64::midpoint(
-            oldest.created_at.as_millisecond(),
+            oldest_order.created_at.as_millisecond(),
             newest_order.created_at.as_millisecond(),
         ))
         .unwrap();
@@ -192,13 +192,13 @@ impl Figures {
 }
 
 /// Prints a Markdown table with one column per number of orders.
-pub(crate) fn print_figures(store: &str, figures_by_size: &[Figures]) {
+pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
     let table_row = |figure_text: &dyn Fn(&Figures) -> String| {
         let table_row: Vec<_> = figures_by_size.iter().map(figure_text).collect();
         table_row.join(" | ")
     };
     println!(
-        "\n| {store}: milliseconds | {} |",
+        "\n| {store_name}: milliseconds | {} |",
         table_row(&|size| { format!("{} orders", size.orders) })
     );
     println!("|---|{}", "---|".repeat(figures_by_size.len()));

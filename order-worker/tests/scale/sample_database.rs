@@ -60,8 +60,8 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
         Request::CreateCustomer(request) => Action::CreateCustomer(request),
         Request::SetStock(request) => Action::SetStock(request),
         Request::UpdateShipment(request) => Action::UpdateShipment(request),
-        Request::UpdateOrder(update) => Action::UpdateOrder(update),
-        other => panic!("command() does not support {}", other.pattern()),
+        Request::UpdateOrder(request) => Action::UpdateOrder(request),
+        other_request => panic!("command() does not support {}", other_request.pattern()),
     };
     Command::Request {
         caller: Caller {
@@ -111,9 +111,9 @@ async fn create_catalogue(store: &Store, skus: usize, on_hand: i64) {
     }
 }
 
-pub(crate) async fn customers(store: &Store, count: usize) -> Vec<CustomerId> {
-    let new = json!({"name": "Ada", "email": "ada@example.com"});
-    let commands = vec![command("customer.create", new); count];
+pub(crate) async fn create_customers(store: &Store, count: usize) -> Vec<CustomerId> {
+    let new_customer = json!({"name": "Ada", "email": "ada@example.com"});
+    let commands = vec![command("customer.create", new_customer); count];
     let created_replies = commit(store, &commands).await;
     created_replies
         .iter()
@@ -143,7 +143,7 @@ impl SampleDatabase {
         if store.product(&sku).await.unwrap().is_none() {
             create_catalogue(&store, SKU_COUNT, 1_000_000_000).await;
         }
-        let customers = customers(&store, CUSTOMER_COUNT).await;
+        let customers = create_customers(&store, CUSTOMER_COUNT).await;
         let orders = store.orders(&crate::figures::all_orders(), None).await;
         let orders = orders
             .unwrap()
@@ -200,10 +200,12 @@ impl SampleDatabase {
     async fn advance_orders(&self, ids: &[OrderId]) {
         let commands_for_each =
             |group_size: usize, remainders: &[usize], new_command: &dyn Fn(OrderId) -> Command| {
-                let chosen_ids = ids.iter().enumerate();
-                let chosen =
-                    chosen_ids.filter(|(number, _)| remainders.contains(&(number % group_size)));
-                chosen.map(|(_, id)| new_command(*id)).collect::<Vec<_>>()
+                let numbered_ids = ids.iter().enumerate();
+                let chosen_ids =
+                    numbered_ids.filter(|(number, _)| remainders.contains(&(number % group_size)));
+                chosen_ids
+                    .map(|(_, id)| new_command(*id))
+                    .collect::<Vec<_>>()
             };
         let mut authorize_results = commands_for_each(4, &[0, 1, 2], &|id| {
             let result = StepResult::Authorized {

@@ -11,11 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use order_worker::{background::relay::outbox, cli::verify::verify, engine::Engine, store::Store};
+use order_worker::{
+    background::relay::new_outbox, cli::verify::verify, engine::Engine, store::Store,
+};
 use serde_json::json;
 
 use crate::{
-    sample_database::{SKU_COUNT, SampleDatabase, command, commit, customers, default_rules},
+    sample_database::{
+        SKU_COUNT, SampleDatabase, command, commit, create_customers, default_rules,
+    },
     setting,
 };
 
@@ -29,15 +33,15 @@ const POPULAR_UNITS: i64 = 3_000;
 /// Runs a worker: creates orders until the time is up or the product is sold out, and prints their number.
 pub(crate) async fn run_worker(url: &str) {
     let store = Store::open(url, None).await.unwrap();
-    let (outbox, _relay) = outbox();
+    let (outbox, _relay) = new_outbox();
     let engine = Engine::start(store.clone(), default_rules(), outbox).unwrap();
-    let customer = customers(&store, 1).await[0];
+    let customer = create_customers(&store, 1).await[0];
     let sku = setting("SCALE_SKU");
     let (sold_count, next_number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let deadline = Instant::now() + Duration::from_secs(RUN_SECONDS);
     let mut buyers = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS_PER_WORKER {
-        let (engine, sold, number) = (
+        let (engine, sold_units, number) = (
             engine.clone(),
             Arc::clone(&sold_count),
             Arc::clone(&next_number),
@@ -57,7 +61,7 @@ pub(crate) async fn run_worker(url: &str) {
                 if reply.unwrap().outcome.is_err() {
                     return;
                 }
-                sold.fetch_add(1, Ordering::Relaxed);
+                sold_units.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
@@ -66,8 +70,8 @@ pub(crate) async fn run_worker(url: &str) {
 }
 
 /// Starts this many workers as processes and returns the number of orders they created.
-fn run_workers(url: &str, workers: usize, sku: Option<&str>) -> usize {
-    let children: Vec<_> = (0..workers)
+fn run_workers(url: &str, worker_count: usize, sku: Option<&str>) -> usize {
+    let children: Vec<_> = (0..worker_count)
         .map(|_| {
             let mut worker = Command::new(env::current_exe().unwrap());
             worker.env("SCALE_WORKER", url).stdout(Stdio::piped());
@@ -77,13 +81,13 @@ fn run_workers(url: &str, workers: usize, sku: Option<&str>) -> usize {
             worker.spawn().unwrap()
         })
         .collect();
-    let sold = children.into_iter().map(|child| {
+    let outputs = children.into_iter().map(|child| {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "a worker failed");
         let text = String::from_utf8(output.stdout).unwrap();
         text.trim().parse::<usize>().unwrap()
     });
-    sold.sum()
+    outputs.sum()
 }
 
 pub(crate) async fn compare_worker_counts(url: &str) {
@@ -91,26 +95,26 @@ pub(crate) async fn compare_worker_counts(url: &str) {
     drop(SampleDatabase::open(store.clone()).await);
     println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
-    for workers in [1, 2, 4] {
-        let spread_rate = run_workers(url, workers, None) as u64 / RUN_SECONDS;
-        let popular_rate = run_workers(url, workers, Some("S0")) as u64 / RUN_SECONDS;
-        println!("| {workers} workers | {spread_rate} | {popular_rate} |");
+    for worker_count in [1, 2, 4] {
+        let spread_rate = run_workers(url, worker_count, None) as u64 / RUN_SECONDS;
+        let popular_rate = run_workers(url, worker_count, Some("S0")) as u64 / RUN_SECONDS;
+        println!("| {worker_count} workers | {spread_rate} | {popular_rate} |");
     }
     // All workers sell the last units.
     create_popular_product(&store).await;
-    let sold = run_workers(url, 4, Some("HOT"));
-    let popular = store
+    let sold_count = run_workers(url, 4, Some("HOT"));
+    let popular_product = store
         .product(&"HOT".parse().unwrap())
         .await
         .unwrap()
         .unwrap();
-    let stock_level = popular.1.values().next().unwrap();
+    let stock_level = popular_product.1.values().next().unwrap();
     println!(
-        "\n4 workers, {POPULAR_UNITS} units: {sold} sold, {} reserved",
+        "\n4 workers, {POPULAR_UNITS} units: {sold_count} sold, {} reserved",
         stock_level.reserved
     );
     assert_eq!(
-        (sold, stock_level.reserved),
+        (sold_count, stock_level.reserved),
         (3_000, POPULAR_UNITS),
         "each unit is sold once"
     );

@@ -20,8 +20,8 @@ impl Fields<'_> {
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        if let Some(value) = self.take_member(name) {
-            return self.parse(name, value, parse);
+        if let Some(member_value) = self.take_member(name) {
+            return self.parse(name, member_value, parse);
         }
         self.report(name, "is required");
         None
@@ -33,8 +33,8 @@ impl Fields<'_> {
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        let value = self.take_member(name)?;
-        self.parse(name, value, parse)
+        let member_value = self.take_member(name)?;
+        self.parse(name, member_value, parse)
     }
 
     /// Takes a field of a JSON Merge Patch (RFC 7396) whose value can be removed. Returns `None` if the field
@@ -46,7 +46,7 @@ impl Fields<'_> {
     ) -> Option<Option<T>> {
         match self.members.remove(name)? {
             Value::Null => Some(None),
-            value => self.parse(name, value, parse).map(Some),
+            other_value => self.parse(name, other_value, parse).map(Some),
         }
     }
 
@@ -65,7 +65,7 @@ impl Fields<'_> {
                 );
                 None
             }
-            value => self.parse(name, value, parse),
+            other_value => self.parse(name, other_value, parse),
         }
     }
 
@@ -79,8 +79,8 @@ impl Fields<'_> {
         let entries = match self.take_member(name) {
             Some(Value::Array(entries)) if length.contains(&entries.len()) => entries,
             Some(Value::Array(_)) => {
-                let detail = format!("must have {} to {} entries", length.start(), length.end());
-                self.report(name, detail);
+                let rule = format!("must have {} to {} entries", length.start(), length.end());
+                self.report(name, rule);
                 return None;
             }
             Some(_) => {
@@ -92,13 +92,13 @@ impl Fields<'_> {
                 return None;
             }
         };
-        let list = self.pointer_to(name);
+        let list_pointer = self.pointer_to(name);
         let read_entry: Vec<Option<T>> = entries
             .into_iter()
             .enumerate()
             .map(|(index, entry)| {
                 read_object(
-                    format!("{list}/{index}"),
+                    format!("{list_pointer}/{index}"),
                     entry,
                     self.violations,
                     &mut read_entry,
@@ -143,11 +143,11 @@ impl Fields<'_> {
         name: &str,
         read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Option<T>> {
-        let Some(value) = self.take_member(name) else {
+        let Some(member_value) = self.take_member(name) else {
             return Some(None);
         };
         let pointer = self.pointer_to(name);
-        read_object(pointer, value, self.violations, read).map(Some)
+        read_object(pointer, member_value, self.violations, read).map(Some)
     }
 
     /// Takes an object that can be removed. The outer `None` means that the object contains an error, the middle
@@ -181,28 +181,30 @@ impl Fields<'_> {
             return self.optional_object(name, read);
         }
         match self.take_member(name) {
-            Some(value) => self.parse(name, value, parse).map(Some),
+            Some(member_value) => self.parse(name, member_value, parse).map(Some),
             None => Some(None),
         }
     }
 
     /// Reports a violation at `name`, for rules that involve several fields.
-    pub fn report(&mut self, name: &str, detail: impl Into<String>) {
+    pub fn report(&mut self, name: &str, rule: impl Into<String>) {
         let pointer = self.pointer_to(name);
-        self.violations.push(Violation::new(pointer, detail));
+        self.violations.push(Violation::new(pointer, rule));
     }
 
     fn take_member(&mut self, name: &str) -> Option<Value> {
-        self.members.remove(name).filter(|value| !value.is_null())
+        self.members
+            .remove(name)
+            .filter(|other_value| !other_value.is_null())
     }
 
     fn parse<T>(
         &mut self,
         name: &str,
-        value: Value,
+        member_value: Value,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        parse(value)
+        parse(member_value)
             .map_err(|detail| self.report(name, detail))
             .ok()
     }
@@ -216,8 +218,8 @@ impl Fields<'_> {
     }
 
     fn report_unknown_fields(&mut self) {
-        for name in std::mem::take(&mut self.members).keys() {
-            self.report(name, "is not a known field");
+        for member_name in std::mem::take(&mut self.members).keys() {
+            self.report(member_name, "is not a known field");
         }
     }
 }
@@ -225,11 +227,11 @@ impl Fields<'_> {
 /// Takes the fields of an object with `read`, and reports those that are left as unknown.
 pub(super) fn read_object<T>(
     pointer: String,
-    value: Value,
+    member_value: Value,
     violations: &mut Vec<Violation>,
     read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
 ) -> Option<T> {
-    let Value::Object(map) = value else {
+    let Value::Object(map) = member_value else {
         violations.push(Violation::new(pointer, "must be an object"));
         return None;
     };

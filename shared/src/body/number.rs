@@ -5,10 +5,10 @@
 /// The JSON pointer (RFC 6901) and the text of the first number in `text` that parsing would change.
 /// Considers only numbers whose pointer begins with `base_pointer`. `text` must be valid JSON.
 pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)> {
-    let text = text.as_bytes();
+    let bytes = text.as_bytes();
     let mut levels: Vec<Level> = Vec::new();
     let mut position = 0;
-    while let Some(byte) = text.get(position) {
+    while let Some(byte) = bytes.get(position) {
         match byte {
             b'{' => levels.push(Level::Object { name: None }),
             b'[' => levels.push(Level::Array { index: 0 }),
@@ -21,15 +21,15 @@ pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)>
                 None => {}
             },
             b'"' => {
-                let string_end = position + string_length(&text[position..]);
+                let string_end = position + string_length(&bytes[position..]);
                 if let Some(Level::Object { name: name @ None }) = levels.last_mut() {
-                    *name = Some(&text[position..string_end]);
+                    *name = Some(&bytes[position..string_end]);
                 }
                 position = string_end;
                 continue;
             }
             b'-' | b'0'..=b'9' => {
-                let remaining_text = &text[position..];
+                let remaining_text = &bytes[position..];
                 let length = remaining_text
                     .iter()
                     .position(|byte| !is_number_byte(*byte));
@@ -37,7 +37,7 @@ pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)>
                 if let Ok(number) = str::from_utf8(number)
                     && !is_exact(number)
                 {
-                    let pointer = pointer(&levels);
+                    let pointer = pointer_to_level(&levels);
                     if pointer.starts_with(base_pointer) {
                         return Some((pointer, number.chars().take(40).collect()));
                     }
@@ -63,7 +63,7 @@ enum Level<'a> {
     },
 }
 
-fn pointer(levels: &[Level<'_>]) -> String {
+fn pointer_to_level(levels: &[Level<'_>]) -> String {
     let mut pointer = String::new();
     for level in levels {
         pointer.push('/');
@@ -71,8 +71,8 @@ fn pointer(levels: &[Level<'_>]) -> String {
             Level::Array { index } => pointer.push_str(&index.to_string()),
             Level::Object { name } => {
                 let name: Option<String> = name.and_then(|name| serde_json::from_slice(name).ok());
-                let name = name.unwrap_or_default();
-                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                let name_text = name.unwrap_or_default();
+                pointer.push_str(&name_text.replace('~', "~0").replace('/', "~1"));
             }
         }
     }
@@ -80,17 +80,17 @@ fn pointer(levels: &[Level<'_>]) -> String {
 }
 
 /// Length in bytes of the JSON string at the beginning of `text`, including its quotation marks.
-fn string_length(text: &[u8]) -> usize {
+fn string_length(bytes: &[u8]) -> usize {
     let mut is_escaped = false;
-    for (at, byte) in text.iter().enumerate().skip(1) {
+    for (position, byte) in bytes.iter().enumerate().skip(1) {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            b'"' => return at + 1,
+            b'"' => return position + 1,
             _ => {}
         }
     }
-    text.len()
+    bytes.len()
 }
 
 fn is_number_byte(byte: u8) -> bool {
@@ -120,19 +120,21 @@ fn decimal_parts(number: &str) -> Option<(bool, String, i64)> {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
         None => (number, 0),
     };
-    let (is_negative, mantissa) = match mantissa.strip_prefix('-') {
-        Some(mantissa) => (true, mantissa),
+    let (is_negative, unsigned_mantissa) = match mantissa.strip_prefix('-') {
+        Some(unsigned_mantissa) => (true, unsigned_mantissa),
         None => (false, mantissa),
     };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
+    let (integer_digits, fraction_digits) = unsigned_mantissa
+        .split_once('.')
+        .unwrap_or((unsigned_mantissa, ""));
+    let digits = format!("{integer_digits}{fraction_digits}");
     let significant = digits.trim_start_matches('0').trim_end_matches('0');
     if significant.is_empty() {
         return Some((false, String::new(), 0));
     }
     let zeros = digits.len() - digits.trim_end_matches('0').len();
     let exponent = exponent
-        .checked_sub(i64::try_from(fraction.len()).ok()?)?
+        .checked_sub(i64::try_from(fraction_digits.len()).ok()?)?
         .checked_add(i64::try_from(zeros).ok()?)?;
     Some((is_negative, significant.to_owned(), exponent))
 }

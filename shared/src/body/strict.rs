@@ -93,22 +93,22 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let nested = self.one_level_deeper()?;
+        let nested_reader = self.one_level_deeper()?;
         let mut values = Vec::new();
-        while let Some(value) = access.next_element_seed(nested)? {
+        while let Some(value) = access.next_element_seed(nested_reader)? {
             values.push(value);
         }
         Ok(Value::Array(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let nested = self.one_level_deeper()?;
+        let nested_reader = self.one_level_deeper()?;
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if map.contains_key(&name) {
                 return Err(A::Error::custom(format!("member {name:?} appears twice")));
             }
-            let value = access.next_value_seed(nested)?;
+            let value = access.next_value_seed(nested_reader)?;
             map.insert(name, value);
         }
         Ok(Value::Object(map))

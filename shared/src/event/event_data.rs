@@ -608,8 +608,8 @@ pub struct OrderCreated {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_false(flag: &bool) -> bool {
-    !flag
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -711,19 +711,19 @@ impl EventData {
     /// # Errors
     /// `INTERNAL` if it can't be serialized, which does not happen for these types.
     pub fn data(&self) -> Result<String, Failure> {
-        let not_serializable = |message: &str| {
+        let serialization_failure = |message: &str| {
             Failure::new(
                 Code::Internal,
                 format!("the event's data can't be serialized: {message}"),
             )
         };
-        let mut text =
-            serde_json::to_string(self).map_err(|error| not_serializable(&error.to_string()))?;
+        let mut text = serde_json::to_string(self)
+            .map_err(|error| serialization_failure(&error.to_string()))?;
         // serde writes the tag first, without escapes; the data follows up to the last brace.
         let data_prefix = r#","data":"#;
         let data_offset = text
             .find(data_prefix)
-            .ok_or_else(|| not_serializable(&text))?;
+            .ok_or_else(|| serialization_failure(&text))?;
         text.pop();
         text.drain(..data_offset + data_prefix.len());
         Ok(text)

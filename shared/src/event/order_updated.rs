@@ -67,10 +67,10 @@ impl CloudEvent {
     pub fn for_storefronts(mut self) -> Result<Self, Failure> {
         if has_internal_fields(&self.kind) {
             // Data that can't be parsed is hidden completely.
-            let mut updated: OrderUpdated =
+            let mut order_updated: OrderUpdated =
                 serde_json::from_str(self.data.text()).unwrap_or_default();
-            updated.hide_internal_fields();
-            self.data = Json::of(&updated)?;
+            order_updated.hide_internal_fields();
+            self.data = Json::of(&order_updated)?;
         }
         Ok(self)
     }

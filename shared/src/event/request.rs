@@ -113,8 +113,8 @@ impl TryFrom<String> for FeedPosition {
 }
 
 impl From<FeedPosition> for String {
-    fn from(after: FeedPosition) -> Self {
-        match after {
+    fn from(position: FeedPosition) -> Self {
+        match position {
             FeedPosition::Position(position) => position.to_string(),
             FeedPosition::Event(id) => id.to_string(),
             FeedPosition::Now => "now".to_owned(),
@@ -137,27 +137,27 @@ impl EventFilter {
         if types.is_empty() || types.len() > MAX_TYPES {
             return Err(format!("must have 1 to {MAX_TYPES} event types"));
         }
-        match types.iter().find(|name| !is_type(name)) {
+        match types.iter().find(|type_name| !is_type(type_name)) {
             None => Ok(Self(types)),
-            Some(name) => Err(format!(
-                "must consist of event types such as order.created, or prefixes such as order.*; {name:?} is neither"
+            Some(type_name) => Err(format!(
+                "must consist of event types such as order.created, or prefixes such as order.*; {type_name:?} is neither"
             )),
         }
     }
 
     /// The types and prefixes that match no event type that webhook endpoints can receive.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        let is_known = |name: &str| {
-            let matches_type = |kind: &str| match name.strip_suffix('*') {
+        let is_known = |type_name: &str| {
+            let matches_type = |kind: &str| match type_name.strip_suffix('*') {
                 Some(prefix) => kind.starts_with(prefix),
-                None => kind == name,
+                None => kind == type_name,
             };
             EventData::KINDS
                 .iter()
                 .any(|kind| !is_for_admins(kind) && matches_type(kind))
         };
         let names = self.0.iter().map(String::as_str);
-        names.filter(move |name| !is_known(name))
+        names.filter(move |type_name| !is_known(type_name))
     }
 
     /// The types and prefixes, as given.
@@ -167,26 +167,32 @@ impl EventFilter {
 
     /// Whether the filter matches this type.
     pub fn matches(&self, kind: &str) -> bool {
-        self.0.iter().any(|name| match name.strip_suffix('*') {
-            Some(prefix) => kind.starts_with(prefix),
-            None => name == kind,
-        })
+        self.0
+            .iter()
+            .any(|type_name| match type_name.strip_suffix('*') {
+                Some(prefix) => kind.starts_with(prefix),
+                None => type_name == kind,
+            })
     }
 }
 
 /// Whether `name` has the form of an event type (`order.created`), a prefix (`order.*`) or `*`.
-fn is_type(name: &str) -> bool {
-    let prefix = name.strip_suffix(".*").unwrap_or(name);
+fn is_type(type_name: &str) -> bool {
+    let prefix = type_name.strip_suffix(".*").unwrap_or(type_name);
     let is_safe = |c: char| c.is_ascii_lowercase() || matches!(c, '.' | '_');
-    name == "*"
-        || (!prefix.is_empty() && name.len() <= MAX_TYPE_CHARS && prefix.chars().all(is_safe))
+    type_name == "*"
+        || (!prefix.is_empty() && type_name.len() <= MAX_TYPE_CHARS && prefix.chars().all(is_safe))
 }
 
 impl FromStr for EventFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::new(text.split(',').map(|name| name.trim().to_owned()).collect())
+        Self::new(
+            text.split(',')
+                .map(|type_name| type_name.trim().to_owned())
+                .collect(),
+        )
     }
 }
 
@@ -245,8 +251,11 @@ mod tests {
         for text in ["0", "17", "now", "0192f0c1-2345-7abc-8def-0123456789ab"] {
             assert_eq!(String::from(text.parse::<FeedPosition>().unwrap()), text);
         }
-        for wrong in ["", "-1", "+1", "1.5", "latest", "99999999999999999999"] {
-            assert!(wrong.parse::<FeedPosition>().is_err(), "{wrong}");
+        for invalid_position in ["", "-1", "+1", "1.5", "latest", "99999999999999999999"] {
+            assert!(
+                invalid_position.parse::<FeedPosition>().is_err(),
+                "{invalid_position}"
+            );
         }
     }
 }

@@ -65,9 +65,12 @@ impl AcceptOrder {
         let (id, order) = body::read(body::parse_message(&message.body)?, Self::fields)?;
         match Request::read("order.create", order)? {
             Request::CreateOrder(order) => Ok((Self { id, order }, caller, idempotency_key)),
-            other => Err(Failure::violation(
+            other_pattern => Err(Failure::violation(
                 "/order",
-                format!("must be an order.create request, not {}", other.pattern()),
+                format!(
+                    "must be an order.create request, not {}",
+                    other_pattern.pattern()
+                ),
             )),
         }
     }

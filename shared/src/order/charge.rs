@@ -84,11 +84,11 @@ impl FromStr for TaxRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let (integer_digits, fraction_digits) = text.split_once('.').unwrap_or((text, "0"));
         let has_digits = |part: &str, max: usize| {
             (1..=max).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
         };
-        if has_digits(whole, 3) && has_digits(fraction, 8) {
+        if has_digits(integer_digits, 3) && has_digits(fraction_digits, 8) {
             Ok(Self(text.to_owned()))
         } else {
             Err("must be a decimal fraction with at most 8 places such as 0.19".to_owned())

@@ -37,10 +37,10 @@ pub struct ImportLine {
 
 impl ImportOrders {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let lines = fields.list("lines", 1..=MAX_LINES, |line| {
-            let number = line.required("line", body::integer(1..=i64::MAX));
-            let occurrence = line.optional("occurrence", body::integer(1..=i64::MAX));
-            let order = line.required("order", Ok);
+        let lines = fields.list("lines", 1..=MAX_LINES, |line_fields| {
+            let number = line_fields.required("line", body::integer(1..=i64::MAX));
+            let occurrence = line_fields.optional("occurrence", body::integer(1..=i64::MAX));
+            let order = line_fields.required("order", Ok);
             Some(ImportLine {
                 line: number?.unsigned_abs(),
                 occurrence: occurrence.map(i64::unsigned_abs),
@@ -112,20 +112,20 @@ impl ImportReport {
     pub const MAX_REJECTED: usize = 10_000;
 
     /// Adds the report of another request of the same import.
-    pub fn add(&mut self, other: Self) {
-        self.accepted += other.accepted;
-        self.duplicates += other.duplicates;
-        self.rejected_count += other.rejected_count;
+    pub fn add(&mut self, other_report: Self) {
+        self.accepted += other_report.accepted;
+        self.duplicates += other_report.duplicates;
+        self.rejected_count += other_report.rejected_count;
         let free_slots = Self::MAX_REJECTED.saturating_sub(self.rejected.len());
         self.rejected
-            .extend(other.rejected.into_iter().take(free_slots));
+            .extend(other_report.rejected.into_iter().take(free_slots));
     }
 
     /// Adds a rejected line.
-    pub fn reject(&mut self, line: RejectedLine) {
+    pub fn reject(&mut self, rejected_line: RejectedLine) {
         self.rejected_count += 1;
         if self.rejected.len() < Self::MAX_REJECTED {
-            self.rejected.push(line);
+            self.rejected.push(rejected_line);
         }
     }
 }

@@ -26,7 +26,7 @@ pub use self::{
     change::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, NotApproved, OrderRef, RejectOrder,
     },
-    create::{CreateOrder, ItemQuantity, MAX_ITEMS, NewItem, QUANTITY, ReturnUrl},
+    create::{CreateOrder, ItemQuantity, MAX_ITEMS, NewItem, QUANTITY_RANGE, ReturnUrl},
     edit::{CancelEdit, EditItem, EditOrder},
     payment::{NotifyPayment, RefundOrder},
     read::{GetOrder, ListOrders, OrderHistory},

@@ -195,8 +195,8 @@ fn is_zero(amount: &i64) -> bool {
 }
 
 /// The units among `received` that were put back on stock.
-pub fn restocked_items(received: &[ReceivedItem]) -> Vec<StockItem> {
-    let restocked = received.iter().filter_map(|item| {
+pub fn restocked_items(received_items: &[ReceivedItem]) -> Vec<StockItem> {
+    let restocked_items = received_items.iter().filter_map(|item| {
         let warehouse = item.warehouse.clone().filter(|_| item.restock)?;
         Some(StockItem {
             sku: item.sku.clone(),
@@ -204,7 +204,7 @@ pub fn restocked_items(received: &[ReceivedItem]) -> Vec<StockItem> {
             quantity: item.quantity,
         })
     });
-    restocked.collect()
+    restocked_items.collect()
 }
 
 /// `return.create`: requests a return of shipped units.
@@ -425,8 +425,8 @@ mod tests {
         let items = json!([{"sku": "A", "quantity": 1, "restock": false}]);
         for refund in [json!("none"), json!({"amount": 5}), json!(null)] {
             let request = receive(json!({"items": items, "refund": refund})).unwrap();
-            let sent = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
-            assert_eq!(Request::read("return.receive", sent).unwrap(), request);
+            let sent_body = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
+            assert_eq!(Request::read("return.receive", sent_body).unwrap(), request);
         }
         for (refund, pointer) in [
             (json!("all"), "/refund:"),

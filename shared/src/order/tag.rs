@@ -97,7 +97,7 @@ mod tests {
         let texts: Vec<_> = tag_set.iter().map(Tag::as_str).collect();
         assert_eq!(texts, ["Fraud: check", "vip", "Über uns"]);
         assert_eq!(tag_set[2].key(), "über uns");
-        for refused in [
+        for invalid_tag in [
             json!("vip"),
             json!([1]),
             json!([""]),
@@ -109,7 +109,7 @@ mod tests {
             json!(["ä".repeat(41)]),
             json!(vec!["a"; MAX_TAGS + 1]),
         ] {
-            assert!(tags(refused.clone()).is_err(), "{refused}");
+            assert!(tags(invalid_tag.clone()).is_err(), "{invalid_tag}");
         }
         assert!(tags(json!(["ä".repeat(40)])).is_ok());
     }

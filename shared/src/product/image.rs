@@ -94,20 +94,20 @@ pub struct ImageVariant {
 
 impl ProductImage {
     /// The photo that `new` describes.
-    pub fn from_new(new: &AddImage) -> Self {
-        let url = media_url(new.id);
-        let variants = new.variants.iter().map(|size| ImageVariant {
+    pub fn from_new(new_image: &AddImage) -> Self {
+        let url = media_url(new_image.id);
+        let variants = new_image.variants.iter().map(|size| ImageVariant {
             url: format!("{url}/{}", size.width),
             width: size.width,
             height: size.height,
         });
         Self {
-            id: new.id,
+            id: new_image.id,
             variants: variants.collect(),
             url,
-            content_type: new.content_type,
-            width: new.width,
-            height: new.height,
+            content_type: new_image.content_type,
+            width: new_image.width,
+            height: new_image.height,
         }
     }
 }
@@ -274,7 +274,7 @@ fn image_ids(value: Value) -> Result<Vec<ImageId>, String> {
         return Err(format!("must have at most {MAX_PHOTOS} entries"));
     }
     ids.into_iter()
-        .map(|id| body::parsed(id).map_err(|error| format!("each entry {error}")))
+        .map(|id_value| body::parsed(id_value).map_err(|error| format!("each entry {error}")))
         .collect()
 }
 

@@ -79,10 +79,10 @@ impl NewEndpoint {
 }
 
 fn event_types(value: Value) -> Result<EventFilter, String> {
-    let Value::Array(types) = value else {
+    let Value::Array(type_values) = value else {
         return Err("must be a list".to_owned());
     };
-    let types: Result<Vec<_>, _> = types.into_iter().map(body::string).collect();
+    let types: Result<Vec<_>, _> = type_values.into_iter().map(body::string).collect();
     let filter = EventFilter::new(types.map_err(|_| "must be a list of strings".to_owned())?)?;
     let unknown_types: Vec<&str> = filter.unknown().collect();
     if unknown_types.is_empty() {

@@ -63,8 +63,8 @@ pub(super) async fn stripe(
     let id = event["id"].as_str();
     let id = id.filter(|id| id.len() <= MAX_ID_CHARS && body::without_nul(id).is_ok());
     let id = id.ok_or_else(|| Failure::violation("/id", "must be an event id"))?;
-    let request =
-        payment_reference(&event).and_then(|body| Request::read("payment.notify", body).ok());
+    let request = payment_reference(&event)
+        .and_then(|notification_body| Request::read("payment.notify", notification_body).ok());
     let Some(request) = request else {
         return Ok(acknowledged_response("ignored"));
     };
@@ -100,14 +100,14 @@ fn payment_reference(event: &Value) -> Option<Value> {
     Some(json!({"order_id": order_id, "reference": reference}))
 }
 
-fn verify(secret: &hmac::Key, header: &str, body: &[u8], now: i64) -> Result<(), String> {
+fn verify(secret: &hmac::Key, header: &str, payload: &[u8], now: i64) -> Result<(), String> {
     let name_value_pairs = || header.split(',').filter_map(|pair| pair.split_once('='));
     let time = name_value_pairs().find_map(|(name, value)| (name.trim() == "t").then_some(value));
     let Some(time) = time.and_then(|time| time.parse::<i64>().ok()) else {
         return Err(format!("{SIGNATURE_HEADER} must be t=SECONDS,v1=SIGNATURE"));
     };
     let mut signed_bytes = format!("{time}.").into_bytes();
-    signed_bytes.extend_from_slice(body);
+    signed_bytes.extend_from_slice(payload);
     let is_signed = name_value_pairs()
         .filter(|(name, _)| name.trim() == "v1")
         .filter_map(|(_, hex)| from_hex(hex.trim()))
@@ -131,7 +131,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     let pairs = digits.chunks(2);
     pairs
         .map(|pair| match pair {
-            [high, low] => Some(high << 4 | low),
+            [high_digit, low_digit] => Some(high_digit << 4 | low_digit),
             _ => None,
         })
         .collect()
@@ -146,16 +146,16 @@ mod tests {
     #[test]
     fn signature_must_be_valid_and_recent() {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"whsec_test");
-        let body = br#"{"id": "evt_1"}"#;
-        let tag = hmac::sign(&key, &[b"1700000000.", &body[..]].concat());
+        let payload = br#"{"id": "evt_1"}"#;
+        let tag = hmac::sign(&key, &[b"1700000000.", &payload[..]].concat());
         let hex = tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
         let valid_header = format!("t=1700000000,v1={},v1={hex},v0=abc", "0".repeat(64));
-        assert_eq!(verify(&key, &valid_header, body, 1_700_000_299), Ok(()));
-        assert!(verify(&key, &valid_header, body, 1_700_000_301).is_err());
-        assert!(verify(&key, &valid_header, body, 1_699_999_000).is_err());
+        assert_eq!(verify(&key, &valid_header, payload, 1_700_000_299), Ok(()));
+        assert!(verify(&key, &valid_header, payload, 1_700_000_301).is_err());
+        assert!(verify(&key, &valid_header, payload, 1_699_999_000).is_err());
         assert!(verify(&key, &valid_header, b"{}", 1_700_000_000).is_err());
         for invalid_header in [
             "",
@@ -165,7 +165,7 @@ mod tests {
             "t=1700000000,v1=\u{e9}\u{e9}",
         ] {
             assert!(
-                verify(&key, invalid_header, body, 1_700_000_000).is_err(),
+                verify(&key, invalid_header, payload, 1_700_000_000).is_err(),
                 "{invalid_header}"
             );
         }

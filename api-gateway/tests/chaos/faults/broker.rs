@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{task, time};
 
 use super::FaultContext;
-use crate::harness::until;
+use crate::harness::wait_until;
 
 pub(super) async fn restart_broker(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
@@ -44,7 +44,7 @@ pub(super) async fn wipe_broker(context: FaultContext<'_>) -> usize {
 }
 
 /// The broker blocks publishers.
-pub(super) async fn short_of_memory(context: FaultContext<'_>) -> usize {
+pub(super) async fn raise_memory_alarm(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     stack.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0"]);
@@ -54,7 +54,7 @@ pub(super) async fn short_of_memory(context: FaultContext<'_>) -> usize {
     1
 }
 
-pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
+pub(super) async fn close_connections(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..3 {
         load.wait_for_progress(10).await;
@@ -65,7 +65,7 @@ pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
 }
 
 /// An operator deletes the queues by mistake.
-pub(super) async fn queues_deleted(context: FaultContext<'_>) -> usize {
+pub(super) async fn delete_queues(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     for queue in ["order-worker-queue", "order-request-queue"] {
@@ -76,7 +76,7 @@ pub(super) async fn queues_deleted(context: FaultContext<'_>) -> usize {
     2
 }
 
-pub(super) async fn leader_killed(context: FaultContext<'_>) -> usize {
+pub(super) async fn kill_leader(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..2 {
         load.wait_for_progress(20).await;
@@ -91,12 +91,12 @@ pub(super) async fn leader_killed(context: FaultContext<'_>) -> usize {
 }
 
 /// The node that hosts the request queue is lost permanently, and the other two forget it.
-pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
+pub(super) async fn lose_request_node(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(20).await;
     let cluster = stack.cluster.as_mut().unwrap();
     let number = task::block_in_place(|| cluster.kill_queue_node("order-request-queue"));
-    until("a gateway to report that it is not ready", async || {
+    wait_until("a gateway to report that it is not ready", async || {
         let url = format!("{}/readyz", stack.base_urls()[0]);
         let response = reqwest::get(url).await;
         response.is_ok_and(|response| response.status() == 503)

@@ -8,11 +8,11 @@ use std::{
 use tokio::{task, time};
 
 use super::FaultContext;
-use crate::{harness::until, proxy::NetworkCondition, stack::Stack};
+use crate::{harness::wait_until, proxy::NetworkCondition, stack::Stack};
 
 /// Waits until the worker reports that its database is not usable.
 async fn wait_for_database_error(stack: &Stack) {
-    until("the worker to report a database error", async || {
+    wait_until("the worker to report a database error", async || {
         let readiness = stack.worker_readiness(0).await;
         readiness.is_some_and(|report| report["database"] != "ok")
     })
@@ -20,7 +20,7 @@ async fn wait_for_database_error(stack: &Stack) {
 }
 
 /// Another process locks the database for longer than the worker's lock timeout.
-pub(super) async fn locked_file(context: FaultContext<'_>) -> usize {
+pub(super) async fn lock_file(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     let script = "import sqlite3, sys, time
@@ -38,7 +38,7 @@ db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
 }
 
 /// The disk is filled up, then space is freed.
-pub(super) async fn disk_full(context: FaultContext<'_>) -> usize {
+pub(super) async fn fill_disk(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     let filler_file = stack.data_folder.join("filler");
@@ -55,7 +55,7 @@ pub(super) async fn disk_full(context: FaultContext<'_>) -> usize {
     1
 }
 
-pub(super) async fn disk_read_only(context: FaultContext<'_>) -> usize {
+pub(super) async fn make_disk_read_only(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     let remount_disk = |mount_option: &str| {
@@ -70,7 +70,7 @@ pub(super) async fn disk_read_only(context: FaultContext<'_>) -> usize {
     stack.workers[0].kill();
     assert!(remount_disk("ro"), "the disk can't be made read-only");
     let mut worker = stack.spawn_worker(0);
-    until("the worker to fail on the read-only disk", async || {
+    wait_until("the worker to fail on the read-only disk", async || {
         worker.has_ended()
     })
     .await;
@@ -101,7 +101,7 @@ pub(super) async fn kill_postgres(context: FaultContext<'_>) -> usize {
 }
 
 /// The primary dies, and a synchronous standby is promoted.
-pub(super) async fn fails_over(context: FaultContext<'_>) -> usize {
+pub(super) async fn fail_over(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let primary_server = stack.postgres.as_mut().unwrap();
     let standby_server = primary_server.start_standby().await;
@@ -115,11 +115,11 @@ pub(super) async fn fails_over(context: FaultContext<'_>) -> usize {
     1
 }
 
-pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
+pub(super) async fn close_connections(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..5 {
         load.wait_for_progress(5).await;
-        stack.postgres.as_ref().unwrap().sql(
+        stack.postgres.as_ref().unwrap().run_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
              WHERE application_name = 'order-worker'",
         );
@@ -129,47 +129,48 @@ pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
 }
 
 /// The database refuses writes, like a primary that was demoted to a standby.
-pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
+pub(super) async fn make_database_read_only(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     let postgres = stack.postgres.as_ref().unwrap();
     let terminate_sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE application_name = 'order-worker'";
-    postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on");
-    postgres.sql("SELECT pg_reload_conf()");
+    postgres.run_sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    postgres.run_sql("SELECT pg_reload_conf()");
     wait_for_database_error(stack).await;
-    postgres.sql("ALTER SYSTEM RESET default_transaction_read_only");
-    postgres.sql("SELECT pg_reload_conf()");
-    postgres.sql(terminate_sql);
+    postgres.run_sql("ALTER SYSTEM RESET default_transaction_read_only");
+    postgres.run_sql("SELECT pg_reload_conf()");
+    postgres.run_sql(terminate_sql);
     stack.wait_until_healthy().await;
     1
 }
 
 /// The tables are locked, as by a migration.
-pub(super) async fn locked_tables(context: FaultContext<'_>) -> usize {
+pub(super) async fn lock_tables(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     let postgres = stack.postgres.as_ref().unwrap();
     task::block_in_place(|| {
-        postgres
-            .sql("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT")
+        postgres.run_sql(
+            "BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT",
+        )
     });
     stack.wait_until_healthy().await;
     1
 }
 
 /// Each commit takes 100 ms longer.
-pub(super) async fn slow_commits(context: FaultContext<'_>) -> usize {
+pub(super) async fn slow_down_commits(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let postgres = stack.postgres.as_ref().unwrap();
     for setting in ["commit_delay = 100000", "commit_siblings = 0"] {
-        postgres.sql(&format!("ALTER SYSTEM SET {setting}"));
+        postgres.run_sql(&format!("ALTER SYSTEM SET {setting}"));
     }
-    postgres.sql("SELECT pg_reload_conf()");
+    postgres.run_sql("SELECT pg_reload_conf()");
     load.wait_for_progress(60).await;
     for setting in ["commit_delay", "commit_siblings"] {
-        postgres.sql(&format!("ALTER SYSTEM RESET {setting}"));
+        postgres.run_sql(&format!("ALTER SYSTEM RESET {setting}"));
     }
-    postgres.sql("SELECT pg_reload_conf()");
+    postgres.run_sql("SELECT pg_reload_conf()");
     1
 }

@@ -9,22 +9,27 @@ use shared::amqp::{
 };
 
 use super::FaultContext;
-use crate::{harness::until, stack::Stack};
+use crate::{harness::wait_until, stack::Stack};
 
 /// A publisher that bypasses the gateway and the worker.
 async fn connect_publisher(stack: &Stack) -> Publisher {
     let url = stack.broker.as_ref().unwrap().url();
     let broker = Broker::start(&url, "chaos").unwrap();
-    until("the connection to the broker", async || {
+    wait_until("the connection to the broker", async || {
         broker.check().is_ok()
     })
     .await;
     Publisher::new(broker)
 }
 
-async fn publish_repeatedly(publisher: &Publisher, queue: &str, message: Outgoing, times: usize) {
+async fn publish_repeatedly(
+    publisher: &Publisher,
+    queue: &str,
+    outgoing_message: Outgoing,
+    times: usize,
+) {
     let messages: Vec<_> = (0..times)
-        .map(|_| (Target::Queue(queue), message.clone()))
+        .map(|_| (Target::Queue(queue), outgoing_message.clone()))
         .collect();
     for result in publisher.publish(&messages).await {
         result.unwrap();
@@ -41,13 +46,13 @@ fn message(kind: &str, body: &Value) -> Outgoing {
 }
 
 /// Publishes the same attempt of a step eight times at once, so that workers process it concurrently.
-pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
+pub(super) async fn duplicate_steps(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = connect_publisher(stack).await;
     let mut times = 0;
     for _ in 0..20 {
         load.wait_for_progress(1).await;
-        let newest_order_id = load.recorded().orders.last().unwrap().id.clone();
+        let newest_order_id = load.recorded_replies().orders.last().unwrap().id.clone();
         for step in ["authorize_payment", "request_shipment:main", "void_payment"] {
             let body = json!({"order_id": newest_order_id, "step": step, "attempt": 1});
             publish_repeatedly(&publisher, STEP_QUEUE, message("step", &body), 8).await;
@@ -58,7 +63,7 @@ pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
 }
 
 /// Publishes the same message again, like a redelivery after a lost acknowledgement.
-pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
+pub(super) async fn duplicate_requests(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = connect_publisher(stack).await;
     for number in 0..30 {
@@ -81,16 +86,16 @@ pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
 }
 
 /// The load itself sends each webhook twice, and "delivered" before "shipped".
-pub(super) async fn webhooks(context: FaultContext<'_>) -> usize {
+pub(super) async fn duplicate_webhooks(context: FaultContext<'_>) -> usize {
     let FaultContext { load, .. } = context;
-    let delivered_before = load.recorded().delivered.len();
-    while load.recorded().delivered.len() < delivered_before + 60 {
+    let delivered_before = load.recorded_replies().delivered_ids.len();
+    while load.recorded_replies().delivered_ids.len() < delivered_before + 60 {
         load.wait_for_progress(5).await;
     }
-    load.recorded().delivered.len() - delivered_before
+    load.recorded_replies().delivered_ids.len() - delivered_before
 }
 
-pub(super) async fn garbage(context: FaultContext<'_>) -> usize {
+pub(super) async fn publish_invalid_messages(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = connect_publisher(stack).await;
     let bodies: [&[u8]; 6] = [
@@ -101,15 +106,15 @@ pub(super) async fn garbage(context: FaultContext<'_>) -> usize {
         b"{\"order_id\": \"x\", \"step\": \"dance\", \"attempt\": 1}",
         b"null",
     ];
-    for body in bodies {
+    for text in bodies {
         load.wait_for_progress(2).await;
         for queue in [REQUEST_QUEUE, STEP_QUEUE] {
-            let message = Outgoing {
+            let outgoing_message = Outgoing {
                 kind: Some("order.create".to_owned()),
-                body: body.to_vec(),
+                body: text.to_vec(),
                 ..Outgoing::default()
             };
-            publish_repeatedly(&publisher, queue, message, 3).await;
+            publish_repeatedly(&publisher, queue, outgoing_message, 3).await;
         }
     }
     36

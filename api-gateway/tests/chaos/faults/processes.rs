@@ -5,10 +5,10 @@ use std::{fs, time::Duration};
 use tokio::{task, time};
 
 use super::FaultContext;
-use crate::harness::until;
+use crate::harness::wait_until;
 
 /// A worker crashes at a given point and is replaced.
-pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize {
+pub(super) async fn crash_worker(context: FaultContext<'_>, point: &str) -> usize {
     let FaultContext {
         stack,
         load,
@@ -20,9 +20,9 @@ pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize
         for worker in &mut stack.workers {
             worker.kill();
         }
-        let crash_plan = format!("{point}:{}", 1 + random.below(15));
+        let crash_plan = format!("{point}:{}", 1 + random.random_below(15));
         stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &crash_plan)]);
-        until("the worker to crash", async || stack.workers[0].has_ended()).await;
+        wait_until("the worker to crash", async || stack.workers[0].has_ended()).await;
         for number in 0..stack.workers.len() {
             stack.restart_worker(number);
         }
@@ -31,7 +31,7 @@ pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize
     2
 }
 
-pub(super) async fn workers_killed(context: FaultContext<'_>) -> usize {
+pub(super) async fn kill_workers(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, random, .. } = context;
     for round in 0..6 {
         random.sleep_up_to(300).await;
@@ -43,7 +43,7 @@ pub(super) async fn workers_killed(context: FaultContext<'_>) -> usize {
 
 /// A worker is suspended for longer than the broker's acknowledgement timeout. The broker redelivers its
 /// messages to other workers, and the worker does not know that when it continues.
-pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
+pub(super) async fn suspend_worker(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let set_ack_timeout = |consumer: u32, tick_ms: u32| {
         let erlang_code = format!(
@@ -66,7 +66,7 @@ pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
     1
 }
 
-pub(super) async fn workers_stopped(context: FaultContext<'_>) -> usize {
+pub(super) async fn stop_workers(context: FaultContext<'_>) -> usize {
     let FaultContext {
         stack,
         load,
@@ -83,7 +83,7 @@ pub(super) async fn workers_stopped(context: FaultContext<'_>) -> usize {
     stack.workers.len()
 }
 
-pub(super) async fn gateways_killed(context: FaultContext<'_>) -> usize {
+pub(super) async fn kill_gateways(context: FaultContext<'_>) -> usize {
     let FaultContext {
         stack,
         load,
@@ -99,13 +99,13 @@ pub(super) async fn gateways_killed(context: FaultContext<'_>) -> usize {
 }
 
 /// Accepted requests are answered before the gateway stops.
-pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
+pub(super) async fn stop_gateways(context: FaultContext<'_>) -> usize {
     let FaultContext {
         stack,
         load,
         random,
     } = context;
-    let unknown_before = load.unknown();
+    let unknown_before = load.unknown_count();
     for number in 0..2 {
         load.wait_for_progress(5).await;
         random.sleep_up_to(50).await;
@@ -113,10 +113,10 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
         stack.restart_gateway(number);
         stack.wait_until_healthy().await;
     }
-    if load.unknown() > unknown_before {
-        let unknown_meanwhile = load.unknown() - unknown_before;
-        load.recorded().unexpected_replies.push(format!(
-            "{unknown_meanwhile} requests were not answered by a gateway that was stopped with SIGTERM"
+    if load.unknown_count() > unknown_before {
+        let unknown_during_restart = load.unknown_count() - unknown_before;
+        load.recorded_replies().unexpected_replies.push(format!(
+            "{unknown_during_restart} requests were not answered by a gateway that was stopped with SIGTERM"
         ));
     }
     2
@@ -124,9 +124,9 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
 
 /// Restarts one process after the other, as in an upgrade: requests fail only with a 503, which is safe to
 /// retry.
-pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
+pub(super) async fn restart_one_by_one(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let unknown = load.unknown();
+    let unknown_before = load.unknown_count();
     for number in 0..stack.workers.len() {
         task::block_in_place(|| stack.workers[number].terminate());
         stack.restart_worker(number);
@@ -139,18 +139,18 @@ pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
         stack.wait_until_healthy().await;
         load.wait_for_progress(5).await;
     }
-    if load.unknown() > unknown {
-        let lost = load.unknown() - unknown;
-        let mut recorded = load.recorded();
-        let last_unknown = recorded.last_unknown.clone();
-        recorded.unexpected_replies.push(format!(
-            "{lost} requests failed during a rolling restart, the last with {last_unknown}"
+    if load.unknown_count() > unknown_before {
+        let lost_requests = load.unknown_count() - unknown_before;
+        let mut recorded_replies = load.recorded_replies();
+        let last_unknown = recorded_replies.last_unknown.clone();
+        recorded_replies.unexpected_replies.push(format!(
+            "{lost_requests} requests failed during a rolling restart, the last with {last_unknown}"
         ));
     }
     stack.workers.len() + 2
 }
 
-pub(super) async fn power_cut(context: FaultContext<'_>) -> usize {
+pub(super) async fn kill_all_processes(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     if let Some(broker) = &mut stack.broker {
@@ -180,7 +180,7 @@ pub(super) async fn power_cut(context: FaultContext<'_>) -> usize {
 }
 
 /// The clocks of the workers, but not of the gateways, go forward by an hour, back, and back by another hour.
-pub(super) async fn clock_jumps(context: FaultContext<'_>) -> usize {
+pub(super) async fn move_clocks(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let Some(faketime_library) = crate::stack::optional_setting("TEST_FAKETIME") else {
         return 0;

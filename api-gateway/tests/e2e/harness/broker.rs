@@ -29,8 +29,8 @@ pub(crate) enum Broker {
 impl Broker {
     /// Takes an unused vhost of those that `scripts/test.sh` creates.
     pub(super) fn vhost() -> Self {
-        let folder = setting("TEST_FOLDER");
-        let path = |name: String| Path::new(&folder).join(name);
+        let test_folder = setting("TEST_FOLDER");
+        let path = |name: String| Path::new(&test_folder).join(name);
         let mut number = 1;
         while let Err(error) = fs::create_dir(path(format!("vhost-{number}"))) {
             assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
@@ -41,7 +41,7 @@ impl Broker {
         while !ready_file.exists() {
             assert!(
                 Instant::now() < deadline,
-                "the broker did not create vhost t{number}; see vhosts.log in {folder}"
+                "the broker did not create vhost t{number}; see vhosts.log in {test_folder}"
             );
             thread::sleep(Duration::from_millis(50));
         }
@@ -53,14 +53,14 @@ impl Broker {
 
     /// Starts a broker for this test.
     pub(crate) fn own(folder: &Path) -> Self {
-        let folder = folder.join("rabbitmq");
+        let broker_folder = folder.join("rabbitmq");
         let prepare_output = Command::new("bash")
             .args([
                 "-c",
                 r#". "$0"; need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
             ])
             .arg(setting("TEST_LIB"))
-            .arg(&folder)
+            .arg(&broker_folder)
             .output()
             .unwrap();
         let port = String::from_utf8(prepare_output.stdout)
@@ -68,7 +68,7 @@ impl Broker {
             .trim()
             .to_owned();
         let mut broker = Self::Own {
-            folder,
+            folder: broker_folder,
             port,
             server: None,
         };
@@ -113,7 +113,7 @@ impl Broker {
     }
 
     /// Runs `rabbitmqctl`, which must succeed.
-    pub(crate) fn control(&self, arguments: &[&str]) {
+    pub(crate) fn run_rabbitmqctl(&self, arguments: &[&str]) {
         assert!(self.try_control(arguments), "rabbitmqctl {arguments:?}");
     }
 

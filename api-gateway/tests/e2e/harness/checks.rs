@@ -35,7 +35,8 @@ impl System {
             return stripe.payment_totals().await;
         }
         let mut payment_totals = PaymentTotals::default();
-        let rows = self.ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
+        let rows =
+            self.query_ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
         for row in rows.lines() {
             let fields: Vec<&str> = row.split(' ').collect();
             let count = fields[1].parse().unwrap();
@@ -51,7 +52,7 @@ impl System {
     }
 
     /// Runs SQL on the sandbox provider's ledger.
-    pub(crate) fn ledger(&self, sql: &str) -> String {
+    pub(crate) fn query_ledger(&self, sql: &str) -> String {
         self.store.run(Tables::Ledger, sql)
     }
 }

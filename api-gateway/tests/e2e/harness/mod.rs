@@ -33,9 +33,9 @@ pub(crate) use self::{
 pub(crate) use self::{
     checks::PaymentTotals,
     peer::Peer,
-    python::{python, python_with_input},
+    python::{run_script, run_script_with_input},
     receiver::{CannedResponse, Receiver},
-    requests::{Reply, is_announced, order, order_paid_by, try_send},
+    requests::{Reply, is_announced, order_body, order_body_with_method, try_send},
     stripe::{ProxyMode, Stripe},
 };
 
@@ -43,7 +43,7 @@ pub(crate) use self::{
 pub(crate) const WORKER: &str = "order-worker";
 /// The secret that signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-/// Timeout of [`until`] and of requests: generous, since machines differ in speed.
+/// Timeout of [`wait_until`] and of requests: generous, since machines differ in speed.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An environment variable set by scripts/test.sh.
@@ -84,15 +84,22 @@ impl System {
     }
 
     /// Starts a system on an existing store, with this worker binary.
-    pub(crate) async fn start_with_store(folder: Folder, store: Store, worker: &str) -> Self {
-        Self::assemble((folder, store), Broker::vhost(), worker, &[]).await
+    pub(crate) async fn start_with_store(
+        folder: Folder,
+        store: Store,
+        worker_program: &str,
+    ) -> Self {
+        Self::assemble((folder, store), Broker::vhost(), worker_program, &[]).await
     }
 
     /// Starts a system with this worker binary and additional variables.
-    pub(crate) async fn start_with_worker(worker: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_with_worker(
+        worker_program: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let folder = Folder::new();
         let store = Store::new(&folder);
-        Self::assemble((folder, store), Broker::vhost(), worker, variables).await
+        Self::assemble((folder, store), Broker::vhost(), worker_program, variables).await
     }
 
     /// Starts a system in a folder that other processes share.
@@ -117,8 +124,8 @@ impl System {
         let is_provider_given = additional_variables
             .iter()
             .any(|(name, _)| *name == "PAYMENT_PROVIDER");
-        let wants_stripe = env::var("TEST_PROVIDER").is_ok_and(|provider| provider == "stripe");
-        let stripe = if wants_stripe && !is_provider_given {
+        let uses_stripe = env::var("TEST_PROVIDER").is_ok_and(|provider| provider == "stripe");
+        let stripe = if uses_stripe && !is_provider_given {
             Some(Stripe::start(&folder).await)
         } else {
             None
@@ -206,12 +213,15 @@ impl System {
     pub(crate) async fn start_additional_gateway(&self) -> (Process, String) {
         let log = self.folder.join("additional-gateway.log");
         let gateway = Process::start("api-gateway", log, &self.variables);
-        until("the additional gateway to listen", async || {
-            gateway.logged("address", 0).is_some()
+        wait_until("the additional gateway to listen", async || {
+            gateway.find_logged_field("address", 0).is_some()
         })
         .await;
-        let base = format!("http://{}", gateway.logged("address", 0).unwrap());
-        until("the additional gateway to be ready", async || {
+        let base = format!(
+            "http://{}",
+            gateway.find_logged_field("address", 0).unwrap()
+        );
+        wait_until("the additional gateway to be ready", async || {
             self.is_ready(&base).await
         })
         .await;
@@ -260,8 +270,8 @@ impl System {
     }
 
     async fn wait_for_worker(&self, log_offset: u64) {
-        until("the worker to be ready", async || {
-            let Some(address) = self.worker.logged("health", log_offset) else {
+        wait_until("the worker to be ready", async || {
+            let Some(address) = self.worker.find_logged_field("health", log_offset) else {
                 return false;
             };
             self.is_ready(&format!("http://{address}")).await
@@ -271,7 +281,7 @@ impl System {
 
     /// Status and body of the worker's `/readyz`.
     pub(crate) async fn worker_readiness(&self) -> Option<(u16, serde_json::Value)> {
-        let address = self.worker.logged("health", 0)?;
+        let address = self.worker.find_logged_field("health", 0)?;
         let url = format!("http://{address}/readyz");
         let response = self.client.get(url).send().await.ok()?;
         Some((response.status().as_u16(), response.json().await.ok()?))
@@ -281,26 +291,30 @@ impl System {
     pub(crate) async fn restart_gateway_without_worker(&mut self) {
         let log_offset = self.launch_gateway();
         self.wait_for_gateway_address(log_offset).await;
-        until("the gateway to be connected to the broker", async || {
+        wait_until("the gateway to be connected to the broker", async || {
             self.get("/readyz").await.body["broker"] == "ok"
         })
         .await;
     }
 
     async fn wait_for_gateway_address(&mut self, log_offset: u64) {
-        until("the gateway to listen", async || {
-            self.gateway.logged("address", log_offset).is_some()
+        wait_until("the gateway to listen", async || {
+            self.gateway
+                .find_logged_field("address", log_offset)
+                .is_some()
         })
         .await;
         self.base = format!(
             "http://{}",
-            self.gateway.logged("address", log_offset).unwrap()
+            self.gateway
+                .find_logged_field("address", log_offset)
+                .unwrap()
         );
     }
 
     pub(crate) async fn wait_for_gateway(&mut self, log_offset: u64) {
         self.wait_for_gateway_address(log_offset).await;
-        until("the gateway to be ready", async || {
+        wait_until("the gateway to be ready", async || {
             self.is_ready(&self.base).await
         })
         .await;
@@ -341,7 +355,7 @@ impl Drop for Folder {
 }
 
 /// Polls a condition until it holds, or fails the test after [`TIMEOUT`].
-pub(crate) async fn until(condition_name: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_until(condition_name: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !condition().await {
         assert!(

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{process::send_signal, setting, until};
+use super::{process::send_signal, setting, wait_until};
 
 /// A running Python program. It ends with its parent, even if the parent is killed: `peer.py` watches standard
 /// input.
@@ -39,16 +39,19 @@ impl Peer {
     }
 
     /// The complete lines that the program has printed so far.
-    pub(crate) fn printed(&self) -> String {
-        let mut printed = fs::read_to_string(&self.log).unwrap();
-        printed.truncate(printed.rfind('\n').map_or(0, |end| end + 1));
-        printed
+    pub(crate) fn printed_text(&self) -> String {
+        let mut printed_text = fs::read_to_string(&self.log).unwrap();
+        printed_text.truncate(printed_text.rfind('\n').map_or(0, |end| end + 1));
+        printed_text
     }
 
     /// The port that the program listens on, which is its first line.
     pub(crate) async fn port(&self) -> String {
-        until("the program to listen", async || !self.printed().is_empty()).await;
-        self.printed().lines().next().unwrap().to_owned()
+        wait_until("the program to listen", async || {
+            !self.printed_text().is_empty()
+        })
+        .await;
+        self.printed_text().lines().next().unwrap().to_owned()
     }
 }
 

@@ -78,14 +78,14 @@ impl Process {
     }
 
     /// The last value of `field` in the log after offset `from_offset`.
-    pub(crate) fn logged(&self, field: &str, from_offset: u64) -> Option<String> {
+    pub(crate) fn find_logged_field(&self, field: &str, from_offset: u64) -> Option<String> {
         let text = fs::read(&self.log).unwrap();
         let text =
             String::from_utf8_lossy(&text[usize::try_from(from_offset).unwrap().min(text.len())..])
                 .into_owned();
         text.lines().rev().find_map(|line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            line.get(field)?.as_str().map(str::to_owned)
+            let log_line: Value = serde_json::from_str(line).ok()?;
+            log_line.get(field)?.as_str().map(str::to_owned)
         })
     }
 
@@ -93,14 +93,14 @@ impl Process {
     pub(crate) fn peak_memory_mib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        let kib: u64 = line
+        let peak_kib: u64 = line
             .unwrap()
             .split_whitespace()
             .nth(1)
             .unwrap()
             .parse()
             .unwrap();
-        kib / 1024
+        peak_kib / 1024
     }
 
     /// Whether the process has ended.

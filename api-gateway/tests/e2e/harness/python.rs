@@ -9,12 +9,12 @@ use std::{
 use super::setting;
 
 /// Runs a Python script of tests/e2e and returns its output.
-pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
+pub(crate) fn run_script(script: &str, arguments: &[&str]) -> String {
     run_python(script, arguments, "")
 }
 
-/// As [`python`], with `input` as standard input.
-pub(crate) fn python_with_input(script: &str, input: &str) -> String {
+/// As [`run_script`], with `input` as standard input.
+pub(crate) fn run_script_with_input(script: &str, input: &str) -> String {
     run_python(script, &[], input)
 }
 

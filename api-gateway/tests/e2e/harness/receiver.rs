@@ -43,7 +43,7 @@ pub(crate) struct Receiver(Arc<Inner>);
 
 struct Inner {
     address: String,
-    received: Mutex<Vec<Received>>,
+    received_requests: Mutex<Vec<Received>>,
     /// Responses to the next requests, one each; the last one is repeated.
     canned_responses: Mutex<VecDeque<CannedResponse>>,
 }
@@ -58,7 +58,7 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let receiver = Self(Arc::new(Inner {
             address: listener.local_addr().unwrap().to_string(),
-            received: Mutex::default(),
+            received_requests: Mutex::default(),
             canned_responses: Mutex::new(canned_responses.into()),
         }));
         let router = Router::new().fallback(handle).with_state(receiver.clone());
@@ -80,15 +80,15 @@ impl Receiver {
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
-        self.0.received.lock().unwrap().clone()
+        self.0.received_requests.lock().unwrap().clone()
     }
 }
 
 async fn handle(State(receiver): State<Receiver>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
-    receiver.0.received.lock().unwrap().push(Received {
-        headers: parts.headers,
+    receiver.0.received_requests.lock().unwrap().push(Received {
+        headers: head.headers,
         body,
     });
     let canned_response = {

@@ -7,7 +7,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use super::{SECRET, System, TIMEOUT, until};
+use super::{SECRET, System, TIMEOUT, wait_until};
 
 impl System {
     pub(crate) fn url(&self, path: &str) -> String {
@@ -44,7 +44,7 @@ impl System {
     }
 
     /// Creates a product at 10.00 EUR with this stock per warehouse.
-    pub(crate) async fn stock(&self, sku: &str, stock_levels: &[(&str, i64)]) {
+    pub(crate) async fn set_stock(&self, sku: &str, stock_levels: &[(&str, i64)]) {
         let product =
             json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
         self.post("/v1/products", product).await.expect(201);
@@ -59,7 +59,7 @@ impl System {
     }
 
     /// Creates a customer and returns its id.
-    pub(crate) async fn customer(&self) -> String {
+    pub(crate) async fn create_customer(&self) -> String {
         let reply = self
             .post(
                 "/v1/customers",
@@ -81,7 +81,7 @@ impl System {
     }
 
     /// Waits until the order satisfies `condition`.
-    pub(crate) async fn order_until(
+    pub(crate) async fn wait_for_order(
         &self,
         id: &str,
         condition_name: &str,
@@ -105,7 +105,7 @@ impl System {
     }
 
     /// Returns the types of the order's events.
-    pub(crate) async fn history(&self, id: &str) -> Vec<String> {
+    pub(crate) async fn list_event_types(&self, id: &str) -> Vec<String> {
         let history = self
             .get(&format!("/v1/orders/{id}/history?limit=200"))
             .await
@@ -119,30 +119,30 @@ impl System {
     }
 
     /// Sends a signed webhook of the shipper.
-    pub(crate) async fn webhook(&self, id: &str, kind: &str, order: &str) -> Reply {
-        let data = json!({"order_id": order, "carrier": "DHL"});
-        self.webhook_with(
+    pub(crate) async fn send_webhook(&self, id: &str, kind: &str, order_id: &str) -> Reply {
+        let data = json!({"order_id": order_id, "carrier": "DHL"});
+        self.send_webhook_body(
             id,
             &json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data}),
         )
         .await
     }
 
-    pub(crate) async fn webhook_with(&self, id: &str, body: &Value) -> Reply {
+    pub(crate) async fn send_webhook_body(&self, id: &str, body: &Value) -> Reply {
         send(self.webhook_request(id, body)).await
     }
 
     /// Builds a signed webhook of the shipper without sending it.
     pub(crate) fn webhook_request(&self, id: &str, body: &Value) -> reqwest::RequestBuilder {
-        let (body, now) = (body.to_string(), Timestamp::now().as_second());
+        let (body, now_seconds) = (body.to_string(), Timestamp::now().as_second());
         let signature = Webhook::new(SECRET)
             .unwrap()
-            .sign(id, now, body.as_bytes())
+            .sign(id, now_seconds, body.as_bytes())
             .unwrap();
-        self.signed(id, &now.to_string(), &signature, body)
+        self.signed_request(id, &now_seconds.to_string(), &signature, body)
     }
 
-    pub(crate) fn signed(
+    pub(crate) fn signed_request(
         &self,
         id: &str,
         timestamp: &str,
@@ -158,7 +158,7 @@ impl System {
     }
 
     /// Returns all orders.
-    pub(crate) async fn orders(&self) -> Vec<Value> {
+    pub(crate) async fn list_orders(&self) -> Vec<Value> {
         let (mut orders, mut path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
         loop {
             let page = self.get(&path).await.expect(200);
@@ -172,14 +172,14 @@ impl System {
 
     /// Waits until no order has a step in progress, and returns all orders.
     pub(crate) async fn wait_until_idle(&self) -> Vec<Value> {
-        until("all steps to be finished", async || {
-            self.orders()
+        wait_until("all steps to be finished", async || {
+            self.list_orders()
                 .await
                 .iter()
                 .all(|order| order["in_progress"].is_null())
         })
         .await;
-        self.orders().await
+        self.list_orders().await
     }
 }
 
@@ -245,14 +245,19 @@ pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Resul
 }
 
 /// The body of a request to create an order with one line.
-pub(crate) fn order(customer: &str, sku: &str, quantity: u32) -> Value {
-    json!({"customer_id": customer, "items": [{"sku": sku, "quantity": quantity}]})
+pub(crate) fn order_body(customer_id: &str, sku: &str, quantity: u32) -> Value {
+    json!({"customer_id": customer_id, "items": [{"sku": sku, "quantity": quantity}]})
 }
 
-/// As [`order`], with a payment method.
-pub(crate) fn order_paid_by(customer: &str, sku: &str, quantity: u32, method: &str) -> Value {
-    let mut order = order(customer, sku, quantity);
-    order["payment_method"] = json!(method);
+/// As [`order_body`], with a payment method.
+pub(crate) fn order_body_with_method(
+    customer_id: &str,
+    sku: &str,
+    quantity: u32,
+    payment_method: &str,
+) -> Value {
+    let mut order = order_body(customer_id, sku, quantity);
+    order["payment_method"] = json!(payment_method);
     order
 }
 

@@ -171,13 +171,13 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
             }
             Self::Postgres {
                 port,
-                name: original,
+                name: original_name,
             } => {
                 let name = format!("t{}", uuid::Uuid::now_v7().simple());
                 let server = Self::at(*port, "postgres");
                 server.run(
                     Tables::Orders,
-                    &format!("CREATE DATABASE {name} TEMPLATE {original}"),
+                    &format!("CREATE DATABASE {name} TEMPLATE {original_name}"),
                 );
                 Self::at(*port, &name)
             }

@@ -103,10 +103,10 @@ impl Stripe {
             let last_id = objects
                 .last()
                 .map(|last_object| last_object["id"].as_str().unwrap().to_owned());
-            let mut form = vec![("limit", "100")];
-            form.extend(last_id.as_deref().map(|id| ("starting_after", id)));
+            let mut query_pairs = vec![("limit", "100")];
+            query_pairs.extend(last_id.as_deref().map(|id| ("starting_after", id)));
             let page = self
-                .call_api(Method::GET, &format!("/v1/{kind}"), &form)
+                .call_api(Method::GET, &format!("/v1/{kind}"), &query_pairs)
                 .await;
             objects.extend(page["data"].as_array().unwrap().iter().cloned());
             if page["has_more"] != true {
@@ -118,13 +118,13 @@ impl Stripe {
     /// Totals of all payments.
     pub(crate) async fn payment_totals(&self) -> PaymentTotals {
         let charges = self.list_all("charges").await;
-        let is_captured_by_intent = charges
+        let charges_by_intent = charges
             .iter()
             .filter(|charge| charge["status"] == "succeeded");
-        let is_captured_by_intent: HashMap<&str, bool> = is_captured_by_intent
+        let is_captured_by_intent: HashMap<&str, bool> = charges_by_intent
             .map(|charge| {
-                let intent = charge["payment_intent"].as_str().unwrap();
-                (intent, charge["captured"] == true)
+                let intent_id = charge["payment_intent"].as_str().unwrap();
+                (intent_id, charge["captured"] == true)
             })
             .collect();
         let intents = self.list_all("payment_intents").await;
@@ -132,8 +132,8 @@ impl Stripe {
             .iter()
             .filter(|intent| intent["status"] == "canceled")
             .filter(|intent| is_captured_by_intent.contains_key(intent["id"].as_str().unwrap()));
-        let refunds = self.list_all("refunds").await;
-        let refunds = refunds
+        let refund_list = self.list_all("refunds").await;
+        let refunds = refund_list
             .iter()
             .map(|refund| refund["amount"].as_i64().unwrap());
         PaymentTotals {
@@ -167,8 +167,8 @@ impl Stripe {
     }
 
     /// The return URL of the payment.
-    pub(crate) fn return_url(&self, payment: &str) -> Option<String> {
-        self.0.return_urls.lock().unwrap().get(payment).cloned()
+    pub(crate) fn return_url(&self, payment_id: &str) -> Option<String> {
+        self.0.return_urls.lock().unwrap().get(payment_id).cloned()
     }
 
     /// The log of localstripe.
@@ -181,7 +181,7 @@ impl Stripe {
         &self,
         method: Method,
         path: &str,
-        form: &[(&str, &str)],
+        query_pairs: &[(&str, &str)],
     ) -> Value {
         let request = self
             .0
@@ -189,9 +189,9 @@ impl Stripe {
             .request(method.clone(), format!("{}{path}", self.0.base))
             .bearer_auth("sk_test_12345");
         let request = if method == Method::GET {
-            request.query(form)
+            request.query(query_pairs)
         } else {
-            request.form(form)
+            request.form(query_pairs)
         };
         let response = request.send().await.unwrap();
         let (status, text) = (response.status(), response.text().await.unwrap());
@@ -208,30 +208,30 @@ impl Stripe {
 
     /// The authorized, captured and refunded amounts of an order's payments, in minor units.
     pub(crate) async fn amounts(&self, order_id: &str) -> (i64, i64, i64) {
-        let (mut authorized, mut captured, mut refunded) = (0, 0, 0);
+        let (mut authorized_amount, mut captured_amount, mut refunded_amount) = (0, 0, 0);
         for intent in self.payments(order_id).await {
             let amount = intent["amount"].as_i64().unwrap();
             match intent["status"].as_str().unwrap() {
-                "requires_capture" => authorized += amount,
+                "requires_capture" => authorized_amount += amount,
                 "succeeded" => {
-                    captured += amount;
+                    captured_amount += amount;
                     let id = intent["id"].as_str().unwrap();
-                    let refunds = self
+                    let refund_page = self
                         .call_api(
                             Method::GET,
                             "/v1/refunds",
                             &[("payment_intent", id), ("limit", "100")],
                         )
                         .await;
-                    let refunds = refunds["data"].as_array().unwrap().iter();
-                    refunded += refunds
+                    let refunds = refund_page["data"].as_array().unwrap().iter();
+                    refunded_amount += refunds
                         .map(|refund| refund["amount"].as_i64().unwrap())
                         .sum::<i64>();
                 }
                 _ => {}
             }
         }
-        (authorized, captured, refunded)
+        (authorized_amount, captured_amount, refunded_amount)
     }
 
     /// The authorized, captured and refunded amounts of all orders, in minor units. What is released when less than
@@ -286,14 +286,14 @@ impl Stripe {
     }
 
     /// Removes the return URL, which localstripe does not support, and remembers it.
-    fn take_return_url(&self, path: &str, form: String) -> String {
-        let Some(url) = form.strip_prefix("return_url=") else {
-            return form;
+    fn take_return_url(&self, path: &str, form_text: String) -> String {
+        let Some(url) = form_text.strip_prefix("return_url=") else {
+            return form_text;
         };
-        let payment = path.strip_suffix("/confirm").unwrap();
-        let payment = payment.rsplit('/').next().unwrap().to_owned();
+        let payment_id = path.strip_suffix("/confirm").unwrap();
+        let payment_id = payment_id.rsplit('/').next().unwrap().to_owned();
         let mut return_urls = self.0.return_urls.lock().unwrap();
-        return_urls.insert(payment, url.to_owned());
+        return_urls.insert(payment_id, url.to_owned());
         String::new()
     }
 
@@ -317,8 +317,8 @@ impl Stripe {
         }
         let mut modes_by_payment = self.0.modes_by_payment.lock().unwrap();
         let confirmed_path = path.strip_suffix("/confirm");
-        let payment = confirmed_path.and_then(|path| path.rsplit('/').next());
-        let payment_mode = payment
+        let payment_id = confirmed_path.and_then(|path| path.rsplit('/').next());
+        let payment_mode = payment_id
             .and_then(|id| modes_by_payment.get_mut(id))
             .and_then(VecDeque::pop_front);
         let mut modes = self.0.modes.lock().unwrap();
@@ -337,10 +337,10 @@ fn replace_payment_method(body: &str) -> (String, VecDeque<ProxyMode>) {
         ("pm_timeout_after_charge", vec![ProxyMode::DropResponse]),
     ];
     for (token, modes) in tokens {
-        let field = format!("payment_method={token}&");
-        if body.contains(&field) {
+        let form_field = format!("payment_method={token}&");
+        if body.contains(&form_field) {
             return (
-                body.replace(&field, "payment_method=pm_card_visa&"),
+                body.replace(&form_field, "payment_method=pm_card_visa&"),
                 modes.into(),
             );
         }
@@ -356,22 +356,22 @@ fn replace_payment_method(body: &str) -> (String, VecDeque<ProxyMode>) {
 }
 
 async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let body = to_bytes(body, 1024 * 1024).await.unwrap();
-    let path = parts.uri.path().to_owned();
-    let key = parts.headers.get("idempotency-key");
+    let path = head.uri.path().to_owned();
+    let key = head.headers.get("idempotency-key");
     let key = key.map(|key| key.to_str().unwrap().to_owned());
     let recorded_response = key.as_ref().and_then(|key| {
         let responses = stripe.0.responses.lock().unwrap();
         responses.get(key).cloned()
     });
-    let record_response = |status: StatusCode, bytes: &Bytes| {
+    let record_response = |status: StatusCode, body_bytes: &Bytes| {
         if let Some(key) = &key {
             let mut responses = stripe.0.responses.lock().unwrap();
-            responses.insert(key.clone(), (status, bytes.clone()));
+            responses.insert(key.clone(), (status, body_bytes.clone()));
         }
     };
-    let mode = stripe.take_mode(&path, parts.method == Method::POST);
+    let mode = stripe.take_mode(&path, head.method == Method::POST);
     if let (Some(recorded_response), ProxyMode::Forward | ProxyMode::Delay(_)) =
         (recorded_response, mode)
     {
@@ -379,25 +379,26 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     }
     match mode {
         ProxyMode::Fail => {
-            let error = json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
-            let error = Bytes::from(error);
-            record_response(StatusCode::INTERNAL_SERVER_ERROR, &error);
-            return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+            let error_text =
+                json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
+            let error_bytes = Bytes::from(error_text);
+            record_response(StatusCode::INTERNAL_SERVER_ERROR, &error_bytes);
+            return (StatusCode::INTERNAL_SERVER_ERROR, error_bytes).into_response();
         }
         ProxyMode::RefundedMeanwhile => {
             let body = String::from_utf8(body.to_vec()).unwrap();
-            let payment = body
+            let payment_id = body
                 .split('&')
-                .find_map(|field| field.strip_prefix("payment_intent="));
-            let refund_form = [("payment_intent", payment.unwrap())];
+                .find_map(|form_field| form_field.strip_prefix("payment_intent="));
+            let refund_form = [("payment_intent", payment_id.unwrap())];
             stripe
                 .call_api(Method::POST, "/v1/refunds", &refund_form)
                 .await;
-            let error = json!({"error": {"type": "invalid_request_error", "code": "charge_already_refunded",
+            let error_body = json!({"error": {"type": "invalid_request_error", "code": "charge_already_refunded",
                 "message": "Charge has already been refunded."}});
-            let error = Bytes::from(error.to_string());
-            record_response(StatusCode::BAD_REQUEST, &error);
-            return (StatusCode::BAD_REQUEST, error).into_response();
+            let error_bytes = Bytes::from(error_body.to_string());
+            record_response(StatusCode::BAD_REQUEST, &error_bytes);
+            return (StatusCode::BAD_REQUEST, error_bytes).into_response();
         }
         ProxyMode::InvalidResponse => return (StatusCode::OK, "<html>busy</html>").into_response(),
         ProxyMode::Forward | ProxyMode::DropResponse | ProxyMode::Delay(_) => {}
@@ -407,12 +408,12 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
         Ok(text) => (stripe.take_return_url(&path, text), VecDeque::new()),
         Err(_) => return StatusCode::BAD_REQUEST.into_response(),
     };
-    let query = parts.uri.path_and_query().unwrap().to_string();
+    let query = head.uri.path_and_query().unwrap().to_string();
     let response = stripe
         .0
         .client
-        .request(parts.method, format!("{}{query}", stripe.0.base))
-        .headers(without_length(parts.headers))
+        .request(head.method, format!("{}{query}", stripe.0.base))
+        .headers(without_length(head.headers))
         .body(body)
         .send()
         .await;
@@ -420,15 +421,15 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
         return StatusCode::BAD_GATEWAY.into_response();
     };
     let status = response.status();
-    let bytes = response.bytes().await.unwrap_or_default();
-    let bytes = if path == "/v1/refunds" {
-        stripe.mark_failed_refunds(bytes)
+    let body_bytes = response.bytes().await.unwrap_or_default();
+    let body_bytes = if path == "/v1/refunds" {
+        stripe.mark_failed_refunds(body_bytes)
     } else {
-        bytes
+        body_bytes
     };
-    record_response(status, &bytes);
+    record_response(status, &body_bytes);
     if path == "/v1/payment_intents" && status.is_success() && !modes.is_empty() {
-        let created_intent: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let created_intent: Value = serde_json::from_slice(&body_bytes).unwrap_or_default();
         let id = created_intent["id"].as_str().unwrap_or_default().to_owned();
         stripe.0.modes_by_payment.lock().unwrap().insert(id, modes);
     }
@@ -436,9 +437,9 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
         ProxyMode::DropResponse => truncated_response(),
         ProxyMode::Delay(time) => {
             tokio::time::sleep(time).await;
-            (status, bytes).into_response()
+            (status, body_bytes).into_response()
         }
-        _ => (status, bytes).into_response(),
+        _ => (status, body_bytes).into_response(),
     }
 }
 

@@ -7,7 +7,9 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Process, Reply, System, WORKER, is_announced, order_paid_by, send, until},
+    harness::{
+        Process, Reply, System, WORKER, is_announced, order_body_with_method, send, wait_until,
+    },
     races::Random,
 };
 
@@ -61,21 +63,21 @@ impl RaceShop {
         let second_worker =
             (!system.store.is_sqlite()).then(|| system.start_additional_worker(WORKER));
         if let Some(worker) = &second_worker {
-            until("the second worker to be ready", async || {
-                worker.logged("health", 0).is_some()
+            wait_until("the second worker to be ready", async || {
+                worker.find_logged_field("health", 0).is_some()
             })
             .await;
         }
         let (second_gateway, second_gateway_url) = system.start_additional_gateway().await;
-        system.stock("A", &[("main", STOCK)]).await;
-        system.stock("B", &[("west", STOCK)]).await;
-        let customer = system.customer().await;
+        system.set_stock("A", &[("main", STOCK)]).await;
+        system.set_stock("B", &[("west", STOCK)]).await;
+        let customer_id = system.create_customer().await;
         Self {
             system,
             second_gateway_url,
             _second_gateway: second_gateway,
             _second_worker: second_worker,
-            customer,
+            customer: customer_id,
             seed,
         }
     }
@@ -85,23 +87,26 @@ impl RaceShop {
         let count = number_from_environment("TEST_RACES").unwrap_or(DEFAULT_RACE_COUNT);
         let created_ids: Vec<_> = stream::iter(0..count)
             .map(|number| async move {
-                let new_order = order_paid_by(&self.customer, "A", quantity, "pm_ok");
-                let created = self.system.post("/v1/orders", new_order).await.expect(201);
-                (number, created["id"].as_str().unwrap().to_owned())
+                let new_order = order_body_with_method(&self.customer, "A", quantity, "pm_ok");
+                let created_order = self.system.post("/v1/orders", new_order).await.expect(201);
+                (number, created_order["id"].as_str().unwrap().to_owned())
             })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        let prepared_orders = created_ids.into_iter().map(|(number, id)| async move {
+        let prepare_tasks = created_ids.into_iter().map(|(number, id)| async move {
             let is_prepared = |order: &Value| is_announced(order) && order["in_progress"].is_null();
-            let order = self.system.order_until(&id, "prepared", is_prepared).await;
+            let order = self
+                .system
+                .wait_for_order(&id, "prepared", is_prepared)
+                .await;
             PreparedOrder {
                 shipment_id: order["shipments"][0]["id"].as_str().unwrap().to_owned(),
                 random: Random(self.seed.wrapping_add(number << 32)),
                 id,
             }
         });
-        stream::iter(prepared_orders)
+        stream::iter(prepare_tasks)
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await
@@ -121,7 +126,7 @@ impl RaceShop {
                 order_json["payment"]["status"] == "captured" && order_json["in_progress"].is_null()
             };
             self.system
-                .order_until(&order.id, "captured", is_captured)
+                .wait_for_order(&order.id, "captured", is_captured)
                 .await;
             order
         });
@@ -166,9 +171,9 @@ impl RaceShop {
         first_request: RequestBuilder,
         second_request: RequestBuilder,
     ) -> (Reply, Reply) {
-        let max_offset_ms = MAX_OFFSETS_MS[random.below(MAX_OFFSETS_MS.len())];
-        let offset = Duration::from_millis(random.below(max_offset_ms) as u64);
-        let (first_delay, second_delay) = match random.below(2) {
+        let max_offset_ms = MAX_OFFSETS_MS[random.random_below(MAX_OFFSETS_MS.len())];
+        let offset = Duration::from_millis(random.random_below(max_offset_ms) as u64);
+        let (first_delay, second_delay) = match random.random_below(2) {
             0 => (offset, Duration::ZERO),
             _ => (Duration::ZERO, offset),
         };
@@ -184,16 +189,19 @@ impl RaceShop {
         &self,
         raced_orders: Vec<(PreparedOrder, Replies)>,
     ) -> Vec<(SettledOrder, Replies)> {
-        let settled_orders = raced_orders.into_iter().map(|(order, replies)| async move {
+        let settle_tasks = raced_orders.into_iter().map(|(order, replies)| async move {
             let path = format!("/v1/orders/{}", order.id);
             let is_idle = |order_json: &Value| {
                 order_json["in_progress"].is_null() && order_json["pending_edit"].is_null()
             };
-            let order_json = self.system.order_until(&order.id, "idle", is_idle).await;
-            let history = self.system.get(&format!("{path}/history?limit=200")).await;
-            (SettledOrder::new(order_json, history.expect(200)), replies)
+            let order_json = self.system.wait_for_order(&order.id, "idle", is_idle).await;
+            let history_reply = self.system.get(&format!("{path}/history?limit=200")).await;
+            (
+                SettledOrder::new(order_json, history_reply.expect(200)),
+                replies,
+            )
         });
-        let settled_orders: Vec<(SettledOrder, Replies)> = stream::iter(settled_orders)
+        let settled_orders: Vec<(SettledOrder, Replies)> = stream::iter(settle_tasks)
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
@@ -213,12 +221,12 @@ impl RaceShop {
 
     async fn assert_stock_and_ledger_add_up(&self, orders: &[&SettledOrder]) {
         for sku in ["A", "B"] {
-            let shipped: i64 = orders.iter().map(|order| order.shipped_units(sku)).sum();
-            let received: i64 = orders.iter().map(|order| order.received_units(sku)).sum();
-            let reserved: i64 = orders.iter().map(|order| order.reserved_units(sku)).sum();
+            let shipped_units: i64 = orders.iter().map(|order| order.shipped_units(sku)).sum();
+            let received_units: i64 = orders.iter().map(|order| order.received_units(sku)).sum();
+            let reserved_units: i64 = orders.iter().map(|order| order.reserved_units(sku)).sum();
             assert_eq!(
                 self.system.stock_level(sku).await,
-                (STOCK - shipped + received, reserved),
+                (STOCK - shipped_units + received_units, reserved_units),
                 "units of {sku} on hand and reserved"
             );
         }
@@ -227,7 +235,7 @@ impl RaceShop {
             amounts.sum()
         };
         let is_authorized = |order: &&&SettledOrder| order.has_open_authorization();
-        for (sql, expected) in [
+        for (sql, expected_value) in [
             (
                 "SELECT coalesce(sum(amount), 0) FROM movements WHERE kind = 'capture'",
                 amount("captured"),
@@ -241,7 +249,11 @@ impl RaceShop {
                 i64::try_from(orders.iter().filter(is_authorized).count()).unwrap(),
             ),
         ] {
-            assert_eq!(self.system.ledger(sql), expected.to_string(), "{sql}");
+            assert_eq!(
+                self.system.query_ledger(sql),
+                expected_value.to_string(),
+                "{sql}"
+            );
         }
     }
 }

@@ -25,8 +25,8 @@ impl SettledOrder {
     }
 
     /// A field of the order's payment, in minor units.
-    pub(super) fn payment_amount(&self, name: &str) -> i64 {
-        self.order["payment"][name].as_i64().unwrap()
+    pub(super) fn payment_amount(&self, amount_name: &str) -> i64 {
+        self.order["payment"][amount_name].as_i64().unwrap()
     }
 
     pub(super) fn has_open_authorization(&self) -> bool {
@@ -137,11 +137,15 @@ impl SettledOrder {
     /// Checks that `refunded <= captured <= authorized`, that each is the sum of its events, and that exactly the
     /// shipped units are captured.
     pub(super) fn assert_money_adds_up(&self) {
-        let [authorized, captured, refunded] =
-            ["authorized", "captured", "refunded"].map(|name| self.payment_amount(name));
-        assert!(refunded <= captured && captured <= authorized, "{self:?}");
+        let [authorized_amount, captured_amount, refunded_amount] =
+            ["authorized", "captured", "refunded"]
+                .map(|amount_name| self.payment_amount(amount_name));
+        assert!(
+            refunded_amount <= captured_amount && captured_amount <= authorized_amount,
+            "{self:?}"
+        );
         assert_eq!(
-            (captured, refunded, refunded),
+            (captured_amount, refunded_amount, refunded_amount),
             (
                 self.amount_in_events("payment.captured"),
                 self.amount_in_events("payment.refunded"),
@@ -149,25 +153,32 @@ impl SettledOrder {
             ),
             "captured, refunded, requested refunds of {self:?}"
         );
-        let units: i64 = self.quantities().values().sum();
+        let unit_count: i64 = self.quantities().values().sum();
         let lines = self.order["items"].as_array().unwrap().iter();
         let line_sum: i64 = lines.map(|line| line["total"].as_i64().unwrap()).sum();
-        let total = self.order["total"].as_i64().unwrap();
+        let order_total = self.order["total"].as_i64().unwrap();
         assert_eq!(
-            (total, total),
-            (units * PRICE, line_sum),
+            (order_total, order_total),
+            (unit_count * PRICE, line_sum),
             "totals of {self:?}"
         );
-        let shipped = self.shipped_units("A") + self.shipped_units("B");
-        assert_eq!(captured, shipped * PRICE, "captured of {self:?}");
+        let shipped_units = self.shipped_units("A") + self.shipped_units("B");
+        assert_eq!(
+            captured_amount,
+            shipped_units * PRICE,
+            "captured of {self:?}"
+        );
         match self.status() {
             "cancelled" => assert_eq!(
-                (self.order["payment"]["status"].as_str(), shipped),
+                (self.order["payment"]["status"].as_str(), shipped_units),
                 (Some("voided"), 0),
                 "{self:?}"
             ),
-            "shipped" => assert_eq!(shipped, units, "{self:?}"),
-            "processing" => assert!(shipped < units && authorized >= total, "{self:?}"),
+            "shipped" => assert_eq!(shipped_units, unit_count, "{self:?}"),
+            "processing" => assert!(
+                shipped_units < unit_count && authorized_amount >= order_total,
+                "{self:?}"
+            ),
             _ => panic!("unexpected status of {self:?}"),
         }
     }
@@ -192,10 +203,12 @@ pub(super) fn sequence_of(event: &Value) -> u64 {
 }
 
 fn units_by_product(items: &Value) -> BTreeMap<&str, i64> {
-    let mut units = BTreeMap::new();
+    let mut units_by_sku = BTreeMap::new();
     for item in items.as_array().unwrap() {
         let quantity = item["quantity"].as_i64().unwrap();
-        *units.entry(item["sku"].as_str().unwrap()).or_default() += quantity;
+        *units_by_sku
+            .entry(item["sku"].as_str().unwrap())
+            .or_default() += quantity;
     }
-    units
+    units_by_sku
 }

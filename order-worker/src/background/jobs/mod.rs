@@ -39,7 +39,7 @@ pub struct Source {
     /// URL of the first page.
     pub url: Url,
     /// Time between the end of a run and the next run.
-    pub every: SignedDuration,
+    pub interval: SignedDuration,
 }
 
 /// Report of a run, shown to operators.
@@ -62,7 +62,7 @@ pub struct Report {
     /// Number of invalid rows.
     pub skipped_count: u64,
     /// The first invalid rows, with their errors.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedRow>,
     /// Number of rows that could not be applied completely.
     pub conflict_count: u64,
     /// The first rows that could not be applied completely.
@@ -71,7 +71,7 @@ pub struct Report {
 
 /// An invalid row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Skipped {
+pub struct SkippedRow {
     /// Page number, from 1.
     pub page: u64,
     /// Row number in the page, from 1.
@@ -81,18 +81,18 @@ pub struct Skipped {
 }
 
 impl Report {
-    fn skip(&mut self, row: usize, detail: String) {
+    fn record_skipped_row(&mut self, row_number: usize, detail: String) {
         self.skipped_count += 1;
         if self.skipped.len() < MAX_LISTED_ROWS {
-            self.skipped.push(Skipped {
+            self.skipped.push(SkippedRow {
                 page: self.pages,
-                row: row as u64 + 1,
+                row: row_number as u64 + 1,
                 detail,
             });
         }
     }
 
-    fn conflict(&mut self, row: Value) {
+    fn record_conflict(&mut self, row: Value) {
         self.conflict_count += 1;
         if self.conflicts.len() < MAX_LISTED_ROWS {
             self.conflicts.push(row);
@@ -186,7 +186,7 @@ async fn run_once<J: Job>(
         Err(error) => state.report.error = Some(error),
     }
     log_report(J::NAME, &state.report);
-    store.keep_job(claim, now + source.every, &state).await
+    store.keep_job(claim, now + source.interval, &state).await
 }
 
 /// Reads and applies the complete list, unless it has not changed. The lease is renewed before each page is
@@ -199,9 +199,9 @@ async fn read_list<J: Job>(
     known_etag: Option<String>,
     state: &mut JobState,
 ) -> Result<Option<RunResult>, StoreError> {
-    let (mut next, mut visited_urls) = (Some(source.url.clone()), HashSet::new());
+    let (mut next_url, mut visited_urls) = (Some(source.url.clone()), HashSet::new());
     let mut first_page_etag = None;
-    while let Some(url) = next {
+    while let Some(url) = next_url {
         let is_first = visited_urls.is_empty();
         let if_none_match = known_etag.as_deref().filter(|_| is_first);
         let page = match list_client.fetch(&url, if_none_match).await {
@@ -212,8 +212,8 @@ async fn read_list<J: Job>(
                 return Ok(Some((claim, Ok(()))));
             }
             Err(error) => {
-                let error = format!("page {}: {error}", visited_urls.len() + 1);
-                return Ok(Some((claim, Err(error))));
+                let error_text = format!("page {}: {error}", visited_urls.len() + 1);
+                return Ok(Some((claim, Err(error_text))));
             }
         };
         if is_first {
@@ -230,14 +230,17 @@ async fn read_list<J: Job>(
             return Ok(Some((claim, Err(error))));
         }
         visited_urls.insert(url);
-        next = page.next;
-        if next.as_ref().is_some_and(|url| visited_urls.contains(url)) {
-            let error = "the list links back to a page that was already read".to_owned();
-            return Ok(Some((claim, Err(error))));
+        next_url = page.next_url;
+        if next_url
+            .as_ref()
+            .is_some_and(|url| visited_urls.contains(url))
+        {
+            let error_text = "the list links back to a page that was already read".to_owned();
+            return Ok(Some((claim, Err(error_text))));
         }
         if visited_urls.len() >= MAX_PAGES {
-            let error = format!("the list has more than {MAX_PAGES} pages");
-            return Ok(Some((claim, Err(error))));
+            let error_text = format!("the list has more than {MAX_PAGES} pages");
+            return Ok(Some((claim, Err(error_text))));
         }
     }
     // The `ETag` of a first page does not cover further pages. And rows that were invalid now may be valid
@@ -249,47 +252,58 @@ async fn read_list<J: Job>(
     Ok(Some((claim, Ok(()))))
 }
 
-fn log_report(job: &str, report: &Report) {
+fn log_report(job_name: &str, report: &Report) {
     let Report {
         pages,
         rows,
-        changed,
+        changed: changed_count,
         ..
     } = report;
-    let (skipped, conflicts) = (report.skipped_count, report.conflict_count);
-    if let Some(error) = &report.error {
+    let (skipped_count, conflict_count) = (report.skipped_count, report.conflict_count);
+    if let Some(error_text) = &report.error {
         tracing::warn!(
-            job,
-            error,
+            job = job_name,
+            error = error_text,
             pages,
             rows,
-            changed,
-            "{job} ended early; the stored data stays in use"
+            changed = changed_count,
+            "{job_name} ended early; the stored data stays in use"
         );
-    } else if skipped + conflicts > 0 {
+    } else if skipped_count + conflict_count > 0 {
         tracing::warn!(
-            job,
+            job = job_name,
             pages,
             rows,
-            changed,
-            skipped,
-            conflicts,
-            "{job}: some rows could not be applied"
+            changed = changed_count,
+            skipped = skipped_count,
+            conflicts = conflict_count,
+            "{job_name}: some rows could not be applied"
         );
-    } else if *changed > 0 {
-        tracing::info!(job, pages, rows, changed, "{job}");
+    } else if *changed_count > 0 {
+        tracing::info!(
+            job = job_name,
+            pages,
+            rows,
+            changed = changed_count,
+            "{job_name}: applied the list"
+        );
     } else {
-        tracing::debug!(job, pages, rows, "{job}: nothing new in the list");
+        tracing::debug!(
+            job = job_name,
+            pages,
+            rows,
+            "{job_name}: the list contains no changes"
+        );
     }
 }
 
 /// The caller of the commands that a job sends.
-fn caller(job: &str) -> Caller {
+fn caller(job_name: &str) -> Caller {
     Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
-        actor: job.to_owned(),
-        intent: job.to_owned(),
+        actor: job_name.to_owned(),
+        intent: job_name.to_owned(),
         request_id: Uuid::now_v7().to_string(),
         traceparent: None,
     }

@@ -51,7 +51,7 @@ impl Job for Import {
                     occurrence: None,
                     order,
                 }),
-                Err(message) => report.skip(index, message),
+                Err(message) => report.record_skipped_row(index, message),
             }
         }
         while !lines.is_empty() {
@@ -64,7 +64,7 @@ impl Job for Import {
                     return Err(rejected_line.detail);
                 }
                 let index = usize::try_from(rejected_line.line).unwrap_or_default();
-                report.skip(index.saturating_sub(1), rejected_line.detail);
+                report.record_skipped_row(index.saturating_sub(1), rejected_line.detail);
             }
             lines = remaining_lines;
         }
@@ -74,14 +74,14 @@ impl Job for Import {
 
 /// The import request of a row. `id` counts as `external_id` if there is none.
 fn import_request(row: Value) -> Result<Value, String> {
-    let Value::Object(mut row) = row else {
+    let Value::Object(mut fields) = row else {
         return Err("the row is not a JSON object".to_owned());
     };
-    let id = match row.remove("id") {
+    let id = match fields.remove("id") {
         Some(Value::Number(number)) => Some(Value::String(number.to_string())),
         id => id,
     };
-    let mut order: Map<String, Value> = row
+    let mut order: Map<String, Value> = fields
         .into_iter()
         .filter(|(name, _)| USED_FIELDS.contains(&name.as_str()))
         .collect();

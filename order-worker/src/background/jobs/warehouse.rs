@@ -27,14 +27,14 @@ const MAX_ATTEMPTS: usize = 5;
 
 /// Copies stock levels from `source` periodically, until the future is dropped.
 pub async fn refresh(store: Store, engine: Engine, list_client: ListClient, source: Source) {
-    let job = Refresh {
+    let job = StockRefresh {
         store: store.up_to_date(),
         engine,
     };
     run_job(job, store, list_client, source).await;
 }
 
-struct Refresh {
+struct StockRefresh {
     store: Store,
     engine: Engine,
 }
@@ -51,36 +51,42 @@ enum SetResult {
     /// The stock level is as counted.
     Applied { is_changed: bool },
     /// The count is below the reserved units. The stock level is set to this number of reserved units instead.
-    RaisedToReserved { reserved: i64, is_changed: bool },
+    RaisedToReserved {
+        reserved_units: i64,
+        is_changed: bool,
+    },
 }
 
-impl Job for Refresh {
+impl Job for StockRefresh {
     const NAME: &'static str = NAME;
 
     async fn apply_rows(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
         let caller = caller(NAME);
         // An unreadable row becomes `null`, which fails below with a message about its fields.
-        let rows: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
-        for (chunk_index, rows) in rows.chunks(CONCURRENT_ROWS).enumerate() {
-            let updates = rows.iter().map(|row| self.apply_row(&caller, row));
+        let row_values: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
+        for (chunk_index, chunk) in row_values.chunks(CONCURRENT_ROWS).enumerate() {
+            let updates = chunk.iter().map(|row| self.apply_row(&caller, row));
             let results = futures_util::future::join_all(updates).await;
-            for (index, (row, result)) in rows.iter().zip(results).enumerate() {
+            for (index, (row, result)) in chunk.iter().zip(results).enumerate() {
                 match result {
                     Ok(SetResult::Applied { is_changed }) => {
                         report.changed += u64::from(is_changed);
                     }
                     Ok(SetResult::RaisedToReserved {
-                        reserved,
+                        reserved_units,
                         is_changed,
                     }) => {
                         report.changed += u64::from(is_changed);
-                        report.conflict(json!({"row": row, "reserved": reserved}));
+                        report.record_conflict(json!({"row": row, "reserved": reserved_units}));
                     }
                     Err(failure) if failure.code == Code::Unavailable => {
                         return Err(failure.message);
                     }
                     Err(failure) => {
-                        report.skip(chunk_index * CONCURRENT_ROWS + index, failure.message);
+                        report.record_skipped_row(
+                            chunk_index * CONCURRENT_ROWS + index,
+                            failure.message,
+                        );
                     }
                 }
             }
@@ -89,7 +95,7 @@ impl Job for Refresh {
     }
 }
 
-impl Refresh {
+impl StockRefresh {
     async fn apply_row(&self, caller: &Caller, row: &Value) -> Result<SetResult, Failure> {
         let CountedStock {
             sku,
@@ -99,19 +105,21 @@ impl Refresh {
         let mut result = self.set_on_hand(caller, &sku, &warehouse, on_hand).await;
         // Reserved units can't be taken back: the stock level is set to the reserved units, so no more are
         // sold, and the conflict is reported.
-        let mut reserved_instead = None;
+        let mut raised_to = None;
         for _ in 0..MAX_ATTEMPTS {
             let Err(failure) = &result else { break };
-            let Some(reserved) = failure.details["reserved"].as_i64() else {
+            let Some(reserved_units) = failure.details["reserved"].as_i64() else {
                 break;
             };
-            reserved_instead = Some(reserved);
-            result = self.set_on_hand(caller, &sku, &warehouse, reserved).await;
+            raised_to = Some(reserved_units);
+            result = self
+                .set_on_hand(caller, &sku, &warehouse, reserved_units)
+                .await;
         }
         let is_changed = result?;
-        Ok(match reserved_instead {
-            Some(reserved) => SetResult::RaisedToReserved {
-                reserved,
+        Ok(match raised_to {
+            Some(reserved_units) => SetResult::RaisedToReserved {
+                reserved_units,
                 is_changed,
             },
             None => SetResult::Applied { is_changed },
@@ -164,8 +172,8 @@ impl Refresh {
     /// Parses `{sku, warehouse?, on_hand}`; other fields are ignored.
     async fn read_row(&self, row: &Value) -> Result<CountedStock, Failure> {
         let invalid_row = |message: String| Failure::new(Code::InvalidRequest, message);
-        let sku = row["sku"].as_str().unwrap_or_default();
-        let sku: Sku = sku
+        let sku_text = row["sku"].as_str().unwrap_or_default();
+        let sku: Sku = sku_text
             .parse()
             .map_err(|reason| invalid_row(format!("sku: {reason}")))?;
         let on_hand = row["on_hand"].as_i64().or(row["quantity"].as_i64());
@@ -190,8 +198,8 @@ impl Refresh {
 
     /// The only warehouse that stocks the product; `default` if none does.
     async fn only_warehouse(&self, sku: &Sku) -> Result<Warehouse, Failure> {
-        let unavailable = |error| Failure::new(Code::Unavailable, format!("{error}"));
-        let product_and_stock = self.store.product(sku).await.map_err(unavailable)?;
+        let unavailable_failure = |error| Failure::new(Code::Unavailable, format!("{error}"));
+        let product_and_stock = self.store.product(sku).await.map_err(unavailable_failure)?;
         let Some((_, stock_levels)) = product_and_stock else {
             return Err(Failure::not_found("product", sku));
         };
@@ -202,7 +210,7 @@ impl Refresh {
             Failure::new(Code::InvalidRequest, message)
         };
         match (warehouses.next(), warehouses.next()) {
-            (Some(only), None) => Ok(only),
+            (Some(warehouse), None) => Ok(warehouse),
             (None, _) => "default".parse().map_err(|_| ambiguous_warehouse()),
             (Some(_), Some(_)) => Err(ambiguous_warehouse()),
         }

@@ -18,14 +18,14 @@ pub(super) async fn check_returns(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
-    let mut stored: BTreeMap<OrderId, Vec<(String, String)>> = BTreeMap::new();
+    let mut stored_returns: BTreeMap<OrderId, Vec<(String, String)>> = BTreeMap::new();
     for (order_id, row) in audit.returns(&ids).await? {
-        stored.entry(order_id).or_default().push(row);
+        stored_returns.entry(order_id).or_default().push(row);
     }
     for order in orders {
-        let mut rows = stored.remove(&order.id).unwrap_or_default();
+        let mut rows = stored_returns.remove(&order.id).unwrap_or_default();
         rows.sort();
-        let mut expected: Vec<(String, String)> = order
+        let mut expected_rows: Vec<(String, String)> = order
             .returns
             .iter()
             .map(|entry| {
@@ -38,10 +38,10 @@ pub(super) async fn check_returns(
                 (entry.id.to_string(), row)
             })
             .collect();
-        expected.sort();
-        if rows != expected {
+        expected_rows.sort();
+        if rows != expected_rows {
             report.violations.push(format!(
-                "order {}: its returns are {expected:?}, but those in the table of returns are {rows:?}",
+                "order {}: its returns are {expected_rows:?}, but those in the table of returns are {rows:?}",
                 order.id
             ));
         }
@@ -64,18 +64,19 @@ fn check_units(order: &Order, report: &mut Report) {
         let is_returned = shipment.status == ShipmentStatus::Returned;
         for item in &shipment.items {
             let quantity = u64::from(item.quantity.get());
-            let (shipped, returned) = shipped_and_returned.entry(&item.sku).or_default();
-            *shipped += quantity;
-            *returned += if is_returned { quantity } else { 0 };
+            let (shipped_units, returned_units) =
+                shipped_and_returned.entry(&item.sku).or_default();
+            *shipped_units += quantity;
+            *returned_units += if is_returned { quantity } else { 0 };
         }
         for (sku, received_units) in received_units {
             let items_of_sku = shipment.items.iter().filter(|item| item.sku == *sku);
-            let shipped: u64 = items_of_sku
+            let shipped_units: u64 = items_of_sku
                 .map(|item| u64::from(item.quantity.get()))
                 .sum();
-            if received_units > shipped {
+            if received_units > shipped_units {
                 report.violations.push(format!(
-                    "order {}: {received_units} units of {sku} were received of shipment {}, which had {shipped}",
+                    "order {}: {received_units} units of {sku} were received of shipment {}, which had {shipped_units}",
                     order.id, shipment.id
                 ));
             }
@@ -93,10 +94,10 @@ fn check_units(order: &Order, report: &mut Report) {
             ));
         }
     }
-    for (sku, (shipped, returned)) in shipped_and_returned {
-        if returned > shipped {
+    for (sku, (shipped_units, returned_units)) in shipped_and_returned {
+        if returned_units > shipped_units {
             report.violations.push(format!(
-                "order {}: {returned} units of {sku} came back, but only {shipped} were shipped",
+                "order {}: {returned_units} units of {sku} came back, but only {shipped_units} were shipped",
                 order.id
             ));
         }

@@ -14,13 +14,13 @@ pub(super) async fn check_tags(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let numbers: Vec<_> = orders.iter().map(|order| order.number).collect();
-    let mut listed = audit.order_tags(&numbers).await?;
+    let mut tags_by_order = audit.order_tags(&numbers).await?;
     for order in orders {
         let tags: BTreeSet<_> = order.tags.iter().map(Tag::key).collect();
-        let listed = listed.remove(&order.number).unwrap_or_default();
-        if listed != tags {
+        let listed_tags = tags_by_order.remove(&order.number).unwrap_or_default();
+        if listed_tags != tags {
             report.violations.push(format!(
-                "order {}: has the tags {tags:?}, but is listed by {listed:?}",
+                "order {}: has the tags {tags:?}, but is listed by {listed_tags:?}",
                 order.id
             ));
         }

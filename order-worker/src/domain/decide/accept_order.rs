@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     command::{Action, Command, ResourceRef, origin_of_request},
-    decision::{Changes, Decision, OrderDraft, event},
+    decision::{Changes, Decision, OrderDraft, new_event},
     decision_context::DecisionContext,
     working_set::{WorkingSet, order_alias_key},
 };
@@ -59,7 +59,7 @@ pub(super) fn accept_order(
             rules,
             context,
         ),
-        decided => decided,
+        decision => decision,
     }
 }
 
@@ -81,7 +81,11 @@ pub(super) fn decide_reused_key(
     else {
         return None;
     };
-    let recorded_order = working_set.recorded.get(&idempotency.key)?.answer.as_ref();
+    let recorded_order = working_set
+        .idempotency_records
+        .get(&idempotency.key)?
+        .answer
+        .as_ref();
     if recorded_order == Some(&ResourceRef::Order(accept.id)) {
         return None;
     }
@@ -91,7 +95,7 @@ pub(super) fn decide_reused_key(
     };
     let is_recorded = working_set.orders.contains_key(&accept.id)
         || working_set
-            .recorded
+            .idempotency_records
             .contains_key(&order_alias_key(accept.id));
     match (recorded_reply, recorded_order) {
         // The message was processed before.
@@ -160,7 +164,7 @@ fn create_cancelled_order(
             taxes: Vec::new(),
         })
         .collect();
-    let total = items.iter().fold(0_i64, |sum, item| {
+    let total_amount = items.iter().fold(0_i64, |sum, item| {
         sum.saturating_add(item.unit_price.saturating_mul(item.quantity.get().into()))
     });
     let storefront = caller
@@ -170,13 +174,13 @@ fn create_cancelled_order(
     let customer = working_set.customers.get(&request.customer_id);
     let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
     let kept_request = (!is_erased).then_some(request);
-    let created = OrderCreated {
+    let order_created = OrderCreated {
         number: number.ok_or_else(|| internal_error("no order number was allocated".to_owned()))?,
         storefront: storefront.clone(),
         customer_id: request.customer_id,
         external_id: None,
         currency,
-        total: total.min(MAX_AMOUNT),
+        total: total_amount.min(MAX_AMOUNT),
         items,
         // An order that was refused may have discounts and taxes that don't fit: they are not kept.
         shipping: None,
@@ -199,19 +203,19 @@ fn create_cancelled_order(
         needs_approval: false,
         awaits_stock: false,
     };
-    let created = event(
+    let created_event = new_event(
         id.to_string(),
         1,
         Some(storefront),
         origin,
-        EventData::OrderCreated(Box::new(created)),
+        EventData::OrderCreated(Box::new(order_created)),
         context,
     );
     let reason = match failure.code {
         Code::OutOfStock => CancelReason::OutOfStock,
         _ => CancelReason::Rejected,
     };
-    let mut draft = OrderDraft::from_created(created, origin, context)?;
+    let mut draft = OrderDraft::from_created(created_event, origin, context)?;
     draft.record(EventData::OrderCancelled {
         reason,
         note: Some(failure.message.chars().take(MAX_NOTE_CHARS).collect()),

@@ -11,7 +11,7 @@ use shared::{
 use crate::domain::{
     api_key::ApiKey,
     command::ResourceRef,
-    decision::{Changes, Decision, event},
+    decision::{Changes, Decision, new_event},
     decision_context::DecisionContext,
     working_set::WorkingSet,
 };
@@ -26,7 +26,7 @@ pub(super) fn create_api_key(
     caller.require_admin()?;
     let now = context.now();
     let CreateApiKey {
-        new,
+        new_key: new,
         digest,
         prefix,
         sealed_secret,
@@ -50,7 +50,7 @@ pub(super) fn create_api_key(
         )));
     }
     let key = ApiKey {
-        id: context.id(),
+        id: context.new_id(),
         name: new.name,
         role: new.role,
         storefront: new.storefront,
@@ -116,7 +116,7 @@ fn with_event(
     context: &mut DecisionContext,
 ) -> Decision {
     key.version += 1;
-    let event = event(
+    let event = new_event(
         key.id.to_string(),
         key.version,
         None,

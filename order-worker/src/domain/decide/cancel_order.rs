@@ -64,11 +64,11 @@ pub(super) fn cancel_remaining(
     caller.require_operator()?;
     let order = undeleted_order(working_set, caller, request.id)?;
     let mut draft = OrderDraft::from_order(order, origin, context);
-    if order.held.is_empty() && !order.cancelled_items().is_empty() {
+    if order.reserved_items.is_empty() && !order.cancelled_items().is_empty() {
         return Ok(draft.into_decision());
     }
     let (id, status) = (order.id, order.status.as_str());
-    if order.status != OrderStatus::Processing || order.held.is_empty() {
+    if order.status != OrderStatus::Processing || order.reserved_items.is_empty() {
         return Err(Failure::invalid_state(format!(
             "order {id} is {status}: it has no unshipped items to cancel"
         )));
@@ -81,7 +81,7 @@ pub(super) fn cancel_remaining(
 
     let is_unshipped = |shipment: &&Shipment| shipment.shipped_at.is_none();
     let labels: Vec<_> = order.uncancelled_shipments().filter(is_unshipped).collect();
-    let labelled_warehouses = labels.iter().flat_map(|shipment| &shipment.items);
+    let labelled_warehouses = labels.iter().flat_map(|label| &label.items);
     let labelled_warehouses: BTreeSet<_> =
         labelled_warehouses.map(|item| &item.warehouse).collect();
     for label in &labels {
@@ -90,7 +90,11 @@ pub(super) fn cancel_remaining(
             reason: request.reason.clone(),
         })?;
     }
-    let reserved_warehouses: BTreeSet<_> = order.held.iter().map(|item| &item.warehouse).collect();
+    let reserved_warehouses: BTreeSet<_> = order
+        .reserved_items
+        .iter()
+        .map(|item| &item.warehouse)
+        .collect();
     for warehouse in reserved_warehouses {
         let is_requested = working_set.steps.contains_key(&StepKey {
             order_id: id,
@@ -101,7 +105,7 @@ pub(super) fn cancel_remaining(
         }
     }
     draft.record(EventData::StockReleased {
-        items: order.held.clone(),
+        items: order.reserved_items.clone(),
         reason: request.reason.clone(),
         edit: None,
     })?;
@@ -124,8 +128,8 @@ fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     if draft.order.total > 0 {
         schedule_capture(draft);
     }
-    let excess_capture = draft.order.payment.captured - draft.order.capture_due();
-    let amount = excess_capture.min(draft.order.refundable());
+    let excess_capture = draft.order.payment.captured - draft.order.total_to_capture();
+    let amount = excess_capture.min(draft.order.refundable_amount());
     if amount > 0 {
         draft.record(EventData::RefundRequested {
             amount,
@@ -163,8 +167,8 @@ pub(super) fn cancel(
         note,
         was: previous_status,
     })?;
-    if !draft.order.held.is_empty() {
-        let items = draft.order.held.clone();
+    if !draft.order.reserved_items.is_empty() {
+        let items = draft.order.reserved_items.clone();
         draft.record(EventData::StockReleased {
             items,
             reason: None,

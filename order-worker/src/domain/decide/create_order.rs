@@ -17,7 +17,7 @@ use shared::{
 use super::{Rules, approval::start_workflow, low_stock, price_order::price};
 use crate::domain::{
     amounts::assign_warehouses,
-    decision::{Decision, OrderDraft, event},
+    decision::{Decision, OrderDraft, new_event},
     decision_context::DecisionContext,
     payment::MANUAL,
     product::Product,
@@ -41,8 +41,8 @@ pub(super) fn create_order(
     let reserved_items = allocate(&requested_items, &working_set.stock_levels)?;
     let items = assign_warehouses(&valid_order.items, &reserved_items);
 
-    let created = valid_order.order(working_set, request, items, rules)?;
-    let mut draft = new_draft(created, id, origin, context)?;
+    let order_created = valid_order.order(working_set, request, items, rules)?;
+    let mut draft = new_draft(order_created, id, origin, context)?;
     low_stock::reserve(&mut draft, working_set, reserved_items, None)?;
     if !rules.needs_approval {
         start_workflow(&mut draft, rules)?;
@@ -106,16 +106,16 @@ impl ValidOrder {
 
 /// A draft of a new order with its first event. `id` is the id that was acknowledged; `None` generates one.
 pub(super) fn new_draft<'a>(
-    created: OrderCreated,
+    order_created: OrderCreated,
     id: Option<OrderId>,
     origin: &'a Origin,
     context: &'a mut DecisionContext,
 ) -> Result<OrderDraft<'a>, Failure> {
-    let id = id.unwrap_or_else(|| context.id());
-    let storefront = Some(created.storefront.clone());
-    let event_data = EventData::OrderCreated(Box::new(created));
-    let created = event(id.to_string(), 1, storefront, origin, event_data, context);
-    OrderDraft::from_created(created, origin, context)
+    let id = id.unwrap_or_else(|| context.new_id());
+    let storefront = Some(order_created.storefront.clone());
+    let event_data = EventData::OrderCreated(Box::new(order_created));
+    let created_event = new_event(id.to_string(), 1, storefront, origin, event_data, context);
+    OrderDraft::from_created(created_event, origin, context)
 }
 
 pub(super) fn validate(
@@ -153,16 +153,19 @@ pub(super) fn validate(
 
     // Check that all products can be ordered, in one currency, and that the total is the one shown to the
     // customer.
-    let products = find_products(working_set, request)?;
-    let (items, total) = price(caller, request, &products, rules)?;
+    let products_by_sku = find_products(working_set, request)?;
+    let (items, total) = price(caller, request, &products_by_sku, rules)?;
     let payment_provider = payment_provider(request, rules);
     (rules.check_amount)(payment_provider, total)
         .map_err(|reason| Failure::violation("/items", reason))?;
-    if let Some(expected) = request
+    if let Some(expected_total) = request
         .expected_total
-        .filter(|expected| *expected != total.amount)
+        .filter(|expected_total| *expected_total != total.amount)
     {
-        let detail = format!("is {expected}, but the order's total is {}", total.amount);
+        let detail = format!(
+            "is {expected_total}, but the order's total is {}",
+            total.amount
+        );
         return Err(Failure::violation("/expected_total", detail));
     }
 
@@ -186,12 +189,12 @@ fn find_products<'a>(
     working_set: &'a WorkingSet,
     request: &CreateOrder,
 ) -> Result<HashMap<&'a Sku, &'a Product>, Failure> {
-    let mut products = HashMap::new();
+    let mut products_by_sku = HashMap::new();
     let mut violations = Vec::new();
     for (index, item) in request.items.iter().enumerate() {
         match working_set.products.get_key_value(&item.sku) {
             Some((sku, product)) if !product.is_deleted => {
-                products.insert(sku, product);
+                products_by_sku.insert(sku, product);
             }
             Some(_) | None => {
                 violations.push(Violation::new(
@@ -202,7 +205,7 @@ fn find_products<'a>(
         }
     }
     if violations.is_empty() {
-        Ok(products)
+        Ok(products_by_sku)
     } else {
         Err(Failure::violations(&violations))
     }

@@ -58,32 +58,32 @@ pub(super) fn create_shipment(
     order.ensure_no_pending_edit()?;
 
     let mut draft = OrderDraft::from_order(order, origin, context);
-    if let (Some(items), Some(warehouse)) = (&request.items, &request.warehouse) {
-        move_reservations_to(&mut draft, working_set, warehouse, items)?;
+    if let (Some(requested_items), Some(warehouse)) = (&request.items, &request.warehouse) {
+        move_reservations_to(&mut draft, working_set, warehouse, requested_items)?;
     }
-    let reserved_here = reserved_in(&draft.order, request.warehouse.as_ref());
-    let to_ship = match &request.items {
-        None if reserved_here.is_empty() => {
+    let reserved_items = reserved_in(&draft.order, request.warehouse.as_ref());
+    let items_to_ship = match &request.items {
+        None if reserved_items.is_empty() => {
             return Err(Failure::violation(
                 "/warehouse",
                 format!("has no reserved items of order {}", request.id),
             ));
         }
-        None => reserved_here,
-        Some(items) => select_items(reserved_here, items)?,
+        None => reserved_items,
+        Some(requested_items) => select_items(reserved_items, requested_items)?,
     };
     if !request.allow_unpaid {
-        ensure_paid(working_set, order, &to_ship)?;
+        ensure_paid(working_set, order, &items_to_ship)?;
     }
     let mut by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
-    for item in to_ship {
-        let items = by_warehouse.entry(item.warehouse.clone()).or_default();
-        items.push(item);
+    for item in items_to_ship {
+        let warehouse_items = by_warehouse.entry(item.warehouse.clone()).or_default();
+        warehouse_items.push(item);
     }
-    for (warehouse, items) in by_warehouse {
-        let shipment = match matching_label(&draft.order, &items) {
+    for (warehouse, warehouse_items) in by_warehouse {
+        let shipment = match matching_label(&draft.order, &warehouse_items) {
             Some(shipment) => shipment,
-            None => new_shipment(&mut draft, &warehouse, items, request)?,
+            None => new_shipment(&mut draft, &warehouse, warehouse_items, request)?,
         };
         let carrier = request.carrier.as_ref().unwrap_or(&shipment.carrier);
         let tracking_number = request.tracking_number.as_ref();
@@ -106,7 +106,12 @@ pub(super) fn create_shipment(
 /// The order's reserved items, in all warehouses or in one.
 fn reserved_in(order: &Order, warehouse: Option<&Warehouse>) -> Vec<StockItem> {
     let is_in_warehouse = |item: &&StockItem| warehouse.is_none_or(|name| item.warehouse == *name);
-    order.held.iter().filter(is_in_warehouse).cloned().collect()
+    order
+        .reserved_items
+        .iter()
+        .filter(is_in_warehouse)
+        .cloned()
+        .collect()
 }
 
 /// Moves reservations of `item_requests` to `warehouse` where it has too few: reserves its available units,
@@ -125,10 +130,10 @@ fn move_reservations_to(
     }
     let (mut released_items, mut reserved_items) = (Vec::new(), Vec::new());
     for (sku, requested_units) in requested_units {
-        let reserved_here = count_units(&reserved_in(&draft.order, Some(warehouse)), sku);
-        let missing_units = requested_units.saturating_sub(reserved_here);
+        let reserved_units = count_units(&reserved_in(&draft.order, Some(warehouse)), sku);
+        let missing_units = requested_units.saturating_sub(reserved_units);
         // More units than the order has reserved are refused by `select_items`.
-        if missing_units == 0 || requested_units > count_units(&draft.order.held, sku) {
+        if missing_units == 0 || requested_units > count_units(&draft.order.reserved_items, sku) {
             continue;
         }
         let stock_level = working_set
@@ -146,7 +151,7 @@ fn move_reservations_to(
         }
         let mut remaining_units = u32::try_from(missing_units).unwrap_or(u32::MAX);
         let is_elsewhere = |item: &&StockItem| item.sku == *sku && item.warehouse != *warehouse;
-        for item in draft.order.held.iter().filter(is_elsewhere) {
+        for item in draft.order.reserved_items.iter().filter(is_elsewhere) {
             let moved_units = remaining_units.min(item.quantity.get());
             remaining_units -= moved_units;
             released_items.extend(NonZeroU32::new(moved_units).map(|quantity| StockItem {
@@ -186,7 +191,7 @@ fn move_reservations_to(
 fn ensure_paid(
     working_set: &WorkingSet,
     order: &Order,
-    to_ship: &[StockItem],
+    items_to_ship: &[StockItem],
 ) -> Result<(), Failure> {
     let refuse = |reason: String| {
         Err(Failure::invalid_state(format!(
@@ -201,15 +206,18 @@ fn ensure_paid(
     if working_set.steps.get(&key).is_some_and(|row| row.is_dead) {
         return refuse("the capture of its payment failed".to_owned());
     }
-    let (due, collectable) = (order.capture_due_with(to_ship), order.collectable());
-    if due > collectable {
+    let (due_amount, collectable_amount) = (
+        order.total_to_capture_with(items_to_ship),
+        order.collectable_amount(),
+    );
+    if due_amount > collectable_amount {
         return refuse(format!(
-            "items worth {due} minor units would be shipped, but only {collectable} are authorized or captured"
+            "items worth {due_amount} minor units would be shipped, but only {collectable_amount} are authorized or captured"
         ));
     }
     let is_fully_refunded = order.payment.status == PaymentStatus::Refunded
         && order.payment.captured >= order.payment.authorized;
-    if is_fully_refunded && due > order.capture_due() {
+    if is_fully_refunded && due_amount > order.total_to_capture() {
         return refuse("its payment was refunded completely".to_owned());
     }
     Ok(())
@@ -221,7 +229,7 @@ fn select_items(
     mut remaining_items: Vec<StockItem>,
     item_requests: &[ItemQuantity],
 ) -> Result<Vec<StockItem>, Failure> {
-    let mut to_ship = Vec::new();
+    let mut items_to_ship = Vec::new();
     let mut violations = Vec::new();
     for (index, item_request) in item_requests.iter().enumerate() {
         let reserved_units = count_units(&remaining_items, &item_request.sku);
@@ -249,10 +257,10 @@ fn select_items(
             })
             .collect();
         subtract_items(&mut remaining_items, &lines);
-        to_ship.extend(lines);
+        items_to_ship.extend(lines);
     }
     if violations.is_empty() {
-        Ok(to_ship)
+        Ok(items_to_ship)
     } else {
         Err(Failure::violations(&violations))
     }
@@ -285,7 +293,7 @@ fn new_shipment(
 ) -> Result<Shipment, Failure> {
     cancel_labels(draft, warehouse, &items)?;
     let shipment = Shipment {
-        id: draft.context().id(),
+        id: draft.context().new_id(),
         status: ShipmentStatus::LabelCreated,
         carrier: request
             .carrier
@@ -316,13 +324,16 @@ fn cancel_labels(
         shipment.shipped_at.is_none()
             && shipment_items.any(|item| item.warehouse == *warehouse && skus.contains(&item.sku))
     };
-    let affected: Vec<_> = draft
+    let affected_shipments: Vec<_> = draft
         .order
         .uncancelled_shipments()
         .filter(contains_any)
         .collect();
-    let affected: Vec<_> = affected.into_iter().map(|shipment| shipment.id).collect();
-    for shipment_id in affected {
+    let affected_ids: Vec<_> = affected_shipments
+        .into_iter()
+        .map(|affected_shipment| affected_shipment.id)
+        .collect();
+    for shipment_id in affected_ids {
         draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: None,

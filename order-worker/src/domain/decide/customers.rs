@@ -14,7 +14,7 @@ use shared::{
 
 use crate::domain::{
     command::ResourceRef,
-    decision::{Changes, Decision, OrderDraft, event},
+    decision::{Changes, Decision, OrderDraft, new_event},
     decision_context::DecisionContext,
     step::{Step, StepRow},
     working_set::WorkingSet,
@@ -25,17 +25,17 @@ const ERASED_ERROR: &str = "the error was erased with the customer's data";
 
 pub(super) fn create_customer(
     caller: &Caller,
-    new: &NewCustomer,
+    new_customer: &NewCustomer,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let storefront = caller.owner(new.storefront.as_ref())?;
+    let storefront = caller.owner(new_customer.storefront.as_ref())?;
     let customer = Customer {
-        id: context.id(),
-        name: new.name.clone(),
-        email: new.email.clone(),
-        phone: new.phone.clone(),
-        addresses: new.addresses.clone(),
-        metadata: new.metadata.clone(),
+        id: context.new_id(),
+        name: new_customer.name.clone(),
+        email: new_customer.email.clone(),
+        phone: new_customer.phone.clone(),
+        addresses: new_customer.addresses.clone(),
+        metadata: new_customer.metadata.clone(),
         storefront,
         is_blocked: false,
         is_verified: false,
@@ -47,7 +47,7 @@ pub(super) fn create_customer(
         customers: vec![customer.clone()],
         ..Changes::default()
     };
-    Ok(decision(customer.id, changes))
+    Ok(new_decision(customer.id, changes))
 }
 
 /// Changes the given fields. A customer with another e-mail address is no longer verified.
@@ -88,7 +88,9 @@ pub(super) fn update_customer(
         changed_customer.addresses = addresses;
     }
     match metadata {
-        Some(Some(patch)) => merge_metadata(&mut changed_customer.metadata, patch)?,
+        Some(Some(metadata_patch)) => {
+            merge_metadata(&mut changed_customer.metadata, metadata_patch)?;
+        }
         Some(None) => changed_customer.metadata.clear(),
         None => {}
     }
@@ -114,10 +116,10 @@ pub(super) fn verify_customer(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    id: CustomerId,
+    customer_id: CustomerId,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let customer = visible_customer(working_set, caller, id)?;
+    let customer = visible_customer(working_set, caller, customer_id)?;
     let changed_customer = Customer {
         is_verified: true,
         ..customer.clone()
@@ -130,10 +132,10 @@ pub(super) fn erase_customer(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    id: CustomerId,
+    customer_id: CustomerId,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let customer = visible_customer(working_set, caller, id)?;
+    let customer = visible_customer(working_set, caller, customer_id)?;
     let changed_customer = Customer {
         name: String::new(),
         email: String::new(),
@@ -173,13 +175,13 @@ fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
             Value::Null => {
                 target.remove(&name);
             }
-            Value::Object(patch) => {
+            Value::Object(patch_object) => {
                 let member = target.entry(name).or_insert(Value::Null);
                 if !member.is_object() {
                     *member = Value::Object(Map::new());
                 }
                 if let Value::Object(member) = member {
-                    merge(member, patch);
+                    merge(member, patch_object);
                 }
             }
             value => {
@@ -194,10 +196,10 @@ pub(super) fn redact_order(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    id: OrderId,
+    order_id: OrderId,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let order = super::visible_order(working_set, caller, id)?;
+    let order = super::visible_order(working_set, caller, order_id)?;
     let mut draft = OrderDraft::from_order(order, origin, context);
     let has_url =
         |shipment: &Shipment| shipment.tracking_url.is_some() || shipment.label_url.is_some();
@@ -239,30 +241,30 @@ fn redact_step_errors(draft: &mut OrderDraft<'_>, working_set: &WorkingSet) {
 fn visible_customer<'a>(
     working_set: &'a WorkingSet,
     caller: &Caller,
-    id: CustomerId,
+    customer_id: CustomerId,
 ) -> Result<&'a Customer, Failure> {
-    let customer = working_set.customers.get(&id);
+    let customer = working_set.customers.get(&customer_id);
     customer
         .filter(|customer| caller.may_see(&customer.storefront))
-        .ok_or_else(|| Failure::not_found("customer", id))
+        .ok_or_else(|| Failure::not_found("customer", customer_id))
 }
 
 /// The decision that changes `customer` to `changed`, with the event that names the changed fields. Without a
 /// difference there is neither a change nor an event.
 fn change(
     customer: &Customer,
-    mut changed: Customer,
+    mut changed_customer: Customer,
     origin: &Origin,
     context: &mut DecisionContext,
 ) -> Decision {
-    let fields = changed_fields(customer, &changed);
+    let fields = changed_fields(customer, &changed_customer);
     if fields.is_empty() {
-        return decision(customer.id, Changes::default());
+        return new_decision(customer.id, Changes::default());
     }
-    changed.version += 1;
-    let event = event(
+    changed_customer.version += 1;
+    let event = new_event(
         customer.id.to_string(),
-        changed.version,
+        changed_customer.version,
         Some(customer.storefront.clone()),
         origin,
         EventData::CustomerUpdated { changed: fields },
@@ -270,10 +272,10 @@ fn change(
     );
     let changes = Changes {
         events: vec![event],
-        customers: vec![changed],
+        customers: vec![changed_customer],
         ..Changes::default()
     };
-    decision(customer.id, changes)
+    new_decision(customer.id, changes)
 }
 
 /// Names of the fields that differ.
@@ -303,13 +305,13 @@ fn changed_fields(customer_before: &Customer, customer_after: &Customer) -> Vec<
             customer_before.erased_at != customer_after.erased_at,
         ),
     ];
-    let changed = fields.into_iter().filter(|(_, is_different)| *is_different);
-    changed.map(|(name, _)| name.to_owned()).collect()
+    let changed_fields = fields.into_iter().filter(|(_, is_different)| *is_different);
+    changed_fields.map(|(name, _)| name.to_owned()).collect()
 }
 
-fn decision(id: CustomerId, changes: Changes) -> Decision {
+fn new_decision(customer_id: CustomerId, changes: Changes) -> Decision {
     Decision {
-        reply: Ok(ResourceRef::Customer(id)),
+        reply: Ok(ResourceRef::Customer(customer_id)),
         changes,
     }
 }
@@ -359,11 +361,12 @@ mod tests {
                 json!({"e": null, "a": 1}),
             ),
         ] {
-            let (Value::Object(mut target), Value::Object(patch)) = (target, patch) else {
+            let (Value::Object(mut target_object), Value::Object(patch_object)) = (target, patch)
+            else {
                 panic!("both are objects")
             };
-            merge(&mut target, patch);
-            assert_eq!(Value::Object(target), result);
+            merge(&mut target_object, patch_object);
+            assert_eq!(Value::Object(target_object), result);
         }
     }
 }

@@ -29,11 +29,11 @@ pub(super) fn delete_order(
     if order.is_deleted {
         return Ok(draft.into_decision());
     }
-    if let Some(open) = order.open_return() {
+    if let Some(open_return) = order.open_return() {
         return Err(Failure::invalid_state(format!(
             "order {id} can't be deleted: its return {} is {}",
-            open.number,
-            open.status.as_str()
+            open_return.number,
+            open_return.status.as_str()
         )));
     }
     if !order.is_closed() {

@@ -33,7 +33,7 @@ use crate::domain::{
 };
 
 /// Reason of released stock and cancelled shipments.
-const EDITED: &str = "the order was edited";
+const EDIT_REASON: &str = "the order was edited";
 
 pub(super) fn edit_order(
     working_set: &WorkingSet,
@@ -45,40 +45,40 @@ pub(super) fn edit_order(
 ) -> Result<Decision, Failure> {
     let order = undeleted_order(working_set, caller, request.id)?;
     ensure_editable(order)?;
-    let edited = price_edit(working_set, caller, order, request, rules)?;
+    let price_edit = price_edit(working_set, caller, order, request, rules)?;
     let needs_authorization = order.status == OrderStatus::Processing
-        && edited.total > 0
-        && edited.total > order.payable();
-    if needs_authorization && edited.changes(order) {
+        && price_edit.total > 0
+        && price_edit.total > order.payable_amount();
+    if needs_authorization && price_edit.changes(order) {
         ensure_authorizable(working_set, order, request)?;
     }
 
     // Check that the additional units are in stock.
-    let allocation = edit_stock::allocate_lines(working_set, order, &edited)?;
+    let allocation = edit_stock::allocate_lines(working_set, order, &price_edit)?;
 
     let mut draft = OrderDraft::from_order(order, origin, context);
-    if !edited.changes(order) {
+    if !price_edit.changes(order) {
         return Ok(draft.into_decision());
     }
-    let edited = EditedOrder {
+    let edited_order = EditedOrder {
         items: allocation.items,
-        ..edited
+        ..price_edit
     };
     if needs_authorization {
         request_authorization(
             &mut draft,
             working_set,
             request,
-            edited,
-            allocation.reserved,
+            edited_order,
+            allocation.reserved_items,
             rules,
         )?;
     } else {
-        low_stock::reserve(&mut draft, working_set, allocation.reserved, None)?;
+        low_stock::reserve(&mut draft, working_set, allocation.reserved_items, None)?;
         apply_edit(
             &mut draft,
             working_set,
-            edited,
+            edited_order,
             None,
             request.reason.clone(),
         )?;
@@ -102,17 +102,17 @@ pub(super) fn cancel_edit(
         )));
     }
     let mut draft = OrderDraft::from_order(order, origin, context);
-    let (reason, note) = (EditRejectReason::Cancelled, request.reason.clone());
-    reject_edit(&mut draft, reason, None, note)?;
+    let (reject_reason, note) = (EditRejectReason::Cancelled, request.reason.clone());
+    reject_edit(&mut draft, reject_reason, None, note)?;
     Ok(draft.into_decision())
 }
 
 /// Checks that nothing was shipped, and that neither an edit nor the order's first authorization is in progress.
 fn ensure_editable(order: &Order) -> Result<(), Failure> {
     order.ensure_no_pending_edit()?;
-    let refuse = |reason: &str| {
+    let refuse = |refusal_reason: &str| {
         Err(Failure::invalid_state(format!(
-            "order {} is {} and can't be edited: {reason}",
+            "order {} is {} and can't be edited: {refusal_reason}",
             order.id,
             order.status.as_str()
         )))
@@ -145,7 +145,7 @@ fn ensure_authorizable(
             "order {} is {}, and its payment is captured or needs an operator: its total can't rise above {} minor units; place another order for the additional items",
             order.id,
             order.status.as_str(),
-            order.payable()
+            order.payable_amount()
         )));
     }
     if order.payment_method.is_empty() && request.payment_method.is_none() {
@@ -176,21 +176,21 @@ fn request_authorization(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
     request: &EditOrder,
-    edited: EditedOrder,
-    reserved: Vec<StockItem>,
+    edited_order: EditedOrder,
+    reserved_items: Vec<StockItem>,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let edit_number = draft.order.edits + 1;
     draft.record(EventData::OrderEditRequested(Box::new(EditRequested {
         edit: edit_number,
-        total: edited.total,
-        items: edited.items,
-        shipping: edited.shipping,
-        discounts: edited.discounts,
+        total: edited_order.total,
+        items: edited_order.items,
+        shipping: edited_order.shipping,
+        discounts: edited_order.discounts,
         payment_method: request.payment_method.clone(),
         reason: request.reason.clone(),
     })))?;
-    low_stock::reserve(draft, working_set, reserved, Some(edit_number))?;
+    low_stock::reserve(draft, working_set, reserved_items, Some(edit_number))?;
     draft.schedule(Step::AuthorizeEdit(edit_number));
     let expires_at = draft.context().now() + rules.reservation_ttl;
     draft.schedule_later(Step::ExpireEdit(edit_number), expires_at);
@@ -202,7 +202,7 @@ pub(super) fn on_edit_authorized(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
     edit_number: u32,
-    (provider, reference, amount): (&str, &str, i64),
+    (provider, payment_reference, amount): (&str, &str, i64),
 ) -> Result<(), Failure> {
     let pending_edit = draft.order.pending_edit.clone();
     let Some(pending_edit) = pending_edit.filter(|pending_edit| pending_edit.number == edit_number)
@@ -220,7 +220,7 @@ pub(super) fn on_edit_authorized(
     let is_replaced = draft.order.payment.status == PaymentStatus::Authorized;
     draft.record(EventData::PaymentAuthorized {
         provider: provider.to_owned(),
-        reference: reference.to_owned(),
+        reference: payment_reference.to_owned(),
         amount,
         edit: Some(edit_number),
     })?;
@@ -229,7 +229,7 @@ pub(super) fn on_edit_authorized(
     }
     draft.remove_step(Step::ExpireEdit(edit_number));
     draft.remove_step(Step::CheckPayment);
-    let edited = EditedOrder {
+    let edited_order = EditedOrder {
         items: pending_edit.items,
         are_items_changed: true,
         shipping: pending_edit.shipping,
@@ -239,7 +239,7 @@ pub(super) fn on_edit_authorized(
     apply_edit(
         draft,
         working_set,
-        edited,
+        edited_order,
         Some(edit_number),
         pending_edit.reason,
     )
@@ -282,9 +282,9 @@ pub(super) fn reject_edit(
 fn apply_edit(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
-    edited: EditedOrder,
+    edited_order: EditedOrder,
     edit_number: Option<u32>,
-    reason: Option<String>,
+    refusal_reason: Option<String>,
 ) -> Result<(), Failure> {
     let order = draft.order.clone();
     let additional_items: Vec<StockItem> = order
@@ -292,8 +292,9 @@ fn apply_edit(
         .iter()
         .flat_map(|pending_edit| pending_edit.reserved.clone())
         .collect();
-    let unneeded_items = edit_stock::unneeded_items(&order, &additional_items, &edited.items)?;
-    let changed_warehouses = edit_stock::changed_warehouses(&order, &edited.items);
+    let unneeded_items =
+        edit_stock::unneeded_items(&order, &additional_items, &edited_order.items)?;
+    let changed_warehouses = edit_stock::changed_warehouses(&order, &edited_order.items);
     // An awaited label is replaced, too: the release of units below ends the waiting for it.
     let labelled_warehouses = labels::warehouses_with_or_awaiting_label(working_set, &order);
     let replaced_warehouses: Vec<Warehouse> = labelled_warehouses
@@ -307,28 +308,28 @@ fn apply_edit(
     if !unneeded_items.is_empty() {
         draft.record(EventData::StockReleased {
             items: unneeded_items,
-            reason: Some(EDITED.to_owned()),
+            reason: Some(EDIT_REASON.to_owned()),
             edit: None,
         })?;
     }
-    let kept_skus: BTreeSet<&Sku> = edited.items.iter().map(|line| &line.sku).collect();
+    let kept_skus: BTreeSet<&Sku> = edited_order.items.iter().map(|line| &line.sku).collect();
     let skus_before: BTreeSet<&Sku> = order.items.iter().map(|line| &line.sku).collect();
-    let removed = skus_before
+    let removed_skus = skus_before
         .difference(&kept_skus)
         .map(|sku| (*sku).clone())
         .collect();
     draft.record(EventData::OrderEdited(Box::new(OrderEdited {
         edit: edit_number,
-        removed,
-        total: edited.total,
+        removed: removed_skus,
+        total: edited_order.total,
         previous_total: order.total,
-        items: edited.items,
-        shipping: edited.shipping,
-        discounts: edited.discounts,
+        items: edited_order.items,
+        shipping: edited_order.shipping,
+        discounts: edited_order.discounts,
         replaced_labels: replaced_warehouses.clone(),
-        reason,
+        reason: refusal_reason,
     })))?;
-    labels::cancel_shipments(draft, &replaced_warehouses, EDITED)?;
+    labels::cancel_shipments(draft, &replaced_warehouses, EDIT_REASON)?;
     if order.status == OrderStatus::Processing {
         let warehouses_before = order.warehouses();
         for warehouse in draft.order.warehouses().difference(&warehouses_before) {

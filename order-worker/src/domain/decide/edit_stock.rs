@@ -23,7 +23,7 @@ use crate::domain::{
 pub(super) struct Allocation {
     pub(super) items: Vec<LineItem>,
     /// Additional units.
-    pub(super) reserved: Vec<StockItem>,
+    pub(super) reserved_items: Vec<StockItem>,
 }
 
 /// Assigns the line items to warehouses: units that the order has reserved stay where they are, additional ones
@@ -34,35 +34,35 @@ pub(super) struct Allocation {
 pub(super) fn allocate_lines(
     working_set: &WorkingSet,
     order: &Order,
-    edited: &EditedOrder,
+    edited_order: &EditedOrder,
 ) -> Result<Allocation, Failure> {
-    if order.awaits_stock || !edited.are_items_changed {
+    if order.awaits_stock || !edited_order.are_items_changed {
         return Ok(Allocation {
-            items: edited.items.clone(),
-            reserved: Vec::new(),
+            items: edited_order.items.clone(),
+            reserved_items: Vec::new(),
         });
     }
     let mut reserved_units: BTreeMap<&Sku, Vec<(&Warehouse, u32)>> = BTreeMap::new();
-    for item in &order.held {
+    for item in &order.reserved_items {
         let warehouses = reserved_units.entry(&item.sku).or_default();
         match warehouses
             .iter_mut()
             .find(|(name, _)| **name == item.warehouse)
         {
-            Some((_, units)) => *units += item.quantity.get(),
+            Some((_, item_units)) => *item_units += item.quantity.get(),
             None => warehouses.push((&item.warehouse, item.quantity.get())),
         }
     }
     let mut missing_items = Vec::new();
     let mut assigned_units: BTreeMap<&Sku, BTreeMap<Warehouse, u32>> = BTreeMap::new();
-    for line in &edited.items {
+    for line in &edited_order.items {
         let mut needed_units = line.quantity.get();
         let units_by_warehouse = assigned_units.entry(&line.sku).or_default();
-        for (warehouse, units) in reserved_units.remove(&line.sku).unwrap_or_default() {
-            let units = units.min(needed_units);
-            needed_units -= units;
-            if units > 0 {
-                units_by_warehouse.insert(warehouse.clone(), units);
+        for (warehouse, reserved_units) in reserved_units.remove(&line.sku).unwrap_or_default() {
+            let assigned_units = reserved_units.min(needed_units);
+            needed_units -= assigned_units;
+            if assigned_units > 0 {
+                units_by_warehouse.insert(warehouse.clone(), assigned_units);
             }
         }
         missing_items.extend(NonZeroU32::new(needed_units).map(|quantity| ItemQuantity {
@@ -70,8 +70,8 @@ pub(super) fn allocate_lines(
             quantity,
         }));
     }
-    let reserved = allocate(&missing_items, &working_set.stock_levels)?;
-    for item in &reserved {
+    let reserved_items = allocate(&missing_items, &working_set.stock_levels)?;
+    for item in &reserved_items {
         if let Some(units_by_warehouse) = assigned_units.get_mut(&item.sku) {
             *units_by_warehouse
                 .entry(item.warehouse.clone())
@@ -79,23 +79,21 @@ pub(super) fn allocate_lines(
         }
     }
     let mut assigned_items = Vec::new();
-    for line in &edited.items {
+    for line in &edited_order.items {
         let units_by_warehouse = assigned_units.remove(&line.sku).unwrap_or_default();
-        assigned_items.extend(
-            units_by_warehouse
-                .into_iter()
-                .filter_map(|(warehouse, units)| {
-                    Some(StockItem {
-                        sku: line.sku.clone(),
-                        warehouse,
-                        quantity: NonZeroU32::new(units)?,
-                    })
-                }),
-        );
+        assigned_items.extend(units_by_warehouse.into_iter().filter_map(
+            |(warehouse, units_at_warehouse)| {
+                Some(StockItem {
+                    sku: line.sku.clone(),
+                    warehouse,
+                    quantity: NonZeroU32::new(units_at_warehouse)?,
+                })
+            },
+        ));
     }
     Ok(Allocation {
-        items: assign_warehouses(&edited.items, &assigned_items),
-        reserved,
+        items: assign_warehouses(&edited_order.items, &assigned_items),
+        reserved_items,
     })
 }
 
@@ -108,11 +106,11 @@ pub(super) fn unneeded_items(
     if order.awaits_stock {
         return Ok(Vec::new());
     }
-    let mut unneeded = order.held.clone();
-    unneeded.extend_from_slice(additional_items);
+    let mut unneeded_items = order.reserved_items.clone();
+    unneeded_items.extend_from_slice(additional_items);
     let needed_items: Vec<StockItem> = stock_items(items).collect();
-    if subtract_items(&mut unneeded, &needed_items) && needed_items.len() == items.len() {
-        Ok(unneeded)
+    if subtract_items(&mut unneeded_items, &needed_items) && needed_items.len() == items.len() {
+        Ok(unneeded_items)
     } else {
         Err(Failure::new(
             Code::Internal,
@@ -124,12 +122,14 @@ pub(super) fn unneeded_items(
 /// Warehouses whose units the edit changes.
 pub(super) fn changed_warehouses(order: &Order, items: &[LineItem]) -> BTreeSet<Warehouse> {
     let sum_by_warehouse = |lines: &[LineItem]| {
-        let mut units: BTreeMap<(Warehouse, Sku), u64> = BTreeMap::new();
+        let mut units_by_place: BTreeMap<(Warehouse, Sku), u64> = BTreeMap::new();
         for item in stock_items(lines) {
             let quantity = u64::from(item.quantity.get());
-            *units.entry((item.warehouse, item.sku)).or_default() += quantity;
+            *units_by_place
+                .entry((item.warehouse, item.sku))
+                .or_default() += quantity;
         }
-        units
+        units_by_place
     };
     let (units_before, units_after) = (sum_by_warehouse(&order.items), sum_by_warehouse(items));
     let keys: BTreeSet<_> = units_before.keys().chain(units_after.keys()).collect();

@@ -87,7 +87,7 @@ pub(super) fn discard_step(
 /// Amount that `step` has not captured or refunded yet, in minor units.
 fn outstanding_amount(order: &Order, step: &Step) -> i64 {
     match step {
-        Step::CapturePayment => order.capture_outstanding(),
+        Step::CapturePayment => order.outstanding_capture(),
         Step::RefundPayment => order.refund_outstanding(),
         // These steps capture and refund nothing.
         Step::AuthorizePayment

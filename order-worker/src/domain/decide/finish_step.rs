@@ -87,17 +87,17 @@ fn apply_result(
             Step::AuthorizePayment,
             StepResult::Authorized {
                 provider,
-                reference,
+                reference: payment_reference,
                 amount,
             },
-        ) => payment::on_authorized(draft, provider, reference, *amount)?,
+        ) => payment::on_authorized(draft, provider, payment_reference, *amount)?,
         (
             Step::AuthorizePayment,
             StepResult::Prepared {
                 provider,
-                reference,
+                reference: payment_reference,
             },
-        ) => payment::on_prepared(draft, row, provider, reference, None)?,
+        ) => payment::on_prepared(draft, row, provider, payment_reference, None)?,
         (Step::AuthorizePayment, StepResult::ActionRequired(action)) => {
             payment::on_action_required(draft, action)?;
         }
@@ -108,11 +108,11 @@ fn apply_result(
             Step::CapturePayment,
             StepResult::Captured {
                 amount,
-                requested,
+                requested_amount,
                 is_last,
             },
         ) => {
-            payment::on_captured(draft, row, *amount, *requested, *is_last, rules)?;
+            payment::on_captured(draft, row, *amount, *requested_amount, *is_last, rules)?;
         }
         (
             Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,
@@ -120,9 +120,14 @@ fn apply_result(
         ) => {
             payment::reconcile(draft, row, state, rules)?;
         }
-        (Step::VoidPayment, StepResult::Voided { reference }) => {
+        (
+            Step::VoidPayment,
+            StepResult::Voided {
+                reference: payment_reference,
+            },
+        ) => {
             draft.record(EventData::PaymentVoided {
-                reference: reference.clone(),
+                reference: payment_reference.clone(),
             })?;
         }
         (Step::RefundPayment, StepResult::Refunded { amount }) => {
@@ -146,23 +151,23 @@ fn apply_result(
             import_order::reserve_stock(draft, working_set, rules)?;
         }
         (
-            Step::AuthorizeEdit(edit),
+            Step::AuthorizeEdit(edit_number),
             StepResult::Authorized {
                 provider,
-                reference,
+                reference: payment_reference,
                 amount,
             },
         ) => {
-            let authorized = (provider.as_str(), reference.as_str(), *amount);
-            edit_order::on_edit_authorized(draft, working_set, *edit, authorized)?;
+            let authorization = (provider.as_str(), payment_reference.as_str(), *amount);
+            edit_order::on_edit_authorized(draft, working_set, *edit_number, authorization)?;
         }
         (
-            Step::AuthorizeEdit(edit),
+            Step::AuthorizeEdit(edit_number),
             StepResult::Prepared {
                 provider,
-                reference,
+                reference: payment_reference,
             },
-        ) => payment::on_prepared(draft, row, provider, reference, Some(*edit))?,
+        ) => payment::on_prepared(draft, row, provider, payment_reference, Some(*edit_number))?,
         (Step::AuthorizeEdit(_), StepResult::ActionRequired(action)) => {
             let (reason, kind) = (EditRejectReason::ActionRequired, action.kind.clone());
             edit_order::reject_edit(draft, reason, Some(kind), None)?;
@@ -172,14 +177,19 @@ fn apply_result(
             let (code, message) = (Some(code.clone()), Some(message.clone()));
             edit_order::reject_edit(draft, reason, code, message)?;
         }
-        (Step::VoidAuthorization(edit), StepResult::Voided { reference }) => {
+        (
+            Step::VoidAuthorization(edit_number),
+            StepResult::Voided {
+                reference: payment_reference,
+            },
+        ) => {
             draft.record(EventData::PaymentReleased {
-                reference: reference.clone(),
-                edit: *edit,
+                reference: payment_reference.clone(),
+                edit: *edit_number,
             })?;
         }
-        (Step::ExpireEdit(edit), StepResult::NoExternalCall) => {
-            if draft.order.has_pending_edit(*edit) {
+        (Step::ExpireEdit(edit_number), StepResult::NoExternalCall) => {
+            if draft.order.has_pending_edit(*edit_number) {
                 edit_order::reject_edit(draft, EditRejectReason::Expired, None, None)?;
             }
         }
@@ -221,26 +231,26 @@ fn apply_result(
 fn record_failure(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    error: &str,
+    error_text: &str,
     is_transient: bool,
     retry_after: Option<SignedDuration>,
 ) -> Result<(), Failure> {
-    let jitter = draft.context().jitter();
+    let jitter = draft.context().random_jitter();
     let delay = Some(row.key.step.retry_policy())
         .filter(|_| is_transient)
         .and_then(|policy| policy.delay(row.failures + 1, jitter))
         .map(|delay| delay.max(retry_after.unwrap_or_default()));
-    let (step, error) = (row.key.step.to_string(), error.to_owned());
+    let (step, error_text) = (row.key.step.to_string(), error_text.to_owned());
     let row = StepRow {
         failures: row.failures + 1,
-        last_error: Some(error.clone()),
+        last_error: Some(error_text.clone()),
         ..row.clone()
     };
     if let Some(delay) = delay {
         let due_at = draft.context().now() + delay;
         draft.record(EventData::StepRetried {
             step,
-            error,
+            error: error_text,
             due_at,
         })?;
         draft.put_step(StepRow {
@@ -250,7 +260,10 @@ fn record_failure(
         });
     } else {
         let due_at = draft.context().now();
-        draft.record(EventData::StepDead { step, error })?;
+        draft.record(EventData::StepDead {
+            step,
+            error: error_text,
+        })?;
         draft.put_step(StepRow {
             is_dead: true,
             due_at,
@@ -263,7 +276,7 @@ fn record_failure(
 /// Postpones a step whose provider was not called. It uses up no attempt, so a step never becomes dead
 /// because a provider is busy.
 fn postpone(draft: &mut OrderDraft<'_>, row: &StepRow, reason: &str) {
-    let jitter = draft.context().jitter();
+    let jitter = draft.context().random_jitter();
     let due_at = draft.context().now() + step::postpone_delay(row.attempt, jitter);
     draft.put_step(StepRow {
         attempt: row.attempt + 1,

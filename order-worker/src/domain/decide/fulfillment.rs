@@ -43,19 +43,19 @@ pub(super) fn tracking_url(
     shipment: &Shipment,
     carrier: &str,
     tracking_number: &str,
-    requested: Option<&String>,
+    requested_url: Option<&String>,
 ) -> Option<String> {
     let is_of_label = shipment.carrier == carrier && shipment.tracking_number == tracking_number;
-    let of_label = shipment.tracking_url.as_ref().filter(|_| is_of_label);
-    requested.or(of_label).cloned()
+    let url_of_label = shipment.tracking_url.as_ref().filter(|_| is_of_label);
+    requested_url.or(url_of_label).cloned()
 }
 
 /// Starts the fulfilment of an order that is paid for, or free: requests a shipment from each warehouse.
 pub(super) fn start_fulfillment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     draft.record(EventData::OrderProcessing {})?;
     for warehouse in draft.order.warehouses() {
-        let label = draft.order.label_id(&warehouse);
-        draft.schedule(Step::RequestShipment(label));
+        let label_id = draft.order.label_id(&warehouse);
+        draft.schedule(Step::RequestShipment(label_id));
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
 /// Advances the status of the order by its shipments: shipped once no item remains to be shipped, and
 /// delivered once each shipment was delivered or returned, at least one of them delivered.
 pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
-    if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
+    if draft.order.status == OrderStatus::Processing && draft.order.reserved_items.is_empty() {
         draft.record(EventData::OrderShipped {})?;
     }
     let uncancelled_shipments = || {
@@ -84,10 +84,10 @@ pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Fai
             .map(|shipment| shipment.status)
     };
     let is_delivered = |status| status == ShipmentStatus::Delivered;
-    let all_finished = uncancelled_shipments()
+    let are_all_finished = uncancelled_shipments()
         .all(|status| is_delivered(status) || status == ShipmentStatus::Returned);
-    let any_delivered = uncancelled_shipments().any(is_delivered);
-    if draft.order.status == OrderStatus::Shipped && all_finished && any_delivered {
+    let is_any_delivered = uncancelled_shipments().any(is_delivered);
+    if draft.order.status == OrderStatus::Shipped && are_all_finished && is_any_delivered {
         draft.record(EventData::OrderDelivered {})?;
     }
     Ok(())

@@ -35,7 +35,7 @@ pub(super) fn import_order(
     caller: &Caller,
     origin: &Origin,
     (id, legacy_id, key_origin): (Option<OrderId>, Option<OrderId>, Option<KeyOrigin>),
-    imported: &ImportedOrder,
+    imported_order: &ImportedOrder,
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
@@ -44,8 +44,8 @@ pub(super) fn import_order(
     let is_first_delivery = key_origin == Some(KeyOrigin::FirstDelivery);
     let id = id.filter(|id| !(is_first_delivery && working_set.orders.contains_key(id)));
     caller.require_operator()?;
-    let create_request = &imported.order;
-    let external_id = imported.external_id.clone();
+    let create_request = &imported_order.order;
+    let external_id = imported_order.external_id.clone();
     let owner = caller.owner(create_request.storefront.as_ref())?;
 
     // An imported order is not changed by later imports.
@@ -54,7 +54,7 @@ pub(super) fn import_order(
     let existing_order = existing_order.or(id.filter(|id| working_set.orders.contains_key(id)));
     let is_same = |id: &OrderId| {
         let order = working_set.orders.get(id);
-        order.is_some_and(|order| matches_import(order, imported))
+        order.is_some_and(|order| matches_import(order, imported_order))
     };
     let existing_order = existing_order.or(legacy_id.filter(is_same));
     if let Some(existing_id) = existing_order {
@@ -72,12 +72,12 @@ pub(super) fn import_order(
 
     let valid_order = validate(working_set, caller, create_request, rules)?;
     let items = valid_order.items.clone();
-    let created = OrderCreated {
+    let order_created = OrderCreated {
         external_id,
         awaits_stock: true,
         ..valid_order.order(working_set, create_request, items, rules)?
     };
-    let mut draft = new_draft(created, id, origin, context)?;
+    let mut draft = new_draft(order_created, id, origin, context)?;
     let id = draft.order.id;
     if !rules.needs_approval {
         start_workflow(&mut draft, rules)?;
@@ -90,18 +90,18 @@ pub(super) fn import_order(
 }
 
 /// Whether `order` has the content of this import line.
-fn matches_import(order: &Order, imported: &ImportedOrder) -> bool {
-    let create_request = &imported.order;
-    let requested = create_request
+fn matches_import(order: &Order, imported_order: &ImportedOrder) -> bool {
+    let create_request = &imported_order.order;
+    let requested_quantities = create_request
         .items
         .iter()
         .map(|item| (&item.sku, item.quantity));
     let ordered = order.items.iter().map(|item| (&item.sku, item.quantity));
     order.customer_id == create_request.customer_id
-        && order.external_id == imported.external_id
+        && order.external_id == imported_order.external_id
         && order.shipping_address == create_request.shipping_address
         && order.metadata == create_request.metadata
-        && quantities(requested) == quantities(ordered)
+        && quantities(requested_quantities) == quantities(ordered)
 }
 
 /// Total quantity by SKU: the units of one item can come from several warehouses.
@@ -130,15 +130,15 @@ pub(super) fn reserve_stock(
             .get(sku)
             .is_some_and(|product| !product.is_deleted)
     };
-    let discontinued = requested_items.iter().find(|item| !is_sold(&item.sku));
-    let reserved = match discontinued {
+    let discontinued_item = requested_items.iter().find(|item| !is_sold(&item.sku));
+    let reserved_items = match discontinued_item {
         Some(item) => Err(Failure::new(
             Code::OutOfStock,
             format!("{} is no longer sold", item.sku),
         )),
         None => allocate(&requested_items, &working_set.stock_levels),
     };
-    match reserved {
+    match reserved_items {
         Ok(items) => {
             low_stock::reserve(draft, working_set, items, None)?;
             start_workflow(draft, rules)

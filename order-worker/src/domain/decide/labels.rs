@@ -24,9 +24,9 @@ use crate::domain::{
 
 /// Withdraws the current label of `warehouse`.
 pub(super) fn withdraw_label(draft: &mut OrderDraft<'_>, warehouse: &Warehouse) {
-    let label = draft.order.label_id(warehouse);
-    draft.remove_step(Step::RequestShipment(label.clone()));
-    draft.schedule(Step::CancelShipment(label));
+    let label_id = draft.order.label_id(warehouse);
+    draft.remove_step(Step::RequestShipment(label_id.clone()));
+    draft.schedule(Step::CancelShipment(label_id));
 }
 
 /// The warehouses whose current label was created, is to be created by an unfinished step, or will be requested when
@@ -35,29 +35,29 @@ pub(super) fn warehouses_with_or_awaiting_label(
     working_set: &WorkingSet,
     order: &Order,
 ) -> Vec<Warehouse> {
-    let mut warehouses = order.awaited_labels.clone();
-    warehouses.retain(|warehouse| !order.unlabelled_items(warehouse).is_empty());
-    warehouses.extend(labelled_warehouses(working_set, order));
-    warehouses.into_iter().collect()
+    let mut label_warehouses = order.awaited_labels.clone();
+    label_warehouses.retain(|warehouse| !order.unlabelled_items(warehouse).is_empty());
+    label_warehouses.extend(labelled_warehouses(working_set, order));
+    label_warehouses.into_iter().collect()
 }
 
 /// The warehouses whose current label was created, or is to be created by an unfinished step.
 pub(super) fn labelled_warehouses(working_set: &WorkingSet, order: &Order) -> Vec<Warehouse> {
-    let labelled = order
+    let labelled_items = order
         .unshipped_shipments()
         .flat_map(|shipment| &shipment.items);
-    let labelled = labelled.map(|item| item.warehouse.clone());
-    let requested = working_set.steps_of(order.id).filter_map(|row| {
+    let labelled_warehouses = labelled_items.map(|item| item.warehouse.clone());
+    let requested_warehouses = working_set.steps_of(order.id).filter_map(|row| {
         let StepKey {
-            step: Step::RequestShipment(label),
+            step: Step::RequestShipment(label_id),
             ..
         } = &row.key
         else {
             return None;
         };
-        Some(label.warehouse.clone())
+        Some(label_id.warehouse.clone())
     });
-    let warehouses: BTreeSet<_> = labelled.chain(requested).collect();
+    let warehouses: BTreeSet<_> = labelled_warehouses.chain(requested_warehouses).collect();
     warehouses.into_iter().collect()
 }
 
@@ -66,16 +66,16 @@ pub(super) fn labelled_warehouses(working_set: &WorkingSet, order: &Order) -> Ve
 pub(super) fn request_next_label(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
-    cancelled: &LabelId,
+    cancelled_label: &LabelId,
 ) {
     let order = &draft.order;
-    let next_label = order.label_id(&cancelled.warehouse);
+    let next_label = order.label_id(&cancelled_label.warehouse);
     let is_requested_or_waits = working_set
         .steps_of(order.id)
         .any(|row| match &row.key.step {
-            Step::RequestShipment(label) => *label == next_label,
-            Step::CancelShipment(label) => {
-                label.warehouse == next_label.warehouse && label != cancelled
+            Step::RequestShipment(label_id) => *label_id == next_label,
+            Step::CancelShipment(label_id) => {
+                label_id.warehouse == next_label.warehouse && label_id != cancelled_label
             }
             _ => false,
         });
@@ -90,7 +90,7 @@ pub(super) fn request_next_label(
 /// Whether the carrier may report that `shipment` was shipped, although it was cancelled: its label was replaced,
 /// the carrier has the goods all the same, and they were not shipped under another label.
 pub(super) fn may_have_shipped(order: &Order, shipment: &Shipment) -> bool {
-    let mut reserved_items = order.held.clone();
+    let mut reserved_items = order.reserved_items.clone();
     shipment.status == ShipmentStatus::Cancelled
         && order.status == OrderStatus::Processing
         && shipment

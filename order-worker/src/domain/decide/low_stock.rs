@@ -28,7 +28,7 @@ pub(super) fn reserve(
     }
     draft.record(EventData::StockReserved { items, edit })?;
     for (sku, units) in units_by_product {
-        if threshold(working_set, &sku).is_none() {
+        if low_stock_threshold(working_set, &sku).is_none() {
             continue;
         }
         let available_before = total_available(working_set, &sku);
@@ -50,7 +50,7 @@ pub(super) fn low_stock_event(
     available_before: i64,
     available_after: i64,
 ) -> Option<EventData> {
-    let low_stock_at = threshold(working_set, sku)?;
+    let low_stock_at = low_stock_threshold(working_set, sku)?;
     (available_after <= low_stock_at && low_stock_at < available_before).then(|| {
         EventData::StockLow {
             sku: sku.clone(),
@@ -71,6 +71,6 @@ pub(super) fn total_available(working_set: &WorkingSet, sku: &Sku) -> i64 {
         .sum()
 }
 
-fn threshold(working_set: &WorkingSet, sku: &Sku) -> Option<i64> {
+fn low_stock_threshold(working_set: &WorkingSet, sku: &Sku) -> Option<i64> {
     working_set.products.get(sku)?.details.low_stock_at
 }

@@ -88,8 +88,8 @@ fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> 
             "order {id} has {MAX_TRANSACTIONS} transactions: no more payments can be recorded"
         )));
     }
-    let outstanding = order.outstanding();
-    if request.amount <= outstanding || request.overpaid {
+    let outstanding_amount = order.outstanding_refunds();
+    if request.amount <= outstanding_amount || request.overpaid {
         return Ok(());
     }
     if order.status == OrderStatus::Cancelled {
@@ -100,7 +100,7 @@ fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> 
     Err(Failure::violation(
         "/amount",
         format!(
-            "is {}, but only {outstanding} are outstanding; to record more, set overpaid",
+            "is {}, but only {outstanding_amount} are outstanding; to record more, set overpaid",
             request.amount
         ),
     ))
@@ -108,7 +108,7 @@ fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> 
 
 /// Starts the fulfilment of a pending order whose total is received; returns without effect otherwise.
 pub(super) fn start_when_paid(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
-    if draft.order.outstanding() > 0 {
+    if draft.order.outstanding_refunds() > 0 {
         return Ok(());
     }
     draft.remove_step(Step::ExpireOrder);
@@ -135,16 +135,16 @@ pub(super) fn record_refund(
             "order {id} is pending: cancel it to refund what was received"
         )));
     }
-    let refundable = order.payment.captured - order.payment.refunded;
-    if refundable <= 0 {
+    let refundable_amount = order.payment.captured - order.payment.refunded;
+    if refundable_amount <= 0 {
         return Err(Failure::invalid_state(format!(
             "order {id}: the received amount is refunded already"
         )));
     }
     let outstanding_refund = order.refund_outstanding();
     let is_by_parts = request.items.is_some() || request.shipping;
-    let (pointer, amount, refundable) = match request.amount {
-        Some(amount) => ("/amount", amount, refundable),
+    let (pointer, amount, refundable_amount) = match request.amount {
+        Some(amount) => ("/amount", amount, refundable_amount),
         None if is_by_parts => {
             let pointer = if request.items.is_some() {
                 "/items"
@@ -152,15 +152,15 @@ pub(super) fn record_refund(
                 "/shipping"
             };
             let amount = requested_amount(order, request, rules)?;
-            (pointer, amount, order.refundable())
+            (pointer, amount, order.refundable_amount())
         }
-        None if outstanding_refund > 0 => ("/amount", outstanding_refund, refundable),
-        None => ("/amount", refundable, refundable),
+        None if outstanding_refund > 0 => ("/amount", outstanding_refund, refundable_amount),
+        None => ("/amount", refundable_amount, refundable_amount),
     };
-    if amount > refundable {
+    if amount > refundable_amount {
         return Err(Failure::violation(
             pointer,
-            format!("amount to {amount}, but only {refundable} can be refunded"),
+            format!("amount to {amount}, but only {refundable_amount} can be refunded"),
         ));
     }
 

@@ -28,12 +28,12 @@ pub(super) fn finish_message(
         .messages
         .get(&id)
         .filter(|message| message.attempt == attempt && message.due_at.is_some());
-    let changed = expected_message.map(|message| {
+    let changed_message = expected_message.map(|message| {
         let mut message = message.clone();
-        message.record_attempt(result, context.now(), context.jitter());
+        message.record_attempt(result, context.now(), context.random_jitter());
         message
     });
-    decision(ResourceRef::NoContent, changed)
+    new_decision(ResourceRef::NoContent, changed_message)
 }
 
 /// Sends a message again that is not waiting for an attempt.
@@ -63,14 +63,17 @@ pub(super) fn resend_message(
     }
     let mut message = message.clone();
     message.resend_now(context.now());
-    Ok(decision(ResourceRef::Message(message.id), Some(message)))
+    Ok(new_decision(
+        ResourceRef::Message(message.id),
+        Some(message),
+    ))
 }
 
-fn decision(reply: ResourceRef, changed: Option<Message>) -> Decision {
+fn new_decision(reply: ResourceRef, changed_message: Option<Message>) -> Decision {
     Decision {
         reply: Ok(reply),
         changes: Changes {
-            messages: changed.into_iter().collect(),
+            messages: changed_message.into_iter().collect(),
             ..Changes::default()
         },
     }

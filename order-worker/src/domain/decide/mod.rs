@@ -104,24 +104,24 @@ pub fn carry_out(
         }
     };
     if let Some(idempotency) = idempotency {
-        let recorded = match working_set.recorded_reply(idempotency, role) {
+        let recorded_reply = match working_set.recorded_reply(idempotency, role) {
             Ok(None) => None,
             Ok(Some(outcome)) => Some(RpcReply {
                 outcome,
                 is_replay: idempotency.key_origin == KeyOrigin::Client,
             }),
-            Err(conflict) => Some(Err(conflict).into()),
+            Err(failure) => Some(Err(failure).into()),
         };
-        if let Some(recorded) = recorded {
+        if let Some(recorded_result) = recorded_reply {
             let alias_decision = accept_order::decide_reused_key(
                 working_set,
                 command,
-                &recorded.outcome,
+                &recorded_result.outcome,
                 rules,
                 context,
             );
             let Some(Decision { reply, changes }) = alias_decision else {
-                return recorded;
+                return recorded_result;
             };
             working_set.apply(changes);
             return reply
@@ -226,8 +226,8 @@ pub fn decide(
             context,
         )),
         Command::Request { caller, action, .. } => {
-            let decided = decide_action(working_set, caller, action, rules, context);
-            decided.map_err(|failure| add_order_version(working_set, action, failure))
+            let decision = decide_action(working_set, caller, action, rules, context);
+            decision.map_err(|failure| add_order_version(working_set, action, failure))
         }
     };
     decision.unwrap_or_else(Decision::from)
@@ -237,12 +237,13 @@ pub fn decide(
 fn add_order_version(working_set: &WorkingSet, action: &Action, mut failure: Failure) -> Failure {
     if failure.code == Code::InvalidState
         && let Some(
-            ResourceRef::Order(id)
+            ResourceRef::Order(order_id)
             | ResourceRef::Return {
-                order_id: Some(id), ..
+                order_id: Some(order_id),
+                ..
             },
         ) = action.target()
-        && let Some(order) = working_set.orders.get(&id)
+        && let Some(order) = working_set.orders.get(&order_id)
     {
         failure.details["order"] =
             json!({"id": order.id, "status": order.status, "version": order.version});
@@ -291,8 +292,8 @@ fn decide_action(
         Action::RejectOrder(request) => {
             approval::reject_order(working_set, caller, origin, request, context)
         }
-        Action::UpdateOrder(update) => {
-            update_order::update_order(working_set, caller, origin, update, context)
+        Action::UpdateOrder(request) => {
+            update_order::update_order(working_set, caller, origin, request, context)
         }
         Action::RefundOrder(request) => {
             refund_order::refund_order(working_set, caller, origin, request, rules, context)
@@ -317,10 +318,17 @@ fn decide_action(
         }
         Action::NotifyPayment {
             order_id,
-            reference,
-        } => payment::notify_payment(working_set, caller, origin, *order_id, reference, context),
-        Action::UpdateShipment(update) => {
-            update_shipment::update_shipment(working_set, caller, origin, update, rules, context)
+            reference: payment_reference,
+        } => payment::notify_payment(
+            working_set,
+            caller,
+            origin,
+            *order_id,
+            payment_reference,
+            context,
+        ),
+        Action::UpdateShipment(request) => {
+            update_shipment::update_shipment(working_set, caller, origin, request, rules, context)
         }
         Action::CreateReturn(request) => {
             returns::create_return(working_set, caller, origin, request, rules, context)
@@ -336,11 +344,11 @@ fn decide_action(
         Action::ResendMessage(request) => {
             messages::resend_message(working_set, caller, request, rules, context)
         }
-        Action::CreateProduct(new) => {
-            products::create_product(working_set, caller, origin, new, context)
+        Action::CreateProduct(new_product) => {
+            products::create_product(working_set, caller, origin, new_product, context)
         }
-        Action::UpdateProduct(update) => {
-            products::update_product(working_set, caller, origin, update, context)
+        Action::UpdateProduct(request) => {
+            products::update_product(working_set, caller, origin, request, context)
         }
         Action::DeleteProduct(product) => {
             products::delete_product(working_set, caller, origin, &product.sku, context)
@@ -361,27 +369,34 @@ fn decide_action(
         Action::RemoveStock(request) => {
             products::remove_stock(working_set, caller, origin, request, context)
         }
-        Action::CreateCustomer(new) => create_customer(caller, new, context),
-        Action::UpdateCustomer(update) => {
-            update_customer(working_set, caller, origin, update, context)
+        Action::CreateCustomer(new_customer) => create_customer(caller, new_customer, context),
+        Action::UpdateCustomer(request) => {
+            update_customer(working_set, caller, origin, request, context)
         }
         Action::BlockCustomer(request) => {
             block_customer(working_set, caller, origin, request, context)
         }
-        Action::VerifyCustomer(customer) => {
-            verify_customer(working_set, caller, origin, customer.id, context)
+        Action::VerifyCustomer(request) => {
+            verify_customer(working_set, caller, origin, request.id, context)
         }
-        Action::EraseCustomer(customer) => {
-            erase_customer(working_set, caller, origin, customer.id, context)
+        Action::EraseCustomer(request) => {
+            erase_customer(working_set, caller, origin, request.id, context)
         }
-        Action::RedactOrder(id) => redact_order(working_set, caller, origin, *id, context),
-        Action::RedriveStep(key) => redrive_step(working_set, caller, origin, key, context),
-        Action::DiscardStep(key) => discard_step(working_set, caller, origin, key, context),
-        Action::CreateEndpoint { new, secret } => {
-            webhooks::create_endpoint(working_set, caller, origin, new, secret, context)
+        Action::RedactOrder(order_id) => {
+            redact_order(working_set, caller, origin, *order_id, context)
         }
-        Action::UpdateEndpoint(update) => {
-            webhooks::update_endpoint(working_set, caller, origin, update, context)
+        Action::RedriveStep(step_key) => {
+            redrive_step(working_set, caller, origin, step_key, context)
+        }
+        Action::DiscardStep(step_key) => {
+            discard_step(working_set, caller, origin, step_key, context)
+        }
+        Action::CreateEndpoint {
+            new_endpoint,
+            secret,
+        } => webhooks::create_endpoint(working_set, caller, origin, new_endpoint, secret, context),
+        Action::UpdateEndpoint(request) => {
+            webhooks::update_endpoint(working_set, caller, origin, request, context)
         }
         Action::DeleteEndpoint(endpoint) => {
             webhooks::delete_endpoint(working_set, caller, origin, endpoint.id, context)
@@ -393,8 +408,8 @@ fn decide_action(
         Action::CreateApiKey(request) => {
             api_keys::create_api_key(working_set, caller, origin, request, context)
         }
-        Action::RevokeApiKey(key) => {
-            api_keys::revoke_api_key(working_set, caller, origin, key.id, context)
+        Action::RevokeApiKey(request) => {
+            api_keys::revoke_api_key(working_set, caller, origin, request.id, context)
         }
         Action::BeginTask { .. } | Action::EndTask { .. } => Ok(Decision {
             reply: Ok(ResourceRef::NoContent),
@@ -407,24 +422,24 @@ fn decide_action(
 fn visible_order<'a>(
     working_set: &'a WorkingSet,
     caller: &Caller,
-    id: OrderId,
+    order_id: OrderId,
 ) -> Result<&'a Order, Failure> {
     working_set
         .orders
-        .get(&id)
+        .get(&order_id)
         .filter(|order| caller.may_see(&order.storefront))
-        .ok_or_else(|| Failure::not_found("order", id))
+        .ok_or_else(|| Failure::not_found("order", order_id))
 }
 
 /// The order, if it is visible to the caller and not deleted.
 fn undeleted_order<'a>(
     working_set: &'a WorkingSet,
     caller: &Caller,
-    id: OrderId,
+    order_id: OrderId,
 ) -> Result<&'a Order, Failure> {
-    visible_order(working_set, caller, id).and_then(|order| {
+    visible_order(working_set, caller, order_id).and_then(|order| {
         if order.is_deleted {
-            Err(Failure::not_found("order", id))
+            Err(Failure::not_found("order", order_id))
         } else {
             Ok(order)
         }

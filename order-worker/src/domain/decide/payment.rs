@@ -39,14 +39,14 @@ pub(super) fn notify_payment(
     caller: &Caller,
     origin: &Origin,
     order_id: OrderId,
-    reference: &str,
+    payment_reference: &str,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let order = visible_order(working_set, caller, order_id)?;
     let mut draft = OrderDraft::from_order(order, origin, context);
     // A notification of another payment than the order's is ignored.
-    if order.payment.reference.as_deref() != Some(reference) {
+    if order.payment.reference.as_deref() != Some(payment_reference) {
         return Ok(draft.into_decision());
     }
     let key = StepKey {
@@ -66,12 +66,12 @@ pub(super) fn on_prepared(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     provider: &str,
-    reference: &str,
+    payment_reference: &str,
     edit: Option<u32>,
 ) -> Result<(), Failure> {
     draft.record(EventData::PaymentPrepared {
         provider: provider.to_owned(),
-        reference: reference.to_owned(),
+        reference: payment_reference.to_owned(),
         edit,
     })?;
     draft.put_step(StepRow {
@@ -106,12 +106,12 @@ pub(super) fn on_action_required(
 pub(super) fn on_authorized(
     draft: &mut OrderDraft<'_>,
     provider: &str,
-    reference: &str,
+    payment_reference: &str,
     amount: i64,
 ) -> Result<(), Failure> {
     draft.record(EventData::PaymentAuthorized {
         provider: provider.to_owned(),
-        reference: reference.to_owned(),
+        reference: payment_reference.to_owned(),
         amount,
         edit: None,
     })?;
@@ -141,20 +141,20 @@ pub(super) fn on_declined(
 pub(super) fn on_captured(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    total: i64,
-    requested: i64,
+    captured_total: i64,
+    requested_amount: i64,
     is_last: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    let (captured, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
-    let amount = total - captured;
+    let (captured_before, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
+    let amount = captured_total - captured_before;
     if amount > 0 || draft.order.total == 0 {
         draft.record(EventData::captured(amount, false))?;
     }
-    refund_captured_excess(draft, captured, refund_due)?;
+    refund_captured_excess(draft, captured_before, refund_due)?;
     let was_last_capture_missed =
         !is_last && draft.order.has_nothing_to_ship() && draft.order.total > 0;
-    if draft.order.capture_due() > requested || was_last_capture_missed {
+    if draft.order.total_to_capture() > requested_amount || was_last_capture_missed {
         // More was shipped meanwhile; or the rest was cancelled: a provider that captures only once captures
         // now, any other releases the rest of the authorization.
         draft.schedule(Step::CapturePayment);
@@ -166,31 +166,32 @@ pub(super) fn on_captured(
 
 /// Shipped items can't be paid for: the capture becomes a dead step, for an operator.
 fn record_unpaid_shipments(draft: &mut OrderDraft<'_>, row: StepRow) -> Result<(), Failure> {
-    let (capture_due, captured_amount) = (draft.order.capture_due(), draft.order.payment.captured);
-    let collectable = draft.order.collectable();
-    let error = format!(
-        "the shipped items are worth {capture_due} minor units, {captured_amount} are captured and the rest can't be captured: the \
-         provider has authorized or captured only {collectable}"
+    let (total_to_capture, captured_amount) =
+        (draft.order.total_to_capture(), draft.order.payment.captured);
+    let collectable_amount = draft.order.collectable_amount();
+    let error_text = format!(
+        "the shipped items are worth {total_to_capture} minor units, {captured_amount} are captured and the rest can't be captured: the \
+         provider has authorized or captured only {collectable_amount}"
     );
-    record_dead_capture(draft, row, error)
+    record_dead_capture(draft, row, error_text)
 }
 
 /// Records that the capture failed for good.
 fn record_dead_capture(
     draft: &mut OrderDraft<'_>,
     row: StepRow,
-    error: String,
+    error_text: String,
 ) -> Result<(), Failure> {
     draft.record(EventData::StepDead {
         step: Step::CapturePayment.to_string(),
-        error: error.clone(),
+        error: error_text.clone(),
     })?;
     let due_at = draft.context().now();
     draft.put_step(StepRow {
         failures: row.failures + 1,
         due_at,
         is_dead: true,
-        last_error: Some(error),
+        last_error: Some(error_text),
         ..row
     });
     Ok(())
@@ -209,7 +210,7 @@ pub(super) fn reconcile(
         let now = draft.context().now();
         draft.schedule_row(StepRow {
             client_secret: row.client_secret.clone(),
-            ..draft.step_row(row.key.step.clone(), now)
+            ..draft.new_step_row(row.key.step.clone(), now)
         });
         return Ok(());
     }
@@ -220,7 +221,7 @@ pub(super) fn reconcile(
             edit: None,
         })?;
     }
-    let collectable = draft.order.collectable();
+    let collectable_amount = draft.order.collectable_amount();
     match &state.authorization {
         Authorization::Pending => {}
         Authorization::RequiresAction(action) => {
@@ -237,10 +238,10 @@ pub(super) fn reconcile(
         }
         Authorization::Cancelled => on_authorization_ended(draft, state)?,
     }
-    let (captured, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
+    let (captured_before, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
     record_external_capture(draft, state)?;
     record_refunds(draft, state.refunded)?;
-    refund_captured_excess(draft, captured, refund_due)?;
+    refund_captured_excess(draft, captured_before, refund_due)?;
     let failed_refunds = draft.order.payment.refunded - state.refunded;
     if failed_refunds > 0 {
         on_refund_failed(draft, failed_refunds)?;
@@ -250,7 +251,7 @@ pub(super) fn reconcile(
         draft.schedule(Step::RefundPayment);
     }
     refund_returns(draft, rules)?;
-    let has_decreased = draft.order.collectable() < collectable;
+    let has_decreased = draft.order.collectable_amount() < collectable_amount;
     report_missing_money(draft, row, has_decreased)
 }
 
@@ -261,11 +262,11 @@ fn record_external_capture(
 ) -> Result<(), Failure> {
     let payment = &draft.order.payment;
     let amount = (state.captured - payment.captured).max(0);
-    let captured = payment.captured + amount;
+    let captured_total = payment.captured + amount;
     // The authorization may have been confirmed after the order was cancelled.
     if let Authorization::Authorized(authorized_amount) = state.authorization
         && amount > 0
-        && payment.authorized < captured
+        && payment.authorized < captured_total
     {
         let provider = payment.provider.clone();
         draft.record(EventData::PaymentAuthorized {
@@ -275,7 +276,8 @@ fn record_external_capture(
             edit: None,
         })?;
     }
-    let is_final = state.is_closed && captured > 0 && captured < draft.order.payment.authorized;
+    let is_final =
+        state.is_closed && captured_total > 0 && captured_total < draft.order.payment.authorized;
     if amount > 0 || is_final {
         draft.record(EventData::captured(amount, is_final))?;
     }
@@ -296,21 +298,21 @@ fn report_missing_money(
         return Ok(());
     }
     if row.key.step == Step::CapturePayment {
-        return match draft.order.capture_outstanding() {
+        return match draft.order.outstanding_capture() {
             0 => Ok(()),
             _ => record_unpaid_shipments(draft, row.clone()),
         };
     }
-    let missing_amount = draft.order.uncollectable();
+    let missing_amount = draft.order.uncollectable_amount();
     if !has_decreased || missing_amount == 0 {
         return Ok(());
     }
-    let (total, collectable) = (draft.order.total, draft.order.collectable());
-    let error = format!(
-        "the provider released money that this order needs: {collectable} of {total} minor units are authorized or \
+    let (order_total, collectable_amount) = (draft.order.total, draft.order.collectable_amount());
+    let error_text = format!(
+        "the provider released money that this order needs: {collectable_amount} of {order_total} minor units are authorized or \
          captured, {missing_amount} can't be captured any more"
     );
-    draft.record_dead_step(Step::CapturePayment, error)
+    draft.record_dead_step(Step::CapturePayment, error_text)
 }
 
 /// A refund failed after the provider had accepted it, possibly days later: the customer's bank rejected it,
@@ -318,10 +320,10 @@ fn report_missing_money(
 /// (<https://docs.stripe.com/refunds#failed-refunds>), so it is not retried: a dead step informs an operator.
 fn on_refund_failed(draft: &mut OrderDraft<'_>, amount: i64) -> Result<(), Failure> {
     draft.record(EventData::RefundFailed { amount })?;
-    let error = format!(
+    let error_text = format!(
         "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: refund the customer in another way"
     );
-    draft.record_dead_step(Step::RefundPayment, error)
+    draft.record_dead_step(Step::RefundPayment, error_text)
 }
 
 fn on_authorization_found(
@@ -350,10 +352,10 @@ fn on_authorization_found(
 /// The authorization ended: it expired, or was cancelled in the provider's dashboard. An order of which
 /// nothing was shipped is cancelled.
 fn on_authorization_ended(draft: &mut OrderDraft<'_>, state: &PaymentState) -> Result<(), Failure> {
-    const REASON: &str = "the provider cancelled the payment";
+    const CANCEL_REASON: &str = "the provider cancelled the payment";
     if draft.order.status == OrderStatus::Pending {
         draft.remove_step(Step::AuthorizePayment);
-        return on_declined(draft, "canceled", REASON);
+        return on_declined(draft, "canceled", CANCEL_REASON);
     }
     if draft.order.payment.status != PaymentStatus::Authorized || state.captured > 0 {
         return Ok(());
@@ -367,7 +369,7 @@ fn on_authorization_ended(draft: &mut OrderDraft<'_>, state: &PaymentState) -> R
         cancel(
             draft,
             CancelReason::PaymentDeclined,
-            Some(REASON.to_owned()),
+            Some(CANCEL_REASON.to_owned()),
         )?;
     }
     Ok(())
@@ -383,6 +385,6 @@ fn schedule_payment_check(
     let due_at = draft.context().now() + delay;
     draft.schedule_row(StepRow {
         client_secret: secret,
-        ..draft.step_row(Step::CheckPayment, due_at)
+        ..draft.new_step_row(Step::CheckPayment, due_at)
     });
 }

@@ -56,10 +56,14 @@ pub(super) fn price_edit(
     request: &EditOrder,
     rules: &Rules,
 ) -> Result<EditedOrder, Failure> {
-    let requested = request.items.as_deref().unwrap_or_default();
-    ensure_may_set_prices(caller, rules, requested.iter().map(|item| item.unit_price))?;
+    let requested_items = request.items.as_deref().unwrap_or_default();
+    ensure_may_set_prices(
+        caller,
+        rules,
+        requested_items.iter().map(|item_edit| item_edit.unit_price),
+    )?;
     let lines_before = lines_by_product(&order.items);
-    let mut items = edited_lines(working_set, order, &lines_before, requested)?;
+    let mut items = apply_item_edits(working_set, order, &lines_before, requested_items)?;
     let discounts = request
         .discounts
         .as_ref()
@@ -80,24 +84,25 @@ pub(super) fn price_edit(
         discounts: if are_items_changed { &discounts } else { &[] },
         tax_included: order.tax_included,
     };
-    let index_by_sku: HashMap<&Sku, usize> = requested
+    let index_by_sku: HashMap<&Sku, usize> = requested_items
         .iter()
         .enumerate()
-        .map(|(index, item)| (&item.sku, index))
+        .map(|(index, item_edit)| (&item_edit.sku, index))
         .collect();
     let skus: Vec<Sku> = items.iter().map(|line| line.sku.clone()).collect();
-    let pointer = |line: usize| match skus.get(line).and_then(|sku| index_by_sku.get(sku)) {
-        Some(index) => format!("/items/{index}"),
-        None => "/items".to_owned(),
-    };
-    let total = price_lines(&mut items, &charges, pointer, Vec::new())?;
-    check_total(order, request, total, rules)?;
+    let pointer =
+        |line_index: usize| match skus.get(line_index).and_then(|sku| index_by_sku.get(sku)) {
+            Some(index) => format!("/items/{index}"),
+            None => "/items".to_owned(),
+        };
+    let new_total = price_lines(&mut items, &charges, pointer, Vec::new())?;
+    check_total(order, request, new_total, rules)?;
     Ok(EditedOrder {
         items,
         are_items_changed,
         shipping,
         discounts,
-        total,
+        total: new_total,
     })
 }
 
@@ -105,19 +110,19 @@ pub(super) fn price_edit(
 fn check_total(
     order: &Order,
     request: &EditOrder,
-    total: i64,
+    new_total: i64,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let money = Money {
-        amount: total,
+        amount: new_total,
         currency: order.currency,
     };
     (rules.check_amount)(&order.payment.provider, money)
         .map_err(|reason| Failure::violation("/items", reason))?;
     match request.expected_total {
-        Some(expected) if expected != total => Err(Failure::violation(
+        Some(expected_total) if expected_total != new_total => Err(Failure::violation(
             "/expected_total",
-            format!("is {expected}, but the order's total would be {total}"),
+            format!("is {expected_total}, but the order's total would be {new_total}"),
         )),
         _ => Ok(()),
     }
@@ -126,80 +131,93 @@ fn check_total(
 /// The line items with all units of a product in one, without warehouses. A discount or tax of a line item that
 /// was divided among warehouses is whole again.
 fn lines_by_product(lines: &[LineItem]) -> Vec<LineItem> {
-    let mut merged: Vec<LineItem> = Vec::with_capacity(lines.len());
+    let mut merged_lines: Vec<LineItem> = Vec::with_capacity(lines.len());
     for line in lines {
-        let Some(whole) = merged.iter_mut().find(|whole| whole.sku == line.sku) else {
-            merged.push(LineItem {
+        let Some(merged_line) = merged_lines
+            .iter_mut()
+            .find(|merged_line| merged_line.sku == line.sku)
+        else {
+            merged_lines.push(LineItem {
                 warehouse: None,
                 ..line.clone()
             });
             continue;
         };
-        whole.quantity = whole.quantity.saturating_add(line.quantity.get());
-        whole.order_discount += line.order_discount;
+        merged_line.quantity = merged_line.quantity.saturating_add(line.quantity.get());
+        merged_line.order_discount += line.order_discount;
         add_up(
-            &mut whole.discounts,
+            &mut merged_line.discounts,
             &line.discounts,
-            |whole: &mut Discount, part| {
-                whole.amount += part.amount;
+            |merged_discount: &mut Discount, part| {
+                merged_discount.amount += part.amount;
             },
         );
-        add_up(&mut whole.taxes, &line.taxes, |whole: &mut Tax, part| {
-            whole.amount += part.amount;
-        });
+        add_up(
+            &mut merged_line.taxes,
+            &line.taxes,
+            |merged_tax: &mut Tax, part| {
+                merged_tax.amount += part.amount;
+            },
+        );
     }
-    merged
+    merged_lines
 }
 
 /// Adds each of `parts` to the entry with the same index. Parts of a divided line item have equally many.
-fn add_up<T: Clone>(sums: &mut Vec<T>, parts: &[T], add: impl Fn(&mut T, &T)) {
+fn add_up<T: Clone>(sums: &mut Vec<T>, parts: &[T], add_part: impl Fn(&mut T, &T)) {
     let count = sums.len();
     for (sum, part) in sums.iter_mut().zip(parts) {
-        add(sum, part);
+        add_part(sum, part);
     }
     sums.extend(parts.iter().skip(count).cloned());
 }
 
 /// The line items after the edit, without their shares of discounts on the whole order if they changed.
-fn edited_lines(
+fn apply_item_edits(
     working_set: &WorkingSet,
     order: &Order,
     lines_before: &[LineItem],
-    requested: &[EditItem],
+    requested_items: &[EditItem],
 ) -> Result<Vec<LineItem>, Failure> {
     let mut lines = lines_before.to_vec();
     let mut violations = Vec::new();
     let mut seen_skus = HashSet::new();
-    for (index, item) in requested.iter().enumerate() {
+    for (index, item_edit) in requested_items.iter().enumerate() {
         let pointer = format!("/items/{index}");
-        if !seen_skus.insert(&item.sku) {
-            let detail = format!("{} is in several items: set its quantity once", item.sku);
+        if !seen_skus.insert(&item_edit.sku) {
+            let detail = format!(
+                "{} is in several items: set its quantity once",
+                item_edit.sku
+            );
             violations.push(Violation::new(format!("{pointer}/sku"), detail));
             continue;
         }
-        let line_index = lines.iter().position(|line| line.sku == item.sku);
-        let product = working_set.products.get(&item.sku);
+        let line_index = lines.iter().position(|line| line.sku == item_edit.sku);
+        let product = working_set.products.get(&item_edit.sku);
         let product = product.filter(|product| !product.is_deleted);
-        match (line_index, NonZeroU32::new(item.quantity)) {
+        match (line_index, NonZeroU32::new(item_edit.quantity)) {
             (Some(line_index), None) => {
                 lines.remove(line_index);
             }
             (None, None) => violations.push(Violation::new(
                 format!("{pointer}/sku"),
-                format!("{} is not in the order, so it can't be removed", item.sku),
+                format!(
+                    "{} is not in the order, so it can't be removed",
+                    item_edit.sku
+                ),
             )),
             (Some(line_index), Some(quantity)) => {
                 let is_sold = product.is_some();
                 change_line(
                     &mut lines[line_index],
-                    item,
+                    item_edit,
                     quantity,
                     is_sold,
                     &pointer,
                     &mut violations,
                 );
             }
-            (None, Some(quantity)) => match new_line(order, item, quantity, product) {
+            (None, Some(quantity)) => match new_line(order, item_edit, quantity, product) {
                 Ok(line) => lines.push(line),
                 Err(reason) => violations.push(Violation::new(format!("{pointer}/sku"), reason)),
             },
@@ -239,7 +257,7 @@ fn edited_lines(
 /// Changes a line item as requested.
 fn change_line(
     line: &mut LineItem,
-    item: &EditItem,
+    item_edit: &EditItem,
     quantity: NonZeroU32,
     is_sold: bool,
     pointer: &str,
@@ -250,11 +268,11 @@ fn change_line(
             format!("{pointer}/quantity"),
             format!(
                 "is more than the {} units ordered, but product {} is no longer sold",
-                line.quantity, item.sku
+                line.quantity, item_edit.sku
             ),
         ));
     }
-    let unit_price = item.unit_price.unwrap_or(line.unit_price);
+    let unit_price = item_edit.unit_price.unwrap_or(line.unit_price);
     let is_changed = (quantity, unit_price) != (line.quantity, line.unit_price);
     let mut required = |name: &str| {
         violations.push(Violation::new(
@@ -265,12 +283,12 @@ fn change_line(
             ),
         ));
     };
-    match &item.discounts {
+    match &item_edit.discounts {
         Some(discounts) => line.discounts.clone_from(discounts),
         None if is_changed && !line.discounts.is_empty() => required("discounts"),
         None => {}
     }
-    match &item.taxes {
+    match &item_edit.taxes {
         Some(taxes) => line.taxes.clone_from(taxes),
         None if is_changed && !line.taxes.is_empty() => required("taxes"),
         None => {}
@@ -282,26 +300,26 @@ fn change_line(
 /// A line item of a product that is not in the order yet; the error is the reason why it can't be added.
 fn new_line(
     order: &Order,
-    item: &EditItem,
+    item_edit: &EditItem,
     quantity: NonZeroU32,
     product: Option<&Product>,
 ) -> Result<LineItem, String> {
-    let product = product.ok_or_else(|| format!("product {} does not exist", item.sku))?;
+    let product = product.ok_or_else(|| format!("product {} does not exist", item_edit.sku))?;
     let price = product.price();
     if price.currency != order.currency {
         return Err(format!(
             "product {} has a price in {}, but the order is in {}",
-            item.sku, price.currency, order.currency
+            item_edit.sku, price.currency, order.currency
         ));
     }
     Ok(LineItem {
-        sku: item.sku.clone(),
+        sku: item_edit.sku.clone(),
         name: product.details.name.clone(),
         quantity,
-        unit_price: item.unit_price.unwrap_or(price.amount),
+        unit_price: item_edit.unit_price.unwrap_or(price.amount),
         warehouse: None,
-        discounts: item.discounts.clone().unwrap_or_default(),
+        discounts: item_edit.discounts.clone().unwrap_or_default(),
         order_discount: 0,
-        taxes: item.taxes.clone().unwrap_or_default(),
+        taxes: item_edit.taxes.clone().unwrap_or_default(),
     })
 }

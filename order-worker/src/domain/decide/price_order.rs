@@ -32,16 +32,16 @@ pub(super) fn price(
         rules,
         request.items.iter().map(|item| item.unit_price),
     )?;
-    let (mut items, currency) = lines(request, products)?;
+    let (mut items, currency) = new_lines(request, products)?;
     let mut violations = Vec::new();
     check_own_priced_products_once(request, &mut violations);
-    let charges = Charges {
+    let order_charges = Charges {
         shipping: request.shipping.as_deref(),
         discounts: &request.discounts,
         tax_included: request.tax_included,
     };
-    let pointer = |index: usize| format!("/items/{index}");
-    let amount = price_lines(&mut items, &charges, pointer, violations)?;
+    let pointer_of = |item_index: usize| format!("/items/{item_index}");
+    let amount = price_lines(&mut items, &order_charges, pointer_of, violations)?;
     Ok((items, Money { amount, currency }))
 }
 
@@ -54,12 +54,12 @@ pub(super) fn ensure_may_set_prices(
 ) -> Result<(), Failure> {
     if caller.role == Role::Storefront
         && !rules.storefront_prices
-        && let Some(index) = unit_prices.position(|price| price.is_some())
+        && let Some(item_index) = unit_prices.position(|unit_price| unit_price.is_some())
     {
         return Err(Failure::new(
             Code::Forbidden,
             format!(
-                "/items/{index}/unit_price: only operators and admins set prices; for storefronts STOREFRONT_PRICES=1 is required"
+                "/items/{item_index}/unit_price: only operators and admins set prices; for storefronts STOREFRONT_PRICES=1 is required"
             ),
         ));
     }
@@ -82,22 +82,22 @@ pub(super) struct Charges<'a> {
 pub(super) fn price_lines(
     items: &mut [LineItem],
     charges: &Charges<'_>,
-    pointer: impl Fn(usize) -> String,
+    pointer_of: impl Fn(usize) -> String,
     mut violations: Vec<Violation>,
 ) -> Result<i64, Failure> {
-    check_prices(items, &pointer, &mut violations);
+    check_prices(items, &pointer_of, &mut violations);
     if violations.is_empty() {
         divide_order_discounts(charges.discounts, items, &mut violations);
-        check_contained_taxes(charges.tax_included, items, &pointer, &mut violations);
+        check_contained_taxes(charges.tax_included, items, &pointer_of, &mut violations);
     }
-    if let Some(shipping) = charges.shipping {
-        check_shipping(shipping, charges.tax_included, &mut violations);
+    if let Some(shipping_charge) = charges.shipping {
+        check_shipping(shipping_charge, charges.tax_included, &mut violations);
     }
     if !violations.is_empty() {
         return Err(Failure::violations(&violations));
     }
-    let shipping = Totals::of_shipping(charges.shipping, charges.tax_included);
-    let amount = Totals::of_lines(items, charges.tax_included).total + shipping.total;
+    let shipping_totals = Totals::of_shipping(charges.shipping, charges.tax_included);
+    let amount = Totals::of_lines(items, charges.tax_included).total + shipping_totals.total;
     if amount > MAX_AMOUNT {
         return Err(Failure::violation(
             "/items",
@@ -109,31 +109,31 @@ pub(super) fn price_lines(
 
 /// The requested line items at their prices, and their currency; the error names the first whose currency differs, or that makes
 /// the sum too large.
-fn lines(
+fn new_lines(
     request: &CreateOrder,
     products: &HashMap<&Sku, &Product>,
 ) -> Result<(Vec<LineItem>, Currency), Failure> {
     let mut subtotal: Option<Money> = None;
     let mut lines = Vec::with_capacity(request.items.len());
-    for (index, item) in request.items.iter().enumerate() {
+    for (item_index, item) in request.items.iter().enumerate() {
         let Some(product) = products.get(&item.sku) else {
             continue;
         };
         let catalogue_price = product.price();
-        let price = Money {
+        let unit_price = Money {
             amount: item.unit_price.unwrap_or(catalogue_price.amount),
             ..catalogue_price
         };
-        let sum = subtotal.unwrap_or_else(|| Money::zero(price.currency));
-        let sum = sum
-            .plus(price, item.quantity.get())
-            .map_err(|detail| Failure::violation(format!("/items/{index}"), detail))?;
-        subtotal = Some(sum);
+        let item_sum = subtotal.unwrap_or_else(|| Money::zero(unit_price.currency));
+        let item_sum = item_sum
+            .plus(unit_price, item.quantity.get())
+            .map_err(|detail| Failure::violation(format!("/items/{item_index}"), detail))?;
+        subtotal = Some(item_sum);
         lines.push(LineItem {
             sku: item.sku.clone(),
             name: product.details.name.clone(),
             quantity: item.quantity,
-            unit_price: price.amount,
+            unit_price: unit_price.amount,
             warehouse: None,
             discounts: item.discounts.clone(),
             order_discount: 0,
@@ -151,10 +151,10 @@ fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Vi
     let mut seen_skus = HashSet::new();
     let own_prices = request.items.iter().filter(|item| item.has_own_price());
     let own_prices: HashSet<&Sku> = own_prices.map(|item| &item.sku).collect();
-    for (index, item) in request.items.iter().enumerate() {
+    for (item_index, item) in request.items.iter().enumerate() {
         if !seen_skus.insert(&item.sku) && own_prices.contains(&item.sku) {
             violations.push(Violation::new(
-                format!("/items/{index}/sku"),
+                format!("/items/{item_index}/sku"),
                 format!(
                     "{} is in several items: an agreed price, discounts or taxes require all of its units in one item",
                     item.sku
@@ -166,10 +166,10 @@ fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Vi
 
 fn check_prices(
     items: &[LineItem],
-    pointer: impl Fn(usize) -> String,
+    pointer_of: impl Fn(usize) -> String,
     violations: &mut Vec<Violation>,
 ) {
-    for (index, line) in items.iter().enumerate() {
+    for (line_index, line) in items.iter().enumerate() {
         let Totals {
             subtotal,
             discount_total,
@@ -177,7 +177,7 @@ fn check_prices(
         } = Totals::of_line(line, false);
         if discount_total > subtotal {
             violations.push(Violation::new(
-                format!("{}/discounts", pointer(index)),
+                format!("{}/discounts", pointer_of(line_index)),
                 format!("add up to {discount_total}, more than the price of {subtotal}"),
             ));
         }
@@ -197,11 +197,11 @@ fn divide_order_discounts(
     }
     let after_discounts = |line: &LineItem| Totals::of_line(line, true).total;
     let prices: Vec<i64> = items.iter().map(after_discounts).collect();
-    let price: i64 = prices.iter().sum();
-    if discount > price {
+    let price_sum: i64 = prices.iter().sum();
+    if discount > price_sum {
         violations.push(Violation::new(
             "/discounts".to_owned(),
-            format!("add up to {discount}, more than the {price} that the items cost after their own discounts"),
+            format!("add up to {discount}, more than the {price_sum} that the items cost after their own discounts"),
         ));
         return;
     }
@@ -213,16 +213,19 @@ fn divide_order_discounts(
 fn check_contained_taxes(
     tax_included: bool,
     items: &[LineItem],
-    pointer: impl Fn(usize) -> String,
+    pointer_of: impl Fn(usize) -> String,
     violations: &mut Vec<Violation>,
 ) {
     if !tax_included {
         return;
     }
-    for (index, line) in items.iter().enumerate() {
+    for (line_index, line) in items.iter().enumerate() {
         let totals = Totals::of_line(line, true);
         if totals.tax_total > totals.total {
-            violations.push(contained_tax(&format!("{}/taxes", pointer(index)), totals));
+            violations.push(contained_tax(
+                &format!("{}/taxes", pointer_of(line_index)),
+                totals,
+            ));
         }
     }
 }
@@ -237,20 +240,24 @@ fn contained_tax(pointer: &str, totals: Totals) -> Violation {
     )
 }
 
-fn check_shipping(shipping: &ShippingCharge, tax_included: bool, violations: &mut Vec<Violation>) {
-    let discount = sum_of_discounts(&shipping.discounts);
-    if discount > shipping.amount {
+fn check_shipping(
+    shipping_charge: &ShippingCharge,
+    tax_included: bool,
+    violations: &mut Vec<Violation>,
+) {
+    let discount = sum_of_discounts(&shipping_charge.discounts);
+    if discount > shipping_charge.amount {
         violations.push(Violation::new(
             "/shipping/discounts".to_owned(),
             format!(
                 "add up to {discount}, more than the charge of {}",
-                shipping.amount
+                shipping_charge.amount
             ),
         ));
         return;
     }
-    let totals = Totals::of_shipping(Some(shipping), tax_included);
-    if tax_included && sum_of_taxes(&shipping.taxes) > totals.total {
+    let totals = Totals::of_shipping(Some(shipping_charge), tax_included);
+    if tax_included && sum_of_taxes(&shipping_charge.taxes) > totals.total {
         violations.push(contained_tax("/shipping/taxes", totals));
     }
 }

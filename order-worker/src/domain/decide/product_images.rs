@@ -89,18 +89,18 @@ pub(super) fn order_images(
         let detail = "must list the id of each photo of the product exactly once";
         return Err(Failure::violation("/ids", detail));
     }
-    let images: Vec<_> = request
+    let ordered_images: Vec<_> = request
         .ids
         .iter()
         .filter_map(|id| product.image(*id).cloned())
         .collect();
-    if images == product.images {
+    if ordered_images == product.images {
         return Ok(Decision {
             reply: Ok(ResourceRef::Product(request.sku.clone())),
             changes: Changes::default(),
         });
     }
-    Ok(with_images(product, images, origin, context))
+    Ok(with_images(product, ordered_images, origin, context))
 }
 
 /// The URLs on other servers among `image_urls`. Paths of the product's own photos are left out: clients send

@@ -14,7 +14,7 @@ use shared::{
 use super::{low_stock, product_images::external_urls};
 use crate::domain::{
     command::ResourceRef,
-    decision::{Changes, Decision, event},
+    decision::{Changes, Decision, new_event},
     decision_context::DecisionContext,
     product::Product,
     stock::WarehouseStock,
@@ -25,28 +25,28 @@ pub(super) fn create_product(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    new: &NewProduct,
+    new_product: &NewProduct,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let now = context.now();
     // A new product has no photos yet.
-    external_urls(&new.image_urls, &[])?;
-    let product = match working_set.products.get(&new.sku) {
+    external_urls(&new_product.image_urls, &[])?;
+    let product = match working_set.products.get(&new_product.sku) {
         // The SKU of a deleted product can be used again; its history continues.
-        Some(old) if old.is_deleted => Product {
-            details: new.clone(),
+        Some(deleted_product) if deleted_product.is_deleted => Product {
+            details: new_product.clone(),
             is_deleted: false,
-            ..old.clone()
+            ..deleted_product.clone()
         },
         Some(_) => {
             return Err(Failure::invalid_state(format!(
                 "product {} exists already",
-                new.sku
+                new_product.sku
             )));
         }
         None => Product {
-            details: new.clone(),
+            details: new_product.clone(),
             images: Vec::new(),
             is_deleted: false,
             removed_from: BTreeSet::new(),
@@ -59,7 +59,7 @@ pub(super) fn create_product(
         product,
         origin,
         EventData::ProductCreated {
-            product: new.clone(),
+            product: new_product.clone(),
         },
         context,
     ))
@@ -120,15 +120,15 @@ pub(super) fn delete_product(
     caller.require_operator()?;
     let product_before = active_product(working_set, sku)?;
     // Open orders still need the product.
-    let reserved: i64 = working_set.stock_levels.get(sku).map_or(0, |stock_levels| {
+    let reserved_units: i64 = working_set.stock_levels.get(sku).map_or(0, |stock_levels| {
         stock_levels
             .values()
             .map(|stock_level| stock_level.reserved)
             .sum()
     });
-    if reserved > 0 {
+    if reserved_units > 0 {
         return Err(Failure::invalid_state(format!(
-            "product {sku} has {reserved} units reserved for open orders and can't be deleted"
+            "product {sku} has {reserved_units} units reserved for open orders and can't be deleted"
         )));
     }
     // The files of its photos are deleted with the last reference to them.
@@ -224,18 +224,20 @@ pub(super) fn remove_stock(
     let stock_to_remove = stock_levels
         .and_then(|stock_levels| stock_levels.get(&warehouse))
         .copied();
-    let Some(WarehouseStock { on_hand, reserved }) =
-        stock_to_remove.filter(|stock_level| product.is_stocked_in(&warehouse, *stock_level))
+    let Some(WarehouseStock {
+        on_hand,
+        reserved: reserved_units,
+    }) = stock_to_remove.filter(|stock_level| product.is_stocked_in(&warehouse, *stock_level))
     else {
         return Err(Failure::not_found(
             &format!("stock of {sku} in warehouse"),
             warehouse,
         ));
     };
-    if reserved > 0 {
+    if reserved_units > 0 {
         let message =
-            format!("{sku} in {warehouse}: {reserved} units are reserved for open orders");
-        return Err(Failure::invalid_state(message).with(json!({"reserved": reserved})));
+            format!("{sku} in {warehouse}: {reserved_units} units are reserved for open orders");
+        return Err(Failure::invalid_state(message).with(json!({"reserved": reserved_units})));
     }
     let mut moved_event = None;
     if on_hand > 0 {
@@ -292,7 +294,7 @@ fn set_stock_level(
     let mut product = active_product(working_set, &sku)?.clone();
     // Reserved units must stay in stock.
     let WarehouseStock {
-        on_hand: previous,
+        on_hand: previous_on_hand,
         reserved,
     } = stock_level(working_set, &sku, &warehouse);
     if on_hand < reserved {
@@ -307,7 +309,7 @@ fn set_stock_level(
         working_set,
         &sku,
         available_before,
-        available_before + on_hand - previous,
+        available_before + on_hand - previous_on_hand,
     );
     let adjusted_event = EventData::StockAdjusted {
         sku,
@@ -354,7 +356,7 @@ fn with_events(
     product.updated_at = context.now();
     let events = events_data.into_iter().map(|event_data| {
         product.version += 1;
-        event(
+        new_event(
             sku.to_string(),
             product.version,
             None,

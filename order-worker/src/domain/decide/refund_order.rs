@@ -55,8 +55,8 @@ pub(super) fn refund_order(
             )));
         }
     }
-    let refundable = order.refundable();
-    if refundable <= 0 {
+    let refundable_amount = order.refundable_amount();
+    if refundable_amount <= 0 {
         return Err(Failure::invalid_state(format!(
             "order {}: the captured amount is refunded already, or its refund is in progress",
             order.id
@@ -64,14 +64,14 @@ pub(super) fn refund_order(
     }
     let (pointer, amount) = match request.amount {
         Some(amount) => ("/amount", amount),
-        None if request.items.is_none() && !request.shipping => ("/amount", refundable),
+        None if request.items.is_none() && !request.shipping => ("/amount", refundable_amount),
         None if request.items.is_none() => ("/shipping", requested_amount(order, request, rules)?),
         None => ("/items", requested_amount(order, request, rules)?),
     };
-    if amount > refundable {
+    if amount > refundable_amount {
         return Err(Failure::violation(
             pointer,
-            format!("amount to {amount}, but only {refundable} can be refunded"),
+            format!("amount to {amount}, but only {refundable_amount} can be refunded"),
         ));
     }
     let money = Money {

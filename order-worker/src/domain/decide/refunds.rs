@@ -70,8 +70,11 @@ pub(super) fn requested_amount(
 }
 
 /// Records refunds up to `total`, whether requested here or made in the provider's dashboard.
-pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
-    let unrequested_amount = total - draft.order.refund_due;
+pub(super) fn record_refunds(
+    draft: &mut OrderDraft<'_>,
+    refunded_total: i64,
+) -> Result<(), Failure> {
+    let unrequested_amount = refunded_total - draft.order.refund_due;
     if unrequested_amount > 0 {
         draft.record(EventData::refund_requested(
             unrequested_amount,
@@ -79,7 +82,7 @@ pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(
             Some("by the provider".to_owned()),
         ))?;
     }
-    let amount = total - draft.order.payment.refunded;
+    let amount = refunded_total - draft.order.payment.refunded;
     if amount > 0 {
         draft.record(EventData::refunded(amount))?;
     }
@@ -87,8 +90,8 @@ pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(
 }
 
 /// The provider refunded `total`, including earlier refunds.
-pub(super) fn on_refunded(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
-    record_refunds(draft, total)?;
+pub(super) fn on_refunded(draft: &mut OrderDraft<'_>, refunded_total: i64) -> Result<(), Failure> {
+    record_refunds(draft, refunded_total)?;
     // More was requested meanwhile.
     if draft.order.payment.refunded < draft.order.refund_due {
         draft.schedule(Step::RefundPayment);
@@ -115,7 +118,7 @@ pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
 /// edit.
 pub(super) fn refund_captured_excess(
     draft: &mut OrderDraft<'_>,
-    captured: i64,
+    captured_amount: i64,
     refund_due: i64,
 ) -> Result<(), Failure> {
     let order = &draft.order;
@@ -124,15 +127,19 @@ pub(super) fn refund_captured_excess(
         return Ok(());
     }
     let is_rest_cancelled = order.has_nothing_to_ship() && !order.cancelled_items().is_empty();
-    let (due, cause, reason) = if is_rest_cancelled {
-        (order.capture_due(), RefundCause::Requested, "cancelled")
+    let (due_amount, cause, reason) = if is_rest_cancelled {
+        (
+            order.total_to_capture(),
+            RefundCause::Requested,
+            "cancelled",
+        )
     } else {
         (order.total, RefundCause::Edited, "edited")
     };
-    let excess = order.payment.captured - due.max(captured);
+    let excess_amount = order.payment.captured - due_amount.max(captured_amount);
     // Refunds that were made in the dashboard meanwhile are not made again.
-    let refunded_meanwhile = order.refund_due - refund_due;
-    let amount = (excess - refunded_meanwhile).min(order.refundable_automatically());
+    let newly_refunded_amount = order.refund_due - refund_due;
+    let amount = (excess_amount - newly_refunded_amount).min(order.refundable_automatically());
     if amount > 0 {
         // The excess is refunded under a cause of its own, not as returned items, so that it does not reduce the
         // refund of a later return.
@@ -174,8 +181,8 @@ pub(super) fn schedule_refund(draft: &mut OrderDraft<'_>) -> Result<(), Failure>
     if amount == 0 {
         return Ok(());
     }
-    let error = format!(
+    let error_text = format!(
         "{amount} minor units are to be paid back by hand, because the order was paid manually: pay them back, then record that with POST /v1/orders/{{id}}/refunds"
     );
-    draft.record_dead_step(Step::RefundPayment, error)
+    draft.record_dead_step(Step::RefundPayment, error_text)
 }

@@ -62,10 +62,10 @@ pub(super) fn create_return(
     check_requested_units(order, &request.items)?;
     let expected_quantities: Vec<_> = request.items.iter().map(expected_quantity).collect();
     let expected_items = order.receive_units(&expected_quantities, true, rules.refunds_returns);
-    let refundable = order.refundable_automatically() + order.capture_outstanding();
-    let refund_amount = paid_value(&expected_items).min(refundable.max(0));
+    let refundable_amount = order.refundable_automatically() + order.outstanding_capture();
+    let refund_amount = paid_value(&expected_items).min(refundable_amount.max(0));
     let mut draft = OrderDraft::from_order(order, origin, context);
-    let return_id = draft.context().id();
+    let return_id = draft.context().new_id();
     draft.record(EventData::ReturnRequested {
         return_id,
         number: format!("{}-R{}", order.number, order.returns.len() + 1),
@@ -77,10 +77,10 @@ pub(super) fn create_return(
 }
 
 /// A requested item as if it had arrived, for the estimate of the refund.
-fn expected_quantity(item: &ReturnedItem) -> ReceivedQuantity {
+fn expected_quantity(returned_item: &ReturnedItem) -> ReceivedQuantity {
     ReceivedQuantity {
-        sku: item.sku.clone(),
-        quantity: item.quantity,
+        sku: returned_item.sku.clone(),
+        quantity: returned_item.quantity,
         restock: false,
         warehouse: None,
     }
@@ -90,7 +90,7 @@ fn expected_quantity(item: &ReturnedItem) -> ReceivedQuantity {
 fn check_requested_units(order: &Order, items: &[ReturnedItem]) -> Result<(), Failure> {
     let units = items
         .iter()
-        .map(|item| (&item.sku, u64::from(item.quantity.get())));
+        .map(|returned_item| (&returned_item.sku, u64::from(returned_item.quantity.get())));
     check_units(
         units,
         |sku| order.returnable_units(sku),
@@ -101,19 +101,19 @@ fn check_requested_units(order: &Order, items: &[ReturnedItem]) -> Result<(), Fa
 /// Checks that each product has as many units as `limit` allows; `units_description` describes these units.
 fn check_units<'a>(
     items: impl Iterator<Item = (&'a Sku, u64)>,
-    limit: impl Fn(&Sku) -> u64,
+    limit_of: impl Fn(&Sku) -> u64,
     units_description: &str,
 ) -> Result<(), Failure> {
     let mut counted_units: BTreeMap<&Sku, u64> = BTreeMap::new();
     let mut violations = Vec::new();
     for (index, (sku, units)) in items.enumerate() {
         let earlier_units = counted_units.get(sku).copied().unwrap_or(0);
-        let limit = limit(sku);
-        if earlier_units + units > limit {
-            let remaining = limit.saturating_sub(earlier_units);
+        let unit_limit = limit_of(sku);
+        if earlier_units + units > unit_limit {
+            let remaining_units = unit_limit.saturating_sub(earlier_units);
             violations.push(Violation::new(
                 format!("/items/{index}/quantity"),
-                format!("only {remaining} units of {sku} {units_description}"),
+                format!("only {remaining_units} units of {sku} {units_description}"),
             ));
         } else {
             counted_units.insert(sku, earlier_units + units);
@@ -142,7 +142,7 @@ pub(super) fn change_return(
     }
     let return_id = change.id();
     let not_found = || Failure::not_found("return", return_id);
-    let order = order_id.and_then(|id| undeleted_order(working_set, caller, id).ok());
+    let order = order_id.and_then(|order_id| undeleted_order(working_set, caller, order_id).ok());
     let order = order.ok_or_else(not_found)?;
     let entry = order.find_return(return_id).ok_or_else(not_found)?;
     let mut draft = OrderDraft::from_order(order, origin, context);
@@ -178,15 +178,18 @@ pub(super) fn change_return(
 fn check_status(
     order: &Order,
     entry: &Return,
-    allowed: &[ReturnStatus],
-    participle: &str,
+    allowed_statuses: &[ReturnStatus],
+    action_name: &str,
 ) -> Result<(), Failure> {
-    if allowed.contains(&entry.status) {
+    if allowed_statuses.contains(&entry.status) {
         return Ok(());
     }
-    let names: Vec<&str> = allowed.iter().map(|status| status.as_str()).collect();
+    let names: Vec<&str> = allowed_statuses
+        .iter()
+        .map(|status| status.as_str())
+        .collect();
     Err(Failure::invalid_state(format!(
-        "return {} of order {} is {} and can't be {participle}: it must be {}",
+        "return {} of order {} is {} and can't be {action_name}: it must be {}",
         entry.number,
         order.id,
         entry.status.as_str(),
@@ -196,11 +199,11 @@ fn check_status(
 
 /// Checks that a warehouse that has no stock level of a product can get one: the product is not deleted.
 fn check_warehouses(working_set: &WorkingSet, request: &ReceiveReturn) -> Result<(), Failure> {
-    let is_stocked = |item: &ReceivedQuantity| {
-        let Some(warehouse) = &item.warehouse else {
+    let is_stocked = |received_quantity: &ReceivedQuantity| {
+        let Some(warehouse) = &received_quantity.warehouse else {
             return true;
         };
-        let stock_levels = working_set.stock_levels.get(&item.sku);
+        let stock_levels = working_set.stock_levels.get(&received_quantity.sku);
         stock_levels.is_some_and(|stock_levels| stock_levels.contains_key(warehouse))
     };
     let is_sold = |sku: &Sku| {
@@ -208,12 +211,17 @@ fn check_warehouses(working_set: &WorkingSet, request: &ReceiveReturn) -> Result
         product.is_some_and(|product| !product.is_deleted)
     };
     let items = request.items.iter().enumerate();
-    let invalid_items = items.filter(|(_, item)| !is_stocked(item) && !is_sold(&item.sku));
+    let invalid_items = items.filter(|(_, received_quantity)| {
+        !is_stocked(received_quantity) && !is_sold(&received_quantity.sku)
+    });
     let violations: Vec<_> = invalid_items
-        .map(|(index, item)| {
+        .map(|(index, received_quantity)| {
             Violation::new(
                 format!("/items/{index}/warehouse"),
-                format!("has never stocked {}, and the product is deleted", item.sku),
+                format!(
+                    "has never stocked {}, and the product is deleted",
+                    received_quantity.sku
+                ),
             )
         })
         .collect();
@@ -233,7 +241,12 @@ fn receive_return(
 ) -> Result<(), Failure> {
     let units = || {
         let items = request.items.iter();
-        items.map(|item| (&item.sku, u64::from(item.quantity.get())))
+        items.map(|received_quantity| {
+            (
+                &received_quantity.sku,
+                u64::from(received_quantity.quantity.get()),
+            )
+        })
     };
     let order = &draft.order;
     check_units(
@@ -279,11 +292,11 @@ fn refund_of_receipt(
     match request.refund {
         Some(ReceiptRefund::None) => Ok((0, 0)),
         Some(ReceiptRefund::Amount(amount)) => {
-            let refundable = order.refundable().max(0);
-            if amount > refundable {
+            let refundable_amount = order.refundable_amount().max(0);
+            if amount > refundable_amount {
                 return Err(Failure::violation(
                     "/refund/amount",
-                    format!("is {amount}, but only {refundable} can be refunded"),
+                    format!("is {amount}, but only {refundable_amount} can be refunded"),
                 ));
             }
             let money = Money {
@@ -300,30 +313,36 @@ fn refund_of_receipt(
         )),
         None => {
             // The amount of units whose capture is not finished is not known yet.
-            if value > 0 && order.capture_outstanding() > 0 {
+            if value > 0 && order.outstanding_capture() > 0 {
                 return Err(Failure::invalid_state(format!(
                     "order {}: {} minor units of its shipped items are not captured yet; receive the return after the \
                      capture, or with refund \"none\" or an amount",
                     order.id,
-                    order.capture_outstanding()
+                    order.outstanding_capture()
                 )));
             }
-            let refundable = order.refundable_automatically().max(0);
-            Ok(((value - fee).min(refundable), fee))
+            let refundable_amount = order.refundable_automatically().max(0);
+            Ok(((value - fee).min(refundable_amount), fee))
         }
     }
 }
 
 /// Amount that the customer was charged for the units, in minor units.
 fn paid_value(items: &[ReceivedItem]) -> i64 {
-    items.iter().map(|item| item.value - item.unpaid).sum()
+    items
+        .iter()
+        .map(|received_item| received_item.value - received_item.unpaid)
+        .sum()
 }
 
 /// The decision, with the return as its reply.
-fn into_decision(draft: OrderDraft<'_>, id: ReturnId) -> Decision {
+fn into_decision(draft: OrderDraft<'_>, return_id: ReturnId) -> Decision {
     let order_id = Some(draft.order.id);
     Decision {
-        reply: Ok(ResourceRef::Return { order_id, id }),
+        reply: Ok(ResourceRef::Return {
+            order_id,
+            id: return_id,
+        }),
         ..draft.into_decision()
     }
 }

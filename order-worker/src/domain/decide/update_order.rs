@@ -32,21 +32,21 @@ pub(super) fn update_order(
 ) -> Result<Decision, Failure> {
     let order = undeleted_order(working_set, caller, update.id)?;
     ensure_may_set(caller, update)?;
-    let mut updated = changes(order, update)?;
-    let changes_address = updated.changed.contains(&OrderField::ShippingAddress);
+    let mut order_updated = changes(order, update)?;
+    let changes_address = order_updated.changed.contains(&OrderField::ShippingAddress);
     if changes_address {
         ensure_address_can_change(order)?;
-        updated.replaced_labels = labels::labelled_warehouses(working_set, order);
+        order_updated.replaced_labels = labels::labelled_warehouses(working_set, order);
     }
     let mut draft = OrderDraft::from_order(order, origin, context);
-    if updated.changed.is_empty() {
+    if order_updated.changed.is_empty() {
         return Ok(draft.into_decision());
     }
-    let replaced_warehouses = updated.replaced_labels.clone();
+    let replaced_warehouses = order_updated.replaced_labels.clone();
     for warehouse in &replaced_warehouses {
         labels::withdraw_label(&mut draft, warehouse);
     }
-    draft.record(EventData::OrderUpdated(Box::new(updated)))?;
+    draft.record(EventData::OrderUpdated(Box::new(order_updated)))?;
     cancel_shipments(&mut draft, &replaced_warehouses)?;
     Ok(draft.into_decision())
 }
@@ -69,13 +69,13 @@ fn ensure_may_set(caller: &Caller, update: &UpdateOrder) -> Result<(), Failure> 
 
 /// The fields that `update` changes, with their new values.
 fn changes(order: &Order, update: &UpdateOrder) -> Result<OrderUpdated, Failure> {
-    let mut updated = OrderUpdated::default();
+    let mut order_updated = OrderUpdated::default();
     let address: Option<Address> = update
         .apply_to_address(order.shipping_address.as_ref())
         .map_err(|reason| Failure::violation("/shipping_address", reason))?;
     if address != order.shipping_address {
-        updated.changed.push(OrderField::ShippingAddress);
-        updated.shipping_address = address;
+        order_updated.changed.push(OrderField::ShippingAddress);
+        order_updated.shipping_address = address;
     }
     let mut metadata = order.metadata.clone();
     match update.metadata.clone() {
@@ -84,17 +84,17 @@ fn changes(order: &Order, update: &UpdateOrder) -> Result<OrderUpdated, Failure>
         None => {}
     }
     if metadata != order.metadata {
-        updated.changed.push(OrderField::Metadata);
-        updated.metadata = metadata;
+        order_updated.changed.push(OrderField::Metadata);
+        order_updated.metadata = metadata;
     }
     if let Some(note) = &update.note
         && *note != order.note
     {
-        updated.changed.push(OrderField::Note);
-        updated.note.clone_from(note);
+        order_updated.changed.push(OrderField::Note);
+        order_updated.note.clone_from(note);
     }
     // Erased data must not come back. Tags are no personal data.
-    if order.is_redacted() && !updated.changed.is_empty() {
+    if order.is_redacted() && !order_updated.changed.is_empty() {
         return Err(Failure::invalid_state(format!(
             "the personal data of order {} was erased: only its tags can be changed",
             order.id
@@ -103,10 +103,10 @@ fn changes(order: &Order, update: &UpdateOrder) -> Result<OrderUpdated, Failure>
     if let Some(tags) = &update.tags
         && *tags != order.tags
     {
-        updated.changed.push(OrderField::Tags);
-        updated.tags.clone_from(tags);
+        order_updated.changed.push(OrderField::Tags);
+        order_updated.tags.clone_from(tags);
     }
-    Ok(updated)
+    Ok(order_updated)
 }
 
 fn ensure_address_can_change(order: &Order) -> Result<(), Failure> {
@@ -118,9 +118,9 @@ fn ensure_address_can_change(order: &Order) -> Result<(), Failure> {
         return Ok(());
     }
     let status = order.status.as_str();
-    let shipped = if is_open { " and partly shipped" } else { "" };
+    let shipped_note = if is_open { " and partly shipped" } else { "" };
     Err(Failure::invalid_state(format!(
-        "order {} is {status}{shipped}: its shipping address can be changed only while it is pending or processing and nothing was shipped",
+        "order {} is {status}{shipped_note}: its shipping address can be changed only while it is pending or processing and nothing was shipped",
         order.id
     )))
 }
@@ -128,7 +128,7 @@ fn ensure_address_can_change(order: &Order) -> Result<(), Failure> {
 /// Cancels the unshipped shipments from `warehouses`.
 fn cancel_shipments(draft: &mut OrderDraft<'_>, warehouses: &[Warehouse]) -> Result<(), Failure> {
     let leaves_from = |warehouse: &Warehouse| warehouses.contains(warehouse);
-    let affected: Vec<_> = draft
+    let affected_shipment_ids: Vec<_> = draft
         .order
         .unshipped_shipments()
         .filter(|shipment| {
@@ -137,7 +137,7 @@ fn cancel_shipments(draft: &mut OrderDraft<'_>, warehouses: &[Warehouse]) -> Res
         })
         .map(|shipment| shipment.id)
         .collect();
-    for shipment_id in affected {
+    for shipment_id in affected_shipment_ids {
         draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: Some(ADDRESS_CHANGED.to_owned()),

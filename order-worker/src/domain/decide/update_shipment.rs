@@ -124,7 +124,7 @@ fn find_by_id(
     // An unshipped shipment may be shipped under another number than that of its label.
     let belongs_to_other_shipment = order
         .uncancelled_shipments()
-        .any(|other| other.tracking_number == tracking_number);
+        .any(|other_shipment| other_shipment.tracking_number == tracking_number);
     let has_final_number = shipment.shipped_at.is_some() && !shipment.tracking_number.is_empty();
     if belongs_to_other_shipment || has_final_number {
         return Err(Failure::violation(
@@ -213,7 +213,7 @@ fn create_missing_shipments(
 ) -> Result<(), Failure> {
     let reserved_warehouses: BTreeSet<_> = draft
         .order
-        .held
+        .reserved_items
         .iter()
         .map(|item| &item.warehouse)
         .collect();
@@ -224,7 +224,7 @@ fn create_missing_shipments(
             .carrier
             .clone()
             .unwrap_or_else(|| "unknown".to_owned());
-        let id = draft.context().id();
+        let id = draft.context().new_id();
         let label = Label::new(carrier, tracking_number);
         if create_labelled_shipment(draft, &warehouse, id, label)? {
             // The carrier may be creating a label at this moment: cancel that one, too.
@@ -240,11 +240,11 @@ fn advance_shipment(
     update: &UpdateShipment,
 ) -> Result<(), Failure> {
     let shipment_id = shipment.id;
-    let not_before = shipment.shipped_at.unwrap_or(draft.order.created_at);
+    let earliest_time = shipment.shipped_at.unwrap_or(draft.order.created_at);
     let now = draft.context().now();
     let occurred_at = update
         .timestamp
-        .filter(|time| is_credible(*time, not_before, now));
+        .filter(|time| is_credible(*time, earliest_time, now));
     if shipment.shipped_at.is_none() {
         let carrier = update.carrier.as_ref().unwrap_or(&shipment.carrier);
         let tracking_number = update.tracking_number.as_ref();
@@ -259,8 +259,8 @@ fn advance_shipment(
         })?;
     }
     // Units that were received through returns are on stock already, or were not put there.
-    let unreturned = draft.order.unreturned_items(shipment);
-    match shipment_event(shipment.id, unreturned, update.kind, occurred_at) {
+    let unreturned_items = draft.order.unreturned_items(shipment);
+    match shipment_event(shipment.id, unreturned_items, update.kind, occurred_at) {
         Some(event_data) => draft.record(event_data),
         None => Ok(()),
     }
@@ -268,18 +268,18 @@ fn advance_shipment(
 
 /// Whether the carrier's time is plausible. If it is in the future, or before the shipment can have reached
 /// that status, the carrier's clock or the webhook is wrong, and this system's time is used.
-fn is_credible(time: Timestamp, not_before: Timestamp, now: Timestamp) -> bool {
-    not_before <= time && time <= now
+fn is_credible(time: Timestamp, earliest_time: Timestamp, now: Timestamp) -> bool {
+    earliest_time <= time && time <= now
 }
 
 /// The event of `update`, apart from the shipping itself. A return puts `items` back on stock.
 fn shipment_event(
     shipment_id: ShipmentId,
     items: Vec<StockItem>,
-    update: ShipmentUpdate,
+    update_kind: ShipmentUpdate,
     occurred_at: Option<Timestamp>,
 ) -> Option<EventData> {
-    match update {
+    match update_kind {
         ShipmentUpdate::Shipped => None,
         ShipmentUpdate::InTransit => Some(EventData::ShipmentInTransit {
             shipment_id,

@@ -11,7 +11,7 @@ use shared::{
 
 use crate::domain::{
     command::ResourceRef,
-    decision::{Changes, Decision, event},
+    decision::{Changes, Decision, new_event},
     decision_context::DecisionContext,
     webhook::{DeliveryOutcome, DeliveryResult, EVENT_DELETED, Endpoint, MAX_ENDPOINTS, Secret},
     working_set::WorkingSet,
@@ -21,11 +21,11 @@ pub(super) fn create_endpoint(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    new: &NewEndpoint,
-    secret: &str,
+    new_endpoint: &NewEndpoint,
+    new_secret: &str,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let storefront = endpoint_owner(caller, new.storefront.as_ref())?;
+    let storefront = endpoint_owner(caller, new_endpoint.storefront.as_ref())?;
     let count = working_set.endpoint_counts.get(&storefront).copied();
     if count.unwrap_or_default() >= MAX_ENDPOINTS {
         return Err(Failure::invalid_state(format!(
@@ -34,13 +34,13 @@ pub(super) fn create_endpoint(
     }
     let now = context.now();
     let endpoint = Endpoint {
-        id: context.id(),
+        id: context.new_id(),
         storefront,
-        url: new.url.clone(),
-        description: new.description.clone(),
-        event_types: new.event_types.clone(),
+        url: new_endpoint.url.clone(),
+        description: new_endpoint.description.clone(),
+        event_types: new_endpoint.event_types.clone(),
         secrets: vec![Secret {
-            key: secret.to_owned(),
+            key: new_secret.to_owned(),
             until: None,
         }],
         is_enabled: true,
@@ -70,8 +70,8 @@ pub(super) fn update_endpoint(
     update: &UpdateEndpoint,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let previous = managed_endpoint(working_set, caller, update.id)?;
-    let mut endpoint = previous.clone();
+    let endpoint_before = managed_endpoint(working_set, caller, update.id)?;
+    let mut endpoint = endpoint_before.clone();
     let UpdateEndpoint {
         id,
         url,
@@ -90,7 +90,7 @@ pub(super) fn update_endpoint(
         endpoint.disabled_reason = None;
         endpoint.failing_since = None;
     }
-    if endpoint == *previous {
+    if endpoint == *endpoint_before {
         return Ok(Decision {
             reply: Ok(ResourceRef::Endpoint(id)),
             changes: Changes::default(),
@@ -110,10 +110,10 @@ pub(super) fn delete_endpoint(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    id: EndpointId,
+    endpoint_id: EndpointId,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let mut endpoint = managed_endpoint(working_set, caller, id)?.clone();
+    let mut endpoint = managed_endpoint(working_set, caller, endpoint_id)?.clone();
     endpoint.is_deleted = true;
     // The secrets are not needed any more.
     endpoint.secrets.clear();
@@ -133,15 +133,17 @@ pub(super) fn rotate_secret(
     caller: &Caller,
     origin: &Origin,
     request: &RotateSecret,
-    secret: &str,
+    new_secret: &str,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let mut endpoint = managed_endpoint(working_set, caller, request.id)?.clone();
     let now = context.now();
     let valid_until = now + SignedDuration::from_secs(request.overlap_seconds.into());
-    endpoint
-        .secrets
-        .retain(|secret| secret.until.is_none_or(|valid_until| now < valid_until));
+    endpoint.secrets.retain(|signing_secret| {
+        signing_secret
+            .until
+            .is_none_or(|valid_until| now < valid_until)
+    });
     for old_secret in &mut endpoint.secrets {
         old_secret.until = Some(
             old_secret
@@ -150,7 +152,7 @@ pub(super) fn rotate_secret(
         );
     }
     let current_secret = Secret {
-        key: secret.to_owned(),
+        key: new_secret.to_owned(),
         until: None,
     };
     endpoint.secrets.insert(0, current_secret);
@@ -202,7 +204,7 @@ pub(super) fn redeliver(
 /// Applies the result of an attempt, if it is the expected one.
 pub(super) fn finish_delivery(
     working_set: &WorkingSet,
-    (endpoint_id, id): (EndpointId, DeliveryId),
+    (endpoint_id, delivery_id): (EndpointId, DeliveryId),
     attempt: u32,
     result: &DeliveryResult,
     context: &mut DecisionContext,
@@ -210,7 +212,7 @@ pub(super) fn finish_delivery(
     let mut changes = Changes::default();
     let expected_delivery = working_set
         .deliveries
-        .get(&id)
+        .get(&delivery_id)
         .filter(|delivery| delivery.attempt == attempt && delivery.due_at.is_some());
     if let (Some(delivery), Some(endpoint)) =
         (expected_delivery, working_set.endpoints.get(&endpoint_id))
@@ -237,7 +239,7 @@ pub(super) fn finish_delivery(
         if result.error.is_some() {
             endpoint.failing_since = failing_since.or(Some(now));
         }
-        match delivery.record_attempt(result, &endpoint, now, context.jitter()) {
+        match delivery.record_attempt(result, &endpoint, now, context.random_jitter()) {
             DeliveryOutcome::Succeeded => endpoint.failing_since = None,
             DeliveryOutcome::Failed => {}
             DeliveryOutcome::DisableEndpoint(reason) => {
@@ -289,12 +291,12 @@ fn endpoint_owner(
 fn managed_endpoint<'a>(
     working_set: &'a WorkingSet,
     caller: &Caller,
-    id: EndpointId,
+    endpoint_id: EndpointId,
 ) -> Result<&'a Endpoint, Failure> {
-    let endpoint = working_set.endpoints.get(&id);
+    let endpoint = working_set.endpoints.get(&endpoint_id);
     endpoint
         .filter(|endpoint| endpoint.is_managed_by(caller))
-        .ok_or_else(|| Failure::not_found("webhook endpoint", id))
+        .ok_or_else(|| Failure::not_found("webhook endpoint", endpoint_id))
 }
 
 /// The decision that changes `endpoint` with this event, which gets the endpoint's next version.
@@ -307,7 +309,7 @@ fn with_event(
 ) -> Decision {
     endpoint.version += 1;
     endpoint.updated_at = context.now();
-    let event = event(
+    let event = new_event(
         endpoint.id.to_string(),
         endpoint.version,
         endpoint.storefront.clone(),

@@ -49,10 +49,10 @@ impl Order {
     /// # Errors
     /// The first event that can't be applied.
     pub fn fold_like<'a>(
-        stored: &Self,
+        stored_order: &Self,
         events: impl IntoIterator<Item = &'a Event>,
     ) -> Result<Option<Self>, ReplayError> {
-        let summarized_at = stored
+        let summarized_at = stored_order
             .transactions
             .as_ref()
             .and_then(Transactions::summarized_at);
@@ -63,7 +63,7 @@ impl Order {
                 Some(order) => order.apply(event)?,
             }
             if let Some(order) = &mut order
-                && (stored.transactions.is_none() || summarized_at == Some(order.version))
+                && (stored_order.transactions.is_none() || summarized_at == Some(order.version))
             {
                 order.transactions = None;
             }
@@ -82,39 +82,39 @@ impl Order {
             version: 0,
             reason,
         };
-        let EventData::OrderCreated(created) = &event.event_data else {
+        let EventData::OrderCreated(order_created) = &event.event_data else {
             return Err(error("the first event of an order must be order.created"));
         };
         if event.sequence != 1 {
             return Err(error("the first event of an order must have sequence 1"));
         }
-        let created = created.as_ref().clone();
+        let order_created = order_created.as_ref().clone();
         Ok(Self {
             id: event
                 .subject
                 .parse()
                 .map_err(|_| error("its subject is not an order id"))?,
-            number: created.number,
-            storefront: created.storefront,
-            customer_id: created.customer_id,
-            external_id: created.external_id,
+            number: order_created.number,
+            storefront: order_created.storefront,
+            customer_id: order_created.customer_id,
+            external_id: order_created.external_id,
             status: OrderStatus::Pending,
             cancel_reason: None,
-            currency: created.currency,
-            total: created.total,
-            items: created.items,
-            shipping: created.shipping,
-            discounts: created.discounts,
-            tax_included: created.tax_included,
-            awaits_approval: created.needs_approval,
-            awaits_stock: created.awaits_stock,
-            held: Vec::new(),
-            shipping_address: created.shipping_address,
-            payment_method: created.payment_method,
-            return_url: created.return_url,
+            currency: order_created.currency,
+            total: order_created.total,
+            items: order_created.items,
+            shipping: order_created.shipping,
+            discounts: order_created.discounts,
+            tax_included: order_created.tax_included,
+            awaits_approval: order_created.needs_approval,
+            awaits_stock: order_created.awaits_stock,
+            reserved_items: Vec::new(),
+            shipping_address: order_created.shipping_address,
+            payment_method: order_created.payment_method,
+            return_url: order_created.return_url,
             payment: Payment {
                 status: PaymentStatus::Pending,
-                provider: created.payment_provider,
+                provider: order_created.payment_provider,
                 reference: None,
                 authorized: 0,
                 captured: 0,
@@ -138,7 +138,7 @@ impl Order {
             authorization: 0,
             open_authorizations: BTreeMap::new(),
             edit_refunds: 0,
-            metadata: created.metadata,
+            metadata: order_created.metadata,
             note: None,
             tags: Vec::new(),
             version: 1,
@@ -180,25 +180,29 @@ impl Order {
                 self.awaited_labels.clear();
                 self.settle_manual_status();
             }
-            EventData::OrderEditRequested(requested) => self.apply_edit_requested(requested, event),
-            EventData::OrderEdited(edited) => self.apply_edited(edited),
+            EventData::OrderEditRequested(edit_requested) => {
+                self.apply_edit_requested(edit_requested, event);
+            }
+            EventData::OrderEdited(order_edited) => self.apply_edited(order_edited),
             EventData::OrderEditRejected { edit, .. } => self.apply_edit_rejected(*edit),
             EventData::OrderDeleted {} => {
                 self.is_deleted = true;
                 self.deleted_at = Some(event.time);
             }
             EventData::OrderRedacted {} => self.redact(),
-            EventData::OrderUpdated(updated) => self.update(updated),
+            EventData::OrderUpdated(order_updated) => self.update(order_updated),
             EventData::OrderRestored {} => {
                 self.is_deleted = false;
                 self.deleted_at = None;
             }
             EventData::PaymentPrepared {
-                edit: Some(edit), ..
+                edit: Some(edit_number),
+                ..
             }
             | EventData::PaymentAuthorized {
-                edit: Some(edit), ..
-            } => self.apply_payment_of_edit(*edit, &event.event_data),
+                edit: Some(edit_number),
+                ..
+            } => self.apply_payment_of_edit(*edit_number, &event.event_data),
             EventData::PaymentReleased { edit, .. } => {
                 self.open_authorizations.remove(edit);
             }
@@ -231,7 +235,7 @@ impl Order {
                 ..
             } => self.release_from_edit(items),
             EventData::StockReserved { items, edit: None } => {
-                self.held.extend_from_slice(items);
+                self.reserved_items.extend_from_slice(items);
                 if self.awaits_stock {
                     self.awaits_stock = false;
                     self.assign_warehouses(items);
@@ -288,25 +292,30 @@ impl Order {
     }
 
     /// Changes the fields that `updated` names.
-    fn update(&mut self, updated: &OrderUpdated) {
-        for field in &updated.changed {
+    fn update(&mut self, order_updated: &OrderUpdated) {
+        for field in &order_updated.changed {
             match field {
                 OrderField::ShippingAddress => {
-                    self.shipping_address.clone_from(&updated.shipping_address);
+                    self.shipping_address
+                        .clone_from(&order_updated.shipping_address);
                 }
-                OrderField::Metadata => self.metadata.clone_from(&updated.metadata),
-                OrderField::Note => self.note.clone_from(&updated.note),
-                OrderField::Tags => self.tags.clone_from(&updated.tags),
+                OrderField::Metadata => self.metadata.clone_from(&order_updated.metadata),
+                OrderField::Note => self.note.clone_from(&order_updated.note),
+                OrderField::Tags => self.tags.clone_from(&order_updated.tags),
             }
         }
-        self.replace_labels(&updated.replaced_labels);
+        self.replace_labels(&order_updated.replaced_labels);
     }
 
     /// The labels of `warehouses` are replaced by others, if any items are left there.
     pub(super) fn replace_labels(&mut self, warehouses: &[Warehouse]) {
         for warehouse in warehouses {
             *self.replaced_labels.entry(warehouse.clone()).or_default() += 1;
-            if self.held.iter().any(|item| item.warehouse == *warehouse) {
+            if self
+                .reserved_items
+                .iter()
+                .any(|item| item.warehouse == *warehouse)
+            {
                 self.awaited_labels.insert(warehouse.clone());
             } else {
                 self.awaited_labels.remove(warehouse);
@@ -330,7 +339,7 @@ impl Order {
     fn apply_to_transactions(&mut self, event: &Event) {
         let mut transactions = match self.transactions.take() {
             Some(transactions) => transactions,
-            None => Transactions::summary(self),
+            None => Transactions::summarize(self),
         };
         transactions.apply(event, self);
         self.transactions = Some(transactions);
@@ -342,33 +351,34 @@ impl Order {
         if !self.is_paid_manually() || self.payment.captured == 0 || self.payment.refunded > 0 {
             return;
         }
-        self.payment.status = if self.status == OrderStatus::Pending && self.outstanding() > 0 {
-            PaymentStatus::Pending
-        } else {
-            PaymentStatus::Captured
-        };
+        self.payment.status =
+            if self.status == OrderStatus::Pending && self.outstanding_refunds() > 0 {
+                PaymentStatus::Pending
+            } else {
+                PaymentStatus::Captured
+            };
     }
 
     /// Adds a requested amount to the refunds due, and marks units and the shipping charge as refunded. A request
     /// that repeats a discarded refund reinstates it first.
-    fn request_refund(&mut self, requested: &EventData) {
+    fn request_refund(&mut self, request_data: &EventData) {
         let EventData::RefundRequested {
             amount,
             cause,
             items,
             shipping,
             ..
-        } = requested
+        } = request_data
         else {
             return;
         };
         self.refund_due += amount;
         match cause {
             Some(RefundCause::Requested | RefundCause::Provider) => {
-                let previously_written_off = (*amount).min(self.refund_written_off);
-                self.refund_written_off -= previously_written_off;
+                let restored_amount = (*amount).min(self.refund_written_off);
+                self.refund_written_off -= restored_amount;
                 if *cause == Some(RefundCause::Requested) {
-                    self.goodwill += amount - previously_written_off;
+                    self.goodwill += amount - restored_amount;
                 }
             }
             // The received units are counted by `return.received`.
@@ -423,8 +433,8 @@ impl Order {
                 self.refund_written_off += amount;
             }
             Ok(Step::CapturePayment) => self.write_off_capture(amount),
-            Ok(Step::VoidAuthorization(edit)) => {
-                self.open_authorizations.remove(&edit);
+            Ok(Step::VoidAuthorization(edit_number)) => {
+                self.open_authorizations.remove(&edit_number);
             }
             _ => {}
         }
@@ -444,24 +454,24 @@ impl Order {
 
     /// Reinstates written-off amounts that the provider captured after all.
     fn restore_written_off(&mut self) {
-        let mut excess = self.payment.captured - self.capture_due();
-        self.written_off.retain(|_, amount| {
-            let restored_amount = (*amount).min(excess.max(0));
-            excess -= restored_amount;
-            *amount -= restored_amount;
-            *amount > 0
+        let mut excess_amount = self.payment.captured - self.total_to_capture();
+        self.written_off.retain(|_, written_off_amount| {
+            let restored_amount = (*written_off_amount).min(excess_amount.max(0));
+            excess_amount -= restored_amount;
+            *written_off_amount -= restored_amount;
+            *written_off_amount > 0
         });
     }
 
     /// Assigns each line item to the warehouse in which its units are reserved.
-    fn assign_warehouses(&mut self, reserved: &[StockItem]) {
-        self.items = amounts::assign_warehouses(&self.items, reserved);
+    fn assign_warehouses(&mut self, reserved_items: &[StockItem]) {
+        self.items = amounts::assign_warehouses(&self.items, reserved_items);
     }
 
     /// Removes `items` from the reserved items.
     fn release_items(&mut self, items: &[StockItem]) {
         self.await_no_label_of(items);
-        subtract_items(&mut self.held, items);
+        subtract_items(&mut self.reserved_items, items);
     }
 
     /// Updates a shipment; `None` if the order has no such shipment.

@@ -70,16 +70,16 @@ impl Order {
 
     /// Amount that pays for an edited order without another authorization, in minor units: what is authorized or
     /// captured, without what was refunded because of earlier edits.
-    pub fn payable(&self) -> i64 {
-        self.collectable() - self.edit_refunds
+    pub fn payable_amount(&self) -> i64 {
+        self.collectable_amount() - self.edit_refunds
     }
 
     /// The sum of all parts of the pending edit's total, in minor units; `None` without a pending edit.
     pub fn sum_of_pending_edit(&self) -> Option<i64> {
         let edit = self.pending_edit.as_ref()?;
-        let items = Totals::of_lines(&edit.items, self.tax_included);
-        let shipping = Totals::of_shipping(edit.shipping.as_ref(), self.tax_included);
-        Some(items.total.saturating_add(shipping.total))
+        let item_totals = Totals::of_lines(&edit.items, self.tax_included);
+        let shipping_totals = Totals::of_shipping(edit.shipping.as_ref(), self.tax_included);
+        Some(item_totals.total.saturating_add(shipping_totals.total))
     }
 
     /// The pending edit as callers see it.
@@ -97,41 +97,41 @@ impl Order {
     }
 
     /// Applies `order.edit_requested`.
-    pub(super) fn apply_edit_requested(&mut self, requested: &EditRequested, event: &Event) {
-        let requested = requested.clone();
-        self.edits = requested.edit;
+    pub(super) fn apply_edit_requested(&mut self, edit_requested: &EditRequested, event: &Event) {
+        let new_edit = edit_requested.clone();
+        self.edits = new_edit.edit;
         self.pending_edit = Some(Box::new(PendingEdit {
-            number: requested.edit,
-            total: requested.total,
-            items: requested.items,
-            shipping: requested.shipping,
-            discounts: requested.discounts,
+            number: new_edit.edit,
+            total: new_edit.total,
+            items: new_edit.items,
+            shipping: new_edit.shipping,
+            discounts: new_edit.discounts,
             reserved: Vec::new(),
-            payment_method: requested.payment_method,
+            payment_method: new_edit.payment_method,
             reference: None,
-            reason: requested.reason,
+            reason: new_edit.reason,
             requested_at: event.time,
         }));
     }
 
     /// Applies `order.edited`. Without anything to pay, the authorization is no longer the order's.
-    pub(super) fn apply_edited(&mut self, edited: &OrderEdited) {
+    pub(super) fn apply_edited(&mut self, order_edited: &OrderEdited) {
         if let Some(edit) = self.pending_edit.take() {
-            self.held.extend(edit.reserved);
+            self.reserved_items.extend(edit.reserved);
             if let Some(payment_method) = edit.payment_method {
                 self.payment_method = payment_method;
             }
         }
-        self.items.clone_from(&edited.items);
-        self.shipping.clone_from(&edited.shipping);
-        self.discounts.clone_from(&edited.discounts);
-        self.total = edited.total;
-        if edited.total == 0 && self.payment.status == PaymentStatus::Authorized {
-            self.leave_authorization();
+        self.items.clone_from(&order_edited.items);
+        self.shipping.clone_from(&order_edited.shipping);
+        self.discounts.clone_from(&order_edited.discounts);
+        self.total = order_edited.total;
+        if order_edited.total == 0 && self.payment.status == PaymentStatus::Authorized {
+            self.abandon_authorization();
             self.payment.status = PaymentStatus::Pending;
             self.payment.authorized = 0;
         }
-        self.replace_labels(&edited.replaced_labels);
+        self.replace_labels(&order_edited.replaced_labels);
         self.settle_manual_status();
     }
 
@@ -146,16 +146,19 @@ impl Order {
     /// longer the order's.
     pub(super) fn apply_payment_of_edit(&mut self, number: u32, event_data: &EventData) {
         match event_data {
-            EventData::PaymentPrepared { reference, .. } => {
+            EventData::PaymentPrepared {
+                reference: payment_reference,
+                ..
+            } => {
                 if let Some(edit) = &mut self.pending_edit
                     && edit.number == number
                 {
-                    edit.reference = Some(reference.clone());
+                    edit.reference = Some(payment_reference.clone());
                 }
             }
             EventData::PaymentAuthorized { .. } => {
                 if self.payment.status == PaymentStatus::Authorized {
-                    self.leave_authorization();
+                    self.abandon_authorization();
                 }
                 self.authorization = number;
                 payment::apply(&mut self.payment, event_data);
@@ -165,10 +168,10 @@ impl Order {
     }
 
     /// The present authorization is no longer the order's, and still has to be voided.
-    fn leave_authorization(&mut self) {
-        let reference = self.payment.reference.take();
+    fn abandon_authorization(&mut self) {
+        let payment_reference = self.payment.reference.take();
         self.open_authorizations
-            .insert(self.authorization, reference);
+            .insert(self.authorization, payment_reference);
     }
 
     /// Adds units that are reserved for the pending edit.

@@ -26,7 +26,7 @@ impl Order {
             tax_included,
             awaits_approval: _,
             awaits_stock: _,
-            held: _,
+            reserved_items: _,
             shipping_address: _,
             payment_method: _,
             return_url,

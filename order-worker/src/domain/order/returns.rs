@@ -62,20 +62,26 @@ impl Return {
 
     /// Requested units of a product.
     pub fn requested_units(&self, sku: &Sku) -> u64 {
-        let items = self.items.iter().filter(|item| item.sku == *sku);
-        items.map(|item| u64::from(item.quantity.get())).sum()
+        let returned_items = self.items.iter().filter(|item| item.sku == *sku);
+        returned_items
+            .map(|item| u64::from(item.quantity.get()))
+            .sum()
     }
 }
 
 impl Order {
     /// The return with this id.
-    pub fn find_return(&self, id: ReturnId) -> Option<&Return> {
-        self.returns.iter().find(|entry| entry.id == id)
+    pub fn find_return(&self, return_id: ReturnId) -> Option<&Return> {
+        self.returns
+            .iter()
+            .find(|order_return| order_return.id == return_id)
     }
 
     /// A requested or approved return, if there is one.
     pub fn open_return(&self) -> Option<&Return> {
-        self.returns.iter().find(|entry| entry.status.is_open())
+        self.returns
+            .iter()
+            .find(|order_return| order_return.status.is_open())
     }
 
     /// Whether a return contains free text, which may be personal data.
@@ -84,80 +90,89 @@ impl Order {
     }
 
     /// The representation of a return of this order.
-    pub fn represent_return(&self, entry: &Return) -> Representation {
-        let entry = entry.clone();
+    pub fn represent_return(&self, order_return: &Return) -> Representation {
+        let order_return = order_return.clone();
         Representation {
-            id: entry.id,
+            id: order_return.id,
             order_id: self.id,
-            number: entry.number,
+            number: order_return.number,
             storefront: self.storefront.clone(),
             customer_id: self.customer_id,
-            status: entry.status,
-            items: entry.items,
-            note: entry.note,
-            reason: entry.reason,
-            received: entry.received,
+            status: order_return.status,
+            items: order_return.items,
+            note: order_return.note,
+            reason: order_return.reason,
+            received: order_return.received,
             currency: self.currency,
-            refund_amount: entry.refund_amount,
-            fee: entry.fee,
-            version: entry.version,
-            created_at: entry.created_at,
-            updated_at: entry.updated_at,
+            refund_amount: order_return.refund_amount,
+            fee: order_return.fee,
+            version: order_return.version,
+            created_at: order_return.created_at,
+            updated_at: order_return.updated_at,
         }
     }
 
     /// Received units of all returns.
     fn received_items(&self) -> impl Iterator<Item = &ReceivedItem> {
-        self.returns.iter().flat_map(|entry| &entry.received)
+        self.returns
+            .iter()
+            .flat_map(|order_return| &order_return.received)
     }
 
     /// The items of a shipment without the units that were received through returns.
     pub fn unreturned_items(&self, shipment: &Shipment) -> Vec<StockItem> {
-        let mut received: BTreeMap<&Sku, u32> = BTreeMap::new();
+        let mut received_units: BTreeMap<&Sku, u32> = BTreeMap::new();
         for item in self.received_items() {
             if item.shipment_id == shipment.id {
-                *received.entry(&item.sku).or_default() += item.quantity.get();
+                *received_units.entry(&item.sku).or_default() += item.quantity.get();
             }
         }
-        let unreturned = shipment.items.iter().filter_map(|item| {
-            let received = received.entry(&item.sku).or_default();
-            let units = item.quantity.get().min(*received);
-            *received -= units;
-            let quantity = NonZeroU32::new(item.quantity.get() - units)?;
+        let unreturned_items = shipment.items.iter().filter_map(|item| {
+            let units_of_sku = received_units.entry(&item.sku).or_default();
+            let received_count = item.quantity.get().min(*units_of_sku);
+            *units_of_sku -= received_count;
+            let quantity = NonZeroU32::new(item.quantity.get() - received_count)?;
             Some(StockItem {
                 quantity,
                 ..item.clone()
             })
         });
-        unreturned.collect()
+        unreturned_items.collect()
     }
 
     /// Shipped units of a product that have not come back, neither through returns nor through the carrier.
     pub fn unreturned_units(&self, sku: &Sku) -> u64 {
-        let items = self
+        let returned_items = self
             .shipped_shipments()
             .filter(|shipment| shipment.status != ShipmentStatus::Returned)
             .filter(|shipment| shipment.items.iter().any(|item| item.sku == *sku))
             .flat_map(|shipment| self.unreturned_items(shipment));
-        let units = items.filter(|item| item.sku == *sku);
-        units.map(|item| u64::from(item.quantity.get())).sum()
+        let unit_counts = returned_items.filter(|item| item.sku == *sku);
+        unit_counts.map(|item| u64::from(item.quantity.get())).sum()
     }
 
     /// Units of a product for which a return can be requested: they were shipped, have not come back, and are in
     /// no open return.
     pub fn returnable_units(&self, sku: &Sku) -> u64 {
-        let open_returns = self.returns.iter().filter(|entry| entry.status.is_open());
-        let requested_units: u64 = open_returns.map(|entry| entry.requested_units(sku)).sum();
+        let open_returns = self
+            .returns
+            .iter()
+            .filter(|order_return| order_return.status.is_open());
+        let requested_units: u64 = open_returns
+            .map(|order_return| order_return.requested_units(sku))
+            .sum();
         self.unreturned_units(sku).saturating_sub(requested_units)
     }
 
     /// Written-off amount of a shipment that was not subtracted from the refund of a return yet, in minor
     /// units.
-    pub(super) fn unsubtracted_write_off(&self, id: ShipmentId) -> i64 {
-        let received = self.received_items().filter(|item| item.shipment_id == id);
-        let subtracted: i64 = received.map(|item| item.unpaid).sum();
-        let written_off = self.written_off.get(&id).copied().unwrap_or(0);
-        (written_off - subtracted).max(0)
+    pub(super) fn unsubtracted_write_off(&self, shipment_id: ShipmentId) -> i64 {
+        let items_of_shipment = self
+            .received_items()
+            .filter(|item| item.shipment_id == shipment_id);
+        let subtracted_amount: i64 = items_of_shipment.map(|item| item.unpaid).sum();
+        let written_off_amount = self.written_off.get(&shipment_id).copied().unwrap_or(0);
+        (written_off_amount - subtracted_amount).max(0)
     }
 
     /// Assigns `items`, which have come back, to shipments, and values them: to delivered shipments first, then
@@ -165,7 +180,7 @@ impl Order {
     /// their share of the order's total. Units that were not shipped, or have come back already, are left out.
     pub fn receive_units(
         &self,
-        items: &[ReceivedQuantity],
+        received_quantities: &[ReceivedQuantity],
         is_refunded: bool,
         refunds_returns: bool,
     ) -> Vec<ReceivedItem> {
@@ -179,17 +194,17 @@ impl Order {
         });
         let mut unreturned_items: Vec<(ShipmentId, StockItem, u32)> = Vec::new();
         for shipment in shipments {
-            let items = self.unreturned_items(shipment).into_iter();
-            unreturned_items.extend(items.map(|item| {
-                let units = item.quantity.get();
-                (shipment.id, item, units)
+            let shipment_items = self.unreturned_items(shipment).into_iter();
+            unreturned_items.extend(shipment_items.map(|item| {
+                let unreturned_count = item.quantity.get();
+                (shipment.id, item, unreturned_count)
             }));
         }
         let shipped_units = self.shipped_units();
         let mut refunded_units_by_sku: BTreeMap<&Sku, u64> = BTreeMap::new();
         let mut write_offs: BTreeMap<ShipmentId, i64> = BTreeMap::new();
-        let mut received = Vec::new();
-        for item in items {
+        let mut received_items = Vec::new();
+        for item in received_quantities {
             let mut missing_units = item.quantity.get();
             for (shipment_id, shipped_item, remaining_units) in &mut unreturned_items {
                 if shipped_item.sku != item.sku {
@@ -204,39 +219,42 @@ impl Order {
                     .entry(&item.sku)
                     .or_insert_with(|| self.refunded_or_returned(&item.sku, refunds_returns));
                 let refundable_units = shipped_units.get(&item.sku).copied().unwrap_or(0);
-                let newly_refunded = if is_refunded {
+                let newly_refunded_units = if is_refunded {
                     u64::from(quantity.get()).min(refundable_units.saturating_sub(*refunded_units))
                 } else {
                     0
                 };
-                let (total, ordered_units) = self.product_total(&item.sku);
-                let value = first_units(total, *refunded_units + newly_refunded, ordered_units)
-                    - first_units(total, *refunded_units, ordered_units);
-                *refunded_units += newly_refunded;
+                let (product_amount, ordered_units) = self.product_total(&item.sku);
+                let value = first_units(
+                    product_amount,
+                    *refunded_units + newly_refunded_units,
+                    ordered_units,
+                ) - first_units(product_amount, *refunded_units, ordered_units);
+                *refunded_units += newly_refunded_units;
                 let write_off = write_offs
                     .entry(*shipment_id)
                     .or_insert_with(|| self.unsubtracted_write_off(*shipment_id));
-                let unpaid = value.min(*write_off);
-                *write_off -= unpaid;
+                let unpaid_amount = value.min(*write_off);
+                *write_off -= unpaid_amount;
                 let warehouse = item.warehouse.as_ref().unwrap_or(&shipped_item.warehouse);
-                received.push(ReceivedItem {
+                received_items.push(ReceivedItem {
                     shipment_id: *shipment_id,
                     sku: item.sku.clone(),
                     quantity,
                     restock: item.restock,
                     warehouse: item.restock.then(|| warehouse.clone()),
-                    refunded: u32::try_from(newly_refunded).unwrap_or(u32::MAX),
+                    refunded: u32::try_from(newly_refunded_units).unwrap_or(u32::MAX),
                     value,
-                    unpaid,
+                    unpaid: unpaid_amount,
                 });
             }
         }
-        received
+        received_items
     }
 
     /// Applies an event of a return; `None` if the order has no such return.
     pub(super) fn apply_to_return(&mut self, event: &Event) -> Option<()> {
-        let id = match &event.event_data {
+        let return_id = match &event.event_data {
             EventData::ReturnRequested {
                 return_id,
                 number,
@@ -266,18 +284,21 @@ impl Order {
             | EventData::ReturnReceived { return_id, .. } => *return_id,
             _ => return None,
         };
-        let entry = self.returns.iter_mut().find(|entry| entry.id == id)?;
-        entry.version += 1;
-        entry.updated_at = event.time;
+        let order_return = self
+            .returns
+            .iter_mut()
+            .find(|order_return| order_return.id == return_id)?;
+        order_return.version += 1;
+        order_return.updated_at = event.time;
         match &event.event_data {
-            EventData::ReturnApproved { .. } => entry.status = ReturnStatus::Approved,
+            EventData::ReturnApproved { .. } => order_return.status = ReturnStatus::Approved,
             EventData::ReturnRejected { reason, .. } => {
-                entry.status = ReturnStatus::Rejected;
-                entry.reason.clone_from(reason);
+                order_return.status = ReturnStatus::Rejected;
+                order_return.reason.clone_from(reason);
             }
             EventData::ReturnCancelled { reason, .. } => {
-                entry.status = ReturnStatus::Cancelled;
-                entry.reason.clone_from(reason);
+                order_return.status = ReturnStatus::Cancelled;
+                order_return.reason.clone_from(reason);
             }
             EventData::ReturnReceived {
                 items,
@@ -285,13 +306,13 @@ impl Order {
                 fee,
                 ..
             } => {
-                entry.status = ReturnStatus::Received;
-                entry.received.clone_from(items);
-                entry.refund_amount = *refund_amount;
-                entry.fee = *fee;
+                order_return.status = ReturnStatus::Received;
+                order_return.received.clone_from(items);
+                order_return.refund_amount = *refund_amount;
+                order_return.fee = *fee;
                 for item in items.iter().filter(|item| item.refunded > 0) {
-                    let units = self.refunded_units.entry(item.sku.clone()).or_default();
-                    *units += u64::from(item.refunded);
+                    let refunded_count = self.refunded_units.entry(item.sku.clone()).or_default();
+                    *refunded_count += u64::from(item.refunded);
                     self.item_refunds += item.value;
                 }
             }
@@ -302,13 +323,13 @@ impl Order {
 
     /// Removes the free texts of the returns.
     pub(super) fn redact_returns(&mut self) {
-        for entry in &mut self.returns {
-            entry.note = None;
-            entry.reason = None;
-            for item in &mut entry.items {
+        for order_return in &mut self.returns {
+            order_return.note = None;
+            order_return.reason = None;
+            for item in &mut order_return.items {
                 item.reason = None;
             }
-            entry.version += 1;
+            order_return.version += 1;
         }
     }
 }

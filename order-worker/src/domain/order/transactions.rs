@@ -67,7 +67,7 @@ impl Entry {
 
 impl Transactions {
     /// The summary of an order whose state has no transactions.
-    pub(super) fn summary(order: &Order) -> Self {
+    pub(super) fn summarize(order: &Order) -> Self {
         use TransactionKind::{Authorization, Capture, Refund, Void};
         use TransactionStatus::{Failed, Pending, Success};
         let payment = &order.payment;
@@ -76,7 +76,7 @@ impl Transactions {
             PaymentStatus::Failed => Some((order.total, Failed)),
             _ => Some((payment.authorized, Success)),
         };
-        let voided = match payment.status {
+        let voided_amount = match payment.status {
             PaymentStatus::Voided => payment.authorized,
             _ => 0,
         };
@@ -84,7 +84,7 @@ impl Transactions {
         let amounts = [
             authorization.map(|(amount, status)| (Authorization, amount, status)),
             Some((Capture, payment.captured, Success)),
-            Some((Void, voided, Success)),
+            Some((Void, voided_amount, Success)),
             Some((Refund, payment.refunded, Success)),
             Some((Refund, pending_refund, Pending)),
             Some((Refund, order.refund_written_off, Failed)),
@@ -168,7 +168,7 @@ impl Transactions {
         use TransactionKind::{Authorization, Capture, Refund, Void};
         use TransactionStatus::{Failed, Pending, Success};
         let payment = &order.payment;
-        let entry = |kind, amount, status| Entry {
+        let new_entry = |kind, amount, status| Entry {
             kind,
             amount,
             status,
@@ -179,25 +179,25 @@ impl Transactions {
         match &event.event_data {
             EventData::PaymentPrepared { reference, .. } => self.push(Entry {
                 reference: Some(reference.clone()),
-                ..entry(Authorization, order.total, Pending)
+                ..new_entry(Authorization, order.total, Pending)
             }),
             EventData::PaymentAuthorized {
                 reference, amount, ..
             } => {
                 let authorization = Entry {
                     reference: Some(reference.clone()),
-                    ..entry(Authorization, *amount, Success)
+                    ..new_entry(Authorization, *amount, Success)
                 };
                 self.finish_authorization(authorization);
             }
             EventData::PaymentDeclined { .. } => {
-                self.finish_authorization(entry(Authorization, order.total, Failed));
+                self.finish_authorization(new_entry(Authorization, order.total, Failed));
             }
             EventData::PaymentVoided { .. } => {
                 if payment.status == PaymentStatus::Authorized {
-                    self.push(entry(Void, payment.authorized, Success));
-                } else if let Some(pending) = self.last_mut(Authorization, Pending) {
-                    pending.status = Failed;
+                    self.push(new_entry(Void, payment.authorized, Success));
+                } else if let Some(pending_entry) = self.last_mut(Authorization, Pending) {
+                    pending_entry.status = Failed;
                 }
             }
             EventData::PaymentCaptured {
@@ -208,25 +208,27 @@ impl Transactions {
             } => self.push(Entry {
                 reference: reference.clone().or(payment.reference.clone()),
                 received_at: *received_at,
-                ..entry(Capture, *amount, Success)
+                ..new_entry(Capture, *amount, Success)
             }),
-            EventData::RefundRequested { amount, .. } => self.push(entry(Refund, *amount, Pending)),
+            EventData::RefundRequested { amount, .. } => {
+                self.push(new_entry(Refund, *amount, Pending));
+            }
             EventData::PaymentRefunded {
                 amount, reference, ..
             } => {
                 let reference = reference.clone().or(payment.reference.clone());
                 self.end_pending_refunds(Entry {
                     reference,
-                    ..entry(Refund, *amount, Success)
+                    ..new_entry(Refund, *amount, Success)
                 });
             }
             EventData::RefundFailed { amount } => {
-                self.reverse_refunds(entry(Refund, *amount, Failed));
+                self.reverse_refunds(new_entry(Refund, *amount, Failed));
                 // The amount is due again.
-                self.push(entry(Refund, *amount, Pending));
+                self.push(new_entry(Refund, *amount, Pending));
             }
             EventData::StepDiscarded { step, amount } if is_refund(step) => {
-                self.end_pending_refunds(entry(Refund, amount.unwrap_or(0), Failed));
+                self.end_pending_refunds(new_entry(Refund, amount.unwrap_or(0), Failed));
             }
             _ => {}
         }
@@ -239,7 +241,7 @@ impl Transactions {
         }
         let is_full = self.is_full();
         match self.last_mut(entry.kind, entry.status) {
-            Some(last) if is_full => last.amount += entry.amount,
+            Some(last_entry) if is_full => last_entry.amount += entry.amount,
             _ => self.entries.push(entry),
         }
     }
@@ -252,9 +254,9 @@ impl Transactions {
     /// Ends the pending authorization as `result`; without one, adds `result`.
     fn finish_authorization(&mut self, result: Entry) {
         match self.last_mut(result.kind, TransactionStatus::Pending) {
-            Some(pending) => {
-                *pending = Entry {
-                    created_at: pending.created_at,
+            Some(pending_entry) => {
+                *pending_entry = Entry {
+                    created_at: pending_entry.created_at,
                     ..result
                 }
             }
@@ -264,19 +266,19 @@ impl Transactions {
 
     /// Ends pending refunds as `result`, up to its amount: one with exactly that amount, or else the oldest ones.
     fn end_pending_refunds(&mut self, result: Entry) {
-        let pending = TransactionStatus::Pending;
+        let pending_status = TransactionStatus::Pending;
         let is_exact =
-            |entry: &Entry| entry.is(result.kind, pending) && entry.amount == result.amount;
+            |entry: &Entry| entry.is(result.kind, pending_status) && entry.amount == result.amount;
         match self.entries.iter().position(is_exact) {
-            Some(exact_index) => self.convert(pending, [exact_index], result),
-            None => self.convert(pending, 0..self.entries.len(), result),
+            Some(exact_index) => self.convert(pending_status, [exact_index], result),
+            None => self.convert(pending_status, 0..self.entries.len(), result),
         }
     }
 
     /// Marks successful refunds as failed, the latest ones first, up to the amount of `result`.
     fn reverse_refunds(&mut self, result: Entry) {
-        let latest_first = (0..self.entries.len()).rev();
-        self.convert(TransactionStatus::Success, latest_first, result);
+        let indexes_from_latest = (0..self.entries.len()).rev();
+        self.convert(TransactionStatus::Success, indexes_from_latest, result);
     }
 
     /// Turns the entries at `indexes` whose status is `from_status` into `result`, up to its amount. A larger

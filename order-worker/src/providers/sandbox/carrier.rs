@@ -76,7 +76,7 @@ impl SandboxCarrier {
             .does_deliver
             .then(|| Timestamp::now().as_millisecond() + STAGE_INTERVAL_MS);
         let owned_key = key.to_owned();
-        let address = address.map(digest).transpose()?;
+        let address = address.map(digest_address).transpose()?;
         let create_in_ledger = move |ledger: &mut Ledger| {
             let random_characters = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
             let tracking_number = format!("SBX{}", &random_characters[12..]);
@@ -197,7 +197,7 @@ impl SandboxCarrier {
 }
 
 /// SHA-256 of the address as JSON with sorted fields, in hexadecimal.
-fn digest(address: &Address) -> Result<String, ProviderError> {
+fn digest_address(address: &Address) -> Result<String, ProviderError> {
     let json = serde_json::to_string(address)
         .map_err(|error| ProviderError::Permanent(error.to_string()))?;
     let digest = Sha256::digest(json);
@@ -212,10 +212,10 @@ async fn call_webhook(
     url: &str,
     webhook: &Webhook,
     id: &str,
-    body: &str,
+    body_text: &str,
 ) -> anyhow::Result<()> {
     let timestamp = Timestamp::now().as_second();
-    let signature = webhook.sign(id, timestamp, body.as_bytes())?;
+    let signature = webhook.sign(id, timestamp, body_text.as_bytes())?;
     let response = client
         .post(url)
         .timeout(TIMEOUT)
@@ -226,7 +226,7 @@ async fn call_webhook(
             timestamp.to_string(),
         )
         .header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signature)
-        .body(body.to_owned())
+        .body(body_text.to_owned())
         .send()
         .await?;
     response.error_for_status()?;

@@ -46,9 +46,9 @@ pub(super) struct Payment {
 
 impl Payment {
     /// A payment that is not authorized yet.
-    fn without_authorization(reference: String, amount: i64, currency: &str) -> Self {
+    fn without_authorization(payment_reference: String, amount: i64, currency: &str) -> Self {
         Self {
-            reference,
+            reference: payment_reference,
             status: Status::Pending,
             amount,
             currency: currency.to_owned(),
@@ -162,10 +162,10 @@ impl Ledger {
         key: &str,
         price: Money,
         method: &str,
-        reference: String,
+        payment_reference: String,
     ) -> (Result<HeldAuthorization, ProviderError>, bool) {
         let payment = self.payments.entry(key.to_owned()).or_insert_with(|| {
-            Payment::without_authorization(reference, price.amount, price.currency.as_str())
+            Payment::without_authorization(payment_reference, price.amount, price.currency.as_str())
         });
         payment.calls += 1;
         if payment.status == Status::Pending {
@@ -200,11 +200,11 @@ impl Ledger {
     }
 
     /// Voids the authorization under `key`, or makes sure that there will be none.
-    pub(super) fn void(&mut self, key: &str, reference: String) -> StepResult {
+    pub(super) fn void(&mut self, key: &str, payment_reference: String) -> StepResult {
         let payment = self
             .payments
             .entry(key.to_owned())
-            .or_insert_with(|| Payment::without_authorization(reference, 0, "XXX"));
+            .or_insert_with(|| Payment::without_authorization(payment_reference, 0, "XXX"));
         match payment.status {
             Status::Captured => return StepResult::PaymentState(payment.payment_state_of()),
             Status::Authorized => self
@@ -258,7 +258,7 @@ impl Ledger {
         }
         Ok(StepResult::Captured {
             amount: payment.captured,
-            requested: total,
+            requested_amount: total,
             is_last,
         })
     }

@@ -30,25 +30,25 @@ const MAX_QUEUED_CALLS: usize = 1_024;
 
 /// Sends calls to the writer's thread; clones share it.
 #[derive(Clone)]
-pub(super) struct LedgerWriter(mpsc::Sender<Call>);
+pub(super) struct LedgerWriter(mpsc::Sender<QueuedCall>);
 
 /// The effect of a call on the ledger; returns the closure that answers the call after the commit.
 type EntryFunction = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(CommitResult) + Send> + Send>;
 type CommitResult = Result<(), ProviderError>;
 
-struct Call {
+struct QueuedCall {
     key: String,
     entry: EntryFunction,
 }
 
 impl LedgerWriter {
     /// Starts the writer's thread, which ends when the last clone is dropped.
-    pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
+    pub(super) fn start(location: LedgerLocation) -> io::Result<Self> {
         let (sender, mut calls) = mpsc::channel(MAX_QUEUED_CALLS);
         dedicated_thread::spawn("sandbox", async move {
             let mut waiting_calls = Vec::new();
             while calls.recv_many(&mut waiting_calls, MAX_CALLS).await > 0 {
-                write_calls(&ledger, mem::take(&mut waiting_calls)).await;
+                write_calls(&location, mem::take(&mut waiting_calls)).await;
             }
         })?;
         Ok(Self(sender))
@@ -61,18 +61,18 @@ impl LedgerWriter {
     pub(super) async fn apply<T: Send + 'static>(
         &self,
         key: &str,
-        entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+        write_entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, ProviderError> {
         let (sender, result_receiver) = oneshot::channel();
-        let entry: EntryFunction = Box::new(move |ledger| {
-            let entry_result = entry(ledger);
+        let write_entry: EntryFunction = Box::new(move |ledger| {
+            let entry_result = write_entry(ledger);
             Box::new(move |commit_result| {
                 let _ = sender.send(commit_result.map(|()| entry_result));
             })
         });
-        let call = Call {
+        let call = QueuedCall {
             key: key.to_owned(),
-            entry,
+            entry: write_entry,
         };
         let stopped_error = || ProviderError::Transient("the sandbox has stopped".to_owned());
         self.0.send(call).await.map_err(|_| stopped_error())?;
@@ -80,12 +80,16 @@ impl LedgerWriter {
     }
 }
 
-async fn write_calls(ledger: &LedgerLocation, calls: Vec<Call>) {
-    let (keys, entries): (Vec<_>, Vec<_>) =
+async fn write_calls(location: &LedgerLocation, calls: Vec<QueuedCall>) {
+    let (keys, entry_functions): (Vec<_>, Vec<_>) =
         calls.into_iter().map(|call| (call.key, call.entry)).unzip();
-    let mut result_senders = Vec::with_capacity(entries.len());
-    let committed = transact(ledger, &keys, |ledger| {
-        result_senders.extend(entries.into_iter().map(|entry| entry(ledger)));
+    let mut result_senders = Vec::with_capacity(entry_functions.len());
+    let committed = transact(location, &keys, |ledger| {
+        result_senders.extend(
+            entry_functions
+                .into_iter()
+                .map(|write_entry| write_entry(ledger)),
+        );
     })
     .await;
     // Calls that were not applied are answered too: their channel closes.
@@ -95,11 +99,11 @@ async fn write_calls(ledger: &LedgerLocation, calls: Vec<Call>) {
 }
 
 async fn transact(
-    ledger: &LedgerLocation,
+    location: &LedgerLocation,
     keys: &[String],
     apply: impl FnOnce(&mut Ledger),
 ) -> Result<(), ProviderError> {
-    let mut session = ledger.begin().await.map_err(ledger_error)?;
+    let mut session = location.begin().await.map_err(ledger_error)?;
     let mut ledger = load(&mut session, keys).await.map_err(ledger_error)?;
     apply(&mut ledger);
     save(&mut session, ledger).await.map_err(ledger_error)?;

@@ -64,7 +64,7 @@ impl Sandbox {
             "SELECT 1",
             "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
         );
-        session.control(exclusive_lock_sql).await?;
+        session.execute_batch(exclusive_lock_sql).await?;
         for sql in [
             "DELETE FROM payments",
             "DELETE FROM movements",
@@ -94,8 +94,8 @@ impl LedgerLocation {
     /// When it can't be opened.
     pub fn open(database_url: &str) -> anyhow::Result<Self> {
         if postgres::is_postgres_url(database_url) {
-            let pool = postgres::pool_in(database_url, "sandbox")?;
-            return Ok(Self(LedgerDatabase::Postgres(Box::new(pool))));
+            let postgres_pool = postgres::pool_in(database_url, "sandbox")?;
+            return Ok(Self(LedgerDatabase::Postgres(Box::new(postgres_pool))));
         }
         let path = Self::path(&sqlite::path(database_url)?);
         let connection = sqlite::open_writer(&path)?;
@@ -117,11 +117,11 @@ impl LedgerLocation {
     async fn begin(&self) -> Result<Session, StoreError> {
         match &self.0 {
             LedgerDatabase::Sqlite(connection) => {
-                let mut session = writing_session(connection).await;
+                let mut session = lock_session(connection).await;
                 session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
-            LedgerDatabase::Postgres(pool) => postgres::transaction(pool).await,
+            LedgerDatabase::Postgres(pool) => postgres::begin_transaction(pool).await,
         }
     }
 
@@ -132,7 +132,7 @@ impl LedgerLocation {
         arguments: Vec<Argument>,
     ) -> Result<Vec<Row>, StoreError> {
         let mut session = match &self.0 {
-            LedgerDatabase::Sqlite(connection) => writing_session(connection).await,
+            LedgerDatabase::Sqlite(connection) => lock_session(connection).await,
             LedgerDatabase::Postgres(pool) => postgres::pooled_session(pool).await?,
         };
         session.fetch(sql, arguments).await
@@ -149,23 +149,23 @@ fn add_address_digest(connection: &rusqlite::Connection) -> rusqlite::Result<()>
     Ok(())
 }
 
-async fn writing_session(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
+async fn lock_session(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
     let connection = Arc::clone(connection).lock_owned().await;
     Session::Sqlite(sqlite::connection::Connection::Writing(connection))
 }
 
 /// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.
-async fn audit_session(database_url: &str) -> anyhow::Result<Option<Session>> {
+async fn open_audit_session(database_url: &str) -> anyhow::Result<Option<Session>> {
     if postgres::is_postgres_url(database_url) {
         return Ok(Some(
-            postgres::audit_session(database_url, Some("sandbox")).await?,
+            postgres::open_audit_session(database_url, Some("sandbox")).await?,
         ));
     }
     let path = LedgerLocation::path(&sqlite::path(database_url)?);
     if !path.exists() {
         return Ok(None);
     }
-    sqlite::audit_session(&path).map(Some)
+    sqlite::open_audit_session(&path).map(Some)
 }
 
 /// A ledger error as a temporary error of the provider.

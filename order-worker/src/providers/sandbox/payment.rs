@@ -16,8 +16,9 @@ use anyhow::Context;
 use uuid::Uuid;
 
 use super::{
-    Sandbox, audit_session,
+    Sandbox,
     ledger::{HeldAuthorization, Ledger},
+    open_audit_session,
 };
 use crate::{
     domain::{command::StepResult, payment::PaymentState},
@@ -55,7 +56,10 @@ impl SandboxPayments {
             ledger.authorize(&payment_key, price, &method, new_reference())
         };
         let (result, is_first) = self.0.writer.apply(&payment.key, authorize).await?;
-        let HeldAuthorization { reference, amount } = result?;
+        let HeldAuthorization {
+            reference: payment_reference,
+            amount,
+        } = result?;
         match payment.method.as_str() {
             "pm_timeout_after_charge" if is_first => {
                 return Err(ProviderError::Transient(
@@ -68,7 +72,7 @@ impl SandboxPayments {
         }
         Ok(StepResult::Authorized {
             provider: NAME.to_owned(),
-            reference,
+            reference: payment_reference,
             amount,
         })
     }
@@ -155,7 +159,7 @@ pub struct PaymentRecord {
 /// # Errors
 /// When it can't be read.
 pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<String, PaymentRecord>> {
-    let Some(mut ledger) = audit_session(database_url).await? else {
+    let Some(mut ledger) = open_audit_session(database_url).await? else {
         return Ok(HashMap::new());
     };
     let rows = ledger

@@ -148,14 +148,14 @@ impl ApiError {
                 code: refusal.code(),
                 message: refusal.message(),
             },
-            Self::ServerError(why) => ProviderError::RetryWithNewKey(why),
-            Self::Unknown(why) => ProviderError::Transient(why),
+            Self::ServerError(reason) => ProviderError::RetryWithNewKey(reason),
+            Self::Unknown(reason) => ProviderError::Transient(reason),
         }
     }
 }
 
 impl Api {
-    pub(super) fn new(base: Url, key: String) -> anyhow::Result<Self> {
+    pub(super) fn new(base: Url, secret_key: String) -> anyhow::Result<Self> {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
@@ -165,16 +165,16 @@ impl Api {
         Ok(Self {
             client,
             base_url: base,
-            key,
+            key: secret_key,
         })
     }
 
     pub(super) async fn create_intent(
         &self,
         form: &FormFields,
-        key: &Key,
+        idempotency_key: &Key,
     ) -> Result<PaymentIntent, ApiError> {
-        self.post(&["payment_intents"], form, key).await
+        self.post(&["payment_intents"], form, idempotency_key).await
     }
 
     pub(super) async fn intent(
@@ -191,9 +191,9 @@ impl Api {
         &self,
         id: &str,
         form: &FormFields,
-        key: &Key,
+        idempotency_key: &Key,
     ) -> Result<PaymentIntent, ApiError> {
-        self.post(&["payment_intents", id, "capture"], form, key)
+        self.post(&["payment_intents", id, "capture"], form, idempotency_key)
             .await
     }
 
@@ -212,9 +212,9 @@ impl Api {
     pub(super) async fn create_refund(
         &self,
         form: &FormFields,
-        key: &Key,
+        idempotency_key: &Key,
     ) -> Result<Refund, ApiError> {
-        self.post(&["refunds"], form, key).await
+        self.post(&["refunds"], form, idempotency_key).await
     }
 
     /// Sends a request with an idempotency key. Stripe stores the first response to a key, errors included. A
@@ -224,16 +224,17 @@ impl Api {
         &self,
         path: &[&str],
         form: &FormFields,
-        key: &Key,
+        idempotency_key: &Key,
     ) -> Result<T, ApiError> {
-        let mut generation = key.generation;
+        let mut generation = idempotency_key.generation;
         loop {
             let request = self.client.post(self.url(path)).form(form);
-            let request = request.header("idempotency-key", key.of_generation(generation));
+            let request =
+                request.header("idempotency-key", idempotency_key.of_generation(generation));
             match self.try_send(request).await {
                 Ok(response) => return Ok(response),
                 Err(FailedRequest { error, is_replay })
-                    if !is_replay || generation >= key.generation + MAX_REPLAYS =>
+                    if !is_replay || generation >= idempotency_key.generation + MAX_REPLAYS =>
                 {
                     return Err(error);
                 }
@@ -370,9 +371,9 @@ fn classify_error(status: StatusCode, body: &[u8]) -> ApiError {
 }
 
 fn innermost_message(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    let mut source_error = error;
+    while let Some(source) = source_error.source() {
+        source_error = source;
     }
-    innermost.to_string()
+    source_error.to_string()
 }

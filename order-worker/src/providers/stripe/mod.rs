@@ -98,8 +98,8 @@ impl Stripe {
         let mut intent = self.read_intent(intent_id).await?;
         if requires_confirmation(&intent) {
             let return_url = payment.return_url.clone();
-            let form = return_url.map(|url| ("return_url", url));
-            let form = form.into_iter().collect();
+            let return_url_field = return_url.map(|url| ("return_url", url));
+            let form = return_url_field.into_iter().collect();
             let confirm_result = self
                 .api
                 .confirm_or_cancel(intent_id, "confirm", &form)
@@ -113,7 +113,9 @@ impl Stripe {
             };
         }
         match authorization_state(&intent, payment) {
-            Authorization::Authorized(amount) => Ok(authorized_result(intent.id, amount)),
+            Authorization::Authorized(authorized_amount) => {
+                Ok(authorized_result(intent.id, authorized_amount))
+            }
             Authorization::RequiresAction(action) => Ok(StepResult::ActionRequired(action)),
             Authorization::Declined { code, message } => {
                 self.cancel_declined(intent_id).await;
@@ -138,19 +140,19 @@ impl Stripe {
     ) -> Result<StepResult, ProviderError> {
         let captured_result = |amount| StepResult::Captured {
             amount,
-            requested: total,
+            requested_amount: total,
             is_last,
         };
-        let Some(reference) = intent_id(payment)? else {
+        let Some(intent_id) = intent_id(payment)? else {
             return Ok(captured_result(0));
         };
-        let intent = self.read_intent(reference).await?;
+        let intent = self.read_intent(intent_id).await?;
         let captured_before = captured_amount(&intent, payment);
         let remaining_amount = total - captured_before;
         let is_last = is_last || total >= payment.price.amount;
         if remaining_amount <= 0 {
             if is_last && captured_before > 0 && intent.status == "requires_capture" {
-                self.release_authorization(reference, payment).await;
+                self.release_authorization(intent_id, payment).await;
             }
             return Ok(captured_result(captured_before));
         }
@@ -200,13 +202,13 @@ impl Stripe {
         };
         let idempotency_key =
             idempotency_key(payment, &format!("capture/{reached_total}{key_suffix}"));
-        match self.api.capture(reference, &form, &idempotency_key).await {
+        match self.api.capture(intent_id, &form, &idempotency_key).await {
             Ok(_) => Ok(captured_result(reached_total)),
             // The payment may have been captured in Stripe's dashboard at the same time.
             Err(rejection_error @ ApiError::Rejected(_)) => {
-                let now = captured_amount(&self.read_intent(reference).await?, payment);
-                if now > captured_before {
-                    Ok(captured_result(now))
+                let captured_total = captured_amount(&self.read_intent(intent_id).await?, payment);
+                if captured_total > captured_before {
+                    Ok(captured_result(captured_total))
                 } else {
                     Err(rejection_error.into_permanent())
                 }
@@ -218,16 +220,16 @@ impl Stripe {
     /// Releases the rest of an authorization of which parts were captured
     /// (<https://docs.stripe.com/payments/multicapture>). If this fails, the authorization expires after some
     /// days.
-    async fn release_authorization(&self, reference: &str, payment: &Payment) {
+    async fn release_authorization(&self, intent_id: &str, payment: &Payment) {
         let form = vec![
             ("amount_to_capture", "0".to_owned()),
             ("final_capture", "true".to_owned()),
         ];
         let idempotency_key = idempotency_key(payment, "release");
-        let release_result = self.api.capture(reference, &form, &idempotency_key).await;
+        let release_result = self.api.capture(intent_id, &form, &idempotency_key).await;
         if let Err(error) = release_result {
             tracing::warn!(
-                reference,
+                reference = intent_id,
                 ?error,
                 "the rest of an authorization could not be released"
             );
@@ -236,10 +238,10 @@ impl Stripe {
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         // Without a stored id, no payment intent was ever confirmed.
-        let Some(reference) = payment.reference.as_ref().filter(|id| !id.is_empty()) else {
+        let Some(intent_id) = payment.reference.as_ref().filter(|id| !id.is_empty()) else {
             return Ok(StepResult::Voided { reference: None });
         };
-        let intent = self.read_intent(reference).await?;
+        let intent = self.read_intent(intent_id).await?;
         match intent.status.as_str() {
             "canceled" => {}
             "succeeded" => {
@@ -251,7 +253,7 @@ impl Stripe {
             _ => {
                 let cancel_result = self
                     .api
-                    .confirm_or_cancel(reference, "cancel", &FormFields::new())
+                    .confirm_or_cancel(intent_id, "cancel", &FormFields::new())
                     .await;
                 cancel_result.map_err(|error| match error {
                     // The payment intent is changing its status: try again later.
@@ -265,7 +267,7 @@ impl Stripe {
             }
         }
         Ok(StepResult::Voided {
-            reference: Some(reference.to_owned()),
+            reference: Some(intent_id.to_owned()),
         })
     }
 
@@ -274,13 +276,13 @@ impl Stripe {
         payment: &Payment,
         total: i64,
     ) -> Result<StepResult, ProviderError> {
-        let Some(reference) = intent_id(payment)? else {
+        let Some(intent_id) = intent_id(payment)? else {
             return Ok(StepResult::Refunded { amount: 0 });
         };
-        let intent = self.read_intent(reference).await?;
+        let intent = self.read_intent(intent_id).await?;
         let mut rejection: Option<(ApiError, i64)> = None;
         loop {
-            let refunds = self.api.refunds(reference).await;
+            let refunds = self.api.refunds(intent_id).await;
             let refunds = refunds.map_err(ApiError::into_permanent)?;
             let refunded_total = refunded_amount(&refunds, &intent, payment);
             if refunded_total < payment.refunded {
@@ -301,7 +303,7 @@ impl Stripe {
             {
                 return Err(error.into_permanent());
             }
-            let form = refund_form(payment, reference, total - refunded_total)?;
+            let form = refund_form(payment, intent_id, total - refunded_total)?;
             // A failed refund may be repeated under a new key; one without a response must keep its key.
             let failed_refunds = refunds
                 .iter()
@@ -330,15 +332,15 @@ impl Stripe {
         &self,
         payment: &Payment,
     ) -> Result<PaymentState, ProviderError> {
-        let Some(reference) = &payment.reference else {
+        let Some(intent_id) = &payment.reference else {
             return Err(ProviderError::Permanent(
                 "no payment intent has been created at Stripe yet".to_owned(),
             ));
         };
-        let intent = self.read_intent(reference).await?;
-        let captured = captured_amount(&intent, payment);
-        let refunded = if captured > 0 {
-            let refunds = self.api.refunds(reference).await;
+        let intent = self.read_intent(intent_id).await?;
+        let captured_total = captured_amount(&intent, payment);
+        let refunded_total = if captured_total > 0 {
+            let refunds = self.api.refunds(intent_id).await;
             refunded_amount(
                 &refunds.map_err(ApiError::into_permanent)?,
                 &intent,
@@ -348,34 +350,34 @@ impl Stripe {
             0
         };
         Ok(PaymentState {
-            reference: reference.to_owned(),
+            reference: intent_id.to_owned(),
             authorization: authorization_state(&intent, payment),
-            captured,
-            refunded,
+            captured: captured_total,
+            refunded: refunded_total,
             is_closed: is_closed(&intent),
             version: 0,
         })
     }
 
-    async fn read_intent(&self, reference: &str) -> Result<PaymentIntent, ProviderError> {
+    async fn read_intent(&self, intent_id: &str) -> Result<PaymentIntent, ProviderError> {
         let mut form = FormFields::new();
         if self.captures_in_parts {
             form.push(("expand[]", "latest_charge".to_owned()));
         }
-        let intent_result = self.api.intent(reference, &form).await;
+        let intent_result = self.api.intent(intent_id, &form).await;
         intent_result.map_err(ApiError::into_permanent)
     }
 
     /// Cancels a declined payment intent, which the customer could otherwise confirm again with the client
     /// secret. If this fails, a later authorization is voided when its webhook arrives.
-    async fn cancel_declined(&self, reference: &str) {
-        let cancelled = self
+    async fn cancel_declined(&self, intent_id: &str) {
+        let cancel_result = self
             .api
-            .confirm_or_cancel(reference, "cancel", &FormFields::new())
+            .confirm_or_cancel(intent_id, "cancel", &FormFields::new())
             .await;
-        if let Err(error) = cancelled {
+        if let Err(error) = cancel_result {
             tracing::warn!(
-                reference,
+                reference = intent_id,
                 ?error,
                 "a declined payment could not be cancelled"
             );
@@ -417,11 +419,11 @@ fn idempotency_key(payment: &Payment, operation: &str) -> Key {
 /// The form of a refund. The metadata marks it as a refund of ours.
 fn refund_form(
     payment: &Payment,
-    reference: &str,
+    intent_id: &str,
     amount: i64,
 ) -> Result<FormFields, ProviderError> {
     Ok(vec![
-        ("payment_intent", reference.to_owned()),
+        ("payment_intent", intent_id.to_owned()),
         ("amount", stripe_amount(payment, amount)?),
         ("metadata[order_id]", payment.order_id.to_string()),
         ("metadata[order_number]", payment.number.to_string()),
@@ -442,7 +444,7 @@ fn stripe_amount(payment: &Payment, amount: i64) -> Result<String, ProviderError
 fn intent_id(payment: &Payment) -> Result<Option<&str>, ProviderError> {
     match &payment.reference {
         _ if payment.price.amount == 0 => Ok(None),
-        Some(reference) => Ok(Some(reference)),
+        Some(intent_id) => Ok(Some(intent_id)),
         None => Err(ProviderError::Permanent(
             "the order has no payment intent at Stripe".to_owned(),
         )),

@@ -12,10 +12,10 @@ use crate::{
     providers::Payment,
 };
 
-pub(super) fn authorized_result(reference: String, amount: i64) -> StepResult {
+pub(super) fn authorized_result(intent_id: String, amount: i64) -> StepResult {
     StepResult::Authorized {
         provider: NAME.to_owned(),
-        reference,
+        reference: intent_id,
         amount,
     }
 }
@@ -99,7 +99,7 @@ pub(super) fn refunded_amount(
         .filter(|refund| is_effective(refund))
         .collect();
     let released_amount = match (intent.status.as_str(), intent.amount_received) {
-        ("succeeded", Some(received)) => intent.amount - received,
+        ("succeeded", Some(received_amount)) => intent.amount - received_amount,
         _ => 0,
     };
     let is_ours = |refund: &Refund| {
@@ -128,13 +128,13 @@ mod tests {
 
     #[test]
     fn release_of_the_uncaptured_remainder_is_not_a_refund() {
-        let intent_with = |status: &str, received: i64| -> PaymentIntent {
+        let intent_with = |status: &str, received_amount: i64| -> PaymentIntent {
             serde_json::from_value(json!({
-                "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,
+                "id": "pi_1", "status": status, "amount": 5000, "amount_received": received_amount,
             }))
             .unwrap()
         };
-        let refund = |amount: i64, status: &str, metadata: Value| -> Refund {
+        let new_refund = |amount: i64, status: &str, metadata: Value| -> Refund {
             serde_json::from_value(json!({
                 "id": "re_1", "amount": amount, "status": status, "metadata": metadata,
             }))
@@ -155,33 +155,36 @@ mod tests {
             refunded: 0,
             error_responses: 0,
         };
-        let release = || refund(4000, "succeeded", json!({}));
-        let own_refund = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));
+        let release = || new_refund(4000, "succeeded", json!({}));
+        let own_refund = |amount| new_refund(amount, "succeeded", json!({"order_id": "an order"}));
         let captured_intent = intent_with("succeeded", 1000);
-        for (refunds, refunded) in [
+        for (refunds, refunded_total) in [
             (vec![], 0),
             (vec![release()], 0),
             (vec![own_refund(300), release()], 300),
             (
                 vec![
                     own_refund(300),
-                    refund(200, "succeeded", json!({})),
+                    new_refund(200, "succeeded", json!({})),
                     release(),
                 ],
                 500,
             ),
-            (vec![refund(300, "failed", json!({})), release()], 0),
+            (vec![new_refund(300, "failed", json!({})), release()], 0),
             // The release is not listed: no refund is left out.
             (vec![own_refund(1000)], 1000),
         ] {
             assert_eq!(
                 refunded_amount(&refunds, &captured_intent, &payment),
-                refunded,
+                refunded_total,
                 "{refunds:?}"
             );
         }
         // If everything was captured, there is no release, and every refund counts.
-        let all = intent_with("succeeded", 5000);
-        assert_eq!(refunded_amount(&[release()], &all, &payment), 4000);
+        let captured_intent = intent_with("succeeded", 5000);
+        assert_eq!(
+            refunded_amount(&[release()], &captured_intent, &payment),
+            4000
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::store::{
     Store, StoreError,
     sql::{
         byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-        decode::{cloud_event, select_events},
+        decode::{cloud_event_at, select_events},
         session::Session,
         statement::{Argument, Sql, StatementBuilder, arguments},
     },
@@ -68,10 +68,12 @@ impl Store {
                 }
                 position
             }
-            Some(FeedPosition::Event(id)) => match self.position(&mut session, id).await? {
-                Some(position) => position,
-                None => return Ok(FeedResult::NoSuchEvent),
-            },
+            Some(FeedPosition::Event(event_id)) => {
+                match self.position(&mut session, event_id).await? {
+                    Some(position) => position,
+                    None => return Ok(FeedResult::NoSuchEvent),
+                }
+            }
         };
         let scan_end = if is_filtered(query) && query.order_id.is_none() {
             end_position.min(start_position.saturating_add(MAX_SCANNED_EVENTS))
@@ -83,7 +85,7 @@ impl Store {
         let mut events = read_rows
             .rows
             .iter()
-            .map(cloud_event)
+            .map(cloud_event_at)
             .collect::<Result<Vec<_>, _>>()?;
         let limit = query.limit as usize;
         let position = if events.len() > limit || read_rows.is_cut {
@@ -107,10 +109,10 @@ impl Store {
     async fn position(
         &self,
         session: &mut Session,
-        id: EventId,
+        event_id: EventId,
     ) -> Result<Option<i64>, StoreError> {
-        match position(session, id).await? {
-            None => position(&mut self.primary_session().await?, id).await,
+        match position_of_event(session, event_id).await? {
+            None => position_of_event(&mut self.primary_session().await?, event_id).await,
             position_result => Ok(position_result),
         }
     }
@@ -137,9 +139,12 @@ pub(in crate::store) async fn read_end_position(session: &mut Session) -> Result
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
-async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, StoreError> {
+async fn position_of_event(
+    session: &mut Session,
+    event_id: EventId,
+) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT position FROM events WHERE id = $1";
-    let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+    let rows = session.fetch(sql, arguments![event_id.to_string()]).await?;
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
@@ -149,22 +154,25 @@ fn select(
     start_position: i64,
     scan_end: i64,
 ) -> (Sql, Vec<Argument>) {
-    let mut sql = StatementBuilder::new(select_events!("WHERE position > "));
-    sql.bind(start_position)
+    let mut statement = StatementBuilder::new(select_events!("WHERE position > "));
+    statement
+        .bind(start_position)
         .push(" AND position <= ")
         .bind(scan_end);
     if let Some(order_id) = query.order_id {
-        sql.push(" AND subject = ").bind(order_id.to_string());
+        statement.push(" AND subject = ").bind(order_id.to_string());
     }
     if let Some(storefront) = &query.storefront {
-        sql.push(" AND storefront = ").bind(storefront.to_string());
+        statement
+            .push(" AND storefront = ")
+            .bind(storefront.to_string());
     }
     if let Some(types) = &query.types {
-        of_types(&mut sql, types);
+        of_types(&mut statement, types);
     }
     if role != Role::Admin {
         for kind in ADMIN_KINDS {
-            sql.push(" AND type <> ").bind(kind);
+            statement.push(" AND type <> ").bind(kind);
         }
     }
     // By sequence or by position gives the same order of one order's events; each has an index.
@@ -173,32 +181,33 @@ fn select(
     } else {
         "position"
     };
-    sql.push(" ORDER BY ")
+    statement
+        .push(" ORDER BY ")
         .push(order_column)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
-    let (page, arguments) = sql.finish();
+    let (page, arguments) = statement.finish();
     let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "data", order_column);
     (Sql::texts(page, bounded_sql), arguments)
 }
 
-fn of_types(sql: &mut StatementBuilder, types: &EventFilter) {
-    sql.push(" AND (false");
+fn of_types(statement: &mut StatementBuilder, types: &EventFilter) {
+    statement.push(" AND (false");
     for name in types.types() {
         match name.strip_suffix('*') {
             Some("") => {
-                sql.push(" OR true");
+                statement.push(" OR true");
             }
             // A pattern such as `order.*`: the range of event types with this prefix.
             Some(type_prefix) => {
                 let range_end = format!("{}/", type_prefix.trim_end_matches('.'));
-                sql.push(" OR (type > ").bind(type_prefix);
-                sql.push(" AND type < ").bind(range_end).push(")");
+                statement.push(" OR (type > ").bind(type_prefix);
+                statement.push(" AND type < ").bind(range_end).push(")");
             }
             None => {
-                sql.push(" OR type = ").bind(name.as_str());
+                statement.push(" OR type = ").bind(name.as_str());
             }
         }
     }
-    sql.push(")");
+    statement.push(")");
 }

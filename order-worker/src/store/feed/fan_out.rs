@@ -18,7 +18,7 @@ use crate::{
         Store, StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            decode::{json, millis, readable_rows},
+            decode::{millis, parse_json, readable_rows},
             session::Session,
             statement::{Argument, Sql, arguments},
         },
@@ -84,12 +84,12 @@ impl Store {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Webhooks).await? else {
             return Ok(FeedProgress::NO_PROGRESS);
         };
-        let events_read = lease.events(limit).await?;
-        if events_read.rows.is_empty() {
+        let read_events = lease.events(limit).await?;
+        if read_events.rows.is_empty() {
             return Ok(FeedProgress::NO_PROGRESS);
         }
         let endpoints = enabled_endpoints(&mut lease.session).await?;
-        let new_deliveries = create_deliveries(&events_read.rows, &endpoints, context)?;
+        let new_deliveries = create_deliveries(&read_events.rows, &endpoints, context)?;
         let mut writes = Writes::default();
         writes.add(INSERT_DELIVERIES, new_deliveries.rows);
         if !lease
@@ -98,13 +98,13 @@ impl Store {
         {
             return Ok(FeedProgress::NO_PROGRESS);
         }
-        Ok(if new_deliveries.events < events_read.rows.len() {
+        Ok(if new_deliveries.events < read_events.rows.len() {
             FeedProgress {
                 events: new_deliveries.events,
                 has_more: true,
             }
         } else {
-            FeedProgress::of_read(&events_read, limit)
+            FeedProgress::of_read(&read_events, limit)
         })
     }
 }
@@ -126,7 +126,7 @@ async fn enabled_endpoints(session: &mut Session) -> Result<Vec<(i64, Endpoint)>
     );
     let rows = session.fetch(sql, Vec::new()).await?;
     readable_rows(&rows, |row| {
-        Ok((row.integer(0)?, json("endpoint", row.text(1)?)?))
+        Ok((row.integer(0)?, parse_json("endpoint", row.text(1)?)?))
     })
 }
 
@@ -166,21 +166,21 @@ fn create_deliveries(
         for (_, endpoint) in subscribed_endpoints {
             new_deliveries
                 .rows
-                .push(row(*position, event, endpoint, context)?);
+                .push(delivery_row(*position, event, endpoint, context)?);
         }
     }
     Ok(new_deliveries)
 }
 
 /// The row of a delivery of `event` to `endpoint`.
-fn row(
+fn delivery_row(
     position: i64,
     event: &CloudEvent,
     endpoint: &Endpoint,
     context: &mut DecisionContext,
 ) -> Result<Vec<Argument>, StoreError> {
     let now = context.now();
-    let id: DeliveryId = context.id();
+    let id: DeliveryId = context.new_id();
     let delivery = Delivery {
         id,
         endpoint_id: endpoint.id,
@@ -217,19 +217,19 @@ mod tests {
 
     #[test]
     fn fan_out_is_limited_by_rows_per_batch() {
-        let endpoint = json!({
+        let endpoint_json = json!({
             "id": "01a205f2-115c-7001-8d8a-8446d457e741", "url": "https://example.com/", "secrets": [],
             "is_enabled": true, "is_deleted": false, "version": 1, "created_at": "2026-01-31T12:00:00Z",
             "updated_at": "2026-01-31T12:00:00Z",
         });
-        let endpoint: Endpoint = serde_json::from_value(endpoint).unwrap();
-        let event = json!({
+        let endpoint: Endpoint = serde_json::from_value(endpoint_json).unwrap();
+        let event_json = json!({
             "specversion": "1.0", "id": "01a205f2-115c-7001-8d8a-8446d457e742", "source": "/orders",
             "type": "order.created", "subject": "01a205f2-115c-7001-8d8a-8446d457e743",
             "time": "2026-01-31T12:00:00Z", "datacontenttype": "application/json", "sequence": "1",
             "position": "1", "storefront": "eu", "actor": "a", "intent": "i", "requestid": "r", "data": {},
         });
-        let event: CloudEvent = serde_json::from_value(event).unwrap();
+        let event: CloudEvent = serde_json::from_value(event_json).unwrap();
         let events: Vec<_> = (1..=5).map(|position| (position, event.clone())).collect();
         let mut context = DecisionContext::new(Timestamp::UNIX_EPOCH, 1);
         let mut new_deliveries = |endpoints| {

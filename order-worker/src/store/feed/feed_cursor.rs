@@ -14,7 +14,7 @@ use crate::store::{
     sql::{
         bulk::Writes,
         byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
-        decode::{cloud_event, select_events},
+        decode::{cloud_event_at, select_events},
         session::Session,
         statement::{Sql, arguments},
     },
@@ -75,7 +75,7 @@ impl Store {
     ) -> Result<Option<ConsumerLease>, StoreError> {
         let mut session = match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader()?,
-            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
+            Database::Postgres(postgres) => postgres::begin_transaction(&postgres.pool).await?,
         };
         let sql = Sql::for_dialects(
             "SELECT position FROM relay WHERE name = $1",
@@ -101,12 +101,12 @@ impl ConsumerLease {
     /// When the database is unavailable.
     pub async fn events(&mut self, limit: u32) -> Result<Rows<(i64, CloudEvent)>, StoreError> {
         let arguments = arguments![self.position, limit];
-        let events_read = self
+        let read_events = self
             .session
             .fetch_within(MAX_FORWARD_BYTES, next_events(), arguments);
-        events_read
+        read_events
             .await?
-            .read(|rows| rows.iter().map(cloud_event).collect())
+            .read(|rows| rows.iter().map(cloud_event_at).collect())
     }
 
     /// Stores the new position and ends the lease.

@@ -20,7 +20,7 @@ use crate::{
         Store, StoreError,
         sql::{
             bulk::{Kind, Write, Writes},
-            decode::{json, millis, parse_field, readable_rows},
+            decode::{millis, parse_field, parse_json, readable_rows},
             session::Session,
             statement::{Argument, Sql, arguments, list},
         },
@@ -63,7 +63,7 @@ pub struct CreatedMessages {
 }
 
 impl CreatedMessages {
-    const NONE: Self = Self {
+    const NO_MESSAGES: Self = Self {
         messages: 0,
         progress: FeedProgress::NO_PROGRESS,
     };
@@ -91,7 +91,7 @@ impl Store {
         let mut session = self.writer_session().await?;
         let arguments = arguments![FeedConsumer::Messages.name()];
         if session.execute(sql, arguments).await? > 0 {
-            tracing::info!("messages to customers are on, for events from now on");
+            tracing::info!("messages to customers are enabled; earlier events cause none");
         }
         Ok(())
     }
@@ -104,15 +104,15 @@ impl Store {
         let mut session = self.writer_session().await?;
         let sql = "DELETE FROM relay WHERE name = $1";
         let arguments = arguments![FeedConsumer::Messages.name()];
-        let was_on = session.execute(sql, arguments).await? > 0;
+        let was_enabled = session.execute(sql, arguments).await? > 0;
         drop(session);
         let mut last_id = String::new();
         while let Some(id) = self.end_unsent_messages(&last_id).await? {
             last_id = id;
         }
-        if was_on {
+        if was_enabled {
             tracing::warn!(
-                "messages to customers were on and are off now, since SMTP_URL is not set"
+                "messages to customers were enabled and are now disabled, since SMTP_URL is not set"
             );
         }
         Ok(())
@@ -130,7 +130,8 @@ impl Store {
         let rows = session
             .fetch(sql, arguments![last_id, MESSAGES_PER_TRANSACTION])
             .await?;
-        let messages: Vec<Message> = readable_rows(&rows, |row| json("message", row.text(1)?))?;
+        let messages: Vec<Message> =
+            readable_rows(&rows, |row| parse_json("message", row.text(1)?))?;
         for mut message in messages {
             message.end_unsent(SWITCHED_OFF);
             update(&mut session, &message).await?;
@@ -155,28 +156,28 @@ impl Store {
         includes_imported: bool,
     ) -> Result<CreatedMessages, StoreError> {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Messages).await? else {
-            return Ok(CreatedMessages::NONE);
+            return Ok(CreatedMessages::NO_MESSAGES);
         };
-        let events_read = lease.events(limit).await?;
-        let Some((reached_position, _)) = events_read.rows.last() else {
-            return Ok(CreatedMessages::NONE);
+        let read_events = lease.events(limit).await?;
+        let Some((reached_position, _)) = read_events.rows.last() else {
+            return Ok(CreatedMessages::NO_MESSAGES);
         };
         let reached_position = *reached_position;
-        let mut events: Vec<_> = events_read.rows.iter().filter_map(read_event).collect();
+        let mut events: Vec<_> = read_events.rows.iter().filter_map(read_event).collect();
         if !includes_imported && !events.is_empty() {
-            let imported = imported_orders(&mut lease.session, &events).await?;
-            events.retain(|entry| !imported.contains(&entry.event.subject));
+            let imported_orders = find_imported_orders(&mut lease.session, &events).await?;
+            events.retain(|entry| !imported_orders.contains(&entry.event.subject));
         }
-        let rows = events.iter().map(|entry| row(entry, context));
+        let rows = events.iter().map(|entry| message_row(entry, context));
         let rows = rows.collect::<Result<_, _>>()?;
         let mut writes = Writes::default();
         writes.add(INSERT_MESSAGES, rows);
         if !lease.advance_with(reached_position, writes).await? {
-            return Ok(CreatedMessages::NONE);
+            return Ok(CreatedMessages::NO_MESSAGES);
         }
         Ok(CreatedMessages {
             messages: events.len(),
-            progress: FeedProgress::of_read(&events_read, limit),
+            progress: FeedProgress::of_read(&read_events, limit),
         })
     }
 }
@@ -187,7 +188,7 @@ fn read_event((position, event): &(i64, CloudEvent)) -> Option<EventWithMessage<
         return None;
     }
     let data = serde_json::to_string(&event.data).ok()?;
-    let event_data: Result<EventData, _> = json(
+    let event_data: Result<EventData, _> = parse_json(
         "event",
         &format!(r#"{{"type":"{}","data":{data}}}"#, event.kind),
     );
@@ -204,14 +205,14 @@ fn read_event((position, event): &(i64, CloudEvent)) -> Option<EventWithMessage<
             })
         }
         (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, event = %event.id, "an event that can't be decoded gives no message");
+            tracing::error!(%error, event = %event.id, "an event can't be decoded; no message is created for it");
             None
         }
     }
 }
 
 /// Those of the events' orders that were imported from another system.
-async fn imported_orders(
+async fn find_imported_orders(
     session: &mut Session,
     events: &[EventWithMessage<'_>],
 ) -> Result<BTreeSet<String>, StoreError> {
@@ -235,13 +236,13 @@ async fn imported_orders(
 }
 
 /// The row of a new message.
-fn row(
+fn message_row(
     entry: &EventWithMessage<'_>,
     context: &mut DecisionContext,
 ) -> Result<Vec<Argument>, StoreError> {
     let now = context.now();
     let message = Message::new(
-        context.id(),
+        context.new_id(),
         entry.order_id,
         (entry.event.id, entry.position),
         (entry.kind, entry.topic),

@@ -23,8 +23,8 @@ use crate::{
             byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
             customer::{customer_at, search_key},
             decode::{
-                event, json, millis, parse_field, read_step, select_events, select_steps,
-                stock_level, timestamp, unsigned_integer,
+                add_stock_level, event_at, millis, parse_field, parse_json, parse_unsigned,
+                read_step, select_events, select_steps, timestamp,
             },
             session::Session,
             statement::{Sql, among, arguments, list},
@@ -45,14 +45,14 @@ pub struct OverdueStep {
 /// Reads the version of the database's schema. Fails if this program, which knows versions up to
 /// `known_version`,
 /// can't read it.
-async fn schema(snapshot: &mut Session, known_version: i64) -> Result<Schema, StoreError> {
-    let version = Sql::for_dialects(
+async fn fetch_schema(snapshot: &mut Session, known_version: i64) -> Result<Schema, StoreError> {
+    let version_sql = Sql::for_dialects(
         "SELECT user_version FROM pragma_user_version",
         "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
     );
-    let version = number(snapshot, version).await?;
+    let version = fetch_number(snapshot, version_sql).await?;
     let needed_version = if version > known_version {
-        number(snapshot, "SELECT max(version) FROM schema_needs".into()).await?
+        fetch_number(snapshot, "SELECT max(version) FROM schema_needs".into()).await?
     } else {
         version
     };
@@ -62,7 +62,7 @@ async fn schema(snapshot: &mut Session, known_version: i64) -> Result<Schema, St
     })
 }
 
-async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
+async fn fetch_number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
     let rows = snapshot.fetch(sql, Vec::new()).await?;
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
@@ -77,11 +77,11 @@ pub(in crate::store) fn begin_statement() -> Sql {
 /// # Errors
 /// When the database does not exist or can't be read.
 pub(in crate::store) async fn open_snapshot_session(url: &str) -> anyhow::Result<Session> {
-    let (mut snapshot, known) = if postgres::is_postgres_url(url) {
-        let session = postgres::audit_session(url, None).await?;
+    let (mut snapshot, known_version) = if postgres::is_postgres_url(url) {
+        let session = postgres::open_audit_session(url, None).await?;
         (session, postgres::newest_schema())
     } else {
-        let session = sqlite::audit_session(&sqlite::path(url)?)?;
+        let session = sqlite::open_audit_session(&sqlite::path(url)?)?;
         (session, sqlite::newest_schema())
     };
     let context = || format!("can't read {}", location(url));
@@ -92,8 +92,10 @@ pub(in crate::store) async fn open_snapshot_session(url: &str) -> anyhow::Result
     // The snapshot begins with the first read.
     let first_row = snapshot.fetch("SELECT position FROM relay", Vec::new());
     first_row.await.with_context(context)?;
-    let schema = schema(&mut snapshot, known).await.with_context(context)?;
-    schema.check_readable(known).with_context(context)?;
+    let schema = fetch_schema(&mut snapshot, known_version)
+        .await
+        .with_context(context)?;
+    schema.check_readable(known_version).with_context(context)?;
     Ok(snapshot)
 }
 
@@ -125,9 +127,9 @@ pub(in crate::store) fn audited_row<T>(
 ) -> Result<Audited<T>, StoreError> {
     match row {
         Ok(row) => Ok(Ok(row)),
-        Err(StoreError::Corrupt(why)) => Ok(Err(Unreadable {
+        Err(StoreError::Corrupt(reason)) => Ok(Err(Unreadable {
             subject: subject.to_owned(),
-            reason: why,
+            reason,
         })),
         Err(error) => Err(error),
     }
@@ -199,9 +201,9 @@ impl Audit {
         let read_rows = self
             .snapshot
             .fetch_within(MAX_FORWARD_BYTES, next_orders(), arguments);
-        let read = read_rows.await?;
-        let orders = read.rows.iter().map(|row| {
-            let order = json("order", row.text(2)?);
+        let read_rows = read_rows.await?;
+        let orders = read_rows.rows.iter().map(|row| {
+            let order = parse_json("order", row.text(2)?);
             Ok((row.integer(0)?, audited_row(row.text(1)?, order)?))
         });
         orders.collect()
@@ -224,8 +226,8 @@ impl Audit {
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut tags: HashMap<i64, BTreeSet<String>> = HashMap::new();
         for row in self.snapshot.fetch(sql, arguments![numbers]).await? {
-            let of_order = tags.entry(row.integer(0)?).or_default();
-            of_order.insert(row.text(1)?.to_owned());
+            let tags_of_order = tags.entry(row.integer(0)?).or_default();
+            tags_of_order.insert(row.text(1)?.to_owned());
         }
         Ok(tags)
     }
@@ -240,20 +242,17 @@ impl Audit {
         limit: u32,
     ) -> Result<Vec<(String, Audited<AuditedCustomer>)>, StoreError> {
         let arguments = arguments![id, limit];
-        let read = self
+        let read_rows = self
             .snapshot
             .fetch_within(MAX_FORWARD_BYTES, next_customers(), arguments);
-        let rows = read.await?.rows;
+        let rows = read_rows.await?.rows;
         let customers = rows.iter().map(|row| {
             let id = row.text(0)?;
             let customer = customer_at(row, 1).and_then(|customer| {
                 let keys = (row.maybe_text(4)?, row.maybe_text(5)?);
                 let (name, email) = (search_key(&customer.name), search_key(&customer.email));
                 Ok(AuditedCustomer {
-                    last_sequence: unsigned_integer(
-                        "sequence",
-                        row.maybe_integer(6)?.unwrap_or(0),
-                    )?,
+                    last_sequence: parse_unsigned("sequence", row.maybe_integer(6)?.unwrap_or(0))?,
                     has_current_keys: keys.1.is_none() || keys == (Some(&*name), Some(&*email)),
                     customer,
                 })
@@ -277,10 +276,7 @@ impl Audit {
             let key = api_key_at(row).and_then(|key| {
                 let columns = (row.text(3)?, row.maybe_integer(4)?, row.maybe_integer(5)?);
                 Ok(AuditedApiKey {
-                    last_sequence: unsigned_integer(
-                        "sequence",
-                        row.maybe_integer(6)?.unwrap_or(0),
-                    )?,
+                    last_sequence: parse_unsigned("sequence", row.maybe_integer(6)?.unwrap_or(0))?,
                     has_current_columns: columns
                         == (
                             key.digest.as_str(),
@@ -351,7 +347,7 @@ impl Audit {
         );
         let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
         rows.iter()
-            .map(|row| audited_row(row.text(2)?, event(row).map(|(_, event)| event)))
+            .map(|row| audited_row(row.text(2)?, event_at(row).map(|(_, event)| event)))
             .collect()
     }
 
@@ -379,7 +375,8 @@ impl Audit {
             .await?;
         rows.iter()
             .map(|row| {
-                let event = event(row).map(|(position, event)| PositionedEvent { position, event });
+                let event =
+                    event_at(row).map(|(position, event)| PositionedEvent { position, event });
                 Ok((row.integer(0)?, audited_row(row.text(2)?, event)?))
             })
             .collect()
@@ -395,7 +392,7 @@ impl Audit {
             .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
             .await?;
         rows.iter()
-            .map(|row| json("product", row.text(0)?))
+            .map(|row| parse_json("product", row.text(0)?))
             .collect()
     }
 
@@ -413,7 +410,7 @@ impl Audit {
             .await?;
         let mut stock_levels = ProductStock::new();
         for row in rows {
-            stock_level(&row, &mut stock_levels)?;
+            add_stock_level(&row, &mut stock_levels)?;
         }
         Ok(stock_levels)
     }

@@ -7,7 +7,7 @@ use crate::store::{
     Store, StoreError,
     sql::{
         byte_limit::MAX_FORWARD_BYTES,
-        decode::{json, read_step, select_events, select_steps},
+        decode::{parse_json, read_step, select_events, select_steps},
         statement::arguments,
     },
 };
@@ -42,24 +42,24 @@ impl Store {
     /// When the database is unavailable.
     pub async fn debug_order(&self, id: OrderId) -> Result<Option<Value>, StoreError> {
         let mut session = self.primary_session().await?;
-        let id = id.to_string();
+        let id_text = id.to_string();
         let rows = session
             .fetch(
                 "SELECT number, status, external_id, state FROM orders WHERE id = $1",
-                arguments![id.as_str()],
+                arguments![id_text.as_str()],
             )
             .await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let state: Value = json("order", row.text(3)?)?;
+        let state: Value = parse_json("order", row.text(3)?)?;
         let order = json!({
             "number": row.integer(0)?, "status": row.text(1)?, "external_id": row.maybe_text(2)?, "state": state,
         });
         let rows = session
             .fetch(
                 select_steps!("WHERE order_id = $1 ORDER BY step"),
-                arguments![id.as_str()],
+                arguments![id_text.as_str()],
             )
             .await?;
         let mut steps = Vec::with_capacity(rows.len());
@@ -73,11 +73,11 @@ impl Store {
         }
         let sql = select_events!("WHERE subject = $1 ORDER BY sequence LIMIT 1000");
         let read_rows = session
-            .fetch_within(MAX_FORWARD_BYTES, sql, arguments![id])
+            .fetch_within(MAX_FORWARD_BYTES, sql, arguments![id_text])
             .await?;
         let mut events = Vec::with_capacity(read_rows.rows.len());
         for row in &read_rows.rows {
-            let data: Value = json("event", row.text(11)?)?;
+            let data: Value = parse_json("event", row.text(11)?)?;
             events.push(json!({
                 "position": row.integer(0)?, "id": row.text(1)?, "sequence": row.integer(3)?,
                 "time_ms": row.integer(4)?, "type": row.text(6)?, "actor": row.text(7)?,

@@ -12,7 +12,7 @@ use crate::{
         Store, StoreError,
         secret_cipher::SecretCipher,
         sql::{
-            decode::json,
+            decode::parse_json,
             statement::{Sql, arguments},
         },
     },
@@ -27,9 +27,9 @@ const REPLIES_PER_QUERY: usize = 500;
 #[derive(Debug, Default)]
 pub struct EncryptedRows {
     /// Number of rows whose secrets were encrypted with the current key.
-    pub changed: u64,
+    pub changed_count: u64,
     /// Rows that can't be decoded or decrypted, each with the reason. They were left as they are.
-    pub unreadable: Vec<String>,
+    pub unreadable_rows: Vec<String>,
 }
 
 impl EncryptedRows {
@@ -44,7 +44,7 @@ impl EncryptedRows {
     ) -> Result<Option<String>, StoreError> {
         if let Err(error @ StoreError::Corrupt(_)) = &new_content {
             tracing::error!(row, %error, "a webhook secret can't be read; its row was left as it is");
-            self.unreadable.push(format!("{row}: {error}"));
+            self.unreadable_rows.push(format!("{row}: {error}"));
             return Ok(None);
         }
         new_content
@@ -54,7 +54,7 @@ impl EncryptedRows {
 impl SecretCipher {
     /// Decodes the stored state of an endpoint, with its secrets decrypted.
     pub(in crate::store) fn read_endpoint(&self, state: &str) -> Result<Endpoint, StoreError> {
-        let mut endpoint: Endpoint = json("endpoint", state)?;
+        let mut endpoint: Endpoint = parse_json("endpoint", state)?;
         let row = endpoint_row(&endpoint);
         for secret in &mut endpoint.secrets {
             secret.key = self.open(&secret.key, &row)?;
@@ -67,12 +67,13 @@ impl SecretCipher {
         &self,
         endpoint: &Endpoint,
     ) -> Result<String, StoreError> {
-        let mut stored = endpoint.clone();
+        let mut stored_endpoint = endpoint.clone();
         let row = endpoint_row(endpoint);
-        for secret in &mut stored.secrets {
+        for secret in &mut stored_endpoint.secrets {
             secret.key = self.seal(&secret.key, &row)?;
         }
-        serde_json::to_string(&stored).map_err(|error| StoreError::Failed(error.to_string()))
+        serde_json::to_string(&stored_endpoint)
+            .map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// The recorded reply that contains the secret of an endpoint, with the secret decrypted.
@@ -83,7 +84,7 @@ impl SecretCipher {
     ) -> Result<Outcome<Json>, StoreError> {
         let row = outcome_row(key);
         let text = replace_secret(outcome, |secret| self.open(secret, &row))?;
-        json("outcome", &text)
+        parse_json("outcome", &text)
     }
 
     /// The recorded reply that contains the secret of an endpoint, with the secret encrypted.
@@ -98,8 +99,8 @@ impl SecretCipher {
 
     /// The state of an endpoint with its secrets encrypted with the current key; `None` if they are already.
     fn encrypted_endpoint(&self, state: &str) -> Result<Option<String>, StoreError> {
-        let stored: Endpoint = json("endpoint", state).map_err(|_| undecodable())?;
-        let mut secrets = stored.secrets.iter();
+        let stored_endpoint: Endpoint = parse_json("endpoint", state).map_err(|_| undecodable())?;
+        let mut secrets = stored_endpoint.secrets.iter();
         if secrets.all(|secret| self.is_current(&secret.key)) {
             return Ok(None);
         }
@@ -109,9 +110,9 @@ impl SecretCipher {
 
     /// A recorded reply with its secret encrypted with the current key; `None` if it is already.
     fn encrypted_outcome(&self, key: &str, outcome: &str) -> Result<Option<String>, StoreError> {
-        let value: Value = json("outcome", outcome).map_err(|_| undecodable())?;
-        let secret = value.pointer("/value/secret").and_then(Value::as_str);
-        if secret.is_none_or(|secret| self.is_current(secret)) {
+        let value: Value = parse_json("outcome", outcome).map_err(|_| undecodable())?;
+        let secret_text = value.pointer("/value/secret").and_then(Value::as_str);
+        if secret_text.is_none_or(|secret_text| self.is_current(secret_text)) {
             return Ok(None);
         }
         let row = outcome_row(key);
@@ -142,12 +143,12 @@ fn replace_secret(
     outcome: &str,
     replace: impl FnOnce(&str) -> Result<String, StoreError>,
 ) -> Result<String, StoreError> {
-    let value: Value = json("outcome", outcome)?;
-    let Some(secret) = value.pointer("/value/secret").and_then(Value::as_str) else {
+    let value: Value = parse_json("outcome", outcome)?;
+    let Some(secret_text) = value.pointer("/value/secret").and_then(Value::as_str) else {
         return Ok(outcome.to_owned());
     };
     let member = |secret: &str| format!("\"secret\":\"{secret}\"");
-    Ok(outcome.replacen(&member(secret), &member(&replace(secret)?), 1))
+    Ok(outcome.replacen(&member(secret_text), &member(&replace(secret_text)?), 1))
 }
 
 impl Store {
@@ -161,12 +162,12 @@ impl Store {
         let rows = self.primary_session().await?.fetch(sql, Vec::new()).await?;
         let mut missing_keys = Vec::new();
         for row in &rows {
-            let Ok(endpoint) = json::<Endpoint>("endpoint", row.text(0)?) else {
+            let Ok(endpoint) = parse_json::<Endpoint>("endpoint", row.text(0)?) else {
                 continue;
             };
             let secrets = endpoint.secrets.iter();
-            let missing = secrets.filter_map(|secret| self.cipher.missing_key(&secret.key));
-            missing_keys.extend(missing.map(str::to_owned));
+            let missing_key_ids = secrets.filter_map(|secret| self.cipher.missing_key(&secret.key));
+            missing_keys.extend(missing_key_ids.map(str::to_owned));
         }
         let count = missing_keys.len();
         missing_keys.sort();
@@ -193,8 +194,10 @@ impl Store {
     pub async fn encrypt_secrets(&self) -> Result<EncryptedRows, StoreError> {
         let mut encrypted_rows = self.encrypt_endpoints().await?;
         let replies = self.encrypt_recorded_replies().await?;
-        encrypted_rows.changed += replies.changed;
-        encrypted_rows.unreadable.extend(replies.unreadable);
+        encrypted_rows.changed_count += replies.changed_count;
+        encrypted_rows
+            .unreadable_rows
+            .extend(replies.unreadable_rows);
         Ok(encrypted_rows)
     }
 
@@ -215,7 +218,7 @@ impl Store {
             };
             let sql = "UPDATE webhook_endpoints SET state = $2 WHERE id = $1 AND state = $3";
             let mut session = self.writer_session().await?;
-            encrypted_rows.changed += session
+            encrypted_rows.changed_count += session
                 .execute(sql, arguments![id, new_state, state])
                 .await?;
         }
@@ -250,7 +253,7 @@ impl Store {
                 };
                 let sql = "UPDATE idempotency SET outcome = $2 WHERE key = $1 AND outcome = $3";
                 let mut session = self.writer_session().await?;
-                encrypted_rows.changed += session
+                encrypted_rows.changed_count += session
                     .execute(sql, arguments![key, new_outcome, outcome])
                     .await?;
             }
@@ -284,11 +287,11 @@ mod tests {
         id
     }
 
-    async fn insert_endpoint(store: &Store, state: impl Fn(EndpointId) -> String) -> String {
+    async fn insert_endpoint(store: &Store, state_of: impl Fn(EndpointId) -> String) -> String {
         let sql = "INSERT INTO webhook_endpoints (id, is_enabled, is_deleted, state)
                    VALUES ($1, 1, 0, $2)";
         let id = EndpointId::from(Uuid::now_v7());
-        insert(store, sql, id.to_string(), &state(id)).await
+        insert(store, sql, id.to_string(), &state_of(id)).await
     }
 
     async fn insert_reply(store: &Store, key: &str, outcome: &str) -> String {
@@ -298,7 +301,7 @@ mod tests {
     }
 
     /// A text column of one row.
-    async fn stored(store: &Store, sql: &'static str, id: &str) -> String {
+    async fn read_text(store: &Store, sql: &'static str, id: &str) -> String {
         let mut session = store.primary_session().await.unwrap();
         let rows = session.fetch(sql, arguments![id]).await.unwrap();
         rows[0].text(0).unwrap().to_owned()
@@ -309,19 +312,19 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("orderwright-{}", Uuid::now_v7()));
         let url = format!("sqlite://{}", folder.join("orders.db").display());
         let store = Store::open(&url, None).await.unwrap();
-        let state = |id: EndpointId| {
+        let state_of = |id: EndpointId| {
             let now = Timestamp::now();
-            let state = json!({
+            let state_json = json!({
                 "id": id, "storefront": null, "url": "https://example.com/", "description": null,
                 "event_types": null, "secrets": [{"key": SECRET, "until": null}],
                 "is_enabled": true, "disabled_reason": null, "failing_since": null,
                 "is_deleted": false, "version": 1, "created_at": now, "updated_at": now
             });
-            state.to_string()
+            state_json.to_string()
         };
         let outcome = json!({"status": "SUCCESS", "value": {"secret": SECRET}}).to_string();
         let damaged_endpoint = insert_endpoint(&store, |id| format!("{{\"id\":\"{id}\"")).await;
-        let endpoint = insert_endpoint(&store, state).await;
+        let endpoint_id = insert_endpoint(&store, state_of).await;
         // More rows than a query examines, with a damaged one and a plain secret at both ends.
         let damaged_reply = insert_reply(&store, "0", "{").await;
         let first_reply = insert_reply(&store, "1", &outcome).await;
@@ -338,10 +341,10 @@ mod tests {
 
         let cipher = Arc::new(SecretCipher::new(Some([1; KEY_BYTES]), None));
         let store = store.with_cipher(cipher).await.unwrap();
-        for changed in [3, 0] {
+        for changed_count in [3, 0] {
             let encrypted_rows = store.encrypt_secrets().await.unwrap();
-            assert_eq!(encrypted_rows.changed, changed);
-            let [endpoint_row, reply_row] = &encrypted_rows.unreadable[..] else {
+            assert_eq!(encrypted_rows.changed_count, changed_count);
+            let [endpoint_row, reply_row] = &encrypted_rows.unreadable_rows[..] else {
                 panic!("{encrypted_rows:?}");
             };
             assert!(endpoint_row.contains(&damaged_endpoint), "{endpoint_row}");
@@ -350,19 +353,19 @@ mod tests {
 
         let state_sql = "SELECT state FROM webhook_endpoints WHERE id = $1";
         let outcome_sql = "SELECT outcome FROM idempotency WHERE key = $1";
-        let new_state = stored(&store, state_sql, &endpoint).await;
+        let new_state = read_text(&store, state_sql, &endpoint_id).await;
         assert!(!new_state.contains(SECRET), "{new_state}");
-        let opened = store.cipher.read_endpoint(&new_state).unwrap();
-        assert_eq!(opened.secrets[0].key, SECRET);
+        let opened_endpoint = store.cipher.read_endpoint(&new_state).unwrap();
+        assert_eq!(opened_endpoint.secrets[0].key, SECRET);
         for key in [first_reply, last_reply] {
-            let new_outcome = stored(&store, outcome_sql, &key).await;
+            let new_outcome = read_text(&store, outcome_sql, &key).await;
             assert!(!new_outcome.contains(SECRET), "{new_outcome}");
-            let opened = store.cipher.encrypted_outcome(&key, &new_outcome).unwrap();
-            assert_eq!(opened, None);
+            let opened_outcome = store.cipher.encrypted_outcome(&key, &new_outcome).unwrap();
+            assert_eq!(opened_outcome, None);
         }
-        let damaged_state = stored(&store, state_sql, &damaged_endpoint).await;
+        let damaged_state = read_text(&store, state_sql, &damaged_endpoint).await;
         assert_eq!(damaged_state, format!("{{\"id\":\"{damaged_endpoint}\""));
-        assert_eq!(stored(&store, outcome_sql, &damaged_reply).await, "{");
+        assert_eq!(read_text(&store, outcome_sql, &damaged_reply).await, "{");
         store.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -372,19 +375,21 @@ mod tests {
         let outcome =
             r#"{"status":"SUCCESS","value":{"url":"https://example.com","secret":"whsec_abc+/="}}"#;
         let cipher = SecretCipher::new(Some([1; KEY_BYTES]), None);
-        let stored = cipher.write_outcome("k", outcome).unwrap();
-        assert!(!stored.contains("whsec_"), "{stored}");
-        let opened = replace_secret(&stored, |secret| cipher.open(secret, &outcome_row("k")));
-        assert_eq!(opened.unwrap(), outcome);
-        assert!(cipher.read_outcome("another", &stored).is_err());
-        assert!(cipher.read_outcome("k", &stored).is_ok());
+        let stored_outcome = cipher.write_outcome("k", outcome).unwrap();
+        assert!(!stored_outcome.contains("whsec_"), "{stored_outcome}");
+        let opened_outcome = replace_secret(&stored_outcome, |secret| {
+            cipher.open(secret, &outcome_row("k"))
+        });
+        assert_eq!(opened_outcome.unwrap(), outcome);
+        assert!(cipher.read_outcome("another", &stored_outcome).is_err());
+        assert!(cipher.read_outcome("k", &stored_outcome).is_ok());
 
         let without_secret = r#"{"status":"FAILURE","error":{"code":"FORBIDDEN"}}"#;
         assert_eq!(
             cipher.write_outcome("k", without_secret).unwrap(),
             without_secret
         );
-        let off = SecretCipher::default();
-        assert_eq!(off.write_outcome("k", outcome).unwrap(), outcome);
+        let plain_cipher = SecretCipher::default();
+        assert_eq!(plain_cipher.write_outcome("k", outcome).unwrap(), outcome);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         Store, StoreError,
         feed::new_messages::update,
         sql::{
-            decode::json,
+            decode::parse_json,
             session::Session,
             statement::{Sql, among, arguments, list},
         },
@@ -21,7 +21,7 @@ use crate::{
 
 /// Fields that are erased, by event type; a slash leads into an object. The error of a step may quote the address,
 /// and the pages behind the URLs of a shipment name the recipient.
-const PERSONAL: [(&str, &[&str]); 18] = [
+const PERSONAL_FIELDS: [(&str, &[&str]); 18] = [
     (
         "order.created",
         &[
@@ -53,7 +53,7 @@ const PERSONAL: [(&str, &[&str]); 18] = [
     ("return.cancelled", &["reason"]),
 ];
 
-/// Rewrites the events of `subject` without the fields of [`PERSONAL`].
+/// Rewrites the events of `subject` without the fields of [`PERSONAL_FIELDS`].
 pub(in crate::store) async fn redact_events(
     session: &mut Session,
     subject: &str,
@@ -72,9 +72,9 @@ pub(in crate::store) async fn redact_events(
         .await?;
     for row in &rows {
         let kind = row.text(1)?;
-        let mut data: Value = json("event", row.text(2)?)?;
-        let personal = PERSONAL.iter().find(|(name, _)| *name == kind);
-        for field in personal.into_iter().flat_map(|(_, fields)| *fields) {
+        let mut data: Value = parse_json("event", row.text(2)?)?;
+        let personal_members = PERSONAL_FIELDS.iter().find(|(name, _)| *name == kind);
+        for field in personal_members.into_iter().flat_map(|(_, fields)| *fields) {
             match data.pointer_mut(&format!("/{field}")) {
                 Some(value @ Value::Object(_)) if *field == "metadata" => {
                     *value = Value::Object(serde_json::Map::new());
@@ -109,7 +109,7 @@ pub(in crate::store) async fn redact_messages(
         "SELECT state FROM messages WHERE order_id = $1 ORDER BY id FOR UPDATE",
     );
     for row in session.fetch(sql, arguments![order_id]).await? {
-        let mut message: Message = json("message", row.text(0)?)?;
+        let mut message: Message = parse_json("message", row.text(0)?)?;
         message.redact();
         update(session, &message).await?;
     }
@@ -139,7 +139,7 @@ impl Store {
             "SELECT 1",
             "SET LOCAL lock_timeout = 3000; LOCK TABLE shelves IN EXCLUSIVE MODE",
         );
-        session.control(sql).await?;
+        session.execute_batch(sql).await?;
         session.commit().await
     }
 

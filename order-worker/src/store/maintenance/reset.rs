@@ -21,7 +21,7 @@ use crate::{
         MAX_CONFLICTS, Store, StoreError,
         feed::events::read_end_position,
         sql::{
-            decode::{event, json, select_events},
+            decode::{event_at, parse_json, select_events},
             session::Session,
             statement::{Sql, arguments},
         },
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The tables that are emptied.
-const EMPTIED_TABLES: [&str; 12] = [
+const DELETE_STATEMENTS: [&str; 12] = [
     "DELETE FROM orders",
     "DELETE FROM order_items",
     "DELETE FROM order_returns",
@@ -62,7 +62,7 @@ impl Store {
                 Err(StoreError::Conflict(message)) if attempts < MAX_CONFLICTS => {
                     attempts += 1;
                     tracing::debug!(
-                        why = message,
+                        reason = message,
                         "the reset conflicts with a batch; trying again"
                     );
                 }
@@ -82,16 +82,16 @@ impl Store {
             "SELECT 1",
             "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
         );
-        session.control(lock).await?;
+        session.execute_batch(lock).await?;
         let feed_end = read_end_position(&mut session).await?;
         let last_counts = last_counts(&mut session).await?;
         let products = products(&mut session).await?;
-        for sql in EMPTIED_TABLES {
+        for sql in DELETE_STATEMENTS {
             session.execute(sql, Vec::new()).await?;
         }
         let restart_numbers_sql =
             Sql::for_dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
-        session.control(restart_numbers_sql).await?;
+        session.execute_batch(restart_numbers_sql).await?;
 
         let count = products.len();
         let (working_set, loaded_rows) =
@@ -121,7 +121,7 @@ async fn last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
     let rows = session.fetch(sql, Vec::new()).await?;
     let mut last_counts = LastCounts::new();
     for row in &rows {
-        let (_, Event { event_data, .. }) = event(row)?;
+        let (_, Event { event_data, .. }) = event_at(row)?;
         if let EventData::StockAdjusted {
             sku,
             warehouse,
@@ -140,7 +140,7 @@ async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
         .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
         .await?;
     rows.iter()
-        .map(|row| json("product", row.text(0)?))
+        .map(|row| parse_json("product", row.text(0)?))
         .collect()
 }
 
@@ -190,7 +190,7 @@ fn initial_working_set(
         }
         for event_data in events_data {
             product.version += 1;
-            let event = decision::event(
+            let event = decision::new_event(
                 sku.to_string(),
                 product.version,
                 None,

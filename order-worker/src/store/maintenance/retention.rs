@@ -12,7 +12,7 @@ use crate::{
         feed::events::read_end_position,
         sql::{
             byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
-            decode::{json, millis},
+            decode::{millis, parse_json},
             row::Row,
             session::Session,
             statement::{Sql, among, arguments, list},
@@ -234,18 +234,18 @@ impl Store {
         let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
         let arguments = arguments![millis(cutoff), cursor.created_at_ms, cursor.number, limit];
         let read_rows = session.fetch_within(MAX_FORWARD_BYTES, next_shipped_orders(), arguments);
-        let read = read_rows.await?;
+        let read_rows = read_rows.await?;
         drop(session);
-        let (mut candidates, mut next) = (Vec::new(), None);
-        for row in &read.rows {
-            next = Some(ShippedOrderCursor {
+        let (mut candidates, mut next_cursor) = (Vec::new(), None);
+        for row in &read_rows.rows {
+            next_cursor = Some(ShippedOrderCursor {
                 created_at_ms: row.integer(0)?,
                 number: row.integer(1)?,
             });
             // An order that can't be read is reported by `verify`.
             let order = row
                 .maybe_text(3)?
-                .map(|state| json::<Order>("order", state));
+                .map(|state| parse_json::<Order>("order", state));
             if order.is_some_and(|order| order.is_ok_and(|order| order.is_closed())) {
                 candidates.push(row.text(2)?.to_owned());
             }
@@ -253,7 +253,7 @@ impl Store {
         let condensed_count = self
             .condense_events(candidates, cutoff, now, read_by_all_consumers)
             .await?;
-        Ok((condensed_count, next))
+        Ok((condensed_count, next_cursor))
     }
 
     /// Deletes the events of those of the closed orders `candidates` that have not changed since `cutoff`;
@@ -345,7 +345,7 @@ mod tests {
                  VALUES ('1', 'a', 's', 'requested', 1), ('2', 'b', 's', 'approved', 1), ('3', 'c', 's', 'received', 1);",
             )
             .unwrap();
-        for (sql, last) in [
+        for (sql, last_parameter) in [
             (select_ended_orders(), Value::from(5_i64)),
             (
                 select_and_lock_unchanged_orders(),
@@ -353,7 +353,7 @@ mod tests {
             ),
         ] {
             let mut statement = connection.prepare(sql.sqlite()).unwrap();
-            let arguments = rusqlite::named_params! {"$1": 10, "$2": 10, "$3": last};
+            let arguments = rusqlite::named_params! {"$1": 10, "$2": 10, "$3": last_parameter};
             let ids = statement.query_map(arguments, |row| row.get(0));
             let ids: Vec<String> = ids.unwrap().map(Result::unwrap).collect();
             assert_eq!(ids, ["c", "d"]);

@@ -9,7 +9,7 @@ use crate::store::{
     sql::{
         bulk::{Kind, Write},
         customer::search_key,
-        decode::json,
+        decode::parse_json,
         statement::{Sql, arguments},
     },
 };
@@ -50,10 +50,10 @@ impl Store {
         let mut keys = Vec::with_capacity(rows.len());
         for row in &rows {
             let (id, state) = (row.text(0)?, row.text(1)?);
-            let (name, email) = match json::<Customer>("customer", state) {
+            let (name, email) = match parse_json::<Customer>("customer", state) {
                 Ok(customer) => (search_key(&customer.name), search_key(&customer.email)),
                 Err(error) => {
-                    tracing::error!(%error, customer.id = id, "a customer can't be decoded, nor searched for");
+                    tracing::error!(%error, customer.id = id, "a customer can't be decoded; searches do not find it");
                     (String::new(), String::new())
                 }
             };

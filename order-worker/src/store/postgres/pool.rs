@@ -47,9 +47,9 @@ const DETECTION_ROUNDS: usize = 3;
 /// Pool mode: the time for which a connection keeps its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PoolMode {
-    /// Until the connection is closed: there is no pooler, or one in session mode.
+    /// Settings last until the connection is closed: there is no pooler, or one in session mode.
     Session,
-    /// Until the transaction ends.
+    /// Settings last until the transaction ends.
     Transaction,
 }
 
@@ -71,8 +71,8 @@ impl Pool {
     /// search path. It connects when it is first used.
     pub(super) fn new(options: PgConnectOptions, schema: Option<&str>) -> Self {
         let path = schema.map(|schema| ("search_path", schema));
-        let settings = || SESSION_SETTINGS.into_iter().chain(path);
-        let session_settings: Arc<str> = settings_sql("SET", settings()).into();
+        let settings_of_session = || SESSION_SETTINGS.into_iter().chain(path);
+        let session_settings: Arc<str> = settings_sql("SET", settings_of_session()).into();
         let mode = Arc::<OnceCell<PoolMode>>::default();
         let (known_mode, settings_text) = (Arc::clone(&mode), Arc::clone(&session_settings));
         let pool = PgPoolOptions::new()
@@ -95,7 +95,7 @@ impl Pool {
             options,
             detected_mode: mode,
             session_settings,
-            local_settings: local_settings(settings()),
+            local_settings: local_settings(settings_of_session()),
         }
     }
 
@@ -108,12 +108,12 @@ impl Pool {
     /// The settings with which each transaction begins in transaction mode; `None` in session mode.
     async fn per_transaction(&self) -> Result<Option<LocalSettings>, StoreError> {
         if self.detected_mode.get().is_none() {
-            self.detect_mode()
-                .await
-                .map_err(|error| match error.downcast::<sqlx::Error>() {
-                    Ok(error) => error.into(),
-                    Err(error) => StoreError::ReadOnly(format!("{error:#}")),
-                })?;
+            self.detect_mode().await.map_err(|connection_error| {
+                match connection_error.downcast::<sqlx::Error>() {
+                    Ok(connection_error) => connection_error.into(),
+                    Err(connection_error) => StoreError::ReadOnly(format!("{connection_error:#}")),
+                }
+            })?;
         }
         let is_transaction_pool = self.detected_mode.get() == Some(&PoolMode::Transaction);
         Ok(is_transaction_pool.then(|| Arc::clone(&self.local_settings)))
@@ -123,8 +123,8 @@ impl Pool {
     pub(super) async fn acquire(
         &self,
     ) -> Result<(PoolConnection<sqlx::Postgres>, Option<LocalSettings>), StoreError> {
-        let settings = self.per_transaction().await?;
-        Ok((self.connections.acquire().await?, settings))
+        let local_settings = self.per_transaction().await?;
+        Ok((self.connections.acquire().await?, local_settings))
     }
 
     /// Begins a transaction on a connection from the pool, with its settings.
@@ -137,19 +137,22 @@ impl Pool {
         ),
         StoreError,
     > {
-        let settings = self.per_transaction().await?;
-        let begin = begin_with("BEGIN", settings.as_ref());
-        Ok((self.connections.begin_with(begin).await?, settings))
+        let local_settings = self.per_transaction().await?;
+        let begin_sql = begin_with("BEGIN", local_settings.as_ref());
+        Ok((
+            self.connections.begin_with(begin_sql).await?,
+            local_settings,
+        ))
     }
 
     /// Opens a connection outside of the pool, with the settings of its transactions.
     pub(super) async fn connect(
         &self,
     ) -> Result<(PgConnection, Option<LocalSettings>), StoreError> {
-        let settings = self.per_transaction().await?;
+        let local_settings = self.per_transaction().await?;
         let connect_result = time::timeout(CONNECT_TIMEOUT, async {
             let mut connection = self.options.connect().await?;
-            if settings.is_none() {
+            if local_settings.is_none() {
                 connection
                     .execute(simple_query(&self.session_settings))
                     .await?;
@@ -159,7 +162,7 @@ impl Pool {
         let connection = connect_result
             .await
             .map_err(|_| StoreError::Unavailable(timed_out().to_string()))??;
-        Ok((connection, settings))
+        Ok((connection, local_settings))
     }
 
     pub(super) async fn close(&self) {
@@ -169,20 +172,23 @@ impl Pool {
 
 /// `SET LOCAL` statements for `settings`.
 pub(super) fn local_settings<'a>(
-    settings: impl Iterator<Item = (&'a str, &'a str)>,
+    setting_pairs: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> LocalSettings {
-    settings_sql("SET LOCAL", settings).into()
+    settings_sql("SET LOCAL", setting_pairs).into()
 }
 
 /// The statement that begins a transaction, followed by its settings.
-pub(crate) fn begin_with(begin: &str, settings: Option<&LocalSettings>) -> SqlStr {
-    let settings = settings.map(Arc::as_ref).unwrap_or_default();
+pub(crate) fn begin_with(begin: &str, local_settings: Option<&LocalSettings>) -> SqlStr {
+    let settings = local_settings.map(Arc::as_ref).unwrap_or_default();
     AssertSqlSafe(format!("{begin}; {settings}")).into_sql_str()
 }
 
-fn settings_sql<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+fn settings_sql<'a>(
+    command: &str,
+    setting_pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> String {
     let set_statement = |(name, value)| format!("{command} {name} = '{value}'; ");
-    settings.map(set_statement).collect()
+    setting_pairs.map(set_statement).collect()
 }
 
 /// A statement for the simple query protocol, which needs no prepared statement.
@@ -193,7 +199,7 @@ fn simple_query(sql: &str) -> sqlx::RawSql {
 /// Detects whether connections share servers: two connections that are open and idle at the same time are
 /// served by the same server process, or one of them by several.
 async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
-    let detection = async {
+    let detect_mode = async {
         let mut first_connection = options.connect().await?;
         let mut second_connection = options.connect().await?;
         let first_pids = (
@@ -202,12 +208,12 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
         );
         let mut mode = PoolMode::Session;
         for _ in 0..DETECTION_ROUNDS {
-            let next = (
+            let next_pids = (
                 server_pid(&mut first_connection).await?,
                 server_pid(&mut second_connection).await?,
             );
             if first_pids.0 == first_pids.1
-                || next != first_pids
+                || next_pids != first_pids
                 || server_pid(&mut second_connection).await? != first_pids.1
             {
                 mode = PoolMode::Transaction;
@@ -230,8 +236,8 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
         let _ = tokio::join!(first_connection.close(), second_connection.close());
         Ok(mode)
     };
-    let detected = time::timeout(CONNECT_TIMEOUT, detection).await;
-    detected.unwrap_or_else(|_| Err(timed_out().into()))
+    let detection_result = time::timeout(CONNECT_TIMEOUT, detect_mode).await;
+    detection_result.unwrap_or_else(|_| Err(timed_out().into()))
 }
 
 /// The process id of the server that serves the connection.

@@ -104,8 +104,8 @@ impl PostgresSession {
             drop(rows);
             connection.finish().await
         });
-        let read = read_result.await;
-        self.result_or_close(read)?;
+        let rows_result = read_result.await;
+        self.result_or_close(rows_result)?;
         Ok(collected_rows.rows())
     }
 
@@ -125,20 +125,20 @@ impl PostgresSession {
             None => begin,
         };
         self.is_in_transaction = true;
-        self.control(begin).await
+        self.execute_batch(begin).await
     }
 
     /// Ends a transaction that was begun with [`Self::begin`]: `COMMIT` or `ROLLBACK`.
-    pub(in crate::store) async fn end(&mut self, end: &'static str) -> Result<(), StoreError> {
-        self.control(end.into_sql_str()).await?;
+    pub(in crate::store) async fn end(&mut self, end_sql: &'static str) -> Result<(), StoreError> {
+        self.execute_batch(end_sql.into_sql_str()).await?;
         self.is_in_transaction = false;
         Ok(())
     }
 
     /// Runs statements without arguments and results.
-    pub(in crate::store) async fn control(&mut self, sql: SqlStr) -> Result<(), StoreError> {
-        let control_result = self.connection()?.execute(sqlx::raw_sql(sql));
-        let control_result = time::timeout(STATEMENT_TIMEOUT, control_result).await;
+    pub(in crate::store) async fn execute_batch(&mut self, sql: SqlStr) -> Result<(), StoreError> {
+        let control_future = self.connection()?.execute(sqlx::raw_sql(sql));
+        let control_result = time::timeout(STATEMENT_TIMEOUT, control_future).await;
         self.result_or_close(control_result)?;
         Ok(())
     }
@@ -161,9 +161,9 @@ impl PostgresSession {
         let timeout = self.timeout();
         let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
         let execute_result = time::timeout(timeout, async {
-            let mut running = self.running_connection().await?;
-            let execute_result = query.execute(running.connection()).await?;
-            running.finish().await?;
+            let mut running_query = self.running_connection().await?;
+            let execute_result = query.execute(running_query.connection()).await?;
+            running_query.finish().await?;
             Ok(execute_result)
         });
         let execute_result = execute_result.await;
@@ -183,8 +183,8 @@ impl PostgresSession {
         let Some(settings) = settings else {
             return Ok(Running::InSession(connection));
         };
-        let transaction = connection.begin_with(begin_with("BEGIN", Some(&settings)));
-        Ok(Running::InTransaction(transaction.await?))
+        let begin_future = connection.begin_with(begin_with("BEGIN", Some(&settings)));
+        Ok(Running::InTransaction(begin_future.await?))
     }
 
     fn timeout(&self) -> Duration {

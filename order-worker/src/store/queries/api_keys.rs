@@ -14,7 +14,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            decode::{json, millis, timestamp},
+            decode::{millis, parse_json, timestamp},
             row::Row,
             session::Session,
             statement::{StatementBuilder, arguments},
@@ -24,7 +24,7 @@ use crate::{
 
 /// Decodes a row of a key's state and its last use.
 pub(in crate::store) fn api_key_at(row: &Row) -> Result<ApiKey, StoreError> {
-    let key: ApiKey = json("API key", row.text(0)?)?;
+    let key: ApiKey = parse_json("API key", row.text(0)?)?;
     Ok(ApiKey {
         last_used_at: row.maybe_integer(1)?.map(timestamp).transpose()?,
         ..key
@@ -48,12 +48,14 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn api_keys(&self, filter: &ListApiKeys) -> Result<Vec<ApiKey>, StoreError> {
-        let mut sql = StatementBuilder::new("SELECT state, last_used_at FROM api_keys");
+        let mut statement = StatementBuilder::new("SELECT state, last_used_at FROM api_keys");
         if let Some(id) = &filter.cursor {
-            sql.push(" WHERE id < ").bind(id.clone());
+            statement.push(" WHERE id < ").bind(id.clone());
         }
-        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-        let (sql, arguments) = sql.finish();
+        statement
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(filter.limit + 1);
+        let (sql, arguments) = statement.finish();
         let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter().map(api_key_at).collect()
     }
@@ -99,10 +101,10 @@ impl Store {
         let sql = "UPDATE api_keys SET last_used_at = $2
                    WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
         // Rows are locked by id, so that two reports do not wait for each other.
-        let mut uses: Vec<_> = uses.iter().collect();
-        uses.sort_by_key(|key_use| key_use.id);
+        let mut sorted_uses: Vec<_> = uses.iter().collect();
+        sorted_uses.sort_by_key(|key_use| key_use.id);
         let mut session = self.transaction().await?;
-        for KeyUse { id, last_used_at } in uses {
+        for KeyUse { id, last_used_at } in sorted_uses {
             let arguments = arguments![id.to_string(), millis(now.min(*last_used_at))];
             session.execute(sql, arguments).await?;
         }
@@ -162,8 +164,8 @@ mod tests {
         let url = format!("sqlite://{}", folder.join("orders.db").display());
         let store = Store::open(&url, None).await.unwrap();
         let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
-        let active = insert(&store, "active", Some(now + hour), None).await;
-        let lasting = insert(&store, "lasting", None, None).await;
+        let active_id = insert(&store, "active", Some(now + hour), None).await;
+        let lasting_id = insert(&store, "lasting", None, None).await;
         insert(&store, "expired", Some(now - hour), None).await;
         insert(&store, "revoked", None, Some(now - hour)).await;
 
@@ -171,26 +173,29 @@ mod tests {
         let ids = |keys: Option<Vec<shared::api_key::ActiveKey>>| {
             keys.unwrap().iter().map(|key| key.id).collect::<Vec<_>>()
         };
-        assert_eq!(ids(list.keys), [active, lasting]);
-        let unchanged = store
+        assert_eq!(ids(list.keys), [active_id, lasting_id]);
+        let unchanged_keys = store
             .active_api_keys(Some(&list.version), now)
             .await
             .unwrap();
-        assert_eq!((&unchanged.version, unchanged.keys), (&list.version, None));
-        let later = store
+        assert_eq!(
+            (&unchanged_keys.version, unchanged_keys.keys),
+            (&list.version, None)
+        );
+        let active_keys = store
             .active_api_keys(Some(&list.version), now + hour)
             .await
             .unwrap();
-        assert_eq!(ids(later.keys), [lasting]);
+        assert_eq!(ids(active_keys.keys), [lasting_id]);
 
         let record_use = async |last_used_at| {
             let key_use = KeyUse {
-                id: lasting,
+                id: lasting_id,
                 last_used_at,
             };
             store.record_key_use(&[key_use], now).await.unwrap();
             store
-                .api_key(lasting)
+                .api_key(lasting_id)
                 .await
                 .unwrap()
                 .unwrap()
@@ -213,10 +218,10 @@ mod tests {
             limit: 10,
             cursor: None,
         };
-        let remaining = store.api_keys(&query).await.unwrap();
+        let remaining_keys = store.api_keys(&query).await.unwrap();
         assert_eq!(
-            remaining.iter().map(|key| key.id).collect::<Vec<_>>(),
-            [lasting, active]
+            remaining_keys.iter().map(|key| key.id).collect::<Vec<_>>(),
+            [lasting_id, active_id]
         );
         store.close().await;
         std::fs::remove_dir_all(folder).unwrap();

@@ -34,13 +34,13 @@ pub(super) struct SearchTerm {
 
 impl SearchTerm {
     /// The term, without white space at its ends.
-    pub(super) fn from_text(q: &str) -> Self {
-        let exact = q.trim().to_owned();
-        let lowest_key = search_key(&exact);
+    pub(super) fn from_text(search_text: &str) -> Self {
+        let exact_term = search_text.trim().to_owned();
+        let lowest_key = search_key(&exact_term);
         Self {
             keys_end: prefix_end(&lowest_key),
             first_key: lowest_key,
-            exact_text: exact,
+            exact_text: exact_term,
         }
     }
 
@@ -67,48 +67,53 @@ impl SearchTerm {
     /// Adds a statement for the ids of the customers whose name begins with the term.
     pub(super) fn push_customers_by_name(
         &self,
-        sql: &mut StatementBuilder,
+        statement: &mut StatementBuilder,
         storefront: Option<&Storefront>,
     ) {
-        self.push_customers(sql, storefront, "name_key");
+        self.push_customers(statement, storefront, "name_key");
     }
 
     /// Adds a statement for the ids of the customers whose e-mail address begins with the term.
     pub(super) fn push_customers_by_email(
         &self,
-        sql: &mut StatementBuilder,
+        statement: &mut StatementBuilder,
         storefront: Option<&Storefront>,
     ) {
-        self.push_customers(sql, storefront, "email_key");
+        self.push_customers(statement, storefront, "email_key");
     }
 
     fn push_customers(
         &self,
-        sql: &mut StatementBuilder,
+        statement: &mut StatementBuilder,
         storefront: Option<&Storefront>,
         column: &'static str,
     ) {
-        sql.push("SELECT id FROM customers WHERE ");
+        statement.push("SELECT id FROM customers WHERE ");
         if let Some(storefront) = storefront {
-            sql.push("storefront = ")
+            statement
+                .push("storefront = ")
                 .bind(storefront.to_string())
                 .push(" AND ");
         }
-        self.push_range(sql, column);
+        self.push_range(statement, column);
     }
 
     /// Adds the condition that a customer's name or e-mail address begins with the term. The columns are
     /// expressions, so that their indexes are not used.
-    pub(super) fn push_condition(&self, sql: &mut StatementBuilder) {
-        self.push_range(sql, "name_key || ''");
-        sql.push(" OR ");
-        self.push_range(sql, "email_key || ''");
+    pub(super) fn push_condition(&self, statement: &mut StatementBuilder) {
+        self.push_range(statement, "name_key || ''");
+        statement.push(" OR ");
+        self.push_range(statement, "email_key || ''");
     }
 
-    fn push_range(&self, sql: &mut StatementBuilder, column: &'static str) {
-        sql.push(column).push(" >= ").bind(self.first_key.as_str());
+    fn push_range(&self, statement: &mut StatementBuilder, column: &'static str) {
+        statement
+            .push(column)
+            .push(" >= ")
+            .bind(self.first_key.as_str());
         if let Some(key_end) = &self.keys_end {
-            sql.push(" AND ")
+            statement
+                .push(" AND ")
                 .push(column)
                 .push(" < ")
                 .bind(key_end.as_str());
@@ -151,91 +156,97 @@ impl Store {
         if filter.q.is_some() && filter.email.is_none() {
             let (sql, arguments) = select_scan_end(filter);
             let rows = session.fetch(sql, arguments).await?;
-            let end = rows.first().map(|row| row.text(0).map(str::to_owned));
+            let scan_end = rows.first().map(|row| row.text(0).map(str::to_owned));
             // Without an end there are few customers, and all are scanned.
-            scan_start = Some(end.transpose()?);
+            scan_start = Some(scan_end.transpose()?);
         }
-        if let Some(end) = &scan_start {
-            let newest_customers = Read::Newest(end.as_deref().unwrap_or_default());
+        if let Some(scan_end) = &scan_start {
+            let newest_customers = Read::Newest(scan_end.as_deref().unwrap_or_default());
             let (sql, arguments) = select_customers(filter, newest_customers);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-            if end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
-                return rows.read(customers);
+            if scan_end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
+                return rows.read(read_customers);
             }
         }
         let (sql, arguments) = select_customers(filter, Read::All);
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-        rows.read(customers)
+        rows.read(read_customers)
     }
 }
 
-fn customers(rows: &[Row]) -> Result<Vec<Customer>, StoreError> {
+fn read_customers(rows: &[Row]) -> Result<Vec<Customer>, StoreError> {
     rows.iter().map(|row| customer_at(row, 1)).collect()
 }
 
 /// The statement for the id up to which a search compares customers one by one. It returns no row if there
 /// are fewer customers.
 fn select_scan_end(filter: &ListCustomers) -> (Sql, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT id FROM customers WHERE true");
-    push_filters(&mut sql, filter, "storefront");
-    sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ")
+    let mut statement = StatementBuilder::new("SELECT id FROM customers WHERE true");
+    push_filters(&mut statement, filter, "storefront");
+    statement
+        .push(" ORDER BY id DESC LIMIT 1 OFFSET ")
         .bind(SCANNED_CUSTOMERS);
-    let (sql, arguments) = sql.finish();
+    let (sql, arguments) = statement.finish();
     (sql.into(), arguments)
 }
 
-fn select_customers(filter: &ListCustomers, read: Read<'_>) -> (Sql, Vec<Argument>) {
-    let mut sql =
+fn select_customers(filter: &ListCustomers, read_range: Read<'_>) -> (Sql, Vec<Argument>) {
+    let mut statement =
         StatementBuilder::new("SELECT id, state, version, profile FROM customers WHERE true");
     let search_term = filter.q.as_deref().map(SearchTerm::from_text);
     // As an expression, the storefront disables its own index, so that of the e-mail address is used.
     let is_selected =
-        filter.email.is_some() || (search_term.is_some() && matches!(read, Read::All));
+        filter.email.is_some() || (search_term.is_some() && matches!(read_range, Read::All));
     let storefront = if is_selected {
         "storefront || ''"
     } else {
         "storefront"
     };
     if let Some(email) = &filter.email {
-        sql.push(" AND email_key = ").bind(search_key(email.trim()));
+        statement
+            .push(" AND email_key = ")
+            .bind(search_key(email.trim()));
     }
-    match (search_term, read) {
+    match (search_term, read_range) {
         (Some(term), Read::All) if filter.email.is_none() => {
             let storefront = filter.storefront.as_ref();
-            sql.push(" AND id IN (");
-            term.push_customers_by_name(&mut sql, storefront);
-            sql.push(" UNION ");
-            term.push_customers_by_email(&mut sql, storefront);
-            sql.push(")");
+            statement.push(" AND id IN (");
+            term.push_customers_by_name(&mut statement, storefront);
+            statement.push(" UNION ");
+            term.push_customers_by_email(&mut statement, storefront);
+            statement.push(")");
         }
-        (Some(term), read) => {
-            if let Read::Newest(end) = read {
-                sql.push(" AND id >= ").bind(end);
+        (Some(term), read_range) => {
+            if let Read::Newest(scan_end) = read_range {
+                statement.push(" AND id >= ").bind(scan_end);
             }
-            sql.push(" AND (");
-            term.push_condition(&mut sql);
-            sql.push(")");
+            statement.push(" AND (");
+            term.push_condition(&mut statement);
+            statement.push(")");
         }
         (None, _) => {}
     }
-    push_filters(&mut sql, filter, storefront);
-    sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-    let (page, arguments) = sql.finish();
+    push_filters(&mut statement, filter, storefront);
+    statement
+        .push(" ORDER BY id DESC LIMIT ")
+        .bind(filter.limit + 1);
+    let (page, arguments) = statement.finish();
     let bytes = "state || coalesce(profile, '')";
     let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, bytes, "id DESC");
     (Sql::texts(page, bounded_sql), arguments)
 }
 
 /// Adds the conditions of the storefront and of the cursor.
-fn push_filters(sql: &mut StatementBuilder, filter: &ListCustomers, column: &'static str) {
+fn push_filters(statement: &mut StatementBuilder, filter: &ListCustomers, column: &'static str) {
     if let Some(storefront) = &filter.storefront {
-        sql.push(" AND ")
+        statement
+            .push(" AND ")
             .push(column)
             .push(" = ")
             .bind(storefront.to_string());
     }
     if let Some(id) = &filter.cursor {
-        sql.push(" AND id < ").bind(id.as_str());
+        statement.push(" AND id < ").bind(id.as_str());
     }
 }
 
@@ -247,14 +258,14 @@ mod tests {
     use super::*;
     use crate::store::sqlite;
 
-    fn query_plan(filter: Value, read: Read<'_>) -> String {
-        let Ok(Request::ListCustomers(filter)) = Request::read("customer.list", filter) else {
+    fn query_plan(filter_json: Value, read_range: Read<'_>) -> String {
+        let Ok(Request::ListCustomers(filter)) = Request::read("customer.list", filter_json) else {
             panic!("it is a list of customers")
         };
-        let (sql, arguments) = select_customers(&filter, read);
+        let (sql, arguments) = select_customers(&filter, read_range);
         let steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
-        let scanned = steps.iter().find(|step| step.starts_with("SCAN customers"));
-        assert!(scanned.is_none(), "{scanned:?} in {steps:#?}");
+        let scan_line = steps.iter().find(|step| step.starts_with("SCAN customers"));
+        assert!(scan_line.is_none(), "{scan_line:?} in {steps:#?}");
         steps.join("\n")
     }
 
@@ -307,7 +318,7 @@ mod tests {
 
     #[test]
     fn order_number_is_read_with_and_without_its_sign() {
-        let parse_order_number = |q| SearchTerm::from_text(q).order_number();
+        let parse_order_number = |search_text| SearchTerm::from_text(search_text).order_number();
         assert_eq!(parse_order_number("12"), Some(12));
         assert_eq!(parse_order_number(" #12 "), Some(12));
         for other_text in ["", "#", "##1", "+1", "-1", "1a", "99999999999999999999"] {

@@ -23,7 +23,7 @@ use crate::store::sql::{
 };
 
 /// Number of customers up to which a search reads the orders of each. PostgreSQL estimates that more than this
-/// number match, whatever the term, so it reads them in the order of the index, up to the limit.
+/// number match for every term, so it reads them in the order of the index, up to the limit.
 pub(in crate::store) const MAX_MATCHING_CUSTOMERS: i64 = 200;
 /// Number of the newest orders that a search for many customers compares one by one.
 pub(in crate::store) const SCANNED_ORDERS: i64 = 2_000;
@@ -82,53 +82,58 @@ pub(in crate::store) fn scans_many_rows(filter: &ListOrders) -> bool {
 /// orders. A search compares all orders that the other filters select.
 pub(in crate::store) fn select_orders(
     filter: &ListOrders,
-    after: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
     end: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = Range { after, end };
-    let (sqlite, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
-    let (postgres, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
+    let range = Range { after_cursor, end };
+    let (sqlite, arguments) = orders_in_range_sql(filter, range, &SQLITE_DIALECT);
+    let (postgres, _) = orders_in_range_sql(filter, range, &POSTGRES_DIALECT);
     (page_with_steps(&sqlite, &postgres), arguments)
 }
 
-fn orders_in_range(
+fn orders_in_range_sql(
     filter: &ListOrders,
     range: Range,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
-    let Source { from, time } = Source::of(filter, is_one_customers(filter));
-    let mut sql =
+    let Source {
+        from_sql: from,
+        time,
+    } = Source::of(filter, is_one_customers(filter));
+    let mut statement =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
-    sql.push(from).push(" WHERE true");
-    push_filters(&mut sql, filter, range, is_one_customers(filter));
-    if let Some(q) = &filter.q {
-        push_match(&mut sql, q, dialect);
+    statement.push(from).push(" WHERE true");
+    push_filters(&mut statement, filter, range, is_one_customers(filter));
+    if let Some(search_text) = &filter.q {
+        push_match(&mut statement, search_text, dialect);
     }
-    sql.push(" ORDER BY ")
+    statement
+        .push(" ORDER BY ")
         .push(time)
         .push(" DESC, number DESC LIMIT ")
         .bind(filter.limit + 1);
-    sql.finish()
+    statement.finish()
 }
 
 /// The statement for the time and the number of the order that is `count` numbers older than the cursor's, or
 /// than the newest. It returns no row if there is no such order.
 pub(in crate::store) fn select_older_order(
-    after: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
     count: i64,
 ) -> (Sql, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT created_at, number FROM orders WHERE number <= ");
-    match after {
-        Some(after) => {
-            sql.bind(after.number);
+    let mut statement =
+        StatementBuilder::new("SELECT created_at, number FROM orders WHERE number <= ");
+    match after_cursor {
+        Some(after_cursor) => {
+            statement.bind(after_cursor.number);
         }
         None => {
-            sql.push("(SELECT max(number) FROM orders)");
+            statement.push("(SELECT max(number) FROM orders)");
         }
     }
-    sql.push(" - ").bind(count);
-    sql.push(" ORDER BY number DESC LIMIT 1");
-    let (sql, arguments) = sql.finish();
+    statement.push(" - ").bind(count);
+    statement.push(" ORDER BY number DESC LIMIT 1");
+    let (sql, arguments) = statement.finish();
     (sql.into(), arguments)
 }
 
@@ -137,16 +142,18 @@ pub(in crate::store) fn select_older_order(
 pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, Vec<Argument>) {
     let search_term = SearchTerm::from_text(filter.q.as_deref().unwrap_or_default());
     let storefront = filter.storefront.as_ref();
-    let mut sql = StatementBuilder::new("SELECT count(*) FROM (SELECT id FROM (");
-    search_term.push_customers_by_name(&mut sql, storefront);
-    sql.push(" ORDER BY name_key LIMIT ")
+    let mut statement = StatementBuilder::new("SELECT count(*) FROM (SELECT id FROM (");
+    search_term.push_customers_by_name(&mut statement, storefront);
+    statement
+        .push(" ORDER BY name_key LIMIT ")
         .bind(MAX_MATCHING_CUSTOMERS + 1);
-    sql.push(") AS by_name UNION ALL SELECT id FROM (");
-    search_term.push_customers_by_email(&mut sql, storefront);
-    sql.push(" ORDER BY email_key LIMIT ")
+    statement.push(") AS by_name UNION ALL SELECT id FROM (");
+    search_term.push_customers_by_email(&mut statement, storefront);
+    statement
+        .push(" ORDER BY email_key LIMIT ")
         .bind(MAX_MATCHING_CUSTOMERS + 1);
-    sql.push(") AS by_email) AS matching");
-    let (sql, arguments) = sql.finish();
+    statement.push(") AS by_email) AS matching");
+    let (sql, arguments) = statement.finish();
     (sql.into(), arguments)
 }
 
@@ -154,72 +161,79 @@ pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, V
 /// of each matching customer the newest orders.
 pub(in crate::store) fn select_found_orders(
     filter: &ListOrders,
-    after: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
     end: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = Range { after, end };
-    let (sqlite, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
-    let (postgres, _) = found_orders(filter, range, &POSTGRES_DIALECT);
+    let range = Range { after_cursor, end };
+    let (sqlite, arguments) = found_orders_sql(filter, range, &SQLITE_DIALECT);
+    let (postgres, _) = found_orders_sql(filter, range, &POSTGRES_DIALECT);
     (page_with_steps(&sqlite, &postgres), arguments)
 }
 
-fn found_orders(filter: &ListOrders, range: Range, dialect: &Dialect) -> (String, Vec<Argument>) {
+fn found_orders_sql(
+    filter: &ListOrders,
+    range: Range,
+    dialect: &Dialect,
+) -> (String, Vec<Argument>) {
     let [join_start, join_end] = dialect.newest_of_customer;
-    let q = filter.q.as_deref().unwrap_or_default();
-    let term = SearchTerm::from_text(q);
+    let search_text = filter.q.as_deref().unwrap_or_default();
+    let term = SearchTerm::from_text(search_text);
     let storefront = filter.storefront.as_ref();
-    let mut sql = StatementBuilder::new(
+    let mut statement = StatementBuilder::new(
         "SELECT orders.id, orders.created_at, orders.number, orders.state FROM (",
     );
     if let Some(number) = term.order_number() {
-        sql.push("SELECT number FROM orders WHERE number = ")
+        statement
+            .push("SELECT number FROM orders WHERE number = ")
             .bind(number)
             .push(" UNION ");
     }
-    sql.push("SELECT number FROM orders WHERE external_id = ")
+    statement
+        .push("SELECT number FROM orders WHERE external_id = ")
         .bind(term.exact());
-    sql.push(" UNION SELECT orders.number FROM (");
-    push_shipments(&mut sql, &term, dialect);
-    sql.push(") AS shipment JOIN orders ON orders.id = shipment.subject");
-    sql.push(" UNION SELECT recent.number FROM (");
-    term.push_customers_by_name(&mut sql, storefront);
-    sql.push(" UNION ");
-    term.push_customers_by_email(&mut sql, storefront);
-    sql.push(") AS customer").push(join_start);
-    sql.push("SELECT orders.number FROM orders WHERE orders.customer_id = customer.id");
-    push_filters(&mut sql, filter, range, true);
-    push_newest(&mut sql, filter);
-    sql.push(join_end);
-    sql.push(") AS found JOIN orders ON orders.number = found.number WHERE true");
-    push_filters(&mut sql, filter, range, true);
-    push_newest(&mut sql, filter);
-    sql.finish()
+    statement.push(" UNION SELECT orders.number FROM (");
+    push_shipments(&mut statement, &term, dialect);
+    statement.push(") AS shipment JOIN orders ON orders.id = shipment.subject");
+    statement.push(" UNION SELECT recent.number FROM (");
+    term.push_customers_by_name(&mut statement, storefront);
+    statement.push(" UNION ");
+    term.push_customers_by_email(&mut statement, storefront);
+    statement.push(") AS customer").push(join_start);
+    statement.push("SELECT orders.number FROM orders WHERE orders.customer_id = customer.id");
+    push_filters(&mut statement, filter, range, true);
+    push_newest(&mut statement, filter);
+    statement.push(join_end);
+    statement.push(") AS found JOIN orders ON orders.number = found.number WHERE true");
+    push_filters(&mut statement, filter, range, true);
+    push_newest(&mut statement, filter);
+    statement.finish()
 }
 
-fn push_newest(sql: &mut StatementBuilder, filter: &ListOrders) {
-    sql.push(" ORDER BY orders.created_at DESC, orders.number DESC LIMIT ")
+fn push_newest(statement: &mut StatementBuilder, filter: &ListOrders) {
+    statement
+        .push(" ORDER BY orders.created_at DESC, orders.number DESC LIMIT ")
         .bind(filter.limit + 1);
 }
 
 /// Adds the condition that an order is one that the search `q` finds. The comparison with the customer is an
 /// expression, which is evaluated for each order; PostgreSQL would turn `EXISTS` into a set of all customers.
-fn push_match(sql: &mut StatementBuilder, q: &str, dialect: &Dialect) {
-    let term = SearchTerm::from_text(q);
-    sql.push(" AND (");
+fn push_match(statement: &mut StatementBuilder, search_text: &str, dialect: &Dialect) {
+    let term = SearchTerm::from_text(search_text);
+    statement.push(" AND (");
     if let Some(number) = term.order_number() {
-        sql.push("orders.number = ").bind(number).push(" OR ");
+        statement.push("orders.number = ").bind(number).push(" OR ");
     }
-    sql.push("orders.external_id = ").bind(term.exact());
-    sql.push(" OR orders.id IN (");
-    push_shipments(sql, &term, dialect);
-    sql.push(") OR (SELECT ");
-    term.push_condition(sql);
-    sql.push(" FROM customers WHERE customers.id = orders.customer_id))");
+    statement.push("orders.external_id = ").bind(term.exact());
+    statement.push(" OR orders.id IN (");
+    push_shipments(statement, &term, dialect);
+    statement.push(") OR (SELECT ");
+    term.push_condition(statement);
+    statement.push(" FROM customers WHERE customers.id = orders.customer_id))");
 }
 
 /// Adds a statement for the ids of the orders with a shipment that has the term as its tracking number.
-fn push_shipments(sql: &mut StatementBuilder, term: &SearchTerm, dialect: &Dialect) {
-    sql.push(
+fn push_shipments(statement: &mut StatementBuilder, term: &SearchTerm, dialect: &Dialect) {
+    statement.push(
         "SELECT subject FROM events WHERE type IN ('shipment.created', 'shipment.shipped') AND ",
     )
     .push(dialect.tracking_number)
@@ -229,28 +243,28 @@ fn push_shipments(sql: &mut StatementBuilder, term: &SearchTerm, dialect: &Diale
 
 /// The table that the orders of a list are read from, and its column with their time of creation.
 struct Source {
-    from: &'static str,
+    from_sql: &'static str,
     time: &'static str,
 }
 
 impl Source {
     const ORDERS: Self = Self {
-        from: "orders",
+        from_sql: "orders",
         time: "orders.created_at",
     };
     const ITEMS: Self = Self {
-        from: "order_items AS line JOIN orders USING (number)",
+        from_sql: "order_items AS line JOIN orders USING (number)",
         time: "line.created_at",
     };
     const TAGS: Self = Self {
-        from: "order_tags AS tagged JOIN orders USING (number)",
+        from_sql: "order_tags AS tagged JOIN orders USING (number)",
         time: "tagged.created_at",
     };
 
     /// The source for `filter`; orders that are `selected` by another index are read by that.
-    fn of(filter: &ListOrders, selected: bool) -> Self {
+    fn of(filter: &ListOrders, is_selective: bool) -> Self {
         match (&filter.tag, &filter.sku) {
-            _ if selected => Self::ORDERS,
+            _ if is_selective => Self::ORDERS,
             (Some(_), _) => Self::TAGS,
             (None, Some(_)) => Self::ITEMS,
             (None, None) => Self::ORDERS,
@@ -261,14 +275,14 @@ impl Source {
 /// The part of a list that a statement reads: after the cursor, down to an older order.
 #[derive(Clone, Copy)]
 struct Range {
-    after: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
     end: Option<OrderCursor>,
 }
 
 /// Adds the conditions of all filters but `q`, and of the range. If the orders are `selected` by another
 /// index than one of time, storefront, status, product or tag, none of these is used.
 fn push_filters(
-    sql: &mut StatementBuilder,
+    statement: &mut StatementBuilder,
     filter: &ListOrders,
     range: Range,
     is_selected_by_customer: bool,
@@ -287,75 +301,87 @@ fn push_filters(
     };
     match &filter.tag {
         Some(tag) if is_selected_by_customer => {
-            sql.push(" AND EXISTS (SELECT 1 FROM order_tags AS tagged WHERE tagged.tag = ")
+            statement
+                .push(" AND EXISTS (SELECT 1 FROM order_tags AS tagged WHERE tagged.tag = ")
                 .bind(tag.key())
                 .push(
                     " AND tagged.created_at = orders.created_at AND tagged.number = orders.number)",
                 );
         }
         Some(tag) => {
-            sql.push(" AND tagged.tag = ").bind(tag.key());
+            statement.push(" AND tagged.tag = ").bind(tag.key());
         }
         None => {}
     }
     match &filter.sku {
         Some(sku) if is_selected_by_customer || filter.tag.is_some() => {
-            sql.push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
+            statement
+                .push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
                 .bind(sku.to_string())
                 .push(" AND line.created_at = orders.created_at AND line.number = orders.number)");
         }
         Some(sku) => {
-            sql.push(" AND line.sku = ").bind(sku.to_string());
+            statement.push(" AND line.sku = ").bind(sku.to_string());
         }
         None => {}
     }
     if let Some(number) = filter.number {
-        sql.push(" AND orders.number = ").bind(number);
+        statement.push(" AND orders.number = ").bind(number);
     }
     if let Some(external_id) = &filter.external_id {
-        sql.push(" AND orders.external_id = ")
+        statement
+            .push(" AND orders.external_id = ")
             .bind(external_id.clone());
     }
     if let Some(value) = filter.status {
-        sql.push(" AND ")
+        statement
+            .push(" AND ")
             .push(status)
             .push(" = ")
             .bind(value.as_str());
     }
     if let Some(customer) = filter.customer_id {
-        sql.push(" AND orders.customer_id = ")
+        statement
+            .push(" AND orders.customer_id = ")
             .bind(customer.to_string());
     }
     if let Some(value) = &filter.storefront {
-        sql.push(" AND ")
+        statement
+            .push(" AND ")
             .push(storefront)
             .push(" = ")
             .bind(value.to_string());
     }
-    if let Some(after) = filter.created_after {
-        sql.push(" AND ")
+    if let Some(created_after) = filter.created_after {
+        statement
+            .push(" AND ")
             .push(time)
             .push(" >= ")
-            .bind(ceil_millis(after));
+            .bind(ceil_millis(created_after));
     }
     if let Some(created_before) = filter.created_before {
-        sql.push(" AND ")
+        statement
+            .push(" AND ")
             .push(time)
             .push(" < ")
             .bind(ceil_millis(created_before));
     }
     if !filter.include_deleted {
-        sql.push(" AND NOT orders.is_deleted");
+        statement.push(" AND NOT orders.is_deleted");
     }
-    for (cursor, is_within) in [(range.after, ") < ("), (range.end, ") >= (")] {
+    for (cursor, is_within) in [(range.after_cursor, ") < ("), (range.end, ") >= (")] {
         if let Some(OrderCursor {
             created_at_ms,
             number,
         }) = cursor
         {
-            sql.push(" AND (").push(time).push(", ").push(number_column);
-            sql.push(is_within).bind(created_at_ms).push(", ");
-            sql.bind(number).push(")");
+            statement
+                .push(" AND (")
+                .push(time)
+                .push(", ")
+                .push(number_column);
+            statement.push(is_within).bind(created_at_ms).push(", ");
+            statement.bind(number).push(")");
         }
     }
 }
@@ -396,8 +422,8 @@ mod tests {
     use crate::store::sqlite;
 
     /// The index that a list with `filter` uses.
-    fn index(connection: &Connection, filter: Value) -> String {
-        let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
+    fn index(connection: &Connection, filter_json: Value) -> String {
+        let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter_json) else {
             panic!("it is a list of orders")
         };
         let cursor = OrderCursor {
@@ -515,7 +541,7 @@ mod tests {
             let filter = search_filter(filter);
             let plan_of_search =
                 query_plan(&connection, select_found_orders(&filter, cursor, None));
-            for by in [
+            for expected_index in [
                 "INTEGER PRIMARY KEY (rowid=?)",
                 "INDEX orders_by_external_id (external_id=?)",
                 "INDEX shipments_by_tracking_number (<expr>=?)",
@@ -524,12 +550,15 @@ mod tests {
                 customers[0],
                 customers[1],
             ] {
-                assert!(plan_of_search.contains(by), "{by} in {plan_of_search}");
+                assert!(
+                    plan_of_search.contains(expected_index),
+                    "{expected_index} in {plan_of_search}"
+                );
             }
             let plan_of_count = query_plan(&connection, count_matching_customers(&filter));
-            for by in customers {
+            for expected_index in customers {
                 assert!(
-                    plan_of_count.contains(&format!("COVERING INDEX {by} (")),
+                    plan_of_count.contains(&format!("COVERING INDEX {expected_index} (")),
                     "{plan_of_count}"
                 );
             }
@@ -540,14 +569,17 @@ mod tests {
     #[test]
     fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
         let connection = sqlite::in_memory();
-        for after in [
+        for after_cursor in [
             None,
             Some(OrderCursor {
                 created_at_ms: 1,
                 number: 1,
             }),
         ] {
-            let plan_of_older = query_plan(&connection, select_older_order(after, SCANNED_ORDERS));
+            let plan_of_older = query_plan(
+                &connection,
+                select_older_order(after_cursor, SCANNED_ORDERS),
+            );
             assert!(
                 plan_of_older.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
                 "{plan_of_older}"
@@ -558,7 +590,7 @@ mod tests {
             created_at_ms: 1,
             number: 1,
         };
-        for (filter, by) in [
+        for (filter, expected_index) in [
             (json!({"q": "a"}), "INDEX orders_by_created (created_at>?"),
             (
                 json!({"q": "a", "storefront": "eu"}),
@@ -574,23 +606,24 @@ mod tests {
             ),
         ] {
             let filter = search_filter(filter);
-            let scanned = query_plan(
+            let scan_plan = query_plan(
                 &connection,
                 select_orders(&filter, Some(cursor), Some(cursor)),
             );
-            assert!(scanned.contains(by), "{scanned}");
-            let by = "INDEX shipments_by_tracking_number (<expr>=?)";
-            assert!(scanned.contains(by), "{scanned}");
+            assert!(scan_plan.contains(expected_index), "{scan_plan}");
+            let expected_index = "INDEX shipments_by_tracking_number (<expr>=?)";
+            assert!(scan_plan.contains(expected_index), "{scan_plan}");
             assert!(
-                scanned.contains("SEARCH customers USING PRIMARY KEY (id=?)"),
-                "{scanned}"
+                scan_plan.contains("SEARCH customers USING PRIMARY KEY (id=?)"),
+                "{scan_plan}"
             );
             let plan_of_recent = query_plan(
                 &connection,
                 select_found_orders(&filter, Some(cursor), Some(cursor)),
             );
-            let by = "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
-            assert!(plan_of_recent.contains(by), "{plan_of_recent}");
+            let expected_index =
+                "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
+            assert!(plan_of_recent.contains(expected_index), "{plan_of_recent}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::{ById, MAX_FORWARD_BYTES},
-            decode::{json, parse_field},
+            decode::{parse_field, parse_json},
             row::Row,
             session::Session,
             statement::{among, list},
@@ -34,31 +34,31 @@ impl Store {
         ids: &[OrderId],
     ) -> Result<ById<OrdersById>, StoreError> {
         let mut session = self.reader_session().await?;
-        let mut orders_read = orders_by_id(&mut session, MAX_FORWARD_BYTES, ids).await?;
+        let mut loaded_orders = load_orders_by_id(&mut session, MAX_FORWARD_BYTES, ids).await?;
         let is_missing =
-            |id: &&OrderId| orders_read.covers(id) && !orders_read.value.contains_key(id);
-        let missing: Vec<_> = ids.iter().filter(is_missing).collect();
-        if missing.is_empty() {
-            return Ok(orders_read);
+            |id: &&OrderId| loaded_orders.covers(id) && !loaded_orders.value.contains_key(id);
+        let missing_ids: Vec<_> = ids.iter().filter(is_missing).collect();
+        if missing_ids.is_empty() {
+            return Ok(loaded_orders);
         }
-        let orders_of_async_ids = orders_of_async_ids(&mut session, &missing).await?;
+        let orders_of_async_ids = find_orders_of_async_ids(&mut session, &missing_ids).await?;
         if !orders_of_async_ids.is_empty() {
             let ids: Vec<_> = orders_of_async_ids
                 .iter()
-                .map(|(_, order)| *order)
+                .map(|(_, order_id)| *order_id)
                 .collect();
-            let orders = orders_by_id(&mut session, usize::MAX, &ids).await?;
-            for (async_id, order) in orders_of_async_ids {
-                if let Some(order) = orders.value.get(&order) {
-                    orders_read.value.insert(async_id, order.clone());
+            let orders = load_orders_by_id(&mut session, usize::MAX, &ids).await?;
+            for (async_id, order_id) in orders_of_async_ids {
+                if let Some(order) = orders.value.get(&order_id) {
+                    loaded_orders.value.insert(async_id, order.clone());
                 }
             }
         }
-        Ok(orders_read)
+        Ok(loaded_orders)
     }
 }
 
-async fn orders_by_id(
+async fn load_orders_by_id(
     session: &mut Session,
     max_bytes: usize,
     ids: &[OrderId],
@@ -72,12 +72,12 @@ async fn orders_by_id(
                 .await?
         }
     };
-    let is_same_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
+    let is_same_order = |row: &Row, next_row: &Row| row.text(0).ok() == next_row.text(0).ok();
     ById::read_within(&rows_read, |rows| {
         let orders = rows.chunk_by(is_same_order).filter_map(|rows| {
             let id = rows.first()?.text(0).and_then(|id| parse_field("id", id));
-            let order = orders_and_steps(rows).map(|mut orders| orders.pop());
-            let order = order.transpose()?;
+            let order_result = orders_and_steps(rows).map(|mut orders| orders.pop());
+            let order = order_result.transpose()?;
             Some(id.map(|id| (id, order)))
         });
         orders.collect()
@@ -85,11 +85,11 @@ async fn orders_by_id(
 }
 
 /// The ids of the orders to which ids of asynchronous orders refer.
-async fn orders_of_async_ids(
+async fn find_orders_of_async_ids(
     session: &mut Session,
-    promised: &[&OrderId],
+    async_ids: &[&OrderId],
 ) -> Result<Vec<(OrderId, OrderId)>, StoreError> {
-    let keys: HashMap<_, _> = promised
+    let keys: HashMap<_, _> = async_ids
         .iter()
         .map(|id| (order_alias_key(**id), **id))
         .collect();
@@ -97,9 +97,9 @@ async fn orders_of_async_ids(
     let rows = session.fetch(sql, vec![list(keys.keys())]).await?;
     let mut parsed_orders = Vec::new();
     for row in &rows {
-        let answer: ResourceRef = json("answer", row.text(1)?)?;
-        if let (Some(promised), ResourceRef::Order(order)) = (keys.get(row.text(0)?), answer) {
-            parsed_orders.push((*promised, order));
+        let answer: ResourceRef = parse_json("answer", row.text(1)?)?;
+        if let (Some(async_id), ResourceRef::Order(order_id)) = (keys.get(row.text(0)?), answer) {
+            parsed_orders.push((*async_id, order_id));
         }
     }
     Ok(parsed_orders)

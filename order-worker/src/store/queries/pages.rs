@@ -18,7 +18,7 @@ use crate::{
         },
         sql::{
             byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
-            decode::{cloud_event, json, read_step, select_steps, unreadable_data},
+            decode::{cloud_event_at, find_data_error, parse_json, read_step, select_steps},
             session::Session,
             statement::{Sql, among, arguments, list},
         },
@@ -74,12 +74,12 @@ impl ExportPages {
     ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
         self.session.begin(begin_statement()).await?;
         let arguments = arguments![number, limit];
-        let page_read = self
+        let page_future = self
             .session
             .fetch_within(MAX_FORWARD_BYTES, next_orders(), arguments);
-        let orders = page_read.await?.rows;
+        let orders = page_future.await?.rows;
         let orders = orders.iter().map(|row| {
-            let order = json("order", row.text(2)?);
+            let order = parse_json("order", row.text(2)?);
             Ok((row.integer(0)?, audited_row(row.text(1)?, order)?))
         });
         let mut orders: Vec<(i64, Audited<Order>)> = orders.collect::<Result<_, StoreError>>()?;
@@ -91,8 +91,11 @@ impl ExportPages {
         self.session.end("COMMIT").await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
         for row in &rows {
-            let row = read_step(row)?;
-            steps.entry(row.key.order_id).or_default().push(row);
+            let step_row = read_step(row)?;
+            steps
+                .entry(step_row.key.order_id)
+                .or_default()
+                .push(step_row);
         }
         let mut add_steps = |order: Order| {
             let steps = steps.remove(&order.id).unwrap_or_default();
@@ -115,15 +118,15 @@ impl ExportPages {
     ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
         self.session.begin(begin_statement()).await?;
         let arguments = arguments![position, limit];
-        let read = self
+        let page_future = self
             .session
             .fetch_within(MAX_FORWARD_BYTES, next_events(), arguments);
-        let rows = read.await?.rows;
+        let rows = page_future.await?.rows;
         self.session.end("COMMIT").await?;
         let events = rows.iter().map(|row| {
-            let event = match unreadable_data(row)? {
+            let event = match find_data_error(row)? {
                 Some(message) => Err(StoreError::Corrupt(message)),
-                None => cloud_event(row).map(|(_, event)| event),
+                None => cloud_event_at(row).map(|(_, event)| event),
             };
             Ok((row.integer(0)?, audited_row(row.text(2)?, event)?))
         });
@@ -143,15 +146,16 @@ impl ExportPages {
     ) -> Result<Vec<(i64, Audited<Message>)>, StoreError> {
         const NEXT_MESSAGES_SQL: &str = "SELECT position, id, state FROM messages
              WHERE position > $1 ORDER BY position LIMIT $2";
-        let bounded = bounded_sql(NEXT_MESSAGES_SQL, MAX_FORWARD_BYTES, "state", "position");
-        let sql = Sql::texts(NEXT_MESSAGES_SQL.to_owned(), bounded);
+        let bounded_page_sql =
+            bounded_sql(NEXT_MESSAGES_SQL, MAX_FORWARD_BYTES, "state", "position");
+        let sql = Sql::texts(NEXT_MESSAGES_SQL.to_owned(), bounded_page_sql);
         self.session.begin(begin_statement()).await?;
         let arguments = arguments![position, limit];
-        let read = self.session.fetch_within(MAX_FORWARD_BYTES, sql, arguments);
-        let rows = read.await?.rows;
+        let page_future = self.session.fetch_within(MAX_FORWARD_BYTES, sql, arguments);
+        let rows = page_future.await?.rows;
         self.session.end("COMMIT").await?;
         let messages = rows.iter().map(|row| {
-            let message = json("message", row.text(2)?);
+            let message = parse_json("message", row.text(2)?);
             Ok((row.integer(0)?, audited_row(row.text(1)?, message)?))
         });
         let mut messages = messages.collect::<Result<Vec<_>, StoreError>>()?;

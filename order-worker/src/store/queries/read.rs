@@ -27,7 +27,9 @@ use crate::{
         Database, Store, StoreError,
         sql::{
             byte_limit::{ById, MAX_PAGE_BYTES, MAX_STEPS_BYTES, bounded_sql},
-            decode::{event, json, parse_field, read_step_at, readable_rows, select_events},
+            decode::{
+                event_at, parse_field, parse_json, read_step_at, readable_rows, select_events,
+            },
             row::Row,
             session::Session,
             statement::{Argument, Sql, StatementBuilder, among, arguments, list},
@@ -56,22 +58,25 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
-        one_order(self.reader_session().await?, id).await
+    pub async fn order(&self, order_id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
+        one_order(self.reader_session().await?, order_id).await
     }
 
     /// The order to which a provider's payment belongs.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn order_of_payment(&self, reference: &str) -> Result<Option<OrderId>, StoreError> {
+    pub async fn order_of_payment(
+        &self,
+        payment_reference: &str,
+    ) -> Result<Option<OrderId>, StoreError> {
         let mut session = self.primary_session().await?;
         let sql = "SELECT order_id FROM payment_references WHERE reference = $1";
-        let rows = session.fetch(sql, arguments![reference]).await?;
-        let id = rows
+        let rows = session.fetch(sql, arguments![payment_reference]).await?;
+        let order_id = rows
             .first()
             .map(|row| parse_field("order_id", row.text(0)?));
-        id.transpose()
+        order_id.transpose()
     }
 
     /// Applies `map_row` to those of the steps `keys` that are not finished, and their orders, up to a size
@@ -99,8 +104,10 @@ impl Store {
         ById::read_within(&rows, |rows| {
             let mut results = Vec::with_capacity(keys.len());
             for (order, steps) in readable_orders(rows)? {
-                let steps = steps.into_iter().filter(|row| step_keys.contains(&row.key));
-                results.extend(steps.map(|row| map_row(row, &order)));
+                let steps = steps
+                    .into_iter()
+                    .filter(|step_row| step_keys.contains(&step_row.key));
+                results.extend(steps.map(|step_row| map_row(step_row, &order)));
             }
             Ok(results)
         })
@@ -113,10 +120,10 @@ impl Store {
     pub async fn orders(
         &self,
         filter: &ListOrders,
-        after: Option<OrderCursor>,
+        after_cursor: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         if filter.q.is_some() && !is_one_customers(filter) {
-            return Box::pin(self.search_orders(filter, after)).await;
+            return Box::pin(self.search_orders(filter, after_cursor)).await;
         }
         // In SQLite, long reads are detected while they run.
         let _permit = match &*self.database {
@@ -126,7 +133,12 @@ impl Store {
             Database::Postgres(_) | Database::Sqlite(_) => None,
         };
         let mut session = self.reader_session().await?;
-        page_of_orders(&mut session, select_orders(filter, after, None), filter).await
+        page_of_orders(
+            &mut session,
+            select_orders(filter, after_cursor, None),
+            filter,
+        )
+        .await
     }
 
     /// The orders that `filter.q` finds. If few customers match, their orders are read. If many do, the page is
@@ -135,7 +147,7 @@ impl Store {
     async fn search_orders(
         &self,
         filter: &ListOrders,
-        after: Option<OrderCursor>,
+        after_cursor: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         type SelectOrders =
             fn(&ListOrders, Option<OrderCursor>, Option<OrderCursor>) -> (Sql, Vec<Argument>);
@@ -147,16 +159,20 @@ impl Store {
         let (sql, arguments) = count_matching_customers(filter);
         let rows = session.fetch(sql, arguments).await?;
         let count = rows.first().map_or(Ok(0), |row| row.integer(0))?;
-        let select_all = select_found_orders(filter, after, None);
+        let select_all = select_found_orders(filter, after_cursor, None);
         if count <= MAX_MATCHING_CUSTOMERS {
             return page_of_orders(&mut session, select_all, filter).await;
         }
         for (count, select) in NEWEST_FIRST_READS {
-            let (sql, arguments) = select_older_order(after, count);
+            let (sql, arguments) = select_older_order(after_cursor, count);
             let rows = session.fetch(sql, arguments).await?;
             let last_position = rows.first().map(position).transpose()?;
-            let page =
-                page_of_orders(&mut session, select(filter, after, last_position), filter).await?;
+            let page = page_of_orders(
+                &mut session,
+                select(filter, after_cursor, last_position),
+                filter,
+            )
+            .await?;
             if last_position.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
                 return Ok(page);
             }
@@ -190,7 +206,7 @@ impl Store {
             .fetch_within(MAX_PAGE_BYTES, sql, arguments![subject, sequence, limit])
             .await?;
         rows.read(|rows| {
-            let events = rows.iter().map(|row| event(row).map(|(_, event)| event));
+            let events = rows.iter().map(|row| event_at(row).map(|(_, event)| event));
             events.collect()
         })
     }
@@ -220,16 +236,19 @@ impl Store {
         &self,
         filter: &ListProducts,
     ) -> Result<Rows<ProductAndStock>, StoreError> {
-        let mut sql = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
+        let mut statement = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
         if !filter.include_deleted {
-            sql.push(" AND NOT is_deleted");
+            statement.push(" AND NOT is_deleted");
         }
         if let Some(cursor) = &filter.cursor {
-            sql.push(" AND sku > ")
+            statement
+                .push(" AND sku > ")
                 .bind(sku_of_cursor(cursor).to_owned());
         }
-        sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
-        let (page, arguments) = sql.finish();
+        statement
+            .push(" ORDER BY sku LIMIT ")
+            .bind(filter.limit + 1);
+        let (page, arguments) = statement.finish();
         let sql = format!(
             "SELECT page.sku, state, warehouse, on_hand, reserved
              FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
@@ -246,20 +265,20 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn image_ids(&self, query: &ListImages) -> Result<Rows<ProductImageIds>, StoreError> {
-        let mut sql = StatementBuilder::new(
+        let mut statement = StatementBuilder::new(
             "SELECT sku, state FROM products WHERE state LIKE '%\"images\":%'",
         );
         if let Some(cursor) = &query.cursor {
-            sql.push(" AND sku > ").bind(cursor.to_string());
+            statement.push(" AND sku > ").bind(cursor.to_string());
         }
-        sql.push(" ORDER BY sku LIMIT ").bind(query.limit + 1);
-        let (sql, arguments) = sql.finish();
+        statement.push(" ORDER BY sku LIMIT ").bind(query.limit + 1);
+        let (sql, arguments) = statement.finish();
         let mut session = self.primary_session().await?;
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         rows.read(|rows| {
             rows.iter()
                 .map(|row| {
-                    let product: Product = json("product", row.text(1)?)?;
+                    let product: Product = parse_json("product", row.text(1)?)?;
                     Ok(ProductImageIds {
                         sku: product.details.sku,
                         ids: product.images.iter().map(|image| image.id).collect(),
@@ -292,19 +311,22 @@ async fn page_of_orders(
     Ok(page)
 }
 
-async fn one_order(mut session: Session, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
-    let rows = fetch_order(&mut session, id).await?;
+async fn one_order(
+    mut session: Session,
+    order_id: OrderId,
+) -> Result<Option<OrderAndSteps>, StoreError> {
+    let rows = fetch_order(&mut session, order_id).await?;
     Ok(orders_and_steps(&rows)?.pop())
 }
 
 /// The rows of one order, for [`orders_and_steps`].
 pub(in crate::store) async fn fetch_order(
     session: &mut Session,
-    id: OrderId,
+    order_id: OrderId,
 ) -> Result<Vec<Row>, StoreError> {
     const ORDER_BY_ID_SQL: &str = concat!(orders_and_steps_where_id!(), " = $1");
     session
-        .fetch(ORDER_BY_ID_SQL, arguments![id.to_string()])
+        .fetch(ORDER_BY_ID_SQL, arguments![order_id.to_string()])
         .await
 }
 
@@ -314,10 +336,10 @@ pub(in crate::store) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSte
     let mut orders: Vec<OrderAndSteps> = Vec::new();
     let mut last_id = "";
     for row in rows {
-        let id = row.text(0)?;
-        if id != last_id {
-            orders.push((json("order", row.text(1)?)?, Vec::new()));
-            last_id = id;
+        let id_text = row.text(0)?;
+        if id_text != last_id {
+            orders.push((parse_json("order", row.text(1)?)?, Vec::new()));
+            last_id = id_text;
         }
         if let (Some((_, steps)), Some(_)) = (orders.last_mut(), row.maybe_text(2)?) {
             steps.push(read_step_at(row, 2)?);
@@ -345,7 +367,7 @@ fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> 
     for row in rows {
         let sku = row.text(0)?;
         if sku != last_sku {
-            products.push((json("product", row.text(1)?)?, BTreeMap::new()));
+            products.push((parse_json("product", row.text(1)?)?, BTreeMap::new()));
             last_sku = sku;
         }
         if let (Some((_, stock_levels)), Some(warehouse)) =

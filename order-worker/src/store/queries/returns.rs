@@ -13,7 +13,7 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-            decode::{json, parse_field, readable_rows},
+            decode::{parse_field, parse_json, readable_rows},
             row::Row,
             statement::{Argument, Sql, StatementBuilder, arguments},
         },
@@ -66,7 +66,7 @@ impl Store {
 /// Decodes a row of a return's id and its order's state.
 fn return_at(row: &Row) -> Result<Return, StoreError> {
     let id: ReturnId = parse_field("return", row.text(0)?)?;
-    let order: Order = json("order", row.text(1)?)?;
+    let order: Order = parse_json("order", row.text(1)?)?;
     let entry = order.find_return(id).ok_or_else(|| {
         StoreError::Corrupt(format!("return {id} is missing in its order {}", order.id))
     })?;
@@ -74,13 +74,14 @@ fn return_at(row: &Row) -> Result<Return, StoreError> {
 }
 
 fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
-    let mut sql = StatementBuilder::new(
+    let mut statement = StatementBuilder::new(
         "SELECT order_returns.id, orders.state
          FROM order_returns JOIN orders ON orders.id = order_returns.order_id
          WHERE NOT orders.is_deleted",
     );
     if let Some(order_id) = &filter.order_id {
-        sql.push(" AND order_returns.order_id = ")
+        statement
+            .push(" AND order_returns.order_id = ")
             .bind(order_id.to_string());
     }
     if let Some(storefront) = &filter.storefront {
@@ -90,7 +91,7 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
         } else {
             " AND order_returns.storefront = "
         };
-        sql.push(column).bind(storefront.to_string());
+        statement.push(column).bind(storefront.to_string());
     }
     if let Some(status) = &filter.status {
         let column = if filter.order_id.is_some() {
@@ -98,14 +99,17 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
         } else {
             " AND order_returns.status = "
         };
-        sql.push(column).bind(status.as_str());
+        statement.push(column).bind(status.as_str());
     }
     if let Some(cursor) = &filter.cursor {
-        sql.push(" AND order_returns.id < ").bind(cursor.as_str());
+        statement
+            .push(" AND order_returns.id < ")
+            .bind(cursor.as_str());
     }
-    sql.push(" ORDER BY order_returns.id DESC LIMIT ")
+    statement
+        .push(" ORDER BY order_returns.id DESC LIMIT ")
         .bind(filter.limit + 1);
-    let (page, arguments) = sql.finish();
+    let (page, arguments) = statement.finish();
     let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
     (Sql::texts(page, bounded_sql), arguments)
 }
@@ -121,22 +125,27 @@ mod tests {
     fn lists_use_an_index_for_each_combination_of_filters() {
         let connection = sqlite::in_memory();
         let id: OrderId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
-        let (eu, open) = ("eu".parse().unwrap(), ReturnStatus::Requested);
-        for (order_id, storefront, status, by) in [
+        let (eu_storefront, open_status) = ("eu".parse().unwrap(), ReturnStatus::Requested);
+        for (order_id, storefront, status, expected_index) in [
             (None, None, None, "sqlite_autoindex_order_returns_1"),
-            (None, Some(&eu), None, "returns_by_storefront (storefront=?"),
-            (None, None, Some(open), "returns_by_status (status=?"),
             (
                 None,
-                Some(&eu),
-                Some(open),
+                Some(&eu_storefront),
+                None,
+                "returns_by_storefront (storefront=?",
+            ),
+            (None, None, Some(open_status), "returns_by_status (status=?"),
+            (
+                None,
+                Some(&eu_storefront),
+                Some(open_status),
                 "returns_by_storefront_and_status (storefront=? AND status=?",
             ),
             (Some(id), None, None, "returns_by_order (order_id=?"),
             (
                 Some(id),
-                Some(&eu),
-                Some(open),
+                Some(&eu_storefront),
+                Some(open_status),
                 "returns_by_order (order_id=?",
             ),
         ] {
@@ -151,7 +160,8 @@ mod tests {
             let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
             let returns = steps.iter().find(|step| step.contains("order_returns"));
             let is_by_index = returns.is_some_and(|step| {
-                step.contains(by) || (by.contains("autoindex") && step.contains("PRIMARY KEY"))
+                step.contains(expected_index)
+                    || (expected_index.contains("autoindex") && step.contains("PRIMARY KEY"))
             });
             assert!(is_by_index, "{steps:?}");
             let is_sorted = steps.iter().any(|step| step.contains("ORDER BY"));

@@ -17,12 +17,12 @@ use crate::store::{
     sql::{
         bulk::{Kind, Write, Writes},
         byte_limit::{MAX_FORWARD_BYTES, MAX_PAGE_BYTES, bounded_sql},
-        decode::{json, millis, readable_rows, timestamp},
+        decode::{millis, parse_json, readable_rows, timestamp},
         row::Row,
         session::Session,
         statement::{Sql, among, arguments, list},
     },
-    transaction::save::sent_by,
+    transaction::save::latest_send_time,
 };
 
 /// Maximum count of steps that will be retried.
@@ -98,22 +98,22 @@ impl Store {
             return Ok(CountingProgress::NO_PROGRESS);
         };
         let position = lease.position;
-        let Some(uncounted_tail) =
+        let Some(uncounted_figures) =
             count_tail(&mut lease.session, position, limit, MAX_FORWARD_BYTES).await?
         else {
             return Ok(CountingProgress::NO_PROGRESS);
         };
-        let rows = uncounted_tail
+        let rows = uncounted_figures
             .counts
             .into_iter()
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         let mut writes = Writes::default();
         writes.add(ADD_FIGURES, rows.collect());
         let has_advanced = lease
-            .advance_with(uncounted_tail.reached_position, writes)
+            .advance_with(uncounted_figures.reached_position, writes)
             .await?;
         Ok(if has_advanced {
-            uncounted_tail.progress
+            uncounted_figures.progress
         } else {
             CountingProgress::NO_PROGRESS
         })
@@ -179,7 +179,7 @@ impl Store {
                 "SELECT count(*), min(due_at) FROM (
                      SELECT due_at FROM steps WHERE publish_at <= $2 AND due_at <= $1 LIMIT 100000
                  ) AS due",
-                arguments![millis(now), millis(sent_by(now))],
+                arguments![millis(now), millis(latest_send_time(now))],
             )
             .await?;
         let due_row = rows.first();
@@ -234,20 +234,20 @@ async fn count_tail(
         bounded_sql(NEXT_EVENTS_SQL, max_bytes, "data", "position"),
     );
     let arguments = arguments![position, limit];
-    let events_read = session.fetch_within(max_bytes, sql, arguments).await?;
-    let Some(last_event) = events_read.rows.last() else {
+    let read_rows = session.fetch_within(max_bytes, sql, arguments).await?;
+    let Some(last_event) = read_rows.rows.last() else {
         return Ok(None);
     };
-    let (reached, until) = (last_event.integer(0)?, timestamp(last_event.integer(2)?)?);
-    let events = readable_rows(&events_read.rows, Counted::read)?;
+    let (last_position, last_time) = (last_event.integer(0)?, timestamp(last_event.integer(2)?)?);
+    let events = readable_rows(&read_rows.rows, Counted::read)?;
     let events: Vec<_> = events.into_iter().flatten().collect();
-    let currencies = currencies(session, &events).await?;
+    let currencies = load_currencies(session, &events).await?;
     Ok(Some(UncountedTail {
         counts: count(events, &currencies),
-        reached_position: reached,
+        reached_position: last_position,
         progress: CountingProgress {
-            progress: FeedProgress::of_read(&events_read, limit),
-            counted_until: Some(until),
+            progress: FeedProgress::of_read(&read_rows, limit),
+            counted_until: Some(last_time),
         },
     }))
 }
@@ -288,41 +288,42 @@ impl Counted {
             was: Option<OrderStatus>,
         }
         #[derive(Deserialize)]
-        struct Moved {
+        struct MovedAmount {
             amount: i64,
         }
-        let Some(storefront) = row.maybe_text(3)? else {
+        let Some(storefront_text) = row.maybe_text(3)? else {
             return Ok(None);
         };
         let data = row.maybe_text(5)?.unwrap_or_default();
-        let amount = || json::<Moved>("event", data).map(|amount_data| amount_data.amount);
+        let amount_of_event =
+            || parse_json::<MovedAmount>("event", data).map(|amount_data| amount_data.amount);
         let kind = match row.text(4)? {
             "order.created" => CountedKind::Created {
-                is_imported: json::<Created>("event", data)?.awaits_stock,
+                is_imported: parse_json::<Created>("event", data)?.awaits_stock,
             },
             "order.processing" => CountedKind::ReachedStatus("processing"),
             "order.shipped" => CountedKind::ReachedStatus("shipped"),
             "order.delivered" => CountedKind::ReachedStatus("delivered"),
             "order.cancelled" => {
-                let Cancelled { reason, was } = json("event", data)?;
+                let Cancelled { reason, was } = parse_json("event", data)?;
                 CountedKind::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
             }
-            "payment.captured" => CountedKind::Captured(amount()?),
-            "payment.refunded" => CountedKind::Refunded(amount()?),
-            "payment.refund_failed" => CountedKind::Refunded(-amount()?),
+            "payment.captured" => CountedKind::Captured(amount_of_event()?),
+            "payment.refunded" => CountedKind::Refunded(amount_of_event()?),
+            "payment.refund_failed" => CountedKind::Refunded(-amount_of_event()?),
             _ => return Ok(None),
         };
         Ok(Some(Self {
             subject: row.text(1)?.to_owned(),
             day: row.integer(2)?.div_euclid(DAY_MS),
-            storefront: storefront.to_owned(),
+            storefront: storefront_text.to_owned(),
             kind,
         }))
     }
 }
 
 /// The currencies of the orders of payment events, which don't contain a currency.
-async fn currencies(
+async fn load_currencies(
     session: &mut Session,
     events: &[Counted],
 ) -> Result<HashMap<String, String>, StoreError> {
@@ -331,20 +332,20 @@ async fn currencies(
         currency: String,
     }
 
-    let moved = events.iter().filter(|event| {
+    let moved_events = events.iter().filter(|event| {
         matches!(
             event.kind,
             CountedKind::Captured(_) | CountedKind::Refunded(_)
         )
     });
-    let ids: BTreeSet<&str> = moved.map(|event| event.subject.as_str()).collect();
+    let ids: BTreeSet<&str> = moved_events.map(|event| event.subject.as_str()).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
     let sql = among!("SELECT id, state FROM orders WHERE id", "");
     let rows = session.fetch(sql, vec![list(ids)]).await?;
     let currencies = readable_rows(&rows, |row| {
-        let order: Priced = json("order", row.text(1)?)?;
+        let order: Priced = parse_json("order", row.text(1)?)?;
         Ok((row.text(0)?.to_owned(), order.currency))
     })?;
     Ok(currencies.into_iter().collect())
@@ -364,9 +365,10 @@ fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> FigureCo
                 ("created".to_owned(), 1)
             }
             CountedKind::ReachedStatus(status) => (status.to_owned(), 1),
-            CountedKind::Cancelled(was, reason) => {
-                (format!("cancelled.{}.{}", was.as_str(), reason.as_str()), 1)
-            }
+            CountedKind::Cancelled(previous_status, reason) => (
+                format!("cancelled.{}.{}", previous_status.as_str(), reason.as_str()),
+                1,
+            ),
             CountedKind::Captured(amount) => (format!("captured.{}", currency()), amount),
             CountedKind::Refunded(amount) => (format!("refunded.{}", currency()), amount),
         };

@@ -15,7 +15,7 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::MAX_FORWARD_BYTES,
-            decode::{json, millis, parse_field, timestamp, unsigned_integer},
+            decode::{millis, parse_field, parse_json, parse_unsigned, timestamp},
             row::Row,
             statement::arguments,
         },
@@ -37,7 +37,7 @@ impl Store {
         message: &ArchivedMessage,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let message = serde_json::to_string(message)
+        let message_json = serde_json::to_string(message)
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let id = Uuid::now_v7().to_string();
         let mut session = self.writer_session().await?;
@@ -45,7 +45,7 @@ impl Store {
             .execute(
                 "INSERT INTO dead_letters (id, received_at, queue, reason, message)
                  VALUES ($1, $2, $3, $4, $5)",
-                arguments![id, millis(now), queue, reason, message],
+                arguments![id, millis(now), queue, reason, message_json],
             )
             .await
             .map(drop)
@@ -57,10 +57,10 @@ impl Store {
     /// When the database is unavailable.
     pub async fn dead_letters(
         &self,
-        after: Option<&DeadLetterCursor>,
+        after_cursor: Option<&DeadLetterCursor>,
         limit: u32,
     ) -> Result<Rows<DeadLetter>, StoreError> {
-        let (died_at, id) = after.cloned().unwrap_or((i64::MAX, String::new()));
+        let (died_at, id) = after_cursor.cloned().unwrap_or((i64::MAX, String::new()));
         let mut session = self.reader_session().await?;
         let rows = session
             .fetch_within(
@@ -100,8 +100,13 @@ impl Store {
                 arguments![id.to_string()],
             )
             .await?;
-        let message = |row: &Row| Ok((row.text(0)?.to_owned(), json("message", row.text(1)?)?));
-        rows.first().map(message).transpose()
+        let read_message = |row: &Row| {
+            Ok((
+                row.text(0)?.to_owned(),
+                parse_json("message", row.text(1)?)?,
+            ))
+        };
+        rows.first().map(read_message).transpose()
     }
 
     /// Deletes an archived message; returns whether it existed.
@@ -121,13 +126,14 @@ impl Store {
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
-    let source = if let (Some(queue), Some(message)) = (row.maybe_text(7)?, row.maybe_text(8)?) {
-        json::<ArchivedMessage>("message", message)?.represent(queue.to_owned())
+    let source = if let (Some(queue), Some(dead_message)) = (row.maybe_text(7)?, row.maybe_text(8)?)
+    {
+        parse_json::<ArchivedMessage>("message", dead_message)?.represent(queue.to_owned())
     } else {
         let step: Step = parse_field("step", row.text(4)?)?;
         DeadLetterSource::Step {
             order_id: parse_field("order_id", row.text(3)?)?,
-            attempts: unsigned_integer("attempt", row.integer(5)?)?,
+            attempts: parse_unsigned("attempt", row.integer(5)?)?,
             request_id: row.text(6)?.to_owned(),
             advice: step.advice().to_owned(),
             step: step.to_string(),

@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::store::{
     Store, StoreError,
     sql::{
-        decode::{json, millis},
+        decode::{millis, parse_json},
         statement::{Sql, arguments},
     },
 };
@@ -51,7 +51,7 @@ impl Store {
         };
         let state = match row.maybe_text(0)? {
             None => T::default(),
-            Some(state) => json("job", state)?,
+            Some(state_text) => parse_json("job", state_text)?,
         };
         Ok(Some((JobClaim { name, lease_end_ms }, state)))
     }
@@ -68,12 +68,12 @@ impl Store {
         due_at: Timestamp,
         state: &impl Serialize,
     ) -> Result<Option<JobClaim>, StoreError> {
-        let state =
+        let state_json =
             serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut session = self.writer_session().await?;
         let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1 AND due_at = $4";
         let JobClaim { name, lease_end_ms } = job_claim;
-        let arguments = arguments![name, millis(due_at), state, lease_end_ms];
+        let arguments = arguments![name, millis(due_at), state_json, lease_end_ms];
         let has_lease = session.execute(sql, arguments).await? > 0;
         Ok(has_lease.then(|| JobClaim {
             name,
@@ -90,7 +90,10 @@ impl Store {
         let sql = "SELECT state FROM jobs WHERE name = $1";
         let rows = session.fetch(sql, arguments![name]).await?;
         let state = rows.first().map(|row| row.maybe_text(0)).transpose()?;
-        state.flatten().map(|state| json("job", state)).transpose()
+        state
+            .flatten()
+            .map(|state| parse_json("job", state))
+            .transpose()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
             customer::customer_at,
-            decode::{json, millis, parse_field, readable_rows},
+            decode::{millis, parse_field, parse_json, readable_rows},
             statement::{Sql, StatementBuilder, among, arguments, list},
         },
     },
@@ -76,7 +76,7 @@ impl Store {
             .fetch(sql, arguments![millis(now), millis(lease), limit])
             .await?;
         drop(session);
-        let messages = readable_rows(&rows, |row| json("message", row.text(0)?))?;
+        let messages = readable_rows(&rows, |row| parse_json("message", row.text(0)?))?;
         self.with_orders_and_customers(messages).await
     }
 
@@ -88,7 +88,7 @@ impl Store {
         let ids = messages.iter().map(|message| message.order_id);
         let sql = among!("SELECT state FROM orders WHERE id", "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;
-        let orders: Vec<Order> = readable_rows(&rows, |row| json("order", row.text(0)?))?;
+        let orders: Vec<Order> = readable_rows(&rows, |row| parse_json("order", row.text(0)?))?;
         let orders: HashMap<_, _> = orders.into_iter().map(|order| (order.id, order)).collect();
         let ids = orders.values().map(|order| order.customer_id);
         let sql = among!("SELECT state, version, profile FROM customers WHERE id", "");
@@ -150,19 +150,26 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn messages(&self, filter: &ListMessages) -> Result<Rows<Message>, StoreError> {
-        let mut sql = StatementBuilder::new("SELECT id, state FROM messages WHERE order_id = ");
-        sql.bind(filter.id.to_string());
+        let mut statement =
+            StatementBuilder::new("SELECT id, state FROM messages WHERE order_id = ");
+        statement.bind(filter.id.to_string());
         if let Some(cursor) = &filter.cursor {
-            sql.push(" AND id < ").bind(cursor.as_str());
+            statement.push(" AND id < ").bind(cursor.as_str());
         }
-        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-        let (page, arguments) = sql.finish();
-        let bounded = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
+        statement
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(filter.limit + 1);
+        let (page, arguments) = statement.finish();
+        let bounded_page_sql = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
         let mut session = self.reader_session().await?;
         let rows = session
-            .fetch_within(MAX_PAGE_BYTES, Sql::texts(page, bounded), arguments)
+            .fetch_within(
+                MAX_PAGE_BYTES,
+                Sql::texts(page, bounded_page_sql),
+                arguments,
+            )
             .await?;
-        rows.read(|rows| readable_rows(rows, |row| json("message", row.text(1)?)))
+        rows.read(|rows| readable_rows(rows, |row| parse_json("message", row.text(1)?)))
     }
 
     /// The storefront of an order that is not deleted.

@@ -12,7 +12,7 @@ use crate::{
             decode::{millis, read_step},
             statement::{Sql, arguments},
         },
-        transaction::save::{STEP_LEASE, sent_by},
+        transaction::save::{STEP_LEASE, latest_send_time},
     },
 };
 
@@ -86,7 +86,7 @@ impl Store {
              )",
         );
         let mut session = self.writer_session().await?;
-        let time_arguments = arguments![millis(now), millis(sent_by(now))];
+        let time_arguments = arguments![millis(now), millis(latest_send_time(now))];
         session.execute(sql, time_arguments).await
     }
 
@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn correct_timers(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let (now, latest_ms) = (millis(now), millis(now + CLOCK_TOLERANCE));
+        let (now_ms, latest_ms) = (millis(now), millis(now + CLOCK_TOLERANCE));
         // This scans the whole table, so it runs outside of transactions, which would block other writers.
         let mut session = self.primary_session().await?;
         let sql = "SELECT 1 FROM steps WHERE put_at > $1 AND publish_at IS NOT NULL LIMIT 1";
@@ -126,7 +126,7 @@ impl Store {
                 "UPDATE steps
                  SET publish_at = $1 + due_at - put_at, due_at = $1 + due_at - put_at, put_at = $1
                  WHERE put_at > $2 AND publish_at IS NOT NULL",
-                arguments![now, latest_ms],
+                arguments![now_ms, latest_ms],
             )
             .await
     }

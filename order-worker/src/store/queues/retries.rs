@@ -8,7 +8,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            decode::{parse_field, timestamp, unsigned_integer},
+            decode::{parse_field, parse_unsigned, timestamp},
             row::Row,
             statement::{Sql, arguments},
         },
@@ -42,10 +42,10 @@ impl Store {
     /// When the database is unavailable.
     pub async fn retries(
         &self,
-        after: Option<&RetryCursor>,
+        after_cursor: Option<&RetryCursor>,
         limit: u32,
     ) -> Result<Vec<RetriedStep>, StoreError> {
-        let (order_id, step) = after.cloned().unwrap_or_default();
+        let (order_id, step) = after_cursor.cloned().unwrap_or_default();
         let mut session = self.reader_session().await?;
         let rows = session
             .fetch(next(), arguments![order_id, step, limit])
@@ -83,7 +83,7 @@ fn retried_step(row: &Row) -> Result<RetriedStep, StoreError> {
         id: format!("{}:{step}", row.text(0)?),
         order_id: parse_field("order_id", row.text(0)?)?,
         step: step.to_string(),
-        attempts: unsigned_integer("failures", row.integer(2)?)?,
+        attempts: parse_unsigned("failures", row.integer(2)?)?,
         reason: row.maybe_text(3)?.unwrap_or_default().to_owned(),
         next_attempt_at: timestamp(row.integer(4)?)?,
         request_id: row.text(5)?.to_owned(),

@@ -15,7 +15,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            decode::{cloud_event, json, millis, readable_rows, select_events},
+            decode::{cloud_event_at, millis, parse_json, readable_rows, select_events},
             statement::{Argument, Sql, StatementBuilder, among, arguments, list},
         },
     },
@@ -108,7 +108,8 @@ impl Store {
         let arguments = [vec![list(ids)], arguments![lease, millis(now)]].concat();
         let mut session = self.writer_session().await?;
         let rows = session.fetch(sql, arguments).await?;
-        let deliveries: Vec<Delivery> = readable_rows(&rows, |row| json("delivery", row.text(0)?))?;
+        let deliveries: Vec<Delivery> =
+            readable_rows(&rows, |row| parse_json("delivery", row.text(0)?))?;
         drop(session);
         self.with_endpoints_and_events(deliveries).await
     }
@@ -126,7 +127,7 @@ impl Store {
         let rows = session.fetch(sql, vec![list(ids)]).await?;
         let endpoints: Vec<Endpoint> =
             readable_rows(&rows, |row| self.cipher.read_endpoint(row.text(0)?))?;
-        let endpoints: HashMap<_, _> = endpoints
+        let endpoints_by_id: HashMap<_, _> = endpoints
             .into_iter()
             .map(|endpoint| (endpoint.id, endpoint))
             .collect();
@@ -135,12 +136,12 @@ impl Store {
         let rows = session.fetch(sql, vec![list(ids)]).await?;
         let events = rows
             .iter()
-            .map(cloud_event)
+            .map(cloud_event_at)
             .map(|row_result| row_result.map(|(_, event)| (event.id, event)))
             .collect::<Result<HashMap<_, _>, _>>()?;
         let due_delivery = deliveries.into_iter().filter_map(|delivery| {
             Some(DueDelivery {
-                endpoint: endpoints.get(&delivery.endpoint_id)?.clone(),
+                endpoint: endpoints_by_id.get(&delivery.endpoint_id)?.clone(),
                 event: events.get(&delivery.event_id).cloned(),
                 delivery,
             })
@@ -166,16 +167,20 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn endpoints(&self, filter: &ListEndpoints) -> Result<Vec<Endpoint>, StoreError> {
-        let mut sql =
+        let mut statement =
             StatementBuilder::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
         if let Some(storefront) = &filter.storefront {
-            sql.push(" AND storefront = ").bind(storefront.to_string());
+            statement
+                .push(" AND storefront = ")
+                .bind(storefront.to_string());
         }
-        if let Some(id) = &filter.cursor {
-            sql.push(" AND id < ").bind(id.clone());
+        if let Some(cursor_id) = &filter.cursor {
+            statement.push(" AND id < ").bind(cursor_id.clone());
         }
-        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-        let (sql, arguments) = sql.finish();
+        statement
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(filter.limit + 1);
+        let (sql, arguments) = statement.finish();
         let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter()
             .map(|row| self.cipher.read_endpoint(row.text(0)?))
@@ -190,23 +195,25 @@ impl Store {
         let (sql, arguments) = select_deliveries(filter);
         let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter()
-            .map(|row| json("delivery", row.text(0)?))
+            .map(|row| parse_json("delivery", row.text(0)?))
             .collect()
     }
 }
 
 /// The statement for a page of an endpoint's deliveries, and its arguments; each list has an index.
 fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT state FROM deliveries WHERE endpoint_id = ");
-    sql.bind(filter.id.to_string());
+    let mut statement = StatementBuilder::new("SELECT state FROM deliveries WHERE endpoint_id = ");
+    statement.bind(filter.id.to_string());
     if let Some(status) = filter.status {
-        sql.push(" AND status = ").bind(status.as_str());
+        statement.push(" AND status = ").bind(status.as_str());
     }
-    if let Some(id) = &filter.cursor {
-        sql.push(" AND id < ").bind(id.clone());
+    if let Some(cursor_id) = &filter.cursor {
+        statement.push(" AND id < ").bind(cursor_id.clone());
     }
-    sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-    sql.finish()
+    statement
+        .push(" ORDER BY id DESC LIMIT ")
+        .bind(filter.limit + 1);
+    statement.finish()
 }
 
 #[cfg(test)]

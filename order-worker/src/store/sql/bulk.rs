@@ -98,14 +98,14 @@ impl Writes {
 /// Increases the numbers of a statement's arguments by `argument_offset`.
 fn renumber_parameters(sql: &str, argument_offset: usize) -> String {
     let mut sql_parts = sql.split('$');
-    let mut renumbered = sql_parts.next().unwrap_or_default().to_owned();
+    let mut renumbered_sql = sql_parts.next().unwrap_or_default().to_owned();
     for part in sql_parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
         let (number, after_number) = part.split_at(digits);
         let number = number.parse::<usize>().unwrap_or_default() + argument_offset;
-        let _ = write!(renumbered, "${number}{after_number}");
+        let _ = write!(renumbered_sql, "${number}{after_number}");
     }
-    renumbered
+    renumbered_sql
 }
 
 impl Session {
@@ -130,8 +130,8 @@ impl Session {
             }
             Self::Postgres(_) if writes.0.is_empty() => {}
             Self::Postgres(postgres) => {
-                let (sql, bound) = writes.into_statement()?;
-                postgres.execute_bound(sql, bound).await?;
+                let (sql, bound_arguments) = writes.into_statement()?;
+                postgres.execute_bound(sql, bound_arguments).await?;
             }
         }
         Ok(())
@@ -204,13 +204,13 @@ mod tests {
         let source = "turn AS (UPDATE e SET f = $2 RETURNING f)";
         let insert = "INSERT INTO b SELECT $1 || $2, f FROM turn";
         writes.add_from(source, write(insert), rows());
-        let (sql, bound) = writes.into_statement().unwrap();
+        let (sql, bound_arguments) = writes.into_statement().unwrap();
         assert_eq!(
             sql.as_str(),
             "WITH part_0 AS (INSERT INTO a SELECT * FROM unnest($1, $2)), \
              turn AS (UPDATE e SET f = $4 RETURNING f), \
              part_1 AS (INSERT INTO b SELECT $3 || $4, f FROM turn) SELECT"
         );
-        assert_eq!(bound.len(), 4);
+        assert_eq!(bound_arguments.len(), 4);
     }
 }

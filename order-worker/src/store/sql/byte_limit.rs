@@ -69,11 +69,11 @@ impl<T> ById<T> {
     /// Applies `read` to rows whose first column is their order's id.
     pub(in crate::store) fn read_within(
         rows: &Rows<Row>,
-        read: impl FnOnce(&[Row]) -> Result<T, StoreError>,
+        read_value: impl FnOnce(&[Row]) -> Result<T, StoreError>,
     ) -> Result<Self, StoreError> {
         let last_row = rows.rows.last().filter(|_| rows.is_cut);
         Ok(Self {
-            value: read(&rows.rows)?,
+            value: read_value(&rows.rows)?,
             looked_up_to: last_row
                 .map(|row| parse_field("id", row.text(0)?))
                 .transpose()?,

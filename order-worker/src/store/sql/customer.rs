@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use shared::{customer::Customer, order::Address};
 
 use super::{
-    decode::{json, unsigned_integer},
+    decode::{parse_json, parse_unsigned},
     row::Row,
 };
 use crate::store::StoreError;
@@ -55,14 +55,14 @@ pub(in crate::store) fn customer_at(
     row: &Row,
     first_column: usize,
 ) -> Result<Customer, StoreError> {
-    let mut customer: Customer = json("customer", row.text(first_column)?)?;
-    customer.version = unsigned_integer("version", row.integer(first_column + 1)?)?;
-    if let Some(profile) = row.maybe_text(first_column + 2)? {
+    let mut customer: Customer = parse_json("customer", row.text(first_column)?)?;
+    customer.version = parse_unsigned("version", row.integer(first_column + 1)?)?;
+    if let Some(profile_json) = row.maybe_text(first_column + 2)? {
         let Profile {
             phone,
             addresses,
             metadata,
-        } = json("customer", profile)?;
+        } = parse_json("customer", profile_json)?;
         customer.phone = phone;
         customer.addresses = addresses;
         customer.metadata = metadata;
@@ -81,9 +81,10 @@ pub(in crate::store) fn search_key(text: &str) -> String {
 pub(in crate::store) fn prefix_end(prefix: &str) -> Option<String> {
     let mut range_end = prefix.to_owned();
     while let Some(last_character) = range_end.pop() {
-        let next = (u32::from(last_character) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            range_end.push(next);
+        let next_character =
+            (u32::from(last_character) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next_character) = next_character {
+            range_end.push(next_character);
             return Some(range_end);
         }
     }

@@ -38,13 +38,13 @@ pub(in crate::store) fn parse_field<T: std::str::FromStr<Err: std::fmt::Display>
         .map_err(|error| StoreError::Corrupt(format!("{field_name} {text:?}: {error}")))
 }
 
-pub(in crate::store) fn json<T: DeserializeOwned>(
+pub(in crate::store) fn parse_json<T: DeserializeOwned>(
     content_name: &str,
     text: &str,
 ) -> Result<T, StoreError> {
     from_stored(text).map_err(|error| {
-        let beginning: String = text.chars().take(MAX_QUOTED).collect();
-        StoreError::Corrupt(format!("{content_name} {beginning}: {error}"))
+        let text_beginning: String = text.chars().take(MAX_QUOTED).collect();
+        StoreError::Corrupt(format!("{content_name} {text_beginning}: {error}"))
     })
 }
 
@@ -61,7 +61,7 @@ pub(in crate::store) fn readable_rows<R, T>(
         match read_row(row) {
             Ok(value) => parsed_rows.push(value),
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(%error, "a corrupt row was left out");
+                tracing::error!(%error, "a corrupt row can't be decoded; it is left out");
             }
             Err(error) => return Err(error),
         }
@@ -69,7 +69,7 @@ pub(in crate::store) fn readable_rows<R, T>(
     Ok(parsed_rows)
 }
 
-pub(in crate::store) fn unsigned_integer<T: TryFrom<i64>>(
+pub(in crate::store) fn parse_unsigned<T: TryFrom<i64>>(
     number_name: &str,
     number: i64,
 ) -> Result<T, StoreError> {
@@ -89,15 +89,15 @@ macro_rules! select_steps {
 pub(in crate::store) use select_steps;
 
 /// Decodes `sku, warehouse, on_hand, reserved` into `stock_levels`.
-pub(in crate::store) fn stock_level(
+pub(in crate::store) fn add_stock_level(
     row: &Row,
     stock_levels: &mut ProductStock,
 ) -> Result<(), StoreError> {
-    stock_at(row, 0, stock_levels)
+    add_stock_at(row, 0, stock_levels)
 }
 
 /// Decodes a stock level whose columns start at `first_column`.
-pub(in crate::store) fn stock_at(
+pub(in crate::store) fn add_stock_at(
     row: &Row,
     first_column: usize,
     stock_levels: &mut ProductStock,
@@ -131,19 +131,19 @@ pub(in crate::store) fn read_step_at(
             order_id: parse_field("order_id", row.text(first_column)?)?,
             step: parse_field("step", row.text(first_column + 1)?)?,
         },
-        attempt: unsigned_integer("attempt", row.integer(first_column + 2)?)?,
-        failures: unsigned_integer("failures", row.integer(first_column + 3)?)?,
+        attempt: parse_unsigned("attempt", row.integer(first_column + 2)?)?,
+        failures: parse_unsigned("failures", row.integer(first_column + 3)?)?,
         due_at: timestamp(row.integer(first_column + 4)?)?,
         is_dead: row.maybe_integer(first_column + 5)?.is_none(),
         last_error: row.maybe_text(first_column + 6)?.map(str::to_owned),
         request_id: row.text(first_column + 7)?.to_owned(),
         traceparent: row.maybe_text(first_column + 8)?.map(str::to_owned),
-        error_responses: unsigned_integer("answered", row.integer(first_column + 9)?)?,
+        error_responses: parse_unsigned("answered", row.integer(first_column + 9)?)?,
         client_secret: row.maybe_text(first_column + 10)?.map(str::to_owned),
     })
 }
 
-/// Selects the columns that [`event`] decodes.
+/// Selects the columns that [`event_at`] decodes.
 macro_rules! select_events {
     ($rest:literal) => {
         concat!(
@@ -156,7 +156,7 @@ macro_rules! select_events {
 pub(in crate::store) use select_events;
 
 /// The public form of an event, and its position.
-pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
+pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
     let position = row.integer(0)?;
     let storefront = row.maybe_text(5)?;
     let event = CloudEvent {
@@ -175,21 +175,21 @@ pub(in crate::store) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), Stor
         actor: row.text(7)?.to_owned(),
         intent: row.text(8)?.to_owned(),
         requestid: row.text(9)?.to_owned(),
-        data: data(row)?,
+        data: data_at(row)?,
     };
     Ok((position, event))
 }
 
 /// The data of an event. Data that is not JSON is replaced by `{"unreadable": "reason"}`, since consumers of
 /// the feed have to get past the event.
-fn data(row: &Row) -> Result<Json, StoreError> {
-    let Some(reason) = unreadable_data(row)? else {
-        return json("event", row.text(11)?);
+fn data_at(row: &Row) -> Result<Json, StoreError> {
+    let Some(reason) = find_data_error(row)? else {
+        return parse_json("event", row.text(11)?);
     };
     tracing::error!(
         event = row.text(1)?,
         subject = row.text(2)?,
-        why = reason,
+        reason,
         "the data of an event can't be decoded"
     );
     let placeholder = serde_json::json!({ "unreadable": reason });
@@ -197,21 +197,22 @@ fn data(row: &Row) -> Result<Json, StoreError> {
 }
 
 /// The reason why the data of the event can't be decoded; `None` if it can.
-pub(in crate::store) fn unreadable_data(row: &Row) -> Result<Option<String>, StoreError> {
-    let read = serde_json::from_str::<&RawValue>(row.text(11)?);
-    Ok(read.err().map(|error| error.to_string()))
+pub(in crate::store) fn find_data_error(row: &Row) -> Result<Option<String>, StoreError> {
+    let parsed_data = serde_json::from_str::<&RawValue>(row.text(11)?);
+    Ok(parsed_data.err().map(|error| error.to_string()))
 }
 
 /// The event, and its position.
-pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
+pub(in crate::store) fn event_at(row: &Row) -> Result<(i64, Event), StoreError> {
     let (kind, data) = (row.text(6)?, row.text(11)?);
-    let event_data: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+    let event_data: EventData =
+        parse_json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
     let storefront = row.maybe_text(5)?;
     let attempt = row.maybe_integer(10)?;
     let event = Event {
         id: parse_field("event id", row.text(1)?)?,
         subject: row.text(2)?.to_owned(),
-        sequence: unsigned_integer("sequence", row.integer(3)?)?,
+        sequence: parse_unsigned("sequence", row.integer(3)?)?,
         time: timestamp(row.integer(4)?)?,
         storefront: storefront
             .map(|name| parse_field("storefront", name))
@@ -221,7 +222,7 @@ pub(in crate::store) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
             intent: row.text(8)?.to_owned(),
             request_id: row.text(9)?.to_owned(),
             attempt: attempt
-                .map(|attempt| unsigned_integer("attempt", attempt))
+                .map(|attempt| parse_unsigned("attempt", attempt))
                 .transpose()?,
             traceparent: None,
         },

@@ -79,11 +79,11 @@ impl Session {
     }
 
     /// Runs statements without arguments and results.
-    pub(crate) async fn control(&mut self, sql: impl Into<Sql>) -> Result<(), StoreError> {
+    pub(crate) async fn execute_batch(&mut self, sql: impl Into<Sql>) -> Result<(), StoreError> {
         let sql = sql.into();
         match self {
             Self::Sqlite(connection) => connection.run(sql.sqlite.as_str()),
-            Self::Postgres(session) => session.control(sql.postgres).await,
+            Self::Postgres(session) => session.execute_batch(sql.postgres).await,
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     reader::Reader,
-    statement::{bind, places, rows},
+    statement::{bind, parameter_indexes, query_rows},
 };
 use crate::store::{
     StoreError,
@@ -52,7 +52,7 @@ impl Connection {
         match self {
             Self::Reading(reader) => reader.fetch(max_bytes, sql, arguments).await,
             Self::Auditing(_) | Self::Writing(_) => {
-                self.with_connection(|connection| rows(connection, max_bytes, sql, arguments))
+                self.with_connection(|connection| query_rows(connection, max_bytes, sql, arguments))
             }
         }
     }
@@ -65,7 +65,7 @@ impl Connection {
     ) -> Result<u64, StoreError> {
         self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let parameter_indexes = places(&statement, arguments.len())?;
+            let parameter_indexes = parameter_indexes(&statement, arguments.len())?;
             bind(&mut statement, &parameter_indexes, arguments)?;
             let changed_rows = statement.raw_execute()?;
             Ok(u64::try_from(changed_rows).unwrap_or_default())
@@ -80,7 +80,7 @@ impl Connection {
     ) -> Result<(), StoreError> {
         self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let places = places(&statement, rows.first().map_or(0, Vec::len))?;
+            let places = parameter_indexes(&statement, rows.first().map_or(0, Vec::len))?;
             for row in rows {
                 bind(&mut statement, &places, row)?;
                 statement.raw_execute()?;
@@ -109,11 +109,11 @@ impl Connection {
 }
 
 /// Runs blocking work. On a multi-threaded runtime, the other tasks of this thread move to another thread.
-fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
+fn run_blocking<T>(operation: impl FnOnce() -> T) -> T {
     let runtime_flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if runtime_flavor.is_ok_and(|runtime_flavor| runtime_flavor == RuntimeFlavor::MultiThread) {
-        task::block_in_place(work)
+        task::block_in_place(operation)
     } else {
-        work()
+        operation()
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{open_reader, statement::rows};
+use super::{open_reader, statement::query_rows};
 use crate::store::{
     StoreError,
     sql::{row::Row, statement::Argument},
@@ -77,11 +77,11 @@ impl StatementLimit {
                 .store(remaining_checks, Ordering::Relaxed);
             return false;
         }
-        let deadline = *self
+        let statement_deadline = *self
             .time_limit
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        deadline.is_none_or(|deadline| Instant::now() >= deadline)
+        statement_deadline.is_none_or(|deadline| Instant::now() >= deadline)
     }
 }
 
@@ -114,22 +114,22 @@ impl Readers {
     }
 
     fn take_connection(&self) -> rusqlite::Result<LimitedConnection> {
-        let idle = self
+        let idle_connections = self
             .idle_connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        idle.map_or_else(|| self.open_connection(), Ok)
+        idle_connections.map_or_else(|| self.open_connection(), Ok)
     }
 
     /// Returns a connection to the pool, or closes it if there are enough.
-    fn give_back(&self, reading: Option<LimitedConnection>) {
-        let mut idle = self
+    fn give_back(&self, connection: Option<LimitedConnection>) {
+        let mut idle_connections = self
             .idle_connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE_READERS {
-            idle.extend(reading);
+        if idle_connections.len() < MAX_IDLE_READERS {
+            idle_connections.extend(connection);
         }
     }
 
@@ -151,11 +151,11 @@ impl Readers {
 
     /// Closes the idle connections.
     pub(super) fn close(&self) {
-        let mut idle = self
+        let mut idle_connections = self
             .idle_connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        idle.clear();
+        idle_connections.clear();
     }
 }
 
@@ -185,7 +185,7 @@ impl Reader {
             limit,
         } = self.connection.as_ref().ok_or_else(not_borrowed)?;
         limit.set_limit(CHECKS_PER_SLICE, None);
-        match rows(raw, max_bytes, sql, arguments) {
+        match query_rows(raw, max_bytes, sql, arguments) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             result => return Ok(result?),
         }
@@ -201,7 +201,8 @@ impl Reader {
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read_result = task::spawn_blocking(move || {
             limited_connection.limit.set_limit(0, Some(deadline));
-            let read_result = rows(&limited_connection.connection, max_bytes, &sql, &arguments);
+            let read_result =
+                query_rows(&limited_connection.connection, max_bytes, &sql, &arguments);
             drop(permit);
             (limited_connection, read_result)
         });
@@ -278,7 +279,7 @@ mod tests {
             unreachable!("it is on loan")
         };
         limit.set_limit(0, Some(Instant::now()));
-        let error = rows(raw, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
+        let error = query_rows(raw, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
         assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
         std::fs::remove_file(path).unwrap();
     }

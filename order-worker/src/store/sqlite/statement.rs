@@ -9,7 +9,7 @@ use shared::page::Rows;
 use crate::store::sql::{byte_limit::ByteLimit, row::Row, statement::Argument};
 
 /// Executes a query, up to a size limit.
-pub(super) fn rows(
+pub(super) fn query_rows(
     connection: &Raw,
     max_bytes: usize,
     sql: &str,
@@ -17,7 +17,7 @@ pub(super) fn rows(
 ) -> rusqlite::Result<Rows<Row>> {
     let mut statement = connection.prepare_cached(sql)?;
     let columns = statement.column_count();
-    let parameter_indexes = places(&statement, arguments.len())?;
+    let parameter_indexes = parameter_indexes(&statement, arguments.len())?;
     bind(&mut statement, &parameter_indexes, arguments)?;
     let mut rows = statement.raw_query();
     let mut collected_rows = ByteLimit::new(max_bytes);
@@ -32,7 +32,7 @@ pub(super) fn rows(
 }
 
 /// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
-pub(super) fn places(
+pub(super) fn parameter_indexes(
     statement: &Statement<'_>,
     count: usize,
 ) -> rusqlite::Result<Vec<Option<usize>>> {
@@ -77,7 +77,7 @@ mod tests {
         let connection = Raw::open_in_memory().unwrap();
         let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
         let arguments = [Argument::from("a"), Argument::from("b")];
-        let places = places(&statement, arguments.len()).unwrap();
+        let places = parameter_indexes(&statement, arguments.len()).unwrap();
         bind(&mut statement, &places, &arguments).unwrap();
         let mut rows = statement.raw_query();
         let text: String = rows.next().unwrap().unwrap().get(0).unwrap();

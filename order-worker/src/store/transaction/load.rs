@@ -30,7 +30,8 @@ use crate::{
             byte_limit::MAX_BATCH_BYTES,
             customer::customer_at,
             decode::{
-                json, parse_field, read_step, select_steps, stock_at, stock_level, unsigned_integer,
+                add_stock_at, add_stock_level, parse_field, parse_json, parse_unsigned, read_step,
+                select_steps,
             },
             session::Session,
             statement::{Sql, among, arguments, list},
@@ -54,14 +55,14 @@ pub(in crate::store) async fn load_working_set(
         };
     if !(load_set.idempotency_keys.is_empty() && ordered_stock.is_empty()) {
         let skus = &ordered_stock;
-        idempotency_records_and_stock(session, &mut working_set, &mut load_set, skus, cipher)
+        load_idempotency_records_and_stock(session, &mut working_set, &mut load_set, skus, cipher)
             .await?;
     }
     if !load_set.external_ids.is_empty() {
-        external_ids(session, &mut working_set, &load_set).await?;
+        load_external_ids(session, &mut working_set, &load_set).await?;
     }
     if !load_set.orders.is_empty() {
-        orders(session, &mut working_set, &load_set, locks).await?;
+        load_orders(session, &mut working_set, &load_set, locks).await?;
     }
     let skus = load_set.skus(&working_set.orders);
     let other_skus: Vec<_> = skus.difference(&ordered_stock).collect();
@@ -69,35 +70,35 @@ pub(in crate::store) async fn load_working_set(
         // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
         // levels only.
         if !load_set.changed_products.is_empty() {
-            changed_products(session, &mut working_set, &load_set.changed_products).await?;
+            load_changed_products(session, &mut working_set, &load_set.changed_products).await?;
         }
-        stock_levels(session, &mut working_set, &other_skus, locks).await?;
+        load_stock_levels(session, &mut working_set, &other_skus, locks).await?;
     }
     if !load_set.changed_customers.is_empty() {
-        changed_customers(session, &mut working_set, &load_set.changed_customers).await?;
+        load_changed_customers(session, &mut working_set, &load_set.changed_customers).await?;
     }
     // Read after the stock levels are locked. Deleting a product locks them too, so the result stays valid.
-    let products = skus
+    let unloaded_skus = skus
         .iter()
         .filter(|sku| !working_set.products.contains_key(sku));
-    let products: Vec<_> = products.collect();
-    if !(products.is_empty() && load_set.customers.is_empty() && load_set.new_orders == 0) {
-        load_unlocked(session, &mut working_set, &products, &load_set).await?;
+    let unloaded_skus: Vec<_> = unloaded_skus.collect();
+    if !(unloaded_skus.is_empty() && load_set.customers.is_empty() && load_set.new_orders == 0) {
+        load_unlocked(session, &mut working_set, &unloaded_skus, &load_set).await?;
     }
     if load_set.endpoint_counts {
-        endpoint_counts(session, &mut working_set).await?;
+        load_endpoint_counts(session, &mut working_set).await?;
     }
     if !load_set.endpoints.is_empty() {
-        endpoints(session, &mut working_set, &load_set, cipher).await?;
+        load_endpoints(session, &mut working_set, &load_set, cipher).await?;
     }
     if !(load_set.api_keys.is_empty() && load_set.api_key_digests.is_empty()) {
-        api_keys(session, &mut working_set, &load_set).await?;
+        load_api_keys(session, &mut working_set, &load_set).await?;
     }
     if !load_set.deliveries.is_empty() {
-        deliveries(session, &mut working_set, &load_set).await?;
+        load_deliveries(session, &mut working_set, &load_set).await?;
     }
     if !load_set.messages.is_empty() {
-        messages(session, &mut working_set, &load_set).await?;
+        load_messages(session, &mut working_set, &load_set).await?;
     }
     let unlocked_read = match locks {
         Locks::Rows => UnlockedRead::default(),
@@ -106,17 +107,17 @@ pub(in crate::store) async fn load_working_set(
             products: other_skus.into_iter().cloned().collect(),
         },
     };
-    let loaded = LoadedRows {
+    let loaded_rows = LoadedRows {
         orders: working_set.orders.keys().copied().collect(),
         products: working_set.products.keys().cloned().collect(),
         customers: working_set.customers.keys().copied().collect(),
         endpoints: working_set.endpoints.keys().copied().collect(),
         api_keys: working_set.api_keys.keys().copied().collect(),
-        idempotency_keys: working_set.recorded.keys().cloned().collect(),
+        idempotency_keys: working_set.idempotency_records.keys().cloned().collect(),
         unlocked_read,
         locked_customers: load_set.changed_customers.into_iter().collect(),
     };
-    Ok((working_set, loaded))
+    Ok((working_set, loaded_rows))
 }
 
 /// Whether loaded rows are locked.
@@ -127,7 +128,7 @@ enum Locks {
 }
 
 /// Loads idempotency records, and the stock levels of `skus`, locked.
-async fn idempotency_records_and_stock(
+async fn load_idempotency_records_and_stock(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &mut LoadSet,
@@ -152,31 +153,33 @@ async fn idempotency_records_and_stock(
     let arguments = arguments![list(&load_set.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
         if row.text(0)? == "stock" {
-            stock_at(&row, 1, &mut working_set.stock_levels)?;
+            add_stock_at(&row, 1, &mut working_set.stock_levels)?;
             continue;
         }
         let (answer_text, outcome_text) = (row.maybe_text(5)?, row.maybe_text(6)?);
-        let answer = answer_text.map(|text| json("answer", text)).transpose()?;
+        let answer = answer_text
+            .map(|text| parse_json("answer", text))
+            .transpose()?;
         let outcome = outcome_text.map(|text| match answer {
             Some(ResourceRef::EndpointSecret(_)) => cipher.read_outcome(row.text(1)?, text),
-            _ => json("outcome", text),
+            _ => parse_json("outcome", text),
         });
-        let recorded = IdempotencyRecord {
+        let record = IdempotencyRecord {
             fingerprint: row.text(2)?.to_owned(),
             answer,
             outcome: outcome.transpose()?,
         };
-        if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
+        if let (Some(answer), None) = (&record.answer, &record.outcome) {
             load_set.add_resource(answer);
         }
         working_set
-            .recorded
-            .insert(row.text(1)?.to_owned(), recorded);
+            .idempotency_records
+            .insert(row.text(1)?.to_owned(), record);
     }
     Ok(())
 }
 
-async fn orders(
+async fn load_orders(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
@@ -196,14 +199,14 @@ async fn orders(
         usize::MAX
     };
     let ids = list(&load_set.orders);
-    let orders_read = session
+    let loaded_orders = session
         .fetch_within(max_bytes, sql, vec![ids.clone()])
         .await?;
-    if orders_read.is_cut {
+    if loaded_orders.is_cut {
         return Err(StoreError::TooLarge);
     }
-    for row in orders_read.rows {
-        let order: Order = json("order", row.text(0)?)?;
+    for row in loaded_orders.rows {
+        let order: Order = parse_json("order", row.text(0)?)?;
         working_set.orders.insert(order.id, order);
     }
     let sql = among!(select_steps!("WHERE order_id"), "");
@@ -214,7 +217,7 @@ async fn orders(
     Ok(())
 }
 
-async fn external_ids(
+async fn load_external_ids(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
@@ -236,7 +239,7 @@ async fn external_ids(
     Ok(())
 }
 
-async fn stock_levels(
+async fn load_stock_levels(
     session: &mut Session,
     working_set: &mut WorkingSet,
     skus: &[&Sku],
@@ -256,12 +259,12 @@ async fn stock_levels(
         },
     );
     for row in session.fetch(sql, vec![list(skus)]).await? {
-        stock_level(&row, &mut working_set.stock_levels)?;
+        add_stock_level(&row, &mut working_set.stock_levels)?;
     }
     Ok(())
 }
 
-async fn changed_products(
+async fn load_changed_products(
     session: &mut Session,
     working_set: &mut WorkingSet,
     skus: &[Sku],
@@ -271,7 +274,7 @@ async fn changed_products(
         "SELECT state FROM products WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(skus)]).await? {
-        let product: Product = json("product", row.text(0)?)?;
+        let product: Product = parse_json("product", row.text(0)?)?;
         working_set
             .products
             .insert(product.details.sku.clone(), product);
@@ -279,7 +282,7 @@ async fn changed_products(
     Ok(())
 }
 
-async fn changed_customers(
+async fn load_changed_customers(
     session: &mut Session,
     working_set: &mut WorkingSet,
     ids: &[CustomerId],
@@ -300,7 +303,7 @@ async fn changed_customers(
 async fn load_unlocked(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    products: &[&Sku],
+    product_skus: &[&Sku],
     load_set: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::for_dialects(
@@ -317,14 +320,14 @@ async fn load_unlocked(
     );
     let mut order_numbers = Vec::new();
     let arguments = arguments![
-        list(products),
+        list(product_skus),
         list(&load_set.customers),
         load_set.new_orders
     ];
     for row in session.fetch(sql, arguments).await? {
         match row.text(0)? {
             "product" => {
-                let product: Product = json("product", row.text(1)?)?;
+                let product: Product = parse_json("product", row.text(1)?)?;
                 working_set
                     .products
                     .insert(product.details.sku.clone(), product);
@@ -344,7 +347,7 @@ async fn load_unlocked(
     Ok(())
 }
 
-async fn endpoint_counts(
+async fn load_endpoint_counts(
     session: &mut Session,
     working_set: &mut WorkingSet,
 ) -> Result<(), StoreError> {
@@ -353,7 +356,7 @@ async fn endpoint_counts(
         let owner = row
             .maybe_text(0)?
             .map(|name| parse_field("storefront", name));
-        let count = unsigned_integer("count", row.integer(1)?)?;
+        let count = parse_unsigned("count", row.integer(1)?)?;
         working_set
             .endpoint_counts
             .insert(owner.transpose()?, count);
@@ -361,7 +364,7 @@ async fn endpoint_counts(
     Ok(())
 }
 
-async fn endpoints(
+async fn load_endpoints(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
@@ -378,7 +381,7 @@ async fn endpoints(
     Ok(())
 }
 
-async fn api_keys(
+async fn load_api_keys(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
@@ -397,12 +400,12 @@ async fn api_keys(
     }
     if !load_set.api_key_digests.is_empty() {
         let count = count_active_keys(session, Timestamp::now()).await?;
-        working_set.active_api_keys = unsigned_integer("count", count)?;
+        working_set.active_api_keys = parse_unsigned("count", count)?;
     }
     Ok(())
 }
 
-async fn deliveries(
+async fn load_deliveries(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
@@ -412,7 +415,7 @@ async fn deliveries(
         "SELECT state FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(&load_set.deliveries)]).await? {
-        let delivery: Delivery = json("delivery", row.text(0)?)?;
+        let delivery: Delivery = parse_json("delivery", row.text(0)?)?;
         working_set.deleted_events.insert(delivery.event_id);
         working_set.deliveries.insert(delivery.id, delivery);
     }
@@ -425,7 +428,7 @@ async fn deliveries(
     Ok(())
 }
 
-async fn messages(
+async fn load_messages(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
@@ -435,7 +438,7 @@ async fn messages(
         "SELECT state FROM messages WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(&load_set.messages)]).await? {
-        let message: Message = json("message", row.text(0)?)?;
+        let message: Message = parse_json("message", row.text(0)?)?;
         working_set.messages.insert(message.id, message);
     }
     Ok(())

@@ -37,19 +37,21 @@ impl LoadedRows {
     /// [`StoreError::Failed`] with the name of the row that is not locked.
     pub(in crate::store) fn check_locked(&self, change_set: &ChangeSet) -> Result<(), StoreError> {
         let UnlockedRead { orders, products } = &self.unlocked_read;
-        let order = change_set.orders.iter().find(|id| orders.contains(id));
+        let order = change_set
+            .orders
+            .iter()
+            .find(|order_id| orders.contains(order_id));
         let stock_level = change_set
             .stock_levels
             .iter()
             .find(|(sku, _)| products.contains(sku));
-        let customer = change_set
-            .customers
-            .iter()
-            .find(|id| self.customers.contains(id) && !self.locked_customers.contains(id));
+        let customer = change_set.customers.iter().find(|customer_id| {
+            self.customers.contains(customer_id) && !self.locked_customers.contains(customer_id)
+        });
         let unlocked_row = match (order, stock_level, customer) {
-            (Some(id), ..) => format!("order {id}"),
+            (Some(order_id), ..) => format!("order {order_id}"),
             (None, Some((sku, _)), _) => format!("stock levels of {sku}"),
-            (None, None, Some(id)) => format!("customer {id}"),
+            (None, None, Some(customer_id)) => format!("customer {customer_id}"),
             (None, None, None) => return Ok(()),
         };
         Err(StoreError::Failed(format!(
@@ -71,7 +73,7 @@ mod tests {
         let erased_customer = CustomerId::from(Uuid::now_v7());
         let blocked_customer = CustomerId::from(Uuid::now_v7());
         let stock_key = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
-        let loaded = LoadedRows {
+        let loaded_rows = LoadedRows {
             orders: HashSet::from([locked_order, unlocked_order]),
             customers: HashSet::from([blocked_customer, erased_customer]),
             unlocked_read: UnlockedRead {
@@ -85,9 +87,13 @@ mod tests {
         change_set.orders.insert(locked_order);
         change_set.stock_levels.insert(stock_key("A"));
         change_set.customers.insert(blocked_customer);
-        assert!(loaded.check_locked(&change_set).is_ok());
-        let refusal =
-            |change_set: ChangeSet| loaded.check_locked(&change_set).unwrap_err().to_string();
+        assert!(loaded_rows.check_locked(&change_set).is_ok());
+        let refusal = |change_set: ChangeSet| {
+            loaded_rows
+                .check_locked(&change_set)
+                .unwrap_err()
+                .to_string()
+        };
         let mut set_with_order = change_set.clone();
         set_with_order.orders.insert(unlocked_order);
         assert!(refusal(set_with_order).contains(&unlocked_order.to_string()));

@@ -38,7 +38,7 @@ pub(in crate::store) const STEP_LEASE: SignedDuration = SignedDuration::from_sec
 
 /// Upper bound of the time for which a worker has scheduled the message of a step that is due at `now`: two
 /// leases, since the workers' clocks may differ. A step that is scheduled for a later time is not due yet.
-pub(in crate::store) fn sent_by(now: Timestamp) -> Timestamp {
+pub(in crate::store) fn latest_send_time(now: Timestamp) -> Timestamp {
     now + STEP_LEASE + STEP_LEASE
 }
 
@@ -48,28 +48,28 @@ pub(in crate::store) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::fro
 pub(in crate::store) async fn save_changes(
     session: &mut Session,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
     now: Timestamp,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
-    loaded.check_locked(&working_set.dirty)?;
+    loaded_rows.check_locked(&working_set.dirty)?;
     let mut writes = Writes::default();
     // PostgreSQL executes the first write last, and its lock is held for the shortest time.
-    events::events(&mut writes, working_set)?;
-    orders::orders(&mut writes, working_set, loaded)?;
-    orders::payment_references(&mut writes, working_set);
-    orders::items_of_edits(&mut writes, working_set);
-    returns::returns(&mut writes, working_set);
-    tags::tags(&mut writes, working_set)?;
-    catalogue::stock_levels(&mut writes, working_set);
-    catalogue::products(&mut writes, working_set, loaded)?;
-    catalogue::customers(&mut writes, working_set, loaded)?;
-    webhooks::endpoints(&mut writes, working_set, loaded, cipher)?;
-    api_keys::api_keys(&mut writes, working_set, loaded)?;
-    webhooks::deliveries(&mut writes, working_set)?;
-    messages::messages(&mut writes, working_set)?;
-    steps::steps(&mut writes, working_set, now);
-    recorded::idempotency_records(&mut writes, working_set, loaded, now, cipher)?;
+    events::save_events(&mut writes, working_set)?;
+    orders::save_orders(&mut writes, working_set, loaded_rows)?;
+    orders::save_payment_references(&mut writes, working_set);
+    orders::save_items_of_edits(&mut writes, working_set);
+    returns::save_returns(&mut writes, working_set);
+    tags::save_tags(&mut writes, working_set)?;
+    catalogue::save_stock_levels(&mut writes, working_set);
+    catalogue::save_products(&mut writes, working_set, loaded_rows)?;
+    catalogue::save_customers(&mut writes, working_set, loaded_rows)?;
+    webhooks::save_endpoints(&mut writes, working_set, loaded_rows, cipher)?;
+    api_keys::save_api_keys(&mut writes, working_set, loaded_rows)?;
+    webhooks::save_deliveries(&mut writes, working_set)?;
+    messages::save_messages(&mut writes, working_set)?;
+    steps::save_steps(&mut writes, working_set, now);
+    recorded::save_idempotency_records(&mut writes, working_set, loaded_rows, now, cipher)?;
     session.write_all(writes).await?;
     for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.event_data {
@@ -81,16 +81,16 @@ pub(in crate::store) async fn save_changes(
 }
 
 /// Serializes a JSON column.
-fn text(value: &impl Serialize) -> Result<String, StoreError> {
+fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 /// Updates existing rows and inserts the others; each row comes with whether it exists.
 fn push_rows(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
-    let (existing_rows, new): (Vec<_>, Vec<_>) =
+    let (existing_rows, new_rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(is_existing, _)| *is_existing);
     let without_flags =
         |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
-    writes.add(insert, without_flags(new));
+    writes.add(insert, without_flags(new_rows));
     writes.add(update, without_flags(existing_rows));
 }

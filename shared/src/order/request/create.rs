@@ -24,7 +24,7 @@ use crate::{
 /// Maximum number of line items in an order.
 pub const MAX_ITEMS: usize = 500;
 /// Range of a line item's quantity.
-pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
+pub const QUANTITY_RANGE: RangeInclusive<i64> = 1..=1_000_000;
 
 /// Maximum number of fields of an address.
 const MAX_ADDRESS_FIELDS: usize = 20;
@@ -145,7 +145,7 @@ impl FromStr for ReturnUrl {
             return Err("must have no user name or password".to_owned());
         }
         let is_local = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Domain(host_name)) => host_name == "localhost",
             Some(Host::Ipv4(address)) => address.is_loopback(),
             Some(Host::Ipv6(address)) => address.is_loopback(),
             None => return Err("must have a host".to_owned()),
@@ -159,8 +159,8 @@ impl FromStr for ReturnUrl {
 }
 
 impl From<ReturnUrl> for String {
-    fn from(url: ReturnUrl) -> Self {
-        url.0.into()
+    fn from(return_url: ReturnUrl) -> Self {
+        return_url.0.into()
     }
 }
 
@@ -233,7 +233,7 @@ impl ItemQuantity {
 }
 
 fn quantity(value: Value) -> Result<NonZeroU32, String> {
-    let number = body::integer(QUANTITY)(value)?;
+    let number = body::integer(QUANTITY_RANGE)(value)?;
     u32::try_from(number)
         .ok()
         .and_then(NonZeroU32::new)
@@ -242,9 +242,13 @@ fn quantity(value: Value) -> Result<NonZeroU32, String> {
 
 /// An address of at most 20 fields with at most 200 characters each.
 pub(crate) fn address(value: Value) -> Result<Address, String> {
-    let fields = address_fields(value)?;
-    fields
-        .filter_map(|field| field.map(|(name, text)| Some((name, text?))).transpose())
+    let address_fields = address_fields(value)?;
+    address_fields
+        .filter_map(|field| {
+            field
+                .map(|(field_name, text)| Some((field_name, text?)))
+                .transpose()
+        })
         .collect()
 }
 
@@ -256,20 +260,20 @@ pub(super) fn address_fields(
         return Err("must be an object".to_owned());
     };
     check_address_size(map.len())?;
-    Ok(map.into_iter().map(|(name, value)| {
+    Ok(map.into_iter().map(|(field_name, value)| {
         if value.is_null() {
-            return Ok((name, None));
+            return Ok((field_name, None));
         }
-        let name = body::text(1..=64)(Value::String(name))
+        let new_name = body::text(1..=64)(Value::String(field_name))
             .map_err(|error| format!("field name {error}"))?;
-        let text = body::text(0..=200)(value).map_err(|error| format!("{name} {error}"))?;
-        Ok((name, Some(text)))
+        let text = body::text(0..=200)(value).map_err(|error| format!("{new_name} {error}"))?;
+        Ok((new_name, Some(text)))
     }))
 }
 
 /// Refuses an address with too many fields.
-pub(super) fn check_address_size(fields: usize) -> Result<(), String> {
-    if fields > MAX_ADDRESS_FIELDS {
+pub(super) fn check_address_size(field_count: usize) -> Result<(), String> {
+    if field_count > MAX_ADDRESS_FIELDS {
         return Err(format!("must have at most {MAX_ADDRESS_FIELDS} fields"));
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::create::{MAX_ITEMS, QUANTITY, payment_method};
+use super::create::{MAX_ITEMS, QUANTITY_RANGE, payment_method};
 use crate::{
     body::{self, Fields},
     id::{OrderId, Sku},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Length of a list of discounts or taxes.
-const LENGTH: RangeInclusive<usize> = 0..=MAX_CHARGES;
+const LIST_LENGTH: RangeInclusive<usize> = 0..=MAX_CHARGES;
 
 /// `order.edit`: changes items, discounts and shipping charge of an order of which nothing was shipped. What is
 /// absent stays as it is.
@@ -66,7 +66,7 @@ impl EditOrder {
         let id = fields.required("id", body::parsed);
         let items = fields.optional_list("items", 1..=MAX_ITEMS, EditItem::read);
         let shipping = fields.nullable_object("shipping", ShippingCharge::read);
-        let discounts = fields.changed_list("discounts", LENGTH, Discount::read);
+        let discounts = fields.changed_list("discounts", LIST_LENGTH, Discount::read);
         let payment_method = fields.optional("payment_method", payment_method);
         let expected_total = fields.optional("expected_total", body::integer(0..=MAX_AMOUNT));
         let reason = fields.optional("reason", body::text(0..=500));
@@ -120,8 +120,8 @@ impl EditItem {
         let sku = fields.required("sku", body::parsed);
         let quantity = fields.required("quantity", quantity);
         let unit_price = fields.optional("unit_price", body::integer(0..=MAX_AMOUNT));
-        let discounts = fields.changed_list("discounts", LENGTH, Discount::read);
-        let taxes = fields.changed_list("taxes", LENGTH, Tax::read);
+        let discounts = fields.changed_list("discounts", LIST_LENGTH, Discount::read);
+        let taxes = fields.changed_list("taxes", LIST_LENGTH, Tax::read);
         let (discounts, taxes) = (discounts?, taxes?);
         let is_priced = unit_price.is_some() || discounts.is_some() || taxes.is_some();
         if quantity == Some(0) && is_priced {
@@ -163,7 +163,7 @@ impl CancelEdit {
 }
 
 fn quantity(value: Value) -> Result<u32, String> {
-    let number = body::integer(0..=*QUANTITY.end())(value)?;
+    let number = body::integer(0..=*QUANTITY_RANGE.end())(value)?;
     u32::try_from(number).map_err(|error| error.to_string())
 }
 
@@ -190,15 +190,15 @@ mod tests {
                 panic!("{request:?}")
             };
             assert_eq!((&edit.shipping, &edit.discounts), (&shipping, &discounts));
-            let sent: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
-            assert_eq!(Request::read("order.edit", sent).unwrap(), request);
+            let sent_body: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
+            assert_eq!(Request::read("order.edit", sent_body).unwrap(), request);
         }
         let empty_edit = Request::read("order.edit", json!({"id": id, "reason": "x"})).unwrap_err();
         assert!(
             empty_edit.to_string().contains("nothing to change"),
             "{empty_edit}"
         );
-        let priced = json!({"id": id, "items": [{"sku": "A", "quantity": 0, "taxes": []}]});
-        assert!(Request::read("order.edit", priced).is_err());
+        let priced_edit = json!({"id": id, "items": [{"sku": "A", "quantity": 0, "taxes": []}]});
+        assert!(Request::read("order.edit", priced_edit).is_err());
     }
 }

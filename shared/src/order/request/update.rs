@@ -129,16 +129,16 @@ mod tests {
         .unwrap();
         assert_eq!((&update.note, &update.tags), (&Some(None), &Some(vec![])));
         let request = Request::UpdateOrder(update);
-        let sent: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
+        let sent_body: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
         assert_eq!(
-            sent["shipping_address"],
+            sent_body["shipping_address"],
             json!({"city": "Köln", "line2": null})
         );
-        assert_eq!(sent["metadata"], json!({"a": null}));
-        assert_eq!(Request::read("order.update", sent), Ok(request));
-        let unchanged = read(json!({})).unwrap();
-        assert_eq!(unchanged.shipping_address, None);
-        for refused in [
+        assert_eq!(sent_body["metadata"], json!({"a": null}));
+        assert_eq!(Request::read("order.update", sent_body), Ok(request));
+        let unchanged_update = read(json!({})).unwrap();
+        assert_eq!(unchanged_update.shipping_address, None);
+        for invalid_body in [
             json!({"shipping_address": "Berlin"}),
             json!({"shipping_address": {"city": 1}}),
             json!({"metadata": []}),
@@ -149,7 +149,7 @@ mod tests {
             json!({"tags": ["a,b"]}),
             json!({"status": "shipped"}),
         ] {
-            assert!(read(refused.clone()).is_none(), "{refused}");
+            assert!(read(invalid_body.clone()).is_none(), "{invalid_body}");
         }
         assert!(read(json!({"note": "two\nlines"})).is_some());
     }
@@ -169,7 +169,7 @@ mod tests {
         );
         let removal = read(json!({"shipping_address": null})).unwrap();
         assert_eq!(removal.apply_to_address(Some(&address_before)), Ok(None));
-        let full: Address = (0..20).map(|n| (format!("f{n}"), String::new())).collect();
-        assert!(update.apply_to_address(Some(&full)).is_err());
+        let full_address: Address = (0..20).map(|n| (format!("f{n}"), String::new())).collect();
+        assert!(update.apply_to_address(Some(&full_address)).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Writes API keys.
 
-use super::{push_rows, text};
+use super::{push_rows, to_json};
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -48,10 +48,10 @@ const API_KEY_KINDS: &[Kind] = &[
     Kind::Text,
 ];
 
-pub(super) fn api_keys(
+pub(super) fn save_api_keys(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
     let changed_keys = working_set.dirty.api_keys.iter();
     let rows = changed_keys.filter_map(|id| Some((id, working_set.api_keys.get(id)?)));
@@ -62,9 +62,9 @@ pub(super) fn api_keys(
                 key.digest.as_str(),
                 key.expires_at.map(millis),
                 key.revoked_at.map(millis),
-                text(key)?
+                to_json(key)?
             ];
-            Ok((loaded.api_keys.contains(id), row))
+            Ok((loaded_rows.api_keys.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
     push_rows(writes, INSERT_API_KEYS, UPDATE_API_KEYS, rows);

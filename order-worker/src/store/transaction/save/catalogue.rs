@@ -1,6 +1,6 @@
 //! Writes products with their stock levels, and customers.
 
-use super::{push_rows, text};
+use super::{push_rows, to_json};
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -28,7 +28,7 @@ const PUT_STOCK_LEVELS: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
 };
 
-pub(super) fn stock_levels(writes: &mut Writes, working_set: &WorkingSet) {
+pub(super) fn save_stock_levels(writes: &mut Writes, working_set: &WorkingSet) {
     let rows = working_set
         .dirty
         .stock_levels
@@ -68,17 +68,17 @@ const UPDATE_PRODUCTS: Write = Write {
     columns: &[Kind::Text, Kind::Boolean, Kind::Text],
 };
 
-pub(super) fn products(
+pub(super) fn save_products(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
     let changed_products = working_set.dirty.products.iter();
     let rows = changed_products.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
-            let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
-            Ok((loaded.products.contains(sku), row))
+            let row = arguments![sku.as_str(), product.is_deleted, to_json(product)?];
+            Ok((loaded_rows.products.contains(sku), row))
         })
         .collect::<Result<_, StoreError>>()?;
     push_rows(writes, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows);
@@ -121,10 +121,10 @@ const CUSTOMER_COLUMNS: &[Kind] = &[
     Kind::Text,
 ];
 
-pub(super) fn customers(
+pub(super) fn save_customers(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.customers.iter();
     let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
@@ -134,13 +134,13 @@ pub(super) fn customers(
             let row = arguments![
                 id.to_string(),
                 customer.storefront.as_str(),
-                text(&state)?,
+                to_json(&state)?,
                 i64::try_from(customer.version).unwrap_or(i64::MAX),
-                profile.as_ref().map(text).transpose()?,
+                profile.as_ref().map(to_json).transpose()?,
                 search_key(&customer.name),
                 search_key(&customer.email)
             ];
-            Ok((loaded.customers.contains(id), row))
+            Ok((loaded_rows.customers.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
     push_rows(writes, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows);

@@ -54,7 +54,7 @@ const INSERT_EVENTS: Write = Write {
     ],
 };
 
-pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+pub(super) fn save_events(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
     let rows = working_set
         .dirty
         .events

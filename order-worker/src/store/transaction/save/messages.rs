@@ -1,6 +1,6 @@
 //! Writes messages to customers that were attempted or are to be sent again.
 
-use super::text;
+use super::to_json;
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -28,7 +28,10 @@ const UPDATE_MESSAGES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
 };
 
-pub(super) fn messages(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+pub(super) fn save_messages(
+    writes: &mut Writes,
+    working_set: &WorkingSet,
+) -> Result<(), StoreError> {
     let dirty = working_set.dirty.messages.iter();
     let rows = dirty.filter_map(|id| working_set.messages.get(id));
     let rows = rows
@@ -37,7 +40,7 @@ pub(super) fn messages(writes: &mut Writes, working_set: &WorkingSet) -> Result<
                 message.id.to_string(),
                 message.status.as_str(),
                 message.due_at.map(millis),
-                text(message)?
+                to_json(message)?
             ])
         })
         .collect::<Result<_, StoreError>>()?;

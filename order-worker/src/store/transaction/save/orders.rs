@@ -7,7 +7,7 @@ use shared::{
     id::{OrderId, Sku},
 };
 
-use super::text;
+use super::to_json;
 use crate::{
     domain::{order::Order, working_set::WorkingSet},
     store::{
@@ -102,23 +102,27 @@ const DELETE_ITEMS_OF_EDITS: Write = Write {
 };
 
 /// Stores the products that edits added to orders or removed from them, by which lists find the orders.
-pub(super) fn items_of_edits(writes: &mut Writes, working_set: &WorkingSet) {
-    let mut removed: BTreeMap<OrderId, BTreeSet<&Sku>> = BTreeMap::new();
+pub(super) fn save_items_of_edits(writes: &mut Writes, working_set: &WorkingSet) {
+    let mut removed_skus: BTreeMap<OrderId, BTreeSet<&Sku>> = BTreeMap::new();
     for event in &working_set.dirty.events {
-        if let (EventData::OrderEdited(edited), Ok(id)) = (&event.event_data, event.subject.parse())
+        if let (EventData::OrderEdited(order_edited), Ok(id)) =
+            (&event.event_data, event.subject.parse())
         {
-            removed.entry(id).or_default().extend(&edited.removed);
+            removed_skus
+                .entry(id)
+                .or_default()
+                .extend(&order_edited.removed);
         }
     }
     let (mut kept_rows, mut removed_rows) = (Vec::new(), Vec::new());
-    for (id, removed) in removed {
+    for (id, removed_skus) in removed_skus {
         let Some(order) = working_set.orders.get(&id) else {
             continue;
         };
         let created_at = millis(order.created_at);
         let row = |sku: &Sku| arguments![sku.as_str(), created_at, order.number];
         let kept_skus: BTreeSet<&Sku> = order.items.iter().map(|line| &line.sku).collect();
-        removed_rows.extend(removed.difference(&kept_skus).map(|sku| row(sku)));
+        removed_rows.extend(removed_skus.difference(&kept_skus).map(|sku| row(sku)));
         kept_rows.extend(kept_skus.into_iter().map(row));
     }
     writes.add(DELETE_ITEMS_OF_EDITS, removed_rows);
@@ -126,27 +130,34 @@ pub(super) fn items_of_edits(writes: &mut Writes, working_set: &WorkingSet) {
 }
 
 /// Stores the provider's ids of payments, by which webhooks of the provider find the order.
-pub(super) fn payment_references(writes: &mut Writes, working_set: &WorkingSet) {
+pub(super) fn save_payment_references(writes: &mut Writes, working_set: &WorkingSet) {
     let payment_references = working_set.dirty.events.iter().filter_map(|event| {
-        let EventData::PaymentPrepared { reference, .. } = &event.event_data else {
+        let EventData::PaymentPrepared {
+            reference: payment_reference,
+            ..
+        } = &event.event_data
+        else {
             return None;
         };
-        Some(arguments![reference.as_str(), event.subject.as_str()])
+        Some(arguments![
+            payment_reference.as_str(),
+            event.subject.as_str()
+        ])
     });
     writes.add(INSERT_PAYMENT_REFERENCES, payment_references.collect());
 }
 
 /// The state as JSON, with its format in front: the trigger `keep_order_format` reads it.
 fn stored_state(order: &Order) -> Result<String, StoreError> {
-    let state_json = text(order)?;
+    let state_json = to_json(order)?;
     let members = state_json.strip_prefix('{').unwrap_or_default();
     Ok(format!("{{\"format\":{},{members}", order.format()))
 }
 
-pub(super) fn orders(
+pub(super) fn save_orders(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
     let (mut new_orders, mut changed_orders, mut item_rows) = (Vec::new(), Vec::new(), Vec::new());
     for order in working_set
@@ -157,7 +168,7 @@ pub(super) fn orders(
     {
         let state_json = stored_state(order)?;
         let created_at = millis(order.created_at);
-        if loaded.orders.contains(&order.id) {
+        if loaded_rows.orders.contains(&order.id) {
             changed_orders.push(arguments![
                 order.number,
                 order.status.as_str(),

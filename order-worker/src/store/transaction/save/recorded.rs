@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{IDEMPOTENCY_TTL, push_rows, text};
+use super::{IDEMPOTENCY_TTL, push_rows, to_json};
 use crate::{
     domain::{command::ResourceRef, working_set::WorkingSet},
     store::{
@@ -48,21 +48,21 @@ const IDEMPOTENCY_KINDS: &[Kind] = &[
     Kind::Integer,
 ];
 
-pub(super) fn idempotency_records(
+pub(super) fn save_idempotency_records(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
     now: Timestamp,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
-    let new_records = working_set.dirty.recorded.iter();
-    let rows = new_records.filter_map(|key| Some((key, working_set.recorded.get(key)?)));
+    let new_records = working_set.dirty.recorded_keys.iter();
+    let rows = new_records.filter_map(|key| Some((key, working_set.idempotency_records.get(key)?)));
     let rows = rows
-        .map(|(key, recorded)| {
-            let answer_json = recorded.answer.as_ref().map(text).transpose()?;
-            let outcome_json = recorded.outcome.as_ref().map(text).transpose()?;
-            let outcome_json = match (&recorded.answer, outcome_json) {
+        .map(|(key, record)| {
+            let answer_json = record.answer.as_ref().map(to_json).transpose()?;
+            let outcome_json = record.outcome.as_ref().map(to_json).transpose()?;
+            let outcome_json = match (&record.answer, outcome_json) {
                 (Some(ResourceRef::EndpointSecret(_)), Some(outcome)) => {
                     Some(cipher.write_outcome(key, &outcome)?)
                 }
@@ -70,12 +70,12 @@ pub(super) fn idempotency_records(
             };
             let row = arguments![
                 key.as_str(),
-                recorded.fingerprint.as_str(),
+                record.fingerprint.as_str(),
                 answer_json,
                 outcome_json,
                 expires_at
             ];
-            Ok((loaded.idempotency_keys.contains(key), row))
+            Ok((loaded_rows.idempotency_keys.contains(key), row))
         })
         .collect::<Result<_, StoreError>>()?;
     push_rows(writes, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows);

@@ -32,7 +32,7 @@ const PUT_RETURNS: Write = Write {
     ],
 };
 
-pub(super) fn returns(writes: &mut Writes, working_set: &WorkingSet) {
+pub(super) fn save_returns(writes: &mut Writes, working_set: &WorkingSet) {
     // Several events of a batch may be about the same return.
     let mut rows_by_id = BTreeMap::new();
     for event in &working_set.dirty.events {

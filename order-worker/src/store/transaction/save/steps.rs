@@ -59,7 +59,7 @@ const PUT_STEPS: Write = Write {
     ],
 };
 
-pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
+pub(super) fn save_steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
     let (mut put_rows, mut removed_rows) = (Vec::new(), Vec::new());
     for key in &working_set.dirty.steps {
         match working_set.steps.get(key) {

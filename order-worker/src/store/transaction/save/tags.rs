@@ -48,12 +48,12 @@ const INSERT_TAGS: Write = Write {
 };
 
 /// Replaces the tags of the orders whose tags have changed.
-pub(super) fn tags(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+pub(super) fn save_tags(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
     let changed_ids = working_set.dirty.events.iter().filter_map(|event| {
-        let EventData::OrderUpdated(updated) = &event.event_data else {
+        let EventData::OrderUpdated(order_updated) = &event.event_data else {
             return None;
         };
-        let changes_tags = updated.changed.contains(&OrderField::Tags);
+        let changes_tags = order_updated.changed.contains(&OrderField::Tags);
         changes_tags.then_some(event.subject.parse().ok()?)
     });
     let changed_ids: BTreeSet<_> = changed_ids.collect();
@@ -63,7 +63,7 @@ pub(super) fn tags(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), 
         .filter_map(|id| working_set.orders.get(id))
     {
         let keys: Vec<_> = order.tags.iter().map(Tag::key).collect();
-        kept_key_rows.push(arguments![order.number, super::text(&keys)?]);
+        kept_key_rows.push(arguments![order.number, super::to_json(&keys)?]);
         let created_at = millis(order.created_at);
         tag_rows.extend(
             keys.into_iter()

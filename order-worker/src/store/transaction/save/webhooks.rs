@@ -2,7 +2,7 @@
 
 use shared::id::Storefront;
 
-use super::{push_rows, text};
+use super::{push_rows, to_json};
 use crate::{
     domain::working_set::WorkingSet,
     store::{
@@ -48,10 +48,10 @@ const ENDPOINT_KINDS: &[Kind] = &[
     Kind::Text,
 ];
 
-pub(super) fn endpoints(
+pub(super) fn save_endpoints(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    loaded: &LoadedRows,
+    loaded_rows: &LoadedRows,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let changed_endpoints = working_set.dirty.endpoints.iter();
@@ -65,7 +65,7 @@ pub(super) fn endpoints(
                 endpoint.is_deleted,
                 cipher.write_endpoint(endpoint)?
             ];
-            Ok((loaded.endpoints.contains(id), row))
+            Ok((loaded_rows.endpoints.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
     push_rows(writes, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows);
@@ -87,7 +87,10 @@ const UPDATE_DELIVERIES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
 };
 
-pub(super) fn deliveries(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+pub(super) fn save_deliveries(
+    writes: &mut Writes,
+    working_set: &WorkingSet,
+) -> Result<(), StoreError> {
     let dirty = working_set.dirty.deliveries.iter();
     let rows = dirty.filter_map(|id| working_set.deliveries.get(id));
     let rows = rows
@@ -96,7 +99,7 @@ pub(super) fn deliveries(writes: &mut Writes, working_set: &WorkingSet) -> Resul
                 delivery.id.to_string(),
                 delivery.status.as_str(),
                 delivery.due_at.map(millis),
-                text(delivery)?
+                to_json(delivery)?
             ])
         })
         .collect::<Result<_, StoreError>>()?;
