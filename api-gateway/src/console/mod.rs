@@ -4,6 +4,9 @@
 //! The console's scripts use the public API with the role of the session's credential; they can do nothing
 //! that the API does not allow. [`crate::auth`] creates and verifies the session cookies.
 
+#[cfg(test)]
+mod translations;
+
 use axum::{
     Json, Router,
     extract::State,
@@ -53,6 +56,8 @@ assets! {
     "/console/app.js" => SCRIPT_TYPE, "app.js";
     "/console/api.js" => SCRIPT_TYPE, "api.js";
     "/console/dom.js" => SCRIPT_TYPE, "dom.js";
+    "/console/i18n.js" => SCRIPT_TYPE, "i18n.js";
+    "/console/de.js" => SCRIPT_TYPE, "de.js";
     "/console/charts.js" => SCRIPT_TYPE, "charts.js";
     "/console/login.js" => SCRIPT_TYPE, "login.js";
     "/console/orders.js" => SCRIPT_TYPE, "orders.js";
