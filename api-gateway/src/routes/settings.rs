@@ -7,14 +7,17 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::Value;
 use shared::{
     outcome::{Code, Failure, Json},
     settings::{GatewaySettings, SystemSettings, WorkerSettings},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{output::respond, problem::Problem, state::App, worker_client::WorkerClient};
+use crate::{
+    input::QueryParameters, output::respond, problem::Problem, state::App,
+    worker_client::WorkerClient,
+};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read))
@@ -27,8 +30,13 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// never returned, only whether they are set.
 #[utoipa::path(get, path = "/v1/settings", tag = "settings",
     responses((status = 200, body = SystemSettings)))]
-async fn read(State(app): State<App>, worker: WorkerClient) -> Result<Response, Problem> {
-    let mut reply = worker.call("settings.get", json!({})).await?;
+async fn read(
+    State(app): State<App>,
+    worker: WorkerClient,
+    parameters: QueryParameters,
+) -> Result<Response, Problem> {
+    let query = Value::Object(parameters.0);
+    let mut reply = worker.call("settings.get", query).await?;
     if let Ok(value) = &reply.outcome {
         let worker_settings: WorkerSettings =
             serde_json::from_str(value.text()).map_err(|error| {

@@ -143,19 +143,19 @@ export async function open(root, { parameters, isOperator, me }) {
   function work() {
     const { attention, system } = stats;
     const isLate = system.oldest_due_at && Date.now() - new Date(system.oldest_due_at) > LATE_MS;
-    const shown = (count) => (count >= MAX_COUNT ? t("{count} or more", { count: number(count) }) : number(count));
+    const { orders_awaiting_approval: approvals, outstanding_payments: payments, requested_returns: returns, low_stock_products: products } = attention;
     const kinds = [
-      [system.dead_letters, t("failures to fix"), "#/failures", "bad"],
-      [system.retries, t("steps being retried"), "#/failures", "warn"],
-      [isLate ? system.due_steps : 0, t("late steps"), "#/settings?tab=system", "warn"],
-      [attention?.orders_awaiting_approval, t("orders to approve"), "#/orders?tab=awaiting_approval", "info"],
-      [attention?.outstanding_payments, t("payments to record"), "#/orders?payment=outstanding", "info"],
-      [attention?.requested_returns, t("returns to decide"), "#/returns?status=requested", "info"],
-      [attention?.low_stock_products, t("products low on stock"), "#/products?low_stock=true", "warn"],
+      [system.dead_letters, plural(system.dead_letters, "1 failure to fix", "{count} failures to fix"), "#/failures", "bad"],
+      [system.retries, plural(system.retries, "1 step being retried", "{count} steps being retried"), "#/failures", "warn"],
+      [isLate ? system.due_steps : 0, plural(system.due_steps, "1 late step", "{count} late steps"), "#/settings?tab=system", "warn"],
+      [approvals, plural(approvals, "1 order to approve", "{count} orders to approve"), "#/orders?tab=awaiting_approval", "info"],
+      [payments, plural(payments, "1 payment to record", "{count} payments to record"), "#/orders?payment=outstanding", "info"],
+      [returns, plural(returns, "1 return to decide", "{count} returns to decide"), "#/returns?status=requested", "info"],
+      [products, plural(products, "1 product low on stock", "{count} products low on stock"), "#/products?low_stock=true", "warn"],
     ].filter(([count]) => count > 0);
     return h("section", { class: "card attention", "aria-label": t("Needs attention") }, h("h2", {}, t("Needs attention")),
       kinds.length === 0 ? h("p", { class: "soft" }, t("Nothing needs your attention."))
-        : h("ul", { class: "plain" }, kinds.map(([count, title, href, color]) => h("li", {}, h("a", { href }, h("b", { class: `badge ${color}` }, shown(count)), " ", title)))));
+        : h("ul", { class: "plain" }, kinds.map(([count, title, href, color]) => h("li", {}, h("a", { href, class: color }, title, count >= MAX_COUNT && ` ${t("or more")}`)))));
   }
 
   function firstSteps() {
