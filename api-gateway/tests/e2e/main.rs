@@ -18,6 +18,7 @@ mod carrier;
 mod conditions;
 mod configuration;
 mod console;
+mod console_order;
 mod conventions;
 mod crowds;
 mod customers;

@@ -38,20 +38,21 @@ function actions(page) {
   if (order.is_deleted) return [isOperator && button(page, restore(order), "main"), []];
   const next = nextAction(page);
   const path = `/v1/orders/${order.id}`;
+  const isRefundInNotice = page.failures.some(({ step }) => step === "refund_payment");
   const others = [
     isOperator && order.awaits_approval && { label: t("Reject"), kind: "danger", options: {
       title: t("Reject this order?"), text: t("The order is cancelled and its stock is released. The customer is not charged."), submitLabel: t("Reject"), isDanger: true, reason: true, path: `${path}/reject`, intent: "reject",
     } },
     isOperator && order.status === "processing" && shipAction(page),
-    ...paymentActions(page),
+    ...paymentActions(page).filter(({ options }) => !(isRefundInNotice && options?.intent === "record_refund")),
     isEditable(order) && { label: t("Edit order"), options: editDialog(page) },
-    hasShipped(order) && { label: t("Return items"), run: async () => { if (await requestReturn(order)) toast(t("Return created.")); page.refresh(); } },
+    hasShipped(order) && { label: t("Return items"), key: "request_return", run: async () => { if (await requestReturn(order)) toast(t("Return created.")); page.refresh(); } },
     ...cancellations(page),
   ].filter((action) => action && action.label !== next?.label);
   return [next && button(page, next, "main"), others.map((action) => button(page, action, action.kind))];
 }
 
-const button = (page, { label, options, run }, kind) => h("button", { id: `do-${label.replaceAll(" ", "-")}`, class: kind, onclick: run ?? (() => page.act(options)) }, label);
+const button = (page, { label, key, options, run }, kind) => h("button", { id: `do-${key ?? options.intent}`, class: kind, onclick: run ?? (() => page.act(options)) }, label);
 
 const restore = (order) => ({ label: t("Restore"), options: {
   title: t("Restore this order?"), text: t("The order appears in the order lists again, unchanged."), submitLabel: t("Restore"), path: `/v1/orders/${order.id}/restore`, intent: "restore",
@@ -72,9 +73,9 @@ function nextAction(page) {
     if (due) return due;
   }
   const openReturn = order.returns?.find(({ status }) => status === "requested") ?? order.returns?.find(({ status }) => status === "approved");
-  if (openReturn?.status === "requested") return { label: t("Decide return"), run: () => focus(`approve-${openReturn.id}`) };
+  if (openReturn?.status === "requested") return { label: t("Decide return"), key: "decide_return", run: () => focus(`approve-${openReturn.id}`) };
   if (order.status === "processing") return shipAction(page);
-  if (openReturn) return { label: t("Receive return"), run: () => focus(`receive-${openReturn.id}`) };
+  if (openReturn) return { label: t("Receive return"), key: "receive_return", run: () => focus(`receive-${openReturn.id}`) };
   return null;
 }
 

@@ -12,7 +12,7 @@ export function paymentActions(page) {
   return [
     isManual(order) && order.total > 0 && (outstanding(order) > 0 || order.status === "cancelled") && { label: t("Record payment"), isDue: outstanding(order) > 0 && order.status === "pending", options: recordPayment(order) },
     isManual(order) && order.status !== "pending" && refundable(order) > 0 && { label: t("Record refund"), isDue: refundDue(order) > 0, options: recordRefund(order) },
-    !isManual(order) && refundable(order) - refundDue(order) > 0 && { label: t("Refund …"), run: () => refundDialog(page) },
+    !isManual(order) && refundable(order) - refundDue(order) > 0 && { label: t("Refund …"), key: "refund", run: () => refundDialog(page) },
   ].filter(Boolean);
 }
 

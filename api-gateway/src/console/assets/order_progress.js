@@ -30,7 +30,7 @@ export function progressCard({ order, history, failures }) {
       ? stage(t("Payment received"), outstanding(order) === 0 ? lastEvent(history, "payment.captured") : undefined, ["refund_payment"], { pending: order.status === "pending" ? t("awaiting payment") : undefined })
       : stage(t("Payment authorized"), firstEvent(history, "payment.authorized"), ["authorize_payment", "check_payment", "void_payment"],
         { failed: declined && t("declined: {message}", { message: declined.data.message }), pending: order.payment.next_action ? t("waiting for the customer") : undefined }),
-    stage(t("Label created"), firstEvent(history, "shipment.created"), ["request_shipment", "cancel_shipment"]),
+    stage(t("Shipping label"), firstEvent(history, "shipment.created"), ["request_shipment", "cancel_shipment"]),
     stage(t("Shipped"), firstEvent(history, "order.shipped") ?? firstEvent(history, "shipment.shipped")),
     !isManual(order) && stage(t("Payment captured"), lastEvent(history, "payment.captured"), ["capture_payment", "refund_payment"]),
     stage(t("Delivered"), firstEvent(history, "order.delivered")),
