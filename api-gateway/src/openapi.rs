@@ -50,6 +50,8 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
             (name = "webhooks", description = "Outgoing webhooks to your endpoints, and incoming webhooks of the carrier and of Stripe"),
             (name = "API keys", description = "Credentials of clients: create and revoke them. For admins"),
             (name = "dead letters", description = "Steps and messages that failed for good: list, redrive or discard them. For operators"),
+            (name = "stats", description = "Numbers of orders and revenue by day; for operators also work to do and the state of the system"),
+            (name = "settings", description = "The effective configuration without secrets, versions, and the state of connected systems. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
         components(schemas(Problem, Code, Violation)),

@@ -199,6 +199,8 @@ requests! {
     "retry.redrive_all" => RedriveRetries(RedriveAll),
     /// Returns statistics.
     "stats.get" => GetStats(GetStats),
+    /// Returns the effective configuration of a worker, and the state of the systems that it calls.
+    "settings.get" => GetSettings(EmptyBody),
     /// Reads the event feed, in commit order.
     "event.list" => ListEvents(ListEvents),
     /// Creates a webhook endpoint.
@@ -256,6 +258,7 @@ impl Request {
             | Self::ListRetries(_)
             | Self::ListEvents(_)
             | Self::GetStats(_)
+            | Self::GetSettings(_)
             | Self::GetEndpoint(_)
             | Self::ListEndpoints(_)
             | Self::DebugOrder(_)
@@ -371,6 +374,7 @@ impl Request {
             | Self::RedriveRetry(_)
             | Self::RedriveRetries(_)
             | Self::Reset(_)
+            | Self::GetSettings(_)
             | Self::DebugOrder(_)
             | Self::DebugTables(_)
             | Self::CreateApiKey(_)

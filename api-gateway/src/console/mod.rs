@@ -60,6 +60,7 @@ assets! {
     "/console/de.js" => SCRIPT_TYPE, "de.js";
     "/console/charts.js" => SCRIPT_TYPE, "charts.js";
     "/console/login.js" => SCRIPT_TYPE, "login.js";
+    "/console/shell.js" => SCRIPT_TYPE, "shell.js";
     "/console/orders.js" => SCRIPT_TYPE, "orders.js";
     "/console/order.js" => SCRIPT_TYPE, "order.js";
     "/console/order_attention.js" => SCRIPT_TYPE, "order_attention.js";
@@ -87,6 +88,7 @@ assets! {
     "/console/keys.js" => SCRIPT_TYPE, "keys.js";
     "/console/failures.js" => SCRIPT_TYPE, "failures.js";
     "/console/dashboard.js" => SCRIPT_TYPE, "dashboard.js";
+    "/console/settings.js" => SCRIPT_TYPE, "settings.js";
 }
 
 pub(crate) fn routes() -> Router<App> {

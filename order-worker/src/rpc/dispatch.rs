@@ -122,6 +122,7 @@ pub(super) enum Query {
     Deliveries(ListDeliveries),
     ApiKeys(ApiKeyQuery),
     Stats(GetStats),
+    Settings,
     DebugOrder(OrderRef),
     DebugTables,
 }
@@ -189,6 +190,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
         Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),
         Request::GetStats(query) => Query::Stats(query).into(),
+        Request::GetSettings(_) => Query::Settings.into(),
         Request::ListEvents(query) => Task::Feed(query).into(),
         Request::CreateEndpoint(new) => Dispatch::Command(Action::CreateEndpoint {
             new,

@@ -109,6 +109,7 @@ impl Rpc {
             }
             Query::ApiKeys(query) => self.read_api_keys(query).await,
             Query::Stats(query) => self.stats(caller, query).await,
+            Query::Settings => self.settings().await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {

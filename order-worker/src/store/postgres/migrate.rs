@@ -145,6 +145,11 @@ fn migrations() -> Vec<Migration> {
             "messages",
             include_str!("../migrations/postgres/0021_messages.sql"),
         ),
+        (
+            22,
+            "products with a threshold",
+            include_str!("../migrations/postgres/0022_products_with_threshold.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }
