@@ -21,21 +21,7 @@ pub(crate) struct Figures {
 
 /// The filter for all orders, newest first.
 pub(crate) fn all_orders() -> ListOrders {
-    ListOrders {
-        q: None,
-        number: None,
-        external_id: None,
-        status: None,
-        customer_id: None,
-        sku: None,
-        tag: None,
-        storefront: None,
-        created_after: None,
-        created_before: None,
-        include_deleted: false,
-        limit: 50,
-        cursor: None,
-    }
+    ListOrders::newest(50)
 }
 
 async fn median_duration(mut operation: impl AsyncFnMut(usize)) -> Duration {

@@ -145,6 +145,11 @@ fn migrations() -> Vec<Migration> {
             "messages",
             include_str!("../migrations/postgres/0021_messages.sql"),
         ),
+        (
+            23,
+            "deleted orders",
+            include_str!("../migrations/postgres/0023_deleted_orders.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }
