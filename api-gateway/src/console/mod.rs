@@ -61,6 +61,11 @@ assets! {
     "/console/charts.js" => SCRIPT_TYPE, "charts.js";
     "/console/login.js" => SCRIPT_TYPE, "login.js";
     "/console/orders.js" => SCRIPT_TYPE, "orders.js";
+    "/console/orders_bulk.js" => SCRIPT_TYPE, "orders_bulk.js";
+    "/console/orders_export.js" => SCRIPT_TYPE, "orders_export.js";
+    "/console/orders_filters.js" => SCRIPT_TYPE, "orders_filters.js";
+    "/console/orders_table.js" => SCRIPT_TYPE, "orders_table.js";
+    "/console/progress.js" => SCRIPT_TYPE, "progress.js";
     "/console/order.js" => SCRIPT_TYPE, "order.js";
     "/console/messages.js" => SCRIPT_TYPE, "messages.js";
     "/console/returns.js" => SCRIPT_TYPE, "returns.js";
