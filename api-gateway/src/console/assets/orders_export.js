@@ -81,14 +81,15 @@ export async function exportList(page, total) {
   const isComplete = await showProgress({
     title: t("Exporting orders"), total,
     work: async (report, signal) => {
+      const stopped = new Promise((resolve) => signal.addEventListener("abort", () => resolve(null)));
       let cursor;
       do {
-        const { data, next_cursor: next } = await page(PAGE_SIZE, cursor);
-        if (signal.aborted) return false;
-        parts.push(lines(data));
-        count += data.length;
+        const found = await Promise.race([page(PAGE_SIZE, cursor), stopped]);
+        if (!found) return false;
+        parts.push(lines(found.data));
+        count += found.data.length;
         report(count);
-        cursor = next;
+        cursor = found.next_cursor;
       } while (cursor);
       return true;
     },

@@ -105,7 +105,7 @@ const day = (text) => startOfDay(text).toLocaleDateString(locale, { dateStyle: "
 /** The filters that are set, each with a button that removes it. `customer` is the name of the customer. */
 export function chips(filter, customer, apply) {
   const texts = {
-    q: t("Search: {text}", { text: filter.q }),
+    q: t("Matches “{text}”", { text: filter.q }),
     from: filter.from && t("From {day}", { day: day(filter.from) }),
     to: filter.to && t("Until {day}", { day: day(filter.to) }),
     payment_status: filter.payment_status && t("Payment: {status}", { status: paymentTitle(filter.payment_status) }),
