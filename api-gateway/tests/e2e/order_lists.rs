@@ -34,7 +34,15 @@ impl System {
 
 /// Counts with these numbers: all, pending, awaiting approval, processing, shipped, delivered, cancelled.
 fn counts(numbers: [&str; 7]) -> Value {
-    let [all, pending, awaiting_approval, processing, shipped, delivered, cancelled] = numbers;
+    let [
+        all,
+        pending,
+        awaiting_approval,
+        processing,
+        shipped,
+        delivered,
+        cancelled,
+    ] = numbers;
     json!({
         "all": all, "pending": pending, "awaiting_approval": awaiting_approval, "processing": processing,
         "shipped": shipped, "delivered": delivered, "cancelled": cancelled,
@@ -100,8 +108,16 @@ async fn storefront_sees_the_names_of_its_own_customers_only() {
         let listed: Vec<_> = orders.map(|order| &order["customer_name"]).collect();
         assert_eq!(listed, names, "{key}");
         let count = system.counts("storefront=us").await;
-        let expected = if key == "key-of-an-operator" { 1 } else { names.len() };
-        assert_eq!(count["all"], expected.to_string(), "{key}: only its own orders are counted");
+        let expected = if key == "key-of-an-operator" {
+            1
+        } else {
+            names.len()
+        };
+        assert_eq!(
+            count["all"],
+            expected.to_string(),
+            "{key}: only its own orders are counted"
+        );
     }
     system.key = Some("key-of-the-eu-shop".to_owned());
     for query in ["tag=vip", "include_deleted=true"] {
@@ -131,7 +147,10 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
         ("payment_status=outstanding", vec![&manual]),
         ("payment_status=pending", vec![&manual]),
         ("payment_status=authorized", vec![&authorized]),
-        ("payment_status=authorized&status=processing&sku=A", vec![&authorized]),
+        (
+            "payment_status=authorized&status=processing&sku=A",
+            vec![&authorized],
+        ),
         ("payment_status=authorized&status=cancelled", vec![]),
         ("payment_status=outstanding&status=cancelled", vec![]),
         ("payment_status=captured", vec![]),
@@ -152,16 +171,33 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
     // A part of the money leaves it outstanding, all of it does not.
     let path = format!("/v1/orders/{manual}/payments");
     system.post(&path, json!({"amount": 400})).await.expect(201);
-    assert_eq!(system.listed_ids("payment_status=outstanding").await, [manual.clone()]);
+    assert_eq!(
+        system.listed_ids("payment_status=outstanding").await,
+        [manual.clone()]
+    );
     system.post(&path, json!({"amount": 600})).await.expect(201);
-    assert_eq!(system.listed_ids("payment_status=outstanding").await, Vec::<String>::new());
-    assert_eq!(system.listed_ids("payment_status=captured").await, [manual.clone()]);
+    assert_eq!(
+        system.listed_ids("payment_status=outstanding").await,
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        system.listed_ids("payment_status=captured").await,
+        [manual.clone()]
+    );
     let refund = json!({"amount": 100});
     let path = format!("/v1/orders/{manual}/refunds");
     system.post(&path, refund).await;
     system.wait_until_idle().await;
-    assert_eq!(system.listed_ids("payment_status=partially_refunded").await, [manual]);
-    for query in ["payment_status=paid", "awaits_approval=1", "sort=total", "sort="] {
+    assert_eq!(
+        system.listed_ids("payment_status=partially_refunded").await,
+        [manual]
+    );
+    for query in [
+        "payment_status=paid",
+        "awaits_approval=1",
+        "sort=total",
+        "sort=",
+    ] {
         let reply = system.get(&format!("/v1/orders?{query}")).await;
         reply.expect_problem(422, "INVALID_REQUEST");
     }
@@ -183,11 +219,19 @@ async fn orders_awaiting_approval_are_listed_and_counted() {
     let path = format!("/v1/orders/{}", ids[3]);
     system.delete(&path).await;
     system.wait_until_idle().await;
-    assert_eq!(system.listed_ids("awaits_approval=true").await, [ids[0].clone()]);
+    assert_eq!(
+        system.listed_ids("awaits_approval=true").await,
+        [ids[0].clone()]
+    );
     let narrow = "awaits_approval=true&sku=A&storefront=default&q=ada";
     assert_eq!(system.listed_ids(narrow).await, [ids[0].clone()]);
     let expected = counts(["3", "1", "1", "1", "0", "0", "1"]);
-    for query in ["", "storefront=default", "sku=A", &format!("customer_id={customer}")] {
+    for query in [
+        "",
+        "storefront=default",
+        "sku=A",
+        &format!("customer_id={customer}"),
+    ] {
         assert_eq!(system.counts(query).await, expected, "{query}");
     }
     let with_deleted = counts(["4", "1", "1", "1", "0", "0", "2"]);
@@ -205,7 +249,13 @@ async fn list_begins_with_the_oldest_order_on_request() {
     for _ in 0..7 {
         ids.push(system.placed_order(order(&customer, "A", 1)).await);
     }
-    for filter in ["", "&storefront=default", "&sku=A", "&q=Ada", &format!("&customer_id={customer}")] {
+    for filter in [
+        "",
+        "&storefront=default",
+        "&sku=A",
+        "&q=Ada",
+        &format!("&customer_id={customer}"),
+    ] {
         let (mut listed, mut cursor) = (Vec::new(), String::new());
         loop {
             let path = format!("/v1/orders?sort=created_at&limit=3{filter}{cursor}");
@@ -225,7 +275,9 @@ async fn list_begins_with_the_oldest_order_on_request() {
         let page = page.expect(200);
         let cursor = page["next_cursor"].as_str().unwrap();
         let reply = system
-            .get(&format!("/v1/orders?sort={other_sort}&limit=3&cursor={cursor}"))
+            .get(&format!(
+                "/v1/orders?sort={other_sort}&limit=3&cursor={cursor}"
+            ))
             .await;
         let problem = reply.expect_problem(422, "INVALID_REQUEST");
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
@@ -239,7 +291,9 @@ const DELETED: usize = 290;
 
 fn insert_orders_sql(is_sqlite: bool) -> String {
     let numbers = if is_sqlite {
-        format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {DELIVERED}) SELECT i FROM n")
+        format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {DELIVERED}) SELECT i FROM n"
+        )
     } else {
         format!("SELECT i FROM generate_series(1, {DELIVERED}) AS i")
     };
@@ -259,7 +313,9 @@ async fn no_more_than_ten_thousand_orders_are_counted() {
     let customer = system.customer().await;
     system.placed_order(order(&customer, "A", 1)).await;
     system.wait_until_idle().await;
-    system.store.run(Tables::Orders, &insert_orders_sql(system.store.is_sqlite()));
+    system
+        .store
+        .run(Tables::Orders, &insert_orders_sql(system.store.is_sqlite()));
     let more = counts(["10000+", "0", "0", "1", "0", "10000+", "0"]);
     assert_eq!(system.counts("").await, more);
     let of_default = counts(["1", "0", "0", "1", "0", "0", "0"]);
@@ -267,7 +323,12 @@ async fn no_more_than_ten_thousand_orders_are_counted() {
     // 305 of the delivered orders are older than this time, among them the deleted ones.
     let created_after = "created_after=2033-05-18T03:33:20.306Z";
     let fewer = counts(["9995", "0", "0", "0", "0", "9995", "0"]);
-    assert_eq!(system.counts(&format!("{created_after}&include_deleted=false")).await, fewer);
+    assert_eq!(
+        system
+            .counts(&format!("{created_after}&include_deleted=false"))
+            .await,
+        fewer
+    );
     // The orders of a product are read one by one, as far as they are counted.
     let lower_bounds = counts(["10000+", "0+", "0+", "0+", "0+", "10000+", "0+"]);
     assert_eq!(system.counts("sku=B").await, lower_bounds);
