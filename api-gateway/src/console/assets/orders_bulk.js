@@ -1,12 +1,14 @@
 // Actions on several orders. Each order is changed by a request of its own, so that one that fails affects no other.
 
-import { change } from "./api.js";
+import { change, read } from "./api.js";
 import { h, showDialog, toast } from "./dom.js";
 import { plural, t } from "./i18n.js";
 import { showFailures, showProgress } from "./progress.js";
 
 /** Number of requests at the same time. */
 const PARALLEL_REQUESTS = 4;
+/** Number of attempts to change an order that changes at the same time. */
+const MAX_ATTEMPTS = 5;
 
 const post = (order, action, body, intent) => change("POST", `/v1/orders/${order.id}/${action}`, body, { intent });
 
@@ -53,12 +55,20 @@ const ACTIONS = {
   },
 };
 
-/** Adds a tag, unless the order has it. If the order was changed meanwhile, nothing is lost: the change is refused. */
+/** Adds a tag, unless the order has it. The tags are a set given as a whole: if the order changes meanwhile, they are read again. */
 async function addTag(order, { tag }) {
   const text = tag.trim();
-  const tags = order.tags ?? [];
-  if (tags.some((known) => known.toLowerCase() === text.toLowerCase())) return;
-  await change("PATCH", `/v1/orders/${order.id}`, { tags: [...tags, text] }, { intent: "tag", etag: `"${order.version}"` });
+  for (let attempt = 1; ; attempt++) {
+    const { value, etag } = await read(`/v1/orders/${order.id}?include_deleted=true`);
+    const tags = value.tags ?? [];
+    if (tags.some((known) => known.toLowerCase() === text.toLowerCase())) return;
+    try {
+      await change("PATCH", `/v1/orders/${order.id}`, { tags: [...tags, text] }, { intent: "tag", etag });
+      return;
+    } catch (failure) {
+      if (failure.status !== 412 || attempt >= MAX_ATTEMPTS) throw failure;
+    }
+  }
 }
 
 /** Asks, executes the action on the orders that it applies to, and reports each failure. */
