@@ -19,10 +19,10 @@ use crate::{
     event::ListEvents,
     message::{ListMessages, ResendMessage},
     order::{
-        ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-        CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders, ListOrders,
-        ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn, RecordPayment,
-        RefundOrder, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
+        ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CountOrders,
+        CreateOrder, CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders,
+        ListOrders, ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn,
+        RecordPayment, RefundOrder, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{
@@ -89,8 +89,10 @@ requests! {
     "order.create" => CreateOrder(CreateOrder),
     /// Reads an order.
     "order.get" => GetOrder(GetOrder),
-    /// Lists orders, newest first.
+    /// Lists orders, newest first unless another order is requested.
     "order.list" => ListOrders(ListOrders),
+    /// Counts orders by status.
+    "order.count" => CountOrders(CountOrders),
     /// Cancels an order that has not been shipped.
     "order.cancel" => CancelOrder(CancelOrder),
     /// Cancels the unshipped items of a partially shipped order.
@@ -245,6 +247,7 @@ impl Request {
         match self {
             Self::GetOrder(_)
             | Self::ListOrders(_)
+            | Self::CountOrders(_)
             | Self::OrderHistory(_)
             | Self::GetReturn(_)
             | Self::ListReturns(_)
@@ -392,6 +395,7 @@ impl Request {
             }) => *include_deleted,
             // Storefronts do not see tags.
             Self::ListOrders(query) => query.include_deleted || query.tag.is_some(),
+            Self::CountOrders(query) => query.include_deleted || query.tag.is_some(),
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
             | Self::EditOrder(_)

@@ -62,6 +62,11 @@ assets! {
     "/console/login.js" => SCRIPT_TYPE, "login.js";
     "/console/shell.js" => SCRIPT_TYPE, "shell.js";
     "/console/orders.js" => SCRIPT_TYPE, "orders.js";
+    "/console/orders_bulk.js" => SCRIPT_TYPE, "orders_bulk.js";
+    "/console/orders_export.js" => SCRIPT_TYPE, "orders_export.js";
+    "/console/orders_filters.js" => SCRIPT_TYPE, "orders_filters.js";
+    "/console/orders_table.js" => SCRIPT_TYPE, "orders_table.js";
+    "/console/progress.js" => SCRIPT_TYPE, "progress.js";
     "/console/order.js" => SCRIPT_TYPE, "order.js";
     "/console/order_attention.js" => SCRIPT_TYPE, "order_attention.js";
     "/console/order_customer.js" => SCRIPT_TYPE, "order_customer.js";

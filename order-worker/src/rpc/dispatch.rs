@@ -8,8 +8,8 @@ use shared::{
     event::ListEvents,
     message::ListMessages,
     order::{
-        ApproveAll, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment, OrderHistory,
-        OrderRef, ReturnRef,
+        ApproveAll, CountOrders, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment,
+        OrderHistory, OrderRef, ReturnRef,
     },
     outcome::Failure,
     product::{ListImages, ListProducts, ProductRef},
@@ -108,6 +108,7 @@ pub(super) enum DeadLetterRequest {
 /// Read-only requests.
 pub(super) enum Query {
     Orders(ListOrders),
+    OrderCount(CountOrders),
     History(OrderHistory),
     Return(ReturnRef),
     Returns(ListReturns),
@@ -172,6 +173,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::BlockCustomer(request) => Dispatch::Command(Action::BlockCustomer(request)),
         Request::GetOrder(request) => Dispatch::Lookup(request),
         Request::ListOrders(request) => Query::Orders(request).into(),
+        Request::CountOrders(request) => Query::OrderCount(request).into(),
         Request::OrderHistory(request) => Query::History(request).into(),
         Request::GetProduct(request) => Query::Product(request).into(),
         Request::ListProducts(request) => Query::Products(request).into(),

@@ -205,6 +205,7 @@ const MIGRATION_SCRIPTS: &[M<'_>] = &[
     M::up(include_str!(
         "migrations/sqlite/0020_products_with_threshold.sql"
     )),
+    M::up(include_str!("migrations/sqlite/0021_deleted_orders.sql")),
 ];
 
 /// The newest version of the schema.

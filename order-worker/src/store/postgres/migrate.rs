@@ -150,6 +150,11 @@ fn migrations() -> Vec<Migration> {
             "products with a threshold",
             include_str!("../migrations/postgres/0022_products_with_threshold.sql"),
         ),
+        (
+            23,
+            "deleted orders",
+            include_str!("../migrations/postgres/0023_deleted_orders.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }

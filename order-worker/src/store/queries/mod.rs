@@ -3,6 +3,7 @@
 pub(in crate::store) mod api_keys;
 pub(in crate::store) mod attention;
 pub(in crate::store) mod customers;
+pub(in crate::store) mod order_count;
 pub(in crate::store) mod order_list;
 pub(in crate::store) mod orders_by_id;
 pub(in crate::store) mod pages;
