@@ -37,15 +37,17 @@ fn used_texts() -> BTreeSet<String> {
 
 /// The script's text after each call of `function` whose first argument may be a text.
 fn calls<'a>(script: &'a str, function: &'a str) -> impl Iterator<Item = &'a str> {
-    script.match_indices(function).filter_map(move |(start, _)| {
-        let is_whole_name = !script[..start].ends_with(|before: char| {
-            before.is_alphanumeric() || matches!(before, '_' | '.' | '$')
-        });
-        let is_definition = script[..start].ends_with("function ");
-        let arguments = &script[start + function.len()..];
-        let has_text = function != "t(" || arguments.starts_with('"');
-        (is_whole_name && !is_definition && has_text).then_some(arguments)
-    })
+    script
+        .match_indices(function)
+        .filter_map(move |(start, _)| {
+            let is_whole_name = !script[..start].ends_with(|before: char| {
+                before.is_alphanumeric() || matches!(before, '_' | '.' | '$')
+            });
+            let is_definition = script[..start].ends_with("function ");
+            let arguments = &script[start + function.len()..];
+            let has_text = function != "t(" || arguments.starts_with('"');
+            (is_whole_name && !is_definition && has_text).then_some(arguments)
+        })
 }
 
 fn string_literals(script: &str) -> impl Iterator<Item = String> {
@@ -61,7 +63,9 @@ fn string_literals(script: &str) -> impl Iterator<Item = String> {
 
 fn placeholders(text: &str) -> BTreeSet<&str> {
     let after_braces = text.split('{').skip(1);
-    after_braces.filter_map(|part| part.split_once('}').map(|(name, _)| name)).collect()
+    after_braces
+        .filter_map(|part| part.split_once('}').map(|(name, _)| name))
+        .collect()
 }
 
 #[test]
@@ -69,15 +73,23 @@ fn every_text_has_a_german_translation_with_the_same_placeholders() {
     let german = german_texts();
     let used = used_texts();
     assert!(used.contains("Log out"), "no texts found: {used:?}");
-    let missing: Vec<_> = used.iter().filter(|text| !german.contains_key(*text)).collect();
+    let missing: Vec<_> = used
+        .iter()
+        .filter(|text| !german.contains_key(*text))
+        .collect();
     assert!(missing.is_empty(), "de.js lacks {missing:#?}");
     for (english, german) in &german {
-        let forms = german.as_array().map_or_else(|| vec![german], |forms| forms.iter().collect());
+        let forms = german
+            .as_array()
+            .map_or_else(|| vec![german], |forms| forms.iter().collect());
         for form in forms {
             let form = form.as_str().unwrap();
             let (expected, actual) = (placeholders(english), placeholders(form));
             let is_one_of_two_forms = german.is_array() && actual.is_subset(&expected);
-            assert!(actual == expected || is_one_of_two_forms, "{english}: {form}");
+            assert!(
+                actual == expected || is_one_of_two_forms,
+                "{english}: {form}"
+            );
         }
     }
 }
@@ -90,5 +102,8 @@ fn every_translation_is_used() {
         .keys()
         .filter(|text| !text.starts_with("code:") && !used.contains(*text))
         .collect();
-    assert!(unused.is_empty(), "de.js translates texts that no script shows: {unused:#?}");
+    assert!(
+        unused.is_empty(),
+        "de.js translates texts that no script shows: {unused:#?}"
+    );
 }

@@ -145,6 +145,11 @@ fn migrations() -> Vec<Migration> {
             "messages",
             include_str!("../migrations/postgres/0021_messages.sql"),
         ),
+        (
+            24,
+            "lists",
+            include_str!("../migrations/postgres/0024_lists.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }

@@ -2,9 +2,11 @@
 
 pub(in crate::store) mod api_keys;
 pub(in crate::store) mod customers;
+pub(in crate::store) mod messages;
 pub(in crate::store) mod order_list;
 pub(in crate::store) mod orders_by_id;
 pub(in crate::store) mod pages;
+pub(in crate::store) mod products;
 pub(in crate::store) mod read;
 pub(in crate::store) mod returns;
 pub(in crate::store) mod stats;
