@@ -10,6 +10,16 @@ use crate::harness::{Receiver, System, until};
 
 /// Runs a scenario of console.py next to the rest of the test.
 fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinHandle<String> {
+    start_script("console.py", system, name, more_arguments)
+}
+
+/// Runs a scenario of a script that uses `console_driver.py`, next to the rest of the test.
+pub(crate) fn start_script(
+    script: &'static str,
+    system: &System,
+    name: &str,
+    more_arguments: &[&str],
+) -> JoinHandle<String> {
     let mut arguments = vec![
         name.to_owned(),
         system.url(""),
@@ -18,11 +28,11 @@ fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinH
     arguments.extend(more_arguments.iter().map(|argument| (*argument).to_owned()));
     spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        crate::harness::python("console.py", &arguments)
+        crate::harness::python(script, &arguments)
     })
 }
 
-async fn assert_passed(scenario_run: JoinHandle<String>) {
+pub(crate) async fn assert_passed(scenario_run: JoinHandle<String>) {
     let output = scenario_run.await.unwrap();
     assert!(output.trim_end().ends_with("seen"), "{output}");
 }
