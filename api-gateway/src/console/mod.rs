@@ -64,6 +64,7 @@ assets! {
     "/console/order.js" => SCRIPT_TYPE, "order.js";
     "/console/messages.js" => SCRIPT_TYPE, "messages.js";
     "/console/returns.js" => SCRIPT_TYPE, "returns.js";
+    "/console/picker.js" => SCRIPT_TYPE, "picker.js";
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
     "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
     "/console/photos.js" => SCRIPT_TYPE, "photos.js";
