@@ -87,11 +87,26 @@ assets! {
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
     "/console/new_order_line.js" => SCRIPT_TYPE, "new_order_line.js";
     "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
+    "/console/list.js" => SCRIPT_TYPE, "list.js";
+    "/console/detail.js" => SCRIPT_TYPE, "detail.js";
+    "/console/tabs.js" => SCRIPT_TYPE, "tabs.js";
+    "/console/order_list.js" => SCRIPT_TYPE, "order_list.js";
+    "/console/return.js" => SCRIPT_TYPE, "return.js";
+    "/console/return_actions.js" => SCRIPT_TYPE, "return_actions.js";
+    "/console/products.js" => SCRIPT_TYPE, "products.js";
+    "/console/product.js" => SCRIPT_TYPE, "product.js";
+    "/console/product_stock.js" => SCRIPT_TYPE, "product_stock.js";
     "/console/photos.js" => SCRIPT_TYPE, "photos.js";
     "/console/customers.js" => SCRIPT_TYPE, "customers.js";
+    "/console/customer.js" => SCRIPT_TYPE, "customer.js";
+    "/console/customer_addresses.js" => SCRIPT_TYPE, "customer_addresses.js";
     "/console/webhooks.js" => SCRIPT_TYPE, "webhooks.js";
+    "/console/webhook.js" => SCRIPT_TYPE, "webhook.js";
+    "/console/secret.js" => SCRIPT_TYPE, "secret.js";
     "/console/keys.js" => SCRIPT_TYPE, "keys.js";
     "/console/failures.js" => SCRIPT_TYPE, "failures.js";
+    "/console/failure_actions.js" => SCRIPT_TYPE, "failure_actions.js";
+    "/console/message_list.js" => SCRIPT_TYPE, "message_list.js";
     "/console/dashboard.js" => SCRIPT_TYPE, "dashboard.js";
     "/console/settings.js" => SCRIPT_TYPE, "settings.js";
 }

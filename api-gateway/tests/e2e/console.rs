@@ -38,7 +38,11 @@ pub(crate) async fn assert_passed(scenario_run: JoinHandle<String>) {
 }
 
 /// Waits until the scenario requests an action from the test.
-pub(crate) async fn wait_for_request(folder: &Path, file_name: &str, scenario_run: &JoinHandle<String>) {
+pub(crate) async fn wait_for_request(
+    folder: &Path,
+    file_name: &str,
+    scenario_run: &JoinHandle<String>,
+) {
     until(file_name, async || {
         assert!(
             !scenario_run.is_finished(),

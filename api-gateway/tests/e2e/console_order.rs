@@ -79,7 +79,13 @@ async fn storefront_sees_its_order_without_actions_of_operators() {
     let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator};storefront@eu={storefront}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    assert_passed(start_script(SCRIPT, &system, "roles", &[operator, storefront])).await;
+    assert_passed(start_script(
+        SCRIPT,
+        &system,
+        "roles",
+        &[operator, storefront],
+    ))
+    .await;
 }
 
 #[tokio::test]

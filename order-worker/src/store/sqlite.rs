@@ -206,6 +206,7 @@ const MIGRATION_SCRIPTS: &[M<'_>] = &[
         "migrations/sqlite/0020_products_with_threshold.sql"
     )),
     M::up(include_str!("migrations/sqlite/0021_deleted_orders.sql")),
+    M::up(include_str!("migrations/sqlite/0022_lists.sql")),
 ];
 
 /// The newest version of the schema.

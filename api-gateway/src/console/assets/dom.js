@@ -203,7 +203,7 @@ export function labelled(field, element) {
 }
 
 /** The values of a form's fields, by name. Amounts of money are in minor units of the field's currency, or of that in another field. */
-function readAll(inputs) {
+export function readAll(inputs) {
   const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
   for (const [field] of inputs.filter(([{ type }]) => type === "money")) {
     const text = values[field.name];

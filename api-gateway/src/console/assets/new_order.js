@@ -22,7 +22,7 @@ export async function open(root, { isOperator, me, parameters }) {
   const [customers, products] = await Promise.all([get("/v1/customers?limit=1"), get("/v1/products?limit=1")]);
   if (!customers.data.length || !products.data.length) {
     fill(root, h("h1", {}, t("New order")), empty(t("To place an order, first create {customer} and {product}.", {
-      customer: h("a", { href: "#/customers" }, t("a customer")), product: h("a", { href: "#/inventory" }, t("a product with stock")),
+      customer: h("a", { href: "#/customers" }, t("a customer")), product: h("a", { href: "#/products" }, t("a product with stock")),
     })));
     return {};
   }

@@ -6,7 +6,7 @@ import { editDialog, isEditable } from "./order_edit.js";
 import { paymentActions } from "./order_payment.js";
 import { fulfilment, hasShipped, isManual, isOpen, outstanding, refundDue } from "./order_state.js";
 import { shipAction } from "./order_shipments.js";
-import { requestReturn } from "./returns.js";
+import { requestReturn } from "./return_actions.js";
 
 export function header(page) {
   const { order } = page;

@@ -33,7 +33,7 @@ export function itemCard(page) {
     table(plural(units, "1 unit", "{count} units"), [
       [t("Product"), (line) => h("div", { class: "product" },
         photos.get(line.sku) ? h("img", { class: "thumb", src: photos.get(line.sku), alt: "", loading: "lazy", referrerpolicy: "no-referrer" }) : h("span", { class: "thumb", "aria-hidden": "true" }),
-        h("div", {}, h("a", { href: `#/inventory?q=${encodeURIComponent(line.sku)}` }, line.name),
+        h("div", {}, h("a", { href: `#/products/${encodeURIComponent(line.sku)}` }, line.name),
           h("div", { class: "soft" }, h("span", { class: "mono" }, line.sku), line.warehouse && t(" · from {warehouse}", { warehouse: line.warehouse }))))],
       [t("Unit price"), (line) => amount(line.unit_price), "number"],
       [t("Quantity"), (line) => line.quantity, "number"],

@@ -155,6 +155,11 @@ fn migrations() -> Vec<Migration> {
             "deleted orders",
             include_str!("../migrations/postgres/0023_deleted_orders.sql"),
         ),
+        (
+            24,
+            "lists",
+            include_str!("../migrations/postgres/0024_lists.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }
