@@ -86,7 +86,6 @@ assets! {
     "/console/picker.js" => SCRIPT_TYPE, "picker.js";
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
     "/console/new_order_line.js" => SCRIPT_TYPE, "new_order_line.js";
-    "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
     "/console/list.js" => SCRIPT_TYPE, "list.js";
     "/console/detail.js" => SCRIPT_TYPE, "detail.js";
     "/console/tabs.js" => SCRIPT_TYPE, "tabs.js";
