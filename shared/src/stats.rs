@@ -166,6 +166,9 @@ pub struct SystemStats {
     pub retries: i64,
     /// Number of unpublished events.
     pub outbox_lag: i64,
+    /// Whether messages are sent to customers: `SMTP_URL` is set.
+    #[serde(default)]
+    pub sends_messages: bool,
     /// Recent durations of this worker's steps, by kind.
     pub steps: BTreeMap<String, StepStats>,
     /// Result of the last synchronization with the external warehouse.

@@ -38,7 +38,11 @@ pub(crate) async fn assert_passed(scenario_run: JoinHandle<String>) {
 }
 
 /// Waits until the scenario requests an action from the test.
-async fn wait_for_request(folder: &Path, file_name: &str, scenario_run: &JoinHandle<String>) {
+pub(crate) async fn wait_for_request(
+    folder: &Path,
+    file_name: &str,
+    scenario_run: &JoinHandle<String>,
+) {
     until(file_name, async || {
         assert!(
             !scenario_run.is_finished(),
@@ -187,13 +191,4 @@ async fn console_can_be_used_with_the_keyboard_alone() {
 async fn axe_finds_no_issues_in_light_dark_and_phone_layout() {
     let system = System::start().await;
     assert_passed(start_scenario(&system, "looks", &[])).await;
-}
-
-#[tokio::test]
-async fn console_stays_fast_with_a_hundred_thousand_orders() {
-    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    // Lists are read in the same way from both databases, so one of them is enough here.
-    if system.store.is_sqlite() {
-        assert_passed(start_scenario(&system, "many", &[])).await;
-    }
 }

@@ -178,6 +178,7 @@ pub async fn system(store: &Store, worker_stats: &WorkerStats) -> Result<SystemS
         dead_letters: backlog.dead_letters,
         retries: backlog.retries,
         outbox_lag: backlog.outbox_lag,
+        sends_messages: store.are_messages_on().await?,
         steps: worker_stats.latencies.summarize(),
         warehouse: store.job(warehouse::NAME).await?,
         import: store.job(orders::NAME).await?,

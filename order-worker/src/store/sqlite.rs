@@ -205,6 +205,8 @@ const MIGRATION_SCRIPTS: &[M<'_>] = &[
     M::up(include_str!(
         "migrations/sqlite/0020_products_with_threshold.sql"
     )),
+    M::up(include_str!("migrations/sqlite/0021_deleted_orders.sql")),
+    M::up(include_str!("migrations/sqlite/0022_lists.sql")),
 ];
 
 /// The newest version of the schema.

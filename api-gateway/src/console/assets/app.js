@@ -13,15 +13,18 @@ import { drawShell, hideShell, markCurrent } from "./shell.js";
 const SCREENS = [
   { name: "dashboard", title: t("Dashboard"), list: () => import("./dashboard.js") },
   { name: "orders", title: t("Orders"), list: () => import("./orders.js"), detail: () => import("./order.js"), detailTitle: t("Order") },
-  { name: "returns", title: t("Returns"), list: () => import("./returns.js") },
-  { name: "inventory", title: t("Inventory"), list: () => import("./inventory.js") },
-  { name: "customers", title: t("Customers"), list: () => import("./customers.js") },
-  { name: "webhooks", title: t("Webhooks"), list: () => import("./webhooks.js") },
+  { name: "returns", title: t("Returns"), list: () => import("./returns.js"), detail: () => import("./return.js"), detailTitle: t("Return") },
+  { name: "products", title: t("Products"), list: () => import("./products.js"), detail: () => import("./product.js"), detailTitle: t("Product") },
+  { name: "customers", title: t("Customers"), list: () => import("./customers.js"), detail: () => import("./customer.js"), detailTitle: t("Customer") },
+  { name: "messages", title: t("Messages"), list: () => import("./message_list.js"), role: "operator" },
+  { name: "webhooks", title: t("Webhooks"), list: () => import("./webhooks.js"), detail: () => import("./webhook.js"), detailTitle: t("Webhook endpoint") },
   { name: "keys", title: t("Keys"), list: () => import("./keys.js"), role: "admin" },
   { name: "failures", title: t("Failures"), list: () => import("./failures.js"), role: "operator" },
   { name: "settings", title: t("Settings"), list: () => import("./settings.js"), role: "operator" },
   { name: "new", title: t("New order"), list: () => import("./new_order.js"), isHidden: true },
 ];
+/** Earlier names of screens, for links that were saved. */
+const EARLIER_NAMES = { inventory: "products" };
 /** Interval between health checks. */
 const HEALTH_CHECK_MS = 4000;
 /** A health check without a response within this time has failed. */
@@ -80,7 +83,7 @@ async function show() {
   if (!state.me) return;
   const [path, search] = (location.hash.slice(2) || "dashboard").split("?");
   const [name, id] = path.split("/");
-  const screen = SCREENS.find((known) => known.name === name) ?? SCREENS[0];
+  const screen = SCREENS.find((known) => known.name === (EARLIER_NAMES[name] ?? name)) ?? SCREENS[0];
   const isDetail = Boolean(id && screen.detail);
   markCurrent(screen.name);
   const current = ++navigation;

@@ -59,7 +59,7 @@ export function money(amount, currency) {
 }
 
 /** The amount in minor units that a person has entered, 9.99 for example. */
-function minorUnits(text, currency, label) {
+export function minorUnits(text, currency, label) {
   const amount = Number(text) * 10 ** decimals(currency);
   // 9.99 * 100 is not a whole number in binary floating point, but close to one.
   if (Math.abs(amount - Math.round(amount)) > 1e-6) {
@@ -213,7 +213,7 @@ export function labelled(field, element) {
 }
 
 /** The values of a form's fields, by name. Amounts of money are in minor units of the field's currency, or of that in another field. */
-function readAll(inputs) {
+export function readAll(inputs) {
   const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
   for (const [field] of inputs.filter(([{ type }]) => type === "money")) {
     const text = values[field.name];
