@@ -43,14 +43,14 @@ struct Dialect {
 }
 
 const SQLITE_DIALECT: Dialect = Dialect {
-    name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.name')) END",
-    threshold: "CASE WHEN json_valid(state) THEN json_extract(state, '$.low_stock_at') END",
+    name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END",
+    threshold: "CASE WHEN json_valid(state) THEN json_extract(state, '$.details.low_stock_at') END",
     products_with_threshold: "products INDEXED BY products_with_threshold",
 };
 
 const POSTGRES_DIALECT: Dialect = Dialect {
-    name: "lower((state::json ->> 'name') COLLATE \"C\")",
-    threshold: "(state::json ->> 'low_stock_at')::bigint",
+    name: "lower((state::json #>> '{details,name}') COLLATE \"C\")",
+    threshold: "(state::json #>> '{details,low_stock_at}')::bigint",
     products_with_threshold: "products",
 };
 
