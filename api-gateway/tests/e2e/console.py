@@ -5,7 +5,6 @@ A scenario is a function of this file. With SCREENSHOTS=FOLDER the scenario "loo
 
 import json
 import os
-import re
 import urllib.request
 from pathlib import Path
 
