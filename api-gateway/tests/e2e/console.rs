@@ -139,12 +139,3 @@ async fn axe_finds_no_issues_in_light_dark_and_phone_layout() {
     let system = System::start().await;
     assert_passed(start_scenario(&system, "looks", &[])).await;
 }
-
-#[tokio::test]
-async fn console_stays_fast_with_a_hundred_thousand_orders() {
-    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    // Lists are read in the same way from both databases, so one of them is enough here.
-    if system.store.is_sqlite() {
-        assert_passed(start_scenario(&system, "many", &[])).await;
-    }
-}

@@ -8,8 +8,8 @@ use shared::{
     event::ListEvents,
     message::{ListAllMessages, ListMessages},
     order::{
-        ApproveAll, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment, OrderHistory,
-        OrderRef, ReturnRef,
+        ApproveAll, CountOrders, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment,
+        OrderHistory, OrderRef, ReturnRef,
     },
     outcome::Failure,
     product::{ListImages, ListProducts, ProductRef},
@@ -108,6 +108,7 @@ pub(super) enum DeadLetterRequest {
 /// Read-only requests.
 pub(super) enum Query {
     Orders(ListOrders),
+    OrderCount(CountOrders),
     History(OrderHistory),
     Return(ReturnRef),
     Returns(ListReturns),
@@ -123,6 +124,7 @@ pub(super) enum Query {
     Deliveries(ListDeliveries),
     ApiKeys(ApiKeyQuery),
     Stats(GetStats),
+    Settings,
     DebugOrder(OrderRef),
     DebugTables,
 }
@@ -173,6 +175,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::BlockCustomer(request) => Dispatch::Command(Action::BlockCustomer(request)),
         Request::GetOrder(request) => Dispatch::Lookup(request),
         Request::ListOrders(request) => Query::Orders(request).into(),
+        Request::CountOrders(request) => Query::OrderCount(request).into(),
         Request::OrderHistory(request) => Query::History(request).into(),
         Request::GetProduct(request) => Query::Product(request).into(),
         Request::ListProducts(request) => Query::Products(request).into(),
@@ -191,6 +194,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
         Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),
         Request::GetStats(query) => Query::Stats(query).into(),
+        Request::GetSettings(_) => Query::Settings.into(),
         Request::ListEvents(query) => Task::Feed(query).into(),
         Request::CreateEndpoint(new) => Dispatch::Command(Action::CreateEndpoint {
             new,

@@ -59,7 +59,7 @@ export function money(amount, currency) {
 }
 
 /** The amount in minor units that a person has entered, 9.99 for example. */
-function minorUnits(text, currency, label) {
+export function minorUnits(text, currency, label) {
   const amount = Number(text) * 10 ** decimals(currency);
   // 9.99 * 100 is not a whole number in binary floating point, but close to one.
   if (Math.abs(amount - Math.round(amount)) > 1e-6) {

@@ -1,5 +1,5 @@
-//! Builds the statements for a list of orders. For any filter it uses the most selective index, and returns
-//! the newest orders first.
+//! Builds the statements for a list of orders. For any filter it uses the most selective index, which also has
+//! the orders in the requested order: by time of creation.
 //!
 //! | filter | index |
 //! |---|---|
@@ -7,31 +7,41 @@
 //! | product (`sku`) | line items by product |
 //! | tag | tags of orders |
 //! | storefront and status, one of them, none | an index of each |
+//! | awaiting approval, outstanding payment | pending orders, compared one by one |
 //! | search (`q`) | each of: number, external id, tracking number, customers by name, customers by e-mail address |
 //!
-//! No index covers a product or a tag together with a storefront or a status, nor both together: the orders of
-//! the tag, or of the product, are scanned until enough are found ([`scans_many_rows`]). `Store::orders` combines the statements of a search.
+//! No index covers a product or a tag together with a storefront or a status, nor both together, nor the status of
+//! a payment: the orders of the tag, of the product, or of the other filters are scanned until enough are found
+//! ([`scans_many_rows`]). An index on a part of `state` would have to be updated with every change of an order.
+//! `Store::orders` combines the statements of a search, and `order_count` counts orders.
 
 use jiff::Timestamp;
-use shared::order::ListOrders;
+use shared::order::{ListOrders, OrderSort, OrderStatus, PaymentFilter};
 
 use super::customers::SearchTerm;
-use crate::store::sql::{
-    byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-    decode::millis,
-    statement::{Argument, Sql, StatementBuilder},
+use crate::{
+    domain::payment::MANUAL,
+    store::sql::{
+        byte_limit::{MAX_PAGE_BYTES, bounded_sql},
+        decode::millis,
+        statement::{Argument, Sql, StatementBuilder},
+    },
 };
 
 /// Number of customers up to which a search reads the orders of each. PostgreSQL estimates that more than this
 /// number match, whatever the term, so it reads them in the order of the index, up to the limit.
 pub(in crate::store) const MAX_MATCHING_CUSTOMERS: i64 = 200;
-/// Number of the newest orders that a search for many customers compares one by one.
+/// Number of the first orders of the list that a search for many customers compares one by one.
 pub(in crate::store) const SCANNED_ORDERS: i64 = 2_000;
-/// Number of the newest orders among which it then reads the orders of each customer, before it reads all.
+/// Number of the first orders of the list among which it then reads the orders of each customer, before it reads all.
 pub(in crate::store) const RECENT_ORDER_COUNT: i64 = 50_000;
 
 /// The texts of a search that differ between the databases.
-struct Dialect {
+pub(super) struct Dialect {
+    /// The condition that an order waits for approval.
+    pub(super) awaits_approval: &'static str,
+    /// The part of an order's state that begins with the payment's status, without its length.
+    payment: &'static str,
     /// The indexed expression for the tracking number of a shipment's event.
     tracking_number: &'static str,
     /// The join with the statement for the newest orders of `customer`: the texts before and after it. SQLite
@@ -39,7 +49,12 @@ struct Dialect {
     newest_of_customer: [&'static str; 2],
 }
 
-const SQLITE_DIALECT: Dialect = Dialect {
+// The first occurrence of each name is the field itself: all fields before it have known names, and a text in
+// JSON has no quotation mark without a backslash. Compared as text, a state that can't be decoded does no harm.
+
+pub(super) const SQLITE_DIALECT: Dialect = Dialect {
+    awaits_approval: r#"substr(orders.state, instr(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
+    payment: r#"substr(orders.state, instr(orders.state, '"payment":{"status":"') + 21, "#,
     tracking_number: "CASE WHEN json_valid(data) THEN lower(coalesce(json_extract(data, '$.shipment.tracking_number'),
                                                       json_extract(data, '$.tracking_number'))) END",
     newest_of_customer: [
@@ -48,7 +63,9 @@ const SQLITE_DIALECT: Dialect = Dialect {
     ],
 };
 
-const POSTGRES_DIALECT: Dialect = Dialect {
+pub(super) const POSTGRES_DIALECT: Dialect = Dialect {
+    awaits_approval: r#"substr(orders.state, strpos(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
+    payment: r#"substr(orders.state, strpos(orders.state, '"payment":{"status":"') + 21, "#,
     tracking_number: "lower(coalesce(data::json #>> '{shipment,tracking_number}', data::json ->> 'tracking_number') COLLATE \"C\")",
     newest_of_customer: [" CROSS JOIN LATERAL (", ") AS recent"],
 };
@@ -72,14 +89,42 @@ pub(in crate::store) fn scans_many_rows(filter: &ListOrders) -> bool {
     let is_narrowed = filter.status.is_some() || filter.storefront.is_some();
     let is_scanned = match (&filter.tag, &filter.sku) {
         (Some(_), Some(_)) => true,
-        (Some(_), None) | (None, Some(_)) => is_narrowed,
+        (Some(_), None) | (None, Some(_)) => is_narrowed || filter.awaits_approval,
         (None, None) => false,
     };
-    is_scanned && !is_one_customers(filter)
+    (is_scanned || filter.payment_status.is_some()) && !is_one_customers(filter)
 }
 
-/// The statement for a page of orders with their steps, and its arguments. With `end`, it reads no older
-/// orders. A search compares all orders that the other filters select.
+/// The order in the texts of SQL.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Direction {
+    /// The order of the columns time and number.
+    by: &'static str,
+    /// Compares an order with the one that the page begins after.
+    is_after: &'static str,
+    /// Compares an order with the last one that is read.
+    is_until: &'static str,
+}
+
+impl Direction {
+    fn of(sort: OrderSort) -> Self {
+        match sort {
+            OrderSort::NewestFirst => Self {
+                by: " DESC",
+                is_after: ") < (",
+                is_until: ") >= (",
+            },
+            OrderSort::OldestFirst => Self {
+                by: " ASC",
+                is_after: ") > (",
+                is_until: ") <= (",
+            },
+        }
+    }
+}
+
+/// The statement for a page of orders with their steps, and its arguments. With `end`, it reads no orders after
+/// that one. A search compares all orders that the other filters select.
 pub(in crate::store) fn select_orders(
     filter: &ListOrders,
     after: Option<OrderCursor>,
@@ -88,7 +133,7 @@ pub(in crate::store) fn select_orders(
     let range = Range { after, end };
     let (sqlite, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
     let (postgres, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(&sqlite, &postgres), arguments)
+    (page_with_steps(filter, &sqlite, &postgres), arguments)
 }
 
 fn orders_in_range(
@@ -100,34 +145,42 @@ fn orders_in_range(
     let mut sql =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
     sql.push(from).push(" WHERE true");
-    push_filters(&mut sql, filter, range, is_one_customers(filter));
+    push_filters(&mut sql, filter, range, is_one_customers(filter), dialect);
     if let Some(q) = &filter.q {
         push_match(&mut sql, q, dialect);
     }
-    sql.push(" ORDER BY ")
-        .push(time)
-        .push(" DESC, number DESC LIMIT ")
-        .bind(filter.limit + 1);
+    let by = Direction::of(filter.sort).by;
+    sql.push(" ORDER BY ").push(time).push(by);
+    sql.push(", number").push(by).push(" LIMIT ");
+    sql.bind(filter.limit + 1);
     sql.finish()
 }
 
-/// The statement for the time and the number of the order that is `count` numbers older than the cursor's, or
-/// than the newest. It returns no row if there is no such order.
-pub(in crate::store) fn select_older_order(
+/// The statement for the time and the number of the order that comes `count` numbers after the cursor's, or after
+/// the first, in the order of the list. It returns no row if there is no such order.
+pub(in crate::store) fn select_distant_order(
+    sort: OrderSort,
     after: Option<OrderCursor>,
     count: i64,
 ) -> (Sql, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT created_at, number FROM orders WHERE number <= ");
+    let (is_beyond, first, offset) = match sort {
+        OrderSort::NewestFirst => ("<= ", "(SELECT max(number) FROM orders)", -count),
+        OrderSort::OldestFirst => (">= ", "(SELECT min(number) FROM orders)", count),
+    };
+    let mut sql = StatementBuilder::new("SELECT created_at, number FROM orders WHERE number ");
+    sql.push(is_beyond);
     match after {
         Some(after) => {
             sql.bind(after.number);
         }
         None => {
-            sql.push("(SELECT max(number) FROM orders)");
+            sql.push(first);
         }
     }
-    sql.push(" - ").bind(count);
-    sql.push(" ORDER BY number DESC LIMIT 1");
+    sql.push(" + ").bind(offset);
+    sql.push(" ORDER BY number")
+        .push(Direction::of(sort).by)
+        .push(" LIMIT 1");
     let (sql, arguments) = sql.finish();
     (sql.into(), arguments)
 }
@@ -151,7 +204,7 @@ pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, V
 }
 
 /// The statement for a page of the orders that a search finds, read by the indexes of what it searches for:
-/// of each matching customer the newest orders.
+/// of each matching customer the first orders of the list.
 pub(in crate::store) fn select_found_orders(
     filter: &ListOrders,
     after: Option<OrderCursor>,
@@ -160,7 +213,7 @@ pub(in crate::store) fn select_found_orders(
     let range = Range { after, end };
     let (sqlite, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
     let (postgres, _) = found_orders(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(&sqlite, &postgres), arguments)
+    (page_with_steps(filter, &sqlite, &postgres), arguments)
 }
 
 fn found_orders(filter: &ListOrders, range: Range, dialect: &Dialect) -> (String, Vec<Argument>) {
@@ -187,18 +240,20 @@ fn found_orders(filter: &ListOrders, range: Range, dialect: &Dialect) -> (String
     term.push_customers_by_email(&mut sql, storefront);
     sql.push(") AS customer").push(join_start);
     sql.push("SELECT orders.number FROM orders WHERE orders.customer_id = customer.id");
-    push_filters(&mut sql, filter, range, true);
-    push_newest(&mut sql, filter);
+    push_filters(&mut sql, filter, range, true, dialect);
+    push_first(&mut sql, filter);
     sql.push(join_end);
     sql.push(") AS found JOIN orders ON orders.number = found.number WHERE true");
-    push_filters(&mut sql, filter, range, true);
-    push_newest(&mut sql, filter);
+    push_filters(&mut sql, filter, range, true, dialect);
+    push_first(&mut sql, filter);
     sql.finish()
 }
 
-fn push_newest(sql: &mut StatementBuilder, filter: &ListOrders) {
-    sql.push(" ORDER BY orders.created_at DESC, orders.number DESC LIMIT ")
-        .bind(filter.limit + 1);
+fn push_first(sql: &mut StatementBuilder, filter: &ListOrders) {
+    let by = Direction::of(filter.sort).by;
+    sql.push(" ORDER BY orders.created_at").push(by);
+    sql.push(", orders.number").push(by).push(" LIMIT ");
+    sql.bind(filter.limit + 1);
 }
 
 /// Adds the condition that an order is one that the search `q` finds. The comparison with the customer is an
@@ -228,8 +283,8 @@ fn push_shipments(sql: &mut StatementBuilder, term: &SearchTerm, dialect: &Diale
 }
 
 /// The table that the orders of a list are read from, and its column with their time of creation.
-struct Source {
-    from: &'static str,
+pub(super) struct Source {
+    pub(super) from: &'static str,
     time: &'static str,
 }
 
@@ -248,7 +303,7 @@ impl Source {
     };
 
     /// The source for `filter`; orders that are `selected` by another index are read by that.
-    fn of(filter: &ListOrders, selected: bool) -> Self {
+    pub(super) fn of(filter: &ListOrders, selected: bool) -> Self {
         match (&filter.tag, &filter.sku) {
             _ if selected => Self::ORDERS,
             (Some(_), _) => Self::TAGS,
@@ -258,20 +313,21 @@ impl Source {
     }
 }
 
-/// The part of a list that a statement reads: after the cursor, down to an older order.
-#[derive(Clone, Copy)]
-struct Range {
+/// The part of a list that a statement reads: after the cursor, up to a later order of the list.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Range {
     after: Option<OrderCursor>,
     end: Option<OrderCursor>,
 }
 
 /// Adds the conditions of all filters but `q`, and of the range. If the orders are `selected` by another
 /// index than one of time, storefront, status, product or tag, none of these is used.
-fn push_filters(
+pub(super) fn push_filters(
     sql: &mut StatementBuilder,
     filter: &ListOrders,
     range: Range,
     is_selected_by_customer: bool,
+    dialect: &Dialect,
 ) {
     let Source { time, .. } = Source::of(filter, is_selected_by_customer);
     let number_column = if is_selected_by_customer {
@@ -316,11 +372,27 @@ fn push_filters(
         sql.push(" AND orders.external_id = ")
             .bind(external_id.clone());
     }
-    if let Some(value) = filter.status {
+    let is_outstanding = filter.payment_status == Some(PaymentFilter::Outstanding);
+    let is_pending = filter.awaits_approval || is_outstanding;
+    let pending = is_pending.then_some(OrderStatus::Pending);
+    for value in filter.status.into_iter().chain(pending) {
         sql.push(" AND ")
             .push(status)
             .push(" = ")
             .bind(value.as_str());
+    }
+    if filter.awaits_approval {
+        sql.push(" AND ").push(dialect.awaits_approval);
+    }
+    if let Some(payment) = filter.payment_status {
+        // A payment begins with its status and its provider.
+        let text = match payment {
+            PaymentFilter::Outstanding => format!(r#"pending","provider":"{MANUAL}""#),
+            payment => format!("{payment}\""),
+        };
+        sql.push(" AND ").push(dialect.payment).push("CAST(");
+        sql.bind(i64::try_from(text.len()).unwrap_or_default());
+        sql.push(" AS INTEGER)) = ").bind(text);
     }
     if let Some(customer) = filter.customer_id {
         sql.push(" AND orders.customer_id = ")
@@ -347,7 +419,10 @@ fn push_filters(
     if !filter.include_deleted {
         sql.push(" AND NOT orders.is_deleted");
     }
-    for (cursor, is_within) in [(range.after, ") < ("), (range.end, ") >= (")] {
+    let Direction {
+        is_after, is_until, ..
+    } = Direction::of(filter.sort);
+    for (cursor, is_within) in [(range.after, is_after), (range.end, is_until)] {
         if let Some(OrderCursor {
             created_at_ms,
             number,
@@ -361,22 +436,19 @@ fn push_filters(
 }
 
 /// Limits a page by its size, and adds the steps of its orders.
-fn page_with_steps(sqlite: &str, postgres: &str) -> Sql {
-    let bounded_sql = bounded_sql(
-        postgres,
-        MAX_PAGE_BYTES,
-        "state",
-        "created_at DESC, number DESC",
-    );
-    Sql::texts(with_steps(sqlite), with_steps(&bounded_sql))
+fn page_with_steps(filter: &ListOrders, sqlite: &str, postgres: &str) -> Sql {
+    let by = Direction::of(filter.sort).by;
+    let order = format!("created_at{by}, number{by}");
+    let bounded_sql = bounded_sql(postgres, MAX_PAGE_BYTES, "state", &order);
+    Sql::texts(with_steps(sqlite, by), with_steps(&bounded_sql, by))
 }
 
 /// Selects the orders of `page`, each with its steps.
-fn with_steps(page: &str) -> String {
+fn with_steps(page: &str, by: &str) -> String {
     format!(
         "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
          FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
-         ORDER BY page.created_at DESC, page.number DESC"
+         ORDER BY page.created_at{by}, page.number{by}"
     )
 }
 
@@ -547,12 +619,15 @@ mod tests {
                 number: 1,
             }),
         ] {
-            let plan_of_older = query_plan(&connection, select_older_order(after, SCANNED_ORDERS));
-            assert!(
-                plan_of_older.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
-                "{plan_of_older}"
+            let plan_of_distant = query_plan(
+                &connection,
+                select_distant_order(OrderSort::NewestFirst, after, SCANNED_ORDERS),
             );
-            assert!(!plan_of_older.contains("ORDER BY"), "{plan_of_older}");
+            assert!(
+                plan_of_distant.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
+                "{plan_of_distant}"
+            );
+            assert!(!plan_of_distant.contains("ORDER BY"), "{plan_of_distant}");
         }
         let cursor = OrderCursor {
             created_at_ms: 1,

@@ -8,8 +8,8 @@ use shared::{event::Event, id::OrderId, order::ListOrders, page::Rows};
 
 use super::order_list::{
     MAX_MATCHING_CUSTOMERS, OrderCursor, RECENT_ORDER_COUNT, SCANNED_ORDERS,
-    count_matching_customers, is_one_customers, scans_many_rows, select_found_orders,
-    select_older_order, select_orders,
+    count_matching_customers, is_one_customers, scans_many_rows, select_distant_order,
+    select_found_orders, select_orders,
 };
 use crate::{
     domain::{
@@ -96,7 +96,7 @@ impl Store {
         })
     }
 
-    /// Up to `filter.limit + 1` orders, newest first, up to a size limit.
+    /// Up to `filter.limit + 1` orders in the order of `filter.sort`, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -120,8 +120,8 @@ impl Store {
     }
 
     /// The orders that `filter.q` finds. If few customers match, their orders are read. If many do, the page is
-    /// probably filled by some of the newest orders: they are compared one by one; then the recent orders of
-    /// each customer are read; and only if there are too few, all of their orders.
+    /// probably filled by some of the first orders of the list: they are compared one by one; then the first
+    /// orders of each customer are read; and only if there are too few, all of their orders.
     async fn search_orders(
         &self,
         filter: &ListOrders,
@@ -129,7 +129,7 @@ impl Store {
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         type SelectOrders =
             fn(&ListOrders, Option<OrderCursor>, Option<OrderCursor>) -> (Sql, Vec<Argument>);
-        const NEWEST_FIRST_READS: [(i64, SelectOrders); 2] = [
+        const FIRST_READS: [(i64, SelectOrders); 2] = [
             (SCANNED_ORDERS, select_orders),
             (RECENT_ORDER_COUNT, select_found_orders),
         ];
@@ -141,8 +141,8 @@ impl Store {
         if count <= MAX_MATCHING_CUSTOMERS {
             return page_of_orders(&mut session, select_all, filter).await;
         }
-        for (count, select) in NEWEST_FIRST_READS {
-            let (sql, arguments) = select_older_order(after, count);
+        for (count, select) in FIRST_READS {
+            let (sql, arguments) = select_distant_order(filter.sort, after, count);
             let rows = session.fetch(sql, arguments).await?;
             let last_position = rows.first().map(position).transpose()?;
             let page =

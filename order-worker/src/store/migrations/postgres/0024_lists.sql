@@ -2,9 +2,6 @@
 -- values of all versions of the program. Each is built while orders are written.
 CREATE INDEX CONCURRENTLY products_by_sku_key ON products (lower(sku), sku);
 CREATE INDEX CONCURRENTLY products_by_name ON products (lower((state::json #>> '{details,name}') COLLATE "C"), sku);
--- Products with a threshold of low stock.
-CREATE INDEX CONCURRENTLY products_with_threshold ON products (sku, ((state::json #>> '{details,low_stock_at}')::bigint))
-WHERE (state::json #>> '{details,low_stock_at}')::bigint IS NOT NULL AND NOT is_deleted;
 
 -- Messages of all orders by status, and by the recipient's address in lower case (ASCII).
 CREATE INDEX CONCURRENTLY messages_by_status ON messages (status, id);
