@@ -47,6 +47,7 @@ function drawFinder() {
   const label = t("Find orders by number, customer or tracking number");
   const field = h("input", { type: "search", id: "find", "aria-label": label, placeholder: t("Find orders …"), title: `${label} (/)`, enterkeyhint: "search", maxlength: 254 });
   const form = element("finder");
+  form.setAttribute("aria-label", t("Find orders"));
   fill(form, field);
   form.onsubmit = (event) => {
     event.preventDefault();
