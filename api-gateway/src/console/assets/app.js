@@ -108,7 +108,8 @@ async function show() {
     if (failure.status === 401) return showLogin();
     fill(main, problem(failure), h("p", {}, h("button", { onclick: show }, t("Try again"))));
   }
-  main.focus();
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 /** Shows the connection status in the header and, during an outage, in a banner. */

@@ -16,7 +16,7 @@ const LATE_MS = 60_000;
 /** The server counts work to do up to this number. */
 const MAX_COUNT = 10_000;
 
-export async function open(root, { parameters, isOperator, me }) {
+export async function open(root, { parameters, isOperator }) {
   const asked = Number(parameters.get("days"));
   const period = PERIODS.includes(asked) ? asked : DEFAULT_PERIOD;
   let stats, gateway, failed = null, timer = null, reloadAt = 0, drawn = "", isClosed = false;
@@ -58,8 +58,8 @@ export async function open(root, { parameters, isOperator, me }) {
     if (currencies.length > 1) head.append(choice(t("Currency"), currencies.map((code) => [code, link({ currency: code }), code === currency, `currency-${code}`])));
     fill(root, head, failed && problem(failed),
       stats.system && work(),
-      stats.orders.total === 0 ? firstSteps() : [figures(currency), charts(currency)],
-      h("div", { class: "columns" }, byStatus(), me.role !== "storefront" && stats.system && health()));
+      stats.orders.total === 0 ? firstSteps() : figures(currency),
+      h("div", { class: "columns" }, stats.orders.total > 0 && charts(currency), byStatus(), stats.system && health()));
   }
 
   /** The currency with the most orders. */
@@ -108,10 +108,10 @@ export async function open(root, { parameters, isOperator, me }) {
   function charts(currency) {
     const days = stats.days.slice(period).map(({ day }) => day);
     const before = (values) => ({ name: t("{days} days before", { days: period }), values });
-    const count = { format: (value) => number(value), tick: (value) => number(value, { notation: "compact" }), unit: t("orders") };
+    const count = { format: (value) => number(value), tick: (value) => number(value, { notation: "compact", maximumFractionDigits: 1 }), unit: t("orders") };
     const major = 10 ** decimals(currency);
     const amounts = {
-      format: (value) => money(Math.round(value), currency), tick: (value) => number(value / major, { notation: "compact" }), unit: currency,
+      format: (value) => money(Math.round(value), currency), tick: (value) => number(value / major, { notation: "compact", maximumFractionDigits: 1 }), unit: currency,
     };
     const orders = series((day) => day.created);
     const cancelled = series((day) => day.cancelled);
@@ -123,19 +123,18 @@ export async function open(root, { parameters, isOperator, me }) {
     });
     const card = (title, chart) => h("section", { class: "card" }, h("h2", {}, title), chart);
     return [
-      h("div", { class: "columns" },
-        card(t("Orders by day"), columnChart({
-          ...count, id: "orders-by-day", title: t("Orders by day"), days, before: before(orders.before),
-          series: [{ name: t("placed"), values: orders.now, style: "one" }, { name: t("cancelled"), values: cancelled.now, style: "two" }],
-        })),
-        currency && card(t("Revenue by day"), columnChart({
-          ...amounts, id: "revenue-by-day", title: t("Revenue by day"), days, before: before(captured.before),
-          series: [{ name: t("captured"), values: captured.now, style: "one" }, { name: t("refunded"), values: refunded.now, style: "two" }],
-        })),
-        currency && card(t("Average order by day"), columnChart({
-          ...amounts, id: "average-by-day", title: t("Average order by day"), days, before: before(average.before),
-          series: [{ name: t("average order"), values: average.now, style: "one" }],
-        }))),
+      card(t("Orders by day"), columnChart({
+        ...count, id: "orders-by-day", title: t("Orders by day"), days, before: before(orders.before),
+        series: [{ name: t("placed"), values: orders.now, style: "one" }, { name: t("cancelled"), values: cancelled.now, style: "two" }],
+      })),
+      currency && card(t("Revenue by day"), columnChart({
+        ...amounts, id: "revenue-by-day", title: t("Revenue by day"), days, before: before(captured.before),
+        series: [{ name: t("captured"), values: captured.now, style: "one" }, { name: t("refunded"), values: refunded.now, style: "two" }],
+      })),
+      currency && card(t("Average order by day"), columnChart({
+        ...amounts, id: "average-by-day", title: t("Average order by day"), days, before: before(average.before),
+        series: [{ name: t("average order"), values: average.now, style: "one" }],
+      })),
     ];
   }
 

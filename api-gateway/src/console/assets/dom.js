@@ -109,9 +109,19 @@ export function table(caption, columns, rows, { key, selected } = {}) {
     );
     return h("tr", { "data-key": key?.(row), "aria-selected": selected?.(row) }, cells);
   });
-  return h("div", { class: "scroll" },
+  const scroll = h("div", { class: "scroll" },
     h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+  scrollable.observe(scroll);
+  return scroll;
 }
+
+/** Makes an element that is wider than its place reachable for the keyboard, which then scrolls it. */
+const scrollable = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
 
 export function empty(text, ...more) {
   return h("p", { class: "empty" }, text, more);

@@ -32,7 +32,7 @@ export async function openList(root, parameters, options) {
   const values = Object.fromEntries(names.map((name) => [name, (screen && parameters?.get(name)) || ""]));
   const list = { entries: [], next: null, failed: null, values, refresh, apply };
   let running = Promise.resolve(), generation = 0, reloadTimer = null, searchTimer = null;
-  const controls = h("div", { class: "controls" }), content = h("div", {}), status = h("p", { class: "soft count", role: "status" });
+  const controls = h("div", { class: "controls" }), content = h("div", {}), status = h("p", { class: "soft shown", role: "status" });
   const searchField = search && input({ name: "q", type: "search", value: values.q, placeholder: search.placeholder });
   if (searchField) {
     searchField.id = `${prefix}-search`;
@@ -123,7 +123,7 @@ export async function openList(root, parameters, options) {
     options.onDraw?.(list);
   }
 
-  /** "/" moves to the search, as in other admins. */
+  /** "/" moves to the search of the list, instead of that in the frame. */
   function focusSearch(event) {
     const isTyping = event.target.closest?.("input, select, textarea, dialog");
     if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -137,7 +137,7 @@ export async function openList(root, parameters, options) {
     options.intro,
     h("section", { class: options.title ? "card" : "", "aria-label": options.label ?? options.title }, controls, status, content),
     options.more);
-  if (searchField && screen) document.addEventListener("keydown", focusSearch);
+  if (searchField && screen) document.addEventListener("keydown", focusSearch, true);
   await refresh();
   return {
     refresh, list,
@@ -146,7 +146,7 @@ export async function openList(root, parameters, options) {
       generation += 1;
       clearTimeout(reloadTimer);
       clearTimeout(searchTimer);
-      document.removeEventListener("keydown", focusSearch);
+      document.removeEventListener("keydown", focusSearch, true);
     },
   };
 }

@@ -112,6 +112,7 @@ function showShortcuts() {
     [["/"], t("Find orders")],
     [["n"], t("New order")],
     ...Object.entries(GO_TO).map(([key, name]) => [["g", key], nav.find((link) => link.dataset.screen === name)?.textContent]).filter(([, title]) => title),
+    [["j"], t("Next order in the list")], [["k"], t("Previous order in the list")], [["x"], t("Select the order in the list")],
     [["?"], t("Keyboard shortcuts")],
   ];
   const dialog = h("dialog", { "aria-labelledby": "shortcuts" },
@@ -135,7 +136,7 @@ function handleKey(event) {
   const name = isAfterG && GO_TO[key];
   isAfterG = false;
   if (name && document.querySelector(`#nav a[data-screen="${name}"]`)) location.hash = `#/${name}`;
-  else if (key === "/") element("find").focus();
+  else if (key === "/") (element("search") ?? element("find")).focus();
   else if (key === "?") showShortcuts();
   else if (key === "n") location.hash = "#/new";
   else if (key === "g") {

@@ -33,25 +33,26 @@ pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
 /// products match, the first of them are found among these.
 const SCANNED_PRODUCTS: i64 = 2_000;
 
-/// The indexed expressions of both databases.
+/// The expressions of a search and of low stock that differ between the databases.
 struct Dialect {
+    /// The name in lower case; the expression of an index.
     name: &'static str,
+    /// Whether a product has a threshold of low stock; the condition of an index.
+    has_threshold: &'static str,
     /// The threshold of low stock.
     threshold: &'static str,
-    /// The table, read by the index of products that have a threshold. PostgreSQL chooses it by itself.
-    products_with_threshold: &'static str,
 }
 
 const SQLITE_DIALECT: Dialect = Dialect {
-    name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.name')) END",
-    threshold: "CASE WHEN json_valid(state) THEN json_extract(state, '$.low_stock_at') END",
-    products_with_threshold: "products INDEXED BY products_with_threshold",
+    name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END",
+    has_threshold: "instr(state, '\"low_stock_at\":') > 0",
+    threshold: "json_extract(state, '$.details.low_stock_at')",
 };
 
 const POSTGRES_DIALECT: Dialect = Dialect {
-    name: "lower((state::json ->> 'name') COLLATE \"C\")",
-    threshold: "(state::json ->> 'low_stock_at')::bigint",
-    products_with_threshold: "products",
+    name: "lower((state::json #>> '{details,name}') COLLATE \"C\")",
+    has_threshold: "strpos(state, '\"low_stock_at\":') > 0",
+    threshold: "(state::json #>> '{details,low_stock_at}')::bigint",
 };
 
 /// The products that a statement for a list of products reads.
@@ -185,18 +186,11 @@ fn page_of_products(
     read: Read<'_>,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT sku, state FROM ");
-    let is_read_by_threshold = filter.low_stock && filter.q.is_none();
-    sql.push(if is_read_by_threshold {
-        dialect.products_with_threshold
-    } else {
-        "products"
-    });
-    sql.push(" WHERE true");
+    let mut sql = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
     if filter.low_stock {
         sql.push(" AND NOT is_deleted AND ")
-            .push(dialect.threshold)
-            .push(" IS NOT NULL AND ")
+            .push(dialect.has_threshold)
+            .push(" AND ")
             .push(dialect.threshold)
             .push(
                 " >= (SELECT coalesce(sum(on_hand - reserved), 0) FROM shelves
@@ -336,7 +330,7 @@ mod tests {
             (
                 json!({"low_stock": true, "cursor": "SKU-1!"}),
                 Read::All,
-                vec!["INDEX products_with_threshold (sku>?)", "shelves"],
+                vec!["(sku>?)", "shelves"],
             ),
             (
                 json!({"cursor": "SKU-1!"}),

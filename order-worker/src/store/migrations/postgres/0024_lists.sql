@@ -1,10 +1,7 @@
 -- Products by SKU and by name in lower case (ASCII), for searches. The indexes are on expressions, so that they have the
 -- values of all versions of the program. Each is built while orders are written.
 CREATE INDEX CONCURRENTLY products_by_sku_key ON products (lower(sku), sku);
-CREATE INDEX CONCURRENTLY products_by_name ON products (lower((state::json ->> 'name') COLLATE "C"), sku);
--- Products with a threshold of low stock.
-CREATE INDEX CONCURRENTLY products_with_threshold ON products (sku, ((state::json ->> 'low_stock_at')::bigint))
-WHERE (state::json ->> 'low_stock_at')::bigint IS NOT NULL AND NOT is_deleted;
+CREATE INDEX CONCURRENTLY products_by_name ON products (lower((state::json #>> '{details,name}') COLLATE "C"), sku);
 
 -- Messages of all orders by status, and by the recipient's address in lower case (ASCII).
 CREATE INDEX CONCURRENTLY messages_by_status ON messages (status, id);

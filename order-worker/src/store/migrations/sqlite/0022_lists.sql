@@ -2,12 +2,8 @@
 -- values of all versions of the program.
 CREATE INDEX products_by_sku_key ON products (lower(sku), sku);
 CREATE INDEX products_by_name ON products (
-    CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.name')) END, sku
+    CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END, sku
 );
--- Products with a threshold of low stock.
-CREATE INDEX products_with_threshold ON products (
-    sku, CASE WHEN json_valid(state) THEN json_extract(state, '$.low_stock_at') END
-) WHERE CASE WHEN json_valid(state) THEN json_extract(state, '$.low_stock_at') END IS NOT NULL AND NOT is_deleted;
 
 -- Messages of all orders by status, and by the recipient's address in lower case (ASCII).
 CREATE INDEX messages_by_status ON messages (status, id);
