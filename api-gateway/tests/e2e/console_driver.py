@@ -128,7 +128,7 @@ def shows_idle_order(page, id, total):
 def pick(page, label, text):
     """Chooses the first entry that a picker finds for a text."""
     page.get_by_role("combobox", name=label).fill(text)
-    page.get_by_role("option").filter(has_text=text).first.click()
+    page.locator(".choices").get_by_role("option").filter(has_text=text).first.click()
 
 
 def png(width, height, color):
