@@ -17,7 +17,7 @@ use crate::{
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer, UpdateCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
-    message::{ListMessages, ResendMessage},
+    message::{ListAllMessages, ListMessages, ResendMessage},
     order::{
         ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CountOrders,
         CreateOrder, CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders,
@@ -141,6 +141,8 @@ requests! {
     "return.receive" => ReceiveReturn(ReceiveReturn),
     /// Lists the messages to the customer of an order, newest first.
     "message.list" => ListMessages(ListMessages),
+    /// Lists the messages to the customers of all orders, newest first.
+    "message.list_all" => ListAllMessages(ListAllMessages),
     /// Sends a message to the customer of an order again.
     "message.resend" => ResendMessage(ResendMessage),
     /// Notifies the worker that a payment changed at the provider.
@@ -201,6 +203,8 @@ requests! {
     "retry.redrive_all" => RedriveRetries(RedriveAll),
     /// Returns statistics.
     "stats.get" => GetStats(GetStats),
+    /// Returns the effective configuration of a worker, and the state of the systems that it calls.
+    "settings.get" => GetSettings(EmptyBody),
     /// Reads the event feed, in commit order.
     "event.list" => ListEvents(ListEvents),
     /// Creates a webhook endpoint.
@@ -250,6 +254,7 @@ impl Request {
             | Self::GetReturn(_)
             | Self::ListReturns(_)
             | Self::ListMessages(_)
+            | Self::ListAllMessages(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::ListImages(_)
@@ -259,6 +264,7 @@ impl Request {
             | Self::ListRetries(_)
             | Self::ListEvents(_)
             | Self::GetStats(_)
+            | Self::GetSettings(_)
             | Self::GetEndpoint(_)
             | Self::ListEndpoints(_)
             | Self::DebugOrder(_)
@@ -356,6 +362,7 @@ impl Request {
             | Self::ReceiveReturn(_)
             | Self::RecordPayment(_)
             | Self::ResendMessage(_)
+            | Self::ListAllMessages(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -374,6 +381,7 @@ impl Request {
             | Self::RedriveRetry(_)
             | Self::RedriveRetries(_)
             | Self::Reset(_)
+            | Self::GetSettings(_)
             | Self::DebugOrder(_)
             | Self::DebugTables(_)
             | Self::CreateApiKey(_)

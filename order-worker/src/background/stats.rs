@@ -16,7 +16,7 @@ use shared::{
     },
     money::Currency,
     order::{CancelReason, OrderStatus},
-    stats::{Day, OrderCounts, Revenue, Stats, StepStats, SystemStats},
+    stats::{Day, OrderCounts, OrderValue, Revenue, Stats, StepStats, SystemStats},
 };
 use tokio::{
     sync::watch,
@@ -95,6 +95,14 @@ pub struct WorkerStats {
     pub worker: String,
 }
 
+impl WorkerStats {
+    /// Number of connected workers; `None` if the broker is unavailable.
+    pub async fn worker_count(&self) -> Option<u32> {
+        let counts = self.publisher.queue_counts(REQUEST_QUEUE).await.ok();
+        counts.map(|(_, consumers)| consumers)
+    }
+}
+
 /// Recent durations of steps in this process; clones share them.
 #[derive(Clone, Default)]
 pub struct Latencies(Arc<Mutex<HashMap<&'static str, StepDurations>>>);
@@ -170,6 +178,7 @@ pub async fn system(store: &Store, worker_stats: &WorkerStats) -> Result<SystemS
         dead_letters: backlog.dead_letters,
         retries: backlog.retries,
         outbox_lag: backlog.outbox_lag,
+        sends_messages: store.are_messages_on().await?,
         steps: worker_stats.latencies.summarize(),
         warehouse: store.job(warehouse::NAME).await?,
         import: store.job(orders::NAME).await?,
@@ -253,15 +262,18 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
                 .map(|(_, amount)| amount)
                 .sum(),
             revenue: revenue(&figures),
+            order_values: order_values(&figures),
         }
     };
     Stats {
         orders: orders(&total_figures),
         revenue: revenue(&total_figures),
+        order_values: order_values(&total_figures),
         days: (first_day..first_day + i64::from(days))
             .map(stats_of_day)
             .collect(),
         position: position.to_string(),
+        attention: None,
         system: None,
     }
 }
@@ -339,6 +351,18 @@ fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
         })
     });
     revenue.collect()
+}
+
+fn order_values(figures: &BTreeMap<&str, i64>) -> Vec<OrderValue> {
+    let values = with_prefix(figures, "orders.").filter_map(|(currency, orders)| {
+        let total = figures.get(format!("ordered.{currency}").as_str());
+        Some(OrderValue {
+            currency: currency.parse().ok()?,
+            orders,
+            total: total.copied().unwrap_or_default(),
+        })
+    });
+    values.collect()
 }
 
 fn date(day: i64) -> String {

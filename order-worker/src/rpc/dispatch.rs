@@ -6,7 +6,7 @@ use shared::{
     customer::{CustomerRef, ListCustomers},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
-    message::ListMessages,
+    message::{ListAllMessages, ListMessages},
     order::{
         ApproveAll, CountOrders, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment,
         OrderHistory, OrderRef, ReturnRef,
@@ -113,6 +113,7 @@ pub(super) enum Query {
     Return(ReturnRef),
     Returns(ListReturns),
     Messages(ListMessages),
+    AllMessages(ListAllMessages),
     Product(ProductRef),
     Products(ListProducts),
     Images(ListImages),
@@ -123,6 +124,7 @@ pub(super) enum Query {
     Deliveries(ListDeliveries),
     ApiKeys(ApiKeyQuery),
     Stats(GetStats),
+    Settings,
     DebugOrder(OrderRef),
     DebugTables,
 }
@@ -156,6 +158,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::CancelReturn(request) => ReturnChange::Cancel(request).into(),
         Request::ReceiveReturn(request) => ReturnChange::Receive(request).into(),
         Request::ListMessages(request) => Query::Messages(request).into(),
+        Request::ListAllMessages(request) => Query::AllMessages(request).into(),
         Request::ResendMessage(request) => Dispatch::Command(Action::ResendMessage(request)),
         Request::CreateProduct(request) => Dispatch::Command(Action::CreateProduct(request)),
         Request::UpdateProduct(request) => Dispatch::Command(Action::UpdateProduct(request)),
@@ -191,6 +194,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
         Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),
         Request::GetStats(query) => Query::Stats(query).into(),
+        Request::GetSettings(_) => Query::Settings.into(),
         Request::ListEvents(query) => Task::Feed(query).into(),
         Request::CreateEndpoint(new) => Dispatch::Command(Action::CreateEndpoint {
             new,

@@ -57,6 +57,17 @@ impl Rpc {
                 }))
             }
             Query::Messages(query) => self.messages(caller, query).await,
+            Query::AllMessages(query) => {
+                caller.require_operator()?;
+                let rows = self
+                    .store
+                    .all_messages(&query)
+                    .await
+                    .map_err(read_failure)?;
+                Json::of(&Page::from_rows(rows, query.limit, |found| {
+                    found.message.id.to_string()
+                }))
+            }
             Query::Product(query) => {
                 let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
                 match product_result.filter(|(product, _)| !product.is_deleted) {
@@ -114,6 +125,7 @@ impl Rpc {
             }
             Query::ApiKeys(query) => self.read_api_keys(query).await,
             Query::Stats(query) => self.stats(caller, query).await,
+            Query::Settings => self.settings().await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {

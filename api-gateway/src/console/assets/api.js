@@ -121,7 +121,7 @@ const EVENT_TYPES = ["order.created", "order.approved", "order.processing", "ord
   "shipment.shipped", "shipment.in_transit", "shipment.out_for_delivery", "shipment.delivered", "shipment.failed",
   "shipment.returned", "shipment.cancelled", "return.requested", "return.approved", "return.rejected", "return.cancelled",
   "return.received", "step.retried", "step.dead", "step.redriven", "step.discarded",
-  "product.created", "product.updated", "product.deleted", "webhook_endpoint.created", "webhook_endpoint.updated",
+  "product.created", "product.updated", "product.deleted", "customer.updated", "webhook_endpoint.created", "webhook_endpoint.updated",
   "webhook_endpoint.disabled", "webhook_endpoint.deleted", "api_key.created", "api_key.revoked"];
 
 /** Subscribes to live events. After a lost connection the browser resumes with `Last-Event-ID`. */

@@ -1,9 +1,10 @@
-// The console's shell: login state, navigation between screens, live events and connection status.
+// The console's start: login state, opening of screens, live events and connection status. shell.js draws the frame.
 
 import { get, listen, session, watch } from "./api.js";
 import { fill, h, loading, problem, toast } from "./dom.js";
 import { t } from "./i18n.js";
 import { loginForm } from "./login.js";
+import { drawShell, hideShell, markCurrent } from "./shell.js";
 
 /**
  * The screens in the order of the navigation. `detail` shows one entry of a list: `#/orders/{id}`. Each module
@@ -12,14 +13,18 @@ import { loginForm } from "./login.js";
 const SCREENS = [
   { name: "dashboard", title: t("Dashboard"), list: () => import("./dashboard.js") },
   { name: "orders", title: t("Orders"), list: () => import("./orders.js"), detail: () => import("./order.js"), detailTitle: t("Order") },
-  { name: "returns", title: t("Returns"), list: () => import("./returns.js") },
-  { name: "inventory", title: t("Inventory"), list: () => import("./inventory.js") },
-  { name: "customers", title: t("Customers"), list: () => import("./customers.js") },
-  { name: "webhooks", title: t("Webhooks"), list: () => import("./webhooks.js") },
+  { name: "returns", title: t("Returns"), list: () => import("./returns.js"), detail: () => import("./return.js"), detailTitle: t("Return") },
+  { name: "products", title: t("Products"), list: () => import("./products.js"), detail: () => import("./product.js"), detailTitle: t("Product") },
+  { name: "customers", title: t("Customers"), list: () => import("./customers.js"), detail: () => import("./customer.js"), detailTitle: t("Customer") },
+  { name: "messages", title: t("Messages"), list: () => import("./message_list.js"), role: "operator" },
+  { name: "webhooks", title: t("Webhooks"), list: () => import("./webhooks.js"), detail: () => import("./webhook.js"), detailTitle: t("Webhook endpoint") },
   { name: "keys", title: t("Keys"), list: () => import("./keys.js"), role: "admin" },
   { name: "failures", title: t("Failures"), list: () => import("./failures.js"), role: "operator" },
+  { name: "settings", title: t("Settings"), list: () => import("./settings.js"), role: "operator" },
   { name: "new", title: t("New order"), list: () => import("./new_order.js"), isHidden: true },
 ];
+/** Earlier names of screens, for links that were saved. */
+const EARLIER_NAMES = { inventory: "products" };
 /** Interval between health checks. */
 const HEALTH_CHECK_MS = 4000;
 /** A health check without a response within this time has failed. */
@@ -44,8 +49,7 @@ async function start() {
 
 function showLogin() {
   state.me = null;
-  document.getElementById("nav").hidden = true;
-  fill(document.getElementById("who"));
+  hideShell();
   fill(main, loginForm((me) => { state.me = me; enter(); }));
 }
 
@@ -54,13 +58,12 @@ let stopListening = null;
 function enter() {
   const me = state.me;
   const screens = SCREENS.filter(({ role, isHidden }) => !isHidden && (!role || me.role === role || (role === "operator" && isOperator(me))));
-  const nav = document.getElementById("nav");
-  fill(nav, screens.map(({ name, title }) => h("a", { href: `#/${name}`, "data-screen": name }, title)));
-  nav.hidden = false;
-  const logOut = me.is_open ? null : h("button", {
-    onclick: async () => { await session.close().catch(() => {}); location.hash = ""; stopListening?.(); showLogin(); },
-  }, t("Log out"));
-  fill(document.getElementById("who"), h("span", { id: "live", class: "live" }, t("connecting")), h("span", {}, me.actor), logOut);
+  drawShell({ me, screens, onLogOut: async () => {
+    await session.close().catch(() => {});
+    location.hash = "";
+    stopListening?.();
+    showLogin();
+  } });
   stopListening?.();
   stopListening = listen(handleEvent, (isLive) => { state.isLive = isLive; drawConnection(); });
   show();
@@ -80,17 +83,14 @@ async function show() {
   if (!state.me) return;
   const [path, search] = (location.hash.slice(2) || "dashboard").split("?");
   const [name, id] = path.split("/");
-  const screen = SCREENS.find((known) => known.name === name) ?? SCREENS[0];
+  const screen = SCREENS.find((known) => known.name === (EARLIER_NAMES[name] ?? name)) ?? SCREENS[0];
   const isDetail = Boolean(id && screen.detail);
-  for (const link of document.querySelectorAll("#nav a")) {
-    link.toggleAttribute("aria-current", link.dataset.screen === screen.name);
-    if (link.dataset.screen === screen.name) link.setAttribute("aria-current", "page");
-  }
+  markCurrent(screen.name);
   const current = ++navigation;
   state.screen?.close?.();
   state.screen = null;
   state.hasMissedEvents = false;
-  document.title = `${isDetail ? screen.detailTitle : screen.title} – ${t("Orders")}`;
+  document.title = `${isDetail ? screen.detailTitle : screen.title} – Orderwright`;
   fill(main, loading());
   try {
     const { open } = await (isDetail ? screen.detail() : screen.list());
@@ -108,7 +108,8 @@ async function show() {
     if (failure.status === 401) return showLogin();
     fill(main, problem(failure), h("p", {}, h("button", { onclick: show }, t("Try again"))));
   }
-  main.focus();
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 /** Shows the connection status in the header and, during an outage, in a banner. */

@@ -59,7 +59,7 @@ export function money(amount, currency) {
 }
 
 /** The amount in minor units that a person has entered, 9.99 for example. */
-function minorUnits(text, currency, label) {
+export function minorUnits(text, currency, label) {
   const amount = Number(text) * 10 ** decimals(currency);
   // 9.99 * 100 is not a whole number in binary floating point, but close to one.
   if (Math.abs(amount - Math.round(amount)) > 1e-6) {
@@ -109,9 +109,19 @@ export function table(caption, columns, rows, { key, selected } = {}) {
     );
     return h("tr", { "data-key": key?.(row), "aria-selected": selected?.(row) }, cells);
   });
-  return h("div", { class: "scroll" },
+  const scroll = h("div", { class: "scroll" },
     h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+  scrollable.observe(scroll);
+  return scroll;
 }
+
+/** Makes an element that is wider than its place reachable for the keyboard, which then scrolls it. */
+const scrollable = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
 
 export function empty(text, ...more) {
   return h("p", { class: "empty" }, text, more);
@@ -203,7 +213,7 @@ export function labelled(field, element) {
 }
 
 /** The values of a form's fields, by name. Amounts of money are in minor units of the field's currency, or of that in another field. */
-function readAll(inputs) {
+export function readAll(inputs) {
   const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
   for (const [field] of inputs.filter(([{ type }]) => type === "money")) {
     const text = values[field.name];

@@ -1,6 +1,6 @@
 // Texts in the viewer's language, and numbers, amounts and times in the viewer's locale and time zone.
 //
-// English texts are written where they are shown: t("Refund {amount}", { amount }). de.js maps each of them to
+// English texts are written where they are shown, as arguments of `t` and `plural`. de.js maps each of them to
 // its German translation. A unit test of the gateway compares the two.
 
 /** Languages of the console, by code. */
@@ -42,7 +42,7 @@ export function t(text, values = {}) {
   return insert(translations[text] ?? text, values);
 }
 
-/** Translates a text with a number: plural(count, "1 order", "{count} orders"). de.js has it under its second form. */
+/** Translates a text with a number: `one` for 1, `other` with {count} otherwise. de.js has it under `other`. */
 export function plural(count, one, other, values = {}) {
   const [translatedOne, translatedOther] = translations[other] ?? [one, other];
   const text = pluralRules.select(count) === "one" ? translatedOne : translatedOther;

@@ -175,7 +175,7 @@ export async function open(root, { me, parameters, isOperator }) {
     }
     const step = (text, target, link) => h("li", {}, h("a", { href: target }, link), " ", text);
     return h("div", { class: "empty" }, h("p", {}, t("No orders yet.")), h("ol", { class: "first-steps" },
-      isOperator && step(t("with a price and the units on stock."), "#/inventory", t("Add a product")),
+      isOperator && step(t("with a price and the units on stock."), "#/products", t("Add a product")),
       step(t("with a name and an e-mail address."), "#/customers", t("Add a customer")),
       step(t("by hand, or let your storefront send it with POST /v1/orders."), "#/new", t("Create an order"))));
   }

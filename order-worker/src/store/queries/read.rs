@@ -1,15 +1,10 @@
-//! Reads for clients: orders, products, and the history of an order. Each is a single statement, and so a
-//! consistent snapshot; only a search for orders (`q`) takes several. `customers` has the reads of customers.
+//! Reads for clients: orders, and the history of an order. Each is a single statement, and so a
+//! consistent snapshot; only a search for orders (`q`) takes several. `customers`
+//! and `products` have the reads of customers and products.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use shared::{
-    event::Event,
-    id::{OrderId, Sku, Warehouse},
-    order::ListOrders,
-    page::Rows,
-    product::{ListImages, ListProducts, ProductImageIds, sku_of_cursor},
-};
+use shared::{event::Event, id::OrderId, order::ListOrders, page::Rows};
 
 use super::order_list::{
     MAX_MATCHING_CUSTOMERS, OrderCursor, RECENT_ORDER_COUNT, SCANNED_ORDERS,
@@ -19,9 +14,7 @@ use super::order_list::{
 use crate::{
     domain::{
         order::Order,
-        product::Product,
         step::{StepKey, StepRow},
-        stock::WarehouseStock,
     },
     store::{
         Database, Store, StoreError,
@@ -30,16 +23,13 @@ use crate::{
             decode::{event, json, parse_field, read_step_at, readable_rows, select_events},
             row::Row,
             session::Session,
-            statement::{Argument, Sql, StatementBuilder, among, arguments, list},
+            statement::{Argument, Sql, among, arguments, list},
         },
     },
 };
 
 /// An order with its unfinished steps.
 pub type OrderAndSteps = (Order, Vec<StepRow>);
-
-/// A product with its stock by warehouse.
-pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
 
 /// Selects orders with their steps, where the id…
 macro_rules! orders_and_steps_where_id {
@@ -194,80 +184,6 @@ impl Store {
             events.collect()
         })
     }
-
-    /// One product.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
-        let mut session = self.reader_session().await?;
-        let rows = session
-            .fetch(
-                "SELECT products.sku, state, warehouse, on_hand, reserved
-                 FROM products LEFT JOIN shelves ON shelves.sku = products.sku
-                 WHERE products.sku = $1",
-                arguments![sku.as_str()],
-            )
-            .await?;
-        Ok(products_and_stock(&rows)?.pop())
-    }
-
-    /// Up to `filter.limit + 1` products by SKU, up to a size limit.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn products(
-        &self,
-        filter: &ListProducts,
-    ) -> Result<Rows<ProductAndStock>, StoreError> {
-        let mut sql = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
-        if !filter.include_deleted {
-            sql.push(" AND NOT is_deleted");
-        }
-        if let Some(cursor) = &filter.cursor {
-            sql.push(" AND sku > ")
-                .bind(sku_of_cursor(cursor).to_owned());
-        }
-        sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
-        let (page, arguments) = sql.finish();
-        let sql = format!(
-            "SELECT page.sku, state, warehouse, on_hand, reserved
-             FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
-             ORDER BY page.sku"
-        );
-        let mut session = self.reader_session().await?;
-        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-        rows.read(products_and_stock)
-    }
-
-    /// The ids of the photos of up to `limit` products that have photos, by SKU. Reads the primary database: a
-    /// replica that is behind would let gateways delete files that are in use.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn image_ids(&self, query: &ListImages) -> Result<Rows<ProductImageIds>, StoreError> {
-        let mut sql = StatementBuilder::new(
-            "SELECT sku, state FROM products WHERE state LIKE '%\"images\":%'",
-        );
-        if let Some(cursor) = &query.cursor {
-            sql.push(" AND sku > ").bind(cursor.to_string());
-        }
-        sql.push(" ORDER BY sku LIMIT ").bind(query.limit + 1);
-        let (sql, arguments) = sql.finish();
-        let mut session = self.primary_session().await?;
-        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-        rows.read(|rows| {
-            rows.iter()
-                .map(|row| {
-                    let product: Product = json("product", row.text(1)?)?;
-                    Ok(ProductImageIds {
-                        sku: product.details.sku,
-                        ids: product.images.iter().map(|image| image.id).collect(),
-                    })
-                })
-                .collect()
-        })
-    }
 }
 
 /// Decodes the time and the number of an order.
@@ -335,28 +251,4 @@ fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let orders = readable_rows(orders_in(rows), orders_and_steps)?;
     Ok(orders.into_iter().flatten().collect())
-}
-
-/// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
-/// product are adjacent.
-fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
-    let mut products: Vec<ProductAndStock> = Vec::new();
-    let mut last_sku = "";
-    for row in rows {
-        let sku = row.text(0)?;
-        if sku != last_sku {
-            products.push((json("product", row.text(1)?)?, BTreeMap::new()));
-            last_sku = sku;
-        }
-        if let (Some((_, stock_levels)), Some(warehouse)) =
-            (products.last_mut(), row.maybe_text(2)?)
-        {
-            let stock_level = WarehouseStock {
-                on_hand: row.integer(3)?,
-                reserved: row.integer(4)?,
-            };
-            stock_levels.insert(parse_field("warehouse", warehouse)?, stock_level);
-        }
-    }
-    Ok(products)
 }
