@@ -106,6 +106,13 @@ export function markCurrent(name) {
   element("menu").setAttribute("aria-expanded", "false");
 }
 
+let screenShortcuts = [];
+
+/** Sets the shortcuts that only the current screen has: [keys, title]. */
+export function setScreenShortcuts(shortcuts = []) {
+  screenShortcuts = shortcuts;
+}
+
 function showShortcuts() {
   const nav = [...document.querySelectorAll("#nav a")];
   const rows = [
@@ -113,6 +120,7 @@ function showShortcuts() {
     [["n"], t("New order")],
     ...Object.entries(GO_TO).map(([key, name]) => [["g", key], nav.find((link) => link.dataset.screen === name)?.textContent]).filter(([, title]) => title),
     [["?"], t("Keyboard shortcuts")],
+    ...screenShortcuts,
   ];
   const dialog = h("dialog", { "aria-labelledby": "shortcuts" },
     h("h2", { id: "shortcuts" }, t("Keyboard shortcuts")),
