@@ -134,6 +134,13 @@ function showShortcuts() {
   dialog.showModal();
 }
 
+/** Moves the focus to the search of the screen, or else to that of the frame. */
+function focusSearch() {
+  const field = element("search") ?? element("find");
+  field.focus();
+  field.select();
+}
+
 let isAfterG = false;
 
 /** Handles the keys that work on every screen, unless a person is typing or a dialog is open. */
@@ -144,7 +151,7 @@ function handleKey(event) {
   const name = isAfterG && GO_TO[key];
   isAfterG = false;
   if (name && document.querySelector(`#nav a[data-screen="${name}"]`)) location.hash = `#/${name}`;
-  else if (key === "/") (element("search") ?? element("find")).focus();
+  else if (key === "/") focusSearch();
   else if (key === "?") showShortcuts();
   else if (key === "n") location.hash = "#/new";
   else if (key === "g") {
