@@ -80,22 +80,23 @@ export async function open(root, { id, me, isOperator }) {
         return change(method, path, method === "DELETE" ? undefined : { ...body, ...toBody(values) }, { intent, etag });
       },
     });
+    // The message is shown once the page has the new version, which the next action applies to.
+    await refresh();
     if (result) toast(done);
-    refresh();
   }
 
   /** Sends a change that needs no dialog. Resolves to whether it succeeded. */
   async function send({ method = "POST", path, body = {}, intent, etag, done = t("Done.") }) {
     try {
       await change(method, path, body, { intent, etag });
-      toast(done);
-      return true;
     } catch (failure) {
       toast(`${failure.title}: ${failure.message}`, "bad");
+      await refresh();
       return false;
-    } finally {
-      refresh();
     }
+    await refresh();
+    toast(done);
+    return true;
   }
 
   draw();
