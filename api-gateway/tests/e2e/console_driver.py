@@ -19,7 +19,7 @@ scenario, base, folder = sys.argv[1:4]
 keys = sys.argv[4:]
 expect.set_options(timeout=20_000)
 
-SCREENS = ["orders", "returns", "new", "inventory", "customers", "webhooks", "keys", "failures", "settings", "dashboard"]
+SCREENS = ["orders", "returns", "new", "products", "customers", "messages", "webhooks", "keys", "failures", "settings", "dashboard"]
 # Text of an attacker in a field that the console shows.
 HOSTILE = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"'`javascript:window.hacked=1`"""
 
@@ -128,7 +128,7 @@ def shows_idle_order(page, id, total):
 def pick(page, label, text):
     """Chooses the first entry that a picker finds for a text."""
     page.get_by_role("combobox", name=label).fill(text)
-    page.get_by_role("option").filter(has_text=text).first.click()
+    page.locator(".choices").get_by_role("option").filter(has_text=text).first.click()
 
 
 def png(width, height, color):

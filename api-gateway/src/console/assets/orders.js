@@ -250,15 +250,12 @@ export async function open(root, { me, parameters, isOperator }) {
   function onKey(event) {
     const { target, key } = event;
     const isTyping = target.closest("textarea, select, [contenteditable], input:not([type=checkbox])");
-    if (event.ctrlKey || event.metaKey || event.altKey || isTyping || document.querySelector("dialog[open]")) return;
-    // The shell's search finds orders, too; here the key is for the search of the list. The shell has used all others.
-    if (event.defaultPrevented && key !== "/") return;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping || document.querySelector("dialog[open]")) return;
     const order = orders.find(({ id }) => id === focusedRow()?.dataset.key);
     const action = {
       j: () => moveFocus(1), k: () => moveFocus(-1),
       ArrowDown: order && (() => moveFocus(1)), ArrowUp: order && (() => moveFocus(-1)),
       x: order && (() => select(order, !selected.has(order.id))),
-      "/": () => search.focus(),
     }[key];
     if (!action) return;
     event.preventDefault();

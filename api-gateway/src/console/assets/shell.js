@@ -47,6 +47,7 @@ function drawFinder() {
   const label = t("Find orders by number, customer or tracking number");
   const field = h("input", { type: "search", id: "find", "aria-label": label, placeholder: t("Find orders …"), title: `${label} (/)`, enterkeyhint: "search", maxlength: 254 });
   const form = element("finder");
+  form.setAttribute("aria-label", t("Find orders"));
   fill(form, field);
   form.onsubmit = (event) => {
     event.preventDefault();
@@ -133,17 +134,24 @@ function showShortcuts() {
   dialog.showModal();
 }
 
+/** Moves the focus to the search of the screen, or else to that of the frame. */
+function focusSearch() {
+  const field = element("search") ?? element("find");
+  field.focus();
+  field.select();
+}
+
 let isAfterG = false;
 
 /** Handles the keys that work on every screen, unless a person is typing or a dialog is open. */
 function handleKey(event) {
   const { key, target } = event;
-  const isTyping = target.closest("input, select, textarea, dialog, [contenteditable]");
+  const isTyping = target.closest("input:not([type=checkbox]), select, textarea, dialog, [contenteditable]");
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping || event.defaultPrevented || element("side").hidden || document.querySelector("dialog[open]")) return;
   const name = isAfterG && GO_TO[key];
   isAfterG = false;
   if (name && document.querySelector(`#nav a[data-screen="${name}"]`)) location.hash = `#/${name}`;
-  else if (key === "/") element("find").focus();
+  else if (key === "/") focusSearch();
   else if (key === "?") showShortcuts();
   else if (key === "n") location.hash = "#/new";
   else if (key === "g") {
