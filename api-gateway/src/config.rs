@@ -10,7 +10,10 @@ use anyhow::{Context, bail};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
 use ring::hmac;
-use shared::config::Env;
+use shared::{
+    config::Env,
+    settings::{self, Setting},
+};
 use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     pub(crate) features: FeatureFlags,
+    /// Effective values of the environment variables, without secrets.
+    pub(crate) settings: Vec<Setting>,
     pub(crate) media: Storage,
     pub(crate) media_sweep: Duration,
 }
@@ -91,6 +96,7 @@ impl Config {
             )
             .context("MEDIA_URL")?,
             media_sweep: env.seconds("MEDIA_SWEEP_SECONDS", 3600)?,
+            settings: settings::effective(ENVIRONMENT, env),
             features: FeatureFlags {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
                 demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
@@ -254,6 +260,10 @@ fn webhook_verifier(secret: &str) -> anyhow::Result<Arc<Webhook>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use shared::config::documented_variables;
+
     use super::*;
 
     #[test]
@@ -303,5 +313,25 @@ mod tests {
             );
             assert!(error_text.starts_with(name), "{error_text}");
         }
+    }
+
+    #[test]
+    fn settings_list_every_variable_that_is_read() {
+        let env = Env::from_pairs([("METRICS_ADDR", "127.0.0.1:9")]);
+        let config = Config::read(&env).unwrap();
+        let settings = config.settings.iter();
+        let listed: BTreeSet<String> = settings.map(|setting| setting.name.clone()).collect();
+        let read = env.names_read();
+        let unlisted: Vec<_> = read.difference(&listed).collect();
+        assert!(unlisted.is_empty(), "environment.md lacks {unlisted:?}");
+        let documented = documented_variables(ENVIRONMENT).into_iter();
+        // The storage reads its variables by itself.
+        let documented = documented.filter(|variable| !variable.name.starts_with("AWS_"));
+        let documented: BTreeSet<_> = documented.map(|variable| variable.name).collect();
+        let unread: Vec<_> = documented.difference(&read).collect();
+        assert!(
+            unread.is_empty(),
+            "environment.md lists {unread:?}, which are not read"
+        );
     }
 }

@@ -46,6 +46,7 @@ use auth::stored_keys::StoredKeys;
 use clap::{Parser, Subcommand};
 use config::Config;
 use feed::Feed;
+use jiff::Timestamp;
 use media::{Media, sweep::Sweeper};
 use router::{metrics_router, router};
 use shared::{
@@ -185,6 +186,8 @@ async fn run() -> anyhow::Result<()> {
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
         features: config.features,
+        settings: config.settings,
+        started_at: Timestamp::now(),
         metrics: metrics.clone(),
         metrics_access,
         stripe_webhook: config.stripe_webhook,

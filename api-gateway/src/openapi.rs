@@ -13,8 +13,10 @@ use axum::{
     response::Response,
 };
 use shared::{
+    dead_letter::DeadLetterKind,
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront},
-    order::{OrderStatus, ReturnStatus, ShipmentUpdate},
+    message::MessageStatus,
+    order::{OrderSort, OrderStatus, PaymentFilter, ReturnStatus, ShipmentUpdate},
     outcome::{Code, Violation},
     webhook::DeliveryStatus,
 };
@@ -50,6 +52,8 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
             (name = "webhooks", description = "Outgoing webhooks to your endpoints, and incoming webhooks of the carrier and of Stripe"),
             (name = "API keys", description = "Credentials of clients: create and revoke them. For admins"),
             (name = "dead letters", description = "Steps and messages that failed for good: list, redrive or discard them. For operators"),
+            (name = "stats", description = "Numbers of orders and revenue by day; for operators also work to do and the state of the system"),
+            (name = "settings", description = "The effective configuration without secrets, versions, and the state of connected systems. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
         components(schemas(Problem, Code, Violation)),
@@ -301,6 +305,38 @@ pub(crate) struct OrderParameters {
     external_id: Option<String>,
     /// Only orders with this status.
     status: Option<OrderStatus>,
+    /// Only orders with this payment. `outstanding` selects pending orders with a manual payment that was not
+    /// received in full. No index covers the other values: combine them with `status`, or with a time.
+    payment_status: Option<PaymentFilter>,
+    /// If `true`, only pending orders that wait for approval.
+    awaits_approval: Option<bool>,
+    /// Only orders of this customer.
+    customer_id: Option<CustomerId>,
+    /// Only orders that contain this product.
+    sku: Option<Sku>,
+    /// Only orders with this tag, in any letter case. Operators only.
+    #[param(
+        min_length = 1,
+        max_length = 40,
+        pattern = "^[^,\\x00-\\x1f\\x7f-\\x9f]*$",
+        example = "vip"
+    )]
+    tag: Option<String>,
+    /// Only orders created at or after this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_after: Option<String>,
+    /// Only orders created before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_before: Option<String>,
+    /// Order of the list: by time of creation, newest first (`-created_at`, the default) or oldest first. A cursor
+    /// is valid for the order of its list only.
+    sort: Option<OrderSort>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct OrderCountParameters {
     /// Only orders of this customer.
     customer_id: Option<CustomerId>,
     /// Only orders that contain this product.
@@ -329,6 +365,63 @@ pub(crate) struct ReturnParameters {
     status: Option<ReturnStatus>,
     /// Only returns of this order.
     order_id: Option<OrderId>,
+    /// Only the return with this number (`42-R1`), or those of the order with this number (`42` or `#42`).
+    #[param(min_length = 1, max_length = 100, example = "42-R1")]
+    q: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct MessageParameters {
+    /// Only messages with this status.
+    status: Option<MessageStatus>,
+    /// Only messages of this order.
+    order_id: Option<OrderId>,
+    /// Search: only messages about the order with this number (`42` or `#42`), or to addresses that begin with this
+    /// text, in any letter case.
+    #[param(min_length = 1, max_length = 254, example = "ada@example.com")]
+    q: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct ProductParameters {
+    /// Only products whose SKU or name begins with this text, in any letter case.
+    #[param(min_length = 1, max_length = 200, example = "shirt")]
+    q: Option<String>,
+    /// Whether to list only products whose available units, over all warehouses, are at or below `low_stock_at`.
+    low_stock: Option<bool>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct FailedStepParameters {
+    /// Only steps of this kind.
+    #[param(min_length = 1, max_length = 100, example = "capture_payment")]
+    step: Option<String>,
+    /// Only steps of the order with this number.
+    #[param(minimum = 1)]
+    number: Option<i64>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct DeadLetterParameters {
+    /// Only dead letters of this kind.
+    kind: Option<DeadLetterKind>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct ApiKeyParameters {
+    /// Only keys whose name contains this text, in any letter case, or whose secret begins with it.
+    #[param(min_length = 1, max_length = 100, example = "shop")]
+    q: Option<String>,
 }
 
 #[derive(IntoParams)]

@@ -49,6 +49,7 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
         .merge(routes::customers::routes())
         .merge(routes::events::routes())
         .merge(routes::stats::routes())
+        .merge(routes::settings::routes())
         .merge(routes::webhook_endpoints::routes())
         .merge(routes::api_keys::routes())
         .merge(routes::dead_letters::routes())

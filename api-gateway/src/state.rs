@@ -5,10 +5,12 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use ring::hmac;
 use shared::{
     amqp::{publisher::Publisher, rpc_client::RpcClient},
     metrics::Metrics,
+    settings::Setting,
 };
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +53,10 @@ pub(crate) struct AppState {
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     pub(crate) features: FeatureFlags,
+    /// Effective configuration.
+    pub(crate) settings: Vec<Setting>,
+    /// Start of the process.
+    pub(crate) started_at: Timestamp,
     pub(crate) metrics: Metrics,
     pub(crate) metrics_access: MetricsAccess,
     /// Cancelled when the process receives a shutdown signal.

@@ -13,7 +13,10 @@ use anyhow::{Context, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::SignedDuration;
 use reqwest::Url;
-use shared::config::Env;
+use shared::{
+    config::Env,
+    settings::{self, Setting},
+};
 
 use crate::{
     background::{housekeeping::Retention, jobs::Source},
@@ -72,6 +75,8 @@ pub struct Config {
     pub cipher: Arc<SecretCipher>,
     /// Retention periods.
     pub retention: Retention,
+    /// Effective values of the environment variables, without secrets.
+    pub settings: Vec<Setting>,
     /// Whether `POST /demo/reset` is enabled.
     pub demo: bool,
     /// Whether the debug API is enabled.
@@ -174,6 +179,7 @@ impl Config {
                 )?,
             },
             mail,
+            settings: settings::effective(ENVIRONMENT, env),
         })
     }
 }
@@ -334,4 +340,61 @@ fn gateway_address(env: &Env) -> anyhow::Result<SocketAddr> {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use shared::config::documented_variables;
+
+    use super::*;
+
+    /// Variables that are only read together with others.
+    const FEATURES: [(&str, &str); 10] = [
+        ("PAYMENT_PROVIDER", "stripe"),
+        ("STRIPE_API_KEY", "sk_1"),
+        ("CARRIER", "http"),
+        ("CARRIER_URL", "https://carrier.example.com"),
+        ("CARRIER_SECRET", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"),
+        ("WAREHOUSE_URL", "https://warehouse.example.com"),
+        ("IMPORT_URL", "https://shop.example.com"),
+        ("SMTP_URL", "smtp://mail.example.com"),
+        ("MAIL_FROM", "shop@example.com"),
+        ("DATABASE_URL", "sqlite://orders.db"),
+    ];
+
+    #[test]
+    fn settings_list_every_variable_that_is_read() {
+        let env = Env::from_pairs(FEATURES);
+        let config = Config::read(&env).unwrap();
+        let listed: BTreeSet<String> = config
+            .settings
+            .iter()
+            .map(|setting| setting.name.clone())
+            .collect();
+        let mut read = env.names_read();
+        // The gateway's address, which the default of SHIPPER_WEBHOOK_URL is made of.
+        read.remove("HTTP_ADDR");
+        let unlisted: Vec<_> = read.difference(&listed).collect();
+        assert!(unlisted.is_empty(), "environment.md lacks {unlisted:?}");
+        let documented = documented_variables(ENVIRONMENT).into_iter();
+        let documented: BTreeSet<_> = documented.map(|variable| variable.name).collect();
+        let unread: Vec<_> = documented.difference(&read).collect();
+        assert!(
+            unread.is_empty(),
+            "environment.md lists {unread:?}, which are not read"
+        );
+    }
+
+    #[test]
+    fn settings_contain_no_secrets() {
+        let config = Config::read(&Env::from_pairs(FEATURES)).unwrap();
+        let text = serde_json::to_string(&config.settings).unwrap();
+        assert!(text.contains("https://carrier.example.com"), "{text}");
+        assert!(
+            !text.contains("sk_1") && !text.contains("MDEyMzQ1"),
+            "{text}"
+        );
+    }
 }

@@ -17,6 +17,7 @@ mod import;
 mod read;
 mod request_metrics;
 mod request_scope;
+mod settings;
 mod stats;
 
 use std::{
@@ -27,6 +28,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordered};
+use jiff::Timestamp;
 use shared::{
     amqp::{
         connection::Broker,
@@ -41,6 +43,7 @@ use shared::{
     order::{GetOrder, NotifyPayment},
     outcome::{Code, Failure, RpcReply},
     request::Request,
+    settings::{PartnerKind, PartnerLog, Setting},
 };
 use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -71,7 +74,7 @@ use crate::{
     webhooks::url_policy::UrlPolicy,
 };
 
-pub(crate) use self::{idempotency::by_client, import::import};
+pub(crate) use self::{idempotency::by_client, import::import, settings::partner_names};
 
 /// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;
@@ -95,8 +98,22 @@ pub struct Rpc {
     pub url_policy: UrlPolicy,
     /// State of this worker.
     pub worker_stats: WorkerStats,
+    /// Effective configuration.
+    pub settings: Arc<EffectiveSettings>,
     /// Optional features.
     pub features: OptionalFeatures,
+}
+
+/// The effective configuration of this worker, and the systems that it calls.
+pub struct EffectiveSettings {
+    /// Start of the process.
+    pub started_at: Timestamp,
+    /// Values of the environment variables.
+    pub settings: Vec<Setting>,
+    /// Names of the systems that are configured.
+    pub partner_names: Vec<(PartnerKind, Option<String>)>,
+    /// Last calls to them.
+    pub partner_log: PartnerLog,
 }
 
 /// Optional features.

@@ -13,6 +13,7 @@ use shared::{
         topology::{REQUEST_QUEUE, STEP_QUEUE},
     },
     metrics::Metrics,
+    settings::PartnerLog,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,7 +36,7 @@ use crate::{
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
-    rpc::{FeedNotifier, OptionalFeatures, Rpc},
+    rpc::{EffectiveSettings, FeedNotifier, OptionalFeatures, Rpc, partner_names},
     runtime::health::{self, Health},
     steps::{Providers, Steps},
     store::{self, Store},
@@ -231,6 +232,12 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
     reason = "the parts of a worker, in the order in which they start and stop"
 )]
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let settings = Arc::new(EffectiveSettings {
+        started_at: Timestamp::now(),
+        settings: config.settings.clone(),
+        partner_names: partner_names(&config),
+        partner_log: PartnerLog::default(),
+    });
     // An invalid configuration is reported before the worker waits for anything.
     let stripe = config.stripe.clone().map(Stripe::new).transpose()?;
     let http_carrier = config
@@ -298,11 +305,22 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     spawn(&mut background, &background_stop, counting_task);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
     if let Some(mailer) = mailer {
-        let dispatcher =
-            MessageDispatcher::new(store.clone(), engine.clone(), outbox.clone(), mailer);
+        let dispatcher = MessageDispatcher::new(
+            store.clone(),
+            engine.clone(),
+            outbox.clone(),
+            mailer,
+            settings.partner_log.clone(),
+        );
         background.spawn(dispatcher.run(background_stop.clone()));
     }
-    let webhook_dispatcher = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
+    let webhook_dispatcher = WebhookDispatcher::new(
+        store.clone(),
+        engine.clone(),
+        sender,
+        outbox,
+        settings.partner_log.clone(),
+    );
     spawn(&mut background, &background_stop, webhook_dispatcher.run());
 
     let external_lists = (config.warehouse, config.import);
@@ -345,6 +363,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         feed_notifier: FeedNotifier::new(new_events, stop.clone()),
         url_policy: config.webhooks,
         worker_stats,
+        settings: Arc::clone(&settings),
         features: OptionalFeatures {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
@@ -366,6 +385,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         providers,
         Arc::clone(&publisher),
         latencies,
+        settings.partner_log.clone(),
     );
     tokio::join!(
         rpc.run(

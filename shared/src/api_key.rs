@@ -224,6 +224,9 @@ impl ApiKeyRef {
 /// `api_key.list`: API keys, newest first, including revoked ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListApiKeys {
+    /// Only keys whose name contains this text, or whose secret begins with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
     /// Maximum number of entries.
     pub limit: u32,
     /// Cursor of the previous page.
@@ -234,9 +237,10 @@ pub struct ListApiKeys {
 impl ListApiKeys {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let q = fields.optional("q", body::visible_text(1..=MAX_NAME_CHARS));
         let limit = limit(fields);
         let cursor = cursor_by::<ApiKeyId>(fields);
-        Some(Self { limit, cursor })
+        Some(Self { q, limit, cursor })
     }
 }
 

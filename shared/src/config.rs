@@ -5,7 +5,14 @@
 //!
 #![doc = include_str!("environment.md")]
 
-use std::{collections::HashMap, fmt::Display, iter, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Display,
+    iter,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -15,26 +22,49 @@ const MIN_WEBHOOK_SECRET_BYTES: usize = 24;
 
 /// Environment variables, read once; tests construct their own.
 #[derive(Debug, Clone, Default)]
-pub struct Env(HashMap<String, String>);
+pub struct Env {
+    variables: HashMap<String, String>,
+    /// Names of the variables that were read, which tests compare with the documented ones.
+    names_read: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Env {
     /// The environment of the process.
     pub fn from_process() -> Self {
-        Self(std::env::vars().collect())
+        Self {
+            variables: std::env::vars().collect(),
+            names_read: Arc::default(),
+        }
     }
 
     /// An environment that consists of these variables.
     pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
-        Self(
-            pairs
+        Self {
+            variables: pairs
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
-        )
+            names_read: Arc::default(),
+        }
+    }
+
+    /// Names of the variables that were read so far, without those of files.
+    pub fn names_read(&self) -> BTreeSet<String> {
+        let names_read = self.names_read.lock();
+        names_read.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The variable's value; an empty value counts as absent.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.0
+        let names_read = self.names_read.lock();
+        names_read
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned());
+        self.unrecorded(name)
+    }
+
+    /// As [`Env::text`], without recording the name.
+    pub(crate) fn unrecorded(&self, name: &str) -> Option<String> {
+        self.variables
             .get(name)
             .map(|value| value.trim().to_owned())
             .filter(|value| !value.is_empty())
@@ -46,7 +76,7 @@ impl Env {
     /// When both are set, or the file can't be read.
     pub fn secret(&self, name: &str) -> anyhow::Result<Option<String>> {
         let file_name = format!("{name}_FILE");
-        match (self.text(name), self.text(&file_name)) {
+        match (self.text(name), self.unrecorded(&file_name)) {
             (Some(_), Some(_)) => {
                 bail!("{name} and {file_name} are both set: set only one of them")
             }
@@ -148,27 +178,13 @@ impl Env {
 /// The text about environment variables for `--help`: the program's variables in `own_table`, a Markdown table
 /// like that of [this module](self), followed by the common ones.
 pub fn describe(own_table: &str) -> String {
-    let rows = own_table
-        .lines()
-        .skip(2)
-        .chain(COMMON_VARIABLES.lines().skip(2));
-    let variable_texts = rows.filter_map(|row| {
-        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [name_cells, default_cell, description] = cells.as_slice() else {
-            return None;
-        };
-        let without_backticks = |cell: &str| cell.replace('`', "");
-        let default_text = match without_backticks(default_cell) {
+    let rows = table_rows(own_table).chain(table_rows(COMMON_VARIABLES));
+    let variable_texts = rows.map(|[names, default, meaning]| {
+        let default = match default {
             default_text if default_text.is_empty() => default_text,
             default_text => format!(" [default: {default_text}]"),
         };
-        let (names, description) = (
-            without_backticks(name_cells),
-            without_backticks(description),
-        );
-        Some(format!(
-            "\n  {names}{default_text}\n          {description}\n"
-        ))
+        format!("\n  {names}{default}\n          {meaning}\n")
     });
     let heading = "Environment variables (a secret may also come from a file: NAME_FILE=PATH):\n";
     iter::once(heading.to_owned())
@@ -177,7 +193,50 @@ pub fn describe(own_table: &str) -> String {
 }
 
 /// The table of variables that both programs read.
-const COMMON_VARIABLES: &str = include_str!("environment.md");
+pub const COMMON_VARIABLES: &str = include_str!("environment.md");
+
+/// The rows of a table of variables: names, default and meaning, without backticks.
+fn table_rows(table: &str) -> impl Iterator<Item = [String; 3]> {
+    table.lines().skip(2).filter_map(|row| {
+        let cells: Vec<_> = row
+            .trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().replace('`', ""))
+            .collect();
+        cells.try_into().ok()
+    })
+}
+
+/// A variable of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Name.
+    pub name: String,
+    /// Text of the default; empty if there is none.
+    pub default: String,
+    /// Meaning.
+    pub meaning: String,
+    /// Whether its value is a secret, or a URL that may contain one.
+    pub is_secret: bool,
+}
+
+/// The variables of a Markdown table like that of [this module](self). The meaning of those that are secrets ends
+/// with `; a secret` or `; secrets`, or mentions `; a secret,`.
+pub fn documented_variables(table: &str) -> Vec<Variable> {
+    let variables = table_rows(table).flat_map(|[names, default, meaning]| {
+        let is_secret = meaning.contains("; a secret") || meaning.contains("; secrets");
+        let end = meaning.find("; a secret").or(meaning.find("; secrets"));
+        let meaning = meaning[..end.unwrap_or(meaning.len())].to_owned();
+        let names: Vec<_> = names.split(", ").map(str::to_owned).collect();
+        names.into_iter().map(move |name| Variable {
+            name,
+            default: default.clone(),
+            meaning: meaning.clone(),
+            is_secret,
+        })
+    });
+    variables.collect()
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,8 @@
 //! A dead letter is a step of an order that failed too often, or a message that could not be processed. Both
 //! kinds can be redriven or discarded.
 
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,8 @@ struct DeadLetterSchema {
     kind: String,
     /// Id of the order (steps).
     order_id: Option<OrderId>,
+    /// Number of the order (steps).
+    order_number: Option<i64>,
     /// Name of the step (steps).
     step: Option<String>,
     /// Number of attempts (steps).
@@ -70,6 +74,9 @@ pub enum DeadLetterSource {
     Step {
         /// Id of the order.
         order_id: OrderId,
+        /// Number of the order.
+        #[serde(default)]
+        order_number: i64,
         /// Name of the step.
         step: String,
         /// Number of attempts, including those before earlier redrives.
@@ -99,9 +106,61 @@ pub enum DeadLetterSource {
     },
 }
 
+/// The kind of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadLetterKind {
+    /// A step of an order.
+    Step,
+    /// A message.
+    Message,
+}
+
+impl FromStr for DeadLetterKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "step" => Ok(Self::Step),
+            "message" => Ok(Self::Message),
+            _ => Err("must be one of step, message".to_owned()),
+        }
+    }
+}
+
+/// The failed steps that a list of dead letters or retries is limited to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FailedStepFilter {
+    /// Only steps of this kind: `capture_payment`, `request_shipment`…
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Only steps of the order with this number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+}
+
+impl FailedStepFilter {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
+        let step = fields.optional("step", body::text(1..=100));
+        let number = fields.optional("number", body::integer(1..=i64::MAX));
+        Self { step, number }
+    }
+
+    /// Whether all steps are listed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// `dead_letter.list`: dead letters, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListDeadLetters {
+    /// Only dead letters of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DeadLetterKind>,
+    /// Only these steps, and no messages, unless it is empty.
+    #[serde(flatten)]
+    pub filter: FailedStepFilter,
     /// Maximum number of entries.
     pub limit: u32,
     /// Cursor of the previous page.
@@ -112,9 +171,16 @@ pub struct ListDeadLetters {
 impl ListDeadLetters {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let kind = fields.optional("kind", body::parsed);
+        let filter = FailedStepFilter::read(fields);
         let limit = limit(fields);
         let cursor = cursor(fields);
-        Some(Self { limit, cursor })
+        Some(Self {
+            kind,
+            filter,
+            limit,
+            cursor,
+        })
     }
 }
 

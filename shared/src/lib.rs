@@ -20,7 +20,8 @@
 //! - [`body`]: strict JSON parsing that reports every error at once.
 //! - [`page`]: pagination of lists. [`etag`]: entity tags and preconditions.
 //! - [`amqp`]: the only module that uses lapin: topology, connection, RPC, consumer, publisher.
-//! - [`config`]: environment variables. [`telemetry`]: logs. [`trace`]: traces. [`metrics`]: metrics.
+//! - [`config`]: environment variables. [`settings`]: their effective values, and the state of connected systems.
+//! - [`telemetry`]: logs. [`trace`]: traces. [`metrics`]: metrics.
 //! - [`command_line`]: options and subcommands of both programs.
 //! - [`health`]: health probe of a running program.
 //! - [`shutdown`]: one cancellation token from SIGTERM to every task.
@@ -49,6 +50,7 @@ pub mod product;
 pub mod request;
 pub mod retry;
 mod schema;
+pub mod settings;
 pub mod shutdown;
 pub mod stats;
 pub mod telemetry;

@@ -86,6 +86,15 @@ pub enum MessageStatus {
 }
 
 impl MessageStatus {
+    /// All statuses.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Sent,
+        Self::Bounced,
+        Self::Failed,
+        Self::NotSent,
+    ];
+
     /// The status as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,6 +104,16 @@ impl MessageStatus {
             Self::Failed => "failed",
             Self::NotSent => "not_sent",
         }
+    }
+}
+
+impl FromStr for MessageStatus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let matching_status = Self::ALL.into_iter().find(|status| status.as_str() == text);
+        matching_status
+            .ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 
@@ -137,6 +156,53 @@ pub struct Message {
     /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+}
+
+/// A message in the list of all orders' messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ListedMessage {
+    /// Number of the order.
+    pub order_number: i64,
+    /// The message.
+    #[serde(flatten)]
+    pub message: Message,
+}
+
+/// `message.list_all`: the messages of all orders, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListAllMessages {
+    /// Only messages with this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<MessageStatus>,
+    /// Only messages of this order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<OrderId>,
+    /// The number of an order, or the beginning of the recipient's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    /// Maximum number of entries.
+    pub limit: u32,
+    /// Cursor of the previous page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl ListAllMessages {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let status = fields.optional("status", body::parsed);
+        let order_id = fields.optional("order_id", body::parsed);
+        let q = fields.optional("q", body::visible_text(1..=254));
+        let limit = limit(fields);
+        let cursor = cursor_by::<MessageId>(fields);
+        Some(Self {
+            status,
+            order_id,
+            q,
+            limit,
+            cursor,
+        })
+    }
 }
 
 /// `message.list`: the messages of an order, newest first.

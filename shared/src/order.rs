@@ -1,7 +1,7 @@
 //! Orders: the representation that REST and RPC return, with its payment and shipments.
 //!
 //! `charge` has the discounts, taxes and the shipping charge, `edit` the pending edit, `request` the requests about
-//! orders, `returns` the returns, `import` the bulk import, `label` the reply of a carrier, `tag` the tags, `accept` the message of an
+//! orders, `returns` the returns, `import` the bulk import, `label` the reply of a carrier, `list` the options of lists, `tag` the tags, `accept` the message of an
 //! order that is created asynchronously. The rules for orders are in the worker's domain module.
 
 mod accept;
@@ -9,6 +9,7 @@ pub(crate) mod charge;
 mod edit;
 mod import;
 mod label;
+mod list;
 mod request;
 mod returns;
 mod tag;
@@ -27,11 +28,12 @@ pub use self::import::{
     ImportLine, ImportOrders, ImportReport, ImportedOrder, MAX_LINES, RejectedLine,
 };
 pub use self::label::Label;
+pub use self::list::{BoundedCount, MAX_COUNT, OrderCount, OrderSort, PaymentFilter};
 pub use self::request::{
     AddressPatch, ApproveAll, ApprovedAll, CancelEdit, CancelOrder, CancelRemaining,
-    CancelShipment, CreateOrder, CreateShipment, EditItem, EditOrder, GetOrder, ItemQuantity,
-    ListOrders, MAX_ITEMS, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef,
-    QUANTITY_RANGE, RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate,
+    CancelShipment, CountOrders, CreateOrder, CreateShipment, EditItem, EditOrder, GetOrder,
+    ItemQuantity, ListOrders, MAX_ITEMS, NewItem, NotApproved, NotifyPayment, OrderHistory,
+    OrderRef, QUANTITY, RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate,
     UpdateOrder, UpdateShipment,
 };
 pub(crate) use self::request::{address, cursor, cursor_by, limit, timestamp};
@@ -74,6 +76,10 @@ pub struct Order {
     pub storefront: Storefront,
     /// Id of the customer.
     pub customer_id: CustomerId,
+    /// Name of the customer, in lists only; empty once the customer's personal data was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub customer_name: Option<String>,
     /// Id of the order in the system that it was imported from.
     pub external_id: Option<String>,
     /// Status of the order.

@@ -198,6 +198,11 @@ impl ProductRef {
 pub struct ListProducts {
     /// Whether to include soft-deleted products.
     pub include_deleted: bool,
+    /// Whether to list only products at or below their threshold of low stock.
+    pub low_stock: bool,
+    /// Only products whose SKU or name begins with this text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
     /// Maximum number of entries.
     pub limit: u32,
     /// Cursor of the previous page; see [`cursor_after`].
@@ -209,10 +214,14 @@ impl ListProducts {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let include_deleted = fields.optional("include_deleted", body::boolean);
+        let low_stock = fields.optional("low_stock", body::boolean);
+        let q = fields.optional("q", body::visible_text(1..=200));
         let limit = limit(fields);
         let cursor = fields.optional("cursor", product_cursor);
         Some(Self {
             include_deleted: include_deleted.unwrap_or(false),
+            low_stock: low_stock.unwrap_or(false),
+            q,
             limit,
             cursor,
         })

@@ -17,12 +17,12 @@ use crate::{
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer, UpdateCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
-    message::{ListMessages, ResendMessage},
+    message::{ListAllMessages, ListMessages, ResendMessage},
     order::{
-        ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-        CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders, ListOrders,
-        ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn, RecordPayment,
-        RefundOrder, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
+        ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CountOrders,
+        CreateOrder, CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders,
+        ListOrders, ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn,
+        RecordPayment, RefundOrder, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{
@@ -89,8 +89,10 @@ requests! {
     "order.create" => CreateOrder(CreateOrder),
     /// Reads an order.
     "order.get" => GetOrder(GetOrder),
-    /// Lists orders, newest first.
+    /// Lists orders, newest first unless another order is requested.
     "order.list" => ListOrders(ListOrders),
+    /// Counts orders by status.
+    "order.count" => CountOrders(CountOrders),
     /// Cancels an order that has not been shipped.
     "order.cancel" => CancelOrder(CancelOrder),
     /// Cancels the unshipped items of a partially shipped order.
@@ -139,6 +141,8 @@ requests! {
     "return.receive" => ReceiveReturn(ReceiveReturn),
     /// Lists the messages to the customer of an order, newest first.
     "message.list" => ListMessages(ListMessages),
+    /// Lists the messages to the customers of all orders, newest first.
+    "message.list_all" => ListAllMessages(ListAllMessages),
     /// Sends a message to the customer of an order again.
     "message.resend" => ResendMessage(ResendMessage),
     /// Notifies the worker that a payment changed at the provider.
@@ -199,6 +203,8 @@ requests! {
     "retry.redrive_all" => RedriveRetries(RedriveAll),
     /// Returns statistics.
     "stats.get" => GetStats(GetStats),
+    /// Returns the effective configuration of a worker, and the state of the systems that it calls.
+    "settings.get" => GetSettings(EmptyBody),
     /// Reads the event feed, in commit order.
     "event.list" => ListEvents(ListEvents),
     /// Creates a webhook endpoint.
@@ -243,10 +249,12 @@ impl Request {
         match self {
             Self::GetOrder(_)
             | Self::ListOrders(_)
+            | Self::CountOrders(_)
             | Self::OrderHistory(_)
             | Self::GetReturn(_)
             | Self::ListReturns(_)
             | Self::ListMessages(_)
+            | Self::ListAllMessages(_)
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::ListImages(_)
@@ -256,6 +264,7 @@ impl Request {
             | Self::ListRetries(_)
             | Self::ListEvents(_)
             | Self::GetStats(_)
+            | Self::GetSettings(_)
             | Self::GetEndpoint(_)
             | Self::ListEndpoints(_)
             | Self::DebugOrder(_)
@@ -353,6 +362,7 @@ impl Request {
             | Self::ReceiveReturn(_)
             | Self::RecordPayment(_)
             | Self::ResendMessage(_)
+            | Self::ListAllMessages(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -371,6 +381,7 @@ impl Request {
             | Self::RedriveRetry(_)
             | Self::RedriveRetries(_)
             | Self::Reset(_)
+            | Self::GetSettings(_)
             | Self::DebugOrder(_)
             | Self::DebugTables(_)
             | Self::CreateApiKey(_)
@@ -388,6 +399,7 @@ impl Request {
             }) => *include_deleted,
             // Storefronts do not see tags.
             Self::ListOrders(query) => query.include_deleted || query.tag.is_some(),
+            Self::CountOrders(query) => query.include_deleted || query.tag.is_some(),
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
             | Self::EditOrder(_)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     body::{self, Fields},
+    dead_letter::FailedStepFilter,
     id::OrderId,
     order::{cursor, limit},
 };
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "id": "0192f0c1-2345-7abc-8def-0123456789ab:capture_payment",
-    "order_id": "0192f0c1-2345-7abc-8def-0123456789ab", "step": "capture_payment", "attempts": 7,
+    "order_id": "0192f0c1-2345-7abc-8def-0123456789ab", "order_number": 42, "step": "capture_payment", "attempts": 7,
     "reason": "the payment provider answered 503", "next_attempt_at": "2026-01-31T12:00:00Z",
     "request_id": "checkout-42"
 }))]
@@ -25,6 +26,9 @@ pub struct RetriedStep {
     pub id: String,
     /// Id of the order.
     pub order_id: OrderId,
+    /// Number of the order.
+    #[serde(default)]
+    pub order_number: i64,
     /// Name of the step.
     pub step: String,
     /// Number of failures since the step was created or redriven.
@@ -41,6 +45,9 @@ pub struct RetriedStep {
 /// `retry.list`: steps that will be retried, those of the oldest orders first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListRetries {
+    /// Only these steps.
+    #[serde(flatten)]
+    pub filter: FailedStepFilter,
     /// Maximum number of entries.
     pub limit: u32,
     /// Cursor of the previous page.
@@ -51,9 +58,14 @@ pub struct ListRetries {
 impl ListRetries {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let filter = FailedStepFilter::read(fields);
         let limit = limit(fields);
         let cursor = cursor(fields);
-        Some(Self { limit, cursor })
+        Some(Self {
+            filter,
+            limit,
+            cursor,
+        })
     }
 }
 

@@ -50,10 +50,16 @@ pub struct Stats {
     pub orders: OrderCounts,
     /// Revenue by currency.
     pub revenue: Vec<Revenue>,
+    /// Number and total of the placed orders by currency.
+    #[serde(default)]
+    pub order_values: Vec<OrderValue>,
     /// Series by day (UTC); the last day is today.
     pub days: Vec<Day>,
     /// Feed position up to which events are included.
     pub position: String,
+    /// Work for an operator; for operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<Attention>,
     /// State of the system; for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemStats>,
@@ -109,6 +115,35 @@ pub struct Day {
     pub cancelled: i64,
     /// Revenue by currency.
     pub revenue: Vec<Revenue>,
+    /// Number and total of the orders that were placed on that day, by currency.
+    #[serde(default)]
+    pub order_values: Vec<OrderValue>,
+}
+
+/// The placed orders in one currency. Orders that were counted by a version without these figures are not included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct OrderValue {
+    /// Currency.
+    pub currency: Currency,
+    /// Number of orders.
+    pub orders: i64,
+    /// Sum of their totals when they were placed, in minor units.
+    pub total: i64,
+}
+
+/// Work for an operator. Each number is counted up to ten thousand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Attention {
+    /// Products whose available units are at or below their threshold (`low_stock_at`), among the first hundred
+    /// thousand products with one.
+    pub low_stock_products: i64,
+    /// Returns to approve or reject.
+    pub requested_returns: i64,
+    /// Orders that wait for approval, among the first ten thousand pending orders.
+    pub orders_awaiting_approval: i64,
+    /// Pending orders with a manual payment that was not received in full, among the first ten thousand pending
+    /// orders.
+    pub outstanding_payments: i64,
 }
 
 /// State of the system.
@@ -131,6 +166,9 @@ pub struct SystemStats {
     pub retries: i64,
     /// Number of unpublished events.
     pub outbox_lag: i64,
+    /// Whether messages are sent to customers: `SMTP_URL` is set.
+    #[serde(default)]
+    pub sends_messages: bool,
     /// Recent durations of this worker's steps, by kind.
     pub steps: BTreeMap<String, StepStats>,
     /// Result of the last synchronization with the external warehouse.

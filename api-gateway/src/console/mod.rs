@@ -4,6 +4,9 @@
 //! The console's scripts use the public API with the role of the session's credential; they can do nothing
 //! that the API does not allow. [`crate::auth`] creates and verifies the session cookies.
 
+#[cfg(test)]
+mod translations;
+
 use axum::{
     Json, Router,
     extract::State,
@@ -53,20 +56,58 @@ assets! {
     "/console/app.js" => SCRIPT_TYPE, "app.js";
     "/console/api.js" => SCRIPT_TYPE, "api.js";
     "/console/dom.js" => SCRIPT_TYPE, "dom.js";
+    "/console/i18n.js" => SCRIPT_TYPE, "i18n.js";
+    "/console/de.js" => SCRIPT_TYPE, "de.js";
     "/console/charts.js" => SCRIPT_TYPE, "charts.js";
     "/console/login.js" => SCRIPT_TYPE, "login.js";
+    "/console/shell.js" => SCRIPT_TYPE, "shell.js";
     "/console/orders.js" => SCRIPT_TYPE, "orders.js";
+    "/console/orders_bulk.js" => SCRIPT_TYPE, "orders_bulk.js";
+    "/console/orders_export.js" => SCRIPT_TYPE, "orders_export.js";
+    "/console/orders_filters.js" => SCRIPT_TYPE, "orders_filters.js";
+    "/console/orders_table.js" => SCRIPT_TYPE, "orders_table.js";
+    "/console/progress.js" => SCRIPT_TYPE, "progress.js";
     "/console/order.js" => SCRIPT_TYPE, "order.js";
+    "/console/order_attention.js" => SCRIPT_TYPE, "order_attention.js";
+    "/console/order_customer.js" => SCRIPT_TYPE, "order_customer.js";
+    "/console/order_edit.js" => SCRIPT_TYPE, "order_edit.js";
+    "/console/order_header.js" => SCRIPT_TYPE, "order_header.js";
+    "/console/order_items.js" => SCRIPT_TYPE, "order_items.js";
+    "/console/order_payment.js" => SCRIPT_TYPE, "order_payment.js";
+    "/console/order_print.js" => SCRIPT_TYPE, "order_print.js";
+    "/console/order_progress.js" => SCRIPT_TYPE, "order_progress.js";
+    "/console/order_refund.js" => SCRIPT_TYPE, "order_refund.js";
+    "/console/order_sentences.js" => SCRIPT_TYPE, "order_sentences.js";
+    "/console/order_shipments.js" => SCRIPT_TYPE, "order_shipments.js";
+    "/console/order_state.js" => SCRIPT_TYPE, "order_state.js";
+    "/console/order_timeline.js" => SCRIPT_TYPE, "order_timeline.js";
     "/console/messages.js" => SCRIPT_TYPE, "messages.js";
     "/console/returns.js" => SCRIPT_TYPE, "returns.js";
+    "/console/picker.js" => SCRIPT_TYPE, "picker.js";
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
-    "/console/inventory.js" => SCRIPT_TYPE, "inventory.js";
+    "/console/new_order_line.js" => SCRIPT_TYPE, "new_order_line.js";
+    "/console/list.js" => SCRIPT_TYPE, "list.js";
+    "/console/detail.js" => SCRIPT_TYPE, "detail.js";
+    "/console/tabs.js" => SCRIPT_TYPE, "tabs.js";
+    "/console/order_list.js" => SCRIPT_TYPE, "order_list.js";
+    "/console/return.js" => SCRIPT_TYPE, "return.js";
+    "/console/return_actions.js" => SCRIPT_TYPE, "return_actions.js";
+    "/console/products.js" => SCRIPT_TYPE, "products.js";
+    "/console/product.js" => SCRIPT_TYPE, "product.js";
+    "/console/product_stock.js" => SCRIPT_TYPE, "product_stock.js";
     "/console/photos.js" => SCRIPT_TYPE, "photos.js";
     "/console/customers.js" => SCRIPT_TYPE, "customers.js";
+    "/console/customer.js" => SCRIPT_TYPE, "customer.js";
+    "/console/customer_addresses.js" => SCRIPT_TYPE, "customer_addresses.js";
     "/console/webhooks.js" => SCRIPT_TYPE, "webhooks.js";
+    "/console/webhook.js" => SCRIPT_TYPE, "webhook.js";
+    "/console/secret.js" => SCRIPT_TYPE, "secret.js";
     "/console/keys.js" => SCRIPT_TYPE, "keys.js";
     "/console/failures.js" => SCRIPT_TYPE, "failures.js";
+    "/console/failure_actions.js" => SCRIPT_TYPE, "failure_actions.js";
+    "/console/message_list.js" => SCRIPT_TYPE, "message_list.js";
     "/console/dashboard.js" => SCRIPT_TYPE, "dashboard.js";
+    "/console/settings.js" => SCRIPT_TYPE, "settings.js";
 }
 
 pub(crate) fn routes() -> Router<App> {

@@ -18,6 +18,7 @@ use reqwest::Url;
 use shared::{
     id::ImageId,
     outcome::{Code, Failure},
+    settings::{Partner, PartnerKind, PartnerLog},
 };
 
 /// Name of the file with the full size.
@@ -43,6 +44,8 @@ pub(crate) struct Storage {
     prefix: Path,
     /// The local folder.
     folder: Option<PathBuf>,
+    /// The last calls to the storage.
+    calls: PartnerLog,
 }
 
 impl Storage {
@@ -72,6 +75,7 @@ impl Storage {
             store: Arc::new(LocalFileSystem::new().with_fsync(true)),
             prefix: Path::from_absolute_path(&folder)?,
             folder: Some(folder),
+            calls: PartnerLog::default(),
         })
     }
 
@@ -99,6 +103,7 @@ impl Storage {
             store: Arc::new(builder.build()?),
             prefix: Path::from_url_path(parsed_url.path())?,
             folder: None,
+            calls: PartnerLog::default(),
         })
     }
 
@@ -123,9 +128,10 @@ impl Storage {
             let path = self.path(id, variant);
             if let Err(error) = self.store.put(&path, PutPayload::from(bytes)).await {
                 self.delete(id).await;
-                return Err(unavailable_failure(&error));
+                return Err(self.unavailable(&error));
             }
         }
+        self.calls.record(PartnerKind::MediaStorage, Ok(()));
         Ok(())
     }
 
@@ -157,10 +163,36 @@ impl Storage {
         options: GetOptions,
     ) -> Result<Option<GetResult>, Failure> {
         match self.store.get_opts(&self.path(id, variant), options).await {
-            Ok(result) => Ok(Some(result)),
+            Ok(result) => {
+                self.calls.record(PartnerKind::MediaStorage, Ok(()));
+                Ok(Some(result))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(unavailable_failure(&error)),
+            Err(error) => Err(self.unavailable(&error)),
         }
+    }
+
+    fn unavailable(&self, error: &object_store::Error) -> Failure {
+        tracing::warn!("the storage of photos does not respond as expected: {error}");
+        // The error may contain addresses and names of the storage.
+        let calls_error = "it does not respond as expected; the log of the gateway has the error";
+        self.calls
+            .record(PartnerKind::MediaStorage, Err(calls_error));
+        Failure::new(
+            Code::Unavailable,
+            "the storage of photos is not available; try again later",
+        )
+    }
+
+    /// The storage as a connected system, with the last calls of this gateway.
+    pub(crate) fn as_partner(&self) -> Partner {
+        let name = if self.folder.is_some() {
+            "folder"
+        } else {
+            "s3"
+        };
+        self.calls
+            .partner(PartnerKind::MediaStorage, Some(name.to_owned()))
     }
 
     /// All files with the id of a photo in their name.
@@ -186,12 +218,4 @@ pub(super) fn photo_of_file(name: &str) -> Option<ImageId> {
     (name_suffix.is_empty() || name_suffix.starts_with('-'))
         .then(|| id.parse().ok())
         .flatten()
-}
-
-fn unavailable_failure(error: &object_store::Error) -> Failure {
-    tracing::warn!("the storage of photos does not respond as expected: {error}");
-    Failure::new(
-        Code::Unavailable,
-        "the storage of photos is not available; try again later",
-    )
 }

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     auth::new_secret::{displayed_prefix, new_secret},
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::PageParameters,
+    openapi::{ApiKeyParameters, PageParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -76,7 +76,8 @@ async fn create(
 ///
 /// For admins. Newest first, including expired and revoked keys. Keys of the environment variable `API_KEYS` are
 /// not listed.
-#[utoipa::path(get, path = "/v1/api-keys", tag = "API keys", params(PageParameters),
+#[utoipa::path(get, path = "/v1/api-keys", tag = "API keys",
+    params(ApiKeyParameters, PageParameters),
     responses((status = 200, body = Page<ApiKey>)))]
 async fn list(
     worker: WorkerClient,

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
-    openapi::{PageParameters, Settled},
+    openapi::{DeadLetterParameters, FailedStepParameters, PageParameters, Settled},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -35,9 +35,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists dead letters
 ///
-/// Steps that have failed all their attempts and messages that could not be processed, newest first.
-/// Operators only.
-#[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
+/// Steps that have failed all their attempts and messages that could not be processed, newest first. With `step` or
+/// `number`, messages are left out. Operators only.
+#[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters",
+    params(DeadLetterParameters, FailedStepParameters, PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
 async fn list(
     worker: WorkerClient,

@@ -1,13 +1,14 @@
-//! `/v1/orders/{id}/messages`: e-mails to the customer of an order. The worker sends them; these routes list them,
-//! and send one again.
+//! `/v1/messages`, `/v1/orders/{id}/messages`: e-mails to customers about their orders. The worker sends them; these
+//! routes list them, of all orders or of one, and send one again.
 
 use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use serde_json::Value;
 use shared::{
     id::{MessageId, OrderId},
-    message::Message,
+    message::{ListedMessage, Message},
     outcome::Failure,
     page::Page,
 };
@@ -15,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{OptionalBody, Path, QueryParameters, Uri},
-    openapi::PageParameters,
+    openapi::{MessageParameters, PageParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -24,8 +25,26 @@ use crate::{
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .routes(routes!(list_all_messages))
         .routes(routes!(list_messages))
         .routes(routes!(resend_message))
+}
+
+/// Lists the messages to the customers of all orders
+///
+/// Newest first, without those of deleted orders. Address, subject and text are removed when the customer is
+/// erased. Operators only.
+#[utoipa::path(get, path = "/v1/messages", tag = "orders", params(MessageParameters, PageParameters),
+    responses((status = 200, body = Page<ListedMessage>)))]
+async fn list_all_messages(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("message.list_all", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Lists the messages to the customer of an order

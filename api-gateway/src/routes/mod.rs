@@ -20,6 +20,7 @@ pub(crate) mod product_images;
 pub(crate) mod products;
 pub(crate) mod retries;
 pub(crate) mod returns;
+pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod webhook_endpoints;
 pub(crate) mod webhooks;

@@ -1,4 +1,4 @@
-//! `/v1/orders`: create, list, read, change, approve, cancel, ship, refund, delete and restore orders.
+//! `/v1/orders`: create, list, count, read, change, approve, cancel, ship, refund, delete and restore orders.
 //!
 //! `POST /v1/orders` also implements the preferences of RFC 7240: `respond-async` publishes the order without
 //! waiting for a worker, `wait=N` waits until the order is no longer pending.
@@ -18,7 +18,7 @@ use shared::{
     id::{OrderId, ShipmentId},
     order::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-        CreateShipment, Order, RefundOrder, RejectOrder, UpdateOrder,
+        CreateShipment, Order, OrderCount, RefundOrder, RejectOrder, UpdateOrder,
     },
     outcome::{Code, Failure},
     page::Page,
@@ -29,8 +29,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{
-        Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,
-        StorefrontParameter,
+        Accepted, DeletedParameter, OrderCountParameters, OrderParameters, PageParameters,
+        ShipmentEvent, StorefrontParameter,
     },
     output::{CursorParameter, ReplyResponse, respond},
     problem::Problem,
@@ -48,6 +48,7 @@ const MAX_POLL_DELAY: Duration = Duration::from_millis(250);
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
+        .routes(routes!(count))
         .routes(routes!(read, update, delete))
         .routes(routes!(cancel))
         .routes(routes!(restore))
@@ -164,7 +165,7 @@ async fn wait_until_settled(
 
 /// Lists orders
 ///
-/// Newest first.
+/// Newest first, unless another order is requested. Each order has the name of its customer.
 #[utoipa::path(get, path = "/v1/orders", tag = "orders",
     params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Order>)))]
@@ -177,6 +178,20 @@ async fn list(
         .call("order.list", Value::Object(parameters.0))
         .await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
+}
+
+/// Counts orders by status
+///
+/// Each number counts up to 10,000 orders, and the number of those that wait for approval is taken from up to 1,000
+/// pending orders; `has_more` tells that there may be more.
+#[utoipa::path(get, path = "/v1/orders/count", tag = "orders",
+    params(OrderCountParameters, StorefrontParameter, DeletedParameter),
+    responses((status = 200, body = OrderCount)))]
+async fn count(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+    let reply = worker
+        .call("order.count", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Reads an order

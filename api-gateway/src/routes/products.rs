@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{DeletedParameter, PageParameters},
+    openapi::{DeletedParameter, PageParameters, ProductParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -47,7 +47,8 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 /// Lists products
 ///
 /// Sorted by SKU, each product with its stock levels.
-#[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
+#[utoipa::path(get, path = "/v1/products", tag = "products",
+    params(ProductParameters, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
 async fn list(
     worker: WorkerClient,

@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
-    openapi::{PageParameters, Settled},
+    openapi::{FailedStepParameters, PageParameters, Settled},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -34,7 +34,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ///
 /// Steps that have failed and will be retried automatically, oldest orders first. Steps without further
 /// attempts are dead letters. Operators only.
-#[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
+#[utoipa::path(get, path = "/v1/retries", tag = "retries",
+    params(FailedStepParameters, PageParameters),
     responses((status = 200, body = Page<RetriedStep>)))]
 async fn list(
     worker: WorkerClient,

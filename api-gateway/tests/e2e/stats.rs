@@ -74,6 +74,11 @@ async fn stats_agree_with_the_orders() {
         stats["revenue"],
         json!([{"currency": "EUR", "captured": 5000, "refunded": 500, "net": 4500}])
     );
+    assert_eq!(
+        stats["order_values"],
+        json!([{"currency": "EUR", "orders": 4, "total": 7000}])
+    );
+    assert_eq!(stats["attention"], Value::Null, "for operators only");
     let days = stats["days"].as_array().unwrap();
     assert_eq!(days.len(), 7);
     // Around midnight, some orders belong to the previous day.
@@ -249,4 +254,67 @@ async fn metrics_count_requests_steps_and_queues() {
     }
     assert!(worker_samples.contains_key(&sample_key("engine_batch_size_count", "-")));
     assert!(worker_samples.contains_key(&sample_key("outbox_lag_events", "-")));
+}
+
+#[tokio::test]
+async fn operators_get_the_number_of_orders_returns_and_products_that_need_attention() {
+    let keys = "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us";
+    let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 50)]).await;
+    system.stock("B", &[("main", 3), ("other", 3)]).await;
+    system.stock("C", &[("main", 0)]).await;
+    system.stock("D", &[("main", 0)]).await;
+    for (sku, threshold) in [("A", json!(10)), ("B", json!(5)), ("C", json!(0))] {
+        let patch = json!({"low_stock_at": threshold});
+        let path = format!("/v1/products/{sku}");
+        system.patch(&path, patch).await.expect(200);
+    }
+    let attention = async |system: &System, query: &str| -> Value {
+        let stats = system.get(&format!("/v1/stats{query}")).await;
+        stats.expect(200)["attention"].clone()
+    };
+    let mut expected = json!({
+        "low_stock_products": 1, "requested_returns": 0, "orders_awaiting_approval": 0, "outstanding_payments": 0
+    });
+    assert_eq!(attention(&system, "").await, expected, "C is empty");
+    // Six units of B are available, and five after an order of one: its threshold.
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for request in [
+        order(&customer, "A", 1),
+        order(&customer, "B", 1),
+        order_paid_by(&customer, "A", 1, "manual"),
+    ] {
+        let created = system.post("/v1/orders", request).await.expect(201);
+        ids.push(created["id"].as_str().unwrap().to_owned());
+    }
+    system.key = Some("key-of-operator".to_owned());
+    expected["low_stock_products"] = json!(2);
+    expected["orders_awaiting_approval"] = json!(3);
+    expected["outstanding_payments"] = json!(1);
+    assert_eq!(attention(&system, "").await, expected);
+    assert_eq!(attention(&system, "?storefront=eu").await, expected);
+    let of_us = attention(&system, "?storefront=us").await;
+    assert_eq!(of_us["orders_awaiting_approval"], 0);
+    assert_eq!(of_us["outstanding_payments"], 0);
+
+    let approve = format!("/v1/orders/{}/approve", ids[0]);
+    system.post(&approve, json!({})).await.expect(200);
+    system.order_until(&ids[0], "announced", is_announced).await;
+    let shipped = system.webhook("m-1", "shipment.shipped", &ids[0]).await;
+    shipped.expect(200);
+    let items = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let returns = format!("/v1/orders/{}/returns", ids[0]);
+    system.post(&returns, items).await.expect(201);
+    // A deleted product, and a deleted order, need no attention.
+    system.delete("/v1/products/C").await.expect(204);
+    let deleted = system.delete(&format!("/v1/orders/{}", ids[2])).await;
+    deleted.expect(204);
+    expected["low_stock_products"] = json!(1);
+    expected["requested_returns"] = json!(1);
+    expected["orders_awaiting_approval"] = json!(1);
+    expected["outstanding_payments"] = json!(0);
+    assert_eq!(attention(&system, "").await, expected);
 }

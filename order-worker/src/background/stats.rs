@@ -16,7 +16,7 @@ use shared::{
     },
     money::Currency,
     order::{CancelReason, OrderStatus},
-    stats::{Day, OrderCounts, Revenue, Stats, StepStats, SystemStats},
+    stats::{Day, OrderCounts, OrderValue, Revenue, Stats, StepStats, SystemStats},
 };
 use tokio::{
     sync::watch,
@@ -93,6 +93,14 @@ pub struct WorkerStats {
     pub latencies: Latencies,
     /// Name of this worker.
     pub worker: String,
+}
+
+impl WorkerStats {
+    /// Number of connected workers; `None` if the broker is unavailable.
+    pub async fn worker_count(&self) -> Option<u32> {
+        let counts = self.publisher.queue_counts(REQUEST_QUEUE).await.ok();
+        counts.map(|(_, consumers)| consumers)
+    }
 }
 
 /// Recent durations of steps in this process; clones share them.
@@ -173,6 +181,7 @@ pub async fn read_system_stats(
         dead_letters: backlog.dead_letters,
         retries: backlog.retries,
         outbox_lag: backlog.outbox_lag,
+        sends_messages: store.are_messages_on().await?,
         steps: worker_stats.latencies.summarize(),
         warehouse: store.job(warehouse::NAME).await?,
         import: store.job(orders::NAME).await?,
@@ -255,16 +264,19 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
             cancelled: with_prefix(&figures_by_name, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
-            revenue: revenue(&figures_by_name),
+            revenue: revenue(&figures),
+            order_values: order_values(&figures),
         }
     };
     Stats {
         orders: orders(&total_figures),
         revenue: revenue(&total_figures),
+        order_values: order_values(&total_figures),
         days: (first_day..first_day + i64::from(days))
             .map(stats_of_day)
             .collect(),
         position: position.to_string(),
+        attention: None,
         system: None,
     }
 }
@@ -350,7 +362,19 @@ fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
     revenue.collect()
 }
 
-fn date_of_day(day: i64) -> String {
+fn order_values(figures: &BTreeMap<&str, i64>) -> Vec<OrderValue> {
+    let values = with_prefix(figures, "orders.").filter_map(|(currency, orders)| {
+        let total = figures.get(format!("ordered.{currency}").as_str());
+        Some(OrderValue {
+            currency: currency.parse().ok()?,
+            orders,
+            total: total.copied().unwrap_or_default(),
+        })
+    });
+    values.collect()
+}
+
+fn date(day: i64) -> String {
     let day_start = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
     day_start.to_zoned(TimeZone::UTC).date().to_string()
 }

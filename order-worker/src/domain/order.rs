@@ -629,6 +629,7 @@ impl Order {
             number: self.number,
             storefront: self.storefront.clone(),
             customer_id: self.customer_id,
+            customer_name: None,
             external_id: self.external_id.clone(),
             status: self.status,
             cancel_reason: self.cancel_reason,

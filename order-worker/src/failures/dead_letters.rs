@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use shared::{
     amqp::publisher::{Publisher, Target},
-    dead_letter::{DeadLetter, DeadLetterRef, ListDeadLetters},
+    dead_letter::{DeadLetter, DeadLetterKind, DeadLetterRef, FailedStepFilter, ListDeadLetters},
     outcome::{Code, Failure, Json, RpcReply},
     page::Page,
     request::Caller,
@@ -57,7 +57,13 @@ impl DeadLetters {
     /// `FORBIDDEN` for storefronts, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Json, Failure> {
         caller.require_operator()?;
-        Json::of(&list_dead_letters(&self.store, query.cursor.as_deref(), query.limit).await?)
+        let ListDeadLetters {
+            kind,
+            filter,
+            limit,
+            cursor,
+        } = query;
+        Json::of(&page(&self.store, *kind, filter, cursor.as_deref(), *limit).await?)
     }
 
     /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not
@@ -183,11 +189,14 @@ fn parse_dead_letter_id(
 /// Up to `limit` dead letters after the cursor.
 pub(crate) async fn list_dead_letters(
     store: &Store,
+    kind: Option<DeadLetterKind>,
+    filter: &FailedStepFilter,
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<DeadLetter>, Failure> {
     let after_cursor = cursor.map(read_cursor).transpose()?;
-    let dead_letters = store.dead_letters(after_cursor.as_ref(), limit + 1).await;
+    let dead_letters = store.dead_letters(kind, filter, after_cursor.as_ref(), limit + 1);
+    let dead_letters = dead_letters.await;
     Ok(Page::from_rows(
         dead_letters.map_err(store_failure)?,
         limit,

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use shared::{
+    dead_letter::FailedStepFilter,
     outcome::{Failure, Json, RpcReply},
     page::Page,
     request::Caller,
@@ -34,7 +35,15 @@ impl Retries {
     /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
         caller.require_operator()?;
-        Json::of(&list_retries(&self.store, query.cursor.as_deref(), query.limit).await?)
+        Json::of(
+            &page(
+                &self.store,
+                &query.filter,
+                query.cursor.as_deref(),
+                query.limit,
+            )
+            .await?,
+        )
     }
 
     /// Retries a step now, with a new set of attempts.
@@ -59,12 +68,13 @@ impl Retries {
 
 pub(super) async fn list_retries(
     store: &Store,
+    filter: &FailedStepFilter,
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<RetriedStep>, Failure> {
     let after_cursor = cursor.map(read_cursor).transpose()?;
     let steps = store
-        .retries(after_cursor.as_ref(), limit + 1)
+        .retries(filter, after_cursor.as_ref(), limit + 1)
         .await
         .map_err(store_failure)?;
     Ok(Page::from_rows(steps, limit, write_cursor))

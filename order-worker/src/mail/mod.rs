@@ -28,7 +28,10 @@ use lettre::{
         header::{Header, HeaderName, HeaderValue},
     },
 };
-use shared::customer::Customer;
+use shared::{
+    customer::Customer,
+    settings::{PartnerKind, PartnerLog},
+};
 use tokio::{sync::Notify, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -75,17 +78,25 @@ pub struct MessageDispatcher {
     mailer: Arc<Mailer>,
     /// Signals new messages.
     new_messages: Notify,
+    partner_log: PartnerLog,
 }
 
 impl MessageDispatcher {
     /// Creates a dispatcher that follows the events of `outbox`.
-    pub fn new(store: Store, engine: Engine, outbox: Outbox, mailer: Mailer) -> Self {
+    pub fn new(
+        store: Store,
+        engine: Engine,
+        outbox: Outbox,
+        mailer: Mailer,
+        partner_log: PartnerLog,
+    ) -> Self {
         Self {
             store,
             engine,
             outbox,
             mailer: Arc::new(mailer),
             new_messages: Notify::new(),
+            partner_log,
         }
     }
 
@@ -175,8 +186,10 @@ impl MessageDispatcher {
         for due_message in due_messages {
             limiter.take();
             let (mailer, engine) = (Arc::clone(&self.mailer), self.engine.clone());
-            attempt_tasks
-                .spawn(async move { attempt_and_record(&mailer, &engine, due_message).await });
+            let partner_log = self.partner_log.clone();
+            attempts.spawn(async move {
+                attempt(&mailer, &engine, &partner_log, due_message).await;
+            });
         }
         Ok(())
     }
@@ -188,7 +201,12 @@ async fn log_and_pause(error: &StoreError) {
 }
 
 /// Makes an attempt and records its result.
-async fn attempt_and_record(mailer: &Mailer, engine: &Engine, due_message: DueMessage) {
+async fn attempt(
+    mailer: &Mailer,
+    engine: &Engine,
+    partner_log: &PartnerLog,
+    due_message: DueMessage,
+) {
     let message = &due_message.message;
     let result = mailer.attempt(&due_message).await;
     let (id, order_id, kind) = (message.id, message.order_id, message.kind.as_str());
@@ -219,6 +237,15 @@ async fn attempt_and_record(mailer: &Mailer, engine: &Engine, due_message: DueMe
             "failed"
         }
     };
+    match &result.outcome {
+        AttemptOutcome::Sent | AttemptOutcome::Bounced(_) => {
+            partner_log.record(PartnerKind::MailServer, Ok(()));
+        }
+        AttemptOutcome::Failed(error) | AttemptOutcome::Unconfirmed(error) => {
+            partner_log.record(PartnerKind::MailServer, Err(&without_addresses(error)));
+        }
+        AttemptOutcome::NotSent(_) | AttemptOutcome::Unrenderable(_) => {}
+    }
     metrics::counter!("message_attempts_total", "kind" => kind, "outcome" => outcome).increment(1);
     let command = Command::FinishMessage {
         id,

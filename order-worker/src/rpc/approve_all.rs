@@ -36,19 +36,10 @@ impl Rpc {
             reply_deadline(deadline).min(time_limit)
         });
         let mut query = ListOrders {
-            q: None,
-            number: None,
-            external_id: None,
             status: Some(OrderStatus::Pending),
-            customer_id: None,
-            sku: None,
-            tag: None,
             storefront: request.storefront,
-            created_after: None,
-            created_before: None,
-            include_deleted: false,
-            limit: MAX_LIMIT,
             cursor: request.cursor,
+            ..ListOrders::newest(MAX_LIMIT)
         };
         let mut reply = ApprovedAll {
             approved: 0,
@@ -57,12 +48,15 @@ impl Rpc {
         };
         let store = self.store.up_to_date();
         loop {
-            let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+            let after_cursor = query.cursor.as_deref();
+            let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, query.sort));
             let rows = store
-                .orders(&query, after_cursor)
+                .orders(&query, after_cursor.transpose()?)
                 .await
                 .map_err(read_failure)?;
-            let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+            let page = Page::from_rows(rows, query.limit, |(order, _)| {
+                write_cursor(order, query.sort)
+            });
             let waiting_orders = page.data.iter().filter(|(order, _)| order.awaits_approval);
             let ids: Vec<_> = waiting_orders.map(|(order, _)| order.id).collect();
             let commands = ids.iter().map(|id| (approve(caller, *id), deadline));

@@ -6,10 +6,10 @@ use shared::{
     customer::{CustomerRef, ListCustomers},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
-    message::ListMessages,
+    message::{ListAllMessages, ListMessages},
     order::{
-        ApproveAll, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment, OrderHistory,
-        OrderRef, ReturnRef,
+        ApproveAll, CountOrders, GetOrder, ImportOrders, ListOrders, ListReturns, NotifyPayment,
+        OrderHistory, OrderRef, ReturnRef,
     },
     outcome::Failure,
     product::{ListImages, ListProducts, ProductRef},
@@ -108,10 +108,12 @@ pub(super) enum DeadLetterRequest {
 /// Read-only requests.
 pub(super) enum Query {
     Orders(ListOrders),
+    OrderCount(CountOrders),
     History(OrderHistory),
     Return(ReturnRef),
     Returns(ListReturns),
     Messages(ListMessages),
+    AllMessages(ListAllMessages),
     Product(ProductRef),
     Products(ListProducts),
     Images(ListImages),
@@ -122,6 +124,7 @@ pub(super) enum Query {
     Deliveries(ListDeliveries),
     ApiKeys(ApiKeyQuery),
     Stats(GetStats),
+    Settings,
     DebugOrder(OrderRef),
     DebugTables,
 }
@@ -155,6 +158,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::CancelReturn(request) => ReturnChange::Cancel(request).into(),
         Request::ReceiveReturn(request) => ReturnChange::Receive(request).into(),
         Request::ListMessages(request) => Query::Messages(request).into(),
+        Request::ListAllMessages(request) => Query::AllMessages(request).into(),
         Request::ResendMessage(request) => Dispatch::Command(Action::ResendMessage(request)),
         Request::CreateProduct(request) => Dispatch::Command(Action::CreateProduct(request)),
         Request::UpdateProduct(request) => Dispatch::Command(Action::UpdateProduct(request)),
@@ -171,6 +175,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::BlockCustomer(request) => Dispatch::Command(Action::BlockCustomer(request)),
         Request::GetOrder(request) => Dispatch::Lookup(request),
         Request::ListOrders(request) => Query::Orders(request).into(),
+        Request::CountOrders(request) => Query::OrderCount(request).into(),
         Request::OrderHistory(request) => Query::History(request).into(),
         Request::GetProduct(request) => Query::Product(request).into(),
         Request::ListProducts(request) => Query::Products(request).into(),
@@ -189,6 +194,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
         Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),
         Request::GetStats(query) => Query::Stats(query).into(),
+        Request::GetSettings(_) => Query::Settings.into(),
         Request::ListEvents(query) => Task::Feed(query).into(),
         Request::CreateEndpoint(new_endpoint) => Dispatch::Command(Action::CreateEndpoint {
             new_endpoint,

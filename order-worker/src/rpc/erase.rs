@@ -50,12 +50,15 @@ impl Rpc {
         self.store.drain_batches().await.map_err(read_failure)?;
         let mut query = orders_of(request.id);
         loop {
-            let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+            let after_cursor = query.cursor.as_deref();
+            let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, query.sort));
             let rows = store
-                .orders(&query, after_cursor)
+                .orders(&query, after_cursor.transpose()?)
                 .await
                 .map_err(read_failure)?;
-            let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+            let page = Page::from_rows(rows, query.limit, |(order, _)| {
+                write_cursor(order, query.sort)
+            });
             for (order, _) in &page.data {
                 self.redact_order(caller, order.id, deadline).await?;
                 // Also of an order that contains no personal data itself, or was redacted by an earlier version.
@@ -90,12 +93,15 @@ impl Rpc {
                 ..orders_of(customer_id)
             };
             loop {
-                let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+                let after_cursor = query.cursor.as_deref();
+                let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, query.sort));
                 let rows = store
-                    .orders(&query, after_cursor)
+                    .orders(&query, after_cursor.transpose()?)
                     .await
                     .map_err(read_failure)?;
-                let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+                let page = Page::from_rows(rows, query.limit, |(order, _)| {
+                    write_cursor(order, query.sort)
+                });
                 // Shipped orders can be closed, too: all of their shipments were returned, for example.
                 if let Some((order, _)) = page.data.iter().find(|(order, _)| !order.is_closed()) {
                     if let Some(open_return) = order.open_return() {
@@ -151,18 +157,8 @@ impl Rpc {
 
 fn orders_of(customer_id: CustomerId) -> ListOrders {
     ListOrders {
-        q: None,
-        number: None,
-        external_id: None,
-        status: None,
-        customer_id: Some(customer_id),
-        sku: None,
-        tag: None,
-        storefront: None,
-        created_after: None,
-        created_before: None,
+        customer_id: Some(id),
         include_deleted: true,
-        limit: MAX_LIMIT,
-        cursor: None,
+        ..ListOrders::newest(MAX_LIMIT)
     }
 }

@@ -1,15 +1,19 @@
 //! Reads, executed on the connections of the readers. Lookups of single orders are read together with one
 //! query.
 
-use std::panic::AssertUnwindSafe;
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
+use serde::Deserialize;
 use serde_json::json;
 use shared::{
-    id::{EndpointId, Storefront},
+    id::{CustomerId, EndpointId, Storefront},
     message::ListMessages,
-    order::{GetOrder, ListOrders, OrderHistory},
+    order::{CountOrders, GetOrder, ListOrders, OrderHistory, OrderSort},
     outcome::{Failure, Json},
     page::Page,
     product::cursor_after,
@@ -32,6 +36,7 @@ impl Rpc {
     pub(super) async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
         match query {
             Query::Orders(query) => self.orders(caller, query).await,
+            Query::OrderCount(query) => self.order_count(caller, query).await,
             Query::History(query) => self.history(caller, &query).await,
             Query::Return(query) => {
                 let found_return = self
@@ -52,6 +57,17 @@ impl Rpc {
                 }))
             }
             Query::Messages(query) => self.messages(caller, query).await,
+            Query::AllMessages(query) => {
+                caller.require_operator()?;
+                let rows = self
+                    .store
+                    .all_messages(&query)
+                    .await
+                    .map_err(read_failure)?;
+                Json::of(&Page::from_rows(rows, query.limit, |found| {
+                    found.message.id.to_string()
+                }))
+            }
             Query::Product(query) => {
                 let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
                 match product_result.filter(|(product, _)| !product.is_deleted) {
@@ -109,7 +125,8 @@ impl Rpc {
             }
             Query::ApiKeys(query) => self.read_api_keys(query).await,
             Query::Stats(query) => self.stats(caller, query).await,
-            Query::DebugOrder(order_query) => self.debug_order(caller, order_query).await,
+            Query::Settings => self.settings().await,
+            Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {
                 self.managed_endpoint(caller, query.id).await?;
@@ -182,22 +199,59 @@ impl Rpc {
             caller.require_operator()?;
         }
         query.storefront = visible_storefront(caller, query.storefront);
-        let after_cursor = query.cursor.as_deref().map(read_cursor).transpose()?;
+        let sort = query.sort;
+        let after_cursor = query.cursor.as_deref();
+        let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, sort));
         let rows = self
             .store
-            .orders(&query, after_cursor)
+            .orders(&query, after_cursor.transpose()?)
             .await
             .map_err(read_failure)?;
-        let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+        let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order, sort));
+        let names = self.customer_names(caller, &page.data).await?;
         let data: Vec<_> = page
             .data
             .iter()
-            .map(|(order, steps)| order.represent(steps).visible_to(caller.role))
+            .map(|(order, steps)| {
+                let mut order = order.represent(steps).visible_to(caller.role);
+                order.customer_name = names.get(&order.customer_id).cloned();
+                order
+            })
             .collect();
         Json::of(&Page {
             data,
             next_cursor: page.next_cursor,
         })
+    }
+
+    /// The names of the customers of `orders` that the caller may see, read with one statement.
+    async fn customer_names(
+        &self,
+        caller: &Caller,
+        orders: &[OrderAndSteps],
+    ) -> Result<HashMap<CustomerId, String>, Failure> {
+        let ids: BTreeSet<_> = orders.iter().map(|(order, _)| order.customer_id).collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        let customers = self.store.customers_by_id(&ids).await;
+        let customers = customers.map_err(read_failure)?.into_iter();
+        Ok(customers
+            .filter(|customer| caller.may_see(&customer.storefront))
+            .map(|customer| (customer.id, customer.name))
+            .collect())
+    }
+
+    async fn order_count(&self, caller: &Caller, mut query: CountOrders) -> Result<Json, Failure> {
+        // Storefronts do not see tags.
+        if query.include_deleted || query.tag.is_some() {
+            caller.require_operator()?;
+        }
+        query.storefront = visible_storefront(caller, query.storefront);
+        let counts = self
+            .store
+            .count_orders(&query)
+            .await
+            .map_err(read_failure)?;
+        Json::of(&counts)
     }
 
     async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Json, Failure> {
@@ -258,22 +312,45 @@ pub(super) fn visible_storefront(
     }
 }
 
-/// An opaque cursor that points behind `order`, the last one of a page.
-pub(super) fn write_cursor(order: &Order) -> String {
-    let position = json!([order.created_at.as_millisecond(), order.number]);
+/// An opaque cursor that points behind `order`, the last one of a page of a list in the order of `sort`.
+pub(super) fn write_cursor(order: &Order, sort: OrderSort) -> String {
+    let (created_at, number) = (order.created_at.as_millisecond(), order.number);
+    let position = match sort {
+        OrderSort::NewestFirst => json!([created_at, number]),
+        OrderSort::OldestFirst => json!([created_at, number, sort]),
+    };
     BASE64_URL_SAFE_NO_PAD.encode(position.to_string())
 }
 
-pub(super) fn read_cursor(cursor: &str) -> Result<OrderCursor, Failure> {
-    BASE64_URL_SAFE_NO_PAD
-        .decode(cursor)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .map(|(created_at_ms, number)| OrderCursor {
-            created_at_ms,
-            number,
-        })
-        .ok_or_else(unknown_cursor)
+/// The position of a cursor. A cursor of a list in another order is refused.
+pub(super) fn read_cursor(cursor: &str, sort: OrderSort) -> Result<OrderCursor, Failure> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Position {
+        NewestFirst(i64, i64),
+        InOrder(i64, i64, OrderSort),
+    }
+    let position = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
+    let position = position.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let (created_at_ms, number, cursor_sort) = match position.ok_or_else(unknown_cursor)? {
+        Position::NewestFirst(created_at_ms, number) => {
+            (created_at_ms, number, OrderSort::NewestFirst)
+        }
+        Position::InOrder(created_at_ms, number, sort) => (created_at_ms, number, sort),
+    };
+    if cursor_sort != sort {
+        return Err(Failure::violation(
+            "/cursor",
+            format!(
+                "is a cursor of the list with sort={}; send the same sort with it",
+                cursor_sort.as_str()
+            ),
+        ));
+    }
+    Ok(OrderCursor {
+        created_at_ms,
+        number,
+    })
 }
 
 fn unknown_cursor() -> Failure {

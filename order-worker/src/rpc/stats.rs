@@ -20,13 +20,15 @@ impl Rpc {
                 .figures(storefront.as_ref(), first_day, MAX_UNCOUNTED_EVENTS);
         let (figures, position) = figures_future.await.map_err(read_failure)?;
         let mut stats = add_up(&figures, first_day, query.days, position);
-        stats.system = match caller.role {
-            Role::Storefront => None,
+        match caller.role {
+            Role::Storefront => {}
             Role::Operator | Role::Admin => {
-                let reply = read_system_stats(&self.store, &self.worker_stats).await;
-                Some(reply.map_err(read_failure)?)
+                let attention = self.store.attention(storefront.as_ref()).await;
+                stats.attention = Some(attention.map_err(read_failure)?);
+                let reply = system(&self.store, &self.worker_stats).await;
+                stats.system = Some(reply.map_err(read_failure)?);
             }
-        };
+        }
         Json::of(&stats)
     }
 }

@@ -35,6 +35,7 @@ use shared::{
     order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Failure, RpcReply},
     request::{Caller, Request},
+    settings::{PartnerKind, PartnerLog},
     trace,
 };
 use tokio::{
@@ -113,6 +114,7 @@ pub struct Steps {
     carrier: Arc<Bulkhead>,
     publisher: Arc<Publisher>,
     latencies: Latencies,
+    partner_log: PartnerLog,
 }
 
 impl Steps {
@@ -124,6 +126,7 @@ impl Steps {
         providers: Providers,
         publisher: Arc<Publisher>,
         latencies: Latencies,
+        partner_log: PartnerLog,
     ) -> Self {
         Self {
             store,
@@ -136,6 +139,7 @@ impl Steps {
             carrier: Arc::new(Bulkhead::new(MAX_CARRIER_CALLS)),
             publisher,
             latencies,
+            partner_log,
         }
     }
 
@@ -414,9 +418,9 @@ impl Steps {
             }
             CalledProvider::Carrier | CalledProvider::None => (Some(call_result.await), "worker"),
         };
-        match call_result {
-            Some(Ok(Ok(step_result))) => step_result,
-            Some(Ok(Err(provider_error))) => failed_result(provider_error),
+        let result = match call_result {
+            Some(Ok(Ok(result))) => result,
+            Some(Ok(Err(error))) => failed_result(error),
             Some(Err(_)) => failed_result(ProviderError::Transient(format!(
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
@@ -425,7 +429,20 @@ impl Steps {
                     "not called: the maximum number of calls to the {callee} is in progress"
                 ),
             },
+        };
+        let partner = match call.callee() {
+            Callee::PaymentProvider => Some(PartnerKind::PaymentProvider),
+            Callee::Carrier => Some(PartnerKind::Carrier),
+            Callee::None => None,
+        };
+        match (partner, &result) {
+            (None, _) | (_, StepResult::NoExternalCall | StepResult::Postponed { .. }) => {}
+            (Some(partner), StepResult::Failed { error, .. }) => {
+                self.partner_log.record(partner, Err(error));
+            }
+            (Some(partner), _) => self.partner_log.record(partner, Ok(())),
         }
+        result
     }
 
     /// Loads the calls of the steps, up to a size limit; waits for an unavailable database.

@@ -49,7 +49,8 @@ pub use self::{
     queries::{
         order_list::OrderCursor,
         pages::ExportPages,
-        read::{OrderAndSteps, ProductAndStock},
+        products::ProductAndStock,
+        read::OrderAndSteps,
         stats::{Backlog, CountingProgress, Figure},
     },
     queues::{

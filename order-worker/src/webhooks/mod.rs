@@ -21,7 +21,10 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use shared::outcome::{Code, Failure};
+use shared::{
+    outcome::{Code, Failure},
+    settings::{PartnerKind, PartnerLog},
+};
 use tokio::{sync::Notify, task::JoinSet, time};
 use uuid::Uuid;
 
@@ -80,11 +83,18 @@ pub struct WebhookDispatcher {
     delivery_slots: Arc<DeliverySlots>,
     /// Signals new deliveries.
     new_deliveries: Notify,
+    partner_log: PartnerLog,
 }
 
 impl WebhookDispatcher {
     /// Creates a dispatcher that follows the events of `outbox`.
-    pub fn new(store: Store, engine: Engine, sender: Sender, outbox: Outbox) -> Self {
+    pub fn new(
+        store: Store,
+        engine: Engine,
+        sender: Sender,
+        outbox: Outbox,
+        partner_log: PartnerLog,
+    ) -> Self {
         Self {
             store,
             engine,
@@ -92,6 +102,7 @@ impl WebhookDispatcher {
             outbox,
             delivery_slots: Arc::default(),
             new_deliveries: Notify::new(),
+            partner_log,
         }
     }
 
@@ -218,7 +229,8 @@ impl WebhookDispatcher {
         for delivery in due_deliveries {
             let slot_guard = self.delivery_slots.occupy_slot(delivery.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
-            attempt_tasks.spawn(deliver(sender, engine, delivery, slot_guard));
+            let partner_log = self.partner_log.clone();
+            attempts.spawn(deliver(sender, engine, delivery, slot_guard, partner_log));
         }
         if is_crowded {
             // More deliveries are due; slots become free meanwhile.
@@ -304,6 +316,7 @@ async fn deliver(
     engine: Engine,
     due_delivery: DueDelivery,
     mut slot: SlotGuard,
+    partner_log: PartnerLog,
 ) {
     let DueDelivery {
         delivery,
@@ -316,6 +329,8 @@ async fn deliver(
         Some(event) => {
             let delivery_result = sender.send(&endpoint, event).await;
             slot.record(delivery_result.error.is_none());
+            let call_result = delivery_result.error.as_deref().map_or(Ok(()), Err);
+            partner_log.record(PartnerKind::Webhooks, call_result);
             delivery_result
         }
     };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use order_worker::store::{OrderCursor, Store};
-use shared::order::{ListOrders, OrderStatus};
+use shared::order::{CountOrders, ListOrders, OrderSort, OrderStatus, PaymentFilter};
 
 use crate::sample_database::{SampleDatabase, commit};
 
@@ -21,11 +21,12 @@ pub(crate) struct Figures {
 
 /// The filter for all orders, newest first.
 pub(crate) fn all_orders() -> ListOrders {
-    ListOrders {
-        q: None,
-        number: None,
-        external_id: None,
-        status: None,
+    ListOrders::newest(50)
+}
+
+/// The count of all orders.
+fn all_counted_orders() -> CountOrders {
+    CountOrders {
         customer_id: None,
         sku: None,
         tag: None,
@@ -33,8 +34,6 @@ pub(crate) fn all_orders() -> ListOrders {
         created_after: None,
         created_before: None,
         include_deleted: false,
-        limit: 50,
-        cursor: None,
     }
 }
 
@@ -74,12 +73,37 @@ impl Figures {
             number: newest_order.number / 2,
         };
         let order_filter = all_orders();
-        let lists: [(&'static str, ListOrders, Option<OrderCursor>); 10] = [
+        let lists: [(&'static str, ListOrders, Option<OrderCursor>); 13] = [
             ("list", order_filter.clone(), None),
             (
                 "list, from the middle on",
                 order_filter.clone(),
                 Some(deep_cursor),
+            ),
+            (
+                "list, oldest first",
+                ListOrders {
+                    sort: OrderSort::OldestFirst,
+                    ..order_filter.clone()
+                },
+                None,
+            ),
+            (
+                "list of orders awaiting approval",
+                ListOrders {
+                    awaits_approval: true,
+                    ..order_filter.clone()
+                },
+                None,
+            ),
+            (
+                "list by status and payment",
+                ListOrders {
+                    status: Some(OrderStatus::Cancelled),
+                    payment_status: Some(PaymentFilter::Failed),
+                    ..order_filter.clone()
+                },
+                None,
             ),
             (
                 "list by status",
@@ -178,6 +202,18 @@ impl Figures {
             });
             costs.push((name, list_duration.await));
         }
+        let customers = &sample_database.customers;
+        let names_duration = median_duration(async |number| {
+            let start = number * 10 % (customers.len() - 50);
+            let page = &customers[start..start + 50];
+            assert_eq!(store.customers_by_id(page).await.unwrap().len(), page.len());
+        });
+        costs.push(("customers of a page of orders", names_duration.await));
+        let counted = all_counted_orders();
+        let count_duration = median_duration(async |_| {
+            store.count_orders(&counted).await.unwrap();
+        });
+        costs.push(("count by status", count_duration.await));
         let sweep_duration = median_duration(async |_| {
             store.has_due_step(Timestamp::now()).await.unwrap();
             store.claim_due_steps(Timestamp::now(), 500).await.unwrap();

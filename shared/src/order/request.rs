@@ -1,7 +1,7 @@
 //! Requests about orders, and the parsing of their fields.
 //!
 //! - `create`: creating an order.
-//! - `read`: getting an order, its history, or a list.
+//! - `read`: getting an order, its history, a list, or the number of orders.
 //! - `change`: cancelling, deleting, restoring, approving, rejecting.
 //! - `edit`: editing items, discounts and the shipping charge.
 //! - `update`: changing the address, metadata, note and tags.
@@ -29,7 +29,7 @@ pub use self::{
     create::{CreateOrder, ItemQuantity, MAX_ITEMS, NewItem, QUANTITY_RANGE, ReturnUrl},
     edit::{CancelEdit, EditItem, EditOrder},
     payment::{NotifyPayment, RefundOrder},
-    read::{GetOrder, ListOrders, OrderHistory},
+    read::{CountOrders, GetOrder, ListOrders, OrderHistory},
     record_payment::RecordPayment,
     shipment::{CancelShipment, CreateShipment, ShipmentUpdate, UpdateShipment},
     update::{AddressPatch, UpdateOrder},

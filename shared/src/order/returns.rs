@@ -380,6 +380,9 @@ pub struct ListReturns {
     /// Only returns of this order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<OrderId>,
+    /// The number of a return, `42-R1`, or of its order, `42` or `#42`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
     /// Only returns of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
@@ -395,12 +398,14 @@ impl ListReturns {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let status = fields.optional("status", body::parsed);
         let order_id = fields.optional("order_id", body::parsed);
+        let q = fields.optional("q", body::visible_text(1..=100));
         let storefront = fields.optional("storefront", body::parsed);
         let limit = limit(fields);
         let cursor = cursor_by::<ReturnId>(fields);
         Some(Self {
             status,
             order_id,
+            q,
             storefront,
             limit,
             cursor,

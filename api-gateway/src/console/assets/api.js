@@ -1,15 +1,17 @@
 // Client of the public API. The browser session replaces an API key. The console shows a change only after the
 // server has confirmed it.
 
+import { t } from "./i18n.js";
+
 /** A request that the server refused (a problem document) or did not answer (status 0). */
 export class Failure extends Error {
   constructor(status, body) {
-    super(body.detail ?? "The server did not respond. Check the connection and try again.");
+    super(body.detail ?? t("The server did not respond. Check the connection and try again."));
     this.status = status;
     this.code = body.code ?? "UNREACHABLE";
-    this.title = { 0: "No connection", 401: "Login required", 403: "Not allowed", 409: "Not possible in the current state",
-      412: "Changed in the meantime", 413: "File is too large", 415: "File type is not supported", 422: "Invalid input", 503: "Service unavailable", 504: "Request timed out" }[status]
-      ?? body.title ?? "Request failed";
+    this.title = { 0: t("No connection"), 401: t("Login required"), 403: t("Not allowed"), 409: t("Not possible in the current state"),
+      412: t("Changed in the meantime"), 413: t("File is too large"), 415: t("File type is not supported"), 422: t("Invalid input"),
+      503: t("Service unavailable"), 504: t("Request timed out") }[status] ?? body.title ?? t("Request failed");
     this.errors = body.errors;
     this.requestId = body.request_id;
   }
@@ -119,7 +121,7 @@ const EVENT_TYPES = ["order.created", "order.approved", "order.processing", "ord
   "shipment.shipped", "shipment.in_transit", "shipment.out_for_delivery", "shipment.delivered", "shipment.failed",
   "shipment.returned", "shipment.cancelled", "return.requested", "return.approved", "return.rejected", "return.cancelled",
   "return.received", "step.retried", "step.dead", "step.redriven", "step.discarded",
-  "product.created", "product.updated", "product.deleted", "webhook_endpoint.created", "webhook_endpoint.updated",
+  "product.created", "product.updated", "product.deleted", "customer.updated", "webhook_endpoint.created", "webhook_endpoint.updated",
   "webhook_endpoint.disabled", "webhook_endpoint.deleted", "api_key.created", "api_key.revoked"];
 
 /** Subscribes to live events. After a lost connection the browser resumes with `Last-Event-ID`. */

@@ -1,21 +1,30 @@
-// The console's shell: login state, navigation between screens, live events and connection status.
+// The console's start: login state, opening of screens, live events and connection status. shell.js draws the frame.
 
 import { get, listen, session, watch } from "./api.js";
 import { fill, h, loading, problem, toast } from "./dom.js";
+import { t } from "./i18n.js";
 import { loginForm } from "./login.js";
+import { drawShell, hideShell, markCurrent, setScreenShortcuts } from "./shell.js";
 
+/**
+ * The screens in the order of the navigation. `detail` shows one entry of a list: `#/orders/{id}`. Each module
+ * exports `open(root, context)`, which resolves to `{ refresh?, onEvent?, close? }`.
+ */
 const SCREENS = [
-  ["orders", "Orders", () => import("./orders.js")],
-  ["returns", "Returns", () => import("./returns.js")],
-  ["new", "New order", () => import("./new_order.js")],
-  ["inventory", "Inventory", () => import("./inventory.js")],
-  ["customers", "Customers", () => import("./customers.js")],
-  ["webhooks", "Webhooks", () => import("./webhooks.js")],
-  ["keys", "Keys", () => import("./keys.js"), "admin"],
-  ["failures", "Failures", () => import("./failures.js"), "operator"],
-  ["dashboard", "Dashboard", () => import("./dashboard.js")],
+  { name: "dashboard", title: t("Dashboard"), list: () => import("./dashboard.js") },
+  { name: "orders", title: t("Orders"), list: () => import("./orders.js"), detail: () => import("./order.js"), detailTitle: t("Order") },
+  { name: "returns", title: t("Returns"), list: () => import("./returns.js"), detail: () => import("./return.js"), detailTitle: t("Return") },
+  { name: "products", title: t("Products"), list: () => import("./products.js"), detail: () => import("./product.js"), detailTitle: t("Product") },
+  { name: "customers", title: t("Customers"), list: () => import("./customers.js"), detail: () => import("./customer.js"), detailTitle: t("Customer") },
+  { name: "messages", title: t("Messages"), list: () => import("./message_list.js"), role: "operator" },
+  { name: "webhooks", title: t("Webhooks"), list: () => import("./webhooks.js"), detail: () => import("./webhook.js"), detailTitle: t("Webhook endpoint") },
+  { name: "keys", title: t("Keys"), list: () => import("./keys.js"), role: "admin" },
+  { name: "failures", title: t("Failures"), list: () => import("./failures.js"), role: "operator" },
+  { name: "settings", title: t("Settings"), list: () => import("./settings.js"), role: "operator" },
+  { name: "new", title: t("New order"), list: () => import("./new_order.js"), isHidden: true },
 ];
-const ORDER_SCREEN = ["order", "Order", () => import("./order.js")];
+/** Earlier names of screens, for links that were saved. */
+const EARLIER_NAMES = { inventory: "products" };
 /** Interval between health checks. */
 const HEALTH_CHECK_MS = 4000;
 /** A health check without a response within this time has failed. */
@@ -32,7 +41,7 @@ async function start() {
     state.me = await session.get();
   } catch (failure) {
     if (failure.status === 401) return showLogin();
-    fill(main, problem(failure), h("p", {}, h("button", { onclick: start }, "Try again")));
+    fill(main, problem(failure), h("p", {}, h("button", { onclick: start }, t("Try again"))));
     return;
   }
   enter();
@@ -40,8 +49,7 @@ async function start() {
 
 function showLogin() {
   state.me = null;
-  document.getElementById("nav").hidden = true;
-  fill(document.getElementById("who"));
+  hideShell();
   fill(main, loginForm((me) => { state.me = me; enter(); }));
 }
 
@@ -49,14 +57,13 @@ let stopListening = null;
 
 function enter() {
   const me = state.me;
-  const screens = SCREENS.filter(([, , , role]) => !role || me.role === role || (role === "operator" && isOperator(me)));
-  const nav = document.getElementById("nav");
-  fill(nav, screens.map(([name, title]) => h("a", { href: `#/${name}`, "data-screen": name }, title)));
-  nav.hidden = false;
-  const logOut = me.is_open ? null : h("button", {
-    onclick: async () => { await session.close().catch(() => {}); location.hash = ""; stopListening?.(); showLogin(); },
-  }, "Log out");
-  fill(document.getElementById("who"), h("span", { id: "live", class: "live" }, "connecting"), h("span", {}, me.actor), logOut);
+  const screens = SCREENS.filter(({ role, isHidden }) => !isHidden && (!role || me.role === role || (role === "operator" && isOperator(me))));
+  drawShell({ me, screens, onLogOut: async () => {
+    await session.close().catch(() => {});
+    location.hash = "";
+    stopListening?.();
+    showLogin();
+  } });
   stopListening?.();
   stopListening = listen(handleEvent, (isLive) => { state.isLive = isLive; drawConnection(); });
   show();
@@ -74,24 +81,23 @@ let navigation = 0;
 
 async function show() {
   if (!state.me) return;
-  const [path, search] = (location.hash.slice(2) || "orders").split("?");
+  const [path, search] = (location.hash.slice(2) || "dashboard").split("?");
   const [name, id] = path.split("/");
-  const screen = id && name === "orders" ? ORDER_SCREEN : (SCREENS.find(([known]) => known === name) ?? SCREENS[0]);
-  for (const link of document.querySelectorAll("#nav a")) {
-    link.toggleAttribute("aria-current", link.dataset.screen === name);
-    if (link.dataset.screen === name) link.setAttribute("aria-current", "page");
-  }
+  const screen = SCREENS.find((known) => known.name === (EARLIER_NAMES[name] ?? name)) ?? SCREENS[0];
+  const isDetail = Boolean(id && screen.detail);
+  markCurrent(screen.name);
   const current = ++navigation;
   state.screen?.close?.();
   state.screen = null;
   state.hasMissedEvents = false;
-  document.title = `${screen[1]} – Orders`;
+  document.title = `${isDetail ? screen.detailTitle : screen.title} – Orderwright`;
   fill(main, loading());
   try {
-    const { open } = await screen[2]();
+    const { open, shortcuts } = await (isDetail ? screen.detail() : screen.list());
+    setScreenShortcuts(shortcuts);
     const root = h("div", { class: "screen" });
     const opened = await open(root, {
-      me: state.me, id, parameters: new URLSearchParams(search), events: state.events, isOperator: isOperator(state.me),
+      me: state.me, id: id && decodeURIComponent(id), parameters: new URLSearchParams(search), events: state.events, isOperator: isOperator(state.me),
     });
     if (current !== navigation) return opened?.close?.();
     state.screen = opened;
@@ -101,9 +107,10 @@ async function show() {
   } catch (failure) {
     if (current !== navigation) return;
     if (failure.status === 401) return showLogin();
-    fill(main, problem(failure), h("p", {}, h("button", { onclick: show }, "Try again")));
+    fill(main, problem(failure), h("p", {}, h("button", { onclick: show }, t("Try again"))));
   }
-  main.focus();
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 /** Shows the connection status in the header and, during an outage, in a banner. */
@@ -111,12 +118,12 @@ function drawConnection() {
   const live = document.getElementById("live");
   if (live) {
     live.classList.toggle("on", state.isLive && !state.isDown);
-    live.textContent = state.isLive && !state.isDown ? "live" : "disconnected";
+    live.textContent = state.isLive && !state.isDown ? t("live") : t("disconnected");
   }
   const banner = document.getElementById("connection");
   const text = state.isDown
-    ? "The order system is not responding. Data on this page may be out of date, and changes will fail. Retrying …"
-    : state.me && state.wasLive && !state.isLive ? "Live updates interrupted. Reconnecting …" : "";
+    ? t("The order system is not responding. Data on this page may be out of date, and changes will fail. Retrying …")
+    : state.me && state.wasLive && !state.isLive ? t("Live updates interrupted. Reconnecting …") : "";
   state.wasLive ||= state.isLive;
   banner.className = `connection ${state.isDown ? "down" : text ? "slow" : ""}`;
   if (banner.textContent !== text) banner.textContent = text;
@@ -124,7 +131,7 @@ function drawConnection() {
 
 watch((status) => {
   if (status === 401 && state.me && !state.me.is_open) {
-    toast("Your session has expired. Log in again.", "bad");
+    toast(t("Your session has expired. Log in again."), "bad");
     showLogin();
   }
 });
@@ -142,7 +149,7 @@ async function checkHealth() {
     }
     drawConnection();
     if (wasDown && !state.isDown) {
-      toast("Connection restored.");
+      toast(t("Connection restored."));
       state.screen?.refresh ? state.screen.refresh() : show();
     }
   }
@@ -150,7 +157,9 @@ async function checkHealth() {
 }
 
 // The hash selects the screen, so the link cannot use it to jump to the content.
-document.querySelector(".skip").addEventListener("click", (event) => {
+const skipLink = document.querySelector(".skip");
+skipLink.textContent = t("Skip to content");
+skipLink.addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });

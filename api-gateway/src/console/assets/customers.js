@@ -1,68 +1,47 @@
-// Customers: creation, verification, blocking and erasure.
+// The list of customers.
 
-import { change, pagedList, query } from "./api.js";
-import { showDialog, badge, empty, fill, h, problem, table, time, toast } from "./dom.js";
+import { change } from "./api.js";
+import { badge, h, relative, showDialog, table, toast } from "./dom.js";
+import { t } from "./i18n.js";
+import { openList } from "./list.js";
 
-export async function open(root, { isOperator }) {
-  const list = h("div", {});
+/** Labels of a customer's state. */
+export function customerBadges(customer) {
+  return [
+    customer.erased_at && badge(t("erased"), ""), customer.is_blocked && badge(t("blocked"), "bad"), " ",
+    customer.is_verified && badge(t("verified"), "good"),
+  ];
+}
 
-  const page = pagedList("/v1/customers", draw);
-  const { refresh } = page;
-
-  function draw() {
-    const { data: customers, next, failed } = page;
-    const rows = table("Newest first", [
-      ["Name", (customer) => customer.erased_at ? h("i", { class: "soft" }, "erased") : customer.name],
-      ["Email", (customer) => customer.email],
-      isOperator && ["Storefront", (customer) => customer.storefront],
-      ["Status", (customer) => [customer.is_blocked && badge("blocked", "bad"), " ", customer.is_verified && badge("verified", "good")]],
-      ["Created", (customer) => time(customer.created_at)],
-      ["Actions", (customer) => h("div", { class: "actions" },
-        h("a", { class: "button", href: query("#/orders", { customer_id: customer.id }) }, "Orders"),
-        !customer.erased_at && !customer.is_verified && h("button", { onclick: () => act(customer, "verify", "Verify", "Records that the shop has checked the customer's identity.") }, "Verify"),
-        !customer.erased_at && (customer.is_blocked
-          ? h("button", { onclick: () => act(customer, "unblock", "Unblock", "The customer can place orders again.") }, "Unblock")
-          : h("button", { class: "danger", onclick: () => act(customer, "block", "Block", "New orders of this customer are refused. Orders that are already placed continue.") }, "Block")),
-        !customer.erased_at && h("button", { class: "danger", onclick: () => erase(customer) }, "Erase"))],
-    ].filter(Boolean), customers, { key: (customer) => customer.id });
-    fill(list, failed && problem(failed), customers.length ? rows : !failed && empty("No customers yet."),
-      next && h("p", {}, h("button", { id: "more", onclick: page.more }, "Load more")));
-  }
-
-  async function act(customer, verb, submitLabel, text) {
-    const dialogResult = await showDialog({
-      title: `${submitLabel} ${customer.name}?`, text, submitLabel, isDanger: verb === "block",
-      act: () => change("POST", `/v1/customers/${customer.id}/${verb}`, {}, { intent: `${verb}_customer` }),
-    });
-    if (dialogResult) toast("Done.");
-    refresh();
-  }
-
-  async function erase(customer) {
-    const dialogResult = await showDialog({
-      title: `Erase ${customer.name}?`, submitLabel: "Erase", isDanger: true,
-      text: "Name, email, addresses and all other personal data, also in the customer's orders, are permanently erased. What was sold and paid stays on record. This cannot be undone. Not possible while an order of the customer is open.",
-      act: () => change("DELETE", `/v1/customers/${customer.id}`, undefined, { intent: "erase_customer" }),
-    });
-    if (dialogResult) toast("Customer erased.");
-    refresh();
-  }
-
+export async function open(root, { isOperator, parameters }) {
   async function create() {
-    const dialogResult = await showDialog({
-      title: "New customer", submitLabel: "Create",
+    const created = await showDialog({
+      title: t("New customer"), submitLabel: t("Create"),
       fields: [
-        { name: "name", label: "Name", required: true }, { name: "email", label: "Email", type: "email", required: true },
-        ...(isOperator ? [{ name: "storefront", label: "Storefront", help: "Leave empty for the storefront of your login" }] : []),
+        { name: "name", label: t("Name"), required: true }, { name: "email", label: t("E-mail"), type: "email", required: true },
+        { name: "phone", label: t("Phone"), type: "tel" },
+        ...(isOperator ? [{ name: "storefront", label: t("Storefront"), help: t("Leave empty for the storefront of your login") }] : []),
       ],
       act: (values) => change("POST", "/v1/customers", values, { intent: "create_customer" }),
     });
-    if (dialogResult) toast("Customer created.");
-    refresh();
+    if (!created) return;
+    toast(t("Customer created."));
+    location.hash = `#/customers/${created.id}`;
   }
 
-  fill(root, h("div", { class: "bar" }, h("h1", {}, "Customers"), h("button", { class: "main", onclick: create }, "New customer")),
-    h("section", { class: "card", "aria-label": "Customers" }, list));
-  await refresh();
-  return { refresh };
+  return openList(root, parameters, {
+    screen: "customers", path: "/v1/customers", title: t("Customers"),
+    actions: h("button", { class: "main", onclick: create }, t("New customer")),
+    search: { label: t("Search"), placeholder: t("Name or e-mail") },
+    filters: isOperator ? [{ name: "storefront", label: t("Storefront") }] : [],
+    rows: (customers, list) => table(t("Newest first"), [
+      [t("Name"), (customer) => h("a", { href: `#/customers/${customer.id}`, id: `customer-${customer.id}` }, customer.erased_at ? t("erased customer") : customer.name)],
+      [t("E-mail"), (customer) => customer.email || "–"],
+      isOperator && [t("Storefront"), (customer) => h("button", { class: "link", "aria-label": t("Only {name}", { name: customer.storefront }), onclick: () => list.apply({ storefront: customer.storefront }) }, customer.storefront)],
+      [t("Status"), customerBadges],
+      [t("Created"), (customer) => relative(customer.created_at)],
+    ].filter(Boolean), customers, { key: (customer) => customer.id }),
+    noEntries: [h("p", {}, t("No customers yet.")), h("p", {}, t("Create a customer here or with your shop's first request: every order belongs to one."))],
+    isAffected: (event) => event.type.startsWith("customer."),
+  });
 }

@@ -1,100 +1,204 @@
-// The dashboard: order figures, revenue and system health.
+// The dashboard: figures of a period beside those of the period before, work to do, and the state of the system.
 
-import { get } from "./api.js";
-import { barChart, lineChart } from "./charts.js";
-import { badge, decimals, fill, h, money, problem, table, time } from "./dom.js";
+import { get, query } from "./api.js";
+import { columnChart } from "./charts.js";
+import { badge, decimals, fill, h, money, problem, relative, table } from "./dom.js";
+import { number, plural, t } from "./i18n.js";
 
+const PERIODS = [7, 30, 90];
+const DEFAULT_PERIOD = 30;
 const STATUSES = ["pending", "processing", "shipped", "delivered", "cancelled"];
-const REFRESH_MS = 5000;
-const MINUTE_MS = 60_000;
-const WINDOW_MINUTES = 10;
+/** Interval between reloads without events, and the shortest one with events. */
+const REFRESH_MS = 30_000;
+const EVENT_REFRESH_MS = 3000;
+/** A step that is due for longer than this is late. */
+const LATE_MS = 60_000;
+/** The server counts work to do up to this number. */
+const MAX_COUNT = 10_000;
 
-export async function open(root, { isOperator }) {
-  let stats, gateway, timer = null, failed = null;
-  /** Arrival times of the order.created events since the page was opened. */
-  const created = [];
+export async function open(root, { parameters, isOperator }) {
+  const asked = Number(parameters.get("days"));
+  const period = PERIODS.includes(asked) ? asked : DEFAULT_PERIOD;
+  let stats, gateway, failed = null, timer = null, reloadAt = 0, drawn = "", isClosed = false;
 
   async function refresh() {
     clearTimeout(timer);
+    reloadAt = Date.now() + REFRESH_MS;
     try {
-      [stats, gateway] = await Promise.all([get("/v1/stats?days=14"), get("/readyz").catch((failure) => ({ status: "not ready", broker: failure.message }))]);
+      [stats, gateway] = await Promise.all([get(`/v1/stats?days=${2 * period}`), get("/readyz").catch((failure) => ({ status: "not ready", broker: failure.message }))]);
       failed = null;
     } catch (failure) {
       failed = failure;
     }
-    draw();
-    timer = setTimeout(refresh, REFRESH_MS);
+    if (isClosed) return;
+    // A chart that is being read stays as it is until a number changes.
+    const state = JSON.stringify([stats, gateway, failed]);
+    if (state !== drawn) draw();
+    drawn = state;
+    timer = setTimeout(refresh, Math.max(0, reloadAt - Date.now()));
   }
 
-  /** The number of orders in each of the last minutes, counted from live events. */
-  function ordersPerMinute() {
-    const now = Date.now();
-    const counts = Array(WINDOW_MINUTES).fill(0);
-    for (const at of created) {
-      const ago = Math.floor((now - at) / MINUTE_MS);
-      if (ago < WINDOW_MINUTES) counts[WINDOW_MINUTES - 1 - ago] += 1;
-    }
-    return counts;
+  /** Reloads soon, but not for each event of many. */
+  function refreshSoon() {
+    const soon = Date.now() + EVENT_REFRESH_MS;
+    if (soon >= reloadAt) return;
+    reloadAt = soon;
+    clearTimeout(timer);
+    timer = setTimeout(refresh, EVENT_REFRESH_MS);
   }
+
+  const link = (changes) => query("#/dashboard", { days: period, currency: parameters.get("currency"), ...changes });
 
   function draw() {
-    if (!stats) return fill(root, h("h1", {}, "Dashboard"), failed && problem(failed));
-    const { orders, days, revenue, system } = stats;
-    const labels = days.map((day) => day.day.slice(5));
-    const currency = revenue[0]?.currency;
-    const perDay = days.map((day) => day.revenue.find((entry) => entry.currency === currency)?.net ?? 0);
-    const perMinute = ordersPerMinute();
-    fill(root, h("h1", {}, "Dashboard"), failed && problem(failed),
-      h("div", { class: "cards" },
-        card("Orders", orders.total, `${orders.new} new, ${orders.processed} processed, ${orders.failed} failed`),
-        card("Orders in the last minute", perMinute.at(-1), "counted since this page was opened"),
-        card("Revenue after refunds", revenue.length ? revenue.map((entry) => money(entry.net, entry.currency)).join(", ") : "–", "all payments captured, less refunds"),
-        system && card("Failures", system.dead_letters, system.dead_letters || system.retries
-          ? [system.retries > 0 && `${system.retries}${system.retries < 10000 ? "" : " or more"} being retried; `, h("a", { href: "#/failures" }, "Go to Failures")] : "none", system.dead_letters ? "bad" : "")),
-      h("div", { class: "columns" },
-        h("section", { class: "card" }, h("h2", {}, "Orders by day"),
-          barChart("Orders by day", labels, days.map((day) => day.created), days.map((day) => day.cancelled), ["placed", "cancelled"])),
-        h("section", { class: "card" }, h("h2", {}, "Revenue after refunds by day"),
-          currency ? lineChart("Revenue after refunds by day", labels, perDay.map((amount) => amount / 10 ** decimals(currency)), `${money(perDay.reduce((sum, amount) => sum + amount, 0), currency)} over ${days.length} days; ${currency} only`)
-            : h("p", { class: "empty" }, "No revenue yet."))),
-      h("div", { class: "columns" },
-        h("section", { class: "card" }, h("h2", {}, "Orders per minute"),
-          lineChart("Orders per minute", perMinute.map((_, index) => `${WINDOW_MINUTES - 1 - index} min`), perMinute, `The last ${WINDOW_MINUTES} minutes, counted since this page was opened`)),
-        h("section", { class: "card" }, h("h2", {}, "Orders by status"), table("", [
-          ["Status", ([status]) => badge(status)], ["Orders", ([, count]) => count, "number"],
-        ], STATUSES.map((status) => [status, orders.by_status[status]])),
-        Object.keys(orders.cancelled).length > 0 && h("p", { class: "help" }, "Cancelled: ",
-          Object.entries(orders.cancelled).map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(", ")))),
-      isOperator && system && health(system));
+    const head = h("div", { class: "bar" }, h("h1", {}, t("Dashboard")),
+      choice(t("Period"), PERIODS.map((days) => [t("{days} days", { days }), link({ days }), days === period, `days-${days}`])));
+    if (!stats) return fill(root, head, failed && problem(failed));
+    const currencies = [...new Set(stats.days.flatMap((day) => [...day.revenue, ...day.order_values].map((entry) => entry.currency)))].sort();
+    const currency = currencies.includes(parameters.get("currency")) ? parameters.get("currency") : busiest(currencies);
+    if (currencies.length > 1) head.append(choice(t("Currency"), currencies.map((code) => [code, link({ currency: code }), code === currency, `currency-${code}`])));
+    fill(root, head, failed && problem(failed),
+      stats.system && work(),
+      stats.orders.total === 0 ? firstSteps() : figures(currency),
+      h("div", { class: "columns" }, stats.orders.total > 0 && charts(currency), byStatus(), stats.system && health()));
   }
 
-  function card(title, figure, more, color = "") {
-    return h("div", { class: "card" }, h("div", { class: "soft" }, title), h("div", { class: `figure ${color === "bad" ? "error" : ""}` }, figure), h("div", { class: "help" }, more));
+  /** The currency with the most orders. */
+  function busiest(currencies) {
+    const orders = (currency) => stats.order_values.find((value) => value.currency === currency)?.orders ?? 0;
+    return currencies.toSorted((one, other) => orders(other) - orders(one))[0];
   }
 
-  function health(system) {
-    const state = (isGood, text) => badge(text, isGood ? "good" : "bad");
-    const sync = (title, source) => source && [h("dt", {}, title), h("dd", {},
-      source.report.error ? [badge("failed", "bad"), ` ${source.report.error}`] : badge(source.report.finished_at ? "completed" : "running", "good"), " ",
-      time(source.report.finished_at), `, ${source.report.rows} rows, ${source.report.skipped_count} skipped, ${source.report.conflict_count} conflicts`)];
-    return h("div", { class: "columns" },
-      h("section", { class: "card" }, h("h2", {}, "Health"), h("dl", {},
-        h("dt", {}, "API gateway"), h("dd", {}, state(gateway.status === "ready", gateway.status)),
-        h("dt", {}, "Broker"), h("dd", {}, state(gateway.broker === "ok", gateway.broker)),
-        h("dt", {}, "Database"), h("dd", {}, state(!failed, failed ? "not responding" : "ok")),
-        h("dt", {}, "Workers"), h("dd", {}, state(system.workers > 0, system.workers ?? "unknown"), h("span", { class: "help" }, ` reported by ${system.worker}`)),
-        h("dt", {}, "Steps due"), h("dd", {}, system.due_steps, system.oldest_due_at && [", oldest due ", time(system.oldest_due_at)]),
-        h("dt", {}, "Unpublished events"), h("dd", {}, system.outbox_lag),
-        Object.entries(system.queues).map(([name, depth]) => [h("dt", { class: "mono" }, name), h("dd", {}, depth ?? "unknown", " messages")]),
-        sync("Warehouse sync", system.warehouse), sync("Order import", system.import))),
-      h("section", { class: "card" }, h("h2", {}, "Step durations"), Object.keys(system.steps).length
-        ? table("Milliseconds from due to done; the last 1,000 steps of this worker", [
-          ["Step", ([name]) => name.replaceAll("_", " ")], ["Succeeded", ([, statistics]) => statistics.done, "number"], ["Failed", ([, statistics]) => statistics.failed, "number"],
-          ["p50", ([, statistics]) => statistics.p50_ms, "number"], ["p90", ([, statistics]) => statistics.p90_ms, "number"], ["p99", ([, statistics]) => statistics.p99_ms, "number"],
-        ], Object.entries(system.steps))
-        : h("p", { class: "empty" }, "No steps since this worker started.")));
+  /** Values by day of both periods: { now, before }. */
+  function series(value) {
+    const values = stats.days.map(value);
+    return { before: values.slice(0, period), now: values.slice(period) };
+  }
+
+  const sum = (values) => values.reduce((all, value) => all + value, 0);
+  const revenueOf = (day, currency) => day.revenue.find((entry) => entry.currency === currency) ?? { captured: 0, refunded: 0 };
+  const placedOf = (day, currency) => day.order_values.find((entry) => entry.currency === currency) ?? { orders: 0, total: 0 };
+
+  function figures(currency) {
+    const orders = series((day) => day.created);
+    const captured = series((day) => revenueOf(day, currency).captured);
+    const refunded = series((day) => revenueOf(day, currency).refunded);
+    const placed = series((day) => placedOf(day, currency));
+    const average = (days) => sum(days.map(({ total }) => total)) / sum(days.map(({ orders: count }) => count));
+    const amount = (value) => money(value, currency);
+    return h("div", { class: "cards" },
+      figure(t("Orders"), sum(orders.now), sum(orders.before), (value) => number(value)),
+      currency && figure(t("Revenue"), sum(captured.now), sum(captured.before), amount, t("captured payments")),
+      currency && figure(t("Refunds"), sum(refunded.now), sum(refunded.before), amount),
+      currency && figure(t("Average order"), average(placed.now), average(placed.before), (value) => amount(Math.round(value)), t("total when placed")));
+  }
+
+  function figure(title, now, before, format, note) {
+    const hasBefore = before > 0;
+    const change = hasBefore && Number.isFinite(now) ? now / before - 1 : null;
+    const text = change === null
+      ? t("no comparison: nothing in the {days} days before", { days: period })
+      : t("{change} compared with {before} in the {days} days before", {
+        change: number(change, { style: "percent", signDisplay: "exceptZero", maximumFractionDigits: Math.abs(change) < 0.1 ? 1 : 0 }), before: format(before), days: period,
+      });
+    return h("section", { class: "card", "aria-label": title },
+      h("h2", { class: "soft" }, title, note && h("span", { class: "help" }, ` · ${note}`)),
+      h("div", { class: "figure" }, Number.isFinite(now) ? format(now) : "–"), h("div", { class: "help" }, text));
+  }
+
+  function charts(currency) {
+    const days = stats.days.slice(period).map(({ day }) => day);
+    const before = (values) => ({ name: t("{days} days before", { days: period }), values });
+    const count = { format: (value) => number(value), tick: (value) => number(value, { notation: "compact", maximumFractionDigits: 1 }), unit: t("orders") };
+    const major = 10 ** decimals(currency);
+    const amounts = {
+      format: (value) => money(Math.round(value), currency), tick: (value) => number(value / major, { notation: "compact", maximumFractionDigits: 1 }), unit: currency,
+    };
+    const orders = series((day) => day.created);
+    const cancelled = series((day) => day.cancelled);
+    const captured = series((day) => revenueOf(day, currency).captured);
+    const refunded = series((day) => revenueOf(day, currency).refunded);
+    const average = series((day) => {
+      const { orders: placed, total } = placedOf(day, currency);
+      return placed ? total / placed : null;
+    });
+    const card = (title, chart) => h("section", { class: "card" }, h("h2", {}, title), chart);
+    return [
+      card(t("Orders by day"), columnChart({
+        ...count, id: "orders-by-day", title: t("Orders by day"), days, before: before(orders.before),
+        series: [{ name: t("placed"), values: orders.now, style: "one" }, { name: t("cancelled"), values: cancelled.now, style: "two" }],
+      })),
+      currency && card(t("Revenue by day"), columnChart({
+        ...amounts, id: "revenue-by-day", title: t("Revenue by day"), days, before: before(captured.before),
+        series: [{ name: t("captured"), values: captured.now, style: "one" }, { name: t("refunded"), values: refunded.now, style: "two" }],
+      })),
+      currency && card(t("Average order by day"), columnChart({
+        ...amounts, id: "average-by-day", title: t("Average order by day"), days, before: before(average.before),
+        series: [{ name: t("average order"), values: average.now, style: "one" }],
+      })),
+    ];
+  }
+
+  /** Work for an operator: a number with a link for each kind. */
+  function work() {
+    const { attention, system } = stats;
+    const isLate = system.oldest_due_at && Date.now() - new Date(system.oldest_due_at) > LATE_MS;
+    const { orders_awaiting_approval: approvals, outstanding_payments: payments, requested_returns: returns, low_stock_products: products } = attention;
+    const kinds = [
+      [system.dead_letters, plural(system.dead_letters, "1 failure to fix", "{count} failures to fix"), "#/failures", "bad"],
+      [system.retries, plural(system.retries, "1 step being retried", "{count} steps being retried"), "#/failures", "warn"],
+      [isLate ? system.due_steps : 0, plural(system.due_steps, "1 late step", "{count} late steps"), "#/settings?tab=system", "warn"],
+      [approvals, plural(approvals, "1 order to approve", "{count} orders to approve"), "#/orders?tab=awaiting_approval", "info"],
+      [payments, plural(payments, "1 payment to record", "{count} payments to record"), "#/orders?payment=outstanding", "info"],
+      [returns, plural(returns, "1 return to decide", "{count} returns to decide"), "#/returns?status=requested", "info"],
+      [products, plural(products, "1 product low on stock", "{count} products low on stock"), "#/products?low_stock=true", "warn"],
+    ].filter(([count]) => count > 0);
+    return h("section", { class: "card attention", "aria-label": t("Needs attention") }, h("h2", {}, t("Needs attention")),
+      kinds.length === 0 ? h("p", { class: "soft" }, t("Nothing needs your attention."))
+        : h("ul", { class: "plain" }, kinds.map(([count, title, href, color]) => h("li", {}, h("a", { href, class: color }, title, count >= MAX_COUNT && ` ${t("or more")}`)))));
+  }
+
+  function firstSteps() {
+    return h("section", { class: "card" }, h("h2", {}, t("No orders yet")),
+      h("p", {}, t("The first order appears here as soon as it is placed. To try it out:")),
+      h("ol", {},
+        isOperator && h("li", {}, h("a", { href: "#/products" }, t("Create a product and its stock"))),
+        h("li", {}, h("a", { href: "#/customers" }, t("Create a customer"))),
+        h("li", {}, h("a", { href: "#/new" }, t("Place an order")))));
+  }
+
+  function byStatus() {
+    const { orders } = stats;
+    const reasons = Object.entries(orders.cancelled).map(([reason, count]) => [badge(reason), ` ${number(count)} `]);
+    return h("section", { class: "card" }, h("h2", {}, t("All orders")),
+      table(plural(orders.total, "1 order", "{count} orders"), [
+        [t("Status"), ([status]) => h("a", { href: `#/orders?status=${status}` }, badge(status))], [t("Orders"), ([, count]) => number(count), "number"],
+      ], STATUSES.map((status) => [status, orders.by_status[status]])),
+      reasons.length > 0 && h("p", { class: "help" }, t("Cancelled:"), " ", reasons));
+  }
+
+  /** The system's health in one line, with its faults. */
+  function health() {
+    const { system } = stats;
+    const broker = gateway.broker === "ok";
+    const parts = [
+      [t("Gateway"), gateway.status === "ready"], [t("Broker"), broker], [t("Database"), !failed],
+      [system.workers === null ? t("Workers unknown") : plural(system.workers, "1 worker", "{count} workers"), system.workers > 0],
+      [system.outbox_lag === 0 ? t("Events up to date") : plural(system.outbox_lag, "1 event behind", "{count} events behind"), system.outbox_lag < 1000],
+    ];
+    const isGood = parts.every(([, good]) => good);
+    return h("section", { class: "card", "aria-label": t("Health") }, h("h2", {}, t("Health")),
+      h("p", {}, badge(isGood ? t("All systems work") : t("There are faults"), isGood ? "good" : "bad")),
+      h("p", { class: "actions" }, parts.map(([text, good]) => h("span", { class: "soft" }, good ? "✓ " : "✗ ", text))),
+      system.oldest_due_at && h("p", { class: "help" }, t("The oldest step has been due since {time}.", { time: relative(system.oldest_due_at) })),
+      h("p", {}, h("a", { href: "#/settings?tab=system" }, t("Details"))));
   }
 
   await refresh();
-  return { refresh, close: () => clearTimeout(timer), onEvent: (event) => { if (event.type === "order.created") created.push(Date.now()); } };
+  return { refresh, close: () => { isClosed = true; clearTimeout(timer); }, onEvent: refreshSoon };
+}
+
+/** A choice among links, as buttons. */
+function choice(title, options) {
+  return h("nav", { class: "choice", "aria-label": title },
+    options.map(([text, href, isChosen, id]) => h("a", { href, id, class: "button", "aria-current": isChosen ? "true" : undefined }, text)));
 }

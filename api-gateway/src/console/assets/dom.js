@@ -1,5 +1,7 @@
 // DOM elements, tables, dialogs and formats. Content is always inserted as text, never as markup.
 
+import { exactTime, locale, name, number, relativeTime, t } from "./i18n.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Creates an HTML element: h("a", {href: "#/x", class: "y", onclick: f}, "text", child, [more]). */
@@ -50,30 +52,36 @@ export const decimals = (currency) => DECIMALS[currency] ?? 2;
 export function money(amount, currency) {
   const digits = decimals(currency);
   try {
-    return new Intl.NumberFormat(undefined, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount / 10 ** digits);
+    return number(amount / 10 ** digits, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits });
   } catch {
     return `${amount} ${currency}`;
   }
 }
 
 /** The amount in minor units that a person has entered, 9.99 for example. */
-function minorUnits(text, currency, label) {
+export function minorUnits(text, currency, label) {
   const amount = Number(text) * 10 ** decimals(currency);
   // 9.99 * 100 is not a whole number in binary floating point, but close to one.
   if (Math.abs(amount - Math.round(amount)) > 1e-6) {
-    throw { title: "Too many decimals", message: `${label} is ${text}, but ${currency} has ${decimals(currency)} decimals.` };
+    throw { title: t("Too many decimals"), message: t("{label} is {text}, but {currency} has {decimals} decimals.", { label, text, currency, decimals: decimals(currency) }) };
   }
   return Math.round(amount);
 }
 
+/** A time in the viewer's zone. The exact time with its zone is shown while the pointer is on it. */
 export function time(text) {
   if (!text) return "–";
   const date = new Date(text);
   const isToday = date.toDateString() === new Date().toDateString();
   const shown = isToday
-    ? date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" })
-    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-  return h("time", { datetime: text, title: date.toISOString() }, shown);
+    ? date.toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" })
+    : date.toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
+  return h("time", { datetime: text, title: exactTime(text) }, shown);
+}
+
+/** A time relative to now. The exact time with its zone is shown while the pointer is on it. */
+export function relative(text) {
+  return text ? h("time", { datetime: text, title: exactTime(text) }, relativeTime(text)) : "–";
 }
 
 /** Colour class of each status of an order, a payment, a shipment, a return, a delivery or a message. */
@@ -87,7 +95,7 @@ const STATUS_COLORS = {
 
 /** A status as a coloured label. */
 export function badge(status, color = STATUS_COLORS[status] ?? "") {
-  return h("span", { class: `badge ${color}` }, String(status).replaceAll("_", " "));
+  return h("span", { class: `badge ${color}` }, name(status));
 }
 
 /** A table; columns are [title, (row) => cell, class?]. The first cell is the row header. */
@@ -101,16 +109,30 @@ export function table(caption, columns, rows, { key, selected } = {}) {
     );
     return h("tr", { "data-key": key?.(row), "aria-selected": selected?.(row) }, cells);
   });
-  return h("div", { class: "scroll" },
-    h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+  return scrolling(h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
 }
+
+/** Lets an element that is wider than its place scroll in it. */
+export function scrolling(element) {
+  const scroll = h("div", { class: "scroll" }, element);
+  scrollable.observe(scroll);
+  return scroll;
+}
+
+/** Makes an element that is wider than its place reachable for the keyboard, which then scrolls it. */
+const scrollable = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
 
 export function empty(text, ...more) {
   return h("p", { class: "empty" }, text, more);
 }
 
 export function loading() {
-  return h("p", { class: "loading" }, "Loading …");
+  return h("p", { class: "loading" }, t("Loading …"));
 }
 
 /** An error message with its details and the request ID. */
@@ -118,7 +140,7 @@ export function problem(failure) {
   const errors = failure.errors?.map((error) => h("li", {}, h("span", { class: "mono" }, error.pointer), " ", error.detail));
   return h("div", { class: "notice bad", role: "alert" },
     h("b", {}, failure.title), h("div", {}, failure.message), errors && h("ul", {}, errors),
-    failure.requestId && h("div", { class: "help" }, "Request ID ", h("span", { class: "mono" }, failure.requestId)));
+    failure.requestId && h("div", { class: "help" }, t("Request ID"), " ", h("span", { class: "mono" }, failure.requestId)));
 }
 
 export function toast(text, color = "") {
@@ -133,7 +155,7 @@ let dialogs = 0;
  * Shows a dialog with a form. Resolves to the form's values, or to null if it is closed. `act`, if given, runs
  * with the values first: if it fails, the dialog stays open and shows the error.
  */
-export function showDialog({ title, text, fields = [], submitLabel = "OK", isDanger = false, act }) {
+export function showDialog({ title, text, fields = [], submitLabel = t("OK"), isDanger = false, act }) {
   return new Promise((resolve) => {
     const inputs = fields.map((field) => [field, input(field)]);
     const error = h("div", {});
@@ -157,7 +179,7 @@ export function showDialog({ title, text, fields = [], submitLabel = "OK", isDan
       },
       h("h2", { id: heading }, title), text && h("div", {}, text),
       inputs.map(([field, element]) => labelled(field, element)), error,
-      h("div", { class: "actions end" }, h("button", { type: "button", onclick: () => close(null) }, "Back"), submit)));
+      h("div", { class: "actions end" }, h("button", { type: "button", onclick: () => close(null) }, t("Back")), submit)));
     dialog.addEventListener("cancel", (event) => { event.preventDefault(); close(null); });
     document.body.append(dialog);
     dialog.showModal();
@@ -195,7 +217,7 @@ export function labelled(field, element) {
 }
 
 /** The values of a form's fields, by name. Amounts of money are in minor units of the field's currency, or of that in another field. */
-function readAll(inputs) {
+export function readAll(inputs) {
   const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
   for (const [field] of inputs.filter(([{ type }]) => type === "money")) {
     const text = values[field.name];

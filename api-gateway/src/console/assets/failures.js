@@ -1,67 +1,154 @@
 // The failures page: dead letters, steps that are being retried and failing webhook endpoints, each with its error,
 // the recommended action and the buttons for it.
 
-import { change, get, pagedList } from "./api.js";
-import { showDialog, badge, empty, fill, h, problem, table, time, toast } from "./dom.js";
+import { change, get, pagedList, query } from "./api.js";
+import { badge, fill, h, problem, relative, showDialog, table, toast } from "./dom.js";
+import { changeAll, redriveAll } from "./failure_actions.js";
+import { name, number, plural, t } from "./i18n.js";
+import { openList } from "./list.js";
+import { endpointState } from "./webhooks.js";
 
-export async function open(root) {
-  let timer = null;
-  const selected = new Set(), list = h("div", {}), tools = h("div", { class: "actions" });
+/** Kinds of steps that can fail for good. */
+const STEPS = ["authorize_payment", "capture_payment", "void_payment", "refund_payment", "check_payment", "request_shipment",
+  "cancel_shipment", "reserve_stock", "authorize_edit", "void_authorization", "expire_order", "expire_edit"];
+
+/** The name of a step without the part after a colon, which distinguishes steps of a kind. */
+export const stepName = (step) => name(step.split(":")[0]);
+
+/** The number of an order in the search: "12" or "#12"; anything else finds no order. */
+const orderNumber = (text) => (text ? /^#?(\d{1,18})$/.exec(text)?.[1] ?? "999999999999999999" : "");
+
+const orderLink = (step) => h("div", {}, t("order {link}", { link: h("a", { href: `#/orders/${step.order_id}` }, `#${step.order_number}`) }));
+
+export async function open(root, { parameters }) {
+  let timer = null, retries = null;
+  const selected = new Set(), tools = h("div", { class: "actions" });
   const retryList = h("div", {}), endpointList = h("div", {});
 
-  const deadLetters = pagedList("/v1/dead-letters", draw), retries = pagedList("/v1/retries", drawRetries);
+  const opened = await openList(root, parameters, {
+    screen: "failures", path: "/v1/dead-letters", title: t("Failures"), label: t("Dead letters"), actions: tools,
+    search: { label: t("Order number"), placeholder: t("For example 1042") },
+    tabs: { name: "kind", label: t("Kind"), options: [["", t("All")], ["step", t("Steps")], ["message", t("Broken messages")]] },
+    filters: [{ name: "step", label: t("Step"), options: [["", t("All")], ...STEPS.map((step) => [step, name(step)])] }],
+    toParameters: ({ q, ...values }) => ({ ...values, number: orderNumber(q) }),
+    rows: (letters) => deadLetterTable(letters),
+    noEntries: t("No failures. Steps that fail once are retried automatically."),
+    more: [retryList, endpointList],
+    onDraw: (list) => { drawTools(list); loadRetries(list.values); },
+  });
+  await loadEndpoints();
 
-  async function refresh() {
-    timer = null;
-    await Promise.all([retries.refresh(), loadEndpoints()]);
-    await deadLetters.refresh();
-  }
-
-  function draw() {
-    const { data: letters, next, failed } = deadLetters;
-    for (const id of selected) if (!letters.some((letter) => letter.id === id)) selected.delete(id);
-    const isAll = letters.length > 0 && selected.size === letters.length;
-    fill(tools, h("span", { class: "soft", "aria-live": "polite" }, selected.size ? `${selected.size} selected` : letters.length ? "Redrive tries a failed step again, discard gives it up." : ""),
-      h("button", { class: "main", disabled: !selected.size, onclick: () => act("redrive", [...selected]) }, "Redrive"),
-      h("button", { class: "danger", disabled: !selected.size, onclick: () => act("discard", [...selected]) }, "Discard"),
-      next && h("button", { id: "redrive-all", onclick: () => redriveAll("/v1/dead-letters/redrive", "Redrive all failed steps?", "Redrive all") }, "Redrive all failed steps"));
-    const rows = table("Newest first", [
+  function deadLetterTable(letters) {
+    const isAll = letters.length > 0 && letters.every(({ id }) => selected.has(id));
+    return table(t("Newest first"), [
       [h("label", { class: "check" }, h("input", {
-        type: "checkbox", id: "all", "aria-label": "Select all", checked: isAll, indeterminate: selected.size > 0 && !isAll,
-        onchange: (event) => { selected.clear(); if (event.target.checked) letters.forEach((letter) => selected.add(letter.id)); draw(); },
+        type: "checkbox", id: "all", "aria-label": t("Select all"), checked: isAll, indeterminate: selected.size > 0 && !isAll,
+        onchange: (event) => select(letters.map(({ id }) => id), event.target.checked),
       })), (letter) => h("input", {
-        type: "checkbox", id: `choose-${letter.id}`, "aria-label": `Select ${letter.id}`, checked: selected.has(letter.id),
-        onchange: (event) => { event.target.checked ? selected.add(letter.id) : selected.delete(letter.id); draw(); },
+        type: "checkbox", id: `choose-${letter.id}`, "aria-label": t("Select {name}", { name: letterName(letter) }), checked: selected.has(letter.id),
+        onchange: (event) => select([letter.id], event.target.checked),
       })],
-      ["Failed step or message", (letter) => letter.kind === "step"
-        ? [badge(letter.step, "bad"), h("div", {}, "order ", h("a", { class: "mono", href: `#/orders/${letter.order_id}` }, letter.order_id))]
-        : [badge(letter.type || "message", "bad"), h("div", { class: "help" }, `from ${letter.queue}`)]],
-      ["Error", (letter) => [letter.reason, letter.kind === "message" && h("details", {}, h("summary", { class: "help" }, "Message body"), h("pre", {}, letter.body))]],
-      ["What to do", (letter) => letter.advice ?? "Redrive sends the message to its queue again, unchanged. Discard it if it cannot be read."],
-      ["Attempts", (letter) => letter.attempts ?? "–", "number"],
-      ["Failed at", (letter) => time(letter.died_at)],
-      ["Actions", (letter) => h("div", { class: "actions" },
-        h("button", { id: `redrive-${letter.id}`, "aria-label": `Redrive ${letter.step ?? letter.type}`, onclick: () => act("redrive", [letter.id]) }, "Redrive"),
-        h("button", { id: `discard-${letter.id}`, "aria-label": `Discard ${letter.step ?? letter.type}`, class: "danger", onclick: () => act("discard", [letter.id]) }, "Discard"))],
+      [t("Failed step or message"), (letter) => letter.kind === "step"
+        ? [badge(stepName(letter.step), "bad"), orderLink(letter)]
+        : [badge(letter.type || t("message"), "bad"), h("div", { class: "help" }, t("from {queue}", letter))]],
+      [t("Reason"), (letter) => [letter.reason, letter.kind === "message" && h("details", {}, h("summary", { class: "help" }, t("Message body")), h("pre", {}, letter.body))]],
+      [t("What to do"), (letter) => letter.advice ?? t("Redrive sends the message to its queue again, unchanged. Discard it if it cannot be read.")],
+      [t("Attempts"), (letter) => letter.attempts ?? "–", "number"],
+      [t("Failed"), (letter) => relative(letter.died_at)],
+      [t("Actions"), (letter) => h("div", { class: "actions" },
+        h("button", { id: `redrive-${letter.id}`, "aria-label": t("Redrive {name}", { name: letterName(letter) }), onclick: () => act("redrive", [letter]) }, t("Redrive")),
+        h("button", { id: `discard-${letter.id}`, "aria-label": t("Discard {name}", { name: letterName(letter) }), class: "danger", onclick: () => act("discard", [letter]) }, t("Discard")))],
     ], letters, { key: (letter) => letter.id });
-    fill(list, failed && problem(failed), letters.length ? rows : !failed && empty(retries.data.length ? "No permanent failures. The steps below are retried automatically." : "No failures."),
-      next && h("p", {}, h("button", { id: "more", onclick: deadLetters.more }, "Load more")));
   }
 
-  /** The failed steps that the worker retries automatically. */
+  function select(ids, isSelected) {
+    for (const id of ids) isSelected ? selected.add(id) : selected.delete(id);
+    const card = document.getElementById("all");
+    const { entries } = opened.list;
+    if (card) {
+      card.checked = entries.every(({ id }) => selected.has(id));
+      card.indeterminate = selected.size > 0 && !card.checked;
+    }
+    for (const { id } of entries) {
+      const box = document.getElementById(`choose-${id}`);
+      if (box) box.checked = selected.has(id);
+    }
+    drawTools(opened.list);
+  }
+
+  function drawTools(list) {
+    const shown = list.entries.filter(({ id }) => selected.has(id));
+    selected.clear();
+    shown.forEach(({ id }) => selected.add(id));
+    const hint = shown.length ? plural(shown.length, "{count} selected", "{count} selected")
+      : list.entries.length ? t("Redrive tries a failed step again, discard gives it up.") : "";
+    fill(tools, h("span", { class: "soft", "aria-live": "polite" }, hint),
+      h("button", { class: "main", id: "redrive", disabled: !shown.length, onclick: () => act("redrive", shown) }, t("Redrive")),
+      h("button", { class: "danger", id: "discard", disabled: !shown.length, onclick: () => act("discard", shown) }, t("Discard")),
+      list.next && [
+        h("button", { id: "redrive-all", onclick: () => redriveEverything("/v1/dead-letters/redrive") }, t("Redrive all failed steps")),
+        h("button", { id: "discard-all", class: "danger", onclick: discardAll }, t("Discard all that match"))]);
+  }
+
+  async function act(verb, letters) {
+    const isDiscard = verb === "discard";
+    const subject = letters.length === 1 ? letterName(letters[0]) : plural(letters.length, "{count} failure", "{count} failures");
+    let doneCount = 0;
+    const finished = await showDialog({
+      title: isDiscard ? t("Discard {name}?", { name: subject }) : t("Redrive {name}?", { name: subject }), submitLabel: isDiscard ? t("Discard") : t("Redrive"), isDanger: isDiscard,
+      text: isDiscard ? discardText() : t("It is attempted now and gets its full number of retries again. Nothing that a provider has already done is done twice."),
+      act: () => changeAll(verb, letters, (letter) => { selected.delete(letter.id); doneCount += 1; }),
+    });
+    const count = number(doneCount);
+    if (finished) toast(isDiscard ? t("{count} discarded.", { count }) : t("{count} redriven.", { count }));
+    await refresh();
+  }
+
+  /** Discards everything that the search and filters find, page by page. */
+  async function discardAll() {
+    let doneCount = 0;
+    const { q, ...values } = opened.list.values;
+    const finished = await showDialog({
+      title: t("Discard all that match the search and filters?"), submitLabel: t("Discard all"), isDanger: true, text: discardText(),
+      act: async () => {
+        for (;;) {
+          const { data } = await get(query("/v1/dead-letters", { ...values, number: orderNumber(q), limit: 200 }));
+          if (data.length === 0) return;
+          await changeAll("discard", data, () => { doneCount += 1; });
+        }
+      },
+    });
+    if (finished) toast(t("{count} discarded.", { count: number(doneCount) }));
+    await refresh();
+  }
+
+  async function redriveEverything(path) {
+    await redriveAll(path, opened.list.values.step);
+    await refresh();
+  }
+
+  /** Loads the failed steps that the worker retries automatically, by the same search and filters. */
+  async function loadRetries({ q, step, kind }) {
+    const filter = { number: orderNumber(q), step };
+    if (kind === "message") return fill(retryList);
+    if (JSON.stringify(retries?.filter) !== JSON.stringify(filter)) retries = Object.assign(pagedList("/v1/retries", drawRetries, filter), { filter });
+    await retries.refresh();
+  }
+
   function drawRetries() {
     const { data: steps, next, failed } = retries;
-    const rows = table("Oldest orders first", [
-      ["Step", (retry) => [badge(retry.step, "warn"), h("div", {}, "order ", h("a", { class: "mono", href: `#/orders/${retry.order_id}` }, retry.order_id))]],
-      ["Error", (retry) => retry.reason],
-      ["Attempts", (retry) => retry.attempts, "number"],
-      ["Next attempt", (retry) => time(retry.next_attempt_at)],
-      ["Actions", (retry) => h("button", { id: `try-${retry.id}`, "aria-label": `Retry now: ${retry.step}`, onclick: () => retryNow(retry) }, "Retry now")],
+    const rows = table(t("Oldest orders first"), [
+      [t("Step"), (retry) => [badge(stepName(retry.step), "warn"), orderLink(retry)]],
+      [t("Reason"), (retry) => retry.reason],
+      [t("Attempts"), (retry) => retry.attempts, "number"],
+      [t("Next attempt"), (retry) => relative(retry.next_attempt_at)],
+      [t("Actions"), (retry) => h("button", { id: `try-${retry.id}`, "aria-label": t("Retry now: {name}", { name: stepName(retry.step) }), onclick: () => retryNow(retry) }, t("Retry now"))],
     ], steps, { key: (retry) => retry.id });
-    fill(retryList, failed && problem(failed), steps.length > 0 && h("section", { class: "card", "aria-label": "Retrying automatically" },
-      h("div", { class: "bar" }, h("h2", {}, "Retrying automatically"), h("span", { class: "soft" }, `${steps.length}${next ? " and more" : ""}`),
-        h("button", { id: "try-all", onclick: () => redriveAll("/v1/retries/redrive", "Retry all waiting steps now?", "Retry all now") }, "Retry all now")),
-      rows, next && h("p", {}, h("button", { id: "more-retries", onclick: retries.more }, "Load more"))));
+    const count = number(steps.length);
+    fill(retryList, failed && problem(failed), steps.length > 0 && h("section", { class: "card", "aria-label": t("Retrying automatically") },
+      h("div", { class: "bar" }, h("h2", {}, t("Retrying automatically")), h("span", { class: "soft" }, next ? t("{count} and more", { count }) : count),
+        h("button", { id: "try-all", onclick: () => redriveEverything("/v1/retries/redrive") }, t("Retry all now"))),
+      rows, next && h("p", {}, h("button", { id: "more-retries", onclick: retries.more }, t("Load more")))));
   }
 
   /** The webhook endpoints that are failing or were disabled after failures. */
@@ -69,15 +156,14 @@ export async function open(root) {
     try {
       const { data } = await get("/v1/webhook-endpoints?limit=200");
       const failing = data.filter((endpoint) => endpoint.disabled_reason || (endpoint.is_enabled && endpoint.failing_since));
-      const rows = table("Webhook endpoints", [
-        ["Endpoint URL", (endpoint) => [h("span", { class: "mono" }, endpoint.url), endpoint.description && h("div", { class: "help" }, endpoint.description)]],
-        ["Status", (endpoint) => endpoint.is_enabled ? [badge("failing", "warn"), h("div", { class: "help" }, "since ", time(endpoint.failing_since))] : badge("disabled", "bad")],
-        ["What to do", (endpoint) => endpoint.is_enabled
-          ? "Ask the endpoint's owner to fix it. Its deliveries are kept and sent as soon as it accepts one again. After a day of failures it is disabled."
-          : "Ask the endpoint's owner to fix it, then enable it on the Webhooks page. Events missed while it was disabled are not sent; the receiver can read them from the event feed."],
-        ["Actions", () => h("a", { class: "button", href: "#/webhooks" }, "Go to Webhooks")],
+      const rows = table(t("Webhook endpoints"), [
+        [t("Endpoint URL"), (endpoint) => [h("a", { class: "mono", href: `#/webhooks/${endpoint.id}` }, endpoint.url), endpoint.description && h("div", { class: "help" }, endpoint.description)]],
+        [t("Status"), endpointState],
+        [t("What to do"), (endpoint) => endpoint.is_enabled
+          ? t("Ask the endpoint's owner to fix it. Its deliveries are kept and sent as soon as it accepts one again. After a day of failures it is disabled.")
+          : t("Ask the endpoint's owner to fix it, then enable it on its page. Events missed while it was disabled are not sent; the receiver can read them from the event feed.")],
       ], failing, { key: (endpoint) => endpoint.id });
-      fill(endpointList, failing.length > 0 && h("section", { class: "card", "aria-label": "Failing endpoints" }, h("h2", {}, "Failing endpoints"), rows));
+      fill(endpointList, failing.length > 0 && h("section", { class: "card", "aria-label": t("Failing endpoints") }, h("h2", {}, t("Failing endpoints")), rows));
     } catch (failure) {
       fill(endpointList, problem(failure));
     }
@@ -86,55 +172,27 @@ export async function open(root) {
   async function retryNow(step) {
     try {
       await change("POST", `/v1/retries/${encodeURIComponent(step.id)}/redrive`, {}, { intent: "redrive" });
-      toast("Retry started.");
+      toast(t("Retry started."));
     } catch (failure) {
       toast(failure.message, "bad");
     }
-    refresh();
+    await refresh();
   }
 
-  async function redriveAll(path, title, submitLabel) {
-    let redriven = 0;
-    const finished = await showDialog({
-      title, submitLabel,
-      text: "Every step is attempted now and gets its full number of retries again. Nothing that a provider has already done is done twice.",
-      act: async () => {
-        let cursor;
-        do {
-          const result = await change("POST", path, { all: true, cursor }, { intent: "redrive_all" });
-          redriven += result.redriven;
-          cursor = result.next_cursor ?? undefined;
-        } while (cursor);
-      },
-    });
-    if (finished) toast(`${redriven === 1 ? "1 step" : `${redriven} steps`} redriven.`);
-    refresh();
+  async function refresh() {
+    timer = null;
+    await Promise.all([opened.refresh(), loadEndpoints()]);
   }
 
-  async function act(verb, ids) {
-    const isDiscard = verb === "discard";
-    const letter = deadLetters.data.find(({ id }) => id === ids[0]);
-    let doneCount = 0;
-    const finished = await showDialog({
-      title: `${isDiscard ? "Discard" : "Redrive"} ${ids.length === 1 ? letter.step ?? letter.type ?? "this message" : `${ids.length} failures`}?`, submitLabel: isDiscard ? "Discard" : "Redrive", isDanger: isDiscard,
-      text: isDiscard
-        ? "It is never attempted again; this cannot be undone. Discard only what was settled by other means. The amount of a discarded capture or refund is written off: it is no longer captured or refunded automatically."
-        : "It is attempted now and gets its full number of retries again. Nothing that a provider has already done is done twice.",
-      act: async () => {
-        for (const id of ids) {
-          await change("POST", `/v1/dead-letters/${encodeURIComponent(id)}/${verb}`, {}, { intent: verb });
-          selected.delete(id);
-          doneCount += 1;
-        }
-      },
-    });
-    if (finished) toast(`${doneCount} ${isDiscard ? "discarded" : "redriven"}.`);
-    refresh();
-  }
-
-  fill(root, h("div", { class: "bar" }, h("h1", {}, "Failures"), tools), h("section", { class: "card", "aria-label": "Dead letters" }, list), retryList, endpointList);
-  await refresh();
   // A successful retry has no event of its own, so any event can change the list of retries.
-  const isRelevant = (event) => event.type.startsWith("step.") || event.type.startsWith("webhook_endpoint.") || retries.data.length > 0;
-  return { refresh, close: () => clearTimeout(timer), onEvent: (event) => { if (isRelevant(event)) timer ??= setTimeout(refresh, 700); } };
+  const isRelevant = (event) => event.type.startsWith("step.") || event.type.startsWith("webhook_endpoint.") || retries?.data.length > 0;
+  return {
+    refresh,
+    close: () => { clearTimeout(timer); opened.close(); },
+    onEvent: (event) => { if (isRelevant(event)) timer ??= setTimeout(refresh, 700); },
+  };
 }
+
+const letterName = (letter) => (letter.kind === "step" ? t("{step} of order {number}", { step: stepName(letter.step), number: letter.order_number }) : letter.type || t("this message"));
+
+const discardText = () => t("It is never attempted again; this cannot be undone. Discard only what was settled by other means. The amount of a discarded capture or refund is written off: it is no longer captured or refunded automatically.");

@@ -2,11 +2,12 @@
 
 import { session } from "./api.js";
 import { fill, h, problem } from "./dom.js";
+import { t } from "./i18n.js";
 
 export function loginForm(onLogin) {
   const error = h("div", {});
   const field = h("input", { type: "password", name: "key", required: true, autocomplete: "current-password", id: "key" });
-  const button = h("button", { class: "main" }, "Log in");
+  const button = h("button", { class: "main" }, t("Log in"));
   const form = h("form", {
     class: "card login",
     onsubmit: async (event) => {
@@ -21,9 +22,9 @@ export function loginForm(onLogin) {
       }
     },
   },
-  h("h1", {}, "Log in"),
-  h("p", { class: "soft" }, "Use an API key or an access token. You stay logged in on this browser for twelve hours."),
-  h("p", {}, h("label", {}, "API key or token", field)), error, h("p", {}, button));
+  h("h1", {}, t("Log in")),
+  h("p", { class: "soft" }, t("Use an API key or an access token. You stay logged in on this browser for twelve hours.")),
+  h("p", {}, h("label", {}, t("API key or token"), field)), error, h("p", {}, button));
   queueMicrotask(() => field.focus());
   return form;
 }

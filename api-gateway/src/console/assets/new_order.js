@@ -1,94 +1,158 @@
 // The form for a new order, with the equivalent API request.
 
 import { change, get, query } from "./api.js";
-import { fill, h, input, labelled, money, problem, toast } from "./dom.js";
+import { decimals, empty, fill, h, input, labelled, minorUnits, money, problem, toast } from "./dom.js";
+import { t } from "./i18n.js";
+import { createLine } from "./new_order_line.js";
+import { ADDRESS } from "./order_customer.js";
+import { picker } from "./picker.js";
 
+/** Choices that a picker lists. */
+const MAX_CHOICES = 10;
 /** Payment methods of the sandbox provider. */
 const METHODS = [
-  ["pm_ok", "approved"], ["pm_declined", "declined"], ["pm_slow", "approved after three seconds"],
-  ["pm_flaky", "fails twice, then approved"], ["pm_timeout_after_charge", "charged, but the response is lost"],
+  ["pm_ok", t("approved")], ["pm_declined", t("declined")], ["pm_slow", t("approved after three seconds")],
+  ["pm_flaky", t("fails twice, then approved")], ["pm_timeout_after_charge", t("charged, but the response is lost")],
 ];
-const MANUAL = ["manual", "paid by bank transfer, in cash or on an invoice"];
-export const ADDRESS = [["name", "Name"], ["line1", "Street"], ["postal_code", "Postal code"], ["city", "City"], ["country", "Country"]];
 
 /** Quotes `text` for a shell. */
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-export async function open(root, { isOperator, me }) {
-  const [customers, products] = await Promise.all([get("/v1/customers?limit=200"), get("/v1/products?limit=200")]);
+export async function open(root, { isOperator, me, parameters }) {
+  const [customers, products] = await Promise.all([get("/v1/customers?limit=1"), get("/v1/products?limit=1")]);
   if (!customers.data.length || !products.data.length) {
-    fill(root, h("h1", {}, "New order"), h("p", { class: "empty" }, "To place an order, first create ",
-      h("a", { href: "#/customers" }, "a customer"), " and ", h("a", { href: "#/inventory" }, "a product with stock"), "."));
+    fill(root, h("h1", {}, t("New order")), empty(t("To place an order, first create {customer} and {product}.", {
+      customer: h("a", { href: "#/customers" }, t("a customer")), product: h("a", { href: "#/products" }, t("a product with stock")),
+    })));
     return {};
   }
-  const activeCustomers = customers.data.filter((customer) => !customer.erased_at);
-  const customer = input({ name: "customer_id", required: true, options: activeCustomers.map((buyer) => [buyer.id, `${buyer.name} <${buyer.email}>${isOperator ? ` (${buyer.storefront})` : ""}${buyer.is_blocked ? ", blocked" : ""}`]) });
-  const method = input({ name: "payment_method", placeholder: "Default" });
+  const found = new Map();
+  let customer = null, lines = [];
+  const customerPicker = picker({ label: t("Customer"), name: "customer", required: true, search: searchCustomers, placeholder: t("Name or e-mail address"), onChoose: (id) => chooseCustomer(found.get(id) ?? null) });
+  const address = ADDRESS.map(([name, label]) => ({ name, label, input: input({ name }) }));
+  const payment = input({ name: "payment", options: [["", t("Default of the payment provider")], ["manual", t("By hand: bank transfer, cash or invoice")], ["token", t("A payment method of the provider")]] });
+  const method = input({ name: "payment_method", placeholder: "pm_ok" });
   method.setAttribute("list", "methods");
-  const methods = h("datalist", { id: "methods" }, [...METHODS, MANUAL].map(([token, text]) => h("option", { value: token }, text)));
-  const fields = ADDRESS.map(([name, label]) => [name, input({ name }), label]);
-  const lines = [], list = h("div", {}), totalLine = h("p", { "aria-live": "polite" }), curl = h("pre", { class: "mono", id: "curl", tabindex: 0 }), error = h("div", {});
+  const methodLabel = labelled({ label: t("Payment method"), help: t("A token of the payment provider. The sandbox provider accepts {methods}.", { methods: METHODS.map(([token, text]) => `${token} (${text})`).join(", ") }) }, method);
+  const amountField = (name, label, help) => ({ name, label, help, input: input({ name, type: "number", min: 0, step: "any" }) });
+  const textField = (name, label, help) => ({ name, label, help, input: input({ name }) });
+  const charges = {
+    shipping: amountField("shipping", t("Shipping charge")), shipping_label: textField("shipping_label", t("Shipping method"), t("For example Standard")),
+    shipping_tax: amountField("shipping_tax", t("Tax on shipping")), discount: amountField("discount", t("Discount on the order")),
+    discount_label: textField("discount_label", t("Reason of the discount"), t("Shown to the customer")), discount_code: textField("discount_code", t("Discount code")),
+  };
+  const isTaxIncluded = input({ name: "tax_included", type: "check", value: false });
+  const list = h("div", { class: "order-lines" }), total = h("div", { id: "total", "aria-live": "polite" }), error = h("div", {});
+  const curl = h("pre", { class: "mono", id: "curl", tabindex: 0, "aria-label": t("Same request with curl") });
+  const submit = h("button", { class: "main" }, t("Place order"));
 
-  function addLine() {
-    const number = lines.length + 1;
-    const line = {
-      sku: input({ name: "sku", options: products.data.map((product) => [product.sku, `${product.name} – ${money(product.price, product.currency)} – ${product.stock.reduce((sum, level) => sum + level.available, 0)} available`]) }),
-      quantity: input({ name: "quantity", type: "number", min: 1, value: 1, required: true }),
-    };
-    line.sku.id = `sku-${number}`;
-    line.row = h("div", { class: "bar" }, labelled({ label: "Product" }, line.sku), labelled({ label: "Quantity" }, line.quantity),
-      h("button", { type: "button", "aria-label": `Remove item ${number}`, onclick: () => { if (lines.length > 1) { lines.splice(lines.indexOf(line), 1); line.row.remove(); update(); } } }, "Remove"));
-    lines.push(line);
-    list.append(line.row);
+  async function searchCustomers(text) {
+    const { data } = await get(query("/v1/customers", { q: text, limit: MAX_CHOICES }));
+    return data.filter((buyer) => !buyer.erased_at).map((buyer) => {
+      found.set(buyer.id, buyer);
+      return [buyer.id, buyer.name, [buyer.email, isOperator && buyer.storefront, buyer.is_blocked && t("blocked")].filter(Boolean).join(" · ")];
+    });
+  }
+
+  /** Takes the customer's first address, unless one was entered. */
+  function chooseCustomer(chosen) {
+    customer = chosen;
+    const [first] = chosen?.addresses ?? [];
+    if (first && address.every(({ input }) => !input.value.trim())) for (const { name, input } of address) input.value = first[name] ?? "";
     update();
   }
 
+  function addLine() {
+    const line = createLine({
+      number: lines.length + 1, isOperator, maxChoices: MAX_CHOICES, onChange: update,
+      remove: () => { if (lines.length > 1) { lines = lines.filter((other) => other !== line); line.element.remove(); update(); lines[0].product.input.focus(); } },
+    });
+    lines.push(line);
+    list.append(line.element);
+    update();
+    return line;
+  }
+
+  const currency = () => lines.map((line) => line.currency()).find(Boolean);
+  const amount = ({ input, label }) => (input.value.trim() ? minorUnits(input.value, currency() ?? "EUR", label) : undefined);
+  const text = ({ input }) => input.value.trim() || undefined;
+
   function body() {
-    const address = Object.fromEntries(fields.filter(([, field]) => field.value.trim()).map(([name, field]) => [name, field.value.trim()]));
-    const buyer = activeCustomers.find((buyer) => buyer.id === customer.value);
+    const given = address.map(({ name, input }) => [name, input.value.trim()]).filter(([, value]) => value);
+    const shipping = amount(charges.shipping), tax = amount(charges.shipping_tax), discount = amount(charges.discount);
     return {
-      customer_id: customer.value,
-      items: lines.map((line) => ({ sku: line.sku.value, quantity: Number(line.quantity.value) })),
-      ...(Object.keys(address).length ? { shipping_address: address } : {}),
-      ...(method.value.trim() ? { payment_method: method.value.trim() } : {}),
-      ...(isOperator && buyer && buyer.storefront !== me.storefront ? { storefront: buyer.storefront } : {}),
+      customer_id: customer?.id ?? "",
+      items: lines.map((line) => line.item()),
+      shipping: shipping === undefined ? undefined : { label: text(charges.shipping_label) ?? t("Shipping"), amount: shipping, ...(tax ? { taxes: [{ label: t("Tax"), amount: tax }] } : {}) },
+      discounts: discount ? [{ label: text(charges.discount_label) ?? t("Discount"), amount: discount, code: text(charges.discount_code) }] : undefined,
+      tax_included: isTaxIncluded.checked || undefined,
+      shipping_address: given.length ? Object.fromEntries(given) : undefined,
+      payment_method: payment.value === "token" ? text({ input: method }) : payment.value || undefined,
+      storefront: isOperator && customer && customer.storefront !== me.storefront ? customer.storefront : undefined,
     };
   }
 
-  function update() {
-    const rows = lines.map((line) => [products.data.find((product) => product.sku === line.sku.value), Number(line.quantity.value)]);
-    const total = rows.reduce((all, [product, quantity]) => all + product.price * quantity, 0);
-    fill(totalLine, "Total ", h("b", {}, money(total, rows[0][0].currency)));
-    fill(curl, [
-      `curl -X POST ${location.origin}/v1/orders \\`,
-      me.is_open ? null : "  -H \"Authorization: Bearer $KEY\" \\",
-      "  -H 'Content-Type: application/json' -H 'Idempotency-Key: cart-1' \\",
-      `  -d ${quote(JSON.stringify(body()))}`,
-    ].filter(Boolean).join("\n"));
+  /** The total, by the rule of the API. The server calculates it again. */
+  function totalOf({ shipping, discounts = [] }) {
+    const sum = (entries) => (entries ?? []).reduce((all, entry) => all + entry.amount, 0);
+    const ofLines = lines.reduce((all, line) => all + line.total(isTaxIncluded.checked), 0);
+    return ofLines - sum(discounts) + (shipping?.amount ?? 0) + (isTaxIncluded.checked ? 0 : sum(shipping?.taxes));
   }
 
-  const submit = h("button", { class: "main" }, "Place order");
-  const form = h("form", {
-    class: "card", oninput: update, onchange: update,
-    onsubmit: async (event) => {
-      event.preventDefault();
-      submit.disabled = true;
-      try {
-        const order = await change("POST", "/v1/orders", body(), { intent: "new_order" });
-        toast(`Order #${order.number} placed.`);
-        location.hash = `#/orders/${order.id}`;
-      } catch (failure) {
-        fill(error, problem(failure));
-        submit.disabled = false;
-      }
-    },
-  },
-  h("div", { class: "columns" },
-    h("div", {}, h("h2", {}, "Customer and items"), labelled({ label: "Customer" }, customer), list,
-      h("p", {}, h("button", { type: "button", onclick: addLine }, "Add item")), labelled({ label: "Payment method", help: `A token of the payment provider, or ${MANUAL[0]} (${MANUAL[1]}). The sandbox provider accepts ${METHODS.map(([token, text]) => `${token} (${text})`).join(", ")}.` }, method), methods, totalLine),
-    h("div", {}, h("h2", {}, "Shipping address"), fields.map(([, field, label]) => labelled({ label }, field)))),
-  error, h("p", {}, submit));
+  function update() {
+    methodLabel.hidden = payment.value !== "token";
+    for (const { input } of Object.values(charges)) if (input.type === "number") input.step = 10 ** -decimals(currency() ?? "EUR");
+    try {
+      const order = body();
+      fill(total, t("Total"), " ", h("b", {}, currency() ? money(totalOf(order), currency()) : "–"));
+      fill(curl, [
+        `curl -X POST ${location.origin}/v1/orders \\`,
+        me.is_open ? null : "  -H \"Authorization: Bearer $KEY\" \\",
+        "  -H 'Content-Type: application/json' -H 'Idempotency-Key: cart-1' \\",
+        `  -d ${quote(JSON.stringify(order))}`,
+      ].filter(Boolean).join("\n"));
+    } catch (failure) {
+      // An amount with too many decimals, while it is being entered.
+      fill(total, failure.message ?? String(failure));
+    }
+  }
+
+  async function place(event) {
+    event.preventDefault();
+    submit.disabled = true;
+    try {
+      const order = await change("POST", "/v1/orders", body(), { intent: "new_order" });
+      toast(t("Order #{number} placed.", { number: order.number }));
+      location.hash = `#/orders/${order.id}`;
+    } catch (failure) {
+      fill(error, problem(failure));
+      submit.disabled = false;
+    }
+  }
+
+  const field = ({ label, help, input }) => labelled({ label, help }, input);
+  const form = h("form", { class: "new-order", oninput: update, onchange: update, onsubmit: place },
+    h("div", { class: "order-columns" },
+      h("div", { class: "stacked" },
+        h("section", { class: "card" }, h("h2", {}, t("Customer")), customerPicker.element),
+        h("section", { class: "card" }, h("h2", {}, t("Items")), list, h("p", {}, h("button", { type: "button", id: "add-item", onclick: () => addLine().product.input.focus() }, t("Add item")))),
+        h("section", { class: "card" }, h("h2", {}, t("Shipping charge, discount and tax")),
+          h("div", { class: "field-grid" }, field(charges.shipping_label), field(charges.shipping), field(charges.shipping_tax), field(charges.discount_label), field(charges.discount), field(charges.discount_code)),
+          labelled({ type: "check", label: t("Prices include tax"), help: t("Otherwise taxes are added to the prices.") }, isTaxIncluded))),
+      h("div", { class: "stacked" },
+        h("section", { class: "card" }, h("h2", {}, t("Shipping address")), address.map(field)),
+        h("section", { class: "card" }, h("h2", {}, t("Payment")), labelled({ label: t("Payment") }, payment), methodLabel,
+          h("datalist", { id: "methods" }, METHODS.map(([token, text]) => h("option", { value: token }, text)))),
+        h("section", { class: "card" }, total, error, h("p", {}, submit)))));
+  fill(root, h("h1", {}, t("New order")), form, h("details", { class: "card" }, h("summary", {}, h("h2", {}, t("Same request with curl"))), curl));
   addLine();
-  fill(root, h("h1", {}, "New order"), form, h("section", { class: "card" }, h("h2", {}, "Same request with curl"), curl));
+  const customerId = parameters.get("customer_id");
+  if (customerId) {
+    const chosen = await get(`/v1/customers/${encodeURIComponent(customerId)}`).catch(() => null);
+    if (chosen) {
+      found.set(chosen.id, chosen);
+      customerPicker.choose(chosen.id, chosen.name);
+    }
+  }
   return {};
 }

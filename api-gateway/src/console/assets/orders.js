@@ -1,182 +1,287 @@
-// The order list: filters, search, live updates and approval of many orders at once.
+// The order list: tabs with counts, search, filters, selection, live updates and keyboard shortcuts. The filter
+// is in the address; orders_filters.js reads it, orders_table.js draws the rows. Bulk actions and the export are
+// loaded when they are used.
 
-import { change, get, query } from "./api.js";
-import { showDialog, badge, empty, fill, h, labelled, input, money, problem, table, time, toast } from "./dom.js";
+import { change, get, loadAtLeast, query } from "./api.js";
+import { empty, fill, h, labelled, input, loading, problem, showDialog, toast } from "./dom.js";
+import { number, plural, relativeTime, t } from "./i18n.js";
+import { TABS, address, chips, cleared, countParameters, filterForm, isFiltered, listParameters, readFilter, tabTitle } from "./orders_filters.js";
+import { orderTable, showSelection } from "./orders_table.js";
 
-const STATUSES = ["", "pending", "processing", "shipped", "delivered", "cancelled"];
 const PAGE_SIZE = 50;
+const MAX_PAGE_SIZE = 200;
 /** Delay between an event and the reload that it causes; events in between share the reload. */
 const RELOAD_DELAY_MS = 900;
+/** Delay between a reload and the new counts. */
+const COUNT_DELAY_MS = 1500;
+/** Interval for updating relative times. */
+const CLOCK_MS = 30_000;
 
-/** The filters that a search text stands for: an order number, an ID, or else an SKU. */
-function searchFilters(text) {
-  const word = text.trim().replace(/^#/, "");
-  if (!word) return {};
-  if (/^\d+$/.test(word)) return { number: word };
-  if (/^[0-9a-f]{8}-[0-9a-f-]{27}$/i.test(word)) return { id: word.toLowerCase() };
-  return { sku: word };
-}
+const ID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/i;
+const SKU = /^[A-Za-z0-9._-]{1,64}$/;
 
-const orderCount = (count) => (count === 1 ? "1 order" : `${count} orders`);
+/** Keyboard shortcuts of this screen, beside those of the shell: [keys, title]. */
+export const shortcuts = [
+  [["j", "↓"], t("Next order")], [["k", "↑"], t("Previous order")], [["x"], t("Select the order")], [["Enter"], t("Open the order")],
+];
 
 export async function open(root, { me, parameters, isOperator }) {
-  const filter = Object.fromEntries(["status", "q", "tag", "customer_id", "storefront", "include_deleted"].map((name) => [name, parameters.get(name) ?? ""]));
-  let listedOrders = [], next = null, versions = new Map(), selected = new Set(), timer = null, failed = null, isFirst = true;
+  let filter = readFilter(parameters, isOperator), orders = [], next = null, versions = new Map(), counts = null, failed = null;
+  let reloadTimer = null, countTimer = null, isFirst = true, load = 0, byProduct = false, isLoading = false, isOpen = true;
+  const selected = new Set();
 
-  const list = h("div", {}), tools = h("div", { class: "actions" });
-  const status = input({ name: "status", options: STATUSES.map((value) => [value, value || "All"]), value: filter.status });
-  const search = input({ name: "q", type: "search", value: filter.q, placeholder: "Number, ID, customer ID or SKU" });
-  const tag = isOperator ? input({ name: "tag", value: filter.tag, placeholder: "All" }) : null;
-  const storefront = isOperator ? input({ name: "storefront", value: filter.storefront, placeholder: "All" }) : null;
-  const deleted = isOperator ? input({ name: "include_deleted", type: "check", value: filter.include_deleted === "true" }) : null;
-  const form = h("form", {
-    class: "bar card", role: "search", "aria-label": "Filter",
-    onsubmit: (event) => { event.preventDefault(); apply(); }, onchange: () => apply(),
-  },
-  labelled({ label: "Status" }, status), labelled({ label: "Search" }, search),
-  tag && labelled({ label: "Tag" }, tag), storefront && labelled({ label: "Storefront" }, storefront),
-  deleted && labelled({ type: "check", label: "Include deleted" }, deleted), h("button", {}, "Search"));
+  const tabs = h("nav", { class: "tabs status-tabs", "aria-label": t("Orders by status") });
+  const tools = h("div", { class: "actions" }), list = h("div", {}), bulk = h("div", { class: "bulk", role: "region", "aria-label": t("Selected orders") });
+  const search = input({ name: "q", type: "search", value: filter.q, placeholder: t("Number, customer, e-mail, tracking number, SKU or ID") });
+  search.id = "search";
+  const searchForm = h("form", { class: "bar", role: "search", onsubmit: (event) => { event.preventDefault(); apply({ q: search.value.trim() }); } },
+    labelled({ label: t("Search") }, search), h("button", {}, t("Search")));
+  // A cleared search field shows all orders at once.
+  search.addEventListener("search", () => { if (!search.value && filter.q) apply({ q: "" }); });
+  const form = filterForm(filter, isOperator, (changes) => apply(changes)), active = h("div", {});
+  const more = h("details", { class: "filters" }, h("summary", {}, t("Filters")), form.element);
 
-  function apply() {
-    location.hash = query("#/orders", {
-      status: status.value, q: search.value, tag: tag?.value, storefront: storefront?.value, customer_id: filter.customer_id,
-      include_deleted: deleted?.checked ? "true" : "",
-    });
+  /** Changes the filter and the address, and loads the list without opening the screen again. */
+  function apply(changes) {
+    filter = { ...filter, ...changes };
+    history.pushState(null, "", address(filter));
+    search.value = filter.q;
+    form.show(filter);
+    [orders, next, versions, counts, isFirst] = [[], null, new Map(), null, true];
+    selected.clear();
+    isLoading = true;
+    draw();
+    loadCounts();
+    return refresh();
   }
 
+  /** A page of the list. The API searches for neither IDs nor products: an ID is looked up, and a text that finds nothing else may be an SKU. */
   async function page(limit, cursor) {
-    const { id, ...others } = searchFilters(filter.q);
-    const filters = { status: filter.status, tag: filter.tag, storefront: filter.storefront, customer_id: filter.customer_id, include_deleted: filter.include_deleted };
-    if (!id) return get(query("/v1/orders", { ...filters, ...others, limit, cursor }));
-    // The ID of an order or of a customer.
+    const read = (more) => get(query("/v1/orders", { ...listParameters(filter), limit, cursor, ...more }));
+    if (ID.test(filter.q)) return pageById(filter.q.toLowerCase(), read);
+    const byText = () => read({});
+    const byItem = () => read({ q: "", sku: filter.q });
+    if (cursor) return byProduct ? byItem() : byText();
+    byProduct = false;
+    const found = await byText();
+    if (found.data.length || !SKU.test(filter.q) || filter.sku) return found;
+    const foundByItem = await byItem();
+    byProduct = foundByItem.data.length > 0;
+    return foundByItem;
+  }
+
+  async function pageById(id, read) {
     try {
       return { data: [await get(query(`/v1/orders/${id}`, { include_deleted: isOperator ? "true" : "" }))], next_cursor: null };
     } catch (failure) {
       if (failure.status !== 404) throw failure;
-      return get(query("/v1/orders", { ...filters, customer_id: id, limit, cursor }));
+      return read({ q: "", customer_id: id });
     }
   }
 
+  /** Loads the listed orders again, all of them: those beyond the first page stay. */
   async function refresh() {
-    timer = null;
+    reloadTimer = null;
+    const current = ++load;
     try {
-      // If the end of the list was loaded, load as much as possible again.
-      const limit = listedOrders.length && !next ? 200 : Math.min(200, Math.max(PAGE_SIZE, listedOrders.length));
-      const firstPage = await page(limit);
-      // Orders beyond the first page stay as they were loaded.
-      const laterOrders = listedOrders.length > limit ? listedOrders.slice(limit) : [];
-      const seen = new Set(firstPage.data.map((order) => order.id));
-      listedOrders = [...firstPage.data, ...laterOrders.filter((order) => !seen.has(order.id))];
-      if (!laterOrders.length) next = firstPage.next_cursor;
-      failed = null;
+      // If the end of the list is shown, new orders move it down.
+      const found = await loadAtLeast(next ? orders.length : orders.length && Math.max(MAX_PAGE_SIZE, orders.length), page);
+      if (current !== load || !isOpen) return;
+      [orders, next, failed] = [found.data, found.next_cursor, null];
+    } catch (failure) {
+      if (current !== load || !isOpen) return;
+      failed = failure;
+    }
+    isLoading = false;
+    draw();
+    if (!isFirst) countTimer ??= setTimeout(loadCounts, COUNT_DELAY_MS);
+    isFirst = false;
+  }
+
+  async function showMore() {
+    const current = load;
+    try {
+      const found = await page(PAGE_SIZE, next);
+      if (current !== load) return;
+      const listed = new Set(orders.map((order) => order.id));
+      [orders, next] = [[...orders, ...found.data.filter((order) => !listed.has(order.id))], found.next_cursor];
     } catch (failure) {
       failed = failure;
     }
     draw();
   }
 
-  async function more() {
-    try {
-      const nextPage = await page(PAGE_SIZE, next);
-      listedOrders = [...listedOrders, ...nextPage.data];
-      next = nextPage.next_cursor;
-    } catch (failure) {
-      failed = failure;
+  /** Loads the counts of the tabs. The list does not wait for them; without counts the tabs have none. */
+  async function loadCounts() {
+    clearTimeout(countTimer);
+    countTimer = null;
+    const countable = countParameters(filter);
+    const found = countable && await get(query("/v1/orders/count", countable)).catch(() => null);
+    if (!isOpen) return;
+    counts = found;
+    drawTabs();
+  }
+
+  function drawTabs() {
+    const countOf = (tab) => counts?.[tab || "all"];
+    const text = ({ count, has_more: hasMore }) => (hasMore ? `${number(count)}+` : number(count));
+    fill(tabs, TABS.map((tab) => h("a", {
+      href: address({ ...filter, tab }), id: `tab-${tab || "all"}`, "aria-current": tab === filter.tab && "page",
+      onclick: (event) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+        event.preventDefault();
+        apply({ tab });
+      },
+    }, tabTitle(tab), countOf(tab) && h("span", { class: "count" }, ` ${text(countOf(tab))}`))));
+  }
+
+  function drawChips() {
+    const customer = orders.find((order) => order.customer_id === filter.customer_id)?.customer_name;
+    fill(active, chips(filter, customer || filter.customer_id.slice(-8), apply));
+  }
+
+  function select(order, isSelected) {
+    for (const each of order ? [order] : orders) isSelected ? selected.add(each.id) : selected.delete(each.id);
+    showSelection(list, selected);
+    drawTools();
+  }
+
+  function drawTools() {
+    fill(tools,
+      isOperator && h("button", { id: "process-all", onclick: processAll, title: t("Approve all orders that await approval") }, t("Process all")),
+      isOperator && me.demo && h("button", { id: "reset", class: "danger", onclick: reset, title: t("Delete all orders") }, t("Reset state")),
+      orders.length > 0 && h("button", { id: "export", onclick: exportAll, title: t("Save all orders that match the filters to a file") }, t("Export CSV")),
+      h("a", { class: "button main", href: "#/new" }, t("New order")));
+    const chosen = orders.filter((order) => selected.has(order.id));
+    bulk.hidden = !chosen.length;
+    const run = (action) => async () => {
+      await (await import("./orders_bulk.js")).runAction(action, orders.filter((order) => selected.has(order.id)));
+      await refresh();
+      loadCounts();
+    };
+    fill(bulk, h("b", { "aria-live": "polite" }, plural(chosen.length, "1 order selected", "{count} orders selected")), h("div", { class: "actions" },
+      isOperator && h("button", { id: "bulk-approve", onclick: run("approve") }, t("Approve")),
+      isOperator && h("button", { id: "bulk-ship", onclick: run("ship") }, t("Ship")),
+      isOperator && h("button", { id: "bulk-tag", onclick: run("tag") }, t("Add tag")),
+      h("button", { id: "bulk-cancel", class: "danger", onclick: run("cancel") }, t("Cancel orders")),
+      h("button", { id: "bulk-export", onclick: async () => (await import("./orders_export.js")).exportOrders(chosen) }, t("Export selected")),
+      h("button", { id: "bulk-clear", class: "plain", onclick: () => select(null, false) }, t("Clear selection"))));
+  }
+
+  function emptyState() {
+    if (isFiltered(filter) || filter.tab) {
+      return empty(`${t("No orders match these filters.")} `, h("button", { id: "clear-all", class: "plain", onclick: () => apply({ ...cleared(filter), tab: "" }) }, t("Clear filters")));
     }
-    draw();
+    const step = (text, target, link) => h("li", {}, h("a", { href: target }, link), " ", text);
+    return h("div", { class: "empty" }, h("p", {}, t("No orders yet.")), h("ol", { class: "first-steps" },
+      isOperator && step(t("with a price and the units on stock."), "#/products", t("Add a product")),
+      step(t("with a name and an e-mail address."), "#/customers", t("Add a customer")),
+      step(t("by hand, or let your storefront send it with POST /v1/orders."), "#/new", t("Create an order"))));
   }
 
   function draw() {
-    const awaitingApproval = listedOrders.filter((order) => order.awaits_approval);
-    for (const id of selected) if (!awaitingApproval.some((order) => order.id === id)) selected.delete(id);
-    fill(tools,
-      isOperator && h("button", { onclick: processAll, title: "Approve all orders that await approval" }, "Process all"),
-      isOperator && selected.size > 0 && h("button", { class: "main", onclick: approveSelected }, `Approve selected (${selected.size})`),
-      isOperator && me.demo && h("button", { class: "danger", onclick: reset, title: "Delete all orders" }, "Reset state"),
-      h("a", { class: "button main", href: "#/new" }, "New order"));
-    const columns = [
-      ["Order", (order) => [h("a", { href: `#/orders/${order.id}`, id: `order-${order.id}` }, `#${order.number}`), order.is_deleted && " (deleted)", order.tags?.map((tag) => [" ", h("span", { class: "badge" }, tag)])]],
-      ["Status", (order) => [badge(order.status), order.awaits_approval && [" ", badge("awaiting approval", "warn")],
-        order.in_progress && h("div", { class: "help" }, order.in_progress.step.replaceAll("_", " "), order.in_progress.attempt > 1 && `, attempt ${order.in_progress.attempt}`)]],
-      ["Items", (order) => order.items.map((line) => `${line.quantity} × ${line.name}`).join(", ")],
-      ["Quantity", (order) => order.items.reduce((sum, line) => sum + line.quantity, 0), "number"],
-      ["Total", (order) => money(order.total, order.currency), "number"],
-      isOperator && ["Storefront", (order) => order.storefront],
-      ["Customer", (order) => h("a", { class: "mono", href: query("#/orders", { customer_id: order.customer_id }), id: `customer-of-${order.id}`, title: order.customer_id }, order.customer_id.slice(-8))],
-      ["Placed", (order) => time(order.created_at)],
-    ].filter(Boolean);
-    if (isOperator && awaitingApproval.length) columns.push(["Approve", (order) => order.awaits_approval && h("input", {
-      type: "checkbox", id: `approve-${order.id}`, "aria-label": `Approve order ${order.number}`, checked: selected.has(order.id),
-      onchange: (event) => { event.target.checked ? selected.add(order.id) : selected.delete(order.id); draw(); },
-    })]);
-    const rows = table(filter.customer_id ? `Orders of customer ${filter.customer_id}, newest first` : "Newest first", columns, listedOrders, { key: (order) => order.id });
+    for (const id of selected) if (!orders.some((order) => order.id === id)) selected.delete(id);
+    drawTabs();
+    drawTools();
+    drawChips();
+    const caption = [filter.sort ? t("Oldest first") : t("Newest first"), byProduct && t("orders with the product {sku}", { sku: filter.q })].filter(Boolean).join(", ");
+    const rows = orderTable({
+      caption, orders, selected, isOldestFirst: Boolean(filter.sort), showsStorefront: isOperator && !filter.storefront,
+      onSort: () => apply({ sort: filter.sort ? "" : "created_at" }), onSelect: select,
+    });
     // Highlight rows whose version changed.
-    const current = new Map(listedOrders.map((order) => [order.id, order.version]));
-    if (!isFirst) for (const row of rows.querySelectorAll("tbody tr")) {
+    const current = new Map(orders.map((order) => [order.id, order.version]));
+    if (versions.size) for (const row of rows.querySelectorAll("tbody tr")) {
       row.classList.toggle("fresh", versions.get(row.dataset.key) !== current.get(row.dataset.key));
     }
     versions = current;
-    isFirst = false;
-    const isFiltered = Object.values(filter).some(Boolean);
-    fill(list, failed && problem(failed),
-      listedOrders.length ? rows : !failed && empty(isFiltered ? "No orders match these filters. " : "No orders yet. ",
-        h("a", { href: isFiltered ? "#/orders" : "#/new" }, isFiltered ? "Clear filters" : "Create an order")),
-      next && h("p", { class: "actions" }, h("button", { id: "more", onclick: more }, "Load more")));
+    fill(list, failed && problem(failed), isLoading ? loading() : orders.length ? rows : !failed && emptyState(),
+      next && h("p", { class: "actions" }, h("button", { id: "more", onclick: showMore }, t("Load more"))));
   }
 
-  async function approveSelected() {
-    const ids = [...selected];
-    const dialogResult = await showDialog({
-      title: `Approve ${orderCount(ids.length)}?`, submitLabel: "Approve",
-      text: "The payment of each order is authorized now. When it succeeds, a shipment is requested from the carrier.",
-      act: async () => {
-        for (const id of ids) {
-          await change("POST", `/v1/orders/${id}/approve`, undefined, { intent: "approve" });
-          selected.delete(id);
-        }
-      },
-    });
-    if (dialogResult) toast(`${orderCount(ids.length)} approved.`);
-    refresh();
+  async function exportAll() {
+    const { exportList } = await import("./orders_export.js");
+    const count = counts?.[filter.tab || "all"];
+    await exportList(page, count && !count.has_more ? count.count : undefined).catch((failure) => toast(`${failure.title}: ${failure.message}`, "bad"));
   }
 
   async function processAll() {
     let approved = 0;
     const dialogResult = await showDialog({
-      title: "Process all orders awaiting approval?", submitLabel: "Process all",
-      text: `Approves every order that awaits approval${filter.storefront ? ` in storefront ${filter.storefront}` : ""}, including orders that are not listed on this page. The payment of each order is authorized; when it succeeds, a shipment is requested from the carrier.`,
+      title: t("Process all orders awaiting approval?"), submitLabel: t("Process all"),
+      text: [h("p", {}, t("Approves every order that awaits approval, including orders that are not listed on this page. The payment of each order is authorized; when it succeeds, a shipment is requested from the carrier.")),
+        filter.storefront && h("p", {}, t("Only orders of storefront {storefront}.", { storefront: filter.storefront }))],
       act: async () => {
         let cursor;
         do {
           const result = await change("POST", "/v1/orders/approve", { all: true, storefront: filter.storefront || undefined, cursor }, { intent: "process_all" });
           approved += result.approved;
           cursor = result.next_cursor ?? undefined;
-          if (result.failed.length) toast(`${orderCount(result.failed.length)} could not be approved: ${result.failed[0].detail}`, "bad");
+          if (result.failed.length) toast(plural(result.failed.length, "1 order could not be approved: {detail}", "{count} orders could not be approved: {detail}", { detail: result.failed[0].detail }), "bad");
         } while (cursor);
       },
     });
-    if (dialogResult) toast(approved ? `${orderCount(approved)} approved.` : "No orders were awaiting approval.");
+    if (dialogResult) toast(approved ? plural(approved, "1 order approved.", "{count} orders approved.") : t("No orders were awaiting approval."));
     refresh();
   }
 
   async function reset() {
     const dialogResult = await showDialog({
-      title: "Reset state: delete all orders?", submitLabel: "Delete all orders", isDanger: true,
-      text: "All orders and their history are permanently deleted, and stock is set back to the last counted quantities. Products and customers are kept. This cannot be undone.",
+      title: t("Reset state: delete all orders?"), submitLabel: t("Delete all orders"), isDanger: true,
+      text: t("All orders and their history are permanently deleted, and stock is set back to the last counted quantities. Products and customers are kept. This cannot be undone."),
       act: () => change("POST", "/demo/reset", {}, { intent: "reset" }),
     });
-    if (dialogResult) { listedOrders = []; toast("All orders were deleted."); }
+    if (dialogResult) { orders = []; next = null; toast(t("All orders were deleted.")); }
     refresh();
+    loadCounts();
   }
 
-  fill(root, h("div", { class: "bar" }, h("h1", {}, "Orders"), tools), form, h("section", { class: "card", "aria-label": "Orders" }, list));
+  /** Moves the focus to the row `step` rows further. */
+  function moveFocus(step) {
+    const index = orders.findIndex((order) => order.id === focusedRow()?.dataset.key);
+    const order = orders[index < 0 ? 0 : Math.min(orders.length - 1, Math.max(0, index + step))];
+    const link = order && document.getElementById(`order-${order.id}`);
+    link?.focus();
+    link?.scrollIntoView({ block: "nearest" });
+  }
+
+  const focusedRow = () => document.activeElement?.closest("table.orders tbody tr");
+
+  function onKey(event) {
+    const { target, key } = event;
+    const isTyping = target.closest("textarea, select, [contenteditable], input:not([type=checkbox])");
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping || document.querySelector("dialog[open]")) return;
+    const order = orders.find(({ id }) => id === focusedRow()?.dataset.key);
+    const action = {
+      j: () => moveFocus(1), k: () => moveFocus(-1),
+      ArrowDown: order && (() => moveFocus(1)), ArrowUp: order && (() => moveFocus(-1)),
+      x: order && (() => select(order, !selected.has(order.id))),
+    }[key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  const clock = setInterval(() => {
+    for (const element of list.querySelectorAll(".placed time")) element.textContent = relativeTime(element.dateTime);
+  }, CLOCK_MS);
+  document.addEventListener("keydown", onKey);
+
+  fill(root, h("div", { class: "bar" }, h("h1", {}, t("Orders")), tools), tabs,
+    h("div", { class: "card filter-card" }, searchForm, more, active),
+    h("section", { class: "card", "aria-label": t("Orders") }, bulk, list));
+  loadCounts();
   await refresh();
   return {
     refresh,
     onEvent: (event) => {
-      if (!/^(order|payment|shipment|step)\./.test(event.type)) return;
-      timer ??= setTimeout(refresh, RELOAD_DELAY_MS);
+      if (/^(order|payment|shipment|step)\./.test(event.type)) reloadTimer ??= setTimeout(refresh, RELOAD_DELAY_MS);
     },
-    close: () => clearTimeout(timer),
+    close: () => {
+      isOpen = false;
+      [reloadTimer, countTimer].forEach(clearTimeout);
+      clearInterval(clock);
+      document.removeEventListener("keydown", onKey);
+    },
   };
 }

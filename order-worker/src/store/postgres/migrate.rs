@@ -145,6 +145,21 @@ fn migrations() -> Vec<Migration> {
             "messages",
             include_str!("../migrations/postgres/0021_messages.sql"),
         ),
+        (
+            22,
+            "products with a threshold",
+            include_str!("../migrations/postgres/0022_products_with_threshold.sql"),
+        ),
+        (
+            23,
+            "deleted orders",
+            include_str!("../migrations/postgres/0023_deleted_orders.sql"),
+        ),
+        (
+            24,
+            "lists",
+            include_str!("../migrations/postgres/0024_lists.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }

@@ -17,7 +17,7 @@ use crate::{
             decode::{millis, parse_json, timestamp},
             row::Row,
             session::Session,
-            statement::{StatementBuilder, arguments},
+            statement::{Argument, Sql, StatementBuilder, arguments},
         },
     },
 };
@@ -29,6 +29,36 @@ pub(in crate::store) fn api_key_at(row: &Row) -> Result<ApiKey, StoreError> {
         last_used_at: row.maybe_integer(1)?.map(timestamp).transpose()?,
         ..key
     })
+}
+
+/// The statement for a page of keys. A search compares all keys: there are few.
+fn select_api_keys(filter: &ListApiKeys) -> (Sql, Vec<Argument>) {
+    let page = |position: &'static str, name: &'static str, prefix: &'static str| {
+        let mut sql = StatementBuilder::new("SELECT state, last_used_at FROM api_keys WHERE true");
+        if let Some(q) = &filter.q {
+            let q = q.trim();
+            sql.push(" AND (").push(position).push("(").push(name);
+            sql.push(", ").bind(q.to_ascii_lowercase()).push(") > 0");
+            sql.push(" OR ").push(position).push("(").push(prefix);
+            sql.push(", ").bind(q).push(") = 1)");
+        }
+        if let Some(id) = &filter.cursor {
+            sql.push(" AND id < ").bind(id.clone());
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+        sql.finish()
+    };
+    let (sqlite, arguments) = page(
+        "instr",
+        "lower(json_extract(state, '$.name'))",
+        "json_extract(state, '$.prefix')",
+    );
+    let (postgres, _) = page(
+        "strpos",
+        "lower((state::json ->> 'name') COLLATE \"C\")",
+        "state::json ->> 'prefix'",
+    );
+    (Sql::texts(sqlite, postgres), arguments)
 }
 
 impl Store {
@@ -48,14 +78,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn api_keys(&self, filter: &ListApiKeys) -> Result<Vec<ApiKey>, StoreError> {
-        let mut statement = StatementBuilder::new("SELECT state, last_used_at FROM api_keys");
-        if let Some(id) = &filter.cursor {
-            statement.push(" WHERE id < ").bind(id.clone());
-        }
-        statement
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(filter.limit + 1);
-        let (sql, arguments) = statement.finish();
+        let (sql, arguments) = select_api_keys(filter);
         let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter().map(api_key_at).collect()
     }
@@ -215,6 +238,7 @@ mod tests {
         );
         assert_eq!(store.delete_old_api_keys(now, 10).await.unwrap(), 2);
         let query = ListApiKeys {
+            q: None,
             limit: 10,
             cursor: None,
         };

@@ -14,8 +14,9 @@ use crate::store::{
     sql::{
         byte_limit::{MAX_PAGE_BYTES, bounded_sql},
         customer::{customer_at, prefix_end, search_key},
+        decode::{json, readable_rows},
         row::Row,
-        statement::{Argument, Sql, StatementBuilder, arguments},
+        statement::{Argument, Sql, StatementBuilder, among, arguments, list},
     },
 };
 
@@ -144,6 +145,21 @@ impl Store {
             )
             .await?;
         rows.first().map(|row| customer_at(row, 0)).transpose()
+    }
+
+    /// The customers among `ids`, without the values that have columns of their own. A customer that can't be
+    /// decoded is left out.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn customers_by_id(&self, ids: &[CustomerId]) -> Result<Vec<Customer>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut session = self.reader_session().await?;
+        let sql = among!("SELECT state FROM customers WHERE id", "");
+        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        readable_rows(&rows, |row| json("customer", row.text(0)?))
     }
 
     /// Up to `filter.limit + 1` customers, newest first, up to a size limit.

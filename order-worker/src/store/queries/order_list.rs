@@ -1,5 +1,5 @@
-//! Builds the statements for a list of orders. For any filter it uses the most selective index, and returns
-//! the newest orders first.
+//! Builds the statements for a list of orders. For any filter it uses the most selective index, which also has
+//! the orders in the requested order: by time of creation.
 //!
 //! | filter | index |
 //! |---|---|
@@ -7,31 +7,41 @@
 //! | product (`sku`) | line items by product |
 //! | tag | tags of orders |
 //! | storefront and status, one of them, none | an index of each |
+//! | awaiting approval, outstanding payment | pending orders, compared one by one |
 //! | search (`q`) | each of: number, external id, tracking number, customers by name, customers by e-mail address |
 //!
-//! No index covers a product or a tag together with a storefront or a status, nor both together: the orders of
-//! the tag, or of the product, are scanned until enough are found ([`scans_many_rows`]). `Store::orders` combines the statements of a search.
+//! No index covers a product or a tag together with a storefront or a status, nor both together, nor the status of
+//! a payment: the orders of the tag, of the product, or of the other filters are scanned until enough are found
+//! ([`scans_many_rows`]). An index on a part of `state` would have to be updated with every change of an order.
+//! `Store::orders` combines the statements of a search, and `order_count` counts orders.
 
 use jiff::Timestamp;
-use shared::order::ListOrders;
+use shared::order::{ListOrders, OrderSort, OrderStatus, PaymentFilter};
 
 use super::customers::SearchTerm;
-use crate::store::sql::{
-    byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-    decode::millis,
-    statement::{Argument, Sql, StatementBuilder},
+use crate::{
+    domain::payment::MANUAL,
+    store::sql::{
+        byte_limit::{MAX_PAGE_BYTES, bounded_sql},
+        decode::millis,
+        statement::{Argument, Sql, StatementBuilder},
+    },
 };
 
 /// Number of customers up to which a search reads the orders of each. PostgreSQL estimates that more than this
 /// number match for every term, so it reads them in the order of the index, up to the limit.
 pub(in crate::store) const MAX_MATCHING_CUSTOMERS: i64 = 200;
-/// Number of the newest orders that a search for many customers compares one by one.
+/// Number of the first orders of the list that a search for many customers compares one by one.
 pub(in crate::store) const SCANNED_ORDERS: i64 = 2_000;
-/// Number of the newest orders among which it then reads the orders of each customer, before it reads all.
+/// Number of the first orders of the list among which it then reads the orders of each customer, before it reads all.
 pub(in crate::store) const RECENT_ORDER_COUNT: i64 = 50_000;
 
 /// The texts of a search that differ between the databases.
-struct Dialect {
+pub(super) struct Dialect {
+    /// The condition that an order waits for approval.
+    pub(super) awaits_approval: &'static str,
+    /// The part of an order's state that begins with the payment's status, without its length.
+    payment: &'static str,
     /// The indexed expression for the tracking number of a shipment's event.
     tracking_number: &'static str,
     /// The join with the statement for the newest orders of `customer`: the texts before and after it. SQLite
@@ -39,7 +49,12 @@ struct Dialect {
     newest_of_customer: [&'static str; 2],
 }
 
-const SQLITE_DIALECT: Dialect = Dialect {
+// The first occurrence of each name is the field itself: all fields before it have known names, and a text in
+// JSON has no quotation mark without a backslash. Compared as text, a state that can't be decoded does no harm.
+
+pub(super) const SQLITE_DIALECT: Dialect = Dialect {
+    awaits_approval: r#"substr(orders.state, instr(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
+    payment: r#"substr(orders.state, instr(orders.state, '"payment":{"status":"') + 21, "#,
     tracking_number: "CASE WHEN json_valid(data) THEN lower(coalesce(json_extract(data, '$.shipment.tracking_number'),
                                                       json_extract(data, '$.tracking_number'))) END",
     newest_of_customer: [
@@ -48,7 +63,9 @@ const SQLITE_DIALECT: Dialect = Dialect {
     ],
 };
 
-const POSTGRES_DIALECT: Dialect = Dialect {
+pub(super) const POSTGRES_DIALECT: Dialect = Dialect {
+    awaits_approval: r#"substr(orders.state, strpos(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
+    payment: r#"substr(orders.state, strpos(orders.state, '"payment":{"status":"') + 21, "#,
     tracking_number: "lower(coalesce(data::json #>> '{shipment,tracking_number}', data::json ->> 'tracking_number') COLLATE \"C\")",
     newest_of_customer: [" CROSS JOIN LATERAL (", ") AS recent"],
 };
@@ -72,23 +89,51 @@ pub(in crate::store) fn scans_many_rows(filter: &ListOrders) -> bool {
     let is_narrowed = filter.status.is_some() || filter.storefront.is_some();
     let is_scanned = match (&filter.tag, &filter.sku) {
         (Some(_), Some(_)) => true,
-        (Some(_), None) | (None, Some(_)) => is_narrowed,
+        (Some(_), None) | (None, Some(_)) => is_narrowed || filter.awaits_approval,
         (None, None) => false,
     };
-    is_scanned && !is_one_customers(filter)
+    (is_scanned || filter.payment_status.is_some()) && !is_one_customers(filter)
 }
 
-/// The statement for a page of orders with their steps, and its arguments. With `end`, it reads no older
-/// orders. A search compares all orders that the other filters select.
+/// The order in the texts of SQL.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Direction {
+    /// The order of the columns time and number.
+    by: &'static str,
+    /// Compares an order with the one that the page begins after.
+    is_after: &'static str,
+    /// Compares an order with the last one that is read.
+    is_until: &'static str,
+}
+
+impl Direction {
+    fn of(sort: OrderSort) -> Self {
+        match sort {
+            OrderSort::NewestFirst => Self {
+                by: " DESC",
+                is_after: ") < (",
+                is_until: ") >= (",
+            },
+            OrderSort::OldestFirst => Self {
+                by: " ASC",
+                is_after: ") > (",
+                is_until: ") <= (",
+            },
+        }
+    }
+}
+
+/// The statement for a page of orders with their steps, and its arguments. With `end`, it reads no orders after
+/// that one. A search compares all orders that the other filters select.
 pub(in crate::store) fn select_orders(
     filter: &ListOrders,
     after_cursor: Option<OrderCursor>,
     end: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = Range { after_cursor, end };
-    let (sqlite, arguments) = orders_in_range_sql(filter, range, &SQLITE_DIALECT);
-    let (postgres, _) = orders_in_range_sql(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(&sqlite, &postgres), arguments)
+    let range = Range { after, end };
+    let (sqlite, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
+    let (postgres, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
+    (page_with_steps(filter, &sqlite, &postgres), arguments)
 }
 
 fn orders_in_range_sql(
@@ -102,38 +147,44 @@ fn orders_in_range_sql(
     } = Source::of(filter, is_one_customers(filter));
     let mut statement =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
-    statement.push(from).push(" WHERE true");
-    push_filters(&mut statement, filter, range, is_one_customers(filter));
-    if let Some(search_text) = &filter.q {
-        push_match(&mut statement, search_text, dialect);
+    sql.push(from).push(" WHERE true");
+    push_filters(&mut sql, filter, range, is_one_customers(filter), dialect);
+    if let Some(q) = &filter.q {
+        push_match(&mut sql, q, dialect);
     }
-    statement
-        .push(" ORDER BY ")
-        .push(time)
-        .push(" DESC, number DESC LIMIT ")
-        .bind(filter.limit + 1);
-    statement.finish()
+    let by = Direction::of(filter.sort).by;
+    sql.push(" ORDER BY ").push(time).push(by);
+    sql.push(", number").push(by).push(" LIMIT ");
+    sql.bind(filter.limit + 1);
+    sql.finish()
 }
 
-/// The statement for the time and the number of the order that is `count` numbers older than the cursor's, or
-/// than the newest. It returns no row if there is no such order.
-pub(in crate::store) fn select_older_order(
-    after_cursor: Option<OrderCursor>,
+/// The statement for the time and the number of the order that comes `count` numbers after the cursor's, or after
+/// the first, in the order of the list. It returns no row if there is no such order.
+pub(in crate::store) fn select_distant_order(
+    sort: OrderSort,
+    after: Option<OrderCursor>,
     count: i64,
 ) -> (Sql, Vec<Argument>) {
-    let mut statement =
-        StatementBuilder::new("SELECT created_at, number FROM orders WHERE number <= ");
-    match after_cursor {
-        Some(after_cursor) => {
-            statement.bind(after_cursor.number);
+    let (is_beyond, first, offset) = match sort {
+        OrderSort::NewestFirst => ("<= ", "(SELECT max(number) FROM orders)", -count),
+        OrderSort::OldestFirst => (">= ", "(SELECT min(number) FROM orders)", count),
+    };
+    let mut sql = StatementBuilder::new("SELECT created_at, number FROM orders WHERE number ");
+    sql.push(is_beyond);
+    match after {
+        Some(after) => {
+            sql.bind(after.number);
         }
         None => {
-            statement.push("(SELECT max(number) FROM orders)");
+            sql.push(first);
         }
     }
-    statement.push(" - ").bind(count);
-    statement.push(" ORDER BY number DESC LIMIT 1");
-    let (sql, arguments) = statement.finish();
+    sql.push(" + ").bind(offset);
+    sql.push(" ORDER BY number")
+        .push(Direction::of(sort).by)
+        .push(" LIMIT 1");
+    let (sql, arguments) = sql.finish();
     (sql.into(), arguments)
 }
 
@@ -158,16 +209,16 @@ pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, V
 }
 
 /// The statement for a page of the orders that a search finds, read by the indexes of what it searches for:
-/// of each matching customer the newest orders.
+/// of each matching customer the first orders of the list.
 pub(in crate::store) fn select_found_orders(
     filter: &ListOrders,
     after_cursor: Option<OrderCursor>,
     end: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = Range { after_cursor, end };
-    let (sqlite, arguments) = found_orders_sql(filter, range, &SQLITE_DIALECT);
-    let (postgres, _) = found_orders_sql(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(&sqlite, &postgres), arguments)
+    let range = Range { after, end };
+    let (sqlite, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
+    let (postgres, _) = found_orders(filter, range, &POSTGRES_DIALECT);
+    (page_with_steps(filter, &sqlite, &postgres), arguments)
 }
 
 fn found_orders_sql(
@@ -191,28 +242,29 @@ fn found_orders_sql(
     statement
         .push("SELECT number FROM orders WHERE external_id = ")
         .bind(term.exact());
-    statement.push(" UNION SELECT orders.number FROM (");
-    push_shipments(&mut statement, &term, dialect);
-    statement.push(") AS shipment JOIN orders ON orders.id = shipment.subject");
-    statement.push(" UNION SELECT recent.number FROM (");
-    term.push_customers_by_name(&mut statement, storefront);
-    statement.push(" UNION ");
-    term.push_customers_by_email(&mut statement, storefront);
-    statement.push(") AS customer").push(join_start);
-    statement.push("SELECT orders.number FROM orders WHERE orders.customer_id = customer.id");
-    push_filters(&mut statement, filter, range, true);
-    push_newest(&mut statement, filter);
-    statement.push(join_end);
-    statement.push(") AS found JOIN orders ON orders.number = found.number WHERE true");
-    push_filters(&mut statement, filter, range, true);
-    push_newest(&mut statement, filter);
-    statement.finish()
+    sql.push(" UNION SELECT orders.number FROM (");
+    push_shipments(&mut sql, &term, dialect);
+    sql.push(") AS shipment JOIN orders ON orders.id = shipment.subject");
+    sql.push(" UNION SELECT recent.number FROM (");
+    term.push_customers_by_name(&mut sql, storefront);
+    sql.push(" UNION ");
+    term.push_customers_by_email(&mut sql, storefront);
+    sql.push(") AS customer").push(join_start);
+    sql.push("SELECT orders.number FROM orders WHERE orders.customer_id = customer.id");
+    push_filters(&mut sql, filter, range, true, dialect);
+    push_first(&mut sql, filter);
+    sql.push(join_end);
+    sql.push(") AS found JOIN orders ON orders.number = found.number WHERE true");
+    push_filters(&mut sql, filter, range, true, dialect);
+    push_first(&mut sql, filter);
+    sql.finish()
 }
 
-fn push_newest(statement: &mut StatementBuilder, filter: &ListOrders) {
-    statement
-        .push(" ORDER BY orders.created_at DESC, orders.number DESC LIMIT ")
-        .bind(filter.limit + 1);
+fn push_first(sql: &mut StatementBuilder, filter: &ListOrders) {
+    let by = Direction::of(filter.sort).by;
+    sql.push(" ORDER BY orders.created_at").push(by);
+    sql.push(", orders.number").push(by).push(" LIMIT ");
+    sql.bind(filter.limit + 1);
 }
 
 /// Adds the condition that an order is one that the search `q` finds. The comparison with the customer is an
@@ -242,8 +294,8 @@ fn push_shipments(statement: &mut StatementBuilder, term: &SearchTerm, dialect: 
 }
 
 /// The table that the orders of a list are read from, and its column with their time of creation.
-struct Source {
-    from_sql: &'static str,
+pub(super) struct Source {
+    pub(super) from: &'static str,
     time: &'static str,
 }
 
@@ -262,7 +314,7 @@ impl Source {
     };
 
     /// The source for `filter`; orders that are `selected` by another index are read by that.
-    fn of(filter: &ListOrders, is_selective: bool) -> Self {
+    pub(super) fn of(filter: &ListOrders, selected: bool) -> Self {
         match (&filter.tag, &filter.sku) {
             _ if is_selective => Self::ORDERS,
             (Some(_), _) => Self::TAGS,
@@ -272,20 +324,21 @@ impl Source {
     }
 }
 
-/// The part of a list that a statement reads: after the cursor, down to an older order.
-#[derive(Clone, Copy)]
-struct Range {
-    after_cursor: Option<OrderCursor>,
+/// The part of a list that a statement reads: after the cursor, up to a later order of the list.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Range {
+    after: Option<OrderCursor>,
     end: Option<OrderCursor>,
 }
 
 /// Adds the conditions of all filters but `q`, and of the range. If the orders are `selected` by another
 /// index than one of time, storefront, status, product or tag, none of these is used.
-fn push_filters(
-    statement: &mut StatementBuilder,
+pub(super) fn push_filters(
+    sql: &mut StatementBuilder,
     filter: &ListOrders,
     range: Range,
     is_selected_by_customer: bool,
+    dialect: &Dialect,
 ) {
     let Source { time, .. } = Source::of(filter, is_selected_by_customer);
     let number_column = if is_selected_by_customer {
@@ -333,12 +386,32 @@ fn push_filters(
             .push(" AND orders.external_id = ")
             .bind(external_id.clone());
     }
-    if let Some(value) = filter.status {
-        statement
-            .push(" AND ")
+    let is_outstanding = filter.payment_status == Some(PaymentFilter::Outstanding);
+    let is_pending = filter.awaits_approval || is_outstanding;
+    let pending = is_pending.then_some(OrderStatus::Pending);
+    for value in filter.status.into_iter().chain(pending) {
+        sql.push(" AND ")
             .push(status)
             .push(" = ")
             .bind(value.as_str());
+    }
+    // PostgreSQL assumes that half of the orders meet a `CASE`, so it reads them by the index in the order of the
+    // list. Of a comparison it would expect few, and read and sort all orders that the other filters select.
+    if filter.awaits_approval {
+        sql.push(" AND CASE WHEN ").push(dialect.awaits_approval);
+        sql.push(" THEN true ELSE false END");
+    }
+    if let Some(payment) = filter.payment_status {
+        // A payment begins with its status and its provider.
+        let text = match payment {
+            PaymentFilter::Outstanding => format!(r#"pending","provider":"{MANUAL}""#),
+            payment => format!("{payment}\""),
+        };
+        sql.push(" AND CASE WHEN ").push(dialect.payment);
+        sql.push("CAST(")
+            .bind(i64::try_from(text.len()).unwrap_or_default());
+        sql.push(" AS INTEGER)) = ").bind(text);
+        sql.push(" THEN true ELSE false END");
     }
     if let Some(customer) = filter.customer_id {
         statement
@@ -369,7 +442,10 @@ fn push_filters(
     if !filter.include_deleted {
         statement.push(" AND NOT orders.is_deleted");
     }
-    for (cursor, is_within) in [(range.after_cursor, ") < ("), (range.end, ") >= (")] {
+    let Direction {
+        is_after, is_until, ..
+    } = Direction::of(filter.sort);
+    for (cursor, is_within) in [(range.after, is_after), (range.end, is_until)] {
         if let Some(OrderCursor {
             created_at_ms,
             number,
@@ -387,22 +463,19 @@ fn push_filters(
 }
 
 /// Limits a page by its size, and adds the steps of its orders.
-fn page_with_steps(sqlite: &str, postgres: &str) -> Sql {
-    let bounded_sql = bounded_sql(
-        postgres,
-        MAX_PAGE_BYTES,
-        "state",
-        "created_at DESC, number DESC",
-    );
-    Sql::texts(with_steps(sqlite), with_steps(&bounded_sql))
+fn page_with_steps(filter: &ListOrders, sqlite: &str, postgres: &str) -> Sql {
+    let by = Direction::of(filter.sort).by;
+    let order = format!("created_at{by}, number{by}");
+    let bounded_sql = bounded_sql(postgres, MAX_PAGE_BYTES, "state", &order);
+    Sql::texts(with_steps(sqlite, by), with_steps(&bounded_sql, by))
 }
 
 /// Selects the orders of `page`, each with its steps.
-fn with_steps(page: &str) -> String {
+fn with_steps(page: &str, by: &str) -> String {
     format!(
         "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
          FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
-         ORDER BY page.created_at DESC, page.number DESC"
+         ORDER BY page.created_at{by}, page.number{by}"
     )
 }
 
@@ -413,217 +486,4 @@ fn ceil_millis(time: Timestamp) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use rusqlite::Connection;
-    use serde_json::{Value, json};
-    use shared::request::Request;
-
-    use crate::store::queries::order_list::*;
-    use crate::store::sqlite;
-
-    /// The index that a list with `filter` uses.
-    fn index(connection: &Connection, filter_json: Value) -> String {
-        let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter_json) else {
-            panic!("it is a list of orders")
-        };
-        let cursor = OrderCursor {
-            created_at_ms: 1,
-            number: 1,
-        };
-        let (sql, arguments) = select_orders(&filter, Some(cursor), None);
-        let plan_lines = sqlite::query_plan(connection, sql.sqlite(), arguments);
-        let mut page_lines = plan_lines.iter().take_while(|line| *line != "SCAN page");
-        page_lines
-            .find(|line| line.starts_with("SEARCH") || line.starts_with("SCAN"))
-            .unwrap()
-            .clone()
-    }
-
-    #[test]
-    fn order_list_uses_the_most_selective_index() {
-        let connection = sqlite::in_memory();
-        let customer = "01a205f2-115c-7001-8d8a-8446d457e741";
-        for (filter, expected_index) in [
-            (json!({}), "INDEX orders_by_created "),
-            (json!({"storefront": "eu"}), "INDEX orders_by_storefront "),
-            (json!({"status": "pending"}), "INDEX orders_by_status "),
-            (
-                json!({"storefront": "eu", "status": "pending"}),
-                "INDEX orders_by_storefront_and_status ",
-            ),
-            (
-                json!({"customer_id": customer}),
-                "INDEX orders_by_customer ",
-            ),
-            (
-                json!({"customer_id": customer, "storefront": "eu", "status": "pending"}),
-                "INDEX orders_by_customer ",
-            ),
-            (
-                json!({"customer_id": customer, "storefront": "eu", "sku": "A"}),
-                "INDEX orders_by_customer ",
-            ),
-            (json!({"sku": "A"}), "line USING PRIMARY KEY "),
-            (
-                json!({"sku": "A", "storefront": "eu", "status": "pending"}),
-                "line USING PRIMARY KEY ",
-            ),
-            (json!({"tag": "VIP"}), "tagged USING PRIMARY KEY "),
-            (
-                json!({"tag": "vip", "storefront": "eu", "status": "pending", "sku": "A"}),
-                "tagged USING PRIMARY KEY ",
-            ),
-            (
-                json!({"customer_id": customer, "tag": "vip", "storefront": "eu"}),
-                "INDEX orders_by_customer ",
-            ),
-            (
-                json!({"external_id": "x", "storefront": "eu", "status": "pending"}),
-                "INDEX orders_by_external_id ",
-            ),
-            (
-                json!({"number": 1, "storefront": "eu", "status": "pending"}),
-                "INTEGER PRIMARY KEY ",
-            ),
-        ] {
-            let used_index = index(&connection, filter.clone());
-            assert!(
-                used_index.contains(expected_index),
-                "{filter}: {used_index}"
-            );
-        }
-    }
-
-    /// The filter of a search.
-    fn search_filter(filter: Value) -> ListOrders {
-        let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
-            panic!("it is a list of orders")
-        };
-        filter
-    }
-
-    /// The plan of a statement that must not scan a table, apart from the rows of its own parts.
-    fn query_plan(connection: &Connection, (sql, arguments): (Sql, Vec<Argument>)) -> String {
-        let plan_lines = sqlite::query_plan(connection, sql.sqlite(), arguments);
-        for table in ["orders", "recent", "customers", "events", "steps"] {
-            let full_scan = format!("SCAN {table}");
-            let full_scan_line = plan_lines.iter().find(|line| {
-                line.starts_with(&full_scan) && !line.contains("USING INDEX orders_by_created")
-            });
-            assert!(
-                full_scan_line.is_none(),
-                "{full_scan_line:?} in {plan_lines:#?}"
-            );
-        }
-        plan_lines.join("\n")
-    }
-
-    #[test]
-    fn order_search_uses_an_index_for_each_kind_of_term() {
-        let connection = sqlite::in_memory();
-        let cursor = Some(OrderCursor {
-            created_at_ms: 1,
-            number: 1,
-        });
-        for (filter, customers) in [
-            (
-                json!({"q": "#12"}),
-                ["customers_by_name", "customers_by_email"],
-            ),
-            (
-                json!({"q": "12", "storefront": "eu", "status": "pending", "sku": "A"}),
-                [
-                    "customers_by_storefront_and_name",
-                    "customers_by_storefront_and_email",
-                ],
-            ),
-        ] {
-            let filter = search_filter(filter);
-            let plan_of_search =
-                query_plan(&connection, select_found_orders(&filter, cursor, None));
-            for expected_index in [
-                "INTEGER PRIMARY KEY (rowid=?)",
-                "INDEX orders_by_external_id (external_id=?)",
-                "INDEX shipments_by_tracking_number (<expr>=?)",
-                "INDEX sqlite_autoindex_orders_1 (id=?)",
-                "INDEX orders_by_customer (customer_id=? AND created_at<?)",
-                customers[0],
-                customers[1],
-            ] {
-                assert!(
-                    plan_of_search.contains(expected_index),
-                    "{expected_index} in {plan_of_search}"
-                );
-            }
-            let plan_of_count = query_plan(&connection, count_matching_customers(&filter));
-            for expected_index in customers {
-                assert!(
-                    plan_of_count.contains(&format!("COVERING INDEX {expected_index} (")),
-                    "{plan_of_count}"
-                );
-            }
-            assert!(!plan_of_count.contains("ORDER BY"), "{plan_of_count}");
-        }
-    }
-
-    #[test]
-    fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
-        let connection = sqlite::in_memory();
-        for after_cursor in [
-            None,
-            Some(OrderCursor {
-                created_at_ms: 1,
-                number: 1,
-            }),
-        ] {
-            let plan_of_older = query_plan(
-                &connection,
-                select_older_order(after_cursor, SCANNED_ORDERS),
-            );
-            assert!(
-                plan_of_older.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
-                "{plan_of_older}"
-            );
-            assert!(!plan_of_older.contains("ORDER BY"), "{plan_of_older}");
-        }
-        let cursor = OrderCursor {
-            created_at_ms: 1,
-            number: 1,
-        };
-        for (filter, expected_index) in [
-            (json!({"q": "a"}), "INDEX orders_by_created (created_at>?"),
-            (
-                json!({"q": "a", "storefront": "eu"}),
-                "INDEX orders_by_storefront (storefront=? AND created_at>?",
-            ),
-            (
-                json!({"q": "a", "sku": "A"}),
-                "line USING PRIMARY KEY (sku=? AND (created_at,number)>(?,?)",
-            ),
-            (
-                json!({"q": "a", "tag": "vip"}),
-                "tagged USING PRIMARY KEY (tag=? AND (created_at,number)>(?,?)",
-            ),
-        ] {
-            let filter = search_filter(filter);
-            let scan_plan = query_plan(
-                &connection,
-                select_orders(&filter, Some(cursor), Some(cursor)),
-            );
-            assert!(scan_plan.contains(expected_index), "{scan_plan}");
-            let expected_index = "INDEX shipments_by_tracking_number (<expr>=?)";
-            assert!(scan_plan.contains(expected_index), "{scan_plan}");
-            assert!(
-                scan_plan.contains("SEARCH customers USING PRIMARY KEY (id=?)"),
-                "{scan_plan}"
-            );
-            let plan_of_recent = query_plan(
-                &connection,
-                select_found_orders(&filter, Some(cursor), Some(cursor)),
-            );
-            let expected_index =
-                "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
-            assert!(plan_of_recent.contains(expected_index), "{plan_of_recent}");
-        }
-    }
-}
+mod tests;

@@ -1,27 +1,20 @@
-//! Reads for clients: orders, products, and the history of an order. Each is a single statement, and so a
-//! consistent snapshot; only a search for orders (`q`) takes several. `customers` has the reads of customers.
+//! Reads for clients: orders, and the history of an order. Each is a single statement, and so a
+//! consistent snapshot; only a search for orders (`q`) takes several. `customers`
+//! and `products` have the reads of customers and products.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use shared::{
-    event::Event,
-    id::{OrderId, Sku, Warehouse},
-    order::ListOrders,
-    page::Rows,
-    product::{ListImages, ListProducts, ProductImageIds, sku_of_cursor},
-};
+use shared::{event::Event, id::OrderId, order::ListOrders, page::Rows};
 
 use super::order_list::{
     MAX_MATCHING_CUSTOMERS, OrderCursor, RECENT_ORDER_COUNT, SCANNED_ORDERS,
-    count_matching_customers, is_one_customers, scans_many_rows, select_found_orders,
-    select_older_order, select_orders,
+    count_matching_customers, is_one_customers, scans_many_rows, select_distant_order,
+    select_found_orders, select_orders,
 };
 use crate::{
     domain::{
         order::Order,
-        product::Product,
         step::{StepKey, StepRow},
-        stock::WarehouseStock,
     },
     store::{
         Database, Store, StoreError,
@@ -32,16 +25,13 @@ use crate::{
             },
             row::Row,
             session::Session,
-            statement::{Argument, Sql, StatementBuilder, among, arguments, list},
+            statement::{Argument, Sql, among, arguments, list},
         },
     },
 };
 
 /// An order with its unfinished steps.
 pub type OrderAndSteps = (Order, Vec<StepRow>);
-
-/// A product with its stock by warehouse.
-pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
 
 /// Selects orders with their steps, where the id…
 macro_rules! orders_and_steps_where_id {
@@ -113,7 +103,7 @@ impl Store {
         })
     }
 
-    /// Up to `filter.limit + 1` orders, newest first, up to a size limit.
+    /// Up to `filter.limit + 1` orders in the order of `filter.sort`, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -142,8 +132,8 @@ impl Store {
     }
 
     /// The orders that `filter.q` finds. If few customers match, their orders are read. If many do, the page is
-    /// probably filled by some of the newest orders: they are compared one by one; then the recent orders of
-    /// each customer are read; and only if there are too few, all of their orders.
+    /// probably filled by some of the first orders of the list: they are compared one by one; then the first
+    /// orders of each customer are read; and only if there are too few, all of their orders.
     async fn search_orders(
         &self,
         filter: &ListOrders,
@@ -151,7 +141,7 @@ impl Store {
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         type SelectOrders =
             fn(&ListOrders, Option<OrderCursor>, Option<OrderCursor>) -> (Sql, Vec<Argument>);
-        const NEWEST_FIRST_READS: [(i64, SelectOrders); 2] = [
+        const FIRST_READS: [(i64, SelectOrders); 2] = [
             (SCANNED_ORDERS, select_orders),
             (RECENT_ORDER_COUNT, select_found_orders),
         ];
@@ -163,8 +153,8 @@ impl Store {
         if count <= MAX_MATCHING_CUSTOMERS {
             return page_of_orders(&mut session, select_all, filter).await;
         }
-        for (count, select) in NEWEST_FIRST_READS {
-            let (sql, arguments) = select_older_order(after_cursor, count);
+        for (count, select) in FIRST_READS {
+            let (sql, arguments) = select_distant_order(filter.sort, after, count);
             let rows = session.fetch(sql, arguments).await?;
             let last_position = rows.first().map(position).transpose()?;
             let page = page_of_orders(
@@ -208,83 +198,6 @@ impl Store {
         rows.read(|rows| {
             let events = rows.iter().map(|row| event_at(row).map(|(_, event)| event));
             events.collect()
-        })
-    }
-
-    /// One product.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
-        let mut session = self.reader_session().await?;
-        let rows = session
-            .fetch(
-                "SELECT products.sku, state, warehouse, on_hand, reserved
-                 FROM products LEFT JOIN shelves ON shelves.sku = products.sku
-                 WHERE products.sku = $1",
-                arguments![sku.as_str()],
-            )
-            .await?;
-        Ok(products_and_stock(&rows)?.pop())
-    }
-
-    /// Up to `filter.limit + 1` products by SKU, up to a size limit.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn products(
-        &self,
-        filter: &ListProducts,
-    ) -> Result<Rows<ProductAndStock>, StoreError> {
-        let mut statement = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
-        if !filter.include_deleted {
-            statement.push(" AND NOT is_deleted");
-        }
-        if let Some(cursor) = &filter.cursor {
-            statement
-                .push(" AND sku > ")
-                .bind(sku_of_cursor(cursor).to_owned());
-        }
-        statement
-            .push(" ORDER BY sku LIMIT ")
-            .bind(filter.limit + 1);
-        let (page, arguments) = statement.finish();
-        let sql = format!(
-            "SELECT page.sku, state, warehouse, on_hand, reserved
-             FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
-             ORDER BY page.sku"
-        );
-        let mut session = self.reader_session().await?;
-        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-        rows.read(products_and_stock)
-    }
-
-    /// The ids of the photos of up to `limit` products that have photos, by SKU. Reads the primary database: a
-    /// replica that is behind would let gateways delete files that are in use.
-    ///
-    /// # Errors
-    /// When the database is unavailable.
-    pub async fn image_ids(&self, query: &ListImages) -> Result<Rows<ProductImageIds>, StoreError> {
-        let mut statement = StatementBuilder::new(
-            "SELECT sku, state FROM products WHERE state LIKE '%\"images\":%'",
-        );
-        if let Some(cursor) = &query.cursor {
-            statement.push(" AND sku > ").bind(cursor.to_string());
-        }
-        statement.push(" ORDER BY sku LIMIT ").bind(query.limit + 1);
-        let (sql, arguments) = statement.finish();
-        let mut session = self.primary_session().await?;
-        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-        rows.read(|rows| {
-            rows.iter()
-                .map(|row| {
-                    let product: Product = parse_json("product", row.text(1)?)?;
-                    Ok(ProductImageIds {
-                        sku: product.details.sku,
-                        ids: product.images.iter().map(|image| image.id).collect(),
-                    })
-                })
-                .collect()
         })
     }
 }
@@ -357,28 +270,4 @@ fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
 fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let orders = readable_rows(orders_in(rows), orders_and_steps)?;
     Ok(orders.into_iter().flatten().collect())
-}
-
-/// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
-/// product are adjacent.
-fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
-    let mut products: Vec<ProductAndStock> = Vec::new();
-    let mut last_sku = "";
-    for row in rows {
-        let sku = row.text(0)?;
-        if sku != last_sku {
-            products.push((parse_json("product", row.text(1)?)?, BTreeMap::new()));
-            last_sku = sku;
-        }
-        if let (Some((_, stock_levels)), Some(warehouse)) =
-            (products.last_mut(), row.maybe_text(2)?)
-        {
-            let stock_level = WarehouseStock {
-                on_hand: row.integer(3)?,
-                reserved: row.integer(4)?,
-            };
-            stock_levels.insert(parse_field("warehouse", warehouse)?, stock_level);
-        }
-    }
-    Ok(products)
 }

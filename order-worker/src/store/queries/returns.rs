@@ -84,9 +84,13 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
             .push(" AND order_returns.order_id = ")
             .bind(order_id.to_string());
     }
+    let is_of_one_order = filter.order_id.is_some() || filter.q.is_some();
+    if let Some(q) = &filter.q {
+        push_search(&mut sql, q.trim());
+    }
     if let Some(storefront) = &filter.storefront {
         // As an expression, the storefront disables its own index, so that of the order is used.
-        let column = if filter.order_id.is_some() {
+        let column = if is_of_one_order {
             " AND order_returns.storefront || '' = "
         } else {
             " AND order_returns.storefront = "
@@ -94,7 +98,7 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
         statement.push(column).bind(storefront.to_string());
     }
     if let Some(status) = &filter.status {
-        let column = if filter.order_id.is_some() {
+        let column = if is_of_one_order {
             " AND order_returns.status || '' = "
         } else {
             " AND order_returns.status = "
@@ -112,6 +116,35 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
     let (page, arguments) = statement.finish();
     let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
     (Sql::texts(page, bounded_sql), arguments)
+}
+
+/// Adds the condition that the return has the number `q`, `42-R1`, or that its order has it, `42` or `#42`. Returns of an
+/// order are numbered in the order of their ids.
+fn push_search(sql: &mut StatementBuilder, q: &str) {
+    let number = q.strip_prefix('#').unwrap_or(q);
+    let (order, position) = match number.split_once(['-', '/']) {
+        Some((order, position)) => (order, position.strip_prefix(['R', 'r'])),
+        None => (number, None),
+    };
+    let has_position = order.len() < number.len();
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let order: Option<i64> = order.parse().ok().filter(|_| is_number(order));
+    let position: Option<i64> =
+        position.and_then(|text| text.parse().ok().filter(|_| is_number(text)));
+    let (Some(order), false) = (order, has_position && position.is_none()) else {
+        sql.push(" AND false");
+        return;
+    };
+    sql.push(" AND order_returns.order_id = (SELECT id FROM orders WHERE number = ")
+        .bind(order)
+        .push(")");
+    if let Some(position) = position {
+        sql.push(
+            " AND (SELECT count(*) FROM order_returns AS earlier
+                   WHERE earlier.order_id = order_returns.order_id AND earlier.id <= order_returns.id) = ",
+        )
+        .bind(position);
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +185,7 @@ mod tests {
             let filter = ListReturns {
                 status,
                 order_id,
+                q: None,
                 storefront: storefront.cloned(),
                 limit: 50,
                 cursor: Some(id.to_string()),
@@ -166,6 +200,22 @@ mod tests {
             assert!(is_by_index, "{steps:?}");
             let is_sorted = steps.iter().any(|step| step.contains("ORDER BY"));
             assert!(!is_sorted, "{steps:?}");
+        }
+        for q in ["42", "#42-R1"] {
+            let filter = ListReturns {
+                status: Some(open),
+                order_id: None,
+                q: Some(q.to_owned()),
+                storefront: Some(eu.clone()),
+                limit: 50,
+                cursor: None,
+            };
+            let (sql, arguments) = select_returns(&filter);
+            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            let is_by_order = |step: &String| {
+                step.contains("order_returns USING INDEX returns_by_order (order_id=?")
+            };
+            assert!(steps.iter().any(is_by_order), "{q}: {steps:?}");
         }
     }
 }

@@ -264,6 +264,8 @@ struct Counted {
 enum CountedKind {
     Created {
         is_imported: bool,
+        /// Currency and total.
+        value: Option<(String, i64)>,
     },
     /// The status that the order reached.
     ReachedStatus(&'static str),
@@ -281,6 +283,8 @@ impl Counted {
         struct Created {
             #[serde(default)]
             awaits_stock: bool,
+            currency: Option<String>,
+            total: Option<i64>,
         }
         #[derive(Deserialize)]
         struct Cancelled {
@@ -298,9 +302,13 @@ impl Counted {
         let amount_of_event =
             || parse_json::<MovedAmount>("event", data).map(|amount_data| amount_data.amount);
         let kind = match row.text(4)? {
-            "order.created" => CountedKind::Created {
-                is_imported: parse_json::<Created>("event", data)?.awaits_stock,
-            },
+            "order.created" => {
+                let created: Created = json("event", data)?;
+                CountedKind::Created {
+                    is_imported: created.awaits_stock,
+                    value: created.currency.zip(created.total),
+                }
+            }
             "order.processing" => CountedKind::ReachedStatus("processing"),
             "order.shipped" => CountedKind::ReachedStatus("shipped"),
             "order.delivered" => CountedKind::ReachedStatus("delivered"),
@@ -356,11 +364,17 @@ fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> FigureCo
     for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
         let (name, amount) = match event.kind {
-            CountedKind::Created { is_imported } => {
-                if is_imported {
-                    let name = "imported".to_owned();
+            CountedKind::Created { is_imported, value } => {
+                let mut add = |name: String, amount: i64| {
                     let key = (event.day, event.storefront.clone(), name);
-                    *counts.entry(key).or_default() += 1;
+                    *counts.entry(key).or_default() += amount;
+                };
+                if is_imported {
+                    add("imported".to_owned(), 1);
+                }
+                if let Some((currency, total)) = value {
+                    add(format!("orders.{currency}"), 1);
+                    add(format!("ordered.{currency}"), total);
                 }
                 ("created".to_owned(), 1)
             }

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use shared::{
-    dead_letter::{DeadLetter, DeadLetterSource},
+    dead_letter::{DeadLetter, DeadLetterKind, DeadLetterSource, FailedStepFilter},
     page::Rows,
 };
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::{
             byte_limit::MAX_FORWARD_BYTES,
             decode::{millis, parse_field, parse_json, parse_unsigned, timestamp},
             row::Row,
-            statement::arguments,
+            statement::{Argument, StatementBuilder, arguments},
         },
     },
 };
@@ -51,36 +51,21 @@ impl Store {
             .map(drop)
     }
 
-    /// Up to `limit` dead letters of both kinds after the cursor, newest first, up to a size limit.
+    /// Up to `limit` dead letters after the cursor, newest first, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn dead_letters(
         &self,
-        after_cursor: Option<&DeadLetterCursor>,
+        kind: Option<DeadLetterKind>,
+        filter: &FailedStepFilter,
+        after: Option<&DeadLetterCursor>,
         limit: u32,
     ) -> Result<Rows<DeadLetter>, StoreError> {
-        let (died_at, id) = after_cursor.cloned().unwrap_or((i64::MAX, String::new()));
+        let (sql, arguments) = select_dead_letters(kind, filter, after, limit);
         let mut session = self.reader_session().await?;
         let rows = session
-            .fetch_within(
-                MAX_FORWARD_BYTES,
-                "SELECT id, died_at, reason, order_id, step, attempt, request_id, queue, message
-                 FROM (
-                     SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,
-                            order_id, step, attempt, request_id, NULL AS queue, NULL AS message
-                     FROM steps
-                     WHERE publish_at IS NULL AND due_at <= $1
-                     UNION ALL
-                     SELECT received_at, id, reason, NULL, NULL, NULL, NULL, queue, message
-                     FROM dead_letters
-                     WHERE received_at <= $1
-                 ) AS letters
-                 WHERE died_at < $1 OR id < $2
-                 ORDER BY died_at DESC, id DESC
-                 LIMIT $3",
-                arguments![died_at, id, limit],
-            )
+            .fetch_within(MAX_FORWARD_BYTES, sql, arguments)
             .await?;
         rows.read(|rows| rows.iter().map(dead_letter).collect())
     }
@@ -125,6 +110,80 @@ impl Store {
     }
 }
 
+/// The statement for a page of dead letters. Archived messages belong to no order.
+fn select_dead_letters(
+    kind: Option<DeadLetterKind>,
+    filter: &FailedStepFilter,
+    after: Option<&DeadLetterCursor>,
+    limit: u32,
+) -> (String, Vec<Argument>) {
+    let (died_at, id) = after.cloned().unwrap_or((i64::MAX, String::new()));
+    let mut sql = StatementBuilder::new(
+        "SELECT letters.id, died_at, reason, order_id, step, attempt, request_id, queue, message, orders.number
+         FROM (",
+    );
+    let includes_messages = kind != Some(DeadLetterKind::Step) && filter.is_empty();
+    if kind != Some(DeadLetterKind::Message) {
+        sql.push(
+            "SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,
+                    order_id, step, attempt, request_id, NULL AS queue, NULL AS message
+             FROM steps
+             WHERE publish_at IS NULL AND due_at <= ",
+        )
+        .bind(died_at);
+        push_step_filter(&mut sql, filter);
+    }
+    if kind.is_none() && includes_messages {
+        sql.push(" UNION ALL ");
+    }
+    if includes_messages {
+        sql.push(
+            "SELECT received_at AS died_at, id, reason, NULL AS order_id, NULL AS step, NULL AS attempt,
+                    NULL AS request_id, queue, message
+             FROM dead_letters
+             WHERE received_at <= ",
+        )
+        .bind(died_at);
+    } else if kind == Some(DeadLetterKind::Message) {
+        sql.push(
+            "SELECT received_at AS died_at, id, reason, NULL AS order_id, NULL AS step, NULL AS attempt,
+                    NULL AS request_id, queue, message
+             FROM dead_letters WHERE false",
+        );
+    }
+    sql.push(
+        ") AS letters
+         LEFT JOIN orders ON orders.id = letters.order_id
+         WHERE (died_at < ",
+    )
+    .bind(died_at)
+    .push(" OR letters.id < ")
+    .bind(id)
+    .push(")");
+    sql.push(" ORDER BY died_at DESC, letters.id DESC LIMIT ")
+        .bind(limit);
+    sql.finish()
+}
+
+/// Adds the conditions of `filter` on a row of `steps`. A kind of step is its name, or the beginning of the name of a
+/// step that is made several times, before a colon.
+pub(in crate::store) fn push_step_filter(sql: &mut StatementBuilder, filter: &FailedStepFilter) {
+    if let Some(number) = filter.number {
+        sql.push(" AND order_id = (SELECT id FROM orders WHERE number = ")
+            .bind(number)
+            .push(")");
+    }
+    if let Some(step) = &filter.step {
+        sql.push(" AND (step = ")
+            .bind(step.as_str())
+            .push(" OR substr(step, 1, length(")
+            .bind(step.as_str())
+            .push(") + 1) = ")
+            .bind(step.as_str())
+            .push(" || ':')");
+    }
+}
+
 fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
     let source = if let (Some(queue), Some(dead_message)) = (row.maybe_text(7)?, row.maybe_text(8)?)
     {
@@ -133,7 +192,8 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
         let step: Step = parse_field("step", row.text(4)?)?;
         DeadLetterSource::Step {
             order_id: parse_field("order_id", row.text(3)?)?,
-            attempts: parse_unsigned("attempt", row.integer(5)?)?,
+            order_number: row.maybe_integer(9)?.unwrap_or_default(),
+            attempts: unsigned_integer("attempt", row.integer(5)?)?,
             request_id: row.text(6)?.to_owned(),
             advice: step.advice().to_owned(),
             step: step.to_string(),

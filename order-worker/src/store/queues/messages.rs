@@ -14,7 +14,7 @@ use shared::{
 use crate::{
     domain::{message::Message, order::Order},
     store::{
-        Database, Store, StoreError,
+        Database, FeedConsumer, Store, StoreError,
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
             customer::customer_at,
@@ -127,6 +127,19 @@ impl Store {
         let mut session = self.writer_session().await?;
         session.execute(sql, arguments![millis(now)]).await?;
         Ok(())
+    }
+
+    /// Whether messages are created: a worker with `SMTP_URL` has switched them on.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn are_messages_on(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM relay WHERE name = $1";
+        let mut session = self.primary_session().await?;
+        let rows = session
+            .fetch(sql, arguments![FeedConsumer::Messages.name()])
+            .await?;
+        Ok(!rows.is_empty())
     }
 
     /// The number of messages that wait for an attempt, and the time at which the oldest of them was created.

@@ -1,8 +1,9 @@
 //! Steps that failed and will be retried, for operators. The operations on them are in
 //! [`failures::retries`](crate::failures::retries).
 
-use shared::retry::RetriedStep;
+use shared::{dead_letter::FailedStepFilter, retry::RetriedStep};
 
+use super::dead_letters::push_step_filter;
 use crate::{
     domain::step::Step,
     store::{
@@ -10,25 +11,46 @@ use crate::{
         sql::{
             decode::{parse_field, parse_unsigned, timestamp},
             row::Row,
-            statement::{Sql, arguments},
+            statement::{Argument, Sql, StatementBuilder, arguments},
         },
     },
 };
 
-/// Selects up to `$3` such steps after step `$2` of order `$1`. By default, SQLite would scan all steps.
-fn next() -> Sql {
-    Sql::for_dialects(
-        "SELECT order_id, step, failures, last_error, due_at, request_id
-         FROM steps INDEXED BY failed_steps
-         WHERE failures > 0 AND publish_at IS NOT NULL AND (order_id, step) > ($1, $2)
-         ORDER BY order_id, step
-         LIMIT $3",
-        "SELECT order_id, step, failures, last_error, due_at, request_id
-         FROM steps
-         WHERE failures > 0 AND publish_at IS NOT NULL AND (order_id, step) > ($1, $2)
-         ORDER BY order_id, step
-         LIMIT $3",
-    )
+/// The statement for a page of such steps. By default, SQLite would scan all steps.
+fn select_retries(
+    filter: &FailedStepFilter,
+    after: Option<&RetryCursor>,
+    limit: u32,
+) -> (Sql, Vec<Argument>) {
+    let is_of_one_order = filter.number.is_some();
+    let page = |table: &'static str| {
+        let (order_id, step) = after.cloned().unwrap_or_default();
+        let mut sql = StatementBuilder::new(
+            "SELECT failed.order_id, step, failures, last_error, due_at, request_id, orders.number
+             FROM (SELECT order_id, step, failures, last_error, due_at, request_id FROM ",
+        );
+        sql.push(table)
+            .push(" WHERE failures > 0 AND publish_at IS NOT NULL AND (order_id, step) > (")
+            .bind(order_id)
+            .push(", ")
+            .bind(step)
+            .push(")");
+        push_step_filter(&mut sql, filter);
+        sql.push(" ORDER BY order_id, step LIMIT ")
+            .bind(limit)
+            .push(
+                ") AS failed LEFT JOIN orders ON orders.id = failed.order_id
+                 ORDER BY failed.order_id, step",
+            );
+        sql.finish()
+    };
+    let (sqlite, arguments) = page(if is_of_one_order {
+        "steps"
+    } else {
+        "steps INDEXED BY failed_steps"
+    });
+    let (postgres, _) = page("steps");
+    (Sql::texts(sqlite, postgres), arguments)
 }
 
 /// Cursor of the list: order id and step.
@@ -42,14 +64,13 @@ impl Store {
     /// When the database is unavailable.
     pub async fn retries(
         &self,
-        after_cursor: Option<&RetryCursor>,
+        filter: &FailedStepFilter,
+        after: Option<&RetryCursor>,
         limit: u32,
     ) -> Result<Vec<RetriedStep>, StoreError> {
-        let (order_id, step) = after_cursor.cloned().unwrap_or_default();
+        let (sql, arguments) = select_retries(filter, after, limit);
         let mut session = self.reader_session().await?;
-        let rows = session
-            .fetch(next(), arguments![order_id, step, limit])
-            .await?;
+        let rows = session.fetch(sql, arguments).await?;
         rows.iter().map(retried_step).collect()
     }
 
@@ -82,6 +103,7 @@ fn retried_step(row: &Row) -> Result<RetriedStep, StoreError> {
     Ok(RetriedStep {
         id: format!("{}:{step}", row.text(0)?),
         order_id: parse_field("order_id", row.text(0)?)?,
+        order_number: row.maybe_integer(6)?.unwrap_or_default(),
         step: step.to_string(),
         attempts: parse_unsigned("failures", row.integer(2)?)?,
         reason: row.maybe_text(3)?.unwrap_or_default().to_owned(),

@@ -11,7 +11,7 @@ use super::timestamp;
 use crate::{
     body::{self, Fields},
     id::{CustomerId, OrderId, Sku, Storefront},
-    order::{OrderStatus, Tag},
+    order::{OrderSort, OrderStatus, PaymentFilter, Tag},
     page::{DEFAULT_LIMIT, MAX_LIMIT},
 };
 
@@ -64,7 +64,7 @@ impl OrderHistory {
     }
 }
 
-/// `order.list`: orders, newest first.
+/// `order.list`: orders, newest first unless another order is requested.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListOrders {
     /// Only orders with this number (`123` or `#123`), external id or tracking number, or of customers whose
@@ -80,6 +80,12 @@ pub struct ListOrders {
     /// Only orders with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<OrderStatus>,
+    /// Only orders with this payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_status: Option<PaymentFilter>,
+    /// Only pending orders that wait for approval.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_approval: bool,
     /// Only orders of this customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<CustomerId>,
@@ -100,6 +106,9 @@ pub struct ListOrders {
     pub created_before: Option<Timestamp>,
     /// Whether to include soft-deleted orders; for operators.
     pub include_deleted: bool,
+    /// Order of the entries.
+    #[serde(skip_serializing_if = "OrderSort::is_default")]
+    pub sort: OrderSort,
     /// Maximum number of entries.
     pub limit: u32,
     /// Cursor of the previous page.
@@ -108,12 +117,37 @@ pub struct ListOrders {
 }
 
 impl ListOrders {
+    /// The newest `limit` orders, without filters.
+    #[must_use]
+    pub fn newest(limit: u32) -> Self {
+        Self {
+            q: None,
+            number: None,
+            external_id: None,
+            status: None,
+            payment_status: None,
+            awaits_approval: false,
+            customer_id: None,
+            sku: None,
+            tag: None,
+            storefront: None,
+            created_after: None,
+            created_before: None,
+            include_deleted: false,
+            sort: OrderSort::NewestFirst,
+            limit,
+            cursor: None,
+        }
+    }
+
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let q = fields.optional("q", body::visible_text(1..=254));
         let number = fields.optional("number", body::integer(1..=i64::MAX));
         let external_id = fields.optional("external_id", body::text(1..=200));
         let status = fields.optional("status", body::parsed);
+        let payment_status = fields.optional("payment_status", body::parsed);
+        let awaits_approval = fields.optional("awaits_approval", body::boolean);
         let customer_id = fields.optional("customer_id", body::parsed);
         let sku = fields.optional("sku", body::parsed);
         let tag = fields.optional("tag", body::parsed);
@@ -121,6 +155,7 @@ impl ListOrders {
         let created_after = fields.optional("created_after", timestamp);
         let created_before = fields.optional("created_before", timestamp);
         let include_deleted = fields.optional("include_deleted", body::boolean);
+        let sort = fields.optional("sort", body::parsed);
         let limit = limit(fields);
         let cursor = cursor(fields);
         Some(Self {
@@ -128,6 +163,8 @@ impl ListOrders {
             number,
             external_id,
             status,
+            payment_status,
+            awaits_approval: awaits_approval.unwrap_or(false),
             customer_id,
             sku,
             tag,
@@ -135,9 +172,72 @@ impl ListOrders {
             created_after,
             created_before,
             include_deleted: include_deleted.unwrap_or(false),
+            sort: sort.unwrap_or_default(),
             limit,
             cursor,
         })
+    }
+}
+
+/// `order.count`: the number of orders by status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CountOrders {
+    /// Only orders of this customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<CustomerId>,
+    /// Only orders that contain this product.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sku: Option<Sku>,
+    /// Only orders with this tag, in any letter case; for operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// Only orders of this storefront.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Storefront>,
+    /// Only orders created at or after this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_after: Option<Timestamp>,
+    /// Only orders created before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_before: Option<Timestamp>,
+    /// Whether to count soft-deleted orders, too; for operators.
+    pub include_deleted: bool,
+}
+
+impl CountOrders {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let customer_id = fields.optional("customer_id", body::parsed);
+        let sku = fields.optional("sku", body::parsed);
+        let tag = fields.optional("tag", body::parsed);
+        let storefront = fields.optional("storefront", body::parsed);
+        let created_after = fields.optional("created_after", timestamp);
+        let created_before = fields.optional("created_before", timestamp);
+        let include_deleted = fields.optional("include_deleted", body::boolean);
+        Some(Self {
+            customer_id,
+            sku,
+            tag,
+            storefront,
+            created_after,
+            created_before,
+            include_deleted: include_deleted.unwrap_or(false),
+        })
+    }
+
+    /// The list of the orders that are counted.
+    #[must_use]
+    pub fn list(&self) -> ListOrders {
+        ListOrders {
+            customer_id: self.customer_id,
+            sku: self.sku.clone(),
+            tag: self.tag.clone(),
+            storefront: self.storefront.clone(),
+            created_after: self.created_after,
+            created_before: self.created_before,
+            include_deleted: self.include_deleted,
+            ..ListOrders::newest(MAX_LIMIT)
+        }
     }
 }
 

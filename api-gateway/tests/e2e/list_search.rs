@@ -1,0 +1,396 @@
+//! Searches and filters of the lists of products, returns, messages, failures and API keys.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{System, Tables, is_announced, order, send, until};
+
+const KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
+
+impl System {
+    /// A text field of the entries that a list returns, page by page.
+    async fn listed(&self, path: &str, field: &str) -> Vec<String> {
+        let (mut values, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let after = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
+            let page = self.get(&format!("{path}{after}")).await.expect(200);
+            let entries = page["data"].as_array().unwrap().iter();
+            values.extend(entries.map(|entry| match &entry[field] {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            }));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return values,
+            }
+        }
+    }
+
+    async fn create_product(&self, sku: &str, name: &str, low_stock_at: Option<i64>) {
+        let product = json!({"sku": sku, "name": name, "price": 100, "currency": "EUR", "low_stock_at": low_stock_at});
+        self.post("/v1/products", product).await.expect(201);
+    }
+
+    async fn set_stock(&self, sku: &str, warehouse: &str, on_hand: i64) {
+        let path = format!("/v1/products/{sku}/stock/{warehouse}");
+        self.put(&path, json!({"on_hand": on_hand}))
+            .await
+            .expect(200);
+    }
+}
+
+#[tokio::test]
+async fn products_are_found_by_the_beginning_of_sku_or_name() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    system.key = Some("key-of-operator".to_owned());
+    for (sku, name) in [
+        ("Mug-1", "Big mug"),
+        ("mug-2", "Small mug"),
+        ("POT-1", "Übertopf"),
+        ("POT-2", "GRÜNER TOPF"),
+        ("X_1", "100 % cotton"),
+    ] {
+        system.create_product(sku, name, None).await;
+    }
+    system.key = Some("key-of-eu".to_owned());
+    for (q, expected_skus) in [
+        ("MUG", vec!["Mug-1", "mug-2"]),
+        ("mug-2", vec!["mug-2"]),
+        ("big%20m", vec!["Mug-1"]),
+        ("%20Big", vec!["Mug-1"]),
+        ("%C3%BCbert", vec!["POT-1"]),
+        ("%C3%9CBERT", vec!["POT-1"]),
+        ("gr%C3%BCner", vec!["POT-2"]),
+        ("100%20%25", vec!["X_1"]),
+        ("X_", vec!["X_1"]),
+        ("X-", vec![]),
+        ("ug", vec![]),
+    ] {
+        let found = system
+            .listed(&format!("/v1/products?limit=1&q={q}"), "sku")
+            .await;
+        assert_eq!(found, expected_skus, "{q}");
+    }
+    for invalid in ["q=", "q=%20", "low_stock=maybe"] {
+        let path = format!("/v1/products?{invalid}");
+        system
+            .get(&path)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+    }
+    // A deleted or renamed product is not found by its former name.
+    system.key = Some("key-of-operator".to_owned());
+    system.delete("/v1/products/Mug-1").await.expect(204);
+    let renamed = json!({"name": "Tiny mug"});
+    system
+        .patch("/v1/products/mug-2", renamed)
+        .await
+        .expect(200);
+    for (q, expected_skus) in [("big", vec![]), ("small", vec![]), ("tiny", vec!["mug-2"])] {
+        let path = format!("/v1/products?q={q}");
+        assert_eq!(system.listed(&path, "sku").await, expected_skus, "{q}");
+    }
+    let path = "/v1/products?q=big&include_deleted=true";
+    assert_eq!(system.listed(path, "sku").await, ["Mug-1"]);
+}
+
+#[tokio::test]
+async fn products_are_found_among_many() {
+    let system = System::start().await;
+    system.create_product("P", "Prototype", None).await;
+    let copies = if system.store.is_sqlite() {
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 6000)
+         INSERT INTO products (sku, is_deleted, state)
+         SELECT 'P' || printf('%04d', n), 0,
+                json_set(state, '$.details.sku', 'P' || printf('%04d', n), '$.details.name',
+                         CASE n % 1500 WHEN 7 THEN 'Rare ' ELSE 'Usual ' END || n)
+         FROM products, numbers WHERE sku = 'P'"
+    } else {
+        "INSERT INTO products (sku, is_deleted, state)
+         SELECT 'P' || to_char(n, 'FM0000'), false,
+                jsonb_set(jsonb_set(state::jsonb, '{details,sku}', to_jsonb('P' || to_char(n, 'FM0000'))),
+                          '{details,name}', to_jsonb(CASE n % 1500 WHEN 7 THEN 'Rare ' ELSE 'Usual ' END || n))::text
+         FROM products, generate_series(1, 6000) AS n WHERE sku = 'P'"
+    };
+    system.store.run(Tables::Orders, copies);
+    let rare = ["P0007", "P1507", "P3007", "P4507"];
+    for limit in [1, 3, 200] {
+        let path = format!("/v1/products?q=rare&limit={limit}");
+        assert_eq!(system.listed(&path, "sku").await, rare, "{limit}");
+    }
+    let usual = system.listed("/v1/products?q=usual&limit=200", "sku").await;
+    assert_eq!(usual.len(), 6000 - rare.len());
+    assert!(usual.is_sorted());
+    let by_sku = system.listed("/v1/products?q=p59&limit=30", "sku").await;
+    assert_eq!(by_sku.len(), 100);
+    // Few of many products are low on stock.
+    let threshold = if system.store.is_sqlite() {
+        "UPDATE products SET state = json_set(state, '$.details.low_stock_at', 1)"
+    } else {
+        "UPDATE products SET state = jsonb_set(state::jsonb, '{details,low_stock_at}', '1')::text"
+    };
+    system.store.run(Tables::Orders, threshold);
+    let stock = "INSERT INTO shelves (sku, warehouse, on_hand, reserved)
+                 SELECT sku, 'main', CASE WHEN sku IN ('P0007', 'P5999') THEN 3 ELSE 9 END, 2 FROM products";
+    system.store.run(Tables::Orders, stock);
+    let low = system
+        .listed("/v1/products?low_stock=true&limit=1", "sku")
+        .await;
+    assert_eq!(low, ["P0007", "P5999"]);
+    let both = system
+        .listed("/v1/products?low_stock=true&q=rare", "sku")
+        .await;
+    assert_eq!(both, ["P0007"]);
+}
+
+#[tokio::test]
+async fn products_low_on_stock_are_listed() {
+    let system = System::start().await;
+    for (sku, low_stock_at) in [
+        ("A", Some(5)),
+        ("B", Some(5)),
+        ("C", None),
+        ("D", Some(0)),
+        ("E", Some(2)),
+    ] {
+        system.create_product(sku, "Thing", low_stock_at).await;
+    }
+    system.set_stock("A", "berlin", 3).await;
+    system.set_stock("A", "paris", 3).await;
+    system.set_stock("B", "berlin", 2).await;
+    system.set_stock("B", "paris", 3).await;
+    system.set_stock("D", "berlin", 1).await;
+    let path = "/v1/products?low_stock=true";
+    assert_eq!(system.listed(path, "sku").await, ["B", "E"]);
+    // Reserved units are not available.
+    let customer = system.customer().await;
+    for sku in ["A", "D"] {
+        let new_order = order(&customer, sku, 1);
+        system.post("/v1/orders", new_order).await.expect(201);
+    }
+    assert_eq!(system.listed(path, "sku").await, ["A", "B", "D", "E"]);
+    system.delete("/v1/products/E").await.expect(204);
+    let raised = json!({"low_stock_at": null});
+    system.patch("/v1/products/B", raised).await.expect(200);
+    assert_eq!(system.listed(path, "sku").await, ["A", "D"]);
+    let all = system.listed("/v1/products?low_stock=false", "sku").await;
+    assert_eq!(all, ["A", "B", "C", "D"]);
+}
+
+#[tokio::test]
+async fn returns_are_found_by_their_number_and_their_orders() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    for quantity in [3, 1] {
+        let created = system.post("/v1/orders", order(&customer, "A", quantity));
+        let created = created.await.expect(201);
+        let id = created["id"].as_str().unwrap();
+        system.order_until(id, "announced", is_announced).await;
+        let shipments = format!("/v1/orders/{id}/shipments");
+        system.post(&shipments, json!({})).await.expect(201);
+        for _ in 1..quantity {
+            let items = json!({"items": [{"sku": "A", "quantity": 1}]});
+            let path = format!("/v1/orders/{id}/returns");
+            system.post(&path, items).await.expect(201);
+        }
+    }
+    for (q, expected_numbers) in [
+        ("1", vec!["1-R2", "1-R1"]),
+        ("%231", vec!["1-R2", "1-R1"]),
+        ("1-R1", vec!["1-R1"]),
+        ("1-r2", vec!["1-R2"]),
+        ("1-R3", vec![]),
+        ("1-R", vec![]),
+        ("1-", vec![]),
+        ("2", vec![]),
+        ("9", vec![]),
+        ("R1", vec![]),
+        ("99999999999999999999", vec![]),
+        ("1-R1&status=approved", vec![]),
+        ("1-R1&status=requested", vec!["1-R1"]),
+    ] {
+        let path = format!("/v1/returns?limit=1&q={q}");
+        assert_eq!(
+            system.listed(&path, "number").await,
+            expected_numbers,
+            "{q}"
+        );
+    }
+    // The orders belong to the default storefront.
+    system.key = Some("key-of-eu".to_owned());
+    assert!(system.listed("/v1/returns?q=1", "number").await.is_empty());
+}
+
+#[tokio::test]
+async fn messages_of_all_orders_are_listed_and_found() {
+    // Nothing listens there: each message waits for another attempt after the first.
+    let mut system = System::start_with(&[
+        ("API_KEYS", KEYS),
+        ("SMTP_URL", "smtp://127.0.0.1:9"),
+        ("MAIL_FROM", "orders@shop.example"),
+    ])
+    .await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 10)]).await;
+    let mut orders = Vec::new();
+    for (name, email) in [("Ada", "Ada@example.com"), ("Bob", "bob@example.com")] {
+        let customer = json!({"name": name, "email": email});
+        let customer = system.post("/v1/customers", customer).await.expect(201);
+        let customer = customer["id"].as_str().unwrap().to_owned();
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        let created = created.expect(201);
+        let id = created["id"].as_str().unwrap().to_owned();
+        system.order_until(&id, "announced", is_announced).await;
+        orders.push((customer, id));
+    }
+    let path = "/v1/messages?limit=1";
+    until("both messages to be attempted", async || {
+        let recipients = system.listed(path, "recipient").await;
+        recipients.len() == 2 && !recipients.contains(&"null".to_owned())
+    })
+    .await;
+    let stats = system.get("/v1/stats").await.expect(200);
+    assert_eq!(stats["system"]["sends_messages"], true);
+    assert_eq!(system.listed(path, "order_number").await, ["2", "1"]);
+    for (filter, expected_numbers) in [
+        ("q=ada@", vec!["1"]),
+        ("q=ADA", vec!["1"]),
+        ("q=BOB@example.com", vec!["2"]),
+        ("q=example", vec![]),
+        ("q=%232", vec!["2"]),
+        ("q=3", vec![]),
+        ("status=pending", vec!["2", "1"]),
+        ("status=pending&q=ada", vec!["1"]),
+        ("status=sent", vec![]),
+        (&format!("order_id={}", orders[0].1), vec!["1"]),
+        (&format!("order_id={}&q=bob", orders[0].1), vec![]),
+    ] {
+        let path = format!("/v1/messages?limit=1&{filter}");
+        assert_eq!(
+            system.listed(&path, "order_number").await,
+            expected_numbers,
+            "{filter}"
+        );
+    }
+    for invalid in ["status=lost", "q=", "cursor=x", "order_id=1"] {
+        let path = format!("/v1/messages?{invalid}");
+        let refused = system.get(&path).await;
+        refused.expect_problem(422, "INVALID_REQUEST");
+    }
+    // The address of an erased customer is not found, and a deleted order's messages are not listed.
+    for (_, id) in &orders {
+        let path = format!("/v1/orders/{id}/cancel");
+        system.post(&path, json!({})).await.expect(200);
+    }
+    system.wait_until_idle().await;
+    let path = format!("/v1/customers/{}", orders[0].0);
+    system.delete(&path).await.expect(204);
+    let found = system.listed("/v1/messages?q=ada", "order_number").await;
+    assert!(found.is_empty(), "{found:?}");
+    let path = format!("/v1/orders/{}", orders[1].1);
+    system.delete(&path).await.expect(204);
+    let numbers = system.listed("/v1/messages", "order_number").await;
+    assert!(numbers.iter().all(|number| number == "1"), "{numbers:?}");
+    system.key = Some("key-of-eu".to_owned());
+    let refused = system.get("/v1/messages").await;
+    refused.expect_problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn retries_are_found_by_order_and_step() {
+    let (system, _provider, ids) = crate::retries::orders_with_failing_payments(2).await;
+    until("both payments to fail", async || {
+        system.listed("/v1/retries", "order_id").await.len() == 2
+    })
+    .await;
+    for (filter, expected_ids) in [
+        ("number=1", vec![&ids[0]]),
+        ("number=2&step=authorize_payment", vec![&ids[1]]),
+        ("step=authorize_payment", vec![&ids[0], &ids[1]]),
+        ("step=authorize", vec![]),
+        ("step=capture_payment", vec![]),
+        ("number=3", vec![]),
+    ] {
+        let path = format!("/v1/retries?limit=1&{filter}");
+        let found = system.listed(&path, "order_id").await;
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected_ids, "{filter}");
+    }
+    let numbers = system.listed("/v1/retries", "order_number").await;
+    assert_eq!(numbers, ["1", "2"]);
+    system
+        .get("/v1/retries?number=0")
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn dead_letters_are_found_by_kind_order_and_step() {
+    let system = System::start().await;
+    let mut ids = Vec::new();
+    for sku in ["A", "B"] {
+        system.stock(sku, &[("main", 5)]).await;
+        ids.push(crate::dead_letters::order_with_failed_capture(&system, sku).await);
+    }
+    let customer = system.customer().await;
+    crate::harness::python("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    until("all messages to be archived", async || {
+        system
+            .listed("/v1/dead-letters?kind=message", "kind")
+            .await
+            .len()
+            == 7
+    })
+    .await;
+    for (filter, expected_count) in [
+        ("", 9),
+        ("kind=step", 2),
+        ("kind=message", 7),
+        ("number=1", 1),
+        ("number=2&kind=step", 1),
+        ("number=1&kind=message", 0),
+        ("step=capture_payment", 2),
+        ("step=capture_payment&number=2", 1),
+        ("step=refund_payment", 0),
+    ] {
+        let path = format!("/v1/dead-letters?limit=2&{filter}");
+        let found = system.listed(&path, "id").await;
+        assert_eq!(found.len(), expected_count, "{filter}: {found:?}");
+    }
+    let found = system.listed("/v1/dead-letters?number=1", "order_id").await;
+    assert_eq!(found, [ids[0].clone()]);
+    let numbers = system
+        .listed("/v1/dead-letters?kind=step", "order_number")
+        .await;
+    assert_eq!(numbers, ["2", "1"]);
+    system
+        .get("/v1/dead-letters?kind=order")
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn api_keys_are_found_by_name_and_beginning() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    system.key = Some("key-of-admin".to_owned());
+    let mut prefixes = Vec::new();
+    for name in ["Shop of the EU", "Warehouse 100 %", "shop of the US"] {
+        let request = system
+            .request(Method::POST, "/v1/api-keys")
+            .json(&json!({"name": name, "role": "operator"}));
+        let key = send(request).await.expect(201);
+        prefixes.push(key["prefix"].as_str().unwrap().to_owned());
+    }
+    for (q, expected_names) in [
+        ("SHOP", vec!["shop of the US", "Shop of the EU"]),
+        ("of%20the%20eu", vec!["Shop of the EU"]),
+        ("%20%25", vec!["Warehouse 100 %"]),
+        ("nothing", vec![]),
+        (prefixes[1].as_str(), vec!["Warehouse 100 %"]),
+        (&prefixes[1][4..], vec![]),
+    ] {
+        let path = format!("/v1/api-keys?limit=1&q={q}");
+        assert_eq!(system.listed(&path, "name").await, expected_names, "{q}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Counts work for an operator, within bounded time: no count reads more than a fixed number of rows.
+//!
+//! The fields of orders and products are compared as text, so that a state that can't be decoded does no harm. The
+//! first occurrence of a name is the field itself: the fields before it have known names, and a text in JSON has no
+//! quotation mark without a backslash.
+
+use shared::{
+    id::Storefront,
+    order::{OrderStatus, ReturnStatus},
+    stats::Attention,
+};
+
+use crate::{
+    domain::payment::MANUAL,
+    store::{
+        Store, StoreError,
+        sql::{
+            session::Session,
+            statement::{Argument, Sql, StatementBuilder},
+        },
+    },
+};
+
+/// Maximum of each number, and of the pending orders that are read.
+const MAX_COUNT: u32 = 10_000;
+/// Maximum number of products whose stock is compared with their threshold.
+const MAX_PRODUCTS: u32 = 100_000;
+
+/// The functions that differ between the databases.
+struct Dialect {
+    /// Finds a text in a text.
+    position: &'static str,
+    /// The threshold of low stock in a product's state.
+    threshold: &'static str,
+    /// The condition of the index `products_with_threshold`.
+    has_threshold: &'static str,
+}
+
+const SQLITE_DIALECT: Dialect = Dialect {
+    position: "instr",
+    threshold: r#"CAST(substr(state, instr(state, '"low_stock_at":') + 15, 19) AS INTEGER)"#,
+    has_threshold: r#"instr(state, '"low_stock_at":') > 0"#,
+};
+const POSTGRES_DIALECT: Dialect = Dialect {
+    position: "strpos",
+    threshold: r#"CAST(substring(state FROM '"low_stock_at":([0-9]+)') AS BIGINT)"#,
+    has_threshold: r#"strpos(state, '"low_stock_at":') > 0"#,
+};
+
+impl Store {
+    /// Work for an operator: that of one storefront, or of all. Products belong to all storefronts.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn attention(
+        &self,
+        storefront: Option<&Storefront>,
+    ) -> Result<Attention, StoreError> {
+        let mut session = self.reader_session().await?;
+        let [orders_awaiting_approval, outstanding_payments] =
+            count(&mut session, pending_orders(storefront)).await?;
+        let [requested_returns] = count(&mut session, requested_returns(storefront)).await?;
+        let [low_stock_products] = count(&mut session, low_stock_products()).await?;
+        Ok(Attention {
+            low_stock_products,
+            requested_returns,
+            orders_awaiting_approval,
+            outstanding_payments,
+        })
+    }
+}
+
+/// Reads the numbers in the first row.
+async fn count<const N: usize>(
+    session: &mut Session,
+    (sql, arguments): (Sql, Vec<Argument>),
+) -> Result<[i64; N], StoreError> {
+    let rows = session.fetch(sql, arguments).await?;
+    let mut counts = [0; N];
+    if let Some(row) = rows.first() {
+        for (index, count) in counts.iter_mut().enumerate() {
+            *count = row.integer(index)?;
+        }
+    }
+    Ok(counts)
+}
+
+/// The statement in both dialects.
+fn in_both_dialects(
+    statement: impl Fn(&Dialect) -> (String, Vec<Argument>),
+) -> (Sql, Vec<Argument>) {
+    let (sqlite, arguments) = statement(&SQLITE_DIALECT);
+    let (postgres, _) = statement(&POSTGRES_DIALECT);
+    (Sql::texts(sqlite, postgres), arguments)
+}
+
+fn pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
+    in_both_dialects(|dialect| {
+        let position = dialect.position;
+        let outstanding = format!(r#"pending","provider":"{MANUAL}""#);
+        let mut sql = StatementBuilder::new(
+            "SELECT count(CASE WHEN awaits_approval THEN 1 END), count(CASE WHEN is_outstanding THEN 1 END) FROM (SELECT ",
+        );
+        sql.push("substr(state, ").push(position).push(
+            r#"(state, '"awaits_approval":') + 18, 4) = 'true' AS awaits_approval, substr(state, "#,
+        );
+        sql.push(position)
+            .push(r#"(state, '"payment":{"status":"') + 21, "#);
+        sql.bind(i64::try_from(outstanding.len()).unwrap_or_default());
+        sql.push(") = ").bind(outstanding);
+        sql.push(" AS is_outstanding FROM orders WHERE status = ")
+            .bind(OrderStatus::Pending.as_str())
+            .push(" AND NOT is_deleted");
+        push_storefront(&mut sql, storefront);
+        sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS pending");
+        sql.finish()
+    })
+}
+
+fn requested_returns(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
+    in_both_dialects(|_| {
+        let mut sql = StatementBuilder::new(
+            "SELECT count(*) FROM (SELECT 1 FROM order_returns WHERE status = ",
+        );
+        sql.bind(ReturnStatus::Requested.as_str());
+        push_storefront(&mut sql, storefront);
+        sql.push(
+            " AND EXISTS (SELECT 1 FROM orders WHERE orders.id = order_returns.order_id AND NOT is_deleted)",
+        );
+        sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS requested");
+        sql.finish()
+    })
+}
+
+fn low_stock_products() -> (Sql, Vec<Argument>) {
+    in_both_dialects(|dialect| {
+        let mut sql = StatementBuilder::new("SELECT count(*) FROM (SELECT 1 FROM (SELECT sku, ");
+        sql.push(dialect.threshold)
+            .push(" AS threshold FROM products WHERE NOT is_deleted AND ")
+            .push(dialect.has_threshold);
+        sql.push(" LIMIT ").bind(MAX_PRODUCTS);
+        sql.push(") AS watched WHERE coalesce((SELECT sum(on_hand - reserved) FROM shelves WHERE shelves.sku = watched.sku), 0) <= threshold");
+        sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS low");
+        sql.finish()
+    })
+}
+
+fn push_storefront(sql: &mut StatementBuilder, storefront: Option<&Storefront>) {
+    if let Some(storefront) = storefront {
+        sql.push(" AND storefront = ").bind(storefront.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite;
+
+    #[test]
+    fn counts_use_indexes() {
+        let connection = sqlite::in_memory();
+        let eu: Storefront = "eu".parse().unwrap();
+        for (statement, index) in [
+            (pending_orders(None), "orders_by_status (status=?"),
+            (
+                pending_orders(Some(&eu)),
+                "orders_by_storefront_and_status (storefront=? AND status=?",
+            ),
+            (requested_returns(None), "returns_by_status (status=?"),
+            (
+                requested_returns(Some(&eu)),
+                "returns_by_storefront_and_status (storefront=? AND status=?",
+            ),
+            (low_stock_products(), "products_with_threshold"),
+        ] {
+            let (sql, arguments) = statement;
+            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Counts orders by status, for the tabs of an order list.
+//!
+//! Without filters, or with a storefront or a time, the entries of an index are counted without reading the
+//! orders. None of these indexes knows whether an order is deleted, so the entries of `deleted_orders` are
+//! subtracted. With another filter, and to count the orders that wait for approval, orders are read one by one.
+//! No number is counted beyond [`MAX_COUNT`]; of the pending orders, [`MAX_PENDING_READ`] are read.
+
+use shared::order::{BoundedCount, CountOrders, ListOrders, MAX_COUNT, OrderCount, OrderStatus};
+
+use super::order_list::{
+    Dialect, POSTGRES_DIALECT, Range, SQLITE_DIALECT, Source, is_one_customers, push_filters,
+    scans_many_rows,
+};
+use crate::store::{
+    Database, Store, StoreError,
+    sql::{
+        row::Row,
+        statement::{Argument, Sql, StatementBuilder},
+    },
+};
+
+/// Number of the pending orders of which those are counted that wait for approval. Reading the state of an order
+/// takes PostgreSQL some 25 µs, as it has to be decompressed.
+const MAX_PENDING_READ: u32 = 1_000;
+/// Name of the row with the orders that wait for approval.
+const AWAITING_APPROVAL: &str = "awaiting_approval";
+/// Name of the row with all orders.
+const ALL: &str = "all";
+const STATUSES: [OrderStatus; 5] = [
+    OrderStatus::Pending,
+    OrderStatus::Processing,
+    OrderStatus::Shipped,
+    OrderStatus::Delivered,
+    OrderStatus::Cancelled,
+];
+
+impl Store {
+    /// The number of orders by status, each up to [`MAX_COUNT`].
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn count_orders(&self, query: &CountOrders) -> Result<OrderCount, StoreError> {
+        let filter = query.list();
+        let _permit = match &*self.database {
+            Database::Postgres(postgres) if scans_many_rows(&filter) => {
+                Some(postgres.acquire_scan_permit().await?)
+            }
+            Database::Postgres(_) | Database::Sqlite(_) => None,
+        };
+        let mut session = self.reader_session().await?;
+        if is_counted_by_index(&filter) {
+            let (sql, arguments) = select_index_counts(&filter);
+            read_index_counts(&session.fetch(sql, arguments).await?)
+        } else {
+            let (sql, arguments) = select_counts_of_orders(&filter);
+            read_counts_of_orders(&session.fetch(sql, arguments).await?)
+        }
+    }
+}
+
+/// Whether indexes have all columns that the filter compares.
+fn is_counted_by_index(filter: &ListOrders) -> bool {
+    !is_one_customers(filter) && filter.sku.is_none() && filter.tag.is_none()
+}
+
+/// The statement for rows of a name, the number of orders, and the number of orders that were read for it.
+fn select_index_counts(filter: &ListOrders) -> (Sql, Vec<Argument>) {
+    let (sqlite, arguments) = index_counts(filter, &SQLITE_DIALECT);
+    let (postgres, _) = index_counts(filter, &POSTGRES_DIALECT);
+    (Sql::texts(sqlite, postgres), arguments)
+}
+
+fn index_counts(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument>) {
+    let mut sql = StatementBuilder::new("");
+    push_index_count(&mut sql, ALL, filter, dialect);
+    for status in STATUSES {
+        sql.push(" UNION ALL ");
+        let filter = with_status(filter, status);
+        push_index_count(&mut sql, status.as_str(), &filter, dialect);
+    }
+    sql.push(" UNION ALL SELECT ").bind(AWAITING_APPROVAL);
+    sql.push(", count(CASE WHEN awaits_approval");
+    if !filter.include_deleted {
+        sql.push(" AND NOT is_deleted");
+    }
+    sql.push(" THEN 1 END), count(*) FROM (SELECT is_deleted, ")
+        .push(dialect.awaits_approval)
+        .push(" AS awaits_approval FROM orders WHERE true");
+    let pending_orders = with_deleted(&with_status(filter, OrderStatus::Pending));
+    push_filters(&mut sql, &pending_orders, Range::default(), false, dialect);
+    sql.push(" LIMIT ")
+        .bind(MAX_PENDING_READ + 1)
+        .push(") AS pending");
+    sql.finish()
+}
+
+fn with_status(filter: &ListOrders, status: OrderStatus) -> ListOrders {
+    ListOrders {
+        status: Some(status),
+        ..filter.clone()
+    }
+}
+
+fn with_deleted(filter: &ListOrders) -> ListOrders {
+    ListOrders {
+        include_deleted: true,
+        ..filter.clone()
+    }
+}
+
+/// Adds the statement for one of the numbers. As many entries of an index are counted in addition as there are
+/// deleted orders, which are subtracted.
+fn push_index_count(
+    sql: &mut StatementBuilder,
+    name: &'static str,
+    filter: &ListOrders,
+    dialect: &Dialect,
+) {
+    let entries = with_deleted(filter);
+    sql.push("SELECT ").bind(name);
+    sql.push(", (SELECT count(*) FROM (SELECT 1 FROM orders WHERE true");
+    push_filters(sql, &entries, Range::default(), false, dialect);
+    sql.push(" LIMIT ").bind(MAX_COUNT + 1);
+    if filter.include_deleted {
+        sql.push(") AS counted), 0");
+        return;
+    }
+    sql.push(" + ");
+    push_deleted_count(sql, &entries, dialect);
+    sql.push(") AS counted) - ");
+    push_deleted_count(sql, &entries, dialect);
+    sql.push(", 0");
+}
+
+fn push_deleted_count(sql: &mut StatementBuilder, filter: &ListOrders, dialect: &Dialect) {
+    sql.push("(SELECT count(*) FROM orders WHERE is_deleted");
+    push_filters(sql, filter, Range::default(), false, dialect);
+    sql.push(")");
+}
+
+fn read_index_counts(rows: &[Row]) -> Result<OrderCount, StoreError> {
+    let mut counts = OrderCount::default();
+    for row in rows {
+        let (name, number) = (row.text(0)?, row.integer(1)?);
+        let has_more = row.integer(2)? > i64::from(MAX_PENDING_READ);
+        let number = if has_more {
+            number.min(i64::from(MAX_PENDING_READ))
+        } else {
+            number
+        };
+        set_count(&mut counts, name, number, has_more);
+    }
+    Ok(counts)
+}
+
+/// The statement for the number of orders by status among the orders that are read: rows of a status, the number
+/// of orders, and the number of those that wait for approval.
+fn select_counts_of_orders(filter: &ListOrders) -> (Sql, Vec<Argument>) {
+    let (sqlite, arguments) = counts_of_orders(filter, &SQLITE_DIALECT);
+    let (postgres, _) = counts_of_orders(filter, &POSTGRES_DIALECT);
+    (Sql::texts(sqlite, postgres), arguments)
+}
+
+fn counts_of_orders(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument>) {
+    let is_selected = is_one_customers(filter);
+    let mut sql = StatementBuilder::new(
+        "SELECT status, count(*), count(CASE WHEN awaits_approval THEN 1 END)
+         FROM (SELECT orders.status, CASE WHEN orders.status = 'pending' THEN ",
+    );
+    sql.push(dialect.awaits_approval)
+        .push(" END AS awaits_approval FROM ")
+        .push(Source::of(filter, is_selected).from)
+        .push(" WHERE true");
+    push_filters(&mut sql, filter, Range::default(), is_selected, dialect);
+    sql.push(" LIMIT ").bind(MAX_COUNT + 1);
+    sql.push(") AS counted GROUP BY status");
+    sql.finish()
+}
+
+fn read_counts_of_orders(rows: &[Row]) -> Result<OrderCount, StoreError> {
+    let mut counts = OrderCount::default();
+    let numbers = rows.iter().map(|row| row.integer(1));
+    let total = numbers.sum::<Result<i64, StoreError>>()?;
+    // If not all orders were read, each status may have more.
+    let has_more = total > i64::from(MAX_COUNT);
+    set_count(&mut counts, ALL, total, has_more);
+    for row in rows {
+        let status = row.text(0)?;
+        set_count(&mut counts, status, row.integer(1)?, has_more);
+        if status == OrderStatus::Pending.as_str() {
+            set_count(&mut counts, AWAITING_APPROVAL, row.integer(2)?, has_more);
+        }
+    }
+    if has_more {
+        for count in [
+            &mut counts.pending,
+            &mut counts.awaiting_approval,
+            &mut counts.processing,
+            &mut counts.shipped,
+            &mut counts.delivered,
+            &mut counts.cancelled,
+        ] {
+            count.has_more = true;
+        }
+    }
+    Ok(counts)
+}
+
+fn set_count(counts: &mut OrderCount, name: &str, number: i64, has_more: bool) {
+    let count = u32::try_from(number.max(0)).unwrap_or(u32::MAX);
+    let count = BoundedCount {
+        count: count.min(MAX_COUNT),
+        has_more: has_more || count > MAX_COUNT,
+    };
+    match name {
+        ALL => counts.all = count,
+        AWAITING_APPROVAL => counts.awaiting_approval = count,
+        "pending" => counts.pending = count,
+        "processing" => counts.processing = count,
+        "shipped" => counts.shipped = count,
+        "delivered" => counts.delivered = count,
+        "cancelled" => counts.cancelled = count,
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shared::request::Request;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    fn filter(fields: Value) -> ListOrders {
+        let Ok(Request::CountOrders(query)) = Request::read("order.count", fields) else {
+            panic!("it is a count of orders")
+        };
+        query.list()
+    }
+
+    fn query_plan((sql, arguments): (Sql, Vec<Argument>)) -> Vec<String> {
+        sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments)
+    }
+
+    #[test]
+    fn only_the_pending_orders_are_read_to_count_orders_by_status() {
+        for fields in [
+            json!({}),
+            json!({"storefront": "eu"}),
+            json!({"created_after": "2026-01-01T00:00:00Z"}),
+            json!({"storefront": "eu", "created_before": "2026-01-01T00:00:00Z"}),
+            json!({"include_deleted": true}),
+        ] {
+            let plan = query_plan(select_index_counts(&filter(fields.clone())));
+            let reads = plan
+                .iter()
+                .filter(|line| line.contains("orders"))
+                .filter(|line| !line.contains("COVERING INDEX"));
+            let reads: Vec<_> = reads.collect();
+            assert_eq!(reads.len(), 1, "{fields}: {plan:#?}");
+            assert!(reads[0].contains("status=?"), "{fields}: {plan:#?}");
+        }
+    }
+
+    #[test]
+    fn orders_of_a_customer_a_product_or_a_tag_are_counted_by_its_index() {
+        let customer = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (fields, index) in [
+            (json!({"customer_id": customer}), "orders_by_customer "),
+            (json!({"sku": "A"}), "line USING PRIMARY KEY (sku=?"),
+            (
+                json!({"tag": "vip", "storefront": "eu"}),
+                "tagged USING PRIMARY KEY (tag=?",
+            ),
+        ] {
+            let plan = query_plan(select_counts_of_orders(&filter(fields)));
+            assert!(plan.iter().any(|line| line.contains(index)), "{plan:#?}");
+        }
+    }
+}

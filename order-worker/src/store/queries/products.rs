@@ -1,0 +1,366 @@
+//! Reads of products: one, a list, and those that a search finds.
+//!
+//! A search compares SKUs and names. Their indexes are on expressions, so that they have the values of all versions of
+//! the program. Both databases change the case of ASCII letters only in these; a search compares the usual spellings of
+//! a word with other letters ([`spellings`]).
+
+use std::collections::BTreeMap;
+
+use shared::{
+    id::{Sku, Warehouse},
+    page::Rows,
+    product::{ListImages, ListProducts, ProductImageIds, sku_of_cursor},
+};
+
+use crate::{
+    domain::{product::Product, stock::WarehouseStock},
+    store::{
+        Store, StoreError,
+        sql::{
+            byte_limit::MAX_PAGE_BYTES,
+            customer::{prefix_end, search_key},
+            decode::{json, parse_field},
+            row::Row,
+            statement::{Argument, Sql, StatementBuilder, arguments},
+        },
+    },
+};
+
+/// A product with its stock by warehouse.
+pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
+
+/// Number of products after the cursor that a search compares one by one before it reads all that match. If many
+/// products match, the first of them are found among these.
+const SCANNED_PRODUCTS: i64 = 2_000;
+
+/// The expressions of a search and of low stock that differ between the databases.
+struct Dialect {
+    /// The name in lower case; the expression of an index.
+    name: &'static str,
+    /// Whether a product has a threshold of low stock; the condition of an index.
+    has_threshold: &'static str,
+    /// The threshold of low stock.
+    threshold: &'static str,
+    /// The table, read by the index of products with a threshold. PostgreSQL chooses it by itself.
+    products_with_threshold: &'static str,
+}
+
+const SQLITE_DIALECT: Dialect = Dialect {
+    name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END",
+    has_threshold: "instr(state, '\"low_stock_at\":') > 0",
+    threshold: "json_extract(state, '$.details.low_stock_at')",
+    products_with_threshold: "products INDEXED BY products_with_threshold",
+};
+
+const POSTGRES_DIALECT: Dialect = Dialect {
+    name: "lower((state::json #>> '{details,name}') COLLATE \"C\")",
+    has_threshold: "strpos(state, '\"low_stock_at\":') > 0",
+    threshold: "(state::json #>> '{details,low_stock_at}')::bigint",
+    products_with_threshold: "products",
+};
+
+/// The products that a statement for a list of products reads.
+#[derive(Clone, Copy)]
+enum Read<'a> {
+    /// All that match.
+    All,
+    /// Those that match among the first, up to this SKU.
+    UpTo(Option<&'a str>),
+}
+
+impl Store {
+    /// One product.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
+        let mut session = self.reader_session().await?;
+        let rows = session
+            .fetch(
+                "SELECT products.sku, state, warehouse, on_hand, reserved
+                 FROM products LEFT JOIN shelves ON shelves.sku = products.sku
+                 WHERE products.sku = $1",
+                arguments![sku.as_str()],
+            )
+            .await?;
+        Ok(products_and_stock(&rows)?.pop())
+    }
+
+    /// Up to `filter.limit + 1` products by SKU, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn products(
+        &self,
+        filter: &ListProducts,
+    ) -> Result<Rows<ProductAndStock>, StoreError> {
+        let mut session = self.reader_session().await?;
+        if filter.q.is_some() {
+            let (sql, arguments) = select_scan_end(filter);
+            let rows = session.fetch(sql, arguments).await?;
+            // Without an end there are few products, and all are scanned.
+            let end = rows.first().map(|row| row.text(0)).transpose()?;
+            let (sql, arguments) = select_products(filter, Read::UpTo(end));
+            let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+            let page = rows.read(products_and_stock)?;
+            if end.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
+                return Ok(page);
+            }
+        }
+        let (sql, arguments) = select_products(filter, Read::All);
+        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+        rows.read(products_and_stock)
+    }
+
+    /// The ids of the photos of up to `limit` products that have photos, by SKU. Reads the primary database: a
+    /// replica that is behind would let gateways delete files that are in use.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn image_ids(&self, query: &ListImages) -> Result<Rows<ProductImageIds>, StoreError> {
+        let mut sql = StatementBuilder::new(
+            "SELECT sku, state FROM products WHERE state LIKE '%\"images\":%'",
+        );
+        if let Some(cursor) = &query.cursor {
+            sql.push(" AND sku > ").bind(cursor.to_string());
+        }
+        sql.push(" ORDER BY sku LIMIT ").bind(query.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let mut session = self.primary_session().await?;
+        let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
+        rows.read(|rows| {
+            rows.iter()
+                .map(|row| {
+                    let product: Product = json("product", row.text(1)?)?;
+                    Ok(ProductImageIds {
+                        sku: product.details.sku,
+                        ids: product.images.iter().map(|image| image.id).collect(),
+                    })
+                })
+                .collect()
+        })
+    }
+}
+
+/// The keys to search for: the term in lower case, in upper case, and with a capital first letter, each with its ASCII
+/// letters in lower case. For a term of ASCII letters they are the same.
+fn spellings(q: &str) -> Vec<String> {
+    let lower = search_key(q.trim());
+    let upper: String = lower.chars().flat_map(char::to_uppercase).collect();
+    let mut letters = lower.chars();
+    let first_upper = letters.next().into_iter().flat_map(char::to_uppercase);
+    let capitalized: String = first_upper.chain(letters).collect();
+    let mut keys = vec![lower, upper, capitalized];
+    for key in &mut keys {
+        key.make_ascii_lowercase();
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// The statement for the SKU up to which a search compares products one by one. It returns no row if there are fewer
+/// products.
+fn select_scan_end(filter: &ListProducts) -> (Sql, Vec<Argument>) {
+    let mut sql = StatementBuilder::new("SELECT sku FROM products WHERE true");
+    push_cursor(&mut sql, filter);
+    sql.push(" ORDER BY sku LIMIT 1 OFFSET ")
+        .bind(SCANNED_PRODUCTS);
+    let (sql, arguments) = sql.finish();
+    (sql.into(), arguments)
+}
+
+/// The statement for a page of products with their stock levels.
+fn select_products(filter: &ListProducts, read: Read<'_>) -> (Sql, Vec<Argument>) {
+    let (sqlite, arguments) = page_of_products(filter, read, &SQLITE_DIALECT);
+    let (postgres, _) = page_of_products(filter, read, &POSTGRES_DIALECT);
+    let with_stock = |page| {
+        format!(
+            "SELECT page.sku, state, warehouse, on_hand, reserved
+             FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
+             ORDER BY page.sku"
+        )
+    };
+    let sql = Sql::texts(with_stock(sqlite), with_stock(postgres));
+    (sql, arguments)
+}
+
+fn page_of_products(
+    filter: &ListProducts,
+    read: Read<'_>,
+    dialect: &Dialect,
+) -> (String, Vec<Argument>) {
+    let mut sql = StatementBuilder::new("SELECT sku, state FROM ");
+    let is_read_by_threshold = filter.low_stock && filter.q.is_none();
+    sql.push(if is_read_by_threshold {
+        dialect.products_with_threshold
+    } else {
+        "products"
+    });
+    sql.push(" WHERE true");
+    if filter.low_stock {
+        sql.push(" AND NOT is_deleted AND ")
+            .push(dialect.has_threshold)
+            .push(" AND ")
+            .push(dialect.threshold)
+            .push(
+                " >= (SELECT coalesce(sum(on_hand - reserved), 0) FROM shelves
+                      WHERE shelves.sku = products.sku)",
+            );
+    } else if !filter.include_deleted {
+        sql.push(" AND NOT is_deleted");
+    }
+    if let Some(q) = &filter.q {
+        let keys = spellings(q);
+        match read {
+            Read::All => {
+                sql.push(" AND sku IN (");
+                push_found(&mut sql, &keys, dialect);
+                sql.push(")");
+            }
+            Read::UpTo(last_sku) => {
+                if let Some(last_sku) = last_sku {
+                    sql.push(" AND sku <= ").bind(last_sku);
+                }
+                push_condition(&mut sql, &keys, dialect);
+            }
+        }
+    }
+    push_cursor(&mut sql, filter);
+    sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
+    sql.finish()
+}
+
+/// Adds a statement for the SKUs of the products whose SKU or name begins with one of the keys.
+fn push_found(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
+    for (index, key) in keys.iter().enumerate() {
+        for (column, separator) in [("lower(sku)", index > 0), (dialect.name, true)] {
+            if separator {
+                sql.push(" UNION ");
+            }
+            sql.push("SELECT sku FROM products WHERE ");
+            push_range(sql, column, "", key);
+        }
+    }
+}
+
+/// Adds the condition that the SKU or the name begins with one of the keys. The columns are expressions that have no
+/// index, so that the products are read in their order.
+fn push_condition(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
+    sql.push(" AND (false");
+    for key in keys {
+        for column in ["lower(sku)", dialect.name] {
+            sql.push(" OR (");
+            push_range(sql, column, " || ''", key);
+            sql.push(")");
+        }
+    }
+    sql.push(")");
+}
+
+fn push_range(
+    sql: &mut StatementBuilder,
+    column: &'static str,
+    suffix: &'static str,
+    first_key: &str,
+) {
+    sql.push(column).push(suffix).push(" >= ").bind(first_key);
+    if let Some(key_end) = prefix_end(first_key) {
+        sql.push(" AND ")
+            .push(column)
+            .push(suffix)
+            .push(" < ")
+            .bind(key_end);
+    }
+}
+
+fn push_cursor(sql: &mut StatementBuilder, filter: &ListProducts) {
+    if let Some(cursor) = &filter.cursor {
+        sql.push(" AND sku > ")
+            .bind(sku_of_cursor(cursor).to_owned());
+    }
+}
+
+/// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
+/// product are adjacent.
+fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
+    let mut products: Vec<ProductAndStock> = Vec::new();
+    let mut last_sku = "";
+    for row in rows {
+        let sku = row.text(0)?;
+        if sku != last_sku {
+            products.push((json("product", row.text(1)?)?, BTreeMap::new()));
+            last_sku = sku;
+        }
+        if let (Some((_, stock_levels)), Some(warehouse)) =
+            (products.last_mut(), row.maybe_text(2)?)
+        {
+            let stock_level = WarehouseStock {
+                on_hand: row.integer(3)?,
+                reserved: row.integer(4)?,
+            };
+            stock_levels.insert(parse_field("warehouse", warehouse)?, stock_level);
+        }
+    }
+    Ok(products)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shared::request::Request;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    fn query_plan(filter: Value, read: Read<'_>) -> String {
+        let Ok(Request::ListProducts(filter)) = Request::read("product.list", filter) else {
+            panic!("it is a list of products")
+        };
+        let (sql, arguments) = select_products(&filter, read);
+        let steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
+        steps.join("\n")
+    }
+
+    #[test]
+    fn products_are_found_by_index() {
+        for (filter, read, expected_indexes) in [
+            (
+                json!({"q": "shirt", "cursor": "SKU-1!"}),
+                Read::All,
+                vec![
+                    "INDEX products_by_sku_key (<expr>>? AND <expr><?)",
+                    "INDEX products_by_name (<expr>>? AND <expr><?)",
+                ],
+            ),
+            (
+                json!({"q": "shirt", "cursor": "SKU-1!"}),
+                Read::UpTo(Some("SKU-9")),
+                vec!["SEARCH products USING PRIMARY KEY (sku>? AND sku<?)"],
+            ),
+            (
+                json!({"low_stock": true, "cursor": "SKU-1!"}),
+                Read::All,
+                vec!["INDEX products_with_threshold (sku>?)", "shelves"],
+            ),
+            (
+                json!({"cursor": "SKU-1!"}),
+                Read::All,
+                vec!["SEARCH products USING PRIMARY KEY (sku>?)"],
+            ),
+        ] {
+            let plan = query_plan(filter.clone(), read);
+            for index in expected_indexes {
+                assert!(plan.contains(index), "{filter}: {index} in {plan}");
+            }
+            assert!(!plan.contains("SCAN products"), "{filter}: {plan}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_other_letters_are_compared() {
+        assert_eq!(spellings(" Shirt "), ["shirt"]);
+        assert_eq!(spellings("öl"), ["Öl", "öl"]);
+        assert_eq!(spellings("größe"), ["größe", "grÖsse"]);
+    }
+}
