@@ -33,7 +33,7 @@ pub use self::request::{
     AddressPatch, ApproveAll, ApprovedAll, CancelEdit, CancelOrder, CancelRemaining,
     CancelShipment, CountOrders, CreateOrder, CreateShipment, EditItem, EditOrder, GetOrder,
     ItemQuantity, ListOrders, MAX_ITEMS, NewItem, NotApproved, NotifyPayment, OrderHistory,
-    OrderRef, QUANTITY, RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate,
+    OrderRef, QUANTITY_RANGE, RecordPayment, RefundOrder, RejectOrder, ReturnUrl, ShipmentUpdate,
     UpdateOrder, UpdateShipment,
 };
 pub(crate) use self::request::{address, cursor, cursor_by, limit, timestamp};

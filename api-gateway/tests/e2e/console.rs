@@ -28,7 +28,7 @@ pub(crate) fn start_script(
     arguments.extend(more_arguments.iter().map(|argument| (*argument).to_owned()));
     spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        crate::harness::python(script, &arguments)
+        crate::harness::run_script(script, &arguments)
     })
 }
 
@@ -43,7 +43,7 @@ pub(crate) async fn wait_for_request(
     file_name: &str,
     scenario_run: &JoinHandle<String>,
 ) {
-    until(file_name, async || {
+    wait_until(file_name, async || {
         assert!(
             !scenario_run.is_finished(),
             "the scenario ended before {file_name}"

@@ -29,7 +29,7 @@ async fn order_is_shipped_in_parts() {
 async fn failed_step_is_fixed_on_the_page_of_its_order() {
     let system = System::start().await;
     for sku in ["A", "B"] {
-        system.stock(sku, &[("main", 5)]).await;
+        system.set_stock(sku, &[("main", 5)]).await;
         order_with_failed_capture(&system, sku).await;
     }
     let running = start_script(SCRIPT, &system, "fix", &[]);

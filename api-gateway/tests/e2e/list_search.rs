@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, is_announced, order, send, until};
+use crate::harness::{System, Tables, is_announced, order_body, send, wait_until};
 
 const KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
 
@@ -31,7 +31,7 @@ impl System {
         self.post("/v1/products", product).await.expect(201);
     }
 
-    async fn set_stock(&self, sku: &str, warehouse: &str, on_hand: i64) {
+    async fn set_stock_of_warehouse(&self, sku: &str, warehouse: &str, on_hand: i64) {
         let path = format!("/v1/products/{sku}/stock/{warehouse}");
         self.put(&path, json!({"on_hand": on_hand}))
             .await
@@ -155,17 +155,17 @@ async fn products_low_on_stock_are_listed() {
     ] {
         system.create_product(sku, "Thing", low_stock_at).await;
     }
-    system.set_stock("A", "berlin", 3).await;
-    system.set_stock("A", "paris", 3).await;
-    system.set_stock("B", "berlin", 2).await;
-    system.set_stock("B", "paris", 3).await;
-    system.set_stock("D", "berlin", 1).await;
+    system.set_stock_of_warehouse("A", "berlin", 3).await;
+    system.set_stock_of_warehouse("A", "paris", 3).await;
+    system.set_stock_of_warehouse("B", "berlin", 2).await;
+    system.set_stock_of_warehouse("B", "paris", 3).await;
+    system.set_stock_of_warehouse("D", "berlin", 1).await;
     let path = "/v1/products?low_stock=true";
     assert_eq!(system.listed(path, "sku").await, ["B", "E"]);
     // Reserved units are not available.
-    let customer = system.customer().await;
+    let customer = system.create_customer().await;
     for sku in ["A", "D"] {
-        let new_order = order(&customer, sku, 1);
+        let new_order = order_body(&customer, sku, 1);
         system.post("/v1/orders", new_order).await.expect(201);
     }
     assert_eq!(system.listed(path, "sku").await, ["A", "B", "D", "E"]);
@@ -181,13 +181,13 @@ async fn products_low_on_stock_are_listed() {
 async fn returns_are_found_by_their_number_and_their_orders() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 10)]).await;
+    let customer = system.create_customer().await;
     for quantity in [3, 1] {
-        let created = system.post("/v1/orders", order(&customer, "A", quantity));
+        let created = system.post("/v1/orders", order_body(&customer, "A", quantity));
         let created = created.await.expect(201);
         let id = created["id"].as_str().unwrap();
-        system.order_until(id, "announced", is_announced).await;
+        system.wait_for_order(id, "announced", is_announced).await;
         let shipments = format!("/v1/orders/{id}/shipments");
         system.post(&shipments, json!({})).await.expect(201);
         for _ in 1..quantity {
@@ -233,20 +233,22 @@ async fn messages_of_all_orders_are_listed_and_found() {
     ])
     .await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     let mut orders = Vec::new();
     for (name, email) in [("Ada", "Ada@example.com"), ("Bob", "bob@example.com")] {
         let customer = json!({"name": name, "email": email});
         let customer = system.post("/v1/customers", customer).await.expect(201);
         let customer = customer["id"].as_str().unwrap().to_owned();
-        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        let created = system
+            .post("/v1/orders", order_body(&customer, "A", 1))
+            .await;
         let created = created.expect(201);
         let id = created["id"].as_str().unwrap().to_owned();
-        system.order_until(&id, "announced", is_announced).await;
+        system.wait_for_order(&id, "announced", is_announced).await;
         orders.push((customer, id));
     }
     let path = "/v1/messages?limit=1";
-    until("both messages to be attempted", async || {
+    wait_until("both messages to be attempted", async || {
         let recipients = system.listed(path, "recipient").await;
         recipients.len() == 2 && !recipients.contains(&"null".to_owned())
     })
@@ -301,7 +303,7 @@ async fn messages_of_all_orders_are_listed_and_found() {
 #[tokio::test]
 async fn retries_are_found_by_order_and_step() {
     let (system, _provider, ids) = crate::retries::orders_with_failing_payments(2).await;
-    until("both payments to fail", async || {
+    wait_until("both payments to fail", async || {
         system.listed("/v1/retries", "order_id").await.len() == 2
     })
     .await;
@@ -330,12 +332,12 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
     let system = System::start().await;
     let mut ids = Vec::new();
     for sku in ["A", "B"] {
-        system.stock(sku, &[("main", 5)]).await;
+        system.set_stock(sku, &[("main", 5)]).await;
         ids.push(crate::dead_letters::order_with_failed_capture(&system, sku).await);
     }
-    let customer = system.customer().await;
-    crate::harness::python("foreign.py", &["garbage", &system.broker.url(), &customer]);
-    until("all messages to be archived", async || {
+    let customer = system.create_customer().await;
+    crate::harness::run_script("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    wait_until("all messages to be archived", async || {
         system
             .listed("/v1/dead-letters?kind=message", "kind")
             .await

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, order, order_paid_by};
+use crate::harness::{System, Tables, order_body, order_body_with_method};
 
 impl System {
     async fn placed_order(&self, body: Value) -> String {
@@ -52,16 +52,16 @@ fn counts(numbers: [&str; 7]) -> Value {
 #[tokio::test]
 async fn list_has_the_names_of_customers_until_they_are_erased() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     let mut customers = Vec::new();
     for name in ["Ada", "Bob"] {
         let new = json!({"name": name, "email": format!("{name}@example.com")});
         let created = system.post("/v1/customers", new).await.expect(201);
         customers.push(created["id"].as_str().unwrap().to_owned());
     }
-    let declined = order_paid_by(&customers[0], "A", 1, "pm_declined");
+    let declined = order_body_with_method(&customers[0], "A", 1, "pm_declined");
     let id = system.placed_order(declined).await;
-    system.placed_order(order(&customers[1], "A", 1)).await;
+    system.placed_order(order_body(&customers[1], "A", 1)).await;
     system.wait_until_idle().await;
     let names = async || {
         let page = system.get("/v1/orders").await.expect(200);
@@ -89,12 +89,12 @@ async fn storefront_sees_the_names_of_its_own_customers_only() {
     let keys = "storefront@eu=key-of-the-eu-shop;storefront@us=key-of-the-us-shop;operator=key-of-an-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-operator".to_owned());
-    system.stock("A", &[("main", 100)]).await;
+    system.set_stock("A", &[("main", 100)]).await;
     for (key, name) in [("key-of-the-eu-shop", "Ada"), ("key-of-the-us-shop", "Bob")] {
         system.key = Some(key.to_owned());
         let new = json!({"name": name, "email": "a@example.com"});
         let customer = system.post("/v1/customers", new).await.expect(201);
-        let body = order(customer["id"].as_str().unwrap(), "A", 1);
+        let body = order_body(customer["id"].as_str().unwrap(), "A", 1);
         system.placed_order(body).await;
     }
     for (key, names) in [
@@ -129,10 +129,10 @@ async fn storefront_sees_the_names_of_its_own_customers_only() {
 #[tokio::test]
 async fn orders_are_filtered_by_the_status_of_their_payment() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer = system.create_customer().await;
     let place = async |method: &str| {
-        let mut body = order_paid_by(&customer, "A", 1, method);
+        let mut body = order_body_with_method(&customer, "A", 1, method);
         // Metadata that looks like parts of an order.
         body["metadata"] = json!({"awaits_approval": true, "payment": {"status": "refunded", "provider": "manual"}});
         body["external_id"] = json!(format!("\"payment\":{{\"status\":\"failed\" ä {method}"));
@@ -206,11 +206,11 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
 #[tokio::test]
 async fn orders_awaiting_approval_are_listed_and_counted() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..4 {
-        ids.push(system.placed_order(order(&customer, "A", 1)).await);
+        ids.push(system.placed_order(order_body(&customer, "A", 1)).await);
     }
     let path = format!("/v1/orders/{}/approve", ids[1]);
     system.post(&path, json!({})).await.expect(200);
@@ -243,11 +243,11 @@ async fn orders_awaiting_approval_are_listed_and_counted() {
 #[tokio::test]
 async fn list_begins_with_the_oldest_order_on_request() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..7 {
-        ids.push(system.placed_order(order(&customer, "A", 1)).await);
+        ids.push(system.placed_order(order_body(&customer, "A", 1)).await);
     }
     for filter in [
         "",
@@ -309,9 +309,9 @@ fn insert_orders_sql(is_sqlite: bool) -> String {
 #[tokio::test]
 async fn no_more_than_ten_thousand_orders_are_counted() {
     let system = System::start().await;
-    system.stock("A", &[("main", 100)]).await;
-    let customer = system.customer().await;
-    system.placed_order(order(&customer, "A", 1)).await;
+    system.set_stock("A", &[("main", 100)]).await;
+    let customer = system.create_customer().await;
+    system.placed_order(order_body(&customer, "A", 1)).await;
     system.wait_until_idle().await;
     system
         .store

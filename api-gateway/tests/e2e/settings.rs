@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::harness::{SECRET, System, is_announced, order, until};
+use crate::harness::{SECRET, System, is_announced, order_body, wait_until};
 
 /// Part of every secret of the test, in its plain form or in base64.
 const MARK: &str = "MARKED-SECRET-0123456789";
@@ -57,7 +57,7 @@ async fn settings_show_the_configuration_without_any_secret() {
     system.key = Some(admin_key);
     // The first read of the lists fails, and its error is shown as well.
     let mut settings = Value::Null;
-    until("the jobs to fail", async || {
+    wait_until("the jobs to fail", async || {
         settings = system.get("/v1/settings").await.expect(200);
         let failed = |kind| partner(&settings["worker"], kind)["last_error"] != Value::Null;
         failed("warehouse") && failed("import")
@@ -98,8 +98,8 @@ async fn settings_show_the_configuration_without_any_secret() {
 #[tokio::test]
 async fn settings_show_versions_and_the_last_calls_to_connected_systems() {
     let system = System::start().await;
-    system.stock("A", &[("main", 9)]).await;
-    let customer = system.customer().await;
+    system.set_stock("A", &[("main", 9)]).await;
+    let customer = system.create_customer().await;
     let settings = system.get("/v1/settings").await.expect(200);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(settings["gateway"]["version"], version);
@@ -124,10 +124,12 @@ async fn settings_show_versions_and_the_last_calls_to_connected_systems() {
         "folder"
     );
 
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let created = system
+        .post("/v1/orders", order_body(&customer, "A", 1))
+        .await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    system.order_until(&id, "announced", is_announced).await;
-    until("the calls to be recorded", async || {
+    system.wait_for_order(&id, "announced", is_announced).await;
+    wait_until("the calls to be recorded", async || {
         let settings = system.get("/v1/settings").await.expect(200);
         ["payment_provider", "carrier"]
             .iter()

@@ -261,10 +261,10 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
     let keys = "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us";
     let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 50)]).await;
-    system.stock("B", &[("main", 3), ("other", 3)]).await;
-    system.stock("C", &[("main", 0)]).await;
-    system.stock("D", &[("main", 0)]).await;
+    system.set_stock("A", &[("main", 50)]).await;
+    system.set_stock("B", &[("main", 3), ("other", 3)]).await;
+    system.set_stock("C", &[("main", 0)]).await;
+    system.set_stock("D", &[("main", 0)]).await;
     for (sku, threshold) in [("A", json!(10)), ("B", json!(5)), ("C", json!(0))] {
         let patch = json!({"low_stock_at": threshold});
         let path = format!("/v1/products/{sku}");
@@ -280,12 +280,12 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
     assert_eq!(attention(&system, "").await, expected, "C is empty");
     // Six units of B are available, and five after an order of one: its threshold.
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
+    let customer = system.create_customer().await;
     let mut ids = Vec::new();
     for request in [
-        order(&customer, "A", 1),
-        order(&customer, "B", 1),
-        order_paid_by(&customer, "A", 1, "manual"),
+        order_body(&customer, "A", 1),
+        order_body(&customer, "B", 1),
+        order_body_with_method(&customer, "A", 1, "manual"),
     ] {
         let created = system.post("/v1/orders", request).await.expect(201);
         ids.push(created["id"].as_str().unwrap().to_owned());
@@ -302,8 +302,12 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
 
     let approve = format!("/v1/orders/{}/approve", ids[0]);
     system.post(&approve, json!({})).await.expect(200);
-    system.order_until(&ids[0], "announced", is_announced).await;
-    let shipped = system.webhook("m-1", "shipment.shipped", &ids[0]).await;
+    system
+        .wait_for_order(&ids[0], "announced", is_announced)
+        .await;
+    let shipped = system
+        .send_webhook("m-1", "shipment.shipped", &ids[0])
+        .await;
     shipped.expect(200);
     let items = json!({"items": [{"sku": "A", "quantity": 1}]});
     let returns = format!("/v1/orders/{}/returns", ids[0]);

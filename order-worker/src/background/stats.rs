@@ -264,8 +264,8 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
             cancelled: with_prefix(&figures_by_name, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
-            revenue: revenue(&figures),
-            order_values: order_values(&figures),
+            revenue: revenue(&figures_by_name),
+            order_values: order_values(&figures_by_name),
         }
     };
     Stats {
@@ -374,7 +374,7 @@ fn order_values(figures: &BTreeMap<&str, i64>) -> Vec<OrderValue> {
     values.collect()
 }
 
-fn date(day: i64) -> String {
+fn date_of_day(day: i64) -> String {
     let day_start = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
     day_start.to_zoned(TimeZone::UTC).date().to_string()
 }

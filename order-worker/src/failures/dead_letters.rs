@@ -63,7 +63,7 @@ impl DeadLetters {
             limit,
             cursor,
         } = query;
-        Json::of(&page(&self.store, *kind, filter, cursor.as_deref(), *limit).await?)
+        Json::of(&list_dead_letters(&self.store, *kind, filter, cursor.as_deref(), *limit).await?)
     }
 
     /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not

@@ -49,11 +49,13 @@ struct FailedPage {
 
 impl FailedSteps<'_> {
     /// Loads a page.
-    async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
+    async fn load_page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
         let all_steps = FailedStepFilter::default();
         match self {
             Self::Dead(_) => {
-                let page = dead_letters::page(store, None, &all_steps, cursor, MAX_LIMIT).await?;
+                let page =
+                    dead_letters::list_dead_letters(store, None, &all_steps, cursor, MAX_LIMIT)
+                        .await?;
                 let step_ids = || page.data.iter().map(|dead_letter| &dead_letter.id);
                 Ok(FailedPage {
                     steps: step_ids().filter_map(|id| parse_step_id(id)).collect(),
@@ -62,7 +64,7 @@ impl FailedSteps<'_> {
                 })
             }
             Self::Retrying => {
-                let page = retries::page(store, &all_steps, cursor, MAX_LIMIT).await?;
+                let page = retries::list_retries(store, &all_steps, cursor, MAX_LIMIT).await?;
                 let keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
                 Ok(FailedPage {
                     steps: keys.collect(),

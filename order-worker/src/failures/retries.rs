@@ -36,7 +36,7 @@ impl Retries {
     pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
         caller.require_operator()?;
         Json::of(
-            &page(
+            &list_retries(
                 &self.store,
                 &query.filter,
                 query.cursor.as_deref(),

@@ -187,8 +187,8 @@ impl MessageDispatcher {
             limiter.take();
             let (mailer, engine) = (Arc::clone(&self.mailer), self.engine.clone());
             let partner_log = self.partner_log.clone();
-            attempts.spawn(async move {
-                attempt(&mailer, &engine, &partner_log, due_message).await;
+            attempt_tasks.spawn(async move {
+                attempt_and_record(&mailer, &engine, &partner_log, due_message).await;
             });
         }
         Ok(())
@@ -201,7 +201,7 @@ async fn log_and_pause(error: &StoreError) {
 }
 
 /// Makes an attempt and records its result.
-async fn attempt(
+async fn attempt_and_record(
     mailer: &Mailer,
     engine: &Engine,
     partner_log: &PartnerLog,
@@ -241,8 +241,8 @@ async fn attempt(
         AttemptOutcome::Sent | AttemptOutcome::Bounced(_) => {
             partner_log.record(PartnerKind::MailServer, Ok(()));
         }
-        AttemptOutcome::Failed(error) | AttemptOutcome::Unconfirmed(error) => {
-            partner_log.record(PartnerKind::MailServer, Err(&without_addresses(error)));
+        AttemptOutcome::Failed(error_text) | AttemptOutcome::Unconfirmed(error_text) => {
+            partner_log.record(PartnerKind::MailServer, Err(&mask_addresses(error_text)));
         }
         AttemptOutcome::NotSent(_) | AttemptOutcome::Unrenderable(_) => {}
     }

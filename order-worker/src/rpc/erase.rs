@@ -157,7 +157,7 @@ impl Rpc {
 
 fn orders_of(customer_id: CustomerId) -> ListOrders {
     ListOrders {
-        customer_id: Some(id),
+        customer_id: Some(customer_id),
         include_deleted: true,
         ..ListOrders::newest(MAX_LIMIT)
     }

@@ -25,7 +25,7 @@ impl Rpc {
             Role::Operator | Role::Admin => {
                 let attention = self.store.attention(storefront.as_ref()).await;
                 stats.attention = Some(attention.map_err(read_failure)?);
-                let reply = system(&self.store, &self.worker_stats).await;
+                let reply = read_system_stats(&self.store, &self.worker_stats).await;
                 stats.system = Some(reply.map_err(read_failure)?);
             }
         }

@@ -431,9 +431,9 @@ impl Steps {
             },
         };
         let partner = match call.callee() {
-            Callee::PaymentProvider => Some(PartnerKind::PaymentProvider),
-            Callee::Carrier => Some(PartnerKind::Carrier),
-            Callee::None => None,
+            CalledProvider::PaymentProvider => Some(PartnerKind::PaymentProvider),
+            CalledProvider::Carrier => Some(PartnerKind::Carrier),
+            CalledProvider::None => None,
         };
         match (partner, &result) {
             (None, _) | (_, StepResult::NoExternalCall | StepResult::Postponed { .. }) => {}

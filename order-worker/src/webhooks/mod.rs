@@ -230,7 +230,7 @@ impl WebhookDispatcher {
             let slot_guard = self.delivery_slots.occupy_slot(delivery.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
             let partner_log = self.partner_log.clone();
-            attempts.spawn(deliver(sender, engine, delivery, slot_guard, partner_log));
+            attempt_tasks.spawn(deliver(sender, engine, delivery, slot_guard, partner_log));
         }
         if is_crowded {
             // More deliveries are due; slots become free meanwhile.

@@ -14,7 +14,7 @@ use crate::store::{
     sql::{
         byte_limit::{MAX_PAGE_BYTES, bounded_sql},
         customer::{customer_at, prefix_end, search_key},
-        decode::{json, readable_rows},
+        decode::{parse_json, readable_rows},
         row::Row,
         statement::{Argument, Sql, StatementBuilder, among, arguments, list},
     },
@@ -159,7 +159,7 @@ impl Store {
         let mut session = self.reader_session().await?;
         let sql = among!("SELECT state FROM customers WHERE id", "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;
-        readable_rows(&rows, |row| json("customer", row.text(0)?))
+        readable_rows(&rows, |row| parse_json("customer", row.text(0)?))
     }
 
     /// Up to `filter.limit + 1` customers, newest first, up to a size limit.

@@ -15,7 +15,7 @@ use crate::{
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
             customer::prefix_end,
-            decode::{json, readable_rows},
+            decode::{parse_json, readable_rows},
             row::Row,
             statement::{Argument, Sql, StatementBuilder},
         },
@@ -70,7 +70,7 @@ impl Store {
 fn page(rows: &Rows<Row>, filter: &ListAllMessages) -> Result<Rows<ListedMessage>, StoreError> {
     let mut page = rows.read(|rows| {
         readable_rows(rows, |row| {
-            let message: Message = json("message", row.text(1)?)?;
+            let message: Message = parse_json("message", row.text(1)?)?;
             Ok(ListedMessage {
                 order_number: row.integer(2)?,
                 message: message.represent(),

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Number of customers up to which a search reads the orders of each. PostgreSQL estimates that more than this
-/// number match for every term, so it reads them in the order of the index, up to the limit.
+/// number match, whatever the term, so it reads them in the order of the index, up to the limit.
 pub(in crate::store) const MAX_MATCHING_CUSTOMERS: i64 = 200;
 /// Number of the first orders of the list that a search for many customers compares one by one.
 pub(in crate::store) const SCANNED_ORDERS: i64 = 2_000;
@@ -127,7 +127,7 @@ impl Direction {
 /// that one. A search compares all orders that the other filters select.
 pub(in crate::store) fn select_orders(
     filter: &ListOrders,
-    after_cursor: Option<OrderCursor>,
+    after: Option<OrderCursor>,
     end: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
     let range = Range { after, end };
@@ -136,16 +136,13 @@ pub(in crate::store) fn select_orders(
     (page_with_steps(filter, &sqlite, &postgres), arguments)
 }
 
-fn orders_in_range_sql(
+fn orders_in_range(
     filter: &ListOrders,
     range: Range,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
-    let Source {
-        from_sql: from,
-        time,
-    } = Source::of(filter, is_one_customers(filter));
-    let mut statement =
+    let Source { from, time } = Source::of(filter, is_one_customers(filter));
+    let mut sql =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
     sql.push(from).push(" WHERE true");
     push_filters(&mut sql, filter, range, is_one_customers(filter), dialect);
@@ -193,18 +190,16 @@ pub(in crate::store) fn select_distant_order(
 pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, Vec<Argument>) {
     let search_term = SearchTerm::from_text(filter.q.as_deref().unwrap_or_default());
     let storefront = filter.storefront.as_ref();
-    let mut statement = StatementBuilder::new("SELECT count(*) FROM (SELECT id FROM (");
-    search_term.push_customers_by_name(&mut statement, storefront);
-    statement
-        .push(" ORDER BY name_key LIMIT ")
+    let mut sql = StatementBuilder::new("SELECT count(*) FROM (SELECT id FROM (");
+    search_term.push_customers_by_name(&mut sql, storefront);
+    sql.push(" ORDER BY name_key LIMIT ")
         .bind(MAX_MATCHING_CUSTOMERS + 1);
-    statement.push(") AS by_name UNION ALL SELECT id FROM (");
-    search_term.push_customers_by_email(&mut statement, storefront);
-    statement
-        .push(" ORDER BY email_key LIMIT ")
+    sql.push(") AS by_name UNION ALL SELECT id FROM (");
+    search_term.push_customers_by_email(&mut sql, storefront);
+    sql.push(" ORDER BY email_key LIMIT ")
         .bind(MAX_MATCHING_CUSTOMERS + 1);
-    statement.push(") AS by_email) AS matching");
-    let (sql, arguments) = statement.finish();
+    sql.push(") AS by_email) AS matching");
+    let (sql, arguments) = sql.finish();
     (sql.into(), arguments)
 }
 
@@ -212,7 +207,7 @@ pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, V
 /// of each matching customer the first orders of the list.
 pub(in crate::store) fn select_found_orders(
     filter: &ListOrders,
-    after_cursor: Option<OrderCursor>,
+    after: Option<OrderCursor>,
     end: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
     let range = Range { after, end };
@@ -221,26 +216,20 @@ pub(in crate::store) fn select_found_orders(
     (page_with_steps(filter, &sqlite, &postgres), arguments)
 }
 
-fn found_orders_sql(
-    filter: &ListOrders,
-    range: Range,
-    dialect: &Dialect,
-) -> (String, Vec<Argument>) {
+fn found_orders(filter: &ListOrders, range: Range, dialect: &Dialect) -> (String, Vec<Argument>) {
     let [join_start, join_end] = dialect.newest_of_customer;
-    let search_text = filter.q.as_deref().unwrap_or_default();
-    let term = SearchTerm::from_text(search_text);
+    let q = filter.q.as_deref().unwrap_or_default();
+    let term = SearchTerm::from_text(q);
     let storefront = filter.storefront.as_ref();
-    let mut statement = StatementBuilder::new(
+    let mut sql = StatementBuilder::new(
         "SELECT orders.id, orders.created_at, orders.number, orders.state FROM (",
     );
     if let Some(number) = term.order_number() {
-        statement
-            .push("SELECT number FROM orders WHERE number = ")
+        sql.push("SELECT number FROM orders WHERE number = ")
             .bind(number)
             .push(" UNION ");
     }
-    statement
-        .push("SELECT number FROM orders WHERE external_id = ")
+    sql.push("SELECT number FROM orders WHERE external_id = ")
         .bind(term.exact());
     sql.push(" UNION SELECT orders.number FROM (");
     push_shipments(&mut sql, &term, dialect);
@@ -269,23 +258,23 @@ fn push_first(sql: &mut StatementBuilder, filter: &ListOrders) {
 
 /// Adds the condition that an order is one that the search `q` finds. The comparison with the customer is an
 /// expression, which is evaluated for each order; PostgreSQL would turn `EXISTS` into a set of all customers.
-fn push_match(statement: &mut StatementBuilder, search_text: &str, dialect: &Dialect) {
-    let term = SearchTerm::from_text(search_text);
-    statement.push(" AND (");
+fn push_match(sql: &mut StatementBuilder, q: &str, dialect: &Dialect) {
+    let term = SearchTerm::from_text(q);
+    sql.push(" AND (");
     if let Some(number) = term.order_number() {
-        statement.push("orders.number = ").bind(number).push(" OR ");
+        sql.push("orders.number = ").bind(number).push(" OR ");
     }
-    statement.push("orders.external_id = ").bind(term.exact());
-    statement.push(" OR orders.id IN (");
-    push_shipments(statement, &term, dialect);
-    statement.push(") OR (SELECT ");
-    term.push_condition(statement);
-    statement.push(" FROM customers WHERE customers.id = orders.customer_id))");
+    sql.push("orders.external_id = ").bind(term.exact());
+    sql.push(" OR orders.id IN (");
+    push_shipments(sql, &term, dialect);
+    sql.push(") OR (SELECT ");
+    term.push_condition(sql);
+    sql.push(" FROM customers WHERE customers.id = orders.customer_id))");
 }
 
 /// Adds a statement for the ids of the orders with a shipment that has the term as its tracking number.
-fn push_shipments(statement: &mut StatementBuilder, term: &SearchTerm, dialect: &Dialect) {
-    statement.push(
+fn push_shipments(sql: &mut StatementBuilder, term: &SearchTerm, dialect: &Dialect) {
+    sql.push(
         "SELECT subject FROM events WHERE type IN ('shipment.created', 'shipment.shipped') AND ",
     )
     .push(dialect.tracking_number)
@@ -301,22 +290,22 @@ pub(super) struct Source {
 
 impl Source {
     const ORDERS: Self = Self {
-        from_sql: "orders",
+        from: "orders",
         time: "orders.created_at",
     };
     const ITEMS: Self = Self {
-        from_sql: "order_items AS line JOIN orders USING (number)",
+        from: "order_items AS line JOIN orders USING (number)",
         time: "line.created_at",
     };
     const TAGS: Self = Self {
-        from_sql: "order_tags AS tagged JOIN orders USING (number)",
+        from: "order_tags AS tagged JOIN orders USING (number)",
         time: "tagged.created_at",
     };
 
     /// The source for `filter`; orders that are `selected` by another index are read by that.
     pub(super) fn of(filter: &ListOrders, selected: bool) -> Self {
         match (&filter.tag, &filter.sku) {
-            _ if is_selective => Self::ORDERS,
+            _ if selected => Self::ORDERS,
             (Some(_), _) => Self::TAGS,
             (None, Some(_)) => Self::ITEMS,
             (None, None) => Self::ORDERS,
@@ -354,36 +343,33 @@ pub(super) fn push_filters(
     };
     match &filter.tag {
         Some(tag) if is_selected_by_customer => {
-            statement
-                .push(" AND EXISTS (SELECT 1 FROM order_tags AS tagged WHERE tagged.tag = ")
+            sql.push(" AND EXISTS (SELECT 1 FROM order_tags AS tagged WHERE tagged.tag = ")
                 .bind(tag.key())
                 .push(
                     " AND tagged.created_at = orders.created_at AND tagged.number = orders.number)",
                 );
         }
         Some(tag) => {
-            statement.push(" AND tagged.tag = ").bind(tag.key());
+            sql.push(" AND tagged.tag = ").bind(tag.key());
         }
         None => {}
     }
     match &filter.sku {
         Some(sku) if is_selected_by_customer || filter.tag.is_some() => {
-            statement
-                .push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
+            sql.push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
                 .bind(sku.to_string())
                 .push(" AND line.created_at = orders.created_at AND line.number = orders.number)");
         }
         Some(sku) => {
-            statement.push(" AND line.sku = ").bind(sku.to_string());
+            sql.push(" AND line.sku = ").bind(sku.to_string());
         }
         None => {}
     }
     if let Some(number) = filter.number {
-        statement.push(" AND orders.number = ").bind(number);
+        sql.push(" AND orders.number = ").bind(number);
     }
     if let Some(external_id) = &filter.external_id {
-        statement
-            .push(" AND orders.external_id = ")
+        sql.push(" AND orders.external_id = ")
             .bind(external_id.clone());
     }
     let is_outstanding = filter.payment_status == Some(PaymentFilter::Outstanding);
@@ -414,33 +400,29 @@ pub(super) fn push_filters(
         sql.push(" THEN true ELSE false END");
     }
     if let Some(customer) = filter.customer_id {
-        statement
-            .push(" AND orders.customer_id = ")
+        sql.push(" AND orders.customer_id = ")
             .bind(customer.to_string());
     }
     if let Some(value) = &filter.storefront {
-        statement
-            .push(" AND ")
+        sql.push(" AND ")
             .push(storefront)
             .push(" = ")
             .bind(value.to_string());
     }
-    if let Some(created_after) = filter.created_after {
-        statement
-            .push(" AND ")
+    if let Some(after) = filter.created_after {
+        sql.push(" AND ")
             .push(time)
             .push(" >= ")
-            .bind(ceil_millis(created_after));
+            .bind(ceil_millis(after));
     }
     if let Some(created_before) = filter.created_before {
-        statement
-            .push(" AND ")
+        sql.push(" AND ")
             .push(time)
             .push(" < ")
             .bind(ceil_millis(created_before));
     }
     if !filter.include_deleted {
-        statement.push(" AND NOT orders.is_deleted");
+        sql.push(" AND NOT orders.is_deleted");
     }
     let Direction {
         is_after, is_until, ..
@@ -451,13 +433,9 @@ pub(super) fn push_filters(
             number,
         }) = cursor
         {
-            statement
-                .push(" AND (")
-                .push(time)
-                .push(", ")
-                .push(number_column);
-            statement.push(is_within).bind(created_at_ms).push(", ");
-            statement.bind(number).push(")");
+            sql.push(" AND (").push(time).push(", ").push(number_column);
+            sql.push(is_within).bind(created_at_ms).push(", ");
+            sql.bind(number).push(")");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         sql::{
             byte_limit::MAX_PAGE_BYTES,
             customer::{prefix_end, search_key},
-            decode::{json, parse_field},
+            decode::{parse_field, parse_json},
             row::Row,
             statement::{Argument, Sql, StatementBuilder, arguments},
         },
@@ -131,7 +131,7 @@ impl Store {
         rows.read(|rows| {
             rows.iter()
                 .map(|row| {
-                    let product: Product = json("product", row.text(1)?)?;
+                    let product: Product = parse_json("product", row.text(1)?)?;
                     Ok(ProductImageIds {
                         sku: product.details.sku,
                         ids: product.images.iter().map(|image| image.id).collect(),
@@ -289,7 +289,7 @@ fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> 
     for row in rows {
         let sku = row.text(0)?;
         if sku != last_sku {
-            products.push((json("product", row.text(1)?)?, BTreeMap::new()));
+            products.push((parse_json("product", row.text(1)?)?, BTreeMap::new()));
             last_sku = sku;
         }
         if let (Some((_, stock_levels)), Some(warehouse)) =

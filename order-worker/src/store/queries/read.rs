@@ -154,7 +154,7 @@ impl Store {
             return page_of_orders(&mut session, select_all, filter).await;
         }
         for (count, select) in FIRST_READS {
-            let (sql, arguments) = select_distant_order(filter.sort, after, count);
+            let (sql, arguments) = select_distant_order(filter.sort, after_cursor, count);
             let rows = session.fetch(sql, arguments).await?;
             let last_position = rows.first().map(position).transpose()?;
             let page = page_of_orders(

@@ -86,7 +86,7 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
     }
     let is_of_one_order = filter.order_id.is_some() || filter.q.is_some();
     if let Some(q) = &filter.q {
-        push_search(&mut sql, q.trim());
+        push_search(&mut statement, q.trim());
     }
     if let Some(storefront) = &filter.storefront {
         // As an expression, the storefront disables its own index, so that of the order is used.
@@ -203,10 +203,10 @@ mod tests {
         }
         for q in ["42", "#42-R1"] {
             let filter = ListReturns {
-                status: Some(open),
+                status: Some(open_status),
                 order_id: None,
                 q: Some(q.to_owned()),
-                storefront: Some(eu.clone()),
+                storefront: Some(eu_storefront.clone()),
                 limit: 50,
                 cursor: None,
             };

@@ -303,7 +303,7 @@ impl Counted {
             || parse_json::<MovedAmount>("event", data).map(|amount_data| amount_data.amount);
         let kind = match row.text(4)? {
             "order.created" => {
-                let created: Created = json("event", data)?;
+                let created: Created = parse_json("event", data)?;
                 CountedKind::Created {
                     is_imported: created.awaits_stock,
                     value: created.currency.zip(created.total),

@@ -193,7 +193,7 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
         DeadLetterSource::Step {
             order_id: parse_field("order_id", row.text(3)?)?,
             order_number: row.maybe_integer(9)?.unwrap_or_default(),
-            attempts: unsigned_integer("attempt", row.integer(5)?)?,
+            attempts: parse_unsigned("attempt", row.integer(5)?)?,
             request_id: row.text(6)?.to_owned(),
             advice: step.advice().to_owned(),
             step: step.to_string(),
