@@ -64,6 +64,7 @@ mod sources;
 mod stats;
 mod stripe;
 mod tokens;
+mod trace_context;
 mod traces;
 mod update_order;
 mod upgrade;

@@ -249,6 +249,13 @@ async fn upgrade_can_be_rolled_back() {
         restart_with(&mut system, program).await;
     }
     wait_until_processing(&system, &ids).await;
+    // The previous version stores no trace context.
+    for (id, has_trace) in [(&ids[0], false), (&ids[5], true), (&ids[10], false)] {
+        let path = format!("/v1/events?order_id={id}&type=order.created");
+        let page = system.get(&path).await.expect(200);
+        let created = &page["data"][0];
+        assert_eq!(created["traceparent"].is_string(), has_trace, "{created}");
+    }
     system.assert_verified();
 }
 

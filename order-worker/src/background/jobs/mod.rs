@@ -291,6 +291,6 @@ fn caller(job: &str) -> Caller {
         actor: job.to_owned(),
         intent: job.to_owned(),
         request_id: Uuid::now_v7().to_string(),
-        traceparent: None,
+        trace_context: None,
     }
 }

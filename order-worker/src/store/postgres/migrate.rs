@@ -145,6 +145,11 @@ fn migrations() -> Vec<Migration> {
             "messages",
             include_str!("../migrations/postgres/0021_messages.sql"),
         ),
+        (
+            22,
+            "trace context",
+            include_str!("../migrations/postgres/0022_trace_context.sql"),
+        ),
     ];
     migration_scripts.map(new_migration).into()
 }
