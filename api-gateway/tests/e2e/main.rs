@@ -69,5 +69,6 @@ mod traces;
 mod update_order;
 mod upgrade;
 mod upgrade_orders;
+mod upgrade_schema;
 mod verify;
 mod webhooks;

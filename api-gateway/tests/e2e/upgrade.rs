@@ -171,7 +171,7 @@ pub(crate) fn previous_worker() -> Option<String> {
 }
 
 /// Creates this many orders concurrently, with slow payments.
-async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<String> {
+pub(crate) async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<String> {
     let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
     let orders = (0..count).map(|_| system.post("/v1/orders", body.clone()));
@@ -182,7 +182,7 @@ async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<Str
     ids
 }
 
-async fn wait_until_processing(system: &System, ids: &[String]) {
+pub(crate) async fn wait_until_processing(system: &System, ids: &[String]) {
     for id in ids {
         system
             .order_until(id, "processing", |order| order["status"] == "processing")
