@@ -1,6 +1,7 @@
 """Fills a database of the previous version and measures an upgrade under load; run by scripts/upgrade-pause.sh."""
 
 import argparse
+import atexit
 import http.client
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -98,6 +100,7 @@ class Program:
         }  # fmt: skip
         with open(self.log, "wb") as output:
             self.process = subprocess.Popen([program], env=environment, stdout=output, stderr=output)
+        atexit.register(self.process.kill)
 
     def logged(self, field):
         # The last line may be incomplete.
@@ -310,6 +313,7 @@ def report_waits(database, log_offset):
         print(f"- {milliseconds:.0f} ms, {key}")
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 begun = time.monotonic()
 fill()
 counts = psql("filled", "SELECT (SELECT count(*) FROM orders) || ' orders, ' || (SELECT count(*) FROM events) || ' events, ' || (SELECT count(*) FROM customers) || ' customers, ' || (SELECT count(*) FROM deliveries) || ' deliveries'")
