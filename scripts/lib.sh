@@ -45,6 +45,23 @@ need_rust() {
     command -v cc >/dev/null && command -v make >/dev/null || apt_install build-essential
 }
 
+# need_previous_worker: builds the worker of the previous version (scripts/previous-version) in a debug build, and sets
+# PREVIOUS_WORKER. Fails in a source archive and a shallow clone, which do not contain its commit. Needs WORK.
+need_previous_worker() {
+    local version
+    version=$(cat scripts/previous-version)
+    PREVIOUS_WORKER="$PWD/target/previous/order-worker"
+    [ "$(cat target/previous/version 2>/dev/null)" != "$version" ] || return 0
+    mkdir -p "$WORK/previous" target/previous
+    # An unpacked archive has no .git here: do not use a repository in a parent folder.
+    [ -e .git ] && git archive "$version" 2>/dev/null | tar -x -C "$WORK/previous" 2>/dev/null || return 1
+    say "building the previous version ($version) ..."
+    (cd "$WORK/previous" && env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$OLDPWD/target" \
+        cargo build --quiet --locked --workspace --bin order-worker) || die "can't build the previous version"
+    mv target/debug/order-worker "$PREVIOUS_WORKER"
+    printf '%s\n' "$version" >target/previous/version
+}
+
 need_rabbitmq() {
     # The wrappers in /usr/sbin require the user rabbitmq; the scripts in this folder run as the current user.
     PATH="/usr/lib/rabbitmq/bin:$PATH:/usr/sbin"

@@ -56,23 +56,13 @@ fi
 
 # The tests of two versions on one database need the previous version, which is built from its commit. A source
 # archive and a shallow clone do not contain it; then these tests are skipped with a message.
-PREVIOUS=$(cat scripts/previous-version)
-export TEST_PREVIOUS_WORKER="$PWD/target/previous/order-worker"
-if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
-    mkdir -p "$WORK/previous" target/previous
-    # An unpacked archive has no .git here: do not use a repository in a parent folder.
-    if [ -e .git ] && git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" 2>/dev/null; then
-        say "building the previous version ($PREVIOUS) ..."
-        (cd "$WORK/previous" && env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$OLDPWD/target" \
-            cargo build --quiet --locked --workspace --bin order-worker)
-        mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
-        printf '%s\n' "$PREVIOUS" >target/previous/version
-    else
-        SKIPPED="the tests of two versions on one database: the previous version, $PREVIOUS, is not available
+if need_previous_worker; then
+    export TEST_PREVIOUS_WORKER="$PREVIOUS_WORKER"
+else
+    SKIPPED="the tests of two versions on one database: the previous version, $(cat scripts/previous-version), is not available
     (in a clone: git fetch --unshallow --tags)"
-        say "SKIPPED: $SKIPPED" >&2
-        export TEST_PREVIOUS_WORKER=none
-    fi
+    say "SKIPPED: $SKIPPED" >&2
+    export TEST_PREVIOUS_WORKER=none
 fi
 
 say "building ..."

@@ -219,6 +219,7 @@ fn cors(allowed_origins: &Origins) -> anyhow::Result<CorsLayer> {
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("prefer"),
             HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
             HeaderName::from_static("x-intent"),
             HeaderName::from_static("x-request-id"),
         ])

@@ -20,7 +20,7 @@ use shared::{
     id::{OrderId, Storefront},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
-    trace::unsampled_traceparent,
+    trace_context::TraceContext,
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast},
@@ -314,7 +314,7 @@ fn feed_caller() -> Caller {
         actor: "gateway".to_owned(),
         intent: "event.list".to_owned(),
         request_id: "feed".to_owned(),
-        traceparent: Some(unsampled_traceparent()),
+        trace_context: Some(TraceContext::unsampled()),
     }
 }
 

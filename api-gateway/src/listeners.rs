@@ -108,7 +108,7 @@ mod tests {
             actor: "a".to_owned(),
             intent: "event.listen".to_owned(),
             request_id: "r".to_owned(),
-            traceparent: None,
+            trace_context: None,
         }
     }
 

@@ -1,32 +1,42 @@
 //! The trace context of a request (<https://www.w3.org/TR/trace-context/>).
 //!
-//! The gateway continues the trace of the client's `traceparent` or starts a new one, and sends its own span
-//! to the worker as parent. [`shared::trace`] exports recorded spans.
+//! The gateway continues the trace of the client's `traceparent` and `tracestate` or starts a new one, and sends its
+//! own span to the worker as parent. [`shared::trace`] exports recorded spans.
 
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue},
 };
-use shared::trace::{self, Span, SpanKind, parse};
+use shared::{
+    trace::{Span, SpanKind},
+    trace_context::TraceContext,
+};
 use uuid::Uuid;
 
 /// The header's name.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Name of the header with the data of tracing systems.
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The `traceparent` of this gateway's span.
+/// The trace context of this gateway's span.
 #[derive(Debug, Clone)]
-pub(crate) struct Trace(String);
+pub(crate) struct Trace(TraceContext);
 
 impl Trace {
     /// A new span id in the client's trace, or in a new trace.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        let parent_context = traceparent_header(headers).and_then(parse);
+        Self::new_span(client_context(headers))
+    }
+
+    fn new_span(parent: Option<TraceContext>) -> Self {
         // The second half of a random UUID. Its variant bits make sure that it is not zero, which is invalid.
-        let span = Uuid::new_v4().as_u64_pair().1;
-        match parent_context {
-            Some((trace, _, flags)) => Self(format!("00-{trace}-{span:016x}-{flags}")),
-            None => Self(format!("00-{}-{span:016x}-01", Uuid::new_v4().simple())),
-        }
+        let span = format!("{:016x}", Uuid::new_v4().as_u64_pair().1);
+        let in_trace_of_client = parent.and_then(|parent| parent.with_span(&span));
+        let new_trace = || {
+            let traceparent = format!("00-{}-{span}-01", Uuid::new_v4().simple());
+            TraceContext::parse(&traceparent, None).unwrap_or_else(TraceContext::unsampled)
+        };
+        Self(in_trace_of_client.unwrap_or_else(new_trace))
     }
 
     /// Starts the request's server span and returns its trace context.
@@ -36,7 +46,7 @@ impl Trace {
         method: &'static str,
         route: Option<&str>,
     ) -> (Self, Span) {
-        let headers = request.headers();
+        let parent = client_context(request.headers());
         let path = request.uri().path();
         let name = || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
         let attributes = || {
@@ -47,55 +57,92 @@ impl Trace {
                 ("http.route", route.unwrap_or_default().to_owned().into()),
             ]
         };
-        let span = Span::start(
-            SpanKind::Server,
-            traceparent_header(headers),
-            name,
-            attributes,
-        );
-        let mut traceparent = None;
-        span.pass_on(&mut traceparent);
-        (
-            traceparent.map_or_else(|| Self::from_headers(headers), Self),
-            span,
-        )
+        let span = Span::start(SpanKind::Server, parent.as_ref(), name, attributes);
+        let recorded = span.context(parent.as_ref()).map(Self);
+        (recorded.unwrap_or_else(|| Self::new_span(parent)), span)
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// The trace context, for the worker.
+    pub(crate) fn context(&self) -> &TraceContext {
         &self.0
     }
 
     /// The trace id, for logs.
     pub(crate) fn id(&self) -> &str {
-        trace::trace_id_of(&self.0).unwrap_or_default()
+        self.0.trace_id()
     }
 
     pub(crate) fn header(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.0).ok()
+        HeaderValue::from_str(self.0.traceparent()).ok()
     }
 }
 
-/// The client's `traceparent`.
-fn traceparent_header(headers: &HeaderMap) -> Option<&str> {
-    headers.get(TRACEPARENT)?.to_str().ok()
+/// The client's trace context. A repeated `traceparent` is ignored; `tracestate` may be spread over several headers.
+fn client_context(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut traceparents = headers.get_all(TRACEPARENT).into_iter();
+    let traceparent = traceparents.next()?.to_str().ok()?;
+    if traceparents.next().is_some() {
+        return None;
+    }
+    let tracestates = headers.get_all(TRACESTATE).into_iter();
+    // An unreadable header makes all of them invalid.
+    let tracestates: Result<Vec<_>, _> = tracestates.map(HeaderValue::to_str).collect();
+    let tracestate = tracestates.map(|values| values.join(",")).ok();
+    TraceContext::parse(traceparent, tracestate.as_deref())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn trace_of_the_client_is_continued_in_a_new_span() {
-        let sent_traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
-        let headers = HeaderMap::from_iter([(TRACEPARENT, sent_traceparent.parse().unwrap())]);
-        let trace = Trace::from_headers(&headers);
-        assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_ne!(trace.as_str(), sent_traceparent);
-        assert!(parse(trace.as_str()).is_some());
+    const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+
+    fn headers(headers: &[(HeaderName, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        map
     }
 
     #[test]
-    fn missing_traceparent_starts_a_new_trace() {
-        assert!(parse(Trace::from_headers(&HeaderMap::new()).as_str()).is_some());
+    fn trace_of_the_client_is_continued_in_a_new_span() {
+        let headers = headers(&[
+            (TRACEPARENT, SENT),
+            (TRACESTATE, "a=1"),
+            (TRACESTATE, "b=2, c=3"),
+        ]);
+        let trace = Trace::from_headers(&headers);
+        assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_ne!(trace.context().traceparent(), SENT);
+        assert_eq!(trace.context().tracestate(), Some("a=1,b=2,c=3"));
+    }
+
+    #[test]
+    fn missing_or_repeated_traceparent_starts_a_new_trace() {
+        for headers in [
+            headers(&[(TRACESTATE, "a=1")]),
+            headers(&[
+                (TRACEPARENT, SENT),
+                (TRACEPARENT, SENT),
+                (TRACESTATE, "a=1"),
+            ]),
+        ] {
+            let trace = Trace::from_headers(&headers);
+            assert_ne!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+            assert_eq!(trace.context().tracestate(), None);
+        }
+    }
+
+    #[test]
+    fn unreadable_tracestate_is_ignored() {
+        let headers = headers(&[
+            (TRACEPARENT, SENT),
+            (TRACESTATE, "a=1"),
+            (TRACESTATE, "b=ü"),
+        ]);
+        let trace = Trace::from_headers(&headers);
+        assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(trace.context().tracestate(), None);
     }
 }

@@ -188,7 +188,7 @@ impl WorkerClient {
             actor,
             intent: self.intent.clone().unwrap_or_else(|| intent.to_owned()),
             request_id: self.context.request_id.as_str().to_owned(),
-            traceparent: Some(self.context.trace.as_str().to_owned()),
+            trace_context: Some(self.context.trace.context().clone()),
         }
     }
 

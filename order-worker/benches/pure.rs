@@ -32,7 +32,7 @@ fn test_caller() -> Caller {
         actor: "bench".to_owned(),
         intent: "bench".to_owned(),
         request_id: "bench".to_owned(),
-        traceparent: None,
+        trace_context: None,
     }
 }
 

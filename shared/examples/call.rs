@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
             actor: "example".to_owned(),
             intent: "look at an order".to_owned(),
             request_id: "example-1".to_owned(),
-            traceparent: None,
+            trace_context: None,
         },
         // Requests that change something have an idempotency key, which makes retries safe.
         idempotency_key: None,

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::{Code, Failure},
     id::Storefront,
+    trace_context::TraceContext,
 };
 
 /// The caller of a request; passed on in AMQP headers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Role of the credential.
     pub role: Role,
@@ -23,9 +24,8 @@ pub struct Caller {
     pub intent: String,
     /// Id of the HTTP request, included in log lines and events.
     pub request_id: String,
-    /// Trace context of the request, for logs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
+    /// Trace context of the request.
+    pub trace_context: Option<TraceContext>,
 }
 
 impl Caller {
@@ -129,7 +129,7 @@ mod tests {
             actor: "a".to_owned(),
             intent: "i".to_owned(),
             request_id: "r".to_owned(),
-            traceparent: None,
+            trace_context: None,
         };
         let us_storefront = "us".parse().unwrap();
         assert!(!caller(Role::Storefront).may_see(&us_storefront));

@@ -23,6 +23,7 @@ pub use self::{
 use crate::{
     id::{EventId, Storefront},
     outcome::Json,
+    trace_context::TraceContext,
 };
 
 /// Types of the events that only admins see, in the feed and in the live stream. They are not published to the broker
@@ -94,10 +95,9 @@ pub struct Origin {
     /// Attempt of the step, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Trace context of the change ([`crate::trace`]). Passed on to steps, but not stored with events,
-    /// because events are kept longer than traces.
+    /// Trace context of the request that caused the change. Passed on to steps, and part of [`CloudEvent`].
     #[serde(skip)]
-    pub traceparent: Option<String>,
+    pub trace_context: Option<TraceContext>,
 }
 
 /// The version of the CloudEvents format.
@@ -112,7 +112,8 @@ pub const SOURCE: &str = "/orders";
     "type": "payment.captured", "subject": "0192f0c1-2345-7abc-8def-0123456789ab",
     "time": "2026-01-31T12:00:00Z", "datacontenttype": "application/json",
     "sequence": "00000000000000000007", "position": "1042", "storefront": "eu",
-    "actor": "worker", "intent": "capture_payment", "requestid": "checkout-42", "data": {"amount": 3998}
+    "actor": "worker", "intent": "capture_payment", "requestid": "checkout-42",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "data": {"amount": 3998}
 }))]
 pub struct CloudEvent {
     /// [`SPEC_VERSION`].
@@ -149,6 +150,13 @@ pub struct CloudEvent {
     pub intent: String,
     /// Id of the HTTP request that caused the event.
     pub requestid: String,
+    /// Trace context of the request that caused the event ([distributed tracing
+    /// extension](https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Data of tracing systems about the same trace, if the request had `tracestate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
     /// Event data.
     #[schema(value_type = Object)]
     pub data: Json,
@@ -174,7 +182,7 @@ mod tests {
                 intent: "authorize_payment".to_owned(),
                 request_id: "r-1".to_owned(),
                 attempt: Some(2),
-                traceparent: None,
+                trace_context: None,
             },
             event_data: EventData::captured(5, false),
         };

@@ -20,8 +20,8 @@
 //! - [`body`]: strict JSON parsing that reports every error at once.
 //! - [`page`]: pagination of lists. [`etag`]: entity tags and preconditions.
 //! - [`amqp`]: the only module that uses lapin: topology, connection, RPC, consumer, publisher.
-//! - [`config`]: environment variables. [`settings`]: their effective values, and the state of connected systems.
-//! - [`telemetry`]: logs. [`trace`]: traces. [`metrics`]: metrics.
+//! - [`config`]: environment variables. [`telemetry`]: logs. [`trace`]: traces; [`trace_context`]: the context that
+//!   is passed on. [`metrics`]: metrics.
 //! - [`command_line`]: options and subcommands of both programs.
 //! - [`health`]: health probe of a running program.
 //! - [`shutdown`]: one cancellation token from SIGTERM to every task.
@@ -55,5 +55,6 @@ pub mod shutdown;
 pub mod stats;
 pub mod telemetry;
 pub mod trace;
+pub mod trace_context;
 mod web_url;
 pub mod webhook;

@@ -1,8 +1,7 @@
 //! Distributed tracing with OpenTelemetry (<https://opentelemetry.io/docs/specs/semconv/>).
 //!
-//! The trace context is passed as `traceparent` (<https://www.w3.org/TR/trace-context/>) from HTTP through
-//! the broker into the rows of the steps, so that one trace covers an order from the request to the last
-//! step, across processes and restarts.
+//! The [trace context](crate::trace_context) is passed on from HTTP through the broker into the rows of the steps
+//! and events, so that one trace covers an order from the request to the last step, across processes and restarts.
 //!
 //! Spans are recorded only if an exporter is configured ([`start`]); otherwise the trace context is passed on
 //! unchanged at no cost.
@@ -15,7 +14,7 @@ use opentelemetry::{
     InstrumentationScope, KeyValue, Value,
     trace::{
         Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId,
-        TraceState, Tracer, TracerProvider,
+        Tracer, TracerProvider,
     },
 };
 use opentelemetry_otlp::SpanExporter;
@@ -25,14 +24,12 @@ use opentelemetry_sdk::{
 };
 use url::Url;
 
-use crate::config::Env;
+use crate::{config::Env, trace_context::TraceContext};
 
 /// Environment variable: endpoint of the OTLP exporter.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// Environment variable: service name of this process.
 const SERVICE_NAME_VARIABLE: &str = "OTEL_SERVICE_NAME";
-/// An unsampled trace context.
-const UNSAMPLED_TRACEPARENT: &str = "00-00000000000000000000000000000001-0000000000000001-00";
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -110,7 +107,7 @@ impl Span {
     /// the span is recorded.
     pub fn start<const N: usize>(
         kind: SpanKind,
-        parent: Option<&str>,
+        parent: Option<&TraceContext>,
         name: impl FnOnce() -> String,
         attributes: impl FnOnce() -> [(&'static str, Value); N],
     ) -> Self {
@@ -128,12 +125,21 @@ impl Span {
         Self(recorded_span)
     }
 
-    /// Sets `traceparent` to this span, as the parent of further spans; unchanged if the span is not
-    /// recorded.
-    pub fn pass_on(&self, traceparent: &mut Option<String>) {
-        if let Some(recorded_span) = &self.0 {
-            *traceparent = Some(format_traceparent(recorded_span.span_context()));
+    /// Replaces the `parent` of this span with the span itself, as the parent of further spans; unchanged if the
+    /// span is not recorded.
+    pub fn pass_on(&self, parent: &mut Option<TraceContext>) {
+        if let Some(context) = self.context(parent.as_ref()) {
+            *parent = Some(context);
         }
+    }
+
+    /// The trace context of this span, which is a child of `parent`; `None` if the span is not recorded.
+    pub fn context(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
+        let recorded = self.0.as_ref()?.span_context();
+        let (trace, span) = (recorded.trace_id(), recorded.span_id());
+        let flags = recorded.trace_flags() & TraceFlags::SAMPLED;
+        let tracestate = parent.and_then(TraceContext::tracestate);
+        TraceContext::parse(&format!("00-{trace}-{span}-{flags:02x}"), tracestate)
     }
 
     /// Whether the span is recorded.
@@ -162,7 +168,7 @@ pub fn producer_span(
     queue: &'static str,
     intent: &'static str,
     id: &str,
-    parent: Option<&str>,
+    parent: Option<&TraceContext>,
 ) -> Span {
     if parent.is_none() {
         return Span(None);
@@ -177,7 +183,7 @@ pub fn consumer_span(
     queue: &'static str,
     intent: &'static str,
     id: &dyn Display,
-    parent: Option<&str>,
+    parent: Option<&TraceContext>,
 ) -> Span {
     let name = || format!("{intent} {queue}");
     let attributes = || messaging_attributes("process", intent, queue, intent, id);
@@ -203,107 +209,47 @@ fn messaging_attributes(
     ]
 }
 
-/// A trace context that is not sampled, for background work.
-pub fn unsampled_traceparent() -> String {
-    UNSAMPLED_TRACEPARENT.to_owned()
-}
-
-fn format_traceparent(context: &SpanContext) -> String {
-    let (trace_id, span_id) = (context.trace_id(), context.span_id());
-    let flags = context.trace_flags() & TraceFlags::SAMPLED;
-    format!("00-{trace_id}-{span_id}-{flags:02x}")
-}
-
-fn span_context_of(traceparent: &str) -> Option<SpanContext> {
-    let (trace_id, span_id, flags) = parse(traceparent)?;
+fn span_context_of(context: &TraceContext) -> Option<SpanContext> {
+    let (trace, span, flags) = context.parts()?;
+    let tracestate = context.tracestate().map(str::parse);
     Some(SpanContext::new(
-        TraceId::from_hex(trace_id).ok()?,
-        SpanId::from_hex(span_id).ok()?,
-        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
+        TraceId::from_hex(trace).ok()?,
+        SpanId::from_hex(span).ok()?,
+        TraceFlags::new(flags) & TraceFlags::SAMPLED,
         true,
-        TraceState::NONE,
+        // OpenTelemetry refuses a few keys that the specification allows.
+        tracestate.transpose().ok().flatten().unwrap_or_default(),
     ))
-}
-
-/// The trace id of a `traceparent`, for logs.
-pub fn trace_id_of(traceparent: &str) -> Option<&str> {
-    traceparent.get(3..35)
-}
-
-/// Parses a `traceparent` into trace id, span id and flags.
-pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
-    let mut traceparent_parts = text.split('-');
-    let (version, trace_id, span_id, flags) = (
-        traceparent_parts.next()?,
-        traceparent_parts.next()?,
-        traceparent_parts.next()?,
-        traceparent_parts.next()?,
-    );
-    let is_hex = |part: &str, length: usize| {
-        part.len() == length
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
-    };
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let is_known_version = is_hex(version, 2)
-        && version != "ff"
-        // Later versions may append fields; version 00 must not.
-        && (version != "00" || traceparent_parts.next().is_none());
-    let is_well_formed = is_hex(trace_id, 32) && is_hex(span_id, 16) && is_hex(flags, 2);
-    (is_known_version && is_well_formed && !is_zero(trace_id) && !is_zero(span_id))
-        .then_some((trace_id, span_id, flags))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
     #[test]
-    fn traceparent_round_trips() {
-        let sent_traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    fn spans_have_the_context_of_their_parent() {
+        let context = TraceContext::parse(TRACEPARENT, Some("a=1,b=2")).unwrap();
+        let span_context = span_context_of(&context).unwrap();
         assert_eq!(
-            format_traceparent(&span_context_of(sent_traceparent).unwrap()),
-            sent_traceparent
+            span_context.trace_id().to_string(),
+            "4bf92f3577b34da6a3ce929d0e0e4736"
         );
-        assert!(
-            !span_context_of(&unsampled_traceparent())
-                .unwrap()
-                .is_sampled()
-        );
+        assert_eq!(span_context.span_id().to_string(), "00f067aa0ba902b7");
+        assert_eq!(span_context.trace_state().header(), "a=1,b=2");
+        assert!(span_context.is_sampled());
+        let unsampled = span_context_of(&TraceContext::unsampled()).unwrap();
+        assert!(!unsampled.is_sampled());
     }
 
     #[test]
-    fn invalid_traceparent_is_ignored() {
-        for invalid_traceparent in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-00",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-00",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-00",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-x",
-        ] {
-            assert!(
-                parse(invalid_traceparent).is_none(),
-                "{invalid_traceparent}"
-            );
-        }
-    }
-
-    #[test]
-    fn unrecorded_span_passes_the_traceparent_on_unchanged() {
-        let sent_traceparent =
-            Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-        let mut continued_traceparent = sent_traceparent.clone();
-        let span = consumer_span(
-            "queue",
-            "order.get",
-            &"id",
-            continued_traceparent.as_deref(),
-        );
-        span.pass_on(&mut continued_traceparent);
-        assert_eq!(continued_traceparent, sent_traceparent);
+    fn unrecorded_span_passes_the_context_on_unchanged() {
+        let sent = TraceContext::parse(TRACEPARENT, Some("a=1"));
+        let mut continued = sent.clone();
+        let span = consumer_span("queue", "order.get", &"id", continued.as_ref());
+        span.pass_on(&mut continued);
+        assert_eq!(continued, sent);
         assert!(!span.is_recording());
     }
 }

@@ -28,7 +28,7 @@ use shared::{
     id::Storefront,
     outcome::{Code, Failure, Json},
     request::{Caller, Request, Role},
-    trace::unsampled_traceparent,
+    trace_context::TraceContext,
 };
 use tokio::{
     sync::Mutex,
@@ -385,7 +385,7 @@ fn gateway_caller(intent: &str) -> Caller {
         actor: "gateway".to_owned(),
         intent: intent.to_owned(),
         request_id: "keys".to_owned(),
-        traceparent: Some(unsampled_traceparent()),
+        trace_context: Some(TraceContext::unsampled()),
     }
 }
 

@@ -20,7 +20,7 @@ use shared::{
     page::Page,
     product::{ListImages, MAX_IMAGE_PAGE, ProductImageIds},
     request::{Caller, Request, Role},
-    trace::unsampled_traceparent,
+    trace_context::TraceContext,
 };
 use tokio::{task, time};
 use tokio_util::sync::CancellationToken;
@@ -162,7 +162,7 @@ fn sweep_caller() -> Caller {
         actor: "gateway".to_owned(),
         intent: "product.list_images".to_owned(),
         request_id: "media-sweep".to_owned(),
-        traceparent: Some(unsampled_traceparent()),
+        trace_context: Some(TraceContext::unsampled()),
     }
 }
 

@@ -102,7 +102,7 @@ async fn forward_to_worker(
         actor: sender.to_owned(),
         intent: request.pattern().to_owned(),
         request_id: context.request_id.as_str().to_owned(),
-        traceparent: Some(context.trace.as_str().to_owned()),
+        trace_context: Some(context.trace.context().clone()),
     };
     let call = Call {
         caller,

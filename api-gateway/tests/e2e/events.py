@@ -6,12 +6,15 @@ events.py listen URL SECONDS: prints such lines for the events published to orde
 """
 
 import json
+import re
 import sys
 import time
 
 from cloudevents.core.bindings import amqp, http
 from cloudevents.core.formats.json import JSONFormat
 from standardwebhooks.webhooks import Webhook
+
+TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def parse(line):
@@ -30,6 +33,14 @@ def parse(line):
     return http.from_structured(http.HTTPMessage(headers=kind, body=body), JSONFormat())
 
 
+def check_trace(event, line):
+    """The distributed tracing extension; messages of the broker have its attributes as headers, too."""
+    assert TRACEPARENT.fullmatch(event.get_extension("traceparent")), line
+    if line["over"] == "amqp":
+        for name in ["traceparent", "tracestate"]:
+            assert event.get_extension(name) == line["headers"].get(name), line
+
+
 def listen(url, seconds):
     import pika
 
@@ -44,7 +55,7 @@ def listen(url, seconds):
         if not method:
             connection.sleep(0.05)
             continue
-        headers = {"content-type": properties.content_type}
+        headers = {"content-type": properties.content_type, **properties.headers}
         print(json.dumps({"over": "amqp", "headers": headers, "body": body.decode()}), flush=True)
 
 
@@ -55,5 +66,6 @@ else:
         event = parse(json.loads(text))
         for known in (event.get_id(), event.get_source(), event.get_type(), event.get_time(), event.get_subject()):
             assert known, text
+        check_trace(event, json.loads(text))
         assert isinstance(event.get_data(), dict), text
         print(event.get_id())

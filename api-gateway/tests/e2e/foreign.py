@@ -129,7 +129,7 @@ def nul(client, customer):
         reply = client.call("order.create", new_order(customer), **properties)
         check(reply["error"]["code"] == "INVALID_REQUEST", (properties, reply))
     # Control characters are removed from values that are written to logs and to the history.
-    for name in ["actor", "intent", "request_id", "traceparent", "deadline", "unknown"]:
+    for name in ["actor", "intent", "request_id", "traceparent", "tracestate", "deadline", "unknown"]:
         reply = client.call("order.create", new_order(customer), headers={name: zero})
         check(reply["status"] == "SUCCESS", (name, reply))
     for kind, body in [

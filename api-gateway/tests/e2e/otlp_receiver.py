@@ -2,6 +2,7 @@
 
 Prints its port, and then each span as a line of JSON."""
 
+import gzip
 import json
 import sys
 import threading
@@ -30,6 +31,8 @@ printing = threading.Lock()
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
         assert self.path == "/v1/traces", self.path
         assert self.headers["Content-Type"] == "application/x-protobuf"
         request = ExportTraceServiceRequest.FromString(body)
@@ -42,6 +45,7 @@ class Receiver(BaseHTTPRequestHandler):
                         "trace": span.trace_id.hex(),
                         "span": span.span_id.hex(),
                         "parent": span.parent_span_id.hex(),
+                        "state": span.trace_state,
                         "name": span.name,
                         "kind": Span.SpanKind.Name(span.kind),
                         "start": span.start_time_unix_nano,

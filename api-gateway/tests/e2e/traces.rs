@@ -9,15 +9,15 @@ use crate::harness::{Folder, Peer, System, send, wait_until};
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN_ID: &str = "00f067aa0ba902b7";
 
-struct Receiver(Peer);
+pub(crate) struct Receiver(Peer);
 
 impl Receiver {
-    fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &Folder) -> Self {
         let log = folder.join("spans.log");
         Self(Peer::start("otlp_receiver.py", &[], log))
     }
 
-    async fn create_endpoint(&self) -> String {
+    pub(crate) async fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.0.port().await)
     }
 
@@ -32,7 +32,7 @@ impl Receiver {
         spans
     }
 
-    fn of_trace(&self, trace: &str) -> Vec<Value> {
+    pub(crate) fn of_trace(&self, trace: &str) -> Vec<Value> {
         let mut spans = self.spans();
         spans.retain(|span| span["trace"] == trace);
         spans
@@ -52,8 +52,14 @@ async fn start() -> (Receiver, System) {
     (receiver, system)
 }
 
-async fn create_order(system: &System, headers: &[(&str, &str)], other_fields: Value) -> String {
-    let mut body = json!({"customer_id": system.create_customer().await, "items": [{"sku": "mug", "quantity": 1}]});
+/// Creates an order with these headers and returns its id.
+pub(crate) async fn create_order(
+    system: &System,
+    headers: &[(&str, &str)],
+    other_fields: Value,
+) -> String {
+    let mut body =
+        json!({"customer_id": system.customer().await, "items": [{"sku": "mug", "quantity": 1}]});
     body.as_object_mut()
         .unwrap()
         .extend(other_fields.as_object().unwrap().clone());
@@ -67,7 +73,7 @@ async fn create_order(system: &System, headers: &[(&str, &str)], other_fields: V
     location_header.rsplit('/').next().unwrap().to_owned()
 }
 
-fn span_names(spans: &[Value]) -> Vec<String> {
+pub(crate) fn names(spans: &[Value]) -> Vec<String> {
     let name = |span: &Value| {
         let (service, name) = (&span["service"], &span["name"]);
         format!("{} {}", service.as_str().unwrap(), name.as_str().unwrap())

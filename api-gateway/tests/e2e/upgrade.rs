@@ -172,8 +172,8 @@ pub(crate) fn previous_worker() -> Option<String> {
 }
 
 /// Creates this many orders concurrently, with slow payments.
-async fn create_orders(system: &System, customer_id: &str, count: usize) -> Vec<String> {
-    let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}],
+pub(crate) async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<String> {
+    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
     let order_requests = (0..count).map(|_| system.post("/v1/orders", body.clone()));
     let mut ids = Vec::new();
@@ -183,7 +183,7 @@ async fn create_orders(system: &System, customer_id: &str, count: usize) -> Vec<
     ids
 }
 
-async fn wait_until_processing(system: &System, ids: &[String]) {
+pub(crate) async fn wait_until_processing(system: &System, ids: &[String]) {
     for id in ids {
         system
             .wait_for_order(id, "processing", |order| order["status"] == "processing")
@@ -250,6 +250,13 @@ async fn upgrade_can_be_rolled_back() {
         restart_with(&mut system, program).await;
     }
     wait_until_processing(&system, &ids).await;
+    // The previous version stores no trace context.
+    for (id, has_trace) in [(&ids[0], false), (&ids[5], true), (&ids[10], false)] {
+        let path = format!("/v1/events?order_id={id}&type=order.created");
+        let page = system.get(&path).await.expect(200);
+        let created = &page["data"][0];
+        assert_eq!(created["traceparent"].is_string(), has_trace, "{created}");
+    }
     system.assert_verified();
 }
 

@@ -7,7 +7,6 @@
 //!   position is stored. After a crash some events are published twice, with the same ids.
 
 use std::{
-    collections::BTreeMap,
     mem,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,7 +15,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use shared::{
     amqp::{
-        message::Outgoing,
+        header,
+        message::{Headers, Outgoing},
         publisher::{Publisher, Target},
         topology::{EVENTS_EXCHANGE, STEP_QUEUE},
     },
@@ -327,13 +327,23 @@ fn event_message(event: &CloudEvent) -> Outgoing {
         content_type: Some("application/cloudevents+json".to_owned()),
         message_id: Some(event.id.to_string()),
         persistent: true,
-        headers: BTreeMap::from([
-            ("intent".to_owned(), event.intent.clone()),
-            ("request_id".to_owned(), event.requestid.clone()),
-        ]),
+        headers: event_headers(event),
         body: serde_json::to_vec(event).unwrap_or_default(),
         ..Outgoing::default()
     }
+}
+
+fn event_headers(event: &CloudEvent) -> Headers {
+    let headers = [
+        (header::INTENT, Some(&event.intent)),
+        (header::REQUEST_ID, Some(&event.requestid)),
+        (header::TRACEPARENT, event.traceparent.as_ref()),
+        (header::TRACESTATE, event.tracestate.as_ref()),
+    ];
+    let present_headers = headers
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), text?.clone())));
+    present_headers.collect()
 }
 
 async fn sweep(store: Store, publisher: Arc<Publisher>) {

@@ -519,7 +519,7 @@ pub fn origin_of_request(caller: &Caller) -> Origin {
         intent: caller.intent.clone(),
         request_id: caller.request_id.clone(),
         attempt: None,
-        traceparent: caller.traceparent.clone(),
+        trace_context: caller.trace_context.clone(),
     }
 }
 
@@ -530,6 +530,6 @@ pub fn origin_of_step(row: &StepRow) -> Origin {
         intent: row.key.step.kind().to_owned(),
         request_id: row.request_id.clone(),
         attempt: Some(row.attempt),
-        traceparent: row.traceparent.clone(),
+        trace_context: row.trace_context.clone(),
     }
 }

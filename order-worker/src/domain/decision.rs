@@ -180,7 +180,7 @@ impl<'a> OrderDraft<'a> {
             is_dead: false,
             last_error: None,
             request_id: self.origin.request_id.clone(),
-            traceparent: self.origin.traceparent.clone(),
+            trace_context: self.origin.trace_context.clone(),
             error_responses: 0,
             client_secret: None,
         }

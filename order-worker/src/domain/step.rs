@@ -20,7 +20,10 @@ use std::{fmt, str::FromStr};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use shared::id::{OrderId, Warehouse};
+use shared::{
+    id::{OrderId, Warehouse},
+    trace_context::TraceContext,
+};
 
 /// A step of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -383,8 +386,8 @@ pub struct StepRow {
     pub last_error: Option<String>,
     /// Id of the request that caused the step.
     pub request_id: String,
-    /// Trace context of that request ([`shared::trace`]).
-    pub traceparent: Option<String>,
+    /// Trace context of that request.
+    pub trace_context: Option<TraceContext>,
     /// Number of attempts that the provider or carrier answered with an error. It may keep such an answer
     /// under the idempotency key, so the next attempt uses another key; an attempt without an answer is
     /// repeated with the same key.

@@ -286,7 +286,7 @@ mod tests {
                 actor: String::new(),
                 intent: String::new(),
                 request_id: String::new(),
-                traceparent: None,
+                trace_context: None,
             },
             idempotency: None,
             if_match: None,

@@ -12,6 +12,7 @@ use shared::{
     outcome::{Failure, RpcReply},
     request::Caller,
     trace::{self, Span},
+    trace_context::TraceContext,
 };
 
 use super::{catch_panic, request_metrics};
@@ -39,9 +40,9 @@ impl RequestScope {
             REQUEST_QUEUE,
             pattern,
             &request.identity.as_ref().map_or("", MessageIdentity::key),
-            request.caller.traceparent.as_deref(),
+            request.caller.trace_context.as_ref(),
         );
-        span.pass_on(&mut request.caller.traceparent);
+        span.pass_on(&mut request.caller.trace_context);
         Self {
             correlation_id,
             pattern,
@@ -97,7 +98,7 @@ fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
         request_id,
         ..
     } = caller;
-    let trace_id = caller.traceparent.as_deref().and_then(trace::trace_id_of);
+    let trace_id = caller.trace_context.as_ref().map(TraceContext::trace_id);
     match &reply.outcome {
         // Evaluated only if it is logged.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}

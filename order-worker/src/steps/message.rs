@@ -136,7 +136,6 @@ fn call_headers(row: &StepRow) -> CallHeaders<'_> {
     CallHeaders {
         intent: Some(row.key.step.kind().into()),
         request_id: Some(row.request_id.as_str().into()),
-        traceparent: row.traceparent.as_deref().map(Into::into),
-        ..CallHeaders::default()
+        ..CallHeaders::from_trace_context(row.trace_context.as_ref())
     }
 }

@@ -247,13 +247,13 @@ impl Steps {
     ) -> SubmittedOrder {
         let (id, request_id) = (accept.id, caller.request_id.clone());
         let mut span =
-            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
+            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &id, caller.trace_context.as_ref());
         if span.is_recording() {
             span.set_attribute("order.id", id.to_string());
             span.set_attribute("request_id", request_id.clone());
         }
-        span.pass_on(&mut caller.traceparent);
-        let request_command = Command::Request {
+        span.pass_on(&mut caller.trace_context);
+        let command = Command::Request {
             caller,
             idempotency,
             if_match: None,
@@ -376,7 +376,7 @@ impl Steps {
             STEP_QUEUE,
             row.key.step.kind(),
             &message::StepMessageId(&row),
-            row.traceparent.as_deref(),
+            row.trace_context.as_ref(),
         );
         let step_result = self.call_provider(&call).await;
         crash_at(Point::AfterProviderResponse);

@@ -1,7 +1,7 @@
 //! Trace, logs and metrics of an attempt of a step.
 
 use jiff::Timestamp;
-use shared::trace::{self, Span};
+use shared::{trace::Span, trace_context::TraceContext};
 
 use crate::{
     background::stats::Latencies,
@@ -84,7 +84,7 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
     let StepKey { order_id, step } = &row.key;
     let intent = step.kind();
     let request_id = row.request_id.as_str();
-    let trace_id = row.traceparent.as_deref().and_then(trace::trace_id_of);
+    let trace_id = row.trace_context.as_ref().map(TraceContext::trace_id);
     match result {
         StepResult::Failed { error, .. } => {
             tracing::warn!(

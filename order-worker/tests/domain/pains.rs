@@ -116,7 +116,7 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
         intent: "capture".to_owned(),
         request_id: "r".to_owned(),
         attempt: None,
-        traceparent: None,
+        trace_context: None,
     };
     let mut context = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
     let mut draft = OrderDraft::from_order(&shop.working_set.orders[&id], &origin, &mut context);

@@ -124,7 +124,7 @@ pub(crate) fn operator() -> Caller {
         actor: "test".to_owned(),
         intent: "test".to_owned(),
         request_id: "r".to_owned(),
-        traceparent: None,
+        trace_context: None,
     }
 }
 

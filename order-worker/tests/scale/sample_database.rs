@@ -70,7 +70,7 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
             actor: "scale".to_owned(),
             intent: pattern.to_owned(),
             request_id: "scale".to_owned(),
-            traceparent: None,
+            trace_context: None,
         },
         idempotency: None,
         if_match: None,

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{header, message::Headers};
-use crate::request::Caller;
+use crate::{request::Caller, trace_context::TraceContext};
 
 /// The property `type` of a batch message.
 pub const BATCH: &str = "batch";
@@ -90,6 +90,9 @@ pub struct CallHeaders<'a> {
     /// See [`super::header::TRACEPARENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Cow<'a, str>>,
+    /// See [`super::header::TRACESTATE`].
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<Cow<'a, str>>,
 }
 
 impl<'a> CallHeaders<'a> {
@@ -111,6 +114,7 @@ impl<'a> CallHeaders<'a> {
             idempotency_key: header_text(header::IDEMPOTENCY_KEY),
             if_match: header_text(header::IF_MATCH),
             traceparent: header_text(header::TRACEPARENT),
+            tracestate: header_text(header::TRACESTATE),
         }
     }
 
@@ -122,9 +126,22 @@ impl<'a> CallHeaders<'a> {
             actor: Some(caller.actor.as_str().into()),
             intent: Some(caller.intent.as_str().into()),
             request_id: Some(caller.request_id.as_str().into()),
-            traceparent: caller.traceparent.as_deref().map(Into::into),
+            ..Self::from_trace_context(caller.trace_context.as_ref())
+        }
+    }
+
+    /// The headers of a trace context.
+    pub fn from_trace_context(context: Option<&'a TraceContext>) -> Self {
+        Self {
+            traceparent: context.map(|context| context.traceparent().into()),
+            tracestate: context.and_then(TraceContext::tracestate).map(Into::into),
             ..Self::default()
         }
+    }
+
+    /// The trace context of these headers; invalid headers are ignored.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.traceparent.as_deref()?, self.tracestate.as_deref())
     }
 
     /// Converts to the headers of a single message.
@@ -140,6 +157,7 @@ impl<'a> CallHeaders<'a> {
             (header::IDEMPOTENCY_KEY, self.idempotency_key),
             (header::IF_MATCH, self.if_match),
             (header::TRACEPARENT, self.traceparent),
+            (header::TRACESTATE, self.tracestate),
         ];
         let present_headers = named_headers
             .into_iter()

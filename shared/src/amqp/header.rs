@@ -19,8 +19,10 @@ pub const WORKER_DEADLINES: &str = "worker_deadlines";
 pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
 /// Entity tags that the resource must match, as in HTTP's `If-Match`.
 pub const IF_MATCH: &str = "if_match";
-/// Trace context of the request (<https://www.w3.org/TR/trace-context/>).
+/// Trace and parent span of the message (<https://www.w3.org/TR/trace-context/>).
 pub const TRACEPARENT: &str = "traceparent";
+/// Data of tracing systems about the trace.
+pub const TRACESTATE: &str = "tracestate";
 /// On a reply: `true` when the reply was replayed from the idempotency record.
 pub const REPLAYED: &str = "idempotent_replayed";
 /// On a reply message: the worker's id, new with each start.

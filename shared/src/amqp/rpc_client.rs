@@ -218,10 +218,9 @@ impl RpcClient {
             .message_id
             .map_or_else(|| correlation_id.to_string(), str::to_owned);
         let pattern = request.pattern();
-        let traceparent = &mut call.caller.traceparent;
-        let span =
-            trace::producer_span(REQUEST_QUEUE, pattern, &message_id, traceparent.as_deref());
-        span.pass_on(traceparent);
+        let context = &mut call.caller.trace_context;
+        let span = trace::producer_span(REQUEST_QUEUE, pattern, &message_id, context.as_ref());
+        span.pass_on(context);
         let queued_call = QueuedCall {
             correlation_id,
             message_id,

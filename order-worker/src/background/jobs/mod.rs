@@ -305,6 +305,6 @@ fn caller(job_name: &str) -> Caller {
         actor: job_name.to_owned(),
         intent: job_name.to_owned(),
         request_id: Uuid::now_v7().to_string(),
-        traceparent: None,
+        trace_context: None,
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn redrive_step(
         is_dead: false,
         last_error: row.last_error.clone(),
         request_id: origin.request_id.clone(),
-        traceparent: origin.traceparent.clone(),
+        trace_context: origin.trace_context.clone(),
         error_responses: row.error_responses,
         client_secret: row.client_secret.clone(),
     });

@@ -233,7 +233,7 @@ pub(super) fn finish_delivery(
             intent: "deliver_webhook".to_owned(),
             request_id: delivery.request_id.clone(),
             attempt: Some(attempt),
-            traceparent: None,
+            trace_context: None,
         };
         let failing_since = endpoint.failing_since;
         if result.error.is_some() {

@@ -96,6 +96,9 @@ pub(in crate::store) async fn redact_events(
         let update_arguments = arguments![row.integer(0)?, data.to_string()];
         session.execute(sql, update_arguments).await?;
     }
+    // Tracing systems may have put anything into it.
+    let sql = "UPDATE events SET tracestate = NULL WHERE subject = $1 AND tracestate IS NOT NULL";
+    session.execute(sql, arguments![subject]).await?;
     Ok(())
 }
 

@@ -3,9 +3,11 @@
 //! migrator, can run at the same time.
 //!
 //! A version is one transaction, which waits for locks of tables only briefly, because all statements that come
-//! later wait behind it. Indexes of large tables are built without locking them ([`indexes`]).
+//! later wait behind it. Versions that change large tables are applied to a database that has orders statement by
+//! statement ([`online`]), and their indexes are built without locking the tables ([`indexes`]).
 
 mod indexes;
+mod online;
 
 use std::{
     collections::HashMap,
@@ -14,7 +16,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use sqlx::{
-    AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr,
+    Connection, Executor, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType},
 };
 use tokio::time;
@@ -25,8 +27,9 @@ use crate::store::schema::Schema;
 const LOCK_ATTEMPTS: u32 = 600;
 /// Delay between these attempts.
 const LOCK_DELAY: Duration = Duration::from_secs(1);
-/// Begins a transaction that locks tables.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '150ms'";
+/// Begins a transaction that locks tables. All statements that come later wait for that time, too: orders should not
+/// pause for more than 200 ms.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 /// `lock_not_available`: a lock was not acquired within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -147,18 +150,8 @@ fn migrations() -> Vec<Migration> {
         ),
         (
             22,
-            "products with a threshold",
-            include_str!("../migrations/postgres/0022_products_with_threshold.sql"),
-        ),
-        (
-            23,
-            "deleted orders",
-            include_str!("../migrations/postgres/0023_deleted_orders.sql"),
-        ),
-        (
-            24,
-            "lists",
-            include_str!("../migrations/postgres/0024_lists.sql"),
+            "trace context",
+            include_str!("../migrations/postgres/0022_trace_context.sql"),
         ),
     ];
     migration_scripts.map(new_migration).into()
@@ -183,7 +176,6 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
             match migrate_to(connection, &migration).await {
                 Ok(Progress::Complete) => return Ok(()),
                 Ok(Progress::Applied) => break,
-                Ok(Progress::IndexesBuilt) => {}
                 Err(error) if attempts < LOCK_ATTEMPTS && is_locked(&error) => {
                     if attempts == 1 {
                         tracing::warn!(
@@ -204,8 +196,6 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
 enum Progress {
     /// The version is applied.
     Applied,
-    /// The indexes of the version are built; its other statements are not executed yet.
-    IndexesBuilt,
     /// No further version is to be applied.
     Complete,
 }
@@ -224,33 +214,35 @@ async fn migrate_to(
     {
         return Ok(Progress::Complete);
     }
-    let applied = applied(&mut transaction).await?;
-    match applied.get(&version) {
+    let applied_versions = applied(&mut transaction).await?;
+    match applied_versions.get(&version) {
         // The usual case: the schema is up to date.
-        Some(_) if is_complete(&applied) => return Ok(Progress::Complete),
+        Some(_) if is_complete(&applied_versions) => return Ok(Progress::Complete),
         Some(checksum) if *checksum == *migration.checksum => return Ok(Progress::Applied),
         Some(_) => bail!(
             "version {version} of the schema was made by a different migration script; use the order-worker that made it"
         ),
         None => {}
     }
-    let script = migration.sql.as_str();
-    if migration.no_tx && !indexes::are_valid(&mut transaction, script).await? {
-        transaction.rollback().await?;
-        indexes::build(connection, script)
-            .await
-            .with_context(cant_apply)?;
-        return Ok(Progress::IndexesBuilt);
-    }
-    let sql = if migration.no_tx {
-        AssertSqlSafe(indexes::other_statements(script)).into_sql_str()
-    } else {
-        migration.sql.clone()
-    };
     let begun = Instant::now();
+    if let Some(script) = online::script(&mut transaction, migration).await? {
+        transaction.rollback().await?;
+        let executed = online::execute(connection, script).await;
+        executed.with_context(cant_apply)?;
+        transaction = connection.begin().await?;
+        lock(&mut transaction).await?;
+        // Another worker may have applied the version at the same time.
+        if !applied(&mut transaction).await?.contains_key(&version) {
+            record(&mut transaction, migration, begun.elapsed()).await?;
+        }
+        transaction.commit().await?;
+        return Ok(Progress::Applied);
+    }
     let execute = async |transaction: &mut PgConnection| {
         transaction.execute(LOCK_TIMEOUT).await?;
-        transaction.execute(sqlx::raw_sql(sql)).await
+        transaction
+            .execute(sqlx::raw_sql(migration.sql.clone()))
+            .await
     };
     execute(&mut transaction).await.with_context(cant_apply)?;
     record(&mut transaction, migration, begun.elapsed()).await?;

@@ -451,7 +451,7 @@ fn page_with_steps(filter: &ListOrders, sqlite: &str, postgres: &str) -> Sql {
 /// Selects the orders of `page`, each with its steps.
 fn with_steps(page: &str, by: &str) -> String {
     format!(
-        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
+        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate
          FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
          ORDER BY page.created_at{by}, page.number{by}"
     )

@@ -36,7 +36,7 @@ pub type OrderAndSteps = (Order, Vec<StepRow>);
 /// Selects orders with their steps, where the id…
 macro_rules! orders_and_steps_where_id {
     () => {
-        "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
+        "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate
          FROM orders LEFT JOIN steps ON steps.order_id = orders.id
          WHERE orders.id"
     };
@@ -82,7 +82,7 @@ impl Store {
         let mut session = self.primary_session().await?;
         let ids = list(keys.iter().map(|key| key.order_id));
         let sql = among!(
-            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
+            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate
              FROM orders JOIN steps ON steps.order_id = orders.id
              WHERE orders.id",
             "ORDER BY orders.id"

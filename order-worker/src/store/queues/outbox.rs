@@ -49,13 +49,13 @@ impl Store {
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
              )
-             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret",
+             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate",
             "UPDATE steps SET publish_at = $2, put_at = $1
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
                  FOR UPDATE SKIP LOCKED
              )
-             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret",
+             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate",
         );
         let claim_arguments = arguments![millis(now), millis(now + STEP_LEASE), limit];
         let mut session = self.writer_session().await?;

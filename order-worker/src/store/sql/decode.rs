@@ -7,6 +7,7 @@ use shared::{
     body::from_stored,
     event::{CloudEvent, Event, EventData, Origin, SOURCE, SPEC_VERSION},
     outcome::Json,
+    trace_context::TraceContext,
 };
 
 use super::row::Row;
@@ -81,7 +82,7 @@ pub(in crate::store) fn parse_unsigned<T: TryFrom<i64>>(
 macro_rules! select_steps {
     ($rest:literal) => {
         concat!(
-            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret FROM steps ",
+            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate FROM steps ",
             $rest
         )
     };
@@ -137,17 +138,29 @@ pub(in crate::store) fn read_step_at(
         is_dead: row.maybe_integer(first_column + 5)?.is_none(),
         last_error: row.maybe_text(first_column + 6)?.map(str::to_owned),
         request_id: row.text(first_column + 7)?.to_owned(),
-        traceparent: row.maybe_text(first_column + 8)?.map(str::to_owned),
-        error_responses: parse_unsigned("answered", row.integer(first_column + 9)?)?,
+        trace_context: trace_context(row, first_column + 8, first_column + 11)?,
+        error_responses: unsigned_integer("answered", row.integer(first_column + 9)?)?,
         client_secret: row.maybe_text(first_column + 10)?.map(str::to_owned),
     })
 }
 
-/// Selects the columns that [`event_at`] decodes.
+/// Decodes the columns `traceparent` and `tracestate`.
+fn trace_context(
+    row: &Row,
+    traceparent_column: usize,
+    tracestate_column: usize,
+) -> Result<Option<TraceContext>, StoreError> {
+    let traceparent = row.maybe_text(traceparent_column)?;
+    let tracestate = row.maybe_text(tracestate_column)?;
+    Ok(traceparent.and_then(|traceparent| TraceContext::parse(traceparent, tracestate)))
+}
+
+/// Selects the columns that [`event`] decodes.
 macro_rules! select_events {
     ($rest:literal) => {
         concat!(
-            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data
+            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data,
+                    traceparent, tracestate
              FROM events ",
             $rest
         )
@@ -159,6 +172,7 @@ pub(in crate::store) use select_events;
 pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
     let position = row.integer(0)?;
     let storefront = row.maybe_text(5)?;
+    let trace_context = trace_context(row, 12, 13)?;
     let event = CloudEvent {
         specversion: SPEC_VERSION.into(),
         id: parse_field("event id", row.text(1)?)?,
@@ -175,7 +189,13 @@ pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), S
         actor: row.text(7)?.to_owned(),
         intent: row.text(8)?.to_owned(),
         requestid: row.text(9)?.to_owned(),
-        data: data_at(row)?,
+        traceparent: trace_context
+            .as_ref()
+            .map(|context| context.traceparent().to_owned()),
+        tracestate: trace_context
+            .as_ref()
+            .and_then(|context| context.tracestate().map(str::to_owned)),
+        data: data(row)?,
     };
     Ok((position, event))
 }
@@ -224,7 +244,7 @@ pub(in crate::store) fn event_at(row: &Row) -> Result<(i64, Event), StoreError> 
             attempt: attempt
                 .map(|attempt| parse_unsigned("attempt", attempt))
                 .transpose()?,
-            traceparent: None,
+            trace_context: trace_context(row, 12, 13)?,
         },
         event_data,
     };

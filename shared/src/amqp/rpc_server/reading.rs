@@ -228,7 +228,7 @@ pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failur
         actor: owned_text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
         intent: owned_text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
         request_id: owned_text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
-        traceparent: owned_text(&headers.traceparent),
+        trace_context: headers.trace_context(),
     })
 }
 

@@ -1,5 +1,4 @@
-//! Builds indexes of large tables while orders are written: `CREATE INDEX CONCURRENTLY`, statement by statement
-//! and outside a transaction.
+//! Builds indexes of large tables while orders are written: `CREATE INDEX CONCURRENTLY`, outside a transaction.
 //!
 //! An interrupted build leaves an invalid index, which is dropped and built again. Workers that start at the
 //! same time wait for the one that builds.
@@ -39,36 +38,8 @@ pub(super) fn are_built_by(sql: &str) -> bool {
     statements(sql).any(|statement| index_name(&statement).is_some())
 }
 
-/// Whether all indexes of a script are built.
-pub(super) async fn are_valid(transaction: &mut PgConnection, sql: &str) -> sqlx::Result<bool> {
-    for statement in statements(sql) {
-        if let Some(name) = index_name(&statement)
-            && index_state(transaction, name).await? != IndexState::Valid
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Builds the indexes of a script that do not exist yet. Several workers can do so at the same time.
-pub(super) async fn build(connection: &mut PgConnection, sql: &str) -> anyhow::Result<()> {
-    for statement in statements(sql) {
-        if let Some(name) = index_name(&statement) {
-            build_index(connection, name, &statement).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The statements of a script that do not build an index.
-pub(super) fn other_statements(sql: &str) -> String {
-    let statements = statements(sql).filter(|statement| index_name(statement).is_none());
-    statements.collect::<Vec<_>>().join(";\n")
-}
-
 /// Builds an index unless it exists, or waits until another worker has built it.
-async fn build_index(
+pub(super) async fn build_index(
     connection: &mut PgConnection,
     name: &str,
     statement: &str,
@@ -139,13 +110,13 @@ async fn index_state(transaction: &mut PgConnection, name: &str) -> sqlx::Result
     })
 }
 
-fn raw_sql(statement: &str) -> sqlx::RawSql {
+pub(super) fn raw_sql(statement: &str) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(statement).into_sql_str())
 }
 
-/// The statements of a script without comments. Scripts that build indexes contain no semicolon and no `--`
-/// within a statement.
-fn statements(sql: &str) -> impl Iterator<Item = String> {
+/// The statements of a script without comments. Scripts that are executed statement by statement contain no semicolon
+/// and no `--` within a statement.
+pub(super) fn statements(sql: &str) -> impl Iterator<Item = String> {
     let lines = sql.lines().filter(|line| !line.starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
     let statements: Vec<String> = text
@@ -157,7 +128,7 @@ fn statements(sql: &str) -> impl Iterator<Item = String> {
 }
 
 /// Name of the index that `statement` builds.
-fn index_name(statement: &str) -> Option<&str> {
+pub(super) fn index_name(statement: &str) -> Option<&str> {
     let definition = statement.strip_prefix(CREATE_INDEX)?;
     definition.split_whitespace().next()
 }
@@ -179,7 +150,6 @@ mod tests {
         );
         assert_eq!(index_name(&statements[0]), Some("by_name"));
         assert_eq!(index_name(&statements[1]), None);
-        assert_eq!(other_statements(script), "ANALYZE customers");
         assert!(are_built_by(script));
         assert!(!are_built_by("CREATE INDEX by_name ON customers (name);"));
     }

@@ -1,6 +1,6 @@
 //! Appends events to the feed.
 
-use shared::id::Storefront;
+use shared::{id::Storefront, trace_context::TraceContext};
 
 use crate::{
     domain::working_set::WorkingSet,
@@ -27,18 +27,23 @@ const APPEND_LOCK: &str = "
 const INSERT_EVENTS: Write = Write {
     sqlite: "
         INSERT INTO events
-            (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data,
+             traceparent, tracestate)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     postgres: "
         INSERT INTO events
-            (position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
+            (position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data,
+             traceparent, tracestate)
         SELECT turn.before + new.ordinality, new.id, new.subject, new.sequence, new.time, new.storefront,
-               new.type, new.actor, new.intent, new.request_id, new.attempt, new.data
+               new.type, new.actor, new.intent, new.request_id, new.attempt, new.data,
+               new.traceparent, new.tracestate
         FROM turn,
              unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
-                    $7::text[], $8::text[], $9::text[], $10::bigint[], $11::text[])
+                    $7::text[], $8::text[], $9::text[], $10::bigint[], $11::text[],
+                    $12::text[], $13::text[])
              WITH ORDINALITY
-             AS new (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data, ordinality)",
+             AS new (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data,
+                 traceparent, tracestate, ordinality)",
     columns: &[
         Kind::Text,
         Kind::Text,
@@ -51,6 +56,8 @@ const INSERT_EVENTS: Write = Write {
         Kind::Text,
         Kind::Integer,
         Kind::Text,
+        Kind::Text,
+        Kind::Text,
     ],
 };
 
@@ -62,6 +69,7 @@ pub(super) fn save_events(writes: &mut Writes, working_set: &WorkingSet) -> Resu
         .map(|event| {
             let data = event.event_data.data();
             let data = data.map_err(|failure| StoreError::Failed(failure.to_string()))?;
+            let trace_context = event.origin.trace_context.as_ref();
             Ok(arguments![
                 event.id.to_string(),
                 event.subject.as_str(),
@@ -73,7 +81,9 @@ pub(super) fn save_events(writes: &mut Writes, working_set: &WorkingSet) -> Resu
                 event.origin.intent.as_str(),
                 event.origin.request_id.as_str(),
                 event.origin.attempt.map(i64::from),
-                data
+                data,
+                trace_context.map(TraceContext::traceparent),
+                trace_context.and_then(TraceContext::tracestate)
             ])
         })
         .collect::<Result<_, StoreError>>()?;

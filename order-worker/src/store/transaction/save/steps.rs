@@ -1,6 +1,7 @@
 //! Writes scheduled steps, and deletes finished ones.
 
 use jiff::Timestamp;
+use shared::trace_context::TraceContext;
 
 use super::STEP_LEASE;
 use crate::{
@@ -28,21 +29,21 @@ const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps
             (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent,
-             answered, client_secret)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             answered, client_secret, tracestate)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     postgres: "
         INSERT INTO steps
             (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent,
-             answered, client_secret)
+             answered, client_secret, tracestate)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
                              $6::bigint[], $7::text[], $8::text[], $9::bigint[], $10::text[],
-                             $11::bigint[], $12::text[])
+                             $11::bigint[], $12::text[], $13::text[])
         ON CONFLICT (order_id, step) DO UPDATE
         SET attempt = excluded.attempt, failures = excluded.failures, due_at = excluded.due_at,
             publish_at = excluded.publish_at, last_error = excluded.last_error,
             request_id = excluded.request_id, put_at = excluded.put_at,
             traceparent = excluded.traceparent, answered = excluded.answered,
-            client_secret = excluded.client_secret",
+            client_secret = excluded.client_secret, tracestate = excluded.tracestate",
     columns: &[
         Kind::Text,
         Kind::Text,
@@ -55,6 +56,7 @@ const PUT_STEPS: Write = Write {
         Kind::Integer,
         Kind::Text,
         Kind::Integer,
+        Kind::Text,
         Kind::Text,
     ],
 };
@@ -79,9 +81,12 @@ pub(super) fn save_steps(writes: &mut Writes, working_set: &WorkingSet, now: Tim
                     row.last_error.as_deref(),
                     row.request_id.as_str(),
                     millis(now),
-                    row.traceparent.as_deref(),
+                    row.trace_context.as_ref().map(TraceContext::traceparent),
                     row.error_responses,
-                    row.client_secret.as_deref()
+                    row.client_secret.as_deref(),
+                    row.trace_context
+                        .as_ref()
+                        .and_then(TraceContext::tracestate)
                 ]);
             }
             None => removed_rows.push(arguments![key.order_id.to_string(), key.step.to_string()]),

@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY deliveries_by_endpoint_and_status ON deliveries (endpoint_id, status, id);
