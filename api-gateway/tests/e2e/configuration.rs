@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, process::Output};
 
+use shared::config::documented_variables;
+
 use crate::harness::{Folder, Process, System, WORKER};
 
 fn start(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
@@ -138,6 +140,37 @@ async fn health_command_reports_readiness() {
             "{}",
             stderr_text(&unreachable_output)
         );
+    }
+}
+
+#[test]
+fn documentation_marks_the_variables_whose_values_are_hidden() {
+    let repository_root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read_file = |path: &str| fs::read_to_string(repository_root.join(path)).unwrap();
+    let document = read_file("docs/CONFIGURATION.md");
+    for table in [
+        "api-gateway/src/environment.md",
+        "order-worker/src/environment.md",
+        "shared/src/environment.md",
+    ] {
+        for variable in documented_variables(&read_file(table)) {
+            let name = &variable.name;
+            let first_cells = document
+                .lines()
+                .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+            let cell = first_cells
+                .into_iter()
+                .find(|cell| cell.contains(&format!("`{name}`")))
+                .unwrap_or_else(|| panic!("docs/CONFIGURATION.md does not list {name}"));
+            assert_eq!(
+                cell.contains("(secret"),
+                variable.is_secret,
+                "{name} in {table}"
+            );
+            let looks_secret = ["SECRET", "_KEY", "API_KEYS", "PASSWORD", "TOKEN"];
+            let looks_secret = looks_secret.iter().any(|word| name.contains(word));
+            assert!(!looks_secret || variable.is_secret, "{name} in {table}");
+        }
     }
 }
 

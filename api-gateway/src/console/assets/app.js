@@ -4,7 +4,7 @@ import { get, listen, session, watch } from "./api.js";
 import { fill, h, loading, problem, toast } from "./dom.js";
 import { t } from "./i18n.js";
 import { loginForm } from "./login.js";
-import { drawShell, hideShell, markCurrent } from "./shell.js";
+import { drawShell, hideShell, markCurrent, setScreenShortcuts } from "./shell.js";
 
 /**
  * The screens in the order of the navigation. `detail` shows one entry of a list: `#/orders/{id}`. Each module
@@ -93,7 +93,8 @@ async function show() {
   document.title = `${isDetail ? screen.detailTitle : screen.title} – Orderwright`;
   fill(main, loading());
   try {
-    const { open } = await (isDetail ? screen.detail() : screen.list());
+    const { open, shortcuts } = await (isDetail ? screen.detail() : screen.list());
+    setScreenShortcuts(shortcuts);
     const root = h("div", { class: "screen" });
     const opened = await open(root, {
       me: state.me, id: id && decodeURIComponent(id), parameters: new URLSearchParams(search), events: state.events, isOperator: isOperator(state.me),

@@ -20,10 +20,9 @@ const CLOCK_MS = 30_000;
 const ID = /^[0-9a-f]{8}-[0-9a-f-]{27}$/i;
 const SKU = /^[A-Za-z0-9._-]{1,64}$/;
 
-/** Keyboard shortcuts of this screen: [keys, action]. */
+/** Keyboard shortcuts of this screen, beside those of the shell: [keys, title]. */
 export const shortcuts = [
-  ["j / ↓", t("Next order")], ["k / ↑", t("Previous order")], ["x", t("Select the order")], ["Enter", t("Open the order")],
-  ["/", t("Search")], ["n", t("New order")],
+  [["j", "↓"], t("Next order")], [["k", "↑"], t("Previous order")], [["x"], t("Select the order")], [["Enter"], t("Open the order")],
 ];
 
 export async function open(root, { me, parameters, isOperator }) {
@@ -31,7 +30,7 @@ export async function open(root, { me, parameters, isOperator }) {
   let reloadTimer = null, countTimer = null, isFirst = true, load = 0, byProduct = false, isLoading = false, isOpen = true;
   const selected = new Set();
 
-  const tabs = h("nav", { class: "tabs", "aria-label": t("Orders by status") });
+  const tabs = h("nav", { class: "tabs status-tabs", "aria-label": t("Orders by status") });
   const tools = h("div", { class: "actions" }), list = h("div", {}), bulk = h("div", { class: "bulk", role: "region", "aria-label": t("Selected orders") });
   const search = input({ name: "q", type: "search", value: filter.q, placeholder: t("Number, customer, e-mail, tracking number, SKU or ID") });
   search.id = "search";

@@ -19,7 +19,9 @@ export const tabTitle = (tab) => TAB_TITLES[tab] ?? capitalized(name(tab));
 /** The filter in the address; unknown values are left out. */
 export function readFilter(parameters, isOperator) {
   const filter = Object.fromEntries(FIELDS.map((field) => [field, parameters.get(field)?.trim() ?? ""]));
+  // Links may name the status and the payment like this, too.
   filter.tab ||= parameters.get("status") ?? "";
+  filter.payment_status ||= parameters.get("payment") ?? "";
   if (!TABS.includes(filter.tab)) filter.tab = "";
   if (!PAYMENTS.includes(filter.payment_status)) filter.payment_status = "";
   if (filter.sort !== "created_at") filter.sort = "";

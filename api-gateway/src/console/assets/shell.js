@@ -47,6 +47,7 @@ function drawFinder() {
   const label = t("Find orders by number, customer or tracking number");
   const field = h("input", { type: "search", id: "find", "aria-label": label, placeholder: t("Find orders …"), title: `${label} (/)`, enterkeyhint: "search", maxlength: 254 });
   const form = element("finder");
+  form.setAttribute("aria-label", t("Find orders"));
   fill(form, field);
   form.onsubmit = (event) => {
     event.preventDefault();
@@ -106,14 +107,21 @@ export function markCurrent(name) {
   element("menu").setAttribute("aria-expanded", "false");
 }
 
+let screenShortcuts = [];
+
+/** Sets the shortcuts that only the current screen has: [keys, title]. */
+export function setScreenShortcuts(shortcuts = []) {
+  screenShortcuts = shortcuts;
+}
+
 function showShortcuts() {
   const nav = [...document.querySelectorAll("#nav a")];
   const rows = [
     [["/"], t("Find orders")],
     [["n"], t("New order")],
     ...Object.entries(GO_TO).map(([key, name]) => [["g", key], nav.find((link) => link.dataset.screen === name)?.textContent]).filter(([, title]) => title),
-    [["j"], t("Next order in the list")], [["k"], t("Previous order in the list")], [["x"], t("Select the order in the list")],
     [["?"], t("Keyboard shortcuts")],
+    ...screenShortcuts,
   ];
   const dialog = h("dialog", { "aria-labelledby": "shortcuts" },
     h("h2", { id: "shortcuts" }, t("Keyboard shortcuts")),
@@ -126,17 +134,24 @@ function showShortcuts() {
   dialog.showModal();
 }
 
+/** Moves the focus to the search of the screen, or else to that of the frame. */
+function focusSearch() {
+  const field = element("search") ?? element("find");
+  field.focus();
+  field.select();
+}
+
 let isAfterG = false;
 
 /** Handles the keys that work on every screen, unless a person is typing or a dialog is open. */
 function handleKey(event) {
   const { key, target } = event;
-  const isTyping = target.closest("input, select, textarea, dialog, [contenteditable]");
+  const isTyping = target.closest("input:not([type=checkbox]), select, textarea, dialog, [contenteditable]");
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping || event.defaultPrevented || element("side").hidden || document.querySelector("dialog[open]")) return;
   const name = isAfterG && GO_TO[key];
   isAfterG = false;
   if (name && document.querySelector(`#nav a[data-screen="${name}"]`)) location.hash = `#/${name}`;
-  else if (key === "/") (element("search") ?? element("find")).focus();
+  else if (key === "/") focusSearch();
   else if (key === "?") showShortcuts();
   else if (key === "n") location.hash = "#/new";
   else if (key === "g") {
