@@ -181,7 +181,8 @@ async fn list(
 
 /// Counts orders by status
 ///
-/// Each number counts up to 10,000 orders; `has_more` tells that there may be more.
+/// Each number counts up to 10,000 orders, and the number of those that wait for approval is taken from up to 1,000
+/// pending orders; `has_more` tells that there may be more.
 #[utoipa::path(get, path = "/v1/orders/count", tag = "orders",
     params(OrderCountParameters, StorefrontParameter, DeletedParameter),
     responses((status = 200, body = OrderCount)))]

@@ -34,13 +34,15 @@ def frame(browser):
     expect(navigation.get_by_role("link", name="Dashboard")).to_have_attribute("aria-current", "page")
     expect(page.get_by_text("Times in")).to_contain_text(page.evaluate("Intl.DateTimeFormat().resolvedOptions().timeZone"))
     expect(page.locator("#live")).to_have_text("live")
-    # The search leads to the list of orders.
+    # The search leads to the list of orders: an order is found by its customer's name.
     page.keyboard.press("/")
     expect(page.locator("#find")).to_be_focused()
-    page.keyboard.type(f"#{placed['number']}")
+    page.keyboard.type("ada love")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"#/orders\?q="))
     expect(page.row(f"#{placed['number']}")).to_be_visible()
+    page.get_by_role("link", name=f"#{placed['number']}", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(f"#{placed['number']}")
     # Keys open screens, but not while a person types.
     page.locator("#main").focus()
     page.keyboard.press("g")
@@ -49,7 +51,8 @@ def frame(browser):
     page.keyboard.press("/")
     page.keyboard.type("go?n")
     expect(page.get_by_role("heading", level=1)).to_have_text("Customers")
-    expect(page.locator("#find")).to_have_value("go?n")
+    # A screen with a search of its own gets the key.
+    expect(page.locator("main input:focus")).to_have_value("go?n")
     page.locator("#main").focus()
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog")

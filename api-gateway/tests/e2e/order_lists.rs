@@ -333,6 +333,11 @@ async fn no_more_than_ten_thousand_orders_are_counted() {
     let lower_bounds = counts(["10000+", "0+", "0+", "0+", "0+", "10000+", "0+"]);
     assert_eq!(system.counts("sku=B").await, lower_bounds);
     assert_eq!(system.counts("sku=A").await, of_default);
+    // Of the pending orders, a thousand are read to count those that wait for approval.
+    let sql = r#"UPDATE orders SET status = 'pending', state = '{"awaits_approval":true}' WHERE number > 10000"#;
+    system.store.run(Tables::Orders, sql);
+    let pending = counts(["10000+", "1300", "1000+", "1", "0", "8710", "0"]);
+    assert_eq!(system.counts("").await, pending);
     for query in ["q=a", "status=pending", "created_after=today", "limit=5"] {
         let reply = system.get(&format!("/v1/orders/count?{query}")).await;
         reply.expect_problem(422, "INVALID_REQUEST");
