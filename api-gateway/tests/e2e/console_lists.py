@@ -345,6 +345,8 @@ def hooks(browser):
     expect(deliveries.locator("tbody tr")).to_have_count(2)
     page.row("order.created").locator("summary").click()
     expect(page.row("order.created").locator("details")).to_contain_text("ms")
+    page.row("order.created").get_by_text("Show body").click()
+    expect(page.row("order.created").locator("pre")).to_contain_text('"type": "order.created"')
     page.button("Resend order.created").click()
     page.confirm("Resend")
     expect(page.get_by_text("Delivery queued.")).to_be_visible()
