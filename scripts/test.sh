@@ -124,7 +124,7 @@ for store in ${STORES:-sqlite postgres}; do
     TEST_STORE=$store run $tests "$@" $skip || failed="$failed $store"
     # The first run has covered the tests that use no store, and the console in a browser.
     tests='--workspace --test e2e'
-    [ $# != 0 ] || skip='-- --skip console::'
+    [ $# != 0 ] || skip='-- --skip console'
 done
 # The order flows with Stripe as the payment provider, simulated by localstripe.
 if [ $# = 0 ] && [ "${PROVIDER:-stripe}" = stripe ]; then

@@ -5,11 +5,12 @@ A scenario is a function of this file. With SCREENSHOTS=FOLDER the scenario "loo
 
 import json
 import os
+import re
 import urllib.request
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from console_driver import HOSTILE, SCREENS, Page, base, call, catalogue, folder, keys, order, pick, png, run, shows_idle_order, status, until, upload
+from console_driver import HOSTILE, SCREENS, Page, base, call, catalogue, folder, keys, order, pick, png, run, settled, shows_idle_order, status, until, upload
 from playwright.sync_api import expect
 
 
@@ -195,6 +196,7 @@ def edit(browser):
     expect(page.locator("tbody").filter(has_text="label created")).to_contain_text("cancelled")
     changed = call("GET", f"/v1/orders/{id}")
     assert changed["shipping_address"] == {"name": "Ada", "line1": "Main Street 1", "city": "Cologne"}, changed
+    settled(page, id)
     note = f"{HOSTILE}\ndeliver after 5 pm"
     page.get_by_label("Note").fill(note)
     page.button("Save note").click()
@@ -215,6 +217,7 @@ def edit(browser):
     page.button("Apply").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     page.open(f"orders/{id}")
+    settled(page, id)
     page.button("Edit tags").click()
     page.confirm("Save", tags="")
     expect(page.get_by_text("No tags.")).to_be_visible()

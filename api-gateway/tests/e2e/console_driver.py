@@ -125,6 +125,13 @@ def shows_idle_order(page, id, total):
     expect(page.locator(f"[data-version='{version}']")).to_have_count(1)
 
 
+def settled(page, id):
+    """Waits until no step of the order is in progress and the page shows its version: a dialog acts on that one."""
+    until(lambda: call("GET", f"/v1/orders/{id}")["in_progress"] is None, "the steps to be done")
+    version = call("GET", f"/v1/orders/{id}")["version"]
+    expect(page.locator(f"[data-version='{version}']")).to_have_count(1)
+
+
 def pick(page, label, text):
     """Chooses the first entry that a picker finds for a text."""
     page.get_by_role("combobox", name=label).fill(text)

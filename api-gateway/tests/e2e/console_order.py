@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, status, until, upload
+from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload
 from playwright.sync_api import expect
 
 ADDRESS = {"name": "Ada Lovelace", "line1": "St James's Square 12", "postal_code": "SW1Y 4JH", "city": "London", "country": "GB"}
@@ -35,12 +35,6 @@ def captured(customer, **parts):
     call("POST", f"/v1/orders/{id}/shipments", {"carrier": "DHL", "tracking_number": f"T-{id[-4:]}"})
     until(lambda: read(id)["payment"]["captured"] == read(id)["total"], "the capture")
     return id
-
-
-def settled(page, id):
-    """Waits until no step of the order is in progress and the page shows its version: a dialog acts on that one."""
-    until(lambda: read(id)["in_progress"] is None, "the steps to be done")
-    expect(page.locator(f"[data-version='{read(id)['version']}']")).to_have_count(1)
 
 
 class Task:
@@ -458,7 +452,9 @@ def appearance(browser):
     }
     for name, options in views.items():
         page = Page(browser, **options).open(f"orders/{id}")
-        page.wait_for_function("document.querySelectorAll('.product img').length === 2 && [...document.querySelectorAll('.product img')].every((image) => image.naturalWidth > 0)")
+        photos = page.locator(".product img")
+        expect(photos).to_have_count(2)
+        until(lambda: all(photos.evaluate_all("images => images.map((image) => image.naturalWidth > 0)")), "the photos")
         page.locator("details.card > summary").click()
         check_accessibility(page, f"order {name}")
         page.locator("#do-refund").click()

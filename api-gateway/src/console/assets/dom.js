@@ -109,8 +109,12 @@ export function table(caption, columns, rows, { key, selected } = {}) {
     );
     return h("tr", { "data-key": key?.(row), "aria-selected": selected?.(row) }, cells);
   });
-  const scroll = h("div", { class: "scroll" },
-    h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+  return scrolling(h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+}
+
+/** Lets an element that is wider than its place scroll in it. */
+export function scrolling(element) {
+  const scroll = h("div", { class: "scroll" }, element);
   scrollable.observe(scroll);
   return scroll;
 }

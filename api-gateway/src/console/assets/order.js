@@ -57,11 +57,10 @@ export async function open(root, { id, me, isOperator }) {
     fill(root,
       header(page), attention(page), progressCard(page),
       h("div", { class: "order-columns" },
-        h("div", { class: "stacked" },
-          itemCard(page), paymentCard(page), shipmentCard(page),
-          order.returns?.length > 0 && h("section", { class: "card", "aria-label": t("Returns") }, h("h2", {}, t("Returns")), returnTable("", order.returns, isOperator, refresh)),
-          messageTable(order, messages, isOperator, refresh), timelineCard(page, form)),
-        h("div", { class: "stacked" }, customerCard(page), addressCard(page), tagCard(page), details(page))));
+        h("div", { class: "stacked" }, itemCard(page), paymentCard(page), shipmentCard(page)),
+        h("div", { class: "stacked" }, customerCard(page), addressCard(page), tagCard(page), details(page))),
+      order.returns?.length > 0 && h("section", { class: "card", "aria-label": t("Returns") }, h("h2", {}, t("Returns")), returnTable("", order.returns, isOperator, refresh)),
+      messageTable(order, messages, isOperator, refresh), timelineCard(page, form));
     if (messages.some(isBeingSent)) timer ??= setTimeout(refresh, MESSAGE_RELOAD_MS);
     loadPhotos(page).then((isChanged) => { if (isChanged && root.isConnected) draw(); });
   }
@@ -80,22 +79,23 @@ export async function open(root, { id, me, isOperator }) {
         return change(method, path, method === "DELETE" ? undefined : { ...body, ...toBody(values) }, { intent, etag });
       },
     });
+    // The message is shown once the page has the new version, which the next action applies to.
+    await refresh();
     if (result) toast(done);
-    refresh();
   }
 
   /** Sends a change that needs no dialog. Resolves to whether it succeeded. */
   async function send({ method = "POST", path, body = {}, intent, etag, done = t("Done.") }) {
     try {
       await change(method, path, body, { intent, etag });
-      toast(done);
-      return true;
     } catch (failure) {
       toast(`${failure.title}: ${failure.message}`, "bad");
+      await refresh();
       return false;
-    } finally {
-      refresh();
     }
+    await refresh();
+    toast(done);
+    return true;
   }
 
   draw();

@@ -10,7 +10,7 @@ import { requestReturn } from "./return_actions.js";
 
 export function header(page) {
   const { order } = page;
-  const [next, others] = actions(page);
+  const [next, others, ends] = actions(page);
   return h("div", { class: "order-head" },
     h("div", {},
       h("p", {}, h("a", { href: "#/orders" }, t("Orders"))),
@@ -22,7 +22,7 @@ export function header(page) {
         h("span", { class: "soft" }, t("Placed {time}", { time: relative(order.created_at) })))),
     h("div", { class: "actions", role: "group", "aria-label": t("Actions") }, next, others,
       h("a", { class: "button", href: `#/orders/${order.id}/print/packing-slip` }, t("Packing slip")),
-      h("a", { class: "button", href: `#/orders/${order.id}/print/summary` }, t("Order summary"))));
+      h("a", { class: "button", href: `#/orders/${order.id}/print/summary` }, t("Order summary")), ends));
 }
 
 const FULFILMENT_COLORS = { not_shipped: "", partially_shipped: "warn", shipped: "info", delivered: "good", returned: "bad", cancelled: "bad" };
@@ -32,10 +32,13 @@ function fulfilmentBadge(order) {
   return badge(status, FULFILMENT_COLORS[status]);
 }
 
-/** The button of the next action, if the order waits for one, and the buttons of the other actions. The server checks them again. */
+/**
+ * The button of the next action, if the order waits for one, those of other actions, and those that end the order or
+ * a part of it. The server checks them again.
+ */
 function actions(page) {
   const { order, isOperator } = page;
-  if (order.is_deleted) return [isOperator && button(page, restore(order), "main"), []];
+  if (order.is_deleted) return [isOperator && button(page, restore(order), "main"), [], []];
   const next = nextAction(page);
   const path = `/v1/orders/${order.id}`;
   const isRefundInNotice = page.failures.some(({ step }) => step === "refund_payment");
@@ -49,7 +52,8 @@ function actions(page) {
     hasShipped(order) && { label: t("Return items"), key: "request_return", run: async () => { if (await requestReturn(order)) toast(t("Return created.")); page.refresh(); } },
     ...cancellations(page),
   ].filter((action) => action && action.label !== next?.label);
-  return [next && button(page, next, "main"), others.map((action) => button(page, action, action.kind))];
+  const buttons = (isEnd) => others.filter(({ kind }) => (kind === "danger") === isEnd).map((action) => button(page, action, action.kind));
+  return [next && button(page, next, "main"), buttons(false), buttons(true)];
 }
 
 const button = (page, { label, key, options, run }, kind) => h("button", { id: `do-${key ?? options.intent}`, class: kind, onclick: run ?? (() => page.act(options)) }, label);

@@ -1,6 +1,6 @@
 // The printed documents of an order: the packing slip, without prices, and the summary with all amounts.
 
-import { fill, h, money } from "./dom.js";
+import { fill, h, money, scrolling } from "./dom.js";
 import { exactTime, locale, name, t } from "./i18n.js";
 import { addressLines } from "./order_customer.js";
 import { totals } from "./order_items.js";
@@ -40,9 +40,9 @@ function customerLines({ customer }, isSlip) {
 
 /** A table that stays a table on every width. */
 function printedTable(caption, titles, rows) {
-  return h("table", {}, h("caption", {}, caption),
+  return scrolling(h("table", {}, h("caption", {}, caption),
     h("thead", {}, h("tr", {}, titles.map(([title, kind]) => h("th", { scope: "col", class: kind }, title)))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, index) => (index === 0 ? h("th", { scope: "row" }, cell) : h("td", { class: titles[index][1] }, cell)))))));
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, index) => (index === 0 ? h("th", { scope: "row" }, cell) : h("td", { class: titles[index][1] }, cell))))))));
 }
 
 /** The items to pack: those of a shipment, or all that are not cancelled. */

@@ -39,18 +39,17 @@ export function shipmentCard(page) {
     && h("p", { class: "soft" }, t("To be shipped: {items}", { items: remaining.map(([sku, quantity]) => `${quantity} × ${productName(order, sku)}`).join(", ") }));
   if (!order.shipments.length) return h("section", { class: "card", "aria-label": t("Shipments") }, title, toShip || h("p", { class: "soft" }, t("No shipments.")));
   return h("section", { class: "card", "aria-label": t("Shipments") }, title, toShip, table("", [
-    [t("Tracking number"), (shipment) => [
-      shipment.tracking_url ? link(shipment.tracking_url, shipment.tracking_number || t("Tracking page"), "mono") : h("span", { class: "mono" }, shipment.tracking_number || "–"),
-      h("div", { class: "soft" }, shipment.carrier)]],
-    [t("Status"), (shipment) => badge(shipment.status)],
+    [t("Shipment"), (shipment) => [
+      shipment.carrier, " ", shipment.tracking_url ? link(shipment.tracking_url, shipment.tracking_number || t("Tracking page"), "mono") : h("span", { class: "mono" }, shipment.tracking_number || "–")]],
     [t("Items"), (shipment) => shipment.items.map(({ quantity, sku, warehouse }) => h("div", {}, t("{quantity} × {sku} from {warehouse}", { quantity, sku, warehouse })))],
-    [t("Shipped"), (shipment) => time(shipment.shipped_at)],
-    [t("Delivered"), (shipment) => time(shipment.delivered_at)],
-    [t("Documents"), (shipment) => h("div", { class: "actions" },
+    [t("Status"), (shipment) => [badge(shipment.status),
+      shipment.shipped_at && h("div", { class: "help" }, t("Shipped {time}", { time: time(shipment.shipped_at) })),
+      shipment.delivered_at && h("div", { class: "help" }, t("Delivered {time}", { time: time(shipment.delivered_at) }))]],
+    [t("Actions"), (shipment) => h("div", { class: "actions" },
       shipment.label_url && link(shipment.label_url, t("Print label"), "button"),
-      shipment.status !== "cancelled" && h("a", { class: "button", href: `#/orders/${order.id}/print/packing-slip/${shipment.id}`, "aria-label": t("Packing slip of {shipment}", { shipment: shipmentName(shipment) }) }, t("Packing slip")))],
-    isOperator && !order.is_deleted && [t("Actions"), (shipment) => h("div", { class: "actions" }, shipmentActions(page, shipment))],
-  ].filter(Boolean), order.shipments));
+      shipment.status !== "cancelled" && h("a", { class: "button", href: `#/orders/${order.id}/print/packing-slip/${shipment.id}`, "aria-label": t("Packing slip of {shipment}", { shipment: shipmentName(shipment) }) }, t("Packing slip")),
+      isOperator && !order.is_deleted && shipmentActions(page, shipment))],
+  ], order.shipments));
 }
 
 /** A link to a page of the carrier, in a new tab. The server accepts http and https URLs only. */

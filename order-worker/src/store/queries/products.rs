@@ -41,18 +41,22 @@ struct Dialect {
     has_threshold: &'static str,
     /// The threshold of low stock.
     threshold: &'static str,
+    /// The table, read by the index of products with a threshold. PostgreSQL chooses it by itself.
+    products_with_threshold: &'static str,
 }
 
 const SQLITE_DIALECT: Dialect = Dialect {
     name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END",
     has_threshold: "instr(state, '\"low_stock_at\":') > 0",
     threshold: "json_extract(state, '$.details.low_stock_at')",
+    products_with_threshold: "products INDEXED BY products_with_threshold",
 };
 
 const POSTGRES_DIALECT: Dialect = Dialect {
     name: "lower((state::json #>> '{details,name}') COLLATE \"C\")",
     has_threshold: "strpos(state, '\"low_stock_at\":') > 0",
     threshold: "(state::json #>> '{details,low_stock_at}')::bigint",
+    products_with_threshold: "products",
 };
 
 /// The products that a statement for a list of products reads.
@@ -186,7 +190,14 @@ fn page_of_products(
     read: Read<'_>,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT sku, state FROM products WHERE true");
+    let mut sql = StatementBuilder::new("SELECT sku, state FROM ");
+    let is_read_by_threshold = filter.low_stock && filter.q.is_none();
+    sql.push(if is_read_by_threshold {
+        dialect.products_with_threshold
+    } else {
+        "products"
+    });
+    sql.push(" WHERE true");
     if filter.low_stock {
         sql.push(" AND NOT is_deleted AND ")
             .push(dialect.has_threshold)
@@ -330,7 +341,7 @@ mod tests {
             (
                 json!({"low_stock": true, "cursor": "SKU-1!"}),
                 Read::All,
-                vec!["(sku>?)", "shelves"],
+                vec!["INDEX products_with_threshold (sku>?)", "shelves"],
             ),
             (
                 json!({"cursor": "SKU-1!"}),
