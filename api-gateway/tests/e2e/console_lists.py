@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from console_driver import (
-    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, until, upload,
+    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, until, upload, wait_for_photos,
 )  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def manage_photos(page):
     photos = page.locator(".photos").get_by_role("listitem")
     expect(photos).to_have_count(2)
     expect(photos.first).to_contain_text("400 × 300")
-    page.wait_for_function("[...document.querySelectorAll('.photos img')].every((image) => image.naturalWidth > 0)")
+    wait_for_photos(page)
     page.button("Move photo 2 up").click()
     expect(photos.first).to_contain_text("40 × 60")
     assert [image["width"] for image in call("GET", "/v1/products/MUG")["images"]] == [40, 400]

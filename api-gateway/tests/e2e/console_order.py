@@ -170,6 +170,21 @@ def fix(browser):
     page.assert_no_errors()
 
 
+def retry(browser):
+    """A step that is retried automatically is tried at once, on the order's page."""
+    until(lambda: call("GET", "/v1/retries")["data"], "the first failure")
+    id = call("GET", "/v1/retries")["data"][0]["order_id"]
+    page = Page(browser).open(f"orders/{id}")
+    notice = page.get_by_role("region", name="Needs attention")
+    expect(notice).to_contain_text("Payment authorization failed and is retried automatically")
+    expect(notice).to_contain_text("500")
+    expect(page.get_by_role("region", name="Progress")).to_contain_text("last error")
+    notice.get_by_role("button", name="Retry now").click()
+    expect(page.get_by_text("Retry started.")).to_be_visible()
+    expect(page.get_by_role("region", name="Timeline")).to_contain_text("Payment authorization started again")
+    page.assert_no_errors()
+
+
 def transfer(browser):
     """A bank transfer is recorded: the next action of the order's page, with the outstanding amount preset."""
     customer = catalogue()
