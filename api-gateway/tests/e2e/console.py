@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from console_driver import HOSTILE, SCREENS, Page, base, call, catalogue, folder, keys, order, pick, png, run, settled, shows_idle_order, status, until, upload
+from console_driver import HOSTILE, SCREENS, Page, base, call, catalogue, folder, keys, order, pick, png, run, settled, shows_idle_order, shows_images, status, until, upload
 from playwright.sync_api import expect
 
 
@@ -464,7 +464,7 @@ def looks(browser):
                 title = "order" if "/" in screen else screen
                 page.screenshot(path=f"{pictures}/{title}-{name}.png", full_page=name == "phone")
         page.open("products/SKU-1?tab=photos")
-        page.wait_for_function("[...document.querySelectorAll('.photos img')].every((image) => image.naturalWidth > 0)")
+        shows_images(page, ".photos img")
         if pictures:
             page.screenshot(path=f"{pictures}/product-images-{name}.png")
         page.open(f"orders/{placed[5]}")

@@ -132,6 +132,12 @@ def settled(page, id):
     expect(page.locator(f"[data-version='{version}']")).to_have_count(1)
 
 
+def shows_images(page, selector):
+    """Waits until images are shown. The page's policy refuses scripts of `wait_for_function`."""
+    loaded = lambda: page.locator(selector).evaluate_all("images => images.every((image) => image.naturalWidth > 0)")  # noqa: E731
+    until(loaded, "the images")
+
+
 def pick(page, label, text):
     """Chooses the first entry that a picker finds for a text."""
     page.get_by_role("combobox", name=label).fill(text)

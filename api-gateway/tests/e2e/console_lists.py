@@ -26,7 +26,7 @@ def manage_photos(page):
     photos = page.locator(".photos").get_by_role("listitem")
     expect(photos).to_have_count(2)
     expect(photos.first).to_contain_text("400 × 300")
-    page.wait_for_function("[...document.querySelectorAll('.photos img')].every((image) => image.naturalWidth > 0)")
+    shows_images(page, ".photos img")
     page.button("Move photo 2 up").click()
     expect(photos.first).to_contain_text("40 × 60")
     assert [image["width"] for image in call("GET", "/v1/products/MUG")["images"]] == [40, 400]
