@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from console_driver import (
-    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, until, upload,
+    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, shows_images, until, upload,
 )  # fmt: skip
 
 
