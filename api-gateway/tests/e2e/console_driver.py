@@ -132,12 +132,6 @@ def settled(page, id):
     expect(page.locator(f"[data-version='{version}']")).to_have_count(1)
 
 
-def shows_images(page, selector):
-    """Waits until images are shown. The page's policy refuses scripts of `wait_for_function`."""
-    loaded = lambda: page.locator(selector).evaluate_all("images => images.every((image) => image.naturalWidth > 0)")  # noqa: E731
-    until(loaded, "the images")
-
-
 def pick(page, label, text):
     """Chooses the first entry that a picker finds for a text."""
     page.get_by_role("combobox", name=label).fill(text)
@@ -150,6 +144,12 @@ def png(width, height, color):
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # noqa: E731
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def wait_for_photos(page, selector=".photos img"):
+    """Waits until all photos are loaded. The content security policy forbids conditions that the page evaluates itself."""
+    loaded = "images => images.every((image) => image.naturalWidth > 0)"
+    until(lambda: page.locator(selector).evaluate_all(loaded), "the photos")
 
 
 def check_accessibility(page, title):

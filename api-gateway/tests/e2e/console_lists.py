@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from console_driver import (
-    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, shows_images, until, upload,
+    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, until, upload, wait_for_photos,
 )  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def manage_photos(page):
     photos = page.locator(".photos").get_by_role("listitem")
     expect(photos).to_have_count(2)
     expect(photos.first).to_contain_text("400 × 300")
-    shows_images(page, ".photos img")
+    wait_for_photos(page)
     page.button("Move photo 2 up").click()
     expect(photos.first).to_contain_text("40 × 60")
     assert [image["width"] for image in call("GET", "/v1/products/MUG")["images"]] == [40, 400]
@@ -345,6 +345,8 @@ def hooks(browser):
     expect(deliveries.locator("tbody tr")).to_have_count(2)
     page.row("order.created").locator("summary").click()
     expect(page.row("order.created").locator("details")).to_contain_text("ms")
+    page.row("order.created").get_by_text("Show body").click()
+    expect(page.row("order.created").locator("pre")).to_contain_text('"type": "order.created"')
     page.button("Resend order.created").click()
     page.confirm("Resend")
     expect(page.get_by_text("Delivery queued.")).to_be_visible()

@@ -247,7 +247,7 @@ def first_page(browser, **options):
     """The bytes of the dashboard's document, scripts, styles and images: as they are, and as they are served."""
     responses = []
     page = Page(browser, **options)
-    page.on("response", responses.append)
+    page.on("response", lambda response: responses.append(response))
     page.open("dashboard")
     expect(page.locator("main .badge.good").first).to_be_visible()
     assets = [one for one in responses if "/console/" in one.url and not one.url.endswith("/session") or one.url.endswith("/")]

@@ -18,6 +18,7 @@ use shared::{
     page::Page,
     product::cursor_after,
     request::{Caller, Role},
+    webhook::DeliveryWithEvent,
 };
 
 use super::{
@@ -33,6 +34,7 @@ use crate::{
 };
 
 impl Rpc {
+    #[expect(clippy::too_many_lines, reason = "one arm per query")]
     pub(super) async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
         match query {
             Query::Orders(query) => self.orders(caller, query).await,
@@ -128,6 +130,21 @@ impl Rpc {
             Query::Settings => self.settings().await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
+            Query::Delivery(query) => {
+                let endpoint = self.managed_endpoint(caller, query.id).await?;
+                let found = self.store.delivery(&query).await.map_err(read_failure)?;
+                let (delivery, event) =
+                    found.ok_or_else(|| Failure::not_found("delivery", query.delivery_id))?;
+                // As it is sent.
+                let event = event.map(|event| match &endpoint.storefront {
+                    Some(_) => event.for_storefronts(),
+                    None => Ok(event),
+                });
+                Json::of(&DeliveryWithEvent {
+                    delivery: delivery.represent(),
+                    event: event.transpose()?,
+                })
+            }
             Query::Deliveries(query) => {
                 self.managed_endpoint(caller, query.id).await?;
                 let rows = self.store.deliveries(&query).await.map_err(read_failure)?;
