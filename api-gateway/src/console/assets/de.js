@@ -589,7 +589,6 @@ export default {
   "Rotate secret": "Geheimnis erneuern",
   "Rotate the signing secret?": "Signaturgeheimnis erneuern?",
   "SKU": "SKU",
-  "SKU of the product": "SKU des Produkts",
   "SKU or name": "SKU oder Name",
   "Same request with curl": "Dieselbe Anfrage mit curl",
   "Save": "Speichern",
