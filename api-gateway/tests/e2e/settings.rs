@@ -33,7 +33,7 @@ async fn settings_show_the_configuration_without_any_secret() {
     let (key, previous_key) = (base64_secret(2), base64_secret(3));
     let jwt_secret = format!("{MARK}{MARK}");
     let url_with_secret = format!("https://user:{MARK}@127.0.0.1:9/{MARK}?token={MARK}");
-    let mail_url = format!("smtp://user:{MARK}@127.0.0.1:9");
+    let mail_url = format!("smtps://user:{MARK}@127.0.0.1:9");
     let stripe_secret = format!("whsec_{MARK}");
     let mut system = System::start_with(&[
         ("API_KEYS", &api_keys),
@@ -83,7 +83,7 @@ async fn settings_show_the_configuration_without_any_secret() {
     assert_eq!(carrier["value"], "https://127.0.0.1:9");
     assert_eq!(
         setting(&settings["worker"], "SMTP_URL")["value"],
-        "smtp://127.0.0.1:9"
+        "smtps://127.0.0.1:9"
     );
     let approval = setting(&settings["worker"], "ORDER_APPROVAL");
     assert_eq!(
