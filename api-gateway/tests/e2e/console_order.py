@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload, wait_for_photos
@@ -183,6 +184,13 @@ def retry(browser):
     expect(page.get_by_text("Retry started.")).to_be_visible()
     expect(page.get_by_role("region", name="Timeline")).to_contain_text("Payment authorization started again")
     page.assert_no_errors()
+    # For a clock that is two hours ahead, the step is late.
+    later = Page(browser)
+    later.clock.set_fixed_time(time.time() * 1000 + 7_200_000)
+    later.open(f"orders/{id}")
+    notice = later.get_by_role("region", name="Needs attention")
+    expect(notice).to_contain_text("Payment authorization is late")
+    expect(notice.get_by_role("link", name="Check the system on the dashboard")).to_be_visible()
 
 
 def transfer(browser):
