@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload
+from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload, wait_for_photos
 from playwright.sync_api import expect
 
 ADDRESS = {"name": "Ada Lovelace", "line1": "St James's Square 12", "postal_code": "SW1Y 4JH", "city": "London", "country": "GB"}
@@ -467,9 +467,8 @@ def appearance(browser):
     }
     for name, options in views.items():
         page = Page(browser, **options).open(f"orders/{id}")
-        photos = page.locator(".product img")
-        expect(photos).to_have_count(2)
-        until(lambda: all(photos.evaluate_all("images => images.map((image) => image.naturalWidth > 0)")), "the photos")
+        expect(page.locator(".product img")).to_have_count(2)
+        wait_for_photos(page, ".product img")
         page.locator("details.card > summary").click()
         check_accessibility(page, f"order {name}")
         page.locator("#do-refund").click()
