@@ -177,6 +177,7 @@ export default {
   "Discard all": "Alle verwerfen",
   "Discard all that match": "Alle gefundenen verwerfen",
   "Discard all that match the search and filters?": "Alles verwerfen, was zu Suche und Filtern passt?",
+  "Discard the input and show the current values": "Eingabe verwerfen und aktuelle Werte anzeigen",
   "Discard {name}": "{name} verwerfen",
   "Discard {name}?": "{name} verwerfen?",
   "Discount": "Rabatt",
