@@ -287,8 +287,10 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
                 ("limit" | "wait_ms" | "days" | "number", number) => number
                     .parse::<i64>()
                     .map_or_else(|_| Value::from(number), Value::from),
-                ("include_deleted" | "awaits_approval", "true") => Value::Bool(true),
-                ("include_deleted" | "awaits_approval", "false") => Value::Bool(false),
+                ("include_deleted" | "awaits_approval" | "low_stock", "true") => Value::Bool(true),
+                ("include_deleted" | "awaits_approval" | "low_stock", "false") => {
+                    Value::Bool(false)
+                }
                 (_, text) => Value::from(text),
             };
             if parameters.insert(name.clone(), value).is_some() {

@@ -56,7 +56,7 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
             (name = "settings", description = "The effective configuration without secrets, versions, and the state of connected systems. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
-        components(schemas(Problem, Code, Violation)),
+        components(schemas(Problem, Code, Violation, PaymentFilter)),
     )]
     struct Head;
     Head::openapi()
@@ -412,6 +412,7 @@ pub(crate) struct FailedStepParameters {
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DeadLetterParameters {
     /// Only dead letters of this kind.
+    #[param(inline)]
     kind: Option<DeadLetterKind>,
 }
 

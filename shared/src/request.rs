@@ -32,8 +32,8 @@ use crate::{
     retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
     webhook::{
-        EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
-        UpdateEndpoint,
+        DeliveryRef, EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver,
+        RotateSecret, UpdateEndpoint,
     },
 };
 
@@ -221,6 +221,8 @@ requests! {
     "webhook_endpoint.rotate_secret" => RotateSecret(RotateSecret),
     /// Lists the deliveries of a webhook endpoint, newest first.
     "webhook_endpoint.deliveries" => ListDeliveries(ListDeliveries),
+    /// Returns a delivery with its event.
+    "webhook_endpoint.delivery" => GetDelivery(DeliveryRef),
     /// Sends a delivery again.
     "webhook_endpoint.redeliver" => Redeliver(Redeliver),
     /// Creates an API key.
@@ -272,7 +274,8 @@ impl Request {
             | Self::GetApiKey(_)
             | Self::ListApiKeys(_)
             | Self::ListActiveKeys(_)
-            | Self::ListDeliveries(_) => true,
+            | Self::ListDeliveries(_)
+            | Self::GetDelivery(_) => true,
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
             | Self::EditOrder(_)
@@ -430,6 +433,7 @@ impl Request {
             | Self::DeleteEndpoint(_)
             | Self::RotateSecret(_)
             | Self::ListDeliveries(_)
+            | Self::GetDelivery(_)
             | Self::Redeliver(_) => false,
         }
     }

@@ -214,7 +214,7 @@ pub struct Partner {
     pub kind: PartnerKind,
     /// Its name, such as `stripe`; `null` if it is not configured.
     pub name: Option<String>,
-    /// Last successful call.
+    /// The last calls to it.
     #[serde(flatten)]
     pub calls: LastCalls,
 }

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use self::request::{
-    EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
+    DeliveryRef, EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
     UpdateEndpoint,
 };
 use crate::{
+    event::CloudEvent,
     id::{DeliveryId, EndpointId, EventId, Storefront},
     web_url::web_url,
 };
@@ -89,6 +90,16 @@ pub struct Delivery {
     /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+}
+
+/// A webhook delivery with the event that it sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeliveryWithEvent {
+    /// The delivery.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+    /// The body of the webhook; `null` if the event was deleted after its retention period.
+    pub event: Option<CloudEvent>,
 }
 
 /// Status of a delivery.

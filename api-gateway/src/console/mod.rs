@@ -83,6 +83,7 @@ assets! {
     "/console/order_timeline.js" => SCRIPT_TYPE, "order_timeline.js";
     "/console/messages.js" => SCRIPT_TYPE, "messages.js";
     "/console/returns.js" => SCRIPT_TYPE, "returns.js";
+    "/console/product_search.js" => SCRIPT_TYPE, "product_search.js";
     "/console/picker.js" => SCRIPT_TYPE, "picker.js";
     "/console/new_order.js" => SCRIPT_TYPE, "new_order.js";
     "/console/new_order_line.js" => SCRIPT_TYPE, "new_order_line.js";

@@ -12,7 +12,7 @@ use shared::{
     id::EndpointId,
     outcome::Failure,
     page::Page,
-    webhook::{Delivery, Endpoint, NewEndpoint, RotateSecret, UpdateEndpoint},
+    webhook::{Delivery, DeliveryWithEvent, Endpoint, NewEndpoint, RotateSecret, UpdateEndpoint},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -31,6 +31,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read, update, delete))
         .routes(routes!(rotate_secret))
         .routes(routes!(deliveries))
+        .routes(routes!(delivery))
         .routes(routes!(redeliver))
 }
 
@@ -155,6 +156,27 @@ async fn deliveries(
         )
         .await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
+}
+
+/// Reads a delivery
+///
+/// With its attempts, and the event that it sends.
+#[utoipa::path(get, path = "/v1/webhook-endpoints/{id}/deliveries/{delivery_id}", tag = "webhooks",
+    params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
+    responses((status = 200, body = DeliveryWithEvent)))]
+async fn delivery(
+    worker: WorkerClient,
+    path: Path<(String, String)>,
+    parameters: QueryParameters,
+) -> Result<Response, Problem> {
+    let Path((id, delivery_id)) = &path;
+    if delivery_id.parse::<shared::id::DeliveryId>().is_err() {
+        return Err(Failure::not_found("delivery", delivery_id).into());
+    }
+    let mut query = parameters.with("id", parse_endpoint_id(id)?)?;
+    query["delivery_id"] = Value::from(delivery_id.as_str());
+    let reply = worker.call("webhook_endpoint.delivery", query).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Redelivers a webhook

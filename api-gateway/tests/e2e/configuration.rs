@@ -163,11 +163,10 @@ fn documentation_marks_the_variables_whose_values_are_hidden() {
     ] {
         for variable in documented_variables(&read_file(table)) {
             let name = &variable.name;
-            let first_cells = document
+            let mut first_cells = document
                 .lines()
                 .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
             let cell = first_cells
-                .into_iter()
                 .find(|cell| cell.contains(&format!("`{name}`")))
                 .unwrap_or_else(|| panic!("docs/CONFIGURATION.md does not list {name}"));
             assert_eq!(

@@ -146,6 +146,12 @@ def png(width, height, color):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def wait_for_photos(page, selector=".photos img"):
+    """Waits until all photos are loaded. The content security policy forbids conditions that the page evaluates itself."""
+    loaded = "images => images.every((image) => image.naturalWidth > 0)"
+    until(lambda: page.locator(selector).evaluate_all(loaded), "the photos")
+
+
 def check_accessibility(page, title):
     """axe-core finds no issues, and the page is not wider than the window."""
     found = Axe().run(page.page)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from console_driver import (
-    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, until, upload,
+    HOSTILE, Page, base, call, catalogue, check_accessibility, expect, folder, keys, order, png, run, until, upload, wait_for_photos,
 )  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def manage_photos(page):
     photos = page.locator(".photos").get_by_role("listitem")
     expect(photos).to_have_count(2)
     expect(photos.first).to_contain_text("400 × 300")
-    page.wait_for_function("[...document.querySelectorAll('.photos img')].every((image) => image.naturalWidth > 0)")
+    wait_for_photos(page)
     page.button("Move photo 2 up").click()
     expect(photos.first).to_contain_text("40 × 60")
     assert [image["width"] for image in call("GET", "/v1/products/MUG")["images"]] == [40, 400]
@@ -177,10 +177,11 @@ def customers(browser):
     page.locator("[name=name]").fill("Somebody else")
     call("PATCH", f"/v1/customers/{found['id']}", {"phone": None})
     page.button("Save").click()
-    expect(page.get_by_role("alert").or_(page.get_by_text("Customer saved."))).to_be_visible()
-    call("PATCH", f"/v1/customers/{found['id']}", {"name": "Grace Hopper"})
-    page.open("customers")
-    page.open(f"customers/{found['id']}")
+    expect(page.get_by_role("alert")).to_contain_text("Changed in the meantime")
+    assert call("GET", f"/v1/customers/{found['id']}")["name"] == "Grace Hopper"
+    page.button("Discard the input and show the current values").click()
+    expect(page.locator("[name=name]")).to_have_value("Grace Hopper")
+    expect(page.get_by_role("alert")).to_have_count(0)
     page.button("Block").click()
     page.confirm("Block")
     expect(page.get_by_role("heading", level=1)).to_contain_text("blocked")
@@ -343,8 +344,11 @@ def hooks(browser):
     expect(page.get_by_text("Nothing matches")).to_be_visible()
     statuses.get_by_role("link", name="succeeded").click()
     expect(deliveries.locator("tbody tr")).to_have_count(2)
-    page.row("order.created").locator("summary").click()
-    expect(page.row("order.created").locator("details")).to_contain_text("ms")
+    attempts = page.row("order.created").locator("details[id^=attempts]")
+    attempts.locator("summary").click()
+    expect(attempts).to_contain_text("ms")
+    page.row("order.created").get_by_text("Show body").click()
+    expect(page.row("order.created").locator("pre")).to_contain_text('"type": "order.created"')
     page.button("Resend order.created").click()
     page.confirm("Resend")
     expect(page.get_by_text("Delivery queued.")).to_be_visible()
@@ -376,7 +380,7 @@ def log_in(page, key):
     page.goto("/")
     page.get_by_label("API key or token").fill(key)
     page.button("Log in").click()
-    expect(page.button("Log out")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dashboard")
 
 
 def api_keys(browser):
@@ -669,12 +673,11 @@ def looks_lists(browser):
 
     def check(name, page, screen):
         page.open(screen)
-        page.wait_for_timeout(400)
+        page.wait_for_timeout(250)
         check_accessibility(page, f"{screen} {name}")
 
-    for name, page in pages.items():
-        for screen in lists:
-            check(name, page, screen)
+    for screen in lists:
+        check("phone", pages["phone"], screen)
     customer = catalogue()
     call("PATCH", "/v1/products/SKU-2", {"low_stock_at": 100})
     upload("SKU-1", png(640, 480, (190, 60, 50)))
@@ -689,7 +692,7 @@ def looks_lists(browser):
     details = ["products/SKU-1", "products/SKU-1?tab=stock", "products/SKU-1?tab=photos", "products/SKU-1?tab=orders", f"customers/{customer}",
                f"customers/{customer}?tab=orders", f"returns/{returned}", f"webhooks/{endpoint}", f"webhooks/{endpoint}?tab=details", "products?q=none"]  # fmt: skip
     for name, page in pages.items():
-        for screen in [*lists, *details]:
+        for screen in lists if name == "german" else [*lists, *details]:
             check(name, page, screen)
     german = pages["german"]
     german.open("products")

@@ -2,9 +2,10 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
-from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload
+from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload, wait_for_photos
 from playwright.sync_api import expect
 
 ADDRESS = {"name": "Ada Lovelace", "line1": "St James's Square 12", "postal_code": "SW1Y 4JH", "city": "London", "country": "GB"}
@@ -168,6 +169,28 @@ def fix(browser):
     expect(notice).to_have_count(0)
     expect(page.get_by_role("region", name="Timeline")).to_contain_text("written off")
     page.assert_no_errors()
+
+
+def retry(browser):
+    """A step that is retried automatically is tried at once, on the order's page."""
+    until(lambda: call("GET", "/v1/retries")["data"], "the first failure")
+    id = call("GET", "/v1/retries")["data"][0]["order_id"]
+    page = Page(browser).open(f"orders/{id}")
+    notice = page.get_by_role("region", name="Needs attention")
+    expect(notice).to_contain_text("Payment authorization failed and is retried automatically")
+    expect(notice).to_contain_text("500")
+    expect(page.get_by_role("region", name="Progress")).to_contain_text("last error")
+    notice.get_by_role("button", name="Retry now").click()
+    expect(page.get_by_text("Retry started.")).to_be_visible()
+    expect(page.get_by_role("region", name="Timeline")).to_contain_text("Payment authorization started again")
+    page.assert_no_errors()
+    # For a clock that is two hours ahead, the step is late.
+    later = Page(browser)
+    later.clock.set_fixed_time(time.time() * 1000 + 7_200_000)
+    later.open(f"orders/{id}")
+    notice = later.get_by_role("region", name="Needs attention")
+    expect(notice).to_contain_text("Payment authorization is late")
+    expect(notice.get_by_role("link", name="Check the system on the dashboard")).to_be_visible()
 
 
 def transfer(browser):
@@ -452,9 +475,8 @@ def appearance(browser):
     }
     for name, options in views.items():
         page = Page(browser, **options).open(f"orders/{id}")
-        photos = page.locator(".product img")
-        expect(photos).to_have_count(2)
-        until(lambda: all(photos.evaluate_all("images => images.map((image) => image.naturalWidth > 0)")), "the photos")
+        expect(page.locator(".product img")).to_have_count(2)
+        wait_for_photos(page, ".product img")
         page.locator("details.card > summary").click()
         check_accessibility(page, f"order {name}")
         page.locator("#do-refund").click()

@@ -5,6 +5,7 @@ use crate::{
     console::{assert_passed, start_script, wait_for_request},
     dead_letters::order_with_failed_capture,
     harness::{System, Tables},
+    retries::orders_with_failing_payments,
 };
 
 const SCRIPT: &str = "console_order.py";
@@ -38,6 +39,12 @@ async fn failed_step_is_fixed_on_the_page_of_its_order() {
     system.store.run(Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();
     assert_passed(running).await;
+}
+
+#[tokio::test]
+async fn step_that_is_retried_is_tried_at_once() {
+    let (system, _provider, _) = orders_with_failing_payments(1).await;
+    assert_passed(start_script(SCRIPT, &system, "retry", &[])).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, is_announced, order_body, send, wait_until};
+use crate::harness::{Receiver, System, Tables, is_announced, order, send, until};
 
 const KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
 
@@ -395,4 +395,47 @@ async fn api_keys_are_found_by_name_and_beginning() {
         let path = format!("/v1/api-keys?limit=1&q={q}");
         assert_eq!(system.listed(&path, "name").await, expected_names, "{q}");
     }
+}
+
+#[tokio::test]
+async fn delivery_is_read_with_its_event() {
+    let variables = [("API_KEYS", KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")];
+    let mut system = System::start_with(&variables).await;
+    let receiver = Receiver::start().await;
+    system.key = Some("key-of-eu".to_owned());
+    let endpoint = json!({"url": receiver.url("/hook"), "event_types": ["order.created"]});
+    let endpoint = system.post("/v1/webhook-endpoints", endpoint).await;
+    let endpoint = endpoint.expect(201)["id"].as_str().unwrap().to_owned();
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 10)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let order_id = created.expect(201)["id"].clone();
+    let deliveries = format!("/v1/webhook-endpoints/{endpoint}/deliveries");
+    until("the delivery to succeed", async || {
+        system
+            .listed(&format!("{deliveries}?status=succeeded"), "id")
+            .await
+            .len()
+            == 1
+    })
+    .await;
+    let id = system.listed(&format!("{deliveries}?limit=1"), "id").await[0].clone();
+    let path = format!("{deliveries}/{id}");
+    let delivery = system.get(&path).await.expect(200);
+    assert_eq!(delivery["attempts"][0]["response_code"], 200);
+    assert_eq!(delivery["event"]["subject"], order_id);
+    assert_eq!(delivery["event"]["id"], delivery["event_id"]);
+    let received = receiver.received();
+    let sent: Value = serde_json::from_slice(&received[0].body).unwrap();
+    assert_eq!(delivery["event"], sent);
+    for unknown in [order_id.as_str().unwrap(), "x"] {
+        let reply = system.get(&format!("{deliveries}/{unknown}")).await;
+        reply.expect_problem(404, "NOT_FOUND");
+    }
+    // An endpoint is managed by its storefront and by admins.
+    system.key = Some("key-of-operator".to_owned());
+    let reply = system.get(&path).await;
+    reply.expect_problem(404, "NOT_FOUND");
 }

@@ -33,7 +33,8 @@ async fn settings_show_the_configuration_without_any_secret() {
     let (key, previous_key) = (base64_secret(2), base64_secret(3));
     let jwt_secret = format!("{MARK}{MARK}");
     let url_with_secret = format!("https://user:{MARK}@127.0.0.1:9/{MARK}?token={MARK}");
-    let mail_url = format!("smtp://user:{MARK}@127.0.0.1:9");
+    let url_with_password = format!("https://user:{MARK}@127.0.0.1:9/traces?token={MARK}");
+    let mail_url = format!("smtps://user:{MARK}@127.0.0.1:9");
     let stripe_secret = format!("whsec_{MARK}");
     let mut system = System::start_with(&[
         ("API_KEYS", &api_keys),
@@ -51,7 +52,7 @@ async fn settings_show_the_configuration_without_any_secret() {
         ("MAIL_FROM", "shop@example.com"),
         ("AWS_ACCESS_KEY_ID", MARK),
         ("AWS_SECRET_ACCESS_KEY", MARK),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url_with_secret),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url_with_password),
     ])
     .await;
     system.key = Some(admin_key);
@@ -83,7 +84,7 @@ async fn settings_show_the_configuration_without_any_secret() {
     assert_eq!(carrier["value"], "https://127.0.0.1:9");
     assert_eq!(
         setting(&settings["worker"], "SMTP_URL")["value"],
-        "smtp://127.0.0.1:9"
+        "smtps://127.0.0.1:9"
     );
     let approval = setting(&settings["worker"], "ORDER_APPROVAL");
     assert_eq!(

@@ -16,7 +16,7 @@ use shared::{
     request::Request,
     retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
-    webhook::{EndpointRef, ListDeliveries, ListEndpoints},
+    webhook::{DeliveryRef, EndpointRef, ListDeliveries, ListEndpoints},
 };
 
 use super::api_keys::ApiKeyQuery;
@@ -122,6 +122,7 @@ pub(super) enum Query {
     Endpoint(EndpointRef),
     Endpoints(ListEndpoints),
     Deliveries(ListDeliveries),
+    Delivery(DeliveryRef),
     ApiKeys(ApiKeyQuery),
     Stats(GetStats),
     Settings,
@@ -209,6 +210,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
             secret: new_secret()?,
         }),
         Request::ListDeliveries(request) => Query::Deliveries(request).into(),
+        Request::GetDelivery(request) => Query::Delivery(request).into(),
         Request::Redeliver(request) => Dispatch::Command(Action::Redeliver(request)),
         Request::CreateApiKey(request) => Dispatch::Command(Action::CreateApiKey(request)),
         Request::GetApiKey(request) => Query::ApiKeys(ApiKeyQuery::Get(request)).into(),

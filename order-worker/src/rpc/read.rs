@@ -12,12 +12,13 @@ use serde::Deserialize;
 use serde_json::json;
 use shared::{
     id::{CustomerId, EndpointId, Storefront},
-    message::ListMessages,
+    message::{ListAllMessages, ListMessages},
     order::{CountOrders, GetOrder, ListOrders, OrderHistory, OrderSort},
     outcome::{Failure, Json},
     page::Page,
     product::cursor_after,
     request::{Caller, Role},
+    webhook::{DeliveryRef, DeliveryWithEvent},
 };
 
 use super::{
@@ -57,17 +58,7 @@ impl Rpc {
                 }))
             }
             Query::Messages(query) => self.messages(caller, query).await,
-            Query::AllMessages(query) => {
-                caller.require_operator()?;
-                let rows = self
-                    .store
-                    .all_messages(&query)
-                    .await
-                    .map_err(read_failure)?;
-                Json::of(&Page::from_rows(rows, query.limit, |found| {
-                    found.message.id.to_string()
-                }))
-            }
+            Query::AllMessages(query) => self.all_messages(caller, query).await,
             Query::Product(query) => {
                 let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
                 match product_result.filter(|(product, _)| !product.is_deleted) {
@@ -128,6 +119,7 @@ impl Rpc {
             Query::Settings => self.settings().await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
+            Query::Delivery(query) => self.delivery(caller, query).await,
             Query::Deliveries(query) => {
                 self.managed_endpoint(caller, query.id).await?;
                 let rows = self.store.deliveries(&query).await.map_err(read_failure)?;
@@ -139,6 +131,31 @@ impl Rpc {
                 ))
             }
         }
+    }
+
+    async fn all_messages(&self, caller: &Caller, query: ListAllMessages) -> Result<Json, Failure> {
+        caller.require_operator()?;
+        let rows = self.store.all_messages(&query).await;
+        let rows = rows.map_err(read_failure)?;
+        Json::of(&Page::from_rows(rows, query.limit, |found| {
+            found.message.id.to_string()
+        }))
+    }
+
+    async fn delivery(&self, caller: &Caller, query: DeliveryRef) -> Result<Json, Failure> {
+        let endpoint = self.managed_endpoint(caller, query.id).await?;
+        let found = self.store.delivery(&query).await.map_err(read_failure)?;
+        let (delivery, event) =
+            found.ok_or_else(|| Failure::not_found("delivery", query.delivery_id))?;
+        // As it is sent.
+        let event = event.map(|event| match &endpoint.storefront {
+            Some(_) => event.for_storefronts(),
+            None => Ok(event),
+        });
+        Json::of(&DeliveryWithEvent {
+            delivery: delivery.represent(),
+            event: event.transpose()?,
+        })
     }
 
     async fn messages(&self, caller: &Caller, query: ListMessages) -> Result<Json, Failure> {

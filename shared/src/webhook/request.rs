@@ -246,6 +246,26 @@ impl ListDeliveries {
     }
 }
 
+/// `webhook_endpoint.delivery`: one delivery with its event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeliveryRef {
+    /// Id of the endpoint.
+    pub id: EndpointId,
+    /// Id of the delivery.
+    pub delivery_id: DeliveryId,
+}
+
+impl DeliveryRef {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let delivery_id = fields.required("delivery_id", body::parsed);
+        Some(Self {
+            id: id?,
+            delivery_id: delivery_id?,
+        })
+    }
+}
+
 /// `webhook_endpoint.redeliver`: sends a delivery again, regardless of its status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Redeliver {

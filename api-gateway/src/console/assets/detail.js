@@ -100,7 +100,10 @@ export const drawn = (draw) => (panel, entry, reload) => {
  */
 export function editForm(entry, { title, text, fields, submitLabel = t("Save"), saved = t("Saved."), save, reload }) {
   const element = h("section", { class: "card", "aria-label": title });
-  let isChanged = false;
+  let isChanged = false, latest = entry;
+
+  /** The refusal of input for an entry that was changed meanwhile, with a way to continue. */
+  const discard = () => h("button", { type: "button", id: "discard-input", onclick: async () => { isChanged = false; await reload(); draw(latest); } }, t("Discard the input and show the current values"));
 
   function draw(current) {
     const inputs = fields(current).map((field) => [field, input(field)]);
@@ -117,7 +120,7 @@ export function editForm(entry, { title, text, fields, submitLabel = t("Save"), 
           toast(saved);
           await reload();
         } catch (failure) {
-          fill(error, problem(failure));
+          fill(error, problem(failure), failure.status === 412 && discard());
         }
         submit.disabled = false;
       },
@@ -126,7 +129,7 @@ export function editForm(entry, { title, text, fields, submitLabel = t("Save"), 
   }
 
   draw(entry);
-  return { element, refresh: (current) => { if (!isChanged) draw(current); } };
+  return { element, refresh: (current) => { latest = current; if (!isChanged) draw(current); } };
 }
 
 /** Names and values as a definition list; those without a value are left out. */

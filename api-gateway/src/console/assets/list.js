@@ -113,11 +113,13 @@ export async function openList(root, parameters, options) {
       if (searchField) searchField.value = "";
       return apply(Object.fromEntries(names.map((name) => [name, ""])));
     };
+    const opened = [...content.querySelectorAll("details[open][id]")].map(({ id }) => id);
     fill(content, failed && problem(failed), entries.length > 0 ? options.rows(entries, list)
       : !failed && (isFiltered
         ? empty(t("Nothing matches the search and filters."), " ", h("button", { id: `${prefix}-clear`, onclick: clear }, t("Clear filters")))
         : h("div", { class: "empty" }, options.noEntries)),
     next && h("p", {}, h("button", { id: "more", onclick: more }, t("Load more"))));
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     const shown = next ? plural(entries.length, "1 shown, there are more", "{count} shown, there are more") : plural(entries.length, "1 entry", "{count} entries");
     if (status.textContent !== shown) status.textContent = shown;
     options.onDraw?.(list);

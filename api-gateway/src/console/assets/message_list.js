@@ -26,7 +26,7 @@ export async function open(root, { parameters }) {
       [t("Attempts"), (message) => message.attempts, "number"],
       [t("Sent"), (message) => message.status === "pending" && message.next_attempt_at && message.attempts > 0
         ? t("next attempt {time}", { time: relative(message.next_attempt_at) }) : relative(message.sent_at)],
-      [t("Text"), (message) => message.text ? h("details", {}, h("summary", {}, t("Show text")), h("pre", {}, message.text)) : "–"],
+      [t("Text"), (message) => message.text ? h("details", { id: `text-${message.id}` }, h("summary", {}, t("Show text")), h("pre", {}, message.text)) : "–"],
       [t("Actions"), (message) => message.status !== "pending" && h("button", {
         id: `resend-${message.id}`, "aria-label": t("Resend {message} of order {number}", { message: name(message.kind), number: message.order_number }), onclick: () => resend(message, refresh),
       }, t("Resend"))],

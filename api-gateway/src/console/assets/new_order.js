@@ -7,7 +7,7 @@ import { createLine } from "./new_order_line.js";
 import { ADDRESS } from "./order_customer.js";
 import { picker } from "./picker.js";
 
-/** Choices that a picker lists. */
+/** Customers that the picker lists. */
 const MAX_CHOICES = 10;
 /** Payment methods of the sandbox provider. */
 const METHODS = [
@@ -64,7 +64,7 @@ export async function open(root, { isOperator, me, parameters }) {
 
   function addLine() {
     const line = createLine({
-      number: lines.length + 1, isOperator, maxChoices: MAX_CHOICES, onChange: update,
+      number: lines.length + 1, isOperator, onChange: update,
       remove: () => { if (lines.length > 1) { lines = lines.filter((other) => other !== line); line.element.remove(); update(); lines[0].product.input.focus(); } },
     });
     lines.push(line);

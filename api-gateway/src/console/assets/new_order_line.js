@@ -1,29 +1,20 @@
 // A line item of the form for a new order: a product with quantity, agreed price, discount and tax.
 
-import { get, query } from "./api.js";
-import { decimals, h, input, labelled, minorUnits, money } from "./dom.js";
-import { plural, t } from "./i18n.js";
+import { decimals, h, input, labelled, minorUnits } from "./dom.js";
+import { t } from "./i18n.js";
 import { picker } from "./picker.js";
+import { searchProducts } from "./product_search.js";
 
 /**
  * Creates a line. Returns `{ element, product, currency(), item(), total(isTaxIncluded) }`: `item` is the line for
  * the API, `total` its amount after its discount and, unless it is included, with its tax.
  */
-export function createLine({ number, isOperator, maxChoices, onChange, remove }) {
+export function createLine({ number, isOperator, onChange, remove }) {
   const found = new Map();
   let chosen = null;
 
-  async function search(text) {
-    const { data } = await get(query("/v1/products", { q: text, limit: maxChoices }));
-    return data.map((product) => {
-      found.set(product.sku, product);
-      const available = product.stock.reduce((sum, level) => sum + level.available, 0);
-      return [product.sku, product.name, [product.sku, money(product.price, product.currency), plural(available, "1 available", "{count} available")].join(" · ")];
-    });
-  }
-
   const product = picker({
-    label: t("Product {number}", { number }), name: "sku", required: true, search, placeholder: t("Name or SKU"),
+    label: t("Product {number}", { number }), name: "sku", required: true, search: (text) => searchProducts(text, found), placeholder: t("Name or SKU"),
     onChoose: (sku) => { chosen = found.get(sku) ?? null; onChoose(); },
   });
   const quantity = input({ name: "quantity", type: "number", min: 1, max: 1_000_000, value: 1, required: true });

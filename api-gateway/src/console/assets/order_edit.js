@@ -1,7 +1,10 @@
 // The dialog that changes the items and the shipping charge of an order before it is shipped.
 
+import { h } from "./dom.js";
 import { t } from "./i18n.js";
 import { hasShipped, isManual, productName, quantities } from "./order_state.js";
+import { picker } from "./picker.js";
+import { searchProducts } from "./product_search.js";
 
 export const isEditable = (order) => !order.is_deleted && !hasShipped(order) && !order.pending_edit
   && (order.status === "processing" || order.awaits_approval || (isManual(order) && order.status === "pending"));
@@ -9,17 +12,22 @@ export const isEditable = (order) => !order.is_deleted && !hasShipped(order) && 
 /** Discounts and taxes of the shipping charge belong to its amount, so only a charge without them is edited here. */
 const isShippingEditable = (order) => !order.shipping?.discounts?.length && !order.shipping?.taxes?.length;
 
-export const editDialog = ({ order }) => ({
-  title: t("Edit this order?"), submitLabel: t("Save"), path: `/v1/orders/${order.id}/edit`, intent: "edit",
-  text: isManual(order) ? t("The new total applies at once. The total of an order that is already paid cannot rise; if it falls, you pay the difference back to the customer.")
-    : t("A lower total applies at once, and the customer is charged less or refunded. For a higher one, the customer's payment method is authorized first; if it is declined, the order does not change."),
-  fields: fields(order), toBody: (values) => body(order, values),
-});
+export function editOrder(page) {
+  const { order } = page;
+  const added = picker({ label: t("Add product"), name: "sku", search: (text) => searchProducts(text, new Map()), placeholder: t("Name or SKU") });
+  const text = h("div", {}, isManual(order) ? t("The new total applies at once. The total of an order that is already paid cannot rise; if it falls, you pay the difference back to the customer.")
+    : t("A lower total applies at once, and the customer is charged less or refunded. For a higher one, the customer's payment method is authorized first; if it is declined, the order does not change."));
+  page.act({
+    title: t("Edit this order?"), submitLabel: t("Save"), path: `/v1/orders/${order.id}/edit`, intent: "edit", text,
+    fields: fields(order), toBody: (values) => body(order, { ...values, sku: added.value }),
+  });
+  // The picker stands before the quantity of its product.
+  text.closest("form").elements.quantity.closest("label").before(added.element);
+}
 
 function fields(order) {
   const ofProducts = [...quantities(order)].map(([sku, quantity]) => ({ name: `quantity ${sku}`, label: t("Units of {product}", { product: productName(order, sku) }), type: "number", min: 0, max: 1_000_000, value: quantity, required: true }));
   return [...ofProducts,
-    { name: "sku", label: t("Add product"), help: t("SKU of the product") },
     { name: "quantity", label: t("Quantity of the added product"), type: "number", min: 1, max: 1_000_000 },
     isShippingEditable(order) && { name: "shipping", label: t("Shipping charge ({currency})", { currency: order.currency }), type: "money", currency: order.currency, value: order.shipping?.amount, help: t("Leave empty for no shipping charge") },
     { name: "reason", label: t("Reason"), help: t("Shown in the timeline") }].filter(Boolean);

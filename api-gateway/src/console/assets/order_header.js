@@ -2,7 +2,7 @@
 
 import { badge, h, money, relative, toast } from "./dom.js";
 import { t } from "./i18n.js";
-import { editDialog, isEditable } from "./order_edit.js";
+import { editOrder, isEditable } from "./order_edit.js";
 import { paymentActions } from "./order_payment.js";
 import { fulfilment, hasShipped, isManual, isOpen, outstanding, refundDue } from "./order_state.js";
 import { shipAction } from "./order_shipments.js";
@@ -48,7 +48,7 @@ function actions(page) {
     } },
     isOperator && order.status === "processing" && shipAction(page),
     ...paymentActions(page).filter(({ options }) => !(isRefundInNotice && options?.intent === "record_refund")),
-    isEditable(order) && { label: t("Edit order"), options: editDialog(page) },
+    isEditable(order) && { label: t("Edit order"), key: "edit", run: () => editOrder(page) },
     hasShipped(order) && { label: t("Return items"), key: "request_return", run: async () => { if (await requestReturn(order)) toast(t("Return created.")); page.refresh(); } },
     ...cancellations(page),
   ].filter((action) => action && action.label !== next?.label);

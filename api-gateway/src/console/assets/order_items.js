@@ -35,8 +35,7 @@ export function itemCard(page) {
         photos.get(line.sku) ? h("img", { class: "thumb", src: photos.get(line.sku), alt: "", loading: "lazy", referrerpolicy: "no-referrer" }) : h("span", { class: "thumb", "aria-hidden": "true" }),
         h("div", {}, h("a", { href: `#/products/${encodeURIComponent(line.sku)}` }, line.name),
           h("div", { class: "soft" }, h("span", { class: "mono" }, line.sku), line.warehouse && t(" · from {warehouse}", { warehouse: line.warehouse }))))],
-      [t("Unit price"), (line) => amount(line.unit_price), "number"],
-      [t("Quantity"), (line) => line.quantity, "number"],
+      [t("Price"), (line) => `${line.quantity} × ${amount(line.unit_price)}`, "number"],
       order.items.some((line) => line.discount_total) && [t("Discount"), (line) => line.discount_total
         ? [amount(-line.discount_total), line.discounts?.length > 0 && h("div", { class: "help" }, line.discounts.map(discountName).join(", "))] : "–", "number"],
       order.items.some((line) => line.tax_total) && [t("Tax"), (line) => line.tax_total

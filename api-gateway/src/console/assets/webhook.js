@@ -1,7 +1,7 @@
 // One webhook endpoint: details, and its deliveries with their attempts.
 
-import { change, read } from "./api.js";
-import { badge, h, relative, showDialog, table, time, toast } from "./dom.js";
+import { change, get, read } from "./api.js";
+import { badge, fill, h, problem, relative, showDialog, table, time, toast } from "./dom.js";
 import { name, number, t } from "./i18n.js";
 import { editForm, facts, openDetail } from "./detail.js";
 import { openList } from "./list.js";
@@ -76,11 +76,26 @@ export function open(root, context) {
     await refresh();
   }
 
+  /** The body of a delivery, which is read when it is shown. */
+  function body(delivery) {
+    const content = h("div", {}, t("Loading …"));
+    const show = async (event) => {
+      if (!event.target.open) return;
+      try {
+        const { event: sent } = await get(`${path}/deliveries/${delivery.id}`);
+        fill(content, sent ? h("pre", { tabindex: 0, "aria-label": t("Body") }, JSON.stringify(sent, null, 2)) : t("The event was deleted after its retention period."));
+      } catch (failure) {
+        fill(content, problem(failure));
+      }
+    };
+    return h("details", { id: `body-${delivery.id}`, ontoggle: show }, h("summary", {}, t("Show body")), content);
+  }
+
   const openDeliveries = (panel) => openList(panel, null, {
     path: `${path}/deliveries`, label: t("Deliveries"),
     tabs: { name: "status", label: t("Status"), options: [["", t("All")], ...STATUSES.map((status) => [status, name(status)])] },
     rows: (deliveries, { refresh }) => table(t("Newest first"), [
-      [t("Event"), (delivery) => [h("b", {}, delivery.event_type), h("div", { class: "mono soft" }, delivery.event_id)]],
+      [t("Event"), (delivery) => [h("b", {}, delivery.event_type), h("div", { class: "mono soft" }, delivery.event_id), body(delivery)]],
       [t("Status"), (delivery) => badge(delivery.status)],
       [t("Response"), response],
       [t("Attempts"), attempts],
@@ -121,6 +136,6 @@ function response(delivery) {
 /** All attempts that are kept: time, response and duration. */
 function attempts(delivery) {
   if (delivery.attempts.length < 1) return "–";
-  return h("details", {}, h("summary", {}, number(delivery.attempts.length)), h("ol", { class: "plain" }, delivery.attempts.map((attempt) => h("li", {},
+  return h("details", { id: `attempts-${delivery.id}` }, h("summary", {}, number(delivery.attempts.length)), h("ol", { class: "plain" }, delivery.attempts.map((attempt) => h("li", {},
     time(attempt.at), `: ${attempt.response_code ?? "–"} ${attempt.error ?? ""} `, h("span", { class: "soft" }, `${number(attempt.latency_ms)} ms`)))));
 }

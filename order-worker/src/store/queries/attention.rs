@@ -105,9 +105,9 @@ fn pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
             r#"(state, '"awaits_approval":') + 18, 4) = 'true' AS awaits_approval, substr(state, "#,
         );
         sql.push(position)
-            .push(r#"(state, '"payment":{"status":"') + 21, "#);
+            .push(r#"(state, '"payment":{"status":"') + 21, CAST("#);
         sql.bind(i64::try_from(outstanding.len()).unwrap_or_default());
-        sql.push(") = ").bind(outstanding);
+        sql.push(" AS INTEGER)) = ").bind(outstanding);
         sql.push(" AS is_outstanding FROM orders WHERE status = ")
             .bind(OrderStatus::Pending.as_str())
             .push(" AND NOT is_deleted");

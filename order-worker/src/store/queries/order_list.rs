@@ -381,24 +381,7 @@ pub(super) fn push_filters(
             .push(" = ")
             .bind(value.as_str());
     }
-    // PostgreSQL assumes that half of the orders meet a `CASE`, so it reads them by the index in the order of the
-    // list. Of a comparison it would expect few, and read and sort all orders that the other filters select.
-    if filter.awaits_approval {
-        sql.push(" AND CASE WHEN ").push(dialect.awaits_approval);
-        sql.push(" THEN true ELSE false END");
-    }
-    if let Some(payment) = filter.payment_status {
-        // A payment begins with its status and its provider.
-        let text = match payment {
-            PaymentFilter::Outstanding => format!(r#"pending","provider":"{MANUAL}""#),
-            payment => format!("{payment}\""),
-        };
-        sql.push(" AND CASE WHEN ").push(dialect.payment);
-        sql.push("CAST(")
-            .bind(i64::try_from(text.len()).unwrap_or_default());
-        sql.push(" AS INTEGER)) = ").bind(text);
-        sql.push(" THEN true ELSE false END");
-    }
+    push_state_filters(sql, filter, dialect);
     if let Some(customer) = filter.customer_id {
         sql.push(" AND orders.customer_id = ")
             .bind(customer.to_string());
@@ -437,6 +420,29 @@ pub(super) fn push_filters(
             sql.push(is_within).bind(created_at_ms).push(", ");
             sql.bind(number).push(")");
         }
+    }
+}
+
+/// Adds the conditions of the filters that compare a part of the order's state.
+///
+/// PostgreSQL assumes that half of the orders meet a `CASE`, so it reads them by the index in the order of the list.
+/// Of a comparison it would expect few, and read and sort all orders that the other filters select.
+fn push_state_filters(sql: &mut StatementBuilder, filter: &ListOrders, dialect: &Dialect) {
+    if filter.awaits_approval {
+        sql.push(" AND CASE WHEN ").push(dialect.awaits_approval);
+        sql.push(" THEN true ELSE false END");
+    }
+    if let Some(payment) = filter.payment_status {
+        // A payment begins with its status and its provider.
+        let text = match payment {
+            PaymentFilter::Outstanding => format!(r#"pending","provider":"{MANUAL}""#),
+            payment => format!("{payment}\""),
+        };
+        sql.push(" AND CASE WHEN ").push(dialect.payment);
+        sql.push("CAST(")
+            .bind(i64::try_from(text.len()).unwrap_or_default());
+        sql.push(" AS INTEGER)) = ").bind(text);
+        sql.push(" THEN true ELSE false END");
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::{
     event::CloudEvent,
     id::EndpointId,
-    webhook::{ListDeliveries, ListEndpoints},
+    webhook::{DeliveryRef, ListDeliveries, ListEndpoints},
 };
 
 use crate::{
@@ -185,6 +185,28 @@ impl Store {
         rows.iter()
             .map(|row| self.cipher.read_endpoint(row.text(0)?))
             .collect()
+    }
+
+    /// One delivery of an endpoint, and its event unless that was deleted.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn delivery(
+        &self,
+        query: &DeliveryRef,
+    ) -> Result<Option<(Delivery, Option<CloudEvent>)>, StoreError> {
+        let sql = "SELECT state FROM deliveries WHERE id = $1 AND endpoint_id = $2";
+        let mut session = self.reader_session().await?;
+        let ids = arguments![query.delivery_id.to_string(), query.id.to_string()];
+        let rows = session.fetch(sql, ids).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let delivery: Delivery = json("delivery", row.text(0)?)?;
+        let sql = among!(select_events!("WHERE id"), "");
+        let rows = session.fetch(sql, vec![list([delivery.event_id])]).await?;
+        let event = rows.first().map(cloud_event).transpose()?;
+        Ok(Some((delivery, event.map(|(_, event)| event))))
     }
 
     /// Up to `filter.limit + 1` deliveries of an endpoint, newest first.
