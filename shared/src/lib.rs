@@ -20,7 +20,8 @@
 //! - [`body`]: strict JSON parsing that reports every error at once.
 //! - [`page`]: pagination of lists. [`etag`]: entity tags and preconditions.
 //! - [`amqp`]: the only module that uses lapin: topology, connection, RPC, consumer, publisher.
-//! - [`config`]: environment variables. [`telemetry`]: logs. [`trace`]: traces; [`trace_context`]: the context that
+//! - [`config`]: environment variables. [`settings`]: their effective values, and the state of connected systems.
+//! - [`telemetry`]: logs. [`trace`]: traces; [`trace_context`]: the context that
 //!   is passed on. [`metrics`]: metrics.
 //! - [`command_line`]: options and subcommands of both programs.
 //! - [`health`]: health probe of a running program.

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Receiver, System, Tables, is_announced, order, send, until};
+use crate::harness::{Receiver, System, Tables, is_announced, order_body, send, wait_until};
 
 const KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
 
@@ -407,13 +407,15 @@ async fn delivery_is_read_with_its_event() {
     let endpoint = system.post("/v1/webhook-endpoints", endpoint).await;
     let endpoint = endpoint.expect(201)["id"].as_str().unwrap().to_owned();
     system.key = Some("key-of-operator".to_owned());
-    system.stock("A", &[("main", 10)]).await;
+    system.set_stock("A", &[("main", 10)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let customer = system.customer().await;
-    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let customer = system.create_customer().await;
+    let created = system
+        .post("/v1/orders", order_body(&customer, "A", 1))
+        .await;
     let order_id = created.expect(201)["id"].clone();
     let deliveries = format!("/v1/webhook-endpoints/{endpoint}/deliveries");
-    until("the delivery to succeed", async || {
+    wait_until("the delivery to succeed", async || {
         system
             .listed(&format!("{deliveries}?status=succeeded"), "id")
             .await

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
-    harness::{Folder, Peer, Receiver as WebhookReceiver, System, Tables, order, send, until},
-    traces::{Receiver, create_order, names},
+    harness::{
+        Folder, Peer, Receiver as WebhookReceiver, System, Tables, order_body, send, wait_until,
+    },
+    traces::{Receiver, create_order, span_names},
 };
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -27,7 +29,7 @@ async fn context_of_first_event(system: &System, order: &str) -> (Value, Value) 
 
 async fn wait_for_label(system: &System, id: &str) {
     system
-        .order_until(id, "labelled", |order| {
+        .wait_for_order(id, "labelled", |order| {
             order["shipments"][0]["tracking_number"].is_string()
         })
         .await;
@@ -47,10 +49,10 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
         ALLOW_PRIVATE_URLS,
     ];
     let system = System::start_in_folder(folder, &variables).await;
-    system.stock("mug", &[("berlin", 9)]).await;
+    system.set_stock("mug", &[("berlin", 9)]).await;
     let webhooks = WebhookReceiver::start().await;
     system
-        .endpoint(&webhooks.url("/"), &["payment.authorized"])
+        .create_endpoint(&webhooks.url("/"), &["payment.authorized"])
         .await;
     let headers = [
         ("traceparent", TRACEPARENT),
@@ -67,8 +69,8 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
         "order-worker authorize_payment order-worker-queue",
         "order-worker request_shipment order-worker-queue",
     ];
-    until("the collector to forward all spans", async || {
-        let names = names(&receiver.of_trace(TRACE_ID));
+    wait_until("the collector to forward all spans", async || {
+        let names = span_names(&receiver.of_trace(TRACE_ID));
         expected_spans
             .iter()
             .all(|expected| names.iter().any(|name| name == expected))
@@ -90,7 +92,7 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
         assert_eq!(event["traceparent"], json!(traceparent), "{event}");
         assert_eq!(event["tracestate"], "vendor=a1,other=b 2", "{event}");
     }
-    until("the webhook", async || webhooks.received().len() == 1).await;
+    wait_until("the webhook", async || webhooks.received().len() == 1).await;
     let event: Value = serde_json::from_slice(&webhooks.received()[0].body).unwrap();
     assert_eq!(event["traceparent"], json!(traceparent), "{event}");
     assert_eq!(event["tracestate"], "vendor=a1,other=b 2", "{event}");
@@ -100,7 +102,7 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
 #[tokio::test]
 async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
     let system = System::start().await;
-    system.stock("mug", &[("berlin", 99)]).await;
+    system.set_stock("mug", &[("berlin", 99)]).await;
     let members: Vec<String> = (0..32)
         .map(|number| format!("k{number:02}={:a>200}", ""))
         .collect();
@@ -142,14 +144,14 @@ async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
 #[tokio::test]
 async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     let system = System::start().await;
-    system.stock("mug", &[("berlin", 9)]).await;
+    system.set_stock("mug", &[("berlin", 9)]).await;
     let headers = [("traceparent", TRACEPARENT), ("tracestate", "vendor=a1")];
-    let customer = system.customer().await;
+    let customer = system.create_customer().await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = headers.iter().fold(request, |request, (name, value)| {
         request.header(*name, *value)
     });
-    let created = send(request.json(&order(&customer, "mug", 1))).await;
+    let created = send(request.json(&order_body(&customer, "mug", 1))).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
     wait_for_label(&system, &id).await;
     let path = format!("/v1/orders/{id}/cancel");
@@ -180,7 +182,7 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     let path = format!("/v1/customers/{customer}");
     system.delete(&path).await.expect(204);
     let remaining = "SELECT count(*) FROM events WHERE tracestate IS NOT NULL";
-    until("the events to be redacted", async || {
+    wait_until("the events to be redacted", async || {
         system.store.run(Tables::Orders, remaining) == "0"
     })
     .await;

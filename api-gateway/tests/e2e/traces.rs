@@ -43,7 +43,7 @@ impl Receiver {
 async fn start() -> (Receiver, System) {
     let folder = Folder::new();
     let receiver = Receiver::start(&folder);
-    let endpoint = receiver.create_endpoint().await;
+    let endpoint = receiver.endpoint().await;
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
@@ -58,8 +58,7 @@ pub(crate) async fn create_order(
     headers: &[(&str, &str)],
     other_fields: Value,
 ) -> String {
-    let mut body =
-        json!({"customer_id": system.customer().await, "items": [{"sku": "mug", "quantity": 1}]});
+    let mut body = json!({"customer_id": system.create_customer().await, "items": [{"sku": "mug", "quantity": 1}]});
     body.as_object_mut()
         .unwrap()
         .extend(other_fields.as_object().unwrap().clone());
@@ -73,7 +72,7 @@ pub(crate) async fn create_order(
     location_header.rsplit('/').next().unwrap().to_owned()
 }
 
-pub(crate) fn names(spans: &[Value]) -> Vec<String> {
+pub(crate) fn span_names(spans: &[Value]) -> Vec<String> {
     let name = |span: &Value| {
         let (service, name) = (&span["service"], &span["name"]);
         format!("{} {}", service.as_str().unwrap(), name.as_str().unwrap())

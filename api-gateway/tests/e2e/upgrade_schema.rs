@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Folder, Process, Store, System, Tables, WORKER, setting, until},
+    harness::{Folder, Process, Store, System, Tables, WORKER, setting, wait_until},
     upgrade::{create_orders, previous_worker, restart_with, wait_until_processing},
 };
 
@@ -45,8 +45,8 @@ async fn upgraded_database_has_the_schema_of_a_new_one() {
     };
     assert!(start_migration(&new_store).wait().unwrap().success());
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    let customer = system.create_customer().await;
     create_orders(&system, &customer, 2).await;
     restart_with(&mut system, WORKER).await;
     assert_eq!(definitions(&system.store), definitions(&new_store));
@@ -63,8 +63,8 @@ async fn interrupted_migration_continues_while_orders_are_taken() {
         return;
     };
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.customer().await;
+    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    let customer = system.create_customer().await;
     let mut ids = create_orders(&system, &customer, 2).await;
 
     // No index can be completed while this transaction has an older snapshot.
@@ -74,7 +74,7 @@ async fn interrupted_migration_continues_while_orders_are_taken() {
     let mut migration = start_migration(&system.store);
     let builds =
         "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
-    until("an index to be built", async || {
+    wait_until("an index to be built", async || {
         system.store.run(Tables::Orders, builds) != "0"
     })
     .await;

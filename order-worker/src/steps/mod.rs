@@ -263,7 +263,7 @@ impl Steps {
             id,
             request_id,
             span,
-            reply: self.engine.decide_together(vec![(request_command, None)]),
+            reply: self.engine.decide_together(vec![(command, None)]),
         }
     }
 

@@ -202,7 +202,12 @@ const MIGRATION_SCRIPTS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0017_order_formats.sql")),
     M::up(include_str!("migrations/sqlite/0018_api_keys.sql")),
     M::up(include_str!("migrations/sqlite/0019_messages.sql")),
-    M::up(include_str!("migrations/sqlite/0020_trace_context.sql")),
+    M::up(include_str!(
+        "migrations/sqlite/0020_products_with_threshold.sql"
+    )),
+    M::up(include_str!("migrations/sqlite/0021_deleted_orders.sql")),
+    M::up(include_str!("migrations/sqlite/0022_lists.sql")),
+    M::up(include_str!("migrations/sqlite/0023_trace_context.sql")),
 ];
 
 /// The newest version of the schema.

@@ -150,8 +150,23 @@ fn migrations() -> Vec<Migration> {
         ),
         (
             22,
+            "products with a threshold",
+            include_str!("../migrations/postgres/0022_products_with_threshold.sql"),
+        ),
+        (
+            23,
+            "deleted orders",
+            include_str!("../migrations/postgres/0023_deleted_orders.sql"),
+        ),
+        (
+            24,
+            "lists",
+            include_str!("../migrations/postgres/0024_lists.sql"),
+        ),
+        (
+            25,
             "trace context",
-            include_str!("../migrations/postgres/0022_trace_context.sql"),
+            include_str!("../migrations/postgres/0025_trace_context.sql"),
         ),
     ];
     migration_scripts.map(new_migration).into()

@@ -202,10 +202,10 @@ impl Store {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let delivery: Delivery = json("delivery", row.text(0)?)?;
+        let delivery: Delivery = parse_json("delivery", row.text(0)?)?;
         let sql = among!(select_events!("WHERE id"), "");
         let rows = session.fetch(sql, vec![list([delivery.event_id])]).await?;
-        let event = rows.first().map(cloud_event).transpose()?;
+        let event = rows.first().map(cloud_event_at).transpose()?;
         Ok(Some((delivery, event.map(|(_, event)| event))))
     }
 

@@ -139,7 +139,7 @@ pub(in crate::store) fn read_step_at(
         last_error: row.maybe_text(first_column + 6)?.map(str::to_owned),
         request_id: row.text(first_column + 7)?.to_owned(),
         trace_context: trace_context(row, first_column + 8, first_column + 11)?,
-        error_responses: unsigned_integer("answered", row.integer(first_column + 9)?)?,
+        error_responses: parse_unsigned("answered", row.integer(first_column + 9)?)?,
         client_secret: row.maybe_text(first_column + 10)?.map(str::to_owned),
     })
 }
@@ -195,7 +195,7 @@ pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), S
         tracestate: trace_context
             .as_ref()
             .and_then(|context| context.tracestate().map(str::to_owned)),
-        data: data(row)?,
+        data: data_at(row)?,
     };
     Ok((position, event))
 }

@@ -34,8 +34,8 @@ const SCRIPTS: [(i64, &str); 6] = [
         include_str!("../../migrations/postgres_online/0014_payments_at_providers.sql"),
     ),
     (
-        22,
-        include_str!("../../migrations/postgres_online/0022_trace_context.sql"),
+        25,
+        include_str!("../../migrations/postgres_online/0025_trace_context.sql"),
     ),
 ];
 
