@@ -32,6 +32,7 @@ use shared::{
         connection::Broker,
         consumer::requeue_all,
         message::Incoming,
+        migration::RequestPause,
         publisher::Replier,
         rpc_server::{
             BatchEntry, EntryReply, REPLY_MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
@@ -39,7 +40,7 @@ use shared::{
     },
     id::OrderId,
     order::{GetOrder, NotifyPayment},
-    outcome::{Code, Failure, RpcReply},
+    outcome::{Code, Failure, Json, RpcReply},
     request::Request,
 };
 use tokio::time;
@@ -97,6 +98,8 @@ pub struct Rpc {
     pub worker_stats: WorkerStats,
     /// Optional features.
     pub features: OptionalFeatures,
+    /// Pauses this worker's consumer of requests.
+    pub request_pause: RequestPause,
 }
 
 /// Optional features.
@@ -111,7 +114,8 @@ pub struct OptionalFeatures {
 impl Rpc {
     /// Handles requests until `stop`; `tasks` tracks those in progress.
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
-        let mut deliveries = requests(broker, PREFETCH, stop.clone());
+        let pause = self.request_pause.clone();
+        let mut deliveries = requests(broker, PREFETCH, pause, stop.clone());
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().answer_message(delivery));
         }
@@ -325,6 +329,10 @@ impl Rpc {
                 task::run(&self.engine, &context, None, redrive_result).await?
             }
             Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
+            Task::PauseRequests => {
+                self.request_pause.start();
+                Json::of(&()).into()
+            }
             Task::DeadLetter(DeadLetterRequest::Discard(dead_letter)) => {
                 self.dead_letters.discard(context, &dead_letter).await?
             }
