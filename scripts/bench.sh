@@ -14,6 +14,7 @@ Starts a private RabbitMQ and PostgreSQL and runs these systems on them:
   nest-postgres  the same on PostgreSQL
   sqlite         this system on SQLite
   postgres       this system on PostgreSQL
+  sqlite-quorum  this system on SQLite with REQUEST_QUEUE_TYPE=quorum, on one node; only with --only
 
 Measures one system after the other with oha: orders over 1, 16, 64 and 256 connections, orders at a fixed
 rate, reads, orders of a single product, the complete order flow, and webhooks. Prints tables, writes

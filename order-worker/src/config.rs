@@ -14,6 +14,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::SignedDuration;
 use reqwest::Url;
 use shared::{
+    amqp::topology::RequestQueueType,
     config::Env,
     settings::{self, Setting},
 };
@@ -47,6 +48,8 @@ pub const DEFAULT_DATABASE_URL: &str = "sqlite://data/orders.db";
 pub struct Config {
     /// URL of the broker.
     pub amqp_url: String,
+    /// Type of the request queue.
+    pub request_queue: RequestQueueType,
     /// URL of the database.
     pub database_url: String,
     /// URL of a read replica, for reads by clients; `None`: they use the database itself.
@@ -128,9 +131,8 @@ impl Config {
         let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
         let manual_payment_ttl = env.seconds("MANUAL_PAYMENT_TTL_SECONDS", 7 * 24 * 3600)?;
         Ok(Self {
-            amqp_url: env
-                .secret("AMQP_URL")?
-                .unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()),
+            amqp_url: amqp_url(env)?,
+            request_queue: request_queue(env)?,
             database_url: database_url(env)?,
             database_read_url: env.secret("DATABASE_READ_URL")?,
             http_addr: http_addr(env)?,
@@ -182,6 +184,27 @@ impl Config {
             settings: settings::effective(ENVIRONMENT, env),
         })
     }
+}
+
+/// URL of the broker; all that `migrate-request-queue` needs beside [`request_queue`].
+///
+/// # Errors
+/// When its file can't be read.
+pub fn amqp_url(env: &Env) -> anyhow::Result<String> {
+    let url = env.secret("AMQP_URL")?;
+    Ok(url.unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()))
+}
+
+/// Type of the request queue.
+///
+/// # Errors
+/// Names the variable if its value is invalid.
+pub fn request_queue(env: &Env) -> anyhow::Result<RequestQueueType> {
+    env.choice(
+        "REQUEST_QUEUE_TYPE",
+        &RequestQueueType::CHOICES,
+        RequestQueueType::CHOICES[0].0,
+    )
 }
 
 /// The keys that encrypt webhook secrets.

@@ -1,6 +1,6 @@
 //! The `order-worker` command: parses the command line and runs one of the subcommands. [`serve`] is the
-//! default; the others work on the database directly ([`verify`], [`backup`], [`export`]) or query a running
-//! worker ([`CommonCommand::Health`]).
+//! default; the others work on the database ([`verify`], [`backup`], [`export`]) or the broker
+//! ([`migrate_request_queue`]) directly, or query a running worker ([`CommonCommand::Health`]).
 
 use std::{
     fs::{self, File},
@@ -18,6 +18,7 @@ use order_worker::{
     store::{Store, location},
 };
 use shared::{
+    amqp::{migration::migrate_request_queue, topology::REQUEST_QUEUE},
     command_line::{
         CommonCommand, CommonOptions, after_help, check_config, exit_code, install_tls,
     },
@@ -53,6 +54,12 @@ enum Command {
     /// `serve` does this at its start. Use `migrate` where the workers' database user may not change the
     /// schema. Workers of the previous version may be running.
     Migrate,
+    /// Replace the request queue by one of the type `REQUEST_QUEUE_TYPE`
+    ///
+    /// Workers and gateways may be running: the workers pause for some two seconds, in which clients wait or get
+    /// 503. Requests in the queue are moved; none is lost or executed twice. Does nothing if the queue has that
+    /// type. Can be run again at any time, also after it was killed.
+    MigrateRequestQueue,
     /// Encrypt the stored webhook secrets with `ENCRYPTION_KEY`
     ///
     /// Encrypts secrets that are stored as plain text, or with `ENCRYPTION_KEY_PREVIOUS`. With
@@ -143,6 +150,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Store::open(&url, None).await?.close().await;
             println!("{} is up to date", location(&url));
         }
+        Command::MigrateRequestQueue => migrate_requests(&env).await?,
         Command::Encrypt => {
             let url = config::database_url(&env)?;
             let cipher = config::cipher(&env)?;
@@ -205,6 +213,29 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Common(command) => command.run::<Arguments>(config::http_addr).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the request queue a queue of the configured type.
+async fn migrate_requests(env: &Env) -> anyhow::Result<()> {
+    let queue_type = config::request_queue(env)?;
+    let migration = migrate_request_queue(&config::amqp_url(env)?, queue_type).await?;
+    let change = if migration.was_replaced {
+        "is now"
+    } else {
+        "was already"
+    };
+    println!(
+        "{REQUEST_QUEUE} {change} a {queue_type} queue; {} requests moved",
+        migration.moved_requests
+    );
+    if migration.dropped_requests > 0 {
+        eprintln!(
+            "{} requests were sent while the queue was deleted, by clients that do not wait for a worker: they \
+             get no reply",
+            migration.dropped_requests
+        );
+    }
+    Ok(())
 }
 
 /// Exports to a temporary file and renames it to `file` when it is complete. Returns the rows that can't be

@@ -34,6 +34,7 @@ use shared::{
         connection::Broker,
         consumer::requeue_all,
         message::Incoming,
+        migration::RequestPause,
         publisher::Replier,
         rpc_server::{
             BatchEntry, EntryReply, REPLY_MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
@@ -41,7 +42,7 @@ use shared::{
     },
     id::OrderId,
     order::{GetOrder, NotifyPayment},
-    outcome::{Code, Failure, RpcReply},
+    outcome::{Code, Failure, Json, RpcReply},
     request::Request,
     settings::{PartnerKind, PartnerLog, Setting},
 };
@@ -102,6 +103,8 @@ pub struct Rpc {
     pub settings: Arc<EffectiveSettings>,
     /// Optional features.
     pub features: OptionalFeatures,
+    /// Pauses this worker's consumer of requests.
+    pub request_pause: RequestPause,
 }
 
 /// The effective configuration of this worker, and the systems that it calls.
@@ -128,7 +131,8 @@ pub struct OptionalFeatures {
 impl Rpc {
     /// Handles requests until `stop`; `tasks` tracks those in progress.
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
-        let mut deliveries = requests(broker, PREFETCH, stop.clone());
+        let pause = self.request_pause.clone();
+        let mut deliveries = requests(broker, PREFETCH, pause, stop.clone());
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().answer_message(delivery));
         }
@@ -342,6 +346,10 @@ impl Rpc {
                 task::run(&self.engine, &context, None, redrive_result).await?
             }
             Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
+            Task::PauseRequests => {
+                self.request_pause.start();
+                Json::of(&()).into()
+            }
             Task::DeadLetter(DeadLetterRequest::Discard(request)) => {
                 self.dead_letters.discard(context, &request).await?
             }

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use shared::{
     amqp::{
         connection::Broker,
+        migration::RequestPause,
         publisher::{self, Publisher, Replier},
-        topology::{REQUEST_QUEUE, STEP_QUEUE},
+        topology::{REQUEST_QUEUE, RequestQueueType, STEP_QUEUE},
     },
     metrics::Metrics,
     settings::PartnerLog,
@@ -128,9 +129,9 @@ struct Brokers {
 }
 
 impl Brokers {
-    fn start(url: &str) -> anyhow::Result<Self> {
+    fn start(url: &str, request_queue: RequestQueueType) -> anyhow::Result<Self> {
         let brokers = Self {
-            requests: Broker::start(url, "order-worker requests")?,
+            requests: Broker::start_for_requests(url, "order-worker requests", request_queue)?,
             steps: Broker::start(url, "order-worker steps")?,
             publishing_broker: Broker::start(url, "order-worker sending")?,
             dead_letters: Broker::start(url, "order-worker dead letters")?,
@@ -250,7 +251,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
-    let brokers = Brokers::start(&config.amqp_url)?;
+    let brokers = Brokers::start(&config.amqp_url, config.request_queue)?;
     tracing::info!(health = %listener.local_addr()?, "order-worker is starting");
 
     let publisher = Arc::new(Publisher::new(brokers.publishing_broker.clone()));
@@ -368,6 +369,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
         },
+        request_pause: RequestPause::default(),
     };
     let providers = Providers {
         payments: Payments {
@@ -416,7 +418,7 @@ mod tests {
 
     #[tokio::test]
     async fn worker_is_not_ready_before_its_consumers_start() {
-        let brokers = Brokers::start("amqp://127.0.0.1:1").unwrap();
+        let brokers = Brokers::start("amqp://127.0.0.1:1", RequestQueueType::Classic).unwrap();
         let is_unusable = |broker: &Broker, queue: &str| broker.faults().contains_key(queue);
         assert!(is_unusable(&brokers.requests, REQUEST_QUEUE));
         assert!(is_unusable(&brokers.steps, STEP_QUEUE));

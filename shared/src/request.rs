@@ -237,6 +237,8 @@ requests! {
     "api_key.list_active" => ListActiveKeys(ListActiveKeys),
     /// Records the last uses of API keys, for gateways.
     "api_key.record_use" => RecordKeyUse(RecordKeyUse),
+    /// Pauses the worker that receives it, while the request queue is replaced.
+    "worker.pause_requests" => PauseRequests(EmptyBody),
     /// Replaces all data by the initial data, if `DEMO` is enabled.
     "demo.reset" => Reset(EmptyBody),
     /// Returns the stored rows of an order, if `DEBUG_API` is enabled.
@@ -327,13 +329,14 @@ impl Request {
             | Self::CreateApiKey(_)
             | Self::RevokeApiKey(_)
             | Self::RecordKeyUse(_)
+            | Self::PauseRequests(_)
             | Self::Redeliver(_) => false,
         }
     }
 }
 
 impl Request {
-    /// Whether the request requires an admin: API keys. Checked by the gateway, and again by the worker.
+    /// Whether the request requires an admin: API keys, and pauses. Checked by the gateway, and again by the worker.
     pub fn is_for_admins(&self) -> bool {
         matches!(
             self,
@@ -343,6 +346,7 @@ impl Request {
                 | Self::RevokeApiKey(_)
                 | Self::ListActiveKeys(_)
                 | Self::RecordKeyUse(_)
+                | Self::PauseRequests(_)
         )
     }
 
@@ -393,6 +397,7 @@ impl Request {
             | Self::RevokeApiKey(_)
             | Self::ListActiveKeys(_)
             | Self::RecordKeyUse(_)
+            | Self::PauseRequests(_)
             | Self::DiscardDeadLetter(_) => true,
             Self::GetOrder(GetOrder {
                 include_deleted, ..

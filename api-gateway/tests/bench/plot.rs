@@ -16,6 +16,7 @@ fn colour(kind: Kind) -> &'static str {
         Kind::NestPostgres => "#b5524c",
         Kind::SqliteBefore => "#9dbfdf",
         Kind::Sqlite => "#2f6fab",
+        Kind::SqliteQuorum => "#6a5fab",
         Kind::PostgresBefore => "#9bd3bf",
         Kind::Postgres => "#2a9d74",
     }

@@ -41,12 +41,15 @@ pub(crate) fn caught_up(kind: Kind, duration: Option<Duration>) {
     }
 }
 
-/// Ratios of this system to the echo baseline and to the version before.
+/// Ratios of this system to the echo baseline, to the version before and to the classic request queue.
 pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
     type FindPeer = fn(Kind) -> Option<Kind>;
-    let peers: [(&str, FindPeer); 2] = [
+    let peers: [(&str, FindPeer); 3] = [
         ("echo", |_| Some(Kind::Echo)),
         ("the version before", Kind::nest_counterpart),
+        ("the classic request queue", |kind| {
+            (kind == Kind::SqliteQuorum).then_some(Kind::Sqlite)
+        }),
     ];
     for (title, peer) in peers {
         let mut rows = measurements

@@ -31,17 +31,20 @@ pub(crate) enum Kind {
     /// This system as of the commit of `--before`.
     SqliteBefore,
     Sqlite,
+    /// This system with a quorum request queue.
+    SqliteQuorum,
     PostgresBefore,
     Postgres,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Echo,
         Self::NestMemory,
         Self::NestPostgres,
         Self::SqliteBefore,
         Self::Sqlite,
+        Self::SqliteQuorum,
         Self::PostgresBefore,
         Self::Postgres,
     ];
@@ -54,6 +57,7 @@ impl Kind {
             Self::NestPostgres => "nest-postgres",
             Self::SqliteBefore => "sqlite-before",
             Self::Sqlite => "sqlite",
+            Self::SqliteQuorum => "sqlite-quorum",
             Self::PostgresBefore => "postgres-before",
             Self::Postgres => "postgres",
         }
@@ -67,6 +71,7 @@ impl Kind {
             Self::NestPostgres => "NestJS on PostgreSQL",
             Self::SqliteBefore => "the version before on SQLite",
             Self::Sqlite => "this system on SQLite",
+            Self::SqliteQuorum => "this system on SQLite, quorum request queue",
             Self::PostgresBefore => "the version before on PostgreSQL",
             Self::Postgres => "this system on PostgreSQL",
         }
@@ -93,7 +98,7 @@ impl Kind {
     }
 
     fn uses_sqlite(self) -> bool {
-        matches!(self, Self::SqliteBefore | Self::Sqlite)
+        matches!(self, Self::SqliteBefore | Self::Sqlite | Self::SqliteQuorum)
     }
 
     /// The path of one of this system's programs.
@@ -160,6 +165,9 @@ impl SystemUnderTest {
                 .env("NODE_ENV", "production");
             if let (Some(url), "worker") = (&database, role) {
                 command.env("DATABASE_URL", url);
+            }
+            if kind == Kind::SqliteQuorum {
+                command.env("REQUEST_QUEUE_TYPE", "quorum");
             }
             let log = File::create(folder.join(format!("{role}.log"))).unwrap();
             command

@@ -11,7 +11,7 @@ use std::{future::Future, pin::Pin};
 
 use crate::{
     load::{Load, Random},
-    stack::{Kind, Stack},
+    stack::{BrokerKind, Kind, Stack},
 };
 
 /// The input of a fault: exclusive access to the system, and the progress of the load.
@@ -39,15 +39,31 @@ pub(crate) enum FaultTarget {
     SmallDisk,
     Postgres,
     Cluster,
+    /// A cluster with a quorum request queue.
+    QuorumCluster,
 }
 
 impl FaultTarget {
+    /// The broker that the fault needs.
+    pub(crate) fn broker_kind(self) -> BrokerKind {
+        match self {
+            Self::Cluster => BrokerKind::Cluster,
+            Self::QuorumCluster => BrokerKind::ClusterWithQuorumRequests,
+            _ => BrokerKind::SingleNode,
+        }
+    }
+
+    /// Whether the fault needs a system of its own.
+    pub(crate) fn is_separate(self) -> bool {
+        self == Self::SmallDisk || self.broker_kind() != BrokerKind::SingleNode
+    }
+
     /// Whether the fault applies to this kind of store.
     pub(crate) fn applies_to(self, kind: Kind) -> bool {
         match self {
             Self::Anything => true,
             Self::Sqlite | Self::SmallDisk => kind == Kind::Sqlite,
-            Self::Postgres | Self::Cluster => kind == Kind::Postgres,
+            Self::Postgres | Self::Cluster | Self::QuorumCluster => kind == Kind::Postgres,
         }
     }
 }
@@ -90,6 +106,7 @@ faults! {
     Anything "network to the broker drops all data" => |s| network::drop_traffic(s, |stack| &stack.amqp_proxy),
     Cluster "leader of a three-node cluster killed" => broker::kill_leader,
     Cluster "node of the request queue lost permanently" => broker::lose_request_node,
+    QuorumCluster "each node of a cluster with a quorum request queue killed" => broker::kill_each_node,
     Anything "steps delivered several times at once" => messages::duplicate_steps,
     Anything "requests delivered twice" => messages::duplicate_requests,
     Anything "webhooks duplicated and reordered" => messages::duplicate_webhooks,

@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use self::{
     faults::{FAULTS, Fault, FaultContext, FaultTarget},
     load::{Load, Random},
-    stack::{Findings, Kind, Stack, optional_setting},
+    stack::{BrokerKind, Findings, Kind, Stack, optional_setting},
 };
 
 /// A row of the report.
@@ -97,11 +97,9 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
             })
             .filter(|fault| !plan.is_quick || is_for_quick(fault, kind));
         let (stores_separately, stores_together): (Vec<_>, Vec<_>) =
-            selected_faults.partition(|fault| {
-                matches!(fault.target, FaultTarget::Cluster | FaultTarget::SmallDisk)
-            });
+            selected_faults.partition(|fault| fault.target.is_separate());
         if !stores_together.is_empty() {
-            let mut stack = Stack::start(kind, false).await;
+            let mut stack = Stack::start(kind, BrokerKind::SingleNode).await;
             for selected_fault in stores_together {
                 rows.push(inject(&mut stack, selected_fault, seed).await);
             }
@@ -117,11 +115,12 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
 }
 
 /// Faults with a long recovery, which a quick run omits.
-const LONG_FAULTS: [&str; 4] = [
+const LONG_FAULTS: [&str; 5] = [
     "worker suspended past the broker's acknowledgement timeout",
     "worker clocks jump by an hour",
     "database locked by another process",
     "leader of a three-node cluster killed",
+    "each node of a cluster with a quorum request queue killed",
 ];
 
 /// A quick run divides the faults that apply to both stores between them.
@@ -141,7 +140,7 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
 
 /// Runs a fault that needs a system of its own.
 async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
-    let mut stack = Stack::start(kind, fault.target == FaultTarget::Cluster).await;
+    let mut stack = Stack::start(kind, fault.target.broker_kind()).await;
     if fault.target == FaultTarget::SmallDisk {
         // Moves the database to a disk of 24 MiB.
         let data_folder = stack.data_folder.clone();

@@ -247,20 +247,27 @@ impl Cluster {
 
     /// Kills the node that leads the queue of steps, and returns its index.
     pub(crate) fn kill_leader(&mut self) -> usize {
-        let leaders_output = self.nodes.iter().find_map(|node| {
-            node.server.as_ref()?;
-            node.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "leader"])
+        let number = self.leader("order-worker-queue");
+        self.kill_node(number);
+        number
+    }
+
+    /// The index of the node that leads a quorum queue.
+    pub(crate) fn leader(&self, queue: &str) -> usize {
+        let leaders =
+            self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "leader"]);
+        let leader_name = leaders.lines().find_map(|line| {
+            let (name, leader) = line.split_once('\t')?;
+            (name == queue).then(|| leader.trim())
         });
-        let leaders = leaders_output.unwrap();
-        let leader_name = leaders
-            .lines()
-            .find_map(|line| line.strip_prefix("order-worker-queue"))
-            .unwrap()
-            .trim();
-        let node_number = self.nodes.iter().position(|node| node.name == leader_name);
-        let node_number = node_number.unwrap();
-        self.nodes[node_number].kill();
-        node_number
+        let leader_name = leader_name.unwrap();
+        let number = self.nodes.iter().position(|node| node.name == leader_name);
+        number.unwrap()
+    }
+
+    /// Kills a node with SIGKILL.
+    pub(crate) fn kill_node(&mut self, number: usize) {
+        self.nodes[number].kill();
     }
 
     /// Kills the node that hosts a classic queue, and returns its index.

@@ -41,6 +41,16 @@ impl Kind {
     }
 }
 
+/// The broker of a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokerKind {
+    SingleNode,
+    /// Three nodes, with a classic request queue.
+    Cluster,
+    /// Three nodes, with a quorum request queue.
+    ClusterWithQuorumRequests,
+}
+
 /// All processes of the system.
 pub(crate) struct Stack {
     pub(crate) kind: Kind,
@@ -95,15 +105,18 @@ impl Findings {
 }
 
 impl Stack {
-    pub(crate) async fn start(kind: Kind, is_clustered: bool) -> Self {
+    pub(crate) async fn start(kind: Kind, broker_kind: BrokerKind) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = Folder::new();
         let data = folder.join("data");
         fs::create_dir(&data).unwrap();
-        let (broker, cluster) = if is_clustered {
-            (None, Some(Cluster::start(&folder).await))
-        } else {
-            (Some(Broker::own(&folder)), None)
+        let (broker, cluster) = match broker_kind {
+            BrokerKind::SingleNode => (Some(Broker::own(&folder)), None),
+            _ => (None, Some(Cluster::start(&folder).await)),
+        };
+        let request_queue = match broker_kind {
+            BrokerKind::ClusterWithQuorumRequests => "quorum",
+            _ => "classic",
         };
         let amqp = Proxy::start(broker.as_ref().map_or(0, Broker::port)).await;
         let amqp_url = match &cluster {
@@ -139,7 +152,7 @@ impl Stack {
             gateway_ports: (0..2).map(|_| free_port()).collect(),
             worker_ports: (0..workers).map(|_| free_port()).collect(),
             amqp_url,
-            worker_variables: Vec::new(),
+            worker_variables: vec![pair("REQUEST_QUEUE_TYPE", request_queue)],
             customer: String::new(),
             data_folder: data,
             folder,

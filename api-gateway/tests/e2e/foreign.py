@@ -1,6 +1,6 @@
 """A third-party AMQP client, pika, which uses the queues as docs/asyncapi.json describes them.
 
-foreign.py talk|roles|returns|nul|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts|imports|import_messages URL CUSTOMER
+foreign.py talk|roles|returns|nul|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|unprocessable|left_behind|odd_replies|accepts|imports|import_messages URL CUSTOMER
 """
 
 import json
@@ -11,6 +11,7 @@ import uuid
 import pika
 
 REQUESTS, STEPS = "order-request-queue", "order-worker-queue"
+MIGRATION = "order-request-queue-migration"
 
 
 class Client:
@@ -298,6 +299,42 @@ def poison_steps(client, customer):
     print("sent")
 
 
+def unprocessable(client, customer):
+    """A request whose consumers die without an acknowledgement, as often as the delivery limit permits."""
+    client.send("order.create", new_order(customer), reply=False, message_id="unprocessable")
+    deliveries = 0
+    while True:
+        channel = client.connection.channel()
+        for _ in range(100):
+            method, properties, _ = channel.basic_get(REQUESTS)
+            if method:
+                break
+            client.connection.sleep(0.02)
+        if not method:
+            break
+        # The gateway may have sent requests as well.
+        deliveries += properties.message_id == "unprocessable"
+        channel.close()
+    check(deliveries in (20, 21), deliveries)
+    print("dropped")
+
+
+def left_behind(client, customer):
+    """A request that a killed migration of the request queue has moved out of it."""
+    is_sent = False
+    while not is_sent:
+        client.channel.queue_declare(MIGRATION, durable=True, arguments={"x-queue-type": "classic"})
+        try:
+            client.send("order.create", new_order(customer), queue=MIGRATION, message_id=str(uuid.uuid4()))
+            is_sent = True
+        except pika.exceptions.UnroutableError:
+            # A migration has just ended.
+            pass
+    reply = json.loads(client.receive(client.replies, 60)[1])
+    check(reply["status"] == "SUCCESS", reply)
+    print("answered")
+
+
 def odd_replies(client, customer):
     """Malformed names of direct reply-to queues."""
     names = ["x", "x.y", "g1h.", "!!!!.????", "g2dkAAR4QHkAAAAAAAAAAAAAAAA=.AAAA", ".", "AAAA.BBBB", "z" * 200]
@@ -547,4 +584,4 @@ def import_messages(client, customer):
     print("imported")
 
 
-{"imports": imports, "import_messages": import_messages, "nul": nul, "poison_steps": poison_steps, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "returns": returns, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"imports": imports, "import_messages": import_messages, "nul": nul, "poison_steps": poison_steps, "unprocessable": unprocessable, "left_behind": left_behind, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "returns": returns, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

@@ -62,6 +62,7 @@ mod products;
 mod promised;
 mod races;
 mod refunds;
+mod request_queue;
 mod restored;
 mod retries;
 mod returns;

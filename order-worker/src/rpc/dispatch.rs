@@ -58,6 +58,8 @@ pub(super) enum Task {
     Retry(RetryRequest),
     /// Records the last uses of API keys.
     RecordKeyUse(RecordKeyUse),
+    /// Pauses the consumer of requests.
+    PauseRequests,
 }
 
 impl From<Task> for Dispatch {
@@ -218,5 +220,6 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::RevokeApiKey(request) => Dispatch::Command(Action::RevokeApiKey(request)),
         Request::ListActiveKeys(request) => Query::ApiKeys(ApiKeyQuery::ListActive(request)).into(),
         Request::RecordKeyUse(request) => Task::RecordKeyUse(request).into(),
+        Request::PauseRequests(_) => Task::PauseRequests.into(),
     })
 }

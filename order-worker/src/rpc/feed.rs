@@ -1,7 +1,7 @@
 //! Reads the event feed, and waits for new events if there are none.
 //!
-//! A waiting request ends with an event, at its deadline, or when the worker stops; the number of waiting
-//! requests is limited.
+//! A waiting request ends with an event, at its deadline, or when the worker stops or pauses; the number of
+//! waiting requests is limited.
 
 use std::{sync::Arc, time::Duration};
 
@@ -87,8 +87,9 @@ impl Rpc {
                     ));
                 }
             };
-            let is_wait_over =
-                time::Instant::now() >= wait_end || self.feed_notifier.stop.is_cancelled();
+            let is_wait_over = time::Instant::now() >= wait_end
+                || self.feed_notifier.stop.is_cancelled()
+                || self.request_pause.is_paused();
             if !page.events.is_empty() || page.has_more || is_wait_over {
                 return Json::of(&EventPage {
                     data: visible_events(caller, page.events)?,

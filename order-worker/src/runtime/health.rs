@@ -101,5 +101,9 @@ async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }
+    let notice = health.brokers.iter().find_map(Broker::other_type_message);
+    if let Some(notice) = notice {
+        body["notice"] = json!(notice);
+    }
     (http_status, Json(body))
 }

@@ -25,7 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::topology::{self, Fault};
+use super::topology::{
+    self, Declaration, REQUEST_QUEUE, RequestQueueDeclaration, RequestQueueType,
+};
 
 /// Timeout for TCP connect, handshake and topology together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -78,6 +80,10 @@ struct TopologyState {
     faults_by_name: Mutex<FaultsByName>,
     has_faults: AtomicBool,
     repair_request: Notify,
+    /// The type with which this connection declares the request queue; `None`: it does not declare it.
+    request_queue_type: Option<RequestQueueType>,
+    /// Whether the request queue exists with the other type.
+    has_other_type: AtomicBool,
 }
 
 type FaultsByName = BTreeMap<(String, Operation), RecordedFault>;
@@ -122,8 +128,47 @@ impl TopologyState {
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
     }
 
+    /// How to declare the request queue. A queue of the other type is examined again only when the connection
+    /// opens or something is missing (`is_repair`): the broker would log each attempt as an error.
+    fn request_queue(&self, is_repair: bool) -> RequestQueueDeclaration {
+        match self.request_queue_type {
+            None => RequestQueueDeclaration::Omitted,
+            Some(queue_type) if is_repair || !self.has_other_type.load(Ordering::Acquire) => {
+                RequestQueueDeclaration::Create(queue_type)
+            }
+            Some(queue_type) => RequestQueueDeclaration::KeepExisting(queue_type),
+        }
+    }
+
+    /// Records whether the request queue exists with the other type. Requests are answered from it all the same:
+    /// workers with different settings, as during a change of the setting, must not stop each other.
+    fn record_type(&self, has_other_type: bool) {
+        let had_other_type = self.has_other_type.swap(has_other_type, Ordering::AcqRel);
+        match (had_other_type, self.other_type_message()) {
+            (false, Some(message)) => tracing::warn!("{message}"),
+            (true, None) => tracing::info!("{REQUEST_QUEUE} has the configured type now"),
+            _ => {}
+        }
+    }
+
+    fn other_type_message(&self) -> Option<String> {
+        let queue_type = self.request_queue_type?;
+        let has_other_type = self.has_other_type.load(Ordering::Acquire);
+        has_other_type.then(|| {
+            format!(
+                "{REQUEST_QUEUE} is a {} queue, but REQUEST_QUEUE_TYPE={queue_type}: it is used as it is until \
+                 `order-worker migrate-request-queue` replaces it",
+                queue_type.other()
+            )
+        })
+    }
+
     /// Records the result of a declaration: the queues and exchanges that failed, while all others are usable.
-    fn record_declaration(&self, failed: &[Fault]) {
+    fn record_declaration(&self, declaration: &Declaration) {
+        if let Some(has_other_type) = declaration.has_other_type {
+            self.record_type(has_other_type);
+        }
+        let failed = &declaration.faults;
         let failed_names: Vec<_> = failed.iter().map(|fault| fault.name).collect();
         let now = Instant::now();
         let repaired: Vec<(String, Operation)> = self
@@ -163,6 +208,26 @@ impl Broker {
     /// # Errors
     /// When a URL is not an AMQP URL.
     pub fn start(urls: &str, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(urls, name, TopologyState::default())
+    }
+
+    /// As [`Self::start`], for the workers' connection that declares the request queue.
+    ///
+    /// # Errors
+    /// When a URL is not an AMQP URL.
+    pub fn start_for_requests(
+        urls: &str,
+        name: &str,
+        queue_type: RequestQueueType,
+    ) -> anyhow::Result<Self> {
+        let topology = TopologyState {
+            request_queue_type: Some(queue_type),
+            ..TopologyState::default()
+        };
+        Self::start_with(urls, name, topology)
+    }
+
+    fn start_with(urls: &str, name: &str, topology: TopologyState) -> anyhow::Result<Self> {
         let nodes = urls
             .split(',')
             .map(parse_node)
@@ -172,7 +237,7 @@ impl Broker {
         });
         let stop = CancellationToken::new();
         let supervisor = Arc::new(stop.clone().drop_guard());
-        let topology = Arc::<TopologyState>::default();
+        let topology = Arc::new(topology);
         let supervision_task =
             supervise(nodes, name.to_owned(), sender, Arc::clone(&topology), stop);
         tokio::spawn(supervision_task);
@@ -190,6 +255,11 @@ impl Broker {
             .iter()
             .map(|((name, _), fault)| (name.clone(), fault.reason.clone()));
         reasons.collect()
+    }
+
+    /// A message for operators if the request queue exists with another type than the configured one.
+    pub fn other_type_message(&self) -> Option<String> {
+        self.topology.other_type_message()
     }
 
     /// Records that `operation` on a queue or exchange failed, and requests a declaration of the topology.
@@ -370,11 +440,12 @@ async fn connect(
     let connection = Connection::connect_uri(uri.clone(), properties)
         .await
         .context("can't connect")?;
-    let mut faults = topology::declare(&connection).await?;
-    if let Some(fault) = faults.iter().position(|fault| !fault.is_down) {
-        return Err(faults.swap_remove(fault).error);
+    let mut declaration = topology::declare(&connection, topology.request_queue(true)).await?;
+    let fault = declaration.faults.iter().position(|fault| !fault.is_down);
+    if let Some(fault) = fault {
+        return Err(declaration.faults.swap_remove(fault).error);
     }
-    topology.record_declaration(&faults);
+    topology.record_declaration(&declaration);
     Ok(connection)
 }
 
@@ -384,10 +455,9 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
     const BROKER_URL: &str = "broker";
     let mut delay = DECLARE_INTERVAL;
     loop {
-        if time::timeout(delay, topology.repair_request.notified())
-            .await
-            .is_ok()
-        {
+        let repair_request = time::timeout(delay, topology.repair_request.notified()).await;
+        let is_repair = repair_request.is_ok();
+        if is_repair {
             time::sleep(REPAIR_DELAY).await;
         }
         // A broker low on memory or disk reads nothing from connections that publish.
@@ -395,11 +465,12 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
             continue;
         }
         delay = REPAIR_INTERVAL;
-        match time::timeout(CONNECT_TIMEOUT, topology::declare(connection)).await {
-            Ok(Ok(faults)) => {
+        let declaring = topology::declare(connection, topology.request_queue(is_repair));
+        match time::timeout(CONNECT_TIMEOUT, declaring).await {
+            Ok(Ok(declaration)) => {
                 topology.clear_fault(BROKER_URL, Operation::Declare);
-                topology.record_declaration(&faults);
-                if faults.is_empty() {
+                topology.record_declaration(&declaration);
+                if declaration.faults.is_empty() {
                     delay = DECLARE_INTERVAL;
                 }
             }

@@ -9,10 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt;
 use lapin::{
     Channel, Consumer, ErrorKind,
-    options::{
-        BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions,
-        QueueDeclareOptions,
-    },
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::{sync::mpsc, time};
@@ -21,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connection::{Broker, Operation},
     message::{Incoming, short_string},
+    migration::RequestPause,
+    topology::queue_counts,
 };
 
 /// Handling of messages that lapin can't decode. The broker accepts any bytes in AMQP short strings (`type`,
@@ -68,15 +67,45 @@ pub fn consume(
     undecodable: Undecodable,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
+    consume_with_pauses(
+        broker,
+        queue,
+        prefetch,
+        undecodable,
+        RequestPause::default(),
+        stop,
+    )
+}
+
+/// As [`consume`]. During a pause, no messages are received.
+pub(super) fn consume_with_pauses(
+    broker: Broker,
+    queue: &'static str,
+    prefetch: u16,
+    undecodable: Undecodable,
+    pause: RequestPause,
+    stop: CancellationToken,
+) -> mpsc::Receiver<Incoming> {
     let (sender, receiver) = mpsc::channel(usize::from(prefetch).max(1));
     broker.consumer_starting(queue);
     tokio::spawn(async move {
         let mut prefetch_control = PrefetchControl::new(prefetch);
         while !stop.is_cancelled() && !sender.is_closed() {
-            let end_reason =
-                consume_once(&broker, queue, &mut prefetch_control, &stop, &sender).await;
-            let reason = match end_reason {
+            let consuming = consume_once(
+                &broker,
+                queue,
+                &mut prefetch_control,
+                &pause,
+                &stop,
+                &sender,
+            );
+            let reason = match consuming.await {
                 Ok(Ended::Finished) => continue,
+                Ok(Ended::Paused) => {
+                    stop.run_until_cancelled(pause.wait_until_over(&broker))
+                        .await;
+                    continue;
+                }
                 Ok(Ended::Cancelled) => "the broker ended the consumer".to_owned(),
                 Err(error) if is_undecodable(&error) => {
                     if undecodable == Undecodable::Discard {
@@ -168,6 +197,8 @@ enum Ended {
     Finished,
     /// The broker cancelled the consumer: the queue was deleted, or its node is down.
     Cancelled,
+    /// A pause was requested.
+    Paused,
 }
 
 /// Removes messages without acknowledgement until one of them closes the connection: that is the undecodable
@@ -207,7 +238,10 @@ fn is_undecodable(error: &lapin::Error) -> bool {
 
 /// The result of `call`, or `None` when the channel closes: lapin never completes a call whose reply it can't
 /// decode. Any other loss of the connection is an error of the call.
-async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_closed<T>(
+    channel: &Channel,
+    call: impl Future<Output = T>,
+) -> Option<T> {
     let channel_closed = async {
         while channel.status().connected() {
             time::sleep(CHECK_INTERVAL).await;
@@ -225,6 +259,7 @@ async fn consume_once(
     broker: &Broker,
     queue: &str,
     prefetch_control: &mut PrefetchControl,
+    pause: &RequestPause,
     stop: &CancellationToken,
     sender: &mpsc::Sender<Incoming>,
 ) -> lapin::Result<Ended> {
@@ -261,6 +296,10 @@ async fn consume_once(
             () = stop.cancelled() => {
                 cancel_consumer(&channel, deliveries).await?;
                 return Ok(Ended::Finished);
+            }
+            () = pause.started() => {
+                cancel_consumer(&channel, deliveries).await?;
+                return Ok(Ended::Paused);
             }
             delivery = deliveries.next() => delivery,
             () = time::sleep(IDLE_CHECK_DELAY), if prefetch_control.is_single_mode() => {
@@ -306,13 +345,8 @@ async fn cancel_consumer(channel: &Arc<Channel>, mut deliveries: Consumer) -> la
 
 /// Whether `queue` is empty; `false` if the channel does not respond, because it is about to close.
 async fn is_empty(channel: &Channel, queue: &str) -> bool {
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let declare_queue = channel.queue_declare(short_string(queue), options, FieldTable::default());
-    match unless_closed(channel, declare_queue).await {
-        Some(Ok(queue)) => queue.message_count() == 0,
+    match unless_closed(channel, queue_counts(channel, queue)).await {
+        Some(Ok((messages, _))) => messages == 0,
         _ => false,
     }
 }

@@ -6,6 +6,7 @@
 //! - [`publisher`]: publishing with confirms, and replies without confirms.
 //! - [`header`]: the names of request headers.
 //! - [`consumer`]: deliveries with bounded prefetch and manual acknowledgement.
+//! - [`migration`]: replaces the request queue by one of another type.
 //! - [`rpc_client`], [`rpc_server`]: requests and their replies; [`batch`]: several of them in one message.
 //! - `clock` corrects deadlines for clock differences; `channel_lock` serializes publishing on a channel.
 //!
@@ -18,6 +19,7 @@ pub mod connection;
 pub mod consumer;
 pub mod header;
 pub mod message;
+pub mod migration;
 pub mod publisher;
 pub mod rpc_client;
 pub mod rpc_server;

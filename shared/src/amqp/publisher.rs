@@ -12,8 +12,7 @@ use std::{
 
 use lapin::{
     Channel, Confirmation, PublisherConfirm,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use tokio::{
     sync::Mutex,
@@ -24,7 +23,7 @@ use super::{
     channel_lock::ChannelLock,
     connection::{Broker, BrokerUnavailable, Operation},
     message::{Outgoing, short_string},
-    topology::REQUEST_QUEUE,
+    topology::{self, REQUEST_QUEUE},
 };
 
 /// Timeout for the broker's confirm: quorum queues confirm when a majority of nodes has the message on disk.
@@ -174,17 +173,9 @@ impl Publisher {
     pub async fn queue_counts(&self, queue: &str) -> Result<(u32, u32), BrokerUnavailable> {
         // On a separate channel: a passive declare of a missing queue closes the channel.
         let channel = self.lazy_channel.broker.try_channel().await?;
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let declare_result = channel
-            .queue_declare(short_string(queue), options, FieldTable::default())
-            .await;
+        let counts = topology::queue_counts(&channel, queue).await;
         let _ = channel.close(200, "queue counted".into()).await;
-        declare_result
-            .map(|queue| (queue.message_count(), queue.consumer_count()))
-            .map_err(|error| BrokerUnavailable(error.to_string()))
+        counts.map_err(|error| BrokerUnavailable(error.to_string()))
     }
 
     /// Queues and exchanges that can't be used at present, with the reasons.

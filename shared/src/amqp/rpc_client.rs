@@ -35,7 +35,7 @@ use self::{
     batch_queue::{BatchQueue, Permit},
     replies::receive_replies,
     sending::send_queued_calls,
-    workers::{WorkerPresence, wait_for_worker, watch_workers},
+    workers::{RefusalWatch, WorkerPresence, wait_for_worker, watch_workers},
 };
 use super::{
     channel_lock::ChannelLock, clock::WorkerClocks, connection::Broker, message::unix_now,
@@ -70,6 +70,7 @@ struct Shared {
     read_queue: Arc<BatchQueue<QueuedCall>>,
     write_queue: Arc<BatchQueue<QueuedCall>>,
     workers: watch::Receiver<WorkerPresence>,
+    refusals: Arc<RefusalWatch>,
     worker_clocks: WorkerClocks,
 }
 
@@ -137,6 +138,7 @@ impl RpcClient {
     /// Creates a client that uses `broker`.
     pub fn new(broker: Broker) -> Self {
         let (presence_sender, workers) = watch::channel(WorkerPresence::Unknown);
+        let refusals = Arc::<RefusalWatch>::default();
         let shared = Arc::new(Shared {
             pending_calls: DashMap::new(),
             in_flight: Semaphore::new(MAX_CALLS_IN_FLIGHT),
@@ -145,10 +147,11 @@ impl RpcClient {
             read_queue: BatchQueue::new(),
             write_queue: BatchQueue::new(),
             workers,
+            refusals: Arc::clone(&refusals),
             worker_clocks: WorkerClocks::default(),
         });
         let stop = CancellationToken::new();
-        let watch_task = watch_workers(broker.clone(), presence_sender);
+        let watch_task = watch_workers(broker.clone(), presence_sender, refusals);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch_task));
         tokio::spawn(receive_replies(
             broker.clone(),

@@ -20,6 +20,7 @@ use super::{
     connection::{Broker, BrokerUnavailable},
     consumer, header,
     message::{Headers, Incoming, Outgoing, Receipt},
+    migration::RequestPause,
     publisher::Replier,
     topology::REQUEST_QUEUE,
 };
@@ -117,18 +118,21 @@ pub const REPLY_MESSAGE_BYTES: usize = 1024 * 1024;
 /// on a larger message, which would lose the replies after it.
 const MAX_REPLY_BYTES: usize = 15 * 1024 * 1024;
 
-/// Receives requests from [`REQUEST_QUEUE`] until `stop`.
+/// Receives requests from [`REQUEST_QUEUE`] until `stop`, except during a pause.
 pub fn requests(
     broker: Broker,
     prefetch: u16,
+    pause: RequestPause,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
-    // A classic queue has no delivery limit.
-    consumer::consume(
+    // A classic queue has no delivery limit; that of a quorum queue would also drop requests that were delivered
+    // together with an undecodable one.
+    consumer::consume_with_pauses(
         broker,
         REQUEST_QUEUE,
         prefetch,
         consumer::Undecodable::Discard,
+        pause,
         stop,
     )
 }

@@ -1,8 +1,11 @@
 //! Names, arguments and declaration of all queues and exchanges.
 //!
-//! Every connection declares all of them when it opens, again every few seconds, and whenever a queue or
-//! exchange is missing ([`super::connection`]). Declaring is idempotent; existing queues and exchanges with
-//! other arguments are reported, not changed. docs/asyncapi.json describes the messages.
+//! Every connection declares them when it opens, again every few seconds, and whenever a queue or exchange is
+//! missing ([`super::connection`]); the request queue is declared by the workers' connection for requests only.
+//! Declaring is idempotent; existing queues and exchanges with other arguments are reported, not changed.
+//! docs/asyncapi.json describes the messages.
+
+use std::fmt;
 
 use anyhow::{Context, anyhow};
 use lapin::{
@@ -11,8 +14,12 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString},
 };
 
-/// RPC requests: durable classic, length-limited, transient messages.
+use super::message::short_string;
+
+/// RPC requests: durable, length-limited, transient messages; its type is a [`RequestQueueType`].
 pub const REQUEST_QUEUE: &str = "order-request-queue";
+/// Holds requests while the request queue is replaced ([`super::migration`]): durable classic.
+pub const MIGRATION_QUEUE: &str = "order-request-queue-migration";
 /// Steps of the order workflow: durable quorum, persistent messages.
 pub const STEP_QUEUE: &str = "order-worker-queue";
 /// Receives messages that can't be processed.
@@ -23,10 +30,75 @@ pub const DEAD_LETTER_QUEUE: &str = "order-dead-letter-queue";
 pub const EVENTS_EXCHANGE: &str = "order-events";
 
 /// Maximum length of the request queue; a publish beyond it is refused at once.
-const REQUEST_QUEUE_LENGTH: i32 = 10_000;
-/// Maximum number of deliveries of a step message before the broker dead-letters it. A rolling restart causes
-/// one or two. A step whose message is lost is sent again from its database row.
+pub(super) const REQUEST_QUEUE_LENGTH: i32 = 10_000;
+/// Maximum number of deliveries of a message of a quorum queue. A rolling restart causes one or two. The broker
+/// dead-letters a step beyond it, and drops a request: it can't be processed, and its caller gets a timeout. A step
+/// whose message is lost is sent again from its database row.
 const DELIVERY_LIMIT: i32 = 20;
+
+/// The type of the request queue, the same for all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestQueueType {
+    /// On one node of a cluster: while that node is down, no request is answered.
+    Classic,
+    /// Replicated: survives the loss of a minority of its nodes.
+    Quorum,
+}
+
+impl RequestQueueType {
+    /// All types with their names.
+    pub const CHOICES: [(&str, Self); 2] = [("classic", Self::Classic), ("quorum", Self::Quorum)];
+
+    /// The other type.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Classic => Self::Quorum,
+            Self::Quorum => Self::Classic,
+        }
+    }
+
+    fn arguments(self) -> Vec<(&'static str, AMQPValue)> {
+        let mut arguments = vec![
+            ("x-queue-type", text(&self.to_string())),
+            ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
+            ("x-overflow", text("reject-publish")),
+        ];
+        if self == Self::Quorum {
+            // No dead-letter exchange: a request is answered or expires, it is never archived.
+            arguments.push(("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)));
+        }
+        arguments
+    }
+}
+
+impl fmt::Display for RequestQueueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        })
+    }
+}
+
+/// How a connection declares the request queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestQueueDeclaration {
+    /// It does not: workers declare it.
+    Omitted,
+    /// It creates a queue of this type, or reports that a queue of the other type exists.
+    Create(RequestQueueType),
+    /// It keeps an existing queue, whatever its type, and creates one of this type if there is none.
+    KeepExisting(RequestQueueType),
+}
+
+/// The result of [`declare`].
+pub(super) struct Declaration {
+    /// Queues and exchanges that can't be declared.
+    pub(super) faults: Vec<Fault>,
+    /// Whether the request queue exists with the other type; `None` if that was not examined.
+    pub(super) has_other_type: Option<bool>,
+}
 
 /// A queue or an exchange that can't be declared.
 #[derive(Debug)]
@@ -38,6 +110,17 @@ pub struct Fault {
     /// Whether the queue exists on a node that is down; it can be declared again once the node is back or
     /// removed from the cluster.
     pub is_down: bool,
+}
+
+impl Fault {
+    fn new(name: &'static str, error: anyhow::Error) -> Self {
+        let is_down = is_not_found(&error);
+        Self {
+            name,
+            error,
+            is_down,
+        }
+    }
 }
 
 /// A part of the topology.
@@ -54,14 +137,13 @@ enum ExchangeKindName {
     Topic,
 }
 
-/// The parts of the topology in the order of declaration.
-const TOPOLOGY_PARTS: [TopologyPart; 6] = [
+/// The parts of the topology that every connection declares, in this order.
+const TOPOLOGY_PARTS: [TopologyPart; 5] = [
     TopologyPart::Exchange(DEAD_LETTER_EXCHANGE, ExchangeKindName::Fanout),
     TopologyPart::Exchange(EVENTS_EXCHANGE, ExchangeKindName::Topic),
     TopologyPart::Queue(STEP_QUEUE),
     TopologyPart::Queue(DEAD_LETTER_QUEUE),
     TopologyPart::DeadLetterBinding,
-    TopologyPart::Queue(REQUEST_QUEUE),
 ];
 
 /// Declares all queues, exchanges and bindings; existing ones are unchanged. Returns those that can't be
@@ -69,29 +151,112 @@ const TOPOLOGY_PARTS: [TopologyPart; 6] = [
 ///
 /// # Errors
 /// When no channel can be opened.
-pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
+pub(super) async fn declare(
+    connection: &Connection,
+    request_queue: RequestQueueDeclaration,
+) -> anyhow::Result<Declaration> {
     let mut faults = Vec::new();
     let mut channel = open_channel(connection).await?;
     for part in TOPOLOGY_PARTS {
         if let Err(error) = part.declare(&channel).await {
-            let is_down = is_not_found(&error);
-            let name = part.name();
-            faults.push(Fault {
-                name,
-                error,
-                is_down,
-            });
+            faults.push(Fault::new(part.name(), error));
             // The broker closes the channel when it refuses a declaration.
             channel = open_channel(connection).await?;
         }
     }
+    let mut has_other_type = None;
+    match declare_request_queue_as(connection, &mut channel, request_queue).await? {
+        Ok(examined) => has_other_type = examined,
+        Err(error) => faults.push(Fault::new(REQUEST_QUEUE, error)),
+    }
     let _ = channel.close(200, "declared".into()).await;
-    Ok(faults)
+    Ok(Declaration {
+        faults,
+        has_other_type,
+    })
 }
 
-/// Whether [`declare`] declares a queue or exchange of this name.
+/// Declares the request queue on `channel`, which is replaced if the broker closes it. Returns whether the queue
+/// exists with the other type.
+async fn declare_request_queue_as(
+    connection: &Connection,
+    channel: &mut Channel,
+    declaration: RequestQueueDeclaration,
+) -> anyhow::Result<anyhow::Result<Option<bool>>> {
+    let queue_type = match declaration {
+        RequestQueueDeclaration::Omitted => return Ok(Ok(None)),
+        RequestQueueDeclaration::Create(queue_type) => queue_type,
+        RequestQueueDeclaration::KeepExisting(queue_type) => {
+            if queue_counts(channel, REQUEST_QUEUE).await.is_ok() {
+                return Ok(Ok(None));
+            }
+            *channel = open_channel(connection).await?;
+            queue_type
+        }
+    };
+    Ok(match declare_request_queue(channel, queue_type).await {
+        Ok(()) => Ok(Some(false)),
+        Err(error) => {
+            *channel = open_channel(connection).await?;
+            match error {
+                RequestQueueError::OtherType => Ok(Some(true)),
+                RequestQueueError::Other(error) => Err(error),
+            }
+        }
+    })
+}
+
+/// Reasons why the request queue can't be declared with a type. The broker has closed the channel.
+pub(super) enum RequestQueueError {
+    /// It exists with the other type.
+    OtherType,
+    Other(anyhow::Error),
+}
+
+/// Declares the request queue with this type.
+pub(super) async fn declare_request_queue(
+    channel: &Channel,
+    queue_type: RequestQueueType,
+) -> Result<(), RequestQueueError> {
+    let declare_result = try_queue(channel, REQUEST_QUEUE, &queue_type.arguments()).await;
+    declare_result.map_err(|error| match error.kind() {
+        // "inequivalent arg 'x-queue-type' for queue …"
+        ErrorKind::ProtocolError(amqp)
+            if amqp.get_id() == PRECONDITION_FAILED
+                && amqp.get_message().as_str().contains("x-queue-type") =>
+        {
+            RequestQueueError::OtherType
+        }
+        _ => RequestQueueError::Other(declare_error("queue", REQUEST_QUEUE, error)),
+    })
+}
+
+/// Declares the queue that holds requests while the request queue is replaced.
+pub(super) async fn declare_migration_queue(channel: &Channel) -> anyhow::Result<()> {
+    queue(
+        channel,
+        MIGRATION_QUEUE,
+        &[("x-queue-type", text("classic"))],
+    )
+    .await
+}
+
+/// The number of ready messages of an existing queue, and of its consumers. The broker closes the channel if the
+/// queue does not exist.
+pub(super) async fn queue_counts(channel: &Channel, name: &str) -> lapin::Result<(u32, u32)> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let queue = channel
+        .queue_declare(short_string(name), options, FieldTable::default())
+        .await?;
+    Ok((queue.message_count(), queue.consumer_count()))
+}
+
+/// Whether [`declare`] declares a queue or exchange of this name on some connection.
 pub(super) fn is_declared(name: &str) -> bool {
-    TOPOLOGY_PARTS.iter().any(|part| part.name() == name)
+    name == REQUEST_QUEUE || TOPOLOGY_PARTS.iter().any(|part| part.name() == name)
 }
 
 async fn open_channel(connection: &Connection) -> anyhow::Result<Channel> {
@@ -144,20 +309,15 @@ fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
         ],
-        DEAD_LETTER_QUEUE => vec![
+        _ => vec![
             ("x-queue-type", text("quorum")),
             // RabbitMQ 4 applies a default limit to every quorum queue and drops messages beyond it.
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
         ],
-        // A classic queue lives on one node of a cluster. While that node is down, requests fail, but steps
-        // continue.
-        _ => vec![
-            ("x-queue-type", text("classic")),
-            ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
-            ("x-overflow", text("reject-publish")),
-        ],
     }
 }
+
+const PRECONDITION_FAILED: u16 = 406;
 
 /// Whether the broker returned 404 ("home node of durable queue is down or inaccessible").
 fn is_not_found(error: &anyhow::Error) -> bool {
@@ -186,6 +346,15 @@ async fn queue(
     name: &str,
     arguments: &[(&str, AMQPValue)],
 ) -> anyhow::Result<()> {
+    let declare_result = try_queue(channel, name, arguments).await;
+    declare_result.map_err(|error| declare_error("queue", name, error))
+}
+
+async fn try_queue(
+    channel: &Channel,
+    name: &str,
+    arguments: &[(&str, AMQPValue)],
+) -> lapin::Result<()> {
     let mut table = FieldTable::default();
     for (key, value) in arguments {
         table.insert((*key).into(), value.clone());
@@ -198,7 +367,6 @@ async fn queue(
         .queue_declare(name.into(), options, table)
         .await
         .map(drop)
-        .map_err(|error| declare_error("queue", name, error))
 }
 
 fn text(value: &str) -> AMQPValue {
@@ -207,7 +375,6 @@ fn text(value: &str) -> AMQPValue {
 
 /// Adds instructions to `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
 fn declare_error(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
-    const PRECONDITION_FAILED: u16 = 406;
     match error.kind() {
         ErrorKind::ProtocolError(amqp) if amqp.get_id() == PRECONDITION_FAILED => anyhow!(
             "{kind} {name} exists with other arguments ({}). Drain and delete it, \

@@ -1,7 +1,8 @@
 //! Faults of the broker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::{task, time};
 
 use super::FaultContext;
@@ -107,4 +108,75 @@ pub(super) async fn lose_request_node(context: FaultContext<'_>) -> usize {
     stack.wait_until_healthy().await;
     load.wait_for_progress(20).await;
     1
+}
+
+/// Each node in turn is killed while the request queue is a quorum queue: the other two answer requests.
+pub(super) async fn kill_each_node(context: FaultContext<'_>) -> usize {
+    const NODES: usize = 3;
+    let FaultContext { stack, load, .. } = context;
+    for number in 0..NODES {
+        load.wait_for_progress(20).await;
+        let cluster = stack.cluster.as_mut().unwrap();
+        let is_leader = task::block_in_place(|| cluster.leader("order-request-queue") == number);
+        cluster.kill_node(number);
+        let killed_at = Instant::now();
+        let gateways = stack.base_urls();
+        let recoveries = gateways.iter().map(|url| time_to_recover(url, killed_at));
+        let seconds: Vec<String> = join_all(recoveries)
+            .await
+            .iter()
+            .map(|duration| format!("{:.1} s", duration.as_secs_f64()))
+            .collect();
+        println!(
+            "    node {number}{} killed: the gateways answer all requests that are sent after {}",
+            if is_leader {
+                ", the leader of the request queue,"
+            } else {
+                ""
+            },
+            seconds.join(" and ")
+        );
+        load.wait_for_progress(20).await;
+        let cluster = stack.cluster.as_mut().unwrap();
+        cluster.restart_node(number).await;
+        stack.wait_until_healthy().await;
+    }
+    NODES
+}
+
+/// Sends a gateway a request every 100 ms until the worker has answered thirty in a row. Returns the time from
+/// `killed_at` after which all requests were answered.
+async fn time_to_recover(base_url: &str, killed_at: Instant) -> Duration {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    const ANSWERED_IN_A_ROW: usize = 30;
+    let client = reqwest::Client::new();
+    let mut requests = Vec::new();
+    let mut recovered_at = killed_at;
+    let mut answered_in_a_row = 0;
+    let mut ticks = time::interval(INTERVAL);
+    until("a gateway to answer thirty requests in a row", async || {
+        ticks.tick().await;
+        let request = client.get(format!("{base_url}/v1/orders?limit=1")).send();
+        let request = tokio::spawn(async move {
+            let response = request.await;
+            response.is_ok_and(|response| response.status() == 200)
+        });
+        requests.push((Instant::now(), request));
+        // In the order in which they were sent.
+        while requests
+            .first()
+            .is_some_and(|(_, request)| request.is_finished())
+        {
+            let (sent_at, request) = requests.remove(0);
+            if request.await.unwrap() {
+                answered_in_a_row += 1;
+            } else {
+                answered_in_a_row = 0;
+                recovered_at = sent_at + INTERVAL;
+            }
+        }
+        answered_in_a_row >= ANSWERED_IN_A_ROW
+    })
+    .await;
+    recovered_at - killed_at
 }

@@ -89,14 +89,14 @@ impl Shared {
         let batch_size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
         metrics::histogram!("rpc_batch_size").record(batch_size);
         let publish_future = publish(
-            reply_channel.channel,
+            reply_channel.channel.clone(),
             message(&calls, now, &self.worker_clocks),
         );
         let publish_future = self.channel_lock.start_publish(publish_future);
-        let (shared, broker) = (Arc::clone(self), broker.clone());
+        let shared = Arc::clone(self);
         tokio::spawn(async move {
             shared
-                .await_confirm(&broker, &calls, permit, publish_future)
+                .await_confirm(&reply_channel.channel, &calls, permit, publish_future)
                 .await;
         });
     }
@@ -105,11 +105,12 @@ impl Shared {
     /// [`PERMIT_TIMEOUT`].
     async fn await_confirm(
         &self,
-        broker: &Broker,
+        channel: &Channel,
         calls: &[QueuedCall],
         permit: Arc<Permit<QueuedCall>>,
         publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
     ) {
+        let sent_at = Instant::now();
         let publisher_confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
             Ok(Ok(publisher_confirm)) => publisher_confirm,
             Ok(Err(error)) => {
@@ -130,15 +131,23 @@ impl Shared {
         // that is dropped unresolved for ever.
         let wait_for_refusal = async {
             let failure = match publisher_confirm.await {
+                Ok(Confirmation::Nack(_))
+                    if self.refusals.record_refusal(sent_at, Instant::now()) =>
+                {
+                    let failure =
+                        unavailable_failure("the request queue has no leader; try again later");
+                    self.not_sent(calls, &failure.with(retry_after()));
+                    return replace_channel(channel).await;
+                }
                 Ok(Confirmation::Nack(_)) => {
                     unavailable_failure("the request queue is full; try again later")
                         .with(retry_after())
                 }
                 Ok(Confirmation::Ack(Some(_))) => {
-                    broker.repair();
                     unavailable_failure(format!("the broker has no queue {REQUEST_QUEUE}"))
                 }
-                Ok(_) | Err(_) => return,
+                Ok(_) => return self.refusals.record_accepted(),
+                Err(_) => return,
             };
             self.not_sent(calls, &failure);
         };
@@ -155,6 +164,16 @@ impl Shared {
             self.complete_call(call.correlation_id, Reply::NotSent(failure.clone()));
         }
     }
+}
+
+/// Closes a channel on which the broker refuses requests although the queue has room, whereupon another one is
+/// opened.
+///
+/// RabbitMQ before 3.12.5 looks up the leader of a quorum queue once per channel, at the first message. If that node
+/// is down and no other leader is elected yet, the channel refuses all further messages to the queue, also after
+/// the election. A change of the leader while the queue is full can have the same effect.
+async fn replace_channel(channel: &Channel) {
+    let _ = channel.close(200, "requests are refused".into()).await;
 }
 
 async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<PublisherConfirm> {

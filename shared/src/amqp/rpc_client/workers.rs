@@ -1,19 +1,25 @@
-//! Watches whether any worker consumes the request queue.
+//! Watches whether any worker consumes the request queue, and how long the queue is.
 //!
 //! The broker reports the queue's consumers; each worker is one. Calls made while there is none wait, unsent,
 //! for a worker that is being restarted, and then fail with `UNAVAILABLE`.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use lapin::{Channel, ErrorKind, options::QueueDeclareOptions, types::FieldTable};
+use lapin::{Channel, ErrorKind};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{self, Instant},
 };
 
 use super::unavailable_failure;
 use crate::{
-    amqp::{connection::Broker, topology::REQUEST_QUEUE},
+    amqp::{
+        connection::Broker,
+        topology::{REQUEST_QUEUE, REQUEST_QUEUE_LENGTH, queue_counts},
+    },
     outcome::Failure,
 };
 
@@ -23,6 +29,8 @@ const PRESENT_INTERVAL: Duration = Duration::from_secs(1);
 const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between checks while the queue is missing.
 const MISSING_INTERVAL: Duration = Duration::from_millis(500);
+/// Delay before a requested check, so that many requests at once cause only one.
+const REQUESTED_CHECK_DELAY: Duration = Duration::from_millis(50);
 /// Timeout for the broker's response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of checks to wait for before a call is refused: the second check began after the call, so it sees
@@ -49,12 +57,63 @@ pub(super) enum WorkerPresence {
     },
 }
 
-/// Keeps `workers` up to date for as long as the process runs.
-pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerPresence>) {
+/// Detects a channel on which the broker refuses requests although the queue is not full.
+#[derive(Default)]
+pub(super) struct RefusalWatch {
+    state: Mutex<RefusalState>,
+    check_request: Notify,
+}
+
+#[derive(Default)]
+struct RefusalState {
+    /// Time of the first refusal since the last accepted message.
+    refused_since: Option<Instant>,
+    /// Time of the last check, if it found the queue at most half full.
+    had_room_at: Option<Instant>,
+}
+
+impl RefusalWatch {
+    /// Records the length of the queue.
+    fn record_length(&self, message_count: u32, now: Instant) {
+        let has_room = message_count <= REQUEST_QUEUE_LENGTH.unsigned_abs() / 2;
+        self.state().had_room_at = has_room.then_some(now);
+    }
+
+    /// Records that the broker accepted a message.
+    pub(super) fn record_accepted(&self) {
+        self.state().refused_since = None;
+    }
+
+    /// Records that the broker refused a message that was sent at `sent_at`. Returns whether the queue is not full:
+    /// it had room after an earlier refusal and before this message. Requests a check of the queue.
+    pub(super) fn record_refusal(&self, sent_at: Instant, now: Instant) -> bool {
+        let mut state = self.state();
+        let refused_since = *state.refused_since.get_or_insert(now);
+        let has_room = state
+            .had_room_at
+            .is_some_and(|had_room_at| refused_since < had_room_at && had_room_at < sent_at);
+        if has_room {
+            state.refused_since = None;
+        }
+        self.check_request.notify_one();
+        has_room
+    }
+
+    fn state(&self) -> MutexGuard<'_, RefusalState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps `workers` and `refusals` up to date for as long as the process runs.
+pub(super) async fn watch_workers(
+    broker: Broker,
+    workers: watch::Sender<WorkerPresence>,
+    refusals: Arc<RefusalWatch>,
+) {
     let mut channel_slot = None;
     let (mut state_since, mut was_seen) = (Instant::now(), false);
     loop {
-        let state = queue_state(&broker, &mut channel_slot).await;
+        let state = queue_state(&broker, &refusals, &mut channel_slot).await;
         let mut interval = PRESENT_INTERVAL;
         let new_presence = match state {
             QueueState::HasConsumers => {
@@ -70,9 +129,8 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerP
                 }
             }
             QueueState::Missing(reason) => {
-                // Each check of a missing queue costs a channel and a declaration.
+                // Each check of a missing queue costs a channel.
                 interval = MISSING_INTERVAL;
-                broker.repair();
                 WorkerPresence::Absent {
                     presence_since: state_since,
                     was_seen,
@@ -90,7 +148,10 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerP
             *previous_presence = new_presence;
             is_new
         });
-        time::sleep(interval).await;
+        let check_request = refusals.check_request.notified();
+        if time::timeout(interval, check_request).await.is_ok() {
+            time::sleep(REQUESTED_CHECK_DELAY).await;
+        }
     }
 }
 
@@ -102,7 +163,11 @@ enum QueueState {
     Unknown,
 }
 
-async fn queue_state(broker: &Broker, channel_slot: &mut Option<Channel>) -> QueueState {
+async fn queue_state(
+    broker: &Broker,
+    refusals: &RefusalWatch,
+    channel_slot: &mut Option<Channel>,
+) -> QueueState {
     if broker.check().is_err() {
         return QueueState::Unknown;
     }
@@ -116,15 +181,11 @@ async fn queue_state(broker: &Broker, channel_slot: &mut Option<Channel>) -> Que
             Err(_) => return QueueState::Unknown,
         },
     };
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let declared = channel.queue_declare(REQUEST_QUEUE.into(), options, FieldTable::default());
-    match time::timeout(TIMEOUT, declared).await {
-        Ok(Ok(queue)) => {
+    match time::timeout(TIMEOUT, queue_counts(&channel, REQUEST_QUEUE)).await {
+        Ok(Ok((messages, consumers))) => {
             *channel_slot = Some(channel);
-            if queue.consumer_count() > 0 {
+            refusals.record_length(messages, Instant::now());
+            if consumers > 0 {
                 QueueState::HasConsumers
             } else {
                 QueueState::NoConsumers(format!(
@@ -211,6 +272,29 @@ mod tests {
             was_seen: false,
             reason: "no worker".to_owned(),
         }
+    }
+
+    #[test]
+    fn refusal_although_the_queue_has_room_is_told_from_a_full_queue() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let full = REQUEST_QUEUE_LENGTH.unsigned_abs();
+        let watch = RefusalWatch::default();
+        // A queue that became full after the last check, and is still full at the next one.
+        watch.record_length(0, at(0));
+        assert!(!watch.record_refusal(at(1), at(1)));
+        watch.record_length(full, at(2));
+        assert!(!watch.record_refusal(at(3), at(3)));
+        // It has room again: messages are accepted.
+        watch.record_length(0, at(4));
+        watch.record_accepted();
+        assert!(!watch.record_refusal(at(5), at(5)));
+        // A message that was sent before the check may have been refused while the queue was full.
+        watch.record_length(0, at(7));
+        assert!(!watch.record_refusal(at(6), at(8)));
+        assert!(watch.record_refusal(at(9), at(9)));
+        // The next channel starts afresh.
+        assert!(!watch.record_refusal(at(10), at(10)));
     }
 
     #[test]
