@@ -34,7 +34,6 @@ use crate::{
 };
 
 impl Rpc {
-    #[expect(clippy::too_many_lines, reason = "one arm per query")]
     pub(super) async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
         match query {
             Query::Orders(query) => self.orders(caller, query).await,
