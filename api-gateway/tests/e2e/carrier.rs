@@ -59,7 +59,7 @@ struct ReceivedRequest {
 struct Labels {
     requests: Vec<ReceivedRequest>,
     behaviours: VecDeque<Behaviour>,
-    labels_by_id: BTreeMap<String, Value>,
+    replies_by_id: BTreeMap<String, Value>,
     cancelled_ids: BTreeSet<String>,
     /// Refuses cancellations, because it has the goods.
     has_goods: bool,
@@ -120,7 +120,7 @@ impl Carrier {
     fn valid_labels(&self) -> usize {
         let labels = self.labels.lock().unwrap();
         let is_valid = |id: &&String| !labels.cancelled_ids.contains(*id);
-        labels.labels_by_id.keys().filter(is_valid).count()
+        labels.replies_by_id.keys().filter(is_valid).count()
     }
 
     async fn handle(State(carrier): State<Self>, request: Request) -> Response {
@@ -177,14 +177,17 @@ impl Carrier {
         if labels.cancelled_ids.contains(id) {
             return refusal(StatusCode::GONE, "cancelled");
         }
-        let label_count = labels.labels_by_id.len() + 1;
-        let label = labels.labels_by_id.entry(id.to_owned()).or_insert_with(|| {
-            json!({
-                "carrier": "Test Post", "tracking_number": format!("TP{label_count}"),
-                "tracking_url": format!("https://track.example.com/TP{label_count}"),
-                "label_url": LABEL_URL, "price": 4.99
-            })
-        });
+        let label_count = labels.replies_by_id.len() + 1;
+        let label = labels
+            .replies_by_id
+            .entry(id.to_owned())
+            .or_insert_with(|| {
+                json!({
+                    "carrier": "Test Post", "tracking_number": format!("TP{label_count}"),
+                    "tracking_url": format!("https://track.example.com/TP{label_count}"),
+                    "label_url": LABEL_URL, "price": 4.99
+                })
+            });
         Json(label.clone()).into_response()
     }
 }

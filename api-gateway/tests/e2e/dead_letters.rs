@@ -290,6 +290,7 @@ async fn returned_order_can_be_deleted_and_its_customer_erased() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one message of each kind")]
 async fn rejected_messages_are_archived_unchanged() {
     let system = System::start_with(&[("API_KEYS", "operator=operator-key;storefront=shop-key-1")]);
     let mut system = system.await;

@@ -77,7 +77,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             ship_paid_items(shop, id, json!({"id": id, "items": items}));
         }
         RandomAction::Webhook(update_index) => {
-            drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index]))
+            drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index]));
         }
         RandomAction::ProviderEvent(event, is_notified) => {
             shop.apply_provider_event(id, event, is_notified);

@@ -240,7 +240,7 @@ impl Sequence {
             1 => body["discounts"] = json!([{"label": "f", "amount": random.random_amount(200)}]),
             2 => body["shipping"] = Value::Null,
             3 => {
-                body["shipping"] = json!({"label": "Express", "amount": random.random_amount(600)})
+                body["shipping"] = json!({"label": "Express", "amount": random.random_amount(600)});
             }
             _ => {}
         }
@@ -359,7 +359,7 @@ impl Sequence {
                         1 => receipt["refund"] = json!("none"),
                         2 => {
                             receipt["refund"] =
-                                json!({"amount": 1 + self.random.random_amount(100)})
+                                json!({"amount": 1 + self.random.random_amount(100)});
                         }
                         _ => {}
                     }
