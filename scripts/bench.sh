@@ -5,7 +5,7 @@ set -euo pipefail
 usage() {
     cat <<'USAGE'
 Usage: scripts/bench.sh [--seconds N] [--rounds N] [--rate N] [--only "SYSTEM..."] [--before COMMIT]
-                        [--output FOLDER]
+                        [--orders-only] [--output FOLDER]
 
 Starts a private RabbitMQ and PostgreSQL and runs these systems on them:
 
@@ -25,6 +25,7 @@ bench.json and bench.svg, and checks the data with `order-worker verify` afterwa
   --rate N          the fixed rate, in orders per second (default 1000)
   --only SYSTEMS    measure only these systems, separated by blanks
   --before COMMIT   also measure this system as of that commit: sqlite-before and postgres-before
+  --orders-only     measure only orders over 1 to 256 connections and at the fixed rate
   --output FOLDER   folder for bench.json and bench.svg (default target/bench)
 
 Requires the Rust toolchain, and Node.js and npm for the NestJS systems, which are skipped without them.
@@ -37,7 +38,7 @@ USAGE
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-export BENCH_SECONDS=10 BENCH_ROUNDS=1 BENCH_RATE=1000 BENCH_ONLY='' BENCH_OUTPUT="$PWD/target/bench" BEFORE=''
+export BENCH_SECONDS=10 BENCH_ROUNDS=1 BENCH_RATE=1000 BENCH_ONLY='' BENCH_ORDERS_ONLY='' BENCH_OUTPUT="$PWD/target/bench" BEFORE=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
@@ -46,6 +47,7 @@ while [ $# -gt 0 ]; do
         --before) BEFORE=${2:?}; shift ;;
         --rate) BENCH_RATE=${2:?}; shift ;;
         --only) BENCH_ONLY=${2:?}; shift ;;
+        --orders-only) BENCH_ORDERS_ONLY=1 ;;
         --output) BENCH_OUTPUT=$(mkdir -p "${2:?}" && cd "$2" && pwd); shift ;;
         *) usage >&2; exit 2 ;;
     esac

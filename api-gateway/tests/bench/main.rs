@@ -92,7 +92,11 @@ async fn run() {
         open_loop_figures.push((system.kind, figures));
     }
 
-    let extras = extras::measure_extras(&mut systems, &load).await;
+    let extras = if setting("BENCH_ORDERS_ONLY") == "1" {
+        Vec::new()
+    } else {
+        extras::measure_extras(&mut systems, &load).await
+    };
     let memory: Vec<Value> = systems.iter().map(SystemUnderTest::memory).collect();
     report::print_memory(&systems);
 
