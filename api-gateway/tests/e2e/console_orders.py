@@ -344,6 +344,7 @@ def keys_alone(browser):
     press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("#1")
     page.open("orders")
+    expect_rows(page, 3, 2, 1)
     page.evaluate("document.activeElement.blur()")
     press("?")
     shortcuts = page.get_by_role("dialog")
