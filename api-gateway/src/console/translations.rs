@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::ASSETS;
+use super::{ASSETS, SCRIPT_TYPE};
 
 /// The entries of `de.js`. Those named `code:…` translate statuses and other machine-readable names.
 fn german_texts() -> BTreeMap<String, Value> {
@@ -23,7 +23,7 @@ fn script(path: &str) -> &'static str {
 fn used_texts() -> BTreeSet<String> {
     let scripts = ASSETS
         .iter()
-        .filter(|(path, ..)| path.ends_with(".js") && *path != "/console/de.js");
+        .filter(|(path, kind, _)| *kind == SCRIPT_TYPE && *path != "/console/de.js");
     let mut texts = BTreeSet::new();
     for (_, _, script) in scripts {
         for (function, text_index) in [("t(", 0), ("plural(", 1)] {
