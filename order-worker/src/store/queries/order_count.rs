@@ -8,8 +8,8 @@
 use shared::order::{BoundedCount, CountOrders, ListOrders, MAX_COUNT, OrderCount, OrderStatus};
 
 use super::order_list::{
-    Dialect, POSTGRES_DIALECT, Range, SQLITE_DIALECT, Source, is_one_customers, push_filters,
-    scans_many_rows,
+    Dialect, POSTGRES_DIALECT, Range, SQLITE_DIALECT, Source, ceil_millis, is_one_customers,
+    push_filters, scans_many_rows,
 };
 use crate::store::{
     Database, Store, StoreError,
@@ -126,15 +126,31 @@ fn push_index_count(
         return;
     }
     sql.push(" + ");
-    push_deleted_count(sql, &entries, dialect);
+    push_deleted_count(sql, filter);
     sql.push(") AS counted) - ");
-    push_deleted_count(sql, &entries, dialect);
+    push_deleted_count(sql, filter);
     sql.push(", 0");
 }
 
-fn push_deleted_count(sql: &mut StatementBuilder, filter: &ListOrders, dialect: &Dialect) {
+/// Adds the number of deleted orders that `filter` selects. As expressions, the columns disable all indexes but
+/// that of deleted orders.
+fn push_deleted_count(sql: &mut StatementBuilder, filter: &ListOrders) {
     sql.push("(SELECT count(*) FROM orders WHERE is_deleted");
-    push_filters(sql, filter, Range::default(), false, dialect);
+    if let Some(status) = filter.status {
+        sql.push(" AND status || '' = ").bind(status.as_str());
+    }
+    if let Some(storefront) = &filter.storefront {
+        sql.push(" AND storefront || '' = ")
+            .bind(storefront.to_string());
+    }
+    if let Some(created_after) = filter.created_after {
+        sql.push(" AND +created_at >= ")
+            .bind(ceil_millis(created_after));
+    }
+    if let Some(created_before) = filter.created_before {
+        sql.push(" AND +created_at < ")
+            .bind(ceil_millis(created_before));
+    }
     sql.push(")");
 }
 

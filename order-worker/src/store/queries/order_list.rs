@@ -464,7 +464,7 @@ fn with_steps(page: &str, by: &str) -> String {
 }
 
 /// The first whole millisecond at or after `time`, since stored times are truncated to milliseconds.
-fn ceil_millis(time: Timestamp) -> i64 {
+pub(super) fn ceil_millis(time: Timestamp) -> i64 {
     let whole_millis = millis(time);
     whole_millis + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
 }
