@@ -68,7 +68,7 @@ impl ApiKeys {
     }
 
     /// A digest of all keys, from which the secret for session cookies is made. Every gateway with the same
-    /// keys has the same digest.
+    /// keys in the same order has the same digest.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new_with_prefix("sessions");
         for key in self.0.iter() {

@@ -413,7 +413,7 @@ def place(browser):
     page.get_by_label("Shipping charge").fill("4.90")
     page.get_by_label("Tax on shipping").fill("0.93")
     page.get_by_label("Discount on the order").fill("2")
-    page.get_by_label("Discount code").fill("HELLO")
+    page.get_by_label("Code of the discount").fill("HELLO")
     page.get_by_role("combobox", name="Payment").select_option("manual")
     # 40.00 + 9.50 - 0.50 + 1.71 + 4.90 + 0.93 - 2.00
     expect(page.locator("#total")).to_contain_text("€54.54")
@@ -492,7 +492,7 @@ def appearance(browser):
         page.assert_no_errors()
     # The next action leads to the return that waits for a decision.
     page = Page(browser).open(f"orders/{id}")
-    page.button("Decide return").press("Enter")
+    page.button("Go to the return request").press("Enter")
     expect(page.button("Approve 1-R1")).to_be_focused()
 
 

@@ -174,7 +174,7 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     }
     assert!(is_of(&after[0], "4bf92f3577b34da6a3ce929d0e0e4736"));
     assert_eq!(after[0]["tracestate"], Value::Null);
-    // The step that returns the money belongs to the cancellation.
+    // The step that voids the payment belongs to the trace of the cancellation.
     let voided = after.iter().find(|event| event["type"] == "payment.voided");
     assert!(is_of(voided.unwrap(), "4bf92f3577b34da6a3ce929d0e0e4736"));
 

@@ -272,7 +272,7 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     system.assert_verified();
 }
 
-/// Opens the live stream of the caller's changed orders.
+/// Opens the live stream of the `order.updated` events that the caller can see.
 async fn open_stream(system: &System) -> reqwest::Response {
     let request = system.request(Method::GET, "/v1/events/stream?type=order.updated");
     let response = request.send().await.unwrap();

@@ -77,7 +77,7 @@ async fn encrypt_secrets(store: &Store, are_replies_encrypted: bool) -> Result<u
     };
     let rows = changed_endpoints + changed_replies;
     if rows > 0 {
-        tracing::info!(rows, "encrypted webhook secrets with the current key");
+        tracing::info!(rows, "stored secrets follow the configured encryption keys");
     }
     Ok(changed_replies)
 }

@@ -51,7 +51,7 @@ const MAX_SPILLED_STEPS: usize = 20_000;
 const SWEEP_LIMIT: u32 = 500;
 /// Interval of the sweeper, and so the resolution of timers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-/// Number of messages in the step queue above which the sweeper sends nothing.
+/// Number of ready messages in the step queue from which on the sweeper sends nothing.
 const MAX_QUEUE_DEPTH: u32 = 1_000;
 /// Maximum number of events published at once.
 const EVENTS_PER_ROUND: u32 = 500;
@@ -372,7 +372,7 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
         .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
     {
         let step_rows = store.claim_due_steps(now, SWEEP_LIMIT).await?;
-        tracing::debug!(count = step_rows.len(), "the sweeper sends overdue steps");
+        tracing::debug!(count = step_rows.len(), "the sweeper sends due steps");
         send(store, publisher, &step_rows).await;
     }
     Ok(())

@@ -23,8 +23,12 @@ pub struct Product {
     /// Whether it is soft-deleted.
     pub is_deleted: bool,
     /// Warehouses that the product was removed from; they are hidden as long as they have no stock of it.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub removed_from: BTreeSet<Warehouse>,
+    #[serde(
+        default,
+        rename = "removed_from",
+        skip_serializing_if = "BTreeSet::is_empty"
+    )]
+    pub removed_warehouses: BTreeSet<Warehouse>,
     /// The `sequence` of its last event.
     pub version: u64,
     /// Time of creation.
@@ -50,7 +54,7 @@ impl Product {
     /// Whether `warehouse` is listed for the product: it has stock of it, or the product was not removed from
     /// it.
     pub fn is_stocked_in(&self, warehouse: &Warehouse, stock_level: WarehouseStock) -> bool {
-        stock_level != WarehouseStock::default() || !self.removed_from.contains(warehouse)
+        stock_level != WarehouseStock::default() || !self.removed_warehouses.contains(warehouse)
     }
 
     /// The representation of the product.

@@ -134,7 +134,7 @@ fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
                 trace_id,
                 actor,
                 %code,
-                "{pattern} refused: {message}"
+                "{pattern} failed: {message}"
             );
         }
     }

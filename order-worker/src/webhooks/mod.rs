@@ -346,7 +346,7 @@ async fn deliver(
             tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook delivery of {kind} succeeded");
         }
         Some(error) => {
-            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook delivery of {kind} failed: {error}");
+            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "attempt of webhook delivery of {kind} failed: {error}");
         }
     }
     record_result(&engine, &delivery, delivery_result).await;

@@ -131,7 +131,8 @@ fn ship_paid_items(shop: &mut Shop, id: OrderId, request: Value) {
     }
 }
 
-/// Delivers all outstanding notifications; the customer completes a required authentication.
+/// Delivers the provider's outstanding notifications and executes all steps; the customer completes a required
+/// authentication.
 fn run_until_idle(shop: &mut Shop, id: OrderId) {
     for _ in 0..3 {
         shop.apply_provider_event(id, ProviderEvent::Authenticated, true);

@@ -365,7 +365,10 @@ impl Replier {
                 Err(_) => tracing::debug!("the broker did not confirm a reply in time"),
             }
         }
-        tracing::warn!(reply_to, "dropped a reply: the broker refuses its reply_to");
+        tracing::warn!(
+            reply_to,
+            "dropped a reply: it could not be sent to its reply_to"
+        );
     }
 
     fn known_queues(&self) -> MutexGuard<'_, HashSet<String>> {

@@ -11,7 +11,7 @@ import { picker } from "./picker.js";
 const MAX_CHOICES = 10;
 /** Payment methods of the sandbox provider. */
 const METHODS = [
-  ["pm_ok", t("approved")], ["pm_declined", t("declined")], ["pm_slow", t("approved after three seconds")],
+  ["pm_ok", t("is approved")], ["pm_declined", t("is declined")], ["pm_slow", t("approved after three seconds")],
   ["pm_flaky", t("fails twice, then approved")], ["pm_timeout_after_charge", t("charged, but the response is lost")],
 ];
 
@@ -39,7 +39,7 @@ export async function open(root, { isOperator, me, parameters }) {
   const charges = {
     shipping: amountField("shipping", t("Shipping charge")), shipping_label: textField("shipping_label", t("Shipping method"), t("For example Standard")),
     shipping_tax: amountField("shipping_tax", t("Tax on shipping")), discount: amountField("discount", t("Discount on the order")),
-    discount_label: textField("discount_label", t("Reason of the discount"), t("Shown to the customer")), discount_code: textField("discount_code", t("Discount code")),
+    discount_label: textField("discount_label", t("Reason of the discount"), t("Shown to the customer")), discount_code: textField("discount_code", t("Code of the discount")),
   };
   const isTaxIncluded = input({ name: "tax_included", type: "check", value: false });
   const list = h("div", { class: "order-lines" }), total = h("div", { id: "total", "aria-live": "polite" }), error = h("div", {});

@@ -77,9 +77,9 @@ function nextAction(page) {
     if (due) return due;
   }
   const openReturn = order.returns?.find(({ status }) => status === "requested") ?? order.returns?.find(({ status }) => status === "approved");
-  if (openReturn?.status === "requested") return { label: t("Decide return"), key: "decide_return", run: () => focus(`approve-${openReturn.id}`) };
+  if (openReturn?.status === "requested") return { label: t("Go to the return request"), key: "decide_return", run: () => focus(`approve-${openReturn.id}`) };
   if (order.status === "processing") return shipAction(page);
-  if (openReturn) return { label: t("Receive return"), key: "receive_return", run: () => focus(`receive-${openReturn.id}`) };
+  if (openReturn) return { label: t("Go to the return"), key: "receive_return", run: () => focus(`receive-${openReturn.id}`) };
   return null;
 }
 

@@ -53,7 +53,7 @@ export function paymentCard({ order, history }) {
     h("dl", {},
       row(t("Provider"), isManual(order) ? t("Paid by hand: bank transfer, cash or invoice") : payment.provider),
       method && !isManual(order) && row(t("Payment method"), h("span", { class: "mono" }, method)),
-      payment.reference && row(t("Reference"), h("span", { class: "mono" }, payment.reference)),
+      payment.reference && row(t("Payment ID at the provider"), h("span", { class: "mono" }, payment.reference)),
       !isManual(order) && row(t("Authorized"), amount(payment.authorized)),
       row(isManual(order) ? t("Received") : t("Captured"), amount(payment.captured)),
       row(t("Refunded"), amount(payment.refunded))),

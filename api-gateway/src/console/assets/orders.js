@@ -184,7 +184,7 @@ export async function open(root, { me, parameters, isOperator }) {
     drawTabs();
     drawTools();
     drawChips();
-    const caption = [filter.sort ? t("Oldest first") : t("Newest first"), byProduct && t("orders with the product {sku}", { sku: filter.q })].filter(Boolean).join(", ");
+    const caption = [filter.sort ? t("Sorted by time, oldest first") : t("Sorted by time, newest first"), byProduct && t("orders with the product {sku}", { sku: filter.q })].filter(Boolean).join(", ");
     const rows = orderTable({
       caption, orders, selected, isOldestFirst: Boolean(filter.sort), showsStorefront: isOperator && !filter.storefront,
       onSort: () => apply({ sort: filter.sort ? "" : "created_at" }), onSelect: select,

@@ -49,7 +49,7 @@ pub(super) fn create_product(
             details: new_product.clone(),
             images: Vec::new(),
             is_deleted: false,
-            removed_from: BTreeSet::new(),
+            removed_warehouses: BTreeSet::new(),
             version: 0,
             created_at: now,
             updated_at: now,
@@ -256,7 +256,7 @@ pub(super) fn remove_stock(
                 ),
             ));
         }
-        product.removed_from.remove(&target_warehouse);
+        product.removed_warehouses.remove(&target_warehouse);
         moved_event = Some(EventData::StockAdjusted {
             sku: sku.clone(),
             warehouse: target_warehouse,
@@ -265,7 +265,7 @@ pub(super) fn remove_stock(
             is_removed: false,
         });
     }
-    product.removed_from.insert(warehouse.clone());
+    product.removed_warehouses.insert(warehouse.clone());
     let removed_event = EventData::StockAdjusted {
         sku,
         warehouse,
@@ -303,7 +303,7 @@ fn set_stock_level(
         );
         return Err(Failure::invalid_state(message).with(json!({"reserved": reserved})));
     }
-    product.removed_from.remove(&warehouse);
+    product.removed_warehouses.remove(&warehouse);
     let available_before = low_stock::total_available(working_set, &sku);
     let low_stock_event = low_stock::low_stock_event(
         working_set,

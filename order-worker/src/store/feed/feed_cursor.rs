@@ -146,7 +146,7 @@ impl ConsumerLease {
 pub struct FeedProgress {
     /// Number of events read.
     pub events: usize,
-    /// Whether there are more events.
+    /// Whether there may be more events.
     pub has_more: bool,
 }
 

@@ -1,5 +1,4 @@
-//! Loads the working set of a batch with at most one statement per table, regardless of the size of the
-//! batch. Rows that may be changed are locked as they are loaded, table by table and by key, in the same
+//! Loads the working set of a batch with a few statements per table, regardless of the size of the batch. Rows that may be changed are locked as they are loaded, table by table and by key, in the same
 //! order by all workers, so no deadlock occurs. SQLite has one writer, whose transaction locks everything.
 //! [`save`](super::save) writes the changes.
 

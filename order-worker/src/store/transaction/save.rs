@@ -1,4 +1,4 @@
-//! Writes the changes of a batch: one statement per table, all at once. Rows that [existed](super::loaded)
+//! Writes the changes of a batch: at most two statements per table, all at once. Rows that [existed](super::loaded)
 //! are updated, all others are inserted. If another worker has inserted the same row meanwhile, the batch
 //! fails with a key conflict and is decided again.
 
