@@ -20,27 +20,27 @@ use lapin::{
 use tokio::{net::TcpListener, sync::oneshot, time};
 use uuid::Uuid;
 
-const QUEUE: &str = "echo-request-queue";
-const REPLIES: &str = "amq.rabbitmq.reply-to";
+const REQUEST_QUEUE: &str = "echo-request-queue";
+const REPLY_QUEUE: &str = "amq.rabbitmq.reply-to";
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of unacknowledged requests of the service.
 const PREFETCH: u16 = 1_000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let url = env::var("AMQP_URL").context("AMQP_URL")?;
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    let broker_url = env::var("AMQP_URL").context("AMQP_URL")?;
+    let connection = Connection::connect(&broker_url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let queue_options = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
     };
     channel
-        .queue_declare(QUEUE.into(), queue_options, FieldTable::default())
+        .queue_declare(REQUEST_QUEUE.into(), queue_options, FieldTable::default())
         .await?;
     match env::args().nth(1).as_deref() {
-        Some("gateway") => gateway(channel).await,
-        Some("service") => service(channel).await,
+        Some("gateway") => run_gateway(channel).await,
+        Some("service") => run_service(channel).await,
         _ => bail!("usage: echo gateway | echo service"),
     }
 }
@@ -51,77 +51,77 @@ struct Rpc {
     pending_replies: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>>,
 }
 
-async fn gateway(channel: Channel) -> anyhow::Result<()> {
+async fn run_gateway(channel: Channel) -> anyhow::Result<()> {
     let consume_options = BasicConsumeOptions {
         no_ack: true,
         ..BasicConsumeOptions::default()
     };
     let mut replies = channel
         .basic_consume(
-            REPLIES.into(),
+            REPLY_QUEUE.into(),
             "".into(),
             consume_options,
             FieldTable::default(),
         )
         .await?;
     let pending_replies: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>> = Arc::default();
-    let waiting_replies = Arc::clone(&pending_replies);
+    let replies_to_resolve = Arc::clone(&pending_replies);
     tokio::spawn(async move {
         while let Some(Ok(reply)) = replies.next().await {
-            let id = reply.properties.correlation_id().as_ref();
-            let waiter = id.and_then(|id| waiting_replies.remove(id.as_str()));
-            if let Some((_, waiter)) = waiter {
-                let _ = waiter.send(reply.data);
+            let correlation_id = reply.properties.correlation_id().as_ref();
+            let reply_sender = correlation_id.and_then(|correlation_id| replies_to_resolve.remove(correlation_id.as_str()));
+            if let Some((_, reply_sender)) = reply_sender {
+                let _ = reply_sender.send(reply.data);
             }
         }
     });
     let address = env::var("HTTP_ADDR").context("HTTP_ADDR")?;
-    let app = Router::new()
-        .route("/v1/orders", post(create))
+    let router = Router::new()
+        .route("/v1/orders", post(create_order))
         .with_state(Rpc {
             channel,
             pending_replies,
         });
-    Ok(axum::serve(TcpListener::bind(address).await?, app).await?)
+    Ok(axum::serve(TcpListener::bind(address).await?, router).await?)
 }
 
-async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
+async fn create_order(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
     // A gateway parses the body before it forwards the request.
     serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let id = Uuid::now_v7().to_string();
-    let (sender, reply) = oneshot::channel();
-    rpc.pending_replies.insert(id.clone(), sender);
+    let correlation_id = Uuid::now_v7().to_string();
+    let (reply_sender, reply_receiver) = oneshot::channel();
+    rpc.pending_replies.insert(correlation_id.clone(), reply_sender);
     let properties = BasicProperties::default()
-        .with_correlation_id(id.as_str().into())
-        .with_reply_to(REPLIES.into())
+        .with_correlation_id(correlation_id.as_str().into())
+        .with_reply_to(REPLY_QUEUE.into())
         .with_content_type("application/json".into());
-    let publish_result = rpc.channel.basic_publish(
+    let publishing = rpc.channel.basic_publish(
         "".into(),
-        QUEUE.into(),
+        REQUEST_QUEUE.into(),
         BasicPublishOptions::default(),
         &body,
         properties,
     );
-    let unavailable_error = |_| StatusCode::SERVICE_UNAVAILABLE;
-    let exchange = async {
-        publish_result.await.map_err(unavailable_error)?;
-        reply.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    let to_unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let round_trip = async {
+        publishing.await.map_err(to_unavailable)?;
+        reply_receiver.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     };
-    let response = time::timeout(TIMEOUT, exchange).await;
-    rpc.pending_replies.remove(&id);
+    let response = time::timeout(TIMEOUT, round_trip).await;
+    rpc.pending_replies.remove(&correlation_id);
     Ok((
         StatusCode::CREATED,
         response.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
     ))
 }
 
-async fn service(channel: Channel) -> anyhow::Result<()> {
+async fn run_service(channel: Channel) -> anyhow::Result<()> {
     channel
         .basic_qos(PREFETCH, BasicQosOptions::default())
         .await?;
     let mut requests = channel
         .basic_consume(
-            QUEUE.into(),
+            REQUEST_QUEUE.into(),
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
@@ -132,19 +132,19 @@ async fn service(channel: Channel) -> anyhow::Result<()> {
         let (request, channel) = (request?, channel.clone());
         tokio::spawn(async move {
             let mut properties = BasicProperties::default();
-            if let Some(id) = request.properties.correlation_id() {
-                properties = properties.with_correlation_id(id.clone());
+            if let Some(correlation_id) = request.properties.correlation_id() {
+                properties = properties.with_correlation_id(correlation_id.clone());
             }
             if let Some(reply_to) = request.properties.reply_to().clone() {
                 let publish_options = BasicPublishOptions::default();
-                let reply = channel.basic_publish(
+                let reply_publishing = channel.basic_publish(
                     "".into(),
                     reply_to,
                     publish_options,
                     &request.data,
                     properties,
                 );
-                reply.await?;
+                reply_publishing.await?;
             }
             request.acker.ack(BasicAckOptions::default()).await
         });

@@ -20,38 +20,37 @@ pub(crate) struct AcceptedKeys(Mutex<RecentKeys>);
 
 #[derive(Default)]
 struct RecentKeys {
-    /// Order ids by key.
-    orders: HashMap<String, Uuid>,
+    order_ids_by_key: HashMap<String, Uuid>,
     /// The keys from oldest to newest.
     keys: VecDeque<String>,
 }
 
 impl AcceptedKeys {
-    /// Records that the order `id` is accepted with `key`. Returns `false` if the key belongs to another
+    /// Records that the order `order_id` is accepted with `key`. Returns `false` if the key belongs to another
     /// order.
-    pub(crate) fn record(&self, key: String, id: Uuid) -> bool {
+    pub(crate) fn record(&self, key: String, order_id: Uuid) -> bool {
         let mut recent_keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(accepted_id) = recent_keys.orders.get(&key) {
-            return *accepted_id == id;
+        if let Some(accepted_id) = recent_keys.order_ids_by_key.get(&key) {
+            return *accepted_id == order_id;
         }
         if recent_keys.keys.len() >= MAX_KEYS
             && let Some(oldest_key) = recent_keys.keys.pop_front()
         {
-            recent_keys.orders.remove(&oldest_key);
+            recent_keys.order_ids_by_key.remove(&oldest_key);
         }
         recent_keys.keys.push_back(key.clone());
-        recent_keys.orders.insert(key, id);
+        recent_keys.order_ids_by_key.insert(key, order_id);
         true
     }
 
-    /// Removes the order `id`, which was not accepted after all.
-    pub(crate) fn forget(&self, id: Uuid) {
+    /// Removes the order `order_id`, which was not accepted after all.
+    pub(crate) fn forget(&self, order_id: Uuid) {
         let mut recent_keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent_keys
-            .orders
-            .retain(|_, accepted_id| *accepted_id != id);
-        let RecentKeys { orders, keys } = &mut *recent_keys;
-        keys.retain(|key| orders.contains_key(key));
+            .order_ids_by_key
+            .retain(|_, accepted_id| *accepted_id != order_id);
+        let RecentKeys { order_ids_by_key, keys } = &mut *recent_keys;
+        keys.retain(|key| order_ids_by_key.contains_key(key));
     }
 }
 

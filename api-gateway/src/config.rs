@@ -191,7 +191,7 @@ impl Origins {
 
 /// The CORS layer: allowed origins, methods and headers.
 fn cors(allowed_origins: &Origins) -> anyhow::Result<CorsLayer> {
-    let origins = match allowed_origins {
+    let allow_origin = match allowed_origins {
         Origins::Any => AllowOrigin::any(),
         Origins::Named(allowed_origins) => {
             let header_values = allowed_origins
@@ -201,7 +201,7 @@ fn cors(allowed_origins: &Origins) -> anyhow::Result<CorsLayer> {
         }
     };
     Ok(CorsLayer::new()
-        .allow_origin(origins)
+        .allow_origin(allow_origin)
         .allow_methods([
             Method::GET,
             Method::HEAD,
@@ -249,8 +249,8 @@ fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
             "STRIPE_WEBHOOK_SECRET: must be whsec_ followed by at least {MIN_STRIPE_SECRET_LENGTH} characters"
         );
     }
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    Ok(Arc::new(key))
+    let signing_key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    Ok(Arc::new(signing_key))
 }
 
 fn webhook_verifier(secret: &str) -> anyhow::Result<Arc<Webhook>> {
@@ -321,18 +321,18 @@ mod tests {
         let env = Env::from_pairs([("METRICS_ADDR", "127.0.0.1:9")]);
         let config = Config::read(&env).unwrap();
         let settings = config.settings.iter();
-        let listed: BTreeSet<String> = settings.map(|setting| setting.name.clone()).collect();
-        let read = env.names_read();
-        let unlisted: Vec<_> = read.difference(&listed).collect();
-        assert!(unlisted.is_empty(), "environment.md lacks {unlisted:?}");
+        let listed_names: BTreeSet<String> = settings.map(|setting| setting.name.clone()).collect();
+        let read_names = env.names_read();
+        let unlisted_names: Vec<_> = read_names.difference(&listed_names).collect();
+        assert!(unlisted_names.is_empty(), "environment.md lacks {unlisted_names:?}");
         let documented = documented_variables(ENVIRONMENT).into_iter();
         // The storage reads its variables by itself.
         let documented = documented.filter(|variable| !variable.name.starts_with("AWS_"));
-        let documented: BTreeSet<_> = documented.map(|variable| variable.name).collect();
-        let unread: Vec<_> = documented.difference(&read).collect();
+        let documented_names: BTreeSet<_> = documented.map(|variable| variable.name).collect();
+        let unread_names: Vec<_> = documented_names.difference(&read_names).collect();
         assert!(
-            unread.is_empty(),
-            "environment.md lists {unread:?}, which are not read"
+            unread_names.is_empty(),
+            "environment.md lists {unread_names:?}, which are not read"
         );
     }
 }

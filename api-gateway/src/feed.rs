@@ -72,7 +72,7 @@ pub(crate) struct FeedRange {
 #[derive(Debug)]
 pub(crate) struct FeedEvent {
     pub(crate) position: i64,
-    kind: String,
+    event_type: String,
     subject: String,
     storefront: Option<Storefront>,
     /// The event in the server-sent events format, as operators see it.
@@ -105,16 +105,16 @@ impl ListenerFilter {
     pub(crate) fn matches(&self, event: &FeedEvent) -> bool {
         let is_own_storefront = self.storefront.is_none() || self.storefront == event.storefront;
         let is_visible =
-            is_own_storefront && (self.role == Role::Admin || !is_for_admins(&event.kind));
+            is_own_storefront && (self.role == Role::Admin || !is_for_admins(&event.event_type));
         let types = self.types.as_ref();
         is_visible
-            && types.is_none_or(|types| types.matches(&event.kind))
+            && types.is_none_or(|types| types.matches(&event.event_type))
             && self
                 .order_id
-                .is_none_or(|order| order.to_string() == event.subject)
+                .is_none_or(|order_id| order_id.to_string() == event.subject)
     }
 
-    /// The query for one page of matching events after `position`.
+    /// The query for one page of matching events after `feed_position`.
     pub(crate) fn query_after(&self, feed_position: FeedPosition) -> ListEvents {
         ListEvents {
             after: Some(feed_position),
@@ -164,7 +164,7 @@ struct RawPage<'a> {
 struct EventHeader {
     id: String,
     #[serde(rename = "type")]
-    kind: String,
+    event_type: String,
     subject: String,
     storefront: Option<Storefront>,
     position: String,
@@ -180,10 +180,10 @@ pub(crate) struct FeedPage {
 impl Feed {
     /// Starts a task that polls the feed through `rpc` while there are listeners, until `stop`.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
-        let (ranges, _) = broadcast::channel(MAX_BUFFERED_RANGES);
+        let (range_sender, _) = broadcast::channel(MAX_BUFFERED_RANGES);
         let feed_state = Arc::new(FeedState {
             rpc,
-            range_sender: ranges,
+            range_sender,
             listener_slots: Arc::default(),
             read_slots: Semaphore::new(MAX_CATCH_UP_READS),
             listener_added: Notify::new(),
@@ -319,16 +319,16 @@ fn feed_caller() -> Caller {
 }
 
 /// The position of an empty last page; `None` for a page with events or a next page.
-pub(crate) fn empty_page_position(text: &str) -> Option<i64> {
-    let raw_page: RawPage<'_> = serde_json::from_str(text).ok()?;
+pub(crate) fn empty_page_position(page_text: &str) -> Option<i64> {
+    let raw_page: RawPage<'_> = serde_json::from_str(page_text).ok()?;
     let is_feed_end = raw_page.data.is_empty() && raw_page.next_cursor.is_none();
     is_feed_end
         .then(|| raw_page.position.parse().ok())
         .flatten()
 }
 
-fn parse_page(text: &str) -> Result<FeedPage, String> {
-    let raw_page: RawPage<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+fn parse_page(page_text: &str) -> Result<FeedPage, String> {
+    let raw_page: RawPage<'_> = serde_json::from_str(page_text).map_err(|error| error.to_string())?;
     let position = raw_page
         .position
         .parse()
@@ -342,30 +342,30 @@ fn parse_page(text: &str) -> Result<FeedPage, String> {
 }
 
 fn feed_event(raw_event: &RawValue) -> Result<FeedEvent, String> {
-    let header: EventHeader =
+    let event_header: EventHeader =
         serde_json::from_str(raw_event.get()).map_err(|error| error.to_string())?;
-    let (id, kind) = (&header.id, &header.kind);
-    let frame = |data: &str| Bytes::from(format!("id: {id}\nevent: {kind}\ndata: {data}\n\n"));
+    let (event_id, event_type) = (&event_header.id, &event_header.event_type);
+    let frame = |data: &str| Bytes::from(format!("id: {event_id}\nevent: {event_type}\ndata: {data}\n\n"));
     let (frame, storefront_frame) = (
         frame(raw_event.get()),
-        storefront_data(kind, raw_event)?.map(|data| frame(&data)),
+        storefront_data(event_type, raw_event)?.map(|data| frame(&data)),
     );
     Ok(FeedEvent {
-        position: header
+        position: event_header
             .position
             .parse()
             .map_err(|_| "an event's position is not a number")?,
         frame,
         storefront_frame,
-        kind: header.kind,
-        subject: header.subject,
-        storefront: header.storefront,
+        event_type: event_header.event_type,
+        subject: event_header.subject,
+        storefront: event_header.storefront,
     })
 }
 
 /// The event as storefronts see it; `None` if they see all of it.
-fn storefront_data(kind: &str, raw_event: &RawValue) -> Result<Option<String>, String> {
-    if !has_internal_fields(kind) {
+fn storefront_data(event_type: &str, raw_event: &RawValue) -> Result<Option<String>, String> {
+    if !has_internal_fields(event_type) {
         return Ok(None);
     }
     let event: CloudEvent =

@@ -15,13 +15,13 @@ pub(crate) fn single_value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a HeaderValue>, Failure> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next();
-    if values.next().is_some() {
+    let mut header_values = headers.get_all(name).iter();
+    let header_value = header_values.next();
+    if header_values.next().is_some() {
         let message = format!("{name} occurs more than once; send it once");
         return Err(Failure::new(Code::InvalidRequest, message));
     }
-    Ok(value)
+    Ok(header_value)
 }
 
 /// The value of a list header; several lines are joined with commas.
@@ -29,20 +29,20 @@ pub(crate) fn single_value<'a>(
 /// # Errors
 /// `INVALID_REQUEST` (400) when the value has characters other than visible ASCII.
 pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
-    let mut list: Option<String> = None;
-    for value in headers.get_all(name) {
-        let value = value
+    let mut joined_list: Option<String> = None;
+    for header_value in headers.get_all(name) {
+        let line_text = header_value
             .to_str()
             .map_err(|error| Failure::new(Code::InvalidRequest, format!("{name}: {error}")))?;
-        match &mut list {
+        match &mut joined_list {
             Some(list) => {
                 list.push_str(", ");
-                list.push_str(value);
+                list.push_str(line_text);
             }
-            None => list = Some(value.to_owned()),
+            None => joined_list = Some(line_text.to_owned()),
         }
     }
-    Ok(list)
+    Ok(joined_list)
 }
 
 /// Splits `text` at each `separator` outside quoted strings. Parts are trimmed; empty parts are omitted.
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn preferences_are_parsed_with_quoted_strings() {
-        let names_of = |lines: &[&'static str]| {
+        let preferences_of = |lines: &[&'static str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("prefer", *line)).collect();
             let preference_list = preferences(&headers(&lines)).into_iter();
             preference_list
@@ -166,15 +166,15 @@ mod tests {
         };
         let name_and_value = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            names_of(&["foo=\"a, respond-async\""]),
+            preferences_of(&["foo=\"a, respond-async\""]),
             [name_and_value("foo", "a, respond-async")]
         );
         assert_eq!(
-            names_of(&["foo=\"a\\\", wait=3\""]),
+            preferences_of(&["foo=\"a\\\", wait=3\""]),
             [name_and_value("foo", "a\", wait=3")]
         );
         assert_eq!(
-            names_of(&["respond-async;x=\",wait=9\" , Wait = \"7\"; y", "wait=1"]),
+            preferences_of(&["respond-async;x=\",wait=9\" , Wait = \"7\"; y", "wait=1"]),
             [
                 name_and_value("respond-async", ""),
                 name_and_value("wait", "7")

@@ -93,9 +93,9 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
             return Err(too_large().into());
         }
         if length > SMALL_BODY_BYTES && permit.is_none() {
-            let permits = large_body_permits()
+            let permit_result = large_body_permits()
                 .try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
-            permit = Some(permits.map_err(|_| {
+            permit = Some(permit_result.map_err(|_| {
                 Failure::new(
                     Code::Unavailable,
                     "the gateway is receiving too many large bodies; try again later",
@@ -170,8 +170,8 @@ impl<S: Send + Sync> FromRequest<S> for EmptyBody {
 
 impl OptionalBody {
     /// Adds path parameters to the body.
-    pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
-        self.0.with(path)
+    pub(crate) fn with(self, path_parameters: &[(&str, &str)]) -> Result<Value, Problem> {
+        self.0.with(path_parameters)
     }
 }
 
@@ -224,11 +224,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 impl JsonBody {
     /// Adds path parameters to the body.
-    pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
+    pub(crate) fn with(self, path_parameters: &[(&str, &str)]) -> Result<Value, Problem> {
         let Value::Object(mut fields) = self.0 else {
             return Err(Failure::violation("", "must be an object").into());
         };
-        for (name, value) in path {
+        for (name, value) in path_parameters {
             if fields
                 .insert((*name).to_owned(), Value::from(*value))
                 .is_some()
@@ -252,7 +252,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match axum::extract::Path::from_request_parts(parts, state).await {
-            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Ok(axum::extract::Path(parameters)) => Ok(Self(parameters)),
             Err(error) => Err(Failure::new(
                 Code::InvalidRequest,
                 format!("the path can't be read: {error}"),
@@ -283,7 +283,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
                 .map_err(|error| unreadable_query(&error))?;
         let mut parameters = Map::new();
         for (name, text) in name_value_pairs {
-            let value = match (name.as_str(), text.as_str()) {
+            let parameter_value = match (name.as_str(), text.as_str()) {
                 ("limit" | "wait_ms" | "days" | "number", number) => number
                     .parse::<i64>()
                     .map_or_else(|_| Value::from(number), Value::from),
@@ -293,7 +293,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
                 }
                 (_, text) => Value::from(text),
             };
-            if parameters.insert(name.clone(), value).is_some() {
+            if parameters.insert(name.clone(), parameter_value).is_some() {
                 return Err(
                     Failure::violation(format!("/{name}"), "is given more than once").into(),
                 );

@@ -109,7 +109,7 @@ const EXIT_STATUS: &str =
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     install_tls();
-    let result = match arguments.command {
+    let command_result = match arguments.command {
         _ if arguments.options.check_config => check_config(|env| {
             let address = Config::read(env)?.http_addr;
             Ok(format!("the gateway would listen on {address}"))
@@ -117,7 +117,7 @@ async fn main() -> ExitCode {
         None | Some(Command::Serve) => run().await,
         Some(Command::Common(command)) => command.run::<Arguments>(config::http_addr).await,
     };
-    exit_code("api-gateway", result.map(|()| ExitCode::SUCCESS), 1)
+    exit_code("api-gateway", command_result.map(|()| ExitCode::SUCCESS), 1)
 }
 
 async fn run() -> anyhow::Result<()> {
@@ -144,15 +144,15 @@ async fn run() -> anyhow::Result<()> {
     let metrics = Metrics::install().context("can't start recording metrics")?;
     tokio::spawn(metrics.clone().run_upkeep());
     if let Some(metrics_addr) = config.metrics_addr {
-        let listener = TcpListener::bind(metrics_addr)
+        let metrics_listener = TcpListener::bind(metrics_addr)
             .await
             .with_context(|| format!("METRICS_ADDR={metrics_addr}: can't listen"))?;
-        let metrics_address = listener.local_addr()?;
+        let metrics_address = metrics_listener.local_addr()?;
         tracing::info!(%metrics_address, "metrics are served at http://{metrics_address}/metrics");
         // Metrics stay available until the process exits.
         let router = metrics_router(metrics.clone());
         tokio::spawn(server::serve(
-            listener,
+            metrics_listener,
             router,
             config.head_timeout,
             pending(),

@@ -2,7 +2,7 @@
 //! compression, error bodies (also after a panic), and common response headers.
 //!
 //! Handlers get the [`RequestContext`] from the request's extensions. They return a [`Problem`]; this layer
-//! writes its body. [`crate::state`] installs the layer; `request_metrics` records the metrics.
+//! writes its body. [`crate::router`] installs the layer; `request_metrics` records the metrics.
 
 mod request_metrics;
 
@@ -124,8 +124,8 @@ impl Service<Request> for RequestService {
                 Ok(response)
             };
             // The panic hook prints the message to standard error.
-            let result = AssertUnwindSafe(handle_request).catch_unwind().await;
-            let response = result.unwrap_or_else(|_| {
+            let handler_result = AssertUnwindSafe(handle_request).catch_unwind().await;
+            let response = handler_result.unwrap_or_else(|_| {
                 let failure = Failure::new(
                     Code::Internal,
                     "an unexpected error in the gateway; report it with the request_id",
@@ -253,11 +253,11 @@ impl InFlightRequest {
             response = problem.describe(&response, id.as_str());
         }
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-            headers.insert(REQUEST_ID, value);
+        if let Ok(id_value) = HeaderValue::from_str(id.as_str()) {
+            headers.insert(REQUEST_ID, id_value);
         }
-        if let Some(value) = context.trace.header() {
-            headers.insert(TRACEPARENT, value);
+        if let Some(traceparent) = context.trace.header() {
+            headers.insert(TRACEPARENT, traceparent);
         }
         if let Some(remaining_quota) = context.remaining_quota.get() {
             remaining_quota.set_headers(headers);
@@ -330,8 +330,8 @@ fn record_response(mut span: Span, id: &RequestId, status: u16) {
 /// others.
 fn add_vary_header(headers: &mut HeaderMap) {
     let is_listed = headers.get_all(header::VARY).iter().any(|vary_header| {
-        let fields = vary_header.to_str().unwrap_or_default();
-        split(fields, ',')
+        let vary_fields = vary_header.to_str().unwrap_or_default();
+        split(vary_fields, ',')
             .any(|field| field == "*" || field.eq_ignore_ascii_case("accept-encoding"))
     });
     if headers.contains_key(header::ETAG) && !is_listed {

@@ -58,8 +58,8 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
         ),
         components(schemas(Problem, Code, Violation, PaymentFilter)),
     )]
-    struct Head;
-    Head::openapi()
+    struct DocumentHead;
+    DocumentHead::openapi()
 }
 
 /// An error as a problem document (RFC 9457). Some error codes add further members.
@@ -176,8 +176,9 @@ pub(crate) struct StripeWebhook {
 
 /// Result of redriving or discarding a dead letter or a failed step.
 #[derive(ToSchema)]
+#[schema(as = Settled)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct Settled {
+pub(crate) struct SettledFailure {
     /// Id of the dead letter or step.
     id: String,
     /// `redriven` or `discarded`.
@@ -186,8 +187,9 @@ pub(crate) struct Settled {
 
 /// An order that was accepted for asynchronous processing.
 #[derive(ToSchema)]
+#[schema(as = Accepted)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct Accepted {
+pub(crate) struct AcceptedOrder {
     /// Id of the order.
     id: OrderId,
     /// Always `accepted`.
@@ -279,7 +281,7 @@ pub(crate) struct DeletedParameter {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct CustomerParameters {
+pub(crate) struct CustomerListParameters {
     /// Only customers with this e-mail address, in any letter case.
     #[param(min_length = 1, max_length = 254, example = "ada@example.com")]
     email: Option<String>,
@@ -291,7 +293,7 @@ pub(crate) struct CustomerParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct OrderParameters {
+pub(crate) struct OrderListParameters {
     /// Search: only orders with this number (`42` or `#42`), external id or tracking number, and orders of
     /// customers whose name or e-mail address begins with this text. Letter case matters for external ids
     /// only.
@@ -360,7 +362,7 @@ pub(crate) struct OrderCountParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct ReturnParameters {
+pub(crate) struct ReturnListParameters {
     /// Only returns with this status.
     status: Option<ReturnStatus>,
     /// Only returns of this order.
@@ -373,7 +375,7 @@ pub(crate) struct ReturnParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct MessageParameters {
+pub(crate) struct MessageListParameters {
     /// Only messages with this status.
     status: Option<MessageStatus>,
     /// Only messages of this order.
@@ -387,7 +389,7 @@ pub(crate) struct MessageParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct ProductParameters {
+pub(crate) struct ProductListParameters {
     /// Only products whose SKU or name begins with this text, in any letter case.
     #[param(min_length = 1, max_length = 200, example = "shirt")]
     q: Option<String>,
@@ -410,7 +412,7 @@ pub(crate) struct FailedStepParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct DeadLetterParameters {
+pub(crate) struct DeadLetterListParameters {
     /// Only dead letters of this kind.
     #[param(inline)]
     kind: Option<DeadLetterKind>,
@@ -419,7 +421,7 @@ pub(crate) struct DeadLetterParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct ApiKeyParameters {
+pub(crate) struct ApiKeyListParameters {
     /// Only keys whose name contains this text, in any letter case, or whose secret begins with it.
     #[param(min_length = 1, max_length = 100, example = "shop")]
     q: Option<String>,
@@ -428,7 +430,7 @@ pub(crate) struct ApiKeyParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct EventParameters {
+pub(crate) struct EventListParameters {
     /// Start after this event id or cursor, or with new events only (`now`). Default: from the first event.
     #[param(
         min_length = 1,
@@ -458,7 +460,7 @@ pub(crate) struct EventParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
-pub(crate) struct DeliveryParameters {
+pub(crate) struct DeliveryListParameters {
     /// Only deliveries with this status.
     status: Option<DeliveryStatus>,
 }

@@ -90,8 +90,8 @@ impl ReplyResponse {
 
 /// Cache headers of a resource with an `ETag`: not for shared caches, and revalidated before each use.
 fn revalidation_headers() -> [(Option<HeaderName>, HeaderValue); 1] {
-    let value = HeaderValue::from_static("private, no-cache");
-    [(Some(header::CACHE_CONTROL), value)]
+    let cache_control = HeaderValue::from_static("private, no-cache");
+    [(Some(header::CACHE_CONTROL), cache_control)]
 }
 
 impl IntoResponse for ReplyResponse {
@@ -109,21 +109,22 @@ impl ReplyResponse {
         let Self { status, reply } = self;
         let mut response = match reply.outcome {
             Ok(value) => {
-                let fields = HeaderFields::from_json(&value);
-                let (etag, header) = (fields.etag(&value), extra_header(&fields));
+                let header_fields = HeaderFields::from_json(&value);
+                let etag = header_fields.etag(&value);
+                let additional_header = extra_header(&header_fields);
                 let mut response = if status == StatusCode::NO_CONTENT {
                     status.into_response()
                 } else {
-                    let json = HeaderValue::from_static("application/json");
+                    let json_type = HeaderValue::from_static("application/json");
                     let body = value.into_text();
-                    (status, [(header::CONTENT_TYPE, json)], body).into_response()
+                    (status, [(header::CONTENT_TYPE, json_type)], body).into_response()
                 };
                 let headers = response.headers_mut();
                 if let Some(etag) = etag.filter(|_| status != StatusCode::NO_CONTENT) {
                     headers.insert(header::ETAG, etag);
                     headers.extend(revalidation_headers());
                 }
-                headers.extend(header.map(|(name, value)| (Some(name), value)));
+                headers.extend(additional_header.map(|(name, value)| (Some(name), value)));
                 response
             }
             Err(failure) => Problem::from(failure).into_response(),
@@ -171,8 +172,8 @@ impl<'a> HeaderFields<'a> {
 
     /// The resource's path in `collection`, by its id or SKU.
     fn location(&self, collection: &str) -> Option<HeaderValue> {
-        let name = self.id.as_ref().or(self.sku.as_ref())?;
-        HeaderValue::from_str(&format!("{collection}/{name}")).ok()
+        let id_or_sku = self.id.as_ref().or(self.sku.as_ref())?;
+        HeaderValue::from_str(&format!("{collection}/{id_or_sku}")).ok()
     }
 
     /// The link to the next page: the same URI with the next cursor.
@@ -181,8 +182,8 @@ impl<'a> HeaderFields<'a> {
         let cursor_name = cursor.name();
         let query = uri.query().unwrap_or_default();
         let other_pairs = query.split('&').filter(|pair| {
-            let key = pair.split('=').next().unwrap_or_default();
-            !pair.is_empty() && key != "cursor" && key != cursor_name
+            let parameter_name = pair.split('=').next().unwrap_or_default();
+            !pair.is_empty() && parameter_name != "cursor" && parameter_name != cursor_name
         });
         let mut query_pairs: Vec<&str> = other_pairs.collect();
         // Cursors consist of letters and digits and need no escaping.

@@ -29,9 +29,9 @@ type Limiter =
 
 /// Counts requests of each credential; clones share the counts.
 #[derive(Clone)]
-pub(crate) struct RateLimit(Arc<Inner>);
+pub(crate) struct RateLimit(Arc<RateLimitState>);
 
-struct Inner {
+struct RateLimitState {
     rate_limiter: Limiter,
     clock: DefaultClock,
     per_second: NonZeroU32,
@@ -53,16 +53,16 @@ impl RateLimit {
         if text == "off" {
             return Ok(None);
         }
-        let Some(number) = text.strip_suffix("/s") else {
+        let Some(number_text) = text.strip_suffix("/s") else {
             bail!(
                 "RATE_LIMIT={text:?}: must be off or a number of requests per second, such as 100/s"
             );
         };
-        let per_second: NonZeroU32 = number
+        let per_second: NonZeroU32 = number_text
             .parse()
             .with_context(|| format!("RATE_LIMIT={text:?}"))?;
         let limiter = RateLimiter::dashmap(Quota::per_second(per_second));
-        Ok(Some(Self(Arc::new(Inner {
+        Ok(Some(Self(Arc::new(RateLimitState {
             rate_limiter: limiter.with_middleware(),
             clock: DefaultClock::default(),
             per_second,
@@ -78,7 +78,7 @@ impl RateLimit {
         credential: &Arc<str>,
         remaining_quota: &OnceLock<RemainingQuota>,
     ) -> Result<(), Failure> {
-        let Inner {
+        let RateLimitState {
             rate_limiter: limiter,
             clock,
             per_second,
@@ -86,8 +86,8 @@ impl RateLimit {
         if limiter.len() > MAX_TRACKED_CREDENTIALS {
             limiter.retain_recent();
         }
-        let (remaining_requests, result) = match limiter.check_key(credential) {
-            Ok(state) => (state.remaining_burst_capacity(), Ok(())),
+        let (remaining_requests, count_result) = match limiter.check_key(credential) {
+            Ok(limiter_state) => (limiter_state.remaining_burst_capacity(), Ok(())),
             Err(rejection) => {
                 let wait_time = rejection.wait_time_from(clock.now());
                 let seconds = wait_time.as_secs() + u64::from(wait_time.subsec_nanos() > 0);
@@ -107,7 +107,7 @@ impl RateLimit {
             per_second: per_second.get(),
             remaining_requests,
         });
-        result
+        count_result
     }
 }
 
@@ -118,7 +118,7 @@ impl RemainingQuota {
             per_second,
             remaining_requests,
         } = self;
-        let fields = [
+        let header_fields = [
             (
                 "ratelimit-policy",
                 format!("\"default\";q={per_second};w=1"),
@@ -131,9 +131,9 @@ impl RemainingQuota {
             ("ratelimit-remaining", remaining_requests.to_string()),
             ("ratelimit-reset", "1".to_owned()),
         ];
-        for (name, text) in fields {
-            if let Ok(value) = HeaderValue::from_str(&text) {
-                headers.insert(HeaderName::from_static(name), value);
+        for (header_name, header_text) in header_fields {
+            if let Ok(header_value) = HeaderValue::from_str(&header_text) {
+                headers.insert(HeaderName::from_static(header_name), header_value);
             }
         }
     }

@@ -133,8 +133,8 @@ async fn serve_metrics(
 }
 
 fn metrics_response(metrics: &Metrics) -> Response {
-    let text = HeaderValue::from_static(CONTENT_TYPE);
-    ([(header::CONTENT_TYPE, text)], metrics.render()).into_response()
+    let content_type = HeaderValue::from_static(CONTENT_TYPE);
+    ([(header::CONTENT_TYPE, content_type)], metrics.render()).into_response()
 }
 
 /// The router for `METRICS_ADDR`.
@@ -146,6 +146,6 @@ pub(crate) fn metrics_router(metrics: Metrics) -> Router {
 }
 
 fn openapi_response(json_text: &str) -> Response {
-    let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], json_text.to_owned()).into_response()
+    let content_type = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, content_type)], json_text.to_owned()).into_response()
 }

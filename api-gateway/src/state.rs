@@ -24,8 +24,8 @@ use crate::{
 pub(crate) struct App(Arc<AppState>);
 
 impl From<AppState> for App {
-    fn from(parts: AppState) -> Self {
-        Self(Arc::new(parts))
+    fn from(app_state: AppState) -> Self {
+        Self(Arc::new(app_state))
     }
 }
 

@@ -30,10 +30,10 @@ impl Trace {
 
     fn new_span(parent: Option<TraceContext>) -> Self {
         // The second half of a random UUID. Its variant bits make sure that it is not zero, which is invalid.
-        let span = format!("{:016x}", Uuid::new_v4().as_u64_pair().1);
-        let in_trace_of_client = parent.and_then(|parent| parent.with_span(&span));
+        let span_id = format!("{:016x}", Uuid::new_v4().as_u64_pair().1);
+        let in_trace_of_client = parent.and_then(|parent| parent.with_span(&span_id));
         let new_trace = || {
-            let traceparent = format!("00-{}-{span}-01", Uuid::new_v4().simple());
+            let traceparent = format!("00-{}-{span_id}-01", Uuid::new_v4().simple());
             TraceContext::parse(&traceparent, None).unwrap_or_else(TraceContext::unsampled)
         };
         Self(in_trace_of_client.unwrap_or_else(new_trace))
@@ -48,7 +48,7 @@ impl Trace {
     ) -> (Self, Span) {
         let parent = client_context(request.headers());
         let path = request.uri().path();
-        let name = || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
+        let span_name = || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
         let attributes = || {
             [
                 ("http.request.method", method.into()),
@@ -57,9 +57,9 @@ impl Trace {
                 ("http.route", route.unwrap_or_default().to_owned().into()),
             ]
         };
-        let span = Span::start(SpanKind::Server, parent.as_ref(), name, attributes);
-        let recorded = span.context(parent.as_ref()).map(Self);
-        (recorded.unwrap_or_else(|| Self::new_span(parent)), span)
+        let span = Span::start(SpanKind::Server, parent.as_ref(), span_name, attributes);
+        let recorded_trace = span.context(parent.as_ref()).map(Self);
+        (recorded_trace.unwrap_or_else(|| Self::new_span(parent)), span)
     }
 
     /// The trace context, for the worker.
@@ -95,26 +95,26 @@ fn client_context(headers: &HeaderMap) -> Option<TraceContext> {
 mod tests {
     use super::*;
 
-    const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    const SENT_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
 
     fn headers(headers: &[(HeaderName, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
+        let mut header_map = HeaderMap::new();
         for (name, value) in headers {
-            map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            header_map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        map
+        header_map
     }
 
     #[test]
     fn trace_of_the_client_is_continued_in_a_new_span() {
         let headers = headers(&[
-            (TRACEPARENT, SENT),
+            (TRACEPARENT, SENT_TRACEPARENT),
             (TRACESTATE, "a=1"),
             (TRACESTATE, "b=2, c=3"),
         ]);
         let trace = Trace::from_headers(&headers);
         assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_ne!(trace.context().traceparent(), SENT);
+        assert_ne!(trace.context().traceparent(), SENT_TRACEPARENT);
         assert_eq!(trace.context().tracestate(), Some("a=1,b=2,c=3"));
     }
 
@@ -123,8 +123,8 @@ mod tests {
         for headers in [
             headers(&[(TRACESTATE, "a=1")]),
             headers(&[
-                (TRACEPARENT, SENT),
-                (TRACEPARENT, SENT),
+                (TRACEPARENT, SENT_TRACEPARENT),
+                (TRACEPARENT, SENT_TRACEPARENT),
                 (TRACESTATE, "a=1"),
             ]),
         ] {
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn unreadable_tracestate_is_ignored() {
         let headers = headers(&[
-            (TRACEPARENT, SENT),
+            (TRACEPARENT, SENT_TRACEPARENT),
             (TRACESTATE, "a=1"),
             (TRACESTATE, "b=ü"),
         ]);

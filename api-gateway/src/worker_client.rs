@@ -60,7 +60,7 @@ pub(crate) struct WorkerClient {
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
     if_none_match: Option<TagList>,
-    wait: Option<Duration>,
+    preferred_wait: Option<Duration>,
     prefers_async: bool,
 }
 
@@ -72,8 +72,8 @@ impl FromRequestParts<App> for WorkerClient {
         let context: Option<Arc<RequestContext>> = extensions.get().cloned();
         let context = context.unwrap_or_else(|| Arc::new(RequestContext::from_headers(headers)));
         let identity = app.auth.identify(headers, &parts.method).await?;
-        if let Some(limit) = &app.rate_limit {
-            limit.count(&identity.credential_id, &context.remaining_quota)?;
+        if let Some(rate_limit) = &app.rate_limit {
+            rate_limit.count(&identity.credential_id, &context.remaining_quota)?;
         }
         refuse_parameters(parts)?;
         let preferences = preferences(headers);
@@ -85,7 +85,7 @@ impl FromRequestParts<App> for WorkerClient {
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
             if_none_match: if_none_match(headers),
-            wait: preferred_wait(&preferences),
+            preferred_wait: preferred_wait(&preferences),
             prefers_async: prefers_async(&preferences),
         })
     }
@@ -204,7 +204,7 @@ impl WorkerClient {
 
     /// Requested time to wait for the result (`Prefer: wait=N`).
     pub(crate) fn preferred_wait(&self) -> Option<Duration> {
-        self.wait
+        self.preferred_wait
     }
 
     /// Whether the client sent an `Idempotency-Key`.
@@ -228,7 +228,7 @@ impl WorkerClient {
         // As in `call`.
         self.identity.validity.check()?;
         let request = Request::read("order.create", body)?;
-        let content = request.to_body()?;
+        let order_json = request.to_body()?;
         let Request::CreateOrder(order) = request else {
             return Err(Failure::new(
                 Code::Internal,
@@ -243,18 +243,18 @@ impl WorkerClient {
         if let Some(condition) = &self.if_match {
             condition.check_untagged()?;
         }
-        let id = match &self.idempotency_key {
-            Some(key) => self.accepted_order_id(&caller, key, content.get())?,
+        let order_id = match &self.idempotency_key {
+            Some(key) => self.accepted_order_id(&caller, key, order_json.get())?,
             None => Uuid::now_v7(),
         };
         let accept_order = AcceptOrder {
-            id: id.into(),
+            id: order_id.into(),
             order,
         };
         let message = accept_order.message(&caller, self.idempotency_key.as_deref());
         let messages = [(Target::Queue(STEP_QUEUE), message)];
-        let publish_results = self.app.publisher.publish(&messages);
-        let publish_results = time::timeout(self.app.request_timeout, publish_results).await;
+        let publishing = self.app.publisher.publish(&messages);
+        let publish_results = time::timeout(self.app.request_timeout, publishing).await;
         match publish_results
             .ok()
             .and_then(|results| results.into_iter().next())
@@ -266,7 +266,7 @@ impl WorkerClient {
                 | PublishError::Unroutable(_)),
             )) => {
                 // The broker does not have the order, so the key is free again.
-                self.app.accepted_keys.forget(id);
+                self.app.accepted_keys.forget(order_id);
                 Err(Failure::new(Code::Unavailable, error.to_string()).into())
             }
             Some(Err(error @ PublishError::Unconfirmed(_))) => {
@@ -276,7 +276,7 @@ impl WorkerClient {
         }
     }
 
-    /// The id for an order with this `content` and idempotency `key`; records the key.
+    /// The id for an order with this `order_json` and idempotency `key`; records the key.
     ///
     /// # Errors
     /// `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted a different order with the key.
@@ -284,21 +284,21 @@ impl WorkerClient {
         &self,
         caller: &Caller,
         key: &str,
-        content: &str,
+        order_json: &str,
     ) -> Result<Uuid, Failure> {
-        let scope = match caller.role {
+        let key_scope = match caller.role {
             Role::Storefront => caller.storefront.as_str(),
             Role::Operator | Role::Admin => "*",
         };
-        let scoped_key = format!("order.accept/{scope}/{key}");
-        let id = order_id_for_key(&scoped_key, content);
-        if !self.app.accepted_keys.record(scoped_key, id) {
+        let scoped_key = format!("order.accept/{key_scope}/{key}");
+        let order_id = order_id_for_key(&scoped_key, order_json);
+        if !self.app.accepted_keys.record(scoped_key, order_id) {
             return Err(Failure::new(
                 Code::IdempotencyConflict,
                 "this idempotency key was used with a different request",
             ));
         }
-        Ok(id)
+        Ok(order_id)
     }
 
     /// The response, or 304 if the client's `If-None-Match` has the current `ETag`.
@@ -339,12 +339,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// The client's `If-Match`.
 fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
-    let Some(list) = headers::list(headers, &header::IF_MATCH)? else {
+    let Some(if_match_text) = headers::list(headers, &header::IF_MATCH)? else {
         return Ok(None);
     };
     let invalid_if_match =
         |message: String| Failure::new(Code::InvalidRequest, format!("If-Match: {message}"));
-    Ok(Some(list.parse().map_err(invalid_if_match)?))
+    Ok(Some(if_match_text.parse().map_err(invalid_if_match)?))
 }
 
 /// The client's `If-None-Match`. An invalid one is ignored: the client gets the complete response.
@@ -363,32 +363,32 @@ fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
     }
     let Query(name_value_pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
         .map_err(|error| unreadable_query(&error))?;
-    let unknown_names: Vec<_> = name_value_pairs
+    let violations: Vec<_> = name_value_pairs
         .iter()
         .map(|(name, _)| {
             let name = name.replace('~', "~0").replace('/', "~1");
             Violation::new(format!("/{name}"), "is not a known query parameter")
         })
         .collect();
-    if unknown_names.is_empty() {
+    if violations.is_empty() {
         return Ok(());
     }
-    Err(Failure::violations(&unknown_names))
+    Err(Failure::violations(&violations))
 }
 
-/// Derives an order id from the idempotency key and the `content` of the order, so that a repeated request
+/// Derives an order id from the idempotency key and the order (`order_json`), so that a repeated request
 /// gets the same id without stored state. A different order with the same key gets a different id, which the
 /// worker uses to store the conflict as a cancelled order. The id is a custom UUID (RFC 9562, version 8).
-fn order_id_for_key(scoped_key: &str, content: &str) -> Uuid {
-    let content_digest = Sha256::digest(content);
+fn order_id_for_key(scoped_key: &str, order_json: &str) -> Uuid {
+    let content_digest = Sha256::digest(order_json);
     let digest = Sha256::new()
         .chain_update(scoped_key)
         .chain_update([0])
         .chain_update(content_digest)
         .finalize();
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    Builder::from_custom_bytes(bytes).into_uuid()
+    let mut id_bytes = [0; 16];
+    id_bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(id_bytes).into_uuid()
 }
 
 /// `Prefer: respond-async` (RFC 7240).

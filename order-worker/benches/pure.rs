@@ -23,7 +23,7 @@ use shared::{
 };
 
 /// Commands per batch, as under load.
-const BATCH: usize = 100;
+const BATCH_SIZE: usize = 100;
 
 fn test_caller() -> Caller {
     Caller {
@@ -64,17 +64,17 @@ fn command(action: Action) -> Command {
     }
 }
 
-fn new_order(customer: &str, sku_number: usize) -> Value {
+fn new_order(customer_id: &str, sku_number: usize) -> Value {
     json!({
-        "customer_id": customer,
+        "customer_id": customer_id,
         "items": [{"sku": format!("S{sku_number}"), "quantity": NonZeroU32::MIN}],
         "shipping_address": {"name": "Ada", "street": "Domstraße 1", "city": "Köln"},
         "metadata": {"cart": "42"},
     })
 }
 
-fn create_order_command(customer: &str, sku_number: usize) -> Command {
-    match Request::read("order.create", new_order(customer, sku_number)).unwrap() {
+fn create_order_command(customer_id: &str, sku_number: usize) -> Command {
+    match Request::read("order.create", new_order(customer_id, sku_number)).unwrap() {
         Request::CreateOrder(new_order) => command(Action::CreateOrder(new_order)),
         _ => unreachable!("it is what was read"),
     }
@@ -84,7 +84,7 @@ fn create_order_command(customer: &str, sku_number: usize) -> Command {
 fn new_catalogue() -> (WorkingSet, String) {
     let mut working_set = WorkingSet::default();
     let (rules, mut context) = (default_rules(), new_context());
-    for sku_number in 0..BATCH {
+    for sku_number in 0..BATCH_SIZE {
         let sku = format!("S{sku_number}");
         let product_json = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
         let stock_json = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
@@ -110,22 +110,22 @@ fn new_catalogue() -> (WorkingSet, String) {
         &rules,
         &mut context,
     );
-    let customer = reply.outcome.unwrap().value()["id"]
+    let customer_id = reply.outcome.unwrap().value()["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    (working_set, customer)
+    (working_set, customer_id)
 }
 
 fn bench_decisions(criterion: &mut Criterion) {
-    let (mut working_set, customer) = new_catalogue();
+    let (mut working_set, customer_id) = new_catalogue();
     working_set.dirty = order_worker::domain::working_set::ChangeSet::default();
-    let creations: Vec<_> = (0..BATCH)
-        .map(|sku_number| create_order_command(&customer, sku_number))
+    let creations: Vec<_> = (0..BATCH_SIZE)
+        .map(|sku_number| create_order_command(&customer_id, sku_number))
         .collect();
     let rules = default_rules();
     let create_orders = |mut working_set: WorkingSet| {
-        working_set.numbers = (1..).take(BATCH).collect();
+        working_set.numbers = (1..).take(BATCH_SIZE).collect();
         let mut context = new_context();
         let orders = creations.iter().map(|creation| {
             let reply = carry_out(&mut working_set, creation, &rules, &mut context);
@@ -135,12 +135,12 @@ fn bench_decisions(criterion: &mut Criterion) {
         (working_set, orders)
     };
     let mut benchmark_group = criterion.benchmark_group("decide");
-    benchmark_group.throughput(Throughput::Elements(BATCH as u64));
+    benchmark_group.throughput(Throughput::Elements(BATCH_SIZE as u64));
     benchmark_group.bench_function("100 orders", |bencher| {
         bencher.iter_batched(|| working_set.clone(), create_orders, BatchSize::SmallInput);
     });
     let (working_set_with_orders, orders) = create_orders(working_set.clone());
-    let results: Vec<Command> = orders
+    let finish_commands: Vec<Command> = orders
         .iter()
         .map(|order| {
             let order_id: OrderId = order.value()["id"].as_str().unwrap().parse().unwrap();
@@ -161,8 +161,8 @@ fn bench_decisions(criterion: &mut Criterion) {
     benchmark_group.bench_function("100 authorizations", |bencher| {
         let finish_steps = |mut working_set: WorkingSet| {
             let mut context = new_context();
-            for result in &results {
-                black_box(carry_out(&mut working_set, result, &rules, &mut context));
+            for finish_command in &finish_commands {
+                black_box(carry_out(&mut working_set, finish_command, &rules, &mut context));
             }
             working_set
         };
@@ -176,54 +176,54 @@ fn bench_decisions(criterion: &mut Criterion) {
 }
 
 fn bench_json(criterion: &mut Criterion) {
-    let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let body = to_raw_value(&new_order(customer, 1)).unwrap();
-    let entries = || {
-        let entry = |_| Entry {
+    let example_id = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let body = to_raw_value(&new_order(example_id, 1)).unwrap();
+    let new_entries = || {
+        let new_entry = |_| Entry {
             kind: "order.create".into(),
-            correlation_id: Some(customer.into()),
-            message_id: Some(customer.into()),
+            correlation_id: Some(example_id.into()),
+            message_id: Some(example_id.into()),
             expiration: Some("5000".into()),
             headers: CallHeaders {
                 role: Some("storefront".into()),
-                request_id: Some(customer.into()),
+                request_id: Some(example_id.into()),
                 ..CallHeaders::default()
             },
             body: &body,
         };
-        (0..BATCH).map(entry).collect::<Vec<_>>()
+        (0..BATCH_SIZE).map(new_entry).collect::<Vec<_>>()
     };
-    let message = batch::to_json(&entries());
-    let mut group = criterion.benchmark_group("codec");
-    group.throughput(Throughput::Elements(BATCH as u64));
-    group.bench_function("write a batch of 100 requests", |bencher| {
-        bencher.iter(|| batch::to_json(black_box(&entries())));
+    let batch_message = batch::to_json(&new_entries());
+    let mut benchmark_group = criterion.benchmark_group("codec");
+    benchmark_group.throughput(Throughput::Elements(BATCH_SIZE as u64));
+    benchmark_group.bench_function("write a batch of 100 requests", |bencher| {
+        bencher.iter(|| batch::to_json(black_box(&new_entries())));
     });
-    group.bench_function("read a batch of 100 requests", |bencher| {
+    benchmark_group.bench_function("read a batch of 100 requests", |bencher| {
         bencher.iter(|| {
-            let message_entries = batch::split_entries(black_box(&message)).unwrap();
-            let requests = message_entries.into_iter().map(|part| {
-                let entry: Entry<'_> = serde_json::from_str(part.get()).unwrap();
+            let message_entries = batch::split_entries(black_box(&batch_message)).unwrap();
+            let requests = message_entries.into_iter().map(|entry_json| {
+                let entry: Entry<'_> = serde_json::from_str(entry_json.get()).unwrap();
                 let body = shared::body::parse(entry.body.get().as_bytes()).unwrap();
                 Request::read(&entry.kind, body).unwrap()
             });
             requests.collect::<Vec<_>>()
         });
     });
-    let (mut working_set, customer) = new_catalogue();
+    let (mut working_set, customer_id) = new_catalogue();
     working_set.numbers = [1].into();
     let reply = carry_out(
         &mut working_set,
-        &create_order_command(&customer, 1),
+        &create_order_command(&customer_id, 1),
         &default_rules(),
         &mut new_context(),
     );
     let envelope = batch::to_json(&Outcome::from(reply.outcome));
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("pass on an envelope", |bencher| {
+    benchmark_group.throughput(Throughput::Elements(1));
+    benchmark_group.bench_function("pass on an envelope", |bencher| {
         bencher.iter(|| serde_json::from_slice::<Outcome<Json>>(black_box(&envelope)).unwrap());
     });
-    group.finish();
+    benchmark_group.finish();
 }
 
 criterion_group!(benches, bench_decisions, bench_json);

@@ -57,7 +57,7 @@ pub struct Config {
     /// Address of the health and metrics endpoints.
     pub http_addr: SocketAddr,
     /// Webhook of the sandbox carrier, which delivers shipments by itself; `None` unless `CARRIER=sandbox`.
-    pub delivery: Option<Delivery>,
+    pub sandbox_delivery: Option<SandboxDelivery>,
     /// Access to the carrier over HTTP, if configured; labels that it created need it for their cancellation
     /// even if new ones are created by another carrier.
     pub http_carrier: Option<http_carrier::Settings>,
@@ -88,7 +88,7 @@ pub struct Config {
 
 /// Settings for the webhook calls of the sandbox carrier.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub struct SandboxDelivery {
     /// URL of the gateway's webhook.
     pub webhook_url: String,
     /// Secret that signs the calls: `whsec_…`.
@@ -136,7 +136,7 @@ impl Config {
             database_url: database_url(env)?,
             database_read_url: env.secret("DATABASE_READ_URL")?,
             http_addr: http_addr(env)?,
-            delivery: delivery(env, carrier)?,
+            sandbox_delivery: sandbox_delivery(env, carrier)?,
             http_carrier: http_carrier(env, carrier)?,
             stripe,
             warehouse: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
@@ -191,8 +191,8 @@ impl Config {
 /// # Errors
 /// When its file can't be read.
 pub fn amqp_url(env: &Env) -> anyhow::Result<String> {
-    let url = env.secret("AMQP_URL")?;
-    Ok(url.unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()))
+    let broker_url = env.secret("AMQP_URL")?;
+    Ok(broker_url.unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()))
 }
 
 /// Type of the request queue.
@@ -217,15 +217,15 @@ pub fn cipher(env: &Env) -> anyhow::Result<Arc<SecretCipher>> {
     Ok(Arc::new(SecretCipher::new(current_key, previous_key)))
 }
 
-fn encryption_key(env: &Env, name: &str) -> anyhow::Result<Option<[u8; KEY_BYTES]>> {
-    let Some(text) = env.secret(name)? else {
+fn encryption_key(env: &Env, variable_name: &str) -> anyhow::Result<Option<[u8; KEY_BYTES]>> {
+    let Some(key_text) = env.secret(variable_name)? else {
         return Ok(None);
     };
     // The value is not shown: it is a secret.
-    let bytes = BASE64_STANDARD.decode(text.trim());
-    let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
-    bytes.map(Some).with_context(|| {
-        format!("{name}: must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them")
+    let key_bytes = BASE64_STANDARD.decode(key_text.trim());
+    let key_bytes = key_bytes.ok().and_then(|key_bytes| key_bytes.try_into().ok());
+    key_bytes.map(Some).with_context(|| {
+        format!("{variable_name}: must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them")
     })
 }
 
@@ -253,50 +253,50 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
 const MIN_EVENTS_KEPT_DAYS: u32 = 2;
 
 fn retention(env: &Env) -> anyhow::Result<Retention> {
-    let events = match env.text("EVENTS_KEPT_DAYS") {
+    let events_retention = match env.text("EVENTS_KEPT_DAYS") {
         None => None,
-        Some(text) if text == "forever" => None,
+        Some(days_text) if days_text == "forever" => None,
         Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, MIN_EVENTS_KEPT_DAYS)?),
     };
     Ok(Retention {
-        events,
+        events: events_retention,
         idempotency_records: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
         deliveries: days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
         messages: days(env, "MESSAGES_KEPT_DAYS", 365, 1)?,
     })
 }
 
-fn days(env: &Env, name: &str, default: u32, min_days: u32) -> anyhow::Result<SignedDuration> {
-    let days: u32 = env.parsed(name, &default.to_string())?;
-    if !(min_days..=36_500).contains(&days) {
-        bail!("{name}={days}: must be from {min_days} to 36500 days");
+fn days(env: &Env, variable_name: &str, default_days: u32, min_days: u32) -> anyhow::Result<SignedDuration> {
+    let kept_days: u32 = env.parsed(variable_name, &default_days.to_string())?;
+    if !(min_days..=36_500).contains(&kept_days) {
+        bail!("{variable_name}={kept_days}: must be from {min_days} to 36500 days");
     }
-    Ok(SignedDuration::from_hours(24 * i64::from(days)))
+    Ok(SignedDuration::from_hours(24 * i64::from(kept_days)))
 }
 
-fn source(env: &Env, name: &str, interval_name: &str) -> anyhow::Result<Option<Source>> {
+fn source(env: &Env, variable_name: &str, interval_name: &str) -> anyhow::Result<Option<Source>> {
     let interval = SignedDuration::try_from(env.seconds(interval_name, 300)?)
         .with_context(|| interval_name.to_owned())?;
-    let Some(url_text) = env.secret(name)? else {
+    let Some(url_text) = env.secret(variable_name)? else {
         return Ok(None);
     };
-    let url: Url = url_text.parse().with_context(|| name.to_owned())?;
+    let url: Url = url_text.parse().with_context(|| variable_name.to_owned())?;
     if !matches!(url.scheme(), "https" | "http") {
-        bail!("{name}: must begin with https://");
+        bail!("{variable_name}: must begin with https://");
     }
     Ok(Some(Source { url, interval }))
 }
 
 fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
-    let base: Url = env.parsed("STRIPE_API_BASE", "https://api.stripe.com")?;
-    if !matches!(base.scheme(), "https" | "http") || base.cannot_be_a_base() {
-        bail!("STRIPE_API_BASE={base}: must be an https:// URL");
+    let base_url: Url = env.parsed("STRIPE_API_BASE", "https://api.stripe.com")?;
+    if !matches!(base_url.scheme(), "https" | "http") || base_url.cannot_be_a_base() {
+        bail!("STRIPE_API_BASE={base_url}: must be an https:// URL");
     }
     let captures_in_parts = env.choice("STRIPE_MULTICAPTURE", &[("0", false), ("1", true)], "0")?;
-    let key = env.secret("STRIPE_API_KEY")?;
-    Ok(key.map(|key| Settings {
-        base,
-        key,
+    let secret_key = env.secret("STRIPE_API_KEY")?;
+    Ok(secret_key.map(|secret_key| Settings {
+        base_url,
+        secret_key,
         captures_in_parts,
     }))
 }
@@ -336,7 +336,7 @@ fn http_carrier(
     }))
 }
 
-fn delivery(env: &Env, carrier: CarrierChoice) -> anyhow::Result<Option<Delivery>> {
+fn sandbox_delivery(env: &Env, carrier: CarrierChoice) -> anyhow::Result<Option<SandboxDelivery>> {
     let does_deliver = carrier == CarrierChoice::Sandbox;
     let secret = env.webhook_secret("SHIPPER_WEBHOOK_SECRET")?;
     let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
@@ -345,7 +345,7 @@ fn delivery(env: &Env, carrier: CarrierChoice) -> anyhow::Result<Option<Delivery
     };
     match (does_deliver, secret) {
         (false, _) => Ok(None),
-        (true, Some(secret)) => Ok(Some(Delivery {
+        (true, Some(secret)) => Ok(Some(SandboxDelivery {
             webhook_url,
             secret,
         })),
@@ -374,7 +374,7 @@ mod tests {
     use super::*;
 
     /// Variables that are only read together with others.
-    const FEATURES: [(&str, &str); 10] = [
+    const FEATURE_VARIABLES: [(&str, &str); 10] = [
         ("PAYMENT_PROVIDER", "stripe"),
         ("STRIPE_API_KEY", "sk_1"),
         ("CARRIER", "http"),
@@ -389,35 +389,35 @@ mod tests {
 
     #[test]
     fn settings_list_every_variable_that_is_read() {
-        let env = Env::from_pairs(FEATURES);
+        let env = Env::from_pairs(FEATURE_VARIABLES);
         let config = Config::read(&env).unwrap();
-        let listed: BTreeSet<String> = config
+        let listed_names: BTreeSet<String> = config
             .settings
             .iter()
             .map(|setting| setting.name.clone())
             .collect();
-        let mut read = env.names_read();
+        let mut read_names = env.names_read();
         // The gateway's address, which the default of SHIPPER_WEBHOOK_URL is made of.
-        read.remove("HTTP_ADDR");
-        let unlisted: Vec<_> = read.difference(&listed).collect();
-        assert!(unlisted.is_empty(), "environment.md lacks {unlisted:?}");
-        let documented = documented_variables(ENVIRONMENT).into_iter();
-        let documented: BTreeSet<_> = documented.map(|variable| variable.name).collect();
-        let unread: Vec<_> = documented.difference(&read).collect();
+        read_names.remove("HTTP_ADDR");
+        let unlisted_names: Vec<_> = read_names.difference(&listed_names).collect();
+        assert!(unlisted_names.is_empty(), "environment.md lacks {unlisted_names:?}");
+        let documented_names = documented_variables(ENVIRONMENT).into_iter();
+        let documented_names: BTreeSet<_> = documented_names.map(|variable| variable.name).collect();
+        let unread_names: Vec<_> = documented_names.difference(&read_names).collect();
         assert!(
-            unread.is_empty(),
-            "environment.md lists {unread:?}, which are not read"
+            unread_names.is_empty(),
+            "environment.md lists {unread_names:?}, which are not read"
         );
     }
 
     #[test]
     fn settings_contain_no_secrets() {
-        let config = Config::read(&Env::from_pairs(FEATURES)).unwrap();
-        let text = serde_json::to_string(&config.settings).unwrap();
-        assert!(text.contains("https://carrier.example.com"), "{text}");
+        let config = Config::read(&Env::from_pairs(FEATURE_VARIABLES)).unwrap();
+        let settings_text = serde_json::to_string(&config.settings).unwrap();
+        assert!(settings_text.contains("https://carrier.example.com"), "{settings_text}");
         assert!(
-            !text.contains("sk_1") && !text.contains("MDEyMzQ1"),
-            "{text}"
+            !settings_text.contains("sk_1") && !settings_text.contains("MDEyMzQ1"),
+            "{settings_text}"
         );
     }
 }

@@ -131,8 +131,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     install_tls();
     if arguments.options.check_config {
         check_config(|env| {
-            let database = Config::read(env)?.database_url;
-            Ok(format!("orders in {}", location(&database)))
+            let database_url = Config::read(env)?.database_url;
+            Ok(format!("orders in {}", location(&database_url)))
         })?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -146,25 +146,25 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             serve_result?;
         }
         Command::Migrate => {
-            let url = config::database_url(&env)?;
-            Store::open(&url, None).await?.close().await;
-            println!("{} is up to date", location(&url));
+            let database_url = config::database_url(&env)?;
+            Store::open(&database_url, None).await?.close().await;
+            println!("{} is up to date", location(&database_url));
         }
         Command::MigrateRequestQueue => migrate_requests(&env).await?,
         Command::Encrypt => {
-            let url = config::database_url(&env)?;
+            let database_url = config::database_url(&env)?;
             let cipher = config::cipher(&env)?;
             if cipher.is_off() {
                 anyhow::bail!("ENCRYPTION_KEY is not set: there is nothing to encrypt with");
             }
-            let store = Store::open(&url, None).await?.with_cipher(cipher).await?;
-            let rows = store.encrypt_secrets().await?;
+            let store = Store::open(&database_url, None).await?.with_cipher(cipher).await?;
+            let encrypted_rows = store.encrypt_secrets().await?;
             store.close().await;
-            println!("{} rows changed", rows.changed_count);
-            for row in &rows.unreadable_rows {
-                eprintln!("left as it is, since it can't be read: {row}");
+            println!("{} rows changed", encrypted_rows.changed_count);
+            for unreadable_row in &encrypted_rows.unreadable_rows {
+                eprintln!("left as it is, since it can't be read: {unreadable_row}");
             }
-            if !rows.unreadable_rows.is_empty() {
+            if !encrypted_rows.unreadable_rows.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -173,7 +173,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             for violation in &report.violations {
                 println!("{violation}");
             }
-            let (orders, events, violation_count) =
+            let (order_count, event_count, violation_count) =
                 (report.orders, report.events, report.violations.len());
             if report.condensed_orders > 0 {
                 println!(
@@ -181,30 +181,30 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                     report.condensed_orders
                 );
             }
-            println!("{orders} orders, {events} events: {violation_count} violations");
+            println!("{order_count} orders, {event_count} events: {violation_count} violations");
             return Ok(if violation_count == 0 {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
             });
         }
-        Command::Backup { file } => {
-            for (target_file, bytes) in backup(&config::database_url(&env)?, &file)?.files {
-                println!("{}: {bytes} bytes", target_file.display());
+        Command::Backup { file: target_file } => {
+            for (written_file, file_size) in backup(&config::database_url(&env)?, &target_file)?.files {
+                println!("{}: {file_size} bytes", written_file.display());
             }
         }
         Command::Export {
-            kind,
+            kind: export_kind,
             after: after_position,
-            output,
+            output: output_file,
         } => {
-            let url = config::database_url(&env)?;
-            let unreadable_rows = match output {
-                Some(file) => export_to(&url, kind, after_position, &file).await?,
-                None => export(&url, kind, after_position, &mut io::stdout().lock()).await?,
+            let database_url = config::database_url(&env)?;
+            let unreadable_rows = match output_file {
+                Some(output_file) => export_to(&database_url, export_kind, after_position, &output_file).await?,
+                None => export(&database_url, export_kind, after_position, &mut io::stdout().lock()).await?,
             };
-            for row in &unreadable_rows {
-                eprintln!("left out, since it can't be decoded: {row}");
+            for unreadable_row in &unreadable_rows {
+                eprintln!("left out, since it can't be decoded: {unreadable_row}");
             }
             if !unreadable_rows.is_empty() {
                 return Ok(ExitCode::FAILURE);
@@ -219,13 +219,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 async fn migrate_requests(env: &Env) -> anyhow::Result<()> {
     let queue_type = config::request_queue(env)?;
     let migration = migrate_request_queue(&config::amqp_url(env)?, queue_type).await?;
-    let change = if migration.was_replaced {
+    let change_text = if migration.was_replaced {
         "is now"
     } else {
         "was already"
     };
     println!(
-        "{REQUEST_QUEUE} {change} a {queue_type} queue; {} requests moved",
+        "{REQUEST_QUEUE} {change_text} a {queue_type} queue; {} requests moved",
         migration.moved_requests
     );
     if migration.dropped_requests > 0 {
@@ -238,45 +238,45 @@ async fn migrate_requests(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Exports to a temporary file and renames it to `file` when it is complete. Returns the rows that can't be
-/// decoded.
+/// Exports to a temporary file and renames it to `target_file` when it is complete. Returns the rows that can't
+/// be decoded.
 async fn export_to(
-    url: &str,
+    database_url: &str,
     export_kind: ExportKind,
     after_position: i64,
-    file: &Path,
+    target_file: &Path,
 ) -> anyhow::Result<Vec<String>> {
-    let context = || format!("can't write {}", file.display());
-    let mut partial_path = file.as_os_str().to_owned();
+    let write_error_text = || format!("can't write {}", target_file.display());
+    let mut partial_path = target_file.as_os_str().to_owned();
     partial_path.push(".part");
-    let mut partial_file = File::create(&partial_path).with_context(context)?;
-    let unreadable_rows = match export(url, export_kind, after_position, &mut partial_file).await {
+    let mut partial_file = File::create(&partial_path).with_context(write_error_text)?;
+    let unreadable_rows = match export(database_url, export_kind, after_position, &mut partial_file).await {
         Ok(unreadable_rows) => unreadable_rows,
         Err(error) => {
             let _ = fs::remove_file(&partial_path);
             return Err(error);
         }
     };
-    partial_file.sync_all().with_context(context)?;
-    fs::rename(partial_path, file).with_context(context)?;
+    partial_file.sync_all().with_context(write_error_text)?;
+    fs::rename(partial_path, target_file).with_context(write_error_text)?;
     Ok(unreadable_rows)
 }
 
-/// Exports the chosen rows to `output`. Returns the rows that can't be decoded.
+/// Exports the chosen rows to `writer`. Returns the rows that can't be decoded.
 async fn export(
-    url: &str,
+    database_url: &str,
     export_kind: ExportKind,
     after_position: i64,
-    output: &mut impl Write,
+    writer: &mut impl Write,
 ) -> anyhow::Result<Vec<String>> {
-    let mut output = BufWriter::new(output);
+    let mut buffered_writer = BufWriter::new(writer);
     let export_result = match export_kind {
-        ExportKind::Orders => export::export_orders(url, after_position, &mut output).await,
-        ExportKind::Events => export::export_events(url, after_position, &mut output).await,
-        ExportKind::Messages => export::export_messages(url, after_position, &mut output).await,
+        ExportKind::Orders => export::export_orders(database_url, after_position, &mut buffered_writer).await,
+        ExportKind::Events => export::export_events(database_url, after_position, &mut buffered_writer).await,
+        ExportKind::Messages => export::export_messages(database_url, after_position, &mut buffered_writer).await,
     };
     let export_result = export_result.and_then(|export_result| {
-        output.flush()?;
+        buffered_writer.flush()?;
         Ok(export_result)
     });
     match export_result {

@@ -10,13 +10,13 @@ const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
 
 /// The delay in `Retry-After`, which is a number of seconds or a date; `None` without a readable one.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let delay = if is_number {
-        let seconds = text.parse().unwrap_or(MAX_RETRY_AFTER_SECONDS);
-        Duration::from_secs(seconds.min(MAX_RETRY_AFTER_SECONDS))
+    let header_text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_seconds = !header_text.is_empty() && header_text.chars().all(|c| c.is_ascii_digit());
+    let delay = if is_seconds {
+        let delay_seconds = header_text.parse().unwrap_or(MAX_RETRY_AFTER_SECONDS);
+        Duration::from_secs(delay_seconds.min(MAX_RETRY_AFTER_SECONDS))
     } else {
-        let retry_at = httpdate::parse_http_date(text).ok()?;
+        let retry_at = httpdate::parse_http_date(header_text).ok()?;
         let max_delay = Duration::from_secs(MAX_RETRY_AFTER_SECONDS);
         retry_at
             .duration_since(now)
@@ -33,8 +33,8 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let read_header = |text: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+        let read_header = |header_text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, header_text.parse().unwrap())]);
             retry_after(&headers, now).map(|delay| delay.as_secs())
         };
         assert_eq!(read_header("120"), Some(120));

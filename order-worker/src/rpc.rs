@@ -143,14 +143,14 @@ impl Rpc {
     /// Handles the requests of a message. Replies that are ready at the same time are sent together, and no
     /// reply waits for the slowest request.
     async fn answer_message(self, delivery: Incoming) {
-        let (reply_to, entries) = RequestMessage::from(delivery).read();
+        let (reply_to, request_entries) = RequestMessage::from(delivery).read();
         let (mut ready_replies, mut lookups) = (Vec::new(), Vec::new());
         let (mut commands, mut command_scopes) = (Vec::new(), Vec::new());
         let mut running_tasks = FuturesUnordered::new();
         for BatchEntry {
             correlation_id,
             request,
-        } in entries
+        } in request_entries
         {
             let mut request = match request {
                 Ok(request) => request,
@@ -163,18 +163,18 @@ impl Rpc {
                     continue;
                 }
             };
-            let scope = RequestScope::begin(correlation_id, &mut request);
+            let request_scope = RequestScope::begin(correlation_id, &mut request);
             let prepared_operation = catch_panic(|| self.prepare_operation(request));
             match prepared_operation.unwrap_or_else(|| Err(internal_error())) {
                 Ok(Operation::Command(command, deadline)) => {
                     commands.push((command, deadline));
-                    command_scopes.push(Some(scope));
+                    command_scopes.push(Some(request_scope));
                 }
-                Ok(Operation::Lookup(query)) => lookups.push((scope, query)),
+                Ok(Operation::Lookup(order_query)) => lookups.push((request_scope, order_query)),
                 Ok(Operation::Task(context, task)) => {
-                    running_tasks.push(Either::Left(self.run_task(scope, context, task)));
+                    running_tasks.push(Either::Left(self.run_task(request_scope, context, task)));
                 }
-                Err(failure) => ready_replies.push(scope.end(Err(failure).into())),
+                Err(failure) => ready_replies.push(request_scope.end(Err(failure).into())),
             }
         }
         let mut decisions = self.engine.decide_together(commands);
@@ -187,12 +187,12 @@ impl Rpc {
             let mut free_bytes = REPLY_MESSAGE_BYTES;
             while lookups.is_empty()
                 && free_bytes > 0
-                && let Some(Some(outcome)) = running_tasks.next().now_or_never()
+                && let Some(Some(task_outcome)) = running_tasks.next().now_or_never()
             {
-                let bytes = outcome.replies.iter().map(EntryReply::bytes).sum();
-                free_bytes = free_bytes.saturating_sub(bytes);
-                ready_replies.extend(outcome.replies);
-                lookups = outcome.remaining_lookups;
+                let reply_bytes = task_outcome.replies.iter().map(EntryReply::bytes).sum();
+                free_bytes = free_bytes.saturating_sub(reply_bytes);
+                ready_replies.extend(task_outcome.replies);
+                lookups = task_outcome.remaining_lookups;
             }
             if !ready_replies.is_empty() {
                 let ready_replies = mem::take(&mut ready_replies);
@@ -209,9 +209,9 @@ impl Rpc {
                         Some(command_scopes.get_mut(index)?.take()?.end(reply))
                     }));
                 }
-                Some(outcome) = running_tasks.next() => {
-                    ready_replies.extend(outcome.replies);
-                    lookups = outcome.remaining_lookups;
+                Some(task_outcome) = running_tasks.next() => {
+                    ready_replies.extend(task_outcome.replies);
+                    lookups = task_outcome.remaining_lookups;
                 }
                 else => break,
             }
@@ -281,30 +281,30 @@ impl Rpc {
         Ok(match task {
             Task::Read(query) => self.read(caller, query).await.into(),
             Task::ApproveAll(request) => {
-                let approve_result = self.approve_all(caller, request, deadline);
-                task::run(&self.engine, &context, None, approve_result).await?
+                let approve_future = self.approve_all(caller, request, deadline);
+                task::run(&self.engine, &context, None, approve_future).await?
             }
             Task::Erase(customer) => {
-                let target = Some(ResourceRef::Customer(customer.id));
-                let erase_result = self.erase_customer(&context, customer);
-                Box::pin(task::run(&self.engine, &context, target, erase_result)).await?
+                let erased_resource = Some(ResourceRef::Customer(customer.id));
+                let erase_future = self.erase_customer(&context, customer);
+                Box::pin(task::run(&self.engine, &context, erased_resource, erase_future)).await?
             }
             Task::Reset => {
-                let reset_result = Box::pin(self.reset(caller));
-                task::run(&self.engine, &context, None, reset_result).await?
+                let reset_future = Box::pin(self.reset(caller));
+                task::run(&self.engine, &context, None, reset_future).await?
             }
             Task::Import(request) => {
                 if let Some(if_match) = &context.if_match {
                     if_match.check_untagged()?;
                 }
                 task::claim_key(&self.engine, &context).await?;
-                let identity = context.idempotency.as_ref();
-                let identity = identity.map(|idempotency| ImportIdentity {
-                    name: &idempotency.key,
+                let import_identity = context.idempotency.as_ref();
+                let import_identity = import_identity.map(|idempotency| ImportIdentity {
+                    import_key: &idempotency.key,
                     key_origin: idempotency.key_origin,
                     message_key: context.message_key.as_ref(),
                 });
-                self.import(caller, request, identity, deadline)
+                self.import(caller, request, import_identity, deadline)
                     .await
                     .into()
             }
@@ -318,7 +318,7 @@ impl Rpc {
                 self.dead_letters.redrive(context, &request).await?
             }
             Task::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
-                let redrive_result = redrive_all(
+                let redrive_future = redrive_all(
                     &self.store,
                     &self.engine,
                     caller,
@@ -326,7 +326,7 @@ impl Rpc {
                     deadline,
                     FailedSteps::Dead(&self.dead_letters),
                 );
-                task::run(&self.engine, &context, None, redrive_result).await?
+                task::run(&self.engine, &context, None, redrive_future).await?
             }
             Task::Retry(RetryRequest::List(query)) => {
                 self.retries.list(caller, &query).await.into()
@@ -335,7 +335,7 @@ impl Rpc {
                 self.retries.redrive(context, &step).await?
             }
             Task::Retry(RetryRequest::RedriveAll(request)) => {
-                let redrive_result = redrive_all(
+                let redrive_future = redrive_all(
                     &self.store,
                     &self.engine,
                     caller,
@@ -343,7 +343,7 @@ impl Rpc {
                     deadline,
                     FailedSteps::Retrying,
                 );
-                task::run(&self.engine, &context, None, redrive_result).await?
+                task::run(&self.engine, &context, None, redrive_future).await?
             }
             Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
             Task::PauseRequests => {
@@ -395,18 +395,18 @@ impl Rpc {
 
     /// Dispatches a request, and checks the URL of a webhook endpoint.
     fn dispatch(&self, request: Request) -> Result<Dispatch, Failure> {
-        let operation = dispatch(request)?;
-        let url = match &operation {
+        let dispatched_request = dispatch(request)?;
+        let endpoint_url = match &dispatched_request {
             Dispatch::Command(Action::CreateEndpoint { new_endpoint, .. }) => {
                 Some(&new_endpoint.url)
             }
             Dispatch::Command(Action::UpdateEndpoint(update)) => update.url.as_ref(),
             _ => None,
         };
-        if let Some(Err(reason)) = url.map(|url| self.url_policy.check(url.url())) {
+        if let Some(Err(reason)) = endpoint_url.map(|endpoint_url| self.url_policy.check(endpoint_url.url())) {
             return Err(Failure::violation("/url", reason));
         }
-        Ok(operation)
+        Ok(dispatched_request)
     }
 }
 
@@ -431,11 +431,11 @@ fn internal_error() -> Failure {
 }
 
 /// The failure of a read of one order; a corrupt row is named.
-fn unreadable_order(id: OrderId, error: StoreError) -> Failure {
+fn unreadable_order(order_id: OrderId, error: StoreError) -> Failure {
     let is_corrupt = matches!(error, StoreError::Corrupt(_));
     let mut failure = read_failure(error);
     if is_corrupt {
-        failure.message = format!("stored data of order {id} can't be read");
+        failure.message = format!("stored data of order {order_id} can't be read");
     }
     failure
 }

@@ -22,11 +22,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     background::{
         housekeeping::run_maintenance,
-        jobs::{Source, orders, warehouse},
+        jobs::{Source, order_import, stock_refresh},
         relay::{self, spawn},
         stats::{self, Latencies, WorkerStats},
     },
-    config::{Config, Delivery},
+    config::{Config, SandboxDelivery},
     engine::Engine,
     failures::{archive::run_archive, dead_letters::DeadLetters, retries::Retries},
     mail::{Mailer, MessageDispatcher},
@@ -53,7 +53,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Delay between attempts to open an unavailable database.
-const DATABASE_RETRY: Duration = Duration::from_secs(1);
+const DATABASE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Opens the store and the sandbox's ledger. Retries while the database is unreachable, locked by another
 /// process or full. Meanwhile `store_sender` holds the reason.
@@ -71,7 +71,7 @@ async fn open_store(
                 }
                 let _ = store_sender.send(Err(error_text.clone()));
                 reported_error = error_text;
-                time::sleep(DATABASE_RETRY).await;
+                time::sleep(DATABASE_RETRY_DELAY).await;
             }
             open_result => return open_result,
         }
@@ -101,9 +101,9 @@ fn serve_health(
     stop: &CancellationToken,
 ) {
     spawn(tasks, stop, health.metrics.clone().run_upkeep());
-    let (app, stop) = (health::routes(health), stop.clone());
+    let (router, stop) = (health::routes(health), stop.clone());
     tasks.spawn(async move {
-        let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+        let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = server.await {
             tracing::error!(%error, "the health server stopped");
         }
@@ -112,8 +112,8 @@ fn serve_health(
 
 /// Name of this process in statistics.
 fn worker_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}/{}", host.trim(), std::process::id())
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}/{}", host_name.trim(), std::process::id())
 }
 
 /// The worker's broker connections. Acknowledgements need connections of their own: the broker does not read
@@ -156,33 +156,33 @@ impl Brokers {
 
 /// Starts the configured periodic jobs.
 fn start_jobs(
-    (warehouse, import): (Option<Source>, Option<Source>),
+    (stock_source, order_source): (Option<Source>, Option<Source>),
     store: &Store,
     engine: &Engine,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let list_client = ListClient::new()?;
-    if let Some(source) = warehouse {
-        let warehouse_refresh =
-            warehouse::refresh(store.clone(), engine.clone(), list_client.clone(), source);
-        spawn(tasks, stop, warehouse_refresh);
+    if let Some(source) = stock_source {
+        let refresh_task =
+            stock_refresh::refresh(store.clone(), engine.clone(), list_client.clone(), source);
+        spawn(tasks, stop, refresh_task);
     }
-    if let Some(source) = import {
-        let import = orders::import_from(store.clone(), engine.clone(), list_client, source);
-        spawn(tasks, stop, import);
+    if let Some(source) = order_source {
+        let import_task = order_import::import_from(store.clone(), engine.clone(), list_client, source);
+        spawn(tasks, stop, import_task);
     }
     Ok(())
 }
 
 /// Waits for requests and steps in progress, within their time limits. The rest is redelivered to another
 /// worker.
-async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
+async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up_token: CancellationToken) {
     requests.close();
     steps.close();
     let stop_steps = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
     let (stop_result, _) = tokio::join!(time::timeout(STOP_TIMEOUT, requests.wait()), stop_steps);
-    give_up.cancel();
+    give_up_token.cancel();
     steps.wait().await;
     if stop_result.is_err() {
         tracing::warn!(
@@ -195,12 +195,12 @@ async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up: 
 /// The delivery task of the sandbox carrier.
 fn deliver_sandbox_shipments(
     carrier: SandboxCarrier,
-    delivery: Delivery,
+    delivery: SandboxDelivery,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let client = reqwest::Client::builder()
+    let http_client = reqwest::Client::builder()
         .build()
         .context("can't create an HTTP client")?;
-    let delivery_task = carrier.deliver(client, delivery.webhook_url, delivery.secret);
+    let delivery_task = carrier.deliver(http_client, delivery.webhook_url, delivery.secret);
     Ok(async move {
         if let Err(error) = delivery_task.await {
             tracing::error!(
@@ -233,7 +233,7 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
     reason = "the parts of a worker, in the order in which they start and stop"
 )]
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let settings = Arc::new(EffectiveSettings {
+    let effective_settings = Arc::new(EffectiveSettings {
         started_at: Timestamp::now(),
         settings: config.settings.clone(),
         partner_names: partner_names(&config),
@@ -246,19 +246,19 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .clone()
         .map(HttpCarrier::new)
         .transpose()?;
-    let sender = Sender::new(config.webhooks)?;
+    let webhook_sender = Sender::new(config.webhooks)?;
     let mailer = config.mail.clone().map(Mailer::new).transpose()?;
-    let listener = TcpListener::bind(config.http_addr)
+    let health_listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
     let brokers = Brokers::start(&config.amqp_url, config.request_queue)?;
-    tracing::info!(health = %listener.local_addr()?, "order-worker is starting");
+    tracing::info!(health = %health_listener.local_addr()?, "order-worker is starting");
 
     let publisher = Arc::new(Publisher::new(brokers.publishing_broker.clone()));
     let worker_stats = WorkerStats {
         publisher: Arc::clone(&publisher),
         latencies: Latencies::default(),
-        worker: worker_name(),
+        worker_name: worker_name(),
     };
     let (store_sender, store_receiver) =
         watch::channel(Err("the database is being opened".to_owned()));
@@ -274,15 +274,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         metrics: Metrics::install().context("can't install the metrics recorder")?,
         worker_stats: worker_stats.clone(),
     };
-    let mut background = JoinSet::new();
+    let mut background_tasks = JoinSet::new();
     let background_stop = CancellationToken::new();
-    serve_health(listener, health, &mut background, &background_stop);
+    serve_health(health_listener, health, &mut background_tasks, &background_stop);
     let Some(connection_result) = stop
         .run_until_cancelled(open_store(&config, &store_sender))
         .await
     else {
         background_stop.cancel();
-        while background.join_next().await.is_some() {}
+        while background_tasks.join_next().await.is_some() {}
         brokers.close().await;
         tracing::info!("order-worker stopped before the database could be opened");
         return Ok(());
@@ -296,14 +296,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     relay_task.start(
         &store,
         Arc::clone(&publisher),
-        &mut background,
+        &mut background_tasks,
         &background_stop,
     );
     let housekeeping_task = run_maintenance(store.clone(), config.retention);
-    spawn(&mut background, &background_stop, housekeeping_task);
+    spawn(&mut background_tasks, &background_stop, housekeeping_task);
     let new_events = outbox.new_events();
-    let counting_task = stats::count(store.clone(), outbox.new_events(), outbox.activity());
-    spawn(&mut background, &background_stop, counting_task);
+    let counting_task = stats::count_events(store.clone(), outbox.new_events(), outbox.activity());
+    spawn(&mut background_tasks, &background_stop, counting_task);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
     if let Some(mailer) = mailer {
         let dispatcher = MessageDispatcher::new(
@@ -311,35 +311,35 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             engine.clone(),
             outbox.clone(),
             mailer,
-            settings.partner_log.clone(),
+            effective_settings.partner_log.clone(),
         );
-        background.spawn(dispatcher.run(background_stop.clone()));
+        background_tasks.spawn(dispatcher.run(background_stop.clone()));
     }
     let webhook_dispatcher = WebhookDispatcher::new(
         store.clone(),
         engine.clone(),
-        sender,
+        webhook_sender,
         outbox,
-        settings.partner_log.clone(),
+        effective_settings.partner_log.clone(),
     );
-    spawn(&mut background, &background_stop, webhook_dispatcher.run());
+    spawn(&mut background_tasks, &background_stop, webhook_dispatcher.run());
 
     let external_lists = (config.warehouse, config.import);
     start_jobs(
         external_lists,
         &store,
         &engine,
-        &mut background,
+        &mut background_tasks,
         &background_stop,
     )?;
 
-    let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
-    if let Some(delivery) = config.delivery {
-        let delivery_task = deliver_sandbox_shipments(carrier.clone(), delivery)?;
-        spawn(&mut background, &background_stop, delivery_task);
+    let sandbox_carrier = SandboxCarrier::new(sandbox.clone(), config.sandbox_delivery.is_some());
+    if let Some(delivery) = config.sandbox_delivery {
+        let delivery_task = deliver_sandbox_shipments(sandbox_carrier.clone(), delivery)?;
+        spawn(&mut background_tasks, &background_stop, delivery_task);
     }
     let probe_task = publisher::probe(brokers.publishing_broker.clone());
-    spawn(&mut background, &background_stop, probe_task);
+    spawn(&mut background_tasks, &background_stop, probe_task);
     let (requests_in_progress, steps_in_progress) = (TaskTracker::new(), TaskTracker::new());
     let give_up_token = CancellationToken::new();
     let archive_task = run_archive(
@@ -348,7 +348,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         Arc::clone(&publisher),
         stop.clone(),
     );
-    background.spawn(archive_task);
+    background_tasks.spawn(archive_task);
     let latencies = worker_stats.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
     let retries = Retries::new(store.clone(), engine.clone());
@@ -364,7 +364,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         feed_notifier: FeedNotifier::new(new_events, stop.clone()),
         url_policy: config.webhooks,
         worker_stats,
-        settings: Arc::clone(&settings),
+        settings: Arc::clone(&effective_settings),
         features: OptionalFeatures {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
@@ -377,17 +377,17 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             stripe,
         },
         carriers: Carriers {
-            sandbox: carrier,
+            sandbox: sandbox_carrier,
             http: http_carrier,
         },
     };
-    let steps = Steps::new(
+    let step_executor = Steps::new(
         store.clone(),
         engine.clone(),
         providers,
         Arc::clone(&publisher),
         latencies,
-        settings.partner_log.clone(),
+        effective_settings.partner_log.clone(),
     );
     tokio::join!(
         rpc.run(
@@ -395,7 +395,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             requests_in_progress.clone(),
             stop.clone()
         ),
-        steps.run(
+        step_executor.run(
             brokers.steps.clone(),
             steps_in_progress.clone(),
             stop.clone(),
@@ -406,7 +406,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     // Shutdown: no more requests and steps are accepted.
     finish_in_progress(requests_in_progress, steps_in_progress, give_up_token).await;
     background_stop.cancel();
-    while background.join_next().await.is_some() {}
+    while background_tasks.join_next().await.is_some() {}
     close(engine, brokers, store).await?;
     tracing::info!("order-worker stopped");
     Ok(())

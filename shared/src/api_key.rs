@@ -101,10 +101,10 @@ impl NewApiKey {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let name = fields.required("name", body::visible_text(1..=MAX_NAME_CHARS));
         let role: Option<Role> = fields.required("role", body::parsed);
-        let is_absent = !fields.contains("storefront");
+        let is_storefront_absent = !fields.contains("storefront");
         let storefront = fields.patch_nullable("storefront", body::parsed);
         match (role, &storefront) {
-            (Some(Role::Storefront), None) if !is_absent => {}
+            (Some(Role::Storefront), None) if !is_storefront_absent => {}
             (Some(Role::Storefront), None | Some(None)) => {
                 fields.report("storefront", "is required for the role storefront");
             }

@@ -76,23 +76,23 @@ fn parse_within(
     bytes: &[u8],
     max_bytes: usize,
     max_nesting: usize,
-    name: &str,
+    part_name: &str,
 ) -> Result<Value, Failure> {
     if bytes.len() > max_bytes {
         return Err(Failure::new(
             Code::PayloadTooLarge,
-            format!("{name} exceeds {max_bytes} bytes"),
+            format!("{part_name} exceeds {max_bytes} bytes"),
         ));
     }
-    let (first_value, has_floats) = strict::parse(bytes, max_nesting).map_err(|error| {
+    let (value, has_floats) = strict::parse(bytes, max_nesting).map_err(|error| {
         // In a single line only the column is useful.
-        let rule_text = match name {
+        let error_text = match part_name {
             "the line" => error.to_string().replace(" at line 1 column", " at column"),
             _ => error.to_string(),
         };
         Failure::new(
             Code::InvalidRequest,
-            format!("{name} is not valid JSON: {rule_text}"),
+            format!("{part_name} is not valid JSON: {error_text}"),
         )
     })?;
     // Whole numbers of 64 bits are exact; all others were read as floats.
@@ -102,7 +102,7 @@ fn parse_within(
             pointer,
             format!("{number} can't be stored exactly as a number; send it as a string"),
         )),
-        None => Ok(first_value),
+        None => Ok(value),
     }
 }
 
@@ -123,9 +123,9 @@ pub fn read<T>(
     read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
 ) -> Result<T, Failure> {
     let mut violations = Vec::new();
-    let result = read_object(String::new(), value, &mut violations, read);
-    match result {
-        Some(result) if violations.is_empty() => Ok(result),
+    let read_result = read_object(String::new(), value, &mut violations, read);
+    match read_result {
+        Some(read_value) if violations.is_empty() => Ok(read_value),
         _ => Err(Failure::violations(&violations)),
     }
 }
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn name_without_visible_characters_is_refused() {
-        let name = visible_text(1..=20);
+        let read_name = visible_text(1..=20);
         for blank_text in [
             " ",
             "\u{3000}\u{a0}",
@@ -220,11 +220,11 @@ mod tests {
             "\u{e0020}",
             "\u{202e}",
         ] {
-            assert!(name(json!(blank_text)).is_err(), "{blank_text:?}");
+            assert!(read_name(json!(blank_text)).is_err(), "{blank_text:?}");
         }
         for visible_text in ["A", " Ada ", "می\u{200c}خواهم", "👩\u{200d}🔬", "é", "株"]
         {
-            assert_eq!(name(json!(visible_text)), Ok(visible_text.to_owned()));
+            assert_eq!(read_name(json!(visible_text)), Ok(visible_text.to_owned()));
         }
     }
 
@@ -272,10 +272,10 @@ mod tests {
         );
         let message = format!(r#"{{"lines": [{{"line": 1, "order": {body_text}}}]}}"#);
         parse_message(message.as_bytes()).unwrap();
-        let value: Result<Value, _> = from_stored(&nested_body(200));
-        assert!(value.is_ok());
-        let value: Result<Value, _> = from_stored(&nested_body(257));
-        assert!(value.is_err());
+        let stored_value: Result<Value, _> = from_stored(&nested_body(200));
+        assert!(stored_value.is_ok());
+        let stored_value: Result<Value, _> = from_stored(&nested_body(257));
+        assert!(stored_value.is_err());
     }
 
     #[test]

@@ -46,15 +46,15 @@ impl CommonCommand {
             Self::Health => health::check_ready(health_addr(&Env::from_process())?).await,
             Self::Completions { shell } => {
                 let mut command = C::command();
-                let name = command.get_name().to_owned();
-                clap_complete::generate(shell, &mut command, name, &mut io::stdout());
+                let program_name = command.get_name().to_owned();
+                clap_complete::generate(shell, &mut command, program_name, &mut io::stdout());
                 Ok(())
             }
         }
     }
 }
 
-/// The end of `--help`: the environment variables of the table `own_help` and the common ones, then
+/// The end of `--help`: the environment variables of the table `program_help` and the common ones, then
 /// `exit_status`.
 pub fn after_help(program_help: &str, exit_status: &str) -> String {
     format!("{}\n{exit_status}", describe(program_help))
@@ -81,14 +81,14 @@ pub fn check_config<T: Display>(
     Ok(())
 }
 
-/// The exit status for `result`. An error is printed in one line to standard error, after the program's name, and
-/// ends with status `on_error`.
-pub fn exit_code(program: &str, result: anyhow::Result<ExitCode>, on_error: u8) -> ExitCode {
-    match result {
+/// The exit status for `program_result`. An error is printed in one line to standard error, after the program's name, and
+/// ends with status `error_status`.
+pub fn exit_code(program: &str, program_result: anyhow::Result<ExitCode>, error_status: u8) -> ExitCode {
+    match program_result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{program}: {error:#}");
-            ExitCode::from(on_error)
+            ExitCode::from(error_status)
         }
     }
 }

@@ -225,8 +225,8 @@ pub struct Variable {
 pub fn documented_variables(table: &str) -> Vec<Variable> {
     let variables = table_rows(table).flat_map(|[names, default, meaning]| {
         let is_secret = meaning.contains("; a secret") || meaning.contains("; secrets");
-        let end = meaning.find("; a secret").or(meaning.find("; secrets"));
-        let meaning = meaning[..end.unwrap_or(meaning.len())].to_owned();
+        let secret_note_start = meaning.find("; a secret").or(meaning.find("; secrets"));
+        let meaning = meaning[..secret_note_start.unwrap_or(meaning.len())].to_owned();
         let names: Vec<_> = names.split(", ").map(str::to_owned).collect();
         names.into_iter().map(move |name| Variable {
             name,
@@ -245,13 +245,13 @@ mod tests {
     #[test]
     fn invalid_value_is_reported_with_its_variable() {
         let env = Env::from_pairs([("A", "x"), ("B", "0"), ("C", "purple")]);
-        for directive_error in [
+        for error in [
             env.millis("A", 5).unwrap_err(),
             env.seconds("B", 5).unwrap_err(),
             env.choice("C", &[("pretty", 1), ("json", 2)], "pretty")
                 .unwrap_err(),
         ] {
-            let line = directive_error.to_string();
+            let line = error.to_string();
             assert!(
                 ["A=", "B=", "C="].iter().any(|name| line.starts_with(name)),
                 "{line}"
@@ -264,15 +264,15 @@ mod tests {
     #[test]
     fn help_lists_own_and_common_variables() {
         let table = "| variable | default | meaning |\n|---|---|---|\n| `A`, `B` | `1` | the `x`: to do |\n| `C` | | more |\n";
-        let text = describe(table);
+        let help_text = describe(table);
         assert!(
-            text.contains("\n  A, B [default: 1]\n          the x: to do\n"),
-            "{text}"
+            help_text.contains("\n  A, B [default: 1]\n          the x: to do\n"),
+            "{help_text}"
         );
-        assert!(text.contains("\n  C\n          more\n"), "{text}");
+        assert!(help_text.contains("\n  C\n          more\n"), "{help_text}");
         assert!(
-            text.contains("\n  LOG_FORMAT [default: pretty]\n"),
-            "{text}"
+            help_text.contains("\n  LOG_FORMAT [default: pretty]\n"),
+            "{help_text}"
         );
     }
 

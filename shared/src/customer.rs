@@ -260,19 +260,19 @@ fn email(value: Value) -> Result<String, String> {
 /// many digits, more than two separators in a row. [`schema::phone`] has the same rule as a pattern.
 fn phone(value: Value) -> Result<String, String> {
     let phone = body::text(1..=MAX_PHONE_CHARS)(value)?;
-    let digits = phone.strip_prefix(['+', '(']).unwrap_or(&phone);
-    let count = digits.bytes().filter(u8::is_ascii_digit).count();
-    let mut separators = 0;
-    let is_plausible = digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.ends_with(|c: char| c.is_ascii_digit())
-        && PHONE_DIGITS.contains(&count)
-        && digits.chars().all(|c| {
-            separators = if c.is_ascii_digit() {
+    let number_part = phone.strip_prefix(['+', '(']).unwrap_or(&phone);
+    let digit_count = number_part.bytes().filter(u8::is_ascii_digit).count();
+    let mut separators_in_a_row = 0;
+    let is_plausible = number_part.starts_with(|c: char| c.is_ascii_digit())
+        && number_part.ends_with(|c: char| c.is_ascii_digit())
+        && PHONE_DIGITS.contains(&digit_count)
+        && number_part.chars().all(|c| {
+            separators_in_a_row = if c.is_ascii_digit() {
                 0
             } else {
-                separators + 1
+                separators_in_a_row + 1
             };
-            separators <= 2 && (c.is_ascii_digit() || PHONE_SEPARATORS.contains(&c))
+            separators_in_a_row <= 2 && (c.is_ascii_digit() || PHONE_SEPARATORS.contains(&c))
         });
     if is_plausible {
         Ok(phone)
@@ -286,15 +286,15 @@ const PHONE_SEPARATORS: [char; 8] = [' ', '(', ')', '.', '/', '-', 'x', '#'];
 
 /// At most [`MAX_ADDRESSES`] addresses.
 fn addresses(value: Value) -> Result<Vec<Address>, String> {
-    let Value::Array(entries) = value else {
+    let Value::Array(address_values) = value else {
         return Err("must be a list of addresses".to_owned());
     };
-    if entries.len() > MAX_ADDRESSES {
+    if address_values.len() > MAX_ADDRESSES {
         return Err(format!("must have at most {MAX_ADDRESSES} entries"));
     }
-    let entries = entries.into_iter().enumerate();
-    entries
-        .map(|(index, entry)| address(entry).map_err(|error| format!("entry {index}: {error}")))
+    let address_values = address_values.into_iter().enumerate();
+    address_values
+        .map(|(index, address_value)| address(address_value).map_err(|error| format!("entry {index}: {error}")))
         .collect()
 }
 

@@ -142,8 +142,11 @@ pub struct FailedStepFilter {
 impl FailedStepFilter {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
         let step = fields.optional("step", body::text(1..=100));
-        let number = fields.optional("number", body::integer(1..=i64::MAX));
-        Self { step, number }
+        let order_number = fields.optional("number", body::integer(1..=i64::MAX));
+        Self {
+            step,
+            number: order_number,
+        }
     }
 
     /// Whether all steps are listed.

@@ -26,10 +26,10 @@ const MAX_HEADER_BYTES: usize = 1_000;
 /// Number of digest bytes in a tag.
 const DIGEST_BYTES: usize = 12;
 
-/// The entity tag of `value`, with quotation marks.
-pub fn of(value: &Json) -> String {
+/// The entity tag of `resource`, with quotation marks.
+pub fn of(resource: &Json) -> String {
     #[derive(Default, Deserialize)]
-    struct Tagged<'a> {
+    struct TagFields<'a> {
         version: Option<u64>,
         #[serde(borrow)]
         stock: Option<&'a RawValue>,
@@ -38,28 +38,28 @@ pub fn of(value: &Json) -> String {
         #[serde(borrow)]
         last_used_at: Option<&'a RawValue>,
     }
-    let Tagged {
+    let TagFields {
         version,
         stock,
         failing_since,
         last_used_at,
-    } = serde_json::from_str(value.text()).unwrap_or_default();
-    digest_of_parts(version, stock.or(failing_since).or(last_used_at), value)
+    } = serde_json::from_str(resource.text()).unwrap_or_default();
+    digest_of_parts(version, stock.or(failing_since).or(last_used_at), resource)
 }
 
-/// The entity tag of `value` from its `version` and its `uncounted` member, which changes without a new
+/// The entity tag of `resource` from its `version` and its `uncounted_part`, which changes without a new
 /// version.
 pub fn digest_of_parts(
     version: Option<u64>,
     uncounted_part: Option<&RawValue>,
-    value: &Json,
+    resource: &Json,
 ) -> String {
     match (version, uncounted_part) {
         (Some(version), None) => format!("\"{version}\""),
         (Some(version), Some(uncounted_part)) => {
             format!("\"{version}-{}\"", digest(uncounted_part.get()))
         }
-        (None, _) => format!("\"{}\"", digest(value.text())),
+        (None, _) => format!("\"{}\"", digest(resource.text())),
     }
 }
 
@@ -293,16 +293,16 @@ mod tests {
     fn etag_without_version_is_derived_from_the_content() {
         let json = |value| Json::of(&value).unwrap();
         assert_eq!(of(&json(serde_json::json!({"version": 7}))), "\"7\"");
-        let (one_version, two_versions) = (
+        let (first_state, second_state) = (
             json(serde_json::json!({"version": 7, "stock": [1]})),
             json(serde_json::json!({"version": 7, "stock": [2]})),
         );
-        assert_ne!(of(&one_version), of(&two_versions));
-        let (one_version, two_versions) = (
+        assert_ne!(of(&first_state), of(&second_state));
+        let (first_state, second_state) = (
             json(serde_json::json!({"a": 1})),
             json(serde_json::json!({"a": 2})),
         );
-        assert_eq!(of(&one_version), of(&one_version));
-        assert_ne!(of(&one_version), of(&two_versions));
+        assert_eq!(of(&first_state), of(&first_state));
+        assert_ne!(of(&first_state), of(&second_state));
     }
 }

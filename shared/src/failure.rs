@@ -52,7 +52,7 @@ impl Failure {
     /// `INVALID_REQUEST` for a well-formed request that violates rules: all violations, or the first
     /// [`MAX_VIOLATIONS`].
     pub fn violations(violations: &[Violation]) -> Self {
-        let (listed_violations, note) = match violations.split_at_checked(MAX_VIOLATIONS) {
+        let (listed_violations, list_note) = match violations.split_at_checked(MAX_VIOLATIONS) {
             Some((listed_violations, [_, ..])) => (
                 listed_violations,
                 format!("; the first {MAX_VIOLATIONS} are listed"),
@@ -61,7 +61,7 @@ impl Failure {
         };
         let message = match violations {
             [only_violation] => format!("{}: {}", only_violation.location(), only_violation.detail),
-            violation_list => format!("{} fields are invalid{note}", violation_list.len()),
+            violation_list => format!("{} fields are invalid{list_note}", violation_list.len()),
         };
         Self::new(Code::InvalidRequest, message).with(json!({ "errors": listed_violations }))
     }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn only_the_first_of_very_many_violations_are_listed() {
-        for (violations_of, named_fields, message) in [
+        for (violation_count, listed_count, message) in [
             (1, 1, "/0: bad"),
             (2, 2, "2 fields are invalid"),
             (1_000, 1_000, "1000 fields are invalid"),
@@ -203,12 +203,12 @@ mod tests {
             ),
         ] {
             let violations =
-                (0..violations_of).map(|field| Violation::new(format!("/{field}"), "bad"));
+                (0..violation_count).map(|field| Violation::new(format!("/{field}"), "bad"));
             let failure = Failure::violations(&violations.collect::<Vec<_>>());
             assert_eq!(failure.message, message);
             assert_eq!(
                 failure.errors().unwrap().as_array().unwrap().len(),
-                named_fields
+                listed_count
             );
         }
     }
@@ -230,10 +230,10 @@ mod tests {
     fn all_error_codes_are_documented() {
         let api_document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md"));
         let (_, table) = api_document.split_once("\n## Errors\n").unwrap();
-        let names = table.lines().filter(|line| line.starts_with("| `"));
-        let names = names.flat_map(|line| line.split('|').nth(1).unwrap().split(','));
+        let code_cells = table.lines().filter(|line| line.starts_with("| `"));
+        let code_cells = code_cells.flat_map(|line| line.split('|').nth(1).unwrap().split(','));
         let mut documented_codes: Vec<_> =
-            names.map(|name| name.trim().trim_matches('`')).collect();
+            code_cells.map(|name| name.trim().trim_matches('`')).collect();
         documented_codes.sort_unstable();
         let schema = <Code as utoipa::PartialSchema>::schema();
         let schema = serde_json::to_value(schema).unwrap();

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 
 /// Timeout for the response.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Requests `/readyz` of the program that listens on `address` on this machine.
 ///
@@ -28,7 +28,7 @@ pub async fn check_ready(mut address: SocketAddr) -> anyhow::Result<()> {
         _ => {}
     }
     let client = reqwest::Client::builder()
-        .timeout(TIMEOUT)
+        .timeout(RESPONSE_TIMEOUT)
         .no_proxy()
         .build()?;
     let response = client.get(format!("http://{address}/readyz")).send().await;

@@ -1,9 +1,8 @@
 //! Identifiers: one type per kind, so that they can't be confused, parsed and validated where requests
 //! arrive.
 //!
-//! UUIDs identify orders, customers, shipments, returns, events, messages, webhook endpoints and
-//! deliveries. Names identify
-//! products ([`Sku`]), warehouses and storefronts.
+//! UUIDs identify orders, customers, shipments, returns, transactions, events, messages, webhook endpoints,
+//! deliveries, API keys and photos. Names identify products ([`Sku`]), warehouses and storefronts.
 
 use std::{fmt, str::FromStr};
 

@@ -32,11 +32,11 @@ impl Metrics {
     /// # Errors
     /// When a recorder is installed already.
     pub fn install() -> Result<Self, BuildError> {
-        let handle = PrometheusBuilder::new()
+        let recorder_handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
             .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZE_BUCKETS)?
             .install_recorder()?;
-        Ok(Self(handle))
+        Ok(Self(recorder_handle))
     }
 
     /// Runs the exporter's upkeep periodically until dropped, so that histograms don't grow while nothing

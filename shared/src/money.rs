@@ -143,7 +143,7 @@ impl Money {
         price
             .amount
             .checked_mul(i64::from(quantity))
-            .and_then(|line| self.amount.checked_add(line))
+            .and_then(|line_amount| self.amount.checked_add(line_amount))
             .filter(|sum| *sum <= MAX_AMOUNT)
             .map(|amount| Self { amount, ..self })
             .ok_or_else(|| format!("makes the total exceed {MAX_AMOUNT} minor units"))
@@ -151,9 +151,9 @@ impl Money {
 }
 
 impl Money {
-    /// The amount in units of the currency: `1,234.50` for 123450 EUR, with `group` instead of the comma and
-    /// `decimal` instead of the point.
-    pub fn to_decimal(self, group: &str, decimal: &str) -> String {
+    /// The amount in units of the currency: `1,234.50` for 123450 EUR, with `group_separator` instead of the comma and
+    /// `decimal_separator` instead of the point.
+    pub fn to_decimal(self, group_separator: &str, decimal_separator: &str) -> String {
         let decimals = self.currency.decimals() as usize;
         let digits = format!(
             "{:0>width$}",
@@ -161,21 +161,21 @@ impl Money {
             width = decimals + 1
         );
         let (integer_digits, fraction_digits) = digits.split_at(digits.len() - decimals);
-        let mut text = String::new();
+        let mut decimal_text = String::new();
         if self.amount < 0 {
-            text.push('-');
+            decimal_text.push('-');
         }
         for (index, digit) in integer_digits.chars().enumerate() {
             if index > 0 && (integer_digits.len() - index).is_multiple_of(3) {
-                text.push_str(group);
+                decimal_text.push_str(group_separator);
             }
-            text.push(digit);
+            decimal_text.push(digit);
         }
         if !fraction_digits.is_empty() {
-            text.push_str(decimal);
-            text.push_str(fraction_digits);
+            decimal_text.push_str(decimal_separator);
+            decimal_text.push_str(fraction_digits);
         }
-        text
+        decimal_text
     }
 }
 

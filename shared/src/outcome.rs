@@ -38,7 +38,7 @@ pub enum Outcome<T> {
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 struct Envelope<T> {
-    status: Status,
+    status: EnvelopeStatus,
     // `null` is a value, not an absent one.
     #[serde(default, deserialize_with = "deserialize_present")]
     value: Option<T>,
@@ -48,15 +48,15 @@ struct Envelope<T> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-enum Status {
+enum EnvelopeStatus {
     Success,
     Failure,
 }
 
 fn deserialize_present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    value: D,
+    deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    T::deserialize(value).map(Some)
+    T::deserialize(deserializer).map(Some)
 }
 
 impl<T> TryFrom<Envelope<T>> for Outcome<T> {
@@ -65,21 +65,21 @@ impl<T> TryFrom<Envelope<T>> for Outcome<T> {
     fn try_from(envelope: Envelope<T>) -> Result<Self, Self::Error> {
         match envelope {
             Envelope {
-                status: Status::Success,
+                status: EnvelopeStatus::Success,
                 value: Some(value),
                 ..
             } => Ok(Self::Success { value }),
             Envelope {
-                status: Status::Failure,
+                status: EnvelopeStatus::Failure,
                 error: Some(error),
                 ..
             } => Ok(Self::Failure { error }),
             Envelope {
-                status: Status::Success,
+                status: EnvelopeStatus::Success,
                 ..
             } => Err("SUCCESS without a value"),
             Envelope {
-                status: Status::Failure,
+                status: EnvelopeStatus::Failure,
                 ..
             } => Err("FAILURE without an error"),
         }
@@ -114,8 +114,8 @@ impl Json {
 
     /// The JSON text.
     pub fn into_text(self) -> String {
-        let text: Box<str> = self.0.into();
-        text.into()
+        let boxed_text: Box<str> = self.0.into();
+        boxed_text.into()
     }
 
     /// The parsed value.

@@ -30,10 +30,10 @@ pub struct Rows<T> {
 }
 
 impl<T> Rows<T> {
-    /// Converts the rows with `read`.
+    /// Converts the rows with `read_entries`.
     ///
     /// # Errors
-    /// The first error of `read`.
+    /// The error of `read_entries`.
     pub fn read<R, E>(
         &self,
         read_entries: impl FnOnce(&[T]) -> Result<Vec<R>, E>,
@@ -44,10 +44,10 @@ impl<T> Rows<T> {
         })
     }
 
-    /// Applies `change` to each entry.
-    pub fn map<R>(self, change: impl FnMut(T) -> R) -> Rows<R> {
+    /// Applies `change_entry` to each entry.
+    pub fn map<R>(self, change_entry: impl FnMut(T) -> R) -> Rows<R> {
         Rows {
-            rows: self.rows.into_iter().map(change).collect(),
+            rows: self.rows.into_iter().map(change_entry).collect(),
             is_cut: self.is_cut,
         }
     }
@@ -61,13 +61,13 @@ impl<T> From<Vec<T>> for Rows<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of at most `limit` rows; `cursor` returns the cursor after a row.
-    pub fn from_rows(rows: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+    /// Makes a page of at most `limit` rows; `cursor_after` returns the cursor after a row.
+    pub fn from_rows(rows: impl Into<Rows<T>>, limit: u32, cursor_after: impl Fn(&T) -> String) -> Self {
         let Rows { mut rows, is_cut } = rows.into();
         let limit = limit as usize;
         let has_more = rows.len() > limit || is_cut;
         rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| has_more).map(cursor);
+        let next_cursor = rows.last().filter(|_| has_more).map(cursor_after);
         Self {
             data: rows,
             next_cursor,

@@ -287,8 +287,8 @@ impl AdjustStock {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let sku = fields.required("sku", body::parsed);
         let warehouse = fields.required("warehouse", body::parsed);
-        let delta = fields.required("delta", |delta_fields| {
-            match body::integer(-MAX_ON_HAND..=MAX_ON_HAND)(delta_fields)? {
+        let delta = fields.required("delta", |delta_value| {
+            match body::integer(-MAX_ON_HAND..=MAX_ON_HAND)(delta_value)? {
                 0 => Err("must not be 0".to_owned()),
                 delta => Ok(delta),
             }
@@ -356,8 +356,8 @@ pub fn sku_of_cursor(cursor: &str) -> &str {
 /// worker of an earlier version, which compares the cursor as a SKU, continues at the same position.
 const CURSOR_END: char = '!';
 
-fn product_cursor(cursor: Value) -> Result<String, String> {
-    let cursor = body::string(cursor)?;
+fn product_cursor(value: Value) -> Result<String, String> {
+    let cursor = body::string(value)?;
     let last_sku = cursor.strip_suffix(CURSOR_END).map(str::parse::<Sku>);
     match last_sku {
         Some(Ok(_)) => Ok(cursor),
@@ -386,20 +386,20 @@ fn price(value: Value) -> Result<i64, String> {
 }
 
 fn image_urls(value: Value) -> Result<Vec<String>, String> {
-    let Value::Array(urls) = value else {
+    let Value::Array(url_values) = value else {
         return Err("must be a list of URLs".to_owned());
     };
     let is_external = |url: &&Value| url.as_str().and_then(id_of_media_url).is_none();
-    if urls.iter().filter(is_external).count() > MAX_EXTERNAL_IMAGES {
+    if url_values.iter().filter(is_external).count() > MAX_EXTERNAL_IMAGES {
         return Err(format!(
             "must have at most {MAX_EXTERNAL_IMAGES} URLs on other servers"
         ));
     }
-    if urls.len() > MAX_EXTERNAL_IMAGES + MAX_PHOTOS {
+    if url_values.len() > MAX_EXTERNAL_IMAGES + MAX_PHOTOS {
         let max_urls = MAX_EXTERNAL_IMAGES + MAX_PHOTOS;
         return Err(format!("must have at most {max_urls} entries"));
     }
-    urls.into_iter()
+    url_values.into_iter()
         .map(|url| match url.as_str().and_then(id_of_media_url) {
             Some(id) => Ok(media_url(id)),
             None => web_url_text(url).map_err(|error| format!("each entry {error}")),

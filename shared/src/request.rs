@@ -489,17 +489,17 @@ mod tests {
 
     #[test]
     fn quantities_and_card_numbers_are_validated() {
-        let order = |quantity: Value, method: &str| {
+        let read_order = |quantity: Value, payment_method: &str| {
             Request::read(
                 "order.create",
                 json!({
                     "customer_id": "0192f0c1-2345-7abc-8def-0123456789ab",
                     "items": [{"sku": "A", "quantity": quantity}],
-                    "payment_method": method,
+                    "payment_method": payment_method,
                 }),
             )
         };
-        for invalid_body in [
+        for invalid_quantity in [
             json!(0),
             json!(-1),
             json!(1.5),
@@ -508,11 +508,11 @@ mod tests {
             json!(1e30),
         ] {
             assert!(
-                order(invalid_body.clone(), "pm_ok").is_err(),
-                "{invalid_body}"
+                read_order(invalid_quantity.clone(), "pm_ok").is_err(),
+                "{invalid_quantity}"
             );
         }
-        assert!(order(json!(1_000_000), "pm_ok").is_ok());
-        assert!(order(json!(1), "4242 4242 4242 4242").is_err());
+        assert!(read_order(json!(1_000_000), "pm_ok").is_ok());
+        assert!(read_order(json!(1), "4242 4242 4242 4242").is_err());
     }
 }

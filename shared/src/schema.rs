@@ -11,17 +11,17 @@ use utoipa::openapi::{
 /// Text without control characters.
 pub(crate) const PRINTABLE_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
-fn text(min: usize, max: usize) -> ObjectBuilder {
+fn text(min_chars: usize, max_chars: usize) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
-        .min_length(Some(min))
-        .max_length(Some(max))
+        .min_length(Some(min_chars))
+        .max_length(Some(max_chars))
         .pattern(Some(PRINTABLE_PATTERN))
 }
 
-/// Allows `null` in addition to `kind`.
-fn or_null(builder: ObjectBuilder, kind: Type) -> ObjectBuilder {
-    builder.schema_type(SchemaType::from_iter([kind, Type::Null]))
+/// Allows `null` in addition to `json_type`.
+fn or_null(builder: ObjectBuilder, json_type: Type) -> ObjectBuilder {
+    builder.schema_type(SchemaType::from_iter([json_type, Type::Null]))
 }
 
 /// Schema of an address.
@@ -31,9 +31,9 @@ pub(crate) fn address() -> Object {
 
 /// Schema of a change of an address.
 pub(crate) fn address_patch() -> Object {
-    let types = SchemaType::from_iter([Type::String, Type::Null]);
-    let field = RefOr::T(Schema::Object(text(0, 200).schema_type(types).build()));
-    let fields = address_fields().additional_properties(Some(AdditionalProperties::RefOr(field)));
+    let text_or_null = SchemaType::from_iter([Type::String, Type::Null]);
+    let field_schema = RefOr::T(Schema::Object(text(0, 200).schema_type(text_or_null).build()));
+    let fields = address_fields().additional_properties(Some(AdditionalProperties::RefOr(field_schema)));
     or_null(fields, Type::Object).build()
 }
 
@@ -67,11 +67,11 @@ pub(crate) fn tags() -> Array {
 
 /// Schema of a list of addresses.
 pub(crate) fn addresses() -> Array {
-    let items = address_fields().schema_type(Type::Object).build();
+    let address_schema = address_fields().schema_type(Type::Object).build();
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .max_items(Some(crate::limits::MAX_ADDRESSES))
-        .items(RefOr::T(Schema::Object(items)))
+        .items(RefOr::T(Schema::Object(address_schema)))
         .build()
 }
 
@@ -86,9 +86,9 @@ pub(crate) fn phone() -> Object {
 }
 
 fn address_fields() -> ObjectBuilder {
-    let field = RefOr::T(Schema::Object(text(0, 200).build()));
+    let field_schema = RefOr::T(Schema::Object(text(0, 200).build()));
     ObjectBuilder::new()
-        .additional_properties(Some(AdditionalProperties::RefOr(field)))
+        .additional_properties(Some(AdditionalProperties::RefOr(field_schema)))
         .max_properties(Some(20))
         .property_names(Some(text(1, 64).build()))
         .examples([
@@ -122,15 +122,15 @@ pub(crate) fn tracking_url() -> Object {
 
 /// Schema of image URLs: at most 20 on other servers, and paths of the product's photos.
 pub(crate) fn image_urls() -> Array {
-    let item = web_url().pattern(Some(
+    let url_schema = web_url().pattern(Some(
         r"^(https?://[^\u0000-\u001f\u007f-\u009f]*|/media/[0-9a-fA-F-]{36})$",
     ));
-    let items = RefOr::T(Schema::Object(item.build()));
+    let url_schema_ref = RefOr::T(Schema::Object(url_schema.build()));
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .examples([json!(["https://example.com/shirt.jpg"])])
         .max_items(Some(40))
-        .items(items)
+        .items(url_schema_ref)
         .build()
 }
 
@@ -139,29 +139,29 @@ pub(crate) fn receipt_refund() -> Schema {
     let none_schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(["none"]));
-    let amount = ObjectBuilder::new()
+    let amount_schema = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(1))
         .maximum(Some(1_000_000_000_000_i64))
         .description(Some("Refund in minor units"));
-    let object = ObjectBuilder::new()
-        .property("amount", amount)
+    let amount_object_schema = ObjectBuilder::new()
+        .property("amount", amount_schema)
         .required("amount")
         .additional_properties(Some(AdditionalProperties::FreeForm(false)));
-    let refund = OneOfBuilder::new()
+    let refund_schema = OneOfBuilder::new()
         .item(none_schema)
-        .item(object)
+        .item(amount_object_schema)
         .item(ObjectBuilder::new().schema_type(Type::Null))
         .description(Some(
             "The refund: `\"none\"`, or an amount instead of the units' share of the total",
         ))
         .build();
-    Schema::OneOf(refund)
+    Schema::OneOf(refund_schema)
 }
 
 /// Schema of a filter of event types, such as `order.*`.
 pub(crate) fn event_type_filter() -> Array {
-    let kind = ObjectBuilder::new()
+    let event_type_schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))
         .max_length(Some(64))
@@ -169,7 +169,7 @@ pub(crate) fn event_type_filter() -> Array {
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .examples([json!(["order.*", "payment.captured"])])
-        .items(RefOr::T(Schema::Object(kind.build())))
+        .items(RefOr::T(Schema::Object(event_type_schema.build())))
         .min_items(Some(1))
         .max_items(Some(50))
         .build()

@@ -64,10 +64,10 @@ pub fn effective(table: &str, env: &Env) -> Vec<Setting> {
                 // The default of a setting that is no secret is a text for people, and no secret.
                 (SettingSource::Default, _) if !is_secret => default,
                 (SettingSource::Default, _) => {
-                    default.and_then(|value| shown(&variable.name, &value, is_secret))
+                    default.and_then(|value| shown_value(&variable.name, &value, is_secret))
                 }
                 (_, set_value) => {
-                    set_value.and_then(|value| shown(&variable.name, &value, is_secret))
+                    set_value.and_then(|value| shown_value(&variable.name, &value, is_secret))
                 }
             };
             Setting {
@@ -82,36 +82,36 @@ pub fn effective(table: &str, env: &Env) -> Vec<Setting> {
 }
 
 /// The part of a value that may be shown. Secrets are hidden, but for the scheme, host and port of URLs.
-fn shown(name: &str, value: &str, is_secret: bool) -> Option<String> {
+fn shown_value(name: &str, value: &str, is_secret: bool) -> Option<String> {
     let is_url = name.ends_with("_URL") || value.contains("://");
     match (is_secret, is_url) {
         (true, false) => None,
         // A file has no credentials.
-        (true, true) if value.starts_with("sqlite://") => Some(before_query(value).to_owned()),
+        (true, true) if value.starts_with("sqlite://") => Some(url_before_query(value).to_owned()),
         (true, true) => {
-            let nodes: Option<Vec<_>> = value.split(',').map(origin).collect();
-            nodes.map(|nodes| nodes.join(", "))
+            let node_origins: Option<Vec<_>> = value.split(',').map(origin).collect();
+            node_origins.map(|node_origins| node_origins.join(", "))
         }
         (false, true) => Some(without_credentials(value)),
         (false, false) => Some(value.to_owned()),
     }
 }
 
-fn before_query(url: &str) -> &str {
+fn url_before_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Scheme, host and port of a URL; `None` if it has none.
 fn origin(url: &str) -> Option<String> {
-    let parsed: url::Url = url.trim().parse().ok()?;
-    let host = parsed.host_str().filter(|host| !host.is_empty())?;
-    if parsed.path().contains('@') {
+    let parsed_url: url::Url = url.trim().parse().ok()?;
+    let host = parsed_url.host_str().filter(|host| !host.is_empty())?;
+    if parsed_url.path().contains('@') {
         // The end of a password with an unescaped slash: the host is a part of the credentials.
         return None;
     }
-    let port = parsed.port().map(|port| format!(":{port}"));
-    let port = port.unwrap_or_default();
-    Some(format!("{}://{host}{port}", parsed.scheme()))
+    let port_suffix = parsed_url.port().map(|port| format!(":{port}"));
+    let port_suffix = port_suffix.unwrap_or_default();
+    Some(format!("{}://{host}{port_suffix}", parsed_url.scheme()))
 }
 
 /// A URL without user name, password, query and fragment. Other texts are returned as they are, but for a part that
@@ -126,7 +126,7 @@ fn without_credentials(value: &str) -> String {
             url.to_string()
         }
         _ if value.contains('@') => String::new(),
-        _ => before_query(value).to_owned(),
+        _ => url_before_query(value).to_owned(),
     }
 }
 
@@ -243,8 +243,8 @@ impl PartnerLog {
     /// Records a call that has ended now, with its error if it failed.
     pub fn record(&self, kind: PartnerKind, result: Result<(), &str>) {
         let now = Some(Timestamp::now());
-        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = calls.entry(kind).or_default();
+        let mut calls_by_kind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = calls_by_kind.entry(kind).or_default();
         match result {
             Ok(()) => calls.last_success_at = now,
             Err(error) => {
@@ -257,8 +257,8 @@ impl PartnerLog {
     /// The system of this kind, with its last calls.
     #[must_use]
     pub fn partner(&self, kind: PartnerKind, name: Option<String>) -> Partner {
-        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = calls.get(&kind).cloned().unwrap_or_default();
+        let calls_by_kind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = calls_by_kind.get(&kind).cloned().unwrap_or_default();
         Partner { kind, name, calls }
     }
 }
@@ -305,24 +305,24 @@ mod tests {
         );
         assert_eq!(value_of(&settings, "TOKEN_ONE"), None);
         assert_eq!(value_of(&settings, "TOKEN_TWO"), None);
-        let page = value_of(&settings, "PAGE_URL");
-        assert_eq!(page.as_deref(), Some("https://host:8443/path"));
+        let page_url = value_of(&settings, "PAGE_URL");
+        assert_eq!(page_url.as_deref(), Some("https://host:8443/path"));
         assert_eq!(value_of(&settings, "MODE").as_deref(), Some("auto"));
-        let file = value_of(&settings, "FILE_URL");
-        assert_eq!(file.as_deref(), Some("sqlite://data/orders.db"));
-        let text = serde_json::to_string(&settings).unwrap();
+        let file_url = value_of(&settings, "FILE_URL");
+        assert_eq!(file_url.as_deref(), Some("sqlite://data/orders.db"));
+        let settings_json = serde_json::to_string(&settings).unwrap();
         for secret in ["pass", "key=x", "token=x"] {
-            assert!(!text.contains(secret), "{text}");
+            assert!(!settings_json.contains(secret), "{settings_json}");
         }
-        let is_secret = |name| settings.iter().any(|s| s.name == name && s.is_secret);
+        let is_secret = |name| settings.iter().any(|setting| setting.name == name && setting.is_secret);
         assert!(is_secret("TOKEN_ONE") && is_secret("TOKEN_TWO") && !is_secret("MODE"));
     }
 
     #[test]
     fn url_of_several_nodes_is_shown_with_their_hosts() {
         let env = Env::from_pairs([("STORE_URL", "db://u:p@one:1/x,db://u:p@two/y")]);
-        let shown = value_of(&effective(TABLE, &env), "STORE_URL");
-        assert_eq!(shown.as_deref(), Some("db://one:1, db://two"));
+        let shown_url = value_of(&effective(TABLE, &env), "STORE_URL");
+        assert_eq!(shown_url.as_deref(), Some("db://one:1, db://two"));
     }
 
     #[test]
@@ -335,23 +335,23 @@ mod tests {
         ] {
             let env = Env::from_pairs([("STORE_URL", url), ("PAGE_URL", url)]);
             let settings = effective(TABLE, &env);
-            let text = serde_json::to_string(&settings).unwrap();
+            let settings_json = serde_json::to_string(&settings).unwrap();
             assert!(
-                !text.contains("word") && !text.contains("p@") && !text.contains("p:1"),
-                "{text}"
+                !settings_json.contains("word") && !settings_json.contains("p@") && !settings_json.contains("p:1"),
+                "{settings_json}"
             );
         }
     }
 
     #[test]
     fn last_success_and_failure_are_remembered() {
-        let log = PartnerLog::default();
-        log.record(PartnerKind::Carrier, Err("refused"));
-        log.clone().record(PartnerKind::Carrier, Ok(()));
-        let carrier = log.partner(PartnerKind::Carrier, Some("http".to_owned()));
+        let partner_log = PartnerLog::default();
+        partner_log.record(PartnerKind::Carrier, Err("refused"));
+        partner_log.clone().record(PartnerKind::Carrier, Ok(()));
+        let carrier = partner_log.partner(PartnerKind::Carrier, Some("http".to_owned()));
         assert_eq!(carrier.calls.last_error.as_deref(), Some("refused"));
         assert!(carrier.calls.last_success_at >= carrier.calls.last_failure_at);
-        let other = log.partner(PartnerKind::Import, None);
-        assert_eq!(other.calls, LastCalls::default());
+        let uncalled_partner = partner_log.partner(PartnerKind::Import, None);
+        assert_eq!(uncalled_partner.calls, LastCalls::default());
     }
 }

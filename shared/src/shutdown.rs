@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let mut sigterm = signal(SignalKind::terminate())?;
     let mut sigint = signal(SignalKind::interrupt())?;
-    let token = CancellationToken::new();
-    let stop_token = token.clone();
+    let stop_token = CancellationToken::new();
+    let token_to_cancel = stop_token.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = sigterm.recv() => {}
             _ = sigint.recv() => {}
         }
         tracing::info!("shutdown requested; finishing requests and steps in progress");
-        stop_token.cancel();
+        token_to_cancel.cancel();
     });
-    Ok(token)
+    Ok(stop_token)
 }

@@ -44,16 +44,16 @@ pub fn check(env: &Env) -> anyhow::Result<()> {
 
 /// Reads the filter and the format.
 fn read_settings(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
-    let filter = env
+    let filter_text = env
         .text("RUST_LOG")
         .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
-    let directives = if filter.contains(LAPIN_TARGET) {
-        filter.clone()
+    let directives = if filter_text.contains(LAPIN_TARGET) {
+        filter_text.clone()
     } else {
-        format!("{LAPIN_TARGET}=off,{filter}")
+        format!("{LAPIN_TARGET}=off,{filter_text}")
     };
     let filter = EnvFilter::builder().parse(&directives).with_context(|| {
-        format!("RUST_LOG={filter:?} is not a log filter such as info or info,shared::amqp=debug")
+        format!("RUST_LOG={filter_text:?} is not a log filter such as info or info,shared::amqp=debug")
     })?;
     let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
     Ok((filter, is_json))

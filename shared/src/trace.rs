@@ -54,18 +54,18 @@ pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
         .with_context(|| {
             format!("{ENDPOINT_VARIABLE}={endpoint:?}: can't create a trace exporter for this URL")
         })?;
-    let name = env
+    let service_name = env
         .text(SERVICE_NAME_VARIABLE)
         .unwrap_or_else(|| service.to_owned());
-    let resource = Resource::builder().with_service_name(name);
+    let resource = Resource::builder().with_service_name(service_name);
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_resource(resource.build())
         .build();
-    let scope = InstrumentationScope::builder(service)
+    let instrumentation_scope = InstrumentationScope::builder(service)
         .with_version(env!("CARGO_PKG_VERSION"))
         .build();
-    let _ = TRACER.set(provider.tracer_with_scope(scope));
+    let _ = TRACER.set(provider.tracer_with_scope(instrumentation_scope));
     Ok(Tracing(Some(provider)))
 }
 
@@ -91,8 +91,8 @@ impl Tracing {
     /// Flushes remaining spans, at most for the exporter's timeout.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
-        let result = tokio::task::spawn_blocking(move || provider.shutdown()).await;
-        if let Ok(Err(error)) = result {
+        let shutdown_result = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        if let Ok(Err(error)) = shutdown_result {
             tracing::warn!(%error, "exporting the last spans failed");
         }
     }
@@ -135,11 +135,11 @@ impl Span {
 
     /// The trace context of this span, which is a child of `parent`; `None` if the span is not recorded.
     pub fn context(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
-        let recorded = self.0.as_ref()?.span_context();
-        let (trace, span) = (recorded.trace_id(), recorded.span_id());
-        let flags = recorded.trace_flags() & TraceFlags::SAMPLED;
+        let span_context = self.0.as_ref()?.span_context();
+        let (trace_id, span_id) = (span_context.trace_id(), span_context.span_id());
+        let flags = span_context.trace_flags() & TraceFlags::SAMPLED;
         let tracestate = parent.and_then(TraceContext::tracestate);
-        TraceContext::parse(&format!("00-{trace}-{span}-{flags:02x}"), tracestate)
+        TraceContext::parse(&format!("00-{trace_id}-{span_id}-{flags:02x}"), tracestate)
     }
 
     /// Whether the span is recorded.
@@ -163,58 +163,58 @@ impl Span {
     }
 }
 
-/// A producer span for message `id` to `queue`; not recorded without a parent.
+/// A producer span for message `message_id` to `queue`; not recorded without a parent.
 pub fn producer_span(
     queue: &'static str,
     intent: &'static str,
-    id: &str,
+    message_id: &str,
     parent: Option<&TraceContext>,
 ) -> Span {
     if parent.is_none() {
         return Span(None);
     }
     let name = || format!("send {queue}");
-    let attributes = || messaging_attributes("send", "send", queue, intent, &id);
+    let attributes = || messaging_attributes("send", "send", queue, intent, &message_id);
     Span::start(SpanKind::Producer, parent, name, attributes)
 }
 
-/// A consumer span for message `id` from `queue`.
+/// A consumer span for message `message_id` from `queue`.
 pub fn consumer_span(
     queue: &'static str,
     intent: &'static str,
-    id: &dyn Display,
+    message_id: &dyn Display,
     parent: Option<&TraceContext>,
 ) -> Span {
     let name = || format!("{intent} {queue}");
-    let attributes = || messaging_attributes("process", intent, queue, intent, id);
+    let attributes = || messaging_attributes("process", intent, queue, intent, message_id);
     Span::start(SpanKind::Consumer, parent, name, attributes)
 }
 
 /// Attributes as in <https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/>.
 fn messaging_attributes(
     operation_kind: &'static str,
-    name: &'static str,
+    operation_name: &'static str,
     queue: &'static str,
     intent: &'static str,
-    id: &dyn Display,
+    message_id: &dyn Display,
 ) -> [(&'static str, Value); 7] {
     [
         ("messaging.system", "rabbitmq".into()),
         ("messaging.operation.type", operation_kind.into()),
-        ("messaging.operation.name", name.into()),
+        ("messaging.operation.name", operation_name.into()),
         ("messaging.destination.name", queue.into()),
         ("messaging.rabbitmq.destination.routing_key", queue.into()),
-        ("messaging.message.id", id.to_string().into()),
+        ("messaging.message.id", message_id.to_string().into()),
         ("intent", intent.into()),
     ]
 }
 
 fn span_context_of(context: &TraceContext) -> Option<SpanContext> {
-    let (trace, span, flags) = context.parts()?;
+    let (trace_id, span_id, flags) = context.parts()?;
     let tracestate = context.tracestate().map(str::parse);
     Some(SpanContext::new(
-        TraceId::from_hex(trace).ok()?,
-        SpanId::from_hex(span).ok()?,
+        TraceId::from_hex(trace_id).ok()?,
+        SpanId::from_hex(span_id).ok()?,
         TraceFlags::new(flags) & TraceFlags::SAMPLED,
         true,
         // OpenTelemetry refuses a few keys that the specification allows.
@@ -239,17 +239,17 @@ mod tests {
         assert_eq!(span_context.span_id().to_string(), "00f067aa0ba902b7");
         assert_eq!(span_context.trace_state().header(), "a=1,b=2");
         assert!(span_context.is_sampled());
-        let unsampled = span_context_of(&TraceContext::unsampled()).unwrap();
-        assert!(!unsampled.is_sampled());
+        let unsampled_context = span_context_of(&TraceContext::unsampled()).unwrap();
+        assert!(!unsampled_context.is_sampled());
     }
 
     #[test]
     fn unrecorded_span_passes_the_context_on_unchanged() {
-        let sent = TraceContext::parse(TRACEPARENT, Some("a=1"));
-        let mut continued = sent.clone();
-        let span = consumer_span("queue", "order.get", &"id", continued.as_ref());
-        span.pass_on(&mut continued);
-        assert_eq!(continued, sent);
+        let sent_context = TraceContext::parse(TRACEPARENT, Some("a=1"));
+        let mut continued_context = sent_context.clone();
+        let span = consumer_span("queue", "order.get", &"id", continued_context.as_ref());
+        span.pass_on(&mut continued_context);
+        assert_eq!(continued_context, sent_context);
         assert!(!span.is_recording());
     }
 }

@@ -34,9 +34,9 @@ impl TraceContext {
     /// Parses the values of `traceparent` and `tracestate`. `None` if `traceparent` is invalid; without
     /// `tracestate` if that is invalid or empty.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
-        let (trace, span, flags) = parse_traceparent(traceparent)?;
+        let (trace_id, span_id, flags) = parse_traceparent(traceparent)?;
         Some(Self {
-            traceparent: format_traceparent(trace, span, flags),
+            traceparent: format_traceparent(trace_id, span_id, flags),
             tracestate: tracestate.and_then(parse_tracestate),
         })
     }
@@ -52,8 +52,8 @@ impl TraceContext {
     /// The context of the span `span_id` (16 hexadecimal digits) in the same trace.
     #[must_use]
     pub fn with_span(self, span_id: &str) -> Option<Self> {
-        let (trace, _, flags) = parse_traceparent(&self.traceparent)?;
-        Self::parse(&format!("00-{trace}-{span_id}-{flags:02x}"), None).map(|context| Self {
+        let (trace_id, _, flags) = parse_traceparent(&self.traceparent)?;
+        Self::parse(&format!("00-{trace_id}-{span_id}-{flags:02x}"), None).map(|context| Self {
             tracestate: self.tracestate,
             ..context
         })
@@ -80,14 +80,14 @@ impl TraceContext {
     }
 }
 
-fn format_traceparent(trace: &str, span: &str, flags: u8) -> String {
-    format!("00-{trace}-{span}-{:02x}", flags & KNOWN_FLAGS)
+fn format_traceparent(trace_id: &str, span_id: &str, flags: u8) -> String {
+    format!("00-{trace_id}-{span_id}-{:02x}", flags & KNOWN_FLAGS)
 }
 
 /// Parses a `traceparent` into trace id, span id and flags.
 fn parse_traceparent(text: &str) -> Option<(&str, &str, u8)> {
     let mut parts = text.split('-');
-    let (version, trace, span, flags) =
+    let (version, trace_id, span_id, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let is_hex = |part: &str, length: usize| {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -98,28 +98,28 @@ fn parse_traceparent(text: &str) -> Option<(&str, &str, u8)> {
         && version != "ff"
         // Later versions may append fields; version 00 must not.
         && (version != "00" || parts.next().is_none());
-    let is_well_formed = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
-    if !is_known_version || !is_well_formed || is_zero(trace) || is_zero(span) {
+    let is_well_formed = is_hex(trace_id, 32) && is_hex(span_id, 16) && is_hex(flags, 2);
+    if !is_known_version || !is_well_formed || is_zero(trace_id) || is_zero(span_id) {
         return None;
     }
-    Some((trace, span, u8::from_str_radix(flags, 16).ok()?))
+    Some((trace_id, span_id, u8::from_str_radix(flags, 16).ok()?))
 }
 
 /// The members of a `tracestate` that are passed on; `None` if it is invalid or has none.
 fn parse_tracestate(text: &str) -> Option<String> {
-    let (mut members, mut keys, mut count) = (Vec::new(), HashSet::new(), 0);
+    let (mut members, mut seen_keys, mut member_count) = (Vec::new(), HashSet::new(), 0);
     for member in text.split(',') {
         let member = member.trim_matches([' ', '\t']);
         if member.is_empty() {
             continue;
         }
         let (key, value) = member.split_once('=')?;
-        count += 1;
-        if count > MAX_MEMBERS || !is_key(key) || !is_value(value) {
+        member_count += 1;
+        if member_count > MAX_MEMBERS || !is_key(key) || !is_value(value) {
             return None;
         }
         // The first of several members with the same key is the newest.
-        if keys.insert(key) {
+        if seen_keys.insert(key) {
             members.push(member);
         }
     }
@@ -129,12 +129,12 @@ fn parse_tracestate(text: &str) -> Option<String> {
 
 /// Leaves members out until the others fit: first the large ones, then from the end.
 fn shorten(members: &mut Vec<&str>) {
-    let length =
+    let joined_length =
         |members: &[&str]| -> usize { members.iter().map(|member| member.len() + 1).sum() };
-    if length(members) > MAX_STATE_LENGTH + 1 {
+    if joined_length(members) > MAX_STATE_LENGTH + 1 {
         members.retain(|member| member.len() <= LARGE_MEMBER_LENGTH);
     }
-    while length(members) > MAX_STATE_LENGTH + 1 {
+    while joined_length(members) > MAX_STATE_LENGTH + 1 {
         members.pop();
     }
 }
@@ -164,7 +164,7 @@ mod tests {
 
     const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn state(text: &str) -> Option<String> {
+    fn parsed_tracestate(text: &str) -> Option<String> {
         let context = TraceContext::parse(TRACEPARENT, Some(text)).unwrap();
         context.tracestate().map(str::to_owned)
     }
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn later_versions_are_passed_on_as_version_00() {
-        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-more";
-        let context = TraceContext::parse(later, None).unwrap();
+        let later_traceparent = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-more";
+        let context = TraceContext::parse(later_traceparent, None).unwrap();
         assert_eq!(
             context.traceparent(),
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03"
@@ -200,24 +200,24 @@ mod tests {
     #[test]
     fn new_span_keeps_trace_and_tracestate() {
         let context = TraceContext::parse(TRACEPARENT, Some("a=1")).unwrap();
-        let child = context.with_span("00000000000000ff").unwrap();
+        let child_context = context.with_span("00000000000000ff").unwrap();
         assert_eq!(
-            child.traceparent(),
+            child_context.traceparent(),
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000ff-01"
         );
-        assert_eq!(child.tracestate(), Some("a=1"));
+        assert_eq!(child_context.tracestate(), Some("a=1"));
     }
 
     #[test]
     fn tracestate_is_normalized() {
-        for (sent, passed_on) in [
+        for (sent_tracestate, passed_on_tracestate) in [
             ("a=1", "a=1"),
             ("a=1, b=2 ,\tc=x y", "a=1,b=2,c=x y"),
             (",a=1,,", "a=1"),
             ("1a@dd_-*/=t61rcWkgMzE", "1a@dd_-*/=t61rcWkgMzE"),
             ("a=1,b=2,a=3", "a=1,b=2"),
         ] {
-            assert_eq!(state(sent).as_deref(), Some(passed_on), "{sent}");
+            assert_eq!(parsed_tracestate(sent_tracestate).as_deref(), Some(passed_on_tracestate), "{sent_tracestate}");
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
         let long_key = format!("{}=1", "k".repeat(257));
         let long_value = format!("k={}", "v".repeat(257));
         let many_members: Vec<String> = (0..33).map(|number| format!("k{number}=1")).collect();
-        for invalid_state in [
+        for invalid_tracestate in [
             "",
             " ",
             "a",
@@ -242,7 +242,7 @@ mod tests {
             &long_value,
             &many_members.join(","),
         ] {
-            assert_eq!(state(invalid_state), None, "{invalid_state}");
+            assert_eq!(parsed_tracestate(invalid_tracestate), None, "{invalid_tracestate}");
         }
     }
 
@@ -251,17 +251,17 @@ mod tests {
         let members: Vec<String> = (0..32)
             .map(|number| format!("k{number:02}={}", "v".repeat(20)))
             .collect();
-        let sent = members.join(",");
-        let passed_on = state(&sent).unwrap();
-        assert!(sent.starts_with(&passed_on) && passed_on.len() <= 512 && passed_on.len() > 480);
+        let sent_tracestate = members.join(",");
+        let passed_on_tracestate = parsed_tracestate(&sent_tracestate).unwrap();
+        assert!(sent_tracestate.starts_with(&passed_on_tracestate) && passed_on_tracestate.len() <= 512 && passed_on_tracestate.len() > 480);
 
         let large_member = format!("large={}", "v".repeat(200));
-        let sent = [large_member.as_str(), &members[..15].join(",")].join(",");
-        assert_eq!(state(&sent).unwrap(), members[..15].join(","));
+        let sent_tracestate = [large_member.as_str(), &members[..15].join(",")].join(",");
+        assert_eq!(parsed_tracestate(&sent_tracestate).unwrap(), members[..15].join(","));
 
         // Exactly as long as allowed.
-        let sent = format!("a={},b={}", "v".repeat(253), "w".repeat(254));
-        assert_eq!(sent.len(), 512);
-        assert_eq!(state(&sent), Some(sent));
+        let sent_tracestate = format!("a={},b={}", "v".repeat(253), "w".repeat(254));
+        assert_eq!(sent_tracestate.len(), 512);
+        assert_eq!(parsed_tracestate(&sent_tracestate), Some(sent_tracestate));
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn web_url_text(value: Value) -> Result<String, String> {
     }
 }
 
-/// Whether `name` consists of labels separated by dots, each of letters, digits, `-` and `_`; a dot may end
+/// Whether `host_name` consists of labels separated by dots, each of letters, digits, `-` and `_`; a dot may end
 /// it.
 fn is_host_name(host_name: &str) -> bool {
     let host_name = host_name.strip_suffix('.').unwrap_or(host_name);

@@ -222,7 +222,7 @@ mod tests {
                 .parse::<EndpointUrl>()
                 .is_ok()
         );
-        for valid_filter in [
+        for valid_url in [
             "http://127.0.0.1:8080/",
             "https://[2606:4700::1111]/",
             "HTTPS://Example.com.",
@@ -230,11 +230,11 @@ mod tests {
             "https://xn--exmple-cua.com",
         ] {
             assert!(
-                valid_filter.parse::<EndpointUrl>().is_ok(),
-                "{valid_filter}"
+                valid_url.parse::<EndpointUrl>().is_ok(),
+                "{valid_url}"
             );
         }
-        for invalid_filter in [
+        for invalid_url in [
             "",
             "example.com",
             "ftp://example.com",
@@ -257,8 +257,8 @@ mod tests {
             &format!("https://{}.example", "x".repeat(64)),
         ] {
             assert!(
-                invalid_filter.parse::<EndpointUrl>().is_err(),
-                "{invalid_filter}"
+                invalid_url.parse::<EndpointUrl>().is_err(),
+                "{invalid_url}"
             );
         }
     }

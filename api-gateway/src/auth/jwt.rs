@@ -49,9 +49,9 @@ const MAX_SUBJECT_LENGTH: usize = 100;
 
 /// Verifies tokens.
 #[derive(Clone)]
-pub(crate) struct Tokens(Arc<Inner>);
+pub(crate) struct Tokens(Arc<TokenSettings>);
 
-struct Inner {
+struct TokenSettings {
     source: KeySource,
     audience: Option<String>,
     issuer: Option<String>,
@@ -81,7 +81,7 @@ struct VerificationKey {
 
 /// A published key with its id (`kid`), if it has one.
 struct PublishedKey {
-    id: Option<String>,
+    key_id: Option<String>,
     key: VerificationKey,
 }
 
@@ -110,7 +110,7 @@ impl Tokens {
         issuer: Option<String>,
     ) -> Self {
         token_crypto::install();
-        Self(Arc::new(Inner {
+        Self(Arc::new(TokenSettings {
             source: KeySource::Secret(DecodingKey::from_secret(secret.as_bytes())),
             audience,
             issuer,
@@ -131,7 +131,7 @@ impl Tokens {
             .redirect(Policy::limited(3))
             .timeout(FETCH_TIMEOUT)
             .build()?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(TokenSettings {
             source: KeySource::Published(PublishedKeys {
                 url,
                 client,
@@ -212,7 +212,7 @@ impl Tokens {
         keys: &[PublishedKey],
     ) -> Result<Claims, VerificationError> {
         let candidates = keys.iter().filter(|published_key| match &header.kid {
-            Some(id) => published_key.id.as_ref() == Some(id),
+            Some(key_id) => published_key.key_id.as_ref() == Some(key_id),
             None => true,
         });
         let candidate_keys: Vec<_> = candidates.map(|published_key| &published_key.key).collect();
@@ -320,12 +320,12 @@ fn wrong_algorithm(header: &Header, verification_key: &VerificationKey) -> Failu
 /// 4.1.11).
 fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
     let encoded_header = token.split('.').next().unwrap_or_default();
-    let header_bytes = BASE64_URL_SAFE_NO_PAD
+    let header_fields = BASE64_URL_SAFE_NO_PAD
         .decode(encoded_header)
         .ok()
         .and_then(|header_bytes| serde_json::from_slice::<Map<String, Value>>(&header_bytes).ok())
         .ok_or_else(|| unauthenticated_failure("the token's header can't be read"))?;
-    if header_bytes.contains_key("crit") {
+    if header_fields.contains_key("crit") {
         return Err(unauthenticated_failure(
             "the token's header has crit: critical extensions are not supported",
         ));
@@ -342,7 +342,7 @@ fn identity_of_claims(claims: Claims) -> Result<Identity, Failure> {
         .parse()
         .map_err(|claim_error| invalid_claim("role", claim_error))?;
     let storefront = match (&claims.storefront, role) {
-        (Some(name), _) => name
+        (Some(storefront_name), _) => storefront_name
             .parse()
             .map_err(|claim_error| invalid_claim("storefront", claim_error))?,
         (None, Role::Operator | Role::Admin) => Storefront::default(),
@@ -417,15 +417,15 @@ impl PublishedKeys {
     async fn try_fetch(&self) -> anyhow::Result<Vec<PublishedKey>> {
         let response = self.client.get(self.url.clone()).send().await?;
         let mut response = response.error_for_status()?;
-        let mut body = Vec::new();
+        let mut key_set_bytes = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             anyhow::ensure!(
-                body.len() + chunk.len() <= MAX_KEYS_BYTES,
+                key_set_bytes.len() + chunk.len() <= MAX_KEYS_BYTES,
                 "the key set has more than {MAX_KEYS_BYTES} bytes"
             );
-            body.extend_from_slice(&chunk);
+            key_set_bytes.extend_from_slice(&chunk);
         }
-        let key_set: JwkSet = serde_json::from_slice(&body)?;
+        let key_set: JwkSet = serde_json::from_slice(&key_set_bytes)?;
         let keys: Vec<_> = key_set.keys.iter().filter_map(published_key).collect();
         anyhow::ensure!(
             !keys.is_empty(),
@@ -438,7 +438,7 @@ impl PublishedKeys {
 /// The verification key of a JSON Web Key; `None` if it can't verify tokens. Symmetric keys are refused: a
 /// published secret is not a secret.
 fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
-    if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
+    if matches!(&jwk.common.public_key_use, Some(key_use) if *key_use != PublicKeyUse::Signature) {
         return None;
     }
     let implied_algorithm = match &jwk.algorithm {
@@ -460,7 +460,7 @@ fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     }
     let decoding_key = DecodingKey::from_jwk(jwk).ok()?;
     Some(PublishedKey {
-        id: jwk.common.key_id.clone(),
+        key_id: jwk.common.key_id.clone(),
         key: VerificationKey {
             key: decoding_key,
             algorithm,

@@ -34,8 +34,8 @@ impl ApiKeys {
     ///
     /// # Errors
     /// When an entry is invalid; the message does not contain the key.
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let entries = text
+    pub(crate) fn parse(entries_text: &str) -> anyhow::Result<Self> {
+        let entries = entries_text
             .split(';')
             .map(str::trim)
             .filter(|entry| !entry.is_empty());
@@ -61,9 +61,9 @@ impl ApiKeys {
     }
 
     /// The identity of the key with this credential id.
-    pub(super) fn find_by_credential_id(&self, credential: &str) -> Option<Identity> {
+    pub(super) fn find_by_credential_id(&self, credential_id: &str) -> Option<Identity> {
         let mut keys = self.0.iter();
-        let key = keys.find(|key| &*key.identity.credential_id == credential)?;
+        let key = keys.find(|key| &*key.identity.credential_id == credential_id)?;
         Some(key.identity.clone())
     }
 
@@ -77,44 +77,44 @@ impl ApiKeys {
         hasher.finalize().into()
     }
 
-    /// The identity of `key`, if it is configured.
+    /// The identity of `credential`, if it is configured.
     pub(crate) fn identify(&self, credential: &str) -> Option<Identity> {
         let digest = Sha256::digest(credential);
         // Compares with every key, so that the time taken does not depend on the result.
-        let found_identity = self.0.iter().fold(None, |found_identity, key| {
+        let found_key = self.0.iter().fold(None, |found_key, key| {
             if bool::from(key.digest.ct_eq(&digest[..])) {
                 Some(key)
             } else {
-                found_identity
+                found_key
             }
         });
-        found_identity.map(|key| key.identity.clone())
+        found_key.map(|key| key.identity.clone())
     }
 }
 
 impl FromStr for ApiKey {
     type Err = anyhow::Error;
 
-    fn from_str(entry: &str) -> anyhow::Result<Self> {
-        let Some((name, secret)) = entry.split_once('=') else {
+    fn from_str(key_entry: &str) -> anyhow::Result<Self> {
+        let Some((key_name, secret)) = key_entry.split_once('=') else {
             bail!("an entry has no '=': must be role[@storefront]=key");
         };
-        let (role, storefront) = match name.split_once('@') {
+        let (role, storefront) = match key_name.split_once('@') {
             Some((role, storefront)) => (
                 role,
                 storefront
                     .parse()
-                    .map_err(|error| anyhow::anyhow!("{name}: {error}"))?,
+                    .map_err(|error| anyhow::anyhow!("{key_name}: {error}"))?,
             ),
-            None => (name, Storefront::default()),
+            None => (key_name, Storefront::default()),
         };
         if secret.is_empty() {
-            bail!("{name}: the key is empty");
+            bail!("{key_name}: the key is empty");
         }
         let is_short = secret.len() < MIN_SAFE_KEY_LENGTH;
         if is_short {
             tracing::warn!(
-                "API_KEYS: the key of {name} has fewer than {MIN_SAFE_KEY_LENGTH} characters and could be guessed; use a longer one"
+                "API_KEYS: the key of {key_name} has fewer than {MIN_SAFE_KEY_LENGTH} characters and could be guessed; use a longer one"
             );
         }
         let digest = Sha256::digest(secret);
@@ -122,7 +122,7 @@ impl FromStr for ApiKey {
         let identity = Identity {
             role,
             storefront,
-            actor: name.to_owned(),
+            actor: key_name.to_owned(),
             credential_id: BASE64_STANDARD_NO_PAD
                 .encode(&digest[..CREDENTIAL_ID_BYTES])
                 .into(),

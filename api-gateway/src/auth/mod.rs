@@ -254,18 +254,18 @@ fn is_loopback(host: &str) -> bool {
 
 /// The credential of the `Authorization` header.
 fn bearer_credential(headers: &HeaderMap) -> Result<&str, Failure> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next().ok_or_else(|| {
+    let mut header_values = headers.get_all(header::AUTHORIZATION).iter();
+    let header_value = header_values.next().ok_or_else(|| {
         unauthenticated_failure(
             "the Authorization header is missing; send Authorization: Bearer CREDENTIAL",
         )
     })?;
-    if values.next().is_some() {
+    if header_values.next().is_some() {
         return Err(unauthenticated_failure(
             "the Authorization header occurs more than once; send it once",
         ));
     }
-    value
+    header_value
         .to_str()
         .ok()
         .and_then(|text| text.split_once(' '))

@@ -23,8 +23,8 @@ const DISPLAYED_CHARS: usize = 10;
 /// # Errors
 /// `INTERNAL` when the system has no random numbers.
 pub(crate) fn new_secret() -> Result<String, Failure> {
-    let bytes: [u8; SECRET_BYTES] = random_bytes()?;
-    let encoded_text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let secret_bytes: [u8; SECRET_BYTES] = random_bytes()?;
+    let encoded_text = BASE64_URL_SAFE_NO_PAD.encode(secret_bytes);
     Ok(format!("{SECRET_PREFIX}{encoded_text}"))
 }
 
@@ -52,10 +52,10 @@ impl SealingKey {
     /// The key for requests with this credential and idempotency key.
     pub(super) fn derive(credential: &[u8], idempotency_key: &str) -> Option<Self> {
         let salt = Salt::new(HKDF_SHA256, b"orderwright: secret of a new API key");
-        let key = salt.extract(credential);
-        let info = [idempotency_key.as_bytes()];
-        let key = key.expand(&info, &CHACHA20_POLY1305).ok()?;
-        Some(Self(LessSafeKey::new(UnboundKey::from(key))))
+        let pseudorandom_key = salt.extract(credential);
+        let derivation_info = [idempotency_key.as_bytes()];
+        let derived_key = pseudorandom_key.expand(&derivation_info, &CHACHA20_POLY1305).ok()?;
+        Some(Self(LessSafeKey::new(UnboundKey::from(derived_key))))
     }
 
     /// Encrypts `secret`.
@@ -64,23 +64,23 @@ impl SealingKey {
     /// `INTERNAL` when the system has no random numbers.
     pub(crate) fn seal(&self, secret: &str) -> Result<String, Failure> {
         let nonce: [u8; NONCE_LEN] = random_bytes()?;
-        let mut text = secret.as_bytes().to_vec();
+        let mut encrypted_bytes = secret.as_bytes().to_vec();
         self.0
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 Aad::from(displayed_prefix(secret)),
-                &mut text,
+                &mut encrypted_bytes,
             )
             .map_err(|_| Failure::new(Code::Internal, "the secret can't be encrypted"))?;
-        Ok(BASE64_URL_SAFE_NO_PAD.encode([&nonce[..], &text].concat()))
+        Ok(BASE64_URL_SAFE_NO_PAD.encode([&nonce[..], &encrypted_bytes].concat()))
     }
 
     /// Decrypts a secret with this displayed prefix; `None` if it was encrypted with another credential.
     pub(crate) fn open(&self, sealed_secret: &str, prefix: &str) -> Option<String> {
-        let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed_secret).ok()?;
-        let (nonce_bytes, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
+        let mut sealed_bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed_secret).ok()?;
+        let (nonce_bytes, encrypted_bytes) = sealed_bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce_bytes).ok()?;
-        let secret = self.0.open_in_place(nonce, Aad::from(prefix), text).ok()?;
+        let secret = self.0.open_in_place(nonce, Aad::from(prefix), encrypted_bytes).ok()?;
         String::from_utf8(secret.to_vec()).ok()
     }
 }
@@ -94,13 +94,13 @@ mod tests {
         let secret = new_secret().unwrap();
         assert_eq!(secret.len(), SECRET_PREFIX.len() + 43);
         let prefix = displayed_prefix(&secret);
-        let key = |credential: &str, idempotency_key: &str| {
+        let sealing_key = |credential: &str, idempotency_key: &str| {
             SealingKey::derive(credential.as_bytes(), idempotency_key).unwrap()
         };
-        let sealed_secret = key("an admin's key", "k-1").seal(&secret).unwrap();
+        let sealed_secret = sealing_key("an admin's key", "k-1").seal(&secret).unwrap();
         assert!(!sealed_secret.contains(&secret));
         let open_secret = |credential, idempotency_key, prefix| {
-            key(credential, idempotency_key).open(&sealed_secret, prefix)
+            sealing_key(credential, idempotency_key).open(&sealed_secret, prefix)
         };
         assert_eq!(
             open_secret("an admin's key", "k-1", prefix),
@@ -109,6 +109,6 @@ mod tests {
         assert_eq!(open_secret("another key", "k-1", prefix), None);
         assert_eq!(open_secret("an admin's key", "k-2", prefix), None);
         assert_eq!(open_secret("an admin's key", "k-1", "owk_other"), None);
-        assert_eq!(key("a", "b").open("AAAA", prefix), None);
+        assert_eq!(sealing_key("a", "b").open("AAAA", prefix), None);
     }
 }

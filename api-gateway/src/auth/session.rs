@@ -44,13 +44,13 @@ impl Auth {
             Some(expires_at) => expires_at,
             None => latest_end,
         };
-        let value = if is_key {
+        let cookie_value = if is_key {
             self.signed_cookie(&identity.credential_id, ends_at)
         } else {
             format!("t.{credential}")
         };
         let remaining_seconds = ends_at.duration_since(now).unwrap_or_default().as_secs();
-        Ok((identity, set_cookie(&value, remaining_seconds, is_secure)))
+        Ok((identity, set_cookie(&cookie_value, remaining_seconds, is_secure)))
     }
 
     /// The `Set-Cookie` that ends a session.
@@ -68,7 +68,7 @@ impl Auth {
         headers: &HeaderMap,
         method: &Method,
     ) -> Result<Option<Identity>, Failure> {
-        let Some(value) = session_cookie(headers) else {
+        let Some(cookie_value) = session_cookie(headers) else {
             return Ok(None);
         };
         if !method.is_safe() && !headers.contains_key(CONSOLE_HEADER) {
@@ -79,7 +79,7 @@ impl Auth {
                 ),
             ));
         }
-        if let Some(token) = value.strip_prefix("t.") {
+        if let Some(token) = cookie_value.strip_prefix("t.") {
             return match &self.tokens {
                 Some(tokens) if jwt::has_token_form(token) => {
                     tokens.identify(token).await.map(Some)
@@ -89,20 +89,20 @@ impl Auth {
                 )),
             };
         }
-        self.verify(value)
+        self.verify(cookie_value)
             .await?
             .map(Some)
             .ok_or_else(|| unauthenticated_failure("the session has ended; log in again"))
     }
 
     /// The cookie value `k.CREDENTIAL_ID.EXPIRY_SECONDS.SIGNATURE`.
-    fn signed_cookie(&self, credential: &str, ends_at: SystemTime) -> String {
-        let seconds = unix_seconds(ends_at);
-        let signed_text = format!("k.{credential}.{seconds}");
-        let tag = hmac::sign(&self.session_key(), signed_text.as_bytes());
+    fn signed_cookie(&self, credential_id: &str, ends_at: SystemTime) -> String {
+        let ends_at_seconds = unix_seconds(ends_at);
+        let signed_text = format!("k.{credential_id}.{ends_at_seconds}");
+        let signature_tag = hmac::sign(&self.session_key(), signed_text.as_bytes());
         format!(
             "{signed_text}.{}",
-            BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref())
+            BASE64_URL_SAFE_NO_PAD.encode(signature_tag.as_ref())
         )
     }
 
@@ -110,8 +110,8 @@ impl Auth {
     ///
     /// # Errors
     /// `UNAVAILABLE` when the key is not known here and no worker can be asked.
-    async fn verify(&self, value: &str) -> Result<Option<Identity>, Failure> {
-        let Some((credential_id, ends_at)) = self.verify_session_cookie(value) else {
+    async fn verify(&self, cookie_value: &str) -> Result<Option<Identity>, Failure> {
+        let Some((credential_id, ends_at)) = self.verify_session_cookie(cookie_value) else {
             return Ok(None);
         };
         let identity = match self.keys.find_by_credential_id(credential_id) {
@@ -131,8 +131,8 @@ impl Auth {
 
     /// The credential id and the end of a session, from the value of its cookie; `None` if the signature is
     /// invalid.
-    fn verify_session_cookie<'a>(&self, value: &'a str) -> Option<(&'a str, SystemTime)> {
-        let (signed_part, signature) = value.rsplit_once('.')?;
+    fn verify_session_cookie<'a>(&self, cookie_value: &'a str) -> Option<(&'a str, SystemTime)> {
+        let (signed_part, signature) = cookie_value.rsplit_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
         hmac::verify(&self.session_key(), signed_part.as_bytes(), &signature).ok()?;
         let (credential_id, ends_at_text) = signed_part.strip_prefix("k.")?.rsplit_once('.')?;
@@ -165,10 +165,10 @@ pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-fn set_cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
+fn set_cookie(cookie_value: &str, max_age_seconds: u64, is_secure: bool) -> String {
     let secure_attribute = if is_secure { "; Secure" } else { "" };
     format!(
-        "{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure_attribute}"
+        "{COOKIE_NAME}={cookie_value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure_attribute}"
     )
 }
 
@@ -206,12 +206,12 @@ mod tests {
             .await;
         assert!(change_result.unwrap().is_some());
         // Changing the keys, the expiry or the key's id invalidates the signature.
-        for other_cookie in [
+        for other_auth in [
             new_auth("storefront@eu=secret-of-the-eu"),
             new_auth("storefront@eu=another-secret; operator=secret-of-operators"),
         ] {
             assert!(
-                other_cookie
+                other_auth
                     .identify_session(&headers_with(&sent_cookie), &Method::GET)
                     .await
                     .is_err()

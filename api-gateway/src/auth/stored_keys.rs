@@ -53,13 +53,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The active keys; clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct StoredKeys(Arc<Inner>);
+pub(crate) struct StoredKeys(Arc<StoredKeysState>);
 
 #[derive(Default)]
-struct Inner {
+struct StoredKeysState {
     /// `None` in tests without a worker.
     rpc: Option<RpcClient>,
-    list: RwLock<Arc<KeyList>>,
+    key_list: RwLock<Arc<KeyList>>,
     /// The last read of the list. Locked during a read, so that lookups share it.
     last_read: Arc<Mutex<Option<LastRead>>>,
 }
@@ -74,12 +74,12 @@ struct LastRead {
 struct KeyList {
     /// Version of the list at the worker.
     version: Option<String>,
-    by_digest: HashMap<KeyDigest, Arc<StoredKey>>,
+    keys_by_digest: HashMap<KeyDigest, Arc<StoredKey>>,
 }
 
 /// An active key.
 struct StoredKey {
-    key: ActiveKey,
+    active_key: ActiveKey,
     identity: Identity,
     revocation: CancellationToken,
     /// Time of the last use in Unix milliseconds; 0 before the first one.
@@ -98,9 +98,9 @@ pub(super) fn has_key_form(credential: &str) -> bool {
 impl StoredKeys {
     /// Starts tasks that read the list and report uses through `rpc`, until `stop`. No other calls use this client.
     pub(crate) fn start(rpc: RpcClient, stop: &CancellationToken) -> Self {
-        let stored_keys = Self(Arc::new(Inner {
+        let stored_keys = Self(Arc::new(StoredKeysState {
             rpc: Some(rpc),
-            ..Inner::default()
+            ..StoredKeysState::default()
         }));
         let (reader, reporter) = (stored_keys.clone(), stored_keys.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(reader.follow_list()));
@@ -144,8 +144,8 @@ impl StoredKeys {
         credential_id: &str,
     ) -> Result<Option<Identity>, Failure> {
         let find = || {
-            let list = self.list();
-            let mut listed_keys = list.by_digest.values();
+            let key_list = self.list();
+            let mut listed_keys = key_list.keys_by_digest.values();
             listed_keys
                 .find(|key| &*key.identity.credential_id == credential_id)
                 .cloned()
@@ -176,18 +176,18 @@ impl StoredKeys {
 
     /// Whether there is a key of this storefront.
     pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
-        let list = self.list();
-        let mut listed_keys = list.by_digest.values();
-        listed_keys.any(|key| key.key.storefront.as_ref() == Some(storefront))
+        let key_list = self.list();
+        let mut listed_keys = key_list.keys_by_digest.values();
+        listed_keys.any(|key| key.active_key.storefront.as_ref() == Some(storefront))
     }
 
     fn find(&self, digest: &KeyDigest) -> Option<Arc<StoredKey>> {
-        self.list().by_digest.get(digest).cloned()
+        self.list().keys_by_digest.get(digest).cloned()
     }
 
     fn list(&self) -> Arc<KeyList> {
-        let list = self.0.list.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&list)
+        let key_list = self.0.key_list.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&key_list)
     }
 
     async fn follow_list(self) {
@@ -233,12 +233,12 @@ impl StoredKeys {
         let stored_keys = self.clone();
         let key_read = tokio::spawn(async move {
             let started_at = Instant::now();
-            let result = stored_keys.read_list().await;
+            let read_result = stored_keys.read_list().await;
             *last_read = Some(LastRead {
                 started_at,
-                failure: result.clone().err(),
+                failure: read_result.clone().err(),
             });
-            result
+            read_result
         });
         key_read.await.unwrap_or_else(|error| {
             let message = format!("reading the list of API keys ended early: {error}");
@@ -282,19 +282,19 @@ impl StoredKeys {
         };
         let previous_list = self.list();
         let new_keys = active_keys.into_iter().map(|active_key| {
-            let known_key = previous_list.by_digest.get(&active_key.digest);
-            let known_key = known_key.filter(|known_key| known_key.key == active_key);
+            let known_key = previous_list.keys_by_digest.get(&active_key.digest);
+            let known_key = known_key.filter(|known_key| known_key.active_key == active_key);
             let stored_key = known_key.cloned();
             let stored_key = stored_key.unwrap_or_else(|| Arc::new(StoredKey::new(active_key)));
-            (stored_key.key.digest.clone(), stored_key)
+            (stored_key.active_key.digest.clone(), stored_key)
         });
-        let list = Arc::new(KeyList {
+        let new_list = Arc::new(KeyList {
             version: Some(version),
-            by_digest: new_keys.collect(),
+            keys_by_digest: new_keys.collect(),
         });
-        *self.0.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&list);
-        for (digest, key) in &previous_list.by_digest {
-            let current_key = list.by_digest.get(digest);
+        *self.0.key_list.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new_list);
+        for (digest, key) in &previous_list.keys_by_digest {
+            let current_key = new_list.keys_by_digest.get(digest);
             if !current_key.is_some_and(|current_key| Arc::ptr_eq(current_key, key)) {
                 key.revocation.cancel();
             }
@@ -305,15 +305,15 @@ impl StoredKeys {
         loop {
             time::sleep(REPORT_CHECK_INTERVAL).await;
             let now_ms = Timestamp::now().as_millisecond();
-            let list = self.list();
-            let due_keys: Vec<_> = list
-                .by_digest
+            let key_list = self.list();
+            let due_keys: Vec<_> = key_list
+                .keys_by_digest
                 .values()
                 .filter_map(|key| Some((key, key.use_to_report(now_ms)?)))
                 .collect();
             let uses = due_keys.iter().filter_map(|(key, last_used_ms)| {
                 let last_used_at = Timestamp::from_millisecond(*last_used_ms).ok()?;
-                let id = key.key.id;
+                let id = key.active_key.id;
                 Some(KeyUse { id, last_used_at })
             });
             let uses: Vec<_> = uses.collect();
@@ -353,7 +353,7 @@ impl StoredKey {
             validity: Validity::until(expires_at).revocable(revocation.clone()),
         };
         Self {
-            key: active_key,
+            active_key,
             identity,
             revocation,
             last_used_ms: AtomicI64::default(),

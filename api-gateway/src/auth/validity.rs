@@ -35,11 +35,11 @@ impl Validity {
         }
     }
 
-    /// The same validity, at most until `end`.
-    pub(super) fn at_most_until(self, end: SystemTime) -> Self {
+    /// The same validity, at most until `latest_end`.
+    pub(super) fn at_most_until(self, latest_end: SystemTime) -> Self {
         let expires_at = self
             .expires_at
-            .map_or(end, |expires_at| expires_at.min(end));
+            .map_or(latest_end, |expires_at| expires_at.min(latest_end));
         Self {
             expires_at: Some(expires_at),
             ..self

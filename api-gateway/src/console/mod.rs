@@ -41,10 +41,10 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
 macro_rules! assets {
-    ($($path:literal => $kind:expr, $file:literal;)+) => {
+    ($($path:literal => $content_type:expr, $file:literal;)+) => {
         /// Path, content type and content.
         const ASSETS: &[(&str, &str, &str)] = &[
-            $(($path, $kind, include_str!(concat!("assets/", $file))),)+
+            $(($path, $content_type, include_str!(concat!("assets/", $file))),)+
         ];
     };
 }
@@ -116,11 +116,11 @@ pub(crate) fn routes() -> Router<App> {
         "/console/session",
         get(session).post(log_in).delete(log_out),
     );
-    for (path, kind, text) in ASSETS {
-        let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));
+    for (path, content_type, content) in ASSETS {
+        let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(content));
         let etag = format!("\"{digest}\"");
         let serve =
-            move |headers: HeaderMap| async move { asset_response(&headers, kind, text, &etag) };
+            move |headers: HeaderMap| async move { asset_response(&headers, content_type, content, &etag) };
         router = router.route(path, get(serve));
     }
     router
@@ -128,8 +128,8 @@ pub(crate) fn routes() -> Router<App> {
 
 fn asset_response(
     headers: &HeaderMap,
-    kind: &'static str,
-    text: &'static str,
+    content_type: &'static str,
+    content: &'static str,
     etag: &str,
 ) -> Response {
     let is_current = headers
@@ -137,7 +137,7 @@ fn asset_response(
         .and_then(|if_none_match| if_none_match.to_str().ok())
         .is_some_and(|if_none_match| if_none_match.contains(etag.trim_matches('"')));
     let response_headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(CONTENT_SECURITY_POLICY),
@@ -155,7 +155,7 @@ fn asset_response(
     if is_current {
         return (StatusCode::NOT_MODIFIED, response_headers).into_response();
     }
-    (response_headers, text).into_response()
+    (response_headers, content).into_response()
 }
 
 /// Returns the session's identity and the enabled features of this gateway.

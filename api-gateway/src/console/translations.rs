@@ -15,7 +15,7 @@ fn german_texts() -> BTreeMap<String, Value> {
 }
 
 fn script(path: &str) -> &'static str {
-    let asset = ASSETS.iter().find(|(known, ..)| *known == path);
+    let asset = ASSETS.iter().find(|(asset_path, ..)| *asset_path == path);
     asset.unwrap().2
 }
 
@@ -23,7 +23,7 @@ fn script(path: &str) -> &'static str {
 fn used_texts() -> BTreeSet<String> {
     let scripts = ASSETS
         .iter()
-        .filter(|(path, kind, _)| *kind == SCRIPT_TYPE && *path != "/console/de.js");
+        .filter(|(path, content_type, _)| *content_type == SCRIPT_TYPE && *path != "/console/de.js");
     let mut texts = BTreeSet::new();
     for (_, _, script) in scripts {
         for (function, text_index) in [("t(", 0), ("plural(", 1)] {
@@ -51,12 +51,12 @@ fn calls<'a>(script: &'a str, function: &'a str) -> impl Iterator<Item = &'a str
 }
 
 fn string_literals(script: &str) -> impl Iterator<Item = String> {
-    let mut rest = script;
+    let mut remaining_script = script;
     std::iter::from_fn(move || {
-        let start = rest.find('"')?;
-        let mut literals = serde_json::Deserializer::from_str(&rest[start..]).into_iter::<String>();
+        let start = remaining_script.find('"')?;
+        let mut literals = serde_json::Deserializer::from_str(&remaining_script[start..]).into_iter::<String>();
         let literal = literals.next()?.ok()?;
-        rest = &rest[start + literals.byte_offset()..];
+        remaining_script = &remaining_script[start + literals.byte_offset()..];
         Some(literal)
     })
 }
@@ -70,25 +70,32 @@ fn placeholders(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_text_has_a_german_translation_with_the_same_placeholders() {
-    let german = german_texts();
-    let used = used_texts();
-    assert!(used.contains("Log out"), "no texts found: {used:?}");
-    let missing: Vec<_> = used
+    let translations = german_texts();
+    let shown_texts = used_texts();
+    assert!(
+        shown_texts.contains("Log out"),
+        "no texts found: {shown_texts:?}"
+    );
+    let missing_texts: Vec<_> = shown_texts
         .iter()
-        .filter(|text| !german.contains_key(*text))
+        .filter(|text| !translations.contains_key(*text))
         .collect();
-    assert!(missing.is_empty(), "de.js lacks {missing:#?}");
-    for (english, german) in &german {
-        let forms = german
+    assert!(
+        missing_texts.is_empty(),
+        "de.js lacks {missing_texts:#?}"
+    );
+    for (english_text, translation) in &translations {
+        let german_forms = translation
             .as_array()
-            .map_or_else(|| vec![german], |forms| forms.iter().collect());
-        for form in forms {
-            let form = form.as_str().unwrap();
-            let (expected, actual) = (placeholders(english), placeholders(form));
-            let is_one_of_two_forms = german.is_array() && actual.is_subset(&expected);
+            .map_or_else(|| vec![translation], |forms| forms.iter().collect());
+        for german_form in german_forms {
+            let german_form = german_form.as_str().unwrap();
+            let english_placeholders = placeholders(english_text);
+            let german_placeholders = placeholders(german_form);
+            let is_one_of_two_forms = translation.is_array() && german_placeholders.is_subset(&english_placeholders);
             assert!(
-                actual == expected || is_one_of_two_forms,
-                "{english}: {form}"
+                german_placeholders == english_placeholders || is_one_of_two_forms,
+                "{english_text}: {german_form}"
             );
         }
     }
@@ -96,14 +103,14 @@ fn every_text_has_a_german_translation_with_the_same_placeholders() {
 
 #[test]
 fn every_translation_is_used() {
-    let used = used_texts();
-    let german = german_texts();
-    let unused: Vec<_> = german
+    let shown_texts = used_texts();
+    let translations = german_texts();
+    let unused_texts: Vec<_> = translations
         .keys()
-        .filter(|text| !text.starts_with("code:") && !used.contains(*text))
+        .filter(|text| !text.starts_with("code:") && !shown_texts.contains(*text))
         .collect();
     assert!(
-        unused.is_empty(),
-        "de.js translates texts that no script shows: {unused:#?}"
+        unused_texts.is_empty(),
+        "de.js translates texts that no script shows: {unused_texts:#?}"
     );
 }

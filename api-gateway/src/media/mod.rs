@@ -45,7 +45,7 @@ const RETRY_AFTER_SECONDS: u64 = 5;
 /// Storage of photos, and the limits of the work on them.
 pub(crate) struct Media {
     pub(crate) storage: Storage,
-    uploads: Arc<Semaphore>,
+    upload_permits: Arc<Semaphore>,
     decode_memory_mib: Arc<Semaphore>,
 }
 
@@ -53,7 +53,7 @@ impl Media {
     pub(crate) fn new(storage: Storage) -> Self {
         Self {
             storage,
-            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
+            upload_permits: Arc::new(Semaphore::new(MAX_UPLOADS)),
             decode_memory_mib: Arc::new(Semaphore::new(DECODE_MEMORY_MIB as usize)),
         }
     }
@@ -63,7 +63,7 @@ impl Media {
     /// # Errors
     /// `UNAVAILABLE` when other uploads take too long.
     pub(crate) async fn begin_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let permit = Arc::clone(&self.uploads).acquire_owned();
+        let permit = Arc::clone(&self.upload_permits).acquire_owned();
         match time::timeout(UPLOAD_WAIT, permit).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(busy_problem("the gateway is receiving too many photos")),
@@ -87,12 +87,12 @@ impl Media {
         };
         // The permit is held until the thread has finished, even after the request was given up.
         let decoding = task::spawn_blocking(move || {
-            let result = photo::process(&bytes, &header);
+            let process_result = photo::process(&bytes, &header);
             drop(permit);
-            result
+            process_result
         });
         match time::timeout(DECODE_TIMEOUT, decoding).await {
-            Ok(Ok(result)) => result.map_err(Problem::from),
+            Ok(Ok(process_result)) => process_result.map_err(Problem::from),
             Ok(Err(_)) => Err(Rejection::Unreadable(
                 "the image can't be decoded: its content is damaged".to_owned(),
             )

@@ -81,7 +81,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Checks the header of `bytes`: the type against the `declared` one, and the size. Decodes no pixels.
+    /// Checks the header of `bytes`: the type against the `declared_type`, and the size. Decodes no pixels.
     ///
     /// # Errors
     /// When the photo is refused.
@@ -166,12 +166,12 @@ pub(crate) fn process(bytes: &[u8], header: &Header) -> Result<DecodedPhoto, Rej
     let mut variants = Vec::with_capacity(VARIANT_WIDTHS.len());
     // From the largest to the smallest: each copy is scaled from the one before.
     let mut larger_copy = None;
-    for (width, name) in VARIANT_WIDTHS.into_iter().rev() {
+    for (width, variant_name) in VARIANT_WIDTHS.into_iter().rev() {
         if width >= size.width {
             continue;
         }
         let copy = scale_down(larger_copy.as_ref().unwrap_or(&photo), size, width);
-        files.push((name, encode(&copy, header.content_type)?));
+        files.push((variant_name, encode(&copy, header.content_type)?));
         variants.insert(0, size_of(&copy));
         larger_copy = Some(copy);
     }
@@ -222,8 +222,8 @@ fn decode(bytes: &[u8], content_type: ImageType) -> Result<DynamicImage, ImageEr
     let color_profile = decoder.icc_profile().ok().flatten();
     let color_profile = color_profile.filter(|profile| profile.len() <= MAX_COLOR_PROFILE_BYTES);
     let decoded_image = DynamicImage::from_decoder(decoder)?;
-    let color = decoded_image.color();
-    let mut photo = match (color.has_alpha(), color.has_color()) {
+    let color_type = decoded_image.color();
+    let mut photo = match (color_type.has_alpha(), color_type.has_color()) {
         (true, _) => DynamicImage::ImageRgba8(decoded_image.into_rgba8()),
         (false, true) => DynamicImage::ImageRgb8(decoded_image.into_rgb8()),
         (false, false) => DynamicImage::ImageLuma8(decoded_image.into_luma8()),
@@ -254,11 +254,11 @@ fn convert_to_srgb(photo: &mut DynamicImage, color_profile: &[u8]) {
         TransformOptions::default(),
     );
     if let Ok(transform) = transform {
-        let row_bytes = 4 * 3 * MAX_SIDE as usize;
+        let part_bytes = 4 * 3 * MAX_SIDE as usize;
         // By parts, so that no second copy of the photo is needed. A part has whole pixels of three or four bytes.
-        for part in pixel_bytes.chunks_mut(row_bytes) {
-            let source = part.to_vec();
-            if transform.transform(&source, part).is_err() {
+        for part in pixel_bytes.chunks_mut(part_bytes) {
+            let source_pixels = part.to_vec();
+            if transform.transform(&source_pixels, part).is_err() {
                 return;
             }
         }
@@ -280,24 +280,24 @@ fn scale_down(image: &DynamicImage, size: ImageSize, width: u32) -> DynamicImage
 
 fn encode(image: &DynamicImage, content_type: ImageType) -> Result<Vec<u8>, Rejection> {
     let mut bytes = Vec::new();
-    let (pixel_bytes, color) = (image.as_bytes(), image.color().into());
+    let (pixel_bytes, color_type) = (image.as_bytes(), image.color().into());
     let (width, height) = (image.width(), image.height());
-    let result = match content_type {
+    let encode_result = match content_type {
         ImageType::Jpeg => JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).write_image(
             pixel_bytes,
             width,
             height,
-            color,
+            color_type,
         ),
         ImageType::Png => {
             PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
-                .write_image(pixel_bytes, width, height, color)
+                .write_image(pixel_bytes, width, height, color_type)
         }
         ImageType::WebP => {
-            WebPEncoder::new_lossless(&mut bytes).write_image(pixel_bytes, width, height, color)
+            WebPEncoder::new_lossless(&mut bytes).write_image(pixel_bytes, width, height, color_type)
         }
     };
-    result
+    encode_result
         .map_err(|error| Rejection::Unreadable(format!("the image can't be encoded: {error}")))?;
     Ok(bytes)
 }
@@ -315,11 +315,11 @@ fn is_complete_jpeg(bytes: &[u8]) -> bool {
         while bytes.get(position) == Some(&0xff) {
             position += 1;
         }
-        let Some(&code) = bytes.get(position) else {
+        let Some(&marker_code) = bytes.get(position) else {
             return false;
         };
         position += 1;
-        match code {
+        match marker_code {
             END_OF_IMAGE => return true,
             // Markers without a length: restarts and TEM.
             0x01 | 0xd0..=0xd7 => continue,
@@ -329,7 +329,7 @@ fn is_complete_jpeg(bytes: &[u8]) -> bool {
             return false;
         };
         position += usize::from(u16::from_be_bytes([high_byte, low_byte]));
-        if code == START_OF_SCAN {
+        if marker_code == START_OF_SCAN {
             // Compressed data; in it, 0xff is followed by zero or a restart marker.
             loop {
                 match (bytes.get(position), bytes.get(position + 1)) {

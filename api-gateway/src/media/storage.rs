@@ -45,7 +45,7 @@ pub(crate) struct Storage {
     /// The local folder.
     folder: Option<PathBuf>,
     /// The last calls to the storage.
-    calls: PartnerLog,
+    partner_log: PartnerLog,
 }
 
 impl Storage {
@@ -75,7 +75,7 @@ impl Storage {
             store: Arc::new(LocalFileSystem::new().with_fsync(true)),
             prefix: Path::from_absolute_path(&folder)?,
             folder: Some(folder),
-            calls: PartnerLog::default(),
+            partner_log: PartnerLog::default(),
         })
     }
 
@@ -84,7 +84,7 @@ impl Storage {
         let bucket = parsed_url
             .host_str()
             .context("must name a bucket: s3://bucket")?;
-        let retry = RetryConfig {
+        let retry_config = RetryConfig {
             backoff: BackoffConfig::default(),
             max_retries: MAX_RETRIES,
             retry_timeout: RETRY_TIMEOUT,
@@ -98,20 +98,20 @@ impl Storage {
             )
             .with_config(client_option(ClientConfigKey::Timeout), REQUEST_TIMEOUT)
             .with_bucket_name(bucket)
-            .with_retry(retry);
+            .with_retry(retry_config);
         Ok(Self {
             store: Arc::new(builder.build()?),
             prefix: Path::from_url_path(parsed_url.path())?,
             folder: None,
-            calls: PartnerLog::default(),
+            partner_log: PartnerLog::default(),
         })
     }
 
-    fn path(&self, id: ImageId, variant: &str) -> Path {
+    fn path(&self, photo_id: ImageId, variant: &str) -> Path {
         if variant.is_empty() {
-            self.prefix.clone().join(id.to_string())
+            self.prefix.clone().join(photo_id.to_string())
         } else {
-            self.prefix.clone().join(format!("{id}-{variant}"))
+            self.prefix.clone().join(format!("{photo_id}-{variant}"))
         }
     }
 
@@ -121,25 +121,25 @@ impl Storage {
     /// `UNAVAILABLE`; files that were stored before the error are deleted.
     pub(crate) async fn store(
         &self,
-        id: ImageId,
+        photo_id: ImageId,
         files: Vec<(&'static str, Vec<u8>)>,
     ) -> Result<(), Failure> {
         for (variant, bytes) in files {
-            let path = self.path(id, variant);
+            let path = self.path(photo_id, variant);
             if let Err(error) = self.store.put(&path, PutPayload::from(bytes)).await {
-                self.delete(id).await;
+                self.delete(photo_id).await;
                 return Err(self.unavailable(&error));
             }
         }
-        self.calls.record(PartnerKind::MediaStorage, Ok(()));
+        self.partner_log.record(PartnerKind::MediaStorage, Ok(()));
         Ok(())
     }
 
     /// Deletes all files of a photo. If that fails, the sweep repeats it.
-    pub(crate) async fn delete(&self, id: ImageId) {
-        let copies = VARIANT_WIDTHS.into_iter().map(|(_, name)| name);
+    pub(crate) async fn delete(&self, photo_id: ImageId) {
+        let copies = VARIANT_WIDTHS.into_iter().map(|(_, variant_name)| variant_name);
         for variant in std::iter::once(FULL_SIZE).chain(copies) {
-            self.delete_file(&self.path(id, variant)).await;
+            self.delete_file(&self.path(photo_id, variant)).await;
         }
     }
 
@@ -158,14 +158,14 @@ impl Storage {
     /// `UNAVAILABLE`.
     pub(crate) async fn open_file(
         &self,
-        id: ImageId,
+        photo_id: ImageId,
         variant: &str,
         options: GetOptions,
     ) -> Result<Option<GetResult>, Failure> {
-        match self.store.get_opts(&self.path(id, variant), options).await {
-            Ok(result) => {
-                self.calls.record(PartnerKind::MediaStorage, Ok(()));
-                Ok(Some(result))
+        match self.store.get_opts(&self.path(photo_id, variant), options).await {
+            Ok(stored_file) => {
+                self.partner_log.record(PartnerKind::MediaStorage, Ok(()));
+                Ok(Some(stored_file))
             }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.unavailable(&error)),
@@ -175,9 +175,9 @@ impl Storage {
     fn unavailable(&self, error: &object_store::Error) -> Failure {
         tracing::warn!("the storage of photos does not respond as expected: {error}");
         // The error may contain addresses and names of the storage.
-        let calls_error = "it does not respond as expected; the log of the gateway has the error";
-        self.calls
-            .record(PartnerKind::MediaStorage, Err(calls_error));
+        let shown_error = "it does not respond as expected; the log of the gateway has the error";
+        self.partner_log
+            .record(PartnerKind::MediaStorage, Err(shown_error));
         Failure::new(
             Code::Unavailable,
             "the storage of photos is not available; try again later",
@@ -186,13 +186,13 @@ impl Storage {
 
     /// The storage as a connected system, with the last calls of this gateway.
     pub(crate) fn as_partner(&self) -> Partner {
-        let name = if self.folder.is_some() {
+        let storage_name = if self.folder.is_some() {
             "folder"
         } else {
             "s3"
         };
-        self.calls
-            .partner(PartnerKind::MediaStorage, Some(name.to_owned()))
+        self.partner_log
+            .partner(PartnerKind::MediaStorage, Some(storage_name.to_owned()))
     }
 
     /// All files with the id of a photo in their name.
@@ -200,8 +200,8 @@ impl Storage {
         self.store
             .list(Some(&self.prefix))
             .try_filter_map(|file| async move {
-                let id = file.location.filename().and_then(photo_of_file);
-                Ok(id.map(|id| (id, file)))
+                let photo_id = file.location.filename().and_then(photo_of_file);
+                Ok(photo_id.map(|photo_id| (photo_id, file)))
             })
             .boxed()
     }
@@ -212,10 +212,10 @@ impl Storage {
     }
 }
 
-/// The photo that the file `name` belongs to; `None` for other files, which are left alone.
-pub(super) fn photo_of_file(name: &str) -> Option<ImageId> {
-    let (id, name_suffix) = name.split_at_checked(ID_CHARS)?;
+/// The photo that a file with this name belongs to; `None` for other files, which are left alone.
+pub(super) fn photo_of_file(file_name: &str) -> Option<ImageId> {
+    let (id_text, name_suffix) = file_name.split_at_checked(ID_CHARS)?;
     (name_suffix.is_empty() || name_suffix.starts_with('-'))
-        .then(|| id.parse().ok())
+        .then(|| id_text.parse().ok())
         .flatten()
 }

@@ -72,16 +72,16 @@ impl Sweeper {
 
     /// Deletes the files of photos that no product refers to; returns the number of photos.
     async fn sweep(&self) -> anyhow::Result<usize> {
-        let newest_time = SystemTime::now() - MIN_AGE;
+        let max_modified_at = SystemTime::now() - MIN_AGE;
         if let Some(folder) = self.storage.folder() {
             let folder = folder.to_owned();
-            task::spawn_blocking(move || delete_unfinished_files(&folder, newest_time)).await?;
+            task::spawn_blocking(move || delete_unfinished_files(&folder, max_modified_at)).await?;
         }
         let mut is_old_by_photo: HashMap<ImageId, bool> = HashMap::new();
         let mut files = self.storage.list();
-        while let Some((id, file)) = files.try_next().await? {
-            let is_old = SystemTime::from(file.last_modified) < newest_time;
-            *is_old_by_photo.entry(id).or_insert(true) &= is_old;
+        while let Some((photo_id, file)) = files.try_next().await? {
+            let is_old = SystemTime::from(file.last_modified) < max_modified_at;
+            *is_old_by_photo.entry(photo_id).or_insert(true) &= is_old;
         }
         let old_photos = old_photos(is_old_by_photo);
         if old_photos.is_empty() {
@@ -101,8 +101,8 @@ impl Sweeper {
             );
             return Ok(0);
         }
-        for id in &unreferenced_ids {
-            self.storage.delete(*id).await;
+        for photo_id in &unreferenced_ids {
+            self.storage.delete(*photo_id).await;
         }
         Ok(unreferenced_ids.len())
     }
@@ -138,7 +138,7 @@ impl Sweeper {
 /// The photos of which all files are old.
 fn old_photos(is_old_by_photo: HashMap<ImageId, bool>) -> Vec<ImageId> {
     let old_photos = is_old_by_photo.into_iter().filter(|(_, is_old)| *is_old);
-    old_photos.map(|(id, _)| id).collect()
+    old_photos.map(|(photo_id, _)| photo_id).collect()
 }
 
 /// The number of photos that a sweep may delete of `old_count`. When a product is deleted, its files are deleted at
@@ -168,19 +168,19 @@ fn sweep_caller() -> Caller {
 
 /// Deletes files that a gateway was writing when it was killed. `object_store` writes to `<name>#<number>`
 /// first, and does not list such files.
-fn delete_unfinished_files(folder: &Path, newest_time: SystemTime) {
+fn delete_unfinished_files(folder: &Path, max_modified_at: SystemTime) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_unfinished = name
+        let file_name = entry.file_name();
+        let file_name = file_name.to_string_lossy();
+        let is_unfinished = file_name
             .split_once('#')
             .is_some_and(|(name, _)| photo_of_file(name).is_some());
         let modification_time = entry.metadata().and_then(|metadata| metadata.modified());
         if is_unfinished
-            && modification_time.is_ok_and(|modification_time| modification_time < newest_time)
+            && modification_time.is_ok_and(|modification_time| modification_time < max_modified_at)
         {
             let _ = fs::remove_file(entry.path());
         }

@@ -43,14 +43,14 @@ enum BodyKind {
 /// # Errors
 /// 415 for other types, 413 when it is too large, 422 for a form without exactly one file.
 pub(crate) async fn receive(request: Request) -> Result<Upload, Problem> {
-    let kind = match body_kind(request.headers()) {
-        Ok(kind) => kind,
+    let body_kind = match body_kind(request.headers()) {
+        Ok(body_kind) => body_kind,
         Err(problem) => {
             discard(request);
             return Err(problem);
         }
     };
-    let max_bytes = match kind {
+    let max_bytes = match body_kind {
         BodyKind::Image(_) => MAX_IMAGE_BYTES,
         BodyKind::Form => MAX_IMAGE_BYTES + MAX_FORM_BYTES,
     };
@@ -63,7 +63,7 @@ pub(crate) async fn receive(request: Request) -> Result<Upload, Problem> {
             StatusCode::REQUEST_TIMEOUT,
         ))
     })?;
-    match kind {
+    match body_kind {
         BodyKind::Image(declared_type) => Ok(Upload {
             declared_type,
             bytes: body_bytes,
@@ -125,14 +125,14 @@ async fn read_body(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<
         return Err(too_large_problem());
     }
     let mut bytes = Vec::new();
-    let mut body = body.into_data_stream();
-    while let Some(chunk) = body.next().await {
+    let mut body_stream = body.into_data_stream();
+    while let Some(chunk) = body_stream.next().await {
         let chunk = chunk.map_err(|error| {
             let message = format!("the body could not be read: {error}");
             Failure::new(Code::InvalidRequest, message)
         })?;
         if bytes.len() + chunk.len() > max_bytes {
-            discard_body(headers, Body::from_stream(body));
+            discard_body(headers, Body::from_stream(body_stream));
             return Err(too_large_problem());
         }
         bytes.extend_from_slice(&chunk);

@@ -105,14 +105,14 @@ fn check_frame(frame: &Chunk<'_>) -> Result<u64, String> {
         u32::from_le_bytes([header[offset], header[offset + 1], header[offset + 2], 0])
             .saturating_add(1)
     };
-    let size = (read_side(6), read_side(9));
+    let frame_size = (read_side(6), read_side(9));
     let mut is_picture_expected = true;
     let mut lossless_bytes = 0;
     while let Some((chunk, next_bytes)) = split_chunk(remaining_bytes) {
         check_is_complete(&chunk)?;
         lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         if is_picture_expected && chunk.name != b"ALPH" {
-            check_picture(&chunk, size)?;
+            check_picture(&chunk, frame_size)?;
             is_picture_expected = false;
         }
         remaining_bytes = next_bytes;
@@ -152,8 +152,8 @@ fn check_picture(chunk: &Chunk<'_>, size: (u32, u32)) -> Result<(), String> {
         }
         // RFC 9649, section 3.4: the signature, then 14 bits each.
         (b"VP8L", &[_, byte_1, byte_2, byte_3, byte_4, ..]) => {
-            let bits = u32::from_le_bytes([byte_1, byte_2, byte_3, byte_4]);
-            ((bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1)
+            let size_bits = u32::from_le_bytes([byte_1, byte_2, byte_3, byte_4]);
+            ((size_bits & 0x3fff) + 1, ((size_bits >> 14) & 0x3fff) + 1)
         }
         (b"VP8 " | b"VP8L", _) => return Err(INCOMPLETE_IMAGE.to_owned()),
         _ => return Err("the image can't be decoded: a frame has no picture".to_owned()),
@@ -252,13 +252,13 @@ mod tests {
             table_bytes_of(0)
         );
         let animation = frame_chunk(8, 6, &[alpha(largest_size + 1, 1), lossy_chunk(8, 6)]);
-        let simple = [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest_size + 1])].concat();
-        for result in [
+        let simple_content = [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest_size + 1])].concat();
+        for check_result in [
             check(&[alpha(largest_size + 1, 1), lossy_chunk(300, 200)]),
             check(&[animation]),
-            check_chunks(&chunk(b"RIFF", &simple), (300, 200)),
+            check_chunks(&chunk(b"RIFF", &simple_content), (300, 200)),
         ] {
-            let error = result.unwrap_err();
+            let error = check_result.unwrap_err();
             assert!(error.contains("lossless WebP data"), "{error}");
         }
     }

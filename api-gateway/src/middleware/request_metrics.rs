@@ -12,8 +12,8 @@ use metrics::{Counter, Histogram, counter, histogram};
 struct RouteMetrics {
     method: &'static str,
     status: u16,
-    requests: Counter,
-    seconds: Histogram,
+    request_counter: Counter,
+    duration_histogram: Histogram,
 }
 
 thread_local! {
@@ -23,26 +23,26 @@ thread_local! {
 
 /// Records a response: its method, route, status and duration.
 pub(super) fn record(method: &'static str, route: &str, status: u16, duration: Duration) {
-    METRICS.with_borrow_mut(|by_route| {
-        if !by_route.contains_key(route) {
-            by_route.insert(route.into(), Vec::new());
+    METRICS.with_borrow_mut(|metrics_by_route| {
+        if !metrics_by_route.contains_key(route) {
+            metrics_by_route.insert(route.into(), Vec::new());
         }
-        let Some(metrics_of_route) = by_route.get_mut(route) else {
+        let Some(metrics_of_route) = metrics_by_route.get_mut(route) else {
             return;
         };
         let is_same = |route_metrics: &RouteMetrics| {
             route_metrics.method == method && route_metrics.status == status
         };
-        let index = metrics_of_route
+        let metrics_index = metrics_of_route
             .iter()
             .position(is_same)
             .unwrap_or_else(|| {
                 metrics_of_route.push(RouteMetrics::for_response(method, route, status));
                 metrics_of_route.len() - 1
             });
-        if let Some(route_metrics) = metrics_of_route.get(index) {
-            route_metrics.requests.increment(1);
-            route_metrics.seconds.record(duration);
+        if let Some(route_metrics) = metrics_of_route.get(metrics_index) {
+            route_metrics.request_counter.increment(1);
+            route_metrics.duration_histogram.record(duration);
         }
     });
 }
@@ -57,8 +57,8 @@ impl RouteMetrics {
         Self {
             method,
             status,
-            requests: counter!("http_requests_total", &labels),
-            seconds: histogram!("http_request_duration_seconds", &labels[..2]),
+            request_counter: counter!("http_requests_total", &labels),
+            duration_histogram: histogram!("http_request_duration_seconds", &labels[..2]),
         }
     }
 }

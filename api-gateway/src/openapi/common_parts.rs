@@ -16,13 +16,13 @@ use utoipa::openapi::{
 
 /// Adds the common parts to each operation of the document.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
-    for (path_name, item) in &mut document.paths.paths {
+    for (path_name, path_item) in &mut document.paths.paths {
         let operations = [
-            (HttpMethod::Get, &mut item.get),
-            (HttpMethod::Post, &mut item.post),
-            (HttpMethod::Put, &mut item.put),
-            (HttpMethod::Patch, &mut item.patch),
-            (HttpMethod::Delete, &mut item.delete),
+            (HttpMethod::Get, &mut path_item.get),
+            (HttpMethod::Post, &mut path_item.post),
+            (HttpMethod::Put, &mut path_item.put),
+            (HttpMethod::Patch, &mut path_item.patch),
+            (HttpMethod::Delete, &mut path_item.delete),
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {
@@ -37,43 +37,49 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
             .security_schemes
             .insert(scheme_name.to_owned(), RefOr::T(scheme));
     }
-    for (status, text) in PROBLEM_RESPONSES {
+    for (status, description) in PROBLEM_RESPONSES {
         components.responses.insert(
             format!("Problem{status}"),
-            RefOr::T(problem_response(*status, text)),
+            RefOr::T(problem_response(*status, description)),
         );
     }
 }
 
 /// Adds links from the 201 response of each `POST` to the operations that take the created resource's id.
 fn add_links(document: &mut utoipa::openapi::OpenApi) {
-    let item_operations = document.paths.paths.iter().flat_map(|(path_name, item)| {
-        let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
-        let ids = operations.into_iter().flatten();
-        ids.filter_map(|operation| Some((path_name.clone(), operation.operation_id.clone()?)))
+    let item_operations = document.paths.paths.iter().flat_map(|(path_name, path_item)| {
+        let operations = [
+            &path_item.get,
+            &path_item.post,
+            &path_item.put,
+            &path_item.patch,
+            &path_item.delete,
+        ];
+        let present_operations = operations.into_iter().flatten();
+        present_operations.filter_map(|operation| Some((path_name.clone(), operation.operation_id.clone()?)))
     });
     let item_operations: Vec<_> = item_operations
         .filter(|(path_name, _)| path_name.matches('{').count() == 1)
         .collect();
-    for (collection_path, item) in &mut document.paths.paths {
-        let responses = item.post.as_mut().map(|post| &mut post.responses.responses);
+    for (collection_path, path_item) in &mut document.paths.paths {
+        let responses = path_item.post.as_mut().map(|post| &mut post.responses.responses);
         let Some(RefOr::T(created_response)) =
             responses.and_then(|responses| responses.get_mut("201"))
         else {
             continue;
         };
-        for (path_name, operation) in &item_operations {
-            let resource_name = path_name
+        for (path_name, operation_id) in &item_operations {
+            let id_parameter = path_name
                 .strip_prefix(&format!("{collection_path}/{{"))
                 .and_then(|after_brace| after_brace.split_once('}'));
-            if let Some((resource_name, _)) = resource_name {
+            if let Some((id_parameter, _)) = id_parameter {
                 let link = Link::builder()
-                    .operation_id(operation)
-                    .parameter(resource_name, format!("$response.body#/{resource_name}"))
+                    .operation_id(operation_id)
+                    .parameter(id_parameter, format!("$response.body#/{id_parameter}"))
                     .build();
                 created_response
                     .links
-                    .insert(operation.clone(), RefOr::T(link));
+                    .insert(operation_id.clone(), RefOr::T(link));
             }
         }
     }
@@ -157,9 +163,9 @@ fn complete_operation(path_name: &str, method: &HttpMethod, operation: &mut Oper
             Vec::<String>::new(),
         )]);
     }
-    let problem_codes = problem_statuses(is_api, is_item, is_read, is_post);
+    let statuses = problem_statuses(is_api, is_item, is_read, is_post);
     let responses = &mut operation.responses.responses;
-    for status in problem_codes {
+    for status in statuses {
         let reference = Ref::from_response_name(format!("Problem{status}"));
         responses
             .entry(status.to_string())
@@ -245,12 +251,12 @@ fn remove_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
             if let SchemaType::Array(types) = &mut object.schema_type {
-                types.retain(|kind| *kind != Type::Null);
+                types.retain(|schema_type| *schema_type != Type::Null);
             }
             if let SchemaType::Array(types) = &object.schema_type
-                && let [kind] = &types[..]
+                && let [schema_type] = &types[..]
             {
-                object.schema_type = SchemaType::Type(kind.clone());
+                object.schema_type = SchemaType::Type(schema_type.clone());
             }
             RefOr::T(Schema::Object(object))
         }
@@ -341,7 +347,7 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
     let mut bearer_scheme = Http::new(HttpAuthScheme::Bearer);
     bearer_scheme.description =
         Some("An API key, or a JSON Web Token with the claims `role` and `storefront`".into());
-    let signature = ApiKeyValue::with_description(
+    let signature_scheme = ApiKeyValue::with_description(
         "webhook-signature",
         "Signature as specified by Standard Webhooks: `v1,BASE64` of the HMAC-SHA256 of id, timestamp and body",
     );
@@ -349,7 +355,7 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
         ("bearer", SecurityScheme::Http(bearer_scheme)),
         (
             "webhook_signature",
-            SecurityScheme::ApiKey(ApiKey::Header(signature)),
+            SecurityScheme::ApiKey(ApiKey::Header(signature_scheme)),
         ),
         (
             "stripe_signature",

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     auth::new_secret::{displayed_prefix, new_secret},
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{ApiKeyParameters, PageParameters},
+    openapi::{ApiKeyListParameters, PageParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -77,7 +77,7 @@ async fn create(
 /// For admins. Newest first, including expired and revoked keys. Keys of the environment variable `API_KEYS` are
 /// not listed.
 #[utoipa::path(get, path = "/v1/api-keys", tag = "API keys",
-    params(ApiKeyParameters, PageParameters),
+    params(ApiKeyListParameters, PageParameters),
     responses((status = 200, body = Page<ApiKey>)))]
 async fn list(
     worker: WorkerClient,
@@ -97,10 +97,10 @@ async fn list(
     params(("id" = ApiKeyId, Path)), responses((status = 200, body = ApiKey)))]
 async fn read(
     worker: WorkerClient,
-    id: Path<String>,
+    key_id: Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let query = parameters.with("id", parse_key_id(&worker, &id.0)?)?;
+    let query = parameters.with("id", parse_key_id(&worker, &key_id.0)?)?;
     let reply = worker.call("api_key.get", query).await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
@@ -113,19 +113,19 @@ async fn read(
     params(("id" = ApiKeyId, Path)), responses((status = 204)))]
 async fn revoke(
     worker: WorkerClient,
-    id: Path<String>,
+    key_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_key_id(&worker, &id.0)?)])?;
+    let request_body = body.with(&[("id", parse_key_id(&worker, &key_id.0)?)])?;
     let reply = worker.call("api_key.revoke", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Checks the caller's role and a key's id. An invalid id is reported as not found, since no key can have it.
-fn parse_key_id<'a>(worker: &WorkerClient, id: &'a str) -> Result<&'a str, Problem> {
+fn parse_key_id<'a>(worker: &WorkerClient, key_id: &'a str) -> Result<&'a str, Problem> {
     worker.caller_with_intent("").require_admin()?;
-    match id.parse::<ApiKeyId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("API key", id).into()),
+    match key_id.parse::<ApiKeyId>() {
+        Ok(_) => Ok(key_id),
+        Err(_) => Err(Failure::not_found("API key", key_id).into()),
     }
 }

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
-    openapi::{CustomerParameters, PageParameters, StorefrontParameter},
+    openapi::{CustomerListParameters, PageParameters, StorefrontParameter},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -48,7 +48,7 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 ///
 /// Newest first.
 #[utoipa::path(get, path = "/v1/customers", tag = "customers",
-    params(CustomerParameters, StorefrontParameter, PageParameters),
+    params(CustomerListParameters, StorefrontParameter, PageParameters),
     responses((status = 200, body = Page<Customer>)))]
 async fn list(
     worker: WorkerClient,
@@ -66,13 +66,13 @@ async fn list(
     responses((status = 200, body = Customer)))]
 async fn read(
     worker: WorkerClient,
-    id: Path<String>,
+    customer_id: Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let reply = worker
         .call(
             "customer.get",
-            parameters.with("id", parse_customer_id(&id)?)?,
+            parameters.with("id", parse_customer_id(&customer_id)?)?,
         )
         .await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
@@ -86,10 +86,10 @@ async fn read(
     request_body = UpdateCustomer, responses((status = 200, body = Customer)))]
 async fn update(
     worker: WorkerClient,
-    id: Path<String>,
+    customer_id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_customer_id(&id)?)])?;
+    let request_body = body.with(&[("id", parse_customer_id(&customer_id)?)])?;
     let reply = worker.call("customer.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -100,8 +100,8 @@ async fn update(
 /// are kept. Refused while the customer has open orders.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
-async fn erase(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
-    let body = json!({"id": parse_customer_id(&id)?});
+async fn erase(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    let body = json!({"id": parse_customer_id(&customer_id)?});
     let reply = worker.call("customer.erase", body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
@@ -112,8 +112,8 @@ async fn erase(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<R
 /// can order.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn verify(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
-    let body = json!({"id": parse_customer_id(&id)?});
+async fn verify(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    let body = json!({"id": parse_customer_id(&customer_id)?});
     let reply = worker.call("customer.verify", body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -125,16 +125,16 @@ async fn verify(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<
     params(("id" = CustomerId, Path), PageParameters), responses((status = 200, body = Page<Order>)))]
 async fn orders(
     worker: WorkerClient,
-    id: Path<String>,
+    customer_id: Path<String>,
     parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let body = json!({"id": parse_customer_id(&id)?});
+    let body = json!({"id": parse_customer_id(&customer_id)?});
     let customer_reply = respond(StatusCode::OK, worker.call("customer.get", body).await?);
     if customer_reply.value().is_none() {
         return Ok(customer_reply.into_response());
     }
-    let order_query = parameters.with("customer_id", parse_customer_id(&id)?)?;
+    let order_query = parameters.with("customer_id", parse_customer_id(&customer_id)?)?;
     let reply = worker.call("order.list", order_query).await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
@@ -144,8 +144,8 @@ async fn orders(
 /// New orders of the customer are refused until the customer is unblocked.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn block(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
-    set_blocked(&worker, &id, true).await
+async fn block(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    set_blocked(&worker, &customer_id, true).await
 }
 
 /// Unblocks a customer
@@ -155,26 +155,26 @@ async fn block(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<R
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn unblock(
     worker: WorkerClient,
-    id: Path<String>,
+    customer_id: Path<String>,
     _: EmptyBody,
 ) -> Result<Response, Problem> {
-    set_blocked(&worker, &id, false).await
+    set_blocked(&worker, &customer_id, false).await
 }
 
 async fn set_blocked(
     worker: &WorkerClient,
-    id: &Path<String>,
+    customer_id: &Path<String>,
     is_blocked: bool,
 ) -> Result<Response, Problem> {
-    let body = json!({"id": parse_customer_id(id)?, "is_blocked": is_blocked});
+    let body = json!({"id": parse_customer_id(customer_id)?, "is_blocked": is_blocked});
     let reply = worker.call("customer.block", body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Checks a customer id. An invalid id is reported as not found, since no customer can have it.
-fn parse_customer_id(Path(id): &Path<String>) -> Result<&str, Problem> {
-    match id.parse::<CustomerId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("customer", id).into()),
+fn parse_customer_id(Path(customer_id): &Path<String>) -> Result<&str, Problem> {
+    match customer_id.parse::<CustomerId>() {
+        Ok(_) => Ok(customer_id),
+        Err(_) => Err(Failure::not_found("customer", customer_id).into()),
     }
 }

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
-    openapi::{DeadLetterParameters, FailedStepParameters, PageParameters, Settled},
+    openapi::{DeadLetterListParameters, FailedStepParameters, PageParameters, SettledFailure},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -38,7 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Steps that have failed all their attempts and messages that could not be processed, newest first. With `step` or
 /// `number`, messages are left out. Operators only.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters",
-    params(DeadLetterParameters, FailedStepParameters, PageParameters),
+    params(DeadLetterListParameters, FailedStepParameters, PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
 async fn list(
     worker: WorkerClient,
@@ -55,14 +55,14 @@ async fn list(
 ///
 /// Retries a step with a new set of attempts, or publishes a message to its queue again. Operators only.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
-    params(("id" = String, Path)), responses((status = 200, body = Settled)))]
+    params(("id" = String, Path)), responses((status = 200, body = SettledFailure)))]
 async fn redrive(
     worker: WorkerClient,
-    id: Path<String>,
+    dead_letter_id: Path<String>,
     _: EmptyBody,
 ) -> Result<Response, Problem> {
     let reply = worker
-        .call("dead_letter.redrive", json!({"id": id.0}))
+        .call("dead_letter.redrive", json!({"id": dead_letter_id.0}))
         .await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -85,14 +85,14 @@ async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, P
 /// Removes a dead letter without a retry, for example because its cause was resolved in another way.
 /// Operators only.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
-    params(("id" = String, Path)), responses((status = 200, body = Settled)))]
+    params(("id" = String, Path)), responses((status = 200, body = SettledFailure)))]
 async fn discard(
     worker: WorkerClient,
-    id: Path<String>,
+    dead_letter_id: Path<String>,
     _: EmptyBody,
 ) -> Result<Response, Problem> {
     let reply = worker
-        .call("dead_letter.discard", json!({"id": id.0}))
+        .call("dead_letter.discard", json!({"id": dead_letter_id.0}))
         .await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -102,9 +102,9 @@ async fn discard(
 /// Same as `POST /v1/dead-letters/{id}/discard`. Operators only.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn remove(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+async fn remove(worker: WorkerClient, dead_letter_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
     let reply = worker
-        .call("dead_letter.discard", json!({"id": id.0}))
+        .call("dead_letter.discard", json!({"id": dead_letter_id.0}))
         .await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }

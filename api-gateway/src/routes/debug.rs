@@ -1,7 +1,7 @@
 //! Optional routes, not part of the OpenAPI document.
 //!
 //! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` deletes all orders
-//! and restores the stock levels (`DEMO=1`). [`crate::state`] adds them only if they are enabled.
+//! and restores the stock levels (`DEMO=1`). [`crate::router`] adds them only if they are enabled.
 
 use axum::{
     Router,
@@ -33,11 +33,11 @@ pub(crate) fn demo() -> Router<App> {
 
 async fn order(
     worker: WorkerClient,
-    Path(id): Path<String>,
+    Path(order_id): Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let reply = worker
-        .call("debug.order", parameters.with("id", &id)?)
+        .call("debug.order", parameters.with("id", &order_id)?)
         .await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }

@@ -29,7 +29,7 @@ use crate::{
     auth::validity::Validity,
     feed::{Feed, ListenerFilter, ListenerGuard, empty_page_position, is_unknown_position},
     input::{QueryParameters, Uri},
-    openapi::EventParameters,
+    openapi::EventListParameters,
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -56,7 +56,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Returns events in commit order: a new event never appears before one that was already returned.
 /// Storefronts see the events of their own orders. `next_cursor` is `null` at the end of the feed. `position`
 /// is the position after this page: pass it as `after` to get new events, and add `wait_ms` to wait for them.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventParameters),
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventListParameters),
     responses((status = 200, body = EventPage)))]
 async fn list(
     State(app): State<App>,
@@ -78,10 +78,10 @@ async fn list(
     let filter = listener_filter(&caller, query);
     let mut listener_guard = app.feed.listen(&caller)?;
     loop {
-        let query_value = Value::Object(parameters.clone());
+        let query_body = Value::Object(parameters.clone());
         let page_response = respond(
             StatusCode::OK,
-            worker.call("event.list", query_value).await?,
+            worker.call("event.list", query_body).await?,
         );
         let is_time_up = Instant::now() >= deadline || app.stopping.is_cancelled();
         let end_position = page_response
@@ -90,12 +90,12 @@ async fn list(
         let Some(mut end_position) = end_position.filter(|_| !is_time_up) else {
             return Ok(page_response.with_next_link(&uri, CursorParameter::After));
         };
-        let wait_result = time::timeout_at(
+        let waiting = time::timeout_at(
             deadline,
             listener_guard.wait_for_events(&filter, &mut end_position),
         );
         tokio::select! {
-            _ = app.stopping.run_until_cancelled(wait_result) => {}
+            _ = app.stopping.run_until_cancelled(waiting) => {}
             () = worker.validity().ended() => {}
         }
         parameters.insert("after".to_owned(), Value::from(end_position.to_string()));
@@ -135,7 +135,7 @@ fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
 ///
 /// A stream of server-sent events; the data of each is a `CloudEvent`. Starts after the event in
 /// `Last-Event-ID` or `after`; without both, with the next new event.
-#[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventParameters,
+#[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventListParameters,
     ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that the client has received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn listen(
@@ -237,10 +237,10 @@ impl Listener {
                 return None;
             }
             let (stopping, validity) = (self.stopping.clone(), self.validity.clone());
-            let receive_result = time::timeout(HEARTBEAT_INTERVAL, self.receive());
+            let receiving = time::timeout(HEARTBEAT_INTERVAL, self.receive());
             tokio::select! {
-                result = stopping.run_until_cancelled(receive_result) => {
-                    if let Some(Err(_)) = result {
+                receive_result = stopping.run_until_cancelled(receiving) => {
+                    if let Some(Err(_)) = receive_result {
                         return Some(Bytes::from_static(b":\n\n"));
                     }
                 }

@@ -44,20 +44,20 @@ async fn ready(State(app): State<App>) -> Response {
     for name in [EVENTS_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE] {
         faults.remove(name);
     }
-    let state = if app.stopping.is_cancelled() {
+    let readiness = if app.stopping.is_cancelled() {
         "stopping"
     } else if broker_check.is_ok() && worker_check.is_ok() && faults.is_empty() {
         "ready"
     } else {
         "not ready"
     };
-    let status = if state == "ready" {
+    let status = if readiness == "ready" {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let check_result = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
-    let mut body = json!({"status": state, "broker": check_result(broker_check), "worker": check_result(worker_check)});
+    let check_text = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let mut body = json!({"status": readiness, "broker": check_text(broker_check), "worker": check_text(worker_check)});
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }

@@ -108,10 +108,10 @@ struct Lines(Vec<u8>);
 struct Import<'a> {
     worker: &'a WorkerClient,
     /// Generated id of this import; with the number of its first line, it is a part's message id.
-    id: String,
+    import_id: String,
     report: ImportReport,
     pending_parts: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
-    lines: Vec<ImportLine>,
+    part_lines: Vec<ImportLine>,
     part_bytes: usize,
     /// Number of the current line, from 1.
     line_number: u64,
@@ -123,10 +123,10 @@ impl<'a> Import<'a> {
     fn new(worker: &'a WorkerClient) -> Self {
         Self {
             worker,
-            id: Uuid::now_v7().to_string(),
+            import_id: Uuid::now_v7().to_string(),
             report: ImportReport::default(),
             pending_parts: VecDeque::new(),
-            lines: Vec::new(),
+            part_lines: Vec::new(),
             part_bytes: 0,
             line_number: 0,
             occurrences: worker.has_idempotency_key().then(HashMap::new),
@@ -177,29 +177,32 @@ impl<'a> Import<'a> {
 
     async fn finish_line(&mut self, line_buffer: &mut LineBuffer) -> Result<(), Failure> {
         self.line_number += 1;
-        let LineBuffer { bytes, is_too_long } = mem::take(line_buffer);
-        let text = bytes.trim_ascii();
-        if text.is_empty() && !is_too_long {
+        let LineBuffer {
+            bytes: line_bytes,
+            is_too_long,
+        } = mem::take(line_buffer);
+        let line_text = line_bytes.trim_ascii();
+        if line_text.is_empty() && !is_too_long {
             return Ok(());
         }
         let line_value = if is_too_long {
             Err(line_too_long_failure(MAX_BODY_BYTES))
         } else {
-            body::parse_line(text).and_then(ensure_line_length(text.len()))
+            body::parse_line(line_text).and_then(ensure_line_length(line_text.len()))
         };
         match line_value {
             Ok(order) => {
-                if self.part_bytes + text.len() > MAX_PART_BYTES {
+                if self.part_bytes + line_text.len() > MAX_PART_BYTES {
                     self.send_part().await?;
                 }
-                self.part_bytes += text.len();
+                self.part_bytes += line_text.len();
                 let mut import_line = ImportLine {
                     line: self.line_number,
                     occurrence: None,
                     order,
                 };
                 import_line.occurrence = self.occurrence(&import_line);
-                self.lines.push(import_line);
+                self.part_lines.push(import_line);
             }
             Err(Failure { code, message, .. }) => self.report.reject(RejectedLine {
                 line: self.line_number,
@@ -207,7 +210,7 @@ impl<'a> Import<'a> {
                 detail: message,
             }),
         }
-        if self.lines.len() >= MAX_PART_LINES || self.part_bytes >= MAX_PART_BYTES {
+        if self.part_lines.len() >= MAX_PART_LINES || self.part_bytes >= MAX_PART_BYTES {
             self.send_part().await?;
         }
         Ok(())
@@ -220,9 +223,9 @@ impl<'a> Import<'a> {
         if !import_line.order["external_id"].is_null() {
             return None;
         }
-        let mut digest = [0; 8];
-        digest.copy_from_slice(&import_line.digest()[..8]);
-        let digest = u64::from_be_bytes(digest);
+        let mut digest_beginning = [0; 8];
+        digest_beginning.copy_from_slice(&import_line.digest()[..8]);
+        let digest = u64::from_be_bytes(digest_beginning);
         let count = occurrences.entry(digest).or_default();
         *count += 1;
         (*count > 1).then_some(*count)
@@ -230,13 +233,13 @@ impl<'a> Import<'a> {
 
     /// Sends the current part to the worker; waits while [`MAX_CONCURRENT_PARTS`] are pending.
     async fn send_part(&mut self) -> Result<(), Failure> {
-        if self.lines.is_empty() {
+        if self.part_lines.is_empty() {
             return Ok(());
         }
-        let lines = mem::take(&mut self.lines);
+        let part_lines = mem::take(&mut self.part_lines);
         self.part_bytes = 0;
-        let message_id = format!("{}/{}", self.id, lines[0].line);
-        let send_task = tokio::spawn(send_with_retries(self.worker.clone(), lines, message_id));
+        let message_id = format!("{}/{}", self.import_id, part_lines[0].line);
+        let send_task = tokio::spawn(send_with_retries(self.worker.clone(), part_lines, message_id));
         self.pending_parts.push_back(Box::pin(async move {
             send_task
                 .await
@@ -321,12 +324,12 @@ impl LineBuffer {
 /// makes sure that each line is imported once, and that the report is that of the first attempt.
 async fn send_with_retries(
     worker: WorkerClient,
-    lines: Vec<ImportLine>,
+    part_lines: Vec<ImportLine>,
     message_id: String,
 ) -> Result<ImportReport, Failure> {
     let part_body =
-        json!({ "lines": lines.iter().map(|line| json!(line)).collect::<Vec<Value>>() });
-    drop(lines);
+        json!({ "lines": part_lines.iter().map(|line| json!(line)).collect::<Vec<Value>>() });
+    drop(part_lines);
     let deadline = Instant::now() + MAX_RETRY_TIME;
     loop {
         let reply = worker.call_with_message_id("order.import", part_body.clone(), &message_id);

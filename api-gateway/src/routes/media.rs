@@ -51,11 +51,11 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         (status = 416, description = "The range is outside of the file")))]
 async fn read_image(
     State(app): State<App>,
-    id: Path<String>,
+    photo_id: Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    serve(&app.media.storage, &id.0, FULL_SIZE, &method, &headers).await
+    serve(&app.media.storage, &photo_id.0, FULL_SIZE, &method, &headers).await
 }
 
 /// Reads a smaller copy of a photo
@@ -74,45 +74,48 @@ async fn read_image_copy(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((id, width)) = &path;
-    let mut names = VARIANT_WIDTHS.into_iter().map(|(_, name)| name);
-    let Some(name) = names.find(|name| name == width) else {
+    let Path((photo_id, width)) = &path;
+    let mut variant_names = VARIANT_WIDTHS.into_iter().map(|(_, variant_name)| variant_name);
+    let Some(variant_name) = variant_names.find(|variant_name| variant_name == width) else {
         return Err(Failure::not_found("width of images", width).into());
     };
-    serve(&app.media.storage, id, name, &method, &headers).await
+    serve(&app.media.storage, photo_id, variant_name, &method, &headers).await
 }
 
 /// A file that is about to be sent.
 struct OpenFile {
-    result: GetResult,
+    stored_file: GetResult,
     /// The stored variant: a photo that is narrower than the requested copy has none.
     variant: &'static str,
 }
 
 async fn serve(
     storage: &Storage,
-    id: &str,
+    id_text: &str,
     variant: &'static str,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let not_found = || Problem::from(Failure::not_found("image", id));
-    let id: ImageId = id.parse().map_err(|_| not_found())?;
+    let not_found = || Problem::from(Failure::not_found("image", id_text));
+    let photo_id: ImageId = id_text.parse().map_err(|_| not_found())?;
     let is_whole = *method == Method::GET && !headers.contains_key(header::RANGE);
     let etag_matches = |variant: &str| {
         let if_none_match = headers::list(headers, &header::IF_NONE_MATCH)
             .ok()
             .flatten();
         let tags: Option<TagList> = if_none_match.and_then(|list| list.parse().ok());
-        tags.is_some_and(|tags| tags.has_weakly(&etag_text(id, variant)))
+        tags.is_some_and(|tags| tags.has_weakly(&etag_text(photo_id, variant)))
     };
     let options = GetOptions {
         head: !is_whole || headers.contains_key(header::IF_NONE_MATCH),
         ..GetOptions::default()
     };
-    let file = open(storage, id, variant, &options).await?;
-    let OpenFile { result, variant } = file.ok_or_else(not_found)?;
-    let etag = etag_text(id, variant);
+    let file = open(storage, photo_id, variant, &options).await?;
+    let OpenFile {
+        stored_file,
+        variant,
+    } = file.ok_or_else(not_found)?;
+    let etag = etag_text(photo_id, variant);
     let mut response_headers = HeaderMap::new();
     if let Ok(etag_value) = HeaderValue::from_str(&etag) {
         response_headers.insert(header::ETAG, etag_value);
@@ -126,12 +129,12 @@ async fn serve(
         CROSS_ORIGIN_RESOURCE_POLICY,
         HeaderValue::from_static("cross-origin"),
     );
-    let size = result.meta.size;
-    let range = match requested_range(method, headers, &etag, size) {
+    let file_size = stored_file.meta.size;
+    let range = match requested_range(method, headers, &etag, file_size) {
         Ok(range) => range,
         Err(problem) => {
             let mut response = problem.into_response();
-            if let Ok(content_range) = HeaderValue::from_str(&format!("bytes */{size}")) {
+            if let Ok(content_range) = HeaderValue::from_str(&format!("bytes */{file_size}")) {
                 response
                     .headers_mut()
                     .insert(header::CONTENT_RANGE, content_range);
@@ -141,23 +144,23 @@ async fn serve(
     };
     let (content_type, body) = match (&range, *method == Method::HEAD) {
         (None, false) => {
-            let result = if options.head {
-                read(storage, id, variant, None)
+            let stored_file = if options.head {
+                read(storage, photo_id, variant, None)
                     .await?
                     .ok_or_else(not_found)?
             } else {
-                result
+                stored_file
             };
-            typed_body(result).await?
+            typed_body(stored_file).await?
         }
         (range, is_head) => {
-            let signature = Some(0..SIGNATURE_BYTES.min(size));
-            let signature = read(storage, id, variant, signature).await?;
+            let signature = Some(0..SIGNATURE_BYTES.min(file_size));
+            let signature = read(storage, photo_id, variant, signature).await?;
             let (content_type, _) = typed_body(signature.ok_or_else(not_found)?).await?;
             let body = match range {
                 Some(range) if !is_head => {
-                    let part = read(storage, id, variant, Some(range.clone())).await?;
-                    stream_body(part.ok_or_else(not_found)?)
+                    let range_part = read(storage, photo_id, variant, Some(range.clone())).await?;
+                    stream_body(range_part.ok_or_else(not_found)?)
                 }
                 _ => Body::empty(),
             };
@@ -170,13 +173,13 @@ async fn serve(
     );
     let (status, length) = match range {
         Some(range) => {
-            let content_range = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            let content_range = format!("bytes {}-{}/{file_size}", range.start, range.end - 1);
             if let Ok(content_range) = HeaderValue::from_str(&content_range) {
                 response_headers.insert(header::CONTENT_RANGE, content_range);
             }
             (StatusCode::PARTIAL_CONTENT, range.end - range.start)
         }
-        None => (StatusCode::OK, size),
+        None => (StatusCode::OK, file_size),
     };
     response_headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     Ok((status, response_headers, body).into_response())
@@ -185,13 +188,13 @@ async fn serve(
 /// Opens the file of a variant, or the full size if there is no such variant.
 async fn open(
     storage: &Storage,
-    id: ImageId,
+    photo_id: ImageId,
     variant: &'static str,
     options: &GetOptions,
 ) -> Result<Option<OpenFile>, Failure> {
     for variant in [variant, FULL_SIZE] {
-        if let Some(result) = storage.open_file(id, variant, options.clone()).await? {
-            return Ok(Some(OpenFile { result, variant }));
+        if let Some(stored_file) = storage.open_file(photo_id, variant, options.clone()).await? {
+            return Ok(Some(OpenFile { stored_file, variant }));
         }
     }
     Ok(None)
@@ -199,7 +202,7 @@ async fn open(
 
 async fn read(
     storage: &Storage,
-    id: ImageId,
+    photo_id: ImageId,
     variant: &str,
     range: Option<Range<u64>>,
 ) -> Result<Option<GetResult>, Failure> {
@@ -207,14 +210,14 @@ async fn read(
         range: range.map(GetRange::Bounded),
         ..GetOptions::default()
     };
-    storage.open_file(id, variant, options).await
+    storage.open_file(photo_id, variant, options).await
 }
 
-fn etag_text(id: ImageId, variant: &str) -> String {
+fn etag_text(photo_id: ImageId, variant: &str) -> String {
     if variant.is_empty() {
-        format!("\"{id}\"")
+        format!("\"{photo_id}\"")
     } else {
-        format!("\"{id}-{variant}\"")
+        format!("\"{photo_id}-{variant}\"")
     }
 }
 
@@ -227,7 +230,7 @@ fn requested_range(
     method: &Method,
     headers: &HeaderMap,
     etag: &str,
-    size: u64,
+    file_size: u64,
 ) -> Result<Option<Range<u64>>, Problem> {
     if *method != Method::GET {
         return Ok(None);
@@ -244,13 +247,13 @@ fn requested_range(
         return Ok(None);
     };
     let range = match range {
-        (Some(first_byte), Some(last_byte)) => first_byte..last_byte.saturating_add(1).min(size),
-        (Some(first_byte), None) => first_byte..size,
-        (None, Some(length)) => size.saturating_sub(length)..size,
+        (Some(first_byte), Some(last_byte)) => first_byte..last_byte.saturating_add(1).min(file_size),
+        (Some(first_byte), None) => first_byte..file_size,
+        (None, Some(length)) => file_size.saturating_sub(length)..file_size,
         (None, None) => return Ok(None),
     };
     if range.is_empty() {
-        let message = format!("the Range is outside of the file, which has {size} bytes");
+        let message = format!("the Range is outside of the file, which has {file_size} bytes");
         return Err(Problem::with_status(
             Failure::new(Code::InvalidRequest, message),
             StatusCode::RANGE_NOT_SATISFIABLE,
@@ -260,16 +263,16 @@ fn requested_range(
 }
 
 /// The numbers of `bytes=first-last`, `bytes=first-` or `bytes=-length`; `None` for anything else.
-fn parse_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
-    let (first_text, last_text) = text.strip_prefix("bytes=")?.split_once('-')?;
-    let number = |text: &str| -> Option<Option<u64>> {
-        if text.is_empty() {
+fn parse_range(range_text: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let (first_text, last_text) = range_text.strip_prefix("bytes=")?.split_once('-')?;
+    let parse_number = |number_text: &str| -> Option<Option<u64>> {
+        if number_text.is_empty() {
             return Some(None);
         }
-        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| text.parse().ok()).flatten().map(Some)
+        let is_number = number_text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| number_text.parse().ok()).flatten().map(Some)
     };
-    let (first_byte, last_byte) = (number(first_text)?, number(last_text)?);
+    let (first_byte, last_byte) = (parse_number(first_text)?, parse_number(last_text)?);
     match (first_byte, last_byte) {
         (None, None) => None,
         (Some(first_byte), Some(last_byte)) if first_byte > last_byte => None,
@@ -278,8 +281,8 @@ fn parse_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
 }
 
 /// The body of a file from its beginning, and its type.
-async fn typed_body(result: GetResult) -> Result<(ImageType, Body), Failure> {
-    let mut stream = result.into_stream();
+async fn typed_body(stored_file: GetResult) -> Result<(ImageType, Body), Failure> {
+    let mut stream = stored_file.into_stream();
     let mut first_chunk: Bytes = stream
         .next()
         .await
@@ -304,8 +307,8 @@ async fn typed_body(result: GetResult) -> Result<(ImageType, Body), Failure> {
     Ok((content_type, Body::from_stream(stream)))
 }
 
-fn stream_body(result: GetResult) -> Body {
-    Body::from_stream(result.into_stream())
+fn stream_body(stored_file: GetResult) -> Body {
+    Body::from_stream(stored_file.into_stream())
 }
 
 fn unreadable(error: object_store::Error) -> Failure {

@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{OptionalBody, Path, QueryParameters, Uri},
-    openapi::{MessageParameters, PageParameters},
+    openapi::{MessageListParameters, PageParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -34,7 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ///
 /// Newest first, without those of deleted orders. Address, subject and text are removed when the customer is
 /// erased. Operators only.
-#[utoipa::path(get, path = "/v1/messages", tag = "orders", params(MessageParameters, PageParameters),
+#[utoipa::path(get, path = "/v1/messages", tag = "orders", params(MessageListParameters, PageParameters),
     responses((status = 200, body = Page<ListedMessage>)))]
 async fn list_all_messages(
     worker: WorkerClient,
@@ -56,11 +56,11 @@ async fn list_all_messages(
     params(("id" = OrderId, Path), PageParameters), responses((status = 200, body = Page<Message>)))]
 async fn list_messages(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let body = parameters.with("id", parse_order_id(&id.0)?)?;
+    let body = parameters.with("id", parse_order_id(&order_id.0)?)?;
     let reply = worker.call("message.list", body).await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }

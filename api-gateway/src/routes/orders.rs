@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{
-        Accepted, DeletedParameter, OrderCountParameters, OrderParameters, PageParameters,
+        AcceptedOrder, DeletedParameter, OrderCountParameters, OrderListParameters, PageParameters,
         ShipmentEvent, StorefrontParameter,
     },
     output::{CursorParameter, ReplyResponse, respond},
@@ -75,7 +75,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// order. An order that can't be fulfilled is stored as `cancelled`, with the reason.
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds (at most 30) for the result. `respond-async`: accept the order without waiting for a worker")),
-    responses((status = 201, body = Order), (status = 202, body = Accepted)))]
+    responses((status = 201, body = Order), (status = 202, body = AcceptedOrder)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     // `wait` takes precedence over `respond-async`.
     if worker.prefers_async() && worker.preferred_wait().is_none() {
@@ -167,7 +167,7 @@ async fn wait_until_settled(
 ///
 /// Newest first, unless another order is requested. Each order has the name of its customer.
 #[utoipa::path(get, path = "/v1/orders", tag = "orders",
-    params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
+    params(OrderListParameters, StorefrontParameter, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Order>)))]
 async fn list(
     worker: WorkerClient,
@@ -199,11 +199,11 @@ async fn count(worker: WorkerClient, parameters: QueryParameters) -> Result<Resp
     params(("id" = OrderId, Path), DeletedParameter), responses((status = 200, body = Order)))]
 async fn read(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let reply = worker
-        .call("order.get", parameters.with("id", valid_order_id(&id)?)?)
+        .call("order.get", parameters.with("id", valid_order_id(&order_id)?)?)
         .await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
@@ -218,10 +218,10 @@ async fn read(
     request_body = UpdateOrder, responses((status = 200, body = Order)))]
 async fn update(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -234,10 +234,10 @@ async fn update(
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
 async fn cancel(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.cancel", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -250,10 +250,10 @@ async fn cancel(
     responses((status = 204)))]
 async fn delete(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.delete", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
@@ -265,10 +265,10 @@ async fn delete(
     responses((status = 200, body = Order)))]
 async fn restore(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.restore", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -281,10 +281,10 @@ async fn restore(
     responses((status = 200, body = Order)))]
 async fn approve(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.approve", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -308,10 +308,10 @@ async fn approve_all(worker: WorkerClient, body: JsonBody) -> Result<Response, P
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
 async fn reject(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.reject", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -326,10 +326,10 @@ async fn reject(
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
 async fn ship(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("shipment.create", request_body).await?;
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/orders"))
 }
@@ -347,12 +347,12 @@ async fn shipment_event(
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let Path((id, shipment_id)) = &path;
-    let path = [
-        ("order_id", parse_order_id(id)?),
+    let Path((order_id, shipment_id)) = &path;
+    let path_parameters = [
+        ("order_id", parse_order_id(order_id)?),
         ("shipment_id", parse_shipment_id(shipment_id)?),
     ];
-    let reply = worker.call("shipment.update", body.with(&path)?).await?;
+    let reply = worker.call("shipment.update", body.with(&path_parameters)?).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
@@ -368,9 +368,9 @@ async fn cancel_shipment(
     path: Path<(String, String)>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let Path((id, shipment_id)) = &path;
+    let Path((order_id, shipment_id)) = &path;
     let request_body = body.with(&[
-        ("id", parse_order_id(id)?),
+        ("id", parse_order_id(order_id)?),
         ("shipment_id", parse_shipment_id(shipment_id)?),
     ])?;
     let reply = worker.call("shipment.cancel", request_body).await?;
@@ -388,10 +388,10 @@ async fn cancel_shipment(
     responses((status = 200, body = Order)))]
 async fn cancel_remaining(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let request_body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.cancel_remaining", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -405,10 +405,10 @@ async fn cancel_remaining(
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.refund", body).await?;
     Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
@@ -421,35 +421,35 @@ async fn refund(
     responses((status = 200, body = Page<Event>)))]
 async fn history(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let reply = worker
         .call(
             "order.history",
-            parameters.with("id", valid_order_id(&id)?)?,
+            parameters.with("id", valid_order_id(&order_id)?)?,
         )
         .await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Checks an order id. An invalid id is reported as not found, since no order can have it.
-pub(super) fn valid_order_id(Path(id): &Path<String>) -> Result<&str, Problem> {
-    parse_order_id(id)
+pub(super) fn valid_order_id(Path(order_id): &Path<String>) -> Result<&str, Problem> {
+    parse_order_id(order_id)
 }
 
-fn parse_order_id(id: &str) -> Result<&str, Problem> {
-    match id.parse::<OrderId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("order", id).into()),
+fn parse_order_id(order_id: &str) -> Result<&str, Problem> {
+    match order_id.parse::<OrderId>() {
+        Ok(_) => Ok(order_id),
+        Err(_) => Err(Failure::not_found("order", order_id).into()),
     }
 }
 
 /// Checks a shipment id. An invalid id is reported as not found, since no shipment can have it.
-fn parse_shipment_id(id: &str) -> Result<&str, Problem> {
-    match id.parse::<ShipmentId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("shipment", id).into()),
+fn parse_shipment_id(shipment_id: &str) -> Result<&str, Problem> {
+    match shipment_id.parse::<ShipmentId>() {
+        Ok(_) => Ok(shipment_id),
+        Err(_) => Err(Failure::not_found("shipment", shipment_id).into()),
     }
 }

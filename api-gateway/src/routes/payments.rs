@@ -30,10 +30,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     request_body = RecordPayment, responses((status = 201, body = Order)))]
 async fn record(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("payment.record", body).await?;
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/orders"))
 }

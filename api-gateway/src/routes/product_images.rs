@@ -77,24 +77,24 @@ async fn add_image(
     let header = Header::read(&bytes, declared_type)?;
     let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes));
     let photo = app.media.process(bytes, header).await?;
-    let id = ImageId::from(Uuid::new_v4());
+    let image_id = ImageId::from(Uuid::new_v4());
     let body = json!({
-        "sku": sku, "id": id, "digest": digest, "content_type": photo.content_type,
+        "sku": sku, "id": image_id, "digest": digest, "content_type": photo.content_type,
         "width": photo.size.width, "height": photo.size.height, "variants": photo.variants,
     });
     // The files are stored first: a product never refers to files that do not exist.
-    app.media.storage.store(id, photo.files).await?;
+    app.media.storage.store(image_id, photo.files).await?;
     // Until here the upload's files are in memory.
     drop(permit);
     let reply = worker.call("product.add_image", body).await;
     let is_added = match reply.as_ref().map(|reply| &reply.outcome) {
         // A repeated request gets the first reply, with the id of the first upload.
-        Ok(Ok(image)) => image.value()["id"] == json!(id),
+        Ok(Ok(image)) => image.value()["id"] == json!(image_id),
         Ok(Err(failure)) => is_undecided(failure),
         Err(_) => false,
     };
     if !is_added {
-        app.media.storage.delete(id).await;
+        app.media.storage.delete(image_id).await;
     }
     let mut response = respond(StatusCode::CREATED, reply?).with_location("/media");
     // `If-Match` refers to the product, so the photo's tag would be of no use.
@@ -136,11 +136,11 @@ async fn delete_image(
     path: Path<(String, String)>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let Path((sku, id)) = &path;
-    let Ok(image_id) = id.parse::<ImageId>() else {
-        return Err(Failure::not_found("image", id).into());
+    let Path((sku, image_id_text)) = &path;
+    let Ok(image_id) = image_id_text.parse::<ImageId>() else {
+        return Err(Failure::not_found("image", image_id_text).into());
     };
-    let request_body = body.with(&[("sku", parse_sku(sku)?), ("id", id)])?;
+    let request_body = body.with(&[("sku", parse_sku(sku)?), ("id", image_id_text)])?;
     let reply = worker.call("product.remove_image", request_body).await?;
     if reply.outcome.is_ok() {
         app.media.storage.delete(image_id).await;

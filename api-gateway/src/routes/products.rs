@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{DeletedParameter, PageParameters, ProductParameters},
+    openapi::{DeletedParameter, PageParameters, ProductListParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -48,7 +48,7 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 ///
 /// Sorted by SKU, each product with its stock levels.
 #[utoipa::path(get, path = "/v1/products", tag = "products",
-    params(ProductParameters, DeletedParameter, PageParameters),
+    params(ProductListParameters, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
 async fn list(
     worker: WorkerClient,

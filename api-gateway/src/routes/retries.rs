@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
-    openapi::{FailedStepParameters, PageParameters, Settled},
+    openapi::{FailedStepParameters, PageParameters, SettledFailure},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -53,13 +53,13 @@ async fn list(
 /// Starts the next attempt now, with a new set of attempts. A step that is running is left unchanged.
 /// Operators only.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
-    params(("id" = String, Path)), responses((status = 200, body = Settled)))]
+    params(("id" = String, Path)), responses((status = 200, body = SettledFailure)))]
 async fn redrive(
     worker: WorkerClient,
-    id: Path<String>,
+    step_id: Path<String>,
     _: EmptyBody,
 ) -> Result<Response, Problem> {
-    let reply = worker.call("retry.redrive", json!({"id": id.0})).await?;
+    let reply = worker.call("retry.redrive", json!({"id": step_id.0})).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

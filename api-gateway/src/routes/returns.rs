@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{PageParameters, ReturnParameters, StorefrontParameter},
+    openapi::{PageParameters, ReturnListParameters, StorefrontParameter},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -44,13 +44,13 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     request_body = CreateReturn, responses((status = 201, body = Return)))]
 async fn create(
     worker: WorkerClient,
-    Path(id): Path<String>,
+    Path(order_id): Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    if id.parse::<OrderId>().is_err() {
-        return Err(Failure::not_found("order", id).into());
+    if order_id.parse::<OrderId>().is_err() {
+        return Err(Failure::not_found("order", order_id).into());
     }
-    let request_body = body.with(&[("id", id.as_str())])?;
+    let request_body = body.with(&[("id", order_id.as_str())])?;
     let reply = worker.call("return.create", request_body).await?;
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/returns"))
 }
@@ -59,7 +59,7 @@ async fn create(
 ///
 /// Newest first. Returns of deleted orders are left out.
 #[utoipa::path(get, path = "/v1/returns", tag = "returns",
-    params(ReturnParameters, StorefrontParameter, PageParameters),
+    params(ReturnListParameters, StorefrontParameter, PageParameters),
     responses((status = 200, body = Page<Return>)))]
 async fn list(
     worker: WorkerClient,
@@ -77,10 +77,10 @@ async fn list(
     responses((status = 200, body = Return)))]
 async fn read(
     worker: WorkerClient,
-    id: Path<String>,
+    return_id: Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let request_body = parameters.with("id", parse_return_id(&id)?)?;
+    let request_body = parameters.with("id", parse_return_id(&return_id)?)?;
     let reply = worker.call("return.get", request_body).await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
@@ -92,10 +92,10 @@ async fn read(
     responses((status = 200, body = Return)))]
 async fn approve(
     worker: WorkerClient,
-    id: Path<String>,
+    return_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    change(&worker, "return.approve", &id, body).await
+    change(&worker, "return.approve", &return_id, body).await
 }
 
 /// Rejects a return
@@ -105,10 +105,10 @@ async fn approve(
     request_body = Option<EndReturn>, responses((status = 200, body = Return)))]
 async fn reject(
     worker: WorkerClient,
-    id: Path<String>,
+    return_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    change(&worker, "return.reject", &id, body).await
+    change(&worker, "return.reject", &return_id, body).await
 }
 
 /// Cancels a return
@@ -118,10 +118,10 @@ async fn reject(
     request_body = Option<EndReturn>, responses((status = 200, body = Return)))]
 async fn cancel(
     worker: WorkerClient,
-    id: Path<String>,
+    return_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    change(&worker, "return.cancel", &id, body).await
+    change(&worker, "return.cancel", &return_id, body).await
 }
 
 /// Receives a return
@@ -135,10 +135,10 @@ async fn cancel(
     request_body = ReceiveReturn, responses((status = 200, body = Return)))]
 async fn receive(
     worker: WorkerClient,
-    id: Path<String>,
+    return_id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_return_id(&id)?)])?;
+    let request_body = body.with(&[("id", parse_return_id(&return_id)?)])?;
     let reply = worker.call("return.receive", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -146,18 +146,18 @@ async fn receive(
 async fn change(
     worker: &WorkerClient,
     pattern: &str,
-    id: &Path<String>,
+    return_id: &Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_return_id(id)?)])?;
+    let request_body = body.with(&[("id", parse_return_id(return_id)?)])?;
     let reply = worker.call(pattern, request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Checks a return id. An invalid id is reported as not found, since no return can have it.
-fn parse_return_id(Path(id): &Path<String>) -> Result<&str, Problem> {
-    match id.parse::<ReturnId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("return", id).into()),
+fn parse_return_id(Path(return_id): &Path<String>) -> Result<&str, Problem> {
+    match return_id.parse::<ReturnId>() {
+        Ok(_) => Ok(return_id),
+        Err(_) => Err(Failure::not_found("return", return_id).into()),
     }
 }

@@ -37,9 +37,9 @@ async fn read(
 ) -> Result<Response, Problem> {
     let query = Value::Object(parameters.0);
     let mut reply = worker.call("settings.get", query).await?;
-    if let Ok(value) = &reply.outcome {
+    if let Ok(worker_json) = &reply.outcome {
         let worker_settings: WorkerSettings =
-            serde_json::from_str(value.text()).map_err(|error| {
+            serde_json::from_str(worker_json.text()).map_err(|error| {
                 let message = format!("the worker's settings can't be parsed: {error}");
                 Failure::new(Code::Internal, message)
             })?;

@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
+    openapi::{DeliveryListParameters, PageParameters, StorefrontParameter},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -76,13 +76,13 @@ async fn list(
     params(("id" = EndpointId, Path)), responses((status = 200, body = Endpoint)))]
 async fn read(
     worker: WorkerClient,
-    id: Path<String>,
+    endpoint_id: Path<String>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let reply = worker
         .call(
             "webhook_endpoint.get",
-            parameters.with("id", parse_endpoint_id(&id.0)?)?,
+            parameters.with("id", parse_endpoint_id(&endpoint_id.0)?)?,
         )
         .await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
@@ -97,10 +97,10 @@ async fn read(
     responses((status = 200, body = Endpoint)))]
 async fn update(
     worker: WorkerClient,
-    id: Path<String>,
+    endpoint_id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let request_body = body.with(&[("id", parse_endpoint_id(&endpoint_id.0)?)])?;
     let reply = worker.call("webhook_endpoint.update", request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -110,10 +110,10 @@ async fn update(
     params(("id" = EndpointId, Path)), responses((status = 204)))]
 async fn delete(
     worker: WorkerClient,
-    id: Path<String>,
+    endpoint_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let request_body = body.with(&[("id", parse_endpoint_id(&endpoint_id.0)?)])?;
     let reply = worker.call("webhook_endpoint.delete", request_body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
@@ -127,10 +127,10 @@ async fn delete(
     responses((status = 200, body = Endpoint)))]
 async fn rotate_secret(
     worker: WorkerClient,
-    id: Path<String>,
+    endpoint_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let request_body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let request_body = body.with(&[("id", parse_endpoint_id(&endpoint_id.0)?)])?;
     let reply = worker
         .call("webhook_endpoint.rotate_secret", request_body)
         .await?;
@@ -141,18 +141,18 @@ async fn rotate_secret(
 ///
 /// Newest first, each with its attempts and the endpoint's responses. Deliveries are kept for 30 days.
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}/deliveries", tag = "webhooks",
-    params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
+    params(("id" = EndpointId, Path), DeliveryListParameters, PageParameters),
     responses((status = 200, body = Page<Delivery>)))]
 async fn deliveries(
     worker: WorkerClient,
-    id: Path<String>,
+    endpoint_id: Path<String>,
     parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let reply = worker
         .call(
             "webhook_endpoint.deliveries",
-            parameters.with("id", parse_endpoint_id(&id.0)?)?,
+            parameters.with("id", parse_endpoint_id(&endpoint_id.0)?)?,
         )
         .await?;
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
@@ -169,11 +169,11 @@ async fn delivery(
     path: Path<(String, String)>,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let Path((id, delivery_id)) = &path;
+    let Path((endpoint_id, delivery_id)) = &path;
     if delivery_id.parse::<shared::id::DeliveryId>().is_err() {
         return Err(Failure::not_found("delivery", delivery_id).into());
     }
-    let mut query = parameters.with("id", parse_endpoint_id(id)?)?;
+    let mut query = parameters.with("id", parse_endpoint_id(endpoint_id)?)?;
     query["delivery_id"] = Value::from(delivery_id.as_str());
     let reply = worker.call("webhook_endpoint.delivery", query).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
@@ -206,9 +206,9 @@ async fn redeliver(
 }
 
 /// Checks an endpoint id. An invalid id is reported as not found, since no endpoint can have it.
-fn parse_endpoint_id(id: &str) -> Result<&str, Problem> {
-    match id.parse::<EndpointId>() {
-        Ok(_) => Ok(id),
-        Err(_) => Err(Failure::not_found("webhook endpoint", id).into()),
+fn parse_endpoint_id(endpoint_id: &str) -> Result<&str, Problem> {
+    match endpoint_id.parse::<EndpointId>() {
+        Ok(_) => Ok(endpoint_id),
+        Err(_) => Err(Failure::not_found("webhook endpoint", endpoint_id).into()),
     }
 }

@@ -55,21 +55,21 @@ async fn shipper(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let Some(webhook) = &app.shipper_webhook else {
+    let Some(verifier) = &app.shipper_webhook else {
         return Err(Failure::new(
             Code::Unauthenticated,
             "SHIPPER_WEBHOOK_SECRET is not set, so no webhook can be verified",
         )
         .into());
     };
-    webhook
+    verifier
         .verify(&body.bytes, &headers)
         .map_err(|error| Failure::new(Code::Unauthenticated, error.to_string()))?;
-    let id = headers
+    let webhook_id = headers
         .get(HEADER_WEBHOOK_ID)
         .and_then(|id| id.to_str().ok())
         .filter(|id| id.len() <= MAX_ID_CHARS);
-    let id = id.ok_or_else(|| {
+    let webhook_id = webhook_id.ok_or_else(|| {
         Failure::new(
             Code::InvalidRequest,
             format!("webhook-id has more than {MAX_ID_CHARS} characters"),
@@ -84,7 +84,7 @@ async fn shipper(
     if !has_time {
         return Err(Failure::violation("/timestamp", "is required").into());
     }
-    forward_to_worker(&app, "shipper", &request, id, &context).await?;
+    forward_to_worker(&app, "shipper", &request, webhook_id, &context).await?;
     Ok(acknowledged_response("ok"))
 }
 

@@ -14,7 +14,7 @@ use standardwebhooks::Webhook;
 use crate::{
     load::Load,
     setting,
-    system::{SKUS, SystemUnderTest, wait_until},
+    system::{SKU_COUNT, SystemUnderTest, wait_until},
 };
 
 /// Number of webhooks, each for another order.
@@ -24,9 +24,9 @@ const SENDER_COUNT: usize = 32;
 
 pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
     println!("\n| | per second | p50 ms | p99 ms |\n|---|---|---|---|");
-    let mut documents = Vec::new();
+    let mut result_documents = Vec::new();
     for system in systems.iter().filter(|system| system.kind.is_ours()) {
-        let name = system.kind.name();
+        let system_name = system.kind.name();
         let mut add_row = |label: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
             let format_figure = |figure: f64, digits: usize| {
                 if figure.is_nan() {
@@ -36,13 +36,13 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
                 }
             };
             println!(
-                "| {name}: {label} | {} | {} | {} |",
+                "| {system_name}: {label} | {} | {} | {} |",
                 format_figure(rate, 0),
                 format_figure(p50_ms, 2),
                 format_figure(p99_ms, 2)
             );
-            documents.push(json!({
-                "system": name, "what": label, "per_second": rate.round(),
+            result_documents.push(json!({
+                "system": system_name, "what": label, "per_second": rate.round(),
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
             }));
         };
@@ -67,7 +67,7 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
             list_figures.p50_ms,
             list_figures.p99_ms,
         );
-        let spread_figures = load.closed_loop(system, 64, SKUS);
+        let spread_figures = load.closed_loop(system, 64, SKU_COUNT);
         system.wait_until_idle().await;
         let popular_figures = load.closed_loop(system, 64, 1);
         system.wait_until_idle().await;
@@ -85,11 +85,11 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
         );
 
         let started_at = Instant::now();
-        let flow_figures = load.closed_loop(system, 64, SKUS);
-        let order_count = flow_figures.rate * load.time.as_secs_f64();
+        let flow_figures = load.closed_loop(system, 64, SKU_COUNT);
+        let order_count = flow_figures.rate * load.run_time.as_secs_f64();
         let acceptance_time = started_at.elapsed();
         let catch_up_time = system.wait_until_idle().await.unwrap_or_default();
-        for (description, duration) in [
+        for (description, flow_duration) in [
             (
                 "order flow, until all orders are processing",
                 acceptance_time + catch_up_time,
@@ -98,7 +98,7 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
         ] {
             add_row(
                 description,
-                order_count / duration.as_secs_f64(),
+                order_count / flow_duration.as_secs_f64(),
                 f64::NAN,
                 f64::NAN,
             );
@@ -107,7 +107,7 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
         let (rate, mut latencies) = measure_webhooks(system).await;
         latencies.sort_by(f64::total_cmp);
         let percentile =
-            |part: f64| latencies[(latencies.len() as f64 * part) as usize % latencies.len()];
+            |quantile: f64| latencies[(latencies.len() as f64 * quantile) as usize % latencies.len()];
         add_row(
             "shipper webhooks, 32 concurrent",
             rate,
@@ -121,13 +121,13 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
             f64::NAN,
         );
     }
-    documents
+    result_documents
 }
 
 /// The paths of the newest orders.
 async fn newest_order_paths(system: &SystemUnderTest) -> Vec<String> {
-    let orders = system.get("/v1/orders?limit=200").await;
-    let orders = orders["data"].as_array().unwrap().iter();
+    let order_page = system.get("/v1/orders?limit=200").await;
+    let orders = order_page["data"].as_array().unwrap().iter();
     orders
         .map(|order| format!("/v1/orders/{}", order["id"].as_str().unwrap()))
         .collect()
@@ -135,32 +135,32 @@ async fn newest_order_paths(system: &SystemUnderTest) -> Vec<String> {
 
 /// Webhooks per second, and the latency of each in milliseconds.
 async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
-    let mut ids: Vec<String> = Vec::new();
-    let mut path = "/v1/orders?limit=200&status=processing".to_owned();
+    let mut order_ids: Vec<String> = Vec::new();
+    let mut page_path = "/v1/orders?limit=200&status=processing".to_owned();
     wait_until("orders ready to be shipped", async || {
-        let page = system.get(&path).await;
+        let page = system.get(&page_path).await;
         let orders = page["data"].as_array().unwrap();
         let announced_orders = orders
             .iter()
             .filter(|order| order["shipments"] != json!([]));
-        ids.extend(announced_orders.map(|order| order["id"].as_str().unwrap().to_owned()));
+        order_ids.extend(announced_orders.map(|order| order["id"].as_str().unwrap().to_owned()));
         match page["next_cursor"].as_str() {
             Some(cursor) => {
-                path = format!("/v1/orders?limit=200&status=processing&cursor={cursor}");
+                page_path = format!("/v1/orders?limit=200&status=processing&cursor={cursor}");
             }
             None => return true,
         }
-        ids.len() >= WEBHOOK_COUNT
+        order_ids.len() >= WEBHOOK_COUNT
     })
     .await;
-    let (ids, next_index) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
+    let (order_ids, next_order_index) = (Arc::new(order_ids), Arc::new(AtomicUsize::new(0)));
     let webhook = Arc::new(Webhook::new(&setting("SHIPPER_WEBHOOK_SECRET")).unwrap());
     let started_at = Instant::now();
     let mut shipper_tasks = tokio::task::JoinSet::new();
     for _ in 0..SENDER_COUNT {
-        let (ids, next_index, webhook) = (
-            Arc::clone(&ids),
-            Arc::clone(&next_index),
+        let (order_ids, next_order_index, webhook) = (
+            Arc::clone(&order_ids),
+            Arc::clone(&next_order_index),
             Arc::clone(&webhook),
         );
         let (client, url) = (
@@ -169,10 +169,10 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
         );
         shipper_tasks.spawn(async move {
             let mut latencies = Vec::new();
-            while let Some(id) = ids.get(next_index.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(order_id) = order_ids.get(next_order_index.fetch_add(1, Ordering::Relaxed)) {
                 let body = json!({
                     "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
-                    "data": {"order_id": id, "carrier": "DHL"},
+                    "data": {"order_id": order_id, "carrier": "DHL"},
                 })
                 .to_string();
                 let now_seconds = SystemTime::now()
@@ -180,11 +180,11 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .unwrap()
                     .as_secs();
                 let now_seconds = i64::try_from(now_seconds).unwrap();
-                let signature = webhook.sign(id, now_seconds, body.as_bytes()).unwrap();
+                let signature = webhook.sign(order_id, now_seconds, body.as_bytes()).unwrap();
                 let sent_at = Instant::now();
                 let response = client
                     .post(&url)
-                    .header("webhook-id", id)
+                    .header("webhook-id", order_id)
                     .header("webhook-timestamp", now_seconds.to_string())
                     .header("webhook-signature", signature)
                     .body(body)

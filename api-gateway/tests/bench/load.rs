@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 
 use crate::{
     setting,
-    system::{Kind, SKUS, SystemUnderTest, cpu_times},
+    system::{SystemKind, SKU_COUNT, SystemUnderTest, cpu_times},
 };
 
 /// Number of distinct bodies; oha sends one of them at random.
-const BODIES: usize = 20_000;
+const BODY_COUNT: usize = 20_000;
 
 /// Load on a system for a fixed time.
 pub(crate) struct Load {
-    pub(crate) time: Duration,
+    pub(crate) run_time: Duration,
 }
 
 /// The result of a load.
@@ -53,11 +53,11 @@ impl Figures {
         }
     }
 
-    pub(crate) fn document(&self, kind: Kind, connections: usize) -> Value {
-        let cpu_values: serde_json::Map<_, _> = self
+    pub(crate) fn to_json(&self, kind: SystemKind, connections: usize) -> Value {
+        let cpu_ms_by_process: serde_json::Map<_, _> = self
             .cpu_ms
             .iter()
-            .map(|(name, milliseconds)| ((*name).to_owned(), json!(milliseconds.round())))
+            .map(|(process_name, milliseconds)| ((*process_name).to_owned(), json!(milliseconds.round())))
             .collect();
         json!({
             "system": kind.name(),
@@ -66,24 +66,24 @@ impl Figures {
             "p50_ms": (self.p50_ms * 100.0).round() / 100.0,
             "p99_ms": (self.p99_ms * 100.0).round() / 100.0,
             "failed": self.failed_count,
-            "cpu_ms_per_1000": cpu_values,
+            "cpu_ms_per_1000": cpu_ms_by_process,
         })
     }
 }
 
 impl Load {
     pub(crate) fn new(run_time: Duration) -> Self {
-        Self { time: run_time }
+        Self { run_time }
     }
 
-    /// Creates orders of `skus` products in a closed loop, with one request at a time per connection.
+    /// Creates orders of `sku_count` products in a closed loop, with one request at a time per connection.
     pub(crate) fn closed_loop(
         &self,
         system: &SystemUnderTest,
         connections: usize,
-        skus: usize,
+        sku_count: usize,
     ) -> Figures {
-        let bodies_file = write_bodies(system, skus);
+        let bodies_file = write_bodies(system, sku_count);
         let bodies = bodies_file.to_string_lossy();
         let connection_count = connections.to_string();
         let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connection_count];
@@ -95,9 +95,9 @@ impl Load {
     }
 
     /// Creates orders at a fixed rate. The latency includes the delay caused by earlier slow responses.
-    pub(crate) fn open_loop(&self, system: &SystemUnderTest, rate: u64) -> Figures {
-        let bodies = write_bodies(system, SKUS);
-        let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
+    pub(crate) fn open_loop(&self, system: &SystemUnderTest, request_rate: u64) -> Figures {
+        let bodies = write_bodies(system, SKU_COUNT);
+        let (bodies, request_rate) = (bodies.to_string_lossy(), request_rate.to_string());
         let arguments = [
             "-m",
             "POST",
@@ -106,7 +106,7 @@ impl Load {
             "-c",
             "64",
             "-q",
-            &rate,
+            &request_rate,
             "--latency-correction",
         ];
         self.run(
@@ -138,22 +138,22 @@ impl Load {
         paths: &[String],
         connections: usize,
     ) -> Figures {
-        let file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
+        let urls_file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
         let urls = paths
             .iter()
             .map(|path| format!("{}{path}\n", system.base_url));
-        fs::write(&file, urls.collect::<String>()).unwrap();
+        fs::write(&urls_file, urls.collect::<String>()).unwrap();
         let connection_count = connections.to_string();
         let arguments = ["--urls-from-file", "-c", &connection_count];
-        self.run(&file.to_string_lossy(), system, &arguments)
+        self.run(&urls_file.to_string_lossy(), system, &arguments)
     }
 
     /// Runs oha. Blocks the thread, since nothing else runs meanwhile.
-    fn run(&self, target: &str, system: &SystemUnderTest, arguments: &[&str]) -> Figures {
+    fn run(&self, target_url: &str, system: &SystemUnderTest, arguments: &[&str]) -> Figures {
         let usage_before = system.usage();
         let load_cpu_before = child_cpu_time();
-        let run_time_text = format!("{}s", self.time.as_secs());
-        let output = Command::new(setting("BENCH_OHA"))
+        let run_time_text = format!("{}s", self.run_time.as_secs());
+        let oha_output = Command::new(setting("BENCH_OHA"))
             .args([
                 "--no-tui",
                 "--output-format",
@@ -164,43 +164,43 @@ impl Load {
                 &run_time_text,
             ])
             .args(arguments)
-            .arg(target)
+            .arg(target_url)
             .stderr(Stdio::null())
             .output()
             .unwrap();
         let load_cpu_time = child_cpu_time().saturating_sub(load_cpu_before);
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("oha: {error}: {}", String::from_utf8_lossy(&output.stdout))
+        let oha_report: Value = serde_json::from_slice(&oha_output.stdout).unwrap_or_else(|error| {
+            panic!("oha: {error}: {}", String::from_utf8_lossy(&oha_output.stdout))
         });
-        let statuses = report["statusCodeDistribution"].as_object().unwrap();
-        let count = |is_good: bool| -> u64 {
-            let status_count = statuses
+        let counts_by_status = oha_report["statusCodeDistribution"].as_object().unwrap();
+        let count_responses = |is_success: bool| -> u64 {
+            let selected_counts = counts_by_status
                 .iter()
-                .filter(|(status, _)| status.starts_with('2') == is_good);
-            status_count.map(|(_, count)| count.as_u64().unwrap()).sum()
+                .filter(|(status, _)| status.starts_with('2') == is_success);
+            selected_counts.map(|(_, count)| count.as_u64().unwrap()).sum()
         };
-        let (successes, failed_count) = (count(true), count(false));
+        let (successes, failed_count) = (count_responses(true), count_responses(false));
         let thousand_requests = successes.max(1) as f64 / 1000.0;
-        let per_thousand = |run_time: Duration| run_time.as_secs_f64() * 1000.0 / thousand_requests;
+        let cpu_ms_per_thousand = |cpu_time: Duration| cpu_time.as_secs_f64() * 1000.0 / thousand_requests;
         let usage_after = system.usage();
         let mut cpu_ms: Vec<_> = usage_before
             .iter()
             .zip(usage_after)
-            .map(|((name, time_before), (_, time_after))| {
+            .map(|((name, process_before), (_, process_after))| {
                 (
                     *name,
-                    per_thousand(time_after.cpu_time.saturating_sub(time_before.cpu_time)),
+                    cpu_ms_per_thousand(process_after.cpu_time.saturating_sub(process_before.cpu_time)),
                 )
             })
             .collect();
-        cpu_ms.push(("load", per_thousand(load_cpu_time)));
-        let percentile = |name: &str| {
-            report["latencyPercentiles"][name]
+        cpu_ms.push(("load", cpu_ms_per_thousand(load_cpu_time)));
+        let percentile = |percentile_name: &str| {
+            oha_report["latencyPercentiles"][percentile_name]
                 .as_f64()
                 .unwrap_or(f64::NAN)
         };
         Figures {
-            rate: successes as f64 / report["summary"]["total"].as_f64().unwrap(),
+            rate: successes as f64 / oha_report["summary"]["total"].as_f64().unwrap(),
             p50_ms: percentile("p50") * 1000.0,
             p99_ms: percentile("p99") * 1000.0,
             failed_count,
@@ -211,24 +211,24 @@ impl Load {
 
 /// Processor time of all terminated child processes, which are the runs of oha.
 fn child_cpu_time() -> Duration {
-    cpu_times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system_time]| {
-        user + system_time
+    cpu_times(std::process::id()).map_or(Duration::ZERO, |[_, _, user_time, system_time]| {
+        user_time + system_time
     })
 }
 
 /// Writes a file of distinct order bodies.
-fn write_bodies(system: &SystemUnderTest, skus: usize) -> PathBuf {
-    let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
-    let _ = fs::remove_file(&path);
-    let mut file = BufWriter::new(File::create(&path).unwrap());
-    for number in 0..BODIES {
+fn write_bodies(system: &SystemUnderTest, sku_count: usize) -> PathBuf {
+    let bodies_path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
+    let _ = fs::remove_file(&bodies_path);
+    let mut bodies_file = BufWriter::new(File::create(&bodies_path).unwrap());
+    for body_number in 0..BODY_COUNT {
         let body = json!({
-            "customer_id": system.customer,
-            "items": [{"sku": format!("S{}", number * 7 % skus), "quantity": 1 + number % 3}],
-            "metadata": {"cart": number.to_string()},
+            "customer_id": system.customer_id,
+            "items": [{"sku": format!("S{}", body_number * 7 % sku_count), "quantity": 1 + body_number % 3}],
+            "metadata": {"cart": body_number.to_string()},
         });
-        writeln!(file, "{body}").unwrap();
+        writeln!(bodies_file, "{body}").unwrap();
     }
-    file.flush().unwrap();
-    path
+    bodies_file.flush().unwrap();
+    bodies_path
 }

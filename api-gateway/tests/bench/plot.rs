@@ -2,27 +2,27 @@
 
 use std::fmt::Write;
 
-use crate::{CONNECTIONS, load::Figures, system::Kind};
+use crate::{CONNECTION_COUNTS, load::Figures, system::SystemKind};
 
 const SVG_WIDTH: f64 = 760.0;
 const SVG_HEIGHT: f64 = 360.0;
 /// Space for the legend at the top, the axis on the left, and the connection counts at the bottom.
 const MARGINS: (f64, f64, f64) = (70.0, 60.0, 40.0);
 
-fn colour(kind: Kind) -> &'static str {
+fn colour(kind: SystemKind) -> &'static str {
     match kind {
-        Kind::Echo => "#8a8f98",
-        Kind::NestMemory => "#d9a3a0",
-        Kind::NestPostgres => "#b5524c",
-        Kind::SqliteBefore => "#9dbfdf",
-        Kind::Sqlite => "#2f6fab",
-        Kind::SqliteQuorum => "#6a5fab",
-        Kind::PostgresBefore => "#9bd3bf",
-        Kind::Postgres => "#2a9d74",
+        SystemKind::Echo => "#8a8f98",
+        SystemKind::NestMemory => "#d9a3a0",
+        SystemKind::NestPostgres => "#b5524c",
+        SystemKind::SqliteBefore => "#9dbfdf",
+        SystemKind::Sqlite => "#2f6fab",
+        SystemKind::SqliteQuorum => "#6a5fab",
+        SystemKind::PostgresBefore => "#9bd3bf",
+        SystemKind::Postgres => "#2a9d74",
     }
 }
 
-pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
+pub(crate) fn svg(measurements: &[(SystemKind, usize, Figures)]) -> String {
     let (top_margin, left_margin, bottom_margin) = MARGINS;
     let max_rate = measurements
         .iter()
@@ -37,17 +37,17 @@ pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
 <text x="{left_margin}" y="18" font-size="14" fill="#222">POST /v1/orders per second, by number of connections (closed loop)</text>
 "##
     );
-    for line_number in 1..=4 {
-        let line_rate = max_rate * f64::from(line_number) / 4.0;
-        let y = baseline_y - bar_height(line_rate);
+    for gridline_number in 1..=4 {
+        let gridline_rate = max_rate * f64::from(gridline_number) / 4.0;
+        let y = baseline_y - bar_height(gridline_rate);
         let _ = writeln!(
             svg,
-            r##"<line x1="{left_margin}" x2="{SVG_WIDTH}" y1="{y:.1}" y2="{y:.1}" stroke="#e5e5e5"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#666">{line_rate:.0}</text>"##,
+            r##"<line x1="{left_margin}" x2="{SVG_WIDTH}" y1="{y:.1}" y2="{y:.1}" stroke="#e5e5e5"/><text x="{:.1}" y="{:.1}" text-anchor="end" fill="#666">{gridline_rate:.0}</text>"##,
             left_margin - 6.0,
             y + 4.0
         );
     }
-    let kinds: Vec<Kind> = Kind::ALL
+    let kinds: Vec<SystemKind> = SystemKind::ALL
         .into_iter()
         .filter(|kind| {
             measurements
@@ -67,9 +67,9 @@ pub(crate) fn svg(measurements: &[(Kind, usize, Figures)]) -> String {
             kind.title()
         );
     }
-    let group_width = (SVG_WIDTH - left_margin) / CONNECTIONS.len() as f64;
+    let group_width = (SVG_WIDTH - left_margin) / CONNECTION_COUNTS.len() as f64;
     let bar_width = group_width * 0.8 / kinds.len() as f64;
-    for (group_index, connections) in CONNECTIONS.iter().enumerate() {
+    for (group_index, connections) in CONNECTION_COUNTS.iter().enumerate() {
         let group_x = left_margin + group_width * (group_index as f64 + 0.1);
         for (index, kind) in kinds.iter().enumerate() {
             let mut all_measurements = measurements.iter();

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use crate::{
     load::Figures,
-    system::{Kind, SystemUnderTest},
+    system::{SystemKind, SystemUnderTest},
 };
 
 pub(crate) fn print_heading() {
@@ -14,7 +14,7 @@ pub(crate) fn print_heading() {
     println!("|---|---|---|---|---|---|---|");
 }
 
-pub(crate) fn print_line(kind: Kind, connections: usize, figures: &Figures) {
+pub(crate) fn print_line(kind: SystemKind, connections: usize, figures: &Figures) {
     let cpu_texts: Vec<String> = figures
         .cpu_ms
         .iter()
@@ -31,9 +31,9 @@ pub(crate) fn print_line(kind: Kind, connections: usize, figures: &Figures) {
     );
 }
 
-pub(crate) fn caught_up(kind: Kind, duration: Option<Duration>) {
-    if let Some(catch_up_duration) = duration {
-        let seconds = catch_up_duration.as_secs_f64();
+pub(crate) fn print_catch_up(kind: SystemKind, catch_up_time: Option<Duration>) {
+    if let Some(catch_up_time) = catch_up_time {
+        let seconds = catch_up_time.as_secs_f64();
         eprintln!(
             "  {}: all payments processed after {seconds:.1} s",
             kind.name()
@@ -42,21 +42,21 @@ pub(crate) fn caught_up(kind: Kind, duration: Option<Duration>) {
 }
 
 /// Ratios of this system to the echo baseline, to the version before and to the classic request queue.
-pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
-    type FindPeer = fn(Kind) -> Option<Kind>;
+pub(crate) fn print_ratios(measurements: &[(SystemKind, usize, Figures)]) {
+    type FindPeer = fn(SystemKind) -> Option<SystemKind>;
     let peers: [(&str, FindPeer); 3] = [
-        ("echo", |_| Some(Kind::Echo)),
-        ("the version before", Kind::nest_counterpart),
+        ("echo", |_| Some(SystemKind::Echo)),
+        ("the version before", SystemKind::counterpart_before),
         ("the classic request queue", |kind| {
-            (kind == Kind::SqliteQuorum).then_some(Kind::Sqlite)
+            (kind == SystemKind::SqliteQuorum).then_some(SystemKind::Sqlite)
         }),
     ];
-    for (title, peer) in peers {
-        let mut rows = measurements
+    for (peer_title, find_peer) in peers {
+        let mut ratio_rows = measurements
             .iter()
             .filter(|(kind, ..)| kind.is_ours())
             .filter_map(|(kind, connections, figures)| {
-                let peer = peer(*kind)?;
+                let peer = find_peer(*kind)?;
                 let (.., peer_figures) =
                     measurements
                         .iter()
@@ -66,12 +66,12 @@ pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
                 Some((kind, connections, figures, peer_figures))
             })
             .peekable();
-        if rows.peek().is_some() {
+        if ratio_rows.peek().is_some() {
             println!(
-                "\n| relative to {title} | connections | throughput | p50 | p99 |\n|---|---|---|---|---|"
+                "\n| relative to {peer_title} | connections | throughput | p50 | p99 |\n|---|---|---|---|---|"
             );
         }
-        for (kind, connections, figures, peer_figures) in rows {
+        for (kind, connections, figures, peer_figures) in ratio_rows {
             println!(
                 "| {} | {connections} | {:.2}× | {:.2}× | {:.2}× |",
                 kind.title(),
@@ -86,12 +86,12 @@ pub(crate) fn print_ratios(measurements: &[(Kind, usize, Figures)]) {
 pub(crate) fn print_memory(systems: &[SystemUnderTest]) {
     println!("\n| peak memory, MiB | gateway | worker |\n|---|---|---|");
     for system in systems {
-        let [(_, gateway), (_, worker), ..] = system.usage();
+        let [(_, gateway_usage), (_, worker_usage), ..] = system.usage();
         println!(
             "| {} | {:.0} | {:.0} |",
             system.kind.title(),
-            gateway.peak_mib,
-            worker.peak_mib
+            gateway_usage.peak_mib,
+            worker_usage.peak_mib
         );
     }
 }
@@ -103,6 +103,6 @@ pub(crate) fn machine_description() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name"));
     let model = cpu_model.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{cores} cores, {model}")
+    let core_count = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{core_count} cores, {model}")
 }

@@ -14,16 +14,16 @@ use tokio::time;
 use crate::setting;
 
 /// Number of products in the catalogue. Each order is for a random one.
-pub(crate) const SKUS: usize = 100;
+pub(crate) const SKU_COUNT: usize = 100;
 /// Timeout for a system to start, or to become idle.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A worker is idle if it uses less processor time than the second value during the first.
-const IDLE_PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
+const IDLE_PERIOD_AND_CPU_TIME: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
 
 /// A system under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SystemKind {
     /// axum and lapin, one message per request, nothing stored.
     Echo,
     NestMemory,
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
     Postgres,
 }
 
-impl Kind {
+impl SystemKind {
     pub(crate) const ALL: [Self; 8] = [
         Self::Echo,
         Self::NestMemory,
@@ -82,7 +82,7 @@ impl Kind {
     }
 
     /// The same system as of the version before.
-    pub(crate) fn nest_counterpart(self) -> Option<Self> {
+    pub(crate) fn counterpart_before(self) -> Option<Self> {
         match self {
             Self::Sqlite => Some(Self::SqliteBefore),
             Self::Postgres => Some(Self::PostgresBefore),
@@ -102,25 +102,25 @@ impl Kind {
     }
 
     /// The path of one of this system's programs.
-    fn program(self, name: &str) -> PathBuf {
+    fn program(self, program_name: &str) -> PathBuf {
         match self {
             Self::SqliteBefore | Self::PostgresBefore => {
-                PathBuf::from(setting("BENCH_BEFORE")).join(name)
+                PathBuf::from(setting("BENCH_BEFORE")).join(program_name)
             }
-            _ => program_path(name),
+            _ => program_path(program_name),
         }
     }
 }
 
 /// A running system under test.
 pub(crate) struct SystemUnderTest {
-    pub(crate) kind: Kind,
+    pub(crate) kind: SystemKind,
     pub(crate) base_url: String,
-    pub(crate) customer: String,
+    pub(crate) customer_id: String,
     pub(crate) client: reqwest::Client,
     gateway: Process,
     worker: Process,
-    database: Option<String>,
+    database_url: Option<String>,
     /// Time from the start of the processes until the system is ready.
     pub(crate) startup_time: Duration,
 }
@@ -142,11 +142,11 @@ pub(crate) struct Usage {
 }
 
 impl SystemUnderTest {
-    pub(crate) async fn start(kind: Kind) -> Self {
+    pub(crate) async fn start(kind: SystemKind) -> Self {
         let folder = PathBuf::from(setting("BENCH_FOLDER")).join(kind.name());
         fs::create_dir(&folder).unwrap();
         let port = free_port();
-        let database = match kind {
+        let database_url = match kind {
             _ if kind.uses_sqlite() => Some(format!("sqlite://{}/orders.db", folder.display())),
             _ if kind.uses_postgres() => Some(create_database(kind)),
             _ => None,
@@ -163,16 +163,16 @@ impl SystemUnderTest {
                 .env("WORKER_HTTP_ADDR", "127.0.0.1:0")
                 .env("RUST_LOG", "warn")
                 .env("NODE_ENV", "production");
-            if let (Some(url), "worker") = (&database, role) {
+            if let (Some(url), "worker") = (&database_url, role) {
                 command.env("DATABASE_URL", url);
             }
-            if kind == Kind::SqliteQuorum {
+            if kind == SystemKind::SqliteQuorum {
                 command.env("REQUEST_QUEUE_TYPE", "quorum");
             }
-            let log = File::create(folder.join(format!("{role}.log"))).unwrap();
+            let log_file = File::create(folder.join(format!("{role}.log"))).unwrap();
             command
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
+                .stdout(log_file.try_clone().unwrap())
+                .stderr(log_file)
                 .stdin(Stdio::null());
             Process(command.spawn().unwrap())
         };
@@ -189,11 +189,11 @@ impl SystemUnderTest {
         let mut system = Self {
             kind,
             base_url: format!("http://127.0.0.1:{port}"),
-            customer: uuid::Uuid::now_v7().to_string(),
+            customer_id: uuid::Uuid::now_v7().to_string(),
             client: reqwest::Client::new(),
             gateway,
             worker,
-            database,
+            database_url,
             startup_time: Duration::ZERO,
         };
         wait_until("the gateway", async || system.is_up().await).await;
@@ -220,9 +220,9 @@ impl SystemUnderTest {
         customer["id"]
             .as_str()
             .unwrap()
-            .clone_into(&mut self.customer);
-        for number in 0..SKUS {
-            let sku = format!("S{number}");
+            .clone_into(&mut self.customer_id);
+        for product_number in 0..SKU_COUNT {
+            let sku = format!("S{product_number}");
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
             self.post("/v1/products", &product).await;
             let url = format!("{}/v1/products/{sku}/stock/main", self.base_url);
@@ -240,9 +240,9 @@ impl SystemUnderTest {
 
     async fn post(&self, path: &str, body: &Value) -> Value {
         let url = format!("{}{path}", self.base_url);
-        let answer = self.client.post(url).json(body).send().await.unwrap();
-        assert_eq!(answer.status(), 201);
-        answer.json().await.unwrap()
+        let response = self.client.post(url).json(body).send().await.unwrap();
+        assert_eq!(response.status(), 201);
+        response.json().await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -271,11 +271,11 @@ impl SystemUnderTest {
         let catch_up_time = started_at.elapsed();
         wait_until("the worker to be idle", async || {
             let cpu_before = usage(self.worker.0.id()).cpu_time;
-            time::sleep(IDLE_PAUSES.0).await;
+            time::sleep(IDLE_PERIOD_AND_CPU_TIME.0).await;
             usage(self.worker.0.id())
                 .cpu_time
                 .saturating_sub(cpu_before)
-                < IDLE_PAUSES.1
+                < IDLE_PERIOD_AND_CPU_TIME.1
         })
         .await;
         Some(catch_up_time)
@@ -283,57 +283,57 @@ impl SystemUnderTest {
 
     /// Resource usage so far of the gateway, the worker, the broker and the database.
     pub(crate) fn usage(&self) -> [(&'static str, Usage); 4] {
-        let server = |name: &str| usage(setting(name).parse().unwrap());
-        let database = if self.kind.uses_postgres() {
-            server("BENCH_POSTGRES_PID")
+        let server_usage = |pid_setting: &str| usage(setting(pid_setting).parse().unwrap());
+        let database_usage = if self.kind.uses_postgres() {
+            server_usage("BENCH_POSTGRES_PID")
         } else {
             Usage::default()
         };
         [
             ("gateway", usage(self.gateway.0.id())),
             ("worker", usage(self.worker.0.id())),
-            ("broker", server("BENCH_RABBITMQ_PID")),
-            ("database", database),
+            ("broker", server_usage("BENCH_RABBITMQ_PID")),
+            ("database", database_usage),
         ]
     }
 
     pub(crate) fn memory(&self) -> Value {
-        let [(_, gateway), (_, worker), ..] = self.usage();
+        let [(_, gateway_usage), (_, worker_usage), ..] = self.usage();
         json!({
             "system": self.kind.name(),
-            "gateway_peak_mib": gateway.peak_mib.round(),
-            "worker_peak_mib": worker.peak_mib.round(),
+            "gateway_peak_mib": gateway_usage.peak_mib.round(),
+            "worker_peak_mib": worker_usage.peak_mib.round(),
             "startup_ms": self.startup_time.as_millis() as u64,
         })
     }
 
     /// Whether `order-worker verify` succeeds.
     pub(crate) fn verify_succeeds(&self) -> bool {
-        let Some(url) = self.database.as_ref().filter(|_| self.kind.is_ours()) else {
+        let Some(url) = self.database_url.as_ref().filter(|_| self.kind.is_ours()) else {
             return true;
         };
-        let mut verify = Command::new(self.kind.program("order-worker"));
-        let status = verify.arg("verify").env("DATABASE_URL", url).status();
-        status.unwrap().success()
+        let mut verify_command = Command::new(self.kind.program("order-worker"));
+        let exit_status = verify_command.arg("verify").env("DATABASE_URL", url).status();
+        exit_status.unwrap().success()
     }
 }
 
-fn program_path(program: &str) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
+fn program_path(program_name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program_name)
 }
 
-fn command(kind: Kind, role: &str) -> Command {
+fn command(kind: SystemKind, role: &str) -> Command {
     match kind {
-        Kind::Echo => {
+        SystemKind::Echo => {
             let mut echo_command = Command::new(program_path("examples").join("echo"));
             echo_command.arg(if role == "worker" { "service" } else { role });
             echo_command
         }
-        Kind::NestMemory | Kind::NestPostgres => {
+        SystemKind::NestMemory | SystemKind::NestPostgres => {
             let script_name = if role == "worker" { "service" } else { role };
-            let mut node = Command::new("node");
-            node.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script_name}.js")));
-            node
+            let mut node_command = Command::new("node");
+            node_command.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script_name}.js")));
+            node_command
         }
         _ => Command::new(kind.program(match role {
             "worker" => "order-worker",
@@ -342,16 +342,16 @@ fn command(kind: Kind, role: &str) -> Command {
     }
 }
 
-fn create_database(kind: Kind) -> String {
-    let server = setting("BENCH_POSTGRES");
-    let name = format!("bench_{}", kind.name().replace('-', "_"));
+fn create_database(kind: SystemKind) -> String {
+    let server_url = setting("BENCH_POSTGRES");
+    let database_name = format!("bench_{}", kind.name().replace('-', "_"));
     let mut psql_command = Command::new(Path::new(&setting("BENCH_POSTGRES_BIN")).join("psql"));
-    let status = psql_command
-        .args(["-qX", "-c", &format!("CREATE DATABASE {name}")])
-        .arg(format!("{server}/postgres"))
+    let exit_status = psql_command
+        .args(["-qX", "-c", &format!("CREATE DATABASE {database_name}")])
+        .arg(format!("{server_url}/postgres"))
         .status();
-    assert!(status.unwrap().success());
-    format!("{server}/{name}")
+    assert!(exit_status.unwrap().success());
+    format!("{server_url}/{database_name}")
 }
 
 fn free_port() -> u16 {
@@ -375,13 +375,13 @@ pub(crate) fn cpu_times(pid: u32) -> Option<[Duration; 4]> {
     let process_stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the command name in parentheses, which may contain any character: utime, stime, cutime and cstime
     // are fields 14 to 17 (proc(5)), in hundredths of a second.
-    let fields: Vec<&str> = process_stat
+    let stat_fields: Vec<&str> = process_stat
         .rsplit(')')
         .next()?
         .split_whitespace()
         .collect();
-    let cpu_ticks = |field_index: usize| fields[field_index].parse::<u64>().unwrap();
-    Some([11, 12, 13, 14].map(|place| Duration::from_millis(cpu_ticks(place) * 10)))
+    let cpu_ticks = |field_index: usize| stat_fields[field_index].parse::<u64>().unwrap();
+    Some([11, 12, 13, 14].map(|stat_index| Duration::from_millis(cpu_ticks(stat_index) * 10)))
 }
 
 /// Resource usage of a process and its descendants, including terminated ones.
@@ -393,15 +393,15 @@ pub(crate) fn usage(root_pid: u32) -> Usage {
             continue;
         };
         usage.cpu_time += cpu_times.iter().sum::<Duration>();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let peak_memory = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak_memory.and_then(|line| line.split_whitespace().next());
-        usage.peak_mib += peak.map_or(0.0, |peak_kib| peak_kib.parse::<f64>().unwrap() / 1024.0);
-        let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        let process_status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let peak_line = process_status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak_kib_text = peak_line.and_then(|line| line.split_whitespace().next());
+        usage.peak_mib += peak_kib_text.map_or(0.0, |peak_kib| peak_kib.parse::<f64>().unwrap() / 1024.0);
+        let thread_folders = fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
             .flatten();
-        for task in threads.flatten() {
-            let child_pids = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for thread_folder in thread_folders.flatten() {
+            let child_pids = fs::read_to_string(thread_folder.path().join("children")).unwrap_or_default();
             pids_to_visit.extend(
                 child_pids
                     .split_whitespace()

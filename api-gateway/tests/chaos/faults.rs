@@ -11,7 +11,7 @@ use std::{future::Future, pin::Pin};
 
 use crate::{
     load::{Load, Random},
-    stack::{BrokerKind, Kind, Stack},
+    stack::{BrokerKind, StoreKind, Stack},
 };
 
 /// The input of a fault: exclusive access to the system, and the progress of the load.
@@ -59,34 +59,34 @@ impl FaultTarget {
     }
 
     /// Whether the fault applies to this kind of store.
-    pub(crate) fn applies_to(self, kind: Kind) -> bool {
+    pub(crate) fn applies_to(self, kind: StoreKind) -> bool {
         match self {
             Self::Anything => true,
-            Self::Sqlite | Self::SmallDisk => kind == Kind::Sqlite,
-            Self::Postgres | Self::Cluster | Self::QuorumCluster => kind == Kind::Postgres,
+            Self::Sqlite | Self::SmallDisk => kind == StoreKind::Sqlite,
+            Self::Postgres | Self::Cluster | Self::QuorumCluster => kind == StoreKind::Postgres,
         }
     }
 }
 
 macro_rules! faults {
-    ($($target:ident $name:literal => $run:expr,)+) => {
+    ($($target:ident $name:literal => $inject:expr,)+) => {
         /// All faults.
         pub(crate) const FAULTS: &[Fault] = &[$(Fault {
             name: $name,
             target: FaultTarget::$target,
-            run: |context| Box::pin($run(context)),
+            inject: |context| Box::pin($inject(context)),
         }),+];
     };
 }
 
 faults! {
-    Anything "worker killed before a commit" => |s| processes::crash_worker(s, "before_commit"),
-    Anything "worker killed between commit and reply" => |s| processes::crash_worker(s, "after_commit"),
-    Anything "worker killed between reply and acknowledgement" => |s| processes::crash_worker(s, "after_reply"),
-    Anything "worker killed after publishing steps" => |s| processes::crash_worker(s, "after_step_sent"),
-    Anything "worker killed after the provider's response" => |s| processes::crash_worker(s, "after_partner"),
-    Anything "worker killed after storing a step's result" => |s| processes::crash_worker(s, "after_step_stored"),
-    Anything "worker killed after publishing events" => |s| processes::crash_worker(s, "after_events_published"),
+    Anything "worker killed before a commit" => |context| processes::crash_worker(context, "before_commit"),
+    Anything "worker killed between commit and reply" => |context| processes::crash_worker(context, "after_commit"),
+    Anything "worker killed between reply and acknowledgement" => |context| processes::crash_worker(context, "after_reply"),
+    Anything "worker killed after publishing steps" => |context| processes::crash_worker(context, "after_step_sent"),
+    Anything "worker killed after the provider's response" => |context| processes::crash_worker(context, "after_partner"),
+    Anything "worker killed after storing a step's result" => |context| processes::crash_worker(context, "after_step_stored"),
+    Anything "worker killed after publishing events" => |context| processes::crash_worker(context, "after_events_published"),
     Anything "worker killed at random times" => processes::kill_workers,
     Anything "worker suspended past the broker's acknowledgement timeout" => processes::suspend_worker,
     Anything "worker stopped with SIGTERM" => processes::stop_workers,
@@ -101,9 +101,9 @@ faults! {
     Anything "broker memory alarm" => broker::raise_memory_alarm,
     Anything "broker closes all connections" => broker::close_connections,
     Anything "queues deleted" => broker::delete_queues,
-    Anything "connections to the broker cut mid-frame" => |s| network::cut_connections(s, |stack| &stack.amqp_proxy),
-    Anything "2 s of latency to the broker" => |s| network::slow_down(s, |stack| &stack.amqp_proxy),
-    Anything "network to the broker drops all data" => |s| network::drop_traffic(s, |stack| &stack.amqp_proxy),
+    Anything "connections to the broker cut mid-frame" => |context| network::cut_connections(context, |stack| &stack.amqp_proxy),
+    Anything "2 s of latency to the broker" => |context| network::slow_down(context, |stack| &stack.amqp_proxy),
+    Anything "network to the broker drops all data" => |context| network::drop_traffic(context, |stack| &stack.amqp_proxy),
     Cluster "leader of a three-node cluster killed" => broker::kill_leader,
     Cluster "node of the request queue lost permanently" => broker::lose_request_node,
     QuorumCluster "each node of a cluster with a quorum request queue killed" => broker::kill_each_node,
@@ -117,9 +117,9 @@ faults! {
     Postgres "database killed" => database::kill_postgres,
     Postgres "database fails over to a standby" => database::fail_over,
     Postgres "database closes all connections" => database::close_connections,
-    Postgres "connections to the database cut mid-frame" => |s| network::cut_connections(s, |stack| &stack.database),
-    Postgres "2 s of latency to the database" => |s| network::slow_down(s, |stack| &stack.database),
-    Postgres "network to the database drops all data" => |s| network::drop_traffic(s, |stack| &stack.database),
+    Postgres "connections to the database cut mid-frame" => |context| network::cut_connections(context, |stack| &stack.database_proxy),
+    Postgres "2 s of latency to the database" => |context| network::slow_down(context, |stack| &stack.database_proxy),
+    Postgres "network to the database drops all data" => |context| network::drop_traffic(context, |stack| &stack.database_proxy),
     Postgres "database read-only" => database::make_database_read_only,
     Postgres "tables locked" => database::lock_tables,
     Postgres "slow commits" => database::slow_down_commits,

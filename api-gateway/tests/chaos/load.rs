@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::time;
 
-use crate::harness::{Reply, SECRET, try_send};
+use crate::harness::{Reply, SHIPPER_SECRET, try_send};
 
 /// Number of concurrent customers.
-const CUSTOMERS: u64 = 8;
+const CUSTOMER_COUNT: u64 = 8;
 /// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay before a retry.
@@ -32,11 +32,11 @@ pub(crate) struct RecordedReplies {
     pub(crate) cancelled_ids: Vec<String>,
     pub(crate) delivered_ids: Vec<String>,
     /// The last response or error of a request with an unknown outcome.
-    pub(crate) last_unknown: String,
+    pub(crate) last_unknown_outcome: String,
     /// Unexpected responses.
     pub(crate) unexpected_replies: Vec<String>,
     /// Number of keys that were answered with two different orders.
-    pub(crate) duplicated_requests: usize,
+    pub(crate) duplicated_key_count: usize,
 }
 
 /// An acknowledged order.
@@ -49,17 +49,17 @@ pub(crate) struct AcknowledgedOrder {
 /// Load on a system until [`Load::stop`].
 #[derive(Clone)]
 pub(crate) struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
-struct Shared {
+struct SharedState {
     base_urls: Vec<String>,
-    customer: String,
+    customer_id: String,
     /// Prefix of this run's keys.
     run_name: String,
     recorded_replies: Mutex<RecordedReplies>,
     is_over: AtomicBool,
-    acknowledged: AtomicUsize,
+    acknowledged_count: AtomicUsize,
     refused_count: AtomicUsize,
     unknown_count: AtomicUsize,
 }
@@ -67,13 +67,13 @@ struct Shared {
 impl Load {
     pub(crate) fn new(base_urls: Vec<String>, customer_id: String, run_name: String) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SharedState {
                 base_urls,
-                customer: customer_id,
+                customer_id,
                 run_name,
                 recorded_replies: Mutex::default(),
                 is_over: AtomicBool::new(false),
-                acknowledged: AtomicUsize::new(0),
+                acknowledged_count: AtomicUsize::new(0),
                 refused_count: AtomicUsize::new(0),
                 unknown_count: AtomicUsize::new(0),
             }),
@@ -82,13 +82,13 @@ impl Load {
 
     /// Creates orders until [`Load::stop`]. Each customer retries its last order until it is acknowledged.
     pub(crate) async fn run(&self, seed: u64) {
-        let customers = (0..CUSTOMERS).map(|number| {
+        let customers = (0..CUSTOMER_COUNT).map(|customer_number| {
             let customer = Customer {
                 shared: Arc::clone(&self.shared),
                 client: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap(),
-                random: Random::new(seed.wrapping_mul(1000).wrapping_add(number)),
-                number,
-                orders: Vec::new(),
+                random: Random::new(seed.wrapping_mul(1000).wrapping_add(customer_number)),
+                customer_number,
+                order_ids: Vec::new(),
             };
             tokio::spawn(customer.run())
         });
@@ -108,7 +108,7 @@ impl Load {
 
     /// Number of acknowledged orders so far.
     pub(crate) fn acknowledged_count(&self) -> usize {
-        self.shared.acknowledged.load(Ordering::SeqCst)
+        self.shared.acknowledged_count.load(Ordering::SeqCst)
     }
 
     /// Waits until this many more orders are acknowledged, which shows that the system works.
@@ -135,35 +135,35 @@ impl Load {
 }
 
 struct Customer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     client: reqwest::Client,
     random: Random,
-    number: u64,
-    orders: Vec<String>,
+    customer_number: u64,
+    order_ids: Vec<String>,
 }
 
 impl Customer {
     async fn run(mut self) {
-        for number in 0.. {
+        for order_number in 0.. {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
             }
-            let key = format!("{}-{}-{number}", self.shared.run_name, self.number);
+            let key = format!("{}-{}-{order_number}", self.shared.run_name, self.customer_number);
             let new_order = self.new_order(&key);
-            let Some(id) = self.order(&key, &new_order).await else {
+            let Some(id) = self.place_order(&key, &new_order).await else {
                 continue;
             };
             // Like a form that is submitted twice.
             if self.random.chance(20) {
-                self.order(&key, &new_order).await;
+                self.place_order(&key, &new_order).await;
             }
             if self.random.chance(10) {
                 self.cancel(&id).await;
             }
-            self.orders.push(id);
+            self.order_ids.push(id);
             if self.random.chance(30) {
-                let earlier_index = self.random.random_below(self.orders.len() as u64);
-                let earlier_order = self.orders[usize::try_from(earlier_index).unwrap()].clone();
+                let earlier_index = self.random.random_below(self.order_ids.len() as u64);
+                let earlier_order = self.order_ids[usize::try_from(earlier_index).unwrap()].clone();
                 self.deliver(&earlier_order).await;
             }
             time::sleep(Duration::from_millis(self.random.random_below(20))).await;
@@ -174,13 +174,13 @@ impl Customer {
         let mut items = vec![json!({"sku": "HOT", "quantity": 1})];
         if self.random.chance(50) {
             let sku = format!("S{}", self.random.random_below(10));
-            let gateway_index = usize::from(self.random.chance(50));
+            let item_index = usize::from(self.random.chance(50));
             items.insert(
-                gateway_index,
+                item_index,
                 json!({"sku": sku, "quantity": self.random.random_below(3) + 1}),
             );
         }
-        let method = match self.random.random_below(20) {
+        let payment_method = match self.random.random_below(20) {
             0..12 => "pm_ok",
             12..14 => "pm_declined",
             14..17 => "pm_flaky",
@@ -188,15 +188,15 @@ impl Customer {
             _ => "pm_slow",
         };
         json!({
-            "customer_id": self.shared.customer,
+            "customer_id": self.shared.customer_id,
             "items": items,
-            "payment_method": method,
+            "payment_method": payment_method,
             "metadata": {"key": key},
         })
     }
 
     /// Retries until there is a response, and returns the id of the order, if it was created.
-    async fn order(&mut self, key: &str, new_order: &Value) -> Option<String> {
+    async fn place_order(&mut self, key: &str, new_order: &Value) -> Option<String> {
         loop {
             let request = self.post("/v1/orders").header("idempotency-key", key);
             let Some(reply) = self.send(request.json(new_order)).await else {
@@ -215,23 +215,23 @@ impl Customer {
                 .find(|order| order.key == key);
             match recorded_order.map(|order| order.id == id) {
                 Some(true) => {}
-                Some(false) => recorded_replies.duplicated_requests += 1,
+                Some(false) => recorded_replies.duplicated_key_count += 1,
                 None => {
                     recorded_replies.orders.push(AcknowledgedOrder {
                         key: key.to_owned(),
                         id: id.clone(),
                         total_price: reply.body["total"].as_i64().unwrap(),
                     });
-                    self.shared.acknowledged.fetch_add(1, Ordering::SeqCst);
+                    self.shared.acknowledged_count.fetch_add(1, Ordering::SeqCst);
                 }
             }
             return Some(id);
         }
     }
 
-    async fn cancel(&mut self, id: &str) {
+    async fn cancel(&mut self, order_id: &str) {
         loop {
-            let request = self.post(&format!("/v1/orders/{id}/cancel"));
+            let request = self.post(&format!("/v1/orders/{order_id}/cancel"));
             match self.send(request.json(&json!({}))).await {
                 Some(reply) if reply.status == 200 => {
                     return self
@@ -240,7 +240,7 @@ impl Customer {
                         .lock()
                         .unwrap()
                         .cancelled_ids
-                        .push(id.to_owned());
+                        .push(order_id.to_owned());
                 }
                 // The order is already shipped and can't be cancelled.
                 Some(reply) if reply.status == 409 => return,
@@ -251,16 +251,16 @@ impl Customer {
     }
 
     /// Sends "delivered" and then "shipped", both twice.
-    async fn deliver(&mut self, id: &str) {
-        for kind in ["delivered", "delivered", "shipped", "shipped"] {
-            let webhook_id = format!("{kind}-{id}");
+    async fn deliver(&mut self, order_id: &str) {
+        for shipment_event in ["delivered", "delivered", "shipped", "shipped"] {
+            let webhook_id = format!("{shipment_event}-{order_id}");
             let now = Timestamp::now();
             let body = json!({
-                "type": format!("shipment.{kind}"), "timestamp": now, "data": {"order_id": id},
+                "type": format!("shipment.{shipment_event}"), "timestamp": now, "data": {"order_id": order_id},
             })
             .to_string();
-            let signature = Webhook::new(SECRET).unwrap();
-            let signature = signature.sign(&webhook_id, now.as_second(), body.as_bytes());
+            let webhook = Webhook::new(SHIPPER_SECRET).unwrap();
+            let signature = webhook.sign(&webhook_id, now.as_second(), body.as_bytes());
             let webhook_request = self
                 .post("/webhooks/shipper")
                 .header("webhook-id", &webhook_id)
@@ -268,13 +268,13 @@ impl Customer {
                 .header("webhook-signature", signature.unwrap())
                 .body(body);
             match self.send(webhook_request).await {
-                Some(reply) if reply.status == 200 && kind == "delivered" => {
+                Some(reply) if reply.status == 200 && shipment_event == "delivered" => {
                     self.shared
                         .recorded_replies
                         .lock()
                         .unwrap()
                         .delivered_ids
-                        .push(id.to_owned());
+                        .push(order_id.to_owned());
                 }
                 // The shipment is not announced yet, or the order is cancelled: the carrier would retry.
                 Some(reply) if reply.status == 200 || reply.status == 409 => {}
@@ -285,27 +285,27 @@ impl Customer {
     }
 
     fn post(&mut self, path: &str) -> reqwest::RequestBuilder {
-        let gateway = self.random.random_below(self.shared.base_urls.len() as u64);
-        let base_url = &self.shared.base_urls[usize::try_from(gateway).unwrap()];
+        let gateway_index = self.random.random_below(self.shared.base_urls.len() as u64);
+        let base_url = &self.shared.base_urls[usize::try_from(gateway_index).unwrap()];
         self.client.post(format!("{base_url}{path}"))
     }
 
     /// Returns the response, or `None` after a delay if the request should be retried.
     async fn send(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
-        let counter = match try_send(request).await {
+        let outcome_counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused_count,
             Ok(reply) if reply.status == 504 => {
-                self.shared.recorded_replies.lock().unwrap().last_unknown = reply.body.to_string();
+                self.shared.recorded_replies.lock().unwrap().last_unknown_outcome = reply.body.to_string();
                 &self.shared.unknown_count
             }
             Ok(reply) => return Some(reply),
             Err(error) if error.is_connect() => &self.shared.refused_count,
             Err(error) => {
-                self.shared.recorded_replies.lock().unwrap().last_unknown = format!("{error:?}");
+                self.shared.recorded_replies.lock().unwrap().last_unknown_outcome = format!("{error:?}");
                 &self.shared.unknown_count
             }
         };
-        counter.fetch_add(1, Ordering::SeqCst);
+        outcome_counter.fetch_add(1, Ordering::SeqCst);
         time::sleep(RETRY_DELAY).await;
         None
     }
@@ -326,7 +326,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A number from 0 to `bound - 1`.
+    /// A number from 0 to `upper_bound - 1`.
     pub(crate) fn random_below(&mut self, upper_bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed_state = self.0;

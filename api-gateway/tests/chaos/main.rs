@@ -27,14 +27,14 @@ use tokio::runtime::Runtime;
 use self::{
     faults::{FAULTS, Fault, FaultContext, FaultTarget},
     load::{Load, Random},
-    stack::{BrokerKind, Findings, Kind, Stack, optional_setting},
+    stack::{BrokerKind, Findings, StoreKind, Stack, optional_setting},
 };
 
 /// A row of the report.
 struct ReportRow {
     store: &'static str,
     fault_name: &'static str,
-    times: usize,
+    injection_count: usize,
     acknowledged_orders: usize,
     refused_requests: usize,
     unknown_outcomes: usize,
@@ -51,8 +51,8 @@ struct Plan {
 }
 
 fn main() -> ExitCode {
-    let read_number = |name: &str, default: u64| {
-        optional_setting(name).map_or(default, |text| text.parse().unwrap())
+    let read_number = |setting_name: &str, default: u64| {
+        optional_setting(setting_name).map_or(default, |number_text| number_text.parse().unwrap())
     };
     let plan = Plan {
         seed: read_number("CHAOS_SEED", 1),
@@ -62,18 +62,18 @@ fn main() -> ExitCode {
     };
     println!("seed {}", plan.seed);
     let stores = optional_setting("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
-    let kinds = [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| {
+    let kinds = [StoreKind::Sqlite, StoreKind::Postgres].into_iter().filter(|kind| {
         let mut stores = stores.split_whitespace();
         stores.any(|store| store == kind.argument())
     });
     // The stores run in parallel: each has its own servers, and a run mostly waits.
     let rows: Vec<ReportRow> = thread::scope(|scope| {
-        let threads = kinds.map(|kind| {
+        let store_threads = kinds.map(|kind| {
             let plan = &plan;
             scope.spawn(move || Runtime::new().unwrap().block_on(run_faults(kind, plan)))
         });
-        let threads: Vec<_> = threads.collect();
-        threads
+        let store_threads: Vec<_> = store_threads.collect();
+        store_threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap())
             .collect()
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs all faults on one store, repeatedly until the time is up.
-async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
+async fn run_faults(kind: StoreKind, plan: &Plan) -> Vec<ReportRow> {
     let mut rows = Vec::new();
     for seed in plan.seed.. {
         let selected_faults = FAULTS
@@ -96,15 +96,15 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
                 fault.target.applies_to(kind) && fault.name.contains(&plan.fault_filter)
             })
             .filter(|fault| !plan.is_quick || is_for_quick(fault, kind));
-        let (stores_separately, stores_together): (Vec<_>, Vec<_>) =
+        let (separate_faults, shared_faults): (Vec<_>, Vec<_>) =
             selected_faults.partition(|fault| fault.target.is_separate());
-        if !stores_together.is_empty() {
+        if !shared_faults.is_empty() {
             let mut stack = Stack::start(kind, BrokerKind::SingleNode).await;
-            for selected_fault in stores_together {
+            for selected_fault in shared_faults {
                 rows.push(inject(&mut stack, selected_fault, seed).await);
             }
         }
-        for selected_fault in stores_separately {
+        for selected_fault in separate_faults {
             rows.extend(inject_into_new_system(kind, selected_fault, seed).await);
         }
         if Instant::now() >= plan.end_time {
@@ -124,7 +124,7 @@ const LONG_FAULTS: [&str; 5] = [
 ];
 
 /// A quick run divides the faults that apply to both stores between them.
-fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
+fn is_for_quick(fault: &Fault, kind: StoreKind) -> bool {
     if LONG_FAULTS.contains(&fault.name) {
         return false;
     }
@@ -135,18 +135,18 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
         .iter()
         .position(|listed_fault| listed_fault.name == fault.name);
     let is_even = fault_index.unwrap_or_default() % 2 == 0;
-    is_even == (kind == Kind::Sqlite)
+    is_even == (kind == StoreKind::Sqlite)
 }
 
 /// Runs a fault that needs a system of its own.
-async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
+async fn inject_into_new_system(kind: StoreKind, fault: &Fault, seed: u64) -> Option<ReportRow> {
     let mut stack = Stack::start(kind, fault.target.broker_kind()).await;
     if fault.target == FaultTarget::SmallDisk {
         // Moves the database to a disk of 24 MiB.
         let data_folder = stack.data_folder.clone();
         stack.workers[0].terminate();
-        let kept_folder = stack.folder.join("kept");
-        std::fs::rename(&data_folder, &kept_folder).unwrap();
+        let original_folder = stack.folder.join("kept");
+        std::fs::rename(&data_folder, &original_folder).unwrap();
         std::fs::create_dir(&data_folder).unwrap();
         let mount_result = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
@@ -159,8 +159,8 @@ async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<
             );
             return None;
         }
-        for file in std::fs::read_dir(&kept_folder).unwrap().map(Result::unwrap) {
-            std::fs::copy(file.path(), data_folder.join(file.file_name())).unwrap();
+        for database_file in std::fs::read_dir(&original_folder).unwrap().map(Result::unwrap) {
+            std::fs::copy(database_file.path(), data_folder.join(database_file.file_name())).unwrap();
         }
         stack.restart_worker(0);
         stack.wait_until_healthy().await;
@@ -175,13 +175,13 @@ async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<
 /// Injects a fault under load, waits until the system is idle, and checks the result.
 async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
     let run_name = uuid::Uuid::now_v7().simple().to_string();
-    let load = Load::new(stack.base_urls(), stack.customer.clone(), run_name);
+    let load = Load::new(stack.base_urls(), stack.customer_id.clone(), run_name);
     let mut random = Random::new(seed);
     let started_at = Instant::now();
     let load_run = load.run(seed);
     let fault_injection = async {
         load.wait_for_progress(10).await;
-        let times = (fault.inject)(FaultContext {
+        let injection_count = (fault.inject)(FaultContext {
             stack: &mut *stack,
             load: &load,
             random: &mut random,
@@ -190,14 +190,14 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
         // The system works again if both gateways answer.
         load.wait_for_progress(10).await;
         load.stop();
-        times
+        injection_count
     };
-    let ((), times) = tokio::join!(load_run, fault_injection);
+    let ((), injection_count) = tokio::join!(load_run, fault_injection);
     let findings = stack.check_data(&load).await;
     let row = ReportRow {
         store: stack.kind.name(),
         fault_name: fault.name,
-        times,
+        injection_count,
         acknowledged_orders: load.acknowledged_count(),
         refused_requests: load.refused_count(),
         unknown_outcomes: load.unknown_count(),
@@ -217,7 +217,7 @@ fn print_progress(row: &ReportRow, duration: Duration) {
         "{verdict}: {}, {}: {} times, {} orders, {:.1} s",
         row.store,
         row.fault_name,
-        row.times,
+        row.injection_count,
         row.acknowledged_orders,
         duration.as_secs_f64()
     );
@@ -227,14 +227,14 @@ fn print_progress(row: &ReportRow, duration: Duration) {
         stuck_orders,
         discrepancies,
     } = &row.findings;
-    for (finding_name, list) in [
+    for (finding_name, findings_of_kind) in [
         ("lost", lost_orders),
         ("duplicated", duplicated_orders),
         ("stuck", stuck_orders),
         ("inconsistent", discrepancies),
     ] {
-        for entry in list.iter().take(5) {
-            println!("    {finding_name}: {entry}");
+        for finding in findings_of_kind.iter().take(5) {
+            println!("    {finding_name}: {finding}");
         }
     }
 }
@@ -256,7 +256,7 @@ fn print_table(rows: &[ReportRow]) {
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.store,
             row.fault_name,
-            row.times,
+            row.injection_count,
             row.acknowledged_orders,
             row.refused_requests,
             row.unknown_outcomes,
@@ -274,7 +274,7 @@ fn print_table(rows: &[ReportRow]) {
     println!(
         "\n{} faults, {} times, {} orders acknowledged: {} lost, {} duplicated, {} stuck",
         rows.len(),
-        sum_of(|row| row.times),
+        sum_of(|row| row.injection_count),
         sum_of(|row| row.acknowledged_orders),
         sum_of(|row| row.findings.lost_orders.len()),
         sum_of(|row| row.findings.duplicated_orders.len()),

@@ -32,27 +32,27 @@ pub(crate) enum NetworkCondition {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     condition: watch::Sender<NetworkCondition>,
-    target: Arc<Mutex<u16>>,
+    target_port: Arc<Mutex<u16>>,
 }
 
 impl Proxy {
-    /// Starts a proxy to the local port `target`.
-    pub(crate) async fn start(target: u16) -> Self {
+    /// Starts a proxy to the local port `target_port`.
+    pub(crate) async fn start(target_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (condition_sender, condition_receiver) = watch::channel(NetworkCondition::Normal);
-        let target = Arc::new(Mutex::new(target));
-        let target_port = Arc::clone(&target);
+        let target_port = Arc::new(Mutex::new(target_port));
+        let current_target_port = Arc::clone(&target_port);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let port = *target_port.lock().unwrap();
+                let port = *current_target_port.lock().unwrap();
                 tokio::spawn(forward(client, port, condition_receiver.clone()));
             }
         });
         Self {
             port,
             condition: condition_sender,
-            target,
+            target_port,
         }
     }
 
@@ -60,9 +60,9 @@ impl Proxy {
         self.condition.send_replace(condition);
     }
 
-    /// Forwards new connections to `target`, and cuts the existing ones.
-    pub(crate) fn set_target(&self, target: u16) {
-        *self.target.lock().unwrap() = target;
+    /// Forwards new connections to `target_port`, and cuts the existing ones.
+    pub(crate) fn set_target(&self, target_port: u16) {
+        *self.target_port.lock().unwrap() = target_port;
         self.cut();
     }
 
@@ -70,7 +70,7 @@ impl Proxy {
     pub(crate) fn cut(&self) {
         self.condition.send_modify(|condition| {
             *condition = match condition {
-                NetworkCondition::Cut(times) => NetworkCondition::Cut(*times + 1),
+                NetworkCondition::Cut(cut_count) => NetworkCondition::Cut(*cut_count + 1),
                 _ => NetworkCondition::Cut(1),
             }
         });
@@ -105,15 +105,15 @@ async fn copy_bytes(
     let mut is_cut = false;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let count = tokio::select! {
-            count = reading_half.read(&mut buffer) => count?,
+        let byte_count = tokio::select! {
+            byte_count = reading_half.read(&mut buffer) => byte_count?,
             Ok(()) = condition_receiver.changed() => {
                 is_cut = matches!(*condition_receiver.borrow_and_update(), NetworkCondition::Cut(_));
                 if is_cut {
                     // An idle connection has no further data to wait for.
-                    let next = time::timeout(Duration::from_millis(50), reading_half.read(&mut buffer));
-                    match next.await {
-                        Ok(count) => count?,
+                    let next_read = time::timeout(Duration::from_millis(50), reading_half.read(&mut buffer));
+                    match next_read.await {
+                        Ok(byte_count) => byte_count?,
                         Err(_) => return Ok(()),
                     }
                 } else {
@@ -121,11 +121,11 @@ async fn copy_bytes(
                 }
             }
         };
-        if count == 0 {
+        if byte_count == 0 {
             return Ok(());
         }
         if is_cut {
-            return writing_half.write_all(&buffer[..count / 2]).await;
+            return writing_half.write_all(&buffer[..byte_count / 2]).await;
         }
         let current_condition = *condition_receiver.borrow();
         match current_condition {
@@ -140,6 +140,6 @@ async fn copy_bytes(
                 return Ok(());
             }
         }
-        writing_half.write_all(&buffer[..count]).await?;
+        writing_half.write_all(&buffer[..byte_count]).await?;
     }
 }

@@ -21,19 +21,19 @@ fn bash_command(script: &str, arguments: &[&Path]) -> Command {
 }
 
 fn run_command(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let command_output = command.output().unwrap();
+    let error_text = String::from_utf8_lossy(&command_output.stderr);
+    assert!(command_output.status.success(), "{command:?}: {error_text}");
+    String::from_utf8(command_output.stdout).unwrap().trim().to_owned()
 }
 
-fn spawn(mut command: Command, log: &Path) -> Child {
-    let log = OpenOptions::new().create(true).append(true).open(log);
-    let log = log.unwrap();
+fn spawn(mut command: Command, log_path: &Path) -> Child {
+    let log_file = OpenOptions::new().create(true).append(true).open(log_path);
+    let log_file = log_file.unwrap();
     command
         .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
+        .stdout(log_file.try_clone().unwrap())
+        .stderr(log_file)
         .spawn()
         .unwrap()
 }
@@ -78,13 +78,13 @@ impl Postgres {
     }
 
     fn launch(&mut self) {
-        let line = format!(
+        let server_command = format!(
             r#"as_postgres "$POSTGRES_BIN/postgres" -D "$1/data" -p {} {}"#,
             self.port,
             self.options.join(" ")
         );
-        let log = self.folder.join("out.log");
-        self.server = Some(spawn(bash_command(&line, &[&self.folder]), &log));
+        let log_path = self.folder.join("out.log");
+        self.server = Some(spawn(bash_command(&server_command, &[&self.folder]), &log_path));
     }
 
     pub(crate) fn kill(&mut self) {
@@ -98,15 +98,15 @@ impl Postgres {
     /// Creates a synchronous standby.
     pub(crate) async fn start_standby(&self) -> Self {
         let folder = self.folder.with_extension("standby");
-        let mut prepare = bash_command(
+        let mut prepare_command = bash_command(
             r#"mkdir -p "$1"; [ "$(id -u)" != 0 ] || chown postgres:postgres "$1"
                free_port; echo "$PORT"; echo "$PORT" >"$1/port"
                (as_postgres "$POSTGRES_BIN/pg_basebackup" --host=127.0.0.1 --port="$2" \
                    --username=orders --checkpoint=fast --no-sync -R -D "$1/data") >"$1/backup.log" 2>&1"#,
             &[&folder],
         );
-        prepare.arg(self.port.to_string());
-        let port = run_command(prepare);
+        prepare_command.arg(self.port.to_string());
+        let port = run_command(prepare_command);
         let options = ["-k", "''", "-c", "synchronous_standby_names=''"];
         let mut standby = Self {
             folder,
@@ -135,13 +135,13 @@ impl Postgres {
 
     fn try_sql(&self, sql: &str) -> Option<String> {
         let url = format!("postgres://orders@127.0.0.1:{}/postgres", self.port);
-        let output = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"))
+        let psql_output = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"))
             .args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, &url])
             .env("PGOPTIONS", "-c default_transaction_read_only=off")
             .output()
             .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        output.status.success().then(|| text.trim().to_owned())
+        let output_text = String::from_utf8(psql_output.stdout).unwrap();
+        psql_output.status.success().then(|| output_text.trim().to_owned())
     }
 }
 
@@ -182,23 +182,23 @@ impl Cluster {
             });
         }
         // All nodes share epmd, the Erlang cookie and the list of node names.
-        let epmd = fs::read_to_string(nodes[0].folder.join("env")).unwrap();
-        let epmd = epmd
+        let env_of_first_node = fs::read_to_string(nodes[0].folder.join("env")).unwrap();
+        let epmd_line = env_of_first_node
             .lines()
             .find(|line| line.contains("EPMD_PORT"))
             .unwrap();
         for node in &nodes {
-            let env = fs::read_to_string(node.folder.join("env")).unwrap();
-            fs::write(node.folder.join("env"), format!("{env}{epmd}\n")).unwrap();
-            let config = fs::read_to_string(node.folder.join("rabbitmq.conf")).unwrap();
+            let env_text = fs::read_to_string(node.folder.join("env")).unwrap();
+            fs::write(node.folder.join("env"), format!("{env_text}{epmd_line}\n")).unwrap();
+            let config_text = fs::read_to_string(node.folder.join("rabbitmq.conf")).unwrap();
             let mut config = format!(
-                "{config}cluster_formation.peer_discovery_backend = classic_config\n\
+                "{config_text}cluster_formation.peer_discovery_backend = classic_config\n\
                  cluster_partition_handling = pause_minority\n"
             );
             for (node_number, other_node) in nodes.iter().enumerate() {
                 let node_number = node_number + 1;
-                let line = format!("cluster_formation.classic_config.nodes.{node_number}");
-                writeln!(config, "{line} = {}", other_node.name).unwrap();
+                let config_key = format!("cluster_formation.classic_config.nodes.{node_number}");
+                writeln!(config, "{config_key} = {}", other_node.name).unwrap();
             }
             fs::write(node.folder.join("rabbitmq.conf"), config).unwrap();
             run_command(bash_command(
@@ -217,7 +217,7 @@ impl Cluster {
             .await;
         }
         wait_until("the nodes to form a cluster", async || {
-            cluster.running() == 3
+            cluster.running_node_count() == 3
         })
         .await;
         cluster
@@ -233,11 +233,11 @@ impl Cluster {
     }
 
     /// Number of nodes that all nodes consider running.
-    fn running(&self) -> usize {
+    fn running_node_count(&self) -> usize {
         let running_by_node = self.nodes.iter().map(|node| {
-            let status = node.run_rabbitmqctl(&["cluster_status", "--formatter", "json"])?;
-            let status: Value = serde_json::from_str(&status).ok()?;
-            Some(status["running_nodes"].as_array()?.len())
+            let cluster_status = node.run_rabbitmqctl(&["cluster_status", "--formatter", "json"])?;
+            let cluster_status: Value = serde_json::from_str(&cluster_status).ok()?;
+            Some(cluster_status["running_nodes"].as_array()?.len())
         });
         running_by_node
             .map(Option::unwrap_or_default)
@@ -247,33 +247,33 @@ impl Cluster {
 
     /// Kills the node that leads the queue of steps, and returns its index.
     pub(crate) fn kill_leader(&mut self) -> usize {
-        let number = self.leader("order-worker-queue");
-        self.kill_node(number);
-        number
+        let node_number = self.leader("order-worker-queue");
+        self.kill_node(node_number);
+        node_number
     }
 
     /// The index of the node that leads a quorum queue.
     pub(crate) fn leader(&self, queue: &str) -> usize {
-        let leaders =
+        let queue_leaders =
             self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "leader"]);
-        let leader_name = leaders.lines().find_map(|line| {
-            let (name, leader) = line.split_once('\t')?;
-            (name == queue).then(|| leader.trim())
+        let leader_name = queue_leaders.lines().find_map(|line| {
+            let (queue_name, node_name) = line.split_once('\t')?;
+            (queue_name == queue).then(|| node_name.trim())
         });
         let leader_name = leader_name.unwrap();
-        let number = self.nodes.iter().position(|node| node.name == leader_name);
-        number.unwrap()
+        let node_index = self.nodes.iter().position(|node| node.name == leader_name);
+        node_index.unwrap()
     }
 
     /// Kills a node with SIGKILL.
-    pub(crate) fn kill_node(&mut self, number: usize) {
-        self.nodes[number].kill();
+    pub(crate) fn kill_node(&mut self, node_number: usize) {
+        self.nodes[node_number].kill();
     }
 
     /// Kills the node that hosts a classic queue, and returns its index.
     pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
-        let queues = self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "pid"]);
-        let request_node = queues
+        let queue_nodes = self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "pid"]);
+        let queue_node = queue_nodes
             .lines()
             .find_map(|line| line.strip_prefix(queue))
             .unwrap()
@@ -282,7 +282,7 @@ impl Cluster {
         let node_number = self
             .nodes
             .iter()
-            .position(|node| request_node.contains(&node.name));
+            .position(|node| queue_node.contains(&node.name));
         let node_number = node_number.unwrap();
         self.nodes[node_number].kill();
         node_number
@@ -305,7 +305,7 @@ impl Cluster {
     pub(crate) async fn restart_node(&mut self, node_number: usize) {
         self.nodes[node_number].run();
         wait_until("the node to rejoin the cluster", async || {
-            self.running() == 3
+            self.running_node_count() == 3
         })
         .await;
     }
@@ -325,11 +325,11 @@ impl Node {
     }
 
     fn run_rabbitmqctl(&self, arguments: &[&str]) -> Option<String> {
-        let mut control = bash_command(
+        let mut control_command = bash_command(
             r#"need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
             &[&self.folder],
         );
-        let output = control.args(arguments).output().unwrap();
+        let output = control_command.args(arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| text.trim().to_owned())
     }

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Broker, Folder, Process, SECRET, Store, Tables, send, wait_until},
+    harness::{Broker, Folder, Process, SHIPPER_SECRET, Store, Tables, send, wait_until},
     load::{AcknowledgedOrder, Load},
     proxy::Proxy,
     servers::{Cluster, Postgres},
@@ -19,12 +19,12 @@ use crate::{
 
 /// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum StoreKind {
     Sqlite,
     Postgres,
 }
 
-impl Kind {
+impl StoreKind {
     /// The value of `--store`.
     pub(crate) fn argument(self) -> &'static str {
         match self {
@@ -53,14 +53,14 @@ pub(crate) enum BrokerKind {
 
 /// All processes of the system.
 pub(crate) struct Stack {
-    pub(crate) kind: Kind,
+    pub(crate) kind: StoreKind,
     pub(crate) gateways: Vec<Process>,
     pub(crate) workers: Vec<Process>,
     pub(crate) broker: Option<Broker>,
     pub(crate) cluster: Option<Cluster>,
     pub(crate) postgres: Option<Postgres>,
     pub(crate) amqp_proxy: Proxy,
-    pub(crate) database: Proxy,
+    pub(crate) database_proxy: Proxy,
     pub(crate) store: Store,
     client: reqwest::Client,
     gateway_ports: Vec<u16>,
@@ -68,7 +68,7 @@ pub(crate) struct Stack {
     amqp_url: String,
     /// Additional variables of workers that are started later.
     pub(crate) worker_variables: Vec<(String, String)>,
-    pub(crate) customer: String,
+    pub(crate) customer_id: String,
     /// The folder of the SQLite database.
     pub(crate) data_folder: PathBuf,
     /// Dropped last.
@@ -105,36 +105,36 @@ impl Findings {
 }
 
 impl Stack {
-    pub(crate) async fn start(kind: Kind, broker_kind: BrokerKind) -> Self {
+    pub(crate) async fn start(kind: StoreKind, broker_kind: BrokerKind) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = Folder::new();
-        let data = folder.join("data");
-        fs::create_dir(&data).unwrap();
+        let data_folder = folder.join("data");
+        fs::create_dir(&data_folder).unwrap();
         let (broker, cluster) = match broker_kind {
             BrokerKind::SingleNode => (Some(Broker::own(&folder)), None),
             _ => (None, Some(Cluster::start(&folder).await)),
         };
-        let request_queue = match broker_kind {
+        let request_queue_type = match broker_kind {
             BrokerKind::ClusterWithQuorumRequests => "quorum",
             _ => "classic",
         };
-        let amqp = Proxy::start(broker.as_ref().map_or(0, Broker::port)).await;
+        let amqp_proxy = Proxy::start(broker.as_ref().map_or(0, Broker::port)).await;
         let amqp_url = match &cluster {
             Some(cluster) => cluster.url(),
-            None => format!("amqp://guest:guest@127.0.0.1:{}/%2f", amqp.port),
+            None => format!("amqp://guest:guest@127.0.0.1:{}/%2f", amqp_proxy.port),
         };
         let postgres = match kind {
-            Kind::Postgres => Some(Postgres::start(&folder).await),
-            Kind::Sqlite => None,
+            StoreKind::Postgres => Some(Postgres::start(&folder).await),
+            StoreKind::Sqlite => None,
         };
-        let database = Proxy::start(postgres.as_ref().map_or(0, |server| server.port)).await;
+        let database_proxy = Proxy::start(postgres.as_ref().map_or(0, |server| server.port)).await;
         let store = match kind {
-            Kind::Sqlite => Store::Sqlite {
-                folder: data.clone(),
+            StoreKind::Sqlite => Store::Sqlite {
+                folder: data_folder.clone(),
             },
-            Kind::Postgres => Store::at(database.port, "postgres"),
+            StoreKind::Postgres => Store::postgres_at(database_proxy.port, "postgres"),
         };
-        let workers = if kind == Kind::Sqlite { 1 } else { 2 };
+        let worker_count = if kind == StoreKind::Sqlite { 1 } else { 2 };
         let mut stack = Self {
             kind,
             gateways: Vec::new(),
@@ -142,22 +142,22 @@ impl Stack {
             broker,
             cluster,
             postgres,
-            amqp_proxy: amqp,
-            database,
+            amqp_proxy,
+            database_proxy,
             store,
             client: reqwest::Client::builder()
                 .timeout(Duration::from_secs(30))
                 .build()
                 .unwrap(),
             gateway_ports: (0..2).map(|_| free_port()).collect(),
-            worker_ports: (0..workers).map(|_| free_port()).collect(),
+            worker_ports: (0..worker_count).map(|_| free_port()).collect(),
             amqp_url,
-            worker_variables: vec![pair("REQUEST_QUEUE_TYPE", request_queue)],
-            customer: String::new(),
-            data_folder: data,
+            worker_variables: vec![variable("REQUEST_QUEUE_TYPE", request_queue_type)],
+            customer_id: String::new(),
+            data_folder,
             folder,
         };
-        stack.workers = (0..workers)
+        stack.workers = (0..worker_count)
             .map(|worker_number| stack.spawn_worker(worker_number))
             .collect();
         stack.gateways = (0..2)
@@ -179,40 +179,40 @@ impl Stack {
     ) -> Process {
         let mut variables = self.variables();
         variables.extend(self.worker_variables.clone());
-        variables.extend(more_variables.iter().map(|(name, value)| pair(name, value)));
+        variables.extend(more_variables.iter().map(|(name, value)| variable(name, value)));
         let address = format!("127.0.0.1:{}", self.worker_ports[worker_number]);
-        variables.push(pair("WORKER_HTTP_ADDR", &address));
-        let log = self.folder.join(format!("worker-{worker_number}.log"));
-        Process::start("order-worker", log, &variables)
+        variables.push(variable("WORKER_HTTP_ADDR", &address));
+        let log_path = self.folder.join(format!("worker-{worker_number}.log"));
+        Process::start("order-worker", log_path, &variables)
     }
 
     pub(crate) fn spawn_gateway(&self, gateway_number: usize) -> Process {
         let mut variables = self.variables();
         let address = format!("127.0.0.1:{}", self.gateway_ports[gateway_number]);
-        variables.push(pair("HTTP_ADDR", &address));
-        variables.push(pair("REQUEST_TIMEOUT_MS", "4000"));
-        let log = self.folder.join(format!("gateway-{gateway_number}.log"));
-        Process::start("api-gateway", log, &variables)
+        variables.push(variable("HTTP_ADDR", &address));
+        variables.push(variable("REQUEST_TIMEOUT_MS", "4000"));
+        let log_path = self.folder.join(format!("gateway-{gateway_number}.log"));
+        Process::start("api-gateway", log_path, &variables)
     }
 
     fn variables(&self) -> Vec<(String, String)> {
         vec![
-            pair("PATH", &env::var("PATH").unwrap()),
-            pair("AMQP_URL", &self.amqp_url),
-            pair("DATABASE_URL", &self.store.url()),
-            pair("SHIPPER_WEBHOOK_SECRET", SECRET),
-            pair("LOG_FORMAT", "json"),
+            variable("PATH", &env::var("PATH").unwrap()),
+            variable("AMQP_URL", &self.amqp_url),
+            variable("DATABASE_URL", &self.store.url()),
+            variable("SHIPPER_WEBHOOK_SECRET", SHIPPER_SECRET),
+            variable("LOG_FORMAT", "json"),
         ]
     }
 
-    pub(crate) fn restart_worker(&mut self, number: usize) {
-        self.workers[number].kill();
-        self.workers[number] = self.spawn_worker(number);
+    pub(crate) fn restart_worker(&mut self, worker_number: usize) {
+        self.workers[worker_number].kill();
+        self.workers[worker_number] = self.spawn_worker(worker_number);
     }
 
-    pub(crate) fn restart_gateway(&mut self, number: usize) {
-        self.gateways[number].kill();
-        self.gateways[number] = self.spawn_gateway(number);
+    pub(crate) fn restart_gateway(&mut self, gateway_number: usize) {
+        self.gateways[gateway_number].kill();
+        self.gateways[gateway_number] = self.spawn_gateway(gateway_number);
     }
 
     /// Waits until all processes are ready.
@@ -226,8 +226,8 @@ impl Stack {
             })
             .await;
         }
-        for base in self.base_urls() {
-            let url = format!("{base}/v1/orders?limit=1");
+        for base_url in self.base_urls() {
+            let url = format!("{base_url}/v1/orders?limit=1");
             wait_until("a worker to answer", async || {
                 let answer = self.client.get(&url).send().await;
                 answer.is_ok_and(|answer| answer.status() == 200)
@@ -237,10 +237,10 @@ impl Stack {
     }
 
     /// The worker's readiness report.
-    pub(crate) async fn worker_readiness(&self, number: usize) -> Option<Value> {
-        let url = format!("http://127.0.0.1:{}/readyz", self.worker_ports[number]);
-        let answer = self.client.get(url).send().await.ok()?;
-        answer.json().await.ok()
+    pub(crate) async fn worker_readiness(&self, worker_number: usize) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.worker_ports[worker_number]);
+        let response = self.client.get(url).send().await.ok()?;
+        response.json().await.ok()
     }
 
     pub(crate) fn base_urls(&self) -> Vec<String> {
@@ -251,26 +251,26 @@ impl Stack {
     }
 
     async fn create_catalogue(&mut self) {
-        let base = &self.base_urls()[0];
-        let skus = (0..10).map(|number| format!("S{number}"));
+        let base_url = &self.base_urls()[0];
+        let skus = (0..10).map(|product_number| format!("S{product_number}"));
         for sku in skus.chain(["HOT".to_owned()]) {
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
-            let create_request = self.client.post(format!("{base}/v1/products"));
+            let create_request = self.client.post(format!("{base_url}/v1/products"));
             send(create_request.json(&product)).await.expect(201);
-            let stock_level = self
+            let stock_request = self
                 .client
-                .put(format!("{base}/v1/products/{sku}/stock/main"));
-            send(stock_level.json(&json!({"on_hand": 10_000_000})))
+                .put(format!("{base_url}/v1/products/{sku}/stock/main"));
+            send(stock_request.json(&json!({"on_hand": 10_000_000})))
                 .await
                 .expect(200);
         }
-        let customer = self.client.post(format!("{base}/v1/customers"));
-        let customer = customer.json(&json!({"name": "Ada", "email": "ada@example.com"}));
-        let customer = send(customer).await.expect(201);
+        let customer_request = self.client.post(format!("{base_url}/v1/customers"));
+        let customer_request = customer_request.json(&json!({"name": "Ada", "email": "ada@example.com"}));
+        let customer = send(customer_request).await.expect(201);
         customer["id"]
             .as_str()
             .unwrap()
-            .clone_into(&mut self.customer);
+            .clone_into(&mut self.customer_id);
     }
 
     /// Waits until all steps are finished, and compares the recorded responses with the database.
@@ -291,26 +291,26 @@ impl Stack {
                 .get(&recorded_order.id)
                 .unwrap_or(&Value::Null);
             if let Err(mismatch) =
-                compare(recorded_order, stored_order, &cancelled_ids, &delivered_ids)
+                compare_order(recorded_order, stored_order, &cancelled_ids, &delivered_ids)
             {
                 findings
                     .lost_orders
                     .push(format!("{}: {mismatch}", recorded_order.id));
             }
         }
-        if recorded_replies.duplicated_requests > 0 {
-            let duplicates_sql = format!(
+        if recorded_replies.duplicated_key_count > 0 {
+            let duplicates_finding = format!(
                 "{} keys were answered with two different orders",
-                recorded_replies.duplicated_requests
+                recorded_replies.duplicated_key_count
             );
-            findings.duplicated_orders.push(duplicates_sql);
+            findings.duplicated_orders.push(duplicates_finding);
         }
         drop(recorded_replies);
-        let key = self.key_sql();
+        let key_sql = self.key_sql();
         let duplicates_sql = format!(
-            "SELECT {key} FROM orders WHERE {key} IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+            "SELECT {key_sql} FROM orders WHERE {key_sql} IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
         );
-        let duplicated_keys = self.store.run(Tables::Orders, &duplicates_sql);
+        let duplicated_keys = self.store.run(Tables::Worker, &duplicates_sql);
         findings
             .duplicated_orders
             .extend(duplicated_keys.lines().map(str::to_owned));
@@ -326,17 +326,17 @@ impl Stack {
     /// The SQL expression of an order's idempotency key, which the load stores in the metadata.
     fn key_sql(&self) -> &'static str {
         match self.kind {
-            Kind::Sqlite => "json_extract(state, '$.metadata.key')",
-            Kind::Postgres => "state::jsonb #>> '{metadata,key}'",
+            StoreKind::Sqlite => "json_extract(state, '$.metadata.key')",
+            StoreKind::Postgres => "state::jsonb #>> '{metadata,key}'",
         }
     }
 
     /// The orders of one run of the load, by id.
     fn stored_orders(&self, run_name: &str) -> HashMap<String, Value> {
-        let key = self.key_sql();
-        let sql = format!("SELECT state FROM orders WHERE {key} LIKE '{run_name}-%'");
-        let states = self.store.run(Tables::Orders, &sql);
-        let orders = states.lines().map(|state| {
+        let key_sql = self.key_sql();
+        let sql = format!("SELECT state FROM orders WHERE {key_sql} LIKE '{run_name}-%'");
+        let order_states = self.store.run(Tables::Worker, &sql);
+        let orders = order_states.lines().map(|state| {
             let stored_order: Value = serde_json::from_str(state).unwrap();
             (
                 stored_order["id"].as_str().unwrap().to_owned(),
@@ -353,7 +353,7 @@ impl Stack {
             UNION ALL SELECT id || ' is pending' FROM orders WHERE status = 'pending'";
         let deadline = Instant::now() + Duration::from_secs(100);
         loop {
-            let unfinished_steps = self.store.run(Tables::Orders, unfinished_steps_sql);
+            let unfinished_steps = self.store.run(Tables::Worker, unfinished_steps_sql);
             if unfinished_steps.is_empty() || Instant::now() > deadline {
                 return unfinished_steps.lines().map(str::to_owned).collect();
             }
@@ -362,14 +362,14 @@ impl Stack {
     }
 
     fn verify(&self) -> (bool, String) {
-        let output = Process::command("order-worker")
+        let verify_output = Process::command("order-worker")
             .arg("verify")
             .env("DATABASE_URL", self.store.url())
             .output()
             .unwrap();
-        let report = String::from_utf8_lossy(&output.stdout).into_owned();
-        let error = String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), report + &error)
+        let report = String::from_utf8_lossy(&verify_output.stdout).into_owned();
+        let error_text = String::from_utf8_lossy(&verify_output.stderr);
+        (verify_output.status.success(), report + &error_text)
     }
 
     pub(crate) fn run_rabbitmqctl(&self, arguments: &[&str]) {
@@ -377,12 +377,12 @@ impl Stack {
     }
 }
 
-fn pair(name: &str, value: &str) -> (String, String) {
+fn variable(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
 /// Compares a stored order with its recorded responses.
-fn compare(
+fn compare_order(
     order: &AcknowledgedOrder,
     stored_order: &Value,
     cancelled_ids: &BTreeSet<&String>,
@@ -416,6 +416,6 @@ fn compare(
 }
 
 /// An optional environment variable.
-pub(crate) fn optional_setting(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
+pub(crate) fn optional_setting(setting_name: &str) -> Option<String> {
+    env::var(setting_name).ok().filter(|value| !value.is_empty())
 }

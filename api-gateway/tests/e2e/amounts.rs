@@ -22,21 +22,21 @@ fn new_order(customer_id: &str) -> Value {
 }
 
 fn assert_amounts(order: &Value) {
-    let amounts = [
+    let amount_names = [
         "subtotal",
         "discount_total",
         "shipping_total",
         "tax_total",
         "total",
     ];
-    let amounts = amounts.map(|name| order[name].as_i64().unwrap());
+    let amounts = amount_names.map(|amount_name| order[amount_name].as_i64().unwrap());
     assert_eq!(amounts, [3_997, 153, 490, 663, 4_997], "{order}");
     assert_eq!(order["tax_included"], false);
     assert_eq!(order["shipping"]["label"], "Standard");
     assert_eq!(order["discounts"][0]["amount"], 53);
     let items = order["items"].as_array().unwrap();
     let sum_of =
-        |name: &str| -> i64 { items.iter().map(|item| item[name].as_i64().unwrap()).sum() };
+        |amount_name: &str| -> i64 { items.iter().map(|item| item[amount_name].as_i64().unwrap()).sum() };
     let totals = ["subtotal", "discount_total", "tax_total", "total"].map(sum_of);
     assert_eq!(totals, [3_997, 153, 586, 4_997 - 490 - 77], "{order}");
 }
@@ -52,8 +52,8 @@ async fn start_shop(variables: &[(&str, &str)]) -> (System, String) {
 
 #[tokio::test]
 async fn parts_of_the_total_are_shown_by_every_reader() {
-    let (system, customer) = start_shop(&[]).await;
-    let order_reply = system.post("/v1/orders", new_order(&customer)).await;
+    let (system, customer_id) = start_shop(&[]).await;
+    let order_reply = system.post("/v1/orders", new_order(&customer_id)).await;
     let created_order = order_reply.expect(201);
     assert_amounts(&created_order);
     assert_eq!(
@@ -67,14 +67,14 @@ async fn parts_of_the_total_are_shown_by_every_reader() {
     let list = system.get("/v1/orders?sku=A").await.expect(200);
     assert_amounts(&list["data"][0]);
     let history_reply = system.get(&format!("/v1/orders/{id}/history")).await;
-    let created_data = &history_reply.expect(200)["data"][0]["data"];
-    assert_eq!(created_data["total"], 4_997);
-    assert_eq!(created_data["shipping"]["amount"], 490);
-    assert_eq!(created_data["items"][0]["discounts"][0]["code"], "SPRING");
+    let created_event_data = &history_reply.expect(200)["data"][0]["data"];
+    assert_eq!(created_event_data["total"], 4_997);
+    assert_eq!(created_event_data["shipping"]["amount"], 490);
+    assert_eq!(created_event_data["items"][0]["discounts"][0]["code"], "SPRING");
     let feed_page_reply = system.get("/v1/events?type=order.created").await;
     assert_eq!(
         &feed_page_reply.expect(200)["data"][0]["data"],
-        created_data
+        created_event_data
     );
     let export_output = run_worker(&system, &["export", "orders"]).stdout;
     let exported_text = String::from_utf8(export_output).unwrap();
@@ -86,10 +86,10 @@ async fn parts_of_the_total_are_shown_by_every_reader() {
 
 #[tokio::test]
 async fn imported_and_asynchronous_orders_have_the_same_amounts() {
-    let (system, customer) = start_shop(&[]).await;
+    let (system, customer_id) = start_shop(&[]).await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
-    let accepted_reply = send(request.json(&new_order(&customer))).await.expect(202);
+    let accepted_reply = send(request.json(&new_order(&customer_id))).await.expect(202);
     let id = accepted_reply["id"].as_str().unwrap();
     let order = system.wait_for_order(id, "announced", is_announced).await;
     assert_amounts(&order);
@@ -99,9 +99,9 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
         .put("/v1/products/A/stock/west", json!({"on_hand": 50}))
         .await
         .expect(200);
-    let mut line = new_order(&customer);
-    line["external_id"] = json!("ext-1");
-    let report = system.import(&[line], None).await.expect(200);
+    let mut import_line = new_order(&customer_id);
+    import_line["external_id"] = json!("ext-1");
+    let report = system.import(&[import_line], None).await.expect(200);
     assert_eq!(report["accepted"], 1, "{report}");
     let mut imported_order = Value::Null;
     wait_until("the imported order to have its stock", async || {
@@ -116,8 +116,8 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
 
 #[tokio::test]
 async fn shipments_capture_shares_and_units_are_refunded_once() {
-    let (system, customer) = start_shop(&[]).await;
-    let order_reply = system.post("/v1/orders", new_order(&customer)).await;
+    let (system, customer_id) = start_shop(&[]).await;
+    let order_reply = system.post("/v1/orders", new_order(&customer_id)).await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system.wait_for_order(&id, "announced", is_announced).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
@@ -185,10 +185,10 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
 
 #[tokio::test]
 async fn free_order_is_processed_at_once() {
-    let (system, customer) = start_shop(&[]).await;
+    let (system, customer_id) = start_shop(&[]).await;
     let items =
         json!([{"sku": "B", "quantity": 1, "discounts": [{"label": "Gift", "amount": 1000}]}]);
-    let body = json!({"customer_id": customer, "items": items, "payment_method": "pm_declined"});
+    let body = json!({"customer_id": customer_id, "items": items, "payment_method": "pm_declined"});
     let created_order = system.post("/v1/orders", body).await.expect(201);
     assert_eq!(created_order["status"], "processing");
     assert_eq!(created_order["payment"]["status"], "captured");
@@ -204,32 +204,32 @@ async fn free_order_is_processed_at_once() {
 
 #[tokio::test]
 async fn wrong_parts_are_refused_with_their_place() {
-    let (system, customer) = start_shop(&[]).await;
-    let item = |other_fields: Value| {
+    let (system, customer_id) = start_shop(&[]).await;
+    let order_with_item = |other_fields: Value| {
         let mut item = json!({"sku": "A", "quantity": 1});
         item.as_object_mut()
             .unwrap()
             .extend(other_fields.as_object().unwrap().clone());
         json!({"items": [item]})
     };
-    for (body, pointer) in [
-        (item(json!({"unit_price": -1})), "/items/0/unit_price"),
-        (item(json!({"unit_price": 1.5})), "/items/0/unit_price"),
-        (item(json!({"discounts": {}})), "/items/0/discounts"),
+    for (invalid_body, pointer) in [
+        (order_with_item(json!({"unit_price": -1})), "/items/0/unit_price"),
+        (order_with_item(json!({"unit_price": 1.5})), "/items/0/unit_price"),
+        (order_with_item(json!({"discounts": {}})), "/items/0/discounts"),
         (
-            item(json!({"discounts": [{"amount": 1}]})),
+            order_with_item(json!({"discounts": [{"amount": 1}]})),
             "/items/0/discounts/0/label",
         ),
         (
-            item(json!({"discounts": [{"label": "x", "amount": -1}]})),
+            order_with_item(json!({"discounts": [{"label": "x", "amount": -1}]})),
             "/items/0/discounts/0/amount",
         ),
         (
-            item(json!({"discounts": [{"label": "x", "amount": 1, "extra": 1}]})),
+            order_with_item(json!({"discounts": [{"label": "x", "amount": 1, "extra": 1}]})),
             "/items/0/discounts/0/extra",
         ),
         (
-            item(json!({"taxes": [{"label": "x", "rate": "19%", "amount": 1}]})),
+            order_with_item(json!({"taxes": [{"label": "x", "rate": "19%", "amount": 1}]})),
             "/items/0/taxes/0/rate",
         ),
         (
@@ -253,13 +253,13 @@ async fn wrong_parts_are_refused_with_their_place() {
             "/items",
         ),
     ] {
-        let mut body = body;
-        body["customer_id"] = json!(customer);
-        let problem_reply = system.post("/v1/orders", body.clone()).await;
+        let mut invalid_body = invalid_body;
+        invalid_body["customer_id"] = json!(customer_id);
+        let problem_reply = system.post("/v1/orders", invalid_body.clone()).await;
         let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(
             problem["errors"][0]["pointer"], pointer,
-            "{body}: {problem}"
+            "{invalid_body}: {problem}"
         );
     }
 }

@@ -16,17 +16,17 @@ use crate::{
     harness::{Receiver, Reply, System, order_body, send, wait_until},
 };
 
-const ADMIN: &str = "first-admin-key-of-the-test";
+const ADMIN_SECRET: &str = "first-admin-key-of-the-test";
 pub(crate) const ADMIN_KEY: (&str, &str) = ("API_KEYS", "admin=first-admin-key-of-the-test");
 /// Requests that are sent to each gateway after it has refused a key.
-const REPEATED_REQUESTS: usize = 50;
+const REPEATED_REQUEST_COUNT: usize = 50;
 
 impl System {
     /// Starts a system whose first admin has a key from the environment.
     async fn with_admin(variables: &[(&str, &str)]) -> Self {
         let variables: Vec<_> = [ADMIN_KEY].into_iter().chain(variables.to_vec()).collect();
         let mut system = Self::start_with(&variables).await;
-        system.key = Some(ADMIN.to_owned());
+        system.api_key = Some(ADMIN_SECRET.to_owned());
         system
     }
 
@@ -53,8 +53,8 @@ impl System {
     }
 }
 
-fn text(value: &Value, name: &str) -> String {
-    value[name].as_str().unwrap().to_owned()
+fn text_field(value: &Value, field_name: &str) -> String {
+    value[field_name].as_str().unwrap().to_owned()
 }
 
 /// Reads the stream until the gateway ends it; fails at the client's timeout.
@@ -65,16 +65,16 @@ async fn read_to_end(mut stream: Response) {
 #[tokio::test]
 async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() {
     let system = System::with_admin(&[]).await;
-    let (_gateway, second_base) = system.start_additional_gateway().await;
-    let bases = [system.url(""), second_base];
-    let other_secret = text(&system.storefront_key("us").await, "secret");
+    let (_gateway, second_gateway_url) = system.start_additional_gateway().await;
+    let gateway_urls = [system.url(""), second_gateway_url];
+    let other_secret = text_field(&system.storefront_key("us").await, "secret");
     let key = system.storefront_key("eu").await;
-    let (secret, path) = (
-        text(&key, "secret"),
-        format!("/v1/api-keys/{}", text(&key, "id")),
+    let (secret, key_path) = (
+        text_field(&key, "secret"),
+        format!("/v1/api-keys/{}", text_field(&key, "id")),
     );
     // A new key works at once, on a gateway that did not create it as well.
-    for base_url in &bases {
+    for base_url in &gateway_urls {
         system
             .get_with(base_url, "/v1/orders", &secret)
             .await
@@ -82,18 +82,18 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
     }
 
     // Load of another key, whose requests all succeed.
-    let (stop, answered_requests) = (
+    let (is_over, answered_requests) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
     );
-    let load_tasks = bases
+    let load_tasks = gateway_urls
         .iter()
         .flat_map(|base_url| vec![base_url.clone(); 4])
         .map(|base_url| {
             let (client, secret) = (system.client.clone(), other_secret.clone());
-            let (stop, answered_requests) = (Arc::clone(&stop), Arc::clone(&answered_requests));
+            let (is_over, answered_requests) = (Arc::clone(&is_over), Arc::clone(&answered_requests));
             tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
+                while !is_over.load(Ordering::Relaxed) {
                     let request = client.get(format!("{base_url}/v1/orders"));
                     assert_eq!(send(request.bearer_auth(&secret)).await.status, 200);
                     answered_requests.fetch_add(1, Ordering::Relaxed);
@@ -103,22 +103,22 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
     let load_tasks: Vec<_> = load_tasks.collect();
     let mut streams = Vec::new();
     let mut sessions = Vec::new();
-    for base_url in &bases {
+    for base_url in &gateway_urls {
         let stream_request = system.client.get(format!("{base_url}/v1/events/stream"));
         let stream = stream_request.bearer_auth(&secret).send().await.unwrap();
         assert_eq!(stream.status(), 200);
         streams.push(tokio::spawn(read_to_end(stream)));
-        let log_in = system.client.post(format!("{base_url}/console/session"));
-        let log_in = send(log_in.json(&json!({"key": secret}))).await;
-        assert_eq!(log_in.status, 200, "{}", log_in.body);
-        let cookie = log_in.headers["set-cookie"].to_str().unwrap();
+        let log_in_request = system.client.post(format!("{base_url}/console/session"));
+        let log_in_reply = send(log_in_request.json(&json!({"key": secret}))).await;
+        assert_eq!(log_in_reply.status, 200, "{}", log_in_reply.body);
+        let cookie = log_in_reply.headers["set-cookie"].to_str().unwrap();
         sessions.push(cookie.split(';').next().unwrap().to_owned());
     }
 
-    send(system.request(Method::DELETE, &path))
+    send(system.request(Method::DELETE, &key_path))
         .await
         .expect(204);
-    for base_url in &bases {
+    for base_url in &gateway_urls {
         wait_until("the gateway to refuse the key", async || {
             system
                 .get_with(base_url, "/v1/orders", &secret)
@@ -128,8 +128,8 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
         })
         .await;
     }
-    for base_url in &bases {
-        for _ in 0..REPEATED_REQUESTS {
+    for base_url in &gateway_urls {
+        for _ in 0..REPEATED_REQUEST_COUNT {
             let refused_reply = system.get_with(base_url, "/v1/orders", &secret).await;
             refused_reply.expect_problem(401, "UNAUTHENTICATED");
         }
@@ -143,16 +143,16 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
     for stream in streams {
         stream.await.unwrap();
     }
-    let count = answered_requests.load(Ordering::Relaxed);
+    let count_before = answered_requests.load(Ordering::Relaxed);
     wait_until("more requests of the other key", async || {
-        answered_requests.load(Ordering::Relaxed) > count + REPEATED_REQUESTS
+        answered_requests.load(Ordering::Relaxed) > count_before + REPEATED_REQUEST_COUNT
     })
     .await;
-    stop.store(true, Ordering::Relaxed);
+    is_over.store(true, Ordering::Relaxed);
     for task in load_tasks {
         task.await.unwrap();
     }
-    let revoked_key = system.get(&path).await.expect(200);
+    let revoked_key = system.get(&key_path).await.expect(200);
     assert!(revoked_key["revoked_at"].is_string(), "{revoked_key}");
     system.assert_verified();
 }
@@ -161,13 +161,13 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
 async fn storefront_of_a_new_key_is_known_to_every_gateway_at_once() {
     let system = System::with_admin(&[ALLOW_PRIVATE_URLS]).await;
     let receiver = Receiver::start().await;
-    let (_gateway, second_base) = system.start_additional_gateway().await;
+    let (_gateway, second_gateway_url) = system.start_additional_gateway().await;
     let create_endpoint = async |storefront: &str| {
         let request = system
             .client
-            .post(format!("{second_base}/v1/webhook-endpoints"));
+            .post(format!("{second_gateway_url}/v1/webhook-endpoints"));
         let endpoint = json!({"url": receiver.url("/"), "storefront": storefront});
-        send(request.bearer_auth(ADMIN).json(&endpoint)).await
+        send(request.bearer_auth(ADMIN_SECRET).json(&endpoint)).await
     };
     for storefront in ["eu", "us", "uk"] {
         create_endpoint(storefront)
@@ -185,16 +185,16 @@ async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
     let request = system
         .client
         .get(system.url("/v1/events?after=now&wait_ms=30000"))
-        .bearer_auth(text(&key, "secret"));
+        .bearer_auth(text_field(&key, "secret"));
     let waiting_request = tokio::spawn(send(request));
-    let path = format!("/v1/api-keys/{}", text(&key, "id"));
+    let key_path = format!("/v1/api-keys/{}", text_field(&key, "id"));
     // The key is used as soon as the request has arrived.
     wait_until("the use of the key", async || {
-        system.get(&path).await.expect(200)["last_used_at"].is_string()
+        system.get(&key_path).await.expect(200)["last_used_at"].is_string()
     })
     .await;
     assert!(!waiting_request.is_finished());
-    send(system.request(Method::DELETE, &path))
+    send(system.request(Method::DELETE, &key_path))
         .await
         .expect(204);
     let late_reply = waiting_request.await.unwrap();
@@ -206,9 +206,9 @@ async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
     let system = System::with_admin(&[]).await;
     let customer_id = system.create_customer().await;
     let key = system.storefront_key("eu").await;
-    let (secret, path) = (
-        text(&key, "secret"),
-        format!("/v1/api-keys/{}", text(&key, "id")),
+    let (secret, key_path) = (
+        text_field(&key, "secret"),
+        format!("/v1/api-keys/{}", text_field(&key, "id")),
     );
     let body = order_body(&customer_id, "A", 1).to_string();
     let (body_beginning, body_ending) = body.split_at(body.len() / 2);
@@ -223,10 +223,10 @@ async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
     let receiving_request = tokio::spawn(send(request));
     // The key is used as soon as the head of the request has arrived.
     wait_until("the use of the key", async || {
-        system.get(&path).await.expect(200)["last_used_at"].is_string()
+        system.get(&key_path).await.expect(200)["last_used_at"].is_string()
     })
     .await;
-    send(system.request(Method::DELETE, &path))
+    send(system.request(Method::DELETE, &key_path))
         .await
         .expect(204);
     wait_until("the gateway to refuse the key", async || {
@@ -249,11 +249,11 @@ async fn known_keys_stay_valid_without_a_worker() {
     let mut system = System::with_admin(&[]).await;
     system.set_stock("A", &[("main", 5)]).await;
     let key = system.storefront_key("eu").await;
-    let secret = text(&key, "secret");
-    system.key = Some(secret.clone());
+    let secret = text_field(&key, "secret");
+    system.api_key = Some(secret.clone());
     let customer_id = system.create_customer().await;
     system.worker.kill();
-    let accept = async |system: &System, secret: &str| {
+    let place_order = async |system: &System, secret: &str| {
         let request = system.client.post(system.url("/v1/orders"));
         let request = request
             .header("prefer", "respond-async")
@@ -261,18 +261,18 @@ async fn known_keys_stay_valid_without_a_worker() {
         send(request.json(&order_body(&customer_id, "A", 1))).await
     };
     for _ in 0..3 {
-        accept(&system, &secret).await.expect(202);
+        place_order(&system, &secret).await.expect(202);
     }
     // Whether another key exists can't be known now.
-    let unknown_key_reply = accept(&system, "owk_unknown").await;
+    let unknown_key_reply = place_order(&system, "owk_unknown").await;
     unknown_key_reply.expect_problem(503, "UNAVAILABLE");
-    accept(&system, "no key at all")
+    place_order(&system, "no key at all")
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    accept(&system, &secret).await.expect(202);
+    place_order(&system, &secret).await.expect(202);
     system.restart_worker().await;
     wait_until("the refusal of the unknown key", async || {
-        accept(&system, "owk_unknown").await.status == 401
+        place_order(&system, "owk_unknown").await.status == 401
     })
     .await;
     wait_until("the accepted orders", async || {
@@ -290,13 +290,13 @@ async fn expired_key_is_refused_and_its_stream_ends() {
     assert_eq!(problem["errors"][0]["pointer"], "/expires_at");
 
     body["expires_at"] = json!(Timestamp::now() + SignedDuration::from_secs(5));
-    let secret = text(&system.create_key(body).await, "secret");
+    let secret = text_field(&system.create_key(body).await, "secret");
     let base_url = system.url("");
     let stream_request = system.client.get(system.url("/v1/events/stream"));
     let stream = stream_request.bearer_auth(&secret).send().await.unwrap();
     assert_eq!(stream.status(), 200);
     read_to_end(stream).await;
-    for _ in 0..REPEATED_REQUESTS {
+    for _ in 0..REPEATED_REQUEST_COUNT {
         let refused_reply = system.get_with(&base_url, "/v1/orders", &secret).await;
         refused_reply.expect_problem(401, "UNAUTHENTICATED");
     }
@@ -332,14 +332,14 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
         .create_key(json!({"name": "boss", "role": "admin"}))
         .await;
 
-    system.key = Some(text(&eu_key, "secret"));
+    system.api_key = Some(text_field(&eu_key, "secret"));
     let customer_id = system.create_customer().await;
-    let created_key = system
+    let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    assert_eq!(created_key["storefront"], "eu");
-    let order_path = format!("/v1/orders/{}", text(&created_key, "id"));
+    assert_eq!(created_order["storefront"], "eu");
+    let order_path = format!("/v1/orders/{}", text_field(&created_order, "id"));
     let events = system
         .get(&format!("{order_path}/history"))
         .await
@@ -349,17 +349,17 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
         .put("/v1/products/A/stock/main", json!({"on_hand": 9}))
         .await
         .expect_problem(403, "FORBIDDEN");
-    system.key = Some(text(&us_key, "secret"));
+    system.api_key = Some(text_field(&us_key, "secret"));
     system
         .get(&order_path)
         .await
         .expect_problem(404, "NOT_FOUND");
-    system.key = Some(text(&operator_key, "secret"));
+    system.api_key = Some(text_field(&operator_key, "secret"));
     system.get(&order_path).await.expect(200);
 
-    let key_path = format!("/v1/api-keys/{}", text(&eu_key, "id"));
+    let key_path = format!("/v1/api-keys/{}", text_field(&eu_key, "id"));
     for key in [&eu_key, &operator_key] {
-        system.key = Some(text(key, "secret"));
+        system.api_key = Some(text_field(key, "secret"));
         let new_key = json!({"name": "a", "role": "operator"});
         for refused_reply in [
             system.post("/v1/api-keys", new_key).await,
@@ -371,13 +371,13 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
             refused_reply.expect_problem(403, "FORBIDDEN");
         }
     }
-    system.key = Some(text(&admin_key, "secret"));
+    system.api_key = Some(text_field(&admin_key, "secret"));
     assert!(system.get(&key_path).await.expect(200)["revoked_at"].is_null());
     // Pages, newest first.
     let page = system.get("/v1/api-keys?limit=3").await.expect(200);
     assert_eq!(page["data"][0]["name"], "boss");
     assert!(!page.to_string().contains("secret"), "{page}");
-    let next_page = format!("/v1/api-keys?limit=3&cursor={}", text(&page, "next_cursor"));
+    let next_page = format!("/v1/api-keys?limit=3&cursor={}", text_field(&page, "next_cursor"));
     let last_page = system.get(&next_page).await.expect(200);
     assert_eq!(last_page["data"][0]["id"], eu_key["id"]);
     assert!(last_page["next_cursor"].is_null());
@@ -387,36 +387,36 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
 async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
     let mut system = System::with_admin(&[]).await;
     let body = json!({"name": "shop", "role": "admin"});
-    let create = async |system: &System, idempotency_key: &str, body: &Value| {
+    let create_with_key = async |system: &System, idempotency_key: &str, body: &Value| {
         let request = system.request(Method::POST, "/v1/api-keys");
         let request = request.header("idempotency-key", idempotency_key);
         send(request.json(body)).await
     };
-    let first_key = create(&system, "k-1", &body).await.expect(201);
-    let (_gateway, second_base) = system.start_additional_gateway().await;
-    let repeated_reply = create(&system, "k-1", &body).await;
+    let first_key = create_with_key(&system, "k-1", &body).await.expect(201);
+    let (_gateway, second_gateway_url) = system.start_additional_gateway().await;
+    let repeated_reply = create_with_key(&system, "k-1", &body).await;
     assert_eq!(repeated_reply.headers["idempotent-replayed"], "true");
     assert_eq!(repeated_reply.expect(201), first_key);
-    let request = system.client.post(format!("{second_base}/v1/api-keys"));
-    let request = request.header("idempotency-key", "k-1").bearer_auth(ADMIN);
+    let request = system.client.post(format!("{second_gateway_url}/v1/api-keys"));
+    let request = request.header("idempotency-key", "k-1").bearer_auth(ADMIN_SECRET);
     assert_eq!(send(request.json(&body)).await.expect(201), first_key);
     let other_body = json!({"name": "shop", "role": "operator"});
-    let conflict_reply = create(&system, "k-1", &other_body).await;
+    let conflict_reply = create_with_key(&system, "k-1", &other_body).await;
     conflict_reply.expect_problem(422, "IDEMPOTENCY_CONFLICT");
 
     // Another admin does not get the secret.
-    let secret = text(&first_key, "secret");
-    system.key = Some(secret.clone());
+    let secret = text_field(&first_key, "secret");
+    system.api_key = Some(secret.clone());
     let mut without_secret = first_key.clone();
     without_secret.as_object_mut().unwrap().remove("secret");
     assert_eq!(
-        create(&system, "k-1", &body).await.expect(201),
+        create_with_key(&system, "k-1", &body).await.expect(201),
         without_secret
     );
     // In a console session, the session's cookie is the credential.
-    let log_in = system.client.post(system.url("/console/session"));
-    let log_in = send(log_in.json(&json!({"key": secret}))).await;
-    let cookie = log_in.headers["set-cookie"].to_str().unwrap().to_owned();
+    let log_in_request = system.client.post(system.url("/console/session"));
+    let log_in_reply = send(log_in_request.json(&json!({"key": secret}))).await;
+    let cookie = log_in_reply.headers["set-cookie"].to_str().unwrap().to_owned();
     let create_in_session = async || {
         let request = system.client.post(system.url("/v1/api-keys"));
         let request = request.header("cookie", cookie.split(';').next().unwrap());
@@ -434,38 +434,38 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
     assert!(dump.contains(first_key["id"].as_str().unwrap()));
     for secret in [
         secret,
-        text(&key_created_in_session, "secret"),
-        ADMIN.to_owned(),
+        text_field(&key_created_in_session, "secret"),
+        ADMIN_SECRET.to_owned(),
     ] {
         assert!(!dump.contains(&secret));
     }
 
     // If-Match compares the version, which uses of the key do not change.
-    let path = format!("/v1/api-keys/{}", text(&key_created_in_session, "id"));
-    let revoke = async |tag: &str| {
-        let request = system.request(Method::DELETE, &path);
-        send(request.header("if-match", tag)).await
+    let key_path = format!("/v1/api-keys/{}", text_field(&key_created_in_session, "id"));
+    let revoke = async |entity_tag: &str| {
+        let request = system.request(Method::DELETE, &key_path);
+        send(request.header("if-match", entity_tag)).await
     };
-    let unused_reply = system.get(&path).await;
-    let tag = unused_reply.headers["etag"].to_str().unwrap().to_owned();
+    let unused_reply = system.get(&key_path).await;
+    let entity_tag = unused_reply.headers["etag"].to_str().unwrap().to_owned();
     let base_url = system.url("");
     system
         .get_with(
             &base_url,
             "/v1/orders",
-            &text(&key_created_in_session, "secret"),
+            &text_field(&key_created_in_session, "secret"),
         )
         .await
         .expect(200);
     wait_until("the use of the key", async || {
-        system.get(&path).await.expect(200)["last_used_at"].is_string()
+        system.get(&key_path).await.expect(200)["last_used_at"].is_string()
     })
     .await;
     revoke("\"7\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
-    revoke(&tag).await.expect(204);
-    revoke(&tag).await.expect_problem(412, "VERSION_MISMATCH");
+    revoke(&entity_tag).await.expect(204);
+    revoke(&entity_tag).await.expect_problem(412, "VERSION_MISMATCH");
     system.assert_verified();
 }
 
@@ -483,8 +483,8 @@ async fn events_of_keys_are_visible_to_admins_only() {
     let operator_key = system
         .create_key(json!({"name": "office", "role": "operator"}))
         .await;
-    let id = text(&key, "id");
-    send(system.request(Method::DELETE, &format!("/v1/api-keys/{id}")))
+    let key_id = text_field(&key, "id");
+    send(system.request(Method::DELETE, &format!("/v1/api-keys/{key_id}")))
         .await
         .expect(204);
     system.set_stock("A", &[("main", 5)]).await;
@@ -493,34 +493,34 @@ async fn events_of_keys_are_visible_to_admins_only() {
     })
     .await;
 
-    let types = async |system: &System, path: &str| {
+    let list_types = async |system: &System, path: &str| {
         let page = system.get(path).await.expect(200);
         let events = page["data"].as_array().unwrap().iter();
-        events.map(|event| text(event, "type")).collect::<Vec<_>>()
+        events.map(|event| text_field(event, "type")).collect::<Vec<_>>()
     };
-    let by_admin = types(&system, "/v1/events?type=api_key.*").await;
+    let types_of_admin = list_types(&system, "/v1/events?type=api_key.*").await;
     assert_eq!(
-        by_admin,
+        types_of_admin,
         ["api_key.created", "api_key.created", "api_key.revoked"]
     );
     for secret in [
-        text(&operator_key, "secret"),
-        text(&system.storefront_key("us").await, "secret"),
+        text_field(&operator_key, "secret"),
+        text_field(&system.storefront_key("us").await, "secret"),
     ] {
-        system.key = Some(secret.clone());
-        assert_eq!(types(&system, "/v1/events?type=api_key.*").await, [""; 0]);
-        let all_types = types(&system, "/v1/events").await;
+        system.api_key = Some(secret.clone());
+        assert_eq!(list_types(&system, "/v1/events?type=api_key.*").await, [""; 0]);
+        let all_types = list_types(&system, "/v1/events").await;
         assert!(
-            all_types.iter().all(|kind| !kind.starts_with("api_key")),
+            all_types.iter().all(|event_type| !event_type.starts_with("api_key")),
             "{all_types:?}"
         );
-        system.key = Some(ADMIN.to_owned());
+        system.api_key = Some(ADMIN_SECRET.to_owned());
     }
 
     // The same in the live stream: the event of the product is the first one that the operator gets.
     let request = system.client.get(system.url("/v1/events/stream"));
     let mut stream = request
-        .bearer_auth(text(&operator_key, "secret"))
+        .bearer_auth(text_field(&operator_key, "secret"))
         .send()
         .await
         .unwrap();
@@ -551,30 +551,30 @@ async fn restored_backup_has_its_keys_and_verify_knows_them() {
     let mut system = System::with_admin(&[]).await;
     let kept_key = system.storefront_key("eu").await;
     let revoked_key = system.storefront_key("us").await;
-    let revoked_path = format!("/v1/api-keys/{}", text(&revoked_key, "id"));
+    let revoked_path = format!("/v1/api-keys/{}", text_field(&revoked_key, "id"));
     send(system.request(Method::DELETE, &revoked_path))
         .await
         .expect(204);
     system.worker.terminate();
     system.store = system.store.copy(&system.folder);
     let url = system.store.url();
-    system.set("DATABASE_URL", Some(&url));
+    system.set_variable("DATABASE_URL", Some(&url));
     system.restart_worker().await;
     let base_url = system.url("");
     system
-        .get_with(&base_url, "/v1/orders", &text(&kept_key, "secret"))
+        .get_with(&base_url, "/v1/orders", &text_field(&kept_key, "secret"))
         .await
         .expect(200);
     let refused_reply = system
-        .get_with(&base_url, "/v1/orders", &text(&revoked_key, "secret"))
+        .get_with(&base_url, "/v1/orders", &text_field(&revoked_key, "secret"))
         .await;
     refused_reply.expect_problem(401, "UNAUTHENTICATED");
     system.assert_verified();
     system.store.run(
-        crate::harness::Tables::Orders,
+        crate::harness::Tables::Worker,
         &format!(
             "UPDATE api_keys SET revoked_at = NULL WHERE id = '{}'",
-            text(&revoked_key, "id")
+            text_field(&revoked_key, "id")
         ),
     );
     let output = crate::harness::run_worker(&system, &["verify"]);
@@ -587,15 +587,15 @@ async fn restored_backup_has_its_keys_and_verify_knows_them() {
 #[tokio::test]
 async fn rate_limit_counts_each_new_key_for_itself_and_wrong_keys_cost_others_nothing() {
     let system = System::with_admin(&[("RATE_LIMIT", "5/s")]).await;
-    let first_secret = text(&system.storefront_key("eu").await, "secret");
-    let second_secret = text(&system.storefront_key("eu").await, "secret");
+    let first_secret = text_field(&system.storefront_key("eu").await, "secret");
+    let second_secret = text_field(&system.storefront_key("eu").await, "secret");
     let base_url = system.url("");
     let mut statuses = Vec::new();
-    let wrong_keys = (0..200).map(|number| {
+    let wrong_key_requests = (0..200).map(|number| {
         let request = system.client.get(system.url("/v1/orders"));
         tokio::spawn(send(request.bearer_auth(format!("owk_wrong-{number}"))))
     });
-    let wrong_keys: Vec<_> = wrong_keys.collect();
+    let wrong_key_requests: Vec<_> = wrong_key_requests.collect();
     wait_until("the rate limit", async || {
         let requests = (0..20).map(|_| system.get_with(&base_url, "/v1/orders", &first_secret));
         let replies = futures_util::future::join_all(requests).await;
@@ -611,8 +611,8 @@ async fn rate_limit_counts_each_new_key_for_itself_and_wrong_keys_cost_others_no
         .get_with(&base_url, "/v1/orders", &second_secret)
         .await
         .expect(200);
-    for wrong_key in wrong_keys {
-        wrong_key
+    for wrong_key_request in wrong_key_requests {
+        wrong_key_request
             .await
             .unwrap()
             .expect_problem(401, "UNAUTHENTICATED");

@@ -15,8 +15,8 @@ impl System {
         order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn decide(&self, id: &str, decision: &str) -> Reply {
-        self.post(&format!("/v1/orders/{id}/{decision}"), json!({}))
+    async fn decide(&self, order_id: &str, decision: &str) -> Reply {
+        self.post(&format!("/v1/orders/{order_id}/{decision}"), json!({}))
             .await
     }
 }
@@ -30,9 +30,9 @@ async fn no_step_runs_before_an_order_is_approved() {
         ("RESERVATION_TTL_SECONDS", "1"),
     ])
     .await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let (id, other_id) = (
         system.create_order_for(&customer_id).await,
@@ -57,7 +57,7 @@ async fn no_step_runs_before_an_order_is_approved() {
         .await
         .expect_problem(403, "FORBIDDEN");
 
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.decide(&id, "approve").await.expect(200);
     system.wait_for_order(&id, "announced", is_announced).await;
     // A second approval changes nothing, and a rejection comes too late.
@@ -67,7 +67,7 @@ async fn no_step_runs_before_an_order_is_approved() {
         .await
         .expect_problem(409, "INVALID_STATE");
     let history = system.list_event_types(&id).await;
-    let approval_events = history.iter().filter(|kind| *kind == "order.approved");
+    let approval_events = history.iter().filter(|event_type| *event_type == "order.approved");
     assert_eq!(approval_events.count(), 1);
 
     let rejected_order = system.decide(&other_id, "reject").await.expect(200);
@@ -90,7 +90,7 @@ async fn approve_all_works_page_by_page() {
     let mut system = System::start_with(&[MANUAL_APPROVAL]).await;
     system.set_stock("A", &[("main", 1_000)]).await;
     let customer_id = system.create_customer().await;
-    let ids = join_all((0..450).map(|_| system.create_order_for(&customer_id))).await;
+    let order_ids = join_all((0..450).map(|_| system.create_order_for(&customer_id))).await;
     for invalid_body in [
         json!({}),
         json!({"all": false}),
@@ -102,7 +102,7 @@ async fn approve_all_works_page_by_page() {
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
-    system.decide(&ids[7], "cancel").await.expect(200);
+    system.decide(&order_ids[7], "cancel").await.expect(200);
     // Orders that await approval survive the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
@@ -136,9 +136,9 @@ async fn concurrent_approve_reject_and_cancel_have_one_winner() {
     let system = System::start_with(&[MANUAL_APPROVAL]).await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let ids = join_all((0..30).map(|_| system.create_order_for(&customer_id))).await;
+    let order_ids = join_all((0..30).map(|_| system.create_order_for(&customer_id))).await;
     let decision_words = ["approve", "reject", "cancel", "approve", "reject"];
-    let decisions = ids.iter().enumerate().flat_map(|(number, order_id)| {
+    let decisions = order_ids.iter().enumerate().flat_map(|(number, order_id)| {
         let system = &system;
         (0..decision_words.len()).map(move |word_index| async move {
             let decision = decision_words[(number + word_index) % decision_words.len()];
@@ -153,11 +153,11 @@ async fn concurrent_approve_reject_and_cancel_have_one_winner() {
         assert!(matches!(status, 200 | 409), "{decision} {id}: {status}");
     }
     for order in system.wait_until_idle().await {
-        let reason = order["cancel_reason"].as_str();
+        let cancel_reason = order["cancel_reason"].as_str();
         match order["status"].as_str().unwrap() {
-            "processing" => assert_eq!(reason, None),
+            "processing" => assert_eq!(cancel_reason, None),
             "cancelled" => assert!(
-                matches!(reason, Some("rejected" | "operator_request")),
+                matches!(cancel_reason, Some("rejected" | "operator_request")),
                 "{order}"
             ),
             other_status => panic!("{other_status}"),

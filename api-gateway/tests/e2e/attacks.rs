@@ -14,7 +14,7 @@ use tokio::{
     time,
 };
 
-use crate::harness::{Reply, SECRET, System, order_body, send};
+use crate::harness::{Reply, SHIPPER_SECRET, System, order_body, send};
 
 const API_KEYS: &str =
     "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
@@ -32,10 +32,10 @@ impl System {
 }
 
 /// Sends raw bytes over a new connection and returns the head of the response.
-async fn send_raw(address: &str, text: &[u8]) -> io::Result<String> {
+async fn send_raw(address: &str, request_bytes: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     // The server may respond and close the connection before everything is sent.
-    let _ = stream.write_all(text).await;
+    let _ = stream.write_all(request_bytes).await;
     let mut response_bytes = Vec::new();
     let mut buffer = [0; 4096];
     while !response_bytes
@@ -56,9 +56,9 @@ async fn send_raw(address: &str, text: &[u8]) -> io::Result<String> {
 async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     let mut system =
         System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -73,7 +73,7 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     let document = system.get("/openapi.json").await.expect(200);
 
     // All routes with such an id, taken from the OpenAPI document.
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     let mut tried_operations = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         let owned_id = match path.split('/').nth(2) {
@@ -135,7 +135,7 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     for path in ["/v1/orders?include_deleted=true", "/v1/dead-letters"] {
         system.get(path).await.expect_problem(403, "FORBIDDEN");
     }
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let own_order = system
         .get(&format!("/v1/orders/{order_id}"))
         .await
@@ -153,42 +153,42 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
     let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                       "data": {"order_id": UNKNOWN_ID}})
     .to_string();
-    let now = Timestamp::now().as_second();
-    let sign = |secret: &str, id: &str, timestamp: i64, body: &str| {
+    let now_seconds = Timestamp::now().as_second();
+    let sign = |secret: &str, webhook_id: &str, timestamp: i64, body: &str| {
         Webhook::new(secret)
             .unwrap()
-            .sign(id, timestamp, body.as_bytes())
+            .sign(webhook_id, timestamp, body.as_bytes())
             .unwrap()
     };
-    let valid_signature = sign(SECRET, "m-1", now, &body);
+    let valid_signature = sign(SHIPPER_SECRET, "m-1", now_seconds, &body);
     let other_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let hour_ago = now - 3600;
-    for (case_name, id, timestamp, signature, body) in [
+    let hour_ago = now_seconds - 3600;
+    for (case_name, webhook_id, timestamp, signature, body) in [
         (
             "another secret",
             "m-1",
-            now,
-            sign(other_secret, "m-1", now, &body),
+            now_seconds,
+            sign(other_secret, "m-1", now_seconds, &body),
             body.clone(),
         ),
         (
             "another body",
             "m-1",
-            now,
+            now_seconds,
             valid_signature.clone(),
             body.replace("shipped", "returned"),
         ),
         (
             "another id",
             "m-2",
-            now,
+            now_seconds,
             valid_signature.clone(),
             body.clone(),
         ),
         (
             "another time",
             "m-1",
-            now + 1,
+            now_seconds + 1,
             valid_signature.clone(),
             body.clone(),
         ),
@@ -196,27 +196,27 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
             "stale",
             "m-1",
             hour_ago,
-            sign(SECRET, "m-1", hour_ago, &body),
+            sign(SHIPPER_SECRET, "m-1", hour_ago, &body),
             body.clone(),
         ),
         (
             "of the future",
             "m-1",
-            now + 3600,
-            sign(SECRET, "m-1", now + 3600, &body),
+            now_seconds + 3600,
+            sign(SHIPPER_SECRET, "m-1", now_seconds + 3600, &body),
             body.clone(),
         ),
         (
             "another version",
             "m-1",
-            now,
+            now_seconds,
             valid_signature.replace("v1,", "v2,"),
             body.clone(),
         ),
-        ("nothing", "m-1", now, String::new(), body.clone()),
-        ("no base64", "m-1", now, "v1,!!!".to_owned(), body.clone()),
+        ("nothing", "m-1", now_seconds, String::new(), body.clone()),
+        ("no base64", "m-1", now_seconds, "v1,!!!".to_owned(), body.clone()),
     ] {
-        let reply = send(system.signed_request(id, &timestamp.to_string(), &signature, body)).await;
+        let reply = send(system.signed_request(webhook_id, &timestamp.to_string(), &signature, body)).await;
         assert_eq!(reply.status, 401, "{case_name}: {}", reply.body);
     }
     for invalid_timestamp in ["", "soon", "99999999999999999999", "-1"] {
@@ -226,7 +226,7 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
         assert_eq!(reply.status, 401, "{invalid_timestamp}: {}", reply.body);
     }
     // A correctly signed webhook is still validated.
-    send(system.signed_request("m-1", &now.to_string(), &valid_signature, body))
+    send(system.signed_request("m-1", &now_seconds.to_string(), &valid_signature, body))
         .await
         .expect_problem(404, "NOT_FOUND");
 }
@@ -246,19 +246,19 @@ async fn replayed_shipper_webhook_is_applied_once() {
     let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                       "data": {"order_id": id}})
     .to_string();
-    let now = Timestamp::now().as_second();
-    let signature = Webhook::new(SECRET)
+    let now_seconds = Timestamp::now().as_second();
+    let signature = Webhook::new(SHIPPER_SECRET)
         .unwrap()
-        .sign("m-1", now, body.as_bytes())
+        .sign("m-1", now_seconds, body.as_bytes())
         .unwrap();
     for _ in 0..5 {
         let reply =
-            send(system.signed_request("m-1", &now.to_string(), &signature, body.clone())).await;
+            send(system.signed_request("m-1", &now_seconds.to_string(), &signature, body.clone())).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
     system.wait_until_idle().await;
     let history = system.list_event_types(&id).await;
-    let shipped_events = history.iter().filter(|kind| *kind == "shipment.shipped");
+    let shipped_events = history.iter().filter(|event_type| *event_type == "shipment.shipped");
     assert_eq!(shipped_events.count(), 1);
     assert_eq!(system.stock_level("A").await, (4, 0));
     system.assert_verified();
@@ -290,9 +290,9 @@ async fn oversized_and_ambiguous_json_is_refused() {
         "\u{feff}{}".to_owned(),
         "NaN".to_owned(),
     ] {
-        let start: String = body.chars().take(60).collect();
+        let body_start: String = body.chars().take(60).collect();
         let reply = system.post_raw_order(body).await;
-        assert_eq!(reply.status, 400, "{start}: {}", reply.body);
+        assert_eq!(reply.status, 400, "{body_start}: {}", reply.body);
         reply.expect_problem(400, "INVALID_REQUEST");
     }
     system
@@ -363,8 +363,8 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
     let injected_sql = "Robert'); DROP TABLE customers; --";
     let body = json!({"name": injected_sql, "email": "o'brien\"@example.com"});
     let created_customer = system.post("/v1/customers", body).await.expect(201);
-    let id = created_customer["id"].as_str().unwrap().to_owned();
-    let read_customer = system.get(&format!("/v1/customers/{id}")).await.expect(200);
+    let customer_id = created_customer["id"].as_str().unwrap().to_owned();
+    let read_customer = system.get(&format!("/v1/customers/{customer_id}")).await.expect(200);
     assert_eq!(read_customer["name"], injected_sql);
     for query in [
         "cursor=%27%20OR%201=1--",
@@ -416,9 +416,8 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         let reply = send(request.header("x-request-id", forged_id)).await;
         assert_ne!(reply.headers["x-request-id"], forged_id);
     }
-    let reason = json!({"reason": "done\n{\"level\":\"ERROR\",\"message\":\"forged\"}"});
-    let customer_id = id;
-    let order_reply = system
+    let cancel_body = json!({"reason": "done\n{\"level\":\"ERROR\",\"message\":\"forged\"}"});
+        let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let path = format!(
@@ -426,12 +425,12 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         order_reply.expect(201)["id"].as_str().unwrap()
     );
     system
-        .post(&path, reason)
+        .post(&path, cancel_body)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     for log_name in ["worker.log", "gateway.log"] {
-        let text = std::fs::read_to_string(system.folder.join(log_name)).unwrap();
-        for line in text.lines() {
+        let log_text = std::fs::read_to_string(system.folder.join(log_name)).unwrap();
+        for line in log_text.lines() {
             let line_json: Value = serde_json::from_str(line).unwrap();
             assert_ne!(line_json["message"], "forged");
         }
@@ -476,12 +475,12 @@ async fn floods_and_slow_clients_do_not_block_others() {
     // Hundreds of connections with an unfinished head, and hundreds that announce a body without sending it.
     let half_requests = join_all((0..300).map(async |number| {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        let text: &[u8] = match number % 3 {
+        let request_beginning: &[u8] = match number % 3 {
             0 => b"GET /livez HTTP/1.1\r\nhost:",
             1 => b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{",
             _ => b"",
         };
-        stream.write_all(text).await.unwrap();
+        stream.write_all(request_beginning).await.unwrap();
         stream
     }))
     .await;

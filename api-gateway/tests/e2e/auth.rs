@@ -11,7 +11,7 @@ pub(crate) const API_KEYS: &str =
 async fn requests_without_a_valid_key_are_unauthorized() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     for key in [None, Some("key-of-nobody".to_owned())] {
-        system.key = key;
+        system.api_key = key;
         let reply = system.get("/v1/orders").await;
         assert_eq!(reply.headers["www-authenticate"], "Bearer");
         reply.expect_problem(401, "UNAUTHENTICATED");
@@ -22,7 +22,7 @@ async fn requests_without_a_valid_key_are_unauthorized() {
 #[tokio::test]
 async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
-    let set_api_key = |system: &mut System, key: &str| system.key = Some(key.to_owned());
+    let set_api_key = |system: &mut System, key: &str| system.api_key = Some(key.to_owned());
     set_api_key(&mut system, "key-of-operator");
     system.set_stock("A", &[("main", 5)]).await;
     set_api_key(&mut system, "key-of-eu");
@@ -92,9 +92,9 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
 #[tokio::test]
 async fn only_operators_can_change_the_catalogue() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     system.get("/v1/products/A").await.expect(200);
     let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});
     system

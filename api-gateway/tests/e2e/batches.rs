@@ -9,8 +9,8 @@ async fn each_request_of_a_batch_is_answered_independently() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script("foreign.py", &["batch", &system.broker.url(), &customer_id]);
-    assert!(output.contains("batched"), "{output}");
+    let script_output = run_script("foreign.py", &["batch", &system.broker.url(), &customer_id]);
+    assert!(script_output.contains("batched"), "{script_output}");
     assert_eq!(
         system.wait_until_idle().await.len(),
         1,
@@ -35,12 +35,12 @@ async fn orders_read_in_one_query_are_answered_independently() {
     let delete_reply = system.delete(&format!("/v1/orders/{}", ids[2])).await;
     delete_reply.expect(204);
     let corrupt_sql = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
-    system.store.run(Tables::Orders, &corrupt_sql);
-    let output = run_script(
+    system.store.run(Tables::Worker, &corrupt_sql);
+    let script_output = run_script(
         "foreign.py",
         &["looks", &system.broker.url(), &ids.join(",")],
     );
-    assert!(output.contains("looked"), "{output}");
+    assert!(script_output.contains("looked"), "{script_output}");
 }
 
 #[tokio::test]
@@ -48,11 +48,11 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["slow_step", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("ordered"), "{output}");
+    assert!(script_output.contains("ordered"), "{script_output}");
     wait_until("the orders to be created", async || {
         system.list_orders().await.len() == 10
     })
@@ -62,7 +62,7 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
         .iter()
         .partition(|order| order["status"] == "cancelled");
     assert_eq!((declined_orders.len(), accepted_orders.len()), (1, 9));
-    let mut authorized_ids = Vec::new();
+    let mut authorizations = Vec::new();
     for order in accepted_orders {
         let id = order["id"].as_str().unwrap();
         let history_reply = system.get(&format!("/v1/orders/{id}/history")).await;
@@ -74,21 +74,21 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
             .iter()
             .find(|event| event["type"] == "payment.authorized");
         let event = event.unwrap();
-        authorized_ids.push((
+        authorizations.push((
             event["time"].as_str().unwrap().to_owned(),
             event["attempt"].clone(),
         ));
     }
-    authorized_ids.sort_by(|a, b| a.0.cmp(&b.0));
-    let attempts: Vec<Value> = authorized_ids
+    authorizations.sort_by(|first, second| first.0.cmp(&second.0));
+    let attempts: Vec<Value> = authorizations
         .into_iter()
         .map(|(_, attempt)| attempt)
         .collect();
     // The seven ordinary payments are first, then the one that failed twice and the slow one, in either order.
     assert_eq!(attempts[..7], vec![json!(1); 7]);
-    let mut last_ids = attempts[7..].to_vec();
-    last_ids.sort_by_key(Value::as_u64);
-    assert_eq!(last_ids, [json!(1), json!(3)]);
+    let mut last_attempts = attempts[7..].to_vec();
+    last_attempts.sort_by_key(Value::as_u64);
+    assert_eq!(last_attempts, [json!(1), json!(3)]);
     let calls_sql = "SELECT calls, count(*) FROM payments GROUP BY calls ORDER BY calls";
     assert_eq!(system.store.run(Tables::Ledger, calls_sql), "1 9\n3 1");
     system.assert_verified();
@@ -98,11 +98,11 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
 async fn partly_invalid_step_message_is_dead_lettered_after_its_valid_steps() {
     let system = System::start().await;
     let customer_id = system.create_customer().await;
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["torn_steps", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("sent"), "{output}");
+    assert!(script_output.contains("sent"), "{script_output}");
     wait_until("the message to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
         let letters = dead_letters["data"].as_array().unwrap();

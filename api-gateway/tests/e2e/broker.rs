@@ -20,7 +20,7 @@ struct CustomerLog {
     unanswered_count: usize,
 }
 
-/// Creates orders until `enough` is set, and retries each with its key until it is acknowledged.
+/// Creates orders until `is_over` is set, and retries each with its key until it is acknowledged.
 async fn customer(
     system: &System,
     new_order: &Value,
@@ -69,17 +69,17 @@ async fn assert_survives(
     system.set_stock("A", &[("main", 1_000_000)]).await;
     let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
-    let (is_over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let customer_logs = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &calls)));
-    let (log, ()) = tokio::join!(customer_logs, async {
-        inject_faults(&mut broker, &calls).await;
+    let (is_over, call_count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let customers = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &call_count)));
+    let (customer_logs, ()) = tokio::join!(customers, async {
+        inject_faults(&mut broker, &call_count).await;
         is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
-    let unanswered_count: usize = log.iter().map(|log| log.unanswered_count).sum();
-    let mut acknowledged_ids: Vec<String> = log
+    let unanswered_count: usize = customer_logs.iter().map(|customer_log| customer_log.unanswered_count).sum();
+    let mut acknowledged_ids: Vec<String> = customer_logs
         .into_iter()
-        .flat_map(|log| log.acknowledged_ids)
+        .flat_map(|customer_log| customer_log.acknowledged_ids)
         .collect();
     println!(
         "{} orders acknowledged, {unanswered_count} calls answered 503 or 504",
@@ -87,15 +87,15 @@ async fn assert_survives(
     );
     assert!(unanswered_count > 0, "the fault had no effect");
 
-    let mut orders: Vec<String> = system
+    let mut order_ids: Vec<String> = system
         .wait_until_idle()
         .await
         .iter()
         .map(|order| order["id"].as_str().unwrap().to_owned())
         .collect();
-    orders.sort();
+    order_ids.sort();
     acknowledged_ids.sort();
-    assert_eq!(orders, acknowledged_ids, "orders were lost or duplicated");
+    assert_eq!(order_ids, acknowledged_ids, "orders were lost or duplicated");
     assert_eq!(
         system.payment_totals().await.authorizations,
         acknowledged_ids.len()
@@ -104,10 +104,10 @@ async fn assert_survives(
 }
 
 /// Waits until `additional_calls` more calls were made.
-async fn wait_for_calls(calls: &AtomicUsize, additional_calls: usize) {
-    let target = calls.load(Ordering::SeqCst) + additional_calls;
+async fn wait_for_calls(call_count: &AtomicUsize, additional_calls: usize) {
+    let target_count = call_count.load(Ordering::SeqCst) + additional_calls;
     wait_until("more calls", async || {
-        calls.load(Ordering::SeqCst) >= target
+        call_count.load(Ordering::SeqCst) >= target_count
     })
     .await;
 }
@@ -115,18 +115,18 @@ async fn wait_for_calls(calls: &AtomicUsize, additional_calls: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_restart_and_kill_under_load_lose_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    assert_survives(&mut system, async |broker, calls| {
+    assert_survives(&mut system, async |broker, call_count| {
         for fault in ["restarted", "killed"] {
-            wait_for_calls(calls, 50).await;
+            wait_for_calls(call_count, 50).await;
             println!("broker {fault}");
             match fault {
                 "restarted" => tokio::task::block_in_place(|| broker.stop()),
                 _ => broker.kill(),
             }
-            wait_for_calls(calls, 50).await;
+            wait_for_calls(call_count, 50).await;
             broker.start();
         }
-        wait_for_calls(calls, 100).await;
+        wait_for_calls(call_count, 100).await;
     })
     .await;
 }
@@ -134,13 +134,13 @@ async fn broker_restart_and_kill_under_load_lose_no_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_data_loss_loses_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    assert_survives(&mut system, async |broker, calls| {
-        wait_for_calls(calls, 50).await;
+    assert_survives(&mut system, async |broker, call_count| {
+        wait_for_calls(call_count, 50).await;
         broker.kill();
         broker.wipe();
-        wait_for_calls(calls, 50).await;
+        wait_for_calls(call_count, 50).await;
         broker.start();
-        wait_for_calls(calls, 100).await;
+        wait_for_calls(call_count, 100).await;
     })
     .await;
 }
@@ -177,12 +177,12 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_memory_alarm_refuses_calls_and_loses_nothing() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    assert_survives(&mut system, async |broker, calls| {
-        wait_for_calls(calls, 50).await;
+    assert_survives(&mut system, async |broker, call_count| {
+        wait_for_calls(call_count, 50).await;
         broker.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0"]);
-        wait_for_calls(calls, 50).await;
+        wait_for_calls(call_count, 50).await;
         broker.run_rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]);
-        wait_for_calls(calls, 100).await;
+        wait_for_calls(call_count, 100).await;
     })
     .await;
 }
@@ -194,9 +194,9 @@ async fn gateway_and_worker_can_start_before_the_broker() {
     system.gateway.kill();
     system.broker.kill();
     system.launch_worker();
-    let gateway = system.launch_gateway();
+    let log_offset = system.launch_gateway();
     system.broker.start();
-    system.wait_for_gateway(gateway).await;
+    system.wait_for_gateway(log_offset).await;
     wait_until("the worker to answer", async || {
         system.get("/v1/orders").await.status == 200
     })
@@ -204,11 +204,11 @@ async fn gateway_and_worker_can_start_before_the_broker() {
 }
 
 /// Whether the exchange exists.
-fn has_exchange(system: &System, name: &str) -> bool {
-    let select_sql = format!(
-        "{{ok, _}} = rabbit_exchange:lookup(rabbit_misc:r(<<\"/\">>, exchange, <<\"{name}\">>))."
+fn has_exchange(system: &System, exchange_name: &str) -> bool {
+    let lookup_code = format!(
+        "{{ok, _}} = rabbit_exchange:lookup(rabbit_misc:r(<<\"/\">>, exchange, <<\"{exchange_name}\">>))."
     );
-    system.broker.try_control(&["eval", &select_sql])
+    system.broker.try_rabbitmqctl(&["eval", &lookup_code])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,23 +222,23 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
         "order-dead-letter-queue",
     ] {
         system.broker.run_rabbitmqctl(&["delete_queue", queue]);
-        let mut id = None;
+        let mut order_id = None;
         wait_until("an order to be accepted", async || {
             let reply = system.post("/v1/orders", new_order.clone()).await;
-            id = reply.body["id"].as_str().map(str::to_owned);
+            order_id = reply.body["id"].as_str().map(str::to_owned);
             reply.status == 201
         })
         .await;
         let is_announced = crate::harness::is_announced;
         system
-            .wait_for_order(&id.unwrap(), "announced", is_announced)
+            .wait_for_order(&order_id.unwrap(), "announced", is_announced)
             .await;
     }
     for exchange in ["order-events", "order-dead-letter-exchange"] {
-        let delete = format!(
+        let delete_code = format!(
             "rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, <<\"{exchange}\">>), false, <<\"test\">>)."
         );
-        system.broker.run_rabbitmqctl(&["eval", &delete]);
+        system.broker.run_rabbitmqctl(&["eval", &delete_code]);
         system
             .post("/v1/orders", new_order.clone())
             .await
@@ -249,16 +249,16 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
         .await;
     }
     // A rejected message reaches the new dead-letter queue through the new exchange.
-    let output = crate::harness::run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
-    assert!(output.contains("sent"), "{output}");
+    let script_output = crate::harness::run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
+    assert!(script_output.contains("sent"), "{script_output}");
     wait_until("the message to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
         dead_letters["data"].as_array().unwrap().len() == 1
     })
     .await;
     wait_until("gateway and worker to be ready", async || {
-        let worker = system.worker_readiness().await;
-        system.get("/readyz").await.status == 200 && worker.is_some_and(|(status, _)| status == 200)
+        let worker_readiness = system.worker_readiness().await;
+        system.get("/readyz").await.status == 200 && worker_readiness.is_some_and(|(status, _)| status == 200)
     })
     .await;
     system.wait_until_idle().await;
@@ -275,21 +275,21 @@ async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions()
         })
         .await;
     };
-    let control = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
-    control(&["set_vm_memory_high_watermark", "0"]);
+    let run_rabbitmqctl = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
+    run_rabbitmqctl(&["set_vm_memory_high_watermark", "0"]);
     assert_readiness(503).await;
     let (_, readiness) = system.worker_readiness().await.unwrap();
     assert!(
         readiness["broker"].as_str().unwrap().contains("memory"),
         "{readiness}"
     );
-    control(&["set_vm_memory_high_watermark", "0.4"]);
+    run_rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]);
     assert_readiness(200).await;
-    control(&["clear_permissions", "guest"]);
+    run_rabbitmqctl(&["clear_permissions", "guest"]);
     assert_readiness(503).await;
     let (_, readiness) = system.worker_readiness().await.unwrap();
     assert!(readiness["unavailable"].is_object(), "{readiness}");
-    control(&["set_permissions", "guest", ".*", ".*", ".*"]);
+    run_rabbitmqctl(&["set_permissions", "guest", ".*", ".*", ".*"]);
     assert_readiness(200).await;
 }
 
@@ -297,10 +297,10 @@ async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions()
 async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
     let system = System::start_with_own_broker(&[]).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let control = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
+    let run_rabbitmqctl = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
     // Without a running member the queue has no leader, as after the loss of a node.
     let queue_member = r#"{list_to_atom("%2F_order-worker-queue"), node()}"#;
-    control(&[
+    run_rabbitmqctl(&[
         "eval",
         &format!("ra:stop_server(quorum_queues, {queue_member})."),
     ]);
@@ -312,7 +312,7 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
         })
     })
     .await;
-    control(&[
+    run_rabbitmqctl(&[
         "eval",
         &format!("ra:restart_server(quorum_queues, {queue_member})."),
     ]);
@@ -333,7 +333,7 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
     // As between the loss of the leader's node and the election of another leader: the queue's record names a
     // node that is down, and the next message is the first one on its channel. The record is corrected by the
     // leader within 5 s.
-    let lose_leader = r#"
+    let lose_leader_code = r#"
         Queue = rabbit_misc:r(<<"/">>, queue, <<"order-worker-queue">>),
         Lose = fun(Record) ->
             {Member, _} = amqqueue:get_pid(Record),
@@ -341,13 +341,13 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
         end,
         rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_amqqueue:update(Queue, Lose) end),
         [rabbit_networking:close_connection(Pid, "test") || Pid <- rabbit_networking:connections()]."#;
-    let mut id = String::new();
+    let mut order_id = String::new();
     wait_until("a step to be refused", async || {
-        system.broker.run_rabbitmqctl(&["eval", lose_leader]);
+        system.broker.run_rabbitmqctl(&["eval", lose_leader_code]);
         wait_until("an order to be created", async || {
             let reply = system.post("/v1/orders", new_order.clone()).await;
             let created_id = reply.body["id"].as_str().unwrap_or_default();
-            created_id.clone_into(&mut id);
+            created_id.clone_into(&mut order_id);
             reply.status == 201
         })
         .await;
@@ -358,7 +358,7 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
         })
     })
     .await;
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system.wait_for_order(&order_id, "announced", is_announced).await;
     wait_until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, _)| status == 200)

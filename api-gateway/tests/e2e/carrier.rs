@@ -56,7 +56,7 @@ struct ReceivedRequest {
 }
 
 #[derive(Default)]
-struct Labels {
+struct CarrierState {
     requests: Vec<ReceivedRequest>,
     behaviours: VecDeque<Behaviour>,
     replies_by_id: BTreeMap<String, Value>,
@@ -69,7 +69,7 @@ struct Labels {
 #[derive(Clone)]
 struct Carrier {
     url: String,
-    labels: Arc<Mutex<Labels>>,
+    state: Arc<Mutex<CarrierState>>,
     release: Arc<Notify>,
 }
 
@@ -78,7 +78,7 @@ impl Carrier {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let new_carrier = Self {
             url: format!("http://{}/base", listener.local_addr().unwrap()),
-            labels: Arc::default(),
+            state: Arc::default(),
             release: Arc::default(),
         };
         let router = Router::new()
@@ -104,11 +104,11 @@ impl Carrier {
 
     /// Sets the behaviour towards the next requests for labels.
     fn set_behaviours(&self, behaviours: &[Behaviour]) {
-        self.labels.lock().unwrap().behaviours = behaviours.to_vec().into();
+        self.state.lock().unwrap().behaviours = behaviours.to_vec().into();
     }
 
     fn requests(&self) -> Vec<ReceivedRequest> {
-        self.labels.lock().unwrap().requests.clone()
+        self.state.lock().unwrap().requests.clone()
     }
 
     fn requests_to(&self, path: &str) -> Vec<ReceivedRequest> {
@@ -118,37 +118,37 @@ impl Carrier {
 
     /// Number of labels that were created and not cancelled.
     fn valid_labels(&self) -> usize {
-        let labels = self.labels.lock().unwrap();
-        let is_valid = |id: &&String| !labels.cancelled_ids.contains(*id);
-        labels.replies_by_id.keys().filter(is_valid).count()
+        let state = self.state.lock().unwrap();
+        let is_valid = |shipment_id: &&String| !state.cancelled_ids.contains(*shipment_id);
+        state.replies_by_id.keys().filter(is_valid).count()
     }
 
     async fn handle(State(carrier): State<Self>, request: Request) -> Response {
-        let (head, body) = request.into_parts();
+        let (request_head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
-        let headers = head.headers.iter();
+        let headers = request_head.headers.iter();
         let headers =
             headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         let received_request = ReceivedRequest {
-            path: head.uri.path().to_owned(),
+            path: request_head.uri.path().to_owned(),
             headers: headers.collect(),
             body: String::from_utf8(body.to_vec()).unwrap(),
         };
         let request: Value = serde_json::from_str(&received_request.body).unwrap();
-        let id = request["shipment_id"].as_str().unwrap().to_owned();
+        let shipment_id = request["shipment_id"].as_str().unwrap().to_owned();
         let is_cancellation = received_request.path.ends_with("/cancel");
         let behaviour = {
-            let mut labels = carrier.labels.lock().unwrap();
-            labels.requests.push(received_request);
+            let mut state = carrier.state.lock().unwrap();
+            state.requests.push(received_request);
             if is_cancellation {
-                return labels.cancel(id);
+                return state.cancel(shipment_id);
             }
-            labels.behaviours.pop_front().unwrap_or(Behaviour::Works)
+            state.behaviours.pop_front().unwrap_or(Behaviour::Works)
         };
         match behaviour {
-            Behaviour::Works => carrier.create(&id),
+            Behaviour::Works => carrier.create(&shipment_id),
             Behaviour::LosesReply => {
-                let _ = carrier.create(&id);
+                let _ = carrier.create(&shipment_id);
                 let broken_body = futures_util::stream::iter([Err::<Bytes, _>("the cable is cut")]);
                 Body::from_stream(broken_body).into_response()
             }
@@ -163,24 +163,24 @@ impl Carrier {
                 let location = [(header::LOCATION, format!("{}/shipments", carrier.url))];
                 (StatusCode::TEMPORARY_REDIRECT, location).into_response()
             }
-            Behaviour::Garbage(text) => text.into_response(),
+            Behaviour::Garbage(garbage) => garbage.into_response(),
             Behaviour::Silent => pending().await,
             Behaviour::Waits => {
                 carrier.release.notified().await;
-                carrier.create(&id)
+                carrier.create(&shipment_id)
             }
         }
     }
 
-    fn create(&self, id: &str) -> Response {
-        let mut labels = self.labels.lock().unwrap();
-        if labels.cancelled_ids.contains(id) {
+    fn create(&self, shipment_id: &str) -> Response {
+        let mut state = self.state.lock().unwrap();
+        if state.cancelled_ids.contains(shipment_id) {
             return refusal(StatusCode::GONE, "cancelled");
         }
-        let label_count = labels.replies_by_id.len() + 1;
-        let label = labels
+        let label_count = state.replies_by_id.len() + 1;
+        let label = state
             .replies_by_id
-            .entry(id.to_owned())
+            .entry(shipment_id.to_owned())
             .or_insert_with(|| {
                 json!({
                     "carrier": "Test Post", "tracking_number": format!("TP{label_count}"),
@@ -192,12 +192,12 @@ impl Carrier {
     }
 }
 
-impl Labels {
-    fn cancel(&mut self, id: String) -> Response {
+impl CarrierState {
+    fn cancel(&mut self, shipment_id: String) -> Response {
         if self.has_goods {
             return refusal(StatusCode::CONFLICT, "in_transit");
         }
-        self.cancelled_ids.insert(id);
+        self.cancelled_ids.insert(shipment_id);
         StatusCode::NO_CONTENT.into_response()
     }
 }
@@ -278,9 +278,9 @@ async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
     );
 
     // The carrier names the shipment by the id that it got.
-    let data = json!({"order_id": id, "shipment_id": shipment_id});
+    let event_data = json!({"order_id": id, "shipment_id": shipment_id});
     let delivered_update =
-        json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": data});
+        json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
     system
         .send_webhook_body("d", &delivered_update)
         .await
@@ -295,10 +295,10 @@ async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
     assert_eq!(erase_reply.status, 204, "{}", erase_reply.body);
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let history_reply = system.get(&format!("/v1/orders/{id}/history")).await;
-    for text in [order.to_string(), history_reply.expect(200).to_string()] {
-        assert!(text.contains("TP1"), "{text}");
+    for shown_text in [order.to_string(), history_reply.expect(200).to_string()] {
+        assert!(shown_text.contains("TP1"), "{shown_text}");
         for erased_text in [LABEL_URL, "https://track", "Lovelace"] {
-            assert!(!text.contains(erased_text), "{erased_text} in {text}");
+            assert!(!shown_text.contains(erased_text), "{erased_text} in {shown_text}");
         }
     }
     system.assert_verified();
@@ -391,15 +391,15 @@ async fn refused_label_is_a_dead_letter_with_the_carriers_message() {
         let advice = failed_step["advice"].as_str().unwrap();
         assert!(advice.contains("/shipments"), "{advice}");
     }
-    let path = |id: &str| format!("/v1/dead-letters/{id}:request_shipment:main");
-    let redrive = format!("{}/redrive", path(&first_id));
-    system.post(&redrive, json!({})).await.expect(200);
+    let dead_letter_path = |id: &str| format!("/v1/dead-letters/{id}:request_shipment:main");
+    let redrive_path = format!("{}/redrive", dead_letter_path(&first_id));
+    system.post(&redrive_path, json!({})).await.expect(200);
     system
         .wait_for_order(&first_id, "labelled", is_announced)
         .await;
 
     // The other one is shipped by other means. Its label is cancelled, should there be one.
-    system.delete(&path(&second_id)).await.expect(204);
+    system.delete(&dead_letter_path(&second_id)).await.expect(204);
     let shipped_order = system
         .post(
             &format!("/v1/orders/{second_id}/shipments"),
@@ -449,8 +449,8 @@ async fn cancellation_that_overtakes_its_request_leaves_no_label() {
     let shipment_id = order["shipments"][0]["id"].as_str().unwrap();
     let path = format!("/base/shipments/{shipment_id}/cancel");
     let [cancellation] = carrier.requests_to(&path).try_into().unwrap();
-    let id = format!("cancel_{shipment_id}");
-    assert_eq!(cancellation.headers["webhook-id"], id);
+    let webhook_id = format!("cancel_{shipment_id}");
+    assert_eq!(cancellation.headers["webhook-id"], webhook_id);
     let body: Value = serde_json::from_str(&cancellation.body).unwrap();
     let expected_body =
         json!({"order_id": labelled_id, "shipment_id": shipment_id, "warehouse": "main"});
@@ -463,14 +463,14 @@ async fn refused_cancellation_is_a_dead_letter() {
     let (carrier, system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
     system.wait_for_order(&id, "labelled", is_announced).await;
-    carrier.labels.lock().unwrap().has_goods = true;
+    carrier.state.lock().unwrap().has_goods = true;
     let cancel_path = format!("/v1/orders/{id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
     let failed_step = wait_for_dead_letter(&system, &id).await;
     assert_eq!(failed_step["step"], "cancel_shipment:main");
     let reason = failed_step["reason"].as_str().unwrap();
     assert!(reason.contains("(in_transit)"), "{reason}");
-    carrier.labels.lock().unwrap().has_goods = false;
+    carrier.state.lock().unwrap().has_goods = false;
     let redrive_path = format!("/v1/dead-letters/{id}:cancel_shipment:main/redrive");
     system.post(&redrive_path, json!({})).await.expect(200);
     wait_until("the label to be cancelled", async || {
@@ -486,11 +486,11 @@ async fn worker_killed_before_it_stores_the_label_gets_the_same_label_again() {
     let (carrier, mut system) = Carrier::with_system(&[]).await;
     system.worker.kill();
     // The first call is the payment's, the second one the carrier's.
-    system.set("CRASH_AT", Some("after_partner:2"));
+    system.set_variable("CRASH_AT", Some("after_partner:2"));
     system.restart_worker().await;
     let id = create_order(&system).await;
     wait_until("the worker to be killed", async || {
-        system.worker_crashes() == 1
+        system.worker_crash_count() == 1
     })
     .await;
     system.worker = system.spawn_replacement_worker();
@@ -542,7 +542,7 @@ async fn labels_of_the_previous_carrier_are_still_cancelled() {
     let id = create_order(&system).await;
     system.wait_for_order(&id, "labelled", is_announced).await;
     system.worker.terminate();
-    system.set("CARRIER", Some("manual"));
+    system.set_variable("CARRIER", Some("manual"));
     system.restart_worker().await;
     let cancel_path = format!("/v1/orders/{id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
@@ -559,25 +559,25 @@ async fn labels_of_the_previous_carrier_are_still_cancelled() {
 #[tokio::test]
 async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     let mut system = System::start().await;
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CARRIER.md");
-    let labels = system.folder.join("labels.db");
+    let document_path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CARRIER.md");
+    let labels_path = system.folder.join("labels.db");
     let adapter_process = Peer::start(
         "carrier_adapter.py",
         &[
-            document.to_str().unwrap(),
+            document_path.to_str().unwrap(),
             CARRIER_SECRET,
-            labels.to_str().unwrap(),
+            labels_path.to_str().unwrap(),
         ],
         system.folder.join("adapter.log"),
     );
-    let url = format!("http://127.0.0.1:{}", adapter_process.port().await);
+    let adapter_url = format!("http://127.0.0.1:{}", adapter_process.port().await);
     system.worker.terminate();
     for (name, value) in [
         ("CARRIER", "http"),
-        ("CARRIER_URL", url.as_str()),
+        ("CARRIER_URL", adapter_url.as_str()),
         ("CARRIER_SECRET", CARRIER_SECRET),
     ] {
-        system.set(name, Some(value));
+        system.set_variable(name, Some(value));
     }
     system.restart_worker().await;
     system.set_stock("A", &[("main", 9)]).await;
@@ -589,9 +589,9 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     assert_eq!(shipment["carrier"], "Example Post");
     let tracking_number = shipment["tracking_number"].as_str().unwrap();
     let data = json!({"order_id": shipped_id, "tracking_number": tracking_number});
-    let update =
+    let shipped_update =
         json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-    system.send_webhook_body("s", &update).await.expect(200);
+    system.send_webhook_body("s", &shipped_update).await.expect(200);
     let is_shipped = |order: &Value| order["status"] == "shipped";
     let order = system
         .wait_for_order(&shipped_id, "shipped", is_shipped)
@@ -605,20 +605,20 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     let cancel_path = format!("/v1/orders/{cancelled_id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
     system.wait_until_idle().await;
-    let log = adapter_process.printed_text();
-    assert!(log.contains("/cancel HTTP/1.1\" 200"), "{log}");
+    let adapter_log = adapter_process.printed_text();
+    assert!(adapter_log.contains("/cancel HTTP/1.1\" 200"), "{adapter_log}");
 
     // A request with another signature is refused, and without a country there is no label.
     let forged_request = system
         .client
-        .request(Method::POST, format!("{url}/shipments"))
+        .request(Method::POST, format!("{adapter_url}/shipments"))
         .header("webhook-id", "label_1")
         .header("webhook-timestamp", jiff::Timestamp::now().as_second())
         .header("webhook-signature", "v1,AAAA")
         .body("{}");
     assert_eq!(send(forged_request).await.status, 401);
-    let without_address = order_without_address(&system).await;
-    let failed_step = wait_for_dead_letter(&system, &without_address).await;
+    let id_without_address = order_without_address(&system).await;
+    let failed_step = wait_for_dead_letter(&system, &id_without_address).await;
     let reason = failed_step["reason"].as_str().unwrap();
     assert!(reason.contains("the country is missing"), "{reason}");
     system.assert_verified();

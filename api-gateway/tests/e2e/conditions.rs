@@ -54,9 +54,9 @@ struct Systems {
     shop: System,
     receiver: Receiver,
     /// A system with a step that failed and waits for its retry.
-    failing: System,
-    failed_step: String,
-    dead_messages: Vec<String>,
+    failing_system: System,
+    failed_step_id: String,
+    dead_message_ids: Vec<String>,
 }
 
 impl Systems {
@@ -79,29 +79,29 @@ impl Systems {
         for _ in 0..3 {
             run_script("foreign.py", &["reject", &shop.broker.url(), "-"]);
         }
-        let mut dead_messages = Vec::new();
+        let mut dead_message_ids = Vec::new();
         wait_until("three dead-lettered messages", async || {
             let dead_letters = shop.get("/v1/dead-letters").await.expect(200);
-            let ids = dead_letters["data"].as_array().unwrap().iter();
-            dead_messages = ids
+            let dead_letters = dead_letters["data"].as_array().unwrap().iter();
+            dead_message_ids = dead_letters
                 .map(|dead_letter| dead_letter["id"].as_str().unwrap().to_owned())
                 .collect();
-            dead_messages.len() >= 3
+            dead_message_ids.len() >= 3
         })
         .await;
         Self {
             shop,
             receiver: Receiver::start().await,
-            failing: failing_system,
-            failed_step: format!("{}:authorize_payment", ids[0]),
-            dead_messages,
+            failing_system,
+            failed_step_id: format!("{}:authorize_payment", ids[0]),
+            dead_message_ids,
         }
     }
 
     /// The system to which requests for `path` are sent.
     fn system(&self, path: &str) -> &System {
         if path.starts_with("/v1/retries/") {
-            &self.failing
+            &self.failing_system
         } else {
             &self.shop
         }
@@ -227,10 +227,10 @@ impl Systems {
             TestCase::with_path(format!("/v1/products/A{subpath}"))
                 .with_watched_path("/v1/products/A".to_owned())
         };
-        let dead_letter_case = |n: usize, subpath: &str| {
+        let dead_letter_case = |message_index: usize, subpath: &str| {
             TestCase::with_path(format!(
                 "/v1/dead-letters/{}{subpath}",
-                self.dead_messages[n]
+                self.dead_message_ids[message_index]
             ))
         };
         match operation {
@@ -400,7 +400,7 @@ impl Systems {
             "POST /v1/retries/redrive" => TestCase::with_path("/v1/retries/redrive".to_owned())
                 .with_body(json!({"all": true})),
             "POST /v1/retries/{id}/redrive" => {
-                TestCase::with_path(format!("/v1/retries/{}/redrive", self.failed_step))
+                TestCase::with_path(format!("/v1/retries/{}/redrive", self.failed_step_id))
             }
             unknown_operation => panic!(
                 "{unknown_operation} is a new operation: add a case, so that its Idempotency-Key and If-Match are tested"
@@ -431,13 +431,13 @@ async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
     let systems = Systems::start().await;
     let document = systems.shop.get("/openapi.json").await.expect(200);
     let mut tested_operations = 0;
-    for (path, item) in document["paths"].as_object().unwrap() {
+    for (path, path_item) in document["paths"].as_object().unwrap() {
         // Incoming webhooks have ids of their own instead of idempotency keys.
         if !path.starts_with("/v1/") {
             continue;
         }
         for method_name in ["post", "put", "patch", "delete"] {
-            let Some(operation_document) = item.get(method_name) else {
+            let Some(operation_document) = path_item.get(method_name) else {
                 continue;
             };
             let operation = format!("{} {path}", method_name.to_uppercase());
@@ -458,20 +458,20 @@ async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
     assert!(tested_operations > 30, "{tested_operations}");
 }
 
-fn check_described(operation: &str, described: &Value) {
-    let parameter_names: Vec<_> = described["parameters"]
+fn check_described(operation: &str, operation_document: &Value) {
+    let parameter_names: Vec<_> = operation_document["parameters"]
         .as_array()
         .unwrap()
         .iter()
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
-    for header in ["Idempotency-Key", "If-Match"] {
+    for header_name in ["Idempotency-Key", "If-Match"] {
         assert!(
-            parameter_names.contains(&header),
-            "{operation} does not describe {header}"
+            parameter_names.contains(&header_name),
+            "{operation} does not describe {header_name}"
         );
     }
-    assert!(described["responses"]["412"].is_object(), "{operation}");
+    assert!(operation_document["responses"]["412"].is_object(), "{operation}");
 }
 
 async fn check_operation(

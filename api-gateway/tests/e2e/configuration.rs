@@ -7,7 +7,7 @@ use shared::config::documented_variables;
 
 use crate::harness::{Folder, Process, System, WORKER};
 
-fn start(program_name: &str, variables: &[(&str, &str)]) -> (bool, String) {
+fn start_program(program_name: &str, variables: &[(&str, &str)]) -> (bool, String) {
     let output = run_program(program_name, &[], variables);
     (output.status.success(), stderr_text(&output))
 }
@@ -30,7 +30,7 @@ fn run_program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) ->
 
 #[test]
 fn invalid_value_is_reported_in_one_line_with_its_variable() {
-    for (program, variable_name, value) in [
+    for (program, variable_name, invalid_value) in [
         ("api-gateway", "AMQP_URL", "http://localhost"),
         ("api-gateway", "HTTP_ADDR", "8080"),
         ("api-gateway", "API_KEYS", "root=some-long-key"),
@@ -47,11 +47,11 @@ fn invalid_value_is_reported_in_one_line_with_its_variable() {
         ("order-worker", "ORDER_APPROVAL", "perhaps"),
         ("order-worker", "WORKER_HTTP_ADDR", "nowhere"),
     ] {
-        let (start_time, error) = start(
+        let (has_started, error) = start_program(
             program,
-            &[("HTTP_ADDR", "127.0.0.1:0"), (variable_name, value)],
+            &[("HTTP_ADDR", "127.0.0.1:0"), (variable_name, invalid_value)],
         );
-        assert!(!start_time, "{variable_name}={value}");
+        assert!(!has_started, "{variable_name}={invalid_value}");
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(error.contains(variable_name), "{error}");
     }
@@ -59,7 +59,7 @@ fn invalid_value_is_reported_in_one_line_with_its_variable() {
 
 #[test]
 fn without_api_keys_only_loopback_addresses_are_accepted() {
-    let (has_started, error) = start("api-gateway", &[("HTTP_ADDR", "0.0.0.0:0")]);
+    let (has_started, error) = start_program("api-gateway", &[("HTTP_ADDR", "0.0.0.0:0")]);
     assert!(!has_started && error.contains("API_KEYS"), "{error}");
 }
 
@@ -74,7 +74,7 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
         ("DATABASE_URL", url.as_str()),
         ("WORKER_HTTP_ADDR", "127.0.0.1:0"),
     ];
-    let (has_started, error) = start("order-worker", &variables);
+    let (has_started, error) = start_program("order-worker", &variables);
     assert!(
         !has_started && error.contains("in use by another order-worker"),
         "{error}"
@@ -85,7 +85,7 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
 #[test]
 fn check_config_validates_without_starting() {
     let folder = Folder::new();
-    let database = format!("sqlite://{}/orders.db", folder.join("none").display());
+    let database_url = format!("sqlite://{}/orders.db", folder.join("none").display());
     for (program_name, invalid_value) in [
         ("order-worker", ("EVENTS_KEPT_DAYS", "1")),
         (
@@ -95,7 +95,7 @@ fn check_config_validates_without_starting() {
         ("api-gateway", ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")),
         ("api-gateway", ("RATE_LIMIT", "many")),
     ] {
-        let variables = [("DATABASE_URL", database.as_str())];
+        let variables = [("DATABASE_URL", database_url.as_str())];
         let valid_output = run_program(program_name, &["--check-config"], &variables);
         assert!(
             valid_output.status.success(),
@@ -127,11 +127,11 @@ fn check_config_validates_without_starting() {
 #[tokio::test]
 async fn health_command_reports_readiness() {
     let system = System::start().await;
-    let worker = system.worker.find_logged_field("health", 0).unwrap();
-    let gateway = system.gateway.find_logged_field("address", 0).unwrap();
+    let worker_address = system.worker.find_logged_field("health", 0).unwrap();
+    let gateway_address = system.gateway.find_logged_field("address", 0).unwrap();
     for (program_name, variable, address) in [
-        (WORKER, "WORKER_HTTP_ADDR", worker),
-        ("api-gateway", "HTTP_ADDR", gateway),
+        (WORKER, "WORKER_HTTP_ADDR", worker_address),
+        ("api-gateway", "HTTP_ADDR", gateway_address),
     ] {
         // The health command calls a server that listens on all interfaces over the loopback interface.
         let port = address.rsplit(':').next().unwrap();
@@ -156,33 +156,33 @@ fn documentation_marks_the_variables_whose_values_are_hidden() {
     let repository_root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read_file = |path: &str| fs::read_to_string(repository_root.join(path)).unwrap();
     let document = read_file("docs/CONFIGURATION.md");
-    for table in [
+    for table_path in [
         "api-gateway/src/environment.md",
         "order-worker/src/environment.md",
         "shared/src/environment.md",
     ] {
-        for variable in documented_variables(&read_file(table)) {
+        for variable in documented_variables(&read_file(table_path)) {
             let name = &variable.name;
-            let mut first_cells = document
+            let mut first_table_cells = document
                 .lines()
                 .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
-            let cell = first_cells
-                .find(|cell| cell.contains(&format!("`{name}`")))
+            let table_cell = first_table_cells
+                .find(|table_cell| table_cell.contains(&format!("`{name}`")))
                 .unwrap_or_else(|| panic!("docs/CONFIGURATION.md does not list {name}"));
             assert_eq!(
-                cell.contains("(secret"),
+                table_cell.contains("(secret"),
                 variable.is_secret,
-                "{name} in {table}"
+                "{name} in {table_path}"
             );
-            let looks_secret = ["SECRET", "_KEY", "API_KEYS", "PASSWORD", "TOKEN"];
-            let looks_secret = looks_secret.iter().any(|word| name.contains(word));
-            assert!(!looks_secret || variable.is_secret, "{name} in {table}");
+            let secret_words = ["SECRET", "_KEY", "API_KEYS", "PASSWORD", "TOKEN"];
+            let looks_secret = secret_words.iter().any(|word| name.contains(word));
+            assert!(!looks_secret || variable.is_secret, "{name} in {table_path}");
         }
     }
 }
 
 /// The variables of a table in docs/CONFIGURATION.md or in the `--help` of a program.
-fn variables(table: &str) -> Vec<String> {
+fn variable_names(table: &str) -> Vec<String> {
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let names = rows.flat_map(|row| {
         let cell = row.split(" | ").next().unwrap();
@@ -199,10 +199,10 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
     let repository_root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read_file = |path: &str| fs::read_to_string(repository_root.join(path)).unwrap();
     let configuration_document = read_file("docs/CONFIGURATION.md");
-    let common_variables = variables(&read_file("shared/src/environment.md"));
+    let common_variables = variable_names(&read_file("shared/src/environment.md"));
     for program_name in ["order-worker", "api-gateway"] {
         let help_output = run_program(program_name, &["--help"], &[]);
-        let own_variables = variables(&read_file(&format!("{program_name}/src/environment.md")));
+        let own_variables = variable_names(&read_file(&format!("{program_name}/src/environment.md")));
         assert!(own_variables.len() > 5, "{own_variables:?}");
         for variable in own_variables.iter().chain(&common_variables) {
             assert!(
@@ -215,8 +215,8 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
             );
         }
         for shell in ["bash", "zsh", "fish"] {
-            let script = stdout_text(&run_program(program_name, &["completions", shell], &[]));
-            assert!(script.contains("check-config"), "{script}");
+            let completion_script = stdout_text(&run_program(program_name, &["completions", shell], &[]));
+            assert!(completion_script.contains("check-config"), "{completion_script}");
         }
         assert_eq!(
             run_program(program_name, &["dance"], &[]).status.code(),

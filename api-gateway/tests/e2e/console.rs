@@ -9,19 +9,19 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::harness::{Receiver, System, wait_until};
 
 /// Runs a scenario of console.py next to the rest of the test.
-fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinHandle<String> {
-    start_script("console.py", system, name, more_arguments)
+fn start_scenario(system: &System, scenario: &str, more_arguments: &[&str]) -> JoinHandle<String> {
+    start_script("console.py", system, scenario, more_arguments)
 }
 
 /// Runs a scenario of a script that uses `console_driver.py`, next to the rest of the test.
 pub(crate) fn start_script(
     script: &'static str,
     system: &System,
-    name: &str,
+    scenario: &str,
     more_arguments: &[&str],
 ) -> JoinHandle<String> {
     let mut arguments = vec![
-        name.to_owned(),
+        scenario.to_owned(),
         system.url(""),
         system.folder.display().to_string(),
     ];
@@ -33,8 +33,8 @@ pub(crate) fn start_script(
 }
 
 pub(crate) async fn assert_passed(scenario_run: JoinHandle<String>) {
-    let output = scenario_run.await.unwrap();
-    assert!(output.trim_end().ends_with("seen"), "{output}");
+    let script_output = scenario_run.await.unwrap();
+    assert!(script_output.trim_end().ends_with("seen"), "{script_output}");
 }
 
 /// Waits until the scenario requests an action from the test.
@@ -98,10 +98,10 @@ async fn console_shows_and_resends_messages() {
 
 #[tokio::test]
 async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
-    let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
-    let keys = format!("operator={operator};storefront@eu={storefront}");
+    let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
+    let keys = format!("operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    assert_passed(start_scenario(&system, "enter", &[operator, storefront])).await;
+    assert_passed(start_scenario(&system, "enter", &[operator_key, storefront_key])).await;
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn console_reports_a_worker_outage_and_recovers() {
 async fn console_escapes_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let response = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
-    let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(response)]).await;
+    let receiver = Receiver::with_responses(vec![crate::harness::CannedResponse::Json(response)]).await;
     assert_passed(start_scenario(
         &system,
         "hostile",

@@ -9,8 +9,8 @@ use crate::{
     harness::{CannedResponse, Receiver, System, Tables},
 };
 
-fn start_scenario(system: &System, name: &str, more_arguments: &[&str]) -> JoinHandle<String> {
-    start_script("console_lists.py", system, name, more_arguments)
+fn start_scenario(system: &System, scenario: &str, more_arguments: &[&str]) -> JoinHandle<String> {
+    start_script("console_lists.py", system, scenario, more_arguments)
 }
 
 #[tokio::test]
@@ -64,19 +64,19 @@ async fn console_shows_why_steps_failed_and_redrives_them() {
         system.set_stock(sku, &[("main", 5)]).await;
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
-    let running = start_scenario(&system, "stuck", &[]);
-    wait_for_request(&system.folder, "mend", &running).await;
+    let scenario_run = start_scenario(&system, "stuck", &[]);
+    wait_for_request(&system.folder, "mend", &scenario_run).await;
     let repair_sql = "UPDATE payments SET status = 'authorized'";
     system.store.run(Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();
-    assert_passed(running).await;
+    assert_passed(scenario_run).await;
 }
 
 #[tokio::test]
 async fn console_shows_pending_retries_and_retries_them_now() {
     let (system, provider, _) = crate::retries::orders_with_failing_payments(3).await;
-    let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
-    system.post("/v1/webhook-endpoints", types).await;
+    let new_endpoint = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
+    system.post("/v1/webhook-endpoints", new_endpoint).await;
     assert_passed(start_scenario(&system, "retried", &[])).await;
 }
 
@@ -100,17 +100,17 @@ async fn console_says_that_no_messages_are_sent() {
 
 #[tokio::test]
 async fn console_lists_show_storefronts_only_their_actions() {
-    let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
-    let keys = format!("operator={operator};storefront@eu={storefront}");
+    let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
+    let keys = format!("operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    assert_passed(start_scenario(&system, "roles", &[operator, storefront])).await;
+    assert_passed(start_scenario(&system, "roles", &[operator_key, storefront_key])).await;
 }
 
 #[tokio::test]
 async fn console_lists_escape_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let response = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
-    let receiver = Receiver::with(vec![CannedResponse::Json(response)]).await;
+    let receiver = Receiver::with_responses(vec![CannedResponse::Json(response)]).await;
     let url = receiver.url("/hook");
     assert_passed(start_scenario(&system, "hostile_lists", &[&url])).await;
 }
@@ -139,7 +139,7 @@ async fn console_stays_usable_with_a_hundred_thousand_customers_and_products() {
     let product =
         json!({"sku": "P", "name": "Thing", "price": 1, "currency": "EUR", "low_stock_at": 5});
     system.post("/v1/products", product).await.expect(201);
-    let copies = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
+    let copy_sql = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
          INSERT INTO customers (id, storefront, state, version, name_key, email_key)
          SELECT substr(id, 1, 24) || printf('%012x', n), storefront,
                 json_set(state, '$.id', substr(id, 1, 24) || printf('%012x', n), '$.name', 'Person ' || n,
@@ -152,6 +152,6 @@ async fn console_stays_usable_with_a_hundred_thousand_customers_and_products() {
          FROM products, numbers WHERE sku = 'P';
          INSERT INTO shelves (sku, warehouse, on_hand, reserved)
          SELECT sku, 'main', CASE sku WHEN 'P099999' THEN 3 ELSE 9 END, 0 FROM products;";
-    system.store.run(Tables::Orders, copies);
+    system.store.run(Tables::Worker, copy_sql);
     assert_passed(start_scenario(&system, "many_entries", &[])).await;
 }

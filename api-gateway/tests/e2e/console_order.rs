@@ -33,12 +33,12 @@ async fn failed_step_is_fixed_on_the_page_of_its_order() {
         system.set_stock(sku, &[("main", 5)]).await;
         order_with_failed_capture(&system, sku).await;
     }
-    let running = start_script(SCRIPT, &system, "fix", &[]);
-    wait_for_request(&system.folder, "mend", &running).await;
+    let scenario_run = start_script(SCRIPT, &system, "fix", &[]);
+    wait_for_request(&system.folder, "mend", &scenario_run).await;
     let repair_sql = "UPDATE payments SET status = 'authorized'";
     system.store.run(Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();
-    assert_passed(running).await;
+    assert_passed(scenario_run).await;
 }
 
 #[tokio::test]
@@ -83,14 +83,14 @@ async fn order_is_placed_with_pickers_that_search() {
 
 #[tokio::test]
 async fn storefront_sees_its_order_without_actions_of_operators() {
-    let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
-    let keys = format!("operator={operator};storefront@eu={storefront}");
+    let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
+    let keys = format!("operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
     assert_passed(start_script(
         SCRIPT,
         &system,
         "roles",
-        &[operator, storefront],
+        &[operator_key, storefront_key],
     ))
     .await;
 }

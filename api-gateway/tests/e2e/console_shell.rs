@@ -9,10 +9,10 @@ const SCRIPT: &str = "console_shell.py";
 
 #[tokio::test]
 async fn frame_has_navigation_search_shortcuts_and_language() {
-    let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
-    let keys = format!("admin=key-of-the-admin;operator={operator};storefront@eu={storefront}");
+    let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
+    let keys = format!("admin=key-of-the-admin;operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    let keys = ["key-of-the-admin", operator, storefront];
+    let keys = ["key-of-the-admin", operator_key, storefront_key];
     assert_passed(start_script(SCRIPT, &system, "frame", &keys)).await;
 }
 

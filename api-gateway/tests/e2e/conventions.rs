@@ -16,8 +16,8 @@ fn header_text<'a>(headers: &'a HeaderMap, header_name: &str) -> &'a str {
         .map_or("", |value| value.to_str().unwrap())
 }
 
-async fn if_match(request: RequestBuilder, tag: &str) -> Reply {
-    send(request.header("if-match", tag)).await
+async fn if_match(request: RequestBuilder, entity_tag: &str) -> Reply {
+    send(request.header("if-match", entity_tag)).await
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn if_match_refuses_changes_to_another_version() {
     let customer_id = system.create_customer().await;
     let new_order = order_body_with_method(&customer_id, "A", 1, "pm_slow");
     let order_reply = system.post("/v1/orders", new_order).await;
-    let tag = header_text(&order_reply.headers, "etag").to_owned();
+    let entity_tag = header_text(&order_reply.headers, "etag").to_owned();
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/orders/{id}");
     let cancel_request = || system.request(Method::POST, &format!("{path}/cancel"));
@@ -39,13 +39,13 @@ async fn if_match_refuses_changes_to_another_version() {
     for other_tag in ["\"99\"", "W/\"2\"", "\"2,3\"", "\"\""] {
         let refused_reply = if_match(cancel_request(), other_tag).await;
         let problem = refused_reply.expect_problem(412, "VERSION_MISMATCH");
-        assert!(problem["detail"].as_str().unwrap().contains(&tag));
+        assert!(problem["detail"].as_str().unwrap().contains(&entity_tag));
     }
     // A 412 is not recorded under the key: the client can read the order and retry.
     if_match(cancel_request().header("idempotency-key", "once"), "\"99\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
-    let tag_list = format!("\"99\", {tag}");
+    let tag_list = format!("\"99\", {entity_tag}");
     let cancellation_reply = if_match(
         cancel_request().header("idempotency-key", "once"),
         &tag_list,
@@ -62,10 +62,10 @@ async fn if_match_refuses_changes_to_another_version() {
         header_text(&repeated_reply.headers, "idempotent-replayed"),
         "true"
     );
-    if_match(cancel_request().header("idempotency-key", "once"), &tag)
+    if_match(cancel_request().header("idempotency-key", "once"), &entity_tag)
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
-    if_match(system.request(Method::DELETE, &path), &tag)
+    if_match(system.request(Method::DELETE, &path), &entity_tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
     let delete_reply = if_match(system.request(Method::DELETE, &path), "*").await;
@@ -81,7 +81,7 @@ async fn if_match_applies_to_products_and_customers() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let product_reply = system.get("/v1/products/A").await;
-    let tag = header_text(&product_reply.headers, "etag").to_owned();
+    let entity_tag = header_text(&product_reply.headers, "etag").to_owned();
     let customer_id = system.create_customer().await;
     system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -89,15 +89,15 @@ async fn if_match_applies_to_products_and_customers() {
         .expect(201);
     // Stock changed: the representation is different, but the version of the product is the same.
     let repeated_request = system.request(Method::GET, "/v1/products/A");
-    let repeated_request = send(repeated_request.header("if-none-match", &tag)).await;
-    assert_eq!(repeated_request.expect(200)["stock"][0]["reserved"], 1);
+    let repeated_reply = send(repeated_request.header("if-none-match", &entity_tag)).await;
+    assert_eq!(repeated_reply.expect(200)["stock"][0]["reserved"], 1);
     let rename_request = |new_name: &str| {
         let body = json!({"name": new_name});
         system.request(Method::PATCH, "/v1/products/A").json(&body)
     };
-    let rename_reply = if_match(rename_request("B"), &tag).await;
+    let rename_reply = if_match(rename_request("B"), &entity_tag).await;
     let version = rename_reply.expect(200)["version"].as_u64().unwrap();
-    if_match(rename_request("C"), &tag)
+    if_match(rename_request("C"), &entity_tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
     if_match(rename_request("C"), &format!("\"{version}\""))
@@ -105,10 +105,10 @@ async fn if_match_applies_to_products_and_customers() {
         .expect(200);
 
     let path = format!("/v1/customers/{customer_id}");
-    let tag = header_text(&system.get(&path).await.headers, "etag").to_owned();
+    let entity_tag = header_text(&system.get(&path).await.headers, "etag").to_owned();
     let block_request = || system.request(Method::POST, &format!("{path}/block"));
-    if_match(block_request(), &tag).await.expect(200);
-    if_match(block_request(), &tag)
+    if_match(block_request(), &entity_tag).await.expect(200);
+    if_match(block_request(), &entity_tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
 }
@@ -276,7 +276,7 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system.wait_for_order(&id, "announced", is_announced).await;
     let order_path = format!("/v1/orders/{id}");
-    let get_accepting = async |path: &str, accepted_encodings: &[&str]| {
+    let get_headers = async |path: &str, accepted_encodings: &[&str]| {
         let request = accepted_encodings
             .iter()
             .fold(system.request(Method::GET, path), |request, encodings| {
@@ -292,19 +292,19 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
         (&["gzip;q=0"], ""),
         (&[], ""),
     ] {
-        let long_reply = get_accepting("/openapi.json", accepted_encodings).await;
+        let long_headers = get_headers("/openapi.json", accepted_encodings).await;
         assert_eq!(
-            header_text(&long_reply, "content-encoding"),
+            header_text(&long_headers, "content-encoding"),
             encoding,
             "{accepted_encodings:?}"
         );
         // The header is needed without compression as well: a cache must know that the representation depends on
         // it.
-        assert!(header_text(&long_reply, "vary").contains("accept-encoding"));
+        assert!(header_text(&long_headers, "vary").contains("accept-encoding"));
         for short_path in ["/livez", &order_path] {
-            let short_reply = get_accepting(short_path, accepted_encodings).await;
+            let short_headers = get_headers(short_path, accepted_encodings).await;
             assert_eq!(
-                header_text(&short_reply, "content-encoding"),
+                header_text(&short_headers, "content-encoding"),
                 "",
                 "{short_path} {accepted_encodings:?}"
             );
@@ -316,7 +316,7 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
 async fn cors_allows_only_configured_origins() {
     let shop_origin = "https://shop.example.com";
     let system = System::start_with(&[("CORS_ORIGINS", shop_origin)]).await;
-    let get_with_origin = async |origin: &str| {
+    let preflight_headers = async |origin: &str| {
         let request = system
             .request(Method::OPTIONS, "/v1/orders")
             .header("origin", origin)
@@ -324,17 +324,17 @@ async fn cors_allows_only_configured_origins() {
             .header("access-control-request-headers", "idempotency-key");
         send(request).await.headers
     };
-    let allowed_reply = get_with_origin(shop_origin).await;
+    let allowed_headers = preflight_headers(shop_origin).await;
     assert_eq!(
-        header_text(&allowed_reply, "access-control-allow-origin"),
+        header_text(&allowed_headers, "access-control-allow-origin"),
         shop_origin
     );
     assert!(
-        header_text(&allowed_reply, "access-control-allow-headers").contains("idempotency-key")
+        header_text(&allowed_headers, "access-control-allow-headers").contains("idempotency-key")
     );
-    let other_reply = get_with_origin("https://evil.example.com").await;
+    let other_headers = preflight_headers("https://evil.example.com").await;
     assert_ne!(
-        header_text(&other_reply, "access-control-allow-origin"),
+        header_text(&other_headers, "access-control-allow-origin"),
         "https://evil.example.com"
     );
     let system_without_cors = System::start().await;
@@ -350,7 +350,7 @@ async fn cors_allows_only_configured_origins() {
 async fn rate_limited_requests_get_429_with_retry_after() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us";
     let mut system = System::start_with(&[("API_KEYS", keys), ("RATE_LIMIT", "5/s")]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let first_reply = system.get("/v1/orders").await;
     assert_eq!(
         header_text(&first_reply.headers, "ratelimit-policy"),
@@ -367,7 +367,7 @@ async fn rate_limited_requests_get_429_with_retry_after() {
         reply.expect_problem(429, "RATE_LIMITED");
     }
     // Each API key has its own limit, and health checks are not limited.
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     system.get("/v1/orders").await.expect(200);
     assert_eq!(system.get("/livez").await.status, 200);
 }
@@ -454,8 +454,8 @@ async fn every_list_refuses_an_invalid_cursor() {
     let id = system.create_any_order().await;
     let document = system.get("/openapi.json").await.expect(200);
     let mut list_count = 0;
-    for (path_template, item) in document["paths"].as_object().unwrap() {
-        let parameters = item["get"]["parameters"].as_array();
+    for (path_template, path_item) in document["paths"].as_object().unwrap() {
+        let parameters = path_item["get"]["parameters"].as_array();
         let has_cursor = parameters.is_some_and(|parameters| {
             parameters
                 .iter()
@@ -550,7 +550,7 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     system.set_stock("A", &[]).await;
     let path = format!("/v1/customers/{}", system.create_customer().await);
     let full_reply = system.get(&path).await;
-    let tag = header_text(&full_reply.headers, "etag").to_owned();
+    let entity_tag = header_text(&full_reply.headers, "etag").to_owned();
     let get_if_none_match = async |header_lines: &[&str]| {
         let request = header_lines.iter().fold(
             system.request(Method::GET, &path),
@@ -558,13 +558,13 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
         );
         send(request).await
     };
-    let weak_tag = format!("W/{tag}");
+    let weak_tag = format!("W/{entity_tag}");
     for header_lines in [
-        &[tag.as_str()][..],
-        &["\"a,b\"", &tag],
+        &[entity_tag.as_str()][..],
+        &["\"a,b\"", &entity_tag],
         &[&weak_tag],
         &["*"],
-        &["\"x\" , , \"y\"", &tag],
+        &["\"x\" , , \"y\"", &entity_tag],
     ] {
         let unchanged_reply = get_if_none_match(header_lines).await;
         assert_eq!(unchanged_reply.status, 304, "{header_lines:?}");
@@ -581,7 +581,7 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
             );
         }
     }
-    let tag_inside_another = format!("\"a,{},b\"", tag.trim_matches('"'));
+    let tag_inside_another = format!("\"a,{},b\"", entity_tag.trim_matches('"'));
     for header_lines in [&[tag_inside_another.as_str()][..], &["\"other\""], &["\""]] {
         assert_eq!(
             get_if_none_match(header_lines).await.status,
@@ -593,8 +593,8 @@ async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
 
 #[tokio::test]
 async fn without_api_keys_only_allowed_origins_can_make_changes() {
-    let shop = "https://shop.example.com";
-    let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
+    let shop_origin = "https://shop.example.com";
+    let system = System::start_with(&[("CORS_ORIGINS", shop_origin)]).await;
     let create_customer_from = |origin: &str| {
         let customer = json!({"name": "Ada", "email": "ada@example.com"});
         let request = system
@@ -606,10 +606,10 @@ async fn without_api_keys_only_allowed_origins_can_make_changes() {
                 .header("sec-fetch-site", "cross-site"),
         )
     };
-    let customer_reply = create_customer_from(shop).await;
+    let customer_reply = create_customer_from(shop_origin).await;
     assert_eq!(
         header_text(&customer_reply.headers, "access-control-allow-origin"),
-        shop
+        shop_origin
     );
     customer_reply.expect(201);
     create_customer_from("https://evil.example.com")
@@ -643,19 +643,19 @@ async fn metrics_have_their_own_address_or_require_a_credential() {
 
     system.gateway.terminate();
     wait_until("the gateway to end", async || system.gateway.has_ended()).await;
-    system.set("METRICS_ADDR", None);
-    system.set("HTTP_ADDR", Some("0.0.0.0:0"));
+    system.set_variable("METRICS_ADDR", None);
+    system.set_variable("HTTP_ADDR", Some("0.0.0.0:0"));
     system.restart_gateway().await;
     system
         .get("/metrics")
         .await
         .expect_problem(401, "UNAUTHENTICATED");
-    system.key = Some("key-of-the-eu-shop".to_owned());
+    system.api_key = Some("key-of-the-eu-shop".to_owned());
     system
         .get("/metrics")
         .await
         .expect_problem(403, "FORBIDDEN");
-    system.key = Some("key-of-operators".to_owned());
+    system.api_key = Some("key-of-operators".to_owned());
     assert_eq!(system.get("/metrics").await.status, 200);
 }
 
@@ -685,11 +685,11 @@ async fn only_public_routes_are_answered_without_a_credential() {
         assert_eq!(system.post(path, json!({})).await.status, 401, "{path}");
     }
     let document = system.get("/openapi.json").await.expect(200);
-    for (path_template, item) in document["paths"].as_object().unwrap() {
+    for (path_template, path_item) in document["paths"].as_object().unwrap() {
         if !path_template.starts_with("/v1/") {
             continue;
         }
-        for method_name in item.as_object().unwrap().keys() {
+        for method_name in path_item.as_object().unwrap().keys() {
             let http_method = Method::from_bytes(method_name.to_uppercase().as_bytes()).unwrap();
             let refused_reply = send(system.request(http_method.clone(), path_template)).await;
             assert_eq!(refused_reply.status, 401, "{http_method} {path_template}");

@@ -20,32 +20,32 @@ const ATTEMPTS_AT_ONCE: usize = 8;
 async fn slow_and_endless_endpoints_do_not_block_others() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 100)]).await;
-    let slow_receiver = Receiver::with(vec![SILENT_FOR_MINUTES]).await;
-    let endless_receiver = Receiver::with(vec![CannedResponse::Endless]).await;
+    let slow_receiver = Receiver::with_responses(vec![SILENT_FOR_MINUTES]).await;
+    let endless_receiver = Receiver::with_responses(vec![CannedResponse::Endless]).await;
     let good_receiver = Receiver::start().await;
     system
         .create_endpoint(&slow_receiver.url("/"), &["*"])
         .await;
-    let (endless_endpoint, _) = system
+    let (endless_endpoint_id, _) = system
         .create_endpoint(&endless_receiver.url("/"), &["order.created"])
         .await;
     system
         .create_endpoint(&good_receiver.url("/"), &["order.created"])
         .await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..20 {
-        ids.push(system.create_order().await);
+        order_ids.push(system.create_order().await);
     }
     wait_until("the good endpoint to receive all events", async || {
         good_receiver.received().len() == 20
     })
     .await;
-    for id in ids {
-        system.wait_for_order(&id, "announced", is_announced).await;
+    for order_id in order_ids {
+        system.wait_for_order(&order_id, "announced", is_announced).await;
     }
     // The delivery succeeds by its status; the body is not awaited.
     system
-        .wait_for_delivery(&endless_endpoint, |delivery| {
+        .wait_for_delivery(&endless_endpoint_id, |delivery| {
             delivery["status"] == "succeeded"
         })
         .await;
@@ -55,10 +55,10 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
 async fn many_silent_endpoints_do_not_block_others() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 100)]).await;
-    let silent_receiver = Receiver::with(vec![SILENT_FOR_MINUTES]).await;
-    let mut silent_endpoints = Vec::new();
+    let silent_receiver = Receiver::with_responses(vec![SILENT_FOR_MINUTES]).await;
+    let mut silent_endpoint_ids = Vec::new();
     for _ in 0..24 {
-        silent_endpoints.push(
+        silent_endpoint_ids.push(
             system
                 .create_endpoint(&silent_receiver.url("/"), &["*"])
                 .await
@@ -78,8 +78,8 @@ async fn many_silent_endpoints_do_not_block_others() {
     })
     .await;
     // No delivery to the silent endpoints has timed out yet.
-    for endpoint in &silent_endpoints {
-        for delivery in system.list_deliveries(endpoint).await {
+    for endpoint_id in &silent_endpoint_ids {
+        for delivery in system.list_deliveries(endpoint_id).await {
             assert_eq!(delivery["attempts"].as_array().unwrap().len(), 0);
         }
     }
@@ -92,10 +92,10 @@ async fn a_hundred_endpoints_get_each_event_once() {
     let receiver = Receiver::start().await;
     let mut endpoint_ids = Vec::new();
     for _ in 0..100 {
-        let (id, _) = system
+        let (endpoint_id, _) = system
             .create_endpoint(&receiver.url("/"), &["order.created"])
             .await;
-        endpoint_ids.push(id);
+        endpoint_ids.push(endpoint_id);
     }
     // More deliveries than one batch creates.
     let create_orders = (0..12).map(async |_| system.create_order().await);
@@ -104,8 +104,8 @@ async fn a_hundred_endpoints_get_each_event_once() {
         receiver.received().len() >= 100 * 12
     })
     .await;
-    for endpoint in &endpoint_ids {
-        let deliveries = system.list_deliveries(endpoint).await;
+    for endpoint_id in &endpoint_ids {
+        let deliveries = system.list_deliveries(endpoint_id).await;
         let events = deliveries
             .iter()
             .map(|delivery| delivery["event_id"].as_str());
@@ -145,7 +145,7 @@ async fn deliveries_are_sent_while_more_are_created() {
 async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 100)]).await;
-    let slow_receiver = Receiver::with(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
+    let slow_receiver = Receiver::with_responses(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
     let mut endpoint_ids = Vec::new();
     for _ in 0..20 {
         endpoint_ids.push(
@@ -173,12 +173,12 @@ async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     .await;
     // Each of the other endpoints has a backlog of fifty deliveries of one second each, of which at most eight
     // are sent at the same time.
-    for endpoint in &endpoint_ids {
-        let deliveries = system.list_deliveries(endpoint).await;
+    for endpoint_id in &endpoint_ids {
+        let deliveries = system.list_deliveries(endpoint_id).await;
         let is_pending = |delivery: &serde_json::Value| delivery["status"] == "pending";
         assert!(
             deliveries.iter().any(is_pending),
-            "the new delivery was sent after the backlog of {endpoint}"
+            "the new delivery was sent after the backlog of {endpoint_id}"
         );
     }
 }
@@ -189,10 +189,10 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     system.set_stock("A", &[("main", 1_000)]).await;
     let customer_id = system.create_customer().await;
     let (broken_receiver, good_receiver) = (
-        Receiver::with(vec![CannedResponse::Status(500)]).await,
+        Receiver::with_responses(vec![CannedResponse::Status(500)]).await,
         Receiver::start().await,
     );
-    let (id, _) = system
+    let (endpoint_id, _) = system
         .create_endpoint(&broken_receiver.url("/"), &["order.created"])
         .await;
     system
@@ -213,13 +213,13 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     );
 
     broken_receiver.set_response(CannedResponse::Status(200));
-    let pending_path = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
+    let pending_path = format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?status=pending&limit=1");
     wait_until("the recovered endpoint to receive all events", async || {
         let page = system.get(&pending_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;
-    let endpoint_reply = system.get(&format!("/v1/webhook-endpoints/{id}")).await;
+    let endpoint_reply = system.get(&format!("/v1/webhook-endpoints/{endpoint_id}")).await;
     assert_eq!(endpoint_reply.expect(200)["failing_since"], json!(null));
 }
 
@@ -228,8 +228,8 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 1_000)]).await;
     let customer_id = system.create_customer().await;
-    let broken_receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
-    let (id, _) = system
+    let broken_receiver = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
+    let (endpoint_id, _) = system
         .create_endpoint(&broken_receiver.url("/"), &["order.created"])
         .await;
     let lines = vec![order_body(&customer_id, "A", 1); 300];
@@ -239,7 +239,7 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     })
     .await;
 
-    let endpoint_path = format!("/v1/webhook-endpoints/{id}");
+    let endpoint_path = format!("/v1/webhook-endpoints/{endpoint_id}");
     let disable_request = system.request(Method::PATCH, &endpoint_path);
     let disable = disable_request.json(&json!({"is_enabled": false}));
     send(disable).await.expect(200);
@@ -251,7 +251,7 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     .await;
     // An attempt that was under way when the endpoint was disabled ends with the endpoint's own response.
     let (mut unsent_count, mut started_count) = (0, 0);
-    for delivery in system.list_deliveries(&id).await {
+    for delivery in system.list_deliveries(&endpoint_id).await {
         assert_eq!(delivery["status"], "failed");
         let last_attempt = delivery["attempts"].as_array().unwrap().last().unwrap();
         match last_attempt["response_code"].as_u64() {

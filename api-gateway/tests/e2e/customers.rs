@@ -62,14 +62,14 @@ async fn customers_are_listed_newest_first() {
         .get(&format!("/v1/customers?limit=2&cursor={cursor}"))
         .await
         .expect(200);
-    let pages = [&first_page, &second_page]
+    let listed_customers = [&first_page, &second_page]
         .map(|page| page["data"].as_array().unwrap().clone())
         .concat();
-    let ids: Vec<_> = pages
+    let listed_ids: Vec<_> = listed_customers
         .iter()
         .map(|customer| customer["id"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(ids, customer_ids);
+    assert_eq!(listed_ids, customer_ids);
     assert_eq!(second_page["next_cursor"], json!(null));
     system
         .post("/v1/customers", json!({"name": "", "email": "nobody"}))
@@ -95,12 +95,12 @@ async fn only_verified_customers_can_order_if_verification_is_required() {
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
-    let id = order_reply.expect(201)["id"].clone();
+    let order_id = order_reply.expect(201)["id"].clone();
     let customers_orders = system
         .get(&format!("/v1/customers/{customer_id}/orders"))
         .await
         .expect(200);
-    assert_eq!(customers_orders["data"][0]["id"], id);
+    assert_eq!(customers_orders["data"][0]["id"], order_id);
     let unknown_path = "/v1/customers/0192f0c1-2345-7abc-8def-0123456789ab/orders";
     system
         .get(unknown_path)
@@ -129,9 +129,9 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
     });
     let customer_id = system.post("/v1/customers", new_customer).await.expect(201)["id"].clone();
     let customer_id = customer_id.as_str().unwrap();
-    let path = format!("/v1/customers/{customer_id}");
-    let note = json!({"metadata": {"note": "analytical"}});
-    system.patch(&path, note).await.expect(200);
+    let customer_path = format!("/v1/customers/{customer_id}");
+    let metadata_patch = json!({"metadata": {"note": "analytical"}});
+    system.patch(&customer_path, metadata_patch).await.expect(200);
     let mut new_order = order_body(customer_id, "A", 1);
     new_order["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
     new_order["metadata"] = json!({"for": "analytical"});
@@ -139,52 +139,52 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let request = system
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&new_order);
-        let key = uuid::Uuid::now_v7().to_string();
-        let customer_reply = crate::harness::send(request.header("idempotency-key", key)).await;
-        customer_reply.expect(201)["id"]
+        let idempotency_key = uuid::Uuid::now_v7().to_string();
+        let order_reply = crate::harness::send(request.header("idempotency-key", idempotency_key)).await;
+        order_reply.expect(201)["id"]
             .as_str()
             .unwrap()
             .to_owned()
     };
-    let (delivered_order, cancelled_order) = (place_order().await, place_order().await);
+    let (delivered_id, cancelled_id) = (place_order().await, place_order().await);
     system
-        .wait_for_order(&delivered_order, "announced", crate::harness::is_announced)
+        .wait_for_order(&delivered_id, "announced", crate::harness::is_announced)
         .await;
-    for id in [&delivered_order, &cancelled_order] {
-        let patch = json!({"shipping_address": {"line1": "Trafalgar Square"}, "note": "the engine jammed",
+    for order_id in [&delivered_id, &cancelled_id] {
+        let order_patch = json!({"shipping_address": {"line1": "Trafalgar Square"}, "note": "the engine jammed",
                            "metadata": {"since": "analytical times"}, "tags": ["engine"]});
         let request = system
-            .request(reqwest::Method::PATCH, &format!("/v1/orders/{id}"))
-            .json(&patch);
-        let key = uuid::Uuid::now_v7().to_string();
-        let customer_reply = crate::harness::send(request.header("idempotency-key", key)).await;
-        assert_eq!(customer_reply.expect(200)["note"], "the engine jammed");
+            .request(reqwest::Method::PATCH, &format!("/v1/orders/{order_id}"))
+            .json(&order_patch);
+        let idempotency_key = uuid::Uuid::now_v7().to_string();
+        let order_reply = crate::harness::send(request.header("idempotency-key", idempotency_key)).await;
+        assert_eq!(order_reply.expect(200)["note"], "the engine jammed");
     }
     // The address is needed until the order is delivered.
     system
-        .delete(&path)
+        .delete(&customer_path)
         .await
         .expect_problem(409, "INVALID_STATE");
-    assert_eq!(system.get(&path).await.expect(200)["name"], "Ada Lovelace");
-    let cancel_path = format!("/v1/orders/{cancelled_order}/cancel");
+    assert_eq!(system.get(&customer_path).await.expect(200)["name"], "Ada Lovelace");
+    let cancel_path = format!("/v1/orders/{cancelled_id}/cancel");
     system
         .post(&cancel_path, json!({"reason": "my engine is broken"}))
         .await
         .expect(200);
     system
-        .send_webhook("m-1", "shipment.delivered", &delivered_order)
+        .send_webhook("m-1", "shipment.delivered", &delivered_id)
         .await
         .expect(200);
     let is_delivered = |order: &serde_json::Value| order["status"] == "delivered";
     system
-        .wait_for_order(&delivered_order, "delivered", is_delivered)
+        .wait_for_order(&delivered_id, "delivered", is_delivered)
         .await;
     system.wait_until_idle().await;
     for _ in 0..2 {
-        let erase_reply = system.delete(&path).await;
+        let erase_reply = system.delete(&customer_path).await;
         assert_eq!(erase_reply.status, 204, "{}", erase_reply.body);
     }
-    let erased_customer = system.get(&path).await.expect(200);
+    let erased_customer = system.get(&customer_path).await.expect(200);
     assert_eq!(
         (&erased_customer["name"], &erased_customer["email"]),
         (&json!(""), &json!(""))
@@ -203,23 +203,23 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let search_result = system.get(&format!("/v1/{search_path}")).await.expect(200);
         assert_eq!(search_result["data"], json!([]), "{search_path}");
     }
-    let problem_reply = system.patch(&path, json!({"name": "Ada"})).await;
+    let problem_reply = system.patch(&customer_path, json!({"name": "Ada"})).await;
     let problem = problem_reply.expect_problem(409, "INVALID_STATE");
     assert!(
         problem["detail"].as_str().unwrap().contains("was erased"),
         "{problem}"
     );
-    for id in [&delivered_order, &cancelled_order] {
-        let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    for order_id in [&delivered_id, &cancelled_id] {
+        let order = system.get(&format!("/v1/orders/{order_id}")).await.expect(200);
         assert_eq!(
             (&order["total"], &order["items"][0]["sku"]),
             (&json!(1000), &json!("A"))
         );
         let history_reply = system
-            .get(&format!("/v1/orders/{id}/history?limit=200"))
+            .get(&format!("/v1/orders/{order_id}/history?limit=200"))
             .await;
         let feed_page_reply = system
-            .get(&format!("/v1/events?order_id={id}&limit=200"))
+            .get(&format!("/v1/events?order_id={order_id}&limit=200"))
             .await;
         let responses = format!(
             "{order} {} {}",
@@ -234,7 +234,7 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         }
     }
     // No table contains the personal data either.
-    let tables = [
+    let personal_data_queries = [
         "SELECT state FROM orders",
         "SELECT data FROM events",
         "SELECT coalesce(name_key, '') || coalesce(email_key, '') || state || coalesce(profile, '')
@@ -242,8 +242,8 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         "SELECT coalesce(outcome, '') FROM idempotency",
         "SELECT message FROM dead_letters",
     ];
-    for sql in tables {
-        let rows = system.store.run(crate::harness::Tables::Orders, sql);
+    for sql in personal_data_queries {
+        let rows = system.store.run(crate::harness::Tables::Worker, sql);
         for personal_word in PERSONAL_DATA {
             assert!(!rows.contains(personal_word), "{personal_word}: {sql}");
         }
@@ -266,19 +266,19 @@ async fn concurrent_changes_to_a_customer_are_all_applied() {
         wait_until_ready(second_worker).await;
     }
     let created_customers = stream::iter(0..CUSTOMER_COUNT).map(|_| system.create_customer());
-    let customers: Vec<_> = created_customers.buffer_unordered(16).collect().await;
+    let customer_ids: Vec<_> = created_customers.buffer_unordered(16).collect().await;
     // The three commands for a customer are some messages apart, so that different workers process them.
     let actions = ["verify", "block", "erase"].iter().enumerate();
     let actions = actions.flat_map(|(action_index, action_name)| {
-        let customers = customers.iter().enumerate();
-        customers.map(move |(number, id)| (number + 20 * action_index, *action_name, id))
+        let customer_ids = customer_ids.iter().enumerate();
+        customer_ids.map(move |(customer_index, customer_id)| (customer_index + 20 * action_index, *action_name, customer_id))
     });
     let mut actions: Vec<_> = actions.collect();
     actions.sort_unstable();
     let system = &system;
     stream::iter(actions)
-        .map(async |(_, action, id)| {
-            let path = format!("/v1/customers/{id}");
+        .map(async |(_, action, customer_id)| {
+            let path = format!("/v1/customers/{customer_id}");
             match action {
                 "erase" => system.delete(&path).await.expect(204),
                 action => {
@@ -290,8 +290,8 @@ async fn concurrent_changes_to_a_customer_are_all_applied() {
         .buffer_unordered(64)
         .for_each(async |_| {})
         .await;
-    for id in &customers {
-        let customer = system.get(&format!("/v1/customers/{id}")).await.expect(200);
+    for customer_id in &customer_ids {
+        let customer = system.get(&format!("/v1/customers/{customer_id}")).await.expect(200);
         assert_eq!(customer["is_blocked"], true, "{customer}");
         assert!(customer["erased_at"].is_string(), "{customer}");
         assert_eq!(customer["email"], "", "{customer}");
@@ -307,39 +307,39 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
     }
     system.set_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
-    let order_id_reply = system
+    let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
-    let order_id = order_id_reply.expect(201)["id"]
+    let order_id = order_reply.expect(201)["id"]
         .as_str()
         .unwrap()
         .to_owned();
     let cancel_path = format!("/v1/orders/{order_id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
     // Simulates a worker that has read the customer and is still writing its order.
-    let other_id = uuid::Uuid::now_v7();
+    let unwritten_order_id = uuid::Uuid::now_v7();
     let open_transaction = system.store.begin_transaction(&format!(
         "LOCK TABLE shelves IN ROW SHARE MODE;
          INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-         SELECT number + 1000, '{other_id}', storefront, customer_id, 'pending', is_deleted, created_at,
+         SELECT number + 1000, '{unwritten_order_id}', storefront, customer_id, 'pending', is_deleted, created_at,
                 state::jsonb
-                || jsonb_build_object('id', '{other_id}', 'number', number + 1000, 'status', 'pending')
+                || jsonb_build_object('id', '{unwritten_order_id}', 'number', number + 1000, 'status', 'pending')
          FROM orders WHERE id = '{order_id}'"
     ));
-    let path = format!("/v1/customers/{customer_id}");
+    let customer_path = format!("/v1/customers/{customer_id}");
     let commit_after_wait = async {
         let waiting_locks_sql = "SELECT count(*) FROM pg_locks
                      WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
         wait_until("the erasure to wait for the open transaction", async || {
-            system.store.run(Tables::Orders, waiting_locks_sql) == "1"
+            system.store.run(Tables::Worker, waiting_locks_sql) == "1"
         })
         .await;
         open_transaction.commit();
     };
-    let (erase_reply, ()) = tokio::join!(system.delete(&path), commit_after_wait);
+    let (erase_reply, ()) = tokio::join!(system.delete(&customer_path), commit_after_wait);
     let problem = erase_reply.expect_problem(409, "INVALID_STATE");
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.contains(&other_id.to_string()), "{detail}");
+    assert!(detail.contains(&unwritten_order_id.to_string()), "{detail}");
 }
 
 #[tokio::test]
@@ -380,22 +380,22 @@ async fn customer_is_changed_by_a_merge_patch() {
         "name": "Ada", "email": "ada@example.com", "phone": "+49 30 123456",
         "addresses": [address], "metadata": {"crm": {"id": 7, "vip": true}, "note": "x"},
     });
-    let created_order = system
+    let created_customer = system
         .post("/v1/customers", new_customer.clone())
         .await
         .expect(201);
-    for (field, value) in new_customer.as_object().unwrap() {
-        assert_eq!(created_order[field], *value, "{field}");
+    for (field_name, expected_value) in new_customer.as_object().unwrap() {
+        assert_eq!(created_customer[field_name], *expected_value, "{field_name}");
     }
-    assert_eq!(created_order["version"], 0);
-    let id = created_order["id"].as_str().unwrap();
-    let path = format!("/v1/customers/{id}");
-    let verify_path = format!("{path}/verify");
+    assert_eq!(created_customer["version"], 0);
+    let customer_id = created_customer["id"].as_str().unwrap();
+    let customer_path = format!("/v1/customers/{customer_id}");
+    let verify_path = format!("{customer_path}/verify");
     system.post(&verify_path, json!({})).await.expect(200);
 
     let patch_body = json!({"name": "Ada King", "phone": null,
                        "metadata": {"crm": {"vip": null, "since": 1843}, "note": null}});
-    let patch_reply = patch_if_match(&system, &path, patch_body.clone(), "\"1\"").await;
+    let patch_reply = patch_if_match(&system, &customer_path, patch_body.clone(), "\"1\"").await;
     assert_eq!(patch_reply.headers["etag"], "\"2\"");
     let changed_customer = patch_reply.expect(200);
     assert_eq!(changed_customer["name"], "Ada King");
@@ -413,16 +413,16 @@ async fn customer_is_changed_by_a_merge_patch() {
         ),
         (&json!(true), &json!(2))
     );
-    assert_eq!(system.get(&path).await.expect(200), changed_customer);
-    patch_if_match(&system, &path, patch_body.clone(), "\"1\"")
+    assert_eq!(system.get(&customer_path).await.expect(200), changed_customer);
+    patch_if_match(&system, &customer_path, patch_body.clone(), "\"1\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
     // The same values again are no change.
-    let repeated_reply = system.patch(&path, patch_body).await.expect(200);
+    let repeated_reply = system.patch(&customer_path, patch_body).await.expect(200);
     assert_eq!(repeated_reply["version"], 2);
     // Another e-mail address has to be verified again.
     let patch = json!({"email": "king@example.com", "addresses": null, "metadata": null});
-    let changed_customer = system.patch(&path, patch).await.expect(200);
+    let changed_customer = system.patch(&customer_path, patch).await.expect(200);
     assert_eq!(changed_customer["is_verified"], false);
     assert_eq!(
         (
@@ -446,10 +446,10 @@ async fn customer_is_changed_by_a_merge_patch() {
             &json!(["email", "addresses", "metadata", "is_verified"]),
         ]
     );
-    for (number, event) in events.iter().enumerate() {
-        assert_eq!(event["subject"], id);
+    for (event_index, event) in events.iter().enumerate() {
+        assert_eq!(event["subject"], customer_id);
         assert_eq!(event["storefront"], "default");
-        assert_eq!(event["sequence"], format!("{:020}", number + 1));
+        assert_eq!(event["sequence"], format!("{:020}", event_index + 1));
     }
     assert_eq!(events[1]["intent"], "customer.update");
     system.assert_verified();
@@ -516,41 +516,41 @@ async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
 #[tokio::test]
 async fn storefronts_change_and_find_their_own_customers_only() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
-    let path = format!("/v1/customers/{customer_id}");
+    let customer_path = format!("/v1/customers/{customer_id}");
     system
-        .patch(&path, json!({"phone": "112"}))
+        .patch(&customer_path, json!({"phone": "112"}))
         .await
         .expect(200);
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let created_order = order_reply.expect(201);
-    let searches = [
+    let search_paths = [
         "/v1/customers?q=ada".to_owned(),
         "/v1/customers?email=ada@example.com".to_owned(),
         "/v1/orders?q=ada".to_owned(),
         format!("/v1/orders?q=%23{}", created_order["number"]),
     ];
-    for (key, count) in [("key-of-eu", 1), ("key-of-us", 0), ("key-of-operator", 1)] {
-        system.key = Some(key.to_owned());
-        for search in &searches {
-            let found_page = system.get(search).await.expect(200);
+    for (api_key, expected_count) in [("key-of-eu", 1), ("key-of-us", 0), ("key-of-operator", 1)] {
+        system.api_key = Some(api_key.to_owned());
+        for search_path in &search_paths {
+            let found_page = system.get(search_path).await.expect(200);
             assert_eq!(
                 found_page["data"].as_array().unwrap().len(),
-                count,
-                "{key}: {search}"
+                expected_count,
+                "{api_key}: {search_path}"
             );
         }
     }
     let found_page_reply = system.get("/v1/orders?q=ada&storefront=us").await;
     assert_eq!(found_page_reply.expect(200)["data"], json!([]));
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     system
-        .patch(&path, json!({"phone": null}))
+        .patch(&customer_path, json!({"phone": null}))
         .await
         .expect_problem(404, "NOT_FOUND");
 }
@@ -586,7 +586,7 @@ async fn customers_are_found_by_the_beginning_of_name_or_email_in_any_case() {
     let [ada_id, asa_id, adam_id, sastra_id] = &customer_ids[..] else {
         panic!("four customers")
     };
-    for (search, expected_ids) in [
+    for (search_query, expected_ids) in [
         ("q=ADA", vec![adam_id, ada_id]),
         ("q=ada%20l", vec![ada_id]),
         ("q=lovelace", vec![]),
@@ -608,11 +608,11 @@ async fn customers_are_found_by_the_beginning_of_name_or_email_in_any_case() {
         ("email=ada@example.com&storefront=eu", vec![]),
         ("q=a&limit=1", vec![adam_id, asa_id, ada_id]),
     ] {
-        let listed_ids = listed_ids(&system, &format!("/v1/customers?{search}")).await;
+        let listed_ids = listed_ids(&system, &format!("/v1/customers?{search_query}")).await;
         assert_eq!(
             listed_ids.iter().collect::<Vec<_>>(),
             expected_ids,
-            "{search}"
+            "{search_query}"
         );
     }
     for invalid_search in ["q=", "q=%20", "email=", "q=%00"] {
@@ -651,12 +651,12 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
             .await;
         order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
-    let mut line = order_body(other_customer_id, "A", 1);
-    line["external_id"] = json!("Web-77");
+    let mut import_line = order_body(other_customer_id, "A", 1);
+    import_line["external_id"] = json!("Web-77");
     let import_request = system
         .request(Method::POST, "/v1/orders/import")
         .header("content-type", "application/x-ndjson")
-        .body(line.to_string());
+        .body(import_line.to_string());
     assert_eq!(send(import_request).await.expect(200)["accepted"], 1);
     let imported_ids = listed_ids(&system, "/v1/orders?external_id=Web-77").await;
     system
@@ -667,7 +667,7 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
     system.post(&path, shipment_body).await.expect(201);
 
     let (first_id, second_id, third_id) = (&order_ids[0], &order_ids[1], &order_ids[2]);
-    for (search, expected_ids) in [
+    for (search_query, expected_ids) in [
         ("q=ada", vec![third_id, first_id]),
         ("q=COUNTESS@", vec![third_id, first_id]),
         ("q=lovelace", vec![]),
@@ -688,11 +688,11 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
         ("q=ada&storefront=eu", vec![]),
         ("q=ada&created_after=2999-01-01T00:00:00Z", vec![]),
     ] {
-        let listed_ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
+        let listed_ids = listed_ids(&system, &format!("/v1/orders?{search_query}")).await;
         assert_eq!(
             listed_ids.iter().collect::<Vec<_>>(),
             expected_ids,
-            "{search}"
+            "{search_query}"
         );
     }
     let adas_orders_path = format!("/v1/orders?customer_id={ada_id}&q=");
@@ -737,11 +737,11 @@ async fn search_that_many_customers_match_returns_all_of_their_orders() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 1_000)]).await;
     let mut order_ids = Vec::new();
-    for number in 0..MATCHING_CUSTOMERS {
-        let new_customer = json!({"name": format!("Many {number}"), "email": "m@example.com"});
+    for customer_number in 0..MATCHING_CUSTOMERS {
+        let new_customer = json!({"name": format!("Many {customer_number}"), "email": "m@example.com"});
         let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
         // Few of them have ordered.
-        if number.is_multiple_of(50) {
+        if customer_number.is_multiple_of(50) {
             let customer_id = created_customer["id"].as_str().unwrap();
             let order_reply = system
                 .post("/v1/orders", order_body(customer_id, "A", 1))
@@ -749,24 +749,24 @@ async fn search_that_many_customers_match_returns_all_of_their_orders() {
             order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
         }
     }
-    let other_customer = system.create_customer().await;
+    let other_customer_id = system.create_customer().await;
     system
-        .post("/v1/orders", order_body(&other_customer, "A", 1))
+        .post("/v1/orders", order_body(&other_customer_id, "A", 1))
         .await
         .expect(201);
     order_ids.reverse();
-    for search in [
+    for search_query in [
         "q=many",
         "q=MANY&limit=2",
         "q=M@example.com&status=pending&limit=1",
     ] {
         system.wait_until_idle().await;
-        let search = search.replace("status=pending", "status=processing");
-        let found_ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
-        assert_eq!(found_ids, order_ids, "{search}");
+        let search_query = search_query.replace("status=pending", "status=processing");
+        let found_ids = listed_ids(&system, &format!("/v1/orders?{search_query}")).await;
+        assert_eq!(found_ids, order_ids, "{search_query}");
     }
-    let customers = listed_ids(&system, "/v1/customers?q=many&limit=100").await;
-    assert_eq!(customers.len(), MATCHING_CUSTOMERS);
+    let found_customer_ids = listed_ids(&system, "/v1/customers?q=many&limit=100").await;
+    assert_eq!(found_customer_ids.len(), MATCHING_CUSTOMERS);
     // The same orders, if they are older than those that are compared one by one: the time of 2,000 other
     // orders is between them and now.
     let copy_cte_sql = if system.store.is_sqlite() {
@@ -775,17 +775,17 @@ async fn search_that_many_customers_match_returns_all_of_their_orders() {
         "WITH copy (n) AS (SELECT generate_series(1, 2100))"
     };
     system.store.run(
-        Tables::Orders,
+        Tables::Worker,
         &format!(
             "{copy_cte_sql} INSERT INTO orders
                  (number, id, storefront, customer_id, status, is_deleted, created_at, state)
              SELECT 1000 + n, 'copy-' || n, storefront, customer_id, 'cancelled', is_deleted,
                     created_at + 1, state
-             FROM copy, orders WHERE customer_id = '{other_customer}'"
+             FROM copy, orders WHERE customer_id = '{other_customer_id}'"
         ),
     );
-    for search in ["q=many", "q=many&limit=2", "q=many&storefront=default"] {
-        let found_ids = listed_ids(&system, &format!("/v1/orders?{search}")).await;
-        assert_eq!(found_ids, order_ids, "{search}");
+    for search_query in ["q=many", "q=many&limit=2", "q=many&storefront=default"] {
+        let found_ids = listed_ids(&system, &format!("/v1/orders?{search_query}")).await;
+        assert_eq!(found_ids, order_ids, "{search_query}");
     }
 }

@@ -16,7 +16,7 @@ use crate::harness::{
 
 /// A server for one test, prepared, started and removed by scripts/lib.sh.
 struct Server {
-    kind: &'static str,
+    server_name: &'static str,
     folder: PathBuf,
     port: u16,
     child_process: Option<Child>,
@@ -33,8 +33,8 @@ fn bash_command(script: &str, arguments: &[&str]) -> Command {
 impl Server {
     /// Prepares a PostgreSQL server without starting it.
     fn postgres(folder: &Path) -> Self {
-        let line = r#"prepare_postgres "$1" >/dev/null; echo "$POSTGRES_PORT""#;
-        Self::prepare("postgres", line, folder.join("postgres"), &[])
+        let prepare_script = r#"prepare_postgres "$1" >/dev/null; echo "$POSTGRES_PORT""#;
+        Self::prepare("postgres", prepare_script, folder.join("postgres"), &[])
     }
 
     /// Starts `PgBouncer` in this pool mode in front of `store`'s server.
@@ -42,21 +42,21 @@ impl Server {
         let Store::Postgres { port, .. } = store else {
             panic!("SQLite has no pooler")
         };
-        let line = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
+        let prepare_script = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
         let folder = folder.join(format!("pgbouncer-{pool_mode}"));
-        let mut server = Self::prepare("pgbouncer", line, folder, &[&port.to_string(), pool_mode]);
+        let mut server = Self::prepare("pgbouncer", prepare_script, folder, &[&port.to_string(), pool_mode]);
         server.start();
         server
     }
 
-    fn prepare(kind: &'static str, script: &str, folder: PathBuf, more_arguments: &[&str]) -> Self {
+    fn prepare(server_name: &'static str, script: &str, folder: PathBuf, more_arguments: &[&str]) -> Self {
         let arguments = [&[folder.to_str().unwrap()], more_arguments].concat();
-        let output = bash_command(script, &arguments).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{error}");
-        let port = String::from_utf8(output.stdout).unwrap();
+        let prepare_output = bash_command(script, &arguments).output().unwrap();
+        let error_text = String::from_utf8_lossy(&prepare_output.stderr);
+        assert!(prepare_output.status.success(), "{error_text}");
+        let port = String::from_utf8(prepare_output.stdout).unwrap();
         Self {
-            kind,
+            server_name,
             folder,
             port: port.trim().parse().unwrap(),
             child_process: None,
@@ -64,22 +64,22 @@ impl Server {
     }
 
     fn start(&mut self) {
-        let log = self.folder.join("out.log");
-        let log = OpenOptions::new().create(true).append(true).open(log);
-        let log = log.unwrap();
-        let mut run_command = bash_command(
-            &format!(r#"run_{} "$1""#, self.kind),
+        let log_path = self.folder.join("out.log");
+        let log_file = OpenOptions::new().create(true).append(true).open(log_path);
+        let log_file = log_file.unwrap();
+        let mut server_command = bash_command(
+            &format!(r#"run_{} "$1""#, self.server_name),
             &[self.folder.to_str().unwrap()],
         );
-        run_command
+        server_command
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        self.child_process = Some(run_command.spawn().unwrap());
+            .stdout(log_file.try_clone().unwrap())
+            .stderr(log_file);
+        self.child_process = Some(server_command.spawn().unwrap());
     }
 
-    fn url(&self, database: &str) -> String {
-        format!("postgres://orders@127.0.0.1:{}/{database}", self.port)
+    fn url(&self, database_name: &str) -> String {
+        format!("postgres://orders@127.0.0.1:{}/{database_name}", self.port)
     }
 }
 
@@ -89,34 +89,34 @@ impl Drop for Server {
             let _ = running_process.kill();
             let _ = running_process.wait();
         }
-        let line = format!(r#"forget_{} "$1""#, self.kind);
-        let _ = bash_command(&line, &[self.folder.to_str().unwrap()]).status();
+        let forget_script = format!(r#"forget_{} "$1""#, self.server_name);
+        let _ = bash_command(&forget_script, &[self.folder.to_str().unwrap()]).status();
     }
 }
 
 /// Sends a request to a program's health server and returns the status and body.
-async fn read_health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
-    let address = program.find_logged_field(field, 0)?;
+async fn read_health(process: &Process, address_field: &str, health_path: &str) -> Option<(u16, Value)> {
+    let address = process.find_logged_field(address_field, 0)?;
     let address = address.trim_start_matches("http://");
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let response = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+    let response = reqwest::get(format!("http://{address}{health_path}")).await.ok()?;
     let status = response.status().as_u16();
     Some((status, response.json().await.unwrap_or_default()))
 }
 
-async fn wait_until_alive(program: &Process, field: &str) {
+async fn wait_until_alive(process: &Process, address_field: &str) {
     wait_until("the program to listen", async || {
-        let answer = read_health(program, field, "/livez").await;
-        answer.is_some_and(|(status, _)| status == 200)
+        let health_reply = read_health(process, address_field, "/livez").await;
+        health_reply.is_some_and(|(status, _)| status == 200)
     })
     .await;
 }
 
-fn variables(database: &str, amqp: &str) -> Vec<(String, String)> {
+fn variables(database_url: &str, broker_url: &str) -> Vec<(String, String)> {
     [
         ("PATH", std::env::var("PATH").unwrap().as_str()),
-        ("DATABASE_URL", database),
-        ("AMQP_URL", amqp),
+        ("DATABASE_URL", database_url),
+        ("AMQP_URL", broker_url),
         ("WORKER_HTTP_ADDR", "127.0.0.1:0"),
         ("HTTP_ADDR", "127.0.0.1:0"),
         ("LOG_FORMAT", "json"),
@@ -133,26 +133,26 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut server = None;
-    let mut lock = None;
-    let (url, expected_reason) = if store.is_sqlite() {
+    let mut write_lock = None;
+    let (database_url, expected_reason) = if store.is_sqlite() {
         let migrate_output = Process::command(WORKER)
             .arg("migrate")
             .env("DATABASE_URL", store.url())
             .status();
         assert!(migrate_output.unwrap().success());
-        lock = Some(store.lock_writes());
+        write_lock = Some(store.lock_writes());
         (store.url(), "locked")
     } else {
         let postgres = server.insert(Server::postgres(&folder));
         (postgres.url("postgres"), "refused")
     };
-    let variables = variables(&url, NO_BROKER);
+    let variables = variables(&database_url, NO_BROKER);
     let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
     wait_until_alive(&worker, "health").await;
     wait_until("the cause to be reported", async || {
-        let (status, body) = read_health(&worker, "health", "/readyz").await.unwrap();
-        assert_eq!(status, 503, "{body}");
-        body["database"].as_str().unwrap().contains(expected_reason)
+        let (status, readiness) = read_health(&worker, "health", "/readyz").await.unwrap();
+        assert_eq!(status, 503, "{readiness}");
+        readiness["database"].as_str().unwrap().contains(expected_reason)
     })
     .await;
     assert!(!worker.has_ended());
@@ -161,16 +161,16 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let mut worker = Process::start(WORKER, folder.join("again.log"), &variables);
     wait_until_alive(&worker, "health").await;
 
-    drop(lock.take());
+    drop(write_lock.take());
     if let Some(postgres) = &mut server {
         postgres.start();
     }
     wait_until("the database to be opened", async || {
-        let (status, body) = read_health(&worker, "health", "/readyz").await.unwrap();
+        let (status, readiness) = read_health(&worker, "health", "/readyz").await.unwrap();
         // The worker is still not ready, since there is no broker.
-        assert_eq!(status, 503, "{body}");
-        assert_ne!(body["broker"], "ok");
-        body["database"] == "ok"
+        assert_eq!(status, 503, "{readiness}");
+        assert_ne!(readiness["broker"], "ok");
+        readiness["database"] == "ok"
     })
     .await;
     worker.terminate();
@@ -182,15 +182,15 @@ async fn gateway_started_before_its_broker_stays_alive_and_is_not_ready() {
     let variables = variables("", NO_BROKER);
     let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
     wait_until_alive(&gateway, "address").await;
-    let (status, body) = read_health(&gateway, "address", "/readyz").await.unwrap();
-    assert_eq!(status, 503, "{body}");
+    let (status, readiness) = read_health(&gateway, "address", "/readyz").await.unwrap();
+    assert_eq!(status, 503, "{readiness}");
     assert!(!gateway.has_ended());
 }
 
 #[test]
 fn invalid_configuration_ends_the_start_even_without_a_database() {
     let unreachable_url = "postgres://orders@127.0.0.1:1/orders";
-    for (name, value) in [
+    for (variable_name, invalid_value) in [
         ("AMQP_URL", "http://broker"),
         ("PAYMENT_PROVIDER", "stripe"),
     ] {
@@ -198,7 +198,7 @@ fn invalid_configuration_ends_the_start_even_without_a_database() {
             .env("DATABASE_URL", unreachable_url)
             .env("WORKER_HTTP_ADDR", "127.0.0.1:0")
             .env("LOG_FORMAT", "json")
-            .env(name, value)
+            .env(variable_name, invalid_value)
             .output()
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -211,31 +211,31 @@ fn invalid_configuration_ends_the_start_even_without_a_database() {
 fn read_setting(url: &str, setting_name: &str) -> String {
     let psql_path = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
     let show_sql = format!("SHOW {setting_name}");
-    let output = Command::new(psql_path)
+    let psql_output = Command::new(psql_path)
         .args(["-qAtX", "-c", &show_sql, url])
         .output();
-    String::from_utf8(output.unwrap().stdout)
+    String::from_utf8(psql_output.unwrap().stdout)
         .unwrap()
         .trim()
         .to_owned()
 }
 
 /// Checks that workers behind `PgBouncer` migrate an empty database and deliver orders.
-async fn assert_works_behind_pgbouncer(mode: &str) {
+async fn assert_works_behind_pgbouncer(pool_mode: &str) {
     let folder = Folder::new();
     let store = Store::new(&folder);
-    let Store::Postgres { name, .. } = store.clone() else {
+    let Store::Postgres { database_name, .. } = store.clone() else {
         return;
     };
-    let pgbouncer = Server::pgbouncer(&folder, &store, mode);
-    let url = pgbouncer.url(&name);
+    let pgbouncer = Server::pgbouncer(&folder, &store, pool_mode);
+    let pooler_url = pgbouncer.url(&database_name);
     wait_until("the pooler to accept connections", async || {
-        !read_setting(&url, "statement_timeout").is_empty()
+        !read_setting(&pooler_url, "statement_timeout").is_empty()
     })
     .await;
     let worker_command = |arguments: &[&str]| {
         let mut worker = Process::command(WORKER);
-        worker.args(arguments).env("DATABASE_URL", &url);
+        worker.args(arguments).env("DATABASE_URL", &pooler_url);
         worker.stdout(Stdio::piped()).stderr(Stdio::piped());
         worker
     };
@@ -248,33 +248,33 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
         assert!(output.status.success(), "{output:?}");
     }
     let mut system = System::start_with_store(folder, store, WORKER).await;
-    system.set("DATABASE_URL", Some(&url));
+    system.set_variable("DATABASE_URL", Some(&pooler_url));
     system.worker.terminate();
     system.restart_worker().await;
     let second_worker = system.spawn_replacement_worker();
 
     system.set_stock("A", &[("main", 1_000)]).await;
     let customer_id = system.create_customer().await;
-    let orders = (0..40).map(async |_| {
+    let create_orders = (0..40).map(async |_| {
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
         order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     });
-    let ids = futures_util::future::join_all(orders).await;
-    for id in &ids {
-        system.wait_for_order(id, "announced", is_announced).await;
+    let order_ids = futures_util::future::join_all(create_orders).await;
+    for order_id in &order_ids {
+        system.wait_for_order(order_id, "announced", is_announced).await;
     }
-    let cancel_path = format!("/v1/orders/{}/cancel", ids[0]);
+    let cancel_path = format!("/v1/orders/{}/cancel", order_ids[0]);
     system.post(&cancel_path, json!({})).await.expect(200);
     let delivery_reply = system
-        .send_webhook("m-1", "shipment.delivered", &ids[1])
+        .send_webhook("m-1", "shipment.delivered", &order_ids[1])
         .await;
     delivery_reply.expect(200);
     // A worker's settings and prepared statements do not leak to other clients of the pooler.
     for _ in 0..10 {
-        assert_eq!(read_setting(&url, "statement_timeout"), "0");
-        assert_eq!(read_setting(&url, "enable_seqscan"), "on");
+        assert_eq!(read_setting(&pooler_url, "statement_timeout"), "0");
+        assert_eq!(read_setting(&pooler_url, "enable_seqscan"), "on");
     }
     system.wait_until_idle().await;
     system.assert_verified();
@@ -285,9 +285,9 @@ async fn assert_works_behind_pgbouncer(mode: &str) {
     system.worker.terminate();
     system.worker = second_worker;
     system.get("/v1/orders").await.expect(200);
-    let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
-    assert!(!log.contains("damaged"), "{log}");
-    assert!(!log.contains("prepared statement"), "{log}");
+    let worker_log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    assert!(!worker_log.contains("damaged"), "{worker_log}");
+    assert!(!worker_log.contains("prepared statement"), "{worker_log}");
 }
 
 #[tokio::test]
@@ -304,18 +304,18 @@ async fn workers_process_orders_behind_pgbouncer_in_transaction_mode() {
 async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
     let folder = Folder::new();
     let store = Store::new(&folder);
-    let Store::Postgres { name, .. } = store.clone() else {
+    let Store::Postgres { database_name, .. } = store.clone() else {
         return;
     };
     let pooler = Server::pgbouncer(&folder, &store, "statement");
-    let url = pooler.url(&name);
+    let pooler_url = pooler.url(&database_name);
     wait_until("the pooler to accept connections", async || {
-        !read_setting(&url, "statement_timeout").is_empty()
+        !read_setting(&pooler_url, "statement_timeout").is_empty()
     })
     .await;
     let output = Process::command(WORKER)
         .arg("migrate")
-        .env("DATABASE_URL", &url)
+        .env("DATABASE_URL", &pooler_url)
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -335,32 +335,32 @@ async fn unread_export_holds_no_transaction() {
     assert_eq!(import_report["accepted"], 700);
     system.worker.terminate();
     for export_kind in ["orders", "events"] {
-        let mut export = Process::command(WORKER)
+        let mut export_process = Process::command(WORKER)
             .args(["export", export_kind])
             .env("DATABASE_URL", system.store.url())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut stdout = export.stdout.take().unwrap();
+        let mut stdout = export_process.stdout.take().unwrap();
         // The export blocks within its first page, which does not fit into the pipe.
         let mut first_byte = [0];
         stdout.read_exact(&mut first_byte).unwrap();
         if system.store.is_sqlite() {
             let write_sql = "UPDATE relay SET position = position WHERE name = 'probe'";
-            system.store.run(Tables::Orders, write_sql);
+            system.store.run(Tables::Worker, write_sql);
             // The result tells whether a reader blocked the checkpoint, and how many pages are left in the log.
             let checkpoint_sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-            assert_eq!(system.store.run(Tables::Orders, checkpoint_sql), "0 0 0");
+            assert_eq!(system.store.run(Tables::Worker, checkpoint_sql), "0 0 0");
         } else {
             let open_transactions_sql =
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                           AND application_name = 'order-worker' AND xact_start IS NOT NULL";
-            assert_eq!(system.store.run(Tables::Orders, open_transactions_sql), "0");
+            assert_eq!(system.store.run(Tables::Worker, open_transactions_sql), "0");
         }
         let mut remaining_output = String::new();
         stdout.read_to_string(&mut remaining_output).unwrap();
-        assert!(export.wait().unwrap().success());
+        assert!(export_process.wait().unwrap().success());
         assert!(remaining_output.lines().count() >= 700, "{export_kind}");
     }
 }

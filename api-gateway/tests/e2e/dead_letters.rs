@@ -35,9 +35,9 @@ pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> Str
     id
 }
 
-fn set_ledger_status(system: &System, id: &str, status: &str) {
+fn set_ledger_status(system: &System, order_id: &str, status: &str) {
     let sql =
-        format!("UPDATE payments SET status = '{status}' WHERE key = '{id}/authorize_payment'");
+        format!("UPDATE payments SET status = '{status}' WHERE key = '{order_id}/authorize_payment'");
     system.store.run(Tables::Ledger, &sql);
 }
 
@@ -63,7 +63,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
         list_dead_letters(&system)
             .await
             .first()
-            .map(|letters_before| letters_before["attempts"].clone())
+            .map(|dead_letter| dead_letter["attempts"].clone())
             == Some(json!(2))
     })
     .await;
@@ -88,12 +88,12 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let captures_sql = "SELECT count(*) FROM movements WHERE kind = 'capture'";
     assert_eq!(system.query_ledger(captures_sql), "1");
     let history = system.list_event_types(&id).await;
-    let steps: Vec<_> = history
+    let step_events: Vec<_> = history
         .iter()
-        .filter(|kind| kind.starts_with("step.") || *kind == "payment.captured")
+        .filter(|event_type| event_type.starts_with("step.") || *event_type == "payment.captured")
         .collect();
     assert_eq!(
-        steps,
+        step_events,
         [
             "step.dead",
             "step.redriven",
@@ -129,7 +129,7 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
     system.assert_verified();
     // Without the dead step, these shipped items are unaccounted for.
     let delete_steps_sql = format!("DELETE FROM steps WHERE order_id = '{order_id}'");
-    system.store.run(Tables::Orders, &delete_steps_sql);
+    system.store.run(Tables::Worker, &delete_steps_sql);
     let (is_consistent, report) = system.verify();
     assert!(
         !is_consistent
@@ -142,8 +142,8 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
 }
 
 /// Discards the order's dead `step`, once it is dead.
-async fn discard(system: &System, id: &str, step: &str) {
-    let dead_letter_id = format!("{id}:{step}");
+async fn discard(system: &System, order_id: &str, step: &str) {
+    let dead_letter_id = format!("{order_id}:{step}");
     wait_until("the step to be dead", async || {
         list_dead_letters(system)
             .await
@@ -209,8 +209,8 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let amounts_sql = "SELECT captured || ' ' || refunded FROM payments";
     assert_eq!(system.query_ledger(amounts_sql), "6000 1000");
     let history_path = format!("/v1/orders/{id}/history?limit=200");
-    let history_path = system.get(&history_path).await.expect(200);
-    let events = history_path["data"].as_array().unwrap().iter();
+    let history = system.get(&history_path).await.expect(200);
+    let events = history["data"].as_array().unwrap().iter();
     let discarded_events = events.filter(|event| event["type"] == "step.discarded");
     let amounts: Vec<_> = discarded_events
         .map(|event| &event["data"]["amount"])
@@ -264,9 +264,9 @@ async fn returned_order_can_be_deleted_and_its_customer_erased() {
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system.wait_for_order(&id, "announced", is_announced).await;
     let customer_path = format!("/v1/customers/{customer_id}");
-    for (index, update) in ["shipment.shipped", "shipment.returned"].iter().enumerate() {
+    for (index, event_type) in ["shipment.shipped", "shipment.returned"].iter().enumerate() {
         let webhook_reply = system
-            .send_webhook(&format!("m-{index}"), update, &id)
+            .send_webhook(&format!("m-{index}"), event_type, &id)
             .await;
         webhook_reply.expect(200);
         if index == 0 {
@@ -294,14 +294,14 @@ async fn returned_order_can_be_deleted_and_its_customer_erased() {
 async fn rejected_messages_are_archived_unchanged() {
     let system = System::start_with(&[("API_KEYS", "operator=operator-key;storefront=shop-key-1")]);
     let mut system = system.await;
-    system.key = Some("operator-key".to_owned());
+    system.api_key = Some("operator-key".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["garbage", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("survived"), "{output}");
+    assert!(script_output.contains("survived"), "{script_output}");
     wait_until("all messages to be archived", async || {
         list_dead_letters(&system).await.len() == 7
     })
@@ -329,34 +329,34 @@ async fn rejected_messages_are_archived_unchanged() {
     assert_eq!(binary_letter.unwrap()["body"], "//4AgA==");
 
     // The pages contain each dead letter once.
-    let (mut seen_ids, mut path) = (Vec::new(), "/v1/dead-letters?limit=3".to_owned());
+    let (mut seen_letters, mut path) = (Vec::new(), "/v1/dead-letters?limit=3".to_owned());
     loop {
         let page = system.get(&path).await.expect(200);
-        seen_ids.extend(page["data"].as_array().unwrap().iter().cloned());
+        seen_letters.extend(page["data"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/dead-letters?limit=3&cursor={cursor}"),
             None => break,
         }
     }
-    assert_eq!(seen_ids, dead_letters);
+    assert_eq!(seen_letters, dead_letters);
 
     // The oversized message was truncated and can't be redriven; the others can.
     let cut_letter = dead_letters
         .iter()
         .find(|letter| letter["is_cut"] == true)
         .unwrap();
-    let path = |letter: &Value, subpath: &str| {
+    let letter_path = |letter: &Value, subpath: &str| {
         format!(
             "/v1/dead-letters/{}{subpath}",
             letter["id"].as_str().unwrap()
         )
     };
     system
-        .post(&path(cut_letter, "/redrive"), json!({}))
+        .post(&letter_path(cut_letter, "/redrive"), json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
     system
-        .post(&path(unknown_step_letter, "/redrive"), json!({}))
+        .post(&letter_path(unknown_step_letter, "/redrive"), json!({}))
         .await
         .expect(200);
     wait_until("the message to be rejected again", async || {
@@ -371,7 +371,7 @@ async fn rejected_messages_are_archived_unchanged() {
     assert_eq!(remaining_letters.len(), 7);
     for letter in &remaining_letters {
         system
-            .post(&path(letter, "/discard"), json!({}))
+            .post(&letter_path(letter, "/discard"), json!({}))
             .await
             .expect(200);
     }
@@ -385,7 +385,7 @@ async fn rejected_messages_are_archived_unchanged() {
     shop_request(Method::GET, "/v1/dead-letters")
         .await
         .expect_problem(403, "FORBIDDEN");
-    let removed_path = path(unknown_step_letter, "");
+    let removed_path = letter_path(unknown_step_letter, "");
     shop_request(Method::DELETE, &removed_path)
         .await
         .expect_problem(403, "FORBIDDEN");
@@ -411,12 +411,12 @@ async fn rejected_messages_are_archived_unchanged() {
 async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     system.worker.kill();
-    system.set("CRASH_AT", Some("after_archived"));
+    system.set_variable("CRASH_AT", Some("after_archived"));
     system.launch_worker();
-    let output = run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
-    assert!(output.contains("sent"), "{output}");
+    let script_output = run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
+    assert!(script_output.contains("sent"), "{script_output}");
     wait_until("the worker to crash", async || system.worker.has_ended()).await;
-    system.set("CRASH_AT", None);
+    system.set_variable("CRASH_AT", None);
     system.restart_worker().await;
     // The message was not acknowledged, so it was redelivered.
     wait_until("the message to be archived again", async || {
@@ -426,21 +426,21 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
 
     let dead_letters = list_dead_letters(&system).await;
     system.worker.kill();
-    system.set("CRASH_AT", Some("after_redriven"));
+    system.set_variable("CRASH_AT", Some("after_redriven"));
     system.restart_worker().await;
-    let path = format!(
+    let redrive_path = format!(
         "/v1/dead-letters/{}/redrive",
         dead_letters[0]["id"].as_str().unwrap()
     );
-    let (reply, replacement) = tokio::join!(system.post(&path, json!({})), async {
-        wait_until("the worker to crash", async || system.worker_crashes() == 2).await;
+    let (reply, replacement_worker) = tokio::join!(system.post(&redrive_path, json!({})), async {
+        wait_until("the worker to crash", async || system.worker_crash_count() == 2).await;
         system.spawn_replacement_worker()
     });
-    system.worker = replacement;
+    system.worker = replacement_worker;
     // The replacement may receive the request before it can publish, and then refuses it.
     if reply.status != 200 {
         reply.expect_problem(503, "UNAVAILABLE");
-        system.post(&path, json!({})).await.expect(200);
+        system.post(&redrive_path, json!({})).await.expect(200);
     }
     // The message was published at least twice, and rejected as often.
     wait_until("all messages to be archived", async || {
@@ -484,7 +484,7 @@ async fn all_dead_steps_can_be_redriven_at_once() {
         system.wait_for_order(id, "paid for", is_paid).await;
     }
     assert!(list_dead_letters(&system).await.is_empty());
-    let captures = "SELECT count(*) FROM movements WHERE kind = 'capture'";
-    assert_eq!(system.query_ledger(captures), "3");
+    let captures_sql = "SELECT count(*) FROM movements WHERE kind = 'capture'";
+    assert_eq!(system.query_ledger(captures_sql), "3");
     system.assert_verified();
 }

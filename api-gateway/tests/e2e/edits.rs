@@ -38,8 +38,8 @@ fn has_no_pending_edit(order: &Value) -> bool {
     order["pending_edit"].is_null()
 }
 
-fn edit_path(id: &str) -> String {
-    format!("/v1/orders/{id}/edit")
+fn edit_path(order_id: &str) -> String {
+    format!("/v1/orders/{order_id}/edit")
 }
 
 /// The number of payments in the sandbox's ledger that are authorized and not captured, as text.
@@ -105,10 +105,10 @@ async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
     let late_edit_reply = system.post(&path, set_quantity("A", 2)).await;
     late_edit_reply.expect_problem(409, "INVALID_STATE");
     let history = system.list_event_types(&id).await;
-    for kind in ["order.edit_requested", "order.edited", "payment.released"] {
+    for event_type in ["order.edit_requested", "order.edited", "payment.released"] {
         assert!(
-            history.iter().any(|event| event == kind),
-            "{kind}: {history:?}"
+            history.iter().any(|event| event == event_type),
+            "{event_type}: {history:?}"
         );
     }
     let export_output = run_worker(&system, &["export", "orders"]);
@@ -119,14 +119,14 @@ async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
 #[tokio::test]
 async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
     let system = start_shop(&[("RESERVATION_TTL_SECONDS", "3")]).await;
-    let mut ids = Vec::new();
-    for (method, is_cancelled, expected_reason) in [
+    let mut order_ids = Vec::new();
+    for (payment_method, is_cancelled, expected_reason) in [
         ("pm_declined", false, "payment_declined"),
         ("pm_slow", true, "cancelled"),
         ("pm_flaky", false, "none"),
     ] {
         let id = system.create_order_to_edit().await;
-        let body = json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": method});
+        let body = json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": payment_method});
         let pending_order = system.post(&edit_path(&id), body).await.expect(202);
         assert_eq!(pending_order["pending_edit"]["number"], 1);
         if is_cancelled {
@@ -144,10 +144,10 @@ async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
         system
             .wait_for_order(&id, "settled", has_no_pending_edit)
             .await;
-        ids.push((id, expected_reason));
+        order_ids.push((id, expected_reason));
     }
     system.wait_until_idle().await;
-    for (id, expected_reason) in &ids {
+    for (id, expected_reason) in &order_ids {
         let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
         let history = system
             .get(&format!("/v1/orders/{id}/history?limit=200"))
@@ -179,9 +179,9 @@ async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
 async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let new_order = order_body_with_method(&customer_id, "A", 2, "pm_ok");
     let created_order = system.post("/v1/orders", new_order).await.expect(201);
@@ -222,21 +222,21 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
         .post(&path, set_quantity("A", 6))
         .await
         .expect_problem(409, "OUT_OF_STOCK");
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     system
         .post(&path, set_quantity("A", 1))
         .await
         .expect_problem(404, "NOT_FOUND");
 
     // No payment was requested yet, so a higher total takes effect at once.
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let edited_order = system.post(&path, set_quantity("A", 4)).await.expect(200);
     assert_eq!(
         (&edited_order["total"], &edited_order["awaits_approval"]),
         (&json!(4_000), &json!(true))
     );
     assert_eq!(system.stock_level("A").await, (5, 4));
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.post(&path, edit_with_price).await.expect(200);
     system
         .post(&format!("/v1/orders/{id}/approve"), json!({}))
@@ -251,27 +251,27 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
 async fn edits_race_with_shipping_cancelling_and_other_edits_of_two_workers() {
     let system = start_shop(&[]).await;
     // Only PostgreSQL admits a second worker.
-    let _second: Option<Process> =
+    let _second_worker: Option<Process> =
         (!system.store.is_sqlite()).then(|| system.start_additional_worker("order-worker"));
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..6 {
-        ids.push(system.create_order_to_edit().await);
+        order_ids.push(system.create_order_to_edit().await);
     }
-    let requests = ids.iter().enumerate().flat_map(|(index, id)| {
-        let path = |subpath: &str| format!("/v1/orders/{id}/{subpath}");
+    let requests = order_ids.iter().enumerate().flat_map(|(order_index, order_id)| {
+        let order_path = |subpath: &str| format!("/v1/orders/{order_id}/{subpath}");
         [
             (
-                path("edit"),
-                set_quantity("A", 4 + u32::try_from(index).unwrap()),
+                order_path("edit"),
+                set_quantity("A", 4 + u32::try_from(order_index).unwrap()),
             ),
-            (path("edit"), set_quantity("B", 1)),
-            (path("edit"), set_quantity("A", 1)),
-            (path("edit/cancel"), json!({})),
-            (path("shipments"), json!({})),
-            (path("cancel"), json!({})),
+            (order_path("edit"), set_quantity("B", 1)),
+            (order_path("edit"), set_quantity("A", 1)),
+            (order_path("edit/cancel"), json!({})),
+            (order_path("shipments"), json!({})),
+            (order_path("cancel"), json!({})),
         ]
         .into_iter()
-        .skip(usize::from(index % 2 == 0))
+        .skip(usize::from(order_index % 2 == 0))
         .collect::<Vec<_>>()
     });
     let sent_requests = requests.map(|(path, body)| {
@@ -313,29 +313,29 @@ async fn edits_race_with_shipping_cancelling_and_other_edits_of_two_workers() {
 #[tokio::test]
 async fn worker_that_is_killed_during_an_edit_finishes_it() {
     let mut system = start_shop(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    for point in ["after_commit", "after_partner", "after_step_stored"] {
+    for crash_point in ["after_commit", "after_partner", "after_step_stored"] {
         let id = system.create_order_to_edit().await;
         system.worker.kill();
-        let crashes_before = system.worker_crashes();
-        system.set("CRASH_AT", Some(&format!("{point}:1")));
+        let crashes_before = system.worker_crash_count();
+        system.set_variable("CRASH_AT", Some(&format!("{crash_point}:1")));
         system.launch_worker();
-        let key = Uuid::now_v7().to_string();
+        let idempotency_key = Uuid::now_v7().to_string();
         let path = edit_path(&id);
         let send_edit = || {
             let request = system.request(Method::POST, &path);
             send(
                 request
-                    .header("idempotency-key", &key)
+                    .header("idempotency-key", &idempotency_key)
                     .json(&set_quantity("A", 5)),
             )
         };
         let (_, ()) = tokio::join!(send_edit(), async {
             wait_until("the crash", async || {
-                system.worker_crashes() > crashes_before
+                system.worker_crash_count() > crashes_before
             })
             .await;
         });
-        let replacement = system.spawn_replacement_worker();
+        let replacement_worker = system.spawn_replacement_worker();
         let reply = loop {
             let reply = send_edit().await;
             if ![503, 504].contains(&reply.status) {
@@ -351,9 +351,9 @@ async fn worker_that_is_killed_during_an_edit_finishes_it() {
         let order = system
             .wait_for_order(&id, "edited", |order| order["total"] == 5_000)
             .await;
-        assert_eq!(order["payment"]["authorized"], 5_000, "{point}");
-        system.worker = replacement;
-        system.set("CRASH_AT", None);
+        assert_eq!(order["payment"]["authorized"], 5_000, "{crash_point}");
+        system.worker = replacement_worker;
+        system.set_variable("CRASH_AT", None);
         system.wait_until_idle().await;
     }
     assert_eq!(count_open_authorizations(&system), "3");

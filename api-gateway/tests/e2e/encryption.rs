@@ -17,16 +17,16 @@ impl System {
     /// Restarts the worker with these keys.
     async fn restart_with_keys(&mut self, key: Option<&str>, previous_key: Option<&str>) {
         self.worker.terminate();
-        self.set("ENCRYPTION_KEY", key);
-        self.set("ENCRYPTION_KEY_PREVIOUS", previous_key);
+        self.set_variable("ENCRYPTION_KEY", key);
+        self.set_variable("ENCRYPTION_KEY_PREVIOUS", previous_key);
         self.restart_worker().await;
     }
 
     /// Runs `order-worker encrypt` with these variables.
     fn encrypt(&self, variables: &[(&str, &str)]) -> std::process::Output {
-        let mut command = Process::command(WORKER);
-        command.arg("encrypt").env("DATABASE_URL", self.store.url());
-        command.envs(variables.iter().copied()).output().unwrap()
+        let mut encrypt_command = Process::command(WORKER);
+        encrypt_command.arg("encrypt").env("DATABASE_URL", self.store.url());
+        encrypt_command.envs(variables.iter().copied()).output().unwrap()
     }
 
     /// Creates an endpoint under this idempotency key; returns the response.
@@ -87,13 +87,13 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
 
     // Rotation: the old key is needed until all secrets are encrypted with the new one.
     system.restart_with_keys(Some(NEW_KEY), Some(OLD_KEY)).await;
-    let old_id = encrypted_with_old_key
+    let old_key_id = encrypted_with_old_key
         .split("enc:1:")
         .nth(1)
         .and_then(|text| text.split(':').next())
         .unwrap();
     wait_until("the new key", async || {
-        !system.dump().contains(&format!("enc:1:{old_id}"))
+        !system.dump().contains(&format!("enc:1:{old_key_id}"))
     })
     .await;
     system.restart_with_keys(Some(NEW_KEY), None).await;
@@ -114,9 +114,9 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
 
     // Back to plain text.
     system.worker.terminate();
-    system.set("ENCRYPTION_KEY", None);
-    let output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", NEW_KEY)]);
-    assert!(output.status.success(), "{output:?}");
+    system.set_variable("ENCRYPTION_KEY", None);
+    let encrypt_output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", NEW_KEY)]);
+    assert!(encrypt_output.status.success(), "{encrypt_output:?}");
     assert!(system.dump().contains(rotated_secret));
     assert!(!system.encrypt(&[]).status.success());
     system.restart_with_keys(None, None).await;
@@ -144,7 +144,7 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
     let stored_text = system.store.all_rows("webhook_endpoints");
     system.worker.terminate();
     for key in [None, Some(NEW_KEY), Some("too short")] {
-        system.set("ENCRYPTION_KEY", key);
+        system.set_variable("ENCRYPTION_KEY", key);
         let log_offset = system.launch_worker();
         wait_until("the worker to end", async || system.worker.has_ended()).await;
         let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
@@ -156,7 +156,7 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
         );
         assert_eq!(system.store.all_rows("webhook_endpoints"), stored_text);
     }
-    system.set("ENCRYPTION_KEY", Some(OLD_KEY));
+    system.set_variable("ENCRYPTION_KEY", Some(OLD_KEY));
     system.restart_worker().await;
     system.set_stock("A", &[]).await;
     wait_until_signed_with(&receiver, &[secret]).await;
@@ -167,12 +167,12 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
 
     // A damaged row is reported, and the recorded reply is decrypted all the same.
     system.worker.terminate();
-    let sql = "UPDATE webhook_endpoints SET state = '{'";
-    system.store.run(Tables::Orders, sql);
-    let output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", OLD_KEY)]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 rows changed\n");
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let damage_sql = "UPDATE webhook_endpoints SET state = '{'";
+    system.store.run(Tables::Worker, damage_sql);
+    let encrypt_output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", OLD_KEY)]);
+    assert_eq!(encrypt_output.status.code(), Some(1), "{encrypt_output:?}");
+    assert_eq!(String::from_utf8_lossy(&encrypt_output.stdout), "1 rows changed\n");
+    let errors = String::from_utf8_lossy(&encrypt_output.stderr);
     assert!(
         errors.contains(endpoint["id"].as_str().unwrap()),
         "{errors}"

@@ -20,14 +20,14 @@ pub(crate) const ALLOW_PRIVATE_URLS: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1
 
 impl System {
     /// Creates a webhook endpoint and returns its id and secret.
-    pub(crate) async fn create_endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
-        let new_endpoint = json!({"url": url, "event_types": types});
+    pub(crate) async fn create_endpoint(&self, url: &str, event_types: &[&str]) -> (String, String) {
+        let new_endpoint = json!({"url": url, "event_types": event_types});
         let endpoint_reply = self
             .post("/v1/webhook-endpoints", new_endpoint)
             .await
             .expect(201);
-        let text = |name: &str| endpoint_reply[name].as_str().unwrap().to_owned();
-        (text("id"), text("secret"))
+        let text_field = |field_name: &str| endpoint_reply[field_name].as_str().unwrap().to_owned();
+        (text_field("id"), text_field("secret"))
     }
 
     pub(crate) async fn create_order(&self) -> String {
@@ -74,22 +74,22 @@ pub(crate) struct BrokerListener {
 impl BrokerListener {
     /// Starts listening for this time.
     pub(crate) async fn start(system: &System, seconds: u32) -> Self {
-        let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
-        let mut process = tokio::process::Command::new("python3")
-            .args([&script, "listen", &system.broker.url()])
+        let script_path = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
+        let mut listener_process = tokio::process::Command::new("python3")
+            .args([&script_path, "listen", &system.broker.url()])
             .arg(seconds.to_string())
             .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(listener_process.stdout.take().unwrap()).lines();
         assert_eq!(
             lines.next_line().await.unwrap().as_deref(),
             Some("listening")
         );
         Self {
-            _process: process,
+            _process: listener_process,
             lines,
         }
     }
@@ -102,22 +102,22 @@ impl BrokerListener {
 
 /// Parses events with third-party tools and returns their ids.
 fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
-    let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
-    let mut reader = Command::new("python3")
-        .arg(script)
+    let script_path = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
+    let mut python_process = Command::new("python3")
+        .arg(script_path)
         .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut input = reader.stdin.take().unwrap();
+    let mut python_stdin = python_process.stdin.take().unwrap();
     for line in lines {
-        writeln!(input, "{line}").unwrap();
+        writeln!(python_stdin, "{line}").unwrap();
     }
-    drop(input);
-    let output = reader.wait_with_output().unwrap();
-    assert!(output.status.success());
-    let output_text = String::from_utf8(output.stdout).unwrap();
+    drop(python_stdin);
+    let python_output = python_process.wait_with_output().unwrap();
+    assert!(python_output.status.success());
+    let output_text = String::from_utf8(python_output.stdout).unwrap();
     output_text.lines().map(str::to_owned).collect()
 }
 
@@ -126,7 +126,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
-    let (endpoint, secret) = system
+    let (endpoint_id, secret) = system
         .create_endpoint(&receiver.url("/hook"), &["order.*"])
         .await;
 
@@ -137,15 +137,15 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         .send()
         .await
         .unwrap();
-    let id = system.create_order().await;
-    system.wait_for_order(&id, "announced", is_announced).await;
+    let order_id = system.create_order().await;
+    system.wait_for_order(&order_id, "announced", is_announced).await;
     wait_until("both webhooks", async || receiver.received().len() == 2).await;
 
     let feed_page = system
-        .get(&format!("/v1/events?type=order.*&order_id={id}"))
+        .get(&format!("/v1/events?type=order.*&order_id={order_id}"))
         .await
         .expect(200);
-    let mut lines: Vec<Value> = feed_page["data"]
+    let mut received_events: Vec<Value> = feed_page["data"]
         .as_array()
         .unwrap()
         .iter()
@@ -155,10 +155,10 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     while stream_text.matches("data: ").count() < 2 {
         stream_text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
     }
-    let data = stream_text
+    let event_data = stream_text
         .lines()
         .filter_map(|line| line.strip_prefix("data: "));
-    lines.extend(data.map(|data| json!({"over": "sse", "body": data})));
+    received_events.extend(event_data.map(|event_data| json!({"over": "sse", "body": event_data})));
     for received_request in receiver.received() {
         let headers: serde_json::Map<_, _> = received_request
             .headers
@@ -166,13 +166,13 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
             .collect();
         let body_text = std::str::from_utf8(&received_request.body).unwrap();
-        lines.push(
+        received_events.push(
             json!({"over": "webhook", "headers": headers, "secret": secret, "body": body_text}),
         );
     }
     let mut published_events: Vec<Value> = Vec::new();
     while let Some(line) = broker_listener.next().await {
-        if line.contains(&id) && line.contains("order.") {
+        if line.contains(&order_id) && line.contains("order.") {
             published_events.push(serde_json::from_str(&line).unwrap());
         }
     }
@@ -180,9 +180,9 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         let event: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
         event["type"].as_str().unwrap().starts_with("order.")
     };
-    lines.extend(published_events.iter().filter(is_of_order).cloned());
+    received_events.extend(published_events.iter().filter(is_of_order).cloned());
 
-    let mut event_ids = parsed_event_ids(&lines);
+    let mut event_ids = parsed_event_ids(&received_events);
     assert_eq!(
         event_ids.len(),
         8,
@@ -192,10 +192,10 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     assert!(
         event_ids
             .chunks(4)
-            .all(|same| same.iter().all(|id| *id == same[0])),
+            .all(|same_ids| same_ids.iter().all(|event_id| *event_id == same_ids[0])),
         "{event_ids:?}"
     );
-    let deliveries = system.list_deliveries(&endpoint).await;
+    let deliveries = system.list_deliveries(&endpoint_id).await;
     assert!(
         deliveries
             .iter()
@@ -209,29 +209,29 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
 async fn failed_delivery_is_retried_and_lists_its_attempts() {
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let receiver = Receiver::with(vec![
+    let receiver = Receiver::with_responses(vec![
         CannedResponse::Status(500),
         CannedResponse::Status(204),
     ])
     .await;
-    let (endpoint, _) = system
+    let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
     let failed_delivery = system
-        .wait_for_delivery(&endpoint, |delivery| {
+        .wait_for_delivery(&endpoint_id, |delivery| {
             delivery["attempts"][0]["response_code"] == 500
         })
         .await;
     assert_eq!(failed_delivery["status"], "pending");
     assert!(failed_delivery["next_attempt_at"].is_string());
-    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let path = format!("/v1/webhook-endpoints/{endpoint_id}");
     assert!(system.get(&path).await.expect(200)["failing_since"].is_string());
     // The retry survives the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
     let delivered_delivery = system
-        .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "succeeded")
+        .wait_for_delivery(&endpoint_id, |delivery| delivery["status"] == "succeeded")
         .await;
     assert_eq!(delivered_delivery["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(
@@ -268,17 +268,17 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
-    let (endpoint, _) = system
+    let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
-    let order = system.create_order().await;
+    let order_id = system.create_order().await;
     let delivery = system
-        .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "succeeded")
+        .wait_for_delivery(&endpoint_id, |delivery| delivery["status"] == "succeeded")
         .await;
     // Simulates a shorter retention of events than of deliveries.
-    let delete_events_sql = format!("DELETE FROM events WHERE subject = '{order}'");
-    system.store.run(Tables::Orders, &delete_events_sql);
-    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let delete_events_sql = format!("DELETE FROM events WHERE subject = '{order_id}'");
+    system.store.run(Tables::Worker, &delete_events_sql);
+    let path = format!("/v1/webhook-endpoints/{endpoint_id}");
     let redelivery_path = format!(
         "{path}/deliveries/{}/redeliver",
         delivery["id"].as_str().unwrap()
@@ -301,11 +301,11 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
             format!("replace({state}, '{old_text}', '{new_text}')")
         });
     system.store.run(
-        Tables::Orders,
+        Tables::Worker,
         &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state}"),
     );
     let failed_delivery = system
-        .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "failed")
+        .wait_for_delivery(&endpoint_id, |delivery| delivery["status"] == "failed")
         .await;
     assert_eq!(failed_delivery["next_attempt_at"], Value::Null);
     assert_eq!(
@@ -323,12 +323,12 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
 async fn endpoint_answering_410_is_disabled_with_an_event() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let receiver = Receiver::with(vec![CannedResponse::Status(410)]).await;
-    let (endpoint, _) = system
+    let receiver = Receiver::with_responses(vec![CannedResponse::Status(410)]).await;
+    let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
-    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let path = format!("/v1/webhook-endpoints/{endpoint_id}");
     wait_until("the endpoint to be disabled", async || {
         system.get(&path).await.expect(200)["is_enabled"] == false
     })
@@ -341,11 +341,11 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         .get("/v1/events?type=webhook_endpoint.disabled")
         .await
         .expect(200);
-    assert_eq!(events["data"][0]["subject"], endpoint.as_str());
+    assert_eq!(events["data"][0]["subject"], endpoint_id.as_str());
     assert_eq!(events["data"][0]["data"]["reason"], "gone");
     // A disabled endpoint gets no deliveries until it is enabled again.
     system.create_order().await;
-    let delivery = system.list_deliveries(&endpoint).await[0].clone();
+    let delivery = system.list_deliveries(&endpoint_id).await[0].clone();
     let redeliver_path = format!(
         "{path}/deliveries/{}/redeliver",
         delivery["id"].as_str().unwrap()
@@ -362,14 +362,14 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         send(enabling_request).await.expect(200)["disabled_reason"],
         Value::Null
     );
-    let id = system.create_order().await;
+    let order_id = system.create_order().await;
     wait_until("the next webhook", async || {
         let received_requests = receiver.received();
         received_requests.iter().any(|received_request| {
             received_request
                 .body
                 .windows(36)
-                .any(|window| window == id.as_bytes())
+                .any(|window| window == order_id.as_bytes())
         })
     })
     .await;
@@ -389,14 +389,14 @@ async fn endpoint_gets_events_after_a_demo_reset() {
         .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.post("/demo/reset", json!({})).await.expect(200);
-    let id = system.create_order().await;
+    let order_id = system.create_order().await;
     wait_until("the webhook of the order", async || {
         let received_requests = receiver.received();
         received_requests.iter().any(|received_request| {
             received_request
                 .body
                 .windows(36)
-                .any(|part| part == id.as_bytes())
+                .any(|window| window == order_id.as_bytes())
         })
     })
     .await;
@@ -407,10 +407,10 @@ async fn both_secrets_sign_during_a_rotation() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
-    let (endpoint, old_secret) = system
+    let (endpoint_id, old_secret) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
-    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let path = format!("/v1/webhook-endpoints/{endpoint_id}");
     let rotated_endpoint = system
         .post(&format!("{path}/rotate-secret"), json!({}))
         .await
@@ -455,17 +455,17 @@ async fn endpoints_are_visible_only_to_their_owner() {
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("API_KEYS", keys)]).await;
     let receiver = Receiver::start().await;
     let receiver_of_all = Receiver::start().await;
-    system.key = Some("key-of-eu".to_owned());
-    let (endpoint, _) = system.create_endpoint(&receiver.url("/"), &["*"]).await;
+    system.api_key = Some("key-of-eu".to_owned());
+    let (endpoint_id, _) = system.create_endpoint(&receiver.url("/"), &["*"]).await;
     let foreign_endpoint = json!({"url": receiver.url("/"), "storefront": "us"});
     system
         .post("/v1/webhook-endpoints", foreign_endpoint)
         .await
         .expect_problem(403, "FORBIDDEN");
 
-    let path = format!("/v1/webhook-endpoints/{endpoint}");
-    for key in ["key-of-us", "key-of-operator"] {
-        system.key = Some(key.to_owned());
+    let path = format!("/v1/webhook-endpoints/{endpoint_id}");
+    for api_key in ["key-of-us", "key-of-operator"] {
+        system.api_key = Some(api_key.to_owned());
         system.get(&path).await.expect_problem(404, "NOT_FOUND");
         system.delete(&path).await.expect_problem(404, "NOT_FOUND");
         for action in [
@@ -486,21 +486,21 @@ async fn endpoints_are_visible_only_to_their_owner() {
         let endpoint_list = system.get("/v1/webhook-endpoints").await.expect(200);
         assert_eq!(endpoint_list["data"], json!([]));
     }
-    system.key = Some("key-of-admin".to_owned());
+    system.api_key = Some("key-of-admin".to_owned());
     system.get(&path).await.expect(200);
-    let (endpoint_of_all, _) = system
+    let (endpoint_id_of_all, _) = system
         .create_endpoint(&receiver_of_all.url("/"), &["order.created"])
         .await;
     assert_eq!(
         system
-            .get(&format!("/v1/webhook-endpoints/{endpoint_of_all}"))
+            .get(&format!("/v1/webhook-endpoints/{endpoint_id_of_all}"))
             .await
             .expect(200)["storefront"],
         Value::Null
     );
     system.set_stock("A", &[("main", 10)]).await;
     for storefront in ["us", "eu"] {
-        system.key = Some(format!("key-of-{storefront}"));
+        system.api_key = Some(format!("key-of-{storefront}"));
         system.create_order().await;
     }
     wait_until("the webhooks of all events", async || {
@@ -542,12 +542,12 @@ async fn webhooks_are_sent_only_to_public_addresses() {
         assert_eq!(problem["errors"][0]["pointer"], "/url", "{url}");
     }
     // Host names are resolved when the webhook is sent.
-    let (endpoint, _) = system
+    let (endpoint_id, _) = system
         .create_endpoint(&format!("https://localhost:{port}/"), &["order.created"])
         .await;
     system.create_order().await;
     let failed_delivery = system
-        .wait_for_delivery(&endpoint, |delivery| !delivery["attempts"][0].is_null())
+        .wait_for_delivery(&endpoint_id, |delivery| !delivery["attempts"][0].is_null())
         .await;
     let attempt_error = failed_delivery["attempts"][0]["error"].as_str().unwrap();
     assert!(
@@ -562,16 +562,16 @@ async fn redirects_are_not_followed() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
     let inside_receiver = Receiver::start().await;
-    let redirecting_receiver = Receiver::with(vec![CannedResponse::Redirect(
+    let redirecting_receiver = Receiver::with_responses(vec![CannedResponse::Redirect(
         inside_receiver.url("/secret"),
     )])
     .await;
-    let (endpoint, _) = system
+    let (endpoint_id, _) = system
         .create_endpoint(&redirecting_receiver.url("/"), &["order.created"])
         .await;
     system.create_order().await;
     let failed_delivery = system
-        .wait_for_delivery(&endpoint, |delivery| !delivery["attempts"][0].is_null())
+        .wait_for_delivery(&endpoint_id, |delivery| !delivery["attempts"][0].is_null())
         .await;
     assert_eq!(failed_delivery["attempts"][0]["response_code"], 302);
     assert_eq!(failed_delivery["status"], "pending");
@@ -582,21 +582,21 @@ async fn redirects_are_not_followed() {
 async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let stalled_receiver = Receiver::with(vec![CannedResponse::Stalled]).await;
-    let endless_receiver = Receiver::with(vec![CannedResponse::Endless]).await;
+    let stalled_receiver = Receiver::with_responses(vec![CannedResponse::Stalled]).await;
+    let endless_receiver = Receiver::with_responses(vec![CannedResponse::Endless]).await;
     let busy_receiver =
-        Receiver::with(vec![CannedResponse::RetryAfter(503, "3600".to_owned())]).await;
-    let mut endpoints = Vec::new();
+        Receiver::with_responses(vec![CannedResponse::RetryAfter(503, "3600".to_owned())]).await;
+    let mut endpoint_ids = Vec::new();
     for receiver in [&stalled_receiver, &endless_receiver, &busy_receiver] {
         let endpoint_reply = system
             .create_endpoint(&receiver.url("/"), &["order.created"])
             .await;
-        endpoints.push(endpoint_reply.0);
+        endpoint_ids.push(endpoint_reply.0);
     }
     system.create_order().await;
-    for endpoint in &endpoints[..2] {
+    for endpoint_id in &endpoint_ids[..2] {
         let successful_delivery = system
-            .wait_for_delivery(endpoint, |delivery| delivery["status"] == "succeeded")
+            .wait_for_delivery(endpoint_id, |delivery| delivery["status"] == "succeeded")
             .await;
         let attempts = successful_delivery["attempts"].as_array().unwrap();
         assert_eq!(attempts.len(), 1);
@@ -604,13 +604,13 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     }
     // `Retry-After` is honoured.
     let refused_delivery = system
-        .wait_for_delivery(&endpoints[2], |delivery| {
+        .wait_for_delivery(&endpoint_ids[2], |delivery| {
             delivery["attempts"][0]["response_code"] == 503
         })
         .await;
-    let time = |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
-    let attempted_at = time(&refused_delivery["attempts"][0]["at"]);
-    let next_attempt_at = time(&refused_delivery["next_attempt_at"]);
+    let parse_time = |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
+    let attempted_at = parse_time(&refused_delivery["attempts"][0]["at"]);
+    let next_attempt_at = parse_time(&refused_delivery["next_attempt_at"]);
     assert_eq!(next_attempt_at.duration_since(attempted_at).as_secs(), 3600);
 }
 
@@ -618,35 +618,35 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
 async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
-    let (endpoint, _) = system
+    let receiver = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
+    let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
         .await;
-    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let path = format!("/v1/webhook-endpoints/{endpoint_id}");
     let endpoint_reply = system.get(&path).await;
-    let tag = endpoint_reply.headers["etag"].clone();
+    let entity_tag = endpoint_reply.headers["etag"].clone();
     let endpoint_state = || {
         let request = system.request(Method::GET, &path);
-        send(request.header("if-none-match", tag.clone()))
+        send(request.header("if-none-match", entity_tag.clone()))
     };
     assert_eq!(endpoint_state().await.status, 304);
     system.create_order().await;
     let is_refused = |delivery: &Value| delivery["attempts"][0].is_object();
-    system.wait_for_delivery(&endpoint, is_refused).await;
+    system.wait_for_delivery(&endpoint_id, is_refused).await;
     let failing_state = endpoint_state().await;
     assert_eq!(failing_state.status, 200);
     assert!(failing_state.body["failing_since"].is_string());
     // The entity tag of the old state is still accepted, since its version is unchanged.
     let patch_endpoint = |patch: Value| {
         let request = system.request(Method::PATCH, &path);
-        send(request.header("if-match", tag.clone()).json(&patch))
+        send(request.header("if-match", entity_tag.clone()).json(&patch))
     };
-    for empty_patch in [
+    for patch_without_effect in [
         json!({}),
         json!({"event_types": ["order.created"]}),
         json!({"url": receiver.url("/")}),
     ] {
-        let unchanged_endpoint = patch_endpoint(empty_patch).await.expect(200);
+        let unchanged_endpoint = patch_endpoint(patch_without_effect).await.expect(200);
         assert_eq!(unchanged_endpoint["version"], 1);
         assert_eq!(
             unchanged_endpoint["updated_at"],
@@ -665,10 +665,10 @@ async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
 async fn endpoints_that_could_never_receive_an_event_are_refused() {
     let keys = "storefront@eu=key-of-the-eu-shop;admin=key-of-an-admin-of-all";
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("API_KEYS", keys)]).await;
-    system.key = Some("key-of-an-admin-of-all".to_owned());
-    let new_endpoint_with = |name: &str, value: Value| {
+    system.api_key = Some("key-of-an-admin-of-all".to_owned());
+    let new_endpoint_with = |field_name: &str, field_value: Value| {
         let mut new_endpoint = json!({"url": "https://example.com/hook"});
-        new_endpoint[name] = value;
+        new_endpoint[field_name] = field_value;
         new_endpoint
     };
     for (pointer, new_endpoint) in [
@@ -716,9 +716,9 @@ async fn endpoints_that_could_never_receive_an_event_are_refused() {
             created_endpoint["id"].as_str().unwrap()
         );
         let unknown_type_patch = json!({"event_types": ["order.exploded"]});
-        let patch = system
+        let patch_request = system
             .request(Method::PATCH, &path)
             .json(&unknown_type_patch);
-        send(patch).await.expect_problem(422, "INVALID_REQUEST");
+        send(patch_request).await.expect_problem(422, "INVALID_REQUEST");
     }
 }

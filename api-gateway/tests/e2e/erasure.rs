@@ -120,21 +120,21 @@ impl System {
 
     /// Requests returns of a delivered order: one is received, one rejected and one cancelled.
     async fn create_returns(&self, order_id: &str) {
-        for verb in ["receive", "reject", "cancel"] {
+        for action in ["receive", "reject", "cancel"] {
             let body = json!({"items": [{"sku": "A", "quantity": 1, "reason": "hopper-item"}], "note": "hopper-return"});
             let path = format!("/v1/orders/{order_id}/returns");
             let return_json = self.send_change(Method::POST, &path, body, 201).await;
             let path = format!("/v1/returns/{}", text_of(&return_json["id"]));
-            if verb == "receive" {
+            if action == "receive" {
                 let approve_path = format!("{path}/approve");
                 self.send_change(Method::POST, &approve_path, json!({}), 200)
                     .await;
             }
-            let body = match verb {
+            let body = match action {
                 "receive" => json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]}),
-                _ => json!({"reason": format!("hopper-{verb}")}),
+                _ => json!({"reason": format!("hopper-{action}")}),
             };
-            let path = format!("{path}/{verb}");
+            let path = format!("{path}/{action}");
             self.send_change(Method::POST, &path, body, 200).await;
         }
     }
@@ -144,12 +144,12 @@ impl System {
         let edited_id = self.create_edited_order(customer_id).await;
         let cancelled_id = self.create_cancelled_order(customer_id).await;
         let manual_id = self.create_manual_order(customer_id).await;
-        for id in [&edited_id, &manual_id] {
-            let event = format!("delivered-{id}");
-            self.send_webhook(&event, "shipment.delivered", id)
+        for order_id in [&edited_id, &manual_id] {
+            let webhook_id = format!("delivered-{order_id}");
+            self.send_webhook(&webhook_id, "shipment.delivered", order_id)
                 .await
                 .expect(200);
-            self.wait_for_order(id, "captured", |order| {
+            self.wait_for_order(order_id, "captured", |order| {
                 order["status"] == "delivered" && order["in_progress"].is_null()
             })
             .await;
@@ -164,11 +164,11 @@ impl System {
         self.store
             .tables()
             .into_iter()
-            .flat_map(|table| {
-                let table_text = self.store.all_rows(&table);
+            .flat_map(|table_name| {
+                let table_text = self.store.all_rows(&table_name);
                 let rows: Vec<_> = table_text
                     .lines()
-                    .map(|row| format!("{table}: {row}"))
+                    .map(|row| format!("{table_name}: {row}"))
                     .collect();
                 rows
             })
@@ -176,7 +176,7 @@ impl System {
     }
 
     /// All responses and exports that show orders, their history, returns, and deliveries of an endpoint.
-    async fn read_visible_texts(&self, orders: &[String], endpoint_id: &str) -> Vec<String> {
+    async fn read_visible_texts(&self, order_ids: &[String], endpoint_id: &str) -> Vec<String> {
         let mut paths = vec![
             "/v1/orders?limit=200&include_deleted=true".to_owned(),
             "/v1/returns?limit=200".to_owned(),
@@ -184,20 +184,20 @@ impl System {
             "/v1/dead-letters".to_owned(),
             format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?limit=200"),
         ];
-        for id in orders {
-            paths.push(format!("/v1/orders/{id}"));
-            paths.push(format!("/v1/orders/{id}/history?limit=200"));
+        for order_id in order_ids {
+            paths.push(format!("/v1/orders/{order_id}"));
+            paths.push(format!("/v1/orders/{order_id}/history?limit=200"));
         }
         let mut texts = Vec::new();
         for path in paths {
             let response = self.get(&path).await.expect(200);
             texts.push(format!("{path}: {response}"));
         }
-        for kind in ["orders", "events"] {
-            let export_output = run_worker(self, &["export", kind]);
+        for export_kind in ["orders", "events"] {
+            let export_output = run_worker(self, &["export", export_kind]);
             assert!(export_output.status.success(), "{export_output:?}");
-            let lines = String::from_utf8_lossy(&export_output.stdout).into_owned();
-            texts.push(format!("export {kind}: {lines}"));
+            let exported_text = String::from_utf8_lossy(&export_output.stdout).into_owned();
+            texts.push(format!("export {export_kind}: {exported_text}"));
         }
         texts
     }
@@ -230,11 +230,11 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
     let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
     let customer = system.post("/v1/customers", new_customer).await.expect(201);
     let customer_id = text_of(&customer["id"]);
-    let orders = system.create_closed_orders(&customer_id).await;
+    let order_ids = system.create_closed_orders(&customer_id).await;
 
     // Every text is stored, and shown.
     let stored_texts_before = system.stored_rows();
-    let visible_texts_before = system.read_visible_texts(&orders, &endpoint_id).await;
+    let visible_texts_before = system.read_visible_texts(&order_ids, &endpoint_id).await;
     for texts in [&stored_texts_before, &visible_texts_before] {
         let found_words = find_personal_words(texts);
         for personal_word in [
@@ -274,7 +274,7 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
         let path = format!("/v1/orders/{}", text_of(&exported_order["id"]));
         assert_eq!(system.get(&path).await.expect(200), exported_order);
     }
-    let export_of_edited = export_text.lines().find(|line| line.contains(&orders[0]));
+    let export_of_edited = export_text.lines().find(|line| line.contains(&order_ids[0]));
     let exported_edited_order: Value = serde_json::from_str(export_of_edited.unwrap()).unwrap();
     assert_eq!(
         exported_edited_order["returns"].as_array().unwrap().len(),
@@ -287,10 +287,10 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
     let delete_reply = system.delete(&path).await;
     assert_eq!(delete_reply.status, 204, "{}", delete_reply.body);
     assert_nothing_personal(&system.stored_rows());
-    assert_nothing_personal(&system.read_visible_texts(&orders, &endpoint_id).await);
+    assert_nothing_personal(&system.read_visible_texts(&order_ids, &endpoint_id).await);
     system.assert_verified();
     // Later readers replay the same events.
-    let order_reply = system.get(&format!("/v1/orders/{}", orders[0])).await;
+    let order_reply = system.get(&format!("/v1/orders/{}", order_ids[0])).await;
     let order = order_reply.expect(200);
     assert_eq!(
         (&order["total"], &order["tags"]),
@@ -305,7 +305,7 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
     let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
     let customer = system.post("/v1/customers", new_customer).await.expect(201);
     let customer_id = text_of(&customer["id"]);
-    let orders = system.create_closed_orders(&customer_id).await;
+    let order_ids = system.create_closed_orders(&customer_id).await;
     // An order with an open return, whose events are not old.
     let id_with_open_return = system.create_edited_order(&customer_id).await;
     system
@@ -320,31 +320,31 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
     system.set_stock("B", &[("main", 1)]).await;
     age_events(&system, &id_with_open_return).await;
     let orders_before = system.list_orders().await;
-    system.set("EVENTS_KEPT_DAYS", Some("30"));
+    system.set_variable("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
 
     wait_until("old events to be deleted", async || {
-        let sql = "SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL";
-        system.store.run(crate::harness::Tables::Orders, sql) == "3"
+        let condensed_count_sql = "SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL";
+        system.store.run(crate::harness::Tables::Worker, condensed_count_sql) == "3"
     })
     .await;
     assert_eq!(system.list_orders().await, orders_before);
-    let kept_event_types = system.list_event_types(&orders[0]).await;
+    let kept_event_types = system.list_event_types(&order_ids[0]).await;
     assert!(!kept_event_types.is_empty());
-    for kind in kept_event_types {
+    for event_type in kept_event_types {
         assert!(
-            ["shipment.shipped", "return.received"].contains(&kind.as_str()),
-            "{kind}"
+            ["shipment.shipped", "return.received"].contains(&event_type.as_str()),
+            "{event_type}"
         );
     }
-    assert_eq!(system.list_event_types(&orders[1]).await, [] as [&str; 0]);
+    assert_eq!(system.list_event_types(&order_ids[1]).await, [] as [&str; 0]);
     let event_types_before = system.list_event_types(&id_with_open_return).await;
     assert!(event_types_before.contains(&"order.edited".to_owned()));
     system.assert_verified();
 
     // A condensed order is returned again, and erased with its customer.
-    let path = format!("/v1/orders/{}/returns", orders[2]);
+    let path = format!("/v1/orders/{}/returns", order_ids[2]);
     let later_return = json!({"items": items_of("A", 1), "note": "hopper-late"});
     let later_return = system
         .send_change(Method::POST, &path, later_return, 201)

@@ -48,14 +48,14 @@ impl EventStreamClient {
         client: &Client,
         url: &str,
         last_event_id: Option<&str>,
-        key: Option<&str>,
+        api_key: Option<&str>,
     ) -> Option<Self> {
         let mut request = client.get(url);
         if let Some(last_id) = last_event_id {
             request = request.header("last-event-id", last_id);
         }
-        if let Some(key) = key {
-            request = request.bearer_auth(key);
+        if let Some(api_key) = api_key {
+            request = request.bearer_auth(api_key);
         }
         let response = request.send().await.ok()?;
         if response.status() != 200 {
@@ -74,14 +74,14 @@ impl EventStreamClient {
     async fn next(&mut self) -> Option<Value> {
         loop {
             while let Some((frame, following_events)) = self.text.split_once("\n\n") {
-                let fields: BTreeMap<_, _> = frame
+                let frame_fields: BTreeMap<_, _> = frame
                     .lines()
                     .filter_map(|line| line.split_once(": "))
                     .collect();
-                let event = fields.get("data").map(|data| {
+                let event = frame_fields.get("data").map(|data| {
                     let event: Value = serde_json::from_str(data).unwrap();
-                    assert_eq!(fields["id"], id_of(&event));
-                    assert_eq!(fields["event"], event["type"].as_str().unwrap());
+                    assert_eq!(frame_fields["id"], id_of(&event));
+                    assert_eq!(frame_fields["event"], event["type"].as_str().unwrap());
                     event
                 });
                 let following_events = following_events.to_owned();
@@ -91,8 +91,8 @@ impl EventStreamClient {
                 }
             }
             let chunk = tokio::time::timeout(Duration::from_secs(5), self.chunks.next()).await;
-            let bytes = chunk.ok()??.ok()?;
-            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+            let chunk_bytes = chunk.ok()??.ok()?;
+            self.text.push_str(std::str::from_utf8(&chunk_bytes).unwrap());
         }
     }
 }
@@ -127,11 +127,11 @@ fn assert_complete(events: &[Value], expected_events: &[Value]) {
 async fn requests_waiting_for_events_do_not_block_others() {
     let system = System::start().await;
     let customer_id = system.create_customer().await;
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["waiters", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("not kept waiting"), "{output}");
+    assert!(script_output.contains("not kept waiting"), "{script_output}");
 }
 
 #[tokio::test]
@@ -189,26 +189,26 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..3 {
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
-        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
+        order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
-    for id in &ids {
-        system.wait_for_order(id, "announced", is_announced).await;
+    for order_id in &order_ids {
+        system.wait_for_order(order_id, "announced", is_announced).await;
     }
     let all_events = read_feed(&system, "", "0").await;
-    let events_of_order = read_feed(&system, &format!("&order_id={}", ids[1]), "0").await;
+    let events_of_order = read_feed(&system, &format!("&order_id={}", order_ids[1]), "0").await;
     assert!(
         events_of_order
             .iter()
-            .all(|event| event["subject"] == ids[1].as_str())
+            .all(|event| event["subject"] == order_ids[1].as_str())
     );
     assert_eq!(
         events_of_order.len(),
-        system.list_event_types(&ids[1]).await.len()
+        system.list_event_types(&order_ids[1]).await.len()
     );
     let created_events = read_feed(&system, "&type=order.created", "0").await;
     assert_eq!(created_events.len(), 3);
@@ -247,11 +247,11 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
     // A waiting request is answered as soon as there is a new event.
     let now_position = feed_end["position"].as_str().unwrap();
     let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={now_position}");
-    let cancel_path = format!("/v1/orders/{}/cancel", ids[2]);
+    let cancel_path = format!("/v1/orders/{}/cancel", order_ids[2]);
     let (page, cancel_reply) =
         tokio::join!(system.get(&path), system.post(&cancel_path, json!({})));
     cancel_reply.expect(200);
-    assert_eq!(page.expect(200)["data"][0]["subject"], ids[2].as_str());
+    assert_eq!(page.expect(200)["data"][0]["subject"], order_ids[2].as_str());
 }
 
 #[tokio::test]
@@ -260,8 +260,8 @@ async fn long_polling_clients_do_not_block_orders() {
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let feed_end = system.get("/v1/events?after=now").await.expect(200);
-    let place = feed_end["position"].as_str().unwrap();
-    let path = format!("/v1/events?type=order.created&wait_ms=20000&after={place}");
+    let feed_position = feed_end["position"].as_str().unwrap();
+    let path = format!("/v1/events?type=order.created&wait_ms=20000&after={feed_position}");
     // Requested one by one, so that they exceed the number of messages that the worker prefetches.
     let mut waiting_readers = Vec::new();
     for _ in 0..300 {
@@ -298,11 +298,11 @@ async fn storefronts_get_only_their_own_events() {
             .await
             .unwrap();
 
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
     let mut order_ids_by_storefront = BTreeMap::new();
     for storefront in ["eu", "us"] {
-        system.key = Some(format!("key-of-{storefront}"));
+        system.api_key = Some(format!("key-of-{storefront}"));
         let customer_id = system.create_customer().await;
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -312,14 +312,14 @@ async fn storefronts_get_only_their_own_events() {
         order_ids_by_storefront.insert(storefront, id);
     }
     // Checks what the storefront `us` can read.
-    for filter in [
+    for filter_query in [
         "",
         "&storefront=eu",
         &format!("&order_id={}", order_ids_by_storefront["eu"]),
     ] {
-        let events = read_feed(&system, filter, "0").await;
+        let events = read_feed(&system, filter_query, "0").await;
         let foreign_event = events.iter().find(|event| event["storefront"] != "us");
-        assert_eq!(foreign_event, None, "{filter}");
+        assert_eq!(foreign_event, None, "{filter_query}");
     }
     let live_event = live_stream.next().await.unwrap();
     assert_eq!(
@@ -327,7 +327,7 @@ async fn storefronts_get_only_their_own_events() {
         order_ids_by_storefront["us"].as_str()
     );
     // An event of another storefront is a valid position in the feed, but is not shown.
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     let events_of_eu = read_feed(&system, "&storefront=eu", "0").await;
     let events_as_eu = EventStreamClient::connect(
         &client,
@@ -349,17 +349,17 @@ async fn storefronts_get_only_their_own_events() {
 #[tokio::test]
 async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     let mut system = System::start_with_own_broker(&[]).await;
-    system.set("HTTP_ADDR", Some(&system.url("")["http://".len()..]));
+    system.set_variable("HTTP_ADDR", Some(&system.url("")["http://".len()..]));
     system.set_stock("A", &[("main", 10_000)]).await;
     let customer_id = system.create_customer().await;
-    let start = system.get("/v1/events?after=now").await.expect(200);
-    let start = start["position"].as_str().unwrap().to_owned();
+    let feed_end = system.get("/v1/events?after=now").await.expect(200);
+    let start_position = feed_end["position"].as_str().unwrap().to_owned();
 
     let is_over = Arc::new(AtomicBool::new(false));
-    let url = format!("{}?after={start}", system.url("/v1/events/stream"));
+    let url = format!("{}?after={start_position}", system.url("/v1/events/stream"));
     let (client, is_reader_over) = (system.client.clone(), Arc::clone(&is_over));
     let reading_task = tokio::spawn(async move {
-        let (mut events, mut connections): (Vec<Value>, u32) = (Vec::new(), 0);
+        let (mut events, mut connection_count): (Vec<Value>, u32) = (Vec::new(), 0);
         loop {
             let was_over = is_reader_over.load(Ordering::Acquire);
             let last_id = events.last().map(|event| id_of(event).to_owned());
@@ -369,10 +369,10 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            connections += 1;
+            connection_count += 1;
             // Closes the connection after a few events.
-            let events_to_read = if connections < 100 {
-                connections % 13
+            let events_to_read = if connection_count < 100 {
+                connection_count % 13
             } else {
                 10_000
             };
@@ -383,8 +383,8 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
                     None => break,
                 }
             }
-            if was_over && connections >= 100 && events.len() == count_before {
-                return (events, connections);
+            if was_over && connection_count >= 100 && events.len() == count_before {
+                return (events, connection_count);
             }
         }
     });
@@ -427,12 +427,12 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     .await;
     system.wait_until_idle().await;
     is_over.store(true, Ordering::Release);
-    let (events, connections) = reading_task.await.unwrap();
+    let (events, connection_count) = reading_task.await.unwrap();
     assert!(
-        connections >= 100 && created_count > 100,
-        "{connections} {created_count}"
+        connection_count >= 100 && created_count > 100,
+        "{connection_count} {created_count}"
     );
-    let expected_events = read_feed(&system, "", &start).await;
+    let expected_events = read_feed(&system, "", &start_position).await;
     assert_complete(&events, &expected_events);
     assert_eq!(events.len(), expected_events.len());
     system.assert_verified();

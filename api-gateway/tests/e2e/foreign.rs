@@ -9,8 +9,8 @@ async fn third_party_client_can_use_the_amqp_contract() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script("foreign.py", &["talk", &system.broker.url(), &customer_id]);
-    assert!(output.contains("talked"), "{output}");
+    let script_output = run_script("foreign.py", &["talk", &system.broker.url(), &customer_id]);
+    assert!(script_output.contains("talked"), "{script_output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -20,8 +20,8 @@ async fn storefront_role_is_enforced_over_the_broker() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script("foreign.py", &["roles", &system.broker.url(), &customer_id]);
-    assert!(output.contains("refused"), "{output}");
+    let script_output = run_script("foreign.py", &["roles", &system.broker.url(), &customer_id]);
+    assert!(script_output.contains("refused"), "{script_output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -32,19 +32,19 @@ async fn undecodable_message_does_not_block_the_worker() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["poison", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("survived"), "{output}");
+    assert!(script_output.contains("survived"), "{script_output}");
     assert_eq!(system.wait_until_idle().await.len(), 20);
     // Undecodable messages do not block the archiving of dead letters either: the broker drops them at its
     // delivery limit.
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["reject", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("sent"), "{output}");
+    assert!(script_output.contains("sent"), "{script_output}");
     wait_until("the decodable messages to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
         dead_letters["data"].as_array().unwrap().len() == 1
@@ -59,11 +59,11 @@ async fn expired_request_is_not_executed() {
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["expire", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("expired"), "{output}");
+    assert!(script_output.contains("expired"), "{script_output}");
     system.restart_worker().await;
     // This request is queued after the expired one.
     wait_until("the second request to be executed", async || {
@@ -87,11 +87,11 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["poison_steps", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("sent"), "{output}");
+    assert!(script_output.contains("sent"), "{script_output}");
     let requests = (0..60).map(|_| {
         let request = system.request(reqwest::Method::POST, "/v1/orders");
         let request = request.json(&order_body(&customer_id, "A", 1));
@@ -117,40 +117,40 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let output = run_script(
+    let script_output = run_script(
         "foreign.py",
         &["accepts", &system.broker.url(), &customer_id],
     );
-    assert!(output.contains("sent"), "{output}");
-    let letters = async || {
+    assert!(script_output.contains("sent"), "{script_output}");
+    let list_letters = async || {
         let page = system.get("/v1/dead-letters").await.expect(200);
         page["data"].as_array().unwrap().clone()
     };
     wait_until(
         "one order to be accepted and the other messages to be archived",
-        async || letters().await.len() == 2 && system.list_orders().await.len() == 1,
+        async || list_letters().await.len() == 2 && system.list_orders().await.len() == 1,
     )
     .await;
-    let reason = |letters: &[serde_json::Value], start: &str| {
+    let find_reason = |letters: &[serde_json::Value], reason_start: &str| {
         let reasons: Vec<_> = letters
             .iter()
             .map(|dead_letter| dead_letter["reason"].clone())
             .collect();
         let matching_reasons = reasons.iter().filter_map(serde_json::Value::as_str);
         matching_reasons
-            .filter(|reason| reason.starts_with(start))
+            .filter(|reason| reason.starts_with(reason_start))
             .map(str::to_owned)
             .next()
     };
-    let dead_letters = letters().await;
-    let rejection = reason(&dead_letters, "rejected: ").unwrap();
+    let dead_letters = list_letters().await;
+    let rejection = find_reason(&dead_letters, "rejected: ").unwrap();
     assert!(
         !rejection.contains("unknown field `id`"),
         "{dead_letters:?}"
     );
     // This message reached the delivery limit.
     assert_eq!(
-        reason(&dead_letters, "delivery_limit").unwrap(),
+        find_reason(&dead_letters, "delivery_limit").unwrap(),
         "delivery_limit"
     );
 
@@ -162,7 +162,7 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
         .expect(200);
     assert_eq!(report["redriven"], 2);
     wait_until("both redriven messages to be processed", async || {
-        letters().await.len() == 1 && system.list_orders().await.len() == 2
+        list_letters().await.len() == 1 && system.list_orders().await.len() == 2
     })
     .await;
     system.wait_until_idle().await;

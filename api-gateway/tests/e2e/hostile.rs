@@ -42,24 +42,24 @@ impl System {
 
     /// Reads everything that was stored in all ways that the API offers; nothing fails.
     async fn read_everything(&self) {
-        for path in [
+        for list_path in [
             "/v1/orders",
             "/v1/customers",
             "/v1/products",
             "/v1/webhook-endpoints",
             "/v1/api-keys",
         ] {
-            let mut next_path = Some(format!("{path}?limit=200"));
-            while let Some(page) = next_path {
-                let page = self.get(&page).await.expect(200);
+            let mut next_path = Some(format!("{list_path}?limit=200"));
+            while let Some(page_path) = next_path {
+                let page = self.get(&page_path).await.expect(200);
                 let entries = page["data"].as_array();
-                let entries = entries.unwrap_or_else(|| panic!("{path}: {page}"));
+                let entries = entries.unwrap_or_else(|| panic!("{list_path}: {page}"));
                 let read_replies = entries.iter().map(async |entry| {
-                    let id = entry["id"].as_str().or(entry["sku"].as_str()).unwrap();
-                    assert_eq!(self.get(&format!("{path}/{id}")).await.status, 200, "{id}");
-                    if path == "/v1/orders" {
-                        let history_path = format!("{path}/{id}/history?limit=200");
-                        assert_eq!(self.get(&history_path).await.status, 200, "{id}");
+                    let entry_id = entry["id"].as_str().or(entry["sku"].as_str()).unwrap();
+                    assert_eq!(self.get(&format!("{list_path}/{entry_id}")).await.status, 200, "{entry_id}");
+                    if list_path == "/v1/orders" {
+                        let history_path = format!("{list_path}/{entry_id}/history?limit=200");
+                        assert_eq!(self.get(&history_path).await.status, 200, "{entry_id}");
                     }
                 });
                 stream::iter(read_replies)
@@ -67,7 +67,7 @@ impl System {
                     .collect::<()>()
                     .await;
                 let cursor = page["next_cursor"].as_str();
-                next_path = cursor.map(|cursor| format!("{path}?limit=200&cursor={cursor}"));
+                next_path = cursor.map(|cursor| format!("{list_path}?limit=200&cursor={cursor}"));
             }
         }
         self.read_feed().await;
@@ -164,19 +164,19 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
         .create_order_with(&customer_id, r#"{"a": "DEEP"}"#)
         .await
         .expect(201);
-    let id_text = created_order["id"].as_str().unwrap().to_owned();
+    let order_id = created_order["id"].as_str().unwrap().to_owned();
     system.wait_until_idle().await;
     for (table, column) in [("orders", "state"), ("events", "data")] {
-        let sql = format!(
+        let damage_sql = format!(
             "UPDATE {table} SET {column} = replace({column}, '\"DEEP\"', '{}')",
             nested_arrays(125)
         );
-        system.store.run(Tables::Orders, &sql);
+        system.store.run(Tables::Worker, &damage_sql);
     }
     system.assert_verified();
     system.read_everything().await;
     system
-        .post(&format!("/v1/orders/{id_text}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{order_id}/cancel"), json!({}))
         .await
         .expect(200);
     system.wait_until_idle().await;
@@ -184,6 +184,7 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "every reader of the damaged rows")]
 async fn unreadable_row_affects_only_its_own_order() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
@@ -198,43 +199,43 @@ async fn unreadable_row_affects_only_its_own_order() {
     }
     system.wait_until_idle().await;
     // Damages the row of one order and the first event of another.
-    let [_, row, _, event, _] = &ids[..] else {
+    let [_, bad_row_id, _, bad_event_id, _] = &ids[..] else {
         panic!()
     };
-    for sql in [
-        format!("UPDATE orders SET state = '{{\"id\":' WHERE id = '{row}'"),
+    for damage_sql in [
+        format!("UPDATE orders SET state = '{{\"id\":' WHERE id = '{bad_row_id}'"),
         format!(
-            "UPDATE events SET data = '{{\"number\":' WHERE subject = '{event}' AND sequence = 1"
+            "UPDATE events SET data = '{{\"number\":' WHERE subject = '{bad_event_id}' AND sequence = 1"
         ),
     ] {
-        system.store.run(Tables::Orders, &sql);
+        system.store.run(Tables::Worker, &damage_sql);
     }
     let (is_consistent, report) = system.verify();
     assert!(!is_consistent);
     assert!(
-        report.contains(&format!("order {row}: its stored state can't be decoded")),
+        report.contains(&format!("order {bad_row_id}: its stored state can't be decoded")),
         "{report}"
     );
     assert!(
         report.contains(&format!(
-            "order {event}: one of its events can't be decoded"
+            "order {bad_event_id}: one of its events can't be decoded"
         )),
         "{report}"
     );
-    for id in ids.iter().filter(|id| *id != row && *id != event) {
+    for id in ids.iter().filter(|id| *id != bad_row_id && *id != bad_event_id) {
         assert!(!report.contains(id.as_str()), "{report}");
     }
 
-    let problem_reply = system.get(&format!("/v1/orders/{row}")).await;
+    let problem_reply = system.get(&format!("/v1/orders/{bad_row_id}")).await;
     let problem = problem_reply.expect_problem(500, "INTERNAL");
     assert!(
-        problem["detail"].as_str().unwrap().contains(row.as_str()),
+        problem["detail"].as_str().unwrap().contains(bad_row_id.as_str()),
         "{problem}"
     );
-    let problem_reply = system.get(&format!("/v1/orders/{event}/history")).await;
+    let problem_reply = system.get(&format!("/v1/orders/{bad_event_id}/history")).await;
     let problem = problem_reply.expect_problem(500, "INTERNAL");
     assert!(
-        problem["detail"].as_str().unwrap().contains(event.as_str()),
+        problem["detail"].as_str().unwrap().contains(bad_event_id.as_str()),
         "{problem}"
     );
     // Lists must skip the row with any page size.
@@ -249,7 +250,7 @@ async fn unreadable_row_affects_only_its_own_order() {
             next_path = cursor.map(|cursor| format!("/v1/orders?limit={limit}&cursor={cursor}"));
         }
         listed_orders.reverse();
-        let other_ids: Vec<_> = ids.iter().filter(|id| *id != row).cloned().collect();
+        let other_ids: Vec<_> = ids.iter().filter(|id| *id != bad_row_id).cloned().collect();
         assert_eq!(listed_orders, other_ids, "{limit}");
     }
     let subjects = system.read_feed().await;
@@ -257,12 +258,12 @@ async fn unreadable_row_affects_only_its_own_order() {
         assert!(subjects.contains(id), "{id}");
     }
     system.get("/v1/stats").await.expect(200);
-    for (export_kind, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
+    for (export_kind, id, line_count) in [("orders", bad_row_id, 4), ("events", bad_event_id, subjects.len() - 1)] {
         let export_output = run_worker(&system, &["export", export_kind]);
         assert!(!export_output.status.success());
         let error_text = String::from_utf8_lossy(&export_output.stderr);
         assert!(error_text.contains(id.as_str()), "{error_text}");
-        assert_eq!(json_lines(&export_output).len(), count, "{export_kind}");
+        assert_eq!(json_lines(&export_output).len(), line_count, "{export_kind}");
     }
     // Later events are delivered as usual.
     let last_order = system
@@ -356,7 +357,7 @@ async fn earliest_and_latest_timestamps_are_accepted() {
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    for (query, count) in [
+    for (query, expected_count) in [
         ("created_before=9999-12-31T23:59:59Z", 1),
         ("created_before=9999-12-31T23:59:59.999999999-23:59", 1),
         ("created_after=9999-12-31T23:59:59Z", 0),
@@ -365,7 +366,7 @@ async fn earliest_and_latest_timestamps_are_accepted() {
         ("created_before=-009999-01-01T00:00:00Z", 0),
     ] {
         let page = system.get(&format!("/v1/orders?{query}")).await.expect(200);
-        assert_eq!(page["data"].as_array().unwrap().len(), count, "{query}");
+        assert_eq!(page["data"].as_array().unwrap().len(), expected_count, "{query}");
     }
 }
 
@@ -426,38 +427,38 @@ fn hostile_values() -> Vec<String> {
 
 /// Valid paths and bodies; the test replaces one value with a hostile one.
 struct Fixture {
-    customer: String,
+    customer_id: String,
     /// Another customer, which requests may block.
-    other_customer: String,
-    order: String,
-    endpoint: String,
+    other_customer_id: String,
+    order_id: String,
+    endpoint_id: String,
 }
 
 impl Fixture {
     fn path(&self, path: &str) -> String {
         let id = match path {
-            path if path.starts_with("/v1/customers") => &self.other_customer,
-            path if path.starts_with("/v1/webhook-endpoints") => &self.endpoint,
-            _ => &self.order,
+            path if path.starts_with("/v1/customers") => &self.other_customer_id,
+            path if path.starts_with("/v1/webhook-endpoints") => &self.endpoint_id,
+            _ => &self.order_id,
         };
         let path = path.replace("{id}", id).replace("{sku}", "A");
         path.replace("{warehouse}", "main")
     }
 
     /// A valid body of the operation, according to its schema.
-    fn body(&self, document: &Value, operation: &Value) -> Option<Value> {
+    fn body(&self, openapi_document: &Value, operation: &Value) -> Option<Value> {
         let schema = resolve_schema(
-            document,
+            openapi_document,
             &operation["requestBody"]["content"]["application/json"]["schema"],
         )?;
         let mut body = schema.get("example").cloned().unwrap_or(json!({}));
         let properties = schema["properties"].as_object()?;
         let body_fields = body.as_object_mut()?;
-        for name in properties.keys() {
-            body_fields.entry(name.clone()).or_insert(Value::Null);
+        for field_name in properties.keys() {
+            body_fields.entry(field_name.clone()).or_insert(Value::Null);
         }
         if body_fields.contains_key("customer_id") {
-            body_fields.insert("customer_id".to_owned(), json!(self.customer));
+            body_fields.insert("customer_id".to_owned(), json!(self.customer_id));
         }
         if body_fields.contains_key("items") {
             body_fields.insert("items".to_owned(), json!([{"sku": "A", "quantity": 1}]));
@@ -469,13 +470,13 @@ impl Fixture {
 }
 
 /// Resolves a reference to a schema.
-fn resolve_schema<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+fn resolve_schema<'a>(openapi_document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     let schema_options = schema["oneOf"].as_array().into_iter().flatten();
     let mut references = schema_options
         .chain([schema])
         .filter_map(|schema| schema["$ref"].as_str());
     match references.next() {
-        Some(reference) => document.pointer(reference.strip_prefix('#')?),
+        Some(reference) => openapi_document.pointer(reference.strip_prefix('#')?),
         None => Some(schema),
     }
 }
@@ -483,6 +484,7 @@ fn resolve_schema<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Valu
 /// Every field of every documented request body gets every hostile value. Everything that is stored can be read
 /// in all ways.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "requests for every field of every operation")]
 async fn stored_hostile_input_can_be_read() {
     const HOSTILE_MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
@@ -498,15 +500,15 @@ async fn stored_hostile_input_can_be_read() {
         .await
         .expect(201);
     let fixture = Fixture {
-        customer: customer_id,
-        other_customer: system.create_customer().await,
-        order: created_order["id"].as_str().unwrap().to_owned(),
-        endpoint: endpoint["id"].as_str().unwrap().to_owned(),
+        customer_id,
+        other_customer_id: system.create_customer().await,
+        order_id: created_order["id"].as_str().unwrap().to_owned(),
+        endpoint_id: endpoint["id"].as_str().unwrap().to_owned(),
     };
-    let document = system.get("/openapi.json").await.expect(200);
+    let openapi = system.get("/openapi.json").await.expect(200);
     let values = hostile_values();
     let mut requests: Vec<(Method, String, String)> = Vec::new();
-    for (path, operations) in document["paths"].as_object().unwrap() {
+    for (path, operations) in openapi["paths"].as_object().unwrap() {
         if path.starts_with("/webhooks/") || path.ends_with("/stream") {
             continue;
         }
@@ -517,13 +519,13 @@ async fn stored_hostile_input_can_be_read() {
                 if parameter["in"] != "query" || method != Method::GET {
                     continue;
                 }
-                let name = parameter["name"].as_str().unwrap();
-                for value in values.iter().filter(|value| value.len() < 2_000) {
-                    let value: Value = serde_json::from_str(value).unwrap_or(json!("a\0b"));
-                    let value = value
+                let field_name = parameter["name"].as_str().unwrap();
+                for hostile_value in values.iter().filter(|hostile_value| hostile_value.len() < 2_000) {
+                    let hostile_value: Value = serde_json::from_str(hostile_value).unwrap_or(json!("a\0b"));
+                    let hostile_value = hostile_value
                         .as_str()
-                        .map_or_else(|| value.to_string(), str::to_owned);
-                    let url = reqwest::Url::parse_with_params("http://h/", [(name, value)]);
+                        .map_or_else(|| hostile_value.to_string(), str::to_owned);
+                    let url = reqwest::Url::parse_with_params("http://h/", [(field_name, hostile_value)]);
                     let url = url.unwrap();
                     let query = url.query().unwrap_or_default();
                     requests.push((
@@ -533,30 +535,30 @@ async fn stored_hostile_input_can_be_read() {
                     ));
                 }
             }
-            let Some(body) = fixture.body(&document, operation) else {
+            let Some(body) = fixture.body(&openapi, operation) else {
                 continue;
             };
-            for name in body.as_object().unwrap().keys() {
+            for field_name in body.as_object().unwrap().keys() {
                 let mut body = body.clone();
-                body[name] = json!(HOSTILE_MARK);
-                let text = body.to_string();
+                body[field_name] = json!(HOSTILE_MARK);
+                let body_text = body.to_string();
                 let bodies = values
                     .iter()
-                    .map(|value| text.replace(&format!("\"{HOSTILE_MARK}\""), value));
-                requests.extend(bodies.map(|text| (method.clone(), operation_path.clone(), text)));
+                    .map(|hostile_value| body_text.replace(&format!("\"{HOSTILE_MARK}\""), hostile_value));
+                requests.extend(bodies.map(|body_text| (method.clone(), operation_path.clone(), body_text)));
             }
         }
     }
-    let value_lines = values.iter().flat_map(|value| {
-        let new_order_text = order_body(&fixture.customer, "A", 1).to_string();
+    let value_lines = values.iter().flat_map(|hostile_value| {
+        let new_order_text = order_body(&fixture.customer_id, "A", 1).to_string();
         ["metadata", "external_id", "items", "line"]
-            .map(|name| new_order_text.replacen('{', &format!("{{\"{name}\":{value},"), 1))
+            .map(|field_name| new_order_text.replacen('{', &format!("{{\"{field_name}\":{hostile_value},"), 1))
     });
     let value_lines: Vec<String> = value_lines.collect();
     println!("{} requests, {} lines", requests.len(), value_lines.len());
-    let replies = stream::iter(&requests).map(async |(method, path, text)| {
-        let reply = system.send_text(method.clone(), path, text.clone()).await;
-        let text_beginning: String = text.chars().take(300).collect();
+    let replies = stream::iter(&requests).map(async |(method, path, body_text)| {
+        let reply = system.send_text(method.clone(), path, body_text.clone()).await;
+        let text_beginning: String = body_text.chars().take(300).collect();
         assert!(
             reply.status < 500,
             "{method} {path} {text_beginning}: {} {}",

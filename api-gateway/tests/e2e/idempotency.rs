@@ -22,17 +22,17 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     system.set_stock("A", &[("main", 100)]).await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     let replies = join_all((0..20).map(|_| create_order(&system, "key-1", &new_order))).await;
-    let original_replies = replies
+    let original_reply_count = replies
         .iter()
         .filter(|reply| !reply.headers.contains_key("idempotent-replayed"))
         .count();
-    assert_eq!(original_replies, 1);
-    let bodies: Vec<Value> = replies.into_iter().map(|reply| reply.expect(201)).collect();
-    assert!(bodies.iter().all(|body| *body == bodies[0]));
-    let order = system.wait_until_idle().await;
-    assert_eq!(order.len(), 1);
+    assert_eq!(original_reply_count, 1);
+    let reply_bodies: Vec<Value> = replies.into_iter().map(|reply| reply.expect(201)).collect();
+    assert!(reply_bodies.iter().all(|body| *body == reply_bodies[0]));
+    let orders = system.wait_until_idle().await;
+    assert_eq!(orders.len(), 1);
     assert_ne!(
-        order[0]["version"], bodies[0]["version"],
+        orders[0]["version"], reply_bodies[0]["version"],
         "the order has not changed since"
     );
 
@@ -44,11 +44,11 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     assert_eq!(replayed_reply.headers["idempotent-replayed"], "true");
     assert_eq!(
         replayed_reply.headers["location"],
-        format!("/v1/orders/{}", bodies[0]["id"].as_str().unwrap())
+        format!("/v1/orders/{}", reply_bodies[0]["id"].as_str().unwrap())
     );
     assert_eq!(
         replayed_reply.expect(201),
-        bodies[0],
+        reply_bodies[0],
         "the replay differs from the first response"
     );
     assert_eq!(system.list_orders().await.len(), 1);
@@ -159,9 +159,9 @@ async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_a
         .as_str()
         .unwrap()
         .to_owned();
-    let cancel = system.request(Method::POST, &format!("/v1/orders/{id}/cancel"));
+    let cancel_request = system.request(Method::POST, &format!("/v1/orders/{id}/cancel"));
     send(
-        cancel
+        cancel_request
             .header("idempotency-key", "cancel-key")
             .json(&json!({})),
     )
@@ -208,11 +208,11 @@ async fn two_storefronts_can_use_the_same_key() {
         "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator",
     )])
     .await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
     let mut ids = Vec::new();
     for api_key in ["key-of-eu", "key-of-us"] {
-        system.key = Some(api_key.to_owned());
+        system.api_key = Some(api_key.to_owned());
         let new_order = order_body(&system.create_customer().await, "A", 1);
         let created_order = create_order(&system, "key-1", &new_order).await.expect(201);
         ids.push(created_order["id"].clone());

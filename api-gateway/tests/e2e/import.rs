@@ -11,17 +11,17 @@ use crate::{
 };
 
 impl System {
-    pub(crate) async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
+    pub(crate) async fn import(&self, lines: &[Value], idempotency_key: Option<&str>) -> Reply {
         let line_texts: Vec<String> = lines.iter().map(Value::to_string).collect();
-        self.import_text(line_texts.join("\n"), key).await
+        self.import_text(line_texts.join("\n"), idempotency_key).await
     }
 
-    async fn import_text(&self, text: String, key: Option<&str>) -> Reply {
+    async fn import_text(&self, text: String, idempotency_key: Option<&str>) -> Reply {
         let request = self
             .request(Method::POST, "/v1/orders/import")
             .header("content-type", "application/x-ndjson");
-        let request = match key {
-            Some(key) => request.header("idempotency-key", key),
+        let request = match idempotency_key {
+            Some(idempotency_key) => request.header("idempotency-key", idempotency_key),
             None => request,
         };
         // The body is chunked, without `Content-Length`.
@@ -61,7 +61,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         ),
     ])
     .await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("east", 5), ("west", 2)]).await;
     let customer_id = system.create_customer().await;
     let line = |external_id: &str, quantity: u32| json!({"external_id": external_id, "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
@@ -87,7 +87,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         .expect(200);
     assert_eq!(count_outcomes(&report), (3, 1, 5), "{report}");
     let rejected_lines: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
-    let reported: Vec<_> = rejected_lines
+    let reported_lines: Vec<_> = rejected_lines
         .iter()
         .map(|line| {
             (
@@ -97,7 +97,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         })
         .collect();
     assert_eq!(
-        reported,
+        reported_lines,
         [
             (3, "INVALID_REQUEST"),
             (5, "INVALID_REQUEST"),
@@ -130,11 +130,11 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     assert_eq!(count_outcomes(&report), (0, 3, 0));
 
     // After approval, two orders get stock and one does not.
-    let approved_order = system
+    let approval_report = system
         .post("/v1/orders/approve", json!({"all": true}))
         .await
         .expect(200);
-    assert_eq!(approved_order["approved"], 3);
+    assert_eq!(approval_report["approved"], 3);
     system.wait_until_idle().await;
     assert_eq!(
         system.orders_by_status().await,
@@ -163,12 +163,12 @@ async fn import_requires_an_operator_and_ndjson() {
     )])
     .await;
     let line_json = json!({"external_id": "x-1"});
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     system
         .import(std::slice::from_ref(&line_json), None)
         .await
         .expect_problem(403, "FORBIDDEN");
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system
         .post("/v1/orders/import", line_json)
         .await
@@ -222,21 +222,21 @@ async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
     let customer_id = system.create_customer().await;
     // All earlier requests are acknowledged, so the first reply is that to the import.
     system.worker.terminate();
-    system.set("CRASH_AT", Some("after_reply:1"));
+    system.set_variable("CRASH_AT", Some("after_reply:1"));
     system.launch_worker();
     let (url, import_customer_id) = (system.broker.url(), customer_id.clone());
-    let client = tokio::task::spawn_blocking(move || {
+    let client_run = tokio::task::spawn_blocking(move || {
         run_script("foreign.py", &["imports", &url, &import_customer_id])
     });
     wait_until(
         "the worker to crash before it acknowledges the import",
-        async || system.worker_crashes() == 1,
+        async || system.worker_crash_count() == 1,
     )
     .await;
-    system.set("CRASH_AT", None);
+    system.set_variable("CRASH_AT", None);
     system.restart_worker().await;
-    let output = client.await.unwrap();
-    assert!(output.contains("imported"), "{output}");
+    let script_output = client_run.await.unwrap();
+    assert!(script_output.contains("imported"), "{script_output}");
     assert_eq!(system.list_orders().await.len(), 6);
     system.assert_verified();
 }
@@ -254,11 +254,11 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
         .await
         .expect(200);
     let mut expected_orders = 1;
-    for (key, commits) in [(None, 1), (Some("keyed"), 2)] {
-        let line = |name: &str| {
-            let external_id = (name == "b").then(|| format!("{name}-{key:?}"));
+    for (idempotency_key, commit_count) in [(None, 1), (Some("keyed"), 2)] {
+        let line = |line_name: &str| {
+            let external_id = (line_name == "b").then(|| format!("{line_name}-{idempotency_key:?}"));
             json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}],
-                   "metadata": {"key": key, "line": name}, "external_id": external_id})
+                   "metadata": {"key": idempotency_key, "line": line_name}, "external_id": external_id})
         };
         let lines = [
             line("a"),
@@ -268,19 +268,19 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
             json!({}),
         ];
         system.worker.terminate();
-        system.set("CRASH_AT", Some(&format!("after_commit:{commits}")));
+        system.set_variable("CRASH_AT", Some(&format!("after_commit:{commit_count}")));
         system.launch_worker();
-        let crashes = system.worker_crashes();
+        let crash_count_before = system.worker_crash_count();
         let mut worker = system.take_worker();
-        system.set("CRASH_AT", None);
-        let (report, replacement_worker) = tokio::join!(system.import(&lines, key), async {
+        system.set_variable("CRASH_AT", None);
+        let (report, replacement_worker) = tokio::join!(system.import(&lines, idempotency_key), async {
             wait_until("the worker to crash", async || worker.has_ended()).await;
-            assert_eq!(system.worker_crashes(), crashes + 1);
+            assert_eq!(system.worker_crash_count(), crash_count_before + 1);
             system.spawn_replacement_worker()
         });
         system.worker = replacement_worker;
         let report = report.expect(200);
-        assert_eq!(count_outcomes(&report), (3, 1, 1), "{key:?} {report}");
+        assert_eq!(count_outcomes(&report), (3, 1, 1), "{idempotency_key:?} {report}");
         expected_orders += 3;
         assert_eq!(system.list_orders().await.len(), expected_orders);
     }
@@ -293,11 +293,11 @@ async fn repeated_import_message_has_the_first_report() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.set_stock("A", &[("main", 100)]).await;
     let (url, customer) = (system.broker.url(), system.create_customer().await);
-    let client = tokio::task::spawn_blocking(move || {
+    let client_run = tokio::task::spawn_blocking(move || {
         run_script("foreign.py", &["import_messages", &url, &customer])
     });
-    let output = client.await.unwrap();
-    assert!(output.contains("imported"), "{output}");
+    let script_output = client_run.await.unwrap();
+    assert!(script_output.contains("imported"), "{script_output}");
     assert_eq!(system.list_orders().await.len(), 14);
     system.assert_verified();
 }
@@ -328,13 +328,13 @@ async fn import_with_a_key_identifies_lines_by_content() {
     let text = line("e").to_string().replace(':', " : ");
     let report = system.import_text(text, key).await.expect(200);
     assert_eq!(count_outcomes(&report), (0, 1, 0));
-    let mut names: Vec<_> = system.list_orders().await;
-    names.sort_by_key(|order| order["metadata"]["line"].to_string());
-    let names: Vec<_> = names
+    let mut orders: Vec<_> = system.list_orders().await;
+    orders.sort_by_key(|order| order["metadata"]["line"].to_string());
+    let line_names: Vec<_> = orders
         .iter()
         .map(|order| order["metadata"]["line"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["a", "a", "a", "b", "c", "d", "e", "f"]);
+    assert_eq!(line_names, ["a", "a", "a", "b", "c", "d", "e", "f"]);
     system.assert_verified();
 }
 

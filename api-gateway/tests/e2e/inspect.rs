@@ -11,7 +11,7 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
         ("API_KEYS", "admin=key-of-admin;operator=key-of-operator"),
     ])
     .await;
-    system.key = Some("key-of-admin".to_owned());
+    system.api_key = Some("key-of-admin".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let request = system
@@ -33,7 +33,7 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
         .get(&format!("/debug/orders/{unknown_id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system
         .get("/debug/tables")
         .await
@@ -80,13 +80,13 @@ async fn demo_reset_restores_the_initial_state() {
             .await
             .expect_problem(404, "NOT_FOUND");
         let product = system.get("/v1/products/A").await.expect(200);
-        let on_hand: Vec<_> = product["stock"]
+        let stock_levels: Vec<_> = product["stock"]
             .as_array()
             .unwrap()
             .iter()
             .map(|stock_level| (&stock_level["on_hand"], &stock_level["reserved"]))
             .collect();
-        assert_eq!(on_hand, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
+        assert_eq!(stock_levels, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
         // The feed continues after the reset.
         let position = feed_page["position"].as_str().unwrap();
         let next_page_reply = system.get(&format!("/v1/events?after={position}")).await;

@@ -110,17 +110,17 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
     let mut acknowledged_ids = Vec::new();
     for round in 1..=2 {
         for crash_point in CRASH_POINTS {
-            let crashes_before = system.worker_crashes();
+            let crashes_before = system.worker_crash_count();
             system.worker.kill();
-            system.set("CRASH_AT", Some(&format!("{crash_point}:{round}")));
+            system.set_variable("CRASH_AT", Some(&format!("{crash_point}:{round}")));
             system.launch_worker();
             // Creates orders until the worker crashes at this point, then starts a replacement.
             let mut replacement_worker = None;
             while replacement_worker.is_none() {
-                let order_requests = PAYMENT_METHODS.map(|method| {
+                let order_requests = PAYMENT_METHODS.map(|payment_method| {
                     create_order(
                         &system,
-                        order_body_with_method(&customer_id, "A", 1, method),
+                        order_body_with_method(&customer_id, "A", 1, payment_method),
                     )
                 });
                 let mut order_requests = pin!(join_all(order_requests));
@@ -129,7 +129,7 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
                     ids = &mut order_requests => reply_after_crash = Some(ids),
                     () = wait_for_crash(&system, crashes_before) => {}
                 }
-                if system.worker_crashes() > crashes_before {
+                if system.worker_crash_count() > crashes_before {
                     println!(
                         "crash at {crash_point}, round {round}; all requests answered before it: {}",
                         reply_after_crash.is_some()
@@ -144,13 +144,13 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
             system.worker = replacement_worker.unwrap();
         }
     }
-    system.set("CRASH_AT", None);
+    system.set_variable("CRASH_AT", None);
     assert_orders_complete(&system, &acknowledged_ids).await;
 }
 
-/// Waits until the worker's log shows more deaths than `before`.
+/// Waits until the worker's log shows more deaths than `crashes_before`.
 async fn wait_for_crash(system: &System, crashes_before: usize) {
-    while system.worker_crashes() == crashes_before {
+    while system.worker_crash_count() == crashes_before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -168,14 +168,14 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             kill_delay.as_millis()
         );
         let mut worker = system.take_worker();
-        let order_requests = (0..8).map(|n| {
+        let order_requests = (0..8).map(|order_index| {
             create_order(
                 &system,
                 order_body_with_method(
                     &customer_id,
                     "A",
                     1,
-                    PAYMENT_METHODS[n % PAYMENT_METHODS.len()],
+                    PAYMENT_METHODS[order_index % PAYMENT_METHODS.len()],
                 ),
             )
         });
@@ -184,9 +184,9 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             worker.kill();
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(order_requests), kill_worker);
+        let (ids, replacement_worker) = tokio::join!(join_all(order_requests), kill_worker);
         acknowledged_ids.extend(ids);
-        system.worker = replacement;
+        system.worker = replacement_worker;
     }
     assert_orders_complete(&system, &acknowledged_ids).await;
 }
@@ -197,9 +197,9 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
-    system.set("CRASH_AT", Some("after_commit"));
+    system.set_variable("CRASH_AT", Some("after_commit"));
     system.launch_worker();
-    let (reply, replacement) = tokio::join!(
+    let (reply, replacement_worker) = tokio::join!(
         system.post("/v1/orders", order_body(&customer_id, "A", 1)),
         async {
             wait_for_crash(&system, 0).await;
@@ -207,7 +207,7 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
         }
     );
     let created_order = reply.expect(201);
-    system.worker = replacement;
+    system.worker = replacement_worker;
     let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),
@@ -234,9 +234,9 @@ async fn worker_finishes_its_messages_on_sigterm() {
             tokio::task::block_in_place(|| worker.terminate());
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(order_requests), stop_worker);
+        let (ids, replacement_worker) = tokio::join!(join_all(order_requests), stop_worker);
         acknowledged_ids.extend(ids);
-        system.worker = replacement;
+        system.worker = replacement_worker;
     }
     assert_orders_complete(&system, &acknowledged_ids).await;
 }
@@ -246,22 +246,22 @@ async fn gateway_kill_before_the_reply_loses_only_the_response() {
     let mut system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let body = order_body(&customer_id, "A", 1);
+    let new_order = order_body(&customer_id, "A", 1);
     for round in 0..5 {
         let key = format!("key-{round}");
         let request = system
             .request(Method::POST, "/v1/orders")
             .header("idempotency-key", &key)
-            .json(&body);
-        let response = tokio::spawn(try_send(request));
+            .json(&new_order);
+        let pending_reply = tokio::spawn(try_send(request));
         tokio::time::sleep(Duration::from_millis(round * 3)).await;
         system.gateway.kill();
-        let _ = response.await.unwrap();
+        let _ = pending_reply.await.unwrap();
         system.restart_gateway().await;
         let repeated_request = system
             .request(Method::POST, "/v1/orders")
             .header("idempotency-key", &key)
-            .json(&body);
+            .json(&new_order);
         try_send(repeated_request).await.unwrap().expect(201);
     }
     assert_eq!(system.wait_until_idle().await.len(), 5);

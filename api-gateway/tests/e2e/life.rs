@@ -28,12 +28,12 @@ impl Load {
         system.set_stock("mug", &[("berlin", 100_000)]).await;
         let customer_id = system.create_customer().await;
         let (client, url) = (system.client.clone(), system.url("/v1/orders"));
-        let task = tokio::spawn(async move {
+        let load_task = tokio::spawn(async move {
             let items = json!([{"sku": "mug", "quantity": 1}]);
             let payment_methods = ["pm_ok", "pm_slow", "pm_declined", "pm_ok"];
-            for number in 0.. {
+            for order_number in 0.. {
                 let body = json!({"customer_id": customer_id, "items": items,
-                                  "payment_method": payment_methods[number % payment_methods.len()]});
+                                  "payment_method": payment_methods[order_number % payment_methods.len()]});
                 let _ = client.post(&url).json(&body).send().await;
             }
         });
@@ -41,7 +41,7 @@ impl Load {
             system.list_orders().await.len() > 50
         })
         .await;
-        Self(task)
+        Self(load_task)
     }
 }
 
@@ -56,8 +56,8 @@ fn back_up(system: &System) -> Store {
     let folder = system.folder.join("backup");
     if system.store.is_sqlite() {
         fs::create_dir(&folder).unwrap();
-        let file = folder.join("orders.db");
-        let backup_output = run_worker(system, &["backup", file.to_str().unwrap()]);
+        let backup_file = folder.join("orders.db");
+        let backup_output = run_worker(system, &["backup", backup_file.to_str().unwrap()]);
         assert!(
             backup_output.status.success(),
             "{}",
@@ -73,11 +73,11 @@ fn back_up(system: &System) -> Store {
     }
     // The procedure of docs/OPERATIONS.md.
     let programs_folder = setting("TEST_POSTGRES_BIN");
-    let program = |name: &str| Command::new(Path::new(&programs_folder).join(name));
-    let file = folder.with_extension("dump");
-    let dump_output = program("pg_dump")
+    let postgres_program = |program_name: &str| Command::new(Path::new(&programs_folder).join(program_name));
+    let backup_file = folder.with_extension("dump");
+    let dump_output = postgres_program("pg_dump")
         .args(["--format=custom", "--file"])
-        .arg(&file)
+        .arg(&backup_file)
         .arg(system.store.url())
         .output()
         .unwrap();
@@ -87,10 +87,10 @@ fn back_up(system: &System) -> Store {
         stderr_text(&dump_output)
     );
     let restored_store = Store::new(&system.folder);
-    let restore_output = program("pg_restore")
+    let restore_output = postgres_program("pg_restore")
         .args(["--exit-on-error", "--no-owner", "--dbname"])
         .arg(restored_store.url())
-        .arg(&file)
+        .arg(&backup_file)
         .output()
         .unwrap();
     assert!(
@@ -119,7 +119,7 @@ async fn backup_under_load_restores_consistently() {
     // The worker continues the unfinished orders of the backup.
     system.worker.kill();
     let original_store = std::mem::replace(&mut system.store, backup_store);
-    system.set("DATABASE_URL", Some(&system.store.url()));
+    system.set_variable("DATABASE_URL", Some(&system.store.url()));
     system.restart_worker().await;
     let orders_after = system.wait_until_idle().await;
     assert!(
@@ -140,10 +140,10 @@ async fn backup_under_load_restores_consistently() {
 #[tokio::test]
 async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
     let system = System::start().await;
-    let file = system.folder.join("copy.db");
-    let name = file.to_str().unwrap();
+    let backup_file = system.folder.join("copy.db");
+    let backup_path = backup_file.to_str().unwrap();
     if !system.store.is_sqlite() {
-        let backup_output = run_worker(&system, &["backup", name]);
+        let backup_output = run_worker(&system, &["backup", backup_path]);
         assert!(!backup_output.status.success());
         assert!(
             stderr_text(&backup_output).contains("pg_dump"),
@@ -152,15 +152,15 @@ async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
         );
         return;
     }
-    fs::write(&file, "precious").unwrap();
-    let backup_output = run_worker(&system, &["backup", name]);
+    fs::write(&backup_file, "precious").unwrap();
+    let backup_output = run_worker(&system, &["backup", backup_path]);
     assert!(!backup_output.status.success());
     assert!(
         stderr_text(&backup_output).contains("already exists"),
         "{}",
         stderr_text(&backup_output)
     );
-    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(&backup_file).unwrap(), "precious");
     let backup_output = run_worker(&system, &["backup", "/nowhere/copy.db"]);
     assert!(!backup_output.status.success());
     assert!(
@@ -175,10 +175,10 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let system = System::start().await;
     let load = Load::start(&system).await;
     // An export under load is a consistent snapshot.
-    let events = stdout_text(&run_worker(&system, &["export", "events"]));
+    let exported_events = stdout_text(&run_worker(&system, &["export", "events"]));
     drop(load);
     let mut last_sequences = std::collections::HashMap::<String, u64>::new();
-    for line in events.lines() {
+    for line in exported_events.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(event["specversion"], "1.0");
         let subject = event["subject"].as_str().unwrap().to_owned();
@@ -190,14 +190,14 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let all_orders = system.wait_until_idle().await;
 
     let orders_output = run_worker(&system, &["export", "orders"]);
-    let lines: Vec<Value> = stdout_text(&orders_output)
+    let exported_orders: Vec<Value> = stdout_text(&orders_output)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     let mut expected_orders = all_orders.clone();
     expected_orders.reverse();
-    assert_eq!(lines, expected_orders);
-    let last_number = lines.last().unwrap()["number"].as_i64().unwrap();
+    assert_eq!(exported_orders, expected_orders);
+    let last_number = exported_orders.last().unwrap()["number"].as_i64().unwrap();
     assert!(stderr_text(&orders_output).contains(&format!("--after {last_number}")));
 
     // Exports the rest from a position, exports to a file, and exports to a reader that stops early.
@@ -211,29 +211,29 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
         ],
     );
     assert_eq!(stdout_text(&remaining_events).lines().count(), 2);
-    let file = system.folder.join("orders.ndjson");
+    let output_file = system.folder.join("orders.ndjson");
     let export_output = run_worker(
         &system,
-        &["export", "orders", "--output", file.to_str().unwrap()],
+        &["export", "orders", "--output", output_file.to_str().unwrap()],
     );
     assert!(export_output.status.success());
     assert_eq!(
-        fs::read_to_string(&file).unwrap(),
+        fs::read_to_string(&output_file).unwrap(),
         stdout_text(&orders_output)
     );
-    let mut child = Process::command(WORKER)
+    let mut export_process = Process::command(WORKER)
         .args(["export", "events"])
         .env("DATABASE_URL", system.store.url())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    drop(child.stdout.take());
-    let killed_output = child.wait_with_output().unwrap();
+    drop(export_process.stdout.take());
+    let aborted_output = export_process.wait_with_output().unwrap();
     assert!(
-        killed_output.status.success(),
+        aborted_output.status.success(),
         "{}",
-        stderr_text(&killed_output)
+        stderr_text(&aborted_output)
     );
 }
 
@@ -244,25 +244,25 @@ fn days_ago(days: i64) -> i64 {
 
 /// Waits until all events are published, then moves all events except those of one order forty days into the
 /// past.
-pub(crate) async fn age_events(system: &System, except_order: &str) {
+pub(crate) async fn age_events(system: &System, excepted_order_id: &str) {
     wait_until("all feed consumers to have read all events", async || {
         let consumer_position = system.store.run(
-            Tables::Orders,
+            Tables::Worker,
             "SELECT min(position) FROM relay WHERE name <> 'probe'",
         );
         let last_position = system
             .store
-            .run(Tables::Orders, "SELECT max(position) FROM events");
+            .run(Tables::Worker, "SELECT max(position) FROM events");
         consumer_position == last_position
     })
     .await;
     let forty_days_ago = days_ago(40);
     for sql in [
         format!("UPDATE orders SET created_at = {forty_days_ago}"),
-        format!("UPDATE events SET time = {forty_days_ago} WHERE subject <> '{except_order}'"),
+        format!("UPDATE events SET time = {forty_days_ago} WHERE subject <> '{excepted_order_id}'"),
         format!("UPDATE idempotency SET expires_at = {}", days_ago(33)),
     ] {
-        system.store.run(Tables::Orders, &sql);
+        system.store.run(Tables::Worker, &sql);
     }
 }
 
@@ -302,7 +302,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
             })
             .await;
     }
-    for (number, (id, kind)) in [
+    for (webhook_number, (id, event_type)) in [
         (delivered_id, "shipment.delivered"),
         (returned_id, "shipment.delivered"),
         (returned_id, "shipment.returned"),
@@ -315,7 +315,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     .enumerate()
     {
         system
-            .send_webhook(&format!("m-{number}"), kind, id)
+            .send_webhook(&format!("m-{webhook_number}"), event_type, id)
             .await
             .expect(200);
     }
@@ -329,11 +329,11 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let return_body = json!({"items": [{"sku": "mug", "quantity": 1}]});
     let requested_return = system.post(&path, return_body).await.expect(201);
     let path = format!("/v1/returns/{}", requested_return["id"].as_str().unwrap());
-    for (verb, body) in [
+    for (action, body) in [
         ("approve", json!({})),
         ("receive", json!({ "items": items })),
     ] {
-        let return_reply = system.post(&format!("{path}/{verb}"), body).await;
+        let return_reply = system.post(&format!("{path}/{action}"), body).await;
         return_reply.expect(200);
     }
     system.wait_until_idle().await;
@@ -341,16 +341,16 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     system.set_stock("cup", &[("berlin", 1)]).await;
     age_events(&system, open_id).await;
     let orders_before: Vec<Value> = system.list_orders().await;
-    system.set("EVENTS_KEPT_DAYS", Some("30"));
+    system.set_variable("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
-    let count = |sql: &str| system.store.run(Tables::Orders, sql);
+    let count_rows = |sql: &str| system.store.run(Tables::Worker, sql);
     wait_until("old events to be deleted", async || {
-        count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "5"
+        count_rows("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "5"
     })
     .await;
     wait_until("old idempotency records to be deleted", async || {
-        count("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
+        count_rows("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
     })
     .await;
     assert_eq!(
@@ -426,7 +426,7 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     let feed_end = system.get("/v1/events?after=now").await.expect(200);
     let end_position = feed_end["position"].as_str().unwrap();
     age_events(&system, "nobody").await;
-    system.set("EVENTS_KEPT_DAYS", Some("30"));
+    system.set_variable("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
     wait_until("old events to be deleted", async || {

@@ -5,23 +5,23 @@ use serde_json::{Value, json};
 
 use crate::harness::{Receiver, System, Tables, is_announced, order_body, send, wait_until};
 
-const KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
+const API_KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
 
 impl System {
     /// A text field of the entries that a list returns, page by page.
-    async fn listed(&self, path: &str, field: &str) -> Vec<String> {
-        let (mut values, mut cursor) = (Vec::new(), None::<String>);
+    async fn list_field(&self, path: &str, field_name: &str) -> Vec<String> {
+        let (mut field_values, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let after = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
-            let page = self.get(&format!("{path}{after}")).await.expect(200);
+            let cursor_query = cursor.map_or(String::new(), |cursor| format!("&cursor={cursor}"));
+            let page = self.get(&format!("{path}{cursor_query}")).await.expect(200);
             let entries = page["data"].as_array().unwrap().iter();
-            values.extend(entries.map(|entry| match &entry[field] {
+            field_values.extend(entries.map(|entry| match &entry[field_name] {
                 Value::String(text) => text.clone(),
-                other => other.to_string(),
+                other_value => other_value.to_string(),
             }));
             match page["next_cursor"].as_str() {
-                Some(next) => cursor = Some(next.to_owned()),
-                None => return values,
+                Some(next_cursor) => cursor = Some(next_cursor.to_owned()),
+                None => return field_values,
             }
         }
     }
@@ -41,8 +41,8 @@ impl System {
 
 #[tokio::test]
 async fn products_are_found_by_the_beginning_of_sku_or_name() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
+    system.api_key = Some("key-of-operator".to_owned());
     for (sku, name) in [
         ("Mug-1", "Big mug"),
         ("mug-2", "Small mug"),
@@ -52,8 +52,8 @@ async fn products_are_found_by_the_beginning_of_sku_or_name() {
     ] {
         system.create_product(sku, name, None).await;
     }
-    system.key = Some("key-of-eu".to_owned());
-    for (q, expected_skus) in [
+    system.api_key = Some("key-of-eu".to_owned());
+    for (search_text, expected_skus) in [
         ("MUG", vec!["Mug-1", "mug-2"]),
         ("mug-2", vec!["mug-2"]),
         ("big%20m", vec!["Mug-1"]),
@@ -66,39 +66,39 @@ async fn products_are_found_by_the_beginning_of_sku_or_name() {
         ("X-", vec![]),
         ("ug", vec![]),
     ] {
-        let found = system
-            .listed(&format!("/v1/products?limit=1&q={q}"), "sku")
+        let found_skus = system
+            .list_field(&format!("/v1/products?limit=1&q={search_text}"), "sku")
             .await;
-        assert_eq!(found, expected_skus, "{q}");
+        assert_eq!(found_skus, expected_skus, "{search_text}");
     }
-    for invalid in ["q=", "q=%20", "low_stock=maybe"] {
-        let path = format!("/v1/products?{invalid}");
+    for invalid_query in ["q=", "q=%20", "low_stock=maybe"] {
+        let path = format!("/v1/products?{invalid_query}");
         system
             .get(&path)
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
     // A deleted or renamed product is not found by its former name.
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.delete("/v1/products/Mug-1").await.expect(204);
-    let renamed = json!({"name": "Tiny mug"});
+    let rename_patch = json!({"name": "Tiny mug"});
     system
-        .patch("/v1/products/mug-2", renamed)
+        .patch("/v1/products/mug-2", rename_patch)
         .await
         .expect(200);
-    for (q, expected_skus) in [("big", vec![]), ("small", vec![]), ("tiny", vec!["mug-2"])] {
-        let path = format!("/v1/products?q={q}");
-        assert_eq!(system.listed(&path, "sku").await, expected_skus, "{q}");
+    for (search_text, expected_skus) in [("big", vec![]), ("small", vec![]), ("tiny", vec!["mug-2"])] {
+        let path = format!("/v1/products?q={search_text}");
+        assert_eq!(system.list_field(&path, "sku").await, expected_skus, "{search_text}");
     }
     let path = "/v1/products?q=big&include_deleted=true";
-    assert_eq!(system.listed(path, "sku").await, ["Mug-1"]);
+    assert_eq!(system.list_field(path, "sku").await, ["Mug-1"]);
 }
 
 #[tokio::test]
 async fn products_are_found_among_many() {
     let system = System::start().await;
     system.create_product("P", "Prototype", None).await;
-    let copies = if system.store.is_sqlite() {
+    let copy_sql = if system.store.is_sqlite() {
         "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 6000)
          INSERT INTO products (sku, is_deleted, state)
          SELECT 'P' || printf('%04d', n), 0,
@@ -112,35 +112,35 @@ async fn products_are_found_among_many() {
                           '{details,name}', to_jsonb(CASE n % 1500 WHEN 7 THEN 'Rare ' ELSE 'Usual ' END || n))::text
          FROM products, generate_series(1, 6000) AS n WHERE sku = 'P'"
     };
-    system.store.run(Tables::Orders, copies);
-    let rare = ["P0007", "P1507", "P3007", "P4507"];
+    system.store.run(Tables::Worker, copy_sql);
+    let rare_skus = ["P0007", "P1507", "P3007", "P4507"];
     for limit in [1, 3, 200] {
         let path = format!("/v1/products?q=rare&limit={limit}");
-        assert_eq!(system.listed(&path, "sku").await, rare, "{limit}");
+        assert_eq!(system.list_field(&path, "sku").await, rare_skus, "{limit}");
     }
-    let usual = system.listed("/v1/products?q=usual&limit=200", "sku").await;
-    assert_eq!(usual.len(), 6000 - rare.len());
-    assert!(usual.is_sorted());
-    let by_sku = system.listed("/v1/products?q=p59&limit=30", "sku").await;
-    assert_eq!(by_sku.len(), 100);
+    let usual_skus = system.list_field("/v1/products?q=usual&limit=200", "sku").await;
+    assert_eq!(usual_skus.len(), 6000 - rare_skus.len());
+    assert!(usual_skus.is_sorted());
+    let skus_by_prefix = system.list_field("/v1/products?q=p59&limit=30", "sku").await;
+    assert_eq!(skus_by_prefix.len(), 100);
     // Few of many products are low on stock.
-    let threshold = if system.store.is_sqlite() {
+    let threshold_sql = if system.store.is_sqlite() {
         "UPDATE products SET state = json_set(state, '$.details.low_stock_at', 1)"
     } else {
         "UPDATE products SET state = jsonb_set(state::jsonb, '{details,low_stock_at}', '1')::text"
     };
-    system.store.run(Tables::Orders, threshold);
-    let stock = "INSERT INTO shelves (sku, warehouse, on_hand, reserved)
+    system.store.run(Tables::Worker, threshold_sql);
+    let stock_sql = "INSERT INTO shelves (sku, warehouse, on_hand, reserved)
                  SELECT sku, 'main', CASE WHEN sku IN ('P0007', 'P5999') THEN 3 ELSE 9 END, 2 FROM products";
-    system.store.run(Tables::Orders, stock);
-    let low = system
-        .listed("/v1/products?low_stock=true&limit=1", "sku")
+    system.store.run(Tables::Worker, stock_sql);
+    let low_skus = system
+        .list_field("/v1/products?low_stock=true&limit=1", "sku")
         .await;
-    assert_eq!(low, ["P0007", "P5999"]);
-    let both = system
-        .listed("/v1/products?low_stock=true&q=rare", "sku")
+    assert_eq!(low_skus, ["P0007", "P5999"]);
+    let rare_low_skus = system
+        .list_field("/v1/products?low_stock=true&q=rare", "sku")
         .await;
-    assert_eq!(both, ["P0007"]);
+    assert_eq!(rare_low_skus, ["P0007"]);
 }
 
 #[tokio::test]
@@ -161,42 +161,42 @@ async fn products_low_on_stock_are_listed() {
     system.set_stock_of_warehouse("B", "paris", 3).await;
     system.set_stock_of_warehouse("D", "berlin", 1).await;
     let path = "/v1/products?low_stock=true";
-    assert_eq!(system.listed(path, "sku").await, ["B", "E"]);
+    assert_eq!(system.list_field(path, "sku").await, ["B", "E"]);
     // Reserved units are not available.
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     for sku in ["A", "D"] {
-        let new_order = order_body(&customer, sku, 1);
+        let new_order = order_body(&customer_id, sku, 1);
         system.post("/v1/orders", new_order).await.expect(201);
     }
-    assert_eq!(system.listed(path, "sku").await, ["A", "B", "D", "E"]);
+    assert_eq!(system.list_field(path, "sku").await, ["A", "B", "D", "E"]);
     system.delete("/v1/products/E").await.expect(204);
-    let raised = json!({"low_stock_at": null});
-    system.patch("/v1/products/B", raised).await.expect(200);
-    assert_eq!(system.listed(path, "sku").await, ["A", "D"]);
-    let all = system.listed("/v1/products?low_stock=false", "sku").await;
-    assert_eq!(all, ["A", "B", "C", "D"]);
+    let threshold_patch = json!({"low_stock_at": null});
+    system.patch("/v1/products/B", threshold_patch).await.expect(200);
+    assert_eq!(system.list_field(path, "sku").await, ["A", "D"]);
+    let all_skus = system.list_field("/v1/products?low_stock=false", "sku").await;
+    assert_eq!(all_skus, ["A", "B", "C", "D"]);
 }
 
 #[tokio::test]
 async fn returns_are_found_by_their_number_and_their_orders() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     for quantity in [3, 1] {
-        let created = system.post("/v1/orders", order_body(&customer, "A", quantity));
-        let created = created.await.expect(201);
-        let id = created["id"].as_str().unwrap();
+        let order_reply = system.post("/v1/orders", order_body(&customer_id, "A", quantity));
+        let created_order = order_reply.await.expect(201);
+        let id = created_order["id"].as_str().unwrap();
         system.wait_for_order(id, "announced", is_announced).await;
-        let shipments = format!("/v1/orders/{id}/shipments");
-        system.post(&shipments, json!({})).await.expect(201);
+        let shipments_path = format!("/v1/orders/{id}/shipments");
+        system.post(&shipments_path, json!({})).await.expect(201);
         for _ in 1..quantity {
             let items = json!({"items": [{"sku": "A", "quantity": 1}]});
             let path = format!("/v1/orders/{id}/returns");
             system.post(&path, items).await.expect(201);
         }
     }
-    for (q, expected_numbers) in [
+    for (search_text, expected_numbers) in [
         ("1", vec!["1-R2", "1-R1"]),
         ("%231", vec!["1-R2", "1-R1"]),
         ("1-R1", vec!["1-R1"]),
@@ -211,52 +211,52 @@ async fn returns_are_found_by_their_number_and_their_orders() {
         ("1-R1&status=approved", vec![]),
         ("1-R1&status=requested", vec!["1-R1"]),
     ] {
-        let path = format!("/v1/returns?limit=1&q={q}");
+        let path = format!("/v1/returns?limit=1&q={search_text}");
         assert_eq!(
-            system.listed(&path, "number").await,
+            system.list_field(&path, "number").await,
             expected_numbers,
-            "{q}"
+            "{search_text}"
         );
     }
     // The orders belong to the default storefront.
-    system.key = Some("key-of-eu".to_owned());
-    assert!(system.listed("/v1/returns?q=1", "number").await.is_empty());
+    system.api_key = Some("key-of-eu".to_owned());
+    assert!(system.list_field("/v1/returns?q=1", "number").await.is_empty());
 }
 
 #[tokio::test]
 async fn messages_of_all_orders_are_listed_and_found() {
     // Nothing listens there: each message waits for another attempt after the first.
     let mut system = System::start_with(&[
-        ("API_KEYS", KEYS),
+        ("API_KEYS", API_KEYS),
         ("SMTP_URL", "smtp://127.0.0.1:9"),
         ("MAIL_FROM", "orders@shop.example"),
     ])
     .await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
     let mut orders = Vec::new();
     for (name, email) in [("Ada", "Ada@example.com"), ("Bob", "bob@example.com")] {
-        let customer = json!({"name": name, "email": email});
-        let customer = system.post("/v1/customers", customer).await.expect(201);
-        let customer = customer["id"].as_str().unwrap().to_owned();
-        let created = system
-            .post("/v1/orders", order_body(&customer, "A", 1))
+        let new_customer = json!({"name": name, "email": email});
+        let customer = system.post("/v1/customers", new_customer).await.expect(201);
+        let customer_id = customer["id"].as_str().unwrap().to_owned();
+        let order_reply = system
+            .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
-        let created = created.expect(201);
-        let id = created["id"].as_str().unwrap().to_owned();
-        system.wait_for_order(&id, "announced", is_announced).await;
-        orders.push((customer, id));
+        let created_order = order_reply.expect(201);
+        let order_id = created_order["id"].as_str().unwrap().to_owned();
+        system.wait_for_order(&order_id, "announced", is_announced).await;
+        orders.push((customer_id, order_id));
     }
     let path = "/v1/messages?limit=1";
     wait_until("both messages to be attempted", async || {
-        let recipients = system.listed(path, "recipient").await;
+        let recipients = system.list_field(path, "recipient").await;
         recipients.len() == 2 && !recipients.contains(&"null".to_owned())
     })
     .await;
     let stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(stats["system"]["sends_messages"], true);
-    assert_eq!(system.listed(path, "order_number").await, ["2", "1"]);
-    for (filter, expected_numbers) in [
+    assert_eq!(system.list_field(path, "order_number").await, ["2", "1"]);
+    for (filter_query, expected_numbers) in [
         ("q=ada@", vec!["1"]),
         ("q=ADA", vec!["1"]),
         ("q=BOB@example.com", vec!["2"]),
@@ -269,58 +269,58 @@ async fn messages_of_all_orders_are_listed_and_found() {
         (&format!("order_id={}", orders[0].1), vec!["1"]),
         (&format!("order_id={}&q=bob", orders[0].1), vec![]),
     ] {
-        let path = format!("/v1/messages?limit=1&{filter}");
+        let path = format!("/v1/messages?limit=1&{filter_query}");
         assert_eq!(
-            system.listed(&path, "order_number").await,
+            system.list_field(&path, "order_number").await,
             expected_numbers,
-            "{filter}"
+            "{filter_query}"
         );
     }
-    for invalid in ["status=lost", "q=", "cursor=x", "order_id=1"] {
-        let path = format!("/v1/messages?{invalid}");
-        let refused = system.get(&path).await;
-        refused.expect_problem(422, "INVALID_REQUEST");
+    for invalid_query in ["status=lost", "q=", "cursor=x", "order_id=1"] {
+        let path = format!("/v1/messages?{invalid_query}");
+        let refused_reply = system.get(&path).await;
+        refused_reply.expect_problem(422, "INVALID_REQUEST");
     }
     // The address of an erased customer is not found, and a deleted order's messages are not listed.
-    for (_, id) in &orders {
-        let path = format!("/v1/orders/{id}/cancel");
+    for (_, order_id) in &orders {
+        let path = format!("/v1/orders/{order_id}/cancel");
         system.post(&path, json!({})).await.expect(200);
     }
     system.wait_until_idle().await;
     let path = format!("/v1/customers/{}", orders[0].0);
     system.delete(&path).await.expect(204);
-    let found = system.listed("/v1/messages?q=ada", "order_number").await;
-    assert!(found.is_empty(), "{found:?}");
+    let found_numbers = system.list_field("/v1/messages?q=ada", "order_number").await;
+    assert!(found_numbers.is_empty(), "{found_numbers:?}");
     let path = format!("/v1/orders/{}", orders[1].1);
     system.delete(&path).await.expect(204);
-    let numbers = system.listed("/v1/messages", "order_number").await;
-    assert!(numbers.iter().all(|number| number == "1"), "{numbers:?}");
-    system.key = Some("key-of-eu".to_owned());
-    let refused = system.get("/v1/messages").await;
-    refused.expect_problem(403, "FORBIDDEN");
+    let order_numbers = system.list_field("/v1/messages", "order_number").await;
+    assert!(order_numbers.iter().all(|order_number| order_number == "1"), "{order_numbers:?}");
+    system.api_key = Some("key-of-eu".to_owned());
+    let refused_reply = system.get("/v1/messages").await;
+    refused_reply.expect_problem(403, "FORBIDDEN");
 }
 
 #[tokio::test]
 async fn retries_are_found_by_order_and_step() {
-    let (system, _provider, ids) = crate::retries::orders_with_failing_payments(2).await;
+    let (system, _provider, order_ids) = crate::retries::orders_with_failing_payments(2).await;
     wait_until("both payments to fail", async || {
-        system.listed("/v1/retries", "order_id").await.len() == 2
+        system.list_field("/v1/retries", "order_id").await.len() == 2
     })
     .await;
-    for (filter, expected_ids) in [
-        ("number=1", vec![&ids[0]]),
-        ("number=2&step=authorize_payment", vec![&ids[1]]),
-        ("step=authorize_payment", vec![&ids[0], &ids[1]]),
+    for (filter_query, expected_ids) in [
+        ("number=1", vec![&order_ids[0]]),
+        ("number=2&step=authorize_payment", vec![&order_ids[1]]),
+        ("step=authorize_payment", vec![&order_ids[0], &order_ids[1]]),
         ("step=authorize", vec![]),
         ("step=capture_payment", vec![]),
         ("number=3", vec![]),
     ] {
-        let path = format!("/v1/retries?limit=1&{filter}");
-        let found = system.listed(&path, "order_id").await;
-        assert_eq!(found.iter().collect::<Vec<_>>(), expected_ids, "{filter}");
+        let path = format!("/v1/retries?limit=1&{filter_query}");
+        let found_ids = system.list_field(&path, "order_id").await;
+        assert_eq!(found_ids.iter().collect::<Vec<_>>(), expected_ids, "{filter_query}");
     }
-    let numbers = system.listed("/v1/retries", "order_number").await;
-    assert_eq!(numbers, ["1", "2"]);
+    let order_numbers = system.list_field("/v1/retries", "order_number").await;
+    assert_eq!(order_numbers, ["1", "2"]);
     system
         .get("/v1/retries?number=0")
         .await
@@ -330,22 +330,22 @@ async fn retries_are_found_by_order_and_step() {
 #[tokio::test]
 async fn dead_letters_are_found_by_kind_order_and_step() {
     let system = System::start().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for sku in ["A", "B"] {
         system.set_stock(sku, &[("main", 5)]).await;
-        ids.push(crate::dead_letters::order_with_failed_capture(&system, sku).await);
+        order_ids.push(crate::dead_letters::order_with_failed_capture(&system, sku).await);
     }
-    let customer = system.create_customer().await;
-    crate::harness::run_script("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    let customer_id = system.create_customer().await;
+    crate::harness::run_script("foreign.py", &["garbage", &system.broker.url(), &customer_id]);
     wait_until("all messages to be archived", async || {
         system
-            .listed("/v1/dead-letters?kind=message", "kind")
+            .list_field("/v1/dead-letters?kind=message", "kind")
             .await
             .len()
             == 7
     })
     .await;
-    for (filter, expected_count) in [
+    for (filter_query, expected_count) in [
         ("", 9),
         ("kind=step", 2),
         ("kind=message", 7),
@@ -356,16 +356,16 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
         ("step=capture_payment&number=2", 1),
         ("step=refund_payment", 0),
     ] {
-        let path = format!("/v1/dead-letters?limit=2&{filter}");
-        let found = system.listed(&path, "id").await;
-        assert_eq!(found.len(), expected_count, "{filter}: {found:?}");
+        let path = format!("/v1/dead-letters?limit=2&{filter_query}");
+        let found_ids = system.list_field(&path, "id").await;
+        assert_eq!(found_ids.len(), expected_count, "{filter_query}: {found_ids:?}");
     }
-    let found = system.listed("/v1/dead-letters?number=1", "order_id").await;
-    assert_eq!(found, [ids[0].clone()]);
-    let numbers = system
-        .listed("/v1/dead-letters?kind=step", "order_number")
+    let found_ids = system.list_field("/v1/dead-letters?number=1", "order_id").await;
+    assert_eq!(found_ids, [order_ids[0].clone()]);
+    let order_numbers = system
+        .list_field("/v1/dead-letters?kind=step", "order_number")
         .await;
-    assert_eq!(numbers, ["2", "1"]);
+    assert_eq!(order_numbers, ["2", "1"]);
     system
         .get("/v1/dead-letters?kind=order")
         .await
@@ -374,8 +374,8 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
 
 #[tokio::test]
 async fn api_keys_are_found_by_name_and_beginning() {
-    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
-    system.key = Some("key-of-admin".to_owned());
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
+    system.api_key = Some("key-of-admin".to_owned());
     let mut prefixes = Vec::new();
     for name in ["Shop of the EU", "Warehouse 100 %", "shop of the US"] {
         let request = system
@@ -384,7 +384,7 @@ async fn api_keys_are_found_by_name_and_beginning() {
         let key = send(request).await.expect(201);
         prefixes.push(key["prefix"].as_str().unwrap().to_owned());
     }
-    for (q, expected_names) in [
+    for (search_text, expected_names) in [
         ("SHOP", vec!["shop of the US", "Shop of the EU"]),
         ("of%20the%20eu", vec!["Shop of the EU"]),
         ("%20%25", vec!["Warehouse 100 %"]),
@@ -392,52 +392,52 @@ async fn api_keys_are_found_by_name_and_beginning() {
         (prefixes[1].as_str(), vec!["Warehouse 100 %"]),
         (&prefixes[1][4..], vec![]),
     ] {
-        let path = format!("/v1/api-keys?limit=1&q={q}");
-        assert_eq!(system.listed(&path, "name").await, expected_names, "{q}");
+        let path = format!("/v1/api-keys?limit=1&q={search_text}");
+        assert_eq!(system.list_field(&path, "name").await, expected_names, "{search_text}");
     }
 }
 
 #[tokio::test]
 async fn delivery_is_read_with_its_event() {
-    let variables = [("API_KEYS", KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")];
+    let variables = [("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")];
     let mut system = System::start_with(&variables).await;
     let receiver = Receiver::start().await;
-    system.key = Some("key-of-eu".to_owned());
-    let endpoint = json!({"url": receiver.url("/hook"), "event_types": ["order.created"]});
-    let endpoint = system.post("/v1/webhook-endpoints", endpoint).await;
-    let endpoint = endpoint.expect(201)["id"].as_str().unwrap().to_owned();
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
+    let new_endpoint = json!({"url": receiver.url("/hook"), "event_types": ["order.created"]});
+    let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
+    let endpoint_id = endpoint_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
-    system.key = Some("key-of-eu".to_owned());
-    let customer = system.create_customer().await;
-    let created = system
-        .post("/v1/orders", order_body(&customer, "A", 1))
+    system.api_key = Some("key-of-eu".to_owned());
+    let customer_id = system.create_customer().await;
+    let order_reply = system
+        .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
-    let order_id = created.expect(201)["id"].clone();
-    let deliveries = format!("/v1/webhook-endpoints/{endpoint}/deliveries");
+    let order_id = order_reply.expect(201)["id"].clone();
+    let deliveries_path = format!("/v1/webhook-endpoints/{endpoint_id}/deliveries");
     wait_until("the delivery to succeed", async || {
         system
-            .listed(&format!("{deliveries}?status=succeeded"), "id")
+            .list_field(&format!("{deliveries_path}?status=succeeded"), "id")
             .await
             .len()
             == 1
     })
     .await;
-    let id = system.listed(&format!("{deliveries}?limit=1"), "id").await[0].clone();
-    let path = format!("{deliveries}/{id}");
+    let delivery_id = system.list_field(&format!("{deliveries_path}?limit=1"), "id").await[0].clone();
+    let path = format!("{deliveries_path}/{delivery_id}");
     let delivery = system.get(&path).await.expect(200);
     assert_eq!(delivery["attempts"][0]["response_code"], 200);
     assert_eq!(delivery["event"]["subject"], order_id);
     assert_eq!(delivery["event"]["id"], delivery["event_id"]);
-    let received = receiver.received();
-    let sent: Value = serde_json::from_slice(&received[0].body).unwrap();
-    assert_eq!(delivery["event"], sent);
-    for unknown in [order_id.as_str().unwrap(), "x"] {
-        let reply = system.get(&format!("{deliveries}/{unknown}")).await;
+    let received_requests = receiver.received();
+    let sent_event: Value = serde_json::from_slice(&received_requests[0].body).unwrap();
+    assert_eq!(delivery["event"], sent_event);
+    for unknown_id in [order_id.as_str().unwrap(), "x"] {
+        let reply = system.get(&format!("{deliveries_path}/{unknown_id}")).await;
         reply.expect_problem(404, "NOT_FOUND");
     }
     // An endpoint is managed by its storefront and by admins.
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     let reply = system.get(&path).await;
     reply.expect_problem(404, "NOT_FOUND");
 }

@@ -33,17 +33,17 @@ async fn orders_are_listed_newest_first_in_pages() {
         created_ids.push(order["id"].as_str().unwrap().to_owned());
     }
     created_ids.reverse();
-    let (mut listed_ids, mut path, mut pages) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
+    let (mut listed_ids, mut path, mut page_count) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
     loop {
         let page = system.get(&path).await.expect(200);
         listed_ids.extend(ids_of_page(&page));
-        pages += 1;
+        page_count += 1;
         let Some(cursor) = page["next_cursor"].as_str() else {
             break;
         };
         path = format!("/v1/orders?limit=3&cursor={cursor}");
     }
-    assert_eq!((listed_ids, pages), (created_ids, 3));
+    assert_eq!((listed_ids, page_count), (created_ids, 3));
     for invalid_query in [
         "limit=0",
         "limit=201",
@@ -193,7 +193,7 @@ async fn reads_do_not_wait_for_writes() {
         .wait_for_order(&id, "announced", crate::harness::is_announced)
         .await;
     system.wait_until_idle().await;
-    let lock = system.store.lock_writes();
+    let write_lock = system.store.lock_writes();
     // The result of the write is unknown or refused, but all reads succeed.
     let refused_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -217,7 +217,7 @@ async fn reads_do_not_wait_for_writes() {
     ] {
         system.get(path).await.expect(200);
     }
-    drop(lock);
+    drop(write_lock);
     crate::harness::wait_until("orders to be accepted again", async || {
         system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -262,19 +262,19 @@ async fn selective_list_queries_do_not_block_reads() {
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     let insert_sql = insert_orders_sql(system.store.is_sqlite());
-    system.store.run(Tables::Orders, &insert_sql);
+    system.store.run(Tables::Worker, &insert_sql);
 
     let path = format!("/v1/orders/{id}");
-    let (is_reading, read_count) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let (is_reading, list_count) = (AtomicBool::new(true), AtomicUsize::new(0));
     let list_repeatedly = (0..12).map(|_| async {
         while is_reading.load(Ordering::Relaxed) {
-            // Queries that get no connection in time are refused.
-            let found_orders = system.get("/v1/orders?sku=A&status=shipped").await;
+            // Slow lists that find no free place in time are refused (503), or end at their time limit (504).
+            let list_reply = system.get("/v1/orders?sku=A&status=shipped").await;
             assert!(
-                matches!(found_orders.status, 200 | 503 | 504),
-                "{found_orders:?}"
+                matches!(list_reply.status, 200 | 503 | 504),
+                "{list_reply:?}"
             );
-            read_count.fetch_add(1, Ordering::Relaxed);
+            list_count.fetch_add(1, Ordering::Relaxed);
         }
     });
     let read_orders = async {
@@ -283,10 +283,10 @@ async fn selective_list_queries_do_not_block_reads() {
         }
         is_reading.store(false, Ordering::Relaxed);
         // Reads of single orders do not wait for these queries.
-        let completed_reads = read_count.load(Ordering::Relaxed);
+        let completed_list_count = list_count.load(Ordering::Relaxed);
         assert!(
-            completed_reads < 50,
-            "reads while the queries ran: {completed_reads}"
+            completed_list_count < 50,
+            "reads while the queries ran: {completed_list_count}"
         );
     };
     tokio::join!(join_all(list_repeatedly), read_orders);

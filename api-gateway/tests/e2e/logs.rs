@@ -34,18 +34,18 @@ fn log_lines(system: &System, log_name: &str) -> Vec<Value> {
     lines.collect()
 }
 
-async fn start(more_variables: &[(&str, &str)]) -> System {
+async fn start_system(more_variables: &[(&str, &str)]) -> System {
     let keys = format!("admin={OPERATOR_KEY};storefront@shop={STOREFRONT_KEY}");
     let mut variables = vec![("API_KEYS", keys.as_str()), ("WEBHOOK_ALLOW_PRIVATE", "1")];
     variables.extend(more_variables);
     let mut system = System::start_with(&variables).await;
-    system.key = Some(OPERATOR_KEY.to_owned());
+    system.api_key = Some(OPERATOR_KEY.to_owned());
     system
 }
 
 #[tokio::test]
 async fn logs_can_be_found_by_order_id_intent_and_request_id() {
-    let system = start(&[]).await;
+    let system = start_system(&[]).await;
     system.set_stock("mug", &[("berlin", 9)]).await;
     let customer_id = system.create_customer().await;
     let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
@@ -61,25 +61,25 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     system
         .wait_for_order(id, "processing", |order| order["status"] == "processing")
         .await;
-    let worker = log_lines(&system, "worker.log");
-    let entries: Vec<_> = worker
+    let worker_log_lines = log_lines(&system, "worker.log");
+    let order_log_lines: Vec<_> = worker_log_lines
         .iter()
         .filter(|log_line| log_line["order.id"] == id && log_line["request_id"] == "the-request")
         .collect();
-    let intents: Vec<_> = entries
+    let intents: Vec<_> = order_log_lines
         .iter()
         .map(|log_line| log_line["intent"].as_str().unwrap())
         .collect();
     assert!(
         intents.starts_with(&["gift", "authorize_payment"]),
-        "{entries:?}"
+        "{order_log_lines:?}"
     );
-    for log_line in &entries {
-        assert_eq!(log_line["trace_id"], entries[0]["trace_id"], "{log_line}");
+    for log_line in &order_log_lines {
+        assert_eq!(log_line["trace_id"], order_log_lines[0]["trace_id"], "{log_line}");
     }
-    let gateway = log_lines(&system, "gateway.log");
+    let gateway_log_lines = log_lines(&system, "gateway.log");
     assert!(
-        gateway
+        gateway_log_lines
             .iter()
             .any(|line| line["request_id"] == "the-request")
     );
@@ -98,7 +98,7 @@ async fn create_customer(system: &System) -> Value {
 
 #[tokio::test]
 async fn personal_data_and_secrets_are_never_logged() {
-    let mut system = start(&[(
+    let mut system = start_system(&[(
         "RUST_LOG",
         "info,api_gateway=trace,order_worker=trace,shared=trace,lapin=off",
     )])
@@ -113,7 +113,7 @@ async fn personal_data_and_secrets_are_never_logged() {
     system.set_stock("mug", &[("berlin", 9)]).await;
 
     let customer = create_customer(&system).await;
-    let order = |payment_method: &str| {
+    let body = |payment_method: &str| {
         json!({
             "customer_id": customer["id"], "items": [{"sku": "mug", "quantity": 1}],
             "payment_method": payment_method, "metadata": {"note": "a-note-to-self"},
@@ -123,7 +123,7 @@ async fn personal_data_and_secrets_are_never_logged() {
             },
         })
     };
-    let created_order = system.post("/v1/orders", order("pm_ok")).await.expect(201);
+    let created_order = system.post("/v1/orders", body("pm_ok")).await.expect(201);
     let id = created_order["id"].as_str().unwrap();
     system
         .wait_for_order(id, "labelled", |order| {
@@ -135,11 +135,11 @@ async fn personal_data_and_secrets_are_never_logged() {
         .post(&format!("/v1/orders/{id}/cancel"), reason)
         .await
         .expect(200);
-    for method in ["pm_declined", "pm_flaky", "pm_of_my_own"] {
-        system.post("/v1/orders", order(method)).await;
+    for payment_method in ["pm_declined", "pm_flaky", "pm_of_my_own"] {
+        system.post("/v1/orders", body(payment_method)).await;
     }
     // Validation errors are logged without the rejected values.
-    let mut invalid_order = order("pm_ok");
+    let mut invalid_order = body("pm_ok");
     invalid_order["shipping_address"]["country"] = json!("Nowhereville");
     invalid_order["Quartermaine"] = json!("Quartermaine");
     system.post("/v1/orders", invalid_order).await.expect(422);
@@ -151,7 +151,7 @@ async fn personal_data_and_secrets_are_never_logged() {
         .expect(400);
     let import_text = format!(
         "{}\n{{\"customer_id\": \"Quartermaine\"}}\nQuartermaine\n",
-        order("pm_ok")
+        body("pm_ok")
     );
     let import_request = system
         .request(Method::POST, "/v1/orders/import")
@@ -161,9 +161,9 @@ async fn personal_data_and_secrets_are_never_logged() {
         .expect(200);
     let customers_by_email = "/v1/customers?email=zebulon@quartermaine.example";
     system.get(customers_by_email).await;
-    system.key = Some(WRONG_KEY.to_owned());
+    system.api_key = Some(WRONG_KEY.to_owned());
     system.get("/v1/orders").await.expect(401);
-    system.key = Some(OPERATOR_KEY.to_owned());
+    system.api_key = Some(OPERATOR_KEY.to_owned());
     system
         .delete(&format!(
             "/v1/customers/{}",
@@ -187,14 +187,14 @@ async fn personal_data_and_secrets_are_never_logged() {
     ];
     let password = password(&system.store.url());
     secrets.extend(password.as_deref());
-    for log in ["gateway.log", "worker.log"] {
-        let text = fs::read_to_string(system.folder.join(log)).unwrap();
-        assert!(text.lines().count() > 10, "{log} is empty");
-        for line in text.lines() {
+    for log_name in ["gateway.log", "worker.log"] {
+        let log_text = fs::read_to_string(system.folder.join(log_name)).unwrap();
+        assert!(log_text.lines().count() > 10, "{log_name} is empty");
+        for line in log_text.lines() {
             for forbidden_text in PERSONAL_DATA.iter().chain(&secrets) {
                 assert!(
                     !line.contains(forbidden_text),
-                    "{log} contains {forbidden_text:?}: {line}"
+                    "{log_name} contains {forbidden_text:?}: {line}"
                 );
             }
         }
@@ -203,7 +203,7 @@ async fn personal_data_and_secrets_are_never_logged() {
 
 /// The password of a database URL, if it is long enough to search for.
 fn password(url: &str) -> Option<String> {
-    let (user, _) = url.split_once("://")?.1.split_once('@')?;
-    let (_, password) = user.split_once(':')?;
+    let (credentials, _) = url.split_once("://")?.1.split_once('@')?;
+    let (_, password) = credentials.split_once(':')?;
     (password.len() > 3).then(|| password.to_owned())
 }

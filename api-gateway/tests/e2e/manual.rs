@@ -23,15 +23,15 @@ impl System {
         order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn record_payment(&self, id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{id}/payments"), body).await
+    async fn record_payment(&self, order_id: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/orders/{order_id}/payments"), body).await
     }
 
-    async fn record_refund(&self, id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{id}/refunds"), body).await
+    async fn record_refund(&self, order_id: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/orders/{order_id}/refunds"), body).await
     }
 
-    /// The ids of the dead letters.
+    /// All dead letters.
     async fn list_dead_letters(&self) -> Vec<Value> {
         let page = self.get("/v1/dead-letters").await.expect(200);
         page["data"].as_array().unwrap().clone()
@@ -48,13 +48,13 @@ fn transaction_texts(order: &Value) -> Vec<String> {
                 "{order}"
             );
             assert!(transaction["created_at"].is_string(), "{order}");
-            let text_member = |name: &str| transaction[name].as_str().unwrap_or("-").to_owned();
-            let (kind, status, reference) = (
-                text_member("kind"),
-                text_member("status"),
-                text_member("reference"),
+            let text_field = |field_name: &str| transaction[field_name].as_str().unwrap_or("-").to_owned();
+            let (transaction_kind, status, reference) = (
+                text_field("kind"),
+                text_field("status"),
+                text_field("reference"),
             );
-            format!("{kind} {} {status} {reference}", transaction["amount"])
+            format!("{transaction_kind} {} {status} {reference}", transaction["amount"])
         })
         .collect()
 }
@@ -231,9 +231,9 @@ async fn asynchronous_and_imported_manual_orders_wait_for_their_payment() {
     let accepted_reply = send(request.json(&order_body(&customer_id, "A", 1)))
         .await
         .expect(202);
-    let mut line = order_body_with_method(&customer_id, "A", 1, "manual");
-    line["external_id"] = json!("ext-1");
-    let report = system.import(&[line], None).await.expect(200);
+    let mut import_line = order_body_with_method(&customer_id, "A", 1, "manual");
+    import_line["external_id"] = json!("ext-1");
+    let report = system.import(&[import_line], None).await.expect(200);
     assert_eq!(report["accepted"], 1, "{report}");
     wait_until("both orders to hold their stock", async || {
         system.stock_level("A").await == (10, 2)
@@ -264,13 +264,13 @@ async fn asynchronous_and_imported_manual_orders_wait_for_their_payment() {
 async fn only_operators_record_payments() {
     let keys = crate::auth::API_KEYS;
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let id = system.create_unpaid_order().await;
     let reply = system.record_payment(&id, json!({"amount": 1})).await;
     reply.expect_problem(403, "FORBIDDEN");
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     for invalid_payment in [
         json!({}),
         json!({"amount": 0}),
@@ -316,7 +316,7 @@ async fn references_of_manual_payments_are_erased_with_the_customer() {
         ["capture 3000 success -", "refund 3000 success -"]
     );
     for sql in ["SELECT state FROM orders", "SELECT data FROM events"] {
-        let rows = system.store.run(Tables::Orders, sql);
+        let rows = system.store.run(Tables::Worker, sql);
         assert!(!rows.contains("Grace"), "{sql}: {rows}");
     }
     system.assert_verified();
@@ -342,7 +342,7 @@ async fn orders_that_were_stored_without_transactions_get_them() {
     } else {
         "UPDATE orders SET state = (state::jsonb - 'transactions')::text"
     };
-    system.store.run(Tables::Orders, sql);
+    system.store.run(Tables::Worker, sql);
     system.restart_worker().await;
     system.assert_verified();
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);

@@ -21,8 +21,8 @@ impl MailServer {
     /// Starts a server in `folder`; `mode` is an argument of `smtp_server.py`.
     async fn start(folder: &Path, mode: &str, port: &str) -> Self {
         let arguments = [folder.to_str().unwrap(), mode, port];
-        let log = folder.join(format!("smtp-{}.log", uuid::Uuid::now_v7()));
-        let peer = Peer::start("smtp_server.py", &arguments, log);
+        let log_path = folder.join(format!("smtp-{}.log", uuid::Uuid::now_v7()));
+        let peer = Peer::start("smtp_server.py", &arguments, log_path);
         let port = peer.port().await;
         Self { peer, port }
     }
@@ -107,10 +107,10 @@ impl System {
 
     /// Waits until an order has this number of messages, none of which is waiting; returns their kinds, oldest
     /// first.
-    async fn kinds_of(&self, order_id: &str, count: usize) -> Vec<String> {
-        wait_until(&format!("{count} messages"), async || {
+    async fn kinds_of(&self, order_id: &str, message_count: usize) -> Vec<String> {
+        wait_until(&format!("{message_count} messages"), async || {
             let messages = self.messages_of(order_id).await;
-            messages.len() >= count
+            messages.len() >= message_count
                 && messages
                     .iter()
                     .all(|message| message["status"] != "pending")
@@ -140,9 +140,9 @@ async fn each_event_of_an_order_gives_its_message_once() {
         created_order["number"].to_string(),
     );
     system.wait_for_order(&id, "announced", is_announced).await;
-    let shipments = format!("/v1/orders/{id}/shipments");
+    let shipments_path = format!("/v1/orders/{id}/shipments");
     let shipment_body = json!({"carrier": "Swift Parcel", "tracking_number": "SP1234567890", "tracking_url": "https://track.example/SP1234567890"});
-    system.post(&shipments, shipment_body).await.expect(201);
+    system.post(&shipments_path, shipment_body).await.expect(201);
     let kinds = system.kinds_of(&id, 2).await;
     assert_eq!(kinds, ["order_confirmed", "order_shipped"]);
     let wait_until_shipped = system.wait_for_order(&id, "captured", |order| {
@@ -185,12 +185,12 @@ async fn each_event_of_an_order_gives_its_message_once() {
     );
 
     let taken_messages = server.taken_messages();
-    let ids: BTreeSet<_> = taken_messages
+    let message_ids: BTreeSet<_> = taken_messages
         .iter()
         .map(|message| text_of(&message["id"]))
         .collect();
     assert_eq!(
-        (taken_messages.len(), ids.len()),
+        (taken_messages.len(), message_ids.len()),
         (7, 7),
         "{:?}",
         server.subjects()
@@ -201,8 +201,8 @@ async fn each_event_of_an_order_gives_its_message_once() {
         format!("Your order {number} is confirmed")
     );
     assert_eq!(confirmation["sender"], "orders@shop.example");
-    for part in ["text", "html"] {
-        let text = text_of(&confirmation[part]);
+    for body_part in ["text", "html"] {
+        let text = text_of(&confirmation[body_part]);
         for expected_text in [
             "Ada Lovelace",
             "Mug, blue",
@@ -230,12 +230,12 @@ async fn each_event_of_an_order_gives_its_message_once() {
     let link = "href=\"https://track.example/SP1234567890\"";
     let html = text_of(&shipping_message.unwrap()["html"]).replace("&#x2f;", "/");
     assert!(html.contains(link), "{html}");
-    let refund = taken_messages
+    let refund_message = taken_messages
         .iter()
         .find(|message| text_of(&message["subject"]).contains("refund"));
     assert!(
-        text_of(&refund.unwrap()["text"]).contains("9.50 EUR"),
-        "{refund:?}"
+        text_of(&refund_message.unwrap()["text"]).contains("9.50 EUR"),
+        "{refund_message:?}"
     );
 
     // All kinds fit into narrow windows.
@@ -307,8 +307,8 @@ async fn responses_of_the_mail_server_decide_about_another_attempt() {
     let (server, system) = start_with_mail(&[("MAIL_TIMEOUT_SECONDS", "2")]).await;
     let addresses = ["refused", "spam", "greylisted", "silent", "dropped"];
     let addresses = addresses.map(|name| format!("{name}@example.com"));
-    let orders = join_all(addresses.iter().map(|email| system.confirmed_order(email))).await;
-    let [refused_id, spam_id, greylisted_id, silent_id, dropped_id] = orders.try_into().unwrap();
+    let order_ids = join_all(addresses.iter().map(|email| system.confirmed_order(email))).await;
+    let [refused_id, spam_id, greylisted_id, silent_id, dropped_id] = order_ids.try_into().unwrap();
     let bounced_message = system.wait_for_message(&refused_id, "bounced").await;
     assert_eq!(
         (
@@ -344,16 +344,16 @@ async fn responses_of_the_mail_server_decide_about_another_attempt() {
     let messages_of_dropped = taken_messages
         .iter()
         .filter(|message| message["recipient"] == "dropped@example.com");
-    let ids: Vec<_> = messages_of_dropped
+    let message_ids: Vec<_> = messages_of_dropped
         .map(|message| text_of(&message["id"]))
         .collect();
-    assert_eq!((ids.len(), &ids[0]), (2, &ids[1]));
+    assert_eq!((message_ids.len(), &message_ids[0]), (2, &message_ids[1]));
     assert_eq!(taken_messages.len(), 4, "{:?}", server.subjects());
     // Logs contain no personal data, also none that the server quotes.
-    let log = fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    let worker_log = fs::read_to_string(system.folder.join("worker.log")).unwrap();
     assert!(
-        log.contains("user unknown") && !log.contains("@example.com"),
-        "{log}"
+        worker_log.contains("user unknown") && !worker_log.contains("@example.com"),
+        "{worker_log}"
     );
 }
 
@@ -388,26 +388,26 @@ async fn worker_crash_loses_no_message_and_a_repetition_has_the_same_id() {
     ];
     let (server, mut system) = start_with_mail(&variables).await;
     let customer_id = system.create_customer().await;
-    for (point, count) in [("after_messages_created", 1), ("after_message_sent", 2)] {
-        let crashes = system.worker_crashes();
+    for (crash_point, expected_count) in [("after_messages_created", 1), ("after_message_sent", 2)] {
+        let crash_count_before = system.worker_crash_count();
         system.worker.kill();
-        system.set("CRASH_AT", Some(point));
+        system.set_variable("CRASH_AT", Some(crash_point));
         system.restart_worker().await;
         let taken_count = server.taken_messages().len();
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
         let id = text_of(&order_reply.expect(201)["id"]);
-        wait_until("the crash", async || system.worker_crashes() > crashes).await;
-        system.set("CRASH_AT", None);
+        wait_until("the crash", async || system.worker_crash_count() > crash_count_before).await;
+        system.set_variable("CRASH_AT", None);
         system.restart_worker().await;
         assert_eq!(system.kinds_of(&id, 1).await, ["order_confirmed"]);
         let taken_messages: Vec<_> = server.taken_messages().split_off(taken_count);
-        let ids: BTreeSet<_> = taken_messages
+        let message_ids: BTreeSet<_> = taken_messages
             .iter()
             .map(|message| text_of(&message["id"]))
             .collect();
-        assert_eq!((taken_messages.len(), ids.len()), (count, 1), "{point}");
+        assert_eq!((taken_messages.len(), message_ids.len()), (expected_count, 1), "{crash_point}");
     }
 }
 
@@ -423,18 +423,18 @@ async fn several_workers_send_each_message_once() {
     })
     .await;
     let emails: Vec<_> = (0..30)
-        .map(|number| format!("customer{number}@example.com"))
+        .map(|customer_number| format!("customer{customer_number}@example.com"))
         .collect();
-    let orders = join_all(emails.iter().map(|email| system.confirmed_order(email))).await;
-    for id in &orders {
-        system.wait_for_message(id, "sent").await;
+    let order_ids = join_all(emails.iter().map(|email| system.confirmed_order(email))).await;
+    for order_id in &order_ids {
+        system.wait_for_message(order_id, "sent").await;
     }
     let taken_messages = server.taken_messages();
-    let ids: BTreeSet<_> = taken_messages
+    let message_ids: BTreeSet<_> = taken_messages
         .iter()
         .map(|message| text_of(&message["id"]))
         .collect();
-    assert_eq!((taken_messages.len(), ids.len()), (30, 30));
+    assert_eq!((taken_messages.len(), message_ids.len()), (30, 30));
 }
 
 #[tokio::test]
@@ -451,9 +451,9 @@ async fn operators_resend_a_message_to_the_present_address() {
         ];
         (server, System::start_in_folder(folder, &variables).await)
     };
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.customer_with("Ada", "refused@example.com").await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -476,7 +476,7 @@ async fn operators_resend_a_message_to_the_present_address() {
         .await
         .expect(200);
 
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     let stale_request = system
         .request(Method::POST, &path)
         .header("if-match", "\"0\"")
@@ -529,10 +529,10 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
     let id = text_of(&created_order["id"]);
     system.wait_for_order(&id, "announced", is_announced).await;
     system.wait_for_message(&id, "sent").await;
-    let cancel = format!("/v1/orders/{id}/cancel");
-    let block = format!("/v1/customers/{customer_id}/block");
-    system.post(&block, json!({})).await.expect(200);
-    system.post(&cancel, json!({})).await.expect(200);
+    let cancel_path = format!("/v1/orders/{id}/cancel");
+    let block_path = format!("/v1/customers/{customer_id}/block");
+    system.post(&block_path, json!({})).await.expect(200);
+    system.post(&cancel_path, json!({})).await.expect(200);
     system.kinds_of(&id, 2).await;
     let messages = system.messages_of(&id).await;
     assert_eq!(
@@ -547,8 +547,8 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
         .await
         .expect(204);
     for message in system.messages_of(&id).await {
-        for member in ["recipient", "subject", "text"] {
-            assert!(message[member].is_null(), "{message}");
+        for field_name in ["recipient", "subject", "text"] {
+            assert!(message[field_name].is_null(), "{message}");
         }
         let path = format!(
             "/v1/orders/{id}/messages/{}/resend",
@@ -560,33 +560,33 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
     for message in system.messages_of(&id).await {
         assert_eq!(message["error"], "the customer was erased", "{message}");
     }
-    let is_named = || {
+    let are_messages_named = || {
         let rows = system.store.all_rows("messages").to_lowercase();
         rows.contains("hopper")
     };
-    assert!(!is_named());
+    assert!(!are_messages_named());
     // An earlier version erased orders without their messages: repeating the erasure erases these, too.
-    let with_address = "UPDATE messages SET state =
+    let address_sql = "UPDATE messages SET state =
         replace(state, '\"recipient\":null', '\"recipient\":\"hopper@example.com\"')";
-    system.store.run(Tables::Orders, with_address);
-    assert!(is_named());
+    system.store.run(Tables::Worker, address_sql);
+    assert!(are_messages_named());
     system
         .delete(&format!("/v1/customers/{customer_id}"))
         .await
         .expect(204);
-    assert!(!is_named());
+    assert!(!are_messages_named());
     assert_eq!(server.taken_messages().len(), 1);
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn imported_orders_give_messages_only_if_that_is_switched_on() {
-    for (value, count) in [("0", 0), ("1", 2)] {
-        let (server, system) = start_with_mail(&[("MAIL_IMPORTED_ORDERS", value)]).await;
+    for (switch_value, expected_count) in [("0", 0), ("1", 2)] {
+        let (server, system) = start_with_mail(&[("MAIL_IMPORTED_ORDERS", switch_value)]).await;
         let customer_id = system.create_customer().await;
-        let mut with_id = order_body(&customer_id, "A", 1);
-        with_id["external_id"] = json!("legacy-1");
-        let import_text = format!("{with_id}\n{}\n", order_body(&customer_id, "A", 2));
+        let mut order_with_external_id = order_body(&customer_id, "A", 1);
+        order_with_external_id["external_id"] = json!("legacy-1");
+        let import_text = format!("{order_with_external_id}\n{}\n", order_body(&customer_id, "A", 2));
         let request = system.request(Method::POST, "/v1/orders/import");
         let request = request
             .header("content-type", "application/x-ndjson")
@@ -598,7 +598,7 @@ async fn imported_orders_give_messages_only_if_that_is_switched_on() {
         let id = system.confirmed_order("later@example.com").await;
         system.wait_for_message(&id, "sent").await;
         wait_until("the messages", async || {
-            server.taken_messages().len() == count + 1
+            server.taken_messages().len() == expected_count + 1
         })
         .await;
     }
@@ -674,17 +674,17 @@ async fn names_and_texts_can_neither_add_headers_nor_html() {
 #[tokio::test]
 async fn storefronts_have_templates_of_their_own() {
     let folder = Folder::new();
-    let templates = folder.join("templates");
-    fs::create_dir_all(templates.join("us")).unwrap();
-    let text = "Subject: {{ order.number }}: all shops\n\n{{ order.total | money(order.currency, group='.', decimal=',') }}";
-    fs::write(templates.join("order_confirmed.txt"), text).unwrap();
+    let templates_folder = folder.join("templates");
+    fs::create_dir_all(templates_folder.join("us")).unwrap();
+    let template_text = "Subject: {{ order.number }}: all shops\n\n{{ order.total | money(order.currency, group='.', decimal=',') }}";
+    fs::write(templates_folder.join("order_confirmed.txt"), template_text).unwrap();
     fs::write(
-        templates.join("us/order_confirmed.txt"),
+        templates_folder.join("us/order_confirmed.txt"),
         "Subject: US\n\n{{ customer.name }}",
     )
     .unwrap();
     fs::write(
-        templates.join("us/_items.html"),
+        templates_folder.join("us/_items.html"),
         "<p>{{ items | length }} lines</p>",
     )
     .unwrap();
@@ -693,20 +693,20 @@ async fn storefronts_have_templates_of_their_own() {
     let variables = [
         ("SMTP_URL", smtp_url.as_str()),
         ("MAIL_FROM", "a@shop.example"),
-        ("MAIL_TEMPLATES", templates.to_str().unwrap()),
+        ("MAIL_TEMPLATES", templates_folder.to_str().unwrap()),
         (
             "API_KEYS",
             "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator",
         ),
     ];
     let mut system = System::start_in_folder(folder, &variables).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
-    for (key, subject) in [("key-of-eu", "1: all shops"), ("key-of-us", "US")] {
-        system.key = Some(key.to_owned());
+    for (api_key, expected_subject) in [("key-of-eu", "1: all shops"), ("key-of-us", "US")] {
+        system.api_key = Some(api_key.to_owned());
         let id = system.confirmed_order("ada@example.com").await;
         system.wait_for_message(&id, "sent").await;
-        assert_eq!(server.taken_messages().last().unwrap()["subject"], subject);
+        assert_eq!(server.taken_messages().last().unwrap()["subject"], expected_subject);
     }
     let taken_messages = server.taken_messages();
     assert_eq!(text_of(&taken_messages[0]["text"]).trim(), "20,00 EUR");
@@ -717,14 +717,14 @@ async fn storefronts_have_templates_of_their_own() {
     );
     // Another storefront's messages are not found.
     let id = text_of(&system.get("/v1/orders").await.expect(200)["data"][0]["id"]);
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let path = format!("/v1/orders/{id}/messages");
     system.get(&path).await.expect_problem(404, "NOT_FOUND");
 
     // An order for another storefront's customer is accepted asynchronously and refused. The customer is not
     // written to, and the storefront does not learn their name.
     let customer_id = system.customer_with("Hopper", "hopper@example.com").await;
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
     let order_reply = send(request.json(&order_body(&customer_id, "A", 1))).await;
@@ -747,25 +747,25 @@ async fn storefronts_have_templates_of_their_own() {
 #[tokio::test]
 async fn wrong_settings_and_templates_end_the_start_with_one_line() {
     let folder = Folder::new();
-    let templates = folder.join("templates");
-    fs::create_dir_all(templates.join("us")).unwrap();
+    let templates_folder = folder.join("templates");
+    fs::create_dir_all(templates_folder.join("us")).unwrap();
     let store = Store::new(&folder);
-    let output_of = |smtp_url: &str| {
+    let error_text_with = |smtp_url: &str| {
         let variables = [
             ("DATABASE_URL", store.url()),
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("SMTP_URL", smtp_url.to_owned()),
             ("MAIL_FROM", "a@shop.example".to_owned()),
-            ("MAIL_TEMPLATES", templates.to_str().unwrap().to_owned()),
+            ("MAIL_TEMPLATES", templates_folder.to_str().unwrap().to_owned()),
         ];
-        let output = Process::command(WORKER).envs(variables).output().unwrap();
-        assert!(!output.status.success());
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        let worker_output = Process::command(WORKER).envs(variables).output().unwrap();
+        assert!(!worker_output.status.success());
+        String::from_utf8_lossy(&worker_output.stderr).into_owned()
     };
-    let error = output_of("smtp://shop:hunter2@mail.example");
-    assert!(error.contains("SMTP_URL: a password needs TLS"), "{error}");
-    assert!(!error.contains("hunter2"), "{error}");
-    for (file, text, expected_error) in [
+    let error_text = error_text_with("smtp://shop:hunter2@mail.example");
+    assert!(error_text.contains("SMTP_URL: a password needs TLS"), "{error_text}");
+    assert!(!error_text.contains("hunter2"), "{error_text}");
+    for (template_name, template_text, expected_error) in [
         (
             "order_shipped.html",
             "a\n{% if %}",
@@ -793,13 +793,13 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
         ),
         ("us/x/_a.html", "", "us/x: unexpected folder"),
     ] {
-        let path = templates.join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        let error = output_of("smtp://mail.example");
-        assert!(error.contains(expected_error), "{file}: {error}");
-        assert_eq!(error.trim().lines().count(), 1, "{error}");
-        fs::remove_file(&path).unwrap();
+        let template_path = templates_folder.join(template_name);
+        fs::create_dir_all(template_path.parent().unwrap()).unwrap();
+        fs::write(&template_path, template_text).unwrap();
+        let error_text = error_text_with("smtp://mail.example");
+        assert!(error_text.contains(expected_error), "{template_name}: {error_text}");
+        assert_eq!(error_text.trim().lines().count(), 1, "{error_text}");
+        fs::remove_file(&template_path).unwrap();
     }
 }
 
@@ -809,12 +809,12 @@ async fn events_from_before_messages_were_switched_on_give_none() {
     let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
     for round in 1..=2 {
         system.worker.terminate();
-        system.set("SMTP_URL", None);
+        system.set_variable("SMTP_URL", None);
         system.restart_worker().await;
         let id_before = system.confirmed_order("before@example.com").await;
         assert_eq!(system.messages_of(&id_before).await, Vec::<Value>::new());
         system.worker.terminate();
-        system.set("SMTP_URL", Some(&smtp_url));
+        system.set_variable("SMTP_URL", Some(&smtp_url));
         system.restart_worker().await;
         let id_after = system.confirmed_order("after@example.com").await;
         system.wait_for_message(&id_after, "sent").await;
@@ -827,7 +827,7 @@ async fn events_from_before_messages_were_switched_on_give_none() {
     let waiting_id = system.confirmed_order("waiting@example.com").await;
     system.wait_for_message(&waiting_id, "pending").await;
     system.worker.terminate();
-    system.set("SMTP_URL", None);
+    system.set_variable("SMTP_URL", None);
     system.restart_worker().await;
     let message = system.wait_for_message(&waiting_id, "not_sent").await;
     let path = format!(
@@ -845,7 +845,7 @@ async fn events_from_before_messages_were_switched_on_give_none() {
 #[tokio::test]
 async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
     let password = "s3cret%2F%C3%BC";
-    for (mode, scheme, parameters, user) in [
+    for (mode, scheme, parameters, user_name) in [
         ("starttls", "smtp", "?tls=required", ""),
         ("starttls", "smtp", "", ""),
         ("implicit", "smtps", "", ""),
@@ -853,10 +853,10 @@ async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
     ] {
         let folder = Folder::new();
         let server = MailServer::start(&folder, mode, "0").await;
-        let credentials = if user.is_empty() {
+        let credentials = if user_name.is_empty() {
             String::new()
         } else {
-            format!("{user}:{password}@")
+            format!("{user_name}:{password}@")
         };
         let smtp_url = format!(
             "{scheme}://{credentials}localhost:{}{parameters}",
@@ -877,7 +877,7 @@ async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
         assert_eq!(taken_messages[0]["tls"], true, "{mode}");
         assert_eq!(
             taken_messages[0]["user"].as_str().unwrap_or_default(),
-            user,
+            user_name,
             "{mode}"
         );
     }
@@ -885,15 +885,15 @@ async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
 
 #[tokio::test]
 async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_password() {
-    for (mode, url) in [
+    for (mode, smtp_url) in [
         ("plain", "smtp://localhost:PORT?tls=required"),
         ("auth", "smtp://shop:wrong@localhost:PORT?tls=required"),
     ] {
         let folder = Folder::new();
         let server = MailServer::start(&folder, mode, "0").await;
-        let url = url.replace("PORT", &server.port);
+        let smtp_url = smtp_url.replace("PORT", &server.port);
         let certificate = folder.join("cert.pem");
-        let mut variables = vec![("SMTP_URL", url.as_str()), ("MAIL_FROM", "a@shop.example")];
+        let mut variables = vec![("SMTP_URL", smtp_url.as_str()), ("MAIL_FROM", "a@shop.example")];
         if mode != "plain" {
             variables.push(("SSL_CERT_FILE", certificate.to_str().unwrap()));
         }
@@ -925,7 +925,7 @@ async fn expired_messages_are_deleted_and_verify_reports_inconsistent_ones() {
     let message = system.wait_for_message(&recent_id, "sent").await;
     system.assert_verified();
     let aging_sql = format!("UPDATE messages SET created_at = 1 WHERE order_id = '{old_id}'");
-    system.store.run(Tables::Orders, &aging_sql);
+    system.store.run(Tables::Worker, &aging_sql);
     system.worker.terminate();
     system.restart_worker().await;
     wait_until("the old message to be deleted", async || {
@@ -934,17 +934,17 @@ async fn expired_messages_are_deleted_and_verify_reports_inconsistent_ones() {
     .await;
     system.wait_for_message(&recent_id, "sent").await;
 
-    let id = text_of(&message["id"]);
-    for (change, expected_finding) in [
+    let message_id = text_of(&message["id"]);
+    for (damaging_change, expected_finding) in [
         ("event_id = 'x'", "its event does not exist"),
         ("status = 'pending'", "its row differs from its state"),
         ("order_id = 'x'", "its order does not exist"),
     ] {
-        let sql = format!("UPDATE messages SET {change} WHERE id = '{id}'");
-        system.store.run(Tables::Orders, &sql);
+        let damage_sql = format!("UPDATE messages SET {damaging_change} WHERE id = '{message_id}'");
+        system.store.run(Tables::Worker, &damage_sql);
         let (_, report) = system.verify();
         assert!(
-            report.contains(&format!("message {id}: {expected_finding}")),
+            report.contains(&format!("message {message_id}: {expected_finding}")),
             "{report}"
         );
     }

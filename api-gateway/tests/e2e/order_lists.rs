@@ -7,12 +7,12 @@ use crate::harness::{System, Tables, order_body, order_body_with_method};
 
 impl System {
     async fn placed_order(&self, body: Value) -> String {
-        let created = self.post("/v1/orders", body).await.expect(201);
-        created["id"].as_str().unwrap().to_owned()
+        let created_order = self.post("/v1/orders", body).await.expect(201);
+        created_order["id"].as_str().unwrap().to_owned()
     }
 
     /// The ids of the orders that `query` lists.
-    async fn listed_ids(&self, query: &str) -> Vec<String> {
+    async fn list_ids(&self, query: &str) -> Vec<String> {
         let page = self.get(&format!("/v1/orders?{query}")).await.expect(200);
         let orders = page["data"].as_array().unwrap().iter();
         orders
@@ -53,73 +53,73 @@ fn counts(numbers: [&str; 7]) -> Value {
 async fn list_has_the_names_of_customers_until_they_are_erased() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
-    let mut customers = Vec::new();
+    let mut customer_ids = Vec::new();
     for name in ["Ada", "Bob"] {
-        let new = json!({"name": name, "email": format!("{name}@example.com")});
-        let created = system.post("/v1/customers", new).await.expect(201);
-        customers.push(created["id"].as_str().unwrap().to_owned());
+        let new_customer = json!({"name": name, "email": format!("{name}@example.com")});
+        let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
+        customer_ids.push(created_customer["id"].as_str().unwrap().to_owned());
     }
-    let declined = order_body_with_method(&customers[0], "A", 1, "pm_declined");
-    let id = system.placed_order(declined).await;
-    system.placed_order(order_body(&customers[1], "A", 1)).await;
+    let declined_order = order_body_with_method(&customer_ids[0], "A", 1, "pm_declined");
+    let id = system.placed_order(declined_order).await;
+    system.placed_order(order_body(&customer_ids[1], "A", 1)).await;
     system.wait_until_idle().await;
-    let names = async || {
+    let customer_names = async || {
         let page = system.get("/v1/orders").await.expect(200);
         let orders = page["data"].as_array().unwrap().iter();
         orders
             .map(|order| order["customer_name"].clone())
             .collect::<Vec<_>>()
     };
-    assert_eq!(names().await, ["Bob", "Ada"]);
-    let path = format!("/v1/customers/{}", customers[0]);
-    let changed = system.patch(&path, json!({"name": "Ada Lovelace"})).await;
-    changed.expect(200);
-    assert_eq!(names().await, ["Bob", "Ada Lovelace"]);
-    let of_customer = system.get(&format!("{path}/orders")).await.expect(200);
-    assert_eq!(of_customer["data"][0]["customer_name"], "Ada Lovelace");
+    assert_eq!(customer_names().await, ["Bob", "Ada"]);
+    let customer_path = format!("/v1/customers/{}", customer_ids[0]);
+    let patch_reply = system.patch(&customer_path, json!({"name": "Ada Lovelace"})).await;
+    patch_reply.expect(200);
+    assert_eq!(customer_names().await, ["Bob", "Ada Lovelace"]);
+    let order_page = system.get(&format!("{customer_path}/orders")).await.expect(200);
+    assert_eq!(order_page["data"][0]["customer_name"], "Ada Lovelace");
     // The name belongs to the customer: neither the order nor its events have it.
-    let single = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(single.get("customer_name"), None);
-    system.delete(&path).await;
-    assert_eq!(names().await, ["Bob", ""]);
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(order.get("customer_name"), None);
+    system.delete(&customer_path).await;
+    assert_eq!(customer_names().await, ["Bob", ""]);
 }
 
 #[tokio::test]
 async fn storefront_sees_the_names_of_its_own_customers_only() {
     let keys = "storefront@eu=key-of-the-eu-shop;storefront@us=key-of-the-us-shop;operator=key-of-an-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
-    system.key = Some("key-of-an-operator".to_owned());
+    system.api_key = Some("key-of-an-operator".to_owned());
     system.set_stock("A", &[("main", 100)]).await;
-    for (key, name) in [("key-of-the-eu-shop", "Ada"), ("key-of-the-us-shop", "Bob")] {
-        system.key = Some(key.to_owned());
-        let new = json!({"name": name, "email": "a@example.com"});
-        let customer = system.post("/v1/customers", new).await.expect(201);
+    for (api_key, name) in [("key-of-the-eu-shop", "Ada"), ("key-of-the-us-shop", "Bob")] {
+        system.api_key = Some(api_key.to_owned());
+        let new_customer = json!({"name": name, "email": "a@example.com"});
+        let customer = system.post("/v1/customers", new_customer).await.expect(201);
         let body = order_body(customer["id"].as_str().unwrap(), "A", 1);
         system.placed_order(body).await;
     }
-    for (key, names) in [
+    for (api_key, expected_names) in [
         ("key-of-the-eu-shop", vec!["Ada"]),
         ("key-of-the-us-shop", vec!["Bob"]),
         ("key-of-an-operator", vec!["Bob", "Ada"]),
     ] {
-        system.key = Some(key.to_owned());
+        system.api_key = Some(api_key.to_owned());
         let page = system.get("/v1/orders").await.expect(200);
         let orders = page["data"].as_array().unwrap().iter();
-        let listed: Vec<_> = orders.map(|order| &order["customer_name"]).collect();
-        assert_eq!(listed, names, "{key}");
-        let count = system.counts("storefront=us").await;
-        let expected = if key == "key-of-an-operator" {
+        let listed_names: Vec<_> = orders.map(|order| &order["customer_name"]).collect();
+        assert_eq!(listed_names, expected_names, "{api_key}");
+        let order_counts = system.counts("storefront=us").await;
+        let expected_count = if api_key == "key-of-an-operator" {
             1
         } else {
-            names.len()
+            expected_names.len()
         };
         assert_eq!(
-            count["all"],
-            expected.to_string(),
-            "{key}: only its own orders are counted"
+            order_counts["all"],
+            expected_count.to_string(),
+            "{api_key}: only its own orders are counted"
         );
     }
-    system.key = Some("key-of-the-eu-shop".to_owned());
+    system.api_key = Some("key-of-the-eu-shop".to_owned());
     for query in ["tag=vip", "include_deleted=true"] {
         let reply = system.get(&format!("/v1/orders/count?{query}")).await;
         reply.expect_problem(403, "FORBIDDEN");
@@ -130,26 +130,26 @@ async fn storefront_sees_the_names_of_its_own_customers_only() {
 async fn orders_are_filtered_by_the_status_of_their_payment() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
-    let customer = system.create_customer().await;
-    let place = async |method: &str| {
-        let mut body = order_body_with_method(&customer, "A", 1, method);
+    let customer_id = system.create_customer().await;
+    let place = async |payment_method: &str| {
+        let mut body = order_body_with_method(&customer_id, "A", 1, payment_method);
         // Metadata that looks like parts of an order.
         body["metadata"] = json!({"awaits_approval": true, "payment": {"status": "refunded", "provider": "manual"}});
         body["shipping_address"] = json!({"name": "\"payment\":{\"status\":\"failed\" ä"});
         system.placed_order(body).await
     };
-    let failed = place("pm_declined").await;
-    let manual = place("manual").await;
-    let authorized = place("pm_ok").await;
+    let failed_id = place("pm_declined").await;
+    let manual_id = place("manual").await;
+    let authorized_id = place("pm_ok").await;
     system.wait_until_idle().await;
-    for (query, expected) in [
-        ("payment_status=failed", vec![&failed]),
-        ("payment_status=outstanding", vec![&manual]),
-        ("payment_status=pending", vec![&manual]),
-        ("payment_status=authorized", vec![&authorized]),
+    for (query, expected_ids) in [
+        ("payment_status=failed", vec![&failed_id]),
+        ("payment_status=outstanding", vec![&manual_id]),
+        ("payment_status=pending", vec![&manual_id]),
+        ("payment_status=authorized", vec![&authorized_id]),
         (
             "payment_status=authorized&status=processing&sku=A",
-            vec![&authorized],
+            vec![&authorized_id],
         ),
         ("payment_status=authorized&status=cancelled", vec![]),
         ("payment_status=outstanding&status=cancelled", vec![]),
@@ -158,39 +158,39 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
         ("payment_status=voided", vec![]),
         ("payment_status=partially_refunded", vec![]),
         ("awaits_approval=true", vec![]),
-        ("awaits_approval=false", vec![&authorized, &manual, &failed]),
-        ("payment_status=outstanding&q=%232", vec![&manual]),
+        ("awaits_approval=false", vec![&authorized_id, &manual_id, &failed_id]),
+        ("payment_status=outstanding&q=%232", vec![&manual_id]),
         ("payment_status=failed&q=%232", vec![]),
     ] {
-        let listed = system.listed_ids(query).await;
-        assert_eq!(listed.iter().collect::<Vec<_>>(), expected, "{query}");
+        let listed_ids = system.list_ids(query).await;
+        assert_eq!(listed_ids.iter().collect::<Vec<_>>(), expected_ids, "{query}");
     }
-    let of_customer = format!("customer_id={customer}&payment_status=failed");
-    assert_eq!(system.listed_ids(&of_customer).await, [failed]);
+    let query_of_customer = format!("customer_id={customer_id}&payment_status=failed");
+    assert_eq!(system.list_ids(&query_of_customer).await, [failed_id]);
 
     // A part of the money leaves it outstanding, all of it does not.
-    let path = format!("/v1/orders/{manual}/payments");
+    let path = format!("/v1/orders/{manual_id}/payments");
     system.post(&path, json!({"amount": 400})).await.expect(201);
     assert_eq!(
-        system.listed_ids("payment_status=outstanding").await,
-        std::slice::from_ref(&manual)
+        system.list_ids("payment_status=outstanding").await,
+        std::slice::from_ref(&manual_id)
     );
     system.post(&path, json!({"amount": 600})).await.expect(201);
     assert_eq!(
-        system.listed_ids("payment_status=outstanding").await,
+        system.list_ids("payment_status=outstanding").await,
         Vec::<String>::new()
     );
     assert_eq!(
-        system.listed_ids("payment_status=captured").await,
-        std::slice::from_ref(&manual)
+        system.list_ids("payment_status=captured").await,
+        std::slice::from_ref(&manual_id)
     );
     let refund = json!({"amount": 100});
-    let path = format!("/v1/orders/{manual}/refunds");
+    let path = format!("/v1/orders/{manual_id}/refunds");
     system.post(&path, refund).await;
     system.wait_until_idle().await;
     assert_eq!(
-        system.listed_ids("payment_status=partially_refunded").await,
-        [manual]
+        system.list_ids("payment_status=partially_refunded").await,
+        [manual_id]
     );
     for query in [
         "payment_status=paid",
@@ -207,10 +207,10 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
 async fn orders_awaiting_approval_are_listed_and_counted() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.set_stock("A", &[("main", 100)]).await;
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..4 {
-        ids.push(system.placed_order(order_body(&customer, "A", 1)).await);
+        ids.push(system.placed_order(order_body(&customer_id, "A", 1)).await);
     }
     let path = format!("/v1/orders/{}/approve", ids[1]);
     system.post(&path, json!({})).await.expect(200);
@@ -220,23 +220,23 @@ async fn orders_awaiting_approval_are_listed_and_counted() {
     system.delete(&path).await;
     system.wait_until_idle().await;
     assert_eq!(
-        system.listed_ids("awaits_approval=true").await,
+        system.list_ids("awaits_approval=true").await,
         [ids[0].clone()]
     );
-    let narrow = "awaits_approval=true&sku=A&storefront=default&q=ada";
-    assert_eq!(system.listed_ids(narrow).await, [ids[0].clone()]);
-    let expected = counts(["3", "1", "1", "1", "0", "0", "1"]);
+    let narrow_query = "awaits_approval=true&sku=A&storefront=default&q=ada";
+    assert_eq!(system.list_ids(narrow_query).await, [ids[0].clone()]);
+    let expected_counts = counts(["3", "1", "1", "1", "0", "0", "1"]);
     for query in [
         "",
         "storefront=default",
         "sku=A",
-        &format!("customer_id={customer}"),
+        &format!("customer_id={customer_id}"),
     ] {
-        assert_eq!(system.counts(query).await, expected, "{query}");
+        assert_eq!(system.counts(query).await, expected_counts, "{query}");
     }
-    let with_deleted = counts(["4", "1", "1", "1", "0", "0", "2"]);
+    let counts_with_deleted = counts(["4", "1", "1", "1", "0", "0", "2"]);
     for query in ["include_deleted=true", "include_deleted=true&sku=A"] {
-        assert_eq!(system.counts(query).await, with_deleted, "{query}");
+        assert_eq!(system.counts(query).await, counts_with_deleted, "{query}");
     }
 }
 
@@ -244,30 +244,30 @@ async fn orders_awaiting_approval_are_listed_and_counted() {
 async fn list_begins_with_the_oldest_order_on_request() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..7 {
-        ids.push(system.placed_order(order_body(&customer, "A", 1)).await);
+        ids.push(system.placed_order(order_body(&customer_id, "A", 1)).await);
     }
-    for filter in [
+    for filter_query in [
         "",
         "&storefront=default",
         "&sku=A",
         "&q=Ada",
-        &format!("&customer_id={customer}"),
+        &format!("&customer_id={customer_id}"),
     ] {
-        let (mut listed, mut cursor) = (Vec::new(), String::new());
+        let (mut listed_ids, mut cursor) = (Vec::new(), String::new());
         loop {
-            let path = format!("/v1/orders?sort=created_at&limit=3{filter}{cursor}");
+            let path = format!("/v1/orders?sort=created_at&limit=3{filter_query}{cursor}");
             let page = system.get(&path).await.expect(200);
             let orders = page["data"].as_array().unwrap().iter();
-            listed.extend(orders.map(|order| order["id"].as_str().unwrap().to_owned()));
-            let Some(next) = page["next_cursor"].as_str() else {
+            listed_ids.extend(orders.map(|order| order["id"].as_str().unwrap().to_owned()));
+            let Some(next_cursor) = page["next_cursor"].as_str() else {
                 break;
             };
-            cursor = format!("&cursor={next}");
+            cursor = format!("&cursor={next_cursor}");
         }
-        assert_eq!(listed, ids, "{filter}");
+        assert_eq!(listed_ids, ids, "{filter_query}");
     }
     // A cursor is valid for the order of its list only.
     for (sort, other_sort) in [("-created_at", "created_at"), ("created_at", "-created_at")] {
@@ -286,23 +286,23 @@ async fn list_begins_with_the_oldest_order_on_request() {
 }
 
 /// Number of delivered orders of another storefront, of which some are deleted.
-const DELIVERED: usize = 10_300;
-const DELETED: usize = 290;
+const DELIVERED_COUNT: usize = 10_300;
+const DELETED_COUNT: usize = 290;
 
 fn insert_orders_sql(is_sqlite: bool) -> String {
-    let numbers = if is_sqlite {
+    let number_series_sql = if is_sqlite {
         format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {DELIVERED}) SELECT i FROM n"
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {DELIVERED_COUNT}) SELECT i FROM n"
         )
     } else {
-        format!("SELECT i FROM generate_series(1, {DELIVERED}) AS i")
+        format!("SELECT i FROM generate_series(1, {DELIVERED_COUNT}) AS i")
     };
     format!(
         "INSERT INTO order_items (sku, created_at, number)
-         SELECT 'B', 2000000000000 + i, 1000 + i FROM ({numbers}) AS numbers;
+         SELECT 'B', 2000000000000 + i, 1000 + i FROM ({number_series_sql}) AS numbers;
          INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-         SELECT 1000 + i, 'order-' || i, 'others', 'customer', 'delivered', i <= {DELETED}, 2000000000000 + i, '{{}}'
-         FROM ({numbers}) AS numbers;"
+         SELECT 1000 + i, 'order-' || i, 'others', 'customer', 'delivered', i <= {DELETED_COUNT}, 2000000000000 + i, '{{}}'
+         FROM ({number_series_sql}) AS numbers;"
     )
 }
 
@@ -310,34 +310,34 @@ fn insert_orders_sql(is_sqlite: bool) -> String {
 async fn no_more_than_ten_thousand_orders_are_counted() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
-    let customer = system.create_customer().await;
-    system.placed_order(order_body(&customer, "A", 1)).await;
+    let customer_id = system.create_customer().await;
+    system.placed_order(order_body(&customer_id, "A", 1)).await;
     system.wait_until_idle().await;
     system
         .store
-        .run(Tables::Orders, &insert_orders_sql(system.store.is_sqlite()));
-    let more = counts(["10000+", "0", "0", "1", "0", "10000+", "0"]);
-    assert_eq!(system.counts("").await, more);
-    let of_default = counts(["1", "0", "0", "1", "0", "0", "0"]);
-    assert_eq!(system.counts("storefront=default").await, of_default);
+        .run(Tables::Worker, &insert_orders_sql(system.store.is_sqlite()));
+    let expected_counts = counts(["10000+", "0", "0", "1", "0", "10000+", "0"]);
+    assert_eq!(system.counts("").await, expected_counts);
+    let counts_of_default_storefront = counts(["1", "0", "0", "1", "0", "0", "0"]);
+    assert_eq!(system.counts("storefront=default").await, counts_of_default_storefront);
     // 305 of the delivered orders are older than this time, among them the deleted ones.
     let created_after = "created_after=2033-05-18T03:33:20.306Z";
-    let fewer = counts(["9995", "0", "0", "0", "0", "9995", "0"]);
+    let fewer_counts = counts(["9995", "0", "0", "0", "0", "9995", "0"]);
     assert_eq!(
         system
             .counts(&format!("{created_after}&include_deleted=false"))
             .await,
-        fewer
+        fewer_counts
     );
     // The orders of a product are read one by one, as far as they are counted.
     let lower_bounds = counts(["10000+", "0+", "0+", "0+", "0+", "10000+", "0+"]);
     assert_eq!(system.counts("sku=B").await, lower_bounds);
-    assert_eq!(system.counts("sku=A").await, of_default);
+    assert_eq!(system.counts("sku=A").await, counts_of_default_storefront);
     // Of the pending orders, a thousand are read to count those that wait for approval.
-    let sql = r#"UPDATE orders SET status = 'pending', state = '{"awaits_approval":true}' WHERE number > 10000"#;
-    system.store.run(Tables::Orders, sql);
-    let pending = counts(["10000+", "1300", "1000+", "1", "0", "8710", "0"]);
-    assert_eq!(system.counts("").await, pending);
+    let pending_sql = r#"UPDATE orders SET status = 'pending', state = '{"awaits_approval":true}' WHERE number > 10000"#;
+    system.store.run(Tables::Worker, pending_sql);
+    let counts_with_pending = counts(["10000+", "1300", "1000+", "1", "0", "8710", "0"]);
+    assert_eq!(system.counts("").await, counts_with_pending);
     for query in ["q=a", "status=pending", "created_after=today", "limit=5"] {
         let reply = system.get(&format!("/v1/orders/count?{query}")).await;
         reply.expect_problem(422, "INVALID_REQUEST");

@@ -76,8 +76,8 @@ struct EditAndShipping {
     /// Quantity of A that the edit sets; it is 2 before.
     quantity: i64,
     shipping: Shipping,
-    edit: Reply,
-    shipment: Reply,
+    edit_reply: Reply,
+    shipment_reply: Reply,
 }
 
 #[tokio::test]
@@ -92,17 +92,17 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
                 random,
             } = order;
             let quantity = [1, 3][random.random_below(2)];
-            let shipping_requests = [
+            let shipping_kind = [
                 Shipping::Operator,
                 Shipping::WebhookOfOrder,
                 Shipping::WebhookOfShipment,
             ][random.random_below(3)];
-            let mut data = json!({"order_id": id, "carrier": "DHL"});
-            if shipping_requests == Shipping::WebhookOfShipment {
-                data["shipment_id"] = json!(shipment_id);
+            let mut event_data = json!({"order_id": id, "carrier": "DHL"});
+            if shipping_kind == Shipping::WebhookOfShipment {
+                event_data["shipment_id"] = json!(shipment_id);
             }
-            let webhook = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-            let shipping_request = match shipping_requests {
+            let webhook = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
+            let shipping_request = match shipping_kind {
                 Shipping::Operator => {
                     shop.post_to_first(&format!("/v1/orders/{id}/shipments"), &json!({}))
                 }
@@ -112,12 +112,12 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
             };
             let edit_path = format!("/v1/orders/{id}/edit");
             let edit_request = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
-            let (shipment, edit_reply) = shop.send_together(random, shipping_request, edit_request).await;
+            let (shipment_reply, edit_reply) = shop.send_together(random, shipping_request, edit_request).await;
             EditAndShipping {
                 quantity,
-                shipping: shipping_requests,
-                edit: edit_reply,
-                shipment,
+                shipping: shipping_kind,
+                edit_reply,
+                shipment_reply,
             }
         })
         .await;
@@ -140,17 +140,17 @@ fn check_edit_and_shipping(
         200
     };
     let quantity = order.quantities()["A"];
-    if race.edit.status == 409 {
-        order.expect_caused(&race.shipment, ship_status, "shipment.shipped");
-        order.expect_refused(&race.edit, 409, "were shipped", "shipment.shipped");
+    if race.edit_reply.status == 409 {
+        order.expect_caused(&race.shipment_reply, ship_status, "shipment.shipped");
+        order.expect_refused(&race.edit_reply, 409, "were shipped", "shipment.shipped");
         assert_eq!((quantity, order.status()), (2, "shipped"), "{order:?}");
         return ("shipped first", "the edit is refused");
     }
     let rejection = if race.quantity > 2 {
-        order.expect_caused(&race.edit, 202, "order.edit_requested");
-        find_rejection_of_edit(order, &race.edit)
+        order.expect_caused(&race.edit_reply, 202, "order.edit_requested");
+        find_rejection_of_edit(order, &race.edit_reply)
     } else {
-        order.expect_caused(&race.edit, 200, "order.edited");
+        order.expect_caused(&race.edit_reply, 200, "order.edited");
         None
     };
     let expected_quantity = if rejection.is_some() {
@@ -160,14 +160,14 @@ fn check_edit_and_shipping(
     };
     assert_eq!(quantity, expected_quantity, "{order:?}");
     let shipped_units = order.shipped_units("A");
-    if race.shipment.status == 409 {
+    if race.shipment_reply.status == 409 {
         match race.shipping {
             Shipping::Operator => {
-                order.expect_refused(&race.shipment, 409, "pending edit", "order.edit_requested");
+                order.expect_refused(&race.shipment_reply, 409, "pending edit", "order.edit_requested");
             }
             // More units than the order has now: the shipment of the first label was cancelled.
             Shipping::WebhookOfOrder | Shipping::WebhookOfShipment => {
-                order.expect_refused(&race.shipment, 409, "was cancelled", "shipment.cancelled");
+                order.expect_refused(&race.shipment_reply, 409, "was cancelled", "shipment.cancelled");
                 assert_eq!((race.shipping, quantity), (Shipping::WebhookOfShipment, 1));
             }
         }
@@ -177,9 +177,9 @@ fn check_edit_and_shipping(
         );
         return ("edited first", "the shipment is refused");
     }
-    order.expect_caused(&race.shipment, ship_status, "shipment.shipped");
+    order.expect_caused(&race.shipment_reply, ship_status, "shipment.shipped");
     if let Some(rejection) = rejection {
-        let rejection_by_shipment = order.expect_caused(&race.shipment, 200, "order.edit_rejected");
+        let rejection_by_shipment = order.expect_caused(&race.shipment_reply, 200, "order.edit_rejected");
         assert_eq!(rejection_by_shipment, rejection, "{order:?}");
         assert_eq!(rejection["data"]["reason"], "shipped", "{order:?}");
         assert_eq!((shipped_units, order.status()), (2, "shipped"), "{order:?}");
@@ -195,8 +195,8 @@ fn check_edit_and_shipping(
 struct EditAndCancellation {
     /// Quantity of A that the edit sets; it is 2 before.
     quantity: i64,
-    edit: Reply,
-    cancellation: Reply,
+    edit_reply: Reply,
+    cancellation_reply: Reply,
 }
 
 #[tokio::test]
@@ -211,13 +211,13 @@ async fn order_is_cancelled_whether_its_edit_is_earlier_or_later() {
                 shop.post_to_first(&format!("/v1/orders/{id}/cancel"), &json!({}));
             let edit_path = format!("/v1/orders/{id}/edit");
             let edit_request = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
-            let (cancellation, edit_reply) = shop
+            let (cancellation_reply, edit_reply) = shop
                 .send_together(random, cancellation_request, edit_request)
                 .await;
             EditAndCancellation {
                 quantity,
-                edit: edit_reply,
-                cancellation,
+                edit_reply,
+                cancellation_reply,
             }
         })
         .await;
@@ -236,26 +236,26 @@ fn check_edit_and_cancellation(
     order: &SettledOrder,
     race: &EditAndCancellation,
 ) -> (&'static str, &'static str) {
-    order.expect_caused(&race.cancellation, 200, "order.cancelled");
+    order.expect_caused(&race.cancellation_reply, 200, "order.cancelled");
     assert_eq!(order.status(), "cancelled", "{order:?}");
     let quantity = order.quantities()["A"];
-    if race.edit.status == 409 {
-        order.expect_refused(&race.edit, 409, "cancelled", "order.cancelled");
+    if race.edit_reply.status == 409 {
+        order.expect_refused(&race.edit_reply, 409, "cancelled", "order.cancelled");
         assert_eq!(quantity, 2, "{order:?}");
         return ("cancelled first", "the edit is refused");
     }
     if race.quantity < 2 {
-        order.expect_caused(&race.edit, 200, "order.edited");
+        order.expect_caused(&race.edit_reply, 200, "order.edited");
         assert_eq!(quantity, race.quantity, "{order:?}");
         return ("edited first", "the edited order is cancelled");
     }
-    order.expect_caused(&race.edit, 202, "order.edit_requested");
-    let Some(rejection) = find_rejection_of_edit(order, &race.edit) else {
+    order.expect_caused(&race.edit_reply, 202, "order.edit_requested");
+    let Some(rejection) = find_rejection_of_edit(order, &race.edit_reply) else {
         assert_eq!(quantity, race.quantity, "{order:?}");
         return ("edited first", "the edited order is cancelled");
     };
     let rejection_by_cancellation =
-        order.expect_caused(&race.cancellation, 200, "order.edit_rejected");
+        order.expect_caused(&race.cancellation_reply, 200, "order.edit_rejected");
     assert_eq!(rejection_by_cancellation, rejection, "{order:?}");
     assert_eq!(rejection["data"]["reason"], "order_cancelled", "{order:?}");
     assert_eq!(quantity, 2, "{order:?}");
@@ -278,7 +278,7 @@ struct ReturnAndRefund {
     request_reply: Reply,
     approve_reply: Reply,
     receive_reply: Reply,
-    refund: Reply,
+    refund_reply: Reply,
 }
 
 /// Amount of a refund that is requested by amount, in minor units.
@@ -355,7 +355,7 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
                 request_reply,
                 approve_reply,
                 receive_reply,
-                refund: refund_reply.unwrap(),
+                refund_reply: refund_reply.unwrap(),
             }
         })
         .await;
@@ -382,28 +382,28 @@ fn receipt_body(quantity: i64) -> Value {
 
 fn check_return_and_refund(order: &SettledOrder, race: &ReturnAndRefund) -> &'static str {
     let requested_event = order.expect_caused(&race.request_reply, 201, "return.requested");
-    let approved = order.expect_caused(&race.approve_reply, 200, "return.approved");
+    let approved_event = order.expect_caused(&race.approve_reply, 200, "return.approved");
     let received_event = order.expect_caused(&race.receive_reply, 200, "return.received");
     assert_eq!(order.received_units("A"), race.returned_units, "{order:?}");
     let refund_of_return = received_event["data"]["refund_amount"].as_i64().unwrap();
     let refunded_amount = order.payment_amount("refunded");
-    if race.refund.status != 202 {
+    if race.refund_reply.status != 202 {
         assert_eq!(race.stage, ReturnStage::Received, "{order:?}");
         // Nothing is left to refund, or less than was requested.
         let status = if race.returned_units == 2 { 409 } else { 422 };
-        order.expect_refused(&race.refund, status, "refunded", "return.received");
-        let value = race.returned_units * PRICE;
+        order.expect_refused(&race.refund_reply, status, "refunded", "return.received");
+        let returned_value = race.returned_units * PRICE;
         assert_eq!(
             (refund_of_return, refunded_amount),
-            (value, value),
+            (returned_value, returned_value),
             "{order:?}"
         );
         return "returned first";
     }
     // The return is refunded with as much as the refund has left.
-    let refund = order.expect_caused(&race.refund, 202, "payment.refund_requested");
+    let refund_event = order.expect_caused(&race.refund_reply, 202, "payment.refund_requested");
     assert!(
-        sequence_of(refund) < sequence_of(received_event),
+        sequence_of(refund_event) < sequence_of(received_event),
         "{order:?}"
     );
     let expected_amount = if race.is_refunded_by_amount {
@@ -411,7 +411,7 @@ fn check_return_and_refund(order: &SettledOrder, race: &ReturnAndRefund) -> &'st
     } else {
         2 * PRICE
     };
-    assert_eq!(refund["data"]["amount"], expected_amount, "{order:?}");
+    assert_eq!(refund_event["data"]["amount"], expected_amount, "{order:?}");
     let refund_of_rest = (2 * PRICE - expected_amount).min(race.returned_units * PRICE);
     assert_eq!(
         (refund_of_return, refunded_amount),
@@ -420,10 +420,10 @@ fn check_return_and_refund(order: &SettledOrder, race: &ReturnAndRefund) -> &'st
     );
     let raced_event = match race.stage {
         ReturnStage::Requested => requested_event,
-        ReturnStage::Approved => approved,
+        ReturnStage::Approved => approved_event,
         ReturnStage::Received => received_event,
     };
-    if sequence_of(refund) < sequence_of(raced_event) {
+    if sequence_of(refund_event) < sequence_of(raced_event) {
         "refunded first"
     } else {
         "returned first"
@@ -444,10 +444,10 @@ async fn second_edit_is_based_on_the_first_or_refused_while_it_is_pending() {
     let raced_orders = shop
         .run_races(orders, async |order| {
             let PreparedOrder { id, random, .. } = order;
-            let index = random.random_below(EDITS.len());
-            let distance = 1 + random.random_below(EDITS.len() - 1);
-            let first_edit = EDITS[index];
-            let second_edit = EDITS[(index + distance) % EDITS.len()];
+            let edit_index = random.random_below(EDITS.len());
+            let index_distance = 1 + random.random_below(EDITS.len() - 1);
+            let first_edit = EDITS[edit_index];
+            let second_edit = EDITS[(edit_index + index_distance) % EDITS.len()];
             let path = format!("/v1/orders/{id}/edit");
             let (first_reply, second_reply) = shop
                 .send_together(
@@ -462,10 +462,10 @@ async fn second_edit_is_based_on_the_first_or_refused_while_it_is_pending() {
     let mut counts = OutcomeCounts::default();
     for (order, race) in shop.settle(raced_orders).await {
         let TwoEdits([(first_edit, _), (second_edit, _)]) = &race;
-        let mut names =
+        let mut edit_names =
             [first_edit, second_edit].map(|(sku, quantity)| format!("{sku} {quantity}"));
-        names.sort();
-        counts.add(check_two_edits(&order, &race), names.join(" and "));
+        edit_names.sort();
+        counts.add(check_two_edits(&order, &race), edit_names.join(" and "));
     }
     counts.print_and_expect("two edits", &["both took effect", "one was refused"]);
 }
@@ -508,8 +508,8 @@ fn check_two_edits(order: &SettledOrder, race: &TwoEdits) -> &'static str {
 }
 
 struct TwoReturns {
-    requests: [Reply; 2],
-    receipts: [Reply; 2],
+    request_replies: [Reply; 2],
+    receipt_replies: [Reply; 2],
 }
 
 #[tokio::test]
@@ -522,34 +522,34 @@ async fn unit_is_returned_and_refunded_once() {
             let (path, body) = (format!("/v1/orders/{id}/returns"), set_quantity("A", 1));
             let first_request = shop.post_to_first(&path, &body);
             let second_request = shop.post_to_second(&path, &body);
-            let requests = <[Reply; 2]>::from(
+            let request_replies = <[Reply; 2]>::from(
                 shop.send_together(random, first_request, second_request)
                     .await,
             );
-            let accepted_request = requests.iter().find(|reply| reply.status == 201);
-            let id = accepted_request.unwrap().body["id"].as_str().unwrap();
-            let approve = shop.post_to_first(&format!("/v1/returns/{id}/approve"), &json!({}));
-            send(approve).await.expect(200);
-            let path = format!("/v1/returns/{id}/receive");
+            let accepted_request = request_replies.iter().find(|reply| reply.status == 201);
+            let return_id = accepted_request.unwrap().body["id"].as_str().unwrap();
+            let approve_request = shop.post_to_first(&format!("/v1/returns/{return_id}/approve"), &json!({}));
+            send(approve_request).await.expect(200);
+            let path = format!("/v1/returns/{return_id}/receive");
             let first_request = shop.post_to_first(&path, &receipt_body(1));
             let second_request = shop.post_to_second(&path, &receipt_body(1));
-            let receipts = <[Reply; 2]>::from(
+            let receipt_replies = <[Reply; 2]>::from(
                 shop.send_together(random, first_request, second_request)
                     .await,
             );
-            TwoReturns { requests, receipts }
+            TwoReturns { request_replies, receipt_replies }
         })
         .await;
     let mut counts = OutcomeCounts::default();
     for (order, race) in shop.settle(raced_orders).await {
-        let [first_reply, second_reply] = &race.requests;
+        let [first_reply, second_reply] = &race.request_replies;
         let (accepted_reply, refused_reply, outcome) = match first_reply.status {
             201 => (first_reply, second_reply, "first return accepted"),
             _ => (second_reply, first_reply, "second return accepted"),
         };
         order.expect_caused(accepted_reply, 201, "return.requested");
         order.expect_refused(refused_reply, 422, "open return", "return.requested");
-        let [first_reply, second_reply] = &race.receipts;
+        let [first_reply, second_reply] = &race.receipt_replies;
         let (accepted_reply, refused_reply, variant) = match first_reply.status {
             200 => (first_reply, second_reply, "first receipt accepted"),
             _ => (second_reply, first_reply, "second receipt accepted"),
@@ -579,8 +579,8 @@ enum CancelMoment {
 
 struct EditAndItsCancellation {
     moment: CancelMoment,
-    edit: Reply,
-    cancellation: Reply,
+    edit_reply: Reply,
+    cancellation_reply: Reply,
 }
 
 #[tokio::test]
@@ -590,17 +590,17 @@ async fn pending_edit_is_cancelled_or_takes_effect() {
     let raced_orders = shop
         .run_races(orders, async |order| {
             let PreparedOrder { id, random, .. } = order;
-            let (edit_stage, method) = match random.random_below(8) {
+            let (cancel_moment, payment_method) = match random.random_below(8) {
                 0..=2 => (CancelMoment::DuringRequest, "pm_ok"),
                 3 => (CancelMoment::BeforeResponse, "pm_slow"),
                 4..=6 => (CancelMoment::AroundResponse, "pm_slow"),
                 _ => (CancelMoment::AfterEdit, "pm_slow"),
             };
             let mut body = set_quantity("A", 3);
-            body["payment_method"] = json!(method);
+            body["payment_method"] = json!(payment_method);
             let edit_path = format!("/v1/orders/{id}/edit");
             let edit_reply = send(shop.post_to_first(&edit_path, &body)).await;
-            match edit_stage {
+            match cancel_moment {
                 CancelMoment::DuringRequest => sleep_ms(random.random_below(100)).await,
                 CancelMoment::BeforeResponse => {}
                 // The sandbox responds after 3 s.
@@ -612,11 +612,11 @@ async fn pending_edit_is_cancelled_or_takes_effect() {
             }
             let cancellation_request =
                 shop.post_to_second(&format!("{edit_path}/cancel"), &json!({}));
-            let cancellation = send(cancellation_request).await;
+            let cancellation_reply = send(cancellation_request).await;
             EditAndItsCancellation {
-                moment: edit_stage,
-                edit: edit_reply,
-                cancellation,
+                moment: cancel_moment,
+                edit_reply,
+                cancellation_reply,
             }
         })
         .await;
@@ -637,25 +637,25 @@ fn check_edit_and_its_cancellation(
     order: &SettledOrder,
     race: &EditAndItsCancellation,
 ) -> &'static str {
-    order.expect_caused(&race.edit, 202, "order.edit_requested");
+    order.expect_caused(&race.edit_reply, 202, "order.edit_requested");
     assert_eq!(order.status(), "processing", "{order:?}");
     let amounts = (
         order.quantities()["A"],
         order.payment_amount("authorized"),
         order.has_open_authorization(),
     );
-    if race.cancellation.status == 409 {
-        order.expect_refused(&race.cancellation, 409, "taken effect", "order.edited");
+    if race.cancellation_reply.status == 409 {
+        order.expect_refused(&race.cancellation_reply, 409, "taken effect", "order.edited");
         assert!(
-            find_rejection_of_edit(order, &race.edit).is_none(),
+            find_rejection_of_edit(order, &race.edit_reply).is_none(),
             "{order:?}"
         );
         assert_eq!(amounts, (3, 3 * PRICE, true), "{order:?}");
         return "authorized first";
     }
-    let rejection = order.expect_caused(&race.cancellation, 200, "order.edit_rejected");
+    let rejection = order.expect_caused(&race.cancellation_reply, 200, "order.edit_rejected");
     assert_eq!(rejection["data"]["reason"], "cancelled", "{order:?}");
-    assert_eq!(find_rejection_of_edit(order, &race.edit), Some(rejection));
+    assert_eq!(find_rejection_of_edit(order, &race.edit_reply), Some(rejection));
     assert_eq!(amounts, (2, 2 * PRICE, true), "{order:?}");
     "cancelled first"
 }

@@ -49,13 +49,13 @@ const EXPECTED_REQUESTS: [&str; 8] = [
 /// A client with one order.
 struct Sequence<'a> {
     system: &'a System,
-    customer: &'a str,
+    customer_id: &'a str,
     /// Two products of the order's currency.
     skus: [String; 2],
     random: Random,
-    id: String,
+    order_id: String,
     /// The requests and the statuses of their replies.
-    log: Vec<String>,
+    request_log: Vec<String>,
     /// Number of accepted requests by the last segment of the path.
     accepted_counts: BTreeMap<String, usize>,
 }
@@ -68,11 +68,11 @@ impl<'a> Sequence<'a> {
         let currency = ["EUR", "JPY", "KWD"][random.random_below(currencies)];
         Self {
             system,
-            customer: customer_id,
+            customer_id,
             skus: [format!("{currency}-A"), format!("{currency}-B")],
             random,
-            id: String::new(),
-            log: Vec::new(),
+            order_id: String::new(),
+            request_log: Vec::new(),
             accepted_counts: BTreeMap::new(),
         }
     }
@@ -98,14 +98,14 @@ impl<'a> Sequence<'a> {
 
     /// Sends a request under one key until it is answered; `None` if it is refused.
     async fn post(&mut self, path: &str, body: Value) -> Option<Value> {
-        let key = Uuid::now_v7().to_string();
+        let idempotency_key = Uuid::now_v7().to_string();
         let build_request = || {
             let request = self.system.request(Method::POST, path);
-            request.header("idempotency-key", &key).json(&body)
+            request.header("idempotency-key", &idempotency_key).json(&body)
         };
         let reply = self.send_until_answered(build_request).await;
-        let entry = format!("{path} {body}: {} {}", reply.status, reply.body["detail"]);
-        self.log.push(entry);
+        let log_entry = format!("{path} {body}: {} {}", reply.status, reply.body["detail"]);
+        self.request_log.push(log_entry);
         match reply.status {
             200..300 => {
                 let last_segment = path.rsplit('/').next().unwrap_or_default();
@@ -116,24 +116,24 @@ impl<'a> Sequence<'a> {
                 Some(reply.body)
             }
             409 | 422 => None,
-            _ => panic!("{}", self.log.join("\n")),
+            _ => panic!("{}", self.request_log.join("\n")),
         }
     }
 
-    async fn post_to_order(&mut self, path: &str, body: Value) -> Option<Value> {
-        let path = format!("/v1/orders/{}/{path}", self.id);
+    async fn post_to_order(&mut self, subpath: &str, body: Value) -> Option<Value> {
+        let path = format!("/v1/orders/{}/{subpath}", self.order_id);
         self.post(&path, body).await
     }
 
     async fn read_order(&self) -> Value {
-        let path = format!("/v1/orders/{}", self.id);
+        let path = format!("/v1/orders/{}", self.order_id);
         let build_request = || self.system.request(Method::GET, &path);
         self.send_until_answered(build_request).await.expect(200)
     }
 
     async fn wait_until_idle(&self) {
         let is_idle = |order: &Value| order["in_progress"].is_null();
-        self.system.wait_for_order(&self.id, "idle", is_idle).await;
+        self.system.wait_for_order(&self.order_id, "idle", is_idle).await;
     }
 
     async fn run(&mut self) {
@@ -144,7 +144,7 @@ impl<'a> Sequence<'a> {
         created_reply["id"]
             .as_str()
             .unwrap()
-            .clone_into(&mut self.id);
+            .clone_into(&mut self.order_id);
         if self.chance(80) {
             self.wait_until_idle().await;
         }
@@ -170,8 +170,8 @@ impl<'a> Sequence<'a> {
             }
             11 => drop(self.post_to_order("cancel-remaining", json!({})).await),
             12 => {
-                let kind = ["shipment.delivered", "shipment.returned"][self.random.random_below(2)];
-                self.report_as_carrier(kind).await;
+                let event_type = ["shipment.delivered", "shipment.returned"][self.random.random_below(2)];
+                self.report_as_carrier(event_type).await;
             }
             13..16 => {
                 let body = match self.random.random_below(6) {
@@ -189,9 +189,9 @@ impl<'a> Sequence<'a> {
     /// A new order of one or two products with any mix of discounts, taxes, shipping and agreed prices.
     fn random_order_body(&mut self) -> Value {
         let mut items = Vec::new();
-        for index in 0..=self.random.random_below(2) {
+        for product_index in 0..=self.random.random_below(2) {
             let quantity = 1 + self.random.random_below(4);
-            let mut item = json!({"sku": self.skus[index], "quantity": quantity});
+            let mut item = json!({"sku": self.skus[product_index], "quantity": quantity});
             let mut price = 1_000;
             if self.chance(50) {
                 price = self.random.random_below(2_000);
@@ -200,9 +200,9 @@ impl<'a> Sequence<'a> {
             self.add_discounts_and_taxes(&mut item, price * quantity);
             items.push(item);
         }
-        let method = PAYMENT_METHODS[self.random.random_below(PAYMENT_METHODS.len())];
+        let payment_method = PAYMENT_METHODS[self.random.random_below(PAYMENT_METHODS.len())];
         let mut body = json!({
-            "customer_id": self.customer, "items": items, "payment_method": method,
+            "customer_id": self.customer_id, "items": items, "payment_method": payment_method,
             "tax_included": self.chance(50),
         });
         if self.chance(60) {
@@ -252,8 +252,8 @@ impl<'a> Sequence<'a> {
             2 => body["discounts"] = Value::Null,
             _ => {}
         }
-        let method = PAYMENT_METHODS[self.random.random_below(PAYMENT_METHODS.len())];
-        body["payment_method"] = json!(method);
+        let payment_method = PAYMENT_METHODS[self.random.random_below(PAYMENT_METHODS.len())];
+        body["payment_method"] = json!(payment_method);
         body
     }
 
@@ -282,12 +282,12 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    async fn report_as_carrier(&mut self, kind: &str) {
-        let message_id = Uuid::now_v7().to_string();
+    async fn report_as_carrier(&mut self, event_type: &str) {
+        let webhook_id = Uuid::now_v7().to_string();
         loop {
-            let reply = self.system.send_webhook(&message_id, kind, &self.id).await;
-            self.log
-                .push(format!("{kind}: {} {}", reply.status, reply.body));
+            let reply = self.system.send_webhook(&webhook_id, event_type, &self.order_id).await;
+            self.request_log
+                .push(format!("{event_type}: {} {}", reply.status, reply.body));
             if ![503, 504].contains(&reply.status) {
                 return;
             }
@@ -297,7 +297,7 @@ impl<'a> Sequence<'a> {
 
     /// Ships the rest of the order; all of it comes back.
     async fn return_everything(&mut self) {
-        if self.id.is_empty() {
+        if self.order_id.is_empty() {
             return;
         }
         if self.read_order().await["status"] == "processing" {
@@ -315,26 +315,26 @@ async fn money_at_provider(system: &System) -> HashMap<String, [i64; 3]> {
     if let Some(stripe) = &system.stripe {
         return stripe.amounts_by_order().await;
     }
-    let mut amounts = HashMap::<String, [i64; 3]>::new();
-    let rows = system.query_ledger("SELECT key, status, amount, captured, refunded FROM payments");
-    for row in rows.lines() {
-        let fields: Vec<&str> = row.split(' ').collect();
-        let amount = |index: usize| fields[index].parse::<i64>().unwrap();
-        let order_id = fields[0].split('/').next().unwrap().to_owned();
-        let authorized_amount = if fields[1] == "authorized" {
+    let mut amounts_by_order = HashMap::<String, [i64; 3]>::new();
+    let payment_rows = system.query_ledger("SELECT key, status, amount, captured, refunded FROM payments");
+    for payment_row in payment_rows.lines() {
+        let columns: Vec<&str> = payment_row.split(' ').collect();
+        let amount = |index: usize| columns[index].parse::<i64>().unwrap();
+        let order_id = columns[0].split('/').next().unwrap().to_owned();
+        let authorized_amount = if columns[1] == "authorized" {
             amount(2)
         } else {
             0
         };
-        let sums = amounts.entry(order_id).or_default();
-        for (sum, amount_to_add) in sums
+        let order_sums = amounts_by_order.entry(order_id).or_default();
+        for (sum, amount_to_add) in order_sums
             .iter_mut()
             .zip([authorized_amount, amount(3), amount(4)])
         {
             *sum += amount_to_add;
         }
     }
-    amounts
+    amounts_by_order
 }
 
 /// Checks the database, the amounts of every order, and that they agree with the provider; returns the orders.
@@ -401,8 +401,8 @@ async fn sequences_of_orders_agree_with_the_provider_across_worker_kills() {
     let seed = u64::try_from(seed_number).unwrap();
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     for currency in ["EUR", "JPY", "KWD"] {
-        for (name, units) in [("A", [900, 900]), ("B", [80, 40])] {
-            let sku = format!("{currency}-{name}");
+        for (product_name, units) in [("A", [900, 900]), ("B", [80, 40])] {
+            let sku = format!("{currency}-{product_name}");
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": currency});
             system.post("/v1/products", product).await.expect(201);
             for (warehouse, units) in ["east", "west"].into_iter().zip(units) {
@@ -417,8 +417,8 @@ async fn sequences_of_orders_agree_with_the_provider_across_worker_kills() {
     let is_over = AtomicBool::new(false);
     let mut random = Random(seed);
     let run_sequences = async {
-        let sequence_runs = stream::iter(0..SEQUENCE_COUNT).map(|number| {
-            let mut sequence = Sequence::new(&system, &customer_id, seed + number);
+        let sequence_runs = stream::iter(0..SEQUENCE_COUNT).map(|sequence_number| {
+            let mut sequence = Sequence::new(&system, &customer_id, seed + sequence_number);
             async move {
                 sequence.run().await;
                 sequence

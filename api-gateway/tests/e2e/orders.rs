@@ -72,7 +72,7 @@ async fn order_is_created_paid_shipped_and_delivered() {
     assert_eq!(delivered_order["metadata"], json!({"cart": 7}));
     let mut history = system.list_event_types(id).await;
     // With Stripe there is an additional event: the payment is created before it is confirmed.
-    history.retain(|kind| kind != "payment.prepared");
+    history.retain(|event_type| event_type != "payment.prepared");
     assert_eq!(
         history,
         [
@@ -131,14 +131,14 @@ async fn order_from_several_warehouses_has_several_shipments() {
         })
         .await;
     let first_shipment_id = order["shipments"][0]["id"].as_str().unwrap();
-    let send_update = |id: &str, shipment_id: &str| {
+    let build_update = |webhook_id: &str, shipment_id: &str| {
         let data = json!({"order_id": created_order["id"], "shipment_id": shipment_id});
         (
-            id.to_owned(),
+            webhook_id.to_owned(),
             json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data}),
         )
     };
-    let (webhook_id, body) = send_update("m-1", first_shipment_id);
+    let (webhook_id, body) = build_update("m-1", first_shipment_id);
     system
         .send_webhook_body(&webhook_id, &body)
         .await
@@ -245,11 +245,11 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 9)]).await;
     let customer_id = system.create_customer().await;
-    for method in ["pm_flaky", "pm_timeout_after_charge"] {
+    for payment_method in ["pm_flaky", "pm_timeout_after_charge"] {
         let created_order = system
             .post(
                 "/v1/orders",
-                order_body_with_method(&customer_id, "A", 1, method),
+                order_body_with_method(&customer_id, "A", 1, payment_method),
             )
             .await
             .expect(201);
@@ -260,7 +260,7 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
                 .list_event_types(id)
                 .await
                 .contains(&"step.retried".to_owned()),
-            "{method}"
+            "{payment_method}"
         );
         let history = system
             .get(&format!("/v1/orders/{id}/history"))
@@ -271,13 +271,13 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
             .unwrap()
             .iter()
             .find(|event| event["type"] == "payment.authorized");
-        let expected_attempts = if method == "pm_flaky" { 3 } else { 2 };
+        let expected_attempts = if payment_method == "pm_flaky" { 3 } else { 2 };
         // With Stripe there is an additional attempt, which creates the payment.
         let expected_attempts = expected_attempts + usize::from(system.stripe.is_some());
         assert_eq!(
             authorization_event.unwrap()["attempt"],
             expected_attempts,
-            "{method}"
+            "{payment_method}"
         );
     }
     assert_eq!(system.payment_totals().await.authorizations, 2);
@@ -404,7 +404,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
     let system =
         System::start_with(&[("API_KEYS", "storefront=shop-key-1;operator=operator-key")]).await;
     let mut system = system;
-    system.key = Some("operator-key".to_owned());
+    system.api_key = Some("operator-key".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
@@ -444,7 +444,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         .expect(200);
     assert_eq!(deleted_orders["data"].as_array().unwrap().len(), 1);
 
-    system.key = Some("shop-key-1".to_owned());
+    system.api_key = Some("shop-key-1".to_owned());
     system
         .get(&format!("{path}?include_deleted=true"))
         .await
@@ -457,7 +457,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         .post(&format!("{path}/restore"), json!({}))
         .await
         .expect_problem(403, "FORBIDDEN");
-    system.key = Some("operator-key".to_owned());
+    system.api_key = Some("operator-key".to_owned());
     let restored_order = system
         .post(&format!("{path}/restore"), json!({}))
         .await
@@ -526,8 +526,8 @@ async fn sandbox_carrier_delivers_with_webhooks() {
     let mut system = System::start().await;
     let url = system.url("/webhooks/shipper");
     system.worker.terminate();
-    system.set("CARRIER", Some("sandbox"));
-    system.set("SHIPPER_WEBHOOK_URL", Some(&url));
+    system.set_variable("CARRIER", Some("sandbox"));
+    system.set_variable("SHIPPER_WEBHOOK_URL", Some(&url));
     system.restart_worker().await;
     system.set_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
@@ -556,17 +556,17 @@ async fn if_none_match_with_the_current_version_gets_304() {
     let id = created_order["id"].as_str().unwrap();
     system.wait_for_order(id, "announced", is_announced).await;
     let path = format!("/v1/orders/{id}");
-    let tag = system.get(&path).await.headers["etag"].clone();
-    let get_if_none_match = |tag: &str| {
+    let entity_tag = system.get(&path).await.headers["etag"].clone();
+    let get_if_none_match = |entity_tag: &str| {
         send(
             system
                 .request(reqwest::Method::GET, &path)
-                .header("if-none-match", tag),
+                .header("if-none-match", entity_tag),
         )
     };
-    assert_eq!(get_if_none_match(tag.to_str().unwrap()).await.status, 304);
+    assert_eq!(get_if_none_match(entity_tag.to_str().unwrap()).await.status, 304);
     assert_eq!(
-        get_if_none_match(&format!("\"0\", W/{}", tag.to_str().unwrap()))
+        get_if_none_match(&format!("\"0\", W/{}", entity_tag.to_str().unwrap()))
             .await
             .status,
         304

@@ -18,15 +18,15 @@ use crate::harness::{System, order_body_with_method, wait_until};
 /// Maximum number of concurrent calls of a worker to one provider.
 const MAX_CONCURRENT_CALLS: usize = 128;
 
-/// A payment provider that accepts calls without responding until `speaks` is set, and then declines.
+/// A payment provider that accepts calls without responding until `is_responding` is set, and then declines.
 #[derive(Clone)]
 struct SilentProvider {
     url: String,
     /// Number of calls.
     call_count: Arc<AtomicUsize>,
     /// Number of calls in progress, and its maximum.
-    waiting_calls: Arc<AtomicUsize>,
-    max_waiting: Arc<AtomicUsize>,
+    waiting_call_count: Arc<AtomicUsize>,
+    max_waiting_count: Arc<AtomicUsize>,
     is_responding: Arc<AtomicBool>,
 }
 
@@ -36,8 +36,8 @@ impl SilentProvider {
         let silent_provider = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
             call_count: Arc::default(),
-            waiting_calls: Arc::default(),
-            max_waiting: Arc::default(),
+            waiting_call_count: Arc::default(),
+            max_waiting_count: Arc::default(),
             is_responding: Arc::default(),
         };
         let router = Router::new()
@@ -47,14 +47,14 @@ impl SilentProvider {
         silent_provider
     }
 
-    async fn handle(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
-        silent.call_count.fetch_add(1, Ordering::SeqCst);
-        let waiting_calls = silent.waiting_calls.fetch_add(1, Ordering::SeqCst) + 1;
-        silent
-            .max_waiting
-            .fetch_max(waiting_calls, Ordering::SeqCst);
-        let _leaving = ActiveCall(silent.waiting_calls);
-        if !silent.is_responding.load(Ordering::SeqCst) {
+    async fn handle(State(provider): State<Self>) -> (StatusCode, Json<Value>) {
+        provider.call_count.fetch_add(1, Ordering::SeqCst);
+        let waiting_call_count = provider.waiting_call_count.fetch_add(1, Ordering::SeqCst) + 1;
+        provider
+            .max_waiting_count
+            .fetch_max(waiting_call_count, Ordering::SeqCst);
+        let _leaving = ActiveCall(provider.waiting_call_count);
+        if !provider.is_responding.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
         let error = json!({"type": "card_error", "code": "card_declined", "message": "no"});
@@ -135,11 +135,11 @@ async fn calls_to_a_silent_provider_are_limited_and_others_postponed() {
         assert_eq!(order["cancel_reason"], "expired");
     }
     // The server notices an aborted call with a delay.
-    let max_waiting = provider.max_waiting.load(Ordering::SeqCst);
+    let max_waiting_count = provider.max_waiting_count.load(Ordering::SeqCst);
     assert!(
         (MAX_CONCURRENT_CALLS..MAX_CONCURRENT_CALLS + MAX_CONCURRENT_CALLS / 2)
-            .contains(&max_waiting),
-        "{max_waiting}"
+            .contains(&max_waiting_count),
+        "{max_waiting_count}"
     );
 }
 
@@ -167,19 +167,19 @@ async fn postponed_payments_are_processed_when_the_provider_recovers() {
     }
 }
 
-/// Creates orders, `together` at a time. Waits after each group until its payments are requested, up to the
+/// Creates orders, `orders_per_round` at a time. Waits after each group until its payments are requested, up to the
 /// limit.
 async fn place_orders(
     system: &System,
     customer_id: &str,
     provider: &SilentProvider,
-    times: usize,
-    concurrent_calls: usize,
+    round_count: usize,
+    orders_per_round: usize,
 ) -> Vec<String> {
     let new_order = order_body_with_method(customer_id, "A", 1, "pm_card_visa");
     let mut ids = Vec::new();
-    for _ in 0..times {
-        let requests = (0..concurrent_calls).map(|_| system.post("/v1/orders", new_order.clone()));
+    for _ in 0..round_count {
+        let requests = (0..orders_per_round).map(|_| system.post("/v1/orders", new_order.clone()));
         for created_reply in join_all(requests).await {
             ids.push(created_reply.expect(201)["id"].as_str().unwrap().to_owned());
         }

@@ -15,10 +15,10 @@ use crate::{
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (content_type, bytes) in parts {
-        let head = format!(
+        let part_head = format!(
             "--limit\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\nContent-Type: {content_type}\r\n\r\n"
         );
-        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(part_head.as_bytes());
         body.extend_from_slice(bytes);
         body.extend_from_slice(b"\r\n");
     }
@@ -33,10 +33,10 @@ async fn form_with_a_file_of_several_megabytes_is_accepted() {
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     // Noise, which can't be compressed.
-    let mut state = 1_u32;
+    let mut random_state = 1_u32;
     let pixels = RgbImage::from_fn(1_000, 1_000, |_, _| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let [_, red, green, blue] = state.to_le_bytes();
+        random_state = random_state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let [_, red, green, blue] = random_state.to_le_bytes();
         Rgb([red, green, blue])
     });
     let mut png = Cursor::new(Vec::new());
@@ -89,16 +89,16 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
     let small_webp = photo(40, 30, ImageFormat::WebP);
     let first_half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
     let mut huge_jpeg = small_jpeg.clone();
-    let frame = huge_jpeg
+    let frame_index = huge_jpeg
         .windows(2)
         .position(|marker| marker == [0xff, 0xc0])
         .unwrap();
-    huge_jpeg[frame + 5..frame + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
+    huge_jpeg[frame_index + 5..frame_index + 9].copy_from_slice(&[0x4e, 0x20, 0x4e, 0x20]);
     let mut damaged_png = small_png.clone();
-    let middle = damaged_png.len() / 2;
-    damaged_png[middle] ^= 0xff;
+    let middle_index = damaged_png.len() / 2;
+    damaged_png[middle_index] ^= 0xff;
     let oversized_bytes = vec![0xff; 10 * 1024 * 1024 + 1];
-    for (name, content_type, body, status, reason) in [
+    for (case_name, content_type, upload_body, status, expected_detail) in [
         ("empty", "image/jpeg", Vec::new(), 422, "empty"),
         (
             "text",
@@ -244,12 +244,12 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
             "form",
         ),
     ] {
-        let reply = system.upload("A", content_type, body).await;
-        assert_eq!(reply.status, status, "{name}: {}", reply.body);
+        let reply = system.upload("A", content_type, upload_body).await;
+        assert_eq!(reply.status, status, "{case_name}: {}", reply.body);
         let problem = reply.expect_problem(status, "INVALID_REQUEST");
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(reason), "{name}: {detail}");
-        assert_eq!(system.stored_files(), Vec::<String>::new(), "{name}");
+        assert!(detail.contains(expected_detail), "{case_name}: {detail}");
+        assert_eq!(system.stored_files(), Vec::<String>::new(), "{case_name}");
     }
     let request_without_type = system.request(reqwest::Method::POST, "/v1/products/A/images");
     let reply = send(request_without_type.body(jpeg())).await;
@@ -270,8 +270,8 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
         (&json!([]), &json!(1))
     );
 
-    let body = form(&[("image/png", &small_png)]);
-    system.upload("A", FORM_TYPE, body).await.expect(201);
+    let upload_body = form(&[("image/png", &small_png)]);
+    system.upload("A", FORM_TYPE, upload_body).await.expect(201);
 }
 
 #[tokio::test]
@@ -284,14 +284,14 @@ async fn decompression_bomb_is_refused_before_it_is_decoded() {
     large_image.write_to(&mut bomb, ImageFormat::Png).unwrap();
     let bomb = bomb.into_inner();
     assert!(bomb.len() < 1_000_000, "{}", bomb.len());
-    let before_mib = system.gateway.peak_memory_mib();
+    let memory_before_mib = system.gateway.peak_memory_mib();
     for _ in 0..10 {
         let reply = system.upload("A", "image/png", bomb.clone()).await;
         let detail = reply.expect(422)["detail"].to_string();
         assert!(detail.contains("7000 × 7000 pixels"), "{detail}");
     }
-    let growth_mib = system.gateway.peak_memory_mib() - before_mib;
-    assert!(growth_mib < 40, "{growth_mib} MiB");
+    let memory_growth_mib = system.gateway.peak_memory_mib() - memory_before_mib;
+    assert!(memory_growth_mib < 40, "{memory_growth_mib} MiB");
     assert_eq!(system.stored_files(), Vec::<String>::new());
 }
 
@@ -320,21 +320,21 @@ async fn compressed_color_profile_needs_bounded_memory() {
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     // A colour profile of 200 MiB: a chunk after the one with the header.
-    let mut chunk = b"iCCPname\0\0".to_vec();
-    chunk.extend(compressed_zeros(200 * 1024 * 1024));
-    let length = u32::try_from(chunk.len() - 4).unwrap();
-    let checksum = crc32(&chunk);
+    let mut profile_chunk = b"iCCPname\0\0".to_vec();
+    profile_chunk.extend(compressed_zeros(200 * 1024 * 1024));
+    let chunk_length = u32::try_from(profile_chunk.len() - 4).unwrap();
+    let checksum = crc32(&profile_chunk);
     let mut bomb = photo(8, 8, ImageFormat::Png);
-    let chunk = [&length.to_be_bytes()[..], &chunk, &checksum.to_be_bytes()].concat();
-    bomb.splice(33..33, chunk);
+    let profile_chunk = [&chunk_length.to_be_bytes()[..], &profile_chunk, &checksum.to_be_bytes()].concat();
+    bomb.splice(33..33, profile_chunk);
     assert!(bomb.len() < 2_000_000, "{}", bomb.len());
-    let before_mib = system.gateway.peak_memory_mib();
+    let memory_before_mib = system.gateway.peak_memory_mib();
     for _ in 0..5 {
         let photo_reply = system.upload("A", "image/png", bomb.clone()).await;
         assert_eq!(photo_reply.expect(201)["width"], 8);
     }
-    let growth_mib = system.gateway.peak_memory_mib() - before_mib;
-    assert!(growth_mib < 120, "{growth_mib} MiB");
+    let memory_growth_mib = system.gateway.peak_memory_mib() - memory_before_mib;
+    assert!(memory_growth_mib < 120, "{memory_growth_mib} MiB");
 }
 
 #[tokio::test]
@@ -362,18 +362,18 @@ async fn polyglot_is_stored_as_an_image_only() {
 #[tokio::test]
 async fn fifty_uploads_at_once_need_bounded_memory() {
     let system = System::start().await;
-    for product in 0..5 {
-        system.set_stock(&format!("P{product}"), &[]).await;
+    for product_number in 0..5 {
+        system.set_stock(&format!("P{product_number}"), &[]).await;
     }
     // Each needs 9 MB when it is decoded, and up to twice as much again for the copies: 1,350 MB all together.
-    let upload = photo(2_000, 1_500, ImageFormat::Jpeg);
-    let uploads = (0..50).map(|number| {
-        let sku = format!("P{}", number % 5);
-        let upload = upload.clone();
+    let photo_bytes = photo(2_000, 1_500, ImageFormat::Jpeg);
+    let uploads = (0..50).map(|upload_number| {
+        let sku = format!("P{}", upload_number % 5);
+        let photo_bytes = photo_bytes.clone();
         let system = &system;
         async move {
             loop {
-                let reply = system.upload(&sku, "image/jpeg", upload.clone()).await;
+                let reply = system.upload(&sku, "image/jpeg", photo_bytes.clone()).await;
                 if reply.status == 201 {
                     return reply.body["id"].as_str().unwrap().to_owned();
                 }
@@ -382,15 +382,15 @@ async fn fifty_uploads_at_once_need_bounded_memory() {
             }
         }
     });
-    let mut ids = futures_util::future::join_all(uploads).await;
+    let mut photo_ids = futures_util::future::join_all(uploads).await;
     let peak_mib = system.gateway.peak_memory_mib();
     assert!(peak_mib < 400, "{peak_mib} MiB");
-    ids.sort();
-    ids.dedup();
-    assert_eq!(ids.len(), 50);
+    photo_ids.sort();
+    photo_ids.dedup();
+    assert_eq!(photo_ids.len(), 50);
     assert_eq!(system.stored_files().len(), 150);
-    for product in 0..5 {
-        let product_reply = system.get(&format!("/v1/products/P{product}")).await;
+    for product_number in 0..5 {
+        let product_reply = system.get(&format!("/v1/products/P{product_number}")).await;
         assert_eq!(
             product_reply.expect(200)["images"]
                 .as_array()
@@ -406,17 +406,17 @@ async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() 
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     // Six clients begin an upload and do not finish it: as many as the gateway receives at a time.
-    let url = system.url("");
-    let address = url.strip_prefix("http://").unwrap();
-    let head = format!(
+    let base_url = system.url("");
+    let address = base_url.strip_prefix("http://").unwrap();
+    let request_head = format!(
         "POST /v1/products/A/images HTTP/1.1\r\nHost: {address}\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\n"
     );
     let mut slow_clients = Vec::new();
     for _ in 0..6 {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(head.as_bytes()).await.unwrap();
-        client.write_all(&jpeg()[..100]).await.unwrap();
-        slow_clients.push(client);
+        let mut slow_client = TcpStream::connect(address).await.unwrap();
+        slow_client.write_all(request_head.as_bytes()).await.unwrap();
+        slow_client.write_all(&jpeg()[..100]).await.unwrap();
+        slow_clients.push(slow_client);
     }
     wait_until("the gateway to be busy", async || {
         let reply = system.upload("A", "image/jpeg", jpeg()).await;

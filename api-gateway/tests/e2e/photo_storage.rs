@@ -28,10 +28,10 @@ async fn create_orphans(system: &mut System) -> Vec<String> {
         .upload("A", "image/jpeg", crate::photos::jpeg())
         .await;
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
-    let mut files = system.stored_files();
-    files.retain(|file_name| !files_before.contains(file_name));
-    assert_eq!(files.len(), 1);
-    files
+    let mut orphaned_files = system.stored_files();
+    orphaned_files.retain(|file_name| !files_before.contains(file_name));
+    assert_eq!(orphaned_files.len(), 1);
+    orphaned_files
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
     system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let kept_id = photo["id"].as_str().unwrap().to_owned();
-    let media = system.folder.join("media");
+    let media_folder = system.folder.join("media");
     let old_id = create_orphans(&mut system).await.remove(0);
     system.restart_worker().await;
     let young_id = create_orphans(&mut system).await.remove(0);
@@ -48,15 +48,15 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
     system.restart_worker().await;
     // A file that a killed gateway was writing, and a file of somebody else.
     let unfinished_name = format!("{old_id}#1");
-    fs::write(media.join(&unfinished_name), b"half").unwrap();
-    fs::write(media.join("README.txt"), b"ours").unwrap();
+    fs::write(media_folder.join(&unfinished_name), b"half").unwrap();
+    fs::write(media_folder.join("README.txt"), b"ours").unwrap();
     for file_name in [
         &kept_id,
         &old_id,
         &unfinished_name,
         &"README.txt".to_owned(),
     ] {
-        set_old(&media.join(file_name));
+        set_old(&media_folder.join(file_name));
     }
     system.restart_gateway().await;
     let mut expected_files = vec![kept_id.clone(), young_id, "README.txt".to_owned()];
@@ -82,9 +82,9 @@ async fn young_files_are_kept_however_often_the_gateway_sweeps() {
     system.restart_worker().await;
     // When the second file is deleted, at least one whole sweep has seen the young file.
     for _ in 0..2 {
-        let media = system.folder.join("media");
-        fs::write(media.join(&old_id), b"old").unwrap();
-        set_old(&media.join(&old_id));
+        let media_folder = system.folder.join("media");
+        fs::write(media_folder.join(&old_id), b"old").unwrap();
+        set_old(&media_folder.join(&old_id));
         wait_until("the old file to be deleted", async || {
             !system.stored_files().contains(&old_id)
         })
@@ -98,20 +98,20 @@ async fn storage_of_another_database_is_not_swept() {
     let mut system = System::start().await;
     system.set_stock("A", &[]).await;
     system.gateway.kill();
-    let media = system.folder.join("media");
-    fs::create_dir_all(&media).unwrap();
-    for number in 0..41 {
-        let file = media.join(format!("00000000-0000-4000-8000-{number:012}"));
-        fs::write(&file, b"photo of another shop").unwrap();
+    let media_folder = system.folder.join("media");
+    fs::create_dir_all(&media_folder).unwrap();
+    for photo_number in 0..41 {
+        let photo_file = media_folder.join(format!("00000000-0000-4000-8000-{photo_number:012}"));
+        fs::write(&photo_file, b"photo of another shop").unwrap();
         // The others are young, and do not count.
-        if number < 21 {
-            set_old(&file);
+        if photo_number < 21 {
+            set_old(&photo_file);
         }
     }
     system.restart_gateway().await;
     wait_until("the gateway to report the storage", async || {
-        let log = fs::read_to_string(system.folder.join("gateway.log")).unwrap();
-        log.contains("too many stored photos belong to no product; nothing is deleted")
+        let gateway_log = fs::read_to_string(system.folder.join("gateway.log")).unwrap();
+        gateway_log.contains("too many stored photos belong to no product; nothing is deleted")
     })
     .await;
     assert_eq!(system.stored_files().len(), 41);
@@ -121,9 +121,9 @@ async fn storage_of_another_database_is_not_swept() {
 async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     let mut system = System::start().await;
     system.set_stock("A", &[]).await;
-    system.set("MEDIA_SWEEP_SECONDS", Some("1"));
+    system.set_variable("MEDIA_SWEEP_SECONDS", Some("1"));
     // The worker can't commit, so the gateway waits with the files stored.
-    let lock = system.store.lock_writes();
+    let write_lock = system.store.lock_writes();
     let upload = system.upload_request("A", "image/jpeg", crate::photos::jpeg());
     let upload = tokio::spawn(upload.send());
     wait_until("the file to be stored", async || {
@@ -138,7 +138,7 @@ async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     for file_name in system.stored_files() {
         set_old(&system.folder.join("media").join(file_name));
     }
-    drop(lock);
+    drop(write_lock);
     system.restart_gateway().await;
     // Whether the worker has executed the request or not: every file has a product, every photo has its file.
     wait_until("files and products to agree", async || {
@@ -163,16 +163,16 @@ async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
     let mut system = System::start().await;
     system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
-    let url = photo["url"].as_str().unwrap().to_owned();
-    let file = system
+    let photo_url = photo["url"].as_str().unwrap().to_owned();
+    let photo_file = system
         .folder
         .join("media")
         .join(photo["id"].as_str().unwrap());
-    let stored_bytes = fs::read(&file).unwrap();
+    let stored_bytes = fs::read(&photo_file).unwrap();
     // A folder below a file: nothing can be created there, not even by the superuser.
-    let blocked_path = file.join("media");
+    let blocked_path = photo_file.join("media");
     system.gateway.terminate();
-    system.set("MEDIA_URL", Some(&blocked_path.display().to_string()));
+    system.set_variable("MEDIA_URL", Some(&blocked_path.display().to_string()));
     system.restart_gateway().await;
     let reply = system
         .upload("A", "image/jpeg", crate::photos::jpeg())
@@ -181,14 +181,14 @@ async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
     reply.expect_problem(503, "UNAVAILABLE");
     let product = system.get("/v1/products/A").await.expect(200);
     assert_eq!(product["images"], json!([photo]));
-    assert_eq!(fs::read(&file).unwrap(), stored_bytes);
+    assert_eq!(fs::read(&photo_file).unwrap(), stored_bytes);
 
     system.gateway.terminate();
-    let media = system.folder.join("media").display().to_string();
-    system.set("MEDIA_URL", Some(&media));
+    let media_folder = system.folder.join("media").display().to_string();
+    system.set_variable("MEDIA_URL", Some(&media_folder));
     system.restart_gateway().await;
     system.restart_worker().await;
-    assert_eq!(system.get_file(&url, &[]).await.bytes, stored_bytes);
+    assert_eq!(system.get_file(&photo_url, &[]).await.bytes, stored_bytes);
     system.add_photo("A").await;
 }
 
@@ -197,27 +197,27 @@ async fn gateways_share_a_folder() {
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
-    let (_gateway, base) = system.start_additional_gateway().await;
-    let url = format!("{base}{}", photo["url"].as_str().unwrap());
+    let (_gateway, base_url) = system.start_additional_gateway().await;
+    let url = format!("{base_url}{}", photo["url"].as_str().unwrap());
     assert_eq!(system.client.get(url).send().await.unwrap().status(), 200);
 }
 
 /// The names of the files in the bucket.
 async fn list_objects(system: &System, port: &str) -> Vec<String> {
     let url = format!("http://127.0.0.1:{port}/{BUCKET}?list-type=2");
-    let list = system.client.get(url).send().await.unwrap();
-    let list = list.text().await.unwrap();
-    let keys = list.split("<Key>").skip(1);
-    let names = keys.map(|key| key.split("</Key>").next().unwrap().to_owned());
-    names.collect()
+    let list_response = system.client.get(url).send().await.unwrap();
+    let list_response = list_response.text().await.unwrap();
+    let key_texts = list_response.split("<Key>").skip(1);
+    let object_names = key_texts.map(|key| key.split("</Key>").next().unwrap().to_owned());
+    object_names.collect()
 }
 
 #[tokio::test]
 async fn photos_are_stored_in_s3() {
     let folder = Folder::new();
-    let log = folder.join("s3.log");
-    let mut server = Peer::start("s3_server.py", &["0", BUCKET], log.clone());
-    let port = server.port().await;
+    let server_log = folder.join("s3.log");
+    let mut storage_server = Peer::start("s3_server.py", &["0", BUCKET], server_log.clone());
+    let port = storage_server.port().await;
     let storage_url = format!("http://127.0.0.1:{port}");
     let mut system = System::start_in_folder(
         folder,
@@ -234,34 +234,34 @@ async fn photos_are_stored_in_s3() {
     )
     .await;
     system.set_stock("A", &[]).await;
-    let bytes = crate::photos::photo(640, 480, image::ImageFormat::Png);
-    let uploaded_photo = system.upload("A", "image/png", bytes).await.expect(201);
-    let id = uploaded_photo["id"].as_str().unwrap().to_owned();
-    let files = [format!("shop/images/{id}"), format!("shop/images/{id}-320")];
-    assert_eq!(list_objects(&system, &port).await, files);
+    let photo_bytes = crate::photos::photo(640, 480, image::ImageFormat::Png);
+    let uploaded_photo = system.upload("A", "image/png", photo_bytes).await.expect(201);
+    let photo_id = uploaded_photo["id"].as_str().unwrap().to_owned();
+    let expected_objects = [format!("shop/images/{photo_id}"), format!("shop/images/{photo_id}-320")];
+    assert_eq!(list_objects(&system, &port).await, expected_objects);
 
-    let url = uploaded_photo["url"].as_str().unwrap().to_owned();
-    let whole_file = system.get_file(&url, &[]).await;
+    let photo_url = uploaded_photo["url"].as_str().unwrap().to_owned();
+    let whole_file = system.get_file(&photo_url, &[]).await;
     assert_eq!(
         (whole_file.status, &whole_file.headers["content-type"]),
         (200, &"image/png".parse().unwrap())
     );
-    let part = system.get_file(&url, &[("range", "bytes=3-9")]).await;
+    let partial_file = system.get_file(&photo_url, &[("range", "bytes=3-9")]).await;
     assert_eq!(
-        (part.status, &part.bytes[..]),
+        (partial_file.status, &partial_file.bytes[..]),
         (206, &whole_file.bytes[3..10])
     );
     let etag = whole_file.headers["etag"].to_str().unwrap();
     assert_eq!(
         system
-            .get_file(&url, &[("if-none-match", etag)])
+            .get_file(&photo_url, &[("if-none-match", etag)])
             .await
             .status,
         304
     );
-    let copy = system.get_file(&format!("{url}/320"), &[]).await;
-    assert_eq!(image::load_from_memory(&copy.bytes).unwrap().width(), 320);
-    let fallback_file = system.get_file(&format!("{url}/1280"), &[]).await;
+    let small_copy = system.get_file(&format!("{photo_url}/320"), &[]).await;
+    assert_eq!(image::load_from_memory(&small_copy.bytes).unwrap().width(), 320);
+    let fallback_file = system.get_file(&format!("{photo_url}/1280"), &[]).await;
     assert_eq!(fallback_file.bytes, whole_file.bytes);
 
     // A refused upload leaves nothing.
@@ -269,7 +269,7 @@ async fn photos_are_stored_in_s3() {
         .upload("B", "image/jpeg", crate::photos::jpeg())
         .await;
     reply.expect_problem(404, "NOT_FOUND");
-    assert_eq!(list_objects(&system, &port).await, files);
+    assert_eq!(list_objects(&system, &port).await, expected_objects);
 
     // An upload whose outcome is unknown leaves a file, until it is swept.
     system.worker.kill();
@@ -279,29 +279,29 @@ async fn photos_are_stored_in_s3() {
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
     assert_eq!(list_objects(&system, &port).await.len(), 3);
     system.restart_worker().await;
-    server.signal("USR1");
+    storage_server.signal("USR1");
     wait_until("the unused file to be deleted", async || {
-        list_objects(&system, &port).await == files
+        list_objects(&system, &port).await == expected_objects
     })
     .await;
 
     // An outage of the storage.
-    drop(server);
+    drop(storage_server);
     let reply = system
         .upload("A", "image/jpeg", crate::photos::jpeg())
         .await;
     assert!(reply.headers.contains_key("retry-after"));
     reply.expect_problem(503, "UNAVAILABLE");
-    assert_eq!(system.get_file(&url, &[]).await.status, 503);
+    assert_eq!(system.get_file(&photo_url, &[]).await.status, 503);
     let product = system.get("/v1/products/A").await.expect(200);
     assert_eq!(product["images"], json!([uploaded_photo]));
     // The reference goes at once, the files as soon as the storage is back.
-    server = Peer::start("s3_server.py", &[&port, BUCKET], log);
-    assert_eq!(server.port().await, port);
+    storage_server = Peer::start("s3_server.py", &[&port, BUCKET], server_log);
+    assert_eq!(storage_server.port().await, port);
     let photo = system.add_photo("A").await;
     system.delete("/v1/products/A").await.expect(204);
-    let url = photo["url"].as_str().unwrap();
-    assert_eq!(system.get_file(url, &[]).await.status, 404);
+    let photo_url = photo["url"].as_str().unwrap();
+    assert_eq!(system.get_file(photo_url, &[]).await.status, 404);
 }
 
 #[tokio::test]

@@ -60,8 +60,8 @@ impl System {
     /// Status, headers and bytes of a file.
     pub(crate) async fn get_file(&self, path: &str, headers: &[(&str, &str)]) -> ServedFile {
         let mut request = self.client.get(self.url(path));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        for (header_name, header_value) in headers {
+            request = request.header(*header_name, *header_value);
         }
         let response = request.send().await.unwrap();
         ServedFile {
@@ -73,13 +73,13 @@ impl System {
 
     /// The names of the files in the local storage.
     pub(crate) fn stored_files(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.folder.join("media")) else {
+        let Ok(folder_entries) = fs::read_dir(self.folder.join("media")) else {
             return Vec::new();
         };
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
+        let file_names = folder_entries.map(|folder_entry| folder_entry.unwrap().file_name().into_string().unwrap());
+        let mut file_names: Vec<_> = file_names.collect();
+        file_names.sort();
+        file_names
     }
 }
 
@@ -102,8 +102,8 @@ async fn uploaded_photo_is_served_in_three_sizes() {
         (ImageFormat::Png, "image/png"),
         (ImageFormat::WebP, "image/webp"),
     ] {
-        let upload = photo(1500, 750, format);
-        let reply = system.upload("A", content_type, upload.clone()).await;
+        let photo_bytes = photo(1500, 750, format);
+        let reply = system.upload("A", content_type, photo_bytes.clone()).await;
         let location = reply.headers["location"].to_str().unwrap().to_owned();
         assert!(!reply.headers.contains_key("etag"));
         let uploaded_photo = reply.expect(201);
@@ -121,7 +121,7 @@ async fn uploaded_photo_is_served_in_three_sizes() {
                 {"url": format!("{url}/1280"), "width": 1280, "height": 640},
             ])
         );
-        for (path, size) in [
+        for (path, expected_size) in [
             (url.clone(), (1500, 750)),
             (format!("{url}/320"), (320, 160)),
             (format!("{url}/1280"), (1280, 640)),
@@ -138,10 +138,10 @@ async fn uploaded_photo_is_served_in_three_sizes() {
             );
             assert_eq!(file.headers["content-length"], file.bytes.len().to_string());
             let image = image::load_from_memory_with_format(&file.bytes, format).unwrap();
-            assert_eq!(image.dimensions(), size);
+            assert_eq!(image.dimensions(), expected_size);
             let Rgb([red, _, blue]) = *image.to_rgb8().get_pixel(1, 1);
             assert!(red > 150 && blue < 100, "{red} {blue}");
-            assert!(file.bytes != upload || format != ImageFormat::Jpeg);
+            assert!(file.bytes != photo_bytes || format != ImageFormat::Jpeg);
         }
     }
     let product = system.get("/v1/products/A").await.expect(200);
@@ -173,14 +173,14 @@ async fn photo_is_turned_upright_and_loses_its_metadata() {
     // One entry in the EXIF directory: orientation 6, "rotate by 90 degrees clockwise".
     let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
     exif.extend_from_slice(b"GPSLatitude 52.5200 N");
-    let mut upload = Vec::new();
-    let mut encoder = JpegEncoder::new(&mut upload);
+    let mut photo_bytes = Vec::new();
+    let mut encoder = JpegEncoder::new(&mut photo_bytes);
     encoder.set_exif_metadata(exif).unwrap();
     encoder
         .write_image(&picture(60, 40), 60, 40, ExtendedColorType::Rgb8)
         .unwrap();
-    assert!(contains(&upload, b"GPSLatitude"));
-    let uploaded_photo = system.upload("A", "image/jpeg", upload).await.expect(201);
+    assert!(contains(&photo_bytes, b"GPSLatitude"));
+    let uploaded_photo = system.upload("A", "image/jpeg", photo_bytes).await.expect(201);
     assert_eq!(
         (&uploaded_photo["width"], &uploaded_photo["height"]),
         (&json!(40), &json!(60))
@@ -200,8 +200,8 @@ async fn photo_is_turned_upright_and_loses_its_metadata() {
     );
 }
 
-pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+pub(crate) fn contains(bytes: &[u8], searched_bytes: &[u8]) -> bool {
+    bytes.windows(searched_bytes.len()).any(|window| window == searched_bytes)
 }
 
 #[tokio::test]
@@ -212,14 +212,14 @@ async fn ranges_and_conditions_are_honoured() {
     let path = photo["url"].as_str().unwrap();
     let whole_file = system.get_file(path, &[]).await;
     let etag = whole_file.headers["etag"].to_str().unwrap().to_owned();
-    let size = whole_file.bytes.len();
+    let file_size = whole_file.bytes.len();
     assert_eq!(whole_file.headers["accept-ranges"], "bytes");
 
     for (range, expected_range) in [
         ("bytes=0-9", 0..10),
-        ("bytes=5-", 5..size),
-        ("bytes=-7", size - 7..size),
-        ("bytes=10-999999999", 10..size),
+        ("bytes=5-", 5..file_size),
+        ("bytes=-7", file_size - 7..file_size),
+        ("bytes=10-999999999", 10..file_size),
     ] {
         let partial_file = system.get_file(path, &[("range", range)]).await;
         assert_eq!(partial_file.status, 206, "{range}");
@@ -227,7 +227,7 @@ async fn ranges_and_conditions_are_honoured() {
         assert_eq!(
             partial_file.headers["content-range"],
             format!(
-                "bytes {}-{}/{size}",
+                "bytes {}-{}/{file_size}",
                 expected_range.start,
                 expected_range.end - 1
             )
@@ -238,7 +238,7 @@ async fn ranges_and_conditions_are_honoured() {
     assert_eq!(outside_reply.status, 416);
     assert_eq!(
         outside_reply.headers["content-range"],
-        format!("bytes */{size}")
+        format!("bytes */{file_size}")
     );
     for ignored_range in ["bytes=0-1,4-5", "lines=1-2"] {
         assert_eq!(
@@ -273,10 +273,10 @@ async fn ranges_and_conditions_are_honoured() {
         (200, &whole_file.bytes)
     );
 
-    let head = system.client.head(system.url(path)).send().await.unwrap();
-    assert_eq!(head.status(), 200);
-    assert_eq!(head.headers()["content-length"], size.to_string());
-    assert_eq!(head.headers()["content-type"], "image/jpeg");
+    let head_response = system.client.head(system.url(path)).send().await.unwrap();
+    assert_eq!(head_response.status(), 200);
+    assert_eq!(head_response.headers()["content-length"], file_size.to_string());
+    assert_eq!(head_response.headers()["content-type"], "image/jpeg");
 
     for missing_path in [
         "/media/5f2b0c1e-2345-4abc-8def-0123456789ab".to_owned(),
@@ -299,8 +299,8 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     let external_url = "https://img.example.com/a.jpg";
-    let update = json!({"image_urls": [external_url]});
-    system.patch("/v1/products/A", update).await.expect(200);
+    let patch = json!({"image_urls": [external_url]});
+    system.patch("/v1/products/A", patch).await.expect(200);
     let first_photo = system.add_photo("A").await;
     let second_photo = system.add_photo("A").await;
     assert_ne!(first_photo["id"], second_photo["id"]);
@@ -310,23 +310,23 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     assert_eq!(product["image_urls"], urls);
 
     // A client may send back the list that it has read.
-    let update = json!({"image_urls": urls, "name": "Anchor"});
-    let product = system.patch("/v1/products/A", update).await.expect(200);
+    let patch = json!({"image_urls": urls, "name": "Anchor"});
+    let product = system.patch("/v1/products/A", patch).await.expect(200);
     assert_eq!(product["image_urls"], urls);
-    let update = json!({"image_urls": null});
-    let product = system.put("/v1/products/A", update).await.expect(200);
+    let patch = json!({"image_urls": null});
+    let product = system.put("/v1/products/A", patch).await.expect(200);
     assert_eq!(
         product["image_urls"],
         json!([first_photo["url"], second_photo["url"]])
     );
 
-    let images = "/v1/products/A/images";
-    let order = json!({"ids": [second_photo["id"], first_photo["id"]]});
-    let product = system.put(images, order.clone()).await.expect(200);
+    let images_path = "/v1/products/A/images";
+    let photo_order = json!({"ids": [second_photo["id"], first_photo["id"]]});
+    let product = system.put(images_path, photo_order.clone()).await.expect(200);
     assert_eq!(product["images"], json!([second_photo, first_photo]));
-    let unchanged_reply = system.put(images, order).await.expect(200);
+    let unchanged_reply = system.put(images_path, photo_order).await.expect(200);
     assert_eq!(unchanged_reply["version"], product["version"]);
-    for ids in [
+    for invalid_ids in [
         json!([first_photo["id"]]),
         json!([first_photo["id"], first_photo["id"]]),
         json!([
@@ -335,14 +335,14 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
             "5f2b0c1e-2345-4abc-8def-0123456789ab"
         ]),
     ] {
-        let problem_reply = system.put(images, json!({"ids": ids})).await;
+        let problem_reply = system.put(images_path, json!({"ids": invalid_ids})).await;
         assert_eq!(problem_reply.expect(422)["errors"][0]["pointer"], "/ids");
     }
 
     // A photo belongs to one product.
     system.set_stock("B", &[]).await;
-    let update = json!({"image_urls": [first_photo["url"]]});
-    let problem = system.patch("/v1/products/B", update).await.expect(422);
+    let patch = json!({"image_urls": [first_photo["url"]]});
+    let problem = system.patch("/v1/products/B", patch).await.expect(422);
     assert_eq!(problem["errors"][0]["pointer"], "/image_urls/0");
     let path = format!("/v1/products/B/images/{}", id_of(&first_photo));
     system.delete(&path).await.expect_problem(404, "NOT_FOUND");
@@ -464,24 +464,24 @@ async fn stale_if_match_changes_nothing() {
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     let etag = system.get("/v1/products/A").await.headers["etag"].clone();
-    let upload = || {
+    let build_upload = || {
         system
             .upload_request("A", "image/jpeg", jpeg())
             .header("if-match", etag.clone())
     };
-    let uploaded_photo = send(upload()).await.expect(201);
-    send(upload()).await.expect_problem(412, "VERSION_MISMATCH");
+    let uploaded_photo = send(build_upload()).await.expect(201);
+    send(build_upload()).await.expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(system.stored_files(), [id_of(&uploaded_photo)]);
     let path = format!("/v1/products/A/images/{}", id_of(&uploaded_photo));
-    let delete = system
+    let delete_request = system
         .request(Method::DELETE, &path)
         .header("if-match", etag.clone());
-    send(delete).await.expect_problem(412, "VERSION_MISMATCH");
-    let order = system
+    send(delete_request).await.expect_problem(412, "VERSION_MISMATCH");
+    let order_request = system
         .request(Method::PUT, "/v1/products/A/images")
         .header("if-match", etag.clone())
         .json(&json!({"ids": [uploaded_photo["id"]]}));
-    send(order).await.expect_problem(412, "VERSION_MISMATCH");
+    send(order_request).await.expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(
         system
             .get_file(uploaded_photo["url"].as_str().unwrap(), &[])
@@ -495,7 +495,7 @@ async fn stale_if_match_changes_nothing() {
 async fn photos_are_changed_by_operators_and_read_without_a_credential() {
     let keys = "admin=the-admin-key;operator=the-operator-key;storefront@shop=the-storefront-key";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
-    system.key = Some("the-operator-key".to_owned());
+    system.api_key = Some("the-operator-key".to_owned());
     system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     assert_eq!(
@@ -506,21 +506,21 @@ async fn photos_are_changed_by_operators_and_read_without_a_credential() {
         200
     );
     let path = format!("/v1/products/A/images/{}", id_of(&photo));
-    for (key, status, code) in [
+    for (api_key, expected_status, expected_code) in [
         (Some("the-storefront-key"), 403, "FORBIDDEN"),
         (None, 401, "UNAUTHENTICATED"),
     ] {
-        system.key = key.map(str::to_owned);
+        system.api_key = api_key.map(str::to_owned);
         system
             .upload("A", "image/jpeg", jpeg())
             .await
-            .expect_problem(status, code);
-        system.delete(&path).await.expect_problem(status, code);
-        let order = json!({"ids": [photo["id"]]});
+            .expect_problem(expected_status, expected_code);
+        system.delete(&path).await.expect_problem(expected_status, expected_code);
+        let image_order = json!({"ids": [photo["id"]]});
         system
-            .put("/v1/products/A/images", order)
+            .put("/v1/products/A/images", image_order)
             .await
-            .expect_problem(status, code);
+            .expect_problem(expected_status, expected_code);
     }
     assert_eq!(system.stored_files(), [id_of(&photo)]);
 }

@@ -24,11 +24,11 @@ fn ten_workers_can_migrate_an_empty_database_concurrently() {
     if store.is_sqlite() {
         return;
     }
-    let workers: Vec<_> = (0..10).map(|_| start_migration(&store)).collect();
-    for mut worker in workers {
-        assert!(worker.wait().unwrap().success());
+    let migrations: Vec<_> = (0..10).map(|_| start_migration(&store)).collect();
+    for mut migration in migrations {
+        assert!(migration.wait().unwrap().success());
     }
-    let applied_migrations = store.run(Tables::Orders, "SELECT count(*) FROM _sqlx_migrations");
+    let applied_migrations = store.run(Tables::Worker, "SELECT count(*) FROM _sqlx_migrations");
     let migrations_folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../order-worker/src/store/migrations/postgres"
@@ -62,15 +62,15 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
     let mut new_order = order_body(&customer_id, "A", 1);
     new_order["metadata"] = json!({"for": "Lovelace"});
     let created_order = system.post("/v1/orders", new_order).await.expect(201);
-    let id = created_order["id"].as_str().unwrap();
+    let order_id = created_order["id"].as_str().unwrap();
     system
-        .get(&format!("/v1/orders/{id}"))
+        .get(&format!("/v1/orders/{order_id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
     crate::harness::wait_until("the order to be processed", async || {
         system
             .store
-            .run(Tables::Orders, "SELECT status FROM orders")
+            .run(Tables::Worker, "SELECT status FROM orders")
             == "processing"
     })
     .await;
@@ -81,12 +81,12 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
         .await
         .expect_problem(409, "INVALID_STATE");
     system
-        .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+        .post(&format!("/v1/orders/{order_id}/cancel"), json!({}))
         .await
         .expect(200);
     system.delete(&customer_path).await.expect(204);
-    let query = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
-    assert_eq!(system.store.run(Tables::Orders, query), "0");
+    let count_sql = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
+    assert_eq!(system.store.run(Tables::Worker, count_sql), "0");
     system.assert_verified();
 }
 
@@ -112,7 +112,7 @@ async fn two_workers_process_orders_concurrently() {
     }
     assert_eq!(system.stock_level("A").await, (100, 60));
     let distinct_numbers_sql = "SELECT count(DISTINCT number) FROM orders";
-    assert_eq!(system.store.run(Tables::Orders, distinct_numbers_sql), "60");
+    assert_eq!(system.store.run(Tables::Worker, distinct_numbers_sql), "60");
     // After both workers have processed orders, one of them can stop.
     system.worker.terminate();
     system.worker = other_worker;
@@ -175,18 +175,18 @@ async fn all_indexes_have_the_collation_of_their_columns() {
     if system.store.is_sqlite() {
         return;
     }
-    let columns = "
+    let index_columns_sql = "
         FROM pg_index
         JOIN pg_class ON pg_class.oid = indexrelid
         CROSS JOIN unnest(indkey::int2[], indcollation::oid[]) AS part (attribute, collation_id)
         JOIN pg_attribute ON attrelid = indrelid AND attnum = attribute
         WHERE relnamespace IN ('public'::regnamespace, 'sandbox'::regnamespace)
           AND attcollation <> 0";
-    let count_sql = format!("SELECT count(*) > 20 {columns}");
-    assert_eq!(system.store.run(Tables::Orders, &count_sql), "t");
+    let count_sql = format!("SELECT count(*) > 20 {index_columns_sql}");
+    assert_eq!(system.store.run(Tables::Worker, &count_sql), "t");
     let other_collations_sql =
-        format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
-    assert_eq!(system.store.run(Tables::Orders, &other_collations_sql), "");
+        format!("SELECT relname, attname {index_columns_sql} AND attcollation <> collation_id");
+    assert_eq!(system.store.run(Tables::Worker, &other_collations_sql), "");
 }
 
 /// A list of rare orders does not scan the frequent ones.
@@ -198,24 +198,24 @@ async fn rare_orders_are_found_by_index() {
     }
     system.set_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
-    let lines = vec![order_body(&customer_id, "A", 1); 2_000];
-    let import_report = system.import(&lines, None).await.expect(200);
+    let import_lines = vec![order_body(&customer_id, "A", 1); 2_000];
+    let import_report = system.import(&import_lines, None).await.expect(200);
     assert_eq!(import_report["accepted"], 2_000);
     let statistics_sql = "ANALYZE; SELECT pg_stat_reset()";
-    system.store.run(Tables::Orders, statistics_sql);
-    let other_customer = system.create_customer().await;
-    let list_paths = [
+    system.store.run(Tables::Worker, statistics_sql);
+    let other_customer_id = system.create_customer().await;
+    let filter_queries = [
         "status=delivered".to_owned(),
         "storefront=other".to_owned(),
         "storefront=default&status=shipped".to_owned(),
-        format!("customer_id={other_customer}"),
+        format!("customer_id={other_customer_id}"),
     ];
-    for list_path in &list_paths {
+    for filter_query in &filter_queries {
         let page = system
-            .get(&format!("/v1/orders?{list_path}"))
+            .get(&format!("/v1/orders?{filter_query}"))
             .await
             .expect(200);
-        assert_eq!(page["data"], json!([]), "{list_path}");
+        assert_eq!(page["data"], json!([]), "{filter_query}");
     }
     // The server updates its statistics with a delay.
     let mut read_statistics = String::new();
@@ -223,7 +223,7 @@ async fn rare_orders_are_found_by_index() {
         let index_reads_sql =
             "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
-        read_statistics = system.store.run(Tables::Orders, index_reads_sql);
+        read_statistics = system.store.run(Tables::Worker, index_reads_sql);
         read_statistics.starts_with('t')
     })
     .await;
@@ -237,8 +237,8 @@ async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
         return;
     }
     let timeout = std::time::Duration::from_secs(1);
-    let millis = timeout.as_millis().to_string();
-    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", &millis)]).await;
+    let timeout_ms = timeout.as_millis().to_string();
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", &timeout_ms)]).await;
     system.set_stock("A", &[("main", 1)]).await;
     system.set_stock("B", &[("main", 1)]).await;
     let set_stock = |sku: &str, on_hand: i64| {

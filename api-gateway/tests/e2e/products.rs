@@ -47,7 +47,7 @@ async fn product_can_be_created_changed_and_deleted() {
         json!([{"warehouse": "main", "on_hand": 4, "reserved": 0, "available": 4}])
     );
 
-    let create_reply = system
+    let created_order = system
         .post(
             "/v1/orders",
             order_body(&system.create_customer().await, "A", 3),
@@ -66,7 +66,7 @@ async fn product_can_be_created_changed_and_deleted() {
         .put("/v1/products/A/stock/main", json!({"on_hand": 3}))
         .await
         .expect(200);
-    let id = create_reply["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     system
         .post(&format!("/v1/orders/{id}/cancel"), json!({}))
         .await
@@ -110,7 +110,7 @@ async fn order_keeps_the_price_at_creation() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
-    let product_before = system
+    let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 2))
         .await
         .expect(201);
@@ -121,7 +121,7 @@ async fn order_keeps_the_price_at_creation() {
     )
     .await
     .expect(200);
-    let id = product_before["id"].as_str().unwrap();
+    let id = created_order["id"].as_str().unwrap();
     assert_eq!(
         system.get(&format!("/v1/orders/{id}")).await.expect(200)["total"],
         2000

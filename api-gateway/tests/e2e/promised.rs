@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, order_body, send, wait_until};
 
 impl System {
-    async fn create_async(&self, new_order: &Value, key: Option<&str>) -> Reply {
+    async fn create_async(&self, new_order: &Value, idempotency_key: Option<&str>) -> Reply {
         let request = self.request(Method::POST, "/v1/orders").json(new_order);
         let request = request.header("prefer", "respond-async");
-        send(match key {
-            Some(key) => request.header("idempotency-key", key),
+        send(match idempotency_key {
+            Some(idempotency_key) => request.header("idempotency-key", idempotency_key),
             None => request,
         })
         .await
@@ -70,12 +70,12 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
 
     // Orders that can't be fulfilled are rejected by the worker later.
     let unknown_customer_id = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let unknown_customer_id = id_of_reply(
+    let unknown_customer_order_id = id_of_reply(
         system
             .create_async(&order_body(unknown_customer_id, "A", 1), None)
             .await,
     );
-    let unknown_sku_id = id_of_reply(
+    let unknown_sku_order_id = id_of_reply(
         system
             .create_async(&order_body(&customer_id, "B", 1), None)
             .await,
@@ -98,8 +98,8 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     system.restart_worker().await;
     for order_id in ids.iter().chain([
         &keyed_id,
-        &unknown_customer_id,
-        &unknown_sku_id,
+        &unknown_customer_order_id,
+        &unknown_sku_order_id,
         &expensive_order_id,
     ]) {
         system
@@ -120,8 +120,8 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     assert_eq!(
         cancelled_with("rejected"),
         [
-            &unknown_customer_id[..],
-            &unknown_sku_id,
+            &unknown_customer_order_id[..],
+            &unknown_sku_order_id,
             &expensive_order_id
         ]
         .into()
@@ -169,9 +169,9 @@ async fn async_orders_are_refused_without_a_broker() {
 async fn async_orders_belong_to_the_callers_storefront() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let mut new_order = order_body(&system.create_customer().await, "A", 1);
     let order_id = id_of_reply(system.create_async(&new_order, Some("cart")).await);
     let found_order = system.wait_for_order(&order_id, "there", |_| true).await;
@@ -197,7 +197,7 @@ async fn async_orders_belong_to_the_callers_storefront() {
     assert_eq!(system.wait_until_idle().await.len(), 3);
     assert_eq!(system.stock_level("A").await, (5, 3));
     // The same key of another caller is another order.
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     new_order["storefront"] = json!("eu");
     assert_ne!(
         id_of_reply(system.create_async(&new_order, Some("cart")).await),

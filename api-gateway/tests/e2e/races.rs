@@ -14,7 +14,7 @@ const CONCURRENCY: usize = 64;
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    /// A number from 0 to `bound - 1`.
+    /// A number from 0 to `upper_bound - 1`.
     pub(crate) fn random_below(&mut self, upper_bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed_state = self.0;
@@ -53,8 +53,8 @@ const ALL_ACTIONS: [OrderAction; 13] = [
 ];
 
 impl System {
-    async fn perform_action(&self, id: &str, action: OrderAction, number: usize) -> Reply {
-        let action_path = |subpath: &str| format!("/v1/orders/{id}/{subpath}");
+    async fn perform_action(&self, order_id: &str, action: OrderAction, webhook_number: usize) -> Reply {
+        let action_path = |subpath: &str| format!("/v1/orders/{order_id}/{subpath}");
         match action {
             OrderAction::Approve => self.post(&action_path("approve"), json!({})).await,
             OrderAction::Reject => self.post(&action_path("reject"), json!({})).await,
@@ -64,21 +64,21 @@ impl System {
                 let one_item = json!({"items": [{"sku": "A", "quantity": 1}]});
                 self.post(&action_path("shipments"), one_item).await
             }
-            OrderAction::Webhook(kind) => self.send_webhook(&format!("m-{number}"), kind, id).await,
+            OrderAction::Webhook(event_type) => self.send_webhook(&format!("m-{webhook_number}"), event_type, order_id).await,
             OrderAction::Refund => {
                 self.post(&action_path("refunds"), json!({"amount": 700}))
                     .await
             }
-            OrderAction::Delete => self.delete(&format!("/v1/orders/{id}")).await,
+            OrderAction::Delete => self.delete(&format!("/v1/orders/{order_id}")).await,
         }
     }
 }
 
 /// Whether these events are a reason for refusing the action.
 fn justifies_refusal(earlier_events: &[(&str, &Value)], action: OrderAction) -> bool {
-    let has_event = |kind: &str| earlier_events.iter().any(|(event, _)| *event == kind);
-    let sum_of = |kind: &str| -> i64 {
-        let events_of_kind = earlier_events.iter().filter(|(event, _)| *event == kind);
+    let has_event = |event_type: &str| earlier_events.iter().any(|(event, _)| *event == event_type);
+    let sum_of = |event_type: &str| -> i64 {
+        let events_of_kind = earlier_events.iter().filter(|(event, _)| *event == event_type);
         events_of_kind
             .map(|(_, data)| data["amount"].as_i64().unwrap())
             .sum()
@@ -110,7 +110,7 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
     let mut random = Random(1);
     let mut actions = Vec::new();
     for number in 0..ORDER_COUNT {
-        let methods = [
+        let payment_methods = [
             "pm_ok",
             "pm_ok",
             "pm_flaky",
@@ -118,8 +118,8 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
             "pm_declined",
             "pm_timeout_after_charge",
         ];
-        let method = methods[random.random_below(methods.len())];
-        let new_order = order_body_with_method(&customer_id, "A", 3, method);
+        let payment_method = payment_methods[random.random_below(payment_methods.len())];
+        let new_order = order_body_with_method(&customer_id, "A", 3, payment_method);
         let created_order = system.post("/v1/orders", new_order).await.expect(201);
         let id = created_order["id"].as_str().unwrap().to_owned();
         actions.extend((0..ACTIONS_PER_ORDER).map(|_| {

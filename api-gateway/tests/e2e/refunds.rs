@@ -25,12 +25,12 @@ impl System {
         id
     }
 
-    async fn refund(&self, id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{id}/refunds"), body).await
+    async fn refund(&self, order_id: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/orders/{order_id}/refunds"), body).await
     }
 
-    async fn wait_for_refund(&self, id: &str, amount: i64) -> Value {
-        self.wait_for_order(id, "refunded", |order| {
+    async fn wait_for_refund(&self, order_id: &str, amount: i64) -> Value {
+        self.wait_for_order(order_id, "refunded", |order| {
             order["payment"]["refunded"] == amount
         })
         .await
@@ -79,10 +79,10 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(system.payment_totals().await.refunded_amount, 3000);
     let history = system.list_event_types(&id).await;
-    let requests = history
+    let request_events = history
         .iter()
-        .filter(|kind| *kind == "payment.refund_requested");
-    assert_eq!(requests.count(), 2);
+        .filter(|event_type| *event_type == "payment.refund_requested");
+    assert_eq!(request_events.count(), 2);
     system.assert_verified();
 }
 
@@ -107,7 +107,7 @@ async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
 async fn refund_needs_a_captured_payment_and_an_operator() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
@@ -119,7 +119,7 @@ async fn refund_needs_a_captured_payment_and_an_operator() {
         .refund(&id, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     system
         .refund(&id, json!({}))
         .await

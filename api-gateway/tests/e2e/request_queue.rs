@@ -17,41 +17,41 @@ use crate::harness::{
     Process, System, WORKER, order_body, order_body_with_method, run_script, send, wait_until,
 };
 
-const QUEUE: &str = "order-request-queue";
-const TYPE: &str = "REQUEST_QUEUE_TYPE";
+const REQUEST_QUEUE: &str = "order-request-queue";
+const TYPE_VARIABLE: &str = "REQUEST_QUEUE_TYPE";
 /// Variables of a system with a quorum queue, with a timeout that no request exceeds on a slow machine.
-const QUORUM: [(&str, &str); 2] = [(TYPE, "quorum"), ("REQUEST_TIMEOUT_MS", "30000")];
+const QUORUM_VARIABLES: [(&str, &str); 2] = [(TYPE_VARIABLE, "quorum"), ("REQUEST_TIMEOUT_MS", "30000")];
 
 /// `order-worker migrate-request-queue` to this type.
-fn migration(system: &System, queue_type: &str) -> Command {
+fn migration_command(system: &System, queue_type: &str) -> Command {
     let mut command = Process::command(WORKER);
     command
         .arg("migrate-request-queue")
         .env("AMQP_URL", system.broker.url())
-        .env(TYPE, queue_type);
+        .env(TYPE_VARIABLE, queue_type);
     command
 }
 
 /// Runs the migration, which must succeed, and returns its output.
 async fn migrate(system: &System, queue_type: &str) -> String {
-    let mut command = migration(system, queue_type);
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.unwrap().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    String::from_utf8(output.stdout).unwrap()
+    let mut command = migration_command(system, queue_type);
+    let migration_output = tokio::task::spawn_blocking(move || command.output());
+    let migration_output = migration_output.await.unwrap().unwrap();
+    let error_text = String::from_utf8_lossy(&migration_output.stderr);
+    assert!(migration_output.status.success(), "{error_text}");
+    String::from_utf8(migration_output.stdout).unwrap()
 }
 
 async fn assert_type(system: &System, queue_type: &str) {
-    let output = migrate(system, queue_type).await;
-    let expected = format!("{QUEUE} was already a {queue_type} queue; 0 requests moved\n");
-    assert_eq!(output, expected);
+    let migration_output = migrate(system, queue_type).await;
+    let expected_output = format!("{REQUEST_QUEUE} was already a {queue_type} queue; 0 requests moved\n");
+    assert_eq!(migration_output, expected_output);
 }
 
 /// Number of lines of a log in the system's folder that contain `text`.
-fn lines_with(system: &System, log: &str, text: &str) -> usize {
-    let log = fs::read_to_string(system.folder.join(log)).unwrap();
-    log.lines().filter(|line| line.contains(text)).count()
+fn lines_with(system: &System, log_name: &str, text: &str) -> usize {
+    let log_text = fs::read_to_string(system.folder.join(log_name)).unwrap();
+    log_text.lines().filter(|line| line.contains(text)).count()
 }
 
 async fn assert_no_dead_letters(system: &System) {
@@ -61,14 +61,14 @@ async fn assert_no_dead_letters(system: &System) {
 
 #[tokio::test]
 async fn quorum_request_queue_keeps_the_amqp_contract() {
-    let mut system = System::start_with(&QUORUM).await;
+    let mut system = System::start_with(&QUORUM_VARIABLES).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let customer = system.create_customer().await;
-    let url = system.broker.url();
+    let customer_id = system.create_customer().await;
+    let broker_url = system.broker.url();
     // An undecodable message neither stops the queue nor becomes a dead letter.
-    for (mode, result) in [("talk", "talked"), ("poison", "survived")] {
-        let output = run_script("foreign.py", &[mode, &url, &customer]);
-        assert!(output.contains(result), "{output}");
+    for (scenario, expected_word) in [("talk", "talked"), ("poison", "survived")] {
+        let script_output = run_script("foreign.py", &[scenario, &broker_url, &customer_id]);
+        assert!(script_output.contains(expected_word), "{script_output}");
         let stock_level = json!({"on_hand": 100});
         let stock_reply = system.put("/v1/products/A/stock/main", stock_level).await;
         stock_reply.expect(200);
@@ -77,8 +77,8 @@ async fn quorum_request_queue_keeps_the_amqp_contract() {
     let orders_before = system.wait_until_idle().await.len();
     // An expired request is not executed.
     system.worker.kill();
-    let output = run_script("foreign.py", &["expire", &url, &customer]);
-    assert!(output.contains("expired"), "{output}");
+    let script_output = run_script("foreign.py", &["expire", &broker_url, &customer_id]);
+    assert!(script_output.contains("expired"), "{script_output}");
     system.restart_worker().await;
     wait_until("the second request to be executed", async || {
         system.list_orders().await.len() > orders_before
@@ -93,13 +93,13 @@ async fn quorum_request_queue_keeps_the_amqp_contract() {
 
 #[tokio::test]
 async fn request_that_no_worker_survives_leaves_a_quorum_queue_without_becoming_a_dead_letter() {
-    let mut system = System::start_with(&QUORUM).await;
+    let mut system = System::start_with(&QUORUM_VARIABLES).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     system.worker.kill();
-    let url = system.broker.url();
-    let output = run_script("foreign.py", &["unprocessable", &url, &customer]);
-    assert!(output.contains("dropped"), "{output}");
+    let broker_url = system.broker.url();
+    let script_output = run_script("foreign.py", &["unprocessable", &broker_url, &customer_id]);
+    assert!(script_output.contains("dropped"), "{script_output}");
     system.restart_worker().await;
     system.create_order().await;
     assert_eq!(system.wait_until_idle().await.len(), 1);
@@ -109,59 +109,59 @@ async fn request_that_no_worker_survives_leaves_a_quorum_queue_without_becoming_
 
 #[tokio::test]
 async fn request_of_a_quorum_queue_is_answered_not_executed_again_after_a_crash() {
-    let mut system = System::start_with(&QUORUM).await;
+    let mut system = System::start_with(&QUORUM_VARIABLES).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     for (round, crash_point) in ["before_commit", "after_commit", "after_reply"]
         .into_iter()
         .enumerate()
     {
         system.worker.kill();
-        system.set("CRASH_AT", Some(crash_point));
+        system.set_variable("CRASH_AT", Some(crash_point));
         system.launch_worker();
-        let new_order = order_body(&customer, "A", 1);
-        let (reply, replacement) = tokio::join!(system.post("/v1/orders", new_order), async {
-            while system.worker_crashes() <= round {
+        let new_order = order_body(&customer_id, "A", 1);
+        let (reply, replacement_worker) = tokio::join!(system.post("/v1/orders", new_order), async {
+            while system.worker_crash_count() <= round {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             system.spawn_replacement_worker()
         });
-        system.worker = replacement;
+        system.worker = replacement_worker;
         reply.expect(201);
         wait_until("the worker to answer", async || {
             system.get("/v1/orders").await.status == 200
         })
         .await;
     }
-    system.set("CRASH_AT", None);
+    system.set_variable("CRASH_AT", None);
     assert_eq!(system.wait_until_idle().await.len(), 3);
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn queue_of_the_other_type_is_used_and_reported_until_it_is_migrated() {
-    for (existing, wanted) in [("classic", "quorum"), ("quorum", "classic")] {
-        let mut system = System::start_with(&[(TYPE, existing)]).await;
+    for (existing_type, wanted_type) in [("classic", "quorum"), ("quorum", "classic")] {
+        let mut system = System::start_with(&[(TYPE_VARIABLE, existing_type)]).await;
         system.set_stock("A", &[("main", 10)]).await;
         system.worker.terminate();
-        system.set(TYPE, Some(wanted));
+        system.set_variable(TYPE_VARIABLE, Some(wanted_type));
         system.restart_worker().await;
         // It answers requests, and says what to do in one line of the log and in its readiness report.
         system.create_order().await;
-        let notice = format!("{QUEUE} is a {existing} queue, but {TYPE}={wanted}");
+        let notice = format!("{REQUEST_QUEUE} is a {existing_type} queue, but {TYPE_VARIABLE}={wanted_type}");
         let (status, readiness) = system.worker_readiness().await.unwrap();
         assert_eq!(status, 200, "{readiness}");
-        let reported = readiness["notice"].as_str().unwrap_or_default();
+        let reported_notice = readiness["notice"].as_str().unwrap_or_default();
         assert!(
-            reported.starts_with(&notice) && reported.contains("migrate-request-queue"),
+            reported_notice.starts_with(&notice) && reported_notice.contains("migrate-request-queue"),
             "{readiness}"
         );
         assert_eq!(lines_with(&system, "worker.log", &notice), 1);
         assert_eq!(lines_with(&system, "worker.log", "PRECONDITION_FAILED"), 0);
 
-        let output = migrate(&system, wanted).await;
-        let expected = format!("{QUEUE} is now a {wanted} queue");
-        assert!(output.starts_with(&expected), "{output}");
+        let output = migrate(&system, wanted_type).await;
+        let expected_output = format!("{REQUEST_QUEUE} is now a {wanted_type} queue");
+        assert!(output.starts_with(&expected_output), "{output}");
         wait_until("the notice to disappear", async || {
             let readiness = system.worker_readiness().await;
             readiness.is_some_and(|(_, readiness)| readiness["notice"].is_null())
@@ -173,7 +173,7 @@ async fn queue_of_the_other_type_is_used_and_reported_until_it_is_migrated() {
         })
         .await;
         assert_eq!(lines_with(&system, "worker.log", &notice), 1);
-        assert_type(&system, wanted).await;
+        assert_type(&system, wanted_type).await;
         system.wait_until_idle().await;
         system.assert_verified();
     }
@@ -184,14 +184,14 @@ async fn create_orders(
     system: &System,
     new_order: &Value,
     is_over: &AtomicBool,
-    calls: &AtomicUsize,
+    call_count: &AtomicUsize,
     allowed_statuses: &[u16],
 ) -> Vec<String> {
     let mut ids = Vec::new();
     while !is_over.load(Ordering::SeqCst) {
         let key = Uuid::now_v7().to_string();
         loop {
-            calls.fetch_add(1, Ordering::SeqCst);
+            call_count.fetch_add(1, Ordering::SeqCst);
             let request = system.request(Method::POST, "/v1/orders");
             let reply = send(request.header("idempotency-key", &key).json(new_order)).await;
             if reply.status == 201 {
@@ -219,31 +219,31 @@ async fn assert_no_request_is_lost(
 ) {
     system.set_stock("A", &[("main", 1_000_000)]).await;
     let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
-    let (is_over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (is_over, call_count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let customers =
-        (0..6).map(|_| create_orders(system, &new_order, &is_over, &calls, allowed_statuses));
+        (0..6).map(|_| create_orders(system, &new_order, &is_over, &call_count, allowed_statuses));
     let (ids, ()) = tokio::join!(join_all(customers), async {
-        disturb(&calls).await;
+        disturb(&call_count).await;
         is_over.store(true, Ordering::SeqCst);
     });
-    let mut acknowledged = ids.concat();
+    let mut acknowledged_ids = ids.concat();
     let orders = system.wait_until_idle().await;
-    let mut stored: Vec<_> = orders
+    let mut stored_ids: Vec<_> = orders
         .iter()
         .map(|order| order["id"].as_str().unwrap().to_owned())
         .collect();
-    acknowledged.sort();
-    stored.sort();
-    assert_eq!(stored, acknowledged, "orders were lost or duplicated");
+    acknowledged_ids.sort();
+    stored_ids.sort();
+    assert_eq!(stored_ids, acknowledged_ids, "orders were lost or duplicated");
     let payments = system.payment_totals().await;
-    assert_eq!(payments.authorizations, acknowledged.len());
+    assert_eq!(payments.authorizations, acknowledged_ids.len());
     system.assert_verified();
 }
 
-async fn wait_for_calls(calls: &AtomicUsize, additional_calls: usize) {
-    let target = calls.load(Ordering::SeqCst) + additional_calls;
+async fn wait_for_calls(call_count: &AtomicUsize, additional_calls: usize) {
+    let target_count = call_count.load(Ordering::SeqCst) + additional_calls;
     wait_until("more calls", async || {
-        calls.load(Ordering::SeqCst) >= target
+        call_count.load(Ordering::SeqCst) >= target_count
     })
     .await;
 }
@@ -253,14 +253,14 @@ async fn migration_under_load_answers_every_request() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
     let second_worker = (!system.store.is_sqlite()).then(|| system.start_additional_worker(WORKER));
     // A timeout would be a lost request.
-    assert_no_request_is_lost(&system, &[503], async |calls| {
+    assert_no_request_is_lost(&system, &[503], async |call_count| {
         for queue_type in ["quorum", "classic"] {
-            wait_for_calls(calls, 30).await;
+            wait_for_calls(call_count, 30).await;
             let output = migrate(&system, queue_type).await;
             println!("{output}");
-            let expected = format!("{QUEUE} is now a {queue_type} queue");
-            assert!(output.starts_with(&expected), "{output}");
-            wait_for_calls(calls, 30).await;
+            let expected_output = format!("{REQUEST_QUEUE} is now a {queue_type} queue");
+            assert!(output.starts_with(&expected_output), "{output}");
+            wait_for_calls(call_count, 30).await;
         }
     })
     .await;
@@ -270,26 +270,26 @@ async fn migration_under_load_answers_every_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn migration_that_is_killed_at_any_moment_can_be_run_again() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
-    let run_for = async |queue_type: &str, duration: Duration| {
-        let mut command = migration(&system, queue_type);
+    let run_migration_for = async |queue_type: &str, run_time: Duration| {
+        let mut command = migration_command(&system, queue_type);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child: Child = command.spawn().unwrap();
-        tokio::time::sleep(duration).await;
-        let _ = child.kill();
-        child.wait().unwrap();
+        let mut migration_process: Child = command.spawn().unwrap();
+        tokio::time::sleep(run_time).await;
+        let _ = migration_process.kill();
+        migration_process.wait().unwrap();
     };
-    assert_no_request_is_lost(&system, &[503, 504], async |calls| {
+    assert_no_request_is_lost(&system, &[503, 504], async |call_count| {
         for round in 0..6 {
-            wait_for_calls(calls, 10).await;
+            wait_for_calls(call_count, 10).await;
             let queue_type = ["quorum", "classic"][round % 2];
             let random = u64::from(Uuid::now_v7().as_bytes()[15]);
             let kill_delay = Duration::from_millis(100 + random * 10);
             println!("{queue_type}: killed after {kill_delay:?}");
-            run_for(queue_type, kill_delay).await;
+            run_migration_for(queue_type, kill_delay).await;
             migrate(&system, queue_type).await;
             assert_type(&system, queue_type).await;
         }
-        wait_for_calls(calls, 30).await;
+        wait_for_calls(call_count, 30).await;
     })
     .await;
 }
@@ -298,41 +298,41 @@ async fn migration_that_is_killed_at_any_moment_can_be_run_again() {
 async fn requests_that_a_killed_migration_left_behind_are_answered_by_the_next_one() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
-    let customer = system.create_customer().await;
-    let url = system.broker.url();
-    let waiting = tokio::task::spawn_blocking(move || {
-        run_script("foreign.py", &["left_behind", &url, &customer])
+    let customer_id = system.create_customer().await;
+    let broker_url = system.broker.url();
+    let waiting_client = tokio::task::spawn_blocking(move || {
+        run_script("foreign.py", &["left_behind", &broker_url, &customer_id])
     });
     // The client has sent its request when the queue of a migration exists.
-    let mut output = String::new();
+    let mut migration_output = String::new();
     wait_until("the request to be moved", async || {
-        output = migrate(&system, "classic").await;
-        output.contains("; 1 requests moved")
+        migration_output = migrate(&system, "classic").await;
+        migration_output.contains("; 1 requests moved")
     })
     .await;
-    assert!(waiting.await.unwrap().contains("answered"));
+    assert!(waiting_client.await.unwrap().contains("answered"));
     assert_eq!(system.wait_until_idle().await.len(), 1);
     system.assert_verified();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_with_different_types_share_a_deleted_queue_without_a_fight() {
-    let mut system = System::start_with_own_broker(&[(TYPE, "classic")]).await;
+    let mut system = System::start_with_own_broker(&[(TYPE_VARIABLE, "classic")]).await;
     if system.store.is_sqlite() {
         // One worker at a time.
         return;
     }
     system.set_stock("A", &[("main", 100)]).await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
-    system.set(TYPE, Some("quorum"));
+    system.set_variable(TYPE_VARIABLE, Some("quorum"));
     let mut other_worker = system.start_additional_worker(WORKER);
-    let is_used = "it is used as it is";
+    let notice_text = "it is used as it is";
     wait_until("the second worker to report the type", async || {
-        lines_with(&system, "beside.log", is_used) == 1
+        lines_with(&system, "beside.log", notice_text) == 1
     })
     .await;
     for _ in 0..3 {
-        system.broker.run_rabbitmqctl(&["delete_queue", QUEUE]);
+        system.broker.run_rabbitmqctl(&["delete_queue", REQUEST_QUEUE]);
         wait_until("an order to be accepted", async || {
             system.post("/v1/orders", new_order.clone()).await.status == 201
         })
@@ -357,7 +357,7 @@ async fn workers_with_different_types_share_a_deleted_queue_without_a_fight() {
     // Each of them answers alone.
     system.worker.terminate();
     system.get("/v1/orders?limit=1").await.expect(200);
-    system.set(TYPE, Some("classic"));
+    system.set_variable(TYPE_VARIABLE, Some("classic"));
     system.restart_worker().await;
     other_worker.terminate();
     system.get("/v1/orders?limit=1").await.expect(200);
@@ -367,12 +367,12 @@ async fn workers_with_different_types_share_a_deleted_queue_without_a_fight() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_answered_although_the_channel_was_opened_before_the_queue_had_a_new_leader() {
-    let system = System::start_with_own_broker(&QUORUM).await;
+    let system = System::start_with_own_broker(&QUORUM_VARIABLES).await;
     system.set_stock("A", &[("main", 10)]).await;
     // As between the loss of the leader's node and the election of another leader: the queue's record names a
     // node that is down, and the next request is the first one on its channel. The record is corrected by the
     // leader within 5 s.
-    let lose_leader = r#"
+    let lose_leader_code = r#"
         Queue = rabbit_misc:r(<<"/">>, queue, <<"order-request-queue">>),
         Lose = fun(Record) ->
             {Member, _} = amqqueue:get_pid(Record),
@@ -381,7 +381,7 @@ async fn requests_are_answered_although_the_channel_was_opened_before_the_queue_
         rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_amqqueue:update(Queue, Lose) end),
         [rabbit_networking:close_connection(Pid, "test") || Pid <- rabbit_networking:connections()]."#;
     wait_until("a request to be refused", async || {
-        system.broker.run_rabbitmqctl(&["eval", lose_leader]);
+        system.broker.run_rabbitmqctl(&["eval", lose_leader_code]);
         let mut is_refused = false;
         wait_until("a request to be answered or refused", async || {
             let reply = system.get("/v1/orders?limit=1").await;

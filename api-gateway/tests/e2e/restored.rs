@@ -16,15 +16,15 @@ impl System {
     }
 }
 
-/// Reads the stream until it contains `enough` or ends.
+/// Reads the stream until it contains `expected_text` or ends.
 async fn read_until(stream: &mut Response, expected_text: &str) -> String {
-    let mut text = String::new();
-    while !text.contains(expected_text)
+    let mut stream_text = String::new();
+    while !stream_text.contains(expected_text)
         && let Ok(Some(chunk)) = stream.chunk().await
     {
-        text.push_str(&String::from_utf8_lossy(&chunk));
+        stream_text.push_str(&String::from_utf8_lossy(&chunk));
     }
-    text
+    stream_text
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn positions_beyond_a_restored_backup_are_refused() {
     let customer_id = system.create_customer().await;
     system.wait_until_idle().await;
     system.worker.terminate();
-    let backup = system.store.copy(&system.folder);
+    let backup_store = system.store.copy(&system.folder);
     system.restart_worker().await;
     let mut stream = system.open_stream().await;
     let new_order = order_body(&customer_id, "A", 1);
@@ -63,8 +63,8 @@ async fn positions_beyond_a_restored_backup_are_refused() {
     let last_event_id = history_reply.expect(200)["data"][0]["id"].clone();
 
     system.worker.kill();
-    let newer_store = mem::replace(&mut system.store, backup);
-    system.set("DATABASE_URL", Some(&system.store.url()));
+    let newer_store = mem::replace(&mut system.store, backup_store);
+    system.set_variable("DATABASE_URL", Some(&system.store.url()));
     system.restart_worker().await;
 
     // The stream is closed; reconnecting and reading the feed return an error.
@@ -82,8 +82,8 @@ async fn positions_beyond_a_restored_backup_are_refused() {
 
     // The same gateway streams new events.
     let mut stream = system.open_stream().await;
-    let new_order_json = system.post("/v1/orders", new_order).await.expect(201);
-    let id = new_order_json["id"].as_str().unwrap();
+    let created_order = system.post("/v1/orders", new_order).await.expect(201);
+    let id = created_order["id"].as_str().unwrap();
     assert!(read_until(&mut stream, id).await.contains(id));
     drop(newer_store);
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::harness::{CannedResponse, Receiver, System, order_body_with_method, wait_until};
 
 /// Creates orders whose payments always fail, and returns them with the failing provider.
-pub(crate) async fn orders_with_failing_payments(orders: usize) -> (System, Receiver, Vec<String>) {
-    let provider = Receiver::with(vec![CannedResponse::Status(500)]).await;
+pub(crate) async fn orders_with_failing_payments(order_count: usize) -> (System, Receiver, Vec<String>) {
+    let provider = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
     let variables = [
         ("PAYMENT_PROVIDER", "stripe"),
         ("STRIPE_API_KEY", "sk_test_12345"),
@@ -15,13 +15,13 @@ pub(crate) async fn orders_with_failing_payments(orders: usize) -> (System, Rece
     let system = System::start_with(&variables).await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
-    for _ in 0..orders {
-        let order = order_body_with_method(&customer_id, "A", 1, "pm_card_visa");
-        let created_order = system.post("/v1/orders", order).await.expect(201);
-        ids.push(created_order["id"].as_str().unwrap().to_owned());
+    let mut order_ids = Vec::new();
+    for _ in 0..order_count {
+        let new_order = order_body_with_method(&customer_id, "A", 1, "pm_card_visa");
+        let created_order = system.post("/v1/orders", new_order).await.expect(201);
+        order_ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
-    (system, provider, ids)
+    (system, provider, order_ids)
 }
 
 async fn list_retries(system: &System) -> Vec<Value> {
@@ -30,11 +30,11 @@ async fn list_retries(system: &System) -> Vec<Value> {
 }
 
 /// Waits until all steps have failed this often, so that the delay of the next retry is long.
-async fn wait_until_all_failed(system: &System, count: usize, attempts: u64) {
+async fn wait_until_all_failed(system: &System, step_count: usize, min_attempts: u64) {
     wait_until("all steps to have failed", async || {
         let waiting_steps = list_retries(system).await;
-        let has_attempts = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
-        waiting_steps.len() == count && waiting_steps.iter().all(has_attempts)
+        let has_attempts = |step: &Value| step["attempts"].as_u64() >= Some(min_attempts);
+        waiting_steps.len() == step_count && waiting_steps.iter().all(has_attempts)
     })
     .await;
 }
@@ -59,8 +59,8 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     // The number of attempts starts again at one.
     wait_until("the step to fail again", async || {
         let history = system.list_event_types(id).await;
-        let events_after = history.iter().skip_while(|kind| *kind != "step.redriven");
-        events_after.skip(1).any(|kind| kind == "step.retried")
+        let events_after = history.iter().skip_while(|event_type| *event_type != "step.redriven");
+        events_after.skip(1).any(|event_type| event_type == "step.retried")
     })
     .await;
     for unknown_path in [

@@ -22,8 +22,8 @@ impl System {
         id
     }
 
-    async fn create_shipment(&self, id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{id}/shipments"), body).await
+    async fn create_shipment(&self, order_id: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/orders/{order_id}/shipments"), body).await
     }
 }
 
@@ -150,10 +150,10 @@ async fn returned_shipment_is_restocked_and_refunded() {
     system.wait_for_order(&id, "captured", is_captured).await;
     let shipments = shipped_shipments(&order);
     let send_update = async |shipment: &Value, event_type: &str| {
-        let data = json!({"order_id": id, "shipment_id": shipment["id"]});
-        let body = json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": data});
-        let name = format!("{event_type}-{}", shipment["id"]);
-        system.send_webhook_body(&name, &body).await.expect(200);
+        let event_data = json!({"order_id": id, "shipment_id": shipment["id"]});
+        let body = json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
+        let webhook_id = format!("{event_type}-{}", shipment["id"]);
+        system.send_webhook_body(&webhook_id, &body).await.expect(200);
     };
     for event_type in [
         "shipment.in_transit",
@@ -213,20 +213,20 @@ async fn returns_are_not_refunded_if_configured() {
 async fn shipper_webhook_changes_only_the_named_shipments() {
     let system = System::start().await;
     let id = system.announced_order().await;
-    for (sku, quantity, number) in [("A", 3, "TA"), ("B", 2, "TB")] {
+    for (sku, quantity, tracking_number) in [("A", 3, "TA"), ("B", 2, "TB")] {
         let items = json!([{"sku": sku, "quantity": quantity}]);
-        let body = json!({"items": items, "tracking_number": number});
+        let body = json!({"items": items, "tracking_number": tracking_number});
         system.create_shipment(&id, body).await.expect(201);
     }
     system.wait_until_idle().await;
     let path = format!("/v1/orders/{id}");
     let order_before = system.get(&path).await.expect(200);
     let send_update =
-        async |name: &str, event_type: &str, timestamp: String, other_fields: Value| {
-            let mut data = other_fields;
-            data["order_id"] = json!(id);
-            let body = json!({"type": event_type, "timestamp": timestamp, "data": data});
-            system.send_webhook_body(name, &body).await
+        async |webhook_id: &str, event_type: &str, timestamp: String, other_fields: Value| {
+            let mut event_data = other_fields;
+            event_data["order_id"] = json!(id);
+            let body = json!({"type": event_type, "timestamp": timestamp, "data": event_data});
+            system.send_webhook_body(webhook_id, &body).await
         };
     let current_time = || jiff::Timestamp::now().to_string();
     for event_type in [
@@ -316,7 +316,7 @@ async fn assert_conflict(system: &System, path: &str, body: &Value, is_event: bo
 async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
-    system.key = Some("key-of-an-operator-here".to_owned());
+    system.api_key = Some("key-of-an-operator-here".to_owned());
     let id = system.announced_order().await;
     let path = format!("/v1/orders/{id}");
     let cancel_remaining_path = format!("{path}/cancel-remaining");
@@ -355,10 +355,10 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
         (&cancel_remaining_path, json!({})),
     ] {
         // The operations require an operator, honour `If-Match`, and refuse unknown fields.
-        let key = system.key.replace("key-of-a-storefront-here".to_owned());
+        let operator_key = system.api_key.replace("key-of-a-storefront-here".to_owned());
         let refused_reply = system.post(path, body.clone()).await;
         refused_reply.expect_problem(403, "FORBIDDEN");
-        system.key = key;
+        system.api_key = operator_key;
         let request = system.request(reqwest::Method::POST, path).json(&body);
         crate::harness::send(request.header("if-match", "\"1\""))
             .await
@@ -460,7 +460,7 @@ async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     assert_eq!(order["status"], "shipped");
 
     let mistyped_path = "/v1/products/A/stock/wset";
-    let delete = async |body: Value| {
+    let delete_with_body = async |body: Value| {
         let request = system.request(reqwest::Method::DELETE, mistyped_path);
         crate::harness::send(request.json(&body)).await
     };
@@ -469,10 +469,10 @@ async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(problem["on_hand"], 4);
-    delete(json!({"move_to": "wset"}))
+    delete_with_body(json!({"move_to": "wset"}))
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    assert_eq!(delete(json!({"move_to": "west"})).await.status, 204);
+    assert_eq!(delete_with_body(json!({"move_to": "west"})).await.status, 204);
     let product = system.get("/v1/products/A").await.expect(200);
     let expected_stock = json!([
         {"warehouse": "east", "on_hand": 0, "reserved": 0, "available": 0},

@@ -16,14 +16,14 @@ use crate::harness::{System, order_body, wait_until};
 
 /// A paginated list on an HTTP server, with injected faults.
 #[derive(Clone)]
-struct PagedServer(Arc<Inner>);
+struct PagedServer(Arc<ServerState>);
 
-struct Inner {
+struct ServerState {
     url: String,
     pages: Mutex<Vec<Value>>,
     fault: Mutex<Option<Fault>>,
     /// Method of each request, and whether the response was 304.
-    requests: Mutex<Vec<(String, bool)>>,
+    request_log: Mutex<Vec<(String, bool)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,11 +43,11 @@ struct PageQuery {
 impl PagedServer {
     async fn start(pages: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self(Arc::new(Inner {
+        let server = Self(Arc::new(ServerState {
             url: format!("http://{}/list?of=all", listener.local_addr().unwrap()),
             pages: Mutex::new(pages),
             fault: Mutex::default(),
-            requests: Mutex::default(),
+            request_log: Mutex::default(),
         }));
         let router = Router::new()
             .fallback(serve_page)
@@ -65,7 +65,7 @@ impl PagedServer {
     }
 
     fn request_count(&self) -> usize {
-        self.0.requests.lock().unwrap().len()
+        self.0.request_log.lock().unwrap().len()
     }
 }
 
@@ -76,7 +76,7 @@ async fn serve_page(
     headers: HeaderMap,
 ) -> Response {
     let pages = server.0.pages.lock().unwrap().clone();
-    let number = page.unwrap_or(1);
+    let page_number = page.unwrap_or(1);
     let etag = format!(
         "\"{}\"",
         pages.iter().map(Value::to_string).collect::<String>().len()
@@ -86,10 +86,10 @@ async fn serve_page(
         .is_some_and(|if_none_match| if_none_match.as_bytes() == etag.as_bytes());
     let fault = *server.0.fault.lock().unwrap();
     let is_unchanged = has_current_etag && fault.is_none();
-    let mut requests = server.0.requests.lock().unwrap();
-    requests.push((method.to_string(), is_unchanged));
+    let mut request_log = server.0.request_log.lock().unwrap();
+    request_log.push((method.to_string(), is_unchanged));
     match fault {
-        Some(Fault::Status(code)) => return StatusCode::from_u16(code).unwrap().into_response(),
+        Some(Fault::Status(status_code)) => return StatusCode::from_u16(status_code).unwrap().into_response(),
         Some(Fault::InvalidJson) => return "<html>Monday</html>".into_response(),
         Some(Fault::CircularPages) => {
             return axum::Json(json!({"data": [], "next": "/list?of=all"})).into_response();
@@ -106,13 +106,13 @@ async fn serve_page(
     if is_unchanged {
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    let rows = pages.get(number - 1).cloned().unwrap_or(json!([]));
+    let rows = pages.get(page_number - 1).cloned().unwrap_or(json!([]));
     let mut response = axum::Json(json!({"data": rows})).into_response();
     response
         .headers_mut()
         .insert(header::ETAG, etag.parse().unwrap());
-    if number < pages.len() {
-        let link_header = format!("</list?of=all&page={}>; rel=\"next\"", number + 1);
+    if page_number < pages.len() {
+        let link_header = format!("</list?of=all&page={}>; rel=\"next\"", page_number + 1);
         response
             .headers_mut()
             .insert(header::LINK, link_header.parse().unwrap());
@@ -206,10 +206,10 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     assert_eq!(report["error"], Value::Null, "{report}");
     assert_eq!((&report["pages"], &report["rows"]), (&json!(2), &json!(9)));
     assert_eq!(report["skipped_count"], 6, "{report}");
-    let location_of = |entry: &Value| {
+    let location_of = |skipped_row: &Value| {
         (
-            entry["page"].as_u64().unwrap(),
-            entry["row"].as_u64().unwrap(),
+            skipped_row["page"].as_u64().unwrap(),
+            skipped_row["row"].as_u64().unwrap(),
         )
     };
     let skipped: Vec<_> = report["skipped"]
@@ -231,13 +231,13 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         ]
     );
     // Unchanged stock creates no events.
-    let on_hand_units = async || {
+    let count_events = async || {
         let events_reply = system.get("/v1/events?type=stock.adjusted&limit=200").await;
         events_reply.expect(200)["data"].as_array().unwrap().len()
     };
-    let units_before = on_hand_units().await;
+    let events_before = count_events().await;
     let report = system.next_report("warehouse").await;
-    assert_eq!(on_hand_units().await, units_before);
+    assert_eq!(count_events().await, events_before);
     assert_eq!(report["changed"], 0, "{report}");
     // A single page without skipped rows is requested with its ETag.
     warehouse.set_pages(vec![
@@ -250,7 +250,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     assert!(
         warehouse
             .0
-            .requests
+            .request_log
             .lock()
             .unwrap()
             .iter()
@@ -270,10 +270,10 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
         System::start_with(&[("IMPORT_URL", &remote_list.0.url), ("IMPORT_SECONDS", "1")]).await;
     system.set_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
-    let row = |row_id: Value, quantity: u32| json!({"id": row_id, "status": "new", "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
+    let external_order = |row_id: Value, quantity: u32| json!({"id": row_id, "status": "new", "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
     remote_list.set_pages(vec![
-        json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer_id}]),
-        json!([row(json!(3), 2), row(json!(4), 0)]),
+        json!([external_order(json!(1), 2), external_order(json!("two"), 2), {"customer_id": customer_id}]),
+        json!([external_order(json!(3), 2), external_order(json!(4), 0)]),
     ]);
     wait_until("all orders to be imported", async || {
         system.list_orders().await.len() == 3
@@ -285,14 +285,14 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
         (&report["changed"], &report["skipped_count"]),
         (&json!(0), &json!(2))
     );
-    let mut names: Vec<_> = system
+    let mut external_ids: Vec<_> = system
         .list_orders()
         .await
         .iter()
         .map(|order| order["external_id"].as_str().unwrap().to_owned())
         .collect();
-    names.sort();
-    assert_eq!(names, ["1", "3", "two"]);
+    external_ids.sort();
+    assert_eq!(external_ids, ["1", "3", "two"]);
     // Two orders were fulfilled, and one failed because of stock.
     wait_until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
@@ -306,7 +306,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     let stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
     // A new order is added; changes of known orders in the external system are ignored.
-    remote_list.set_pages(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
+    remote_list.set_pages(vec![json!([external_order(json!(1), 9), external_order(json!(5), 1)])]);
     wait_until("the new order", async || {
         system.list_orders().await.len() == 4
     })
@@ -319,7 +319,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     assert!(
         remote_list
             .0
-            .requests
+            .request_log
             .lock()
             .unwrap()
             .iter()

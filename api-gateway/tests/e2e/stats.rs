@@ -13,9 +13,9 @@ async fn stats_agree_with_the_orders() {
         "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us",
     )])
     .await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 100)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for quantity in [1, 2, 3] {
@@ -41,7 +41,7 @@ async fn stats_agree_with_the_orders() {
         .post(&format!("/v1/orders/{}/cancel", ids[0]), json!({}))
         .await
         .expect(200);
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     let is_captured = |order: &Value| order["payment"]["status"] == "captured";
     system
         .wait_for_order(&ids[2], "captured", is_captured)
@@ -54,7 +54,7 @@ async fn stats_agree_with_the_orders() {
         .await
         .expect(202);
     system.wait_until_idle().await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let mut stats = Value::Null;
     wait_until("all orders to be counted", async || {
         stats = system.get("/v1/stats?days=7").await.expect(200);
@@ -102,14 +102,14 @@ async fn stats_agree_with_the_orders() {
 }
 
 async fn assert_only_operators_get_system_stats(mut system: System, stats: &Value) {
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     let other_storefronts_stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(other_storefronts_stats["orders"]["total"], 0);
     assert_eq!(
         other_storefronts_stats["days"].as_array().unwrap().len(),
         30
     );
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     let stats_of_eu = system.get("/v1/stats?storefront=eu").await.expect(200);
     assert_eq!(stats_of_eu["orders"], stats["orders"]);
     let system_stats = &stats_of_eu["system"];
@@ -137,23 +137,23 @@ async fn new_order_is_counted_immediately() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 9)]).await;
     let customer_id = system.create_customer().await;
-    for orders in 1..=5 {
+    for expected_total in 1..=5 {
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
         order_reply.expect(201);
         let stats = system.get("/v1/stats?days=2").await.expect(200);
-        assert_eq!(stats["orders"]["total"], orders);
+        assert_eq!(stats["orders"]["total"], expected_total);
         // Around midnight, some orders belong to the previous day.
         let days = stats["days"].as_array().unwrap().iter();
         let created_by_day = days.map(|day| day["created"].as_i64().unwrap());
-        assert_eq!(created_by_day.sum::<i64>(), orders);
+        assert_eq!(created_by_day.sum::<i64>(), expected_total);
     }
 }
 
 /// Parses metrics with the Prometheus client library, by name and labels.
 async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), String> {
-    let text = system
+    let metrics_text = system
         .client
         .get(url)
         .send()
@@ -162,11 +162,11 @@ async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), S
         .text()
         .await
         .unwrap();
-    assert!(!text.contains("ada@example.com"), "{text}");
-    let parsed_json = crate::harness::run_script_with_input("metrics.py", &text);
+    assert!(!metrics_text.contains("ada@example.com"), "{metrics_text}");
+    let parsed_json = crate::harness::run_script_with_input("metrics.py", &metrics_text);
     let samples = parsed_json.lines().map(|line| {
-        let mut fields = line.split(' ');
-        let mut next_field = || fields.next().unwrap().to_owned();
+        let mut sample_fields = line.split(' ');
+        let mut next_field = || sample_fields.next().unwrap().to_owned();
         ((next_field(), next_field()), next_field())
     });
     samples.collect()
@@ -189,18 +189,18 @@ async fn metrics_count_requests_steps_and_queues() {
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     system.wait_until_idle().await;
-    let sample_key = |name: &str, labels: &str| (name.to_owned(), labels.to_owned());
-    let gateway = read_samples(&system, &system.url("/metrics")).await;
-    for (status, count) in [("201", "3.0"), ("409", "1.0")] {
+    let sample_key = |metric_name: &str, labels: &str| (metric_name.to_owned(), labels.to_owned());
+    let gateway_samples = read_samples(&system, &system.url("/metrics")).await;
+    for (status, expected_count) in [("201", "3.0"), ("409", "1.0")] {
         let labels = format!("method=POST,route=/v1/orders,status={status}");
-        assert_eq!(gateway[&sample_key("http_requests_total", &labels)], count);
+        assert_eq!(gateway_samples[&sample_key("http_requests_total", &labels)], expected_count);
     }
     let labels = "method=POST,route=/v1/orders";
     let count_key = sample_key("http_request_duration_seconds_count", labels);
-    assert_eq!(gateway[&count_key], "4.0");
+    assert_eq!(gateway_samples[&count_key], "4.0");
     // The label is the route, not the path of each order.
     assert!(
-        gateway
+        gateway_samples
             .keys()
             .any(|(_, labels)| labels.contains("/v1/orders/{id}"))
     );
@@ -223,7 +223,7 @@ async fn metrics_count_requests_steps_and_queues() {
     } else {
         "3.0"
     };
-    for (name, labels, value) in [
+    for (metric_name, labels, expected_value) in [
         ("rpc_requests_total", "code=OK,pattern=order.create", "3.0"),
         (
             "rpc_requests_total",
@@ -247,9 +247,9 @@ async fn metrics_count_requests_steps_and_queues() {
         ("dead_letters", "-", "0.0"),
     ] {
         assert_eq!(
-            worker_samples.get(&sample_key(name, labels)),
-            Some(&value.to_owned()),
-            "{name} {labels}"
+            worker_samples.get(&sample_key(metric_name, labels)),
+            Some(&expected_value.to_owned()),
+            "{metric_name} {labels}"
         );
     }
     assert!(worker_samples.contains_key(&sample_key("engine_batch_size_count", "-")));
@@ -260,7 +260,7 @@ async fn metrics_count_requests_steps_and_queues() {
 async fn operators_get_the_number_of_orders_returns_and_products_that_need_attention() {
     let keys = "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us";
     let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 50)]).await;
     system.set_stock("B", &[("main", 3), ("other", 3)]).await;
     system.set_stock("C", &[("main", 0)]).await;
@@ -270,55 +270,55 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
         let path = format!("/v1/products/{sku}");
         system.patch(&path, patch).await.expect(200);
     }
-    let attention = async |system: &System, query: &str| -> Value {
+    let read_attention = async |system: &System, query: &str| -> Value {
         let stats = system.get(&format!("/v1/stats{query}")).await;
         stats.expect(200)["attention"].clone()
     };
-    let mut expected = json!({
+    let mut expected_attention = json!({
         "low_stock_products": 1, "requested_returns": 0, "orders_awaiting_approval": 0, "outstanding_payments": 0
     });
-    assert_eq!(attention(&system, "").await, expected, "C is empty");
+    assert_eq!(read_attention(&system, "").await, expected_attention, "C is empty");
     // Six units of B are available, and five after an order of one: its threshold.
-    system.key = Some("key-of-eu".to_owned());
-    let customer = system.create_customer().await;
-    let mut ids = Vec::new();
-    for request in [
-        order_body(&customer, "A", 1),
-        order_body(&customer, "B", 1),
-        order_body_with_method(&customer, "A", 1, "manual"),
+    system.api_key = Some("key-of-eu".to_owned());
+    let customer_id = system.create_customer().await;
+    let mut order_ids = Vec::new();
+    for new_order in [
+        order_body(&customer_id, "A", 1),
+        order_body(&customer_id, "B", 1),
+        order_body_with_method(&customer_id, "A", 1, "manual"),
     ] {
-        let created = system.post("/v1/orders", request).await.expect(201);
-        ids.push(created["id"].as_str().unwrap().to_owned());
+        let created_order = system.post("/v1/orders", new_order).await.expect(201);
+        order_ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
-    system.key = Some("key-of-operator".to_owned());
-    expected["low_stock_products"] = json!(2);
-    expected["orders_awaiting_approval"] = json!(3);
-    expected["outstanding_payments"] = json!(1);
-    assert_eq!(attention(&system, "").await, expected);
-    assert_eq!(attention(&system, "?storefront=eu").await, expected);
-    let of_us = attention(&system, "?storefront=us").await;
-    assert_eq!(of_us["orders_awaiting_approval"], 0);
-    assert_eq!(of_us["outstanding_payments"], 0);
+    system.api_key = Some("key-of-operator".to_owned());
+    expected_attention["low_stock_products"] = json!(2);
+    expected_attention["orders_awaiting_approval"] = json!(3);
+    expected_attention["outstanding_payments"] = json!(1);
+    assert_eq!(read_attention(&system, "").await, expected_attention);
+    assert_eq!(read_attention(&system, "?storefront=eu").await, expected_attention);
+    let attention_of_us = read_attention(&system, "?storefront=us").await;
+    assert_eq!(attention_of_us["orders_awaiting_approval"], 0);
+    assert_eq!(attention_of_us["outstanding_payments"], 0);
 
-    let approve = format!("/v1/orders/{}/approve", ids[0]);
-    system.post(&approve, json!({})).await.expect(200);
+    let approve_path = format!("/v1/orders/{}/approve", order_ids[0]);
+    system.post(&approve_path, json!({})).await.expect(200);
     system
-        .wait_for_order(&ids[0], "announced", is_announced)
+        .wait_for_order(&order_ids[0], "announced", is_announced)
         .await;
-    let shipped = system
-        .send_webhook("m-1", "shipment.shipped", &ids[0])
+    let webhook_reply = system
+        .send_webhook("m-1", "shipment.shipped", &order_ids[0])
         .await;
-    shipped.expect(200);
+    webhook_reply.expect(200);
     let items = json!({"items": [{"sku": "A", "quantity": 1}]});
-    let returns = format!("/v1/orders/{}/returns", ids[0]);
-    system.post(&returns, items).await.expect(201);
+    let returns_path = format!("/v1/orders/{}/returns", order_ids[0]);
+    system.post(&returns_path, items).await.expect(201);
     // A deleted product, and a deleted order, need no attention.
     system.delete("/v1/products/C").await.expect(204);
-    let deleted = system.delete(&format!("/v1/orders/{}", ids[2])).await;
-    deleted.expect(204);
-    expected["low_stock_products"] = json!(1);
-    expected["requested_returns"] = json!(1);
-    expected["orders_awaiting_approval"] = json!(1);
-    expected["outstanding_payments"] = json!(0);
-    assert_eq!(attention(&system, "").await, expected);
+    let delete_reply = system.delete(&format!("/v1/orders/{}", order_ids[2])).await;
+    delete_reply.expect(204);
+    expected_attention["low_stock_products"] = json!(1);
+    expected_attention["requested_returns"] = json!(1);
+    expected_attention["orders_awaiting_approval"] = json!(1);
+    expected_attention["outstanding_payments"] = json!(0);
+    assert_eq!(read_attention(&system, "").await, expected_attention);
 }

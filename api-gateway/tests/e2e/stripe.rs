@@ -50,37 +50,37 @@ impl System {
     }
 
     /// The value of a counter of the worker; 0 if it is not exported yet.
-    async fn worker_counter(&self, name: &str) -> u64 {
-        let address = self.worker.find_logged_field("health", 0).unwrap();
-        let request = self.client.get(format!("http://{address}/metrics"));
-        let metrics = request.send().await.unwrap().text().await.unwrap();
-        let counted_calls = metrics
+    async fn worker_counter(&self, counter_name: &str) -> u64 {
+        let worker_address = self.worker.find_logged_field("health", 0).unwrap();
+        let request = self.client.get(format!("http://{worker_address}/metrics"));
+        let metrics_text = request.send().await.unwrap().text().await.unwrap();
+        let counter_value = metrics_text
             .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        counted_calls.unwrap_or(0)
+            .find_map(|line| line.strip_prefix(counter_name)?.trim().parse().ok());
+        counter_value.unwrap_or(0)
     }
 
-    async fn send_stripe_webhook(&self, id: &str, kind: &str, object: Value) -> Reply {
-        let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": object}});
+    async fn send_stripe_webhook(&self, event_id: &str, event_type: &str, event_object: Value) -> Reply {
+        let body = json!({"id": event_id, "object": "event", "type": event_type, "data": {"object": event_object}});
         let (body, now_seconds) = (body.to_string(), Timestamp::now().as_second());
         self.send_stripe_signed(now_seconds, &signature(now_seconds, &body), body)
             .await
     }
 
-    async fn send_stripe_signed(&self, time: i64, signature: &str, body: String) -> Reply {
+    async fn send_stripe_signed(&self, signed_at: i64, signature: &str, body: String) -> Reply {
         let request = self
             .client
             .post(self.url("/webhooks/stripe"))
-            .header("stripe-signature", format!("t={time},v1={signature}"))
+            .header("stripe-signature", format!("t={signed_at},v1={signature}"))
             .body(body);
         send(request).await
     }
 
     /// Checks that the order's amounts agree with Stripe.
-    async fn assert_agrees_with(&self, stripe: &Stripe, id: &str) {
-        let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
+    async fn assert_agrees_with(&self, stripe: &Stripe, order_id: &str) {
+        let order = self.get(&format!("/v1/orders/{order_id}")).await.expect(200);
         let payment = &order["payment"];
-        let amount_of = |name: &str| payment[name].as_i64().unwrap();
+        let amount_of = |amount_name: &str| payment[amount_name].as_i64().unwrap();
         let authorized_amount = match payment["status"].as_str().unwrap() {
             "authorized" => amount_of("authorized"),
             _ => 0,
@@ -90,13 +90,13 @@ impl System {
             amount_of("captured"),
             amount_of("refunded"),
         );
-        assert_eq!(stripe.amounts(id).await, our_amounts, "{order}");
+        assert_eq!(stripe.amounts(order_id).await, our_amounts, "{order}");
     }
 }
 
-fn signature(time: i64, body: &str) -> String {
+fn signature(signed_at: i64, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, STRIPE_WEBHOOK_SECRET.as_bytes());
-    let tag = hmac::sign(&key, format!("{time}.{body}").as_bytes());
+    let tag = hmac::sign(&key, format!("{signed_at}.{body}").as_bytes());
     tag.as_ref()
         .iter()
         .fold(String::new(), |mut hex_text, byte| {
@@ -145,10 +145,10 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
     let is_refunded = |order: &Value| order["payment"]["refunded"] == 2800;
     let order = system.wait_for_order(&id, "refunded", is_refunded).await;
     let transactions = order["transactions"].as_array().unwrap();
-    let kinds = transactions
+    let transaction_kinds = transactions
         .iter()
         .map(|transaction| transaction["kind"].as_str().unwrap());
-    assert!(kinds.eq([
+    assert!(transaction_kinds.eq([
         "authorization",
         "capture",
         "refund",
@@ -229,12 +229,12 @@ async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_
     system.wait_until_idle().await;
     assert_eq!(stripe.amounts(&id).await, (4000, 0, 0));
     // A late notification of the first payment changes nothing.
-    let object =
+    let event_object =
         json!({"id": first_reference, "object": "payment_intent", "metadata": {"order_id": id}});
-    let notification = system
-        .send_stripe_webhook("evt_edit", "payment_intent.canceled", object)
+    let webhook_reply = system
+        .send_stripe_webhook("evt_edit", "payment_intent.canceled", event_object)
         .await;
-    assert!(notification.status < 300, "{}", notification.body);
+    assert!(webhook_reply.status < 300, "{}", webhook_reply.body);
     system.wait_until_idle().await;
 
     // Less than what is authorized takes effect at once, and only that is captured.
@@ -271,12 +271,12 @@ async fn order_waits_for_the_customers_authentication() {
         let reference = &order["payment"]["reference"];
         stripe.authenticate(&id, is_successful).await;
         // The worker reads the payment from Stripe; the content of the webhook is not trusted.
-        let object =
+        let event_object =
             json!({"object": "payment_intent", "id": reference, "metadata": {"order_id": id}});
         for event_name in ["evt_2", "evt_1", "evt_2"] {
             let event_id = format!("{event_name}_{is_successful}");
             system
-                .send_stripe_webhook(&event_id, "payment_intent.created", object.clone())
+                .send_stripe_webhook(&event_id, "payment_intent.created", event_object.clone())
                 .await
                 .expect(200);
         }
@@ -292,10 +292,10 @@ async fn order_waits_for_the_customers_authentication() {
             .await;
         assert_eq!(order["payment"]["next_action"], Value::Null);
         let history_before = system.list_event_types(&id).await;
-        let authorized = history_before
+        let authorization_events = history_before
             .iter()
-            .filter(|kind| *kind == "payment.authorized");
-        assert_eq!(authorized.count(), usize::from(is_successful));
+            .filter(|event_type| *event_type == "payment.authorized");
+        assert_eq!(authorization_events.count(), usize::from(is_successful));
         system.wait_until_idle().await;
         system.assert_agrees_with(&stripe, &id).await;
     }
@@ -305,23 +305,23 @@ async fn order_waits_for_the_customers_authentication() {
 #[tokio::test]
 async fn network_faults_never_move_money_twice() {
     let (system, stripe) = start_with_stripe().await;
-    let modes = [
+    let proxy_modes = [
         ProxyMode::DropResponse,
         ProxyMode::Fail,
         ProxyMode::InvalidResponse,
     ];
-    for mode in modes {
+    for proxy_mode in proxy_modes {
         let id = system.order_paid_with("pm_card_visa").await;
-        stripe.set_modes(&[ProxyMode::Forward, mode, mode]);
+        stripe.set_modes(&[ProxyMode::Forward, proxy_mode, proxy_mode]);
         system.wait_for_order(&id, "announced", is_announced).await;
-        stripe.set_modes(&[mode, mode]);
+        stripe.set_modes(&[proxy_mode, proxy_mode]);
         system
             .send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await
             .expect(200);
         system.wait_for_order(&id, "captured", is_captured).await;
         for amount in [1000, 500] {
-            stripe.set_modes(&[mode]);
+            stripe.set_modes(&[proxy_mode]);
             let body = json!({"amount": amount});
             system
                 .post(&format!("/v1/orders/{id}/refunds"), body)
@@ -333,11 +333,11 @@ async fn network_faults_never_move_money_twice() {
                 order["payment"]["refunded"] == 1500
             })
             .await;
-        assert_eq!(stripe.amounts(&id).await, (0, 3000, 1500), "{mode:?}");
+        assert_eq!(stripe.amounts(&id).await, (0, 3000, 1500), "{proxy_mode:?}");
         // The response to the cancellation is lost as well.
         let id = system.order_paid_with("pm_card_visa").await;
         system.wait_for_order(&id, "announced", is_announced).await;
-        stripe.set_modes(&[mode]);
+        stripe.set_modes(&[proxy_mode]);
         system
             .post(&format!("/v1/orders/{id}/cancel"), json!({}))
             .await
@@ -410,9 +410,9 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
     let intent_id = reference(&id).await;
     let cancel_path = format!("/v1/payment_intents/{intent_id}/cancel");
     stripe.call_api(Method::POST, &cancel_path, &[]).await;
-    let object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
+    let event_object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
     system
-        .send_stripe_webhook("evt_2", "payment_intent.canceled", object)
+        .send_stripe_webhook("evt_2", "payment_intent.canceled", event_object)
         .await
         .expect(200);
     let is_over = |order: &Value| order["status"] == "cancelled";
@@ -439,9 +439,9 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     system.wait_until_idle().await;
     let cancel_path = format!("/v1/payment_intents/{intent_id}/cancel");
     stripe.call_api(Method::POST, &cancel_path, &[]).await;
-    let object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
+    let event_object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
     system
-        .send_stripe_webhook("evt_1", "payment_intent.canceled", object)
+        .send_stripe_webhook("evt_1", "payment_intent.canceled", event_object)
         .await
         .expect(200);
     let is_voided = |order: &Value| order["payment"]["status"] == "voided";
@@ -468,15 +468,15 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
 async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     let (system, stripe) = start_with_stripe().await;
     // Signed and sent by localstripe.
-    let webhook_variables = [
+    let webhook_settings = [
         ("url", system.url("/webhooks/stripe")),
         ("secret", STRIPE_WEBHOOK_SECRET.to_owned()),
     ];
-    let webhook_url = webhook_variables
+    let webhook_form = webhook_settings
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
     stripe
-        .call_api(Method::POST, "/_config/webhooks/ours", &webhook_url)
+        .call_api(Method::POST, "/_config/webhooks/ours", &webhook_form)
         .await;
     let id = system.order_paid_with("pm_card_visa").await;
     system.wait_for_order(&id, "announced", is_announced).await;
@@ -490,18 +490,18 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     })
     .await;
 
-    let object = json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
-    let body = json!({"id": "evt_1", "data": {"object": object}}).to_string();
+    let event_object = json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
+    let body = json!({"id": "evt_1", "data": {"object": event_object}}).to_string();
     let now_seconds = Timestamp::now().as_second();
     let hour_ago = now_seconds - 3600;
-    for (time, signed_body) in [
+    for (signed_at, wrong_signature) in [
         (now_seconds, signature(now_seconds, "{}")),
         (hour_ago, signature(hour_ago, &body)),
         (now_seconds, signature(hour_ago, &body)),
         (now_seconds, String::new()),
     ] {
         system
-            .send_stripe_signed(time, &signed_body, body.clone())
+            .send_stripe_signed(signed_at, &wrong_signature, body.clone())
             .await
             .expect_problem(401, "UNAUTHENTICATED");
     }
@@ -522,13 +522,13 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
         system.send_stripe_webhook("evt_3", "payment_intent.created", foreign_intent);
     assert_eq!(ignored_reply.await.expect(200)["status"], "ignored");
     // Webhooks of another system on the same Stripe account are ignored.
-    let foreign_id = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
-    for (number, order_id) in foreign_id.into_iter().enumerate() {
-        let object =
+    let foreign_order_ids = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
+    for (event_number, order_id) in foreign_order_ids.into_iter().enumerate() {
+        let event_object =
             json!({"object": "payment_intent", "id": "pi_3", "metadata": {"order_id": order_id}});
-        let event_id = format!("evt_{}", number + 4);
+        let event_id = format!("evt_{}", event_number + 4);
         let ignored_webhook =
-            system.send_stripe_webhook(&event_id, "payment_intent.created", object);
+            system.send_stripe_webhook(&event_id, "payment_intent.created", event_object);
         assert_eq!(ignored_webhook.await.expect(200)["status"], "ignored");
     }
     system.wait_until_idle().await;
@@ -551,17 +551,17 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     system
         .wait_for_order(&id, "refunded", is_refunded(700))
         .await;
-    let refund_of_own_intent = [("payment_intent", intent_id)];
+    let intent_query = [("payment_intent", intent_id)];
     let refund_of_own_intent = stripe
-        .call_api(Method::GET, "/v1/refunds", &refund_of_own_intent)
+        .call_api(Method::GET, "/v1/refunds", &intent_query)
         .await["data"][0]
         .clone();
     assert_eq!(refund_of_own_intent["metadata"]["order_id"], *id);
-    let form = [("payment_intent", intent_id), ("amount", "500")];
-    let refund_from_console = stripe.call_api(Method::POST, "/v1/refunds", &form).await;
-    let object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent_id, "metadata": {}});
+    let refund_form = [("payment_intent", intent_id), ("amount", "500")];
+    let refund_from_console = stripe.call_api(Method::POST, "/v1/refunds", &refund_form).await;
+    let event_object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent_id, "metadata": {}});
     system
-        .send_stripe_webhook("evt_1", "refund.created", object.clone())
+        .send_stripe_webhook("evt_1", "refund.created", event_object.clone())
         .await
         .expect(200);
     system
@@ -571,7 +571,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     // Days later, the customer's bank returns the refund.
     stripe.fail_refund(refund_from_console["id"].as_str().unwrap());
     system
-        .send_stripe_webhook("evt_2", "refund.failed", object)
+        .send_stripe_webhook("evt_2", "refund.failed", event_object)
         .await
         .expect(200);
     system.wait_for_order(&id, "failed", is_refunded(700)).await;
@@ -579,7 +579,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     assert!(
         event_types
             .iter()
-            .any(|kind| kind == "payment.refund_failed")
+            .any(|event_type| event_type == "payment.refund_failed")
     );
     let dead_letters = system.get("/v1/dead-letters").await.expect(200);
     let dead_letter = &dead_letters["data"][0];
@@ -614,8 +614,8 @@ async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
         })
         .await;
     system.wait_until_idle().await;
-    let letters = system.get("/v1/dead-letters").await.expect(200);
-    assert_eq!(letters["data"], json!([]));
+    let dead_letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(dead_letters["data"], json!([]));
     system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
 }
@@ -653,13 +653,13 @@ async fn concurrent_webhooks_do_not_delay_the_order() {
         let awaits_action = |order: &Value| order["payment"]["next_action"] != Value::Null;
         let order = system.wait_for_order(&id, "waiting", awaits_action).await;
         stripe.authenticate(&id, true).await;
-        let object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
+        let event_object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
             "metadata": {"order_id": id}});
-        let events: Vec<_> = (0..4)
+        let event_ids: Vec<_> = (0..4)
             .map(|event_number| format!("evt_{round}_{event_number}"))
             .collect();
-        let webhook_replies = events.iter().map(|event| {
-            system.send_stripe_webhook(event, "payment_intent.updated", object.clone())
+        let webhook_replies = event_ids.iter().map(|event_id| {
+            system.send_stripe_webhook(event_id, "payment_intent.updated", event_object.clone())
         });
         for reply in join_all(webhook_replies).await {
             reply.expect(200);
@@ -675,9 +675,9 @@ async fn concurrent_webhooks_do_not_delay_the_order() {
 async fn storefront_gets_the_client_secret_for_authentication() {
     let (system, stripe) = start_with_stripe().await;
     let customer_id = system.create_customer().await;
-    let new_order = |payment_method: &str, url: &str| {
+    let new_order = |payment_method: &str, return_url: &str| {
         let mut new_order = order_body_with_method(&customer_id, "A", 1, payment_method);
-        new_order["return_url"] = json!(url);
+        new_order["return_url"] = json!(return_url);
         new_order
     };
     for invalid_url in [
@@ -696,17 +696,17 @@ async fn storefront_gets_the_client_secret_for_authentication() {
         );
     }
     let card = stripe.create_card("4000002500003155").await;
-    let url = "https://shop.example/thanks";
+    let return_url = "https://shop.example/thanks";
     let created_order = system
-        .post("/v1/orders", new_order(&card, url))
+        .post("/v1/orders", new_order(&card, return_url))
         .await
         .expect(201);
     let id = created_order["id"].as_str().unwrap();
-    let waits = |order: &Value| order["payment"]["next_action"] != Value::Null;
-    let order = system.wait_for_order(id, "waiting", waits).await;
+    let awaits_action = |order: &Value| order["payment"]["next_action"] != Value::Null;
+    let order = system.wait_for_order(id, "waiting", awaits_action).await;
     let intent = stripe.payments(id).await.remove(0);
-    let secret = intent["client_secret"].as_str().unwrap();
-    assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
+    let client_secret = intent["client_secret"].as_str().unwrap();
+    assert_eq!(order["payment"]["next_action"]["client_secret"], client_secret);
     let sent_url = stripe.return_url(intent["id"].as_str().unwrap()).unwrap();
     assert_eq!(sent_url, "https%3A%2F%2Fshop.example%2Fthanks");
     // Only the order itself shows the secret.
@@ -714,30 +714,30 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     for path in ["/v1/orders", &history_path, "/v1/events"] {
         let order_text = system.get(path).await.expect(200).to_string();
         assert!(
-            order_text.contains(id) && !order_text.contains(secret),
+            order_text.contains(id) && !order_text.contains(client_secret),
             "{path}"
         );
     }
-    let event =
+    let event_object =
         json!({"object": "payment_intent", "id": intent["id"], "metadata": {"order_id": id}});
     system
-        .send_stripe_webhook("evt_early", "payment_intent.created", event.clone())
+        .send_stripe_webhook("evt_early", "payment_intent.created", event_object.clone())
         .await
         .expect(200);
     system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
+    assert_eq!(order["payment"]["next_action"]["client_secret"], client_secret);
     stripe.authenticate(id, true).await;
     system
-        .send_stripe_webhook("evt_done", "payment_intent.succeeded", event)
+        .send_stripe_webhook("evt_done", "payment_intent.succeeded", event_object)
         .await
         .expect(200);
     let order = system
         .wait_for_order(id, "processing", |order| order["status"] == "processing")
         .await;
-    assert!(!order.to_string().contains(secret), "{order}");
-    let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
-    assert!(!log.contains(secret));
+    assert!(!order.to_string().contains(client_secret), "{order}");
+    let worker_log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    assert!(!worker_log.contains(client_secret));
     system.assert_verified();
 }
 

@@ -14,15 +14,15 @@ fn generate_tokens(arguments: &[&str]) -> Value {
 }
 
 async fn assert_tokens_are_verified(system: &mut System, tokens: &Value) {
-    for (name, token) in tokens["good"].as_object().unwrap() {
-        system.key = Some(token.as_str().unwrap().to_owned());
+    for (token_name, token) in tokens["good"].as_object().unwrap() {
+        system.api_key = Some(token.as_str().unwrap().to_owned());
         let reply = system.get("/v1/orders").await;
-        assert_eq!(reply.status, 200, "{name}: {}", reply.body);
+        assert_eq!(reply.status, 200, "{token_name}: {}", reply.body);
     }
-    for (name, token) in tokens["bad"].as_object().unwrap() {
-        system.key = Some(token.as_str().unwrap().to_owned());
+    for (token_name, token) in tokens["bad"].as_object().unwrap() {
+        system.api_key = Some(token.as_str().unwrap().to_owned());
         let reply = system.get("/v1/orders").await;
-        assert_eq!(reply.status, 401, "{name}: {}", reply.body);
+        assert_eq!(reply.status, 401, "{token_name}: {}", reply.body);
         reply.expect_problem(401, "UNAUTHENTICATED");
     }
 }
@@ -37,10 +37,10 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
     let tokens = generate_tokens(&["secret", JWT_SECRET]);
     assert_tokens_are_verified(&mut system, &tokens).await;
     // API keys remain valid.
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
     // The storefront is taken from the token.
-    system.key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
     let customer_id = system.create_customer().await;
     let customer_reply = system.get(&format!("/v1/customers/{customer_id}")).await;
     assert_eq!(customer_reply.expect(200)["storefront"], "eu");
@@ -54,10 +54,10 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
 #[tokio::test]
 async fn concurrent_requests_share_the_first_fetch_of_the_jwks() {
     let tokens = generate_tokens(&["keys"]);
-    let publisher = Receiver::with(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
+    let publisher = Receiver::with_responses(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
     let url = publisher.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
-    system.key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
     for reply in join_all((0..5).map(|_| system.get("/v1/orders"))).await {
         reply.expect_problem(503, "UNAVAILABLE");
     }
@@ -67,11 +67,11 @@ async fn concurrent_requests_share_the_first_fetch_of_the_jwks() {
 #[tokio::test]
 async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     let tokens = generate_tokens(&["keys"]);
-    let publisher = Receiver::with(vec![CannedResponse::Status(500)]).await;
+    let publisher = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
     let url = publisher.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
     // Without keys no token can be verified.
-    system.key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
     system
         .get("/v1/orders")
         .await
@@ -80,16 +80,16 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     publisher.set_response(CannedResponse::Json(tokens["keys"].to_string()));
     assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
-    let requests = publisher.received().len();
-    assert!(requests < 10, "the keys were fetched {requests} times");
+    let fetch_count = publisher.received().len();
+    assert!(fetch_count < 10, "the keys were fetched {fetch_count} times");
 
     publisher.set_response(CannedResponse::Json(tokens["later_keys"].to_string()));
-    system.key = Some(tokens["later"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["later"].as_str().unwrap().to_owned());
     wait_until("the new key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
-    system.key = Some(tokens["good"]["RS256"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["good"]["RS256"].as_str().unwrap().to_owned());
     system
         .get("/v1/orders")
         .await
@@ -97,12 +97,12 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
 
     // Another key with the same id is accepted after the next permitted fetch.
     publisher.set_response(CannedResponse::Json(tokens["replaced_keys"].to_string()));
-    system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     wait_until("the replaced key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
-    system.key = Some(tokens["nameless"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["nameless"].as_str().unwrap().to_owned());
     let refused_reply = system.get("/v1/orders").await;
     let problem = refused_reply.expect_problem(401, "UNAUTHENTICATED");
     assert!(
@@ -113,6 +113,6 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     );
 
     publisher.set_response(CannedResponse::Status(500));
-    system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
+    system.api_key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     system.get("/v1/orders").await.expect(200);
 }

@@ -15,21 +15,21 @@ const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// The events of an order.
-async fn events(system: &System, order: &str) -> Vec<Value> {
-    let path = format!("/v1/events?order_id={order}&limit=200");
+async fn events(system: &System, order_id: &str) -> Vec<Value> {
+    let path = format!("/v1/events?order_id={order_id}&limit=200");
     let page = system.get(&path).await.expect(200);
     page["data"].as_array().unwrap().clone()
 }
 
 /// `traceparent` and `tracestate` of the order's first event.
-async fn context_of_first_event(system: &System, order: &str) -> (Value, Value) {
-    let event = events(system, order).await.swap_remove(0);
+async fn context_of_first_event(system: &System, order_id: &str) -> (Value, Value) {
+    let event = events(system, order_id).await.swap_remove(0);
     (event["traceparent"].clone(), event["tracestate"].clone())
 }
 
-async fn wait_for_label(system: &System, id: &str) {
+async fn wait_for_label(system: &System, order_id: &str) {
     system
-        .wait_for_order(id, "labelled", |order| {
+        .wait_for_order(order_id, "labelled", |order| {
             order["shipments"][0]["tracking_number"].is_string()
         })
         .await;
@@ -103,31 +103,31 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
 async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
     let system = System::start().await;
     system.set_stock("mug", &[("berlin", 99)]).await;
-    let members: Vec<String> = (0..32)
-        .map(|number| format!("k{number:02}={:a>200}", ""))
+    let long_members: Vec<String> = (0..32)
+        .map(|member_number| format!("k{member_number:02}={:a>200}", ""))
         .collect();
     let short_members: Vec<String> = (0..32)
-        .map(|number| format!("k{number:02}={:a>20}", ""))
+        .map(|member_number| format!("k{member_number:02}={:a>20}", ""))
         .collect();
     let too_many_members = ["a=1,b=2,"; 512].concat();
-    let shortened = short_members[..20].join(",");
-    for (sent, stored) in [
+    let shortened_tracestate = short_members[..20].join(",");
+    for (sent_tracestate, expected_tracestate) in [
         ("vendor=a1, other=b 2", json!("vendor=a1,other=b 2")),
-        (&members.join(","), Value::Null),
-        (&short_members.join(","), json!(shortened)),
+        (&long_members.join(","), Value::Null),
+        (&short_members.join(","), json!(shortened_tracestate)),
         (&too_many_members, Value::Null),
         ("vendor", Value::Null),
         ("vendor=a=b", Value::Null),
     ] {
-        let headers = [("traceparent", TRACEPARENT), ("tracestate", sent)];
+        let headers = [("traceparent", TRACEPARENT), ("tracestate", sent_tracestate)];
         let id = create_order(&system, &headers, json!({})).await;
         let (traceparent, tracestate) = context_of_first_event(&system, &id).await;
-        assert!(traceparent.as_str().unwrap().contains(TRACE_ID), "{sent}");
-        assert_eq!(tracestate, stored, "{sent}");
+        assert!(traceparent.as_str().unwrap().contains(TRACE_ID), "{sent_tracestate}");
+        assert_eq!(tracestate, expected_tracestate, "{sent_tracestate}");
     }
     // Without a valid `traceparent` the gateway starts a trace, to which `tracestate` does not belong.
-    let repeated = [("traceparent", TRACEPARENT), ("traceparent", TRACEPARENT)];
-    for invalid_headers in [&[("traceparent", "00-0-0-00")][..], &repeated, &[]] {
+    let repeated_headers = [("traceparent", TRACEPARENT), ("traceparent", TRACEPARENT)];
+    for invalid_headers in [&[("traceparent", "00-0-0-00")][..], &repeated_headers, &[]] {
         let headers = [invalid_headers, &[("tracestate", "vendor=a1")]].concat();
         let id = create_order(&system, &headers, json!({})).await;
         let (traceparent, tracestate) = context_of_first_event(&system, &id).await;
@@ -146,13 +146,13 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     let system = System::start().await;
     system.set_stock("mug", &[("berlin", 9)]).await;
     let headers = [("traceparent", TRACEPARENT), ("tracestate", "vendor=a1")];
-    let customer = system.create_customer().await;
+    let customer_id = system.create_customer().await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = headers.iter().fold(request, |request, (name, value)| {
         request.header(*name, *value)
     });
-    let created = send(request.json(&order_body(&customer, "mug", 1))).await;
-    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    let order_reply = send(request.json(&order_body(&customer_id, "mug", 1))).await;
+    let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     wait_for_label(&system, &id).await;
     let path = format!("/v1/orders/{id}/cancel");
     let cancel_traceparent = TRACEPARENT.replace(TRACE_ID, "4bf92f3577b34da6a3ce929d0e0e4736");
@@ -163,27 +163,27 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     system.wait_until_idle().await;
 
     let events = events(&system, &id).await;
-    let is_of = |event: &Value, trace: &str| event["traceparent"].as_str().unwrap().contains(trace);
-    let cancelled = events
+    let is_of = |event: &Value, trace_id: &str| event["traceparent"].as_str().unwrap().contains(trace_id);
+    let cancelled_index = events
         .iter()
         .position(|event| event["type"] == "order.cancelled");
-    let (before, after) = events.split_at(cancelled.unwrap());
-    for event in before {
+    let (events_before, events_after) = events.split_at(cancelled_index.unwrap());
+    for event in events_before {
         assert!(is_of(event, TRACE_ID), "{event}");
         assert_eq!(event["tracestate"], "vendor=a1", "{event}");
     }
-    assert!(is_of(&after[0], "4bf92f3577b34da6a3ce929d0e0e4736"));
-    assert_eq!(after[0]["tracestate"], Value::Null);
+    assert!(is_of(&events_after[0], "4bf92f3577b34da6a3ce929d0e0e4736"));
+    assert_eq!(events_after[0]["tracestate"], Value::Null);
     // The step that voids the payment belongs to the trace of the cancellation.
-    let voided = after.iter().find(|event| event["type"] == "payment.voided");
-    assert!(is_of(voided.unwrap(), "4bf92f3577b34da6a3ce929d0e0e4736"));
+    let voided_event = events_after.iter().find(|event| event["type"] == "payment.voided");
+    assert!(is_of(voided_event.unwrap(), "4bf92f3577b34da6a3ce929d0e0e4736"));
 
     // Tracing systems may have put personal data into `tracestate`.
-    let path = format!("/v1/customers/{customer}");
+    let path = format!("/v1/customers/{customer_id}");
     system.delete(&path).await.expect(204);
-    let remaining = "SELECT count(*) FROM events WHERE tracestate IS NOT NULL";
+    let remaining_sql = "SELECT count(*) FROM events WHERE tracestate IS NOT NULL";
     wait_until("the events to be redacted", async || {
-        system.store.run(Tables::Orders, remaining) == "0"
+        system.store.run(Tables::Worker, remaining_sql) == "0"
     })
     .await;
     system.assert_verified();

@@ -32,9 +32,9 @@ impl Receiver {
         spans
     }
 
-    pub(crate) fn of_trace(&self, trace: &str) -> Vec<Value> {
+    pub(crate) fn of_trace(&self, trace_id: &str) -> Vec<Value> {
         let mut spans = self.spans();
-        spans.retain(|span| span["trace"] == trace);
+        spans.retain(|span| span["trace"] == trace_id);
         spans
     }
 }
@@ -63,8 +63,8 @@ pub(crate) async fn create_order(
         .unwrap()
         .extend(other_fields.as_object().unwrap().clone());
     let mut request = system.request(Method::POST, "/v1/orders").json(&body);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
+    for (header_name, header_value) in headers {
+        request = request.header(*header_name, *header_value);
     }
     let reply = send(request).await;
     assert!(matches!(reply.status, 201 | 202), "{reply:?}");
@@ -74,8 +74,8 @@ pub(crate) async fn create_order(
 
 pub(crate) fn span_names(spans: &[Value]) -> Vec<String> {
     let name = |span: &Value| {
-        let (service, name) = (&span["service"], &span["name"]);
-        format!("{} {}", service.as_str().unwrap(), name.as_str().unwrap())
+        let (service_name, name) = (&span["service"], &span["name"]);
+        format!("{} {}", service_name.as_str().unwrap(), name.as_str().unwrap())
     };
     spans.iter().map(name).collect()
 }
@@ -117,10 +117,10 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     assert_eq!(span_names(&spans), expected_spans);
 
     // Each span's parent is its cause, up to the client's span.
-    let parents: Vec<_> = spans.iter().map(|span| &span["parent"]).collect();
+    let parent_ids: Vec<_> = spans.iter().map(|span| &span["parent"]).collect();
     let worker_span_id = &spans[2]["span"];
     assert_eq!(
-        parents,
+        parent_ids,
         [
             &json!(CLIENT_SPAN_ID),
             &spans[0]["span"],
@@ -129,12 +129,12 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
             worker_span_id
         ]
     );
-    let kinds: Vec<_> = spans
+    let span_kinds: Vec<_> = spans
         .iter()
         .map(|span| span["kind"].as_str().unwrap())
         .collect();
     assert_eq!(
-        kinds,
+        span_kinds,
         [
             "SPAN_KIND_SERVER",
             "SPAN_KIND_PRODUCER",
@@ -148,11 +148,11 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     assert_eq!(http_attributes["http.request.method"], "POST");
     assert_eq!(http_attributes["http.route"], "/v1/orders");
     assert_eq!(http_attributes["http.response.status_code"], 201);
-    let step = &spans[3]["attributes"];
-    assert_eq!(step["messaging.system"], "rabbitmq");
-    assert_eq!(step["messaging.operation.type"], "process");
-    assert_eq!(step["messaging.destination.name"], "order-worker-queue");
-    assert_eq!(step["order.id"], json!(id));
+    let step_attributes = &spans[3]["attributes"];
+    assert_eq!(step_attributes["messaging.system"], "rabbitmq");
+    assert_eq!(step_attributes["messaging.operation.type"], "process");
+    assert_eq!(step_attributes["messaging.destination.name"], "order-worker-queue");
+    assert_eq!(step_attributes["order.id"], json!(id));
     for span in [0, 2, 3, 4].map(|index| &spans[index]) {
         assert_eq!(span["attributes"]["request_id"], "my-request", "{span}");
         assert_eq!(span["status"], "STATUS_CODE_UNSET", "{span}");

@@ -20,21 +20,21 @@ async fn create_announced_order(system: &System) -> String {
 }
 
 /// The labels of the order at the carrier: key, whether it was cancelled, and the digest of its address.
-fn list_labels(system: &System, id: &str) -> Vec<(String, bool, String)> {
+fn list_labels(system: &System, order_id: &str) -> Vec<(String, bool, String)> {
     let sql = format!(
         "SELECT key, CASE WHEN is_cancelled THEN 1 ELSE 0 END, address_digest FROM parcels
-         WHERE order_id = '{id}' ORDER BY key"
+         WHERE order_id = '{order_id}' ORDER BY key"
     );
-    let rows = system.store.run(Tables::Ledger, &sql);
-    let rows = rows.lines().map(|row| {
-        let columns: Vec<_> = row.split(' ').collect();
+    let label_rows = system.store.run(Tables::Ledger, &sql);
+    let label_rows = label_rows.lines().map(|label_row| {
+        let columns: Vec<_> = label_row.split(' ').collect();
         (
             columns[0].split_once('/').unwrap().1.to_owned(),
             columns[1] == "1",
             columns[2].to_owned(),
         )
     });
-    rows.collect()
+    label_rows.collect()
 }
 
 fn digest(address: &Value) -> String {
@@ -48,19 +48,19 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     system.set_stock("A", &[("main", 5)]).await;
     let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
-    let berlin = json!({"city": "Berlin", "name": "Ada"});
-    let key = "request_shipment:main";
+    let berlin_address = json!({"city": "Berlin", "name": "Ada"});
+    let label_key = "request_shipment:main";
     assert_eq!(
         list_labels(&system, &id),
-        [(key.to_owned(), false, digest(&berlin))]
+        [(label_key.to_owned(), false, digest(&berlin_address))]
     );
     let order_before = system.get(&path).await.expect(200);
     let first_tracking_number = order_before["shipments"][0]["tracking_number"].clone();
 
     let patch = json!({"shipping_address": {"city": "Cologne", "line2": null}});
     let changed_order = system.patch(&path, patch.clone()).await.expect(200);
-    let cologne = json!({"city": "Cologne", "name": "Ada"});
-    assert_eq!(changed_order["shipping_address"], cologne);
+    let cologne_address = json!({"city": "Cologne", "name": "Ada"});
+    assert_eq!(changed_order["shipping_address"], cologne_address);
     let order = system
         .wait_for_order(&id, "announced again", |order| {
             order["shipments"][1]["status"] == "label_created"
@@ -74,8 +74,8 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     assert_eq!(
         list_labels(&system, &id),
         [
-            (key.to_owned(), true, digest(&berlin)),
-            (format!("{key}:2"), false, digest(&cologne)),
+            (label_key.to_owned(), true, digest(&berlin_address)),
+            (format!("{label_key}:2"), false, digest(&cologne_address)),
         ]
     );
     // The same address again changes nothing.
@@ -96,9 +96,9 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     assert_eq!(statuses, ["shipped", "cancelled"]);
     assert_eq!(system.stock_level("A").await, (4, 0));
     let history = system.list_event_types(&id).await;
-    let types_since_update = history.iter().skip_while(|kind| *kind != "order.updated");
+    let types_since_update = history.iter().skip_while(|event_type| *event_type != "order.updated");
     let types_of_shipping = types_since_update
-        .filter(|kind| kind.starts_with("order.") || kind.starts_with("shipment."));
+        .filter(|event_type| event_type.starts_with("order.") || event_type.starts_with("shipment."));
     assert_eq!(
         types_of_shipping.collect::<Vec<_>>(),
         [
@@ -170,9 +170,9 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     let mut system =
         System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let receiver = Receiver::start().await;
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let new_endpoint = json!({"url": receiver.url("/eu"), "event_types": ["order.updated"]});
     let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
     endpoint_reply.expect(201);
@@ -191,7 +191,7 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     refused_reply.expect_problem(403, "FORBIDDEN");
     let mut stream = open_stream(&system).await;
 
-    system.key = Some("key-of-operator".to_owned());
+    system.api_key = Some("key-of-operator".to_owned());
     let patch =
         json!({"note": "confidential", "tags": ["confidential"], "metadata": {"seen": true}});
     let order = system.patch(&path, patch).await.expect(200);
@@ -207,13 +207,13 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
         .expect(200);
     assert_eq!(events["data"][0]["data"]["note"], "confidential");
 
-    system.key = Some("key-of-eu".to_owned());
+    system.api_key = Some("key-of-eu".to_owned());
     let request = system.request(Method::PATCH, &path);
     let request = request.json(&json!({"metadata": {"mine": 1}}));
     let order_reply = send(request.header("idempotency-key", "k1")).await;
     let changed_order = order_reply.expect(200);
     assert_eq!(changed_order["metadata"], json!({"seen": true, "mine": 1}));
-    let mut texts = vec![
+    let mut shown_texts = vec![
         changed_order.to_string(),
         system.get(&path).await.expect(200).to_string(),
         system.get("/v1/orders").await.expect(200).to_string(),
@@ -245,7 +245,7 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
         streamed_text.contains("seen") && streamed_text.contains("mine"),
         "{streamed_text}"
     );
-    texts.push(streamed_text);
+    shown_texts.push(streamed_text);
     crate::harness::wait_until("both webhooks to arrive", async || {
         receiver.received().len() == 2
     })
@@ -253,10 +253,10 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     for received_request in receiver.received() {
         let body = String::from_utf8_lossy(&received_request.body).into_owned();
         assert!(body.contains("seen"), "{body}");
-        texts.push(body);
+        shown_texts.push(body);
     }
-    for text in &texts {
-        assert!(!text.contains("confidential"), "{text}");
+    for shown_text in &shown_texts {
+        assert!(!shown_text.contains("confidential"), "{shown_text}");
     }
     // The history has no gap.
     let history = system
@@ -266,7 +266,7 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
     for (index, event) in history["data"].as_array().unwrap().iter().enumerate() {
         assert_eq!(event["sequence"], index + 1);
     }
-    system.key = Some("key-of-us".to_owned());
+    system.api_key = Some("key-of-us".to_owned());
     let refused_reply = system.patch(&path, json!({"metadata": {}})).await;
     refused_reply.expect_problem(404, "NOT_FOUND");
     system.assert_verified();
@@ -287,43 +287,43 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
     system.set_stock("B", &[("main", 500)]).await;
     let ada_id = system.create_customer().await;
     let eve_id = system.create_customer().await;
-    let mut ids = Vec::new();
-    for number in 0..12 {
-        let customer = if number % 3 == 0 { &eve_id } else { &ada_id };
-        let sku = if number % 2 == 0 { "A" } else { "B" };
+    let mut order_ids = Vec::new();
+    for order_index in 0..12 {
+        let customer_id = if order_index % 3 == 0 { &eve_id } else { &ada_id };
+        let sku = if order_index % 2 == 0 { "A" } else { "B" };
         let order_reply = system
-            .post("/v1/orders", order_body(customer, sku, 1))
+            .post("/v1/orders", order_body(customer_id, sku, 1))
             .await;
-        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
+        order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
     // Every order but the first has a common tag; each third one has another, too.
-    for (index, id) in ids.iter().enumerate().skip(1) {
+    for (index, order_id) in order_ids.iter().enumerate().skip(1) {
         let tags = if index % 3 == 0 {
             json!(["Über", "vip"])
         } else {
             json!(["ÜBER"])
         };
-        let path = format!("/v1/orders/{id}");
+        let path = format!("/v1/orders/{order_id}");
         system.patch(&path, json!({"tags": tags})).await.expect(200);
     }
-    let cancel_path = format!("/v1/orders/{}/cancel", ids[3]);
+    let cancel_path = format!("/v1/orders/{}/cancel", order_ids[3]);
     system.post(&cancel_path, json!({})).await.expect(200);
     let list_indexes = async |query: &str| -> Vec<usize> {
-        let (mut indexes, mut cursor) = (Vec::new(), String::new());
+        let (mut order_indexes, mut cursor) = (Vec::new(), String::new());
         loop {
             let path = format!("/v1/orders?limit=2{query}{cursor}");
             let page = system.get(&path).await.expect(200);
             for order in page["data"].as_array().unwrap() {
-                indexes.push(
-                    ids.iter()
-                        .position(|id| order["id"] == id.as_str())
+                order_indexes.push(
+                    order_ids.iter()
+                        .position(|order_id| order["id"] == order_id.as_str())
                         .unwrap(),
                 );
             }
             match page["next_cursor"].as_str() {
                 Some(next_cursor) => cursor = format!("&cursor={next_cursor}"),
-                None => return indexes,
+                None => return order_indexes,
             }
         }
     };
@@ -347,26 +347,26 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
     );
     assert!(list_indexes("&tag=vi").await.is_empty());
     // Changed, removed and deleted.
-    let change = async |index: usize, tags: Value| {
-        let path = format!("/v1/orders/{}", ids[index]);
+    let change_tags = async |index: usize, tags: Value| {
+        let path = format!("/v1/orders/{}", order_ids[index]);
         system.patch(&path, json!({"tags": tags})).await.expect(200)
     };
-    change(9, json!(["gone"])).await;
-    change(6, json!(null)).await;
-    let delete_reply = system.delete(&format!("/v1/orders/{}", ids[3])).await;
+    change_tags(9, json!(["gone"])).await;
+    change_tags(6, json!(null)).await;
+    let delete_reply = system.delete(&format!("/v1/orders/{}", order_ids[3])).await;
     assert_eq!(delete_reply.status, 204);
     assert!(list_indexes("&tag=vip").await.is_empty());
     assert_eq!(list_indexes("&tag=vip&include_deleted=true").await, [3]);
     assert_eq!(list_indexes("&tag=gone").await, [9]);
-    let rows = system
+    let tag_count = system
         .store
-        .run(Tables::Orders, "SELECT count(*) FROM order_tags");
-    assert_eq!(rows.trim(), "11");
+        .run(Tables::Worker, "SELECT count(*) FROM order_tags");
+    assert_eq!(tag_count.trim(), "11");
     system.assert_verified();
     // verify reports an order that is not listed by its tag.
     system
         .store
-        .run(Tables::Orders, "DELETE FROM order_tags WHERE tag = 'gone'");
-    let (is_right, report) = system.verify();
-    assert!(!is_right && report.contains("is listed by"), "{report}");
+        .run(Tables::Worker, "DELETE FROM order_tags WHERE tag = 'gone'");
+    let (is_consistent, report) = system.verify();
+    assert!(!is_consistent && report.contains("is listed by"), "{report}");
 }

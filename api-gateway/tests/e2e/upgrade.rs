@@ -12,20 +12,20 @@ use crate::harness::{
 fn first_version_store(folder: &Folder) -> Store {
     let store = Store::new(folder);
     let data_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
-    let read_file = |name: &str| fs::read_to_string(data_folder.join(name)).unwrap();
+    let read_file = |file_name: &str| fs::read_to_string(data_folder.join(file_name)).unwrap();
     if store.is_sqlite() {
-        store.run(Tables::Orders, &read_file("sqlite.sql"));
+        store.run(Tables::Worker, &read_file("sqlite.sql"));
         store.run(Tables::Ledger, &read_file("sqlite.sandbox.sql"));
     } else {
-        store.run(Tables::Orders, &read_file("postgres.sql"));
+        store.run(Tables::Worker, &read_file("postgres.sql"));
     }
     store
 }
 
-fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
+fn texts<'a>(orders: &'a [Value], field_name: &str) -> Vec<&'a str> {
     orders
         .iter()
-        .map(|order| order[field].as_str().unwrap())
+        .map(|order| order[field_name].as_str().unwrap())
         .collect()
 }
 
@@ -94,14 +94,14 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .await;
     assert_eq!(history.first().unwrap(), "order.created");
     assert!(
-        history.iter().any(|kind| kind == "order.delivered"),
+        history.iter().any(|event| event == "order.delivered"),
         "{history:?}"
     );
-    let delete_reply = system
+    let page = system
         .get("/v1/orders?include_deleted=true&limit=200")
         .await
         .expect(200);
-    let deleted_orders = delete_reply["data"].as_array().unwrap();
+    let deleted_orders = page["data"].as_array().unwrap();
     assert_eq!(
         deleted_orders
             .iter()
@@ -112,7 +112,7 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     system.assert_verified();
 
     // Old orders are found by their customer and their tracking number.
-    let number = delivered_order["shipments"][0]["tracking_number"]
+    let tracking_number = delivered_order["shipments"][0]["tracking_number"]
         .as_str()
         .unwrap();
     let customer_id = delivered_order["customer_id"].as_str().unwrap();
@@ -121,7 +121,7 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .await
         .expect(200);
     let name = customer["name"].as_str().unwrap().to_uppercase();
-    for search_text in [number, &name] {
+    for search_text in [tracking_number, &name] {
         let list_reply = system.get(&format!("/v1/orders?q={search_text}")).await;
         let found_orders = list_reply.expect(200);
         let order_list = found_orders["data"].as_array().unwrap();
@@ -163,19 +163,19 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
 /// The worker of the previous version. Without the history of the repository there is none; scripts/test.sh
 /// reports that, and the tests of two versions are skipped.
 pub(crate) fn previous_worker() -> Option<String> {
-    let program = setting("TEST_PREVIOUS_WORKER");
-    if program == "none" {
+    let worker_program = setting("TEST_PREVIOUS_WORKER");
+    if worker_program == "none" {
         eprintln!("SKIPPED: the previous version is not available");
         return None;
     }
-    Some(program)
+    Some(worker_program)
 }
 
 /// Creates this many orders concurrently, with slow payments.
-pub(crate) async fn create_orders(system: &System, customer: &str, count: usize) -> Vec<String> {
-    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
+pub(crate) async fn create_orders(system: &System, customer_id: &str, order_count: usize) -> Vec<String> {
+    let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
-    let order_requests = (0..count).map(|_| system.post("/v1/orders", body.clone()));
+    let order_requests = (0..order_count).map(|_| system.post("/v1/orders", body.clone()));
     let mut ids = Vec::new();
     for order_reply in futures_util::future::join_all(order_requests).await {
         ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
@@ -245,17 +245,17 @@ async fn upgrade_can_be_rolled_back() {
     system.set_stock("mug", &[("berlin", 1_000)]).await;
     let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
-    for program in [WORKER, &previous_worker, WORKER] {
+    for worker_program in [WORKER, &previous_worker, WORKER] {
         ids.extend(create_orders(&system, &customer_id, 5).await);
-        restart_with(&mut system, program).await;
+        restart_with(&mut system, worker_program).await;
     }
     wait_until_processing(&system, &ids).await;
     // The previous version stores no trace context.
     for (id, has_trace) in [(&ids[0], false), (&ids[5], true), (&ids[10], false)] {
         let path = format!("/v1/events?order_id={id}&type=order.created");
         let page = system.get(&path).await.expect(200);
-        let created = &page["data"][0];
-        assert_eq!(created["traceparent"].is_string(), has_trace, "{created}");
+        let created_event = &page["data"][0];
+        assert_eq!(created_event["traceparent"].is_string(), has_trace, "{created_event}");
     }
     system.assert_verified();
 }
@@ -326,10 +326,10 @@ async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
     let customer = customer_reply.expect(200);
     assert_eq!(customer["phone"], json!(null));
     assert_eq!(customer["addresses"], json!([]));
-    let row = format!(
+    let personal_data_sql = format!(
         "SELECT name_key || email_key || coalesce(profile, '') FROM customers WHERE id = '{erased_id}'"
     );
-    assert_eq!(system.store.run(Tables::Orders, &row), "");
+    assert_eq!(system.store.run(Tables::Worker, &personal_data_sql), "");
     system.assert_verified();
 }
 
@@ -344,49 +344,49 @@ async fn indexes_are_built_while_orders_are_taken() {
     let customer_id = system.create_customer().await;
     // The database as it was when the version that builds indexes was interrupted: two are missing, one is invalid.
     system.store.run(
-        Tables::Orders,
+        Tables::Worker,
         "DELETE FROM _sqlx_migrations WHERE version = 16;
          DROP INDEX customers_by_name, shipments_by_tracking_number;
          UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'customers_by_email'::regclass",
     );
 
     // Builds wait for this transaction. A build that locks its table would make orders wait, too.
-    let writer = system
+    let open_transaction = system
         .store
         .begin_transaction("LOCK TABLE customers, events IN ROW EXCLUSIVE MODE");
-    let migrate = || {
+    let start_migration = || {
         let mut command = Process::command(WORKER);
         command.arg("migrate");
         command.env("DATABASE_URL", system.store.url());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
-    let migrations = [migrate(), migrate()];
-    let builds =
+    let migrations = [start_migration(), start_migration()];
+    let running_builds_sql =
         "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
     wait_until("an index to be built", async || {
-        system.store.run(Tables::Orders, builds) != "0"
+        system.store.run(Tables::Worker, running_builds_sql) != "0"
     })
     .await;
     let ids = create_orders(&system, &customer_id, 5).await;
     wait_until_processing(&system, &ids).await;
-    writer.commit();
+    open_transaction.commit();
 
     for migration in migrations {
         let output = migration.wait_with_output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{errors}");
+        let error_text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error_text}");
     }
     let invalid_indexes_sql = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
-    assert_eq!(system.store.run(Tables::Orders, invalid_indexes_sql), "0");
+    assert_eq!(system.store.run(Tables::Worker, invalid_indexes_sql), "0");
     let rebuilt_indexes_sql = "SELECT count(*) FROM pg_class WHERE relname IN
         ('customers_by_name', 'customers_by_email', 'shipments_by_tracking_number')";
-    assert_eq!(system.store.run(Tables::Orders, rebuilt_indexes_sql), "3");
+    assert_eq!(system.store.run(Tables::Worker, rebuilt_indexes_sql), "3");
     system.assert_verified();
 }
 
-pub(crate) async fn restart_with(system: &mut System, program: &str) {
+pub(crate) async fn restart_with(system: &mut System, worker_program: &str) {
     system.worker.kill();
-    system.set_worker(program);
+    system.set_worker(worker_program);
     system.restart_worker().await;
 }

@@ -20,10 +20,10 @@ fn items_of_units(quantity: u32) -> Value {
 
 /// Ids of orders of the previous version.
 struct EarlierOrders {
-    awaits_approval: String,
-    awaits_payment: String,
-    processing: String,
-    partly_shipped: String,
+    unapproved_id: String,
+    unpaid_id: String,
+    processing_id: String,
+    partly_shipped_id: String,
     shipped_id: String,
     delivered_id: String,
     refunded_id: String,
@@ -33,10 +33,10 @@ struct EarlierOrders {
 impl EarlierOrders {
     fn ids(&self) -> [&str; 8] {
         [
-            &self.awaits_approval,
-            &self.awaits_payment,
-            &self.processing,
-            &self.partly_shipped,
+            &self.unapproved_id,
+            &self.unpaid_id,
+            &self.processing_id,
+            &self.partly_shipped_id,
             &self.shipped_id,
             &self.delivered_id,
             &self.refunded_id,
@@ -53,8 +53,8 @@ impl System {
         text_of(&created_order["id"])
     }
 
-    async fn approve_order(&self, id: &str) {
-        let path = format!("/v1/orders/{id}/approve");
+    async fn approve_order(&self, order_id: &str) {
+        let path = format!("/v1/orders/{order_id}/approve");
         self.post(&path, json!({})).await.expect(200);
     }
 
@@ -66,25 +66,25 @@ impl System {
     }
 
     /// Ships these units, or everything.
-    async fn ship_order(&self, id: &str, shipment: Value) {
-        let path = format!("/v1/orders/{id}/shipments");
+    async fn ship_order(&self, order_id: &str, shipment: Value) {
+        let path = format!("/v1/orders/{order_id}/shipments");
         self.post(&path, shipment).await.expect(201);
-        self.wait_for_order(id, "captured", |order| order["in_progress"].is_null())
+        self.wait_for_order(order_id, "captured", |order| order["in_progress"].is_null())
             .await;
     }
 
     async fn create_orders_in_every_status(&self, customer_id: &str) -> EarlierOrders {
         let create_announced_order = async || self.create_labelled_order(customer_id).await;
-        let partly_shipped = create_announced_order().await;
-        self.ship_order(&partly_shipped, json!({"items": items_of_units(1)}))
+        let partly_shipped_id = create_announced_order().await;
+        self.ship_order(&partly_shipped_id, json!({"items": items_of_units(1)}))
             .await;
         let shipped_id = create_announced_order().await;
         self.ship_order(&shipped_id, json!({})).await;
         let delivered_id = create_announced_order().await;
         let refunded_id = create_announced_order().await;
         for id in [&delivered_id, &refunded_id] {
-            let event = format!("delivered-{id}");
-            self.send_webhook(&event, "shipment.delivered", id)
+            let webhook_id = format!("delivered-{id}");
+            self.send_webhook(&webhook_id, "shipment.delivered", id)
                 .await
                 .expect(200);
             self.wait_for_order(id, "captured", |order| order["in_progress"].is_null())
@@ -101,13 +101,13 @@ impl System {
         self.post(&path, json!({})).await.expect(200);
         let processing_id = create_announced_order().await;
         self.wait_until_idle().await;
-        let awaits_payment = self.create_unapproved_order(customer_id, "pm_slow").await;
-        self.approve_order(&awaits_payment).await;
+        let unpaid_id = self.create_unapproved_order(customer_id, "pm_slow").await;
+        self.approve_order(&unpaid_id).await;
         EarlierOrders {
-            awaits_approval: self.create_unapproved_order(customer_id, "pm_ok").await,
-            awaits_payment,
-            processing: processing_id,
-            partly_shipped,
+            unapproved_id: self.create_unapproved_order(customer_id, "pm_ok").await,
+            unpaid_id,
+            processing_id,
+            partly_shipped_id,
             shipped_id,
             delivered_id,
             refunded_id,
@@ -115,24 +115,24 @@ impl System {
         }
     }
 
-    async fn edit_quantity(&self, id: &str, quantity: u32, status: u16) -> Value {
+    async fn edit_quantity(&self, order_id: &str, quantity: u32, status: u16) -> Value {
         let edit = json!({"items": items_of_units(quantity), "reason": "after the upgrade"});
-        let path = format!("/v1/orders/{id}/edit");
+        let path = format!("/v1/orders/{order_id}/edit");
         self.post(&path, edit).await.expect(status)
     }
 
     /// Requests, approves and receives a return of one unit; returns the order.
-    async fn return_one_unit(&self, id: &str) -> Value {
-        let request = json!({"items": items_of_units(1), "note": "after the upgrade"});
-        let path = format!("/v1/orders/{id}/returns");
-        let requested_return = self.post(&path, request).await.expect(201);
+    async fn return_one_unit(&self, order_id: &str) -> Value {
+        let return_body = json!({"items": items_of_units(1), "note": "after the upgrade"});
+        let path = format!("/v1/orders/{order_id}/returns");
+        let requested_return = self.post(&path, return_body).await.expect(201);
         let path = format!("/v1/returns/{}", text_of(&requested_return["id"]));
         let receipt = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
-        for (verb, body) in [("approve", json!({})), ("receive", receipt)] {
-            let return_reply = self.post(&format!("{path}/{verb}"), body).await;
+        for (action, body) in [("approve", json!({})), ("receive", receipt)] {
+            let return_reply = self.post(&format!("{path}/{action}"), body).await;
             return_reply.expect(200);
         }
-        self.wait_for_order(id, "refunded", |order| order["in_progress"].is_null())
+        self.wait_for_order(order_id, "refunded", |order| order["in_progress"].is_null())
             .await
     }
 }
@@ -145,12 +145,12 @@ fn has_label(order: &Value) -> bool {
 }
 
 /// Sum of the successful transactions of a kind.
-fn sum_of_successful(order: &Value, kind: &str) -> i64 {
+fn sum_of_successful(order: &Value, transaction_kind: &str) -> i64 {
     let transactions = order["transactions"].as_array().unwrap();
-    let successful = transactions
+    let successful_transactions = transactions
         .iter()
-        .filter(|transaction| transaction["kind"] == kind && transaction["status"] == "success");
-    successful
+        .filter(|transaction| transaction["kind"] == transaction_kind && transaction["status"] == "success");
+    successful_transactions
         .map(|transaction| transaction["amount"].as_i64().unwrap())
         .sum()
 }
@@ -170,7 +170,7 @@ fn assert_transactions_add_up(order: &Value) {
 }
 
 fn captured_and_refunded_of(order: &Value) -> (i64, i64) {
-    let amount_of = |name: &str| order["payment"][name].as_i64().unwrap();
+    let amount_of = |amount_name: &str| order["payment"][amount_name].as_i64().unwrap();
     (amount_of("captured"), amount_of("refunded"))
 }
 
@@ -201,12 +201,12 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
 
     // Of an order that awaits approval, nothing is authorized yet.
     let edited_order = system
-        .edit_quantity(&earlier_orders.awaits_approval, 3, 200)
+        .edit_quantity(&earlier_orders.unapproved_id, 3, 200)
         .await;
     assert_eq!(edited_order["total"], 3_000);
-    system.approve_order(&earlier_orders.awaits_approval).await;
+    system.approve_order(&earlier_orders.unapproved_id).await;
     // A higher total is authorized, a lower one is authorized already.
-    for id in [&earlier_orders.awaits_payment, &earlier_orders.processing] {
+    for id in [&earlier_orders.unpaid_id, &earlier_orders.processing_id] {
         system.wait_for_order(id, "announced", is_announced).await;
         system.edit_quantity(id, 3, 202).await;
         system
@@ -214,10 +214,10 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
             .await;
     }
     system
-        .edit_quantity(&earlier_orders.processing, 1, 200)
+        .edit_quantity(&earlier_orders.processing_id, 1, 200)
         .await;
     for id in [
-        &earlier_orders.partly_shipped,
+        &earlier_orders.partly_shipped_id,
         &earlier_orders.shipped_id,
         &earlier_orders.delivered_id,
         &earlier_orders.refunded_id,
@@ -231,12 +231,12 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     // Shipped units are returned.
     let path = format!(
         "/v1/orders/{}/cancel-remaining",
-        earlier_orders.partly_shipped
+        earlier_orders.partly_shipped_id
     );
     let order = system.post(&path, json!({})).await.expect(200);
     assert_eq!(order["cancelled_items"][0]["quantity"], 1, "{order}");
     let captured_and_refunded = [
-        (&earlier_orders.partly_shipped, (1_000, 1_000)),
+        (&earlier_orders.partly_shipped_id, (1_000, 1_000)),
         (&earlier_orders.shipped_id, (2_000, 1_000)),
         (&earlier_orders.delivered_id, (2_000, 1_000)),
         (&earlier_orders.refunded_id, (2_000, 1_500)),
@@ -246,7 +246,7 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
         assert_eq!(captured_and_refunded_of(&order), amounts, "{order}");
         assert_transactions_add_up(&order);
     }
-    for id in [&earlier_orders.awaits_payment, &earlier_orders.cancelled_id] {
+    for id in [&earlier_orders.unpaid_id, &earlier_orders.cancelled_id] {
         let path = format!("/v1/orders/{id}/returns");
         let reply = system
             .post(&path, json!({"items": items_of_units(1)}))
@@ -256,14 +256,14 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
 
     // The edited orders are delivered at their new totals.
     for (id, expected_total) in [
-        (&earlier_orders.awaits_approval, 3_000),
-        (&earlier_orders.awaits_payment, 3_000),
-        (&earlier_orders.processing, 1_000),
+        (&earlier_orders.unapproved_id, 3_000),
+        (&earlier_orders.unpaid_id, 3_000),
+        (&earlier_orders.processing_id, 1_000),
     ] {
         system.wait_for_order(id, "labelled", has_label).await;
-        let event = format!("delivered-{id}");
+        let webhook_id = format!("delivered-{id}");
         system
-            .send_webhook(&event, "shipment.delivered", id)
+            .send_webhook(&webhook_id, "shipment.delivered", id)
             .await
             .expect(200);
         let delivered_order = system
@@ -318,9 +318,9 @@ impl System {
         ]
     }
 
-    fn stored_state(&self, id: &str) -> String {
-        let sql = format!("SELECT state FROM orders WHERE id = '{id}'");
-        self.store.run(Tables::Orders, &sql)
+    fn stored_state(&self, order_id: &str) -> String {
+        let sql = format!("SELECT state FROM orders WHERE id = '{order_id}'");
+        self.store.run(Tables::Worker, &sql)
     }
 }
 

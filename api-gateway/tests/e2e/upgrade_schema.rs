@@ -12,15 +12,15 @@ use crate::{
 
 /// The definitions of all tables, indexes, functions and triggers.
 fn definitions(store: &Store) -> String {
-    let program = Path::new(&setting("TEST_POSTGRES_BIN")).join("pg_dump");
-    let output = Command::new(program)
+    let pg_dump_path = Path::new(&setting("TEST_POSTGRES_BIN")).join("pg_dump");
+    let dump_output = Command::new(pg_dump_path)
         .args(["--schema-only", &store.url()])
         .output()
         .unwrap();
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(dump_output.status.success());
+    let dump_text = String::from_utf8(dump_output.stdout).unwrap();
     // Lines with a random token.
-    let lines = text.lines().filter(|line| !line.contains("restrict "));
+    let lines = dump_text.lines().filter(|line| !line.contains("restrict "));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -46,8 +46,8 @@ async fn upgraded_database_has_the_schema_of_a_new_one() {
     assert!(start_migration(&new_store).wait().unwrap().success());
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
     system.set_stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.create_customer().await;
-    create_orders(&system, &customer, 2).await;
+    let customer_id = system.create_customer().await;
+    create_orders(&system, &customer_id, 2).await;
     restart_with(&mut system, WORKER).await;
     assert_eq!(definitions(&system.store), definitions(&new_store));
 }
@@ -64,21 +64,21 @@ async fn interrupted_migration_continues_while_orders_are_taken() {
     };
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
     system.set_stock("mug", &[("berlin", 1_000)]).await;
-    let customer = system.create_customer().await;
-    let mut ids = create_orders(&system, &customer, 2).await;
+    let customer_id = system.create_customer().await;
+    let mut ids = create_orders(&system, &customer_id, 2).await;
 
     // No index can be completed while this transaction has an older snapshot.
-    let reader = system.store.begin_transaction(
+    let open_transaction = system.store.begin_transaction(
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; DO $$ BEGIN PERFORM 1; END $$",
     );
     let mut migration = start_migration(&system.store);
-    let builds =
+    let running_builds_sql =
         "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()";
     wait_until("an index to be built", async || {
-        system.store.run(Tables::Orders, builds) != "0"
+        system.store.run(Tables::Worker, running_builds_sql) != "0"
     })
     .await;
-    ids.extend(create_orders(&system, &customer, 5).await);
+    ids.extend(create_orders(&system, &customer_id, 5).await);
     migration.kill().unwrap();
     migration.wait().unwrap();
     // Two further workers migrate at the same time.
@@ -86,15 +86,15 @@ async fn interrupted_migration_continues_while_orders_are_taken() {
         start_migration(&system.store),
         start_migration(&system.store),
     ];
-    ids.extend(create_orders(&system, &customer, 5).await);
-    reader.commit();
+    ids.extend(create_orders(&system, &customer_id, 5).await);
+    open_transaction.commit();
     for migration in &mut migrations {
         assert!(migration.wait().unwrap().success());
     }
-    ids.extend(create_orders(&system, &customer, 5).await);
+    ids.extend(create_orders(&system, &customer_id, 5).await);
     restart_with(&mut system, WORKER).await;
     wait_until_processing(&system, &ids).await;
-    let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
-    assert_eq!(system.store.run(Tables::Orders, invalid), "0");
+    let invalid_indexes_sql = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+    assert_eq!(system.store.run(Tables::Worker, invalid_indexes_sql), "0");
     system.assert_verified();
 }

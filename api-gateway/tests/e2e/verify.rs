@@ -13,8 +13,8 @@ use crate::harness::{
 /// An injected inconsistency, and the text of its report.
 struct Inconsistency {
     tables: Tables,
-    sqlite: &'static str,
-    postgres: &'static str,
+    sqlite_sql: &'static str,
+    postgres_sql: &'static str,
     expected_report: &'static str,
 }
 
@@ -25,108 +25,108 @@ const fn inconsistency(
 ) -> Inconsistency {
     Inconsistency {
         tables,
-        sqlite: sql,
-        postgres: sql,
+        sqlite_sql: sql,
+        postgres_sql: sql,
         expected_report,
     }
 }
 
 const INCONSISTENCIES: [Inconsistency; 24] = [
     Inconsistency {
-        tables: Tables::Orders,
-        sqlite: "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
-        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{total}', '1')::text WHERE number = 1",
+        tables: Tables::Worker,
+        sqlite_sql: "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
+        postgres_sql: "UPDATE orders SET state = jsonb_set(state::jsonb, '{total}', '1')::text WHERE number = 1",
         expected_report: "other fields differ",
     },
     Inconsistency {
-        tables: Tables::Orders,
-        sqlite: "UPDATE orders SET state = json_set(state, '$.version', 99) WHERE number = 1",
-        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{version}', '99')::text WHERE number = 1",
+        tables: Tables::Worker,
+        sqlite_sql: "UPDATE orders SET state = json_set(state, '$.version', 99) WHERE number = 1",
+        postgres_sql: "UPDATE orders SET state = jsonb_set(state::jsonb, '{version}', '99')::text WHERE number = 1",
         expected_report: "but its events result in",
     },
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "DELETE FROM events WHERE sequence = 3 AND subject = (SELECT id FROM orders WHERE number = 1)",
         "a gap",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "DELETE FROM events WHERE subject = (SELECT id FROM orders WHERE number = 1)",
         "has no events",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "DELETE FROM orders WHERE number = 1",
         "has events but no row",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "UPDATE relay SET position = position + 1000 WHERE name = 'webhooks'",
         "feed: the consumer webhooks is ahead of the end of the feed",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "UPDATE shelves SET reserved = reserved + 1",
         "but open orders reserve",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "UPDATE shelves SET on_hand = on_hand + 5",
         "but the events add up to",
     ),
     Inconsistency {
-        tables: Tables::Orders,
-        sqlite: "PRAGMA ignore_check_constraints = ON; UPDATE shelves SET reserved = on_hand + 1",
-        postgres: "ALTER TABLE shelves DROP CONSTRAINT shelves_check; UPDATE shelves SET reserved = on_hand + 1",
+        tables: Tables::Worker,
+        sqlite_sql: "PRAGMA ignore_check_constraints = ON; UPDATE shelves SET reserved = on_hand + 1",
+        postgres_sql: "ALTER TABLE shelves DROP CONSTRAINT shelves_check; UPDATE shelves SET reserved = on_hand + 1",
         expected_report: "on hand, 101 reserved",
     },
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "INSERT INTO steps (order_id, step, attempt, failures, due_at, publish_at, request_id)
          SELECT id, 'capture_payment', 1, 0, 1, 1, 'r' FROM orders WHERE number = 1",
         "capture_payment: overdue since 1970",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "INSERT INTO steps (order_id, step, attempt, failures, due_at, request_id)
          VALUES ('0192f0c1-2345-7abc-8def-0123456789ab', 'capture_payment', 1, 0, 1, 'r')",
         "its order does not exist",
     ),
     Inconsistency {
-        tables: Tables::Orders,
-        sqlite: "UPDATE orders SET state = json_set(state, '$.payment.status', 'authorized') WHERE status = 'cancelled'",
-        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{payment,status}', '\"authorized\"')::text WHERE status = 'cancelled'",
+        tables: Tables::Worker,
+        sqlite_sql: "UPDATE orders SET state = json_set(state, '$.payment.status', 'authorized') WHERE status = 'cancelled'",
+        postgres_sql: "UPDATE orders SET state = jsonb_set(state::jsonb, '{payment,status}', '\"authorized\"')::text WHERE status = 'cancelled'",
         expected_report: "cancelled, but its authorization was not voided",
     },
     Inconsistency {
-        tables: Tables::Orders,
-        sqlite: "UPDATE orders SET state = json_set(state, '$.transactions.entries[1].amount', 1) WHERE number = 1",
-        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{transactions,entries,1,amount}', '1')::text WHERE number = 1",
+        tables: Tables::Worker,
+        sqlite_sql: "UPDATE orders SET state = json_set(state, '$.transactions.entries[1].amount', 1) WHERE number = 1",
+        postgres_sql: "UPDATE orders SET state = jsonb_set(state::jsonb, '{transactions,entries,1,amount}', '1')::text WHERE number = 1",
         expected_report: "1000 minor units are captured, but its transactions add up to 1",
     },
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "DELETE FROM steps WHERE step = 'refund_payment'",
         "500 minor units of a manual payment are to be paid back, but no step tells an operator",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "UPDATE customers SET name_key = 'eve'",
         "its search keys differ from its name and e-mail address",
     ),
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "UPDATE customers SET version = 0",
         "stored in version 0, but its last event has the sequence 1",
     ),
     Inconsistency {
-        tables: Tables::Orders,
-        sqlite: "UPDATE customers SET state = json_set(state, '$.erased_at', '2026-01-31T12:00:00Z')",
-        postgres: "UPDATE customers SET state = jsonb_set(state::jsonb, '{erased_at}', '\"2026-01-31T12:00:00Z\"')::text",
+        tables: Tables::Worker,
+        sqlite_sql: "UPDATE customers SET state = json_set(state, '$.erased_at', '2026-01-31T12:00:00Z')",
+        postgres_sql: "UPDATE customers SET state = jsonb_set(state::jsonb, '{erased_at}', '\"2026-01-31T12:00:00Z\"')::text",
         expected_report: "was erased, but has personal data",
     },
     inconsistency(
-        Tables::Orders,
+        Tables::Worker,
         "UPDATE customers SET state = '{}'",
         "can't be decoded: customer {}",
     ),
@@ -227,9 +227,9 @@ async fn verify_reports_every_kind_of_inconsistency() {
     for inconsistency in INCONSISTENCIES {
         let damaged_store = system.store.copy(&system.folder);
         let sql = if damaged_store.is_sqlite() {
-            inconsistency.sqlite
+            inconsistency.sqlite_sql
         } else {
-            inconsistency.postgres
+            inconsistency.postgres_sql
         };
         damaged_store.run(inconsistency.tables, sql);
         let (status, report) = system.verify_store(&damaged_store);
@@ -242,13 +242,13 @@ async fn verify_reports_every_kind_of_inconsistency() {
 }
 
 /// Runs `order-worker verify` on another database, and returns the exit status.
-fn exit_status(url: &str) -> Option<i32> {
-    let mut verify = Process::command(WORKER);
-    let output = verify.arg("verify").env("DATABASE_URL", url).output();
-    let output = output.unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+fn exit_status(database_url: &str) -> Option<i32> {
+    let mut verify_command = Process::command(WORKER);
+    let verify_output = verify_command.arg("verify").env("DATABASE_URL", database_url).output();
+    let verify_output = verify_output.unwrap();
+    let stderr = String::from_utf8_lossy(&verify_output.stderr).into_owned();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    output.status.code()
+    verify_output.status.code()
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
     let store = Store::new(&folder);
     // The database has no schema yet.
     assert_eq!(exit_status(&store.url()), Some(2));
-    let url = if store.is_sqlite() {
+    let database_url = if store.is_sqlite() {
         fs::write(
             folder.join("orders.db"),
             "no database, but long enough ".repeat(100),
@@ -267,7 +267,7 @@ fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
     } else {
         format!("{}_not_there", store.url())
     };
-    assert_eq!(exit_status(&url), Some(2));
+    assert_eq!(exit_status(&database_url), Some(2));
     assert_eq!(exit_status("mysql://orders"), Some(2));
 }
 
@@ -278,7 +278,7 @@ async fn verify_succeeds_at_any_time_under_load() {
     let customer_id = system.create_customer().await;
     let is_over = AtomicBool::new(false);
     let place_orders = async |buyer_number: usize| {
-        for number in 0.. {
+        for order_number in 0.. {
             if is_over.load(Ordering::SeqCst) {
                 return;
             }
@@ -290,7 +290,7 @@ async fn verify_succeeds_at_any_time_under_load() {
             system.wait_for_order(id, "announced", is_announced).await;
             system
                 .send_webhook(
-                    &format!("m-{buyer_number}-{number}"),
+                    &format!("m-{buyer_number}-{order_number}"),
                     "shipment.delivered",
                     id,
                 )

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::harness::{SECRET, System, is_announced, order_body, run_script, send};
+use crate::harness::{SHIPPER_SECRET, System, is_announced, order_body, run_script, send};
 
 /// Starts a system with one order whose shipment is announced.
 async fn start_with_order() -> (System, String) {
@@ -22,40 +22,40 @@ async fn start_with_order() -> (System, String) {
     (system, id)
 }
 
-fn body(kind: &str, order_id: &str) -> Value {
-    json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": {"order_id": order_id}})
+fn webhook_body(event_type: &str, order_id: &str) -> Value {
+    json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": {"order_id": order_id}})
 }
 
 #[tokio::test]
 async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
     let (system, id) = start_with_order().await;
-    let body = body("shipment.shipped", &id).to_string();
+    let body = webhook_body("shipment.shipped", &id).to_string();
     let now_seconds = Timestamp::now().as_second();
-    let signature_header = |secret: &str, time: i64| {
+    let signature_header = |secret: &str, timestamp: i64| {
         Webhook::new(secret)
             .unwrap()
-            .sign("m-1", time, body.as_bytes())
+            .sign("m-1", timestamp, body.as_bytes())
             .unwrap()
     };
-    let send_signed = async |time: i64, signature: &str, body: &str| {
-        send(system.signed_request("m-1", &time.to_string(), signature, body.to_owned())).await
+    let send_signed = async |timestamp: i64, signature: &str, body: &str| {
+        send(system.signed_request("m-1", &timestamp.to_string(), signature, body.to_owned())).await
     };
     let forged_signature = signature_header("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now_seconds);
     send_signed(now_seconds, &forged_signature, &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let hour_ago = now_seconds - 3600;
-    send_signed(hour_ago, &signature_header(SECRET, hour_ago), &body)
+    send_signed(hour_ago, &signature_header(SHIPPER_SECRET, hour_ago), &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let hour_ahead = now_seconds + 3600;
-    send_signed(hour_ahead, &signature_header(SECRET, hour_ahead), &body)
+    send_signed(hour_ahead, &signature_header(SHIPPER_SECRET, hour_ahead), &body)
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let other_body = body.replace("shipped", "delivered");
     send_signed(
         now_seconds,
-        &signature_header(SECRET, now_seconds),
+        &signature_header(SHIPPER_SECRET, now_seconds),
         &other_body,
     )
     .await
@@ -79,7 +79,7 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
         now_seconds,
         &format!(
             "{forged_signature} {}",
-            signature_header(SECRET, now_seconds)
+            signature_header(SHIPPER_SECRET, now_seconds)
         ),
         &body,
     )
@@ -96,7 +96,7 @@ async fn duplicate_shipper_webhook_is_applied_once() {
     .await;
     assert!(webhook_replies.iter().all(|reply| reply.status == 200));
     // A repeated id is a duplicate, even with another body.
-    let mut changed_body = body("shipment.shipped", &id);
+    let mut changed_body = webhook_body("shipment.shipped", &id);
     changed_body["timestamp"] = json!("2026-01-31T12:00:01Z");
     system
         .send_webhook_body("m-1", &changed_body)
@@ -109,9 +109,12 @@ async fn duplicate_shipper_webhook_is_applied_once() {
         .expect(200);
     system.wait_until_idle().await;
     let history = system.list_event_types(&id).await;
-    let count = |kind: &str| history.iter().filter(|event| *event == kind).count();
+    let count_events = |expected_type: &str| {
+        let events = history.iter();
+        events.filter(|event_type| *event_type == expected_type).count()
+    };
     assert_eq!(
-        (count("shipment.shipped"), count("payment.captured")),
+        (count_events("shipment.shipped"), count_events("payment.captured")),
         (1, 1),
         "{history:?}"
     );
@@ -184,11 +187,11 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
     let (system, id) = start_with_order().await;
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
-        .send_webhook_body("m-1", &body("shipment.shipped", unknown_id))
+        .send_webhook_body("m-1", &webhook_body("shipment.shipped", unknown_id))
         .await
         .expect_problem(404, "NOT_FOUND");
     let problem = system
-        .send_webhook_body("m-2", &body("shipment.lost", &id))
+        .send_webhook_body("m-2", &webhook_body("shipment.lost", &id))
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/type");
@@ -200,14 +203,14 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
         .send_webhook_body("m-4", &json!([]))
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let mut tracking_number_body = body("shipment.shipped", &id);
+    let mut tracking_number_body = webhook_body("shipment.shipped", &id);
     tracking_number_body["data"]["shipment_id"] = json!(unknown_id);
     system
         .send_webhook_body("m-5", &tracking_number_body)
         .await
         .expect_problem(404, "NOT_FOUND");
     // Unknown fields are ignored.
-    let mut body_with_extra_fields = body("shipment.shipped", &id);
+    let mut body_with_extra_fields = webhook_body("shipment.shipped", &id);
     body_with_extra_fields["data"]["driver"] = json!("Joe");
     body_with_extra_fields["version"] = json!(3);
     system
@@ -221,14 +224,14 @@ async fn third_party_signature_is_accepted() {
     let (system, id) = start_with_order().await;
     let reference_signature = run_script(
         "sign.py",
-        &[SECRET, "m-1", &body("shipment.shipped", &id).to_string()],
+        &[SHIPPER_SECRET, "m-1", &webhook_body("shipment.shipped", &id).to_string()],
     );
-    let (time, signature) = reference_signature.trim().split_once(' ').unwrap();
+    let (timestamp, signature) = reference_signature.trim().split_once(' ').unwrap();
     send(system.signed_request(
         "m-1",
-        time,
+        timestamp,
         signature,
-        body("shipment.shipped", &id).to_string(),
+        webhook_body("shipment.shipped", &id).to_string(),
     ))
     .await
     .expect(200);

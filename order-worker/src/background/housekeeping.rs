@@ -1,6 +1,7 @@
 //! Periodic maintenance, run by every worker: deletes rows whose retention period is over, corrects timers that
-//! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round consists
-//! of short transactions with pauses between them, so that requests are not delayed. The statements are in
+//! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round
+//! consists of short transactions with pauses between them, so that requests are not delayed. The statements
+//! are in
 //! `store/maintenance` and `store/queues/outbox.rs`.
 
 use std::time::Duration;
@@ -12,9 +13,9 @@ use super::relay::log_and_pause;
 use crate::store::{ShippedOrderCursor, Store, StoreError};
 
 /// Interval between rounds.
-const INTERVAL: Duration = Duration::from_secs(30);
+const ROUND_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay between the short transactions of a round, in favour of other writers.
-const PAUSE: Duration = Duration::from_millis(100);
+const TRANSACTION_PAUSE: Duration = Duration::from_millis(100);
 /// Rows deleted per transaction.
 const ROWS_PER_TRANSACTION: u32 = 1_000;
 /// Orders whose events are deleted per transaction; about ten rows each.
@@ -23,8 +24,8 @@ const ORDERS_PER_TRANSACTION: u32 = 250;
 /// delivered, so each round continues where the previous one ended.
 const SHIPPED_ORDERS_PER_ROUND: u32 = 1_000;
 
-/// Time after the start during which workers without the current key, which store secrets as plain text or with the
-/// previous key, may still be running.
+/// Time after the start during which workers without the current key, which store secrets as plain text or with
+/// the previous key, may still be running.
 const ROLLING_RESTART_TIME: Duration = Duration::from_mins(1);
 
 /// Time for which revoked and expired API keys are listed.
@@ -61,7 +62,7 @@ pub async fn run_maintenance(store: Store, retention: Retention) {
         if let Err(error) = run_round(&store, retention, &mut shipped_orders).await {
             log_and_pause(&error).await;
         }
-        time::sleep(INTERVAL).await;
+        time::sleep(ROUND_INTERVAL).await;
     }
 }
 
@@ -75,9 +76,9 @@ async fn encrypt_secrets(store: &Store, are_replies_encrypted: bool) -> Result<u
     } else {
         store.encrypt_recorded_replies().await?.changed_count
     };
-    let rows = changed_endpoints + changed_replies;
-    if rows > 0 {
-        tracing::info!(rows, "stored secrets follow the configured encryption keys");
+    let changed_rows = changed_endpoints + changed_replies;
+    if changed_rows > 0 {
+        tracing::info!(rows = changed_rows, "stored secrets follow the configured encryption keys");
     }
     Ok(changed_replies)
 }
@@ -87,16 +88,16 @@ async fn run_round(
     retention: Retention,
     shipped_orders: &mut ShippedOrderCursor,
 ) -> Result<(), StoreError> {
-    let steps = store.correct_timers(Timestamp::now()).await?;
-    if steps > 0 {
+    let corrected_steps = store.correct_timers(Timestamp::now()).await?;
+    if corrected_steps > 0 {
         tracing::warn!(
-            steps,
+            steps = corrected_steps,
             "the clock was set back; timers that were too far in the future were corrected"
         );
     }
-    let customers = fill_search_keys(store).await?;
-    if customers > 0 {
-        tracing::info!(customers, "computed missing search keys");
+    let filled_customers = fill_search_keys(store).await?;
+    if filled_customers > 0 {
+        tracing::info!(customers = filled_customers, "computed missing search keys");
     }
     let idempotency_records = delete_expired(
         store,
@@ -140,12 +141,12 @@ async fn run_round(
 async fn fill_search_keys(store: &Store) -> Result<u64, StoreError> {
     let mut filled_keys = 0;
     loop {
-        let count = store.fill_search_keys(ROWS_PER_TRANSACTION).await?;
-        filled_keys += count;
-        if count < u64::from(ROWS_PER_TRANSACTION) {
+        let keys_in_batch = store.fill_search_keys(ROWS_PER_TRANSACTION).await?;
+        filled_keys += keys_in_batch;
+        if keys_in_batch < u64::from(ROWS_PER_TRANSACTION) {
             return Ok(filled_keys);
         }
-        time::sleep(PAUSE).await;
+        time::sleep(TRANSACTION_PAUSE).await;
     }
 }
 
@@ -171,7 +172,7 @@ async fn delete_expired(
     loop {
         let now = Timestamp::now();
         let cutoff = now - retention_period;
-        let (limit, count) = match rows {
+        let (row_limit, deleted_count) = match rows {
             ExpiredRows::IdempotencyRecords => (
                 ROWS_PER_TRANSACTION,
                 store
@@ -203,10 +204,10 @@ async fn delete_expired(
                     .await?,
             ),
         };
-        deleted_rows += count;
-        if count < u64::from(limit) {
+        deleted_rows += deleted_count;
+        if deleted_count < u64::from(row_limit) {
             return Ok(deleted_rows);
         }
-        time::sleep(PAUSE).await;
+        time::sleep(TRANSACTION_PAUSE).await;
     }
 }

@@ -65,10 +65,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Receives committed steps and events from the engine.
 #[derive(Clone)]
 pub struct Outbox {
-    steps: mpsc::Sender<Vec<StepRow>>,
+    step_sender: mpsc::Sender<Vec<StepRow>>,
     unsent_steps: Arc<Mutex<Vec<StepRow>>>,
-    events: Arc<Notify>,
-    new_events: watch::Sender<()>,
+    event_signal: Arc<Notify>,
+    new_event_sender: watch::Sender<()>,
     activity: Arc<RequestActivity>,
 }
 
@@ -89,7 +89,7 @@ impl Outbox {
             return;
         }
         // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
-        if let Err(TrySendError::Full(step_rows)) = self.steps.try_send(step_rows) {
+        if let Err(TrySendError::Full(step_rows)) = self.step_sender.try_send(step_rows) {
             let mut unsent_steps = lock(&self.unsent_steps);
             if unsent_steps.len() < MAX_SPILLED_STEPS {
                 unsent_steps.extend(step_rows);
@@ -99,42 +99,42 @@ impl Outbox {
 
     /// Signals new events.
     pub fn announce_events(&self) {
-        self.events.notify_one();
-        self.new_events.send_replace(());
+        self.event_signal.notify_one();
+        self.new_event_sender.send_replace(());
     }
 
     /// A receiver that is notified of new events of this worker.
     pub fn new_events(&self) -> watch::Receiver<()> {
-        self.new_events.subscribe()
+        self.new_event_sender.subscribe()
     }
 }
 
 /// The receiving end of an [`Outbox`].
 pub struct Relay {
-    steps: mpsc::Receiver<Vec<StepRow>>,
+    step_receiver: mpsc::Receiver<Vec<StepRow>>,
     unsent_steps: Arc<Mutex<Vec<StepRow>>>,
-    events: Arc<Notify>,
+    event_signal: Arc<Notify>,
     activity: Arc<RequestActivity>,
 }
 
 /// Creates an outbox and the relay that serves it.
 pub fn new_outbox() -> (Outbox, Relay) {
-    let (sender, step_receiver) = mpsc::channel(MAX_QUEUED_BATCHES);
-    let events = Arc::new(Notify::new());
+    let (step_sender, step_receiver) = mpsc::channel(MAX_QUEUED_BATCHES);
+    let event_signal = Arc::new(Notify::new());
     let activity = Arc::new(RequestActivity::new());
     let unsent_steps = Arc::default();
     (
         Outbox {
-            steps: sender,
+            step_sender,
             unsent_steps: Arc::clone(&unsent_steps),
-            events: Arc::clone(&events),
-            new_events: watch::Sender::new(()),
+            event_signal: Arc::clone(&event_signal),
+            new_event_sender: watch::Sender::new(()),
             activity: Arc::clone(&activity),
         },
         Relay {
-            steps: step_receiver,
+            step_receiver,
             unsent_steps,
-            events,
+            event_signal,
             activity,
         },
     )
@@ -153,7 +153,7 @@ impl Relay {
             tasks,
             stop,
             send_steps(
-                self.steps,
+                self.step_receiver,
                 self.unsent_steps,
                 store.clone(),
                 Arc::clone(&publisher),
@@ -166,11 +166,11 @@ impl Relay {
             publish_events(
                 store.clone(),
                 Arc::clone(&publisher),
-                self.events,
+                self.event_signal,
                 self.activity,
             ),
         );
-        spawn(tasks, stop, sweep(store.clone(), publisher));
+        spawn(tasks, stop, sweep_due_steps(store.clone(), publisher));
     }
 }
 
@@ -193,9 +193,9 @@ async fn send_steps(
     publisher: Arc<Publisher>,
     activity: Arc<RequestActivity>,
 ) {
-    let mut batch = Vec::new();
-    while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
-        let step_rows: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
+    let mut received_batches = Vec::new();
+    while batches.recv_many(&mut received_batches, MAX_QUEUED_BATCHES).await > 0 {
+        let step_rows: Vec<_> = mem::take(&mut received_batches).into_iter().flatten().collect();
         let started_at = Instant::now();
         send(&store, &publisher, &step_rows).await;
         let unsent_rows = mem::take(&mut *lock(&unsent_steps));
@@ -210,19 +210,19 @@ async fn send_steps(
 
 async fn send(store: &Store, publisher: &Publisher, step_rows: &[StepRow]) {
     let (row_groups, messages): (Vec<_>, Vec<_>) = step_messages(step_rows)
-        .map(|(rows, message)| (rows, (Target::Queue(STEP_QUEUE), message)))
+        .map(|(row_group, message)| (row_group, (Target::Queue(STEP_QUEUE), message)))
         .unzip();
-    let results = publisher.publish(&messages).await;
+    let publish_results = publisher.publish(&messages).await;
     crash_at(Point::AfterStepSent);
     let failed_groups: Vec<_> = row_groups
         .iter()
-        .zip(results)
-        .filter_map(|(rows, result)| Some((rows, result.err()?)))
+        .zip(publish_results)
+        .filter_map(|(row_group, publish_result)| Some((row_group, publish_result.err()?)))
         .collect();
     if let Some((_, error)) = failed_groups.first() {
         let failed_rows: Vec<_> = failed_groups
             .iter()
-            .flat_map(|(rows, _)| rows.iter())
+            .flat_map(|(row_group, _)| row_group.iter())
             .collect();
         tracing::warn!(count = failed_rows.len(), %error, "steps could not be sent; they will be sent again");
         release_claims(store, &failed_rows).await;
@@ -254,13 +254,13 @@ async fn publish_events(
         }
         let started_at = Instant::now();
         match publish_next(&store, &publisher).await {
-            Ok(PublishResult::Some { oldest_time }) => {
-                let is_late = Timestamp::now().duration_since(oldest_time) > MAX_EVENT_DELAY;
+            Ok(PublishResult::Published { oldest_event_time }) => {
+                let is_late = Timestamp::now().duration_since(oldest_event_time) > MAX_EVENT_DELAY;
                 if !is_late && let Some(delay) = activity.events_delay() {
                     delay.sleep_after(started_at.elapsed()).await;
                 }
             }
-            Ok(PublishResult::None) => {
+            Ok(PublishResult::NoEvents) => {
                 let _ = time::timeout(RETRY_DELAY, new_events.notified()).await;
             }
             Ok(PublishResult::LeaseHeldElsewhere) => time::sleep(LEASE_RETRY_INTERVAL).await,
@@ -270,10 +270,10 @@ async fn publish_events(
 }
 
 enum PublishResult {
-    Some {
-        oldest_time: Timestamp,
+    Published {
+        oldest_event_time: Timestamp,
     },
-    None,
+    NoEvents,
     /// Another worker publishes events.
     LeaseHeldElsewhere,
 }
@@ -283,13 +283,13 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<PublishRes
     let Some(mut lease) = store.acquire_lease(FeedConsumer::Relay).await? else {
         return Ok(PublishResult::LeaseHeldElsewhere);
     };
-    let position = lease.position;
+    let start_position = lease.position;
     let events = lease.events(EVENTS_PER_ROUND).await?.rows;
     let (Some((_, oldest_event)), Some((last_position, _))) = (events.first(), events.last())
     else {
-        return Ok(PublishResult::None);
+        return Ok(PublishResult::NoEvents);
     };
-    let oldest_time = oldest_event.time;
+    let oldest_event_time = oldest_event.time;
     // Events for admins are in their feed only.
     let public_events: Vec<_> = events
         .iter()
@@ -298,27 +298,27 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<PublishRes
     let messages: Vec<_> = public_events
         .iter()
         .map(|(_, event)| {
-            let target = Target::Topic(EVENTS_EXCHANGE, &event.kind);
-            (target, event_message(event))
+            let publish_target = Target::Topic(EVENTS_EXCHANGE, &event.kind);
+            (publish_target, event_message(event))
         })
         .collect();
-    let results = publisher.publish(&messages).await;
+    let publish_results = publisher.publish(&messages).await;
     crash_at(Point::AfterEventsPublished);
     // The position advances up to the first unconfirmed event, which is published again with the rest.
-    let confirmed_count = results.iter().take_while(|result| result.is_ok()).count();
+    let confirmed_count = publish_results.iter().take_while(|publish_result| publish_result.is_ok()).count();
     let reached_position = public_events
         .get(confirmed_count)
         .map_or(*last_position, |(unconfirmed_position, _)| {
             unconfirmed_position - 1
         });
-    if reached_position > position {
+    if reached_position > start_position {
         lease.advance(reached_position).await?;
     }
-    if let Some(Err(error)) = results.get(confirmed_count) {
+    if let Some(Err(error)) = publish_results.get(confirmed_count) {
         tracing::warn!(%error, "events could not be published; they will be published again");
         time::sleep(RETRY_DELAY).await;
     }
-    Ok(PublishResult::Some { oldest_time })
+    Ok(PublishResult::Published { oldest_event_time })
 }
 
 fn event_message(event: &CloudEvent) -> Outgoing {
@@ -342,11 +342,11 @@ fn event_headers(event: &CloudEvent) -> Headers {
     ];
     let present_headers = headers
         .into_iter()
-        .filter_map(|(name, text)| Some((name.to_owned(), text?.clone())));
+        .filter_map(|(header_name, header_text)| Some((header_name.to_owned(), header_text?.clone())));
     present_headers.collect()
 }
 
-async fn sweep(store: Store, publisher: Arc<Publisher>) {
+async fn sweep_due_steps(store: Store, publisher: Arc<Publisher>) {
     loop {
         time::sleep(SWEEP_INTERVAL).await;
         // A claim delays a step by the lease, so steps are only claimed while they can be sent.

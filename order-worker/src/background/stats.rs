@@ -1,6 +1,6 @@
-//! Statistics of the worker: counts of orders and revenue computed from the event feed, the state of the
-//! system for operators, and the gauges for Prometheus. Counting runs apart from decisions and lags behind
-//! them; a reply includes recent events that are not counted yet. The statements are in `store/queries/stats.rs`.
+//! Statistics of the worker: counts of orders and revenue computed from the event feed, the state of the system
+//! for operators, and the gauges for Prometheus. Counting runs apart from decisions and lags behind them; a
+//! reply includes recent events that are not counted yet. The statements are in `store/queries/stats.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -23,7 +23,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::jobs::{orders, warehouse};
+use super::jobs::{order_import, stock_refresh};
 use crate::{
     runtime::priority::RequestActivity,
     store::{CountingProgress, Figure, Store, StoreError},
@@ -34,7 +34,7 @@ const EVENTS_PER_ROUND: u32 = 2_000;
 /// Maximum number of uncounted events that a reply includes.
 pub const MAX_UNCOUNTED_EVENTS: u32 = 1_000;
 /// Minimum interval between rounds, unless there are more events.
-const INTERVAL: Duration = Duration::from_millis(500);
+const ROUND_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval for checking for events of other workers.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 /// After a round, counting pauses for this multiple of the time it worked; for [`BUSY_PAUSE_FACTOR`] under load.
@@ -48,7 +48,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_DURATIONS: usize = 1_000;
 
 /// Counts events until the future is dropped.
-pub async fn count(
+pub async fn count_events(
     store: Store,
     mut new_events: watch::Receiver<()>,
     activity: Arc<RequestActivity>,
@@ -73,7 +73,7 @@ pub async fn count(
                 time::sleep(started_at.elapsed() * pause_factor).await;
             }
             Ok(_) => {
-                time::sleep(INTERVAL).await;
+                time::sleep(ROUND_INTERVAL).await;
                 let _ = time::timeout(IDLE_INTERVAL, new_events.changed()).await;
             }
             Err(error) => {
@@ -92,7 +92,7 @@ pub struct WorkerStats {
     /// Durations of steps.
     pub latencies: Latencies,
     /// Name of this worker.
-    pub worker: String,
+    pub worker_name: String,
 }
 
 impl WorkerStats {
@@ -116,10 +116,10 @@ struct StepDurations {
 
 impl Latencies {
     /// Records an attempt of a step that was due at `due_at` and has ended now.
-    pub fn record(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
+    pub fn record(&self, step_kind: &'static str, due_at: Timestamp, is_failed: bool) {
         let duration_ms = Timestamp::now().duration_since(due_at).as_millis();
         let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let durations = durations.entry(kind).or_default();
+        let durations = durations.entry(step_kind).or_default();
         if is_failed {
             durations.failed_count += 1;
             return;
@@ -135,12 +135,12 @@ impl Latencies {
 
     fn summarize(&self) -> BTreeMap<String, StepStats> {
         let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let summarize_kind = |(kind, durations): (&&str, &StepDurations)| {
-            let mut ms: Vec<u64> = durations.durations_ms.iter().copied().collect();
-            ms.sort_unstable();
+        let summarize_kind = |(step_kind, durations): (&&str, &StepDurations)| {
+            let mut sorted_durations_ms: Vec<u64> = durations.durations_ms.iter().copied().collect();
+            sorted_durations_ms.sort_unstable();
             let percentile_of = |percent: usize| {
-                let index = (ms.len() * percent / 100).min(ms.len().saturating_sub(1));
-                ms.get(index).copied().unwrap_or_default()
+                let percentile_index = (sorted_durations_ms.len() * percent / 100).min(sorted_durations_ms.len().saturating_sub(1));
+                sorted_durations_ms.get(percentile_index).copied().unwrap_or_default()
             };
             let summary = StepStats {
                 done: durations.done_count,
@@ -149,7 +149,7 @@ impl Latencies {
                 p90_ms: percentile_of(90),
                 p99_ms: percentile_of(99),
             };
-            ((*kind).to_owned(), summary)
+            ((*step_kind).to_owned(), summary)
         };
         durations.iter().map(summarize_kind).collect()
     }
@@ -165,16 +165,16 @@ pub async fn read_system_stats(
 ) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
-    for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        let queue_state = worker_stats.publisher.queue_counts(queue).await.ok();
-        queues.insert(queue.to_owned(), queue_state.map(|(messages, _)| messages));
-        if queue == REQUEST_QUEUE {
+    for queue_name in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
+        let queue_state = worker_stats.publisher.queue_counts(queue_name).await.ok();
+        queues.insert(queue_name.to_owned(), queue_state.map(|(messages, _)| messages));
+        if queue_name == REQUEST_QUEUE {
             workers = queue_state.map(|(_, consumers)| consumers);
         }
     }
     Ok(SystemStats {
         workers,
-        worker: worker_stats.worker.clone(),
+        worker: worker_stats.worker_name.clone(),
         queues,
         due_steps: backlog.due_steps,
         oldest_due_at: backlog.oldest_due_at,
@@ -183,17 +183,17 @@ pub async fn read_system_stats(
         outbox_lag: backlog.outbox_lag,
         sends_messages: store.are_messages_on().await?,
         steps: worker_stats.latencies.summarize(),
-        warehouse: store.job(warehouse::NAME).await?,
-        import: store.job(orders::NAME).await?,
+        warehouse: store.job(stock_refresh::NAME).await?,
+        import: store.job(order_import::NAME).await?,
     })
 }
 
 /// Sets the gauges of queue lengths. They keep their last values while the broker is unavailable.
 pub async fn measure_queues(worker_stats: &WorkerStats) {
-    for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        if let Ok((messages, consumers)) = worker_stats.publisher.queue_counts(queue).await {
-            metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
-            metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
+    for queue_name in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
+        if let Ok((messages, consumers)) = worker_stats.publisher.queue_counts(queue_name).await {
+            metrics::gauge!("queue_messages", "queue" => queue_name).set(f64::from(messages));
+            metrics::gauge!("queue_consumers", "queue" => queue_name).set(f64::from(consumers));
         }
     }
 }
@@ -205,16 +205,16 @@ pub async fn measure_queues(worker_stats: &WorkerStats) {
 pub async fn measure(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
-    let oldest_due = backlog.oldest_due_at;
-    let oldest_due = oldest_due.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
-    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest_due.max(0.0));
-    for (name, value) in [
+    let oldest_due_at = backlog.oldest_due_at;
+    let oldest_due_seconds = oldest_due_at.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
+    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest_due_seconds.max(0.0));
+    for (gauge_name, pending_count) in [
         ("steps_due", backlog.due_steps),
         ("dead_letters", backlog.dead_letters),
         ("steps_to_retry", backlog.retries),
         ("outbox_lag_events", backlog.outbox_lag),
     ] {
-        metrics::gauge!(name).set(to_f64(value));
+        metrics::gauge!(gauge_name).set(to_f64(pending_count));
     }
     let (waiting_count, oldest_ms) = store.waiting_messages().await?;
     metrics::gauge!("messages_waiting").set(to_f64(waiting_count));
@@ -223,8 +223,8 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     });
     metrics::gauge!("messages_oldest_waiting_age_seconds").set(oldest_seconds.max(0.0));
     let (current_figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
-    for (status, count) in add_up(&current_figures, 0, 0, 0).orders.by_status {
-        metrics::gauge!("orders", "status" => status).set(to_f64(count));
+    for (status, order_count) in add_up(&current_figures, 0, 0, 0).orders.by_status {
+        metrics::gauge!("orders", "status" => status).set(to_f64(order_count));
     }
     Ok(())
 }
@@ -254,14 +254,14 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
         let figures_by_name: BTreeMap<&str, i64> = figures
             .map(|figure| (figure.name.as_str(), figure.amount))
             .collect();
-        let figure_of = |name: &str| figures_by_name.get(name).copied().unwrap_or_default();
+        let figure_of = |figure_name: &str| figures_by_name.get(figure_name).copied().unwrap_or_default();
         Day {
             day: date_of_day(day),
             created: figure_of("created"),
             processing: figure_of("processing"),
             shipped: figure_of("shipped"),
             delivered: figure_of("delivered"),
-            cancelled: with_prefix(&figures_by_name, "cancelled.")
+            cancelled: figures_with_prefix(&figures_by_name, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
             revenue: revenue(&figures_by_name),
@@ -282,10 +282,10 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
 }
 
 fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
-    let count_of = |name: &str| counts_by_name.get(name).copied().unwrap_or_default();
+    let count_of = |figure_name: &str| counts_by_name.get(figure_name).copied().unwrap_or_default();
     let cancelled_from = |status: OrderStatus| -> i64 {
         let prefix = format!("cancelled.{}.", status.as_str());
-        with_prefix(counts_by_name, &prefix)
+        figures_with_prefix(counts_by_name, &prefix)
             .map(|(_, amount)| amount)
             .sum()
     };
@@ -313,10 +313,10 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
     for reason in CancelReason::ALL {
         let suffix = format!(".{}", reason.as_str());
         let matching_figures =
-            with_prefix(counts_by_name, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
-        let count: i64 = matching_figures.map(|(_, amount)| amount).sum();
-        if count > 0 {
-            counts_by_reason.insert(reason.as_str().to_owned(), count);
+            figures_with_prefix(counts_by_name, "cancelled.").filter(|(figure_name, _)| figure_name.ends_with(&suffix));
+        let cancelled_count: i64 = matching_figures.map(|(_, amount)| amount).sum();
+        if cancelled_count > 0 {
+            counts_by_reason.insert(reason.as_str().to_owned(), cancelled_count);
         }
     }
     OrderCounts {
@@ -332,24 +332,24 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
     }
 }
 
-fn with_prefix<'a>(
+fn figures_with_prefix<'a>(
     counts_by_name: &'a BTreeMap<&str, i64>,
     prefix: &'a str,
 ) -> impl Iterator<Item = (&'a str, i64)> {
     counts_by_name
         .iter()
-        .filter_map(move |(name, amount)| Some((name.strip_prefix(prefix)?, *amount)))
+        .filter_map(move |(figure_name, amount)| Some((figure_name.strip_prefix(prefix)?, *amount)))
 }
 
 fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
-    let mut by_currency: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
-    for (currency, amount) in with_prefix(figures, "captured.") {
-        by_currency.entry(currency).or_default().0 += amount;
+    let mut amounts_by_currency: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for (currency, amount) in figures_with_prefix(figures, "captured.") {
+        amounts_by_currency.entry(currency).or_default().0 += amount;
     }
-    for (currency, amount) in with_prefix(figures, "refunded.") {
-        by_currency.entry(currency).or_default().1 += amount;
+    for (currency, amount) in figures_with_prefix(figures, "refunded.") {
+        amounts_by_currency.entry(currency).or_default().1 += amount;
     }
-    let revenue = by_currency.into_iter();
+    let revenue = amounts_by_currency.into_iter();
     let revenue = revenue.filter_map(|(currency, (captured_amount, refunded_amount))| {
         let currency: Currency = currency.parse().ok()?;
         Some(Revenue {
@@ -363,15 +363,15 @@ fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
 }
 
 fn order_values(figures: &BTreeMap<&str, i64>) -> Vec<OrderValue> {
-    let values = with_prefix(figures, "orders.").filter_map(|(currency, orders)| {
-        let total = figures.get(format!("ordered.{currency}").as_str());
+    let values_by_currency = figures_with_prefix(figures, "orders.").filter_map(|(currency, order_count)| {
+        let ordered_total = figures.get(format!("ordered.{currency}").as_str());
         Some(OrderValue {
             currency: currency.parse().ok()?,
-            orders,
-            total: total.copied().unwrap_or_default(),
+            orders: order_count,
+            total: ordered_total.copied().unwrap_or_default(),
         })
     });
-    values.collect()
+    values_by_currency.collect()
 }
 
 fn date_of_day(day: i64) -> String {

@@ -30,12 +30,12 @@ pub struct BackupFiles {
     pub files: Vec<(PathBuf, u64)>,
 }
 
-/// Copies the database of `database_url` to `file`, and the sandbox's ledger to a file beside it, both as of
-/// the same moment. The files are synced to disk when this returns.
+/// Copies the database of `database_url` to `target_file`, and the sandbox's ledger to a file beside it, both
+/// as of the same moment. The files are synced to disk when this returns.
 ///
 /// # Errors
-/// When the database is a PostgreSQL database, when `file` exists, or when a file can't be read or written.
-/// No incomplete file is left behind.
+/// When the database is a PostgreSQL database, when `target_file` exists, or when a file can't be read or
+/// written. No incomplete file is left behind.
 pub fn backup(database_url: &str, target_file: &Path) -> anyhow::Result<BackupFiles> {
     if is_postgres(database_url) {
         bail!(
@@ -43,29 +43,29 @@ pub fn backup(database_url: &str, target_file: &Path) -> anyhow::Result<BackupFi
              it contains the sandbox's ledger too"
         );
     }
-    let database = sqlite_path(database_url)?;
+    let database_file = sqlite_path(database_url)?;
     let sources_and_targets = [
         (
-            LedgerLocation::path(&database),
+            LedgerLocation::path(&database_file),
             LedgerLocation::path(target_file),
         ),
-        (database, target_file.to_owned()),
+        (database_file, target_file.to_owned()),
     ];
-    for (_, target) in &sources_and_targets {
+    for (_, target_path) in &sources_and_targets {
         ensure!(
-            !target.exists(),
+            !target_path.exists(),
             "{} already exists: choose another path",
-            target.display()
+            target_path.display()
         );
     }
-    let sources = begin_snapshots(&sources_and_targets[0].0, &sources_and_targets[1].0)?;
-    let mut files: Vec<(PathBuf, u64)> = Vec::new();
-    for (source, (source_file, target_file)) in sources.iter().zip(&sources_and_targets) {
-        match copy(source, target_file) {
-            Ok(size) => files.push((target_file.clone(), size)),
+    let source_connections = begin_snapshots(&sources_and_targets[0].0, &sources_and_targets[1].0)?;
+    let mut written_files: Vec<(PathBuf, u64)> = Vec::new();
+    for (source_connection, (source_file, target_file)) in source_connections.iter().zip(&sources_and_targets) {
+        match copy(source_connection, target_file) {
+            Ok(file_size) => written_files.push((target_file.clone(), file_size)),
             Err(error) => {
                 // Removes an incomplete backup.
-                for (backup_file, _) in files {
+                for (backup_file, _) in written_files {
                     let _ = fs::remove_file(backup_file);
                 }
                 let (source_file, target_file) = (source_file.display(), target_file.display());
@@ -73,17 +73,17 @@ pub fn backup(database_url: &str, target_file: &Path) -> anyhow::Result<BackupFi
             }
         }
     }
-    files.reverse();
-    Ok(BackupFiles { files })
+    written_files.reverse();
+    Ok(BackupFiles { files: written_files })
 }
 
 /// Opens read transactions on both databases as of the same moment. A payment is written to the ledger before
 /// the order records its result, and an order is stored before the ledger knows of it. So the copies match if
 /// the ledger is not written between the two snapshots: it is locked meanwhile.
 fn begin_snapshots(ledger_file: &Path, orders_file: &Path) -> anyhow::Result<[Connection; 2]> {
-    let open_database = |path: &Path, flags| {
+    let open_database = |path: &Path, open_flags| {
         ensure!(path.exists(), "{} does not exist", path.display());
-        Connection::open_with_flags(path, flags)
+        Connection::open_with_flags(path, open_flags)
             .with_context(|| format!("can't open {}", path.display()))
     };
     let ledger_lock = open_database(ledger_file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -103,11 +103,12 @@ fn begin_snapshots(ledger_file: &Path, orders_file: &Path) -> anyhow::Result<[Co
     Ok(snapshots)
 }
 
-/// Writes a snapshot of `source` to `file` and returns its size. The file appears only when it is complete.
+/// Writes a snapshot of `source` to `target_file` and returns its size. The file appears only when it is
+/// complete.
 fn copy(source: &Connection, target_file: &Path) -> anyhow::Result<u64> {
     let partial_file = with_suffix(target_file, ".part");
     let _ = fs::remove_file(&partial_file);
-    let write_result = write(source, &partial_file).and_then(|size| {
+    let write_result = write(source, &partial_file).and_then(|file_size| {
         fs::rename(&partial_file, target_file)?;
         if let Some(folder) = target_file
             .parent()
@@ -115,7 +116,7 @@ fn copy(source: &Connection, target_file: &Path) -> anyhow::Result<u64> {
         {
             File::open(folder)?.sync_all()?;
         }
-        Ok(size)
+        Ok(file_size)
     });
     if write_result.is_err() {
         let _ = fs::remove_file(&partial_file);
@@ -124,25 +125,25 @@ fn copy(source: &Connection, target_file: &Path) -> anyhow::Result<u64> {
 }
 
 fn write(source: &Connection, partial_file: &Path) -> anyhow::Result<u64> {
-    let mut copy = Connection::open(partial_file)?;
-    let step_result = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
+    let mut target_connection = Connection::open(partial_file)?;
+    let step_result = Backup::new(source, &mut target_connection)?.step(ALL_PAGES)?;
     ensure!(
         step_result == StepResult::Done,
         "the copy is incomplete: {step_result:?}"
     );
-    let check: String = copy.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
+    let check_result: String = target_connection.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
     ensure!(
-        check == "ok",
-        "the integrity check of the copy failed: {check}"
+        check_result == "ok",
+        "the integrity check of the copy failed: {check_result}"
     );
-    copy.close().map_err(|(_, error)| error)?;
+    target_connection.close().map_err(|(_, error)| error)?;
     let opened_file = File::open(partial_file)?;
     opened_file.sync_all()?;
     Ok(opened_file.metadata()?.len())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
+    let mut suffixed_path = OsString::from(path);
+    suffixed_path.push(suffix);
+    PathBuf::from(suffixed_path)
 }

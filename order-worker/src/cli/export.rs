@@ -1,6 +1,6 @@
 //! `order-worker export`: writes orders, events or messages to customers as JSON lines, in the representation of the API. Rows that
-//! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a slow
-//! reader holds no transaction open. [`backup`](super::backup) copies a SQLite database instead.
+//! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a
+//! slow reader holds no transaction open. [`backup`](super::backup) copies a SQLite database instead.
 
 use std::io::Write;
 
@@ -45,8 +45,8 @@ pub async fn export_orders(
         if orders.is_empty() {
             return Ok(export_result);
         }
-        for (number, order) in orders {
-            export_result.last_position = number;
+        for (order_number, order) in orders {
+            export_result.last_position = order_number;
             let (order, steps) = match order {
                 Ok(order) => order,
                 Err(Unreadable { subject, reason }) => {
@@ -100,8 +100,8 @@ pub async fn export_events(
     }
 }
 
-/// Writes all messages to customers of events with a position above `after_position`, one line each, in feed order,
-/// as they are when their page is read.
+/// Writes all messages to customers of events with a position above `after_position`, one line each, in feed
+/// order, as they are when their page is read.
 ///
 /// # Errors
 /// When the database can't be read, or writing to `writer` fails.
@@ -138,8 +138,8 @@ pub async fn export_messages(
     }
 }
 
-fn write_line(value: &impl Serialize, writer: &mut impl Write) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *writer, value)?;
+fn write_line(exported_row: &impl Serialize, writer: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *writer, exported_row)?;
     writer.write_all(b"\n")?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`verify`]: proves that the stored data is consistent.
 //! - [`backup`]: copies a SQLite database while a worker uses it.
-//! - [`export`]: writes orders or events as lines of JSON.
+//! - [`export`]: writes orders, events or messages to customers as lines of JSON.
 
 pub mod backup;
 pub mod export;

@@ -74,36 +74,36 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
     // The ledger is not part of the snapshot. It is read before and after the snapshot begins: payments that
     // are equal in both were equal in between. The others are being changed, and are not compared.
-    let records_before = payment_records(database_url).await?;
+    let records_before_snapshot = payment_records(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
     let mut payment_records = payment_records(database_url).await?;
     let changing_payments: BTreeSet<String> = payment_records
         .iter()
-        .filter(|(record_key, record)| records_before.get(*record_key) != Some(record))
+        .filter(|(record_key, record)| records_before_snapshot.get(*record_key) != Some(record))
         .map(|(record_key, _)| record_key.clone())
         .collect();
-    payment_records.retain(|record_key, _| records_before.contains_key(record_key));
+    payment_records.retain(|record_key, _| records_before_snapshot.contains_key(record_key));
     let mut report = Report::default();
 
     let steps_by_order = audit.all_steps().await?;
     let condensed_orders = audit.condensed_orders().await?;
     report.condensed_orders = condensed_orders.len() as u64;
     let mut reserved_by_orders = StockByPlace::new();
-    let mut ids = BTreeSet::new();
-    let mut number = 0;
+    let mut order_ids = BTreeSet::new();
+    let mut after_number = 0;
     loop {
-        let page = audit.orders(number, ROWS_PER_PAGE).await?;
-        let Some((last_number, _)) = page.last() else {
+        let order_page = audit.orders(after_number, ROWS_PER_PAGE).await?;
+        let Some((last_number, _)) = order_page.last() else {
             break;
         };
-        number = *last_number;
-        report.orders += page.len() as u64;
-        let mut orders = Vec::with_capacity(page.len());
-        for (_, order) in page {
+        after_number = *last_number;
+        report.orders += order_page.len() as u64;
+        let mut orders = Vec::with_capacity(order_page.len());
+        for (_, order) in order_page {
             match order {
                 Ok(order) => orders.push(order),
                 Err(Unreadable { subject, reason }) => {
-                    ids.extend(subject.parse::<OrderId>());
+                    order_ids.extend(subject.parse::<OrderId>());
                     let finding =
                         format!("order {subject}: its stored state can't be decoded: {reason}");
                     report.violations.push(finding);
@@ -115,7 +115,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             check_orders(&mut audit, &orders, &condensed_orders, &mut report).await?;
         tags::check_tags(&mut audit, &orders, &mut report).await?;
         for order in &orders {
-            ids.insert(order.id);
+            order_ids.insert(order.id);
             add_items(&mut reserved_by_orders, &order.reserved_items, 0, 1);
             if let Some(edit) = &order.pending_edit {
                 add_items(&mut reserved_by_orders, &edit.reserved, 0, 1);
@@ -145,7 +145,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             .push(format!("return {return_id}: its order does not exist"));
     }
     messages::check_messages(&mut audit, &mut report).await?;
-    check_payment_owners(&payment_records, &ids, &mut report);
+    check_payment_owners(&payment_records, &order_ids, &mut report);
     check_stock(
         &mut audit,
         &reserved_by_orders,
@@ -153,14 +153,14 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
         &mut report,
     )
     .await?;
-    for name in audit.consumers_ahead_of_feed().await? {
+    for consumer_name in audit.consumers_ahead_of_feed().await? {
         report.violations.push(format!(
-            "feed: the consumer {name} is ahead of the end of the feed; the next events would be skipped"
+            "feed: the consumer {consumer_name} is ahead of the end of the feed; the next events would be skipped"
         ));
     }
     for overdue_step in audit.overdue_steps(now - OVERDUE_AFTER).await? {
         report.violations.push(match overdue_step.publish_at {
-            Some(published_at) if ids.contains(&overdue_step.row.key.order_id) => {
+            Some(published_at) if order_ids.contains(&overdue_step.row.key.order_id) => {
                 format!(
                     "step {}: overdue since {published_at}",
                     overdue_step.row.key
@@ -203,16 +203,16 @@ async fn check_orders(
     }
     let capture_step = Step::CapturePayment.to_string();
     for (order, subject) in orders.iter().zip(&subjects) {
-        let history = event_histories.remove(subject).unwrap_or_default();
+        let event_history = event_histories.remove(subject).unwrap_or_default();
         let is_discard = |event: &Event| matches!(&event.event_data, EventData::StepDiscarded { step, amount: None } if *step == capture_step);
-        if history.iter().any(is_discard) {
+        if event_history.iter().any(is_discard) {
             discarded_captures.insert(order.id);
         }
         if condensed_orders.contains(&order.id) || unreadable_subjects.contains(subject) {
             continue;
         }
         check_total(order, report);
-        match Order::fold_like(order, &history) {
+        match Order::fold_like(order, &event_history) {
             Ok(Some(folded_order)) if folded_order == *order => {}
             Ok(Some(folded_order)) => report.violations.push(format!(
                 "order {subject}: stored as {} in version {}, but its events result in {} in version {}{}",
@@ -262,11 +262,11 @@ fn check_shipped_goods(
     discarded_captures: &HashSet<OrderId>,
     report: &mut Report,
 ) {
-    let amount = order.uncollectable_shipped();
-    let has_pending_step = steps.iter().any(|row| !row.key.step.is_timer());
-    if amount > 0 && !has_pending_step && !discarded_captures.contains(&order.id) {
+    let uncollectable_amount = order.uncollectable_shipped();
+    let has_pending_step = steps.iter().any(|step_row| !step_row.key.step.is_timer());
+    if uncollectable_amount > 0 && !has_pending_step && !discarded_captures.contains(&order.id) {
         report.violations.push(format!(
-            "order {}: goods worth {amount} minor units were shipped, but their payment is neither captured, nor authorized, nor written off",
+            "order {}: goods worth {uncollectable_amount} minor units were shipped, but their payment is neither captured, nor authorized, nor written off",
             order.id
         ));
     }
@@ -281,31 +281,31 @@ fn check_payment(
     report: &mut Report,
 ) {
     check_other_payments(order, steps, payment_records, changing_payments, report);
-    let id = order.id;
+    let order_id = order.id;
     let step_key = StepKey {
-        order_id: id,
+        order_id,
         step: Step::authorization(order.authorization),
     }
     .to_string();
-    let record = payment_records.get(&step_key).cloned().unwrap_or_default();
-    let mut violation = |problem: String| report.violations.push(format!("order {id}: {problem}"));
+    let payment_record = payment_records.get(&step_key).cloned().unwrap_or_default();
+    let mut violation = |problem: String| report.violations.push(format!("order {order_id}: {problem}"));
 
-    if record.authorizations > 1 {
+    if payment_record.authorizations > 1 {
         violation(format!(
             "the payment provider authorized {} times",
-            record.authorizations
+            payment_record.authorizations
         ));
     }
     // At most one capture for each shipment.
     let uncancelled_shipments =
         i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
-    if record.captures > uncancelled_shipments.max(1) {
+    if payment_record.captures > uncancelled_shipments.max(1) {
         violation(format!(
             "the payment provider captured {} times for {uncancelled_shipments} shipments",
-            record.captures
+            payment_record.captures
         ));
     }
-    let has_step = |step: &Step| steps.iter().any(|row| row.key.step == *step);
+    let has_step = |step: &Step| steps.iter().any(|step_row| step_row.key.step == *step);
     let is_authorized = order.payment.status == PaymentStatus::Authorized;
     if order.status == OrderStatus::Cancelled && is_authorized && !has_step(&Step::VoidPayment) {
         violation("cancelled, but its authorization was not voided".to_owned());
@@ -328,7 +328,7 @@ fn check_payment(
     // A pending or dead step explains a difference. A free order is not in the ledger.
     if order.total == 0
         || order.payment.provider != "sandbox"
-        || steps.iter().any(|row| !row.key.step.is_timer())
+        || steps.iter().any(|step_row| !step_row.key.step.is_timer())
     {
         return;
     }
@@ -341,7 +341,7 @@ fn check_payment(
         PaymentStatus::Voided => "voided",
         PaymentStatus::Failed => "declined",
     };
-    let actual_payments = match record.status.as_str() {
+    let actual_payments = match payment_record.status.as_str() {
         "" | "asked" => "nothing",
         status => status,
     };
@@ -350,16 +350,16 @@ fn check_payment(
             "its payment is {expected_payments} in the database, but {actual_payments} in the provider's ledger"
         ));
     }
-    if (order.payment.captured, order.payment.refunded) != (record.captured, record.refunded) {
+    if (order.payment.captured, order.payment.refunded) != (payment_record.captured, payment_record.refunded) {
         violation(format!(
             "captured {} and refunded {} in the database, but {} and {} in the provider's ledger",
-            order.payment.captured, order.payment.refunded, record.captured, record.refunded
+            order.payment.captured, order.payment.refunded, payment_record.captured, payment_record.refunded
         ));
     }
 }
 
-/// Checks that each payment that is not the order's, because an edit replaced it or was rejected, is voided or has
-/// a step that voids it.
+/// Checks that each payment that is not the order's, because an edit replaced it or was rejected, is voided or
+/// has a step that voids it.
 fn check_other_payments(
     order: &Order,
     steps: &[StepRow],
@@ -368,26 +368,26 @@ fn check_other_payments(
     report: &mut Report,
 ) {
     let is_free = order.total == 0 && order.payment.captured == 0;
-    let is_pending = |number: u32| order.has_pending_edit(number);
-    let is_other = |number: &u32| *number != order.authorization || is_free;
-    for number in (0..=order.edits).filter(is_other) {
+    let is_pending = |edit_number: u32| order.has_pending_edit(edit_number);
+    let is_other = |edit_number: &u32| *edit_number != order.authorization || is_free;
+    for edit_number in (0..=order.edits).filter(is_other) {
         let has_step = steps
             .iter()
-            .any(|row| row.key.step == Step::VoidAuthorization(number));
-        if order.open_authorizations.contains_key(&number) && !has_step {
+            .any(|step_row| step_row.key.step == Step::VoidAuthorization(edit_number));
+        if order.open_authorizations.contains_key(&edit_number) && !has_step {
             report.violations.push(format!(
-                "order {}: authorization {number} is not the order's, and no step voids it",
+                "order {}: authorization {edit_number} is not the order's, and no step voids it",
                 order.id
             ));
         }
         let step_key = StepKey {
             order_id: order.id,
-            step: Step::authorization(number),
+            step: Step::authorization(edit_number),
         }
         .to_string();
-        let record = payment_records.get(&step_key);
-        let is_open = record.is_some_and(|record| record.status == "authorized");
-        if is_open && !has_step && !is_pending(number) && !changing_payments.contains(&step_key) {
+        let payment_record = payment_records.get(&step_key);
+        let is_open = payment_record.is_some_and(|payment_record| payment_record.status == "authorized");
+        if is_open && !has_step && !is_pending(edit_number) && !changing_payments.contains(&step_key) {
             report.violations.push(format!(
                 "order {}: payment {step_key} is authorized in the provider's ledger, but it is not the order's",
                 order.id
@@ -399,7 +399,7 @@ fn check_other_payments(
 /// Finds payments in the ledger that belong to no order.
 fn check_payment_owners(
     payment_records: &HashMap<String, PaymentRecord>,
-    ids: &BTreeSet<OrderId>,
+    order_ids: &BTreeSet<OrderId>,
     report: &mut Report,
 ) {
     for record_key in payment_records.keys() {
@@ -407,7 +407,7 @@ fn check_payment_owners(
             .split('/')
             .next()
             .and_then(|record_order_id| record_order_id.parse::<OrderId>().ok());
-        if record_order_id.is_none_or(|record_order_id| !ids.contains(&record_order_id)) {
+        if record_order_id.is_none_or(|record_order_id| !order_ids.contains(&record_order_id)) {
             report
                 .violations
                 .push(format!("payment {record_key}: its order does not exist"));
@@ -423,14 +423,14 @@ async fn check_stock(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut stock_from_events = StockByPlace::new();
-    let mut position = 0;
+    let mut after_position = 0;
     loop {
-        let page = audit.stock_events(position, ROWS_PER_PAGE).await?;
-        let Some((last_position, _)) = page.last() else {
+        let event_page = audit.stock_events(after_position, ROWS_PER_PAGE).await?;
+        let Some((last_position, _)) = event_page.last() else {
             break;
         };
-        position = *last_position;
-        for (_, positioned_event) in &page {
+        after_position = *last_position;
+        for (_, positioned_event) in &event_page {
             let positioned_event = match positioned_event {
                 Ok(positioned_event) => positioned_event,
                 // Unreadable events of an order are already reported with the order.
@@ -550,10 +550,10 @@ fn add_items(
     on_hand_delta: i64,
     reserved_delta: i64,
 ) {
-    for item in items {
-        let quantity = i64::from(item.quantity.get());
+    for stock_item in items {
+        let quantity = i64::from(stock_item.quantity.get());
         let stock_level = stock
-            .entry((item.sku.clone(), item.warehouse.clone()))
+            .entry((stock_item.sku.clone(), stock_item.warehouse.clone()))
             .or_default();
         stock_level.on_hand += on_hand_delta * quantity;
         stock_level.reserved += reserved_delta * quantity;

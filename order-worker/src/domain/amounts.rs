@@ -111,9 +111,9 @@ pub fn divide(amount: i64, weights: &[i64]) -> Vec<i64> {
     shares
 }
 
-/// Amount of the first `units` of `quantity` units that cost `total` together: each unit gets an equal share,
+/// Amount of the first `units` of `quantity` units that cost `total_amount` together: each unit gets an equal share,
 /// and the first ones get the minor units that remain. So the amounts of any partition of the units add up to
-/// `total`, in whatever order they are shipped or refunded.
+/// `total_amount`, in whatever order they are shipped or refunded.
 pub fn first_units(total_amount: i64, units: u64, quantity: u64) -> i64 {
     if units >= quantity {
         return total_amount;
@@ -170,7 +170,7 @@ pub fn split_line(line: &LineItem, quantities: &[NonZeroU32]) -> Vec<LineItem> {
         .collect()
 }
 
-/// Divides line items among the warehouses in which their units are reserved. `reserved` has the units of each
+/// Divides line items among the warehouses in which their units are reserved. `reserved_items` has the units of each
 /// line item one after another, in the order of the line items.
 pub fn assign_warehouses(lines: &[LineItem], reserved_items: &[StockItem]) -> Vec<LineItem> {
     let mut remaining_items = reserved_items.iter().peekable();

@@ -101,7 +101,7 @@ impl<'a> OrderDraft<'a> {
         }
     }
 
-    /// Starts a draft with the order that `created` makes.
+    /// Starts a draft with the order that `created_event` makes.
     ///
     /// # Errors
     /// `INTERNAL` if the event does not create an order, which is a defect.

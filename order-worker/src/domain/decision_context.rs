@@ -9,7 +9,7 @@ use uuid::{Builder, Uuid};
 pub struct DecisionContext {
     now: Timestamp,
     seed: u64,
-    ids_generated: u16,
+    generated_id_count: u16,
 }
 
 impl DecisionContext {
@@ -19,7 +19,7 @@ impl DecisionContext {
         Self {
             now,
             seed,
-            ids_generated: 0,
+            generated_id_count: 0,
         }
     }
 
@@ -30,13 +30,13 @@ impl DecisionContext {
 
     /// A new UUIDv7. Up to 4,095 ids of one context sort in the order of generation.
     pub fn new_id<T: From<Uuid>>(&mut self) -> T {
-        let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
-        let mut bytes = [0; 10];
+        let now_ms = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
+        let mut id_bytes = [0; 10];
         // The 12 bits after the time are a counter, the rest is random (RFC 9562, section 6.2, method 1).
-        self.ids_generated = self.ids_generated.wrapping_add(1);
-        bytes[..2].copy_from_slice(&self.ids_generated.to_be_bytes());
-        bytes[2..].copy_from_slice(&self.random_number().to_be_bytes());
-        Builder::from_unix_timestamp_millis(millis, &bytes)
+        self.generated_id_count = self.generated_id_count.wrapping_add(1);
+        id_bytes[..2].copy_from_slice(&self.generated_id_count.to_be_bytes());
+        id_bytes[2..].copy_from_slice(&self.random_number().to_be_bytes());
+        Builder::from_unix_timestamp_millis(now_ms, &id_bytes)
             .into_uuid()
             .into()
     }

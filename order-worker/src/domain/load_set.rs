@@ -224,14 +224,14 @@ impl LoadSet {
                 self.endpoints.push(*endpoint_id);
                 self.deliveries.push(*delivery_id);
             }
-            Action::CreateApiKey(create) => self.api_key_digests.push(create.digest.clone()),
+            Action::CreateApiKey(key_request) => self.api_key_digests.push(key_request.digest.clone()),
             Action::RevokeApiKey(ApiKeyRef { id: key_id }) => self.api_keys.push(*key_id),
         }
     }
 
     /// Adds the resource that the precondition of a request refers to.
-    fn add_target(&mut self, target: Option<&ResourceRef>) {
-        match target {
+    fn add_target(&mut self, target_resource: Option<&ResourceRef>) {
+        match target_resource {
             Some(ResourceRef::Order(order_id)) => self.orders.push(*order_id),
             Some(ResourceRef::Return { order_id, .. }) => self.orders.extend(order_id),
             Some(ResourceRef::Product(sku) | ResourceRef::Image { sku, .. }) => {
@@ -264,15 +264,15 @@ impl LoadSet {
             pending_edits.flat_map(|edit| edit.reserved.iter().map(|item| item.sku.clone())),
         );
         let orders_without_stock = orders.values().filter(|order| order.awaits_stock);
-        let lines = orders_without_stock.flat_map(|order| &order.items);
-        skus.extend(lines.map(|line| line.sku.clone()));
+        let unreserved_lines = orders_without_stock.flat_map(|order| &order.items);
+        skus.extend(unreserved_lines.map(|line| line.sku.clone()));
         let returning_orders = self
             .returning
             .iter()
             .filter_map(|order_id| orders.get(order_id));
         let shipments = returning_orders.flat_map(|order| &order.shipments);
-        let items = shipments.flat_map(|shipment| &shipment.items);
-        skus.extend(items.map(|item| item.sku.clone()));
+        let shipped_items = shipments.flat_map(|shipment| &shipment.items);
+        skus.extend(shipped_items.map(|item| item.sku.clone()));
         skus
     }
 

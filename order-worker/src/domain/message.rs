@@ -222,10 +222,10 @@ impl Message {
                     u32::from(matches!(result.outcome, AttemptOutcome::Unconfirmed(_)));
                 let is_last = self.unconfirmed_attempts >= MAX_UNCONFIRMED_ATTEMPTS
                     || now.duration_since(self.asked_at) >= RETRY_PERIOD;
-                let delay = RETRY_POLICY.delay(self.failures, jitter);
-                match delay.filter(|_| !is_last) {
-                    Some(delay) => {
-                        self.due_at = Some(now + delay);
+                let retry_delay = RETRY_POLICY.delay(self.failures, jitter);
+                match retry_delay.filter(|_| !is_last) {
+                    Some(retry_delay) => {
+                        self.due_at = Some(now + retry_delay);
                         (MessageStatus::Pending, Some(error))
                     }
                     None => (MessageStatus::Failed, Some(error)),

@@ -151,7 +151,7 @@ impl MessageContent {
     pub fn new(order: &Order, customer: &Customer, topic: MessageTopic) -> Self {
         let shipment = match topic {
             MessageTopic::Shipment(shipment_id) => {
-                order.shipments.iter().find(|entry| entry.id == shipment_id)
+                order.shipments.iter().find(|shipment| shipment.id == shipment_id)
             }
             _ => None,
         };
@@ -175,15 +175,15 @@ impl MessageContent {
                 MessageTopic::Refund(amount) => Some(RefundContent { amount }),
                 _ => None,
             },
-            order_return: order_return.map(|entry| ReturnContent {
-                number: entry.number.clone(),
-                items: entry
+            order_return: order_return.map(|order_return| ReturnContent {
+                number: order_return.number.clone(),
+                items: order_return
                     .received
                     .iter()
                     .map(|item| content_of_units(order, item.sku.as_str(), item.quantity.get()))
                     .collect(),
-                refund_amount: entry.refund_amount,
-                fee: entry.fee,
+                refund_amount: order_return.refund_amount,
+                fee: order_return.fee,
             }),
         }
     }
@@ -259,17 +259,17 @@ fn content_of_units(order: &Order, sku: &str, quantity: u32) -> ItemContent {
 fn address_lines(address: &Address) -> Vec<String> {
     let member = |name: &str| address.get(name).map(String::as_str).unwrap_or_default();
     let mut lines = Vec::new();
-    for name in ADDRESS_MEMBERS {
-        match name {
+    for member_name in ADDRESS_MEMBERS {
+        match member_name {
             "postal_code" => {
                 lines.push(
-                    format!("{} {}", member(name), member("city"))
+                    format!("{} {}", member(member_name), member("city"))
                         .trim()
                         .to_owned(),
                 );
             }
             "city" => {}
-            _ => lines.push(member(name).trim().to_owned()),
+            _ => lines.push(member(member_name).trim().to_owned()),
         }
     }
     lines.retain(|line| !line.is_empty());

@@ -239,11 +239,11 @@ impl Order {
     /// Share of the total, in minor units, of the first `units` units of each product.
     fn value_of_first_units(&self, units_by_sku: &BTreeMap<&Sku, u64>) -> i64 {
         let amounts_by_sku = self.product_totals();
-        let values = units_by_sku.iter().map(|(sku, units)| {
+        let unit_values = units_by_sku.iter().map(|(sku, units)| {
             let (total_amount, quantity) = amounts_by_sku.get(sku).copied().unwrap_or_default();
             first_units(total_amount, *units, quantity)
         });
-        values.sum()
+        unit_values.sum()
     }
 
     /// Amount that is still to be captured for shipped items, in minor units.
@@ -281,7 +281,7 @@ impl Order {
             return 0;
         }
         let amounts_by_sku = self.product_totals();
-        let values = cancelled_items.iter().map(|item| {
+        let cancelled_values = cancelled_items.iter().map(|item| {
             let (total_amount, quantity) =
                 amounts_by_sku.get(&item.sku).copied().unwrap_or_default();
             total_amount
@@ -291,7 +291,7 @@ impl Order {
                     quantity,
                 )
         });
-        values.sum()
+        cancelled_values.sum()
     }
 
     /// Value of shipped items that was neither captured nor written off and that no further capture can
@@ -421,8 +421,8 @@ impl Order {
             .shipped_shipments()
             .flat_map(|shipment| &shipment.items);
         for item in self.reserved_items.iter().chain(shipped_items) {
-            if let Some(units_by_sku) = missing_units.get_mut(&item.sku) {
-                *units_by_sku = units_by_sku.saturating_sub(item.quantity.get().into());
+            if let Some(missing_count) = missing_units.get_mut(&item.sku) {
+                *missing_count = missing_count.saturating_sub(item.quantity.get().into());
             }
         }
         let missing_items = missing_units
@@ -491,7 +491,7 @@ impl Order {
         self.payment.provider == MANUAL
     }
 
-    /// Amount that the customer still has to pay manually, in minor units.
+    /// Amount that the customer still has to pay, if the order is paid manually, in minor units.
     pub fn outstanding_refunds(&self) -> i64 {
         match self.status {
             OrderStatus::Cancelled => 0,
@@ -606,14 +606,14 @@ impl Order {
     /// The representation for a lookup of this order alone: it contains the client secret that completes the
     /// payment, while an action of the customer is required.
     pub fn represent_with_secret(&self, steps: &[StepRow]) -> Representation {
-        let mut order = self.represent(steps);
-        if let Some(action) = &mut order.payment.next_action {
+        let mut representation = self.represent(steps);
+        if let Some(action) = &mut representation.payment.next_action {
             let mut secrets = steps
                 .iter()
                 .filter_map(|step_row| step_row.client_secret.as_ref());
             action.client_secret = secrets.next().cloned();
         }
-        order
+        representation
     }
 
     /// The representation of the order. `steps` are its unfinished steps.
@@ -661,7 +661,7 @@ impl Order {
             returns: self
                 .returns
                 .iter()
-                .map(|entry| self.represent_return(entry))
+                .map(|order_return| self.represent_return(order_return))
                 .collect(),
             awaits_approval: self.awaits_approval,
             pending_edit: self.represent_pending_edit(),
@@ -706,8 +706,8 @@ impl Order {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn is_zero_edits(number: &u32) -> bool {
-    *number == 0
+fn is_zero_edits(edit_number: &u32) -> bool {
+    *edit_number == 0
 }
 
 /// Units by product.

@@ -23,11 +23,11 @@ pub fn label_key(order_id: OrderId, label_id: &LabelId) -> String {
 /// Id of the shipment that is created with this label. The carrier gets it with each request for the label, so
 /// it is derived from the label's key: a `UUIDv7` with the time of the order.
 pub fn label_shipment_id(order: &Order, label_id: &LabelId) -> ShipmentId {
-    let digest = Sha256::digest(label_key(order.id, label_id));
-    let mut bits = [0; 10];
-    bits.copy_from_slice(&digest[..10]);
-    let millis = u64::try_from(order.created_at.as_millisecond()).unwrap_or_default();
-    uuid::Builder::from_unix_timestamp_millis(millis, &bits)
+    let key_digest = Sha256::digest(label_key(order.id, label_id));
+    let mut id_bytes = [0; 10];
+    id_bytes.copy_from_slice(&key_digest[..10]);
+    let created_at_ms = u64::try_from(order.created_at.as_millisecond()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(created_at_ms, &id_bytes)
         .into_uuid()
         .into()
 }
@@ -81,8 +81,8 @@ mod tests {
         ];
         for status in progression {
             for update in ShipmentUpdate::ALL {
-                let target = update.status();
-                if progression.contains(&target) && target <= status {
+                let target_status = update.status();
+                if progression.contains(&target_status) && target_status <= status {
                     assert_eq!(
                         update_effect(status, update),
                         UpdateEffect::Ignored,

@@ -94,12 +94,12 @@ impl FromStr for LabelId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((warehouse, number)) = text.split_once(':') else {
+        let Some((warehouse, number_text)) = text.split_once(':') else {
             return text.parse().map(|warehouse: Warehouse| warehouse.into());
         };
         let label_id = Self {
             warehouse: warehouse.parse()?,
-            replaced: number.parse::<u32>().unwrap_or(0).saturating_sub(1),
+            replaced: number_text.parse::<u32>().unwrap_or(0).saturating_sub(1),
         };
         // There is one spelling only.
         if label_id.to_string() == text {
@@ -156,7 +156,8 @@ impl Step {
         }
     }
 
-    /// Whether the step is a timer or only reads; such steps are not reported as in progress.
+    /// Whether the step is a timer, or the check of a payment, which only reads. Such steps are not reported as in
+    /// progress.
     pub fn is_timer(&self) -> bool {
         matches!(
             self,
@@ -296,8 +297,8 @@ impl FromStr for Step {
 
 /// The number of an edit; there is one spelling only.
 fn edit_number(text: &str) -> Result<u32, String> {
-    let number = text.parse::<u32>().ok();
-    number
+    let parsed_number = text.parse::<u32>().ok();
+    parsed_number
         .filter(|number| number.to_string() == text)
         .ok_or_else(|| format!("{text:?} is not the number of an edit"))
 }
@@ -455,15 +456,15 @@ mod tests {
 
     #[test]
     fn retry_delays_double_up_to_a_limit_and_attempts_are_limited() {
-        let retry = RetryPolicy {
+        let retry_policy = RetryPolicy {
             attempts: 4,
             first_delay: seconds(1),
             max_delay: seconds(3),
         };
-        assert_eq!(retry.delay(1, 1.0), Some(seconds(1)));
-        assert_eq!(retry.delay(2, 1.0), Some(seconds(2)));
-        assert_eq!(retry.delay(3, 1.0), Some(seconds(3)));
-        assert_eq!(retry.delay(3, 0.0), Some(SignedDuration::from_millis(1500)));
-        assert_eq!(retry.delay(4, 1.0), None);
+        assert_eq!(retry_policy.delay(1, 1.0), Some(seconds(1)));
+        assert_eq!(retry_policy.delay(2, 1.0), Some(seconds(2)));
+        assert_eq!(retry_policy.delay(3, 1.0), Some(seconds(3)));
+        assert_eq!(retry_policy.delay(3, 0.0), Some(SignedDuration::from_millis(1500)));
+        assert_eq!(retry_policy.delay(4, 1.0), None);
     }
 }

@@ -13,8 +13,8 @@ use shared::{
     outcome::{Code, Failure},
 };
 
-/// Subtracts `items` from `from`: from an identical line if there is one, otherwise from lines with the same
-/// product and warehouse. Returns whether `from` had all units.
+/// Subtracts `items` from `reduced_items`: from an identical line if there is one, otherwise from lines with the same
+/// product and warehouse. Returns whether `reduced_items` had all units.
 pub fn subtract_items(reduced_items: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
     let mut has_all_units = true;
     for item in items {
@@ -87,7 +87,7 @@ pub fn allocate(
     let available_at = |sku: &Sku, warehouse: &Warehouse| {
         stock_levels
             .get(sku)
-            .and_then(|by_warehouse| by_warehouse.get(warehouse))
+            .and_then(|stock_by_warehouse| stock_by_warehouse.get(warehouse))
             .map_or(0, |stock_level| stock_level.available().max(0))
     };
     let mut warehouses: BTreeSet<&Warehouse> = remaining_units
@@ -95,8 +95,8 @@ pub fn allocate(
         .filter_map(|sku| stock_levels.get(*sku))
         .flat_map(BTreeMap::keys)
         .collect();
-    if let Some(smallest) = smallest_warehouse_set(&remaining_units, &warehouses, available_at) {
-        warehouses = smallest;
+    if let Some(smallest_set) = smallest_warehouse_set(&remaining_units, &warehouses, available_at) {
+        warehouses = smallest_set;
     }
     let mut units_by_place: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
     while remaining_units
@@ -141,20 +141,20 @@ fn smallest_warehouse_set<'a>(
         return None;
     }
     let warehouse_list: Vec<&Warehouse> = warehouses.iter().copied().collect();
-    let has_all = |combination: &u32| {
-        remaining_units.iter().all(|(sku, required)| {
+    let has_all_units = |combination: &u32| {
+        remaining_units.iter().all(|(sku, required_units)| {
             let chosen_warehouses = warehouse_list.iter().enumerate();
             let chosen_warehouses =
                 chosen_warehouses.filter(|(index, _)| combination & (1 << index) != 0);
             let available_units: i64 = chosen_warehouses
                 .map(|(_, warehouse)| available_at(sku, warehouse))
                 .sum();
-            available_units >= *required
+            available_units >= *required_units
         })
     };
     // One bit per warehouse; the first by name is the lowest.
     let combinations = 1..(1_u32 << warehouse_list.len());
-    let best_combination = combinations.filter(has_all).min_by_key(|combination| {
+    let best_combination = combinations.filter(has_all_units).min_by_key(|combination| {
         (
             combination.count_ones(),
             Reverse(combination.reverse_bits()),
@@ -173,8 +173,8 @@ fn ensure_available(
     let shortages: Vec<_> = remaining_units
         .iter()
         .filter_map(|(sku, requested_units)| {
-            let available_units: i64 = stock_levels.get(*sku).map_or(0, |by_warehouse| {
-                by_warehouse
+            let available_units: i64 = stock_levels.get(*sku).map_or(0, |stock_by_warehouse| {
+                stock_by_warehouse
                     .values()
                     .map(|stock_level| stock_level.available().max(0))
                     .sum()
@@ -186,13 +186,13 @@ fn ensure_available(
     if shortages.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = shortages
+    let sku_names: Vec<&str> = shortages
         .iter()
-        .filter_map(|entry| entry["sku"].as_str())
+        .filter_map(|shortage| shortage["sku"].as_str())
         .collect();
     Err(Failure::new(
         Code::OutOfStock,
-        format!("not enough stock of {}", names.join(", ")),
+        format!("not enough stock of {}", sku_names.join(", ")),
     )
     .with(json!({ "skus": shortages })))
 }

@@ -89,13 +89,13 @@ impl std::fmt::Debug for Secret {
 impl Endpoint {
     /// Whether an event of this type and storefront is delivered. No endpoint gets the events of API keys: a URL
     /// outside must not learn who has access.
-    pub fn accepts(&self, kind: &str, storefront: Option<&Storefront>) -> bool {
+    pub fn accepts(&self, event_type: &str, storefront: Option<&Storefront>) -> bool {
         let is_own_storefront = self.storefront.is_none() || self.storefront.as_ref() == storefront;
-        let types = self.event_types.as_ref();
+        let event_filter = self.event_types.as_ref();
         self.is_active()
             && is_own_storefront
-            && !is_for_admins(kind)
-            && types.is_none_or(|types| types.matches(kind))
+            && !is_for_admins(event_type)
+            && event_filter.is_none_or(|event_filter| event_filter.matches(event_type))
     }
 
     /// Whether events are delivered.
@@ -191,7 +191,7 @@ pub struct DeliveryResult {
     pub response_code: Option<u16>,
     /// Time until the response, in milliseconds.
     pub latency_ms: u64,
-    /// Error.
+    /// Error message; `None` if the endpoint accepted the event.
     pub error: Option<String>,
     /// Delay before the next attempt that the endpoint requested (`Retry-After`).
     pub retry_after: Option<SignedDuration>,
@@ -252,13 +252,13 @@ impl Delivery {
     /// postpone the last attempt beyond the retry period.
     fn retry_delay(
         &self,
-        delay: SignedDuration,
+        backoff_delay: SignedDuration,
         retry_after: Option<SignedDuration>,
         now: Timestamp,
     ) -> SignedDuration {
         let remaining_period = RETRY_PERIOD - now.duration_since(self.asked_at);
         let requested_delay = retry_after.unwrap_or_default().min(remaining_period);
-        delay.max(requested_delay)
+        backoff_delay.max(requested_delay)
     }
 
     /// Fails the delivery for good: its event was deleted.

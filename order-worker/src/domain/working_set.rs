@@ -150,8 +150,8 @@ impl WorkingSet {
         for order in changes.orders {
             self.dirty.orders.insert(order.id);
             if let Some(external_id) = &order.external_id {
-                let name = (order.storefront.clone(), external_id.clone());
-                self.external_ids.insert(name, order.id);
+                let external_key = (order.storefront.clone(), external_id.clone());
+                self.external_ids.insert(external_key, order.id);
             }
             self.orders.insert(order.id, order);
         }
@@ -197,8 +197,8 @@ impl WorkingSet {
 
     fn change_steps(&mut self, steps: Vec<StepChange>) {
         let mut removed_rows = HashMap::new();
-        for step in steps {
-            let step_key = match step {
+        for step_change in steps {
+            let step_key = match step_change {
                 StepChange::Put(row) => {
                     let step_key = row.key.clone();
                     self.steps.insert(step_key.clone(), row);
@@ -209,7 +209,7 @@ impl WorkingSet {
                     let row = match (self.steps.get(&step_key), removed_rows.get(&step_key)) {
                         (Some(current_row), _) if is_covered_by(&row, current_row) => continue,
                         (Some(previous_row), _) | (None, Some(previous_row)) => {
-                            continued(row, previous_row)
+                            continue_step(row, previous_row)
                         }
                         (None, None) => row,
                     };
@@ -272,7 +272,7 @@ impl WorkingSet {
         &mut self,
         sku: &Sku,
         warehouse: &Warehouse,
-        change: impl FnOnce(&mut WarehouseStock),
+        apply_change: impl FnOnce(&mut WarehouseStock),
     ) {
         let stock_level = self
             .stock_levels
@@ -280,7 +280,7 @@ impl WorkingSet {
             .or_default()
             .entry(warehouse.clone())
             .or_default();
-        change(stock_level);
+        apply_change(stock_level);
         assert!(
             stock_level.is_valid(),
             "invalid stock level of {sku} in {warehouse}: {stock_level:?}"
@@ -321,8 +321,8 @@ impl WorkingSet {
 
     /// Whether the client's key was used for another operation than this one.
     fn is_used_for_another(&self, operation: &KeyOperation) -> bool {
-        let records = [&operation.create_order_key, &operation.earlier_record_key];
-        let mut earlier_records = records
+        let record_keys = [&operation.create_order_key, &operation.earlier_record_key];
+        let mut earlier_records = record_keys
             .iter()
             .filter_map(|record_key| self.idempotency_records.get(*record_key));
         earlier_records.any(|record| record.fingerprint != operation.name)
@@ -347,9 +347,9 @@ impl WorkingSet {
             answer: None,
             outcome: None,
         };
-        let alias_key = &operation.create_order_key;
-        self.idempotency_records.insert(alias_key.clone(), record);
-        self.dirty.recorded_keys.insert(alias_key.clone());
+        let record_key = &operation.create_order_key;
+        self.idempotency_records.insert(record_key.clone(), record);
+        self.dirty.recorded_keys.insert(record_key.clone());
     }
 
     /// Whether a request of several commands was started under this key and has not ended.
@@ -454,8 +454,8 @@ impl WorkingSet {
             ResourceRef::Return { order_id, id } => {
                 let order = order_id.and_then(|order_id| self.orders.get(&order_id));
                 order.and_then(|order| {
-                    let entry = order.find_return(*id)?;
-                    Some(Json::of(&order.represent_return(entry)))
+                    let order_return = order.find_return(*id)?;
+                    Some(Json::of(&order.represent_return(order_return)))
                 })
             }
             ResourceRef::Product(sku) => self
@@ -522,15 +522,15 @@ impl WorkingSet {
     }
 }
 
-/// Whether the result of the attempt in progress of `current` schedules what `row` is to do.
+/// Whether the result of the attempt in progress of `current_row` schedules what `row` is to do.
 fn is_covered_by(row: &StepRow, current_row: &StepRow) -> bool {
     let is_in_progress = !current_row.is_dead && current_row.due_at <= row.due_at;
     is_in_progress && !row.is_dead && row.key.step.collects_or_refunds()
 }
 
-/// The row of a step that was scheduled before as `previous`. A late result of an earlier attempt does not
+/// The row of a step that was scheduled before as `previous_row`. A late result of an earlier attempt does not
 /// match its number, and a request that the provider may still be executing keeps its idempotency key.
-fn continued(row: StepRow, previous_row: &StepRow) -> StepRow {
+fn continue_step(row: StepRow, previous_row: &StepRow) -> StepRow {
     let earlier_failures = if row.is_dead {
         previous_row.failures
     } else {

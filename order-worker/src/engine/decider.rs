@@ -79,14 +79,14 @@ impl Decider {
 
     /// Exponential moving average of the batch duration.
     fn record_batch_duration(&self, duration: Duration) {
-        let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let average_us = self.average_batch_us.load(Ordering::Relaxed) / 2 + duration / 2;
+        let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let average_us = self.average_batch_us.load(Ordering::Relaxed) / 2 + duration_us / 2;
         self.average_batch_us.store(average_us, Ordering::Relaxed);
     }
 
     /// Decides and commits the batch, with retries while the database is unavailable.
     async fn commit_with_retry(&self, mut batch: Vec<Submission>) {
-        let mut delay = BACKOFF_RANGE.0;
+        let mut retry_delay = BACKOFF_RANGE.0;
         loop {
             batch.retain(|submission| submission.may_be_committed || submission.ownership.claim());
             if batch.is_empty() {
@@ -123,8 +123,8 @@ impl Decider {
                 },
             }
             // A command without a deadline waits as long as its caller does.
-            time::sleep(delay).await;
-            delay = (delay * 2).min(BACKOFF_RANGE.1);
+            time::sleep(retry_delay).await;
+            retry_delay = (retry_delay * 2).min(BACKOFF_RANGE.1);
             let checked_at = Instant::now();
             batch.retain(|submission| {
                 submission.is_awaited()
@@ -135,11 +135,11 @@ impl Decider {
         }
     }
 
-    /// Decides the batch in parts of `size`, one after the other.
-    async fn commit_in_parts(&self, mut batch: Vec<Submission>, size: usize) {
+    /// Decides the batch in parts of `part_size`, one after the other.
+    async fn commit_in_parts(&self, mut batch: Vec<Submission>, part_size: usize) {
         release_claims(&batch);
         while !batch.is_empty() {
-            let next_part = batch.split_off(size.min(batch.len()));
+            let next_part = batch.split_off(part_size.min(batch.len()));
             Box::pin(self.commit_with_retry(batch)).await;
             batch = next_part;
         }
@@ -159,7 +159,7 @@ impl Decider {
         }
         let context = DecisionContext::new(Timestamp::now(), random_seed());
         let now = context.now();
-        let (replies, steps, has_events) = self
+        let (replies, steps_to_send, has_events) = self
             .store
             .transact(&load_set, now, |working_set| {
                 let mut context = context.clone();
@@ -181,9 +181,9 @@ impl Decider {
             .await?;
         let is_request =
             |submission: &&Submission| matches!(submission.command, Command::Request { .. });
-        let requests = batch.iter().filter(is_request).count();
-        self.outbox.record_batch(requests, batch.len() - requests);
-        self.outbox.send_steps(steps);
+        let request_count = batch.iter().filter(is_request).count();
+        self.outbox.record_batch(request_count, batch.len() - request_count);
+        self.outbox.send_steps(steps_to_send);
         if has_events {
             self.outbox.announce_events();
         }
@@ -201,7 +201,7 @@ fn release_claims(batch: &[Submission]) {
     }
 }
 
-/// Refuses the commands of `batch` with `error`. A command of an earlier commit whose outcome is unknown is
+/// Refuses the commands of `batch` with `commit_error`. A command of an earlier commit whose outcome is unknown is
 /// never reported as not executed.
 fn refuse_all(batch: Vec<Submission>, commit_error: &CommitError) {
     let outcome_of = |submission: &Submission| match commit_error {
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn command_that_may_be_committed_is_not_refused_as_not_executed() {
-        let (reply, mut decided_replies) = mpsc::unbounded_channel();
+        let (reply_sender, mut decided_replies) = mpsc::unbounded_channel();
         let submissions = [false, true].into_iter().enumerate();
         let submissions = submissions.map(|(index, may_be_committed)| {
             let order_id: OrderId = Uuid::nil().into();
@@ -321,7 +321,7 @@ mod tests {
                 attempt: 1,
                 result: StepResult::NoExternalCall,
             };
-            let mut submission = Submission::new(command, None, reply.clone(), index);
+            let mut submission = Submission::new(command, None, reply_sender.clone(), index);
             submission.may_be_committed = may_be_committed;
             submission
         });

@@ -35,7 +35,7 @@ pub(super) struct Intake {
     queued_submissions: VecDeque<Submission>,
     /// Number of requests that are not in a batch yet.
     waiting_count: Arc<AtomicUsize>,
-    steps: mpsc::Receiver<Submission>,
+    step_results: mpsc::Receiver<Submission>,
     /// Whether step results are overdue and are treated like requests.
     is_late: bool,
     activity: Arc<RequestActivity>,
@@ -56,7 +56,7 @@ impl Intake {
             requests: request_receiver,
             queued_submissions: VecDeque::new(),
             waiting_count,
-            steps: step_receiver,
+            step_results: step_receiver,
             is_late: false,
             activity,
             was_under_load: false,
@@ -66,9 +66,9 @@ impl Intake {
 
     /// The next batch; empty when all senders are dropped.
     pub(super) async fn collect_batch(&mut self) -> Vec<Submission> {
-        let mut first_step = None;
+        let mut first_step_result = None;
         loop {
-            let batch = self.take_batch_now(first_step.take());
+            let batch = self.take_batch_now(first_step_result.take());
             if !batch.is_empty() {
                 return batch;
             }
@@ -76,15 +76,17 @@ impl Intake {
             let accepts_steps = self.is_late || !self.is_under_load();
             tokio::select! {
                 Some(requests) = self.requests.recv() => self.queued_submissions.extend(requests),
-                Some(step) = self.steps.recv(), if accepts_steps => first_step = Some(step),
+                Some(step_result) = self.step_results.recv(), if accepts_steps => {
+                    first_step_result = Some(step_result);
+                }
                 () = time::sleep(LOAD_CHECK_INTERVAL), if !accepts_steps => {}
                 else => return batch,
             }
         }
     }
 
-    /// Takes the waiting commands, and `first_step` if a step result arrived first.
-    fn take_batch_now(&mut self, first_step: Option<Submission>) -> Vec<Submission> {
+    /// Takes the waiting commands, and `first_step_result` if a step result arrived first.
+    fn take_batch_now(&mut self, first_step_result: Option<Submission>) -> Vec<Submission> {
         while self.queued_submissions.len() < MAX_BATCH
             && let Ok(submissions) = self.requests.try_recv()
         {
@@ -95,11 +97,11 @@ impl Intake {
             .fetch_sub(request_count, Ordering::Relaxed);
         let mut batch: Vec<_> = self.queued_submissions.drain(..request_count).collect();
         let step_share = self.share_of_steps(request_count);
-        batch.extend(first_step);
+        batch.extend(first_step_result);
         while batch.len() < request_count + step_share
-            && let Ok(step) = self.steps.try_recv()
+            && let Ok(step_result) = self.step_results.try_recv()
         {
-            batch.push(step);
+            batch.push(step_result);
         }
         let mut step_submissions = batch[request_count..].iter().peekable();
         if step_submissions.peek().is_some() {
@@ -164,12 +166,12 @@ mod tests {
         mpsc::Sender<Submission>,
     ) {
         let (request_sender, request_receiver) = mpsc::unbounded_channel();
-        let (step_sender, results) = mpsc::channel(waiting_steps);
+        let (step_sender, step_receiver) = mpsc::channel(waiting_steps);
         for _ in 0..waiting_steps {
             assert!(step_sender.try_send(test_submission()).is_ok());
         }
         let activity = new_outbox().0.activity();
-        let test_intake = Intake::new(request_receiver, Arc::default(), results, activity);
+        let test_intake = Intake::new(request_receiver, Arc::default(), step_receiver, activity);
         (test_intake, request_sender, step_sender)
     }
 
@@ -188,14 +190,14 @@ mod tests {
 
     /// The number of step results in each of several batches with this many requests.
     async fn steps_per_batch(request_count: usize, batch_count: usize) -> Vec<usize> {
-        let (mut intake, sender, _steps) = new_intake(1_000);
+        let (mut intake, request_sender, _steps) = new_intake(1_000);
         let mut step_counts = Vec::new();
         for _ in 0..batch_count {
             intake
                 .waiting_count
                 .fetch_add(request_count, Ordering::Relaxed);
             let submissions = (0..request_count).map(|_| test_submission()).collect();
-            assert!(sender.send(submissions).is_ok());
+            assert!(request_sender.send(submissions).is_ok());
             step_counts.push(intake.collect_batch().await.len() - request_count);
         }
         step_counts
@@ -203,16 +205,16 @@ mod tests {
 
     #[tokio::test]
     async fn under_load_one_step_result_is_taken_per_sixteen_requests() {
-        let mut counts = steps_per_batch(32, 100).await;
-        counts.retain(|step_count| *step_count > 0);
-        assert_eq!(counts, [STEP_RESULTS_PER_GROUP; 3]);
+        let mut step_counts = steps_per_batch(32, 100).await;
+        step_counts.retain(|step_count| *step_count > 0);
+        assert_eq!(step_counts, [STEP_RESULTS_PER_GROUP; 3]);
     }
 
     #[tokio::test]
     async fn few_requests_alternate_with_batches_of_step_results() {
-        let counts = steps_per_batch(3, 4).await;
+        let step_counts = steps_per_batch(3, 4).await;
         assert_eq!(
-            counts,
+            step_counts,
             [
                 0,
                 STEP_RESULTS_BETWEEN_REQUESTS,

@@ -59,7 +59,7 @@ const REPLY_MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
 #[derive(Clone)]
 pub struct Engine {
     requests: mpsc::UnboundedSender<Vec<Submission>>,
-    results: mpsc::Sender<Submission>,
+    step_results: mpsc::Sender<Submission>,
     /// Number of requests that are not in a batch yet.
     waiting_count: Arc<AtomicUsize>,
     /// Average duration of a batch in microseconds.
@@ -99,13 +99,13 @@ impl Engine {
     /// When its thread can't be created.
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
         let (requests, request_receiver) = mpsc::unbounded_channel();
-        let (results, steps) = mpsc::channel(MAX_QUEUED);
+        let (step_results, step_receiver) = mpsc::channel(MAX_QUEUED);
         let waiting_count = Arc::new(AtomicUsize::new(0));
         let average_batch_us = Arc::new(AtomicU64::new(0));
         let intake = Intake::new(
             request_receiver,
             Arc::clone(&waiting_count),
-            steps,
+            step_receiver,
             outbox.activity(),
         );
         let decider = Decider::new(store, rules, outbox, Arc::clone(&average_batch_us));
@@ -116,7 +116,7 @@ impl Engine {
         })?;
         Ok(Self {
             requests,
-            results,
+            step_results,
             waiting_count,
             average_batch_us,
             end_receiver,
@@ -139,7 +139,7 @@ impl Engine {
 
     /// Decides `commands`, each before its deadline.
     pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> PendingReplies {
-        let (reply, decided_replies) = mpsc::unbounded_channel();
+        let (reply_sender, decided_replies) = mpsc::unbounded_channel();
         let (mut accepted_submissions, mut pending_replies) =
             (Vec::with_capacity(commands.len()), Vec::new());
         let mut refused_replies = Vec::new();
@@ -154,7 +154,7 @@ impl Engine {
                 pending_replies.push(None);
                 continue;
             }
-            let submission = Submission::new(command, deadline, reply.clone(), index);
+            let submission = Submission::new(command, deadline, reply_sender.clone(), index);
             pending_replies.push(Some(PendingReply::new(&submission, reply_deadline)));
             accepted_submissions.push(submission);
         }
@@ -176,10 +176,10 @@ impl Engine {
         command: Command,
         due_at: Timestamp,
     ) -> Result<RpcReply, CommitError> {
-        let (reply, mut reply_receiver) = mpsc::unbounded_channel();
-        let mut submission = Submission::new(command, None, reply, 0);
+        let (reply_sender, mut reply_receiver) = mpsc::unbounded_channel();
+        let mut submission = Submission::new(command, None, reply_sender, 0);
         submission.is_late = Timestamp::now().duration_since(due_at) > LATE_AFTER;
-        self.results
+        self.step_results
             .send(submission)
             .await
             .map_err(|_| stopping_error())?;
@@ -200,8 +200,8 @@ impl Engine {
     /// Estimated waiting time of a new command.
     fn estimated_wait(&self) -> Duration {
         let waiting_count = self.waiting_count.load(Ordering::Relaxed);
-        let batches = u64::try_from(waiting_count / MAX_BATCH).unwrap_or(u64::MAX);
-        Duration::from_micros(batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)))
+        let waiting_batches = u64::try_from(waiting_count / MAX_BATCH).unwrap_or(u64::MAX);
+        Duration::from_micros(waiting_batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)))
     }
 }
 

@@ -32,16 +32,16 @@ pub(super) struct Submission {
     pub(super) may_be_committed: bool,
     /// Whether it is the result of a step that is long overdue.
     pub(super) is_late: bool,
-    reply: mpsc::UnboundedSender<Vec<IndexedReply>>,
-    index: usize,
+    reply_sender: mpsc::UnboundedSender<Vec<IndexedReply>>,
+    command_index: usize,
 }
 
 impl Submission {
     pub(super) fn new(
         command: Command,
         deadline: Option<Instant>,
-        reply: mpsc::UnboundedSender<Vec<IndexedReply>>,
-        index: usize,
+        reply_sender: mpsc::UnboundedSender<Vec<IndexedReply>>,
+        command_index: usize,
     ) -> Self {
         Self {
             command,
@@ -49,14 +49,14 @@ impl Submission {
             ownership: Arc::default(),
             may_be_committed: false,
             is_late: false,
-            reply,
-            index,
+            reply_sender,
+            command_index,
         }
     }
 
     /// Whether its caller still waits for the reply.
     pub(super) fn is_awaited(&self) -> bool {
-        !self.reply.is_closed()
+        !self.reply_sender.is_closed()
     }
 }
 
@@ -65,14 +65,14 @@ pub(super) fn send_replies(
     batch: Vec<Submission>,
     outcomes: impl IntoIterator<Item = Result<RpcReply, CommitError>>,
 ) {
-    let mut results = batch.into_iter().zip(outcomes).peekable();
-    while let Some((submission, outcome)) = results.next() {
-        let mut replies = vec![(submission.index, outcome)];
-        let reply_channel = submission.reply;
-        while let Some((next_submission, outcome)) = results
-            .next_if(|(next_submission, _)| next_submission.reply.same_channel(&reply_channel))
+    let mut decided_submissions = batch.into_iter().zip(outcomes).peekable();
+    while let Some((submission, outcome)) = decided_submissions.next() {
+        let mut replies = vec![(submission.command_index, outcome)];
+        let reply_channel = submission.reply_sender;
+        while let Some((next_submission, outcome)) = decided_submissions
+            .next_if(|(next_submission, _)| next_submission.reply_sender.same_channel(&reply_channel))
         {
-            replies.push((next_submission.index, outcome));
+            replies.push((next_submission.command_index, outcome));
         }
         let _ = reply_channel.send(replies);
     }
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use crate::domain::command::Action;
 
-    fn command() -> Command {
+    fn test_command() -> Command {
         Command::Request {
             caller: Caller {
                 role: Role::Admin,
@@ -298,10 +298,10 @@ mod tests {
 
     /// Three commands submitted together with this deadline, and their pending results.
     fn submit_three(time_limit: Duration) -> (Vec<Submission>, PendingReplies) {
-        let (reply, reply_receiver) = mpsc::unbounded_channel();
+        let (reply_sender, reply_receiver) = mpsc::unbounded_channel();
         let deadline = Instant::now() + time_limit;
         let submissions: Vec<_> = (0..3)
-            .map(|index| Submission::new(command(), Some(deadline), reply.clone(), index))
+            .map(|index| Submission::new(test_command(), Some(deadline), reply_sender.clone(), index))
             .collect();
         let waiting_replies = submissions.iter();
         let waiting_replies =
@@ -338,10 +338,10 @@ mod tests {
 
     #[tokio::test]
     async fn deadline_gives_unavailable_or_outcome_unknown() {
-        let (submissions, decisions) = submit_three(Duration::from_millis(20));
+        let (submissions, pending_replies) = submit_three(Duration::from_millis(20));
         assert!(submissions[1].ownership.claim());
         assert!(matches!(
-            decisions.wait_for_all().await.as_slice(),
+            pending_replies.wait_for_all().await.as_slice(),
             [
                 Err(CommitError::Unavailable(_)),
                 Err(CommitError::OutcomeUnknown(_)),
@@ -354,11 +354,11 @@ mod tests {
 
     #[tokio::test]
     async fn dropped_submissions_are_unavailable_unless_a_batch_has_claimed_them() {
-        let (submissions, decisions) = submit_three(Duration::from_mins(1));
+        let (submissions, pending_replies) = submit_three(Duration::from_mins(1));
         assert!(submissions[1].ownership.claim());
         drop(submissions);
         assert!(matches!(
-            decisions.wait_for_all().await.as_slice(),
+            pending_replies.wait_for_all().await.as_slice(),
             [
                 Err(CommitError::Unavailable(_)),
                 Err(CommitError::OutcomeUnknown(_)),

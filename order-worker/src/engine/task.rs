@@ -42,7 +42,7 @@ impl CommandContext {
     }
 }
 
-/// Runs `task` under the idempotency key and the precondition of `context`. `target` is the resource that
+/// Runs `task` under the idempotency key and the precondition of `context`. `target_resource` is the resource that
 /// `If-Match` refers to; without a target only `If-Match: *` is fulfilled.
 ///
 /// # Errors
@@ -50,37 +50,37 @@ impl CommandContext {
 pub(crate) async fn run(
     engine: &Engine,
     context: &CommandContext,
-    target: Option<ResourceRef>,
+    target_resource: Option<ResourceRef>,
     task: impl Future<Output = Result<Json, Failure>>,
 ) -> Result<RpcReply, Failure> {
-    let key = context.idempotency.as_ref();
-    let key = key.filter(|key| key.key_origin == KeyOrigin::Client);
-    if key.is_none() && context.if_match.is_none() {
+    let client_key = context.idempotency.as_ref();
+    let client_key = client_key.filter(|client_key| client_key.key_origin == KeyOrigin::Client);
+    if client_key.is_none() && context.if_match.is_none() {
         return Ok(task.await.into());
     }
     let command = |if_match, action| Command::Request {
         caller: context.caller.clone(),
-        idempotency: key.cloned(),
+        idempotency: client_key.cloned(),
         if_match,
         action,
     };
-    let begin_command = command(context.if_match.clone(), Action::BeginTask { target });
-    let start = engine.decide(begin_command, context.deadline).await?;
-    if start.is_replay || start.outcome.is_err() {
-        return Ok(start);
+    let begin_command = command(context.if_match.clone(), Action::BeginTask { target: target_resource });
+    let start_reply = engine.decide(begin_command, context.deadline).await?;
+    if start_reply.is_replay || start_reply.outcome.is_err() {
+        return Ok(start_reply);
     }
-    let outcome = task.await;
+    let task_outcome = task.await;
     let is_undecided = matches!(
-        &outcome,
+        &task_outcome,
         Err(Failure {
             code: Code::Unavailable | Code::Timeout | Code::Internal | Code::VersionMismatch,
             ..
         })
     );
-    if key.is_none() || is_undecided {
-        return Ok(outcome.into());
+    if client_key.is_none() || is_undecided {
+        return Ok(task_outcome.into());
     }
-    let end_command = command(None, Action::EndTask { outcome });
+    let end_command = command(None, Action::EndTask { outcome: task_outcome });
     Ok(engine.decide(end_command, context.deadline).await?)
 }
 
@@ -90,18 +90,18 @@ pub(crate) async fn run(
 /// # Errors
 /// `IDEMPOTENCY_CONFLICT` when the key was used for another operation, `UNAVAILABLE`, `TIMEOUT`.
 pub(crate) async fn claim_key(engine: &Engine, context: &CommandContext) -> Result<(), Failure> {
-    let Some(key) = &context.idempotency else {
+    let Some(idempotency) = &context.idempotency else {
         return Ok(());
     };
-    if key.key_origin != KeyOrigin::Client {
+    if idempotency.key_origin != KeyOrigin::Client {
         return Ok(());
     }
     let claim_command = Command::Request {
         caller: context.caller.clone(),
         idempotency: Some(Idempotency {
-            key: format!("{}/claim", key.key),
+            key: format!("{}/claim", idempotency.key),
             fingerprint: String::new(),
-            ..key.clone()
+            ..idempotency.clone()
         }),
         if_match: None,
         action: Action::BeginTask { target: None },

@@ -69,7 +69,7 @@ pub async fn run_archive(
             continue;
         }
         let (queue, reason, message) = describe(&delivery);
-        let archive_result = async {
+        let archive_until_stored = async {
             while let Err(error) = store
                 .archive_message(&queue, &reason, &message, Timestamp::now())
                 .await
@@ -79,7 +79,7 @@ pub async fn run_archive(
             }
         };
         // If `stop` comes first, the message is not acknowledged and is redelivered.
-        if stop.run_until_cancelled(archive_result).await.is_none() {
+        if stop.run_until_cancelled(archive_until_stored).await.is_none() {
             return;
         }
         tracing::warn!(
@@ -95,7 +95,7 @@ pub async fn run_archive(
 
 /// The message to publish again, if the delivery limit was its only problem.
 fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
-    let header_value = |name: &str| delivery.headers.get(name).map(String::as_str);
+    let header_value = |header_name: &str| delivery.headers.get(header_name).map(String::as_str);
     let return_count: u32 = header_value(RETURN_COUNT_HEADER)
         .map_or(Ok(0), str::parse)
         .ok()?;
@@ -107,7 +107,7 @@ fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
         return None;
     }
     let mut headers = delivery.headers.clone();
-    headers.retain(|name, _| !BROKER_HEADERS.contains(&name.as_str()));
+    headers.retain(|header_name, _| !BROKER_HEADERS.contains(&header_name.as_str()));
     headers.insert(
         RETURN_COUNT_HEADER.to_owned(),
         (return_count + 1).to_string(),

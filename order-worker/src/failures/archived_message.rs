@@ -103,22 +103,22 @@ pub(super) fn decoding_error(delivery: &Incoming) -> Option<String> {
 }
 
 pub(super) fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
-    let header_value = |name: &str| delivery.headers.get(name).cloned();
+    let header_value = |header_name: &str| delivery.headers.get(header_name).cloned();
     let queue = header_value("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
     let mut reason = header_value("x-first-death-reason").unwrap_or_else(|| "rejected".to_owned());
     if let Some(error) = header_value(DEAD_LETTER_REASON).or_else(|| decoding_error(delivery)) {
         reason = format!("{reason}: {error}");
     }
     let mut headers = delivery.headers.clone();
-    headers.retain(|name, _| {
-        !BROKER_HEADERS.contains(&name.as_str())
-            && name != RETURN_COUNT_HEADER
-            && name != DEAD_LETTER_REASON
+    headers.retain(|header_name, _| {
+        !BROKER_HEADERS.contains(&header_name.as_str())
+            && header_name != RETURN_COUNT_HEADER
+            && header_name != DEAD_LETTER_REASON
     });
     let is_cut = delivery.body.len() > MAX_BODY_BYTES;
     let kept_bytes = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
     let (body, is_base64) = match std::str::from_utf8(kept_bytes) {
-        Ok(text) => (text.to_owned(), false),
+        Ok(body_text) => (body_text.to_owned(), false),
         Err(_) => (BASE64_STANDARD.encode(kept_bytes), true),
     };
     let message = ArchivedMessage {

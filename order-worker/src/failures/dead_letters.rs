@@ -116,10 +116,10 @@ impl DeadLetters {
         dead_letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
         let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
-            DeadLetterId::Step(key) => self.decide(context, Action::RedriveStep(key)).await?,
+            DeadLetterId::Step(step_key) => self.decide(context, Action::RedriveStep(step_key)).await?,
             DeadLetterId::Message(message_id) => {
-                let redrive_result = self.redrive_existing_message(message_id);
-                return task::run(&self.engine, &context, None, redrive_result).await;
+                let redrive_future = self.redrive_existing_message(message_id);
+                return task::run(&self.engine, &context, None, redrive_future).await;
             }
         };
         let outcome = Json::of(&json!({"id": dead_letter.id, "status": "redriven"}));
@@ -136,10 +136,10 @@ impl DeadLetters {
         dead_letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
         let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
-            DeadLetterId::Step(key) => self.decide(context, Action::DiscardStep(key)).await?,
+            DeadLetterId::Step(step_key) => self.decide(context, Action::DiscardStep(step_key)).await?,
             DeadLetterId::Message(message_id) => {
-                let discard_result = self.discard_message(message_id);
-                return task::run(&self.engine, &context, None, discard_result).await;
+                let discard_future = self.discard_message(message_id);
+                return task::run(&self.engine, &context, None, discard_future).await;
             }
         };
         let outcome = Json::of(&json!({"id": dead_letter.id, "status": "discarded"}));
@@ -168,8 +168,8 @@ impl DeadLetters {
     /// Decides a command; returns whether its result was replayed from the idempotency record.
     async fn decide(&self, context: CommandContext, action: Action) -> Result<bool, Failure> {
         let deadline = context.deadline;
-        let decide_reply = self.engine.decide(context.command(action), deadline);
-        let RpcReply { outcome, is_replay } = decide_reply.await?;
+        let decide_future = self.engine.decide(context.command(action), deadline);
+        let RpcReply { outcome, is_replay } = decide_future.await?;
         outcome.map(|_| is_replay)
     }
 }
@@ -179,10 +179,10 @@ fn parse_dead_letter_id(
     DeadLetterRef { id }: &DeadLetterRef,
 ) -> Result<DeadLetterId, Failure> {
     caller.require_operator()?;
-    let message = || id.parse().ok().map(DeadLetterId::Message);
+    let parse_message_id = || id.parse().ok().map(DeadLetterId::Message);
     parse_step_id(id)
         .map(DeadLetterId::Step)
-        .or_else(message)
+        .or_else(parse_message_id)
         .ok_or_else(|| Failure::not_found("dead letter", id))
 }
 

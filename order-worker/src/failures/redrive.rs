@@ -50,24 +50,24 @@ struct FailedPage {
 impl FailedSteps<'_> {
     /// Loads a page.
     async fn load_page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
-        let all_steps = FailedStepFilter::default();
+        let all_steps_filter = FailedStepFilter::default();
         match self {
             Self::Dead(_) => {
                 let page =
-                    dead_letters::list_dead_letters(store, None, &all_steps, cursor, MAX_LIMIT)
+                    dead_letters::list_dead_letters(store, None, &all_steps_filter, cursor, MAX_LIMIT)
                         .await?;
-                let step_ids = || page.data.iter().map(|dead_letter| &dead_letter.id);
+                let letter_ids = || page.data.iter().map(|dead_letter| &dead_letter.id);
                 Ok(FailedPage {
-                    steps: step_ids().filter_map(|id| parse_step_id(id)).collect(),
-                    messages: step_ids().filter_map(|id| id.parse().ok()).collect(),
+                    steps: letter_ids().filter_map(|letter_id| parse_step_id(letter_id)).collect(),
+                    messages: letter_ids().filter_map(|letter_id| letter_id.parse().ok()).collect(),
                     next_cursor: page.next_cursor,
                 })
             }
             Self::Retrying => {
-                let page = retries::list_retries(store, &all_steps, cursor, MAX_LIMIT).await?;
-                let keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
+                let page = retries::list_retries(store, &all_steps_filter, cursor, MAX_LIMIT).await?;
+                let step_keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
                 Ok(FailedPage {
-                    steps: keys.collect(),
+                    steps: step_keys.collect(),
                     messages: Vec::new(),
                     next_cursor: page.next_cursor,
                 })
@@ -110,25 +110,25 @@ pub(crate) async fn redrive_all(
     };
     loop {
         let FailedPage {
-            steps: mut keys,
+            steps: mut step_keys,
             messages,
             next_cursor,
         } = failed_steps
             .load_page(&store, reply.next_cursor.as_deref())
             .await?;
-        keys.retain(|key| {
+        step_keys.retain(|step_key| {
             request
                 .step
                 .as_ref()
-                .is_none_or(|kind| kind == key.step.kind())
+                .is_none_or(|requested_kind| requested_kind == step_key.step.kind())
         });
-        let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
+        let commands = step_keys.into_iter().map(|step_key| (redrive_command(caller, step_key), deadline));
         let decided_replies = engine
             .decide_together(commands.collect())
             .wait_for_all()
             .await;
-        for result in decided_replies {
-            match result
+        for decided_reply in decided_replies {
+            match decided_reply
                 .map_err(Failure::from)
                 .and_then(|reply| reply.outcome)
             {
@@ -150,11 +150,11 @@ pub(crate) async fn redrive_all(
     }
 }
 
-fn redrive(caller: &Caller, key: StepKey) -> Command {
+fn redrive_command(caller: &Caller, step_key: StepKey) -> Command {
     Command::Request {
         caller: caller.clone(),
         idempotency: None,
         if_match: None,
-        action: Action::RedriveStep(key),
+        action: Action::RedriveStep(step_key),
     }
 }

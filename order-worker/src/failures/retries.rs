@@ -56,9 +56,9 @@ impl Retries {
         RetryRef { id }: &RetryRef,
     ) -> Result<RpcReply, Failure> {
         context.caller.require_operator()?;
-        let key = parse_step_id(id).ok_or_else(|| Failure::not_found("step", id))?;
+        let step_key = parse_step_id(id).ok_or_else(|| Failure::not_found("step", id))?;
         let deadline = context.deadline;
-        let command = context.command(Action::RedriveStep(key));
+        let command = context.command(Action::RedriveStep(step_key));
         let RpcReply { outcome, is_replay } = self.engine.decide(command, deadline).await?;
         outcome?;
         let outcome = Json::of(&json!({"id": id, "status": "redriven"}));
@@ -73,11 +73,11 @@ pub(super) async fn list_retries(
     limit: u32,
 ) -> Result<Page<RetriedStep>, Failure> {
     let after_cursor = cursor.map(read_cursor).transpose()?;
-    let steps = store
+    let retried_steps = store
         .retries(filter, after_cursor.as_ref(), limit + 1)
         .await
         .map_err(store_failure)?;
-    Ok(Page::from_rows(steps, limit, write_cursor))
+    Ok(Page::from_rows(retried_steps, limit, write_cursor))
 }
 
 fn write_cursor(step: &RetriedStep) -> String {
@@ -86,7 +86,7 @@ fn write_cursor(step: &RetriedStep) -> String {
 
 fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
     parse_step_id(cursor)
-        .map(|key| (key.order_id.to_string(), key.step.to_string()))
+        .map(|step_key| (step_key.order_id.to_string(), step_key.step.to_string()))
         .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
 }
 

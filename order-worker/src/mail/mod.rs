@@ -1,9 +1,9 @@
 //! Messages to customers: e-mails about their orders, made from the event feed and sent over SMTP.
 //!
-//! A message is a row with a due time, like a webhook delivery: the consumer of the feed inserts it together with
-//! its position, a worker claims it for an attempt, and the result is decided as a command. So each event gives
-//! each message once. If a worker is killed between the mail server's response and the commit of the result, the
-//! message is sent again with the same `Message-ID`.
+//! A message is a row with a due time, like a webhook delivery: the consumer of the feed inserts it together
+//! with its position, a worker claims it for an attempt, and the result is decided as a command. So each event
+//! gives each message once. If a worker is killed between the mail server's response and the commit of the
+//! result, the message is sent again with the same `Message-ID`.
 //!
 //! - [`settings`]: `SMTP_URL` and other variables.
 //! - [`templates`], [`sample`]: text and HTML of messages, and the values that they are checked with.
@@ -60,7 +60,7 @@ const EVENTS_PER_TRANSACTION: u32 = 500;
 /// Maximum number of connections to the mail server.
 const MAX_CONNECTIONS: usize = 4;
 /// Interval for looking for due messages, and for events of other workers.
-const INTERVAL: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause after creating messages: requests take precedence, and larger batches form meanwhile.
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// Messages are switched on again once in this many rounds, in case another worker has switched them off.
@@ -125,7 +125,7 @@ impl MessageDispatcher {
                         time::sleep(BATCH_PAUSE).await;
                     }
                     if !progress.has_more {
-                        let _ = time::timeout(INTERVAL, new_events.changed()).await;
+                        let _ = time::timeout(CHECK_INTERVAL, new_events.changed()).await;
                     }
                 }
                 Err(error) => log_and_pause(&error).await,
@@ -157,7 +157,7 @@ impl MessageDispatcher {
             tokio::select! {
                 () = self.new_messages.notified() => {}
                 Some(_) = attempt_tasks.join_next() => {}
-                () = time::sleep(INTERVAL) => {}
+                () = time::sleep(CHECK_INTERVAL) => {}
             }
             while attempt_tasks.try_join_next().is_some() {}
             if let Err(error) = self.start_due(attempt_tasks, &mut limiter).await {
@@ -172,16 +172,16 @@ impl MessageDispatcher {
         limiter: &mut RateLimiter,
     ) -> Result<(), StoreError> {
         let free_connections = MAX_CONNECTIONS.saturating_sub(attempt_tasks.len());
-        let limit = limiter
+        let message_limit = limiter
             .available_permits(Instant::now())
             .min(free_connections);
-        if limit == 0 {
+        if message_limit == 0 {
             return Ok(());
         }
         let timeout = self.mailer.settings.timeout;
         let due_messages = self
             .store
-            .claim_messages(Timestamp::now(), timeout, limit)
+            .claim_messages(Timestamp::now(), timeout, message_limit)
             .await?;
         for due_message in due_messages {
             limiter.take();
@@ -208,36 +208,36 @@ async fn attempt_and_record(
     due_message: DueMessage,
 ) {
     let message = &due_message.message;
-    let result = mailer.attempt(&due_message).await;
-    let (id, order_id, kind) = (message.id, message.order_id, message.kind.as_str());
-    let outcome = match &result.outcome {
+    let message_result = mailer.attempt(&due_message).await;
+    let (message_id, order_id, message_kind) = (message.id, message.order_id, message.kind.as_str());
+    let outcome_name = match &message_result.outcome {
         AttemptOutcome::Sent => {
-            tracing::info!(message_id = %id, %order_id, "message {kind} was sent");
+            tracing::info!(%message_id, %order_id, "message {message_kind} was sent");
             crash_at(Point::AfterMessageSent);
             "sent"
         }
         AttemptOutcome::NotSent(not_sent_reason) => {
-            tracing::info!(message_id = %id, %order_id, "message {kind} was not sent: {not_sent_reason}");
+            tracing::info!(%message_id, %order_id, "message {message_kind} was not sent: {not_sent_reason}");
             "not_sent"
         }
         AttemptOutcome::Bounced(error_text) => {
-            tracing::warn!(message_id = %id, %order_id, "message {kind} bounced: {}", mask_addresses(error_text));
+            tracing::warn!(%message_id, %order_id, "message {message_kind} bounced: {}", mask_addresses(error_text));
             "bounced"
         }
         AttemptOutcome::Failed(error_text) => {
-            tracing::warn!(message_id = %id, %order_id, "message {kind} could not be sent: {}", mask_addresses(error_text));
+            tracing::warn!(%message_id, %order_id, "message {message_kind} could not be sent: {}", mask_addresses(error_text));
             "failed"
         }
         AttemptOutcome::Unconfirmed(error_text) => {
-            tracing::warn!(message_id = %id, %order_id, "it is unknown whether the mail server accepted message {kind}: {}", mask_addresses(error_text));
+            tracing::warn!(%message_id, %order_id, "it is unknown whether the mail server accepted message {message_kind}: {}", mask_addresses(error_text));
             "failed"
         }
         AttemptOutcome::Unrenderable(error_text) => {
-            tracing::error!(message_id = %id, %order_id, "message {kind} can't be rendered: {}", mask_addresses(error_text));
+            tracing::error!(%message_id, %order_id, "message {message_kind} can't be rendered: {}", mask_addresses(error_text));
             "failed"
         }
     };
-    match &result.outcome {
+    match &message_result.outcome {
         AttemptOutcome::Sent | AttemptOutcome::Bounced(_) => {
             partner_log.record(PartnerKind::MailServer, Ok(()));
         }
@@ -246,14 +246,14 @@ async fn attempt_and_record(
         }
         AttemptOutcome::NotSent(_) | AttemptOutcome::Unrenderable(_) => {}
     }
-    metrics::counter!("message_attempts_total", "kind" => kind, "outcome" => outcome).increment(1);
+    metrics::counter!("message_attempts_total", "kind" => message_kind, "outcome" => outcome_name).increment(1);
     let command = Command::FinishMessage {
-        id,
+        id: message_id,
         attempt: message.attempt,
-        result,
+        result: message_result,
     };
     if let Err(error) = engine.finish(command, Timestamp::now()).await {
-        tracing::warn!(message_id = %id, %error, "the result of a message could not be stored; the message will be sent again");
+        tracing::warn!(%message_id, %error, "the result of a message could not be stored; the message will be sent again");
     }
 }
 
@@ -273,7 +273,7 @@ fn mask_addresses(text: &str) -> String {
 /// Renders and sends messages.
 pub struct Mailer {
     settings: Settings,
-    client: SmtpClient,
+    smtp_client: SmtpClient,
 }
 
 impl Mailer {
@@ -282,8 +282,8 @@ impl Mailer {
     /// # Errors
     /// When TLS can't be set up.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
-        let client = SmtpClient::new(settings.server.clone(), settings.timeout)?;
-        Ok(Self { settings, client })
+        let smtp_client = SmtpClient::new(settings.server.clone(), settings.timeout)?;
+        Ok(Self { settings, smtp_client })
     }
 
     /// Renders a message and sends it, unless nothing is to be sent.
@@ -299,7 +299,7 @@ impl Mailer {
             }
         };
         let sender = &self.settings.sender.email;
-        let outcome = match self.client.send(sender, &recipient, &email).await {
+        let outcome = match self.smtp_client.send(sender, &recipient, &email).await {
             Ok(()) => AttemptOutcome::Sent,
             Err(SendError::Bounced(error_text)) => AttemptOutcome::Bounced(error_text),
             Err(SendError::Temporary(error_text)) => AttemptOutcome::Failed(error_text),
@@ -341,9 +341,9 @@ impl Mailer {
         let templates = &self.settings.templates;
         let rendered_message = templates.render(&order.storefront, message.kind, &content);
         let rendered_message = rendered_message.map_err(AttemptOutcome::Unrenderable)?;
-        let name = Some(join_lines(&customer.name)).filter(|name| !name.is_empty());
-        let mailbox = Mailbox::new(name, recipient.clone());
-        let email = self.build_email(message, mailbox, &rendered_message);
+        let recipient_name = Some(join_lines(&customer.name)).filter(|recipient_name| !recipient_name.is_empty());
+        let recipient_mailbox = Mailbox::new(recipient_name, recipient.clone());
+        let email = self.build_email(message, recipient_mailbox, &rendered_message);
         let email = email.map_err(|error| AttemptOutcome::Unrenderable(error.to_string()))?;
         Ok((recipient, rendered_message, email))
     }

@@ -43,7 +43,7 @@ fn order(kind: MessageKind, is_full: bool) -> OrderContent {
         label: "Welcome".to_owned(),
         amount: 500,
     }];
-    let address = ["Ada Lovelace", "Main Street 1", "10115 Berlin", "DE"];
+    let address_lines = ["Ada Lovelace", "Main Street 1", "10115 Berlin", "DE"];
     let (discount_total, shipping_total) = if is_full { (500, 490) } else { (0, 0) };
     let subtotal = 7_997;
     OrderContent {
@@ -61,7 +61,7 @@ fn order(kind: MessageKind, is_full: bool) -> OrderContent {
         tax_included: is_full,
         total: subtotal - discount_total + shipping_total,
         address: if is_full {
-            address.map(str::to_owned).into()
+            address_lines.map(str::to_owned).into()
         } else {
             Vec::new()
         },

@@ -98,11 +98,11 @@ impl Settings {
         let sender_address: Mailbox = sender_text
             .parse()
             .map_err(|error| anyhow::anyhow!("MAIL_FROM={sender_text:?}: {error}"))?;
-        let folder = env.text("MAIL_TEMPLATES").map(PathBuf::from);
+        let templates_folder = env.text("MAIL_TEMPLATES").map(PathBuf::from);
         Ok(Some(Self {
             server,
             sender: sender_address,
-            templates: Arc::new(Templates::load(folder.as_deref()).context("MAIL_TEMPLATES")?),
+            templates: Arc::new(Templates::load(templates_folder.as_deref()).context("MAIL_TEMPLATES")?),
             rate,
             timeout,
             includes_imported,
@@ -111,11 +111,11 @@ impl Settings {
 }
 
 /// Parses `smtp://`, `smtp://…?tls=required` or `smtps://`. The error never contains the password.
-fn parse_server(text: &str) -> Result<Server, String> {
+fn parse_server(url_text: &str) -> Result<Server, String> {
     const URL_FORMS: &str =
         "must be smtp://HOST, smtp://USER:PASSWORD@HOST?tls=required or smtps://USER:PASSWORD@HOST";
-    let url = Url::parse(text).map_err(|error| format!("{error}; {URL_FORMS}"))?;
-    let (default_port, is_implicit) = match url.scheme() {
+    let url = Url::parse(url_text).map_err(|error| format!("{error}; {URL_FORMS}"))?;
+    let (default_port, is_implicit_tls) = match url.scheme() {
         "smtp" => (SUBMISSION_PORT, false),
         "smtps" => (SUBMISSIONS_PORT, true),
         scheme => return Err(format!("unknown scheme {scheme}; {URL_FORMS}")),
@@ -125,24 +125,24 @@ fn parse_server(text: &str) -> Result<Server, String> {
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
         return Err(format!("has a path or fragment; {URL_FORMS}"));
     }
-    let mut encryption = if is_implicit {
+    let mut encryption = if is_implicit_tls {
         Encryption::Implicit
     } else {
         Encryption::Opportunistic
     };
-    for (name, value) in url.query_pairs() {
-        match (&*name, &*value) {
-            ("tls", "required") if !is_implicit => encryption = Encryption::StartTls,
+    for (parameter_name, parameter_value) in url.query_pairs() {
+        match (&*parameter_name, &*parameter_value) {
+            ("tls", "required") if !is_implicit_tls => encryption = Encryption::StartTls,
             ("tls", "required") => {}
             ("tls", _) => return Err("tls: must be required".to_owned()),
-            (name, _) => return Err(format!("unknown parameter {name}; {URL_FORMS}")),
+            (parameter_name, _) => return Err(format!("unknown parameter {parameter_name}; {URL_FORMS}")),
         }
     }
     let credentials = match (url.username(), url.password()) {
         ("", None) => None,
         ("", Some(_)) => return Err("has a password, but no user name".to_owned()),
         (_, None) => return Err("has a user name, but no password".to_owned()),
-        (user, Some(password)) => Some(Credentials::new(decode(user)?, decode(password)?)),
+        (user, Some(password)) => Some(Credentials::new(decode_percent(user)?, decode_percent(password)?)),
     };
     if credentials.is_some() && encryption == Encryption::Opportunistic {
         return Err("a password needs TLS: add ?tls=required, or begin with smtps://".to_owned());
@@ -157,21 +157,21 @@ fn parse_server(text: &str) -> Result<Server, String> {
 }
 
 /// Decodes percent-encoded UTF-8.
-fn decode(text: &str) -> Result<String, String> {
-    let (mut decoded_bytes, bytes) = (Vec::new(), text.as_bytes());
-    let mut index = 0;
-    while let Some(byte) = bytes.get(index) {
-        let digits = bytes.get(index + 1..index + 3);
-        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
-        let decoded_byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+fn decode_percent(encoded_text: &str) -> Result<String, String> {
+    let (mut decoded_bytes, encoded_bytes) = (Vec::new(), encoded_text.as_bytes());
+    let mut byte_index = 0;
+    while let Some(byte) = encoded_bytes.get(byte_index) {
+        let hex_digits = encoded_bytes.get(byte_index + 1..byte_index + 3);
+        let hex_digits = hex_digits.and_then(|hex_digits| std::str::from_utf8(hex_digits).ok());
+        let decoded_byte = hex_digits.and_then(|hex_digits| u8::from_str_radix(hex_digits, 16).ok());
         match (byte, decoded_byte) {
             (b'%', Some(decoded_byte)) => {
                 decoded_bytes.push(decoded_byte);
-                index += 3;
+                byte_index += 3;
             }
             (byte, _) => {
                 decoded_bytes.push(*byte);
-                index += 1;
+                byte_index += 1;
             }
         }
     }
@@ -231,27 +231,27 @@ mod tests {
         let env = Env::from_pairs([("SMTP_URL", "smtp://mail")]);
         let error_text = Settings::read(&env).unwrap_err().to_string();
         assert!(error_text.contains("needs MAIL_FROM"), "{error_text}");
-        for (name, value) in [
+        for (variable_name, variable_value) in [
             ("MAIL_FROM", "Shop"),
             ("MAIL_RATE", "0"),
             ("MAIL_RATE", "1001"),
         ] {
-            let pairs = [
+            let env_pairs = [
                 ("MAIL_FROM", "a@b.example"),
                 ("SMTP_URL", "smtp://mail"),
-                (name, value),
+                (variable_name, variable_value),
             ];
-            let settings_error = Settings::read(&Env::from_pairs(pairs)).unwrap_err();
+            let settings_error = Settings::read(&Env::from_pairs(env_pairs)).unwrap_err();
             assert!(
-                settings_error.to_string().starts_with(name),
+                settings_error.to_string().starts_with(variable_name),
                 "{settings_error}"
             );
         }
-        let pairs = [
+        let env_pairs = [
             ("SMTP_URL", "smtp://mail"),
             ("MAIL_FROM", "The Shop <shop@example.com>"),
         ];
-        let settings = Settings::read(&Env::from_pairs(pairs)).unwrap().unwrap();
+        let settings = Settings::read(&Env::from_pairs(env_pairs)).unwrap().unwrap();
         assert_eq!(settings.sender.email.to_string(), "shop@example.com");
         assert!(Settings::read(&Env::from_pairs([])).unwrap().is_none());
     }

@@ -73,7 +73,7 @@ impl SmtpClient {
     ) -> Result<(), SendError> {
         let mut is_transferred = false;
         let attempt = self.try_send(sender, recipient, message, &mut is_transferred);
-        let Ok(result) = time::timeout(self.timeout, attempt).await else {
+        let Ok(send_result) = time::timeout(self.timeout, attempt).await else {
             let reason = format!("no response within {} s", self.timeout.as_secs());
             return Err(if is_transferred {
                 SendError::Unconfirmed(reason)
@@ -82,7 +82,7 @@ impl SmtpClient {
             });
         };
         // The message is accepted, whatever becomes of the connection.
-        let mut connection = result?;
+        let mut connection = send_result?;
         let _ = time::timeout(QUIT_TIMEOUT, connection.quit()).await;
         Ok(())
     }
@@ -96,8 +96,8 @@ impl SmtpClient {
         is_transferred: &mut bool,
     ) -> Result<AsyncSmtpConnection, SendError> {
         let mut connection = self.connect().await.map_err(temporary_error)?;
-        let content = message.formatted();
-        let mut parameters = Vec::new();
+        let message_bytes = message.formatted();
+        let mut mail_parameters = Vec::new();
         let is_ascii = |address: &Address| AsRef::<str>::as_ref(address).is_ascii();
         if !(is_ascii(sender) && is_ascii(recipient)) {
             if !supports(&connection, Extension::SmtpUtfEight) {
@@ -105,18 +105,18 @@ impl SmtpClient {
                     "the mail server does not support addresses with other letters than ASCII";
                 return Err(SendError::Bounced(reason.to_owned()));
             }
-            parameters.push(MailParameter::SmtpUtfEight);
+            mail_parameters.push(MailParameter::SmtpUtfEight);
         }
-        if !content.is_ascii() {
-            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        if !message_bytes.is_ascii() {
+            mail_parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        let mail = Mail::new(Some(sender.clone()), parameters);
-        connection.command(mail).await.map_err(temporary_error)?;
-        let rcpt = Rcpt::new(recipient.clone(), Vec::new());
-        connection.command(rcpt).await.map_err(refusal_error)?;
+        let mail_command = Mail::new(Some(sender.clone()), mail_parameters);
+        connection.command(mail_command).await.map_err(temporary_error)?;
+        let rcpt_command = Rcpt::new(recipient.clone(), Vec::new());
+        connection.command(rcpt_command).await.map_err(refusal_error)?;
         connection.command(Data).await.map_err(refusal_error)?;
         *is_transferred = true;
-        match connection.message(&content).await {
+        match connection.message(&message_bytes).await {
             Ok(_) => Ok(connection),
             Err(error) if error.status().is_none() => Err(SendError::Unconfirmed(describe(&error))),
             Err(error) => Err(refusal_error(error)),
@@ -178,24 +178,24 @@ fn refusal_error(error: Error) -> SendError {
 
 /// The error with its causes, in one line.
 fn describe(error: &Error) -> String {
-    let mut text = error.to_string();
+    let mut error_text = error.to_string();
     let mut cause = error.source();
     while let Some(source_error) = cause {
-        let message_text = source_error.to_string();
-        if !text.contains(&message_text) {
-            text = format!("{text}: {message_text}");
+        let cause_text = source_error.to_string();
+        if !error_text.contains(&cause_text) {
+            error_text = format!("{error_text}: {cause_text}");
         }
         cause = source_error.source();
     }
-    text.replace(['\r', '\n'], " ")
+    error_text.replace(['\r', '\n'], " ")
 }
 
 /// The name in `EHLO`: that of this host, if it is a domain name.
 fn client_name() -> ClientId {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    let is_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    if !host.is_empty() && host.chars().all(is_label) {
+    let is_host_character = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !host.is_empty() && host.chars().all(is_host_character) {
         ClientId::Domain(host.to_owned())
     } else {
         ClientId::default()

@@ -1,9 +1,10 @@
 //! Templates of messages: Jinja, by the crate minijinja. Each kind of message has a text part, `KIND.txt`, whose
 //! first line is `Subject: …`, and an HTML part, `KIND.html`.
 //!
-//! A template is looked up in `MAIL_TEMPLATES/STOREFRONT/`, then in `MAIL_TEMPLATES/`, then among the built-in ones.
-//! All are compiled and rendered with sample values at the start, so that a defect is found there and not when a
-//! customer is waiting for the message. Values are escaped in HTML; a value that does not exist is an error.
+//! A template is looked up in `MAIL_TEMPLATES/STOREFRONT/`, then in `MAIL_TEMPLATES/`, then among the built-in
+//! ones. All are compiled and rendered with sample values at the start, so that a defect is found there and not
+//! when a customer is waiting for the message. Values are escaped in HTML; a value that does not exist is an
+//! error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,8 +93,8 @@ const SUBJECT_PREFIX: &str = "Subject:";
 #[derive(Debug)]
 pub struct Templates {
     /// For storefronts without templates of their own.
-    common: Environment<'static>,
-    by_storefront: BTreeMap<Storefront, Environment<'static>>,
+    common_environment: Environment<'static>,
+    environments_by_storefront: BTreeMap<Storefront, Environment<'static>>,
 }
 
 /// A rendered message.
@@ -113,18 +114,18 @@ impl Templates {
     /// # Errors
     /// Names the file and the line of the first defect.
     pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
-        let mut common = new_environment();
-        for (template_name, source) in BUILT_IN {
-            add(
-                &mut common,
+        let mut common_environment = new_environment();
+        for (template_name, template_source) in BUILT_IN {
+            add_template(
+                &mut common_environment,
                 template_name,
-                source.to_owned(),
+                template_source.to_owned(),
                 Path::new(template_name),
             )?;
         }
-        let mut by_storefront = BTreeMap::new();
+        let mut environments_by_storefront = BTreeMap::new();
         if let Some(folder) = folder {
-            let storefronts = add_folder(&mut common, folder)?;
+            let storefronts = add_folder(&mut common_environment, folder)?;
             for folder in storefronts {
                 let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
                 let storefront: Storefront = folder_name.parse().map_err(|error| {
@@ -133,23 +134,23 @@ impl Templates {
                         folder.display()
                     )
                 })?;
-                let mut storefront_environment = common.clone();
+                let mut storefront_environment = common_environment.clone();
                 if let Some(inner_folder) =
                     add_folder(&mut storefront_environment, &folder)?.first()
                 {
                     bail!("{}: unexpected folder", inner_folder.display());
                 }
-                by_storefront.insert(storefront, storefront_environment);
+                environments_by_storefront.insert(storefront, storefront_environment);
             }
         }
         let templates = Self {
-            common,
-            by_storefront,
+            common_environment,
+            environments_by_storefront,
         };
-        for environment in templates.by_storefront.values() {
-            check(environment)?;
+        for environment in templates.environments_by_storefront.values() {
+            check_templates(environment)?;
         }
-        check(&templates.common)?;
+        check_templates(&templates.common_environment)?;
         Ok(templates)
     }
 
@@ -163,16 +164,16 @@ impl Templates {
         kind: MessageKind,
         content: &MessageContent,
     ) -> Result<Rendered, String> {
-        let environment = self.by_storefront.get(storefront);
-        render(environment.unwrap_or(&self.common), kind, content)
+        let environment = self.environments_by_storefront.get(storefront);
+        render(environment.unwrap_or(&self.common_environment), kind, content)
     }
 }
 
 fn new_environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(|name| {
-        if has_extension(name, "html") {
+    environment.set_auto_escape_callback(|template_name| {
+        if has_extension(template_name, "html") {
             AutoEscape::Html
         } else {
             AutoEscape::None
@@ -189,8 +190,8 @@ fn new_environment() -> Environment<'static> {
     environment
 }
 
-fn has_extension(name: &str, extension: &str) -> bool {
-    Path::new(name)
+fn has_extension(template_name: &str, extension: &str) -> bool {
+    Path::new(template_name)
         .extension()
         .is_some_and(|found_extension| found_extension == extension)
 }
@@ -200,11 +201,11 @@ fn format_money(amount: i64, currency_code: &str, options: Kwargs) -> Result<Str
     let currency: Currency = currency_code
         .parse()
         .map_err(|error_text: String| Error::new(ErrorKind::InvalidOperation, error_text))?;
-    let group: Option<&str> = options.get("group")?;
-    let decimal: Option<&str> = options.get("decimal")?;
+    let group_separator: Option<&str> = options.get("group")?;
+    let decimal_separator: Option<&str> = options.get("decimal")?;
     options.assert_all_used()?;
     let amount_text =
-        Money { amount, currency }.to_decimal(group.unwrap_or(","), decimal.unwrap_or("."));
+        Money { amount, currency }.to_decimal(group_separator.unwrap_or(","), decimal_separator.unwrap_or("."));
     Ok(format!("{amount_text} {currency}"))
 }
 
@@ -215,10 +216,10 @@ fn add_folder(
 ) -> anyhow::Result<BTreeSet<PathBuf>> {
     let read_error_text = || format!("can't read {}", folder.display());
     let (mut folders, mut files) = (BTreeSet::new(), BTreeSet::new());
-    for entry in fs::read_dir(folder).with_context(read_error_text)? {
-        let entry_path = entry.with_context(read_error_text)?.path();
-        let folder_name = entry_path.file_name().unwrap_or_default().to_string_lossy();
-        if folder_name.starts_with('.') {
+    for folder_entry in fs::read_dir(folder).with_context(read_error_text)? {
+        let entry_path = folder_entry.with_context(read_error_text)?.path();
+        let entry_name = entry_path.file_name().unwrap_or_default().to_string_lossy();
+        if entry_name.starts_with('.') {
             continue;
         }
         if entry_path.is_dir() {
@@ -227,8 +228,8 @@ fn add_folder(
             files.insert(entry_path);
         }
     }
-    for path in files {
-        let file_name = path
+    for template_path in files {
+        let file_name = template_path
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
@@ -240,30 +241,30 @@ fn add_folder(
             bail!(
                 "{}: must be named after a kind of message, such as order_confirmed.html or order_confirmed.txt, \
                  or begin with _ and end with .html or .txt",
-                path.display()
+                template_path.display()
             );
         }
-        let source =
-            fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-        add(environment, &file_name, source, &path)?;
+        let template_source =
+            fs::read_to_string(&template_path).with_context(|| format!("can't read {}", template_path.display()))?;
+        add_template(environment, &file_name, template_source, &template_path)?;
     }
     Ok(folders)
 }
 
-fn add(
+fn add_template(
     environment: &mut Environment<'static>,
-    name: &str,
-    source: String,
+    template_name: &str,
+    template_source: String,
     template_path: &Path,
 ) -> anyhow::Result<()> {
-    let add_result = environment.add_template_owned(name.to_owned(), source);
+    let add_result = environment.add_template_owned(template_name.to_owned(), template_source);
     add_result
         .map_err(|error| anyhow::anyhow!("{}: {}", template_path.display(), describe(&error)))?;
-    if name.starts_with('_') {
+    if template_name.starts_with('_') {
         // A part uses the variables of the templates that include it; it is checked by rendering these.
         return Ok(());
     }
-    let template = environment.get_template(name)?;
+    let template = environment.get_template(template_name)?;
     let unknown_variables = template.undeclared_variables(false).into_iter();
     let unknown_variables: BTreeSet<_> = unknown_variables
         .filter(|variable| {
@@ -273,11 +274,11 @@ fn add(
         .collect();
     if let Some(variable) = unknown_variables.first() {
         let mut lines = template.source().lines();
-        let line = lines.position(|line| line.contains(variable.as_str()));
+        let line_index = lines.position(|line| line.contains(variable.as_str()));
         bail!(
             "{}: line {}: unknown variable {variable}: must be one of {}",
             template_path.display(),
-            line.map_or(1, |index| index + 1),
+            line_index.map_or(1, |index| index + 1),
             VARIABLES.join(", ")
         );
     }
@@ -285,7 +286,7 @@ fn add(
 }
 
 /// Renders every kind of message with sample values.
-fn check(environment: &Environment<'_>) -> anyhow::Result<()> {
+fn check_templates(environment: &Environment<'_>) -> anyhow::Result<()> {
     for kind in MessageKind::ALL {
         for content in sample_contents(kind) {
             render(environment, kind, &content).map_err(|error| anyhow::anyhow!(error))?;
@@ -299,14 +300,14 @@ fn render(
     kind: MessageKind,
     content: &MessageContent,
 ) -> Result<Rendered, String> {
-    let values = Value::from(Serde(content));
-    let part = |extension: &str| {
-        let name = format!("{}.{extension}", kind.as_str());
-        let template = environment.get_template(&name);
-        let render_result = template.and_then(|template| template.render(values.clone()));
+    let template_values = Value::from(Serde(content));
+    let render_part = |extension: &str| {
+        let template_name = format!("{}.{extension}", kind.as_str());
+        let template = environment.get_template(&template_name);
+        let render_result = template.and_then(|template| template.render(template_values.clone()));
         render_result.map_err(|error| describe(&error))
     };
-    let (text, html) = (part("txt")?, part("html")?);
+    let (text, html) = (render_part("txt")?, render_part("html")?);
     let (first_line, text) = text.split_once('\n').unwrap_or((&text, ""));
     let subject = first_line.strip_prefix(SUBJECT_PREFIX).ok_or_else(|| {
         format!(
@@ -336,13 +337,13 @@ fn describe(error: &Error) -> String {
     while let Some(cause) = source_error.source().and_then(|cause| cause.downcast_ref()) {
         source_error = cause;
     }
-    let place = source_error.name().map_or_else(String::new, |name| {
-        format!("{name}: line {}: ", source_error.line().unwrap_or(1))
+    let error_place = source_error.name().map_or_else(String::new, |template_name| {
+        format!("{template_name}: line {}: ", source_error.line().unwrap_or(1))
     });
     let detail = source_error
         .detail()
         .map_or_else(String::new, |detail| format!(": {detail}"));
-    format!("{place}{}{detail}", source_error.kind()).replace('\n', " ")
+    format!("{error_place}{}{detail}", source_error.kind()).replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -365,9 +366,9 @@ mod tests {
                     "{}",
                     rendered_message.text
                 );
-                for part in [&rendered_message.text, &rendered_message.html] {
-                    assert!(part.contains("Ada Lovelace"), "{part}");
-                    assert!(!part.contains("undefined"), "{part}");
+                for rendered_part in [&rendered_message.text, &rendered_message.html] {
+                    assert!(rendered_part.contains("Ada Lovelace"), "{rendered_part}");
+                    assert!(!rendered_part.contains("undefined"), "{rendered_part}");
                 }
             }
         }
@@ -376,17 +377,17 @@ mod tests {
     #[test]
     fn values_are_escaped_in_html_only_and_subjects_have_one_line() {
         let mut environment = new_environment();
-        for (template_name, source) in [
+        for (template_name, template_source) in [
             (
                 "order_delivered.txt",
                 "Subject: {{ customer.name }}\n{{ customer.name }}",
             ),
             ("order_delivered.html", "{{ customer.name }}"),
         ] {
-            add(
+            add_template(
                 &mut environment,
                 template_name,
-                source.to_owned(),
+                template_source.to_owned(),
                 Path::new(template_name),
             )
             .unwrap();

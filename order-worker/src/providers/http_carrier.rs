@@ -1,10 +1,10 @@
 //! A carrier over HTTP: a small adapter, run by the operator, connects any carrier or aggregator.
 //! docs/CARRIER.md has the protocol and an example.
 //!
-//! Requests are signed according to Standard Webhooks (<https://www.standardwebhooks.com>). Their `webhook-id` is
-//! the same in all attempts, and the adapter creates at most one label for each shipment id. A cancelled id never
-//! gets a label, even if the request for it arrives later; so cancelling is safe whether the request was executed,
-//! is running, or never arrives.
+//! Requests are signed according to Standard Webhooks (<https://www.standardwebhooks.com>). Their `webhook-id`
+//! is the same in all attempts, and the adapter creates at most one label for each shipment id. A cancelled id
+//! never gets a label, even if the request for it arrives later; so cancelling is safe whether the request was
+//! executed, is running, or never arrives.
 
 use std::{
     error::Error,
@@ -28,13 +28,13 @@ use crate::retry_after::retry_after;
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the complete reply; shorter than the step's timeout.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum size of a reply in bytes.
 const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// Maximum length of a stored error message of the carrier, in characters.
 const MAX_MESSAGE_CHARS: usize = 500;
 /// Code of a 409 reply while another attempt with the same id is being executed.
-const IN_PROGRESS: &str = "in_progress";
+const IN_PROGRESS_CODE: &str = "in_progress";
 
 /// Settings of the HTTP carrier.
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ impl HttpCarrier {
             // A redirected request would be signed for another server.
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
+            .timeout(REPLY_TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("can't create an HTTP client")?;
@@ -107,9 +107,9 @@ impl HttpCarrier {
     /// # Errors
     /// `Permanent` when the carrier refuses it; otherwise the outcome is unknown.
     pub async fn create_label(&self, request: &LabelRequest) -> Result<Label, ProviderError> {
-        let id = format!("label_{}", request.label.shipment_id);
-        let reply = self.call(&["shipments"], &id, request).await?;
-        read_label(&reply).map_err(|reason| {
+        let webhook_id = format!("label_{}", request.label.shipment_id);
+        let reply_body = self.call(&["shipments"], &webhook_id, request).await?;
+        read_label(&reply_body).map_err(|reason| {
             ProviderError::Transient(format!("the carrier's reply can't be used: {reason}"))
         })
     }
@@ -120,9 +120,9 @@ impl HttpCarrier {
     /// `Permanent` when the carrier refuses it, because it has the goods; otherwise the outcome is unknown.
     pub async fn cancel_label(&self, label: &LabelRef) -> Result<(), ProviderError> {
         let shipment_id = label.shipment_id.to_string();
-        let id = format!("cancel_{shipment_id}");
-        let path = ["shipments", &shipment_id, "cancel"];
-        match self.call(&path, &id, label).await {
+        let webhook_id = format!("cancel_{shipment_id}");
+        let path_segments = ["shipments", &shipment_id, "cancel"];
+        match self.call(&path_segments, &webhook_id, label).await {
             Ok(_) => Ok(()),
             Err(CallError::Status { status, .. }) if status == StatusCode::GONE => Ok(()),
             Err(call_error) => Err(call_error.into()),
@@ -132,28 +132,28 @@ impl HttpCarrier {
     /// Sends a signed request and returns the body of a successful reply.
     async fn call(
         &self,
-        path: &[&str],
-        id: &str,
-        body: &impl Serialize,
+        path_segments: &[&str],
+        webhook_id: &str,
+        request_body: &impl Serialize,
     ) -> Result<Vec<u8>, CallError> {
         let no_reply_error = |failed_action: &str, error: &dyn Error| {
             CallError::NoReply(format!("{failed_action}: {}", innermost_message(error)))
         };
-        let body = serde_json::to_vec(body)
+        let request_body = serde_json::to_vec(request_body)
             .map_err(|error| no_reply_error("the request can't be serialized", &error))?;
         let timestamp = Timestamp::now().as_second();
         let signature = self
             .webhook
-            .sign(id, timestamp, &body)
+            .sign(webhook_id, timestamp, &request_body)
             .map_err(|error| no_reply_error("the request can't be signed", &error))?;
         let response = self
             .client
-            .post(self.url_of(path))
-            .header(HEADER_WEBHOOK_ID, id)
+            .post(self.url_of(path_segments))
+            .header(HEADER_WEBHOOK_ID, webhook_id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp)
             .header(HEADER_WEBHOOK_SIGNATURE, signature)
             .header(CONTENT_TYPE, "application/json")
-            .body(body)
+            .body(request_body)
             .send()
             .await;
         let mut response =
@@ -183,17 +183,17 @@ impl HttpCarrier {
         })
     }
 
-    fn url_of(&self, path: &[&str]) -> Url {
+    fn url_of(&self, path_segments: &[&str]) -> Url {
         let mut call_url = self.base_url.clone();
         if let Ok(mut segments) = call_url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
+            segments.pop_if_empty().extend(path_segments);
         }
         call_url
     }
 }
 
-/// Classifies an unsuccessful reply. An invalid signature counts as temporary, since the secret or the clock can be
-/// corrected. A reply without an error object may come from a proxy, which does not know the outcome.
+/// Classifies an unsuccessful reply. An invalid signature counts as temporary, since the secret or the clock
+/// can be corrected. A reply without an error object may come from a proxy, which does not know the outcome.
 impl From<CallError> for ProviderError {
     fn from(call_error: CallError) -> Self {
         let (status, error_object, retry_after) = match call_error {
@@ -212,16 +212,16 @@ impl From<CallError> for ProviderError {
             | StatusCode::TOO_MANY_REQUESTS => true,
             StatusCode::CONFLICT => error_object
                 .as_ref()
-                .is_none_or(|error_object| error_object.code == IN_PROGRESS),
+                .is_none_or(|error_object| error_object.code == IN_PROGRESS_CODE),
             status => !status.is_client_error() || error_object.is_none(),
         };
-        let code = status.as_u16();
+        let status_code = status.as_u16();
         let message = match error_object {
             Some(ErrorObject {
                 code: error_code,
                 message,
             }) if is_temporary => {
-                format!("the carrier responded with status {code}: {message} ({error_code})")
+                format!("the carrier responded with status {status_code}: {message} ({error_code})")
             }
             Some(ErrorObject {
                 code: error_code,
@@ -230,9 +230,9 @@ impl From<CallError> for ProviderError {
                 format!("the carrier refused the request: {message} ({error_code})")
             }
             None if status.is_redirection() => {
-                format!("the carrier responded with status {code}; redirects are not followed")
+                format!("the carrier responded with status {status_code}; redirects are not followed")
             }
-            None => format!("the carrier responded with status {code}"),
+            None => format!("the carrier responded with status {status_code}"),
         };
         match retry_after {
             _ if !is_temporary => Self::Permanent(message),
@@ -243,30 +243,30 @@ impl From<CallError> for ProviderError {
 }
 
 /// Reads the label from a reply; fields that are not part of it are ignored.
-fn read_label(reply: &[u8]) -> Result<Label, String> {
+fn read_label(reply_body: &[u8]) -> Result<Label, String> {
     let reply_json: Value =
-        serde_json::from_slice(reply).map_err(|error| format!("it is not JSON: {error}"))?;
+        serde_json::from_slice(reply_body).map_err(|error| format!("it is not JSON: {error}"))?;
     let Value::Object(mut fields) = reply_json else {
         return Err("it is not a JSON object".to_owned());
     };
-    fields.retain(|member_name, _| Label::FIELDS.contains(&member_name.as_str()));
+    fields.retain(|field_name, _| Label::FIELDS.contains(&field_name.as_str()));
     body::read(Value::Object(fields), Label::read).map_err(|failure| {
         let errors = failure.errors().and_then(Value::as_array);
         let errors = errors.into_iter().flatten().map(|error_entry| {
-            let text = |name: &str| error_entry[name].as_str().unwrap_or_default();
-            format!("{} {}", text("pointer"), text("detail"))
+            let text_of = |member_name: &str| error_entry[member_name].as_str().unwrap_or_default();
+            format!("{} {}", text_of("pointer"), text_of("detail"))
         });
         replace_control_characters(&errors.collect::<Vec<_>>().join("; "))
     })
 }
 
 /// The error object in a reply: `{"error": {"code", "message"}}`.
-fn read_error(reply: &[u8]) -> Option<ErrorObject> {
+fn read_error(reply_body: &[u8]) -> Option<ErrorObject> {
     #[derive(Deserialize)]
     struct ErrorReply {
         error: ErrorObject,
     }
-    let ErrorReply { error } = serde_json::from_slice(reply).ok()?;
+    let ErrorReply { error } = serde_json::from_slice(reply_body).ok()?;
     Some(ErrorObject {
         code: replace_control_characters(&error.code),
         message: replace_control_characters(&error.message),
@@ -274,8 +274,8 @@ fn read_error(reply: &[u8]) -> Option<ErrorObject> {
 }
 
 /// The beginning of a text of the carrier, without control characters.
-fn replace_control_characters(text: &str) -> String {
-    let replaced_characters = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+fn replace_control_characters(carrier_text: &str) -> String {
+    let replaced_characters = carrier_text.chars().map(|c| if c.is_control() { ' ' } else { c });
     replaced_characters.take(MAX_MESSAGE_CHARS).collect()
 }
 
@@ -303,28 +303,28 @@ mod tests {
 
     #[test]
     fn refusals_are_permanent_and_everything_else_is_retried() {
-        let refusal = r#"{"error": {"code": "bad_address", "message": "no such street\u0000"}}"#;
+        let refusal_reply = r#"{"error": {"code": "bad_address", "message": "no such street\u0000"}}"#;
         let message = "the carrier refused the request: no such street  (bad_address)";
         for status in [400, 402, 404, 409, 410, 413, 422] {
             let expected_error = ProviderError::Permanent(message.to_owned());
-            assert_eq!(classify(status, refusal), expected_error, "{status}");
+            assert_eq!(classify(status, refusal_reply), expected_error, "{status}");
         }
         for (status, reply_text) in [
             (302, ""),
-            (302, refusal),
+            (302, refusal_reply),
             (400, "<html>"),
-            (401, refusal),
-            (403, refusal),
+            (401, refusal_reply),
+            (403, refusal_reply),
             (404, r#"{"detail": "not found"}"#),
-            (408, refusal),
+            (408, refusal_reply),
             (409, ""),
             (
                 409,
                 r#"{"error": {"code": "in_progress", "message": "wait"}}"#,
             ),
-            (425, refusal),
-            (429, refusal),
-            (500, refusal),
+            (425, refusal_reply),
+            (429, refusal_reply),
+            (500, refusal_reply),
             (503, ""),
         ] {
             let classified_error = classify(status, reply_text);

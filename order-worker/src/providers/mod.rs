@@ -66,7 +66,7 @@ pub enum ProviderError {
 #[derive(Debug, Clone)]
 pub struct Payment {
     /// Idempotency key of the order's payment; other keys are derived from it.
-    pub key: String,
+    pub idempotency_key: String,
     /// Name of the payment provider.
     pub provider: String,
     /// Id of the payment at the provider, if it exists there.
@@ -74,7 +74,7 @@ pub struct Payment {
     /// Id of the order.
     pub order_id: OrderId,
     /// Number of the order.
-    pub number: i64,
+    pub order_number: i64,
     /// Total of the order.
     pub price: Money,
     /// Payment method: a token of the payment provider.
@@ -124,8 +124,8 @@ impl Payments {
         }
     }
 
-    /// Captures from the authorization until `total` minor units are captured: `Captured`. After the last
-    /// capture the rest of the authorization is released. If less is captured and the authorization has
+    /// Captures from the authorization until `capture_total` minor units are captured: `Captured`. After the
+    /// last capture the rest of the authorization is released. If less is captured and the authorization has
     /// ended, returns the state of the payment (`PaymentState`).
     ///
     /// # Errors
@@ -133,12 +133,12 @@ impl Payments {
     pub async fn capture(
         &self,
         payment: &Payment,
-        total: i64,
+        capture_total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
         match self.provider_of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total, is_last).await,
-            Provider::Stripe(stripe) => stripe.capture(payment, total, is_last).await,
+            Provider::Sandbox(sandbox) => sandbox.capture(&payment.idempotency_key, capture_total, is_last).await,
+            Provider::Stripe(stripe) => stripe.capture(payment, capture_total, is_last).await,
         }
     }
 
@@ -149,24 +149,24 @@ impl Payments {
     /// `Transient` when the outcome is unknown.
     pub async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         match self.provider_of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
+            Provider::Sandbox(sandbox) => sandbox.void(&payment.idempotency_key).await,
             Provider::Stripe(stripe) => stripe.void(payment).await,
         }
     }
 
-    /// Refunds until `total` minor units are refunded: `Refunded`. If the provider reports less than
+    /// Refunds until `refund_total` minor units are refunded: `Refunded`. If the provider reports less than
     /// `payment.refunded`, an earlier refund has failed since: nothing is refunded, and the state of the
     /// payment is returned (`PaymentState`).
     ///
     /// # Errors
     /// `Permanent` when less was captured, `Transient` when the outcome is unknown.
-    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, ProviderError> {
+    pub async fn refund(&self, payment: &Payment, refund_total: i64) -> Result<StepResult, ProviderError> {
         match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => {
-                let amount = sandbox.refund(&payment.key, total).await?;
+                let amount = sandbox.refund(&payment.idempotency_key, refund_total).await?;
                 Ok(StepResult::Refunded { amount })
             }
-            Provider::Stripe(stripe) => stripe.refund(payment, total).await,
+            Provider::Stripe(stripe) => stripe.refund(payment, refund_total).await,
         }
     }
 
@@ -176,7 +176,7 @@ impl Payments {
     /// `Permanent` when the provider has no such payment.
     pub async fn payment_state(&self, payment: &Payment) -> Result<PaymentState, ProviderError> {
         match self.provider_of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.payment_state(&payment.key).await,
+            Provider::Sandbox(sandbox) => sandbox.payment_state(&payment.idempotency_key).await,
             Provider::Stripe(stripe) => stripe.payment_state(payment).await,
         }
     }
@@ -185,8 +185,8 @@ impl Payments {
         match (payment.provider.as_str(), &self.stripe) {
             (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
             (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
-            (other_name, _) => Err(ProviderError::Transient(format!(
-                "the payment provider {other_name:?} is not configured on this worker"
+            (other_provider, _) => Err(ProviderError::Transient(format!(
+                "the payment provider {other_provider:?} is not configured on this worker"
             ))),
         }
     }
@@ -206,7 +206,7 @@ pub struct Carriers {
 pub struct LabelRef {
     /// Idempotency key of the label.
     #[serde(skip)]
-    pub key: String,
+    pub idempotency_key: String,
     /// Id of the order.
     pub order_id: OrderId,
     /// Id of the shipment that is created with the label; unique to the label, like its key.
@@ -247,9 +247,9 @@ impl Carriers {
         match &self.http {
             Some(http) if http.creates_labels() => http.create_label(request).await,
             _ => {
-                let LabelRef { key, order_id, .. } = &request.label;
+                let LabelRef { idempotency_key, order_id, .. } = &request.label;
                 let address = request.shipping_address.as_ref();
-                self.sandbox.create_label(key, *order_id, address).await
+                self.sandbox.create_label(idempotency_key, *order_id, address).await
             }
         }
     }
@@ -263,6 +263,6 @@ impl Carriers {
         if let Some(http) = &self.http {
             http.cancel_label(label).await?;
         }
-        self.sandbox.cancel_label(&label.key, label.order_id).await
+        self.sandbox.cancel_label(&label.idempotency_key, label.order_id).await
     }
 }

@@ -19,9 +19,9 @@ use shared::body::{first_inexact, from_stored};
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a page.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of a page in bytes.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A client for lists.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl ListClient {
     pub fn new() -> anyhow::Result<Self> {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
+            .timeout(PAGE_TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("can't create an HTTP client")?;
@@ -90,8 +90,8 @@ impl ListClient {
             }
         }
         let headers = response.headers().clone();
-        let body = read_body(response).await?;
-        let (page_rows, other_fields) = parse_rows(&body)?;
+        let page_body = read_body(response).await?;
+        let (page_rows, other_fields) = parse_rows(&page_body)?;
         let next_link = next_page_link(&headers, url);
         Ok(FetchResult::Page(Page {
             rows: page_rows,
@@ -111,8 +111,8 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
         .await
         .map_err(|error| innermost_message(&error))?
     {
-        if body_bytes.len() + chunk.len() > MAX_BYTES {
-            return Err(format!("the page is larger than {MAX_BYTES} bytes"));
+        if body_bytes.len() + chunk.len() > MAX_PAGE_BYTES {
+            return Err(format!("the page is larger than {MAX_PAGE_BYTES} bytes"));
         }
         body_bytes.extend_from_slice(&chunk);
     }
@@ -120,15 +120,15 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
 }
 
 /// The rows of a page, and the other fields of the object around them.
-fn parse_rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
+fn parse_rows(page_body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let unreadable_page = |error: serde_json::Error| format!("the page is not JSON: {error}");
-    let error = match parse_page(body) {
+    let error = match parse_page(page_body) {
         Ok(page) => return page,
         Err(error) => error,
     };
     // Otherwise JSON lines. A line that can't be decoded becomes an invalid row.
-    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let nonempty_lines = lines.filter(|line| !line.is_empty());
+    let body_lines = page_body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let nonempty_lines = body_lines.filter(|line| !line.is_empty());
     let parsed_lines: Vec<_> = nonempty_lines
         .map(serde_json::from_slice::<&RawValue>)
         .collect();
@@ -146,44 +146,44 @@ fn parse_rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
 
 /// The rows of a page that is one JSON value. The outer error means that it is not JSON, the inner one that
 /// it has no rows.
-fn parse_page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
-    let text: &RawValue = serde_json::from_slice(body)?;
-    let rows_of_list = |text: &RawValue| -> Option<Vec<Row>> {
-        let raw_rows: Vec<&RawValue> = serde_json::from_str(text.get()).ok()?;
+fn parse_page(page_body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
+    let page_json: &RawValue = serde_json::from_slice(page_body)?;
+    let rows_of_list = |list_json: &RawValue| -> Option<Vec<Row>> {
+        let raw_rows: Vec<&RawValue> = serde_json::from_str(list_json.get()).ok()?;
         Some(raw_rows.into_iter().map(parse_row).collect())
     };
-    if let Some(page_rows) = rows_of_list(text) {
+    if let Some(page_rows) = rows_of_list(page_json) {
         return Ok(Ok((page_rows, Value::Null)));
     }
-    let fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(text.get()).ok();
-    let Some(mut fields) = fields else {
+    let page_fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(page_json.get()).ok();
+    let Some(mut page_fields) = page_fields else {
         return Ok(Err(
             "the page is neither a list nor an object with data".to_owned()
         ));
     };
-    if let Some(page_rows) = fields.get("data").and_then(|data| rows_of_list(data)) {
-        fields.remove("data");
-        let parsed_fields = fields.into_iter().map(|(name, raw_value)| {
-            let value = from_stored(raw_value.get()).unwrap_or_default();
-            (name, value)
+    if let Some(page_rows) = page_fields.get("data").and_then(|data| rows_of_list(data)) {
+        page_fields.remove("data");
+        let parsed_fields = page_fields.into_iter().map(|(field_name, raw_value)| {
+            let field_value = from_stored(raw_value.get()).unwrap_or_default();
+            (field_name, field_value)
         });
         return Ok(Ok((page_rows, Value::Object(parsed_fields.collect()))));
     }
-    if fields.contains_key("next_cursor") {
+    if page_fields.contains_key("next_cursor") {
         return Ok(Err(
             "the page is neither a list nor an object with data".to_owned()
         ));
     }
-    Ok(Ok((vec![parse_row(text)], Value::Null)))
+    Ok(Ok((vec![parse_row(page_json)], Value::Null)))
 }
 
 /// Decodes a row. Its `metadata` is stored unchanged, so a number that a 64-bit float can't represent is
 /// refused.
-fn parse_row(text: &RawValue) -> Row {
+fn parse_row(row_json: &RawValue) -> Row {
     let row =
-        from_stored(text.get()).map_err(|error| format!("the row can't be decoded: {error}"))?;
-    match first_inexact(text.get(), "/metadata/") {
-        Some((pointer, number)) => Err(format!("{pointer}: {number} can't be kept exactly")),
+        from_stored(row_json.get()).map_err(|error| format!("the row can't be decoded: {error}"))?;
+    match first_inexact(row_json.get(), "/metadata/") {
+        Some((pointer, inexact_number)) => Err(format!("{pointer}: {inexact_number} can't be kept exactly")),
         None => Ok(row),
     }
 }
@@ -194,11 +194,11 @@ fn next_page_link(headers: &HeaderMap, base_url: &Url) -> Option<Url> {
         .filter_map(|header_value| header_value.to_str().ok())
         .flat_map(|header_value| header_value.split(','));
     link_headers.find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let is_next = parameters
+        let (link_target, link_parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = link_parameters
             .split(';')
             .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
-        is_next.then(|| base_url.join(target).ok())?
+        is_next.then(|| base_url.join(link_target).ok())?
     })
 }
 
@@ -212,8 +212,8 @@ fn next_page_url(other_fields: &Value, base_url: &Url) -> Result<Option<Url>, St
     Ok(other_fields["next_cursor"].as_str().map(|cursor| {
         let query_pairs: Vec<(String, String)> = base_url
             .query_pairs()
-            .filter(|(name, _)| name != "cursor")
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .filter(|(parameter_name, _)| parameter_name != "cursor")
+            .map(|(parameter_name, parameter_value)| (parameter_name.into_owned(), parameter_value.into_owned()))
             .collect();
         let mut next_url = base_url.clone();
         next_url
@@ -237,13 +237,13 @@ fn innermost_message(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    fn base() -> Url {
+    fn list_url() -> Url {
         "http://example.com/list?limit=2&cursor=a".parse().unwrap()
     }
 
     #[test]
     fn page_rows_are_parsed_from_array_object_or_ndjson() {
-        for (body, count) in [
+        for (body, row_count) in [
             ("[]", 0),
             (r#"[{"a":1},{"a":2}]"#, 2),
             (r#"{"data":[1,2,3],"next_cursor":null}"#, 3),
@@ -253,17 +253,17 @@ mod tests {
         ] {
             assert_eq!(
                 parse_rows(body.as_bytes()).unwrap().0.len(),
-                count,
+                row_count,
                 "{body}"
             );
         }
         // A row that can't be decoded does not affect the other rows.
         let deep_array = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
-        let metadata =
+        let inexact_metadata_row =
             r#"{"price": 0.1234567890123456789, "metadata": {"n": 12345678901234567890123}}"#;
-        let price = r#"{"price": 0.1234567890123456789}"#;
+        let inexact_price_row = r#"{"price": 0.1234567890123456789}"#;
         let body =
-            format!(r#"{{"data": [{{"a": 1}}, {deep_array}, {metadata}, {price}], "next": "x"}}"#);
+            format!(r#"{{"data": [{{"a": 1}}, {deep_array}, {inexact_metadata_row}, {inexact_price_row}], "next": "x"}}"#);
         let (page_rows, other_fields) = parse_rows(body.as_bytes()).unwrap();
         let readable_flags: Vec<_> = page_rows.iter().map(Result::is_ok).collect();
         assert_eq!(readable_flags, [true, false, false, true]);
@@ -282,22 +282,22 @@ mod tests {
 
     #[test]
     fn next_page_is_found_by_cursor_link_or_header() {
-        let cursor = serde_json::json!({"next_cursor": "b&c"});
+        let cursor_fields = serde_json::json!({"next_cursor": "b&c"});
         assert_eq!(
-            next_page_url(&cursor, &base()).unwrap().unwrap().as_str(),
+            next_page_url(&cursor_fields, &list_url()).unwrap().unwrap().as_str(),
             "http://example.com/list?limit=2&cursor=b%26c"
         );
-        let path = serde_json::json!({"next": "/list/2"});
+        let link_fields = serde_json::json!({"next": "/list/2"});
         assert_eq!(
-            next_page_url(&path, &base()).unwrap().unwrap().as_str(),
+            next_page_url(&link_fields, &list_url()).unwrap().unwrap().as_str(),
             "http://example.com/list/2"
         );
-        assert_eq!(next_page_url(&Value::Null, &base()).unwrap(), None);
+        assert_eq!(next_page_url(&Value::Null, &list_url()).unwrap(), None);
         let mut headers = HeaderMap::new();
-        let links = r#"</list/1>; rel="prev", </list/3>; rel="next""#;
-        headers.insert(LINK, links.parse().unwrap());
+        let link_header = r#"</list/1>; rel="prev", </list/3>; rel="next""#;
+        headers.insert(LINK, link_header.parse().unwrap());
         assert_eq!(
-            next_page_link(&headers, &base()).unwrap().as_str(),
+            next_page_link(&headers, &list_url()).unwrap().as_str(),
             "http://example.com/list/3"
         );
     }

@@ -21,21 +21,21 @@ impl Rpc {
     pub(super) async fn read_api_keys(&self, query: ApiKeyQuery) -> Result<Json, Failure> {
         match query {
             ApiKeyQuery::Get(query) => {
-                let key = self.store.api_key(query.id).await.map_err(read_failure)?;
-                let key = key.ok_or_else(|| Failure::not_found("API key", query.id))?;
-                Json::of(&key.represent())
+                let api_key = self.store.api_key(query.id).await.map_err(read_failure)?;
+                let api_key = api_key.ok_or_else(|| Failure::not_found("API key", query.id))?;
+                Json::of(&api_key.represent())
             }
             ApiKeyQuery::List(query) => {
-                let rows = self.store.api_keys(&query).await.map_err(read_failure)?;
-                let rows: Vec<_> = rows.iter().map(ApiKey::represent).collect();
-                Json::of(&Page::from_rows(rows, query.limit, |key| {
-                    key.id.to_string()
+                let api_keys = self.store.api_keys(&query).await.map_err(read_failure)?;
+                let api_keys: Vec<_> = api_keys.iter().map(ApiKey::represent).collect();
+                Json::of(&Page::from_rows(api_keys, query.limit, |api_key| {
+                    api_key.id.to_string()
                 }))
             }
             ApiKeyQuery::ListActive(query) => {
-                let version = query.version.as_deref();
-                let keys = self.store.active_api_keys(version, Timestamp::now()).await;
-                Json::of(&keys.map_err(read_failure)?)
+                let known_version = query.version.as_deref();
+                let active_keys = self.store.active_api_keys(known_version, Timestamp::now()).await;
+                Json::of(&active_keys.map_err(read_failure)?)
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Maximum duration of a call; the next call continues.
-const MAX_DURATION: Duration = Duration::from_secs(2);
+const MAX_CALL_DURATION: Duration = Duration::from_secs(2);
 
 impl Rpc {
     /// Approves waiting orders, page by page, within a time limit. Each order is decided on its own, so approved
@@ -31,7 +31,7 @@ impl Rpc {
         deadline: Option<time::Instant>,
     ) -> Result<Json, Failure> {
         caller.require_operator()?;
-        let time_limit = time::Instant::now() + MAX_DURATION;
+        let time_limit = time::Instant::now() + MAX_CALL_DURATION;
         let stop_at = deadline.map_or(time_limit, |deadline| {
             reply_deadline(deadline).min(time_limit)
         });
@@ -50,29 +50,29 @@ impl Rpc {
         loop {
             let after_cursor = query.cursor.as_deref();
             let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, query.sort));
-            let rows = store
+            let order_rows = store
                 .orders(&query, after_cursor.transpose()?)
                 .await
                 .map_err(read_failure)?;
-            let page = Page::from_rows(rows, query.limit, |(order, _)| {
+            let page = Page::from_rows(order_rows, query.limit, |(order, _)| {
                 write_cursor(order, query.sort)
             });
             let waiting_orders = page.data.iter().filter(|(order, _)| order.awaits_approval);
-            let ids: Vec<_> = waiting_orders.map(|(order, _)| order.id).collect();
-            let commands = ids.iter().map(|id| (approve(caller, *id), deadline));
+            let order_ids: Vec<_> = waiting_orders.map(|(order, _)| order.id).collect();
+            let commands = order_ids.iter().map(|order_id| (approve_command(caller, *order_id), deadline));
             let decided_replies = self
                 .engine
                 .decide_together(commands.collect())
                 .wait_for_all()
                 .await;
-            for (id, decided_replies) in ids.into_iter().zip(decided_replies) {
-                match decided_replies
+            for (order_id, decided_reply) in order_ids.into_iter().zip(decided_replies) {
+                match decided_reply
                     .map_err(Failure::from)
                     .and_then(|reply| reply.outcome)
                 {
                     Ok(_) => reply.approved += 1,
                     Err(Failure { code, message, .. }) => reply.failed.push(NotApproved {
-                        id,
+                        id: order_id,
                         code,
                         detail: message,
                     }),
@@ -87,11 +87,11 @@ impl Rpc {
     }
 }
 
-fn approve(caller: &Caller, id: OrderId) -> Command {
+fn approve_command(caller: &Caller, order_id: OrderId) -> Command {
     Command::Request {
         caller: caller.clone(),
         idempotency: None,
         if_match: None,
-        action: Action::ApproveOrder(OrderRef { id }),
+        action: Action::ApproveOrder(OrderRef { id: order_id }),
     }
 }

@@ -16,15 +16,15 @@ impl Rpc {
     pub(super) async fn debug_order(
         &self,
         caller: &Caller,
-        order: OrderRef,
+        order_ref: OrderRef,
     ) -> Result<Json, Failure> {
         self.require_debug_mode(caller)?;
         let debug_order = self
             .store
-            .debug_order(order.id)
+            .debug_order(order_ref.id)
             .await
             .map_err(read_failure)?;
-        Json::of(&debug_order.ok_or_else(|| Failure::not_found("order", order.id))?)
+        Json::of(&debug_order.ok_or_else(|| Failure::not_found("order", order_ref.id))?)
     }
 
     pub(super) async fn debug_tables(&self, caller: &Caller) -> Result<Json, Failure> {
@@ -53,14 +53,14 @@ impl Rpc {
         caller.require_operator()?;
         let random_seed = Uuid::now_v7().as_u64_pair().1;
         let context = DecisionContext::new(Timestamp::now(), random_seed);
-        let reset = self.store.reset(&origin_of_request(caller), &context).await;
-        let products = reset.map_err(read_failure)?;
+        let reset_result = self.store.reset(&origin_of_request(caller), &context).await;
+        let restored_products = reset_result.map_err(read_failure)?;
         sandbox.reset().await.map_err(read_failure)?;
         tracing::warn!(
             actor = caller.actor,
-            products,
+            products = restored_products,
             "demo reset: all orders were deleted and the stock levels restored"
         );
-        Json::of(&json!({"status": "reset", "products": products}))
+        Json::of(&json!({"status": "reset", "products": restored_products}))
     }
 }

@@ -34,7 +34,7 @@ impl Rpc {
             .ok_or_else(|| Failure::not_found("customer", request.id))?;
         self.ensure_no_open_orders(request.id).await?;
         // From here on no order can be created for the customer.
-        let erased_order = self
+        let erase_reply = self
             .decide_change(
                 caller,
                 Action::EraseCustomer(request.clone()),
@@ -52,11 +52,11 @@ impl Rpc {
         loop {
             let after_cursor = query.cursor.as_deref();
             let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, query.sort));
-            let rows = store
+            let order_rows = store
                 .orders(&query, after_cursor.transpose()?)
                 .await
                 .map_err(read_failure)?;
-            let page = Page::from_rows(rows, query.limit, |(order, _)| {
+            let page = Page::from_rows(order_rows, query.limit, |(order, _)| {
                 write_cursor(order, query.sort)
             });
             for (order, _) in &page.data {
@@ -76,7 +76,7 @@ impl Rpc {
             .map_err(read_failure)?;
         // An order that was created meanwhile has to be fulfilled first.
         self.ensure_no_open_orders(request.id).await?;
-        Ok(erased_order)
+        Ok(erase_reply)
     }
 
     async fn ensure_no_open_orders(&self, customer_id: CustomerId) -> Result<(), Failure> {
@@ -95,11 +95,11 @@ impl Rpc {
             loop {
                 let after_cursor = query.cursor.as_deref();
                 let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, query.sort));
-                let rows = store
+                let order_rows = store
                     .orders(&query, after_cursor.transpose()?)
                     .await
                     .map_err(read_failure)?;
-                let page = Page::from_rows(rows, query.limit, |(order, _)| {
+                let page = Page::from_rows(order_rows, query.limit, |(order, _)| {
                     write_cursor(order, query.sort)
                 });
                 // Shipped orders can be closed, too: all of their shipments were returned, for example.

@@ -38,7 +38,7 @@ pub struct FeedNotifier {
 }
 
 impl FeedNotifier {
-    /// Creates a notifier for this worker's `events`.
+    /// Creates a notifier for the notifications of this worker's new events.
     pub fn new(event_notifications: watch::Receiver<()>, stop: CancellationToken) -> Self {
         Self {
             events: event_notifications,
@@ -59,8 +59,8 @@ impl Rpc {
     ) -> Result<Json, Failure> {
         query.storefront = visible_storefront(caller, query.storefront);
         let wait_time = Duration::from_millis(query.wait_ms.into());
-        let permit = self.feed_notifier.wait_permits.try_acquire();
-        let wait_time = if permit.is_ok() {
+        let wait_permit = self.feed_notifier.wait_permits.try_acquire();
+        let wait_time = if wait_permit.is_ok() {
             wait_time
         } else {
             Duration::ZERO

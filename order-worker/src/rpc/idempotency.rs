@@ -37,9 +37,9 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
 
 /// The message's identity as a key, scoped to the caller.
 pub(super) fn message_key(request: &RpcRequest) -> Option<MessageKey> {
-    let scope = scope(&request.caller, &request.request);
+    let key_scope = scope(&request.caller, &request.request);
     let (key, key_origin) = match request.identity.as_ref()? {
-        MessageIdentity::MessageId(id) => (format!("{scope}/message/{id}"), KeyOrigin::Message),
+        MessageIdentity::MessageId(message_id) => (format!("{key_scope}/message/{message_id}"), KeyOrigin::Message),
         MessageIdentity::Correlation {
             key,
             is_redelivered,
@@ -49,7 +49,7 @@ pub(super) fn message_key(request: &RpcRequest) -> Option<MessageKey> {
             } else {
                 KeyOrigin::FirstDelivery
             };
-            (format!("{scope}/delivery/{key}"), key_origin)
+            (format!("{key_scope}/delivery/{key}"), key_origin)
         }
     };
     Some(MessageKey { key, key_origin })
@@ -100,14 +100,14 @@ fn fingerprint(request: &Request) -> Result<String, Failure> {
     })
 }
 
-/// The parts of the request's body by which a repeated request is recognized. A gateway creates another secret for
-/// each attempt to create an API key, and another id for each upload of an image; the first one counts.
+/// The parts of the request's body by which a repeated request is recognized. A gateway creates another secret
+/// for each attempt to create an API key, and another id for each upload of an image; the first one counts.
 fn identifying_body(request: &Request) -> Result<String, Failure> {
     match request {
-        Request::CreateApiKey(create) => Ok(Json::of(&create.new_key)?.into_text()),
+        Request::CreateApiKey(create_request) => Ok(Json::of(&create_request.new_key)?.into_text()),
         Request::AddImage(request) => {
-            let body = Request::AddImage(request.without_id()).to_body()?;
-            Ok(body.get().to_owned())
+            let image_body = Request::AddImage(request.without_id()).to_body()?;
+            Ok(image_body.get().to_owned())
         }
         request => Ok(request.to_body()?.get().to_owned()),
     }

@@ -56,15 +56,15 @@ pub(crate) async fn import(
     let (mut line_outcomes, mut line_numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     let mut occurrence_counts = HashMap::new();
     for import_line in lines {
-        let line_ids = identity.map(|identity| identity.ids(&import_line, &mut occurrence_counts));
-        let ImportLine { line, order, .. } = import_line;
+        let line_ids = identity.map(|identity| identity.line_ids(&import_line, &mut occurrence_counts));
+        let ImportLine { line: line_number, order, .. } = import_line;
         match body::read(order, ImportedOrder::read) {
             Ok(order) => {
-                line_numbers.push(line);
+                line_numbers.push(line_number);
                 let line_ids = line_ids.unwrap_or_default();
                 commands.push((import_command(caller, line_ids, identity, order), deadline));
             }
-            Err(failure) => line_outcomes.push((line, Err(failure))),
+            Err(failure) => line_outcomes.push((line_number, Err(failure))),
         }
     }
     let decided_replies = engine.decide_together(commands).wait_for_all().await;
@@ -99,11 +99,11 @@ fn import_command(
     Command::Request {
         caller: caller.clone(),
         // The order is identified by its external id or its line.
-        idempotency: identity.and_then(|identity| identity.line_of_message(line_ids.id?)),
+        idempotency: identity.and_then(|identity| identity.line_of_message(line_ids.order_id?)),
         if_match: None,
         action: Action::ImportOrder {
-            id: line_ids.id,
-            legacy_id: line_ids.legacy_id,
+            id: line_ids.order_id,
+            legacy_id: line_ids.legacy_order_id,
             key_origin: identity.map(|identity| identity.key_origin),
             order,
         },
@@ -117,8 +117,8 @@ fn import_command(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ImportIdentity<'a> {
     /// The client's idempotency key, or the key derived from the message.
-    pub(crate) name: &'a str,
-    /// Origin of the name.
+    pub(crate) import_key: &'a str,
+    /// Origin of the key.
     pub(crate) key_origin: KeyOrigin,
     /// Key of the message, if it has an identity.
     pub(crate) message_key: Option<&'a MessageKey>,
@@ -128,41 +128,42 @@ pub(crate) struct ImportIdentity<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 struct LineIds {
     /// Id under which the order is stored.
-    id: Option<OrderId>,
+    order_id: Option<OrderId>,
     /// Id under which earlier versions stored the order, if its content is the same.
-    legacy_id: Option<OrderId>,
+    legacy_order_id: Option<OrderId>,
 }
 
 impl ImportIdentity<'_> {
-    /// The idempotency of a line within its message, for messages under a client's key. `id` is derived from
-    /// that key and from the line's content, so that another message with the line has a record of its own.
-    fn line_of_message(self, id: OrderId) -> Option<Idempotency> {
+    /// The idempotency of a line within its message, for messages under a client's key. `order_id` is derived
+    /// from that key and from the line's content, so that another message with the line has a record of its
+    /// own.
+    fn line_of_message(self, order_id: OrderId) -> Option<Idempotency> {
         let is_client_key = self.key_origin == KeyOrigin::Client;
         let message_key = self.message_key.filter(|_| is_client_key)?;
         Some(Idempotency {
-            key: format!("{}/{id}", message_key.key),
+            key: format!("{}/{order_id}", message_key.key),
             fingerprint: String::new(),
             key_origin: message_key.key_origin,
             operation: None,
         })
     }
 
-    /// The ids of the order on `line`; `occurrences` counts lines with the same content.
-    fn ids(
+    /// The ids of the order on `import_line`; `occurrence_counts` counts lines with the same content.
+    fn line_ids(
         self,
         import_line: &ImportLine,
         occurrence_counts: &mut HashMap<[u8; 32], u64>,
     ) -> LineIds {
-        let name = self.name;
-        let digest = import_line.digest();
-        let occurrence_count = occurrence_counts.entry(digest).or_default();
+        let import_key = self.import_key;
+        let line_digest = import_line.digest();
+        let occurrence_count = occurrence_counts.entry(line_digest).or_default();
         *occurrence_count = import_line.occurrence.unwrap_or(*occurrence_count + 1);
-        let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
+        let content_digest = BASE64_URL_SAFE_NO_PAD.encode(line_digest);
         LineIds {
-            id: Some(derived_order_id(&format!(
-                "{name}/content/{content}/{occurrence_count}"
+            order_id: Some(derived_order_id(&format!(
+                "{import_key}/content/{content_digest}/{occurrence_count}"
             ))),
-            legacy_id: Some(derived_order_id(&format!("{name}/{}", import_line.line))),
+            legacy_order_id: Some(derived_order_id(&format!("{import_key}/{}", import_line.line))),
         }
     }
 }
@@ -184,7 +185,7 @@ fn is_unavailable(failure: &Failure) -> bool {
 pub(crate) fn rejected_line(line_number: u64, failure: &Failure) -> RejectedLine {
     let field_errors = failure.errors().and_then(Value::as_array);
     let details = field_errors.into_iter().flatten().map(|error| {
-        let text_of = |name: &str| error[name].as_str().unwrap_or_default();
+        let text_of = |member_name: &str| error[member_name].as_str().unwrap_or_default();
         format!("{} {}", text_of("pointer"), text_of("detail"))
     });
     let details: Vec<String> = details.collect();
@@ -200,10 +201,10 @@ pub(crate) fn rejected_line(line_number: u64, failure: &Failure) -> RejectedLine
     }
 }
 
-/// The order id derived from `name`, always the same: a UUID of version 8 (RFC 9562).
-fn derived_order_id(name: &str) -> OrderId {
-    let digest = Sha256::digest(name);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    Builder::from_custom_bytes(bytes).into_uuid().into()
+/// The order id derived from `seed_text`, always the same: a UUID of version 8 (RFC 9562).
+fn derived_order_id(seed_text: &str) -> OrderId {
+    let digest = Sha256::digest(seed_text);
+    let mut uuid_bytes = [0; 16];
+    uuid_bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(uuid_bytes).into_uuid().into()
 }

@@ -52,16 +52,16 @@ impl Rpc {
             }
             Query::Returns(mut query) => {
                 query.storefront = visible_storefront(caller, query.storefront);
-                let rows = self.store.returns(&query).await.map_err(read_failure)?;
-                Json::of(&Page::from_rows(rows, query.limit, |found_return| {
+                let return_rows = self.store.returns(&query).await.map_err(read_failure)?;
+                Json::of(&Page::from_rows(return_rows, query.limit, |found_return| {
                     found_return.id.to_string()
                 }))
             }
             Query::Messages(query) => self.messages(caller, query).await,
             Query::AllMessages(query) => self.all_messages(caller, query).await,
             Query::Product(query) => {
-                let product_result = self.store.product(&query.sku).await.map_err(read_failure)?;
-                match product_result.filter(|(product, _)| !product.is_deleted) {
+                let found_product = self.store.product(&query.sku).await.map_err(read_failure)?;
+                match found_product.filter(|(product, _)| !product.is_deleted) {
                     Some((product, stock_levels)) => {
                         Json::of(&product.represent(Some(&stock_levels)))
                     }
@@ -69,31 +69,31 @@ impl Rpc {
                 }
             }
             Query::Products(query) => {
-                let rows = self.store.products(&query).await.map_err(read_failure)?;
-                let rows =
-                    rows.map(|(product, stock_levels)| product.represent(Some(&stock_levels)));
-                Json::of(&Page::from_rows(rows, query.limit, |product| {
+                let product_rows = self.store.products(&query).await.map_err(read_failure)?;
+                let product_rows =
+                    product_rows.map(|(product, stock_levels)| product.represent(Some(&stock_levels)));
+                Json::of(&Page::from_rows(product_rows, query.limit, |product| {
                     cursor_after(&product.sku)
                 }))
             }
             Query::Images(query) => {
                 caller.require_operator()?;
-                let rows = self.store.image_ids(&query).await.map_err(read_failure)?;
-                Json::of(&Page::from_rows(rows, query.limit, |product| {
+                let product_rows = self.store.image_ids(&query).await.map_err(read_failure)?;
+                Json::of(&Page::from_rows(product_rows, query.limit, |product| {
                     product.sku.to_string()
                 }))
             }
             Query::Customer(query) => {
-                let product_result = self.store.customer(query.id).await.map_err(read_failure)?;
-                match product_result.filter(|customer| caller.may_see(&customer.storefront)) {
+                let found_customer = self.store.customer(query.id).await.map_err(read_failure)?;
+                match found_customer.filter(|customer| caller.may_see(&customer.storefront)) {
                     Some(customer) => Json::of(&customer),
                     None => Err(Failure::not_found("customer", query.id)),
                 }
             }
             Query::Customers(mut query) => {
                 query.storefront = visible_storefront(caller, query.storefront);
-                let rows = self.store.customers(&query).await.map_err(read_failure)?;
-                Json::of(&Page::from_rows(rows, query.limit, |customer| {
+                let customer_rows = self.store.customers(&query).await.map_err(read_failure)?;
+                Json::of(&Page::from_rows(customer_rows, query.limit, |customer| {
                     customer.id.to_string()
                 }))
             }
@@ -106,10 +106,10 @@ impl Rpc {
                     Role::Admin => query.storefront,
                     Role::Operator | Role::Storefront => Some(caller.storefront.clone()),
                 };
-                let rows = self.store.endpoints(&query).await.map_err(read_failure)?;
-                let rows = rows.iter().map(|endpoint| endpoint.represent(false));
+                let endpoint_rows = self.store.endpoints(&query).await.map_err(read_failure)?;
+                let endpoint_rows = endpoint_rows.iter().map(|endpoint| endpoint.represent(false));
                 Json::of(&Page::from_rows(
-                    rows.collect::<Vec<_>>(),
+                    endpoint_rows.collect::<Vec<_>>(),
                     query.limit,
                     |endpoint| endpoint.id.to_string(),
                 ))
@@ -122,10 +122,10 @@ impl Rpc {
             Query::Delivery(query) => self.delivery(caller, query).await,
             Query::Deliveries(query) => {
                 self.managed_endpoint(caller, query.id).await?;
-                let rows = self.store.deliveries(&query).await.map_err(read_failure)?;
-                let rows = rows.iter().map(Delivery::represent);
+                let delivery_rows = self.store.deliveries(&query).await.map_err(read_failure)?;
+                let delivery_rows = delivery_rows.iter().map(Delivery::represent);
                 Json::of(&Page::from_rows(
-                    rows.collect::<Vec<_>>(),
+                    delivery_rows.collect::<Vec<_>>(),
                     query.limit,
                     |delivery| delivery.id.to_string(),
                 ))
@@ -135,18 +135,18 @@ impl Rpc {
 
     async fn all_messages(&self, caller: &Caller, query: ListAllMessages) -> Result<Json, Failure> {
         caller.require_operator()?;
-        let rows = self.store.all_messages(&query).await;
-        let rows = rows.map_err(read_failure)?;
-        Json::of(&Page::from_rows(rows, query.limit, |found| {
-            found.message.id.to_string()
+        let message_rows = self.store.all_messages(&query).await;
+        let message_rows = message_rows.map_err(read_failure)?;
+        Json::of(&Page::from_rows(message_rows, query.limit, |found_message| {
+            found_message.message.id.to_string()
         }))
     }
 
     async fn delivery(&self, caller: &Caller, query: DeliveryRef) -> Result<Json, Failure> {
         let endpoint = self.managed_endpoint(caller, query.id).await?;
-        let found = self.store.delivery(&query).await.map_err(read_failure)?;
+        let found_delivery = self.store.delivery(&query).await.map_err(read_failure)?;
         let (delivery, event) =
-            found.ok_or_else(|| Failure::not_found("delivery", query.delivery_id))?;
+            found_delivery.ok_or_else(|| Failure::not_found("delivery", query.delivery_id))?;
         // As it is sent.
         let event = event.map(|event| match &endpoint.storefront {
             Some(_) => event.for_storefronts(),
@@ -164,37 +164,37 @@ impl Rpc {
         if !storefront.is_some_and(|storefront| caller.may_see(&storefront)) {
             return Err(Failure::not_found("order", query.id));
         }
-        let rows = self.store.messages(&query).await.map_err(read_failure)?;
-        let rows = rows.map(|message| message.represent());
-        Json::of(&Page::from_rows(rows, query.limit, |message| {
+        let message_rows = self.store.messages(&query).await.map_err(read_failure)?;
+        let message_rows = message_rows.map(|message| message.represent());
+        Json::of(&Page::from_rows(message_rows, query.limit, |message| {
             message.id.to_string()
         }))
     }
 
-    async fn managed_endpoint(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
-        let endpoint_result = self.store.endpoint(id).await.map_err(read_failure)?;
+    async fn managed_endpoint(&self, caller: &Caller, endpoint_id: EndpointId) -> Result<Endpoint, Failure> {
+        let endpoint_result = self.store.endpoint(endpoint_id).await.map_err(read_failure)?;
         endpoint_result
             .filter(|endpoint| endpoint.is_managed_by(caller))
-            .ok_or_else(|| Failure::not_found("webhook endpoint", id))
+            .ok_or_else(|| Failure::not_found("webhook endpoint", endpoint_id))
     }
 
     /// Reads several orders with one query, up to a size limit; each lookup has its own reply. Lookups beyond
     /// the limit are returned as remaining.
     pub(super) async fn look_up(&self, lookups: Vec<(RequestScope, GetOrder)>) -> TaskOutcome {
-        let ids: Vec<_> = lookups.iter().map(|(_, query)| query.id).collect();
-        let result = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
-        let result = match result.await {
-            Ok(result) => result.map_err(read_failure),
+        let order_ids: Vec<_> = lookups.iter().map(|(_, query)| query.id).collect();
+        let lookup_result = AssertUnwindSafe(self.store.orders_by_id(&order_ids)).catch_unwind();
+        let lookup_result = match lookup_result.await {
+            Ok(lookup_result) => lookup_result.map_err(read_failure),
             Err(_) => Err(internal_error()),
         };
         let was_read = |(_, query): &(_, GetOrder)| {
-            let result = result.as_ref();
-            result.is_err() || result.is_ok_and(|result| result.covers(&query.id))
+            let lookup_result = lookup_result.as_ref();
+            lookup_result.is_err() || lookup_result.is_ok_and(|lookup_result| lookup_result.covers(&query.id))
         };
         let (lookups, unread_lookups): (Vec<_>, _) = lookups.into_iter().partition(was_read);
         let replies = lookups.into_iter().map(|(scope, query)| {
             let reply = catch_panic(|| {
-                let loaded_orders = &result.as_ref().map_err(Failure::clone)?.value;
+                let loaded_orders = &lookup_result.as_ref().map_err(Failure::clone)?.value;
                 let loaded_order = loaded_orders.get(&query.id).map(Result::as_ref).transpose();
                 let order_and_steps =
                     loaded_order.map_err(|error| unreadable_order(query.id, error.clone()))?;
@@ -219,24 +219,24 @@ impl Rpc {
         let sort = query.sort;
         let after_cursor = query.cursor.as_deref();
         let after_cursor = after_cursor.map(|cursor| read_cursor(cursor, sort));
-        let rows = self
+        let order_rows = self
             .store
             .orders(&query, after_cursor.transpose()?)
             .await
             .map_err(read_failure)?;
-        let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order, sort));
-        let names = self.customer_names(caller, &page.data).await?;
-        let data: Vec<_> = page
+        let page = Page::from_rows(order_rows, query.limit, |(order, _)| write_cursor(order, sort));
+        let customer_names = self.customer_names(caller, &page.data).await?;
+        let represented_orders: Vec<_> = page
             .data
             .iter()
             .map(|(order, steps)| {
                 let mut order = order.represent(steps).visible_to(caller.role);
-                order.customer_name = names.get(&order.customer_id).cloned();
+                order.customer_name = customer_names.get(&order.customer_id).cloned();
                 order
             })
             .collect();
         Json::of(&Page {
-            data,
+            data: represented_orders,
             next_cursor: page.next_cursor,
         })
     }
@@ -247,9 +247,9 @@ impl Rpc {
         caller: &Caller,
         orders: &[OrderAndSteps],
     ) -> Result<HashMap<CustomerId, String>, Failure> {
-        let ids: BTreeSet<_> = orders.iter().map(|(order, _)| order.customer_id).collect();
-        let ids: Vec<_> = ids.into_iter().collect();
-        let customers = self.store.customers_by_id(&ids).await;
+        let customer_ids: BTreeSet<_> = orders.iter().map(|(order, _)| order.customer_id).collect();
+        let customer_ids: Vec<_> = customer_ids.into_iter().collect();
+        let customers = self.store.customers_by_id(&customer_ids).await;
         let customers = customers.map_err(read_failure)?.into_iter();
         Ok(customers
             .filter(|customer| caller.may_see(&customer.storefront))
@@ -287,16 +287,16 @@ impl Rpc {
             Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
             None => 0,
         };
-        let rows = self
+        let event_rows = self
             .store
             .history(&query.id.to_string(), after_sequence, query.limit + 1)
             .await
             .map_err(unreadable_failure)?;
-        let rows = rows.map(|event| match caller.role {
+        let event_rows = event_rows.map(|event| match caller.role {
             Role::Storefront => event.for_storefronts(),
             Role::Operator | Role::Admin => event,
         });
-        Json::of(&Page::from_rows(rows, query.limit, |event| {
+        Json::of(&Page::from_rows(event_rows, query.limit, |event| {
             event.sequence.to_string()
         }))
     }
@@ -321,20 +321,20 @@ fn visible_order<'a>(
 /// The storefront that a list is limited to; storefront callers always get their own.
 pub(super) fn visible_storefront(
     caller: &Caller,
-    request: Option<Storefront>,
+    requested_storefront: Option<Storefront>,
 ) -> Option<Storefront> {
     match caller.role {
         Role::Storefront => Some(caller.storefront.clone()),
-        Role::Operator | Role::Admin => request,
+        Role::Operator | Role::Admin => requested_storefront,
     }
 }
 
 /// An opaque cursor that points behind `order`, the last one of a page of a list in the order of `sort`.
 pub(super) fn write_cursor(order: &Order, sort: OrderSort) -> String {
-    let (created_at, number) = (order.created_at.as_millisecond(), order.number);
+    let (created_at, order_number) = (order.created_at.as_millisecond(), order.number);
     let position = match sort {
-        OrderSort::NewestFirst => json!([created_at, number]),
-        OrderSort::OldestFirst => json!([created_at, number, sort]),
+        OrderSort::NewestFirst => json!([created_at, order_number]),
+        OrderSort::OldestFirst => json!([created_at, order_number, sort]),
     };
     BASE64_URL_SAFE_NO_PAD.encode(position.to_string())
 }
@@ -348,12 +348,12 @@ pub(super) fn read_cursor(cursor: &str, sort: OrderSort) -> Result<OrderCursor, 
         InOrder(i64, i64, OrderSort),
     }
     let position = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
-    let position = position.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let (created_at_ms, number, cursor_sort) = match position.ok_or_else(unknown_cursor)? {
-        Position::NewestFirst(created_at_ms, number) => {
-            (created_at_ms, number, OrderSort::NewestFirst)
+    let position = position.and_then(|cursor_bytes| serde_json::from_slice(&cursor_bytes).ok());
+    let (created_at_ms, order_number, cursor_sort) = match position.ok_or_else(unknown_cursor)? {
+        Position::NewestFirst(created_at_ms, order_number) => {
+            (created_at_ms, order_number, OrderSort::NewestFirst)
         }
-        Position::InOrder(created_at_ms, number, sort) => (created_at_ms, number, sort),
+        Position::InOrder(created_at_ms, order_number, sort) => (created_at_ms, order_number, sort),
     };
     if cursor_sort != sort {
         return Err(Failure::violation(
@@ -366,7 +366,7 @@ pub(super) fn read_cursor(cursor: &str, sort: OrderSort) -> Result<OrderCursor, 
     }
     Ok(OrderCursor {
         created_at_ms,
-        number,
+        number: order_number,
     })
 }
 

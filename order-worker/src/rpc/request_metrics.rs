@@ -7,8 +7,8 @@ use shared::outcome::Code;
 
 /// Metric handles of a pattern. Looking them up by name costs more than recording, so each thread caches them.
 struct RequestMetrics {
-    requests: Counter,
-    seconds: Histogram,
+    request_counter: Counter,
+    duration_histogram: Histogram,
 }
 
 thread_local! {
@@ -19,19 +19,19 @@ thread_local! {
 /// Records a request with its result and duration.
 pub(super) fn record(pattern: &'static str, code: Option<Code>, duration: Duration) {
     CACHED_METRICS.with_borrow_mut(|cached_metrics| {
-        let entry = cached_metrics.entry((pattern, code));
-        let metrics = entry.or_insert_with(|| RequestMetrics::for_request(pattern, code));
-        metrics.requests.increment(1);
-        metrics.seconds.record(duration);
+        let cached_entry = cached_metrics.entry((pattern, code));
+        let request_metrics = cached_entry.or_insert_with(|| RequestMetrics::for_request(pattern, code));
+        request_metrics.request_counter.increment(1);
+        request_metrics.duration_histogram.record(duration);
     });
 }
 
 impl RequestMetrics {
     fn for_request(pattern: &'static str, code: Option<Code>) -> Self {
-        let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
+        let code_text = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
         Self {
-            requests: counter!("rpc_requests_total", "pattern" => pattern, "code" => code),
-            seconds: histogram!("rpc_request_duration_seconds", "pattern" => pattern),
+            request_counter: counter!("rpc_requests_total", "pattern" => pattern, "code" => code_text),
+            duration_histogram: histogram!("rpc_request_duration_seconds", "pattern" => pattern),
         }
     }
 }

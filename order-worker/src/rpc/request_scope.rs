@@ -106,25 +106,25 @@ fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
         Ok(_) if matches!(pattern, "api_key.list_active" | "api_key.record_use") => {
             tracing::debug!(intent, request_id, actor, "{pattern}");
         }
-        Ok(json) => {
-            let value = json.value();
-            let id = value.get("id").and_then(Value::as_str);
-            let (order_id, id) = match pattern.split_once('.') {
-                Some(("order" | "shipment", _)) => (id, None),
-                _ => (None, id),
+        Ok(reply_body) => {
+            let reply_json = reply_body.value();
+            let resource_id = reply_json.get("id").and_then(Value::as_str);
+            let (order_id, resource_id) = match pattern.split_once('.') {
+                Some(("order" | "shipment", _)) => (resource_id, None),
+                _ => (None, resource_id),
             };
-            let subject = value
+            let number_text = reply_json
                 .get("number")
-                .map(|number| format!(" #{number}"))
+                .map(|resource_number| format!(" #{resource_number}"))
                 .unwrap_or_default();
             tracing::info!(
                 order.id = order_id,
-                id,
+                id = resource_id,
                 intent,
                 request_id,
                 trace_id,
                 actor,
-                "{pattern}{subject}"
+                "{pattern}{number_text}"
             );
         }
         Err(Failure { code, message, .. }) => {

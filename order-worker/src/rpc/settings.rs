@@ -9,38 +9,38 @@ use shared::{
 
 use super::{Rpc, read_failure};
 use crate::{
-    background::jobs::{orders, warehouse},
+    background::jobs::{order_import, stock_refresh},
     store::StoreError,
 };
 
 impl Rpc {
     /// The settings of this worker; for operators.
     pub(super) async fn settings(&self) -> Result<Json, Failure> {
-        let effective = &self.settings;
+        let effective_settings = &self.settings;
         let mut partners = Vec::new();
-        for (kind, name) in &effective.partner_names {
-            let mut partner = effective.partner_log.partner(*kind, name.clone());
-            let job = match kind {
-                PartnerKind::Warehouse => Some(warehouse::NAME),
-                PartnerKind::Import => Some(orders::NAME),
+        for (partner_kind, partner_name) in &effective_settings.partner_names {
+            let mut partner = effective_settings.partner_log.partner(*partner_kind, partner_name.clone());
+            let job_name = match partner_kind {
+                PartnerKind::Warehouse => Some(stock_refresh::NAME),
+                PartnerKind::Import => Some(order_import::NAME),
                 _ => None,
             };
-            if let Some(job) = job {
-                partner.calls = self.calls_of_job(job).await.map_err(read_failure)?;
+            if let Some(job_name) = job_name {
+                partner.calls = self.calls_of_job(job_name).await.map_err(read_failure)?;
             }
             partners.push(partner);
         }
-        let (kind, version, schema_version) =
+        let (database_kind, database_version, schema_version) =
             self.store.description().await.map_err(read_failure)?;
         Json::of(&WorkerSettings {
-            name: self.worker_stats.worker.clone(),
+            name: self.worker_stats.worker_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: effective.started_at,
+            started_at: effective_settings.started_at,
             workers: self.worker_stats.worker_count().await,
-            settings: effective.settings.clone(),
+            settings: effective_settings.settings.clone(),
             database: DatabaseInfo {
-                kind: kind.to_owned(),
-                version,
+                kind: database_kind.to_owned(),
+                version: database_version,
                 schema_version,
             },
             partners,
@@ -48,23 +48,23 @@ impl Rpc {
     }
 
     /// The last runs of a job, of any worker, as calls to its source.
-    async fn calls_of_job(&self, name: &str) -> Result<LastCalls, StoreError> {
-        let state = self.store.job(name).await?.unwrap_or_default();
-        let time = |value: &Value| -> Option<Timestamp> { value.as_str()?.parse().ok() };
-        let report = &state["report"];
-        let error = report["error"].as_str().map(str::to_owned);
+    async fn calls_of_job(&self, job_name: &str) -> Result<LastCalls, StoreError> {
+        let job_state = self.store.job(job_name).await?.unwrap_or_default();
+        let parse_time = |time_value: &Value| -> Option<Timestamp> { time_value.as_str()?.parse().ok() };
+        let report = &job_state["report"];
+        let last_error = report["error"].as_str().map(str::to_owned);
         Ok(LastCalls {
-            last_success_at: time(&state["succeeded_at"]),
-            last_failure_at: error.as_ref().and_then(|_| time(&report["finished_at"])),
-            last_error: error,
+            last_success_at: parse_time(&job_state["succeeded_at"]),
+            last_failure_at: last_error.as_ref().and_then(|_| parse_time(&report["finished_at"])),
+            last_error,
         })
     }
 }
 
 /// The systems that a worker with this configuration calls.
 pub(crate) fn partner_names(config: &crate::config::Config) -> Vec<(PartnerKind, Option<String>)> {
-    let configured = |is_configured: bool, name: &str| is_configured.then(|| name.to_owned());
-    let carrier = match (&config.http_carrier, &config.delivery) {
+    let configured = |is_configured: bool, partner_name: &str| is_configured.then(|| partner_name.to_owned());
+    let carrier_name = match (&config.http_carrier, &config.sandbox_delivery) {
         (Some(http), _) if http.creates_labels => "http",
         (_, Some(_)) => "sandbox",
         _ => "manual",
@@ -74,7 +74,7 @@ pub(crate) fn partner_names(config: &crate::config::Config) -> Vec<(PartnerKind,
             PartnerKind::PaymentProvider,
             Some(config.rules.payment_provider.clone()),
         ),
-        (PartnerKind::Carrier, Some(carrier.to_owned())),
+        (PartnerKind::Carrier, Some(carrier_name.to_owned())),
         (
             PartnerKind::Warehouse,
             configured(config.warehouse.is_some(), "warehouse"),

@@ -25,8 +25,8 @@ impl Rpc {
             Role::Operator | Role::Admin => {
                 let attention = self.store.attention(storefront.as_ref()).await;
                 stats.attention = Some(attention.map_err(read_failure)?);
-                let reply = read_system_stats(&self.store, &self.worker_stats).await;
-                stats.system = Some(reply.map_err(read_failure)?);
+                let system_stats = read_system_stats(&self.store, &self.worker_stats).await;
+                stats.system = Some(system_stats.map_err(read_failure)?);
             }
         }
         Json::of(&stats)

@@ -74,17 +74,17 @@ pub fn crash_at(reached_point: Point) {
 
     static CRASH_PLAN: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
         let plan_text = std::env::var("CRASH_AT").ok()?;
-        let (name, times_text) = plan_text.split_once(':').unwrap_or((&plan_text, "1"));
+        let (point_name, times_text) = plan_text.split_once(':').unwrap_or((&plan_text, "1"));
         Some((
-            name.to_owned(),
+            point_name.to_owned(),
             AtomicU32::new(times_text.parse().unwrap_or(1)),
         ))
     });
-    if let Some((name, times_text)) = &*CRASH_PLAN
-        && name == reached_point.as_str()
-        && times_text.fetch_sub(1, Ordering::SeqCst) == 1
+    if let Some((point_name, remaining_times)) = &*CRASH_PLAN
+        && point_name == reached_point.as_str()
+        && remaining_times.fetch_sub(1, Ordering::SeqCst) == 1
     {
-        eprintln!("order-worker: aborts at {name}, as CRASH_AT says");
+        eprintln!("order-worker: aborts at {point_name}, as CRASH_AT says");
         std::process::abort();
     }
 }

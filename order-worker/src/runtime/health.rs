@@ -68,20 +68,20 @@ async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
-    let broker = health.brokers.iter().try_for_each(Broker::check);
+    let broker_check = health.brokers.iter().try_for_each(Broker::check);
     let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
-    let broker = match (broker, faults.first_key_value()) {
+    let broker_check = match (broker_check, faults.first_key_value()) {
         (Err(broker_error), _) => Err(broker_error.to_string()),
-        (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
+        (Ok(()), Some((queue_name, reason))) => Err(format!("{queue_name}: {reason}")),
         (Ok(()), None) => Ok(()),
     };
-    let database = match health.store() {
+    let database_check = match health.store() {
         Ok(store) => store.check().await.map_err(|error| error.to_string()),
         Err(message) => Err(message),
     };
     let status_text = match (
         health.stopping.is_cancelled(),
-        broker.is_ok() && database.is_ok(),
+        broker_check.is_ok() && database_check.is_ok(),
     ) {
         (true, _) => "stopping",
         (false, true) => "ready",
@@ -92,18 +92,18 @@ async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let describe_check = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
-    let mut body = json!({
+    let describe_check = |check_result: Result<(), String>| check_result.err().unwrap_or_else(|| "ok".to_owned());
+    let mut health_body = json!({
         "status": status_text,
-        "broker": describe_check(broker),
-        "database": describe_check(database),
+        "broker": describe_check(broker_check),
+        "database": describe_check(database_check),
     });
     if !faults.is_empty() {
-        body["unavailable"] = json!(faults);
+        health_body["unavailable"] = json!(faults);
     }
-    let notice = health.brokers.iter().find_map(Broker::other_type_message);
-    if let Some(notice) = notice {
-        body["notice"] = json!(notice);
+    let queue_notice = health.brokers.iter().find_map(Broker::other_type_message);
+    if let Some(queue_notice) = queue_notice {
+        health_body["notice"] = json!(queue_notice);
     }
-    (http_status, Json(body))
+    (http_status, Json(health_body))
 }

@@ -36,16 +36,16 @@ const EVENTS_DELAY: BackgroundDelay = BackgroundDelay {
 
 /// Recent load: requests and step results in the engine's last batches.
 pub struct RequestActivity {
-    start: Instant,
+    started_at: Instant,
     busy_until: BusyUntil,
 }
 
 /// Times until which more work is expected, in microseconds since the start.
 #[derive(Default)]
 struct BusyUntil {
-    requests: AtomicU64,
-    many_requests: AtomicU64,
-    many_steps: AtomicU64,
+    request_window_end: AtomicU64,
+    many_requests_until: AtomicU64,
+    many_steps_until: AtomicU64,
 }
 
 /// Delay for background work: a multiple of the time it has just worked, up to a maximum.
@@ -60,7 +60,7 @@ pub(crate) struct BackgroundDelay {
 impl RequestActivity {
     pub(crate) fn new() -> Self {
         Self {
-            start: Instant::now(),
+            started_at: Instant::now(),
             busy_until: BusyUntil::default(),
         }
     }
@@ -72,7 +72,7 @@ impl RequestActivity {
 
     /// Whether more requests are expected soon.
     pub(crate) fn expects_requests(&self) -> bool {
-        self.now_us() < self.busy_until.requests.load(Ordering::Relaxed)
+        self.now_us() < self.busy_until.request_window_end.load(Ordering::Relaxed)
     }
 
     /// Delay before the next step messages, if any.
@@ -86,7 +86,7 @@ impl RequestActivity {
     }
 
     fn now_us(&self) -> u64 {
-        as_micros(self.start.elapsed())
+        as_micros(self.started_at.elapsed())
     }
 }
 
@@ -96,22 +96,22 @@ impl BusyUntil {
             until_us.fetch_max(now_us + as_micros(duration), Ordering::Relaxed);
         };
         if requests >= HIGH_LOAD {
-            extend_until(&self.many_requests, HIGH_LOAD_WINDOW);
-            extend_until(&self.requests, HIGH_LOAD_WINDOW);
+            extend_until(&self.many_requests_until, HIGH_LOAD_WINDOW);
+            extend_until(&self.request_window_end, HIGH_LOAD_WINDOW);
         } else if requests > 0 {
-            extend_until(&self.requests, REQUEST_WINDOW);
+            extend_until(&self.request_window_end, REQUEST_WINDOW);
         }
         if steps >= HIGH_LOAD {
-            extend_until(&self.many_steps, HIGH_LOAD_WINDOW);
+            extend_until(&self.many_steps_until, HIGH_LOAD_WINDOW);
         }
     }
 
     fn events_delay(&self, now_us: u64) -> Option<BackgroundDelay> {
         let is_before = |until_us: &AtomicU64| now_us < until_us.load(Ordering::Relaxed);
-        if is_before(&self.many_requests) {
+        if is_before(&self.many_requests_until) {
             return Some(EVENTS_DELAY_UNDER_HIGH_LOAD);
         }
-        (is_before(&self.requests) || is_before(&self.many_steps)).then_some(EVENTS_DELAY)
+        (is_before(&self.request_window_end) || is_before(&self.many_steps_until)).then_some(EVENTS_DELAY)
     }
 }
 

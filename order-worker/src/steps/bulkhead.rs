@@ -1,5 +1,6 @@
-//! Limits the number of concurrent calls to the payment providers, and to the carrier. While the provider is slow, further steps are
-//! postponed, so that there is capacity for steps of other providers and for those without a call.
+//! Limits the number of concurrent calls to the payment providers, and to the carrier. While the provider is
+//! slow, further steps are postponed, so that there is capacity for steps of other providers and for those
+//! without a call.
 //!
 //! The pattern is Nygard's (Release It!, *Bulkheads* and *Circuit Breaker*).
 
@@ -46,10 +47,10 @@ impl Bulkhead {
     pub(super) async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         let _permit = self.acquire_permit().await?;
         let started_at = Instant::now();
-        let result = call.await;
+        let call_result = call.await;
         self.is_slow
             .store(started_at.elapsed() >= self.slow_after, Ordering::Relaxed);
-        Some(result)
+        Some(call_result)
     }
 
     async fn acquire_permit(&self) -> Option<SemaphorePermit<'_>> {
@@ -120,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn calls_to_a_responsive_provider_wait_for_a_permit() {
         let bulkhead = Bulkhead::new(MAX_CALLS);
-        let answers = join_all((0..3 * MAX_CALLS).map(|_| bulkhead.call(yield_now()))).await;
-        assert!(answers.iter().all(Option::is_some));
+        let call_results = join_all((0..3 * MAX_CALLS).map(|_| bulkhead.call(yield_now()))).await;
+        assert!(call_results.iter().all(Option::is_some));
     }
 }

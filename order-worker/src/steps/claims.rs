@@ -23,15 +23,15 @@ impl Claims {
     /// Claims the step unless an attempt is in progress.
     pub(super) fn try_claim(&self, key: &StepKey) -> Option<Claim> {
         let mut locks = self.locks();
-        let lock = Arc::clone(locks.entry(key.clone()).or_default());
-        let lock_guard = lock.try_lock_owned().ok()?;
+        let step_lock = Arc::clone(locks.entry(key.clone()).or_default());
+        let lock_guard = step_lock.try_lock_owned().ok()?;
         Some(self.claim_of(key, lock_guard))
     }
 
     /// Claims the step as soon as no other attempt is in progress, in the order of the calls.
     pub(super) async fn claim(&self, key: &StepKey) -> Claim {
-        let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
-        let lock_guard = lock.lock_owned().await;
+        let step_lock = Arc::clone(self.locks().entry(key.clone()).or_default());
+        let lock_guard = step_lock.lock_owned().await;
         self.claim_of(key, lock_guard)
     }
 
@@ -70,7 +70,7 @@ impl Drop for Claim {
         // claim.
         if locks
             .get(&self.key)
-            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+            .is_some_and(|step_lock| Arc::strong_count(step_lock) == 1)
         {
             locks.remove(&self.key);
         }

@@ -65,8 +65,8 @@ impl StepMessage {
         (messages, parse_error)
     }
 
-    fn read_entry(part: &RawValue) -> serde_json::Result<Self> {
-        let entry: Entry<'_> = serde_json::from_str(part.get())?;
+    fn read_entry(entry_json: &RawValue) -> serde_json::Result<Self> {
+        let entry: Entry<'_> = serde_json::from_str(entry_json.get())?;
         serde_json::from_str(entry.body.get())
     }
 }
@@ -110,8 +110,8 @@ fn batch_body(rows: &[StepRow]) -> Vec<u8> {
         headers: call_headers(row),
         body,
     });
-    let bytes = bodies.iter().map(|body| body.get().len()).sum();
-    batch::to_json_array(&entries.collect::<Vec<_>>(), bytes)
+    let body_bytes = bodies.iter().map(|body| body.get().len()).sum();
+    batch::to_json_array(&entries.collect::<Vec<_>>(), body_bytes)
 }
 
 fn step_message(row: &StepRow) -> StepMessage {

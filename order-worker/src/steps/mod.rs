@@ -4,7 +4,8 @@
 //! A message is acknowledged only after its results are committed. If the worker dies before, the step is
 //! repeated under the same idempotency key.
 //!
-//! [`payment`] and [`shipment`] have a step and its undo step each. `provider_call` is the data of a provider call,
+//! [`payment`] and [`shipment`] have a step and its undo step each. `provider_call` is the data of a provider
+//! call,
 //! `claims` prevents concurrent attempts of a step, `bulkhead` limits the calls to a slow provider, and
 //! `report` records traces, logs and metrics.
 
@@ -94,11 +95,11 @@ pub struct Providers {
 
 /// An asynchronous order that was submitted to the engine.
 struct SubmittedOrder {
-    id: OrderId,
+    order_id: OrderId,
     request_id: String,
     /// Ends when the order is stored.
     span: trace::Span,
-    reply: PendingReplies,
+    pending_reply: PendingReplies,
 }
 
 /// Executes steps from the queue.
@@ -161,7 +162,7 @@ impl Steps {
         while let Some(Some(mut delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             let parsed_steps =
                 (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
-            let steps = parsed_steps
+            let step_count = parsed_steps
                 .as_ref()
                 .map_or(1, |(messages, _)| messages.len());
             // A message that is delivered alone is acknowledged before its step, which may take 20 s, so that
@@ -171,19 +172,19 @@ impl Steps {
                 delivery.receipt.ack_now().await;
             }
             // Further messages are not read before this one has its permits.
-            let permits = u32::try_from(steps).unwrap_or(MAX_STEPS).min(MAX_STEPS);
-            let permits = Arc::clone(&self.step_permits).acquire_many_owned(permits);
-            let Some(Ok(permits)) = stop.run_until_cancelled(permits).await else {
+            let permit_count = u32::try_from(step_count).unwrap_or(MAX_STEPS).min(MAX_STEPS);
+            let step_permits = Arc::clone(&self.step_permits).acquire_many_owned(permit_count);
+            let Some(Ok(step_permits)) = stop.run_until_cancelled(step_permits).await else {
                 delivery.receipt.requeue().await;
                 break;
             };
-            let (steps, abort) = (self.clone(), abort.clone());
+            let (executor, abort) = (self.clone(), abort.clone());
             let task = match parsed_steps {
-                Some(parsed_steps) => Either::Left(steps.handle(delivery, parsed_steps)),
-                None => Either::Right(steps.accept_order(delivery)),
+                Some(parsed_steps) => Either::Left(executor.handle(delivery, parsed_steps)),
+                None => Either::Right(executor.accept_order(delivery)),
             };
             tasks.spawn(abort.run_until_cancelled_owned(async move {
-                let _permits = permits;
+                let _permits = step_permits;
                 task.await;
             }));
         }
@@ -226,7 +227,7 @@ impl Steps {
     /// message is settled by the returned future, once the order is stored.
     fn accept_order(self, delivery: Incoming) -> impl Future<Output = ()> {
         let submitted_order = read_accept(&delivery)
-            .map(|(accept, caller, idempotency)| self.submit_order(accept, caller, idempotency));
+            .map(|(accepted_order, caller, idempotency)| self.submit_order(accepted_order, caller, idempotency));
         async move {
             match submitted_order {
                 Ok(submitted_order) => self.settle_order(delivery, submitted_order).await,
@@ -241,15 +242,15 @@ impl Steps {
 
     fn submit_order(
         &self,
-        accept: AcceptOrder,
+        accepted_order: AcceptOrder,
         mut caller: Caller,
         idempotency: Option<Idempotency>,
     ) -> SubmittedOrder {
-        let (id, request_id) = (accept.id, caller.request_id.clone());
+        let (order_id, request_id) = (accepted_order.id, caller.request_id.clone());
         let mut span =
-            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &id, caller.trace_context.as_ref());
+            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &order_id, caller.trace_context.as_ref());
         if span.is_recording() {
-            span.set_attribute("order.id", id.to_string());
+            span.set_attribute("order.id", order_id.to_string());
             span.set_attribute("request_id", request_id.clone());
         }
         span.pass_on(&mut caller.trace_context);
@@ -257,43 +258,43 @@ impl Steps {
             caller,
             idempotency,
             if_match: None,
-            action: Action::AcceptOrder(accept),
+            action: Action::AcceptOrder(accepted_order),
         };
         SubmittedOrder {
-            id,
+            order_id,
             request_id,
             span,
-            reply: self.engine.decide_together(vec![(command, None)]),
+            pending_reply: self.engine.decide_together(vec![(command, None)]),
         }
     }
 
     /// Settles the message of an order once the order is stored.
     async fn settle_order(self, delivery: Incoming, submitted_order: SubmittedOrder) {
         let SubmittedOrder {
-            id,
+            order_id,
             request_id,
             span: _span,
-            reply,
+            pending_reply,
         } = submitted_order;
-        match reply.wait_for_only_reply().await {
+        match pending_reply.wait_for_only_reply().await {
             Ok(RpcReply { outcome: Ok(_), .. }) => {
                 crash_at(Point::AfterStepStored);
-                tracing::info!(order.id = %id, request_id, "order.accept");
+                tracing::info!(order.id = %order_id, request_id, "order.accept");
                 delivery.receipt.ack().await;
             }
             Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, order.id = %id, "an asynchronous order could not be stored; moved it to the dead letters");
+                tracing::error!(%failure, order.id = %order_id, "an asynchronous order could not be stored; moved it to the dead letters");
                 self.dead_letter(delivery, failure.to_string()).await;
             }
             Err(CommitError::Internal(commit_error)) => {
-                tracing::error!(error = commit_error, order.id = %id, "an asynchronous order could not be decided; moved it to the dead letters");
+                tracing::error!(error = commit_error, order.id = %order_id, "an asynchronous order could not be decided; moved it to the dead letters");
                 self.dead_letter(delivery, commit_error).await;
             }
             Err(commit_error @ (CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) => {
-                tracing::warn!(error = %commit_error, order.id = %id, "an asynchronous order is not stored yet; its message is requeued");
+                tracing::warn!(error = %commit_error, order.id = %order_id, "an asynchronous order is not stored yet; its message is requeued");
                 time::sleep(RETRY_DELAY).await;
                 delivery.receipt.requeue().await;
             }
@@ -334,16 +335,16 @@ impl Steps {
         &self,
         mut claimed_steps: Vec<(Claim, StepMessage)>,
     ) -> anyhow::Result<()> {
-        let (mut steps_in_progress, mut outcome) = (FuturesUnordered::new(), Ok(()));
+        let (mut steps_in_progress, mut overall_result) = (FuturesUnordered::new(), Ok(()));
         while !claimed_steps.is_empty() {
-            let keys: Vec<_> = claimed_steps
+            let step_keys: Vec<_> = claimed_steps
                 .iter()
                 .map(|(claim, _)| claim.key().clone())
                 .collect();
-            let loaded_orders = match self.load_due_steps(&keys).await {
+            let loaded_orders = match self.load_due_steps(&step_keys).await {
                 Ok(loaded_orders) => loaded_orders,
                 Err(store_error) => {
-                    outcome = Err(store_error.into());
+                    overall_result = Err(store_error.into());
                     break;
                 }
             };
@@ -365,13 +366,13 @@ impl Steps {
             claimed_steps = unloaded_steps;
         }
         while let Some(step_result) = steps_in_progress.next().await {
-            outcome = outcome.and(step_result);
+            overall_result = overall_result.and(step_result);
         }
-        outcome
+        overall_result
     }
 
     async fn perform(&self, _claim: Claim, due_step: DueStep) -> anyhow::Result<()> {
-        let DueStep { row, number, call } = due_step;
+        let DueStep { row, order_number, call } = due_step;
         let mut span = trace::consumer_span(
             STEP_QUEUE,
             row.key.step.kind(),
@@ -381,7 +382,7 @@ impl Steps {
         let step_result = self.call_provider(&call).await;
         crash_at(Point::AfterProviderResponse);
         report::record_in_span(&mut span, &row, &step_result);
-        report::log_result(&row, number, &step_result);
+        report::log_result(&row, order_number, &step_result);
         let outcome = AttemptOutcome::of(&step_result);
         let finish_result = match self.finish(&row, step_result).await {
             // Repeating the step would lead to the same result: the step becomes dead, for an operator.
@@ -407,51 +408,51 @@ impl Steps {
 
     /// Calls the provider, if there is a permit.
     async fn call_provider(&self, call: &ProviderCall) -> StepResult {
-        let call_result = time::timeout(STEP_TIMEOUT, self.providers.call(call));
-        let (call_result, callee) = match call.callee() {
+        let call_future = time::timeout(STEP_TIMEOUT, self.providers.call(call));
+        let (call_result, callee_name) = match call.callee() {
             CalledProvider::PaymentProvider => {
-                (self.payments.call(call_result).await, "payment provider")
+                (self.payments.call(call_future).await, "payment provider")
             }
             // The sandbox's carrier is a part of this process.
             CalledProvider::Carrier if self.providers.carriers.http.is_some() => {
-                (self.carrier.call(call_result).await, "carrier")
+                (self.carrier.call(call_future).await, "carrier")
             }
-            CalledProvider::Carrier | CalledProvider::None => (Some(call_result.await), "worker"),
+            CalledProvider::Carrier | CalledProvider::None => (Some(call_future.await), "worker"),
         };
-        let result = match call_result {
-            Some(Ok(Ok(result))) => result,
+        let step_result = match call_result {
+            Some(Ok(Ok(step_result))) => step_result,
             Some(Ok(Err(error))) => failed_result(error),
             Some(Err(_)) => failed_result(ProviderError::Transient(format!(
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
             None => StepResult::Postponed {
                 reason: format!(
-                    "not called: the maximum number of calls to the {callee} is in progress"
+                    "not called: the maximum number of calls to the {callee_name} is in progress"
                 ),
             },
         };
-        let partner = match call.callee() {
+        let called_partner = match call.callee() {
             CalledProvider::PaymentProvider => Some(PartnerKind::PaymentProvider),
             CalledProvider::Carrier => Some(PartnerKind::Carrier),
             CalledProvider::None => None,
         };
-        match (partner, &result) {
+        match (called_partner, &step_result) {
             (None, _) | (_, StepResult::NoExternalCall | StepResult::Postponed { .. }) => {}
-            (Some(partner), StepResult::Failed { error, .. }) => {
-                self.partner_log.record(partner, Err(error));
+            (Some(called_partner), StepResult::Failed { error, .. }) => {
+                self.partner_log.record(called_partner, Err(error));
             }
-            (Some(partner), _) => self.partner_log.record(partner, Ok(())),
+            (Some(called_partner), _) => self.partner_log.record(called_partner, Ok(())),
         }
-        result
+        step_result
     }
 
     /// Loads the calls of the steps, up to a size limit; waits for an unavailable database.
-    async fn load_due_steps(&self, keys: &[StepKey]) -> Result<ById<Vec<DueStep>>, StoreError> {
+    async fn load_due_steps(&self, step_keys: &[StepKey]) -> Result<ById<Vec<DueStep>>, StoreError> {
         let give_up_at = Instant::now() + MAX_DATABASE_WAIT;
         loop {
-            let permit = self.load_permits.acquire().await;
-            let loaded_steps = self.store.steps(keys, DueStep::of).await;
-            drop(permit);
+            let load_permit = self.load_permits.acquire().await;
+            let loaded_steps = self.store.steps(step_keys, DueStep::of).await;
+            drop(load_permit);
             match loaded_steps {
                 Err(store_error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_)))
                     if Instant::now() < give_up_at =>
@@ -459,7 +460,7 @@ impl Steps {
                     tracing::debug!(error = %store_error, "the database is unavailable; steps wait until it responds");
                     time::sleep(RETRY_DELAY).await;
                 }
-                result => return result,
+                other_result => return other_result,
             }
         }
     }
@@ -495,10 +496,10 @@ impl Steps {
 /// Parses an asynchronous order. A repeated message is recognized by the order's id, a repeated request by the
 /// client's key.
 fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idempotency>), Failure> {
-    let (accept, caller, key) = AcceptOrder::read(delivery)?;
-    let request = Request::CreateOrder(accept.order.clone());
-    let idempotency = key.map(|key| by_client(&caller, &request, None, &key));
-    Ok((accept, caller, idempotency.transpose()?))
+    let (accepted_order, caller, client_key) = AcceptOrder::read(delivery)?;
+    let request = Request::CreateOrder(accepted_order.order.clone());
+    let idempotency = client_key.map(|client_key| by_client(&caller, &request, None, &client_key));
+    Ok((accepted_order, caller, idempotency.transpose()?))
 }
 
 fn failed_result(provider_error: ProviderError) -> StepResult {

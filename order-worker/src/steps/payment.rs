@@ -14,25 +14,25 @@ use crate::{
 };
 
 /// Idempotency key of the payment for the order's edit with this number; 0: the order as it was created.
-fn payment_key(order: &Order, edit: u32) -> String {
+fn payment_key(order: &Order, edit_number: u32) -> String {
     StepKey {
         order_id: order.id,
-        step: Step::authorization(edit),
+        step: Step::authorization(edit_number),
     }
     .to_string()
 }
 
 /// The payment for the pending edit with this number.
-pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit: u32) -> Payment {
+pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit_number: u32) -> Payment {
     let payment = Payment {
-        key: payment_key(order, edit),
+        idempotency_key: payment_key(order, edit_number),
         reference: None,
         return_url: None,
         refunded: 0,
         ..payment(order, row)
     };
     let pending_edit = order.pending_edit.as_ref();
-    let Some(pending_edit) = pending_edit.filter(|pending_edit| pending_edit.number == edit) else {
+    let Some(pending_edit) = pending_edit.filter(|pending_edit| pending_edit.number == edit_number) else {
         return payment;
     };
     Payment {
@@ -50,10 +50,10 @@ pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit: u32) -> Paymen
 }
 
 /// The payment for the edit with this number, which is not the order's payment any more or never was.
-pub(super) fn payment_to_void(order: &Order, row: &StepRow, edit: u32) -> Payment {
-    let payment_reference = order.open_authorizations.get(&edit);
+pub(super) fn payment_to_void(order: &Order, row: &StepRow, edit_number: u32) -> Payment {
+    let payment_reference = order.open_authorizations.get(&edit_number);
     Payment {
-        key: payment_key(order, edit),
+        idempotency_key: payment_key(order, edit_number),
         reference: payment_reference.cloned().flatten(),
         refunded: 0,
         ..payment(order, row)
@@ -63,11 +63,11 @@ pub(super) fn payment_to_void(order: &Order, row: &StepRow, edit: u32) -> Paymen
 /// The payment of `order` as passed to the provider, for the step in `row`.
 pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
     Payment {
-        key: payment_key(order, order.authorization),
+        idempotency_key: payment_key(order, order.authorization),
         provider: order.payment.provider.clone(),
         reference: order.payment.reference.clone(),
         order_id: order.id,
-        number: order.number,
+        order_number: order.number,
         price: order.total_price(),
         method: order.payment_method.clone(),
         return_url: order.return_url.clone(),
@@ -92,11 +92,11 @@ pub(super) async fn authorize(
 pub(super) async fn void(
     payments: &Payments,
     payment: &Payment,
-    version: u64,
+    order_version: u64,
 ) -> Result<StepResult, ProviderError> {
     let void_result = payments.void(payment).await?;
     Ok(match void_result {
-        StepResult::PaymentState(payment_state) => with_order_version(payment_state, version),
+        StepResult::PaymentState(payment_state) => with_order_version(payment_state, order_version),
         void_result => void_result,
     })
 }
@@ -107,9 +107,9 @@ pub(super) async fn void_other(
     payment: &Payment,
 ) -> Result<StepResult, ProviderError> {
     match payments.void(payment).await? {
-        StepResult::PaymentState(state) => Err(ProviderError::Permanent(format!(
+        StepResult::PaymentState(payment_state) => Err(ProviderError::Permanent(format!(
             "{} minor units of payment {} were captured at the provider, but it is not the order's payment: refund it there",
-            state.captured, state.reference
+            payment_state.captured, payment_state.reference
         ))),
         void_result => Ok(void_result),
     }
@@ -119,27 +119,27 @@ pub(super) async fn void_other(
 pub(super) async fn capture(
     payments: &Payments,
     payment: &Payment,
-    version: u64,
-    total: i64,
+    order_version: u64,
+    capture_total: i64,
     is_last: bool,
 ) -> Result<StepResult, ProviderError> {
-    let capture_result = payments.capture(payment, total, is_last).await?;
+    let capture_result = payments.capture(payment, capture_total, is_last).await?;
     Ok(match capture_result {
-        StepResult::PaymentState(state) => with_order_version(state, version),
+        StepResult::PaymentState(payment_state) => with_order_version(payment_state, order_version),
         capture_result => capture_result,
     })
 }
 
-/// Undoes [`capture`] up to `total`, the total amount to refund.
+/// Undoes [`capture`] up to `refund_total`, the total amount to refund.
 pub(super) async fn refund(
     payments: &Payments,
     payment: &Payment,
-    total: i64,
-    version: u64,
+    refund_total: i64,
+    order_version: u64,
 ) -> Result<StepResult, ProviderError> {
-    let refund_result = payments.refund(payment, total).await?;
+    let refund_result = payments.refund(payment, refund_total).await?;
     Ok(match refund_result {
-        StepResult::PaymentState(state) => with_order_version(state, version),
+        StepResult::PaymentState(payment_state) => with_order_version(payment_state, order_version),
         refund_result => refund_result,
     })
 }
@@ -148,13 +148,13 @@ pub(super) async fn refund(
 pub(super) async fn check(
     payments: &Payments,
     payment: &Payment,
-    version: u64,
+    order_version: u64,
 ) -> Result<StepResult, ProviderError> {
-    let state = payments.payment_state(payment).await?;
-    Ok(with_order_version(state, version))
+    let payment_state = payments.payment_state(payment).await?;
+    Ok(with_order_version(payment_state, order_version))
 }
 
 /// Adds the version of the order to the state.
-fn with_order_version(state: PaymentState, version: u64) -> StepResult {
-    StepResult::PaymentState(PaymentState { version, ..state })
+fn with_order_version(payment_state: PaymentState, version: u64) -> StepResult {
+    StepResult::PaymentState(PaymentState { version, ..payment_state })
 }

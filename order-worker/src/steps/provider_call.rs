@@ -16,7 +16,7 @@ pub(super) struct DueStep {
     /// The step and its attempt.
     pub(super) row: StepRow,
     /// Number of the order.
-    pub(super) number: i64,
+    pub(super) order_number: i64,
     /// The call.
     pub(super) call: ProviderCall,
 }
@@ -53,7 +53,7 @@ impl DueStep {
     pub(super) fn of(row: StepRow, order: &Order) -> Self {
         Self {
             call: ProviderCall::of(&row, order),
-            number: order.number,
+            order_number: order.number,
             row,
         }
     }
@@ -121,17 +121,17 @@ impl Providers {
         let (payments, carriers) = (&self.payments, &self.carriers);
         match call {
             ProviderCall::Authorize(payment) => payment::authorize(payments, payment).await,
-            ProviderCall::Capture(payment, version, capture_total, is_last) => {
-                payment::capture(payments, payment, *version, *capture_total, *is_last).await
+            ProviderCall::Capture(payment, order_version, capture_total, is_last) => {
+                payment::capture(payments, payment, *order_version, *capture_total, *is_last).await
             }
-            ProviderCall::Void(payment, version) => {
-                payment::void(payments, payment, *version).await
+            ProviderCall::Void(payment, order_version) => {
+                payment::void(payments, payment, *order_version).await
             }
-            ProviderCall::Refund(payment, refund_total, version) => {
-                payment::refund(payments, payment, *refund_total, *version).await
+            ProviderCall::Refund(payment, refund_total, order_version) => {
+                payment::refund(payments, payment, *refund_total, *order_version).await
             }
-            ProviderCall::Check(payment, version) => {
-                payment::check(payments, payment, *version).await
+            ProviderCall::Check(payment, order_version) => {
+                payment::check(payments, payment, *order_version).await
             }
             ProviderCall::VoidOther(payment) => payment::void_other(payments, payment).await,
             ProviderCall::CreateLabel(request) => shipment::request(carriers, request).await,

@@ -49,12 +49,12 @@ impl AttemptOutcome {
 
 /// Records an attempt whose result is stored.
 pub(super) fn record_metrics(row: &StepRow, outcome: AttemptOutcome, latencies: &Latencies) {
-    let step = row.key.step.kind();
-    latencies.record(step, row.due_at, outcome != AttemptOutcome::Done);
-    let latency = Timestamp::now().duration_since(row.due_at).as_secs_f64();
-    metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome.as_str())
+    let step_kind = row.key.step.kind();
+    latencies.record(step_kind, row.due_at, outcome != AttemptOutcome::Done);
+    let latency_seconds = Timestamp::now().duration_since(row.due_at).as_secs_f64();
+    metrics::counter!("step_attempts_total", "step" => step_kind, "outcome" => outcome.as_str())
         .increment(1);
-    metrics::histogram!("step_duration_seconds", "step" => step).record(latency.max(0.0));
+    metrics::histogram!("step_duration_seconds", "step" => step_kind).record(latency_seconds.max(0.0));
 }
 
 /// Adds the result to the span.
@@ -71,8 +71,8 @@ pub(super) fn record_in_span(span: &mut Span, row: &StepRow, result: &StepResult
         ..
     } = result
     {
-        let kind = if *is_transient { "transient" } else { "final" };
-        span.record_error(kind, error);
+        let error_kind = if *is_transient { "transient" } else { "final" };
+        span.record_error(error_kind, error);
     }
     if let StepResult::Postponed { reason } = result {
         span.record_error("put_off", reason);
@@ -80,7 +80,7 @@ pub(super) fn record_in_span(span: &mut Span, row: &StepRow, result: &StepResult
 }
 
 /// Logs the result.
-pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
+pub(super) fn log_result(row: &StepRow, order_number: i64, result: &StepResult) {
     let StepKey { order_id, step } = &row.key;
     let intent = step.kind();
     let request_id = row.request_id.as_str();
@@ -94,7 +94,7 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
                 trace_id,
                 attempt = row.attempt,
                 error,
-                "order #{number}: step {step} failed"
+                "order #{order_number}: step {step} failed"
             );
         }
         other_result => {
@@ -109,7 +109,7 @@ pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
                 trace_id,
                 attempt = row.attempt,
                 result = other_result.name(),
-                "order #{number}: step {step} {outcome_text}"
+                "order #{order_number}: step {step} {outcome_text}"
             );
         }
     }

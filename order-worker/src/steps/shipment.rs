@@ -18,7 +18,7 @@ use crate::{
 /// A label of `order`, as passed to the carrier.
 pub(super) fn label(order: &Order, label_id: &LabelId) -> LabelRef {
     LabelRef {
-        key: label_key(order.id, label_id),
+        idempotency_key: label_key(order.id, label_id),
         order_id: order.id,
         shipment_id: label_shipment_id(order, label_id),
         warehouse: label_id.warehouse.clone(),
@@ -27,7 +27,7 @@ pub(super) fn label(order: &Order, label_id: &LabelId) -> LabelRef {
 
 /// The request for this label.
 pub(super) fn label_request(order: &Order, label_id: &LabelId) -> LabelRequest {
-    let names: BTreeMap<&Sku, &String> = order
+    let product_names: BTreeMap<&Sku, &String> = order
         .items
         .iter()
         .map(|line| (&line.sku, &line.name))
@@ -36,15 +36,15 @@ pub(super) fn label_request(order: &Order, label_id: &LabelId) -> LabelRequest {
     for item in order.unlabelled_items(&label_id.warehouse) {
         *quantities.entry(item.sku).or_default() += u64::from(item.quantity.get());
     }
-    let items = quantities.into_iter().map(|(sku, quantity)| LabelItem {
-        name: names.get(&sku).copied().cloned().unwrap_or_default(),
+    let label_items = quantities.into_iter().map(|(sku, quantity)| LabelItem {
+        name: product_names.get(&sku).copied().cloned().unwrap_or_default(),
         sku,
         quantity,
     });
     LabelRequest {
         label: label(order, label_id),
         shipping_address: order.shipping_address.clone(),
-        items: items.collect(),
+        items: label_items.collect(),
     }
 }
 

@@ -110,7 +110,7 @@ const READ_ONLY_CODE: &str = "25006";
 /// Duplicate prepared statement, no such prepared statement, no such cursor: a connection pooler switched
 /// servers between two messages of one session.
 const SWITCHED_SERVER_CODES: [&str; 3] = ["42P05", "26000", "34000"];
-const SWITCHED_SERVER: &str = "the connection pooler switched the session to another server, \
+const SWITCHED_SERVER_MESSAGE: &str = "the connection pooler switched the session to another server, \
                       although its pool mode was \"session\" at the start; restart the worker";
 /// Data exceptions: the value can't be stored or compared, regardless of the stored data.
 const INVALID_DATA_CLASS: &str = "22";
@@ -122,25 +122,25 @@ const CORRUPT_CODES: [&str; 2] = ["XX001", "XX002"];
 /// SQLite result codes with the same meaning: permission denied, busy, locked, out of memory, read-only,
 /// interrupted, disk full, can't open, locking protocol, not authorized.
 /// <https://www.sqlite.org/rescode.html>
-const SQLITE_REFUSING: [i32; 10] = [3, 5, 6, 7, 8, 9, 13, 14, 15, 23];
+const SQLITE_REFUSING_CODES: [i32; 10] = [3, 5, 6, 7, 8, 9, 13, 14, 15, 23];
 /// An I/O error: the state on the disk is unknown.
-const SQLITE_UNAVAILABLE: i32 = 10;
+const SQLITE_UNAVAILABLE_CODE: i32 = 10;
 /// Corrupt, not a database.
-const SQLITE_CORRUPT: [i32; 2] = [11, 26];
+const SQLITE_CORRUPT_CODES: [i32; 2] = [11, 26];
 /// Busy, locked, disk full: may be over at the next attempt.
-const SQLITE_TEMPORARY: [i32; 3] = [5, 6, 13];
+const SQLITE_TEMPORARY_CODES: [i32; 3] = [5, 6, 13];
 
 /// Whether opening a PostgreSQL database may succeed later without a change of the configuration: the server
 /// is unreachable, starting, stopping, out of connections, or a standby that may be promoted.
 pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(database) => {
-            let postgres_code = database.code().unwrap_or_default();
+        sqlx::Error::Database(database_error) => {
+            let postgres_code = database_error.code().unwrap_or_default();
             let sqlstate_class = postgres_code.get(..2).unwrap_or_default();
             // A pooler reports an unsupported start-up parameter, which is our configuration error, with the
             // code of an unavailable server.
-            let is_unsupported = database
+            let is_unsupported = database_error
                 .message()
                 .starts_with("unsupported startup parameter");
             let is_temporary = UNAVAILABLE_CLASSES.contains(&sqlstate_class)
@@ -155,7 +155,7 @@ pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
 /// Whether opening a SQLite database may succeed later without a change of the configuration: another process
 /// holds a lock, or the disk is full.
 pub(super) fn is_temporary_in_sqlite(error: &rusqlite::Error) -> bool {
-    SQLITE_TEMPORARY.contains(&primary_code(error))
+    SQLITE_TEMPORARY_CODES.contains(&primary_code(error))
 }
 
 /// The low byte of SQLite's extended result code; 0 for errors of other origin.
@@ -167,7 +167,7 @@ fn primary_code(error: &rusqlite::Error) -> i32 {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let message = error.to_string();
-        let sqlx::Error::Database(database) = &error else {
+        let sqlx::Error::Database(database_error) = &error else {
             return match error {
                 sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(message),
                 sqlx::Error::Encode(_)
@@ -177,24 +177,24 @@ impl From<sqlx::Error> for StoreError {
                 _ => Self::Unavailable(message),
             };
         };
-        classify_postgres(&database.code().unwrap_or_default(), message)
+        classify_postgres(&database_error.code().unwrap_or_default(), message)
     }
 }
 
 /// Classifies a PostgreSQL error code. Only known corruption codes count as corruption; other errors keep
 /// their text.
 fn classify_postgres(postgres_code: &str, message: String) -> StoreError {
-    let class = postgres_code.get(..2).unwrap_or_default();
+    let sqlstate_class = postgres_code.get(..2).unwrap_or_default();
     match () {
         () if CONFLICT_CODES.contains(&postgres_code) => StoreError::Conflict(message),
         () if SWITCHED_SERVER_CODES.contains(&postgres_code) => {
-            StoreError::ReadOnly(format!("{SWITCHED_SERVER}: {message}"))
+            StoreError::ReadOnly(format!("{SWITCHED_SERVER_MESSAGE}: {message}"))
         }
-        () if UNAVAILABLE_CLASSES.contains(&class) => StoreError::Unavailable(message),
-        () if REFUSING_CLASSES.contains(&class) || UNAVAILABLE_CODES.contains(&postgres_code) => {
+        () if UNAVAILABLE_CLASSES.contains(&sqlstate_class) => StoreError::Unavailable(message),
+        () if REFUSING_CLASSES.contains(&sqlstate_class) || UNAVAILABLE_CODES.contains(&postgres_code) => {
             StoreError::ReadOnly(message)
         }
-        () if class == INVALID_DATA_CLASS => StoreError::Invalid(message),
+        () if sqlstate_class == INVALID_DATA_CLASS => StoreError::Invalid(message),
         () if CORRUPT_CODES.contains(&postgres_code) => StoreError::Corrupt(message),
         () => StoreError::Failed(format!("{message} (SQLSTATE {postgres_code})")),
     }
@@ -212,9 +212,9 @@ impl From<rusqlite::Error> for StoreError {
         );
         let primary_code = primary_code(&error);
         match () {
-            () if SQLITE_REFUSING.contains(&primary_code) => Self::ReadOnly(message),
-            () if primary_code == SQLITE_UNAVAILABLE => Self::Unavailable(message),
-            () if is_undecodable || SQLITE_CORRUPT.contains(&primary_code) => {
+            () if SQLITE_REFUSING_CODES.contains(&primary_code) => Self::ReadOnly(message),
+            () if primary_code == SQLITE_UNAVAILABLE_CODE => Self::Unavailable(message),
+            () if is_undecodable || SQLITE_CORRUPT_CODES.contains(&primary_code) => {
                 Self::Corrupt(message)
             }
             () => Self::Failed(message),

@@ -146,7 +146,7 @@ impl Store {
         now: Timestamp,
         mut decide: impl FnMut(&mut WorkingSet) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let result = match &*self.database {
+        let transaction_result = match &*self.database {
             Database::Sqlite(sqlite) => {
                 let mut session = sqlite.writer().await;
                 let begin_sql = "BEGIN IMMEDIATE";
@@ -158,7 +158,7 @@ impl Store {
                 loop {
                     let mut session = postgres.writer().await?;
                     let cipher = &self.cipher;
-                    let result =
+                    let attempt_result =
                         transaction(&mut session, "BEGIN", load_set, now, cipher, &mut decide)
                             .await;
                     // After any other error the connection is dropped: its server may have stopped or become
@@ -166,11 +166,11 @@ impl Store {
                     if let Ok(_)
                     | Err(
                         StoreError::Conflict(_) | StoreError::TooLarge | StoreError::Aborted,
-                    ) = &result
+                    ) = &attempt_result
                     {
                         postgres.put_back_writer(session).await;
                     }
-                    match result {
+                    match attempt_result {
                         Err(StoreError::Conflict(message)) if conflict_count < MAX_CONFLICTS => {
                             conflict_count += 1;
                             tracing::debug!(
@@ -179,18 +179,18 @@ impl Store {
                                 "conflict with another worker; deciding again"
                             );
                         }
-                        result => break result,
+                        attempt_result => break attempt_result,
                     }
                 }
             }
         };
-        self.record_write(&result);
-        result
+        self.record_write(&transaction_result);
+        transaction_result
     }
 
     /// Stores the result of a write for [`Store::check`].
-    fn record_write<T>(&self, result: &Result<T, StoreError>) {
-        let failed_write = match result {
+    fn record_write<T>(&self, write_result: &Result<T, StoreError>) {
+        let failed_write = match write_result {
             Err(
                 error @ (StoreError::Unavailable(_)
                 | StoreError::ReadOnly(_)
@@ -299,24 +299,24 @@ async fn transaction<T>(
 ) -> Result<T, StoreError> {
     session.begin(begin_sql).await?;
     let write_result = decide_and_write(session, load_set, now, cipher, decide).await;
-    let result = match write_result {
-        Ok((result, true)) => {
+    let final_result = match write_result {
+        Ok((decided_value, true)) => {
             crash_at(Point::BeforeCommit);
             let commit_result = session.end("COMMIT").await;
             commit_result
-                .map(|()| result)
+                .map(|()| decided_value)
                 .map_err(StoreError::during_commit)
         }
-        Ok((result, false)) => {
+        Ok((decided_value, false)) => {
             session.end("ROLLBACK").await?;
-            return Ok(result);
+            return Ok(decided_value);
         }
         Err(error) => Err(error),
     };
-    match result {
-        Ok(result) => {
+    match final_result {
+        Ok(decided_value) => {
             crash_at(Point::AfterCommit);
-            Ok(result)
+            Ok(decided_value)
         }
         Err(error) => {
             // If this fails, the database rolls back when the connection closes.
@@ -337,12 +337,12 @@ async fn decide_and_write<T>(
 ) -> Result<(T, bool), StoreError> {
     let (mut working_set, loaded_rows) =
         transaction::load::load_working_set(session, load_set.clone(), cipher).await?;
-    let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
+    let decided_value = decide(&mut working_set).ok_or(StoreError::Aborted)?;
     if working_set.dirty.is_empty() {
-        return Ok((result, false));
+        return Ok((decided_value, false));
     }
     transaction::save::save_changes(session, &working_set, &loaded_rows, now, cipher).await?;
-    Ok((result, true))
+    Ok((decided_value, true))
 }
 
 /// Checks the values of `DATABASE_URL` and `DATABASE_READ_URL`.
@@ -397,7 +397,7 @@ pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
 /// A description of the database at `url`, without the password.
 pub fn location(url: &str) -> String {
     match postgres::connect_options(url) {
-        Ok(options) if postgres::is_postgres_url(url) => postgres::place(&options),
+        Ok(options) if postgres::is_postgres_url(url) => postgres::host_and_database(&options),
         _ => url.to_owned(),
     }
 }

@@ -26,7 +26,7 @@ use self::session::{Link, PostgresSession};
 use super::{StoreError, sql::session::Session};
 
 /// The prefixes of `DATABASE_URL`.
-const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+const URL_SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// Pool size, for everything but batches: timers, the outbox, steps, reads of clients.
 const POOL_SIZE: u32 = 8;
 /// Maximum number of concurrent queries that may scan many rows, so that other queries find a connection.
@@ -38,7 +38,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A PostgreSQL database.
 pub(super) struct Postgres {
-    /// The engine's own connection; `None` while it is in use or lost.
+    /// The engine's own connection; `None` while it is in use, lost, or not opened yet.
     writer: Mutex<Option<Session>>,
     pub(super) pool: Pool,
     pub(super) readers: Pool,
@@ -49,7 +49,7 @@ impl Postgres {
     /// Connects to the database at `url` and migrates its schema. Reads of clients use `read_url`, if given.
     pub(super) async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         let options = connect_options(url)?;
-        let location = place(&options);
+        let location = host_and_database(&options);
         let unusable_message = || format!("can't use the database {location}");
         // Before everything else, since a pooler in statement mode supports none of it.
         let pool = Pool::new(options.clone(), None);
@@ -61,8 +61,8 @@ impl Postgres {
             .with_context(|| format!("can't migrate the database {location}"))?;
         let _ = migration_connection.close().await;
         let readers = match read_url {
-            Some(url) => Pool::new(
-                self::connect_options(url).context("DATABASE_READ_URL")?,
+            Some(read_url) => Pool::new(
+                self::connect_options(read_url).context("DATABASE_READ_URL")?,
                 None,
             ),
             None => pool.clone(),
@@ -78,7 +78,7 @@ impl Postgres {
     /// Waits for a permit for a query that may scan many rows.
     ///
     /// # Errors
-    /// `ReadOnly` if none becomes free within the timeout.
+    /// [`StoreError::TooManySearches`] if none becomes free within the timeout.
     pub(super) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         let permit = time::timeout(ACQUIRE_TIMEOUT, self.scan_permits.acquire()).await;
         let permit = permit.ok().and_then(Result::ok);
@@ -128,7 +128,7 @@ pub(crate) async fn open_audit_session(url: &str, schema: Option<&str>) -> anyho
     let options = connect_options(url)?;
     let connection = connect(&options)
         .await
-        .with_context(|| format!("can't read the database {}", place(&options)))?;
+        .with_context(|| format!("can't read the database {}", host_and_database(&options)))?;
     let settings = pool::local_settings(schema.map(|schema| ("search_path", schema)).into_iter());
     let link = Link::Auditing(Box::new(connection));
     Ok(Session::Postgres(PostgresSession::new(
@@ -144,7 +144,7 @@ pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<Pool> {
 
 /// Whether `url` refers to PostgreSQL.
 pub(crate) fn is_postgres_url(url: &str) -> bool {
-    SCHEMES.iter().any(|scheme| url.starts_with(scheme))
+    URL_SCHEMES.iter().any(|scheme| url.starts_with(scheme))
 }
 
 pub(super) fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
@@ -160,7 +160,7 @@ pub(super) fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
 }
 
 /// Host, port and database, without the password.
-pub(super) fn place(options: &PgConnectOptions) -> String {
+pub(super) fn host_and_database(options: &PgConnectOptions) -> String {
     let database = options
         .get_database()
         .unwrap_or_else(|| options.get_username());
@@ -183,9 +183,9 @@ async fn check_durability(connection: &mut PgConnection) -> anyhow::Result<()> {
             .bind(setting)
             .fetch_one(&mut *transaction)
             .await?;
-        let value: &str = row.try_get(0)?;
-        if value == unsafe_value {
-            bail!("{setting} is {value}: acknowledged orders could be lost; set it to on");
+        let setting_value: &str = row.try_get(0)?;
+        if setting_value == unsafe_value {
+            bail!("{setting} is {setting_value}: acknowledged orders could be lost; set it to on");
         }
     }
     Ok(())

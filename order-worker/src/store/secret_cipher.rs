@@ -31,20 +31,20 @@ pub struct SecretCipher {
 }
 
 struct CipherKey {
-    id: String,
+    key_id: String,
     key: LessSafeKey,
 }
 
 impl CipherKey {
-    fn new(bytes: &[u8; KEY_BYTES]) -> Option<Self> {
-        let digest = Sha256::digest(bytes);
-        let mut id = String::new();
+    fn new(key_bytes: &[u8; KEY_BYTES]) -> Option<Self> {
+        let digest = Sha256::digest(key_bytes);
+        let mut key_id = String::new();
         for byte in &digest[..KEY_ID_BYTES] {
-            let _ = write!(id, "{byte:02x}");
+            let _ = write!(key_id, "{byte:02x}");
         }
-        let unbound_key = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
+        let unbound_key = UnboundKey::new(&AES_256_GCM, key_bytes).ok()?;
         Some(Self {
-            id,
+            key_id,
             key: LessSafeKey::new(unbound_key),
         })
     }
@@ -52,16 +52,16 @@ impl CipherKey {
 
 impl std::fmt::Debug for SecretCipher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = |key: &Option<CipherKey>| key.as_ref().map(|key| key.id.clone());
+        let key_id = |key: &Option<CipherKey>| key.as_ref().map(|key| key.key_id.clone());
         f.debug_struct("SecretCipher")
-            .field("current", &id(&self.current_key))
-            .field("previous", &id(&self.previous_key))
+            .field("current", &key_id(&self.current_key))
+            .field("previous", &key_id(&self.previous_key))
             .finish()
     }
 }
 
 impl SecretCipher {
-    /// A cipher that writes with `current`, or plain without it, and reads with both keys.
+    /// A cipher that writes with `current_key`, or plain without it, and reads with both keys.
     pub fn new(
         current_key: Option<[u8; KEY_BYTES]>,
         previous_key: Option<[u8; KEY_BYTES]>,
@@ -77,12 +77,12 @@ impl SecretCipher {
         self.current_key.is_none() && self.previous_key.is_none()
     }
 
-    /// The stored form of `secret` in the row `row`.
+    /// The stored form of `secret` in the row `row_name`.
     ///
     /// # Errors
     /// [`StoreError::Failed`] when the system has no random numbers.
-    pub(in crate::store) fn seal(&self, secret: &str, row: &str) -> Result<String, StoreError> {
-        let Some(CipherKey { id, key }) = &self.current_key else {
+    pub(in crate::store) fn seal(&self, secret: &str, row_name: &str) -> Result<String, StoreError> {
+        let Some(CipherKey { key_id, key }) = &self.current_key else {
             return Ok(secret.to_owned());
         };
         let encryption_error = |_| StoreError::Failed("a secret can't be encrypted".to_owned());
@@ -93,58 +93,58 @@ impl SecretCipher {
         let mut secret_bytes = secret.as_bytes().to_vec();
         key.seal_in_place_append_tag(
             Nonce::assume_unique_for_key(nonce),
-            Aad::from(row),
+            Aad::from(row_name),
             &mut secret_bytes,
         )
         .map_err(encryption_error)?;
         let encoded_bytes = BASE64_STANDARD.encode([&nonce[..], &secret_bytes].concat());
-        Ok(format!("{ENCRYPTED_PREFIX}{id}:{encoded_bytes}"))
+        Ok(format!("{ENCRYPTED_PREFIX}{key_id}:{encoded_bytes}"))
     }
 
-    /// The secret whose stored form in the row `row` is `stored`.
+    /// The secret whose stored form in the row `row_name` is `encrypted_text`.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when it was encrypted with another key, or for another row.
     pub(in crate::store) fn open(
         &self,
         encrypted_text: &str,
-        row: &str,
+        row_name: &str,
     ) -> Result<String, StoreError> {
         let Some((key_id, encrypted_part)) = split_encrypted(encrypted_text) else {
             return Ok(encrypted_text.to_owned());
         };
-        let key = self.keys().find(|key| key.id == key_id).ok_or_else(|| {
+        let key = self.keys().find(|key| key.key_id == key_id).ok_or_else(|| {
             StoreError::Corrupt(format!(
-                "the secret of {row} is encrypted with the key {key_id}, which is neither ENCRYPTION_KEY nor ENCRYPTION_KEY_PREVIOUS"
+                "the secret of {row_name} is encrypted with the key {key_id}, which is neither ENCRYPTION_KEY nor ENCRYPTION_KEY_PREVIOUS"
             ))
         })?;
         let secret = || {
-            let mut bytes = BASE64_STANDARD.decode(encrypted_part).ok()?;
-            let (nonce, text_bytes) = bytes.split_at_mut_checked(NONCE_LEN)?;
+            let mut decoded_bytes = BASE64_STANDARD.decode(encrypted_part).ok()?;
+            let (nonce, encrypted_bytes) = decoded_bytes.split_at_mut_checked(NONCE_LEN)?;
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
             let secret = key
                 .key
-                .open_in_place(nonce, Aad::from(row), text_bytes)
+                .open_in_place(nonce, Aad::from(row_name), encrypted_bytes)
                 .ok()?;
             String::from_utf8(secret.to_vec()).ok()
         };
         secret().ok_or_else(|| {
             StoreError::Corrupt(format!(
-                "the secret of {row} can't be decrypted: it was changed"
+                "the secret of {row_name} can't be decrypted: it was changed"
             ))
         })
     }
 
-    /// Whether `stored` is in the form that [`Self::seal`] writes now.
+    /// Whether `stored_text` is in the form that [`Self::seal`] writes now.
     pub(in crate::store) fn is_current(&self, stored_text: &str) -> bool {
         let key_id = split_encrypted(stored_text).map(|(key_id, _)| key_id);
-        key_id == self.current_key.as_ref().map(|key| &*key.id)
+        key_id == self.current_key.as_ref().map(|key| &*key.key_id)
     }
 
-    /// The id of the key that `stored` needs, if it is not configured.
+    /// The id of the key that `stored_text` needs, if it is not configured.
     pub(in crate::store) fn missing_key<'a>(&self, stored_text: &'a str) -> Option<&'a str> {
         let (key_id, _) = split_encrypted(stored_text)?;
-        let is_known = self.keys().any(|key| key.id == key_id);
+        let is_known = self.keys().any(|key| key.key_id == key_id);
         (!is_known).then_some(key_id)
     }
 

@@ -32,7 +32,7 @@ use super::{StoreError, schema::Schema, sql::session::Session, sqlite::reader::R
 /// Timeout for locks held by a backup or another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of the writer.
-const CACHE_KIB: i64 = 12 * 1024;
+const WRITER_CACHE_KIB: i64 = 12 * 1024;
 /// Size of the write-ahead log, in pages, at which it is checkpointed. A page that many commits change is
 /// then written once.
 const CHECKPOINT_PAGES: i64 = 4_000;
@@ -41,9 +41,9 @@ const STATEMENT_CACHE_SIZE: usize = 128;
 /// Time to wait until another worker on the same database has ended.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval for trying to lock the database.
-const LOCK_RETRY: Duration = Duration::from_millis(50);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// The prefix of `DATABASE_URL`.
-const SCHEME: &str = "sqlite://";
+const URL_SCHEME: &str = "sqlite://";
 
 /// A SQLite database that only this process writes to.
 pub(super) struct Sqlite {
@@ -59,21 +59,21 @@ impl Sqlite {
     /// # Errors
     /// When another process uses it, it can't be opened, or its schema needs a newer program.
     pub(super) async fn open(url: &str) -> anyhow::Result<Self> {
-        let path = path(url)?;
-        if let Some(folder) = path
+        let database_path = path(url)?;
+        if let Some(folder) = database_path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
         {
             fs::create_dir_all(folder)
                 .with_context(|| format!("can't create {}", folder.display()))?;
         }
-        let lock = lock_database(&path).await?;
-        let mut writer = open_writer(&path)?;
-        migrate(&mut writer).with_context(|| format!("can't migrate {}", path.display()))?;
+        let lock_file = lock_database(&database_path).await?;
+        let mut writer = open_writer(&database_path)?;
+        migrate(&mut writer).with_context(|| format!("can't migrate {}", database_path.display()))?;
         Ok(Self {
             write_connection: Arc::new(Mutex::new(writer)),
-            readers: Readers::of(path),
-            _lock: lock,
+            readers: Readers::of(database_path),
+            _lock: lock_file,
         })
     }
 
@@ -110,7 +110,7 @@ pub(crate) fn open_writer(path: &Path) -> anyhow::Result<Raw> {
         connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         Ok::<_, rusqlite::Error>(connection)
     };
@@ -118,8 +118,8 @@ pub(crate) fn open_writer(path: &Path) -> anyhow::Result<Raw> {
 }
 
 fn open_reader(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Raw::open_with_flags(path, flags)?;
+    let open_flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Raw::open_with_flags(path, open_flags)?;
     connection.busy_timeout(busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
     Ok(connection)
@@ -138,7 +138,7 @@ pub(crate) fn open_audit_session(path: &Path) -> anyhow::Result<Session> {
 /// When the URL has no path.
 pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     match url
-        .strip_prefix(SCHEME)
+        .strip_prefix(URL_SCHEME)
         .map(|path| path.split('?').next().unwrap_or_default())
     {
         Some(path) if !path.is_empty() && path != ":memory:" => Ok(PathBuf::from(path)),
@@ -149,17 +149,17 @@ pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
 /// Locks the database for this process. SQLite would allow two workers to alternate, but the workflow needs
 /// one. Waits for a predecessor that is shutting down.
 async fn lock_database(path: &Path) -> anyhow::Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock_path = PathBuf::from(name);
-    let lock = File::create(&lock_path)
+    let mut lock_name = path.as_os_str().to_owned();
+    lock_name.push(".lock");
+    let lock_path = PathBuf::from(lock_name);
+    let lock_file = File::create(&lock_path)
         .with_context(|| format!("can't create {}", lock_path.display()))?;
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(lock),
+        match lock_file.try_lock() {
+            Ok(()) => return Ok(lock_file),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                time::sleep(LOCK_RETRY).await;
+                time::sleep(LOCK_RETRY_INTERVAL).await;
             }
             Err(TryLockError::WouldBlock) => bail!(
                 "{} is in use by another order-worker; SQLite serves one worker process. \
@@ -243,12 +243,12 @@ fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
 /// The first versions of this program kept the schema version in sqlx's table; converts it to SQLite's
 /// `user_version`.
 fn adopt_sqlx_version(connection: &Raw) -> rusqlite::Result<()> {
-    let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
+    let query_number = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let has_old_migrations =
-        count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
-    if has_old_migrations && count("PRAGMA user_version")? == 0 {
-        let version = count("SELECT max(version) FROM _sqlx_migrations")?;
-        connection.pragma_update(None, "user_version", version)?;
+        query_number("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
+    if has_old_migrations && query_number("PRAGMA user_version")? == 0 {
+        let schema_version = query_number("SELECT max(version) FROM _sqlx_migrations")?;
+        connection.pragma_update(None, "user_version", schema_version)?;
     }
     Ok(())
 }
@@ -268,17 +268,17 @@ pub(super) fn query_plan(
     sql: &str,
     arguments: Vec<crate::store::sql::statement::Argument>,
 ) -> Vec<String> {
-    let sql = format!("EXPLAIN QUERY PLAN {sql}");
-    let mut plan = connection.prepare(&sql).unwrap();
-    let steps = plan.query_map(rusqlite::params_from_iter(arguments), |row| row.get(3));
-    steps.unwrap().map(Result::unwrap).collect()
+    let plan_sql = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut plan_statement = connection.prepare(&plan_sql).unwrap();
+    let plan_rows = plan_statement.query_map(rusqlite::params_from_iter(arguments), |row| row.get(3));
+    plan_rows.unwrap().map(Result::unwrap).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn version(connection: &Raw) -> i64 {
+    fn schema_version(connection: &Raw) -> i64 {
         let sql = "PRAGMA user_version";
         connection.query_one(sql, [], |row| row.get(0)).unwrap()
     }
@@ -297,15 +297,15 @@ mod tests {
         )
         .unwrap();
         migrate(&mut old_database).unwrap();
-        assert_eq!(version(&old_database), newest_schema());
+        assert_eq!(schema_version(&old_database), newest_schema());
         // Once more, as at the next start.
         migrate(&mut old_database).unwrap();
-        let count = "SELECT count(*) FROM customers";
-        let customers: i64 = old_database.query_one(count, [], |row| row.get(0)).unwrap();
-        assert_eq!(customers, 3);
+        let count_sql = "SELECT count(*) FROM customers";
+        let customer_count: i64 = old_database.query_one(count_sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(customer_count, 3);
         // The keys of other letters than ASCII are computed later.
-        let keys = "SELECT group_concat(name_key || ' ' || email_key) FROM customers";
-        let keys: String = old_database.query_one(keys, [], |row| row.get(0)).unwrap();
+        let keys_sql = "SELECT group_concat(name_key || ' ' || email_key) FROM customers";
+        let keys: String = old_database.query_one(keys_sql, [], |row| row.get(0)).unwrap();
         assert_eq!(keys, "ada a@b.c");
     }
 
@@ -317,12 +317,12 @@ mod tests {
             .pragma_update(None, "user_version", 99)
             .unwrap();
         migrate(&mut later_database).unwrap();
-        assert_eq!(version(&later_database), 99);
+        assert_eq!(schema_version(&later_database), 99);
         // An error if the later version requires a newer program.
         later_database
             .execute("UPDATE schema_needs SET version = 98", [])
             .unwrap();
         assert!(migrate(&mut later_database).is_err());
-        assert_eq!(version(&later_database), 99);
+        assert_eq!(schema_version(&later_database), 99);
     }
 }

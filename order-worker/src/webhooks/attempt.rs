@@ -25,7 +25,7 @@ use crate::{
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the status line of the response.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The body of a response is ignored. Up to this many bytes are read within [`DRAIN_TIMEOUT`], so that the
 /// connection can be reused.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
@@ -40,7 +40,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Creates a sender that calls only URLs that `guard` permits.
+    /// Creates a sender that calls only URLs that `url_policy` permits.
     ///
     /// # Errors
     /// When the HTTP client can't be created.
@@ -61,17 +61,17 @@ impl Sender {
     /// change it.
     pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> DeliveryResult {
         let started_at = Instant::now();
-        let result = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
+        let send_result = time::timeout(RESPONSE_TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (response, error_text) = match result {
+        let (response, error_text) = match send_result {
             Ok(Ok(response)) => {
                 let error_text = status_error(response.status());
                 (Some(response), error_text)
             }
             Ok(Err(error)) => (None, Some(error)),
-            Err(_) => (None, Some(format!("no response within {TIMEOUT:?}"))),
+            Err(_) => (None, Some(format!("no response within {RESPONSE_TIMEOUT:?}"))),
         };
-        let outcome = DeliveryResult {
+        let delivery_result = DeliveryResult {
             response_code: response.as_ref().map(|response| response.status().as_u16()),
             latency_ms,
             retry_after: response
@@ -83,28 +83,28 @@ impl Sender {
         if let Some(response) = response {
             let _ = time::timeout(DRAIN_TIMEOUT, drain_body(response)).await;
         }
-        outcome
+        delivery_result
     }
 
     async fn try_send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Result<Response, String> {
         self.url_policy.check(endpoint.url.url())?;
-        let body = match &endpoint.storefront {
+        let event_body = match &endpoint.storefront {
             Some(_) => {
                 let event = event.clone().for_storefronts();
                 serde_json::to_vec(&event.map_err(|failure| failure.message)?)
             }
             None => serde_json::to_vec(event),
         };
-        let body = body.map_err(|error| error.to_string())?;
-        let (id, now) = (event.id.to_string(), Timestamp::now());
-        let signature = signature_header(endpoint, &id, now, &body)?;
+        let event_body = event_body.map_err(|error| error.to_string())?;
+        let (webhook_id, now) = (event.id.to_string(), Timestamp::now());
+        let signature = signature_header(endpoint, &webhook_id, now, &event_body)?;
         self.client
             .post(endpoint.url.url().clone())
-            .header(HEADER_WEBHOOK_ID, id)
+            .header(HEADER_WEBHOOK_ID, webhook_id)
             .header(HEADER_WEBHOOK_TIMESTAMP, now.as_second())
             .header(HEADER_WEBHOOK_SIGNATURE, signature)
             .header(CONTENT_TYPE, "application/cloudevents+json; charset=utf-8")
-            .body(body)
+            .body(event_body)
             .send()
             .await
             .map_err(|error| innermost_message(&error))
@@ -113,29 +113,29 @@ impl Sender {
 
 /// The error for a response that is not successful.
 fn status_error(status: StatusCode) -> Option<String> {
-    let code = status.as_u16();
+    let status_code = status.as_u16();
     if status.is_success() {
         None
     } else if status.is_redirection() {
         Some(format!(
-            "responded with status {code}; redirects are not followed"
+            "responded with status {status_code}; redirects are not followed"
         ))
     } else {
-        Some(format!("responded with status {code}"))
+        Some(format!("responded with status {status_code}"))
     }
 }
 
 /// The signature header: one signature for each secret that is valid at `now`.
 fn signature_header(
     endpoint: &Endpoint,
-    id: &str,
+    webhook_id: &str,
     now: Timestamp,
-    body: &[u8],
+    event_body: &[u8],
 ) -> Result<String, String> {
     let signatures = endpoint.signing_secrets(now).map(|secret| {
         let webhook = Webhook::new(secret).map_err(|error| error.to_string())?;
         webhook
-            .sign(id, now.as_second(), body)
+            .sign(webhook_id, now.as_second(), event_body)
             .map_err(|error| error.to_string())
     });
     Ok(signatures.collect::<Result<Vec<_>, _>>()?.join(" "))

@@ -60,7 +60,7 @@ struct EndpointState {
 }
 
 struct Refusals {
-    count: u32,
+    refusal_count: u32,
     first_refusal: Instant,
     last_refusal: Instant,
     /// Time of the last trial.
@@ -85,7 +85,7 @@ impl EndpointState {
     /// The refusals, if the endpoint is paused.
     fn refusals_if_paused(&self) -> Option<&Refusals> {
         let refusals = self.refusals.as_ref();
-        refusals.filter(|refusals| refusals.count >= PAUSED_AFTER)
+        refusals.filter(|refusals| refusals.refusal_count >= PAUSED_AFTER)
     }
 
     fn is_trusted(&self, now: Instant) -> bool {
@@ -111,7 +111,7 @@ pub(super) struct SlotAllocation {
     /// Slots for endpoints that are not slow.
     pub(super) free_slots: usize,
     /// Maximum number of these for a single endpoint.
-    pub(super) per_endpoint: usize,
+    pub(super) slots_per_endpoint: usize,
     /// Endpoints that get none of these slots: at their limit, slow, or paused.
     pub(super) excluded_endpoints: Vec<EndpointId>,
     /// Endpoints that are served after the others, since they have attempts in progress.
@@ -138,30 +138,30 @@ impl DeliverySlots {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         endpoints.retain(|_, endpoint_state| !endpoint_state.is_idle(now));
         let mut allocation = SlotAllocation {
-            per_endpoint: SLOTS_PER_ENDPOINT / 2,
+            slots_per_endpoint: SLOTS_PER_ENDPOINT / 2,
             ..SlotAllocation::default()
         };
         let (mut slots_in_use, mut slow_endpoints, mut trusted_endpoints) =
             (0, Vec::new(), Vec::new());
         let (mut trials_in_progress, mut due_trials) = (0, Vec::new());
         for (endpoint_id, endpoint_state) in endpoints.iter() {
-            let count = endpoint_state.in_progress.len();
+            let attempt_count = endpoint_state.in_progress.len();
             if let Some(refusals) = endpoint_state.refusals_if_paused() {
-                trials_in_progress += count;
+                trials_in_progress += attempt_count;
                 allocation.excluded_endpoints.push(*endpoint_id);
-                if count == 0 && now.duration_since(refusals.last_refusal) >= refusals.pause_time()
+                if attempt_count == 0 && now.duration_since(refusals.last_refusal) >= refusals.pause_time()
                 {
                     due_trials.push((refusals.last_trial, *endpoint_id));
                 }
             } else if endpoint_state.is_slow(now) {
-                slow_endpoints.push((*endpoint_id, count));
+                slow_endpoints.push((*endpoint_id, attempt_count));
                 allocation.excluded_endpoints.push(*endpoint_id);
             } else {
-                slots_in_use += count;
+                slots_in_use += attempt_count;
                 if endpoint_state.is_trusted(now) {
-                    trusted_endpoints.push((*endpoint_id, count));
+                    trusted_endpoints.push((*endpoint_id, attempt_count));
                 }
-                if count > SLOTS_PER_ENDPOINT / 2 {
+                if attempt_count > SLOTS_PER_ENDPOINT / 2 {
                     allocation.excluded_endpoints.push(*endpoint_id);
                 } else {
                     allocation.occupied_endpoints.push(*endpoint_id);
@@ -174,7 +174,7 @@ impl DeliverySlots {
             allocation.slots_per_slow_endpoint,
             allocation.slow_endpoints,
         ) = with_free_slots(&slow_endpoints, slots_per_slow_endpoint);
-        let slow_in_use: usize = slow_endpoints.iter().map(|(_, count)| count).sum();
+        let slow_in_use: usize = slow_endpoints.iter().map(|(_, attempt_count)| attempt_count).sum();
         allocation.slow_free_slots = SLOW_SLOTS.saturating_sub(slow_in_use);
         let free_slots_in_total = ALL_SLOTS.saturating_sub(slots_in_use + slow_in_use);
         allocation.free_slots = DELIVERY_SLOT_COUNT
@@ -215,8 +215,8 @@ impl DeliverySlots {
         self.start_attempt(endpoint_id, started_at);
         SlotGuard {
             slots: Arc::clone(self),
-            id: endpoint_id,
-            began: started_at,
+            endpoint_id,
+            started_at,
             was_accepted: None,
         }
     }
@@ -241,14 +241,14 @@ impl DeliverySlots {
         let Some(endpoint_state) = endpoints.get_mut(&endpoint_id) else {
             return;
         };
-        let index = endpoint_state
+        let attempt_index = endpoint_state
             .in_progress
             .iter()
             .position(|other_start| *other_start == started_at);
-        let Some(index) = index else {
+        let Some(attempt_index) = attempt_index else {
             return;
         };
-        endpoint_state.in_progress.swap_remove(index);
+        endpoint_state.in_progress.swap_remove(attempt_index);
         let was_slow = now.duration_since(started_at) >= SLOW_AFTER;
         endpoint_state.slow_until = was_slow.then(|| now + SLOW_FOR);
         match was_accepted {
@@ -262,35 +262,36 @@ impl DeliverySlots {
             Some(false) => {
                 endpoint_state.successes = None;
                 let refusals = endpoint_state.refusals.get_or_insert(Refusals {
-                    count: 0,
+                    refusal_count: 0,
                     first_refusal: now,
                     last_refusal: now,
                     last_trial: now,
                 });
-                refusals.count = refusals.count.saturating_add(1);
+                refusals.refusal_count = refusals.refusal_count.saturating_add(1);
                 refusals.last_refusal = now;
             }
         }
     }
 }
 
-/// Half of `share`, and the `endpoints` (with their attempts in progress) for which that many slots are free.
-fn with_free_slots(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<EndpointId>) {
-    let new_slots_per_endpoint = share.div_ceil(2);
+/// Half of `slot_share`, and the `endpoints` (with their attempts in progress) for which that many slots are
+/// free.
+fn with_free_slots(endpoints: &[(EndpointId, usize)], slot_share: usize) -> (usize, Vec<EndpointId>) {
+    let new_slots_per_endpoint = slot_share.div_ceil(2);
     let has_free_slots =
-        |(_, count): &&(EndpointId, usize)| count + new_slots_per_endpoint <= share;
-    let ids = endpoints
+        |(_, attempt_count): &&(EndpointId, usize)| attempt_count + new_slots_per_endpoint <= slot_share;
+    let free_endpoints = endpoints
         .iter()
         .filter(has_free_slots)
         .map(|(endpoint_id, _)| *endpoint_id);
-    (new_slots_per_endpoint, ids.collect())
+    (new_slots_per_endpoint, free_endpoints.collect())
 }
 
 /// An attempt in progress, which occupies a slot until it is dropped.
 pub(super) struct SlotGuard {
     slots: Arc<DeliverySlots>,
-    id: EndpointId,
-    began: Instant,
+    endpoint_id: EndpointId,
+    started_at: Instant,
     was_accepted: Option<bool>,
 }
 
@@ -304,7 +305,7 @@ impl SlotGuard {
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.slots
-            .end_attempt(self.id, self.began, self.was_accepted, Instant::now());
+            .end_attempt(self.endpoint_id, self.started_at, self.was_accepted, Instant::now());
     }
 }
 
@@ -381,9 +382,9 @@ mod tests {
 
     #[test]
     fn fewer_successful_endpoints_get_more_slots_each() {
-        for (endpoints, per_endpoint) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
+        for (endpoint_count, slots_each) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
             let mut fixture = SlotsFixture::new();
-            let mut endpoint_ids: Vec<_> = (0..endpoints).map(|_| new_endpoint_id()).collect();
+            let mut endpoint_ids: Vec<_> = (0..endpoint_count).map(|_| new_endpoint_id()).collect();
             endpoint_ids.sort();
             for id in &endpoint_ids {
                 fixture.occupy_slot(*id, 8);
@@ -397,14 +398,14 @@ mod tests {
                         allocation.slots_per_trusted_endpoint,
                         &allocation.trusted_endpoints
                     ),
-                    (per_endpoint / 2, &endpoint_ids)
+                    (slots_each / 2, &endpoint_ids)
                 );
                 assert_eq!(
                     allocation.trusted_free_slots,
-                    48 - round * endpoints * per_endpoint / 2
+                    48 - round * endpoint_count * slots_each / 2
                 );
                 for id in &endpoint_ids {
-                    fixture.occupy_slot(*id, per_endpoint / 2);
+                    fixture.occupy_slot(*id, slots_each / 2);
                 }
             }
             // Some slots stay reserved for endpoints that are not trusted.
@@ -414,7 +415,7 @@ mod tests {
                     allocation.trusted_endpoints,
                     allocation.excluded_endpoints.len()
                 ),
-                (vec![], endpoints)
+                (vec![], endpoint_count)
             );
             assert!(allocation.free_slots >= SLOTS_NOT_FOR_TRUSTED);
 
@@ -463,24 +464,24 @@ mod tests {
 
     #[test]
     fn slow_endpoints_share_their_slots() {
-        for (endpoints, per_endpoint, half_limit) in
+        for (endpoint_count, slots_each, half_limit) in
             [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)]
         {
             let mut fixture = SlotsFixture::new();
-            for id in (0..endpoints).map(|_| new_endpoint_id()) {
+            for id in (0..endpoint_count).map(|_| new_endpoint_id()) {
                 fixture.occupy_slot(id, 1);
             }
             fixture.now += SLOW_AFTER;
             fixture.end_all();
-            for in_progress in (0..per_endpoint).step_by(half_limit) {
+            for slots_in_use in (0..slots_each).step_by(half_limit) {
                 let allocation = fixture.allocate();
                 assert_eq!(
                     (
                         allocation.slots_per_slow_endpoint,
                         allocation.slow_endpoints.len()
                     ),
-                    (half_limit, endpoints),
-                    "{in_progress}"
+                    (half_limit, endpoint_count),
+                    "{slots_in_use}"
                 );
                 for id in allocation.slow_endpoints {
                     fixture.occupy_slot(id, half_limit);
@@ -580,25 +581,25 @@ mod tests {
     #[test]
     fn all_failing_endpoints_are_probed_in_turn() {
         let mut fixture = SlotsFixture::new();
-        let mut crowd: Vec<_> = (0..100).map(|_| new_endpoint_id()).collect();
-        for id in &crowd {
+        let mut failing_endpoints: Vec<_> = (0..100).map(|_| new_endpoint_id()).collect();
+        for id in &failing_endpoints {
             fixture.occupy_slot(*id, 16);
         }
         fixture.answer_all(false);
         fixture.now += MIN_PAUSE;
-        let mut trials = Vec::new();
+        let mut tried_endpoints = Vec::new();
         for _ in 0..4 {
             let allocation = fixture.allocate();
             assert_eq!(allocation.free_slots, DELIVERY_SLOT_COUNT);
             assert!(allocation.trial_endpoints.len() <= TRIAL_SLOTS);
             // No delivery was due, so no attempt was started.
-            trials.extend(allocation.trial_endpoints);
+            tried_endpoints.extend(allocation.trial_endpoints);
             fixture.now += Duration::from_millis(1);
         }
-        trials.truncate(crowd.len());
-        trials.sort();
-        crowd.sort();
-        assert_eq!(trials, crowd);
+        tried_endpoints.truncate(failing_endpoints.len());
+        tried_endpoints.sort();
+        failing_endpoints.sort();
+        assert_eq!(tried_endpoints, failing_endpoints);
         fixture.now += SLOW_FOR;
         assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
     }

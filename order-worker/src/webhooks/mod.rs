@@ -46,7 +46,7 @@ use crate::{
 /// Maximum number of events for which deliveries are created in one transaction.
 const EVENTS_PER_TRANSACTION: u32 = 500;
 /// Interval for looking for due deliveries.
-const INTERVAL: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause after creating or claiming deliveries: requests take precedence, and larger batches form meanwhile.
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// Under load, creating deliveries pauses for this multiple of the time that it worked.
@@ -67,11 +67,11 @@ const SECRET_BYTES: usize = 32;
 /// # Errors
 /// `INTERNAL` when the operating system provides no random numbers.
 pub fn new_secret() -> Result<String, Failure> {
-    let mut bytes = [0; SECRET_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| {
+    let mut secret_bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut secret_bytes).map_err(|error| {
         Failure::new(Code::Internal, format!("can't generate a secret: {error}"))
     })?;
-    Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
+    Ok(format!("whsec_{}", BASE64_STANDARD.encode(secret_bytes)))
 }
 
 /// Creates deliveries from the feed, and attempts them.
@@ -135,7 +135,7 @@ impl WebhookDispatcher {
                         time::sleep(BATCH_PAUSE.max(started_at.elapsed() * pause_factor)).await;
                     }
                     if !progress.has_more {
-                        let _ = time::timeout(INTERVAL, new_events.changed()).await;
+                        let _ = time::timeout(CHECK_INTERVAL, new_events.changed()).await;
                     }
                 }
                 Err(error) => log_and_pause(&error).await,
@@ -156,7 +156,7 @@ impl WebhookDispatcher {
             self.store.skip_to_feed_end().await?;
         }
         // An endpoint may be created at any time, also without new events: check again after the interval.
-        time::sleep(INTERVAL).await;
+        time::sleep(CHECK_INTERVAL).await;
         Ok(FeedProgress::NO_PROGRESS)
     }
 
@@ -167,7 +167,7 @@ impl WebhookDispatcher {
             tokio::select! {
                 () = self.new_deliveries.notified() => {}
                 Some(_) = attempt_tasks.join_next() => {}
-                () = time::sleep(INTERVAL) => {}
+                () = time::sleep(CHECK_INTERVAL) => {}
             }
             while attempt_tasks.try_join_next().is_some() {}
             if let Err(error) = self.start_due(&mut attempt_tasks).await {
@@ -189,7 +189,7 @@ impl WebhookDispatcher {
             .claim_deliveries(
                 now,
                 other_endpoints,
-                allocation.per_endpoint,
+                allocation.slots_per_endpoint,
                 allocation.free_slots,
             )
             .await?;
@@ -197,7 +197,7 @@ impl WebhookDispatcher {
         let trusted_free_slots = allocation
             .trusted_free_slots
             .saturating_sub(due_deliveries.len());
-        for (endpoint_group, per_endpoint, free_slots) in [
+        for (endpoint_group, slots_per_endpoint, free_slots) in [
             (
                 &allocation.trusted_endpoints,
                 allocation.slots_per_trusted_endpoint,
@@ -219,7 +219,7 @@ impl WebhookDispatcher {
                     self.claim_deliveries(
                         now,
                         ClaimFilter::Only(endpoint_group),
-                        per_endpoint,
+                        slots_per_endpoint,
                         free_slots,
                     )
                     .await?,
@@ -242,15 +242,15 @@ impl WebhookDispatcher {
     async fn claim_deliveries(
         &self,
         now: Timestamp,
-        share: ClaimFilter<'_>,
-        per_endpoint: usize,
+        claim_filter: ClaimFilter<'_>,
+        slots_per_endpoint: usize,
         free_slots: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         if free_slots == 0 {
             return Ok(Vec::new());
         }
         self.store
-            .claim_deliveries(now, share, per_endpoint, free_slots)
+            .claim_deliveries(now, claim_filter, slots_per_endpoint, free_slots)
             .await
     }
 
@@ -277,10 +277,10 @@ impl WebhookDispatcher {
         if due_deliveries.is_empty() {
             return Ok(0);
         }
-        let count = due_deliveries.len();
+        let failed_count = due_deliveries.len();
         tracing::info!(
-            count,
-            "{count} webhook deliveries failed: {ENDPOINT_DISABLED}"
+            count = failed_count,
+            "{failed_count} webhook deliveries failed: {ENDPOINT_DISABLED}"
         );
         let failed_deliveries = due_deliveries.iter().map(|due_delivery| {
             record_result(
@@ -290,7 +290,7 @@ impl WebhookDispatcher {
             )
         });
         join_all(failed_deliveries).await;
-        Ok(count)
+        Ok(failed_count)
     }
 }
 
@@ -315,7 +315,7 @@ async fn deliver(
     sender: Arc<Sender>,
     engine: Engine,
     due_delivery: DueDelivery,
-    mut slot: SlotGuard,
+    mut slot_guard: SlotGuard,
     partner_log: PartnerLog,
 ) {
     let DueDelivery {
@@ -328,13 +328,13 @@ async fn deliver(
         Some(_) if !endpoint.is_active() => unsent_result(ENDPOINT_DISABLED),
         Some(event) => {
             let delivery_result = sender.send(&endpoint, event).await;
-            slot.record(delivery_result.error.is_none());
+            slot_guard.record(delivery_result.error.is_none());
             let call_result = delivery_result.error.as_deref().map_or(Ok(()), Err);
             partner_log.record(PartnerKind::Webhooks, call_result);
             delivery_result
         }
     };
-    let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &delivery.event_type);
+    let (delivery_id, endpoint_id, event_type) = (delivery.id, endpoint.id, &delivery.event_type);
     let DeliveryResult {
         response_code,
         latency_ms,
@@ -343,15 +343,15 @@ async fn deliver(
     } = &delivery_result;
     match error {
         None => {
-            tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook delivery of {kind} succeeded");
+            tracing::info!(%delivery_id, %endpoint_id, latency_ms, "webhook delivery of {event_type} succeeded");
         }
         Some(error) => {
-            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "attempt of webhook delivery of {kind} failed: {error}");
+            tracing::warn!(%delivery_id, %endpoint_id, response_code, error, "attempt of webhook delivery of {event_type} failed: {error}");
         }
     }
     record_result(&engine, &delivery, delivery_result).await;
     // The slot becomes free only after the result is stored.
-    drop(slot);
+    drop(slot_guard);
 }
 
 async fn record_result(engine: &Engine, delivery: &Delivery, delivery_result: DeliveryResult) {

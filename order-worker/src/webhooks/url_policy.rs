@@ -59,14 +59,14 @@ impl Resolve for UrlPolicy {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = *self;
         Box::pin(async move {
-            let host = name.as_str().to_owned();
+            let host_name = name.as_str().to_owned();
             let lookup_future =
-                time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
+                time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host_name.as_str(), 0)));
             let found_addresses: Vec<SocketAddr> = match lookup_future.await {
-                Ok(lookup) => lookup?.collect(),
+                Ok(lookup_result) => lookup_result?.collect(),
                 Err(_) => {
                     return Err(refused_error(format!(
-                        "{host} could not be resolved in time"
+                        "{host_name} could not be resolved in time"
                     )));
                 }
             };
@@ -75,7 +75,7 @@ impl Resolve for UrlPolicy {
                 .find(|address| !is_public(address.ip()));
             match forbidden_address {
                 Some(address) if !policy.allow_private => Err(refused_error(format!(
-                    "{host} resolves to {}, which is not a public address",
+                    "{host_name} resolves to {}, which is not a public address",
                     address.ip()
                 ))),
                 _ => Ok(Box::new(found_addresses.into_iter()) as Addrs),

@@ -17,7 +17,7 @@ impl Shop {
     /// Creates an order of this shop's customer from the parts of `body`.
     pub(crate) fn create_priced_order(&mut self, body: Value) -> Result<OrderId, Failure> {
         let mut body = body;
-        body["customer_id"] = json!(self.customer);
+        body["customer_id"] = json!(self.customer_id);
         let created_order = self.execute_request("order.create", body)?;
         Ok(created_order["id"].as_str().unwrap().parse().unwrap())
     }
@@ -37,16 +37,16 @@ impl Shop {
 
 /// The rows of the table of worked examples under this heading in docs/API.md, as cells.
 fn worked_examples(heading: &str) -> Vec<Vec<String>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
-    let document = std::fs::read_to_string(path).unwrap();
+    let document_path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+    let document = std::fs::read_to_string(document_path).unwrap();
     let heading = format!("\n### {heading}\n");
     let section = document.split(&heading).nth(1).unwrap();
     let section = section.split("\n##").next().unwrap();
-    let rows = section
+    let table_rows = section
         .lines()
         .filter(|line| line.starts_with("| ") && line.contains('{'));
-    rows.map(|row| {
-        let row_cells = row.trim_matches('|').split(" | ");
+    table_rows.map(|table_row| {
+        let row_cells = table_row.trim_matches('|').split(" | ");
         row_cells
             .map(|cell| cell.trim().trim_matches('`').to_owned())
             .collect()
@@ -64,7 +64,7 @@ fn worked_examples_of_the_documentation_hold() {
         };
         // The name of an example in another currency than EUR names it.
         let mut currencies = ["JPY", "KWD"].into_iter();
-        let currency = currencies.find(|code| example_name.contains(code));
+        let currency = currencies.find(|currency_code| example_name.contains(currency_code));
         let stock = ["A", "B", "C"].map(|sku| (sku, "main", 100));
         let mut shop = Shop::with_stock_in(currency.unwrap_or("EUR"), &stock);
         let body: Value =
@@ -116,7 +116,7 @@ fn worked_examples_of_refunds_hold() {
         shop.run_until_settled();
         let expected_total: i64 = expected_amounts.iter().sum();
         assert_eq!(
-            shop.provider[&id].refunded, expected_total,
+            shop.order_payments[&id].refunded, expected_total,
             "{example_name}"
         );
         shop.check_settled();
@@ -139,7 +139,7 @@ fn line_of_61_is_refunded_unit_by_unit() {
     assert_eq!(refund_amounts, [11, 10, 10, 10, 10, 10]);
     assert!(shop.refund(id, one_unit).is_err(), "a seventh unit");
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 61);
+    assert_eq!(shop.order_payments[&id].refunded, 61);
     shop.check_settled();
 }
 
@@ -153,11 +153,11 @@ fn shipping_charge_is_captured_with_the_first_shipment_and_refunded_once() {
     shop.execute_request("shipment.create", shipment_of_one)
         .unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].captured, 100 + 490 + 93);
+    assert_eq!(shop.order_payments[&id].captured, 100 + 490 + 93);
     shop.execute_request("shipment.create", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].captured, 300 + 490 + 93);
+    assert_eq!(shop.order_payments[&id].captured, 300 + 490 + 93);
 
     assert_eq!(shop.refund(id, json!({"shipping": true})).unwrap(), 583);
     let repeated_refund = shop.refund(id, json!({"shipping": true}));
@@ -168,7 +168,7 @@ fn shipping_charge_is_captured_with_the_first_shipment_and_refunded_once() {
     // Everything comes back: the shipping charge is not refunded twice.
     shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 883);
+    assert_eq!(shop.order_payments[&id].refunded, 883);
     shop.check_settled();
 }
 
@@ -190,12 +190,12 @@ fn refunded_unit_does_not_take_the_refund_of_another_line() {
     shop.execute_request("shipment.update", return_of_a)
         .unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 100, "B was kept");
+    assert_eq!(shop.order_payments[&id].refunded, 100, "B was kept");
     let return_of_b = json!({"order_id": id, "tracking_number": "B", "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.execute_request("shipment.update", return_of_b)
         .unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 150);
+    assert_eq!(shop.order_payments[&id].refunded, 150);
     shop.check_settled();
 }
 
@@ -214,18 +214,18 @@ fn returned_and_refunded_units_of_a_line_add_up_to_it_in_any_order() {
         let items = json!([{"sku": "A", "quantity": 3, "discounts": line_discounts}, {"sku": "B", "quantity": 1}]);
         let id = shop.create_priced_order(json!({"items": items})).unwrap();
         shop.run_until_settled();
-        for (sku, number) in [("A", "1"), ("A", "2"), ("A", "3"), ("B", "4")] {
-            let shipment = json!({"id": id, "items": [{"sku": sku, "quantity": 1}], "tracking_number": number});
+        for (sku, tracking_number) in [("A", "1"), ("A", "2"), ("A", "3"), ("B", "4")] {
+            let shipment = json!({"id": id, "items": [{"sku": sku, "quantity": 1}], "tracking_number": tracking_number});
             shop.execute_request("shipment.create", shipment).unwrap();
         }
         shop.run_until_settled();
-        for ((operation, number), amount) in operations
+        for ((operation, tracking_number), expected_amount) in operations
             .chars()
             .zip(["1", "2", "3"])
             .zip(expected_amounts)
         {
             if operation == 'R' {
-                let return_update = json!({"order_id": id, "tracking_number": number, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+                let return_update = json!({"order_id": id, "tracking_number": tracking_number, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
                 shop.execute_request("shipment.update", return_update)
                     .unwrap();
             } else {
@@ -233,7 +233,7 @@ fn returned_and_refunded_units_of_a_line_add_up_to_it_in_any_order() {
                     .unwrap();
             }
             shop.run_until_settled();
-            assert_eq!(shop.provider[&id].refunded, amount, "{operations}");
+            assert_eq!(shop.order_payments[&id].refunded, expected_amount, "{operations}");
         }
         let repeated_refund = shop.refund(id, json!({"items": [{"sku": "A", "quantity": 1}]}));
         assert!(
@@ -257,7 +257,7 @@ fn free_order_is_processed_without_the_payment_provider() {
     shop.run_until_settled();
     shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id], ProviderPayment::default());
+    assert_eq!(shop.order_payments[&id], ProviderPayment::default());
     let order = &shop.working_set.orders[&id];
     assert_eq!(order.payment.status, PaymentStatus::Captured);
     assert!(order.is_closed());
@@ -265,14 +265,14 @@ fn free_order_is_processed_without_the_payment_provider() {
     let cancelled_id = shop.create_priced_order(body).unwrap();
     shop.cancel(cancelled_id).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&cancelled_id], ProviderPayment::default());
+    assert_eq!(shop.order_payments[&cancelled_id], ProviderPayment::default());
     shop.check_settled();
 }
 
 #[test]
 fn storefronts_cannot_set_prices() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
-    let body = json!({"customer_id": shop.customer, "items": [{"sku": "A", "quantity": 1, "unit_price": 1}]});
+    let body = json!({"customer_id": shop.customer_id, "items": [{"sku": "A", "quantity": 1, "unit_price": 1}]});
     let Ok(Request::CreateOrder(request)) = Request::read("order.create", body) else {
         panic!("it is a new order");
     };
@@ -281,7 +281,7 @@ fn storefronts_cannot_set_prices() {
         role: Role::Storefront,
         ..operator()
     };
-    let error = shop.carry_out(&order_worker::domain::command::Command::Request {
+    let create_reply = shop.carry_out(&order_worker::domain::command::Command::Request {
         caller,
         idempotency: None,
         if_match: None,
@@ -289,7 +289,7 @@ fn storefronts_cannot_set_prices() {
     });
     let failure_text = format!(
         "{:?}",
-        error.outcome.map(|value| value.value()).unwrap_err()
+        create_reply.outcome.map(|reply_json| reply_json.value()).unwrap_err()
     );
     assert!(failure_text.contains("STOREFRONT_PRICES"), "{failure_text}");
 }
@@ -354,10 +354,10 @@ proptest! {
 
         shop.run_until_settled();
         let mut refunded_lines = std::collections::BTreeMap::<&str, i64>::new();
-        for (action, sku, quantity) in actions {
-            let sku = ["A", "B", "C"][sku];
+        for (action_number, sku_index, quantity) in actions {
+            let sku = ["A", "B", "C"][sku_index];
             let items = json!([{"sku": sku, "quantity": quantity}]);
-            match action {
+            match action_number {
                 0 => {
                     let _ = shop.execute_request("shipment.create", json!({"id": id, "items": items}));
                 }
@@ -372,8 +372,8 @@ proptest! {
                 _ => {
                     let shipments = &shop.working_set.orders[&id].shipments;
                     let Some(shipment) = shipments.get(quantity as usize - 1) else { continue };
-                    let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
-                    let _ = shop.execute_request("shipment.update", update);
+                    let shipment_update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+                    let _ = shop.execute_request("shipment.update", shipment_update);
                 }
             }
             shop.run_until_settled();
@@ -381,10 +381,10 @@ proptest! {
             let order = &shop.working_set.orders[&id];
             prop_assert!(order.payment.captured <= order.payment.authorized.max(order.payment.captured));
             prop_assert!(order.payment.refunded <= order.payment.captured);
-            for (sku, refunded) in &refunded_lines {
+            for (sku, refunded_amount) in &refunded_lines {
                 let lines_of_sku = order_json.items.iter().filter(|line| line.sku.as_str() == *sku);
-                let total: i64 = lines_of_sku.map(|line| line.total).sum();
-                prop_assert!(*refunded <= total, "{sku}: {refunded} of {total}");
+                let lines_total: i64 = lines_of_sku.map(|line| line.total).sum();
+                prop_assert!(*refunded_amount <= lines_total, "{sku}: {refunded_amount} of {lines_total}");
             }
         }
         // Everything is shipped and comes back: exactly everything is refunded.
@@ -401,8 +401,8 @@ proptest! {
 
 #[test]
 fn units_of_a_line_differ_by_at_most_one_minor_unit() {
-    let units: Vec<i64> = (0..3)
+    let unit_amounts: Vec<i64> = (0..3)
         .map(|unit_index| first_units(100, unit_index + 1, 3) - first_units(100, unit_index, 3))
         .collect();
-    assert_eq!(units, [34, 33, 33]);
+    assert_eq!(unit_amounts, [34, 33, 33]);
 }

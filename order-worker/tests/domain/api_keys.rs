@@ -58,15 +58,15 @@ impl Fixture {
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut context = DecisionContext::new(self.now, seed);
         let reply = carry_out(&mut self.working_set, &command, &rules, &mut context);
-        reply.outcome.map(|value| value.value())
+        reply.outcome.map(|reply_json| reply_json.value())
     }
 
     fn create(&mut self, secret: &str, more_fields: &Value) -> Result<Value, Failure> {
         let mut body = json!({
             "name": "office", "role": "operator", "digest": KeyDigest::of(secret), "prefix": "owk_abc"
         });
-        for (name, value) in more_fields.as_object().unwrap() {
-            body[name] = value.clone();
+        for (field_name, field_value) in more_fields.as_object().unwrap() {
+            body[field_name] = field_value.clone();
         }
         let Request::CreateApiKey(request) = Request::read("api_key.create", body)? else {
             panic!("api_key.create was parsed as a different request");
@@ -94,8 +94,8 @@ fn admins_create_and_revoke_keys_and_the_events_contain_no_digest() {
     assert!(created_key.get("digest").is_none() && created_key.get("secret").is_none());
     let id: ApiKeyId = created_key["id"].as_str().unwrap().parse().unwrap();
     // Only the reply has the sealed secret.
-    let state = serde_json::to_string(&fixture.working_set.api_keys[&id]).unwrap();
-    assert!(!state.contains("sealed"), "{state}");
+    let key_state = serde_json::to_string(&fixture.working_set.api_keys[&id]).unwrap();
+    assert!(!key_state.contains("sealed"), "{key_state}");
 
     fixture.revoke(id, Some("\"2\"")).unwrap_err();
     fixture.revoke(id, Some("\"1\"")).unwrap();
@@ -108,10 +108,10 @@ fn admins_create_and_revoke_keys_and_the_events_contain_no_digest() {
         fixture.event_types(),
         ["api_key.created", "api_key.revoked"]
     );
-    let events = serde_json::to_string(&fixture.working_set.dirty.events).unwrap();
+    let events_json = serde_json::to_string(&fixture.working_set.dirty.events).unwrap();
     assert!(
-        !events.contains(KeyDigest::of("owk_one").as_str()),
-        "{events}"
+        !events_json.contains(KeyDigest::of("owk_one").as_str()),
+        "{events_json}"
     );
 
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();

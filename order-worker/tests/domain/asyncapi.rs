@@ -12,32 +12,32 @@ use shared::{
 };
 
 fn document() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    let document_path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
+    serde_json::from_str(&std::fs::read_to_string(document_path).unwrap()).unwrap()
 }
 
-fn text_set<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
-    values
+fn text_set<'a>(text_values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
+    text_values
         .filter_map(Value::as_str)
         .map(str::to_owned)
         .collect()
 }
 
 /// All event types, as listed in serde's error message.
-fn types() -> BTreeSet<String> {
+fn event_types() -> BTreeSet<String> {
     let unknown_event = json!({"type": "?", "data": {}});
-    let message = serde_json::from_value::<EventData>(unknown_event)
+    let error_text = serde_json::from_value::<EventData>(unknown_event)
         .unwrap_err()
         .to_string();
-    let names = message.split('`').skip(3).step_by(2);
-    names.map(str::to_owned).collect()
+    let type_names = error_text.split('`').skip(3).step_by(2);
+    type_names.map(str::to_owned).collect()
 }
 
 #[test]
 fn asyncapi_lists_all_queues_and_exchanges() {
     let document = document();
     let channels = document["channels"].as_object().unwrap();
-    let names = [
+    let queue_names = [
         REQUEST_QUEUE,
         STEP_QUEUE,
         DEAD_LETTER_QUEUE,
@@ -45,7 +45,7 @@ fn asyncapi_lists_all_queues_and_exchanges() {
     ];
     assert_eq!(
         text_set(channels.values().map(|channel| &channel["address"])),
-        names.map(str::to_owned).into()
+        queue_names.map(str::to_owned).into()
     );
 }
 
@@ -58,7 +58,7 @@ fn asyncapi_lists_all_event_types() {
         .unwrap();
     let published_names = text_set(event_messages.keys().map(|name| &messages[name]["name"]));
     let (admin_types, public_types): (BTreeSet<_>, BTreeSet<_>) =
-        types().into_iter().partition(|kind| is_for_admins(kind));
+        event_types().into_iter().partition(|event_type| is_for_admins(event_type));
     assert_eq!(published_names, public_types);
     let described_names = text_set(
         messages
@@ -69,7 +69,7 @@ fn asyncapi_lists_all_event_types() {
     );
     assert!(described_names.is_superset(&admin_types));
     let event_kinds = EventData::KINDS.iter().map(|kind| (*kind).to_owned());
-    assert_eq!(event_kinds.collect::<BTreeSet<_>>(), types());
+    assert_eq!(event_kinds.collect::<BTreeSet<_>>(), event_types());
     assert!(published_names.len() > 30);
 }
 

@@ -42,8 +42,8 @@ fn set_quantities(shop: &mut Shop, id: OrderId, items: &[(&str, u32)]) -> Result
 }
 
 fn reserved_units(shop: &Shop, sku: &str) -> i64 {
-    let stock = &shop.working_set.stock_levels[&sku.parse().unwrap()];
-    stock.values().map(|level| level.reserved).sum()
+    let stock_levels = &shop.working_set.stock_levels[&sku.parse().unwrap()];
+    stock_levels.values().map(|stock_level| stock_level.reserved).sum()
 }
 
 fn step_key(order_id: OrderId, step: Step) -> StepKey {
@@ -51,10 +51,10 @@ fn step_key(order_id: OrderId, step: Step) -> StepKey {
 }
 
 fn count_rejections(shop: &Shop, id: OrderId) -> usize {
-    let types = shop.event_types(id);
-    types
+    let event_types = shop.event_types(id);
+    event_types
         .iter()
-        .filter(|kind| **kind == "order.edit_rejected")
+        .filter(|event_type| **event_type == "order.edit_rejected")
         .count()
 }
 
@@ -106,18 +106,18 @@ fn higher_total_is_authorized_first_and_replaces_the_authorization() {
     );
     assert_eq!(order.payment.reference.as_deref(), Some("ref-1-1"));
     assert!(order.pending_edit.is_none() && order.open_authorizations.is_empty());
-    assert!(shop.provider[&id].is_voided);
-    let types = shop.event_types(id);
-    for kind in ["order.edit_requested", "order.edited", "payment.released"] {
-        assert!(types.contains(&kind), "{kind} {types:?}");
+    assert!(shop.order_payments[&id].is_voided);
+    let event_types = shop.event_types(id);
+    for event_type in ["order.edit_requested", "order.edited", "payment.released"] {
+        assert!(event_types.contains(&event_type), "{event_type} {event_types:?}");
     }
     // Each warehouse has one label for its items.
     let items: Vec<_> = order
         .unshipped_shipments()
         .flat_map(|shipment| &shipment.items)
         .collect();
-    let units: u32 = items.iter().map(|item| item.quantity.get()).sum();
-    assert_eq!(units, 4);
+    let unit_count: u32 = items.iter().map(|item| item.quantity.get()).sum();
+    assert_eq!(unit_count, 4);
     shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.working_set.orders[&id].payment.captured, 400);
@@ -161,7 +161,7 @@ fn declined_edit_leaves_the_order_unchanged() {
 #[test]
 fn authorization_that_arrives_after_the_rejection_is_voided() {
     type RejectEdit = fn(&mut Shop, OrderId);
-    let rejects: [RejectEdit; 4] = [
+    let reject_functions: [RejectEdit; 4] = [
         |shop, id| {
             shop.execute_request("order.cancel_edit", json!({"id": id}))
                 .unwrap();
@@ -177,24 +177,24 @@ fn authorization_that_arrives_after_the_rejection_is_voided() {
             shop.deliver_result(1, false);
         },
     ];
-    for reject in rejects {
+    for reject_edit in reject_functions {
         for is_executed_before in [true, false] {
             let mut shop = new_shop();
             let id = processing_order(&mut shop);
             set_quantities(&mut shop, id, &[("A", 4)]).unwrap();
             let step_key = step_key(id, Step::AuthorizeEdit(1));
-            let row = shop.working_set.steps[&step_key].clone();
+            let step_row = shop.working_set.steps[&step_key].clone();
             // The provider is called before or after the rejection; the result arrives after it.
             shop.execute_step(&step_key, ProviderMode::Responds);
             if !is_executed_before {
                 shop.edit_payments.clear();
             }
-            reject(&mut shop, id);
+            reject_edit(&mut shop, id);
             let order = &shop.working_set.orders[&id];
             assert!(order.pending_edit.is_none());
             assert_eq!((order.total, count_rejections(&shop, id)), (200, 1));
             shop.deliver_result(0, false);
-            assert!(!shop.working_set.steps.contains_key(&row.key));
+            assert!(!shop.working_set.steps.contains_key(&step_row.key));
             shop.run_until_settled();
             shop.check_settled();
             let order = &shop.working_set.orders[&id];
@@ -242,11 +242,11 @@ fn nothing_is_shipped_and_no_second_edit_begins_while_an_edit_is_pending() {
     let mut shop = new_shop();
     let id = processing_order(&mut shop);
     set_quantities(&mut shop, id, &[("A", 3)]).unwrap();
-    for outcome in [
+    for refused_outcome in [
         set_quantities(&mut shop, id, &[("A", 1)]),
         shop.execute_request("shipment.create", json!({"id": id})),
     ] {
-        let refusal = outcome.unwrap_err();
+        let refusal = refused_outcome.unwrap_err();
         assert_eq!(refusal.code, Code::InvalidState);
         assert!(refusal.message.contains("pending edit"), "{refusal}");
     }
@@ -282,9 +282,9 @@ fn carrier_that_ships_meanwhile_ships_the_order_as_it_was() {
 #[test]
 fn free_order_is_edited_up_and_down() {
     let mut shop = new_shop();
-    let customer = shop.customer.clone();
+    let customer_id = shop.customer_id.clone();
     let body =
-        json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
+        json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
     let created_order = shop.execute_request("order.create", body).unwrap();
     let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
     shop.run_until_settled();
@@ -365,7 +365,7 @@ fn capture_above_the_edited_total_that_is_reported_late_is_refunded() {
 #[test]
 fn discounts_and_taxes_of_a_changed_line_item_have_to_be_given_again() {
     let mut shop = new_shop();
-    let body = json!({"customer_id": shop.customer, "discounts": [{"label": "x", "amount": 31}],
+    let body = json!({"customer_id": shop.customer_id, "discounts": [{"label": "x", "amount": 31}],
     "shipping": {"label": "Standard", "amount": 50}, "items": [
         {"sku": "A", "quantity": 2, "discounts": [{"label": "y", "amount": 10}], "taxes": [{"label": "VAT", "amount": 19}]},
         {"sku": "B", "quantity": 1},
@@ -454,11 +454,11 @@ fn labels_of_changed_items_are_replaced_and_others_stay() {
     set_quantities(&mut shop, id, &[("B", 1)]).unwrap();
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
-    let labels: Vec<_> = order
+    let tracking_numbers: Vec<_> = order
         .unshipped_shipments()
         .map(|shipment| shipment.tracking_number.as_str())
         .collect();
-    assert_eq!(labels, ["1-east", "1-west:2"]);
+    assert_eq!(tracking_numbers, ["1-east", "1-west:2"]);
     // The last item of a warehouse is removed: its label is withdrawn, and there is no other one.
     set_quantities(&mut shop, id, &[("B", 0)]).unwrap();
     shop.run_until_settled();
@@ -469,11 +469,11 @@ fn labels_of_changed_items_are_replaced_and_others_stay() {
     set_quantities(&mut shop, id, &[("B", 1)]).unwrap();
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
-    let labels: Vec<_> = order
+    let tracking_numbers: Vec<_> = order
         .unshipped_shipments()
         .map(|shipment| shipment.tracking_number.as_str())
         .collect();
-    assert_eq!(labels, ["1-east", "1-west:3"]);
+    assert_eq!(tracking_numbers, ["1-east", "1-west:3"]);
     shop.check_settled();
 }
 
@@ -607,13 +607,13 @@ fn earlier_orders_are_read_without_the_fields_of_edits() {
 
 /// The rows of the section *Worked examples of edits* in docs/API.md: name, order, request and result.
 fn worked_examples() -> Vec<[String; 4]> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let section = text.split("### Worked examples of edits").nth(1).unwrap();
+    let document_path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
+    let document_text = std::fs::read_to_string(document_path).unwrap();
+    let section = document_text.split("### Worked examples of edits").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let rows = section.lines().filter(|line| line.contains("| `{"));
-    rows.map(|row| {
-        let cells: Vec<_> = row
+    let table_rows = section.lines().filter(|line| line.contains("| `{"));
+    table_rows.map(|table_row| {
+        let cells: Vec<_> = table_row
             .trim_matches('|')
             .split(" | ")
             .map(|cell| cell.trim().trim_matches('`').to_owned())
@@ -627,32 +627,32 @@ fn worked_examples() -> Vec<[String; 4]> {
 fn worked_examples_of_the_documentation_are_right() {
     let examples = worked_examples();
     assert!(examples.len() >= 14, "{}", examples.len());
-    for [name, order, request, result] in examples {
+    for [example_name, order_text, request_text, result_text] in examples {
         let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "east", 9)]);
-        let mut body: Value = serde_json::from_str(&order).unwrap();
-        body["customer_id"] = json!(shop.customer);
+        let mut body: Value = serde_json::from_str(&order_text).unwrap();
+        body["customer_id"] = json!(shop.customer_id);
         let created_order = shop.execute_request("order.create", body).unwrap();
         let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
         shop.run_until_settled();
-        if name.contains("one of A was shipped") {
+        if example_name.contains("one of A was shipped") {
             let shipment_of_one = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
             shop.execute_request("shipment.create", shipment_of_one)
                 .unwrap();
         }
-        let request: Value = serde_json::from_str(&request).unwrap();
+        let request: Value = serde_json::from_str(&request_text).unwrap();
         let is_declined = request["payment_method"] == "pm_declined";
         let edit_result = edit_order(&mut shop, id, request);
-        if !result.starts_with('{') {
-            let (status, expected_text) = result.split_once(' ').unwrap();
+        if !result_text.starts_with('{') {
+            let (status, expected_text) = result_text.split_once(' ').unwrap();
             let failure = edit_result.unwrap_err();
             assert_eq!(
                 failure.http_status().to_string(),
                 status,
-                "{name}: {failure}"
+                "{example_name}: {failure}"
             );
             assert!(
                 format!("{failure:?} {failure}").contains(expected_text),
-                "{name}: {failure:?}"
+                "{example_name}: {failure:?}"
             );
             continue;
         }
@@ -663,12 +663,12 @@ fn worked_examples_of_the_documentation_are_right() {
         }
         shop.run_until_settled();
         shop.check_settled();
-        let expected_result: Value = serde_json::from_str(&result).unwrap();
+        let expected_result: Value = serde_json::from_str(&result_text).unwrap();
         let order = shop.working_set.orders[&id].represent([]);
-        let lines: Vec<i64> = order.items.iter().map(|line| line.total).collect();
+        let line_totals: Vec<i64> = order.items.iter().map(|line| line.total).collect();
         let actual_result =
-            json!({"total": order.total, "authorized": order.payment.authorized, "lines": lines});
-        assert_eq!(actual_result, expected_result, "{name}");
+            json!({"total": order.total, "authorized": order.payment.authorized, "lines": line_totals});
+        assert_eq!(actual_result, expected_result, "{example_name}");
     }
 }
 
@@ -709,8 +709,8 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => (0..3u32).prop_map(RandomAction::Ship),
         1 => (0..6usize).prop_map(RandomAction::Webhook),
         1 => (provider_event, any::<bool>()).prop_map(|(event, is_notified)| RandomAction::ProviderEvent(event, is_notified)),
-        12 => (0..10usize, mode_strategy).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
-        12 => (0..10usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
+        12 => (0..10usize, mode_strategy).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
+        12 => (0..10usize, any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
         1 => Just(RandomAction::Expire),
         1 => (0..4usize).prop_map(RandomAction::Discard),
     ]
@@ -740,33 +740,33 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
-        RandomAction::Webhook(update) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update])),
+        RandomAction::Webhook(update_index) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index])),
         RandomAction::ProviderEvent(event, is_notified) => {
             shop.apply_provider_event(id, event, is_notified);
         }
-        RandomAction::ExecuteStep(index, mode) => {
+        RandomAction::ExecuteStep(step_index, mode) => {
             let due_steps = shop.due_steps();
             if !due_steps.is_empty() {
-                shop.execute_step(&due_steps[index % due_steps.len()], mode);
+                shop.execute_step(&due_steps[step_index % due_steps.len()], mode);
             }
         }
-        RandomAction::DeliverResult(index, is_repeated) => {
-            if !shop.results.is_empty() {
-                shop.deliver_result(index % shop.results.len(), is_repeated);
+        RandomAction::DeliverResult(result_index, is_repeated) => {
+            if !shop.step_results.is_empty() {
+                shop.deliver_result(result_index % shop.step_results.len(), is_repeated);
             }
         }
         RandomAction::Expire => {
-            let mut steps = shop.working_set.steps.keys();
-            let timer_key = steps
+            let mut step_keys = shop.working_set.steps.keys();
+            let timer_key = step_keys
                 .rfind(|key| matches!(key.step, Step::ExpireOrder | Step::ExpireEdit(_)))
                 .cloned();
             if let Some(key) = timer_key {
                 shop.execute_step(&key, ProviderMode::Responds);
             }
         }
-        RandomAction::Discard(index) => {
+        RandomAction::Discard(step_index) => {
             let dead_steps = shop.dead_steps();
-            if let Some(key) = dead_steps.get(index % dead_steps.len().max(1)).cloned() {
+            if let Some(key) = dead_steps.get(step_index % dead_steps.len().max(1)).cloned() {
                 shop.execute_as_operator(Action::DiscardStep(key)).unwrap();
             }
         }
@@ -803,8 +803,8 @@ proptest! {
         let order = shop.working_set.orders[&id].clone();
         prop_assert!(order.pending_edit.is_none(), "{:?}", order);
         prop_assert!(order.open_authorizations.is_empty(), "{:?}", order);
-        let at_provider = shop.payment_at_provider(&order, order.authorization);
-        prop_assert_eq!((order.payment.captured, order.payment.refunded), (at_provider.captured, at_provider.refunded));
+        let provider_payment = shop.payment_at_provider(&order, order.authorization);
+        prop_assert_eq!((order.payment.captured, order.payment.refunded), (provider_payment.captured, provider_payment.refunded));
         if order.status == OrderStatus::Processing {
             let unpaid_shipment = json!({"id": id, "allow_unpaid": true});
             shop.execute_request("shipment.create", unpaid_shipment).unwrap();

@@ -21,7 +21,7 @@ impl Shop {
     }
 
     fn create_paid_by(&mut self, payment_method: &str) -> OrderId {
-        let body = json!({"customer_id": self.customer, "payment_method": payment_method,
+        let body = json!({"customer_id": self.customer_id, "payment_method": payment_method,
             "items": [{"sku": "A", "quantity": 1}], "shipping_address": {"name": "Ada"}});
         let created_order = self.execute_request("order.create", body).unwrap();
         created_order["id"].as_str().unwrap().parse().unwrap()
@@ -44,17 +44,17 @@ fn errors_of_failed_steps_are_erased_and_the_steps_are_kept() {
         shop.run_until_settled();
         shop.cancel(id).unwrap();
         let steps: Vec<_> = shop.working_set.steps_of(id).cloned().collect();
-        for row in &steps {
-            let result = StepResult::Failed {
+        for step_row in &steps {
+            let failed_result = StepResult::Failed {
                 error: "no such street: Ada's".to_owned(),
                 is_transient,
                 was_answered: true,
                 retry_after: None,
             };
             let finish_command = Command::Finish {
-                key: row.key.clone(),
-                attempt: row.attempt,
-                result,
+                key: step_row.key.clone(),
+                attempt: step_row.attempt,
+                result: failed_result,
             };
             shop.carry_out(&finish_command).outcome.unwrap();
         }

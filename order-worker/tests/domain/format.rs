@@ -58,15 +58,15 @@ fn has_only(object: &Value, members: &[&str]) -> bool {
 
 /// Checks that the format of `order` says whether it has parts that workers without formats would remove.
 pub(crate) fn assert_format_names_all_parts(order: &Order) {
-    let state = serde_json::to_value(order).unwrap();
-    let parts_of = |field_name: &str| state[field_name].as_array().unwrap().clone();
+    let order_state = serde_json::to_value(order).unwrap();
+    let parts_of = |field_name: &str| order_state[field_name].as_array().unwrap().clone();
     let all_parts = [parts_of("items"), parts_of("shipments")].concat();
-    let is_kept = has_only(&state, &KEPT_MEMBERS)
+    let is_kept = has_only(&order_state, &KEPT_MEMBERS)
         && all_parts
             .iter()
             .all(|part| has_only(part, &KEPT_MEMBERS_OF_PARTS))
-        && state["payment"]["provider"] != "manual";
-    assert_eq!(order.format(), u8::from(!is_kept), "{state}");
+        && order_state["payment"]["provider"] != "manual";
+    assert_eq!(order.format(), u8::from(!is_kept), "{order_state}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn orders_with_new_parts_have_a_format_of_their_own() {
     let mut shop = Shop::with_stock(&[("A", "main", 100)]);
     let mut create = |more_fields: Value| {
         let mut body =
-            json!({"customer_id": shop.customer, "items": [{"sku": "A", "quantity": 2}]});
+            json!({"customer_id": shop.customer_id, "items": [{"sku": "A", "quantity": 2}]});
         body.as_object_mut()
             .unwrap()
             .extend(more_fields.as_object().unwrap().clone());
@@ -83,13 +83,13 @@ fn orders_with_new_parts_have_a_format_of_their_own() {
         shop.working_set.orders[&id].format()
     };
     assert_eq!(create(json!({"metadata": {"format": 1}})), 0);
-    for part in [
+    for new_part in [
         json!({"payment_method": "manual"}),
         json!({"shipping": {"label": "Standard", "amount": 490}}),
         json!({"discounts": [{"label": "voucher", "amount": 50}]}),
         json!({"tax_included": true}),
         json!({"return_url": "https://shop.example/return"}),
     ] {
-        assert_eq!(create(part.clone()), 1, "{part}");
+        assert_eq!(create(new_part.clone()), 1, "{new_part}");
     }
 }

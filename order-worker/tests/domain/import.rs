@@ -11,7 +11,7 @@ impl Shop {
     /// a duplicate. `message_key` is the key of the message, if the line is recorded under it.
     fn import_line(
         &mut self,
-        line: &Value,
+        line_json: &Value,
         id: OrderId,
         key_origin: KeyOrigin,
         message_key: Option<&str>,
@@ -22,7 +22,7 @@ impl Shop {
             key_origin: KeyOrigin::Message,
             operation: None,
         });
-        let order = body::read(line.clone(), ImportedOrder::read).unwrap();
+        let order = body::read(line_json.clone(), ImportedOrder::read).unwrap();
         let command = Command::Request {
             caller: operator(),
             idempotency,
@@ -41,14 +41,14 @@ impl Shop {
     }
 
     fn line_of_one_unit(&self, external_id: Option<&str>) -> Value {
-        json!({"customer_id": self.customer, "items": [{"sku": "A", "quantity": 1}],
+        json!({"customer_id": self.customer_id, "items": [{"sku": "A", "quantity": 1}],
                "external_id": external_id})
     }
 }
 
 /// The id derived from the key with this number.
-fn derived_id(number: u8) -> OrderId {
-    uuid::Builder::from_custom_bytes([number; 16])
+fn derived_id(key_number: u8) -> OrderId {
+    uuid::Builder::from_custom_bytes([key_number; 16])
         .into_uuid()
         .into()
 }

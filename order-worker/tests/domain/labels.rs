@@ -74,18 +74,18 @@ fn tracking_page_of_the_label_is_kept_with_its_carrier_and_number_only() {
 
 #[test]
 fn webhook_keeps_the_tracking_page_of_the_label_unless_it_names_another_number() {
-    for (number, is_kept) in [(None, true), (Some("1-east"), true), (Some("T2"), false)] {
+    for (tracking_number, is_kept) in [(None, true), (Some("1-east"), true), (Some("T2"), false)] {
         let (mut shop, id) = labelled_order();
         let shipment = shop.working_set.orders[&id].shipments[0].clone();
         assert!(shipment.tracking_url.is_some() && shipment.label_url.is_some());
         let update = json!({"order_id": id, "shipment_id": shipment.id,
-            "type": "shipment.shipped", "tracking_number": number});
+            "type": "shipment.shipped", "tracking_number": tracking_number});
         shop.execute_request("shipment.update", update).unwrap();
         let shipped_shipment = &shop.working_set.orders[&id].shipments[0];
         assert_eq!(
             shipped_shipment.tracking_url.is_some(),
             is_kept,
-            "{number:?}"
+            "{tracking_number:?}"
         );
         assert_eq!(shipped_shipment.label_url, shipment.label_url);
     }
@@ -96,25 +96,25 @@ fn carrier_gets_the_id_of_the_shipment_before_it_exists() {
     let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "west", 9)]);
     let id = shop.order(&[("A", 1), ("B", 1)]).unwrap();
     let order = shop.working_set.orders[&id].clone();
-    let ids =
-        ["east", "west"].map(|name| label_shipment_id(&order, &name.parse::<LabelId>().unwrap()));
-    assert_ne!(ids[0], ids[1]);
+    let shipment_ids =
+        ["east", "west"].map(|warehouse_name| label_shipment_id(&order, &warehouse_name.parse::<LabelId>().unwrap()));
+    assert_ne!(shipment_ids[0], shipment_ids[1]);
     shop.run_until_settled();
     let order = shop.working_set.orders[&id].clone();
     let mut created_ids: Vec<_> = order.shipments.iter().map(|shipment| shipment.id).collect();
     created_ids.sort();
-    let mut expected_ids = ids.to_vec();
+    let mut expected_ids = shipment_ids.to_vec();
     expected_ids.sort();
     assert_eq!(created_ids, expected_ids);
     // Like every id, it is sortable by time.
-    let uuid: uuid::Uuid = ids[0].to_string().parse().unwrap();
-    assert_eq!(uuid.get_version_num(), 7);
+    let shipment_uuid: uuid::Uuid = shipment_ids[0].to_string().parse().unwrap();
+    assert_eq!(shipment_uuid.get_version_num(), 7);
     // An id of another order's label differs.
     let other_id = shop.order(&[("A", 1)]).unwrap();
     let other_order = &shop.working_set.orders[&other_id];
     assert_ne!(
         label_shipment_id(other_order, &"east".parse::<LabelId>().unwrap()),
-        ids[0]
+        shipment_ids[0]
     );
 }
 
@@ -155,13 +155,13 @@ fn requested_delay_postpones_a_retry_but_does_not_hasten_it() {
             was_answered: false,
             retry_after: requested_delay.map(SignedDuration::from_secs),
         };
-        shop.results.push((key.clone(), 1, failed_result));
+        shop.step_results.push((key.clone(), 1, failed_result));
         shop.deliver_result(0, false);
-        let now = Timestamp::from_millisecond(shop.clock).unwrap();
+        let now = Timestamp::from_millisecond(shop.clock_ms).unwrap();
         let delay = shop.working_set.steps[&key].due_at.duration_since(now);
-        let range =
+        let delay_range =
             SignedDuration::from_secs(shortest_delay)..=SignedDuration::from_secs(longest_delay);
-        assert!(range.contains(&delay), "{requested_delay:?}: {delay:?}");
+        assert!(delay_range.contains(&delay), "{requested_delay:?}: {delay:?}");
     }
 }
 
@@ -182,7 +182,7 @@ fn refused_label_is_a_dead_step_and_its_items_can_be_shipped_manually() {
         was_answered: true,
         retry_after: None,
     };
-    shop.results.push((key.clone(), 1, refused_label));
+    shop.step_results.push((key.clone(), 1, refused_label));
     shop.deliver_result(0, false);
     assert_eq!(shop.dead_steps(), std::slice::from_ref(&key));
     let shipment = ship_order(&mut shop, id, json!({"tracking_number": "T1"}));

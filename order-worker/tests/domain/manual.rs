@@ -1,5 +1,5 @@
-//! Manual payments, and the transactions of all payments: payments in parts, too much money, money of orders that
-//! were cancelled or have expired, refunds by hand, and the states of earlier versions.
+//! Manual payments, and the transactions of all payments: payments in parts, too much money, money of orders
+//! that were cancelled or have expired, refunds by hand, and the states of earlier versions.
 
 use order_worker::domain::{
     command::{Action, Command, StepResult},
@@ -33,7 +33,7 @@ fn shop_with_paid_order() -> (Shop, OrderId) {
 
 impl Shop {
     fn create_manual_order(&mut self, quantity: u32) -> OrderId {
-        let body = json!({"customer_id": self.customer, "payment_method": "manual",
+        let body = json!({"customer_id": self.customer_id, "payment_method": "manual",
             "items": [{"sku": "A", "quantity": quantity}]});
         let created_order = self.execute_request("order.create", body).unwrap();
         created_order["id"].as_str().unwrap().parse().unwrap()
@@ -60,23 +60,23 @@ impl Shop {
         let key = step_key(id, Step::ExpireOrder);
         if self.working_set.steps.contains_key(&key) {
             self.execute_step(&key, ProviderMode::Responds);
-            self.deliver_result(self.results.len() - 1, false);
+            self.deliver_result(self.step_results.len() - 1, false);
         }
     }
 
     fn has_called_no_provider(&self) -> bool {
-        let mut payments = self.provider.values();
+        let mut payments = self.order_payments.values();
         payments.all(|payment| *payment == ProviderPayment::default())
     }
 
     /// The dead refund's message, if there is one.
     fn message_of_manual_refund(&self, id: OrderId) -> Option<String> {
-        let row = self
+        let step_row = self
             .working_set
             .steps
             .get(&step_key(id, Step::RefundPayment))?;
-        assert!(row.is_dead, "{row:?}");
-        row.last_error.clone()
+        assert!(step_row.is_dead, "{step_row:?}");
+        step_row.last_error.clone()
     }
 
     /// Kind, amount and status of each transaction.
@@ -85,7 +85,7 @@ impl Shop {
         let transactions = order_json["transactions"].as_array().unwrap().iter();
         transactions
             .map(|transaction| {
-                let text_member = |name: &str| transaction[name].as_str().unwrap().to_owned();
+                let text_member = |member_name: &str| transaction[member_name].as_str().unwrap().to_owned();
                 format!(
                     "{} {} {}",
                     text_member("kind"),
@@ -145,7 +145,7 @@ fn manual_payment_in_parts_starts_the_order_at_its_total_without_a_provider() {
     shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Delivered);
-    assert!(shop.has_called_no_provider(), "{:?}", shop.provider);
+    assert!(shop.has_called_no_provider(), "{:?}", shop.order_payments);
     assert_eq!(
         shop.transaction_texts(id),
         ["capture 150 success", "capture 250 success"]
@@ -239,9 +239,9 @@ fn expiry_with_a_part_of_the_money_leaves_a_refund_to_an_operator() {
 
 #[test]
 fn unpaid_order_that_is_cancelled_or_expires_has_nothing_to_pay_back() {
-    for expires in [true, false] {
+    for does_expire in [true, false] {
         let (mut shop, id) = shop_with_unpaid_order();
-        if expires {
+        if does_expire {
             shop.expire_reservation(id);
         } else {
             shop.cancel(id).unwrap();
@@ -429,7 +429,7 @@ fn only_operators_record_payments_and_only_of_manual_orders() {
 #[test]
 fn free_manual_order_is_processed_at_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
-    let body = json!({"customer_id": shop.customer, "payment_method": "manual",
+    let body = json!({"customer_id": shop.customer_id, "payment_method": "manual",
         "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
     let created_order = shop.execute_request("order.create", body).unwrap();
     assert_eq!(created_order["status"], "processing");
@@ -444,7 +444,7 @@ fn free_manual_order_is_processed_at_once() {
 #[test]
 fn transactions_of_an_order_are_bounded_and_still_add_up() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
-    let body = json!({"customer_id": shop.customer, "payment_method": "manual",
+    let body = json!({"customer_id": shop.customer_id, "payment_method": "manual",
         "items": [{"sku": "A", "quantity": 1, "unit_price": 100_000}]});
     let created_order = shop.execute_request("order.create", body).unwrap();
     let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
@@ -476,7 +476,7 @@ fn erasure_removes_the_references_of_manual_payments() {
             .map(|transaction| transaction.reference)
             .collect()
     };
-    let recorded_references = ["transfer", "to Ada"].map(|text| Some(text.to_owned()));
+    let recorded_references = ["transfer", "to Ada"].map(|reference_text| Some(reference_text.to_owned()));
     assert_eq!(references(&shop), recorded_references);
     shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
     assert_eq!(references(&shop), [None, None]);
@@ -599,25 +599,25 @@ impl Shop {
     /// Removes the transactions from the state, as a worker of an earlier version does.
     fn forget_transactions(&mut self, id: OrderId) {
         let order = self.working_set.orders.get_mut(&id).unwrap();
-        let mut state = serde_json::to_value(&*order).unwrap();
-        state.as_object_mut().unwrap().remove("transactions");
-        *order = serde_json::from_value(state).unwrap();
+        let mut order_state = serde_json::to_value(&*order).unwrap();
+        order_state.as_object_mut().unwrap().remove("transactions");
+        *order = serde_json::from_value(order_state).unwrap();
     }
 }
 
 #[test]
 fn steps_that_an_earlier_version_scheduled_for_a_manual_payment_end() {
     let (mut shop, id) = shop_with_paid_order();
-    let row = shop.working_set.steps.values().next().cloned();
-    assert_eq!(row, None);
+    let step_row = shop.working_set.steps.values().next().cloned();
+    assert_eq!(step_row, None);
     shop.cancel(id).unwrap();
     let key = step_key(id, Step::RefundPayment);
-    let mut row = shop.working_set.steps[&key].clone();
-    row.is_dead = false;
-    shop.working_set.steps.insert(key.clone(), row.clone());
+    let mut step_row = shop.working_set.steps[&key].clone();
+    step_row.is_dead = false;
+    shop.working_set.steps.insert(key.clone(), step_row.clone());
     shop.carry_out(&Command::Finish {
         key,
-        attempt: row.attempt,
+        attempt: step_row.attempt,
         result: StepResult::NoExternalCall,
     });
     assert!(
@@ -645,7 +645,7 @@ enum RandomAction {
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
     prop_oneof![
-        6 => (1..300_i64, any::<bool>()).prop_map(|(amount, overpaid)| RandomAction::Pay(amount, overpaid)),
+        6 => (1..300_i64, any::<bool>()).prop_map(|(amount, is_overpaid)| RandomAction::Pay(amount, is_overpaid)),
         3 => prop::option::of(1..300_i64).prop_map(RandomAction::PayBack),
         2 => (1..3_u32).prop_map(RandomAction::PayBackUnits),
         1 => Just(RandomAction::Cancel),
@@ -653,7 +653,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         3 => (1..4_u32).prop_map(RandomAction::Ship),
         3 => (0..6_usize).prop_map(RandomAction::Webhook),
         1 => Just(RandomAction::Expire),
-        4 => (0..4_usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::ExecuteStep(index, is_repeated)),
+        4 => (0..4_usize, any::<bool>()).prop_map(|(step_index, is_repeated)| RandomAction::ExecuteStep(step_index, is_repeated)),
         1 => Just(RandomAction::Discard),
         1 => Just(RandomAction::Redrive),
         1 => Just(RandomAction::Forget),
@@ -669,15 +669,15 @@ proptest! {
         for random_action in random_actions {
             let order_before = shop.stored_order(id).clone();
             match random_action {
-                RandomAction::Pay(amount, overpaid) => {
-                    let recorded_payment = shop.record_payment(id, amount, overpaid);
-                    prop_assert_eq!(recorded_payment.is_ok(), overpaid || amount <= order_before.outstanding_refunds(), "{:?}", recorded_payment);
+                RandomAction::Pay(amount, is_overpaid) => {
+                    let recorded_payment = shop.record_payment(id, amount, is_overpaid);
+                    prop_assert_eq!(recorded_payment.is_ok(), is_overpaid || amount <= order_before.outstanding_refunds(), "{:?}", recorded_payment);
                 }
                 RandomAction::PayBack(amount) => {
                     let body = amount.map_or(json!({}), |amount| json!({"amount": amount}));
-                    let refundable = order_before.payment.captured - order_before.payment.refunded;
+                    let refundable_amount = order_before.payment.captured - order_before.payment.refunded;
                     let recorded_refund = shop.record_refund(id, body);
-                    let is_possible = order_before.status != OrderStatus::Pending && amount.unwrap_or(1) <= refundable;
+                    let is_possible = order_before.status != OrderStatus::Pending && amount.unwrap_or(1) <= refundable_amount;
                     prop_assert_eq!(recorded_refund.is_ok(), is_possible, "{:?}", recorded_refund);
                 }
                 RandomAction::PayBackUnits(quantity) => {
@@ -691,22 +691,22 @@ proptest! {
                     let items = json!([{"sku": "A", "quantity": quantity}]);
                     let _ = shop.execute_request("shipment.create", json!({"id": id, "items": items}));
                 }
-                RandomAction::Webhook(update) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update])),
+                RandomAction::Webhook(update_index) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index])),
                 RandomAction::Expire => shop.expire_reservation(id),
-                RandomAction::ExecuteStep(index, is_repeated) => {
+                RandomAction::ExecuteStep(step_index, is_repeated) => {
                     let due_steps = shop.due_steps();
-                    if let Some(key) = due_steps.get(index) {
+                    if let Some(key) = due_steps.get(step_index) {
                         shop.execute_step(key, ProviderMode::Responds);
                         shop.deliver_result(0, is_repeated);
-                        shop.results.clear();
+                        shop.step_results.clear();
                     }
                 }
                 RandomAction::Discard => shop.discard_dead_steps(),
                 RandomAction::Redrive => {
                     for key in shop.dead_steps() {
                         let is_refund = key.step == Step::RefundPayment;
-                        let redriven = shop.execute_as_operator(Action::RedriveStep(key));
-                        prop_assert_eq!(redriven.is_err(), is_refund);
+                        let redrive_result = shop.execute_as_operator(Action::RedriveStep(key));
+                        prop_assert_eq!(redrive_result.is_err(), is_refund);
                     }
                 }
                 RandomAction::Forget => shop.forget_transactions(id),

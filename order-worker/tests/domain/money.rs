@@ -57,8 +57,8 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         3 => (0..6usize).prop_map(RandomAction::Webhook),
         6 => (provider_event, any::<bool>()).prop_map(|(event, is_notified)| RandomAction::ProviderEvent(event, is_notified)),
         2 => Just(RandomAction::Notify),
-        10 => (0..10usize, mode).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
-        10 => (0..10usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
+        10 => (0..10usize, mode).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
+        10 => (0..10usize, any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
         1 => Just(RandomAction::Expire),
         2 => (0..4usize).prop_map(RandomAction::Discard),
         1 => (0..4usize).prop_map(RandomAction::Redrive),
@@ -89,9 +89,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                 shop.execute_step(&due_steps[step_index % due_steps.len()], mode);
             }
         }
-        RandomAction::DeliverResult(step_index, is_repeated) => {
-            if !shop.results.is_empty() {
-                shop.deliver_result(step_index % shop.results.len(), is_repeated);
+        RandomAction::DeliverResult(result_index, is_repeated) => {
+            if !shop.step_results.is_empty() {
+                shop.deliver_result(result_index % shop.step_results.len(), is_repeated);
             }
         }
         RandomAction::Discard(step_index) | RandomAction::Redrive(step_index) => {
@@ -100,11 +100,11 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                 .get(step_index % dead_steps.len().max(1))
                 .cloned()
             {
-                let effect = match random_action {
+                let operator_action = match random_action {
                     RandomAction::Discard(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
                 };
-                shop.execute_as_operator(effect).unwrap();
+                shop.execute_as_operator(operator_action).unwrap();
             }
         }
         RandomAction::Expire => {
@@ -152,33 +152,33 @@ proptest! {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
         (shop.does_prepare, shop.captures_in_parts) = (does_prepare, captures_in_parts);
         let id = shop.order(&[("A", 4)]).unwrap();
-        let has_failed = |action: &RandomAction| matches!(action, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
-        let has_failed = random_actions.iter().any(has_failed);
+        let is_failed_refund = |action: &RandomAction| matches!(action, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
+        let has_failed = random_actions.iter().any(is_failed_refund);
         for random_action in random_actions {
             apply_action(&mut shop, id, random_action);
         }
         run_until_idle(&mut shop, id);
         let order = shop.working_set.orders[&id].clone();
-        let at_provider = shop.provider[&id].clone();
-        prop_assert_eq!((order.payment.captured, order.payment.refunded), (at_provider.captured, at_provider.refunded));
+        let provider_payment = shop.order_payments[&id].clone();
+        prop_assert_eq!((order.payment.captured, order.payment.refunded), (provider_payment.captured, provider_payment.refunded));
         let is_reported_as_failed = shop.event_types(id).contains(&"payment.refund_failed");
         prop_assert!(has_failed || !is_reported_as_failed, "a refund is reported as failed although none failed");
         prop_assert_ne!(order.status, OrderStatus::Pending);
-        let is_dead = shop.working_set.steps.values().any(|row| row.is_dead);
-        let is_authorized = at_provider.authorizations == 1 && !at_provider.is_voided && at_provider.captured == 0;
+        let is_dead = shop.working_set.steps.values().any(|step_row| step_row.is_dead);
+        let is_authorized = provider_payment.authorizations == 1 && !provider_payment.is_voided && provider_payment.captured == 0;
         let is_recorded_as_authorized = order.payment.status == PaymentStatus::Authorized;
-        prop_assert_eq!(is_authorized, is_recorded_as_authorized, "{:?} {:?}", order, at_provider);
+        prop_assert_eq!(is_authorized, is_recorded_as_authorized, "{:?} {:?}", order, provider_payment);
         if order.status == OrderStatus::Cancelled {
-            let refunded = at_provider.refunded + order.refund_written_off;
+            let refunded_amount = provider_payment.refunded + order.refund_written_off;
             // A refund returned by the bank is left to an operator.
             let is_left_to_operator = is_dead && is_reported_as_failed;
-            prop_assert!(is_left_to_operator || is_dead || at_provider.captured <= refunded, "a cancelled order is still paid");
+            prop_assert!(is_left_to_operator || is_dead || provider_payment.captured <= refunded_amount, "a cancelled order is still paid");
         } else if !is_dead && (captures_in_parts || order.reserved_items.is_empty()) {
-            prop_assert!(at_provider.captured >= order.total_to_capture(), "shipped items are not captured");
+            prop_assert!(provider_payment.captured >= order.total_to_capture(), "shipped items are not captured");
         }
         // Returned items are refunded, as far as they were paid for.
-        let refunded = order.payment.refunded + order.refund_written_off;
-        prop_assert!(is_dead || refunded >= order.returned_value().min(order.payment.captured));
+        let refunded_amount = order.payment.refunded + order.refund_written_off;
+        prop_assert!(is_dead || refunded_amount >= order.returned_value().min(order.payment.captured));
         // Unpaid shipped items have a dead step until it is discarded.
         prop_assert!(is_dead || order.uncollectable_shipped() == 0, "{:?}", order);
         assert_can_be_finished(&mut shop, id);
@@ -236,16 +236,16 @@ fn discarded_refund_is_not_paid_with_the_next_one() {
     fail_and_discard(&mut shop, &step_key(id, Step::RefundPayment));
     apply_action(&mut shop, id, RandomAction::Refund(40));
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 40);
+    assert_eq!(shop.order_payments[&id].refunded, 40);
     // Neither a notification nor a return requests it again.
     shop.notify(id);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 40);
+    assert_eq!(shop.order_payments[&id].refunded, 40);
     shop.check_settled();
     // A new request for a refund pays it.
     apply_action(&mut shop, id, RandomAction::Refund(120));
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 160);
+    assert_eq!(shop.order_payments[&id].refunded, 160);
     shop.check_settled();
 }
 
@@ -259,7 +259,7 @@ fn discarded_refund_of_a_return_is_not_requested_again() {
     shop.notify(id);
     shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 0);
+    assert_eq!(shop.order_payments[&id].refunded, 0);
     shop.execute_request("order.delete", json!({"id": id}))
         .unwrap();
     shop.check_settled();
@@ -276,7 +276,7 @@ fn discarded_capture_is_not_included_in_the_next_one() {
         shop.run_until_settled();
         let order = &shop.working_set.orders[&id];
         assert_eq!(
-            (order.payment.captured, shop.provider[&id].captured),
+            (order.payment.captured, shop.order_payments[&id].captured),
             (300, 300)
         );
         assert_eq!(order.uncollectable_shipped(), 0);
@@ -284,7 +284,7 @@ fn discarded_capture_is_not_included_in_the_next_one() {
         // Unpaid items are not refunded.
         shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
         shop.run_until_settled();
-        assert_eq!(shop.provider[&id].refunded, 300);
+        assert_eq!(shop.order_payments[&id].refunded, 300);
         shop.check_settled();
     }
 }
@@ -400,16 +400,16 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
         .last()
         .unwrap()
         .clone();
-    let value = price_of_items(&shop.working_set.orders[&id], &shipment.items);
+    let shipment_value = price_of_items(&shop.working_set.orders[&id], &shipment.items);
     let update_body = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.execute_request("shipment.update", update_body)
         .unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 50 + value);
+    assert_eq!(shop.order_payments[&id].refunded, 50 + shipment_value);
     // Everything is returned: no more is refunded than was captured.
     shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 400);
+    assert_eq!(shop.order_payments[&id].refunded, 400);
     shop.check_settled();
 }
 
@@ -500,8 +500,8 @@ fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
 fn order_waits_for_authentication_until_it_expires() {
     let mut shop = Shop::with_stock(&[("A", "main", 2)]);
     shop.does_prepare = true;
-    let ids = [(); 2].map(|()| shop.order(&[("A", 1)]).unwrap());
-    for id in ids {
+    let order_ids = [(); 2].map(|()| shop.order(&[("A", 1)]).unwrap());
+    for id in order_ids {
         let key = StepKey {
             order_id: id,
             step: Step::AuthorizePayment,
@@ -518,20 +518,20 @@ fn order_waits_for_authentication_until_it_expires() {
         );
     }
     // The first customer authenticates in time.
-    shop.apply_provider_event(ids[0], ProviderEvent::Authenticated, true);
+    shop.apply_provider_event(order_ids[0], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
-    let order = &shop.working_set.orders[&ids[0]];
+    let order = &shop.working_set.orders[&order_ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
     assert_eq!(order.payment.next_action, None);
     // The second customer authenticates too late, so no payment is authorized.
-    apply_action(&mut shop, ids[1], RandomAction::Expire);
+    apply_action(&mut shop, order_ids[1], RandomAction::Expire);
     shop.run_until_settled();
-    shop.apply_provider_event(ids[1], ProviderEvent::Authenticated, true);
+    shop.apply_provider_event(order_ids[1], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
-    let order = &shop.working_set.orders[&ids[1]];
+    let order = &shop.working_set.orders[&order_ids[1]];
     assert_eq!(order.status, OrderStatus::Cancelled);
     assert_eq!(order.payment.status, PaymentStatus::Voided);
-    assert_eq!(shop.provider[&ids[1]].authorizations, 0);
+    assert_eq!(shop.order_payments[&order_ids[1]].authorizations, 0);
     shop.check_settled();
 }
 
@@ -563,13 +563,13 @@ fn returned_items_are_restocked_and_refunded() {
         uncancelled_shipments.find(is_in_warehouse).unwrap().id
     };
     let (east_shipment, west_shipment) = (shipment_of(&shop, "east"), shipment_of(&shop, "west"));
-    for (shipment, update_type) in [
+    for (shipment_id, update_type) in [
         (east_shipment, "shipment.failed"),
         (east_shipment, "shipment.returned"),
         (west_shipment, "shipment.delivered"),
         (east_shipment, "shipment.returned"),
     ] {
-        let update_body = json!({"order_id": id, "shipment_id": shipment, "type": update_type, "timestamp": "2026-01-31T12:00:00Z"});
+        let update_body = json!({"order_id": id, "shipment_id": shipment_id, "type": update_type, "timestamp": "2026-01-31T12:00:00Z"});
         shop.execute_request("shipment.update", update_body)
             .unwrap();
         shop.run_until_settled();
@@ -593,11 +593,11 @@ fn returned_items_are_restocked_and_refunded() {
 #[test]
 fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
     let (mut shop, id) = shop_with_authorized_order();
-    let capture = step_key(id, Step::CapturePayment);
+    let capture_key = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
-    shop.execute_step(&capture, ProviderMode::TransientError);
+    shop.execute_step(&capture_key, ProviderMode::TransientError);
     shop.deliver_result(0, true);
-    let failed_row = shop.working_set.steps[&capture].clone();
+    let failed_row = shop.working_set.steps[&capture_key].clone();
     assert_eq!(
         (
             failed_row.attempt,
@@ -607,18 +607,18 @@ fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
         (2, 1, 1)
     );
     apply_action(&mut shop, id, RandomAction::Ship(1));
-    let row = shop.working_set.steps[&capture].clone();
-    assert_eq!((row.attempt, row.failures, row.error_responses), (3, 0, 1));
+    let step_row = shop.working_set.steps[&capture_key].clone();
+    assert_eq!((step_row.attempt, step_row.failures, step_row.error_responses), (3, 0, 1));
     assert_eq!(
-        row.due_at.as_millisecond(),
-        shop.clock,
+        step_row.due_at.as_millisecond(),
+        shop.clock_ms,
         "it is retried at once"
     );
     // The first result arrives again.
     shop.deliver_result(0, false);
-    assert_eq!(shop.working_set.steps[&capture], row);
+    assert_eq!(shop.working_set.steps[&capture_key], step_row);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].captured, 200);
+    assert_eq!(shop.order_payments[&id].captured, 200);
     shop.check_settled();
 }
 
@@ -626,22 +626,22 @@ fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
 #[test]
 fn capture_and_refund_in_progress_are_not_started_a_second_time() {
     let (mut shop, id) = shop_with_authorized_order();
-    let capture = step_key(id, Step::CapturePayment);
+    let capture_key = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
-    shop.execute_step(&capture, ProviderMode::Responds);
+    shop.execute_step(&capture_key, ProviderMode::Responds);
     shop.working_set.dirty.steps.clear();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     assert!(
-        !shop.working_set.dirty.steps.contains(&capture),
+        !shop.working_set.dirty.steps.contains(&capture_key),
         "the step is sent again while it is in progress"
     );
     shop.deliver_result(0, true);
-    assert_eq!(shop.working_set.steps[&capture].attempt, 2);
+    assert_eq!(shop.working_set.steps[&capture_key].attempt, 2);
     // The result of the finished attempt arrives again.
     shop.deliver_result(0, false);
-    assert_eq!(shop.working_set.steps[&capture].attempt, 2);
+    assert_eq!(shop.working_set.steps[&capture_key].attempt, 2);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].captured, 200);
+    assert_eq!(shop.order_payments[&id].captured, 200);
 
     let refund_key = step_key(id, Step::RefundPayment);
     apply_action(&mut shop, id, RandomAction::Refund(50));
@@ -650,7 +650,7 @@ fn capture_and_refund_in_progress_are_not_started_a_second_time() {
     apply_action(&mut shop, id, RandomAction::Refund(30));
     assert!(!shop.working_set.dirty.steps.contains(&refund_key));
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 80);
+    assert_eq!(shop.order_payments[&id].refunded, 80);
     shop.check_settled();
 }
 
@@ -659,15 +659,15 @@ fn capture_and_refund_in_progress_are_not_started_a_second_time() {
 #[test]
 fn rest_of_the_authorization_is_released_after_a_capture_in_progress() {
     let (mut shop, id) = shop_with_authorized_order();
-    let capture = step_key(id, Step::CapturePayment);
+    let capture_key = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
-    shop.execute_step(&capture, ProviderMode::Responds);
+    shop.execute_step(&capture_key, ProviderMode::Responds);
     shop.working_set.dirty.steps.clear();
     shop.execute_request("order.cancel_remaining", json!({"id": id}))
         .unwrap();
-    assert!(!shop.working_set.dirty.steps.contains(&capture));
+    assert!(!shop.working_set.dirty.steps.contains(&capture_key));
     shop.run_until_settled();
-    let payment = &shop.provider[&id];
+    let payment = &shop.order_payments[&id];
     assert_eq!((payment.captured, payment.is_closed), (100, true));
     shop.check_settled();
 }
@@ -720,7 +720,7 @@ fn capture_beyond_the_shipped_items_that_is_reported_late_is_refunded() {
         }
         shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
         shop.run_until_settled();
-        assert_eq!(shop.provider[&id].refunded, 400);
+        assert_eq!(shop.order_payments[&id].refunded, 400);
         shop.check_settled();
     }
 }

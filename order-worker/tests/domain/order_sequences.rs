@@ -1,6 +1,7 @@
-//! Random sequences of whole orders: created with any mix of parts, edited, approved, cancelled, shipped in parts,
-//! captured, refunded, returned and expired, while the provider, the carrier and operators act as well and workers
-//! crash. After every action and at the end, the parts add up, and neither money nor stock is created or lost.
+//! Random sequences of whole orders: created with any mix of parts, edited, approved, cancelled, shipped in
+//! parts, captured, refunded, returned and expired, while the provider, the carrier and operators act as well
+//! and workers crash. After every action and at the end, the parts add up, and neither money nor stock is
+//! created or lost.
 //!
 //! The seed determines the sequence, so that failures are reproducible:
 //!
@@ -56,9 +57,9 @@ const STOCK: [(&str, &str, i64); 5] = [
 struct Sequence {
     random: Random,
     shop: Shop,
-    orders: Vec<OrderId>,
-    /// Whether operators keep a part of refunds of returned units or refund other amounts, calls fail for good, and
-    /// the payment is changed at the provider.
+    order_ids: Vec<OrderId>,
+    /// Whether operators keep a part of refunds of returned units or refund other amounts, calls fail for good,
+    /// and the payment is changed at the provider.
     has_exceptions: bool,
     /// Amounts that operators kept from the refunds of returned units, refunded for no units, or discarded.
     other_amounts: BTreeMap<OrderId, i64>,
@@ -80,7 +81,7 @@ impl Sequence {
             has_exceptions: random.chance(50),
             random,
             shop,
-            orders: Vec::new(),
+            order_ids: Vec::new(),
             other_amounts: BTreeMap::new(),
             unit_refunds: BTreeMap::new(),
             log: Vec::new(),
@@ -93,30 +94,30 @@ impl Sequence {
 
     /// Executes a request. One that is refused changes nothing.
     fn execute_request(&mut self, pattern: &str, body: Value) -> Result<Value, Failure> {
-        let orders = self.shop.working_set.orders.clone();
-        let stock_levels = self.shop.working_set.stock_levels.clone();
+        let orders_before = self.shop.working_set.orders.clone();
+        let stock_levels_before = self.shop.working_set.stock_levels.clone();
         self.log.push(format!("{pattern} {body}"));
-        let result = self.shop.execute_request(pattern, body);
-        if let Err(failure) = &result {
+        let request_result = self.shop.execute_request(pattern, body);
+        if let Err(failure) = &request_result {
             self.log.push(format!("  refused: {}", failure.message));
             let working_set = &self.shop.working_set;
             assert_eq!(
-                orders, working_set.orders,
+                orders_before, working_set.orders,
                 "a refused request changed an order"
             );
             assert_eq!(
-                stock_levels, working_set.stock_levels,
+                stock_levels_before, working_set.stock_levels,
                 "a refused request changed the stock"
             );
         }
-        result
+        request_result
     }
 
     /// Executes one random action.
     fn perform_random_action(&mut self) {
         let action_number = self.random.random_below(100);
-        let id = match self.random.pick(&self.orders) {
-            Some(id) if action_number >= 6 || self.orders.len() == MAX_ORDERS => id,
+        let id = match self.random.pick(&self.order_ids) {
+            Some(id) if action_number >= 6 || self.order_ids.len() == MAX_ORDERS => id,
             _ => return self.create_order(),
         };
         match action_number {
@@ -141,7 +142,7 @@ impl Sequence {
             92..94 => {
                 // All workers die after the calls of the providers, before the results are stored.
                 self.log.push("crash".to_owned());
-                self.shop.results.clear();
+                self.shop.step_results.clear();
             }
             _ => self.settle(),
         }
@@ -182,14 +183,14 @@ impl Sequence {
         let mut body = random_body(&lines, order_discount, shipping_amounts, random.chance(50));
         for item in body["items"].as_array_mut().unwrap() {
             let item = item.as_object_mut().unwrap();
-            for member in ["discounts", "taxes"] {
-                let amounts = item[member].as_array().unwrap().iter();
+            for member_name in ["discounts", "taxes"] {
+                let amounts = item[member_name].as_array().unwrap().iter();
                 if amounts
-                    .map(|entry| entry["amount"].as_i64().unwrap())
+                    .map(|amount_entry| amount_entry["amount"].as_i64().unwrap())
                     .sum::<i64>()
                     == 0
                 {
-                    item.remove(member);
+                    item.remove(member_name);
                 }
             }
             // The catalogue's price.
@@ -197,9 +198,9 @@ impl Sequence {
                 item.remove("unit_price");
             }
         }
-        body["customer_id"] = json!(self.shop.customer);
+        body["customer_id"] = json!(self.shop.customer_id);
         if let Ok(created_order) = self.execute_request("order.create", body) {
-            self.orders
+            self.order_ids
                 .push(created_order["id"].as_str().unwrap().parse().unwrap());
         }
     }
@@ -245,10 +246,10 @@ impl Sequence {
             _ => {}
         }
         let order_before = self.order(id).clone();
-        let result = self.execute_request("order.edit", body);
+        let edit_result = self.execute_request("order.edit", body);
         let is_shipped = order_before.shipped_shipments().next().is_some();
         assert!(
-            result.is_err() || !is_shipped,
+            edit_result.is_err() || !is_shipped,
             "edited after something was shipped"
         );
         let order_after = self.order(id);
@@ -423,7 +424,8 @@ impl Sequence {
             payment.status == PaymentStatus::Authorized,
             payment.refunded > 0,
         );
-        // An event that only few states of an order allow is chosen more often while the order is in one of them.
+        // An event that only few states of an order allow is chosen more often while the order is in one of
+        // them.
         if self.has_exceptions && is_refunded && self.random.chance(30) {
             event = ProviderEvent::RefundFailed(amount);
         } else if self.has_exceptions && is_authorized && self.random.chance(50) {
@@ -487,13 +489,13 @@ impl Sequence {
     }
 
     fn deliver_result(&mut self) {
-        if !self.shop.results.is_empty() {
-            let index = self.random.random_below(self.shop.results.len());
+        if !self.shop.step_results.is_empty() {
+            let result_index = self.random.random_below(self.shop.step_results.len());
             let is_repeated = self.random.chance(30);
-            let (key, _, result) = &self.shop.results[index];
+            let (key, _, step_result) = &self.shop.step_results[result_index];
             self.log
-                .push(format!("{result:?} of {key:?}, repeated: {is_repeated}"));
-            self.shop.deliver_result(index, is_repeated);
+                .push(format!("{step_result:?} of {key:?}, repeated: {is_repeated}"));
+            self.shop.deliver_result(result_index, is_repeated);
         }
     }
 
@@ -504,7 +506,7 @@ impl Sequence {
 
     /// Checks what holds at any time. `Shop` checks more after every command.
     fn check(&self) {
-        for id in &self.orders {
+        for id in &self.order_ids {
             let order = self.order(*id);
             let order_json = order.represent([]);
             let line_total: i64 = order_json.items.iter().map(|line| line.total).sum();
@@ -557,14 +559,14 @@ impl Sequence {
         self.check_stock();
     }
 
-    /// Checks that each product's stock is the initial one without the units that left, and that no more units came
-    /// back or were refunded than left. `Shop` compares the reserved stock with the orders.
+    /// Checks that each product's stock is the initial one without the units that left, and that no more units
+    /// came back or were refunded than left. `Shop` compares the reserved stock with the orders.
     fn check_stock(&self) {
         let mut expected_on_hand: BTreeMap<String, i64> = BTreeMap::new();
         for (sku, _, units) in STOCK {
             *expected_on_hand.entry(sku.to_owned()).or_default() += units;
         }
-        for id in &self.orders {
+        for id in &self.order_ids {
             let (mut shipped_units, mut returned_units) = (BTreeMap::new(), BTreeMap::new());
             for event in self.shop.events_of(*id) {
                 match &event.event_data {
@@ -614,8 +616,8 @@ impl Sequence {
             }
         }
         for (sku, expected_on_hand) in expected_on_hand {
-            let levels = &self.shop.working_set.stock_levels[&sku.parse().unwrap()];
-            let on_hand: i64 = levels.values().map(|level| level.on_hand).sum();
+            let stock_levels = &self.shop.working_set.stock_levels[&sku.parse().unwrap()];
+            let on_hand: i64 = stock_levels.values().map(|stock_level| stock_level.on_hand).sum();
             assert_eq!(
                 on_hand, expected_on_hand,
                 "the stock of {sku} is not conserved"
@@ -626,19 +628,19 @@ impl Sequence {
     /// The customers complete what is required, all notifications arrive, and operators discard what failed.
     fn finish_everything(&mut self) {
         self.log.push("finish everything".to_owned());
-        for id in self.orders.clone() {
+        for id in self.order_ids.clone() {
             if self.order(id).awaits_approval {
                 self.execute_request("order.approve", json!({"id": id}))
                     .unwrap();
             }
         }
         for _ in 0..3 {
-            for id in self.orders.clone() {
+            for id in self.order_ids.clone() {
                 self.shop
                     .apply_provider_event(id, ProviderEvent::Authenticated, true);
             }
             self.shop.run_until_settled();
-            for id in self.orders.clone() {
+            for id in self.order_ids.clone() {
                 self.shop.notify(id);
             }
             self.shop.run_until_settled();
@@ -667,7 +669,7 @@ impl Sequence {
     fn check_settled(&self) {
         self.check();
         self.shop.check_settled();
-        for id in &self.orders {
+        for id in &self.order_ids {
             let order = self.order(*id);
             assert!(order.pending_edit.is_none(), "an edit is still pending");
             assert!(
@@ -692,8 +694,8 @@ impl Sequence {
         }
     }
 
-    /// An order that is being processed has a label for each item, unless it was shipped or its label cancelled by
-    /// hand, or a step of a label was discarded.
+    /// An order that is being processed has a label for each item, unless it was shipped or its label cancelled
+    /// by hand, or a step of a label was discarded.
     fn check_labels(&self, order: &Order) {
         let is_by_hand = |event: &Event| match &event.event_data {
             EventData::ShipmentShipped { .. } => true,
@@ -713,7 +715,7 @@ impl Sequence {
 
     /// Ships everything that can be shipped, and returns everything that was shipped without a fee.
     fn return_everything(&mut self) {
-        for id in self.orders.clone() {
+        for id in self.order_ids.clone() {
             if self.order(id).status == OrderStatus::Processing
                 && self
                     .execute_request("shipment.create", json!({"id": id}))
@@ -795,7 +797,7 @@ impl Sequence {
     /// Checks that exactly everything is refunded, and that no unit is missing or reserved.
     fn check_everything_returned(&self) {
         self.check_settled();
-        for id in &self.orders {
+        for id in &self.order_ids {
             let order = self.order(*id);
             let payment = &order.payment;
             let refunded_amount = payment.refunded + order.refund_written_off;
@@ -822,8 +824,8 @@ impl Sequence {
             let is_over = order.status == OrderStatus::Cancelled || order.is_closed() || is_free;
             assert!(is_over, "{order:?}");
         }
-        for (sku, levels) in &self.shop.working_set.stock_levels {
-            let reserved_units: i64 = levels.values().map(|level| level.reserved).sum();
+        for (sku, stock_levels) in &self.shop.working_set.stock_levels {
+            let reserved_units: i64 = stock_levels.values().map(|stock_level| stock_level.reserved).sum();
             assert_eq!(reserved_units, 0, "{sku} is still reserved");
         }
     }
@@ -856,9 +858,9 @@ fn run_sequence(seed: u64, event_counts: &mut BTreeMap<&'static str, u64>) {
         println!("reproduce with ORDER_SEQUENCE={seed}");
         resume_unwind(panic);
     }
-    for id in &sequence.orders {
-        for kind in sequence.shop.event_types(*id) {
-            *event_counts.entry(kind).or_default() += 1;
+    for id in &sequence.order_ids {
+        for event_type in sequence.shop.event_types(*id) {
+            *event_counts.entry(event_type).or_default() += 1;
         }
     }
 }
@@ -891,10 +893,10 @@ const EXPECTED_EVENTS: [&str; 22] = [
 
 /// Runs every sequence whose seed has this remainder.
 fn run_sequences(remainder: u64) {
-    let read_number = |name: &str| {
-        env::var(name)
+    let read_number = |variable_name: &str| {
+        env::var(variable_name)
             .ok()
-            .and_then(|text| text.parse::<u64>().ok())
+            .and_then(|variable_text| variable_text.parse::<u64>().ok())
     };
     let mut event_counts = BTreeMap::new();
     if let Some(seed) = read_number("ORDER_SEQUENCE") {
@@ -912,11 +914,11 @@ fn run_sequences(remainder: u64) {
         "{} sequences: {event_counts:?}",
         sequence_count / TEST_COUNT
     );
-    for kind in EXPECTED_EVENTS {
-        let event_count = event_counts.get(kind).copied().unwrap_or(0);
+    for event_type in EXPECTED_EVENTS {
+        let event_count = event_counts.get(event_type).copied().unwrap_or(0);
         assert!(
             event_count > sequence_count / 2_000,
-            "only {event_count} events {kind}: {event_counts:?}"
+            "only {event_count} events {event_type}: {event_counts:?}"
         );
     }
 }

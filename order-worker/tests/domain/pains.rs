@@ -44,11 +44,11 @@ fn concurrent_captures_capture_once() {
     shop.execute_step(&key, ProviderMode::Responds);
     shop.execute_step(&key, ProviderMode::Responds);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].captured, 100);
+    assert_eq!(shop.order_payments[&id].captured, 100);
     assert_eq!(
         shop.event_types(id)
             .iter()
-            .filter(|kind| **kind == "payment.captured")
+            .filter(|event_type| **event_type == "payment.captured")
             .count(),
         1
     );
@@ -73,7 +73,7 @@ fn notification_received_three_times_is_applied_once() {
         shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     }
     shop.run_until_settled();
-    for kind in [
+    for event_type in [
         "payment.authorized",
         "payment.captured",
         "order.shipped",
@@ -82,10 +82,10 @@ fn notification_received_three_times_is_applied_once() {
         assert_eq!(
             shop.event_types(id)
                 .iter()
-                .filter(|event_data| **event_data == kind)
+                .filter(|recorded_type| **recorded_type == event_type)
                 .count(),
             1,
-            "{kind}"
+            "{event_type}"
         );
     }
 }
@@ -101,7 +101,7 @@ fn last_item_is_paid_by_one_customer() {
         Code::OutOfStock
     );
     shop.run_until_settled();
-    assert_eq!(shop.provider.len(), 1);
+    assert_eq!(shop.order_payments.len(), 1);
 }
 
 /// medusa 5457: an order could not be cancelled once its payment was captured.
@@ -122,7 +122,7 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
     let mut draft = OrderDraft::from_order(&shop.working_set.orders[&id], &origin, &mut context);
     draft.record(EventData::captured(100, false)).unwrap();
     shop.working_set.apply(draft.into_decision().changes);
-    shop.provider.get_mut(&id).unwrap().captured = 100;
+    shop.order_payments.get_mut(&id).unwrap().captured = 100;
 
     shop.cancel(id).unwrap();
     shop.run_until_settled();
@@ -131,7 +131,7 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
         (order.status, order.payment.status),
         (OrderStatus::Cancelled, PaymentStatus::Refunded)
     );
-    assert_eq!(shop.provider[&id].refunded, 100);
+    assert_eq!(shop.order_payments[&id].refunded, 100);
 }
 
 /// Cancelling while the provider is being called: a later authorization is voided.
@@ -146,8 +146,8 @@ fn authorization_after_the_cancel_is_voided() {
     shop.execute_step(&key, ProviderMode::Responds);
     shop.cancel(id).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].authorizations, 1);
-    assert!(shop.provider[&id].is_voided);
+    assert_eq!(shop.order_payments[&id].authorizations, 1);
+    assert!(shop.order_payments[&id].is_voided);
     let order = &shop.working_set.orders[&id];
     assert_eq!(
         (order.status, order.payment.status),
@@ -174,7 +174,7 @@ fn authorization_request_after_the_void_is_refused() {
     shop.execute_step(&authorize_key, ProviderMode::Responds);
     shop.working_set.steps.remove(&authorize_key);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].authorizations, 0);
+    assert_eq!(shop.order_payments[&id].authorizations, 0);
     assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled);
 }
 
@@ -187,14 +187,14 @@ fn step_without_retries_left_is_dead_with_its_error() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let mut attempts = 0;
+    let mut attempt_count = 0;
     while !shop.working_set.steps[&key].is_dead {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
-        attempts += 1;
-        assert!(attempts <= 100, "the step never became dead");
+        attempt_count += 1;
+        assert!(attempt_count <= 100, "the step never became dead");
     }
-    assert_eq!(attempts, Step::AuthorizePayment.retry_policy().attempts);
+    assert_eq!(attempt_count, Step::AuthorizePayment.retry_policy().attempts);
     assert_eq!(
         shop.working_set.steps[&key].last_error.as_deref(),
         Some("busy")
@@ -227,16 +227,16 @@ fn postponing_a_step_uses_up_no_attempts() {
     };
     let order_before = shop.working_set.orders[&id].clone();
     for attempt in 1..=100 {
-        let row = shop.working_set.steps[&key].clone();
+        let step_row = shop.working_set.steps[&key].clone();
         assert_eq!(
-            (row.attempt, row.failures, row.is_dead),
+            (step_row.attempt, step_row.failures, step_row.is_dead),
             (attempt, 0, false)
         );
         shop.execute_step(&key, ProviderMode::NoFreeSlot);
         // A duplicate result postpones the step only once.
         shop.deliver_result(0, true);
         shop.deliver_result(0, false);
-        let pause_ms = shop.working_set.steps[&key].due_at.as_millisecond() - shop.clock;
+        let pause_ms = shop.working_set.steps[&key].due_at.as_millisecond() - shop.clock_ms;
         assert!((0..=60_000).contains(&pause_ms), "{pause_ms} ms");
     }
     assert_eq!(shop.working_set.orders[&id], order_before);
@@ -254,28 +254,28 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let attempts = Step::AuthorizePayment.retry_policy().attempts;
-    for _ in 0..attempts {
+    let max_attempts = Step::AuthorizePayment.retry_policy().attempts;
+    for _ in 0..max_attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         // Each result is delivered a second time, much later.
-        shop.deliver_result(shop.results.len() - 1, true);
+        shop.deliver_result(shop.step_results.len() - 1, true);
     }
     assert!(shop.working_set.steps[&key].is_dead);
     shop.execute_as_operator(Action::RedriveStep(key.clone()))
         .unwrap();
-    let row = shop.working_set.steps[&key].clone();
+    let step_row = shop.working_set.steps[&key].clone();
     assert_eq!(
-        (row.attempt, row.failures, row.is_dead),
-        (attempts + 1, 0, false)
+        (step_row.attempt, step_row.failures, step_row.is_dead),
+        (max_attempts + 1, 0, false)
     );
-    while !shop.results.is_empty() {
+    while !shop.step_results.is_empty() {
         shop.deliver_result(0, false);
     }
     assert_eq!(
-        shop.working_set.steps[&key], row,
+        shop.working_set.steps[&key], step_row,
         "late results change nothing"
     );
-    for _ in 1..attempts {
+    for _ in 1..max_attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
         assert!(!shop.working_set.steps[&key].is_dead);
@@ -312,7 +312,7 @@ fn pending_retry_can_be_started_immediately() {
         shop.deliver_result(0, false);
     }
     let waiting_step = shop.working_set.steps[&key].clone();
-    assert!(waiting_step.due_at.as_millisecond() > shop.clock);
+    assert!(waiting_step.due_at.as_millisecond() > shop.clock_ms);
     let discard_reply = shop.execute_as_operator(Action::DiscardStep(key.clone()));
     assert_eq!(
         discard_reply.unwrap_err().code,
@@ -321,14 +321,14 @@ fn pending_retry_can_be_started_immediately() {
     );
 
     shop.execute_as_operator(redrive_action()).unwrap();
-    let row = shop.working_set.steps[&key].clone();
-    assert_eq!((row.attempt, row.failures), (waiting_step.attempt + 1, 0));
-    assert!(row.due_at.as_millisecond() <= shop.clock);
+    let step_row = shop.working_set.steps[&key].clone();
+    assert_eq!((step_row.attempt, step_row.failures), (waiting_step.attempt + 1, 0));
+    assert!(step_row.due_at.as_millisecond() <= shop.clock_ms);
 
     // Redriving a step in progress changes nothing.
     shop.execute_step(&key, ProviderMode::TransientError);
     shop.deliver_result(0, false);
-    shop.clock = shop.working_set.steps[&key].due_at.as_millisecond();
+    shop.clock_ms = shop.working_set.steps[&key].due_at.as_millisecond();
     let retrying_row = shop.working_set.steps[&key].clone();
     let events_before = shop.event_types(id).len();
     shop.execute_as_operator(redrive_action()).unwrap();

@@ -8,53 +8,53 @@ use shared::{
 
 use crate::shop::Shop;
 
-const IDS: [&str; 3] = [
+const PHOTO_IDS: [&str; 3] = [
     "5f2b0c1e-2345-4abc-8def-0123456789a1",
     "5f2b0c1e-2345-4abc-8def-0123456789a2",
     "5f2b0c1e-2345-4abc-8def-0123456789a3",
 ];
 
-fn new_photo(id: &str) -> Value {
+fn new_photo(photo_id: &str) -> Value {
     json!({
-        "sku": "A", "id": id, "digest": "d", "content_type": "image/png", "width": 400, "height": 300,
+        "sku": "A", "id": photo_id, "digest": "d", "content_type": "image/png", "width": 400, "height": 300,
         "variants": [{"width": 320, "height": 240}],
     })
 }
 
-fn refusal(result: Result<Value, Failure>) -> Code {
-    result.unwrap_err().code
+fn refusal_code(outcome: Result<Value, Failure>) -> Code {
+    outcome.unwrap_err().code
 }
 
 #[test]
 fn photos_are_added_ordered_and_removed() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
-    for id in IDS {
-        let photo = shop.execute_request("product.add_image", new_photo(id));
-        let url = format!("/media/{id}");
+    for photo_id in PHOTO_IDS {
+        let photo = shop.execute_request("product.add_image", new_photo(photo_id));
+        let photo_url = format!("/media/{photo_id}");
         assert_eq!(
             photo.unwrap(),
             json!({
-                "id": id, "url": url, "content_type": "image/png", "width": 400, "height": 300,
-                "variants": [{"url": format!("{url}/320"), "width": 320, "height": 240}],
+                "id": photo_id, "url": photo_url, "content_type": "image/png", "width": 400, "height": 300,
+                "variants": [{"url": format!("{photo_url}/320"), "width": 320, "height": 240}],
             })
         );
     }
-    let repeated_result = shop.execute_request("product.add_image", new_photo(IDS[0]));
-    assert_eq!(refusal(repeated_result), Code::InvalidState);
-    let order = json!({"sku": "A", "ids": [IDS[2], IDS[0], IDS[1]]});
-    let product = shop.execute_request("product.order_images", order).unwrap();
-    assert_eq!(product["images"][0]["id"], IDS[2]);
-    assert_eq!(product["image_urls"][0], format!("/media/{}", IDS[2]));
-    let removal = json!({"sku": "A", "id": IDS[2]});
+    let repeated_result = shop.execute_request("product.add_image", new_photo(PHOTO_IDS[0]));
+    assert_eq!(refusal_code(repeated_result), Code::InvalidState);
+    let order_request = json!({"sku": "A", "ids": [PHOTO_IDS[2], PHOTO_IDS[0], PHOTO_IDS[1]]});
+    let product = shop.execute_request("product.order_images", order_request).unwrap();
+    assert_eq!(product["images"][0]["id"], PHOTO_IDS[2]);
+    assert_eq!(product["image_urls"][0], format!("/media/{}", PHOTO_IDS[2]));
+    let removal = json!({"sku": "A", "id": PHOTO_IDS[2]});
     let product = shop
         .execute_request("product.remove_image", removal.clone())
         .unwrap();
-    assert_eq!(product["images"][0]["id"], IDS[0]);
+    assert_eq!(product["images"][0]["id"], PHOTO_IDS[0]);
     let repeated_result = shop.execute_request("product.remove_image", removal);
-    assert_eq!(refusal(repeated_result), Code::NotFound);
-    let incomplete_request = json!({"sku": "A", "ids": [IDS[0]]});
-    let refused_code = shop.execute_request("product.order_images", incomplete_request);
-    assert_eq!(refusal(refused_code), Code::InvalidRequest);
+    assert_eq!(refusal_code(repeated_result), Code::NotFound);
+    let incomplete_request = json!({"sku": "A", "ids": [PHOTO_IDS[0]]});
+    let refused_outcome = shop.execute_request("product.order_images", incomplete_request);
+    assert_eq!(refusal_code(refused_outcome), Code::InvalidRequest);
 }
 
 #[test]
@@ -64,10 +64,10 @@ fn repeated_upload_is_the_same_request_whatever_its_id() {
         other_request => panic!("{}", other_request.pattern()),
     };
     let (first_image, second_image) =
-        (read_image(new_photo(IDS[0])), read_image(new_photo(IDS[1])));
+        (read_image(new_photo(PHOTO_IDS[0])), read_image(new_photo(PHOTO_IDS[1])));
     assert_ne!(first_image, second_image);
     assert_eq!(first_image.without_id(), second_image.without_id());
-    let mut other_content = new_photo(IDS[0]);
+    let mut other_content = new_photo(PHOTO_IDS[0]);
     other_content["digest"] = json!("e");
     assert_ne!(
         read_image(other_content).without_id(),

@@ -1,5 +1,5 @@
-//! Properties of random histories. `Shop::check` verifies the invariants after every command; this test verifies
-//! the final state.
+//! Properties of random histories. `Shop::check_invariants` verifies the invariants after every command; this
+//! test verifies the final state.
 
 use order_worker::domain::step::Step;
 use proptest::{collection::vec, prelude::*};
@@ -22,14 +22,14 @@ enum RandomAction {
     Delete(usize),
     Restore(usize),
     Edit {
-        order: usize,
+        order_index: usize,
         units_of_a: u32,
         units_of_b: u32,
     },
     CancelEdit(usize),
     Refund(usize, i64),
     Ship {
-        order: usize,
+        order_index: usize,
         units_of_a: u32,
         units_of_b: u32,
     },
@@ -56,25 +56,25 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         2 => (0..50usize).prop_map(RandomAction::Cancel),
         1 => (0..50usize).prop_map(RandomAction::Delete),
         1 => (0..50usize).prop_map(RandomAction::Restore),
-        4 => (0..50usize, 0..5u32, 0..4u32).prop_map(|(order, units_of_a, units_of_b)| RandomAction::Edit { order, units_of_a, units_of_b }),
+        4 => (0..50usize, 0..5u32, 0..4u32).prop_map(|(order_index, units_of_a, units_of_b)| RandomAction::Edit { order_index, units_of_a, units_of_b }),
         1 => (0..50usize).prop_map(RandomAction::CancelEdit),
-        2 => (0..50usize, 1..500i64).prop_map(|(order, amount)| RandomAction::Refund(order, amount)),
-        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order, units_of_a, units_of_b)| RandomAction::Ship { order, units_of_a, units_of_b }),
-        4 => (0..50usize, 0..6usize).prop_map(|(order, update)| RandomAction::Webhook(order, update)),
-        8 => (0..50usize, mode).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
-        8 => (0..50usize, any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
+        2 => (0..50usize, 1..500i64).prop_map(|(order_index, amount)| RandomAction::Refund(order_index, amount)),
+        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order_index, units_of_a, units_of_b)| RandomAction::Ship { order_index, units_of_a, units_of_b }),
+        4 => (0..50usize, 0..6usize).prop_map(|(order_index, update_index)| RandomAction::Webhook(order_index, update_index)),
+        8 => (0..50usize, mode).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
+        8 => (0..50usize, any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
         1 => (0..50usize).prop_map(RandomAction::Expire),
         1 => (0..30i64).prop_map(RandomAction::SetStock),
     ]
 }
 
-fn element_at<T: Clone>(values: &[T], index: usize) -> Option<T> {
-    values.get(index % values.len().max(1)).cloned()
+fn element_at<T: Clone>(elements: &[T], index: usize) -> Option<T> {
+    elements.get(index % elements.len().max(1)).cloned()
 }
 
 /// Executes the action. A cancel must succeed if and only if nothing is shipped.
 #[expect(clippy::too_many_lines, reason = "one arm per action")]
-fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: RandomAction) {
+fn apply_action(shop: &mut Shop, order_ids: &mut Vec<OrderId>, random_action: RandomAction) {
     match random_action {
         RandomAction::Order {
             units_of_a,
@@ -85,86 +85,86 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
                 .filter(|(_, quantity)| *quantity > 0)
                 .collect();
             if !items.is_empty() {
-                orders.extend(shop.order(&items));
+                order_ids.extend(shop.order(&items));
             }
         }
-        RandomAction::Cancel(index) => {
-            let Some(id) = element_at(orders, index) else {
+        RandomAction::Cancel(order_index) => {
+            let Some(id) = element_at(order_ids, order_index) else {
                 return;
             };
             let order = shop.working_set.orders[&id].clone();
             let has_shipped_units = order
                 .uncancelled_shipments()
                 .any(|shipment| shipment.shipped_at.is_some());
-            let answer = shop.cancel(id);
+            let cancel_outcome = shop.cancel(id);
             assert_eq!(
-                answer.is_ok(),
+                cancel_outcome.is_ok(),
                 !has_shipped_units && !order.is_deleted,
-                "{answer:?}"
+                "{cancel_outcome:?}"
             );
-            if answer.is_ok() {
+            if cancel_outcome.is_ok() {
                 assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled);
             }
         }
-        RandomAction::Delete(index) => {
-            if let Some(id) = element_at(orders, index) {
+        RandomAction::Delete(order_index) => {
+            if let Some(id) = element_at(order_ids, order_index) {
                 let _ = shop.execute_request("order.delete", json!({"id": id}));
             }
         }
-        RandomAction::Restore(index) => {
-            if let Some(id) = element_at(orders, index) {
+        RandomAction::Restore(order_index) => {
+            if let Some(id) = element_at(order_ids, order_index) {
                 shop.execute_request("order.restore", json!({"id": id}))
                     .unwrap();
             }
         }
         RandomAction::Edit {
-            order,
+            order_index,
             units_of_a,
             units_of_b,
-        } => edit_order(shop, element_at(orders, order), units_of_a, units_of_b),
-        RandomAction::CancelEdit(index) => {
-            if let Some(id) = element_at(orders, index) {
+        } => edit_order(shop, element_at(order_ids, order_index), units_of_a, units_of_b),
+        RandomAction::CancelEdit(order_index) => {
+            if let Some(id) = element_at(order_ids, order_index) {
                 cancel_edit(shop, id);
             }
         }
-        RandomAction::Refund(index, amount) => {
-            let Some(id) = element_at(orders, index) else {
+        RandomAction::Refund(order_index, amount) => {
+            let Some(id) = element_at(order_ids, order_index) else {
                 return;
             };
             let order = shop.working_set.orders[&id].clone();
-            let answer = shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
+            let refund_outcome = shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
             let is_possible = amount <= order.refundable_amount() && !order.is_deleted;
-            assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
+            assert_eq!(refund_outcome.is_ok(), is_possible, "{refund_outcome:?}");
         }
         RandomAction::Ship {
-            order,
+            order_index,
             units_of_a,
             units_of_b,
         } => {
-            if let Some(id) = element_at(orders, order) {
+            if let Some(id) = element_at(order_ids, order_index) {
                 ship_units(shop, id, units_of_a, units_of_b);
             }
         }
-        RandomAction::Webhook(index, update) => {
+        RandomAction::Webhook(order_index, update_index) => {
             if let (Some(id), Some(update)) = (
-                element_at(orders, index),
-                element_at(&ShipmentUpdate::ALL, update),
+                element_at(order_ids, order_index),
+                element_at(&ShipmentUpdate::ALL, update_index),
             ) {
                 let _ = shop.apply_webhook(id, update);
             }
         }
-        RandomAction::ExecuteStep(index, mode) => {
-            if let Some(key) = element_at(&shop.due_steps(), index) {
+        RandomAction::ExecuteStep(step_index, mode) => {
+            if let Some(key) = element_at(&shop.due_steps(), step_index) {
                 shop.execute_step(&key, mode);
             }
         }
-        RandomAction::DeliverResult(index, is_repeated) => {
-            if !shop.results.is_empty() {
-                let index = index % shop.results.len();
-                shop.deliver_result(index, is_repeated);
+        RandomAction::DeliverResult(result_index, is_repeated) => {
+            if !shop.step_results.is_empty() {
+                let result_index = result_index % shop.step_results.len();
+                shop.deliver_result(result_index, is_repeated);
             }
         }
-        RandomAction::Expire(index) => {
+        RandomAction::Expire(order_index) => {
             let timers: Vec<_> = shop
                 .working_set
                 .steps
@@ -172,7 +172,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
                 .filter(|key| matches!(key.step, Step::ExpireOrder | Step::ExpireEdit(_)))
                 .cloned()
                 .collect();
-            if let Some(key) = element_at(&timers, index) {
+            if let Some(key) = element_at(&timers, order_index) {
                 shop.execute_step(&key, ProviderMode::Responds);
             }
         }
@@ -203,9 +203,9 @@ fn edit_order(shop: &mut Shop, id: Option<OrderId>, units_of_a: u32, units_of_b:
         .filter(|(sku, quantity)| *quantity > 0 || is_ordered(sku))
         .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
         .collect();
-    let answer = shop.execute_request("order.edit", json!({"id": id, "items": items}));
+    let edit_outcome = shop.execute_request("order.edit", json!({"id": id, "items": items}));
     let order_after = &shop.working_set.orders[&id];
-    match answer {
+    match edit_outcome {
         Err(_) => assert_eq!(*order_after, order_before),
         Ok(_) if order_after.pending_edit.is_some() => {
             assert!(order_before.pending_edit.is_none());
@@ -245,9 +245,9 @@ fn edit_order(shop: &mut Shop, id: Option<OrderId>, units_of_a: u32, units_of_b:
 /// Cancels the order's pending edit; it is refused if there is none.
 fn cancel_edit(shop: &mut Shop, id: OrderId) {
     let order = shop.working_set.orders[&id].clone();
-    let result = shop.execute_request("order.cancel_edit", json!({"id": id}));
+    let cancel_outcome = shop.execute_request("order.cancel_edit", json!({"id": id}));
     let is_possible = order.pending_edit.is_some() && !order.is_deleted;
-    assert_eq!(result.is_ok(), is_possible, "{result:?}");
+    assert_eq!(cancel_outcome.is_ok(), is_possible, "{cancel_outcome:?}");
 }
 
 /// Ships these quantities, or everything. It must succeed if and only if that much is reserved.
@@ -276,8 +276,8 @@ fn ship_units(shop: &mut Shop, id: OrderId, units_of_a: u32, units_of_b: u32) {
         && !order_before.is_deleted
         && units_of_a <= unshipped_units("A")
         && units_of_b <= unshipped_units("B");
-    let answer = shop.execute_request("shipment.create", body);
-    assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
+    let shipment_outcome = shop.execute_request("shipment.create", body);
+    assert_eq!(shipment_outcome.is_ok(), is_possible, "{shipment_outcome:?}");
     let order_after = &shop.working_set.orders[&id];
     let reserved_units = |order: &order_worker::domain::order::Order| -> u32 {
         order
@@ -303,19 +303,19 @@ proptest! {
     #[test]
     fn random_histories_never_oversell_leak_reservations_or_pay_twice(random_actions in vec(random_action(), 1..120)) {
         let mut shop = Shop::with_stock(&[("A", "east", 6), ("A", "west", 3), ("B", "west", 4)]);
-        let mut orders = Vec::new();
+        let mut order_ids = Vec::new();
         for random_action in random_actions {
-            let cancelled: Vec<OrderId> = shop.working_set.orders.values()
+            let cancelled_ids: Vec<OrderId> = shop.working_set.orders.values()
                 .filter(|order| order.status == OrderStatus::Cancelled).map(|order| order.id).collect();
-            apply_action(&mut shop, &mut orders, random_action);
-            for id in cancelled {
+            apply_action(&mut shop, &mut order_ids, random_action);
+            for id in cancelled_ids {
                 prop_assert_eq!(shop.working_set.orders[&id].status, OrderStatus::Cancelled, "a cancelled order stays cancelled");
             }
         }
         // Every order can reach a final state.
         shop.run_until_settled();
         shop.check_settled();
-        for id in &orders {
+        for id in &order_ids {
             match shop.working_set.orders[id].status {
                 OrderStatus::Processing | OrderStatus::Shipped => {
                     shop.apply_webhook(*id, ShipmentUpdate::Delivered).unwrap();
@@ -326,14 +326,14 @@ proptest! {
         }
         shop.run_until_settled();
         shop.check_settled();
-        for id in &orders {
+        for id in &order_ids {
             let order = &shop.working_set.orders[id];
-            let (number, status) = (order.number, order.status.as_str());
+            let (order_number, status) = (order.number, order.status.as_str());
             // Returned shipments end an order as well.
             let delete_reply = shop.execute_request("order.delete", json!({"id": id}));
-            prop_assert!(delete_reply.is_ok(), "{number} is {status}: {delete_reply:?}");
+            prop_assert!(delete_reply.is_ok(), "{order_number} is {status}: {delete_reply:?}");
         }
-        let reserved: i64 = shop.working_set.stock_levels.values().flat_map(|warehouses| warehouses.values()).map(|stock_level| stock_level.reserved).sum();
-        prop_assert_eq!(reserved, 0, "stock is still reserved");
+        let reserved_units: i64 = shop.working_set.stock_levels.values().flat_map(|stock_by_warehouse| stock_by_warehouse.values()).map(|stock_level| stock_level.reserved).sum();
+        prop_assert_eq!(reserved_units, 0, "stock is still reserved");
     }
 }

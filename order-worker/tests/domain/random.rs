@@ -8,7 +8,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A number below `bound`; 0 if that is 0.
+    /// A number below `upper_bound`; 0 if that is 0.
     pub(crate) fn random_below(&mut self, upper_bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed_state = self.0;
@@ -22,7 +22,7 @@ impl Random {
         self.random_below(100) < percent
     }
 
-    /// An amount in minor units below `bound`.
+    /// An amount in minor units below `upper_bound`.
     pub(crate) fn random_amount(&mut self, upper_bound: i64) -> i64 {
         i64::try_from(self.random_below(usize::try_from(upper_bound.max(0)).unwrap())).unwrap()
     }

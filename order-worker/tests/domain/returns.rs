@@ -44,9 +44,9 @@ impl Shop {
     }
 
     fn on_hand(&self, sku: &str, warehouse: &str) -> i64 {
-        let levels = &self.working_set.stock_levels[&sku.parse().unwrap()];
-        let level = levels.get(&warehouse.parse().unwrap());
-        level.map_or(0, |level| level.on_hand)
+        let stock_levels = &self.working_set.stock_levels[&sku.parse().unwrap()];
+        let stock_level = stock_levels.get(&warehouse.parse().unwrap());
+        stock_level.map_or(0, |stock_level| stock_level.on_hand)
     }
 
     fn return_by_carrier(&mut self, id: OrderId, shipment_index: usize) -> Result<Value, Failure> {
@@ -57,11 +57,11 @@ impl Shop {
         &mut self,
         id: OrderId,
         shipment_index: usize,
-        kind: &str,
+        event_type: &str,
     ) -> Result<Value, Failure> {
         let shipments = &self.working_set.orders[&id].shipments;
         let shipment_id = shipments[shipment_index].id;
-        let update = json!({"order_id": id, "shipment_id": shipment_id, "type": kind, "timestamp": "2026-01-31T12:00:00Z"});
+        let update = json!({"order_id": id, "shipment_id": shipment_id, "type": event_type, "timestamp": "2026-01-31T12:00:00Z"});
         self.execute_request("shipment.update", update)
     }
 }
@@ -118,7 +118,7 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     assert_eq!(shop.on_hand("A", "main"), 7);
     assert_eq!(shop.on_hand("A", "outlet"), 1);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 170);
+    assert_eq!(shop.order_payments[&id].refunded, 170);
     shop.check_settled();
     // Nothing is received twice, and the fee is not refunded by a later rule.
     let (code, message) = refusal_code_and_message(shop.receive_return(return_id, receipt));
@@ -126,13 +126,13 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     assert!(message.contains("is received"), "{message}");
     shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 370);
+    assert_eq!(shop.order_payments[&id].refunded, 370);
     shop.check_settled();
     let order_json = shop.order_json(id);
     assert_eq!(order_json["returns"][0]["id"], return_id);
-    let kinds = shop.event_types(id);
-    for kind in ["return.requested", "return.approved", "return.received"] {
-        assert!(kinds.contains(&kind), "{kinds:?}");
+    let event_types = shop.event_types(id);
+    for event_type in ["return.requested", "return.approved", "return.received"] {
+        assert!(event_types.contains(&event_type), "{event_types:?}");
     }
 }
 
@@ -257,7 +257,7 @@ fn refund_of_a_receipt_can_be_none_or_an_amount() {
         .unwrap();
     assert_eq!(received_return["refund_amount"], 0);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 150);
+    assert_eq!(shop.order_payments[&id].refunded, 150);
     let refund = json!({"items": [{"sku": "A", "quantity": 3}]});
     assert_eq!(
         shop.refund(id, refund).map_err(|failure| failure.message),
@@ -265,7 +265,7 @@ fn refund_of_a_receipt_can_be_none_or_an_amount() {
     );
     shop.return_by_carrier(id, 0).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 150 + 200);
+    assert_eq!(shop.order_payments[&id].refunded, 150 + 200);
     assert_eq!(shop.on_hand("A", "main"), 8);
     shop.check_settled();
 }
@@ -274,11 +274,11 @@ fn refund_of_a_receipt_can_be_none_or_an_amount() {
 fn refunds_returns_and_returned_shipments_of_a_line_add_up_to_it_in_any_order() {
     // A line of 100 for three units, and another one that is kept. C: the carrier brings one unit back, F: one
     // is refunded, R: one is returned.
-    let letters = ['C', 'F', 'R'];
-    let sequences = letters.iter().flat_map(|a| {
-        letters
+    let operation_letters = ['C', 'F', 'R'];
+    let sequences = operation_letters.iter().flat_map(|a| {
+        operation_letters
             .iter()
-            .flat_map(move |b| letters.map(move |c| [*a, *b, c]))
+            .flat_map(move |b| operation_letters.map(move |c| [*a, *b, c]))
     });
     for operations in sequences {
         let mut shop = Shop::with_stock(&[("A", "main", 10), ("B", "main", 10)]);
@@ -291,7 +291,7 @@ fn refunds_returns_and_returned_shipments_of_a_line_add_up_to_it_in_any_order() 
             shop.execute_request("shipment.create", shipment).unwrap();
         }
         shop.run_until_settled();
-        for (operation, amount) in operations.into_iter().zip([34, 67, 100]) {
+        for (operation, expected_amount) in operations.into_iter().zip([34, 67, 100]) {
             match operation {
                 'C' => {
                     // A shipment that no return has taken a unit of.
@@ -313,7 +313,7 @@ fn refunds_returns_and_returned_shipments_of_a_line_add_up_to_it_in_any_order() 
                 }
             }
             shop.run_until_settled();
-            assert_eq!(shop.provider[&id].refunded, amount, "{operations:?}");
+            assert_eq!(shop.order_payments[&id].refunded, expected_amount, "{operations:?}");
         }
         let further_refund = shop.refund(id, json!({"items": [{"sku": "A", "quantity": 1}]}));
         assert!(
@@ -340,7 +340,7 @@ fn shipment_that_comes_back_is_not_restocked_for_units_that_were_returned() {
     shop.return_by_carrier(id, 0).unwrap();
     assert_eq!(shop.on_hand("A", "main"), 9);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 300);
+    assert_eq!(shop.order_payments[&id].refunded, 300);
     // The carrier had the unit of the open return.
     let items = json!([{"sku": "A", "quantity": 1, "restock": true}]);
     let (_, message) =
@@ -363,7 +363,7 @@ fn receipt_is_refunded_without_automatic_refunds_of_shipments() {
     assert_eq!(shop.return_units(id, "A", 1).unwrap(), 100);
     shop.return_by_carrier(id, 1).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 100);
+    assert_eq!(shop.order_payments[&id].refunded, 100);
     // The unit of the returned shipment was not refunded.
     let refund = json!({"items": [{"sku": "A", "quantity": 1}]});
     assert_eq!(shop.refund(id, refund).unwrap(), 100);
@@ -389,7 +389,7 @@ fn nothing_is_refunded_that_was_not_captured() {
     assert!(message.contains("100 minor units"), "{message}");
     shop.run_until_settled();
     // The capture of B fails for good and is discarded.
-    shop.provider.get_mut(&id).unwrap().is_closed = true;
+    shop.order_payments.get_mut(&id).unwrap().is_closed = true;
     shop.execute_request("shipment.create", new_shipment("B"))
         .unwrap();
     shop.run_until_settled();
@@ -400,7 +400,7 @@ fn nothing_is_refunded_that_was_not_captured() {
         .unwrap();
     assert_eq!(received_return["refund_amount"], 100);
     shop.run_until_settled();
-    assert_eq!(shop.provider[&id].refunded, 100);
+    assert_eq!(shop.order_payments[&id].refunded, 100);
     shop.check_settled();
 }
 
@@ -460,7 +460,7 @@ fn order_whose_units_have_all_come_back_is_over_without_a_report_of_the_carrier(
 #[test]
 fn storefronts_request_and_cancel_their_own_returns_only() {
     let (mut shop, id) = shop_with_shipped_order(&[("A", 2)]);
-    let execute_as_storefront = |shop: &mut Shop, name: &str, pattern: &str, body: Value| {
+    let execute_as_storefront = |shop: &mut Shop, storefront_name: &str, pattern: &str, body: Value| {
         let action = match Request::read(pattern, body).unwrap() {
             Request::CreateReturn(request) => Action::CreateReturn(request),
             Request::ApproveReturn(request) => Action::ChangeReturn {
@@ -475,7 +475,7 @@ fn storefronts_request_and_cancel_their_own_returns_only() {
         };
         let caller = Caller {
             role: Role::Storefront,
-            storefront: name.parse().unwrap(),
+            storefront: storefront_name.parse().unwrap(),
             ..operator()
         };
         let command = Command::Request {
@@ -484,7 +484,7 @@ fn storefronts_request_and_cancel_their_own_returns_only() {
             if_match: None,
             action,
         };
-        shop.carry_out(&command).outcome.map(|value| value.value())
+        shop.carry_out(&command).outcome.map(|reply_json| reply_json.value())
     };
     let return_request = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
     let (code, _) = refusal_code_and_message(execute_as_storefront(
@@ -515,8 +515,8 @@ fn storefronts_request_and_cancel_their_own_returns_only() {
     execute_as_storefront(&mut shop, "default", "return.cancel", return_reference).unwrap();
 }
 
-/// Checks the units and the stock of an order with only these events: what left, minus what came back, is missing
-/// on stock, and no more units came back than left.
+/// Checks the units and the stock of an order with only these events: what left, minus what came back, is
+/// missing on stock, and no more units came back than left.
 fn check_units_and_stock(shop: &Shop, id: OrderId, initial_stock: i64) {
     let (mut shipped_units, mut returned_units, mut restocked_units) = (0, 0, 0);
     let count_units = |items: &[shared::order::StockItem]| -> i64 {
@@ -544,10 +544,10 @@ fn check_units_and_stock(shop: &Shop, id: OrderId, initial_stock: i64) {
         returned_units <= shipped_units,
         "{returned_units} of {shipped_units} came back"
     );
-    let levels = shop.working_set.stock_levels.values();
-    let on_hand: i64 = levels
-        .flat_map(|levels| levels.values())
-        .map(|level| level.on_hand)
+    let stock_by_sku = shop.working_set.stock_levels.values();
+    let on_hand: i64 = stock_by_sku
+        .flat_map(|stock_levels| stock_levels.values())
+        .map(|stock_level| stock_level.on_hand)
         .sum();
     assert_eq!(on_hand, initial_stock - shipped_units + restocked_units);
 }
@@ -572,10 +572,10 @@ proptest! {
         let order_json = shop.working_set.orders[&id].represent([]);
         shop.run_until_settled();
         let mut refunded_lines = BTreeMap::<String, i64>::new();
-        for (action, sku, quantity, variant) in actions {
-            let sku = ["A", "B", "C"][sku];
+        for (action_number, sku_index, quantity, variant) in actions {
+            let sku = ["A", "B", "C"][sku_index];
             let items = json!([{"sku": sku, "quantity": quantity}]);
-            match action {
+            match action_number {
                 0 | 1 => {
                     let _ = shop.execute_request("shipment.create", json!({"id": id, "items": items}));
                 }
@@ -591,17 +591,17 @@ proptest! {
                     let _ = shop.refund(id, json!({"amount": 37 * quantity}));
                 }
                 4 | 5 => {
-                    let index = quantity as usize - 1;
-                    if index < shop.working_set.orders[&id].shipments.len() {
-                        let kind = if action == 4 { "shipment.delivered" } else { "shipment.returned" };
-                        let _ = shop.update_shipment_at(id, index, kind);
+                    let shipment_index = quantity as usize - 1;
+                    if shipment_index < shop.working_set.orders[&id].shipments.len() {
+                        let event_type = if action_number == 4 { "shipment.delivered" } else { "shipment.returned" };
+                        let _ = shop.update_shipment_at(id, shipment_index, event_type);
                     }
                 }
                 6 => {
                     let _ = shop.execute_request("return.create", json!({"id": id, "items": items}));
                 }
                 _ => {
-                    let return_id = shop.working_set.orders[&id].open_return().map(|entry| entry.id.to_string());
+                    let return_id = shop.working_set.orders[&id].open_return().map(|order_return| order_return.id.to_string());
                     let return_id = match return_id {
                         Some(return_id) => {
                             let _ = shop.execute_request("return.approve", json!({ "id": return_id }));
@@ -612,10 +612,10 @@ proptest! {
                             Err(_) => continue,
                         },
                     };
-                    let entry = shop.working_set.orders[&id].find_return(return_id.parse().unwrap()).unwrap();
-                    let item = &entry.items[0];
-                    let units = item.quantity.get().min(quantity);
-                    let sku = item.sku.to_string();
+                    let order_return = shop.working_set.orders[&id].find_return(return_id.parse().unwrap()).unwrap();
+                    let returned_item = &order_return.items[0];
+                    let units = returned_item.quantity.get().min(quantity);
+                    let sku = returned_item.sku.to_string();
                     let restock = variant < 3;
                     let mut received_item = json!({"sku": sku, "quantity": units, "restock": restock});
                     if variant == 2 {
@@ -630,8 +630,8 @@ proptest! {
                     }
                     if let Ok(received_return) = shop.receive_return(&return_id, receipt) {
                         let items = received_return["received"].as_array().unwrap();
-                        let value: i64 = items.iter().map(|item| item["value"].as_i64().unwrap()).sum();
-                        *refunded_lines.entry(sku).or_default() += value;
+                        let refunded_value: i64 = items.iter().map(|item| item["value"].as_i64().unwrap()).sum();
+                        *refunded_lines.entry(sku).or_default() += refunded_value;
                     }
                 }
             }
@@ -640,10 +640,10 @@ proptest! {
             check_units_and_stock(&shop, id, 15);
             let order = &shop.working_set.orders[&id];
             prop_assert!(order.payment.refunded <= order.payment.captured);
-            for (sku, refunded) in &refunded_lines {
+            for (sku, refunded_amount) in &refunded_lines {
                 let lines_of_sku = order_json.items.iter().filter(|line| line.sku.as_str() == *sku);
-                let total: i64 = lines_of_sku.map(|line| line.total).sum();
-                prop_assert!(*refunded <= total, "{sku}: {refunded} of {total}");
+                let lines_total: i64 = lines_of_sku.map(|line| line.total).sum();
+                prop_assert!(*refunded_amount <= lines_total, "{sku}: {refunded_amount} of {lines_total}");
             }
         }
         // Everything is shipped and comes back: exactly everything is refunded, unless an operator kept a part.
@@ -673,6 +673,6 @@ proptest! {
         if is_exact {
             prop_assert_eq!(order.payment.refunded, order.total);
         }
-        prop_assert!(order.returns.iter().all(|entry| !entry.status.is_open()));
+        prop_assert!(order.returns.iter().all(|order_return| !order_return.status.is_open()));
     }
 }

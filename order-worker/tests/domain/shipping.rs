@@ -203,8 +203,8 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     let time_at = |millis: i64| jiff::Timestamp::from_millisecond(millis).unwrap();
     let id = order_with_two_shipments(&mut shop);
     let created_at = shop.stored_order(id).created_at;
-    shop.clock += 3_600_000;
-    let clock_before = shop.clock;
+    shop.clock_ms += 3_600_000;
+    let clock_before = shop.clock_ms;
     let delivered_at = |shop: &Shop, tracking_number: &str| {
         let mut shipments = shop.stored_order(id).shipments.iter();
         let is_delivered = |shipment: &&Shipment| {
@@ -213,7 +213,7 @@ fn plausible_timestamps_of_the_shipper_are_used() {
         };
         shipments.find(is_delivered).unwrap().delivered_at.unwrap()
     };
-    let selector_of = |tracking_number: &str, time| json!({"tracking_number": tracking_number, "timestamp": time});
+    let selector_of = |tracking_number: &str, timestamp| json!({"tracking_number": tracking_number, "timestamp": timestamp});
     shop.update_shipment(
         id,
         "delivered",
@@ -224,21 +224,21 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     // The timestamp is before the shipment, so the current time is used.
     shop.update_shipment(id, "delivered", selector_of("TB", created_at))
         .unwrap();
-    assert_eq!(delivered_at(&shop, "TB"), time_at(shop.clock));
+    assert_eq!(delivered_at(&shop, "TB"), time_at(shop.clock_ms));
 
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
-    shop.clock += 3_600_000;
-    let shipped_at = time_at(shop.clock - 1_800_000);
+    shop.clock_ms += 3_600_000;
+    let shipped_at = time_at(shop.clock_ms - 1_800_000);
     shop.update_shipment(id, "shipped", json!({"timestamp": shipped_at}))
         .unwrap();
     let shipment = &shop.stored_order(id).shipments[0];
     assert_eq!(shipment.shipped_at, Some(shipped_at));
-    let future_time = time_at(shop.clock + 3_600_000);
+    let future_time = time_at(shop.clock_ms + 3_600_000);
     shop.update_shipment(id, "delivered", json!({"timestamp": future_time}))
         .unwrap();
     let shipment = &shop.stored_order(id).shipments[0];
-    assert_eq!(shipment.delivered_at, Some(time_at(shop.clock)));
+    assert_eq!(shipment.delivered_at, Some(time_at(shop.clock_ms)));
 
     // The timestamp is before the order, so the current time is used.
     let id = shop.order(&[("A", 1)]).unwrap();
@@ -246,7 +246,7 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     shop.update_shipment(id, "shipped", json!({"timestamp": "2020-01-01T00:00:00Z"}))
         .unwrap();
     let shipment = &shop.stored_order(id).shipments[0];
-    assert_eq!(shipment.shipped_at, Some(time_at(shop.clock)));
+    assert_eq!(shipment.shipped_at, Some(time_at(shop.clock_ms)));
 }
 
 #[test]
@@ -254,8 +254,8 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     let mut shop = shop_with_stock();
     let id = shop.order(&[("A", 2)]).unwrap();
     shop.run_until_settled();
-    let label = shop.stored_order(id).shipments[0].clone();
-    let cancel_body = json!({"id": id, "shipment_id": label.id, "reason": "torn"});
+    let labelled_shipment = shop.stored_order(id).shipments[0].clone();
+    let cancel_body = json!({"id": id, "shipment_id": labelled_shipment.id, "reason": "torn"});
     let order = shop
         .execute_request("shipment.cancel", cancel_body.clone())
         .unwrap();
@@ -272,7 +272,7 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
         .unwrap();
     assert_eq!(shop.stored_order(id).version, version);
     let other_id = shop.order(&[("A", 1)]).unwrap();
-    let foreign_cancellation = json!({"id": other_id, "shipment_id": label.id});
+    let foreign_cancellation = json!({"id": other_id, "shipment_id": labelled_shipment.id});
     let failure = shop
         .execute_request("shipment.cancel", foreign_cancellation)
         .unwrap_err();
@@ -330,7 +330,7 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         shop.run_until_settled();
         let order = shop.stored_order(id);
         assert_eq!((order.payment.captured, order.payment.refunded), (100, 0));
-        assert_eq!(shop.provider[&id].captured, 100);
+        assert_eq!(shop.order_payments[&id].captured, 100);
         // The labels of the remaining items are cancelled, and nothing more can be shipped.
         assert_eq!(order.uncancelled_shipments().count(), 1);
         let refusal = shop.create_shipment(id, json!({})).unwrap_err();
@@ -470,15 +470,15 @@ fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
 #[derive(Debug, Clone)]
 enum RandomAction {
     Ship {
-        sku: u8,
+        sku_index: u8,
         quantity: u32,
-        number: u8,
-        warehouse: u8,
+        tracking_suffix: u8,
+        warehouse_index: u8,
     },
     Update {
-        update: usize,
-        id: Option<usize>,
-        number: Option<u8>,
+        update_index: usize,
+        shipment_index: Option<usize>,
+        tracking_suffix: Option<u8>,
     },
     CancelShipment(usize),
     CancelRemaining,
@@ -487,14 +487,14 @@ enum RandomAction {
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
-    let id = proptest::option::weighted(0.3, 0_usize..4);
+    let shipment_index = proptest::option::weighted(0.3, 0_usize..4);
     let number_strategy = proptest::option::weighted(0.7, 0_u8..4);
     prop_oneof![
-        3 => (0_u8..2, 1_u32..4, 0_u8..3, 0_u8..3).prop_map(|(sku, quantity, number, warehouse)| {
-            RandomAction::Ship { sku, quantity, number, warehouse }
+        3 => (0_u8..2, 1_u32..4, 0_u8..3, 0_u8..3).prop_map(|(sku_index, quantity, tracking_suffix, warehouse_index)| {
+            RandomAction::Ship { sku_index, quantity, tracking_suffix, warehouse_index }
         }),
-        5 => (0_usize..6, id, number_strategy)
-            .prop_map(|(update, id, number)| RandomAction::Update { update, id, number }),
+        5 => (0_usize..6, shipment_index, number_strategy)
+            .prop_map(|(update_index, shipment_index, tracking_suffix)| RandomAction::Update { update_index, shipment_index, tracking_suffix }),
         1 => (0_usize..4).prop_map(RandomAction::CancelShipment),
         1 => Just(RandomAction::CancelRemaining),
         4 => any::<usize>().prop_map(RandomAction::ExecuteStep),
@@ -513,38 +513,38 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
     };
     match random_action {
         RandomAction::Ship {
-            sku,
+            sku_index,
             quantity,
-            number,
-            warehouse,
+            tracking_suffix,
+            warehouse_index,
         } => {
-            let sku = ["A", "B"][usize::from(*sku)];
-            let mut body = json!({"items": [{"sku": sku, "quantity": quantity}], "tracking_number": format!("T{number}")});
-            if let Some(name) = ["east", "west"].get(usize::from(*warehouse)) {
-                body["warehouse"] = json!(name);
+            let sku = ["A", "B"][usize::from(*sku_index)];
+            let mut body = json!({"items": [{"sku": sku, "quantity": quantity}], "tracking_number": format!("T{tracking_suffix}")});
+            if let Some(warehouse_name) = ["east", "west"].get(usize::from(*warehouse_index)) {
+                body["warehouse"] = json!(warehouse_name);
             }
             let _ = shop.create_shipment(id, body);
         }
         RandomAction::Update {
-            update,
-            id: shipment_index,
-            number,
+            update_index,
+            shipment_index,
+            tracking_suffix,
         } => {
             let mut selector = json!({});
             let named_shipment_id = shipment_index.and_then(shipment_id_at);
             if let Some(named_id) = named_shipment_id {
                 selector["shipment_id"] = json!(named_id);
             }
-            if let Some(tracking_suffix) = number {
+            if let Some(tracking_suffix) = tracking_suffix {
                 selector["tracking_number"] = json!(format!("T{tracking_suffix}"));
             }
-            let update = ShipmentUpdate::ALL[*update];
+            let update = ShipmentUpdate::ALL[*update_index];
             let update_name = update.as_str().strip_prefix("shipment.").unwrap();
             let update_result = shop.update_shipment(id, update_name, selector);
             // Only the named shipments change.
-            let is_named = |shipment: &Shipment| match (named_shipment_id, number) {
+            let is_named = |shipment: &Shipment| match (named_shipment_id, tracking_suffix) {
                 (Some(named_id), _) => shipment.id == named_id,
-                (None, Some(number)) => shipment.tracking_number == format!("T{number}"),
+                (None, Some(tracking_suffix)) => shipment.tracking_number == format!("T{tracking_suffix}"),
                 (None, None) => true,
             };
             let is_new = |shipment: &Shipment| {
@@ -566,7 +566,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 .filter(|shipment| is_new(shipment))
                 .count();
             let may_create_shipment = named_shipment_id.is_none()
-                && (number.is_none() || update == ShipmentUpdate::Shipped);
+                && (tracking_suffix.is_none() || update == ShipmentUpdate::Shipped);
             assert!(may_create_shipment || new_shipments == 0);
             let is_known_shipment = order_before.shipments.iter().any(is_named);
             assert!(
@@ -605,8 +605,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             }
         }
         RandomAction::DeliverResult(step_index) => {
-            if !shop.results.is_empty() {
-                shop.deliver_result(step_index % shop.results.len(), false);
+            if !shop.step_results.is_empty() {
+                shop.deliver_result(step_index % shop.step_results.len(), false);
             }
         }
     }

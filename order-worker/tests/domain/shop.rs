@@ -96,14 +96,14 @@ pub(crate) struct CarrierLabel {
 pub(crate) struct Shop {
     pub(crate) working_set: WorkingSet,
     /// Payments for orders as they were created.
-    pub(crate) provider: BTreeMap<OrderId, ProviderPayment>,
+    pub(crate) order_payments: BTreeMap<OrderId, ProviderPayment>,
     /// Payments for edits, by number.
     pub(crate) edit_payments: BTreeMap<(OrderId, u32), ProviderPayment>,
     /// Labels at the carrier.
     pub(crate) labels: BTreeMap<(OrderId, LabelId), CarrierLabel>,
-    pub(crate) customer: String,
+    pub(crate) customer_id: String,
     /// Results of providers that are not decided yet.
-    pub(crate) results: Vec<(StepKey, u32, StepResult)>,
+    pub(crate) step_results: Vec<(StepKey, u32, StepResult)>,
     /// Whether the provider supports partial captures.
     pub(crate) captures_in_parts: bool,
     /// Whether the provider creates a payment before confirming it.
@@ -113,7 +113,7 @@ pub(crate) struct Shop {
     /// Whether new orders need approval.
     pub(crate) needs_approval: bool,
     events: Vec<Event>,
-    pub(crate) clock: i64,
+    pub(crate) clock_ms: i64,
 }
 
 /// A caller with the operator role.
@@ -141,17 +141,17 @@ impl Shop {
                 numbers: (1..=1_000).collect(),
                 ..WorkingSet::default()
             },
-            provider: BTreeMap::new(),
+            order_payments: BTreeMap::new(),
             edit_payments: BTreeMap::new(),
             labels: BTreeMap::new(),
-            customer: String::new(),
-            results: Vec::new(),
+            customer_id: String::new(),
+            step_results: Vec::new(),
             captures_in_parts: true,
             does_prepare: false,
             refunds_returns: true,
             needs_approval: false,
             events: Vec::new(),
-            clock: 1_700_000_000_000,
+            clock_ms: 1_700_000_000_000,
         };
         let customer = shop
             .execute_request(
@@ -162,7 +162,7 @@ impl Shop {
         customer["id"]
             .as_str()
             .unwrap()
-            .clone_into(&mut shop.customer);
+            .clone_into(&mut shop.customer_id);
         for (sku, warehouse, on_hand) in stock {
             let product = json!({"sku": sku, "name": sku, "price": 100, "currency": currency});
             let _ = shop.execute_request("product.create", product);
@@ -221,13 +221,13 @@ impl Shop {
     }
 
     /// The action that changes a return, with its order, as the RPC server looks it up.
-    fn return_action(&self, change: ReturnChange) -> Action {
-        let return_id = change.id();
+    fn return_action(&self, return_change: ReturnChange) -> Action {
+        let return_id = return_change.id();
         let mut orders = self.working_set.orders.values();
         let order = orders.find(|order| order.find_return(return_id).is_some());
         Action::ChangeReturn {
             order_id: order.map(|order| order.id),
-            change,
+            change: return_change,
         }
     }
 
@@ -240,7 +240,7 @@ impl Shop {
             action,
         })
         .outcome
-        .map(|value| value.value())
+        .map(|reply_json| reply_json.value())
     }
 
     pub(crate) fn order(&mut self, items: &[(&str, u32)]) -> Result<OrderId, Failure> {
@@ -250,7 +250,7 @@ impl Shop {
             .collect();
         let created_order = self.execute_request(
             "order.create",
-            json!({"customer_id": self.customer, "items": items}),
+            json!({"customer_id": self.customer_id, "items": items}),
         )?;
         Ok(created_order["id"].as_str().unwrap().parse().unwrap())
     }
@@ -262,16 +262,16 @@ impl Shop {
     pub(crate) fn apply_webhook(
         &mut self,
         id: OrderId,
-        update: ShipmentUpdate,
+        shipment_update: ShipmentUpdate,
     ) -> Result<Value, Failure> {
         self.execute_request(
             "shipment.update",
-            json!({"order_id": id, "type": update.as_str(), "timestamp": "2026-01-31T12:00:00Z"}),
+            json!({"order_id": id, "type": shipment_update.as_str(), "timestamp": "2026-01-31T12:00:00Z"}),
         )
     }
 
     pub(crate) fn carry_out(&mut self, command: &Command) -> RpcReply {
-        self.clock += 1;
+        self.clock_ms += 1;
         let rules = Rules {
             reservation_ttl: jiff::SignedDuration::from_mins(30),
             manual_payment_ttl: jiff::SignedDuration::from_hours(168),
@@ -284,8 +284,8 @@ impl Shop {
             sends_messages: false,
             storefront_prices: false,
         };
-        let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
-        let mut context = DecisionContext::new(now, self.clock.unsigned_abs());
+        let now = jiff::Timestamp::from_millisecond(self.clock_ms).unwrap();
+        let mut context = DecisionContext::new(now, self.clock_ms.unsigned_abs());
         // Like the store, loads only the stock that the command needs.
         let mut load_set = LoadSet::default();
         load_set.add(command);
@@ -312,7 +312,7 @@ impl Shop {
 
     /// Executes a waiting step at the provider, and keeps the result as in flight.
     pub(crate) fn execute_step(&mut self, key: &StepKey, mode: ProviderMode) {
-        let row = self.working_set.steps[key].clone();
+        let step_row = self.working_set.steps[key].clone();
         let order = self.working_set.orders[&key.order_id].clone();
         let busy_result = StepResult::Failed {
             error: "busy".to_owned(),
@@ -320,7 +320,7 @@ impl Shop {
             was_answered: true,
             retry_after: None,
         };
-        let result = match mode {
+        let step_result = match mode {
             ProviderMode::TransientError => busy_result,
             ProviderMode::NoFreeSlot => StepResult::Postponed {
                 reason: "no free slot".to_owned(),
@@ -344,7 +344,7 @@ impl Shop {
             | ProviderMode::RequiresAction
             | ProviderMode::Refuses => self.respond_as_provider(&key.step, &order, mode),
         };
-        self.results.push((key.clone(), row.attempt, result));
+        self.step_results.push((key.clone(), step_row.attempt, step_result));
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm per step")]
@@ -360,7 +360,7 @@ impl Shop {
             }
             _ => DueAmounts::default(),
         };
-        let (number, reference) = match step {
+        let (payment_number, payment_reference) = match step {
             Step::AuthorizeEdit(edit_number) => {
                 let pending_edit = order.pending_edit.as_ref();
                 (
@@ -371,8 +371,8 @@ impl Shop {
             Step::VoidAuthorization(edit_number) => (*edit_number, None),
             _ => (order.authorization, order.payment.reference.clone()),
         };
-        let payment = match number {
-            0 => self.provider.entry(order.id).or_default(),
+        let payment = match payment_number {
+            0 => self.order_payments.entry(order.id).or_default(),
             edit_number => self
                 .edit_payments
                 .entry((order.id, edit_number))
@@ -387,11 +387,11 @@ impl Shop {
                 declined_result("voided")
             }
             Step::AuthorizePayment | Step::AuthorizeEdit(_)
-                if self.does_prepare && reference.is_none() =>
+                if self.does_prepare && payment_reference.is_none() =>
             {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
-                    reference: reference_of(order, number),
+                    reference: reference_of(order, payment_number),
                 }
             }
             Step::AuthorizePayment | Step::AuthorizeEdit(_)
@@ -421,7 +421,7 @@ impl Shop {
                 }
                 StepResult::Authorized {
                     provider: "sandbox".to_owned(),
-                    reference: reference_of(order, number),
+                    reference: reference_of(order, payment_number),
                     amount: payment.amount,
                 }
             }
@@ -439,7 +439,7 @@ impl Shop {
                 payment.is_voided = true;
                 payment.awaits_action = false;
                 StepResult::Voided {
-                    reference: (payment.authorizations > 0).then(|| reference_of(order, number)),
+                    reference: (payment.authorizations > 0).then(|| reference_of(order, payment_number)),
                 }
             }
             Step::CapturePayment => {
@@ -497,7 +497,7 @@ impl Shop {
         is_notified: bool,
     ) {
         let payment = match self.working_set.orders[&id].authorization {
-            0 => self.provider.entry(id).or_default(),
+            0 => self.order_payments.entry(id).or_default(),
             edit_number => self.edit_payments.entry((id, edit_number)).or_default(),
         };
         let is_authorized =
@@ -534,18 +534,18 @@ impl Shop {
 
     /// Delivers the provider's notification.
     pub(crate) fn notify(&mut self, id: OrderId) {
-        let reference = self.working_set.orders[&id].payment.reference.clone();
-        let reference = reference.unwrap_or_else(|| "unknown".to_owned());
-        let notification = json!({"order_id": id, "reference": reference});
+        let payment_reference = self.working_set.orders[&id].payment.reference.clone();
+        let payment_reference = payment_reference.unwrap_or_else(|| "unknown".to_owned());
+        let notification = json!({"order_id": id, "reference": payment_reference});
         self.execute_request("payment.notify", notification)
             .unwrap();
     }
 
     /// Delivers a result; with `is_repeated` it can be delivered again.
-    pub(crate) fn deliver_result(&mut self, index: usize, is_repeated: bool) {
-        let (key, attempt, result) = self.results[index].clone();
+    pub(crate) fn deliver_result(&mut self, result_index: usize, is_repeated: bool) {
+        let (key, attempt, result) = self.step_results[result_index].clone();
         if !is_repeated {
-            self.results.remove(index);
+            self.step_results.remove(result_index);
         }
         self.carry_out(&Command::Finish {
             key,
@@ -556,7 +556,7 @@ impl Shop {
 
     /// Steps to execute, without dead ones and timers that are not due.
     pub(crate) fn due_steps(&self) -> Vec<StepKey> {
-        let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
+        let now = jiff::Timestamp::from_millisecond(self.clock_ms).unwrap();
         let is_waiting = |key: &&StepKey| {
             let row = &self.working_set.steps[*key];
             let is_due = !key.step.is_timer() || row.due_at <= now;
@@ -573,7 +573,7 @@ impl Shop {
     /// Executes all steps and delivers all results until nothing is left to do.
     pub(crate) fn run_until_settled(&mut self) {
         for _ in 0..1000 {
-            while !self.results.is_empty() {
+            while !self.step_results.is_empty() {
                 self.deliver_result(0, false);
             }
             let due_steps = self.due_steps();
@@ -620,7 +620,7 @@ impl Shop {
 
     /// Checks the invariants that hold after every command.
     fn check_invariants(&self) {
-        let is_changed = |order: &Order| order.updated_at.as_millisecond() == self.clock;
+        let is_changed = |order: &Order| order.updated_at.as_millisecond() == self.clock_ms;
         let mut reserved_units: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.working_set.orders.values() {
             if is_changed(order) {
@@ -657,14 +657,14 @@ impl Shop {
                 "an edit of an order in status {} is pending",
                 order.status.as_str()
             );
-            for item in order.reserved_items.iter().chain(
+            for reserved_item in order.reserved_items.iter().chain(
                 pending_edit
                     .iter()
                     .flat_map(|pending_edit| &pending_edit.reserved),
             ) {
                 *reserved_units
-                    .entry((&item.sku, &item.warehouse))
-                    .or_default() += i64::from(item.quantity.get());
+                    .entry((&reserved_item.sku, &reserved_item.warehouse))
+                    .or_default() += i64::from(reserved_item.quantity.get());
             }
             let is_finished = matches!(
                 order.status,
@@ -702,7 +702,7 @@ impl Shop {
             .edit_payments
             .iter()
             .map(|((id, _), payment)| (id, payment));
-        for (id, payment) in self.provider.iter().chain(edit_payments) {
+        for (id, payment) in self.order_payments.iter().chain(edit_payments) {
             assert!(
                 payment.authorizations <= 1
                     && payment.captured <= payment.amount
@@ -713,9 +713,9 @@ impl Shop {
     }
 
     /// The payment for the order's edit with this number at the provider.
-    pub(crate) fn payment_at_provider(&self, order: &Order, number: u32) -> ProviderPayment {
-        let payment = match number {
-            0 => self.provider.get(&order.id),
+    pub(crate) fn payment_at_provider(&self, order: &Order, edit_number: u32) -> ProviderPayment {
+        let payment = match edit_number {
+            0 => self.order_payments.get(&order.id),
             edit_number => self.edit_payments.get(&(order.id, edit_number)),
         };
         payment.cloned().unwrap_or_default()
@@ -728,14 +728,14 @@ impl Shop {
             let payment = self.payment_at_provider(order, order.authorization);
             // A free order has no authorization, also if it had one before an edit.
             let is_free = order.total == 0 && order.payment.captured == 0;
-            let is_other = |number: &u32| *number != order.authorization || is_free;
-            for number in (0..=order.edits).filter(is_other) {
-                let other_payment = self.payment_at_provider(order, number);
+            let is_other = |edit_number: &u32| *edit_number != order.authorization || is_free;
+            for edit_number in (0..=order.edits).filter(is_other) {
+                let other_payment = self.payment_at_provider(order, edit_number);
                 assert!(
                     other_payment.authorizations == 0
                         || other_payment.is_voided
                         || other_payment.captured > 0,
-                    "authorization {number} was left open: {other_payment:?}, {order:?}"
+                    "authorization {edit_number} was left open: {other_payment:?}, {order:?}"
                 );
             }
             let expected_payment = match order.payment.status {
@@ -820,12 +820,12 @@ pub(crate) fn price_of_items(order: &Order, items: &[StockItem]) -> i64 {
     for sku in skus {
         let lines = || order_json.items.iter().filter(|line| line.sku == *sku);
         let lines_total: i64 = lines().map(|line| line.total).sum();
-        let quantity: i64 = lines().map(|line| i64::from(line.quantity.get())).sum();
+        let ordered_quantity: i64 = lines().map(|line| i64::from(line.quantity.get())).sum();
         let items_of_sku = items.iter().filter(|item| item.sku == *sku);
         let unit_count: i64 = items_of_sku
             .map(|item| i64::from(item.quantity.get()))
             .sum();
-        price += lines_total / quantity * unit_count + unit_count.min(lines_total % quantity);
+        price += lines_total / ordered_quantity * unit_count + unit_count.min(lines_total % ordered_quantity);
     }
     price
 }
@@ -879,8 +879,8 @@ impl DueAmounts {
 }
 
 /// The provider's id of the payment for the order's edit with this number.
-fn reference_of(order: &Order, number: u32) -> String {
-    match number {
+fn reference_of(order: &Order, edit_number: u32) -> String {
+    match edit_number {
         0 => format!("ref-{}", order.number),
         edit_number => format!("ref-{}-{edit_number}", order.number),
     }

@@ -1,7 +1,7 @@
 //! A simulation of workers, broker and providers in memory, with a possible crash between any two effects, such
 //! as after the commit and before the reply, or after the provider's response and before it is stored. Orders
-//! are edited, shipped, refunded, returned and cancelled meanwhile. The seed determines the run, so that failures are
-//! reproducible:
+//! are edited, shipped, refunded, returned and cancelled meanwhile. The seed determines the run, so that
+//! failures are reproducible:
 //!
 //! ```sh
 //! SIMULATION_SEED=42 cargo test -p order-worker --test domain simulation
@@ -34,7 +34,7 @@ const CLIENT_COUNT: usize = 12;
 /// A request in the queue.
 #[derive(Debug, Clone)]
 struct RequestMessage {
-    client: usize,
+    client_index: usize,
     idempotency: Idempotency,
 }
 
@@ -125,7 +125,7 @@ impl Simulation {
     }
 
     /// Executes one random effect or fault.
-    fn step(&mut self, has_faults: bool) {
+    fn run_random_effect(&mut self, has_faults: bool) {
         let worker_index = self.random.random_below(WORKER_COUNT);
         match self.random.random_below(100) {
             0..10 => self.send_request(),
@@ -160,7 +160,7 @@ impl Simulation {
             KeyOrigin::Message
         };
         self.requests.push(RequestMessage {
-            client: client_index,
+            client_index,
             idempotency: Idempotency {
                 key: format!("client-{client_index}"),
                 fingerprint: String::new(),
@@ -190,8 +190,8 @@ impl Simulation {
         if self.workers[worker_index].is_empty() {
             return;
         }
-        let index = self.random.random_below(self.workers[worker_index].len());
-        let progress = self.workers[worker_index].swap_remove(index);
+        let message_index = self.random.random_below(self.workers[worker_index].len());
+        let progress = self.workers[worker_index].swap_remove(message_index);
         let next_progress = match progress {
             InProgress::RequestReceived(request) => {
                 let (reply, step_messages) = self.commit_request(&request);
@@ -258,9 +258,9 @@ impl Simulation {
         request: &RequestMessage,
     ) -> (Result<OrderId, ()>, Vec<StepMessage>) {
         let new_order = json!({
-            "customer_id": self.shop.customer,
+            "customer_id": self.shop.customer_id,
             "items": [{"sku": "A", "quantity": 1}],
-            "metadata": {"client": request.client},
+            "metadata": {"client": request.client_index},
         });
         let Request::CreateOrder(new_order) = Request::read("order.create", new_order).unwrap()
         else {
@@ -273,8 +273,8 @@ impl Simulation {
             action: Action::CreateOrder(new_order),
         });
         let RpcReply { outcome, .. } = reply;
-        let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
-        (id.map_err(drop), self.steps_to_publish())
+        let order_id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
+        (order_id.map_err(drop), self.steps_to_publish())
     }
 
     /// The steps written by the commit, to be published after it.
@@ -291,10 +291,10 @@ impl Simulation {
     }
 
     fn reply(&mut self, request: &RequestMessage, reply: Result<OrderId, ()>) {
-        let client = &mut self.clients[request.client];
+        let client = &mut self.clients[request.client_index];
         match (reply, client.acknowledged_id) {
-            (Ok(id), Some(known_id)) => assert_eq!(id, known_id, "one key gave two orders"),
-            (Ok(id), None) => client.acknowledged_id = Some(id),
+            (Ok(order_id), Some(known_id)) => assert_eq!(order_id, known_id, "one key gave two orders"),
+            (Ok(order_id), None) => client.acknowledged_id = Some(order_id),
             (Err(()), None) => client.is_refused = true,
             (Err(()), Some(_)) => panic!("an acknowledged order was refused later"),
         }
@@ -317,8 +317,8 @@ impl Simulation {
             _ => ProviderMode::Declines,
         };
         self.shop.execute_step(&step_message.key, mode);
-        let (_, _, result) = self.shop.results.pop().unwrap();
-        InProgress::ProviderResponded(step_message, attempt, result)
+        let (_, _, step_result) = self.shop.step_results.pop().unwrap();
+        InProgress::ProviderResponded(step_message, attempt, step_result)
     }
 
     /// Publishes a due step from the database, even if its message is still in flight.
@@ -366,7 +366,7 @@ impl Simulation {
         let quantity = self.random.random_quantity(3);
         let items = json!([{"sku": "A", "quantity": quantity}]);
         let open_return = self.shop.working_set.orders[&id].open_return();
-        let open_return_id = open_return.map(|entry| entry.id);
+        let open_return_id = open_return.map(|order_return| order_return.id);
         let (pattern, body) = match (self.random.random_below(8), open_return_id) {
             (0, _) => ("order.cancel", json!({"id": id})),
             (1..4, _) => ("order.edit", json!({"id": id, "items": items})),
@@ -381,8 +381,8 @@ impl Simulation {
                 ("return.receive", json!({"id": return_id, "items": items}))
             }
         };
-        let result = self.shop.execute_request(pattern, body);
-        self.log.push(format!("{pattern}: {:?}", result.is_ok()));
+        let change_result = self.shop.execute_request(pattern, body);
+        self.log.push(format!("{pattern}: {:?}", change_result.is_ok()));
         let step_messages = self.steps_to_publish();
         self.step_messages.extend(step_messages);
     }
@@ -397,7 +397,7 @@ impl Simulation {
             if is_idle {
                 return;
             }
-            self.step(false);
+            self.run_random_effect(false);
         }
         panic!(
             "the simulation never becomes idle: {:?}",
@@ -407,14 +407,14 @@ impl Simulation {
 
     fn check_result(&self) {
         self.shop.check_settled();
-        let mut orders: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut orders_by_client: BTreeMap<u64, usize> = BTreeMap::new();
         for order in self.shop.working_set.orders.values() {
-            *orders
+            *orders_by_client
                 .entry(order.metadata["client"].as_u64().unwrap())
                 .or_default() += 1;
             assert_ne!(order.status, OrderStatus::Pending, "stuck");
         }
-        assert!(orders.values().all(|count| *count == 1), "{orders:?}");
+        assert!(orders_by_client.values().all(|order_count| *order_count == 1), "{orders_by_client:?}");
         for client in &self.clients {
             if let Some(id) = client.acknowledged_id {
                 assert!(self.shop.working_set.orders.contains_key(&id), "lost");
@@ -432,14 +432,14 @@ fn step_message(row: &StepRow) -> StepMessage {
 
 fn simulate(seed: u64) -> usize {
     let mut simulation = Simulation::new(seed);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let run_outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..EFFECTS_PER_SEED {
-            simulation.step(true);
+            simulation.run_random_effect(true);
         }
         simulation.run_until_idle();
         simulation.check_result();
     }));
-    if let Err(panic) = outcome {
+    if let Err(panic) = run_outcome {
         println!("{}", simulation.log.join("\n"));
         println!("reproduce with SIMULATION_SEED={seed}");
         std::panic::resume_unwind(panic);
@@ -449,13 +449,13 @@ fn simulate(seed: u64) -> usize {
 
 #[test]
 fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
-    let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let setting = |variable_name: &str| std::env::var(variable_name).ok().and_then(|variable_text| variable_text.parse().ok());
     if let Some(seed) = setting("SIMULATION_SEED") {
         simulate(seed);
         return;
     }
     let seeds = setting("SIMULATION_SEEDS").unwrap_or(SEED_COUNT);
-    let orders: usize = (0..seeds).map(simulate).sum();
-    println!("{seeds} seeds, {orders} orders: nothing lost, duplicated or stuck");
-    assert!(orders > 0);
+    let order_total: usize = (0..seeds).map(simulate).sum();
+    println!("{seeds} seeds, {order_total} orders: nothing lost, duplicated or stuck");
+    assert!(order_total > 0);
 }

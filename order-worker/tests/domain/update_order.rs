@@ -40,7 +40,7 @@ impl Shop {
             if_match: None,
             action: Action::UpdateOrder(update),
         });
-        reply.outcome.map(|value| value.value())
+        reply.outcome.map(|reply_json| reply_json.value())
     }
 
     /// Changes the address to one in `city`.
@@ -77,7 +77,7 @@ impl Shop {
 
     /// Delivers all results that are in flight.
     fn deliver_all_results(&mut self) {
-        while !self.results.is_empty() {
+        while !self.step_results.is_empty() {
             self.deliver_result(0, false);
         }
     }
@@ -109,7 +109,7 @@ fn shop_with_labelled_order() -> (Shop, OrderId) {
 fn shop_with_pending_order() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "west", 9)]);
     let order = json!({
-        "customer_id": shop.customer, "items": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}],
+        "customer_id": shop.customer_id, "items": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}],
         "shipping_address": {"name": "Ada", "city": "Berlin"}, "metadata": {"cart": 42, "gift": true},
     });
     let created_order = shop.execute_request("order.create", order).unwrap();
@@ -138,9 +138,9 @@ fn given_fields_are_merged_and_recorded_once() {
     assert_eq!(order["tags"], json!(["Gift", "vip"]));
     assert_eq!(order["version"], order_before.version + 1);
     let event = shop.history(id).pop().unwrap();
-    let data: Value = serde_json::from_str(&event.event_data.data().unwrap()).unwrap();
+    let event_json: Value = serde_json::from_str(&event.event_data.data().unwrap()).unwrap();
     assert_eq!(
-        data,
+        event_json,
         json!({
             "changed": ["metadata", "note", "tags"], "metadata": {"gift": true, "crm": {"id": 7}},
             "note": "calls twice\nthen leaves", "tags": ["Gift", "vip"],
@@ -159,7 +159,7 @@ fn given_fields_are_merged_and_recorded_once() {
     assert_eq!(order["version"], order_before.version + 2);
     assert_eq!(shop.stored_order(id).shipments, order_before.shipments);
     // Each patch is small enough, but their result is not.
-    let metadata_patch = |name: &str| json!({"metadata": {name: "x".repeat(9_000)}});
+    let metadata_patch = |field_name: &str| json!({"metadata": {field_name: "x".repeat(9_000)}});
     shop.update(id, metadata_patch("a")).unwrap();
     let failure = shop.update(id, metadata_patch("b")).unwrap_err();
     assert_eq!(failure.errors().unwrap()[0]["pointer"], "/metadata");
@@ -175,8 +175,8 @@ fn storefronts_change_address_and_metadata_and_do_not_see_note_and_tags() {
     let (mut shop, id) = shop_with_pending_order();
     shop.update(id, json!({"note": "rude", "tags": ["fraud"]}))
         .unwrap();
-    for (field, value) in [("note", json!(null)), ("tags", json!([]))] {
-        let patch = json!({"metadata": {"a": 1}, field: value});
+    for (field, field_value) in [("note", json!(null)), ("tags", json!([]))] {
+        let patch = json!({"metadata": {"a": 1}, field: field_value});
         let failure = shop.update_as(storefront(), id, patch).unwrap_err();
         assert_eq!(failure.code, Code::Forbidden);
         assert!(failure.message.contains(field), "{failure}");
@@ -245,8 +245,8 @@ fn label_is_withdrawn_and_another_requested_once_it_is_cancelled() {
         assert!(shipment.tracking_number.ends_with(":2"), "{shipment:?}");
     }
     assert!(order.awaited_labels.is_empty());
-    let types = shop.event_types(id);
-    let types_since_update = types.iter().skip_while(|kind| **kind != "order.updated");
+    let event_types = shop.event_types(id);
+    let types_since_update = event_types.iter().skip_while(|event_type| **event_type != "order.updated");
     let expected_events = [
         "order.updated",
         "shipment.cancelled",
@@ -255,7 +255,7 @@ fn label_is_withdrawn_and_another_requested_once_it_is_cancelled() {
         "shipment.created",
         "shipment.created",
     ];
-    assert!(types_since_update.eq(expected_events.iter()), "{types:?}");
+    assert!(types_since_update.eq(expected_events.iter()), "{event_types:?}");
     shop.create_shipment(id, json!({})).unwrap();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Shipped);
     shop.run_until_settled();
@@ -276,7 +276,7 @@ fn label_that_is_being_created_for_the_old_address_is_withdrawn() {
         shop.execute_named(id, "request_shipment:east", ProviderMode::Responds);
         assert_eq!(shop.cities_of_labels(id), ["Berlin"]);
         shop.change_city(id, "Köln").unwrap();
-        let late_results = shop.results.clone();
+        let late_results = shop.step_results.clone();
         shop.deliver_all_results();
         assert!(shop.stored_order(id).shipments.is_empty());
         shop.run_until_settled();
@@ -284,7 +284,7 @@ fn label_that_is_being_created_for_the_old_address_is_withdrawn() {
         let order = shop.stored_order(id).clone();
         assert_eq!(order.uncancelled_shipments().count(), 2);
         // Results of the replaced label change nothing, however late they are.
-        shop.results = late_results;
+        shop.step_results = late_results;
         for step_name in ["request_shipment:east", "cancel_shipment:east"] {
             for result in [
                 StepResult::LabelCancelled,
@@ -295,7 +295,7 @@ fn label_that_is_being_created_for_the_old_address_is_withdrawn() {
                     retry_after: None,
                 },
             ] {
-                shop.results.push((step_key(id, step_name), 1, result));
+                shop.step_results.push((step_key(id, step_name), 1, result));
             }
         }
         shop.deliver_all_results();
@@ -310,10 +310,10 @@ fn late_results_of_an_earlier_replacement_do_not_end_a_later_one() {
     let (mut shop, id) = shop_with_labelled_order();
     shop.change_city(id, "Köln").unwrap();
     shop.execute_named(id, "cancel_shipment:east", ProviderMode::Responds);
-    let first_cancellation = shop.results.clone();
+    let first_cancellation = shop.step_results.clone();
     shop.run_until_settled();
     shop.change_city(id, "Bonn").unwrap();
-    shop.results = first_cancellation;
+    shop.step_results = first_cancellation;
     shop.deliver_all_results();
     assert!(shop.has_step(id, "cancel_shipment:east:2"));
     assert!(!shop.has_step(id, "request_shipment:east:3"));
@@ -361,7 +361,7 @@ fn corrected_address_replaces_a_label_that_the_carrier_has_refused() {
         was_answered: true,
         retry_after: None,
     };
-    shop.results
+    shop.step_results
         .push((step_key(id, "request_shipment:east"), 1, refused_label));
     shop.deliver_all_results();
     assert_eq!(shop.dead_steps().len(), 1);
@@ -382,7 +382,7 @@ fn discarding_a_failed_withdrawal_requests_the_next_label() {
         was_answered: true,
         retry_after: None,
     };
-    shop.results.push((
+    shop.step_results.push((
         step_key(id, "cancel_shipment:east"),
         1,
         refused_cancellation,
@@ -567,7 +567,7 @@ fn events_and_orders_without_the_new_fields_are_read() {
 #[derive(Debug, Clone)]
 enum RandomAction {
     Move(usize),
-    Ship { sku: usize, quantity: u32 },
+    Ship { sku_index: usize, quantity: u32 },
     Shipped(usize),
     CancelOrder,
     CancelShipment(usize),
@@ -583,12 +583,12 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
     ];
     prop_oneof![
         4 => (0_usize..3).prop_map(RandomAction::Move),
-        1 => (0_usize..2, 1_u32..3).prop_map(|(sku, quantity)| RandomAction::Ship { sku, quantity }),
+        1 => (0_usize..2, 1_u32..3).prop_map(|(sku_index, quantity)| RandomAction::Ship { sku_index, quantity }),
         2 => (0_usize..6).prop_map(RandomAction::Shipped),
         1 => Just(RandomAction::CancelOrder),
         1 => (0_usize..6).prop_map(RandomAction::CancelShipment),
-        8 => (any::<usize>(), mode_strategy).prop_map(|(index, mode)| RandomAction::ExecuteStep(index, mode)),
-        8 => (any::<usize>(), any::<bool>()).prop_map(|(index, is_repeated)| RandomAction::DeliverResult(index, is_repeated)),
+        8 => (any::<usize>(), mode_strategy).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
+        8 => (any::<usize>(), any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
     ]
 }
 
@@ -608,8 +608,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 "{update_result:?}"
             );
         }
-        RandomAction::Ship { sku, quantity } => {
-            let sku = ["A", "B"][*sku];
+        RandomAction::Ship { sku_index, quantity } => {
+            let sku = ["A", "B"][*sku_index];
             let item = json!({"sku": sku, "quantity": quantity});
             let _ = shop.create_shipment(id, json!({"items": [item]}));
         }
@@ -634,9 +634,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 shop.execute_step(&due_steps[step_index % due_steps.len()], *mode);
             }
         }
-        RandomAction::DeliverResult(step_index, is_repeated) => {
-            if !shop.results.is_empty() {
-                shop.deliver_result(step_index % shop.results.len(), *is_repeated);
+        RandomAction::DeliverResult(result_index, is_repeated) => {
+            if !shop.step_results.is_empty() {
+                shop.deliver_result(result_index % shop.step_results.len(), *is_repeated);
             }
         }
     }
@@ -656,15 +656,15 @@ proptest! {
         shop.run_until_settled();
         shop.check_settled();
         let order = shop.stored_order(id);
-        for (sku, ordered) in [("A", 2), ("B", 1)] {
+        for (sku, ordered_units) in [("A", 2), ("B", 1)] {
             let items = order.shipped_shipments().flat_map(|shipment| &shipment.items);
             let units = items.filter(|item| item.sku.as_str() == sku);
-            prop_assert!(units.map(|item| item.quantity.get()).sum::<u32>() <= ordered);
+            prop_assert!(units.map(|item| item.quantity.get()).sum::<u32>() <= ordered_units);
         }
         // No label is awaited, and the label of every unshipped shipment is valid at the carrier.
         prop_assert!(shop.dead_steps().is_empty());
         prop_assert!(order.awaited_labels.is_empty());
-        let is_valid_label = |label: &LabelId| shop.labels.get(&(id, label.clone())).is_some_and(|label| !label.is_cancelled);
+        let is_valid_label = |label_id: &LabelId| shop.labels.get(&(id, label_id.clone())).is_some_and(|label| !label.is_cancelled);
         for shipment in order.unshipped_shipments() {
             let warehouse = &shipment.items[0].warehouse;
             prop_assert_eq!(shipment.status, ShipmentStatus::LabelCreated);

@@ -70,7 +70,7 @@ impl Fixture {
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut context = DecisionContext::new(self.now, seed);
         let reply = carry_out(&mut self.working_set, command, &rules, &mut context);
-        reply.outcome.map(|value| value.value())
+        reply.outcome.map(|reply_json| reply_json.value())
     }
 
     fn create_endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
@@ -121,7 +121,7 @@ impl Fixture {
     fn attempt_until_ended(
         &mut self,
         id: DeliveryId,
-        last_result: &DeliveryResult,
+        attempt_result: &DeliveryResult,
     ) -> (u32, Timestamp) {
         let mut attempt_count = 0;
         while let Delivery {
@@ -136,7 +136,7 @@ impl Fixture {
                 endpoint_id,
                 id,
                 attempt,
-                result: last_result.clone(),
+                result: attempt_result.clone(),
             })
             .unwrap();
             attempt_count += 1;
@@ -317,8 +317,8 @@ fn result_of_an_unexpected_attempt_is_ignored() {
 fn endpoint_gets_subscribed_events_of_its_storefront() {
     let mut fixture = Fixture::new();
     let body = json!({"url": "https://example.com", "event_types": ["order.*"]});
-    let id = fixture.create_endpoint(body).unwrap();
-    let mut endpoint = fixture.working_set.endpoints[&id].clone();
+    let endpoint_id = fixture.create_endpoint(body).unwrap();
+    let mut endpoint = fixture.working_set.endpoints[&endpoint_id].clone();
     let (own_storefront, other_storefront) = (operator().storefront, "other".parse().unwrap());
     assert!(endpoint.accepts("order.created", Some(&own_storefront)));
     assert!(!endpoint.accepts("payment.voided", Some(&own_storefront)));
@@ -370,17 +370,17 @@ proptest! {
         let endpoint_id = fixture.create_endpoint(json!({"url": "https://example.com"})).unwrap();
         let id = fixture.create_delivery(endpoint_id);
         let mut status_codes = status_codes.into_iter().cycle();
-        let mut attempts = 0;
+        let mut attempt_count = 0;
         while let Delivery { due_at: Some(due_at), attempt, .. } = fixture.working_set.deliveries[&id].clone() {
             prop_assert_eq!(fixture.working_set.deliveries[&id].status, DeliveryStatus::Pending);
             fixture.now = due_at.max(fixture.now);
-            let code = status_codes.next().unwrap();
-            let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
-            let delivery_result = DeliveryResult { response_code: Some(code), latency_ms: 1, error, retry_after: None };
+            let status_code = status_codes.next().unwrap();
+            let error = (!(200..300).contains(&status_code)).then(|| format!("answered {status_code}"));
+            let delivery_result = DeliveryResult { response_code: Some(status_code), latency_ms: 1, error, retry_after: None };
             fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, result: delivery_result })
             .unwrap();
-            attempts += 1;
-            prop_assert!(attempts < 100);
+            attempt_count += 1;
+            prop_assert!(attempt_count < 100);
         }
         let delivery = &fixture.working_set.deliveries[&id];
         prop_assert_ne!(delivery.status, DeliveryStatus::Pending);
@@ -392,12 +392,12 @@ proptest! {
 #[test]
 fn reenabling_an_endpoint_records_the_version() {
     let mut fixture = Fixture::new();
-    let id = fixture
+    let endpoint_id = fixture
         .create_endpoint(json!({"url": "https://example.com/"}))
         .unwrap();
     let mut update_endpoint = |body: Value| {
         let mut body = body;
-        body["id"] = json!(id);
+        body["id"] = json!(endpoint_id);
         let Ok(Request::UpdateEndpoint(update)) = Request::read("webhook_endpoint.update", body)
         else {
             unreachable!("the request was parsed as another type")
@@ -409,7 +409,7 @@ fn reenabling_an_endpoint_records_the_version() {
             action: Action::UpdateEndpoint(update),
         };
         fixture.carry_out(&command).unwrap();
-        let endpoint = &fixture.working_set.endpoints[&id];
+        let endpoint = &fixture.working_set.endpoints[&endpoint_id];
         (endpoint.version, endpoint.enabled_at_version)
     };
     assert_eq!(update_endpoint(json!({"is_enabled": true})), (1, 1));
@@ -417,11 +417,11 @@ fn reenabling_an_endpoint_records_the_version() {
     assert_eq!(update_endpoint(json!({"description": "off"})), (3, 1));
     assert_eq!(update_endpoint(json!({"is_enabled": true})), (4, 4));
     // An update without an effect is not a change.
-    for empty_patch in [
+    for patch_without_effect in [
         json!({}),
         json!({"is_enabled": true}),
         json!({"description": "off"}),
     ] {
-        assert_eq!(update_endpoint(empty_patch), (4, 4));
+        assert_eq!(update_endpoint(patch_without_effect), (4, 4));
     }
 }

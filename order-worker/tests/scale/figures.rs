@@ -13,10 +13,10 @@ const SAMPLE_COUNT: usize = 50;
 
 /// The results at one number of orders.
 pub(crate) struct Figures {
-    pub(crate) orders: usize,
+    pub(crate) order_count: usize,
     /// Operation and median latency.
     durations: Vec<(&'static str, Duration)>,
-    pub(crate) verify: Duration,
+    pub(crate) verify_duration: Duration,
 }
 
 /// The filter for all orders, newest first.
@@ -39,9 +39,9 @@ fn all_counted_orders() -> CountOrders {
 
 async fn median_duration(mut operation: impl AsyncFnMut(usize)) -> Duration {
     let mut durations = Vec::with_capacity(SAMPLE_COUNT);
-    for number in 0..SAMPLE_COUNT {
+    for sample_number in 0..SAMPLE_COUNT {
         let started_at = Instant::now();
-        operation(number).await;
+        operation(sample_number).await;
         durations.push(started_at.elapsed());
     }
     durations.sort();
@@ -52,7 +52,7 @@ impl Figures {
     pub(crate) async fn measure_operations(
         store: &Store,
         sample_database: &SampleDatabase,
-        orders: usize,
+        order_count: usize,
     ) -> Self {
         let newest_order = store.orders(&all_orders(), None).await.unwrap().rows[0]
             .0
@@ -73,7 +73,7 @@ impl Figures {
             number: newest_order.number / 2,
         };
         let order_filter = all_orders();
-        let lists: [(&'static str, ListOrders, Option<OrderCursor>); 13] = [
+        let measured_lists: [(&'static str, ListOrders, Option<OrderCursor>); 13] = [
             ("list", order_filter.clone(), None),
             (
                 "list, from the middle on",
@@ -124,7 +124,7 @@ impl Figures {
             (
                 "list by customer",
                 ListOrders {
-                    customer_id: Some(sample_database.customers[7]),
+                    customer_id: Some(sample_database.customer_ids[7]),
                     ..order_filter.clone()
                 },
                 None,
@@ -164,7 +164,7 @@ impl Figures {
             (
                 "list by customer, status and sku",
                 ListOrders {
-                    customer_id: Some(sample_database.customers[7]),
+                    customer_id: Some(sample_database.customer_ids[7]),
                     status: Some(OrderStatus::Delivered),
                     sku: Some("S7".parse().unwrap()),
                     ..order_filter.clone()
@@ -173,56 +173,56 @@ impl Figures {
             ),
         ];
 
-        let create_duration = median_duration(async |number| {
+        let create_duration = median_duration(async |sample_number| {
             let created_orders = commit(
                 store,
-                &[sample_database.create_order_command(orders + number)],
+                &[sample_database.create_order_command(order_count + sample_number)],
             )
             .await;
             // Ends the order, since its steps would become overdue.
-            let id = created_orders[0]["id"].as_str().unwrap().parse().unwrap();
-            sample_database.decline_order(id).await;
+            let order_id = created_orders[0]["id"].as_str().unwrap().parse().unwrap();
+            sample_database.decline_order(order_id).await;
         })
         .await;
-        let sample = &sample_database.sample_ids;
-        let mut costs = vec![("create and decline, a commit each", create_duration)];
-        let get_duration = median_duration(async |number| {
-            let id = sample[number * 7919 % sample.len()];
-            store.order(id).await.unwrap().unwrap();
+        let sample_ids = &sample_database.sample_ids;
+        let mut durations = vec![("create and decline, a commit each", create_duration)];
+        let get_duration = median_duration(async |sample_number| {
+            let order_id = sample_ids[sample_number * 7919 % sample_ids.len()];
+            store.order(order_id).await.unwrap().unwrap();
         });
-        costs.push(("get", get_duration.await));
-        let history = median_duration(async |number| {
-            let id = sample[number * 7919 % sample.len()].to_string();
-            store.history(&id, 0, 50).await.unwrap();
+        durations.push(("get", get_duration.await));
+        let history_duration = median_duration(async |sample_number| {
+            let order_id = sample_ids[sample_number * 7919 % sample_ids.len()].to_string();
+            store.history(&order_id, 0, 50).await.unwrap();
         });
-        costs.push(("history", history.await));
-        for (name, filter, cursor) in lists {
+        durations.push(("history", history_duration.await));
+        for (operation_name, list_filter, cursor) in measured_lists {
             let list_duration = median_duration(async |_| {
-                store.orders(&filter, cursor).await.unwrap();
+                store.orders(&list_filter, cursor).await.unwrap();
             });
-            costs.push((name, list_duration.await));
+            durations.push((operation_name, list_duration.await));
         }
-        let customers = &sample_database.customers;
-        let names_duration = median_duration(async |number| {
-            let start = number * 10 % (customers.len() - 50);
-            let page = &customers[start..start + 50];
-            assert_eq!(store.customers_by_id(page).await.unwrap().len(), page.len());
+        let customer_ids = &sample_database.customer_ids;
+        let names_duration = median_duration(async |sample_number| {
+            let page_start = sample_number * 10 % (customer_ids.len() - 50);
+            let page_ids = &customer_ids[page_start..page_start + 50];
+            assert_eq!(store.customers_by_id(page_ids).await.unwrap().len(), page_ids.len());
         });
-        costs.push(("customers of a page of orders", names_duration.await));
-        let counted = all_counted_orders();
+        durations.push(("customers of a page of orders", names_duration.await));
+        let count_filter = all_counted_orders();
         let count_duration = median_duration(async |_| {
-            store.count_orders(&counted).await.unwrap();
+            store.count_orders(&count_filter).await.unwrap();
         });
-        costs.push(("count by status", count_duration.await));
+        durations.push(("count by status", count_duration.await));
         let sweep_duration = median_duration(async |_| {
             store.has_due_step(Timestamp::now()).await.unwrap();
             store.claim_due_steps(Timestamp::now(), 500).await.unwrap();
         });
-        costs.push(("sweep", sweep_duration.await));
+        durations.push(("sweep", sweep_duration.await));
         Self {
-            orders,
-            durations: costs,
-            verify: Duration::ZERO,
+            order_count,
+            durations,
+            verify_duration: Duration::ZERO,
         }
     }
 }
@@ -235,18 +235,18 @@ pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
     };
     println!(
         "\n| {store_name}: milliseconds | {} |",
-        table_row(&|size| { format!("{} orders", size.orders) })
+        table_row(&|figures| { format!("{} orders", figures.order_count) })
     );
     println!("|---|{}", "---|".repeat(figures_by_size.len()));
-    for (index, (name, _)) in figures_by_size[0].durations.iter().enumerate() {
-        let row = table_row(&|size| format!("{:.2}", size.durations[index].1.as_secs_f64() * 1e3));
-        println!("| {name} | {row} |");
+    for (operation_index, (operation_name, _)) in figures_by_size[0].durations.iter().enumerate() {
+        let row_text = table_row(&|figures| format!("{:.2}", figures.durations[operation_index].1.as_secs_f64() * 1e3));
+        println!("| {operation_name} | {row_text} |");
     }
-    let verify = table_row(&|size| {
+    let verify_row = table_row(&|figures| {
         format!(
             "{:.1}",
-            size.verify.as_secs_f64() * 1e6 / size.orders as f64
+            figures.verify_duration.as_secs_f64() * 1e6 / figures.order_count as f64
         )
     });
-    println!("| verify, each 1,000 orders | {verify} |");
+    println!("| verify, each 1,000 orders | {verify_row} |");
 }

@@ -22,43 +22,43 @@ use self::{
     sample_database::SampleDatabase,
 };
 
-fn setting(name: &str) -> Option<String> {
-    env::var(name).ok().filter(|value| !value.is_empty())
+fn setting(variable_name: &str) -> Option<String> {
+    env::var(variable_name).ok().filter(|setting_value| !setting_value.is_empty())
 }
 
 #[tokio::main]
 async fn main() {
     // This process was started as a worker by `workers::run_workers`.
-    if let Some(url) = setting("SCALE_WORKER") {
-        return workers::run_worker(&url).await;
+    if let Some(database_url) = setting("SCALE_WORKER") {
+        return workers::run_worker(&database_url).await;
     }
-    let orders: usize = setting("SCALE_ORDERS").map_or(1_000_000, |text| text.parse().unwrap());
-    for (name, url) in [
+    let order_count: usize = setting("SCALE_ORDERS").map_or(1_000_000, |count_text| count_text.parse().unwrap());
+    for (store_name, database_url) in [
         ("SQLite", setting("SCALE_SQLITE")),
         ("PostgreSQL", setting("SCALE_POSTGRES")),
     ] {
-        let Some(url) = url else { continue };
-        let figures_of_few = measure_with_orders(&url, 1_000).await;
-        let figures_of_many = measure_with_orders(&url, orders).await;
-        print_figures(name, &[figures_of_few, figures_of_many]);
+        let Some(database_url) = database_url else { continue };
+        let figures_of_few = measure_with_orders(&database_url, 1_000).await;
+        let figures_of_many = measure_with_orders(&database_url, order_count).await;
+        print_figures(store_name, &[figures_of_few, figures_of_many]);
     }
-    if let Some(url) = setting("SCALE_POSTGRES_WORKERS") {
-        workers::compare_worker_counts(&url).await;
+    if let Some(database_url) = setting("SCALE_POSTGRES_WORKERS") {
+        workers::compare_worker_counts(&database_url).await;
     }
 }
 
-/// Fills the database up to `orders` orders, and measures.
-async fn measure_with_orders(url: &str, orders: usize) -> Figures {
-    let store = Store::open(url, None).await.unwrap();
+/// Fills the database up to `order_count` orders, and measures.
+async fn measure_with_orders(database_url: &str, order_count: usize) -> Figures {
+    let store = Store::open(database_url, None).await.unwrap();
     let mut sample_database = SampleDatabase::open(store.clone()).await;
-    sample_database.fill(orders).await;
-    sample_database::vacuum(url).await;
-    let mut figures = Figures::measure_operations(&store, &sample_database, orders).await;
-    sample_database.fill_ledger(url).await;
+    sample_database.fill(order_count).await;
+    sample_database::vacuum(database_url).await;
+    let mut figures = Figures::measure_operations(&store, &sample_database, order_count).await;
+    sample_database.fill_ledger(database_url).await;
     let started_at = std::time::Instant::now();
-    let report = verify(url).await.unwrap();
-    figures.verify = started_at.elapsed();
-    figures.orders = usize::try_from(report.orders).unwrap();
+    let report = verify(database_url).await.unwrap();
+    figures.verify_duration = started_at.elapsed();
+    figures.order_count = usize::try_from(report.orders).unwrap();
     assert!(report.violations.is_empty(), "{:?}", report.violations);
     drop(sample_database);
     store.close().await;

@@ -32,10 +32,10 @@ const CUSTOMER_COUNT: usize = 1_000;
 /// A store with a catalogue and customers.
 pub(crate) struct SampleDatabase {
     store: Store,
-    pub(crate) customers: Vec<CustomerId>,
+    pub(crate) customer_ids: Vec<CustomerId>,
     /// A sample of the orders.
     pub(crate) sample_ids: Vec<OrderId>,
-    orders: usize,
+    order_count: usize,
 }
 
 pub(crate) fn default_rules() -> Rules {
@@ -101,9 +101,9 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
 }
 
 /// Creates a catalogue with this stock per product.
-async fn create_catalogue(store: &Store, skus: usize, on_hand: i64) {
-    for sku in 0..skus {
-        let sku = format!("S{sku}");
+async fn create_catalogue(store: &Store, sku_count: usize, on_hand: i64) {
+    for sku_number in 0..sku_count {
+        let sku = format!("S{sku_number}");
         let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
         let stock = json!({"sku": sku, "warehouse": "main", "on_hand": on_hand});
         commit(store, &[command("product.create", product)]).await;
@@ -111,9 +111,9 @@ async fn create_catalogue(store: &Store, skus: usize, on_hand: i64) {
     }
 }
 
-pub(crate) async fn create_customers(store: &Store, count: usize) -> Vec<CustomerId> {
+pub(crate) async fn create_customers(store: &Store, customer_count: usize) -> Vec<CustomerId> {
     let new_customer = json!({"name": "Ada", "email": "ada@example.com"});
-    let commands = vec![command("customer.create", new_customer); count];
+    let commands = vec![command("customer.create", new_customer); customer_count];
     let created_replies = commit(store, &commands).await;
     created_replies
         .iter()
@@ -121,20 +121,20 @@ pub(crate) async fn create_customers(store: &Store, count: usize) -> Vec<Custome
         .collect()
 }
 
-fn finish_step(id: OrderId, step: Step, result: StepResult) -> Command {
+fn finish_step(id: OrderId, step: Step, step_result: StepResult) -> Command {
     Command::Finish {
         key: StepKey { order_id: id, step },
         attempt: 1,
-        result,
+        result: step_result,
     }
 }
 
 fn decline_payment(id: OrderId) -> Command {
-    let result = StepResult::Declined {
+    let step_result = StepResult::Declined {
         code: "card_declined".to_owned(),
         message: "the card was declined".to_owned(),
     };
-    finish_step(id, Step::AuthorizePayment, result)
+    finish_step(id, Step::AuthorizePayment, step_result)
 }
 
 impl SampleDatabase {
@@ -143,49 +143,49 @@ impl SampleDatabase {
         if store.product(&sku).await.unwrap().is_none() {
             create_catalogue(&store, SKU_COUNT, 1_000_000_000).await;
         }
-        let customers = create_customers(&store, CUSTOMER_COUNT).await;
-        let orders = store.orders(&crate::figures::all_orders(), None).await;
-        let orders = orders
+        let customer_ids = create_customers(&store, CUSTOMER_COUNT).await;
+        let newest_orders = store.orders(&crate::figures::all_orders(), None).await;
+        let order_count = newest_orders
             .unwrap()
             .rows
             .first()
             .map_or(0, |(order, _)| order.number);
         Self {
             store,
-            customers,
+            customer_ids,
             sample_ids: Vec::new(),
-            orders: usize::try_from(orders).unwrap(),
+            order_count: usize::try_from(order_count).unwrap(),
         }
     }
 
-    /// Adds orders up to this number: half are delivered, a quarter is in fulfilment, a quarter was declined. Each
-    /// tenth has a tag.
-    pub(crate) async fn fill(&mut self, orders: usize) {
-        while self.orders < orders {
-            let count = BATCH_SIZE.min(orders - self.orders);
-            let commands = (0..count).map(|number| self.create_order_command(self.orders + number));
+    /// Adds orders up to this number: half are delivered, a quarter is in fulfilment, a quarter was declined.
+    /// Each tenth has a tag.
+    pub(crate) async fn fill(&mut self, target_count: usize) {
+        while self.order_count < target_count {
+            let batch_size = BATCH_SIZE.min(target_count - self.order_count);
+            let commands = (0..batch_size).map(|index_in_batch| self.create_order_command(self.order_count + index_in_batch));
             let commands: Vec<_> = commands.collect();
             let created_replies = commit(&self.store, &commands).await;
-            let ids: Vec<OrderId> = created_replies
+            let order_ids: Vec<OrderId> = created_replies
                 .iter()
                 .map(|order| order["id"].as_str().unwrap().parse().unwrap())
                 .collect();
-            self.sample_ids.push(ids[0]);
-            self.advance_orders(&ids).await;
-            self.orders += count;
+            self.sample_ids.push(order_ids[0]);
+            self.advance_orders(&order_ids).await;
+            self.order_count += batch_size;
         }
     }
 
-    pub(crate) fn create_order_command(&self, number: usize) -> Command {
-        let mut items = vec![json!({"sku": format!("S{}", number % SKU_COUNT), "quantity": 1})];
-        if number.is_multiple_of(3) {
-            let other_sku = format!("S{}", (number / 3 + 1) % SKU_COUNT);
+    pub(crate) fn create_order_command(&self, order_index: usize) -> Command {
+        let mut items = vec![json!({"sku": format!("S{}", order_index % SKU_COUNT), "quantity": 1})];
+        if order_index.is_multiple_of(3) {
+            let other_sku = format!("S{}", (order_index / 3 + 1) % SKU_COUNT);
             if items[0]["sku"] != other_sku.as_str() {
                 items.push(json!({"sku": other_sku, "quantity": 2}));
             }
         }
         let new_order = json!({
-            "customer_id": self.customers[number % CUSTOMER_COUNT],
+            "customer_id": self.customer_ids[order_index % CUSTOMER_COUNT],
             "items": items,
             "metadata": {"note": "x".repeat(100)},
         });
@@ -197,41 +197,41 @@ impl SampleDatabase {
         commit(&self.store, &[decline_payment(id)]).await;
     }
 
-    async fn advance_orders(&self, ids: &[OrderId]) {
+    async fn advance_orders(&self, order_ids: &[OrderId]) {
         let commands_for_each =
             |group_size: usize, remainders: &[usize], new_command: &dyn Fn(OrderId) -> Command| {
-                let numbered_ids = ids.iter().enumerate();
+                let numbered_ids = order_ids.iter().enumerate();
                 let chosen_ids =
-                    numbered_ids.filter(|(number, _)| remainders.contains(&(number % group_size)));
+                    numbered_ids.filter(|(order_index, _)| remainders.contains(&(order_index % group_size)));
                 chosen_ids
                     .map(|(_, id)| new_command(*id))
                     .collect::<Vec<_>>()
             };
         let mut authorize_results = commands_for_each(4, &[0, 1, 2], &|id| {
-            let result = StepResult::Authorized {
+            let step_result = StepResult::Authorized {
                 provider: "sandbox".to_owned(),
                 reference: format!("scale_{id}"),
                 amount: 1000,
             };
-            finish_step(id, Step::AuthorizePayment, result)
+            finish_step(id, Step::AuthorizePayment, step_result)
         });
         authorize_results.extend(commands_for_each(4, &[3], &decline_payment));
         authorize_results.extend(commands_for_each(10, &[5], &|id| {
             command("order.update", json!({"id": id, "tags": ["gift"]}))
         }));
         commit(&self.store, &authorize_results).await;
-        let main: Warehouse = "main".parse().unwrap();
+        let main_warehouse: Warehouse = "main".parse().unwrap();
         let label_results = commands_for_each(4, &[0, 1, 2], &|id| {
             let tracking_number = format!("SBX{}", id.to_string().replace('-', ""));
-            let result = StepResult::LabelCreated(Label::new("sandbox", tracking_number));
-            finish_step(id, Step::RequestShipment(main.clone().into()), result)
+            let step_result = StepResult::LabelCreated(Label::new("sandbox", tracking_number));
+            finish_step(id, Step::RequestShipment(main_warehouse.clone().into()), step_result)
         });
         commit(&self.store, &label_results).await;
         let delivered_webhooks = commands_for_each(4, &[0, 1], &|id| {
-            let update = json!({
+            let shipment_update = json!({
                 "order_id": id, "type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z",
             });
-            command("shipment.update", update)
+            command("shipment.update", shipment_update)
         });
         commit(&self.store, &delivered_webhooks).await;
         let capture_results = commands_for_each(4, &[0, 1], &|id| {
@@ -240,7 +240,7 @@ impl SampleDatabase {
                 Step::CapturePayment,
                 StepResult::Captured {
                     amount: 1000,
-                    requested: 1000,
+                    requested_amount: 1000,
                     is_last: true,
                 },
             )
@@ -249,16 +249,16 @@ impl SampleDatabase {
     }
 
     /// Fills the provider's ledger according to the orders.
-    pub(crate) async fn fill_ledger(&self, url: &str) {
-        if let Some(path) = url.strip_prefix("sqlite://") {
+    pub(crate) async fn fill_ledger(&self, database_url: &str) {
+        if let Some(database_path) = database_url.strip_prefix("sqlite://") {
             // Creates the ledger's tables.
-            LedgerLocation::open(url).unwrap();
-            let ledger = LedgerLocation::path(Path::new(path));
-            let connection = rusqlite::Connection::open(ledger).unwrap();
-            let sql = format!("ATTACH '{path}' AS books; {SQLITE_LEDGER}");
-            connection.execute_batch(&sql).unwrap();
+            LedgerLocation::open(database_url).unwrap();
+            let ledger_path = LedgerLocation::path(Path::new(database_path));
+            let connection = rusqlite::Connection::open(ledger_path).unwrap();
+            let fill_sql = format!("ATTACH '{database_path}' AS books; {SQLITE_LEDGER}");
+            connection.execute_batch(&fill_sql).unwrap();
         } else {
-            let mut connection = PgConnection::connect(url).await.unwrap();
+            let mut connection = PgConnection::connect(database_url).await.unwrap();
             connection
                 .execute(sqlx::raw_sql(POSTGRES_LEDGER))
                 .await
@@ -268,11 +268,11 @@ impl SampleDatabase {
 }
 
 /// Runs the maintenance that PostgreSQL's autovacuum would run later.
-pub(crate) async fn vacuum(url: &str) {
-    if url.starts_with("postgres") {
-        let mut connection = PgConnection::connect(url).await.unwrap();
-        let vacuum = sqlx::raw_sql("VACUUM ANALYZE");
-        connection.execute(vacuum).await.unwrap();
+pub(crate) async fn vacuum(database_url: &str) {
+    if database_url.starts_with("postgres") {
+        let mut connection = PgConnection::connect(database_url).await.unwrap();
+        let vacuum_sql = sqlx::raw_sql("VACUUM ANALYZE");
+        connection.execute(vacuum_sql).await.unwrap();
     }
 }
 

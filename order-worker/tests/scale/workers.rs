@@ -31,8 +31,8 @@ const REQUESTS_PER_WORKER: usize = 64;
 const POPULAR_UNITS: i64 = 3_000;
 
 /// Runs a worker: creates orders until the time is up or the product is sold out, and prints their number.
-pub(crate) async fn run_worker(url: &str) {
-    let store = Store::open(url, None).await.unwrap();
+pub(crate) async fn run_worker(database_url: &str) {
+    let store = Store::open(database_url, None).await.unwrap();
     let (outbox, _relay) = new_outbox();
     let engine = Engine::start(store.clone(), default_rules(), outbox).unwrap();
     let customer = create_customers(&store, 1).await[0];
@@ -41,7 +41,7 @@ pub(crate) async fn run_worker(url: &str) {
     let deadline = Instant::now() + Duration::from_secs(RUN_SECONDS);
     let mut buyers = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS_PER_WORKER {
-        let (engine, sold_units, number) = (
+        let (engine, sold_units, next_order_number) = (
             engine.clone(),
             Arc::clone(&sold_count),
             Arc::clone(&next_number),
@@ -49,8 +49,8 @@ pub(crate) async fn run_worker(url: &str) {
         let sku = sku.clone();
         buyers.spawn(async move {
             while Instant::now() < deadline {
-                let number = number.fetch_add(1, Ordering::Relaxed);
-                let other_sku = format!("S{}", number % SKU_COUNT);
+                let order_number = next_order_number.fetch_add(1, Ordering::Relaxed);
+                let other_sku = format!("S{}", order_number % SKU_COUNT);
                 let sku = sku.as_deref().unwrap_or(&other_sku);
                 let new_order = json!({
                     "customer_id": customer, "items": [{"sku": sku, "quantity": 1}],
@@ -70,39 +70,39 @@ pub(crate) async fn run_worker(url: &str) {
 }
 
 /// Starts this many workers as processes and returns the number of orders they created.
-fn run_workers(url: &str, worker_count: usize, sku: Option<&str>) -> usize {
-    let children: Vec<_> = (0..worker_count)
+fn run_workers(database_url: &str, worker_count: usize, sku: Option<&str>) -> usize {
+    let worker_processes: Vec<_> = (0..worker_count)
         .map(|_| {
-            let mut worker = Command::new(env::current_exe().unwrap());
-            worker.env("SCALE_WORKER", url).stdout(Stdio::piped());
+            let mut worker_command = Command::new(env::current_exe().unwrap());
+            worker_command.env("SCALE_WORKER", database_url).stdout(Stdio::piped());
             if let Some(sku) = sku {
-                worker.env("SCALE_SKU", sku);
+                worker_command.env("SCALE_SKU", sku);
             }
-            worker.spawn().unwrap()
+            worker_command.spawn().unwrap()
         })
         .collect();
-    let outputs = children.into_iter().map(|child| {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "a worker failed");
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.trim().parse::<usize>().unwrap()
+    let sold_counts = worker_processes.into_iter().map(|worker_process| {
+        let worker_output = worker_process.wait_with_output().unwrap();
+        assert!(worker_output.status.success(), "a worker failed");
+        let output_text = String::from_utf8(worker_output.stdout).unwrap();
+        output_text.trim().parse::<usize>().unwrap()
     });
-    outputs.sum()
+    sold_counts.sum()
 }
 
-pub(crate) async fn compare_worker_counts(url: &str) {
-    let store = Store::open(url, None).await.unwrap();
+pub(crate) async fn compare_worker_counts(database_url: &str) {
+    let store = Store::open(database_url, None).await.unwrap();
     drop(SampleDatabase::open(store.clone()).await);
     println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
     for worker_count in [1, 2, 4] {
-        let spread_rate = run_workers(url, worker_count, None) as u64 / RUN_SECONDS;
-        let popular_rate = run_workers(url, worker_count, Some("S0")) as u64 / RUN_SECONDS;
+        let spread_rate = run_workers(database_url, worker_count, None) as u64 / RUN_SECONDS;
+        let popular_rate = run_workers(database_url, worker_count, Some("S0")) as u64 / RUN_SECONDS;
         println!("| {worker_count} workers | {spread_rate} | {popular_rate} |");
     }
     // All workers sell the last units.
     create_popular_product(&store).await;
-    let sold_count = run_workers(url, 4, Some("HOT"));
+    let sold_count = run_workers(database_url, 4, Some("HOT"));
     let popular_product = store
         .product(&"HOT".parse().unwrap())
         .await
@@ -119,7 +119,7 @@ pub(crate) async fn compare_worker_counts(url: &str) {
         "each unit is sold once"
     );
     // No worker executes the steps, so they become overdue.
-    let report = verify(url).await.unwrap();
+    let report = verify(database_url).await.unwrap();
     let unexpected_findings: Vec<_> = report
         .violations
         .iter()

@@ -101,7 +101,7 @@ impl<'a> CallHeaders<'a> {
         let header_text = |name: &str| {
             headers
                 .get(name)
-                .map(|header_text| Cow::Borrowed(header_text.as_str()))
+                .map(|value_text| Cow::Borrowed(value_text.as_str()))
         };
         Self {
             role: header_text(header::ROLE),
@@ -201,17 +201,17 @@ pub fn to_json(value: &impl Serialize) -> Vec<u8> {
     serialize(value, Vec::new())
 }
 
-/// Serializes the entries of a batch as a JSON array; `bytes` is the total size of their bodies.
-pub fn to_json_array(entries: &[impl Serialize], bytes: usize) -> Vec<u8> {
+/// Serializes the entries of a batch as a JSON array; `body_bytes` is the total size of their bodies.
+pub fn to_json_array(entries: &[impl Serialize], body_bytes: usize) -> Vec<u8> {
     serialize(
         entries,
-        Vec::with_capacity(bytes + entries.len() * ENTRY_OVERHEAD_BYTES),
+        Vec::with_capacity(body_bytes + entries.len() * ENTRY_OVERHEAD_BYTES),
     )
 }
 
-fn serialize(value: &(impl Serialize + ?Sized), mut text: Vec<u8>) -> Vec<u8> {
-    match serde_json::to_writer(&mut text, value) {
-        Ok(()) => text,
+fn serialize(value: &(impl Serialize + ?Sized), mut json_bytes: Vec<u8>) -> Vec<u8> {
+    match serde_json::to_writer(&mut json_bytes, value) {
+        Ok(()) => json_bytes,
         Err(error) => {
             // Serialization fails only for types that are not used here, such as maps with non-string keys.
             tracing::error!(%error, "serializing the body of a message failed; an empty body is sent");

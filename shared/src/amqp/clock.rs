@@ -36,9 +36,9 @@ const MAX_WORKERS: usize = 32;
 pub(super) fn worker_id() -> &'static str {
     static WORKER_ID: OnceLock<String> = OnceLock::new();
     WORKER_ID.get_or_init(|| {
-        let mut id = Uuid::new_v4().simple().to_string();
-        id.truncate(12);
-        id
+        let mut new_id = Uuid::new_v4().simple().to_string();
+        new_id.truncate(12);
+        new_id
     })
 }
 
@@ -55,8 +55,8 @@ pub(super) fn worker_time() -> Headers {
 
 /// This worker's entry in [`header::WORKER_DEADLINES`], in Unix milliseconds.
 pub(super) fn own_deadline(deadlines: &str) -> Option<u64> {
-    let mut pairs = deadlines.split(',').filter_map(|pair| pair.split_once('='));
-    let own_pair = pairs.find(|(worker, _)| *worker == worker_id());
+    let mut deadline_pairs = deadlines.split(',').filter_map(|pair| pair.split_once('='));
+    let own_pair = deadline_pairs.find(|(worker, _)| *worker == worker_id());
     own_pair.and_then(|(_, deadline)| deadline.parse().ok())
 }
 
@@ -84,21 +84,21 @@ impl WorkerClocks {
         if round_trip > MAX_ROUND_TRIP {
             return;
         }
-        let mut workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if workers.len() >= MAX_WORKERS && !workers.contains_key(worker) {
-            let oldest_sample = workers.iter().min_by_key(|(_, sample)| sample.measured_at);
-            if let Some(oldest_sample) = oldest_sample.map(|(worker, _)| worker.clone()) {
-                workers.remove(&oldest_sample);
+        let mut samples_by_worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples_by_worker.len() >= MAX_WORKERS && !samples_by_worker.contains_key(worker) {
+            let oldest_sample = samples_by_worker.iter().min_by_key(|(_, sample)| sample.measured_at);
+            if let Some(oldest_worker) = oldest_sample.map(|(worker, _)| worker.clone()) {
+                samples_by_worker.remove(&oldest_worker);
             }
         }
-        let was_reported = workers.get(worker).is_some_and(|sample| sample.is_reported);
+        let was_reported = samples_by_worker.get(worker).is_some_and(|sample| sample.is_reported);
         let (own_time, max_difference) = (unix_now(), WARN_DIFFERENCE + round_trip);
         let is_different = own_time.abs_diff(time) > max_difference;
         if is_different && !was_reported {
-            let seconds = time.as_secs_f64() - own_time.as_secs_f64();
+            let difference_seconds = time.as_secs_f64() - own_time.as_secs_f64();
             tracing::warn!(
                 worker,
-                seconds,
+                seconds = difference_seconds,
                 "the worker's clock differs from this process's clock; synchronize both (requests carry corrected deadlines until then)"
             );
         }
@@ -107,20 +107,20 @@ impl WorkerClocks {
             measured_at: Instant::now(),
             is_reported: is_different,
         };
-        workers.insert(worker.to_owned(), sample);
+        samples_by_worker.insert(worker.to_owned(), sample);
     }
 
-    /// The value of [`header::WORKER_DEADLINES`] for a deadline in `remaining` from now; `None` if no worker's
+    /// The value of [`header::WORKER_DEADLINES`] for a deadline in `remaining_time` from now; `None` if no worker's
     /// clock differs.
-    pub(super) fn deadlines(&self, remaining: Duration) -> Option<String> {
-        let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let our_time = unix_now();
+    pub(super) fn deadlines(&self, remaining_time: Duration) -> Option<String> {
+        let samples_by_worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own_time = unix_now();
         let mut deadlines = String::new();
-        for (worker, sample) in workers.iter() {
+        for (worker, sample) in samples_by_worker.iter() {
             let remote_time = sample.now();
-            if remote_time.abs_diff(our_time) > MIN_CORRECTION {
+            if remote_time.abs_diff(own_time) > MIN_CORRECTION {
                 let separator = if deadlines.is_empty() { "" } else { "," };
-                let deadline = (remote_time + remaining).as_millis();
+                let deadline = (remote_time + remaining_time).as_millis();
                 let _ = write!(deadlines, "{separator}{worker}={deadline}");
             }
         }
@@ -148,8 +148,8 @@ mod tests {
         let deadlines = clocks.deadlines(Duration::from_secs(5)).unwrap();
         assert!(!deadlines.contains("slow") && !deadlines.contains("same"));
         let local_deadline = Duration::from_millis(own_deadline(&deadlines).unwrap());
-        let expected = unix_now() + hour + Duration::from_secs(5);
-        assert!(local_deadline.abs_diff(expected) < Duration::from_secs(1));
+        let expected_deadline = unix_now() + hour + Duration::from_secs(5);
+        assert!(local_deadline.abs_diff(expected_deadline) < Duration::from_secs(1));
         assert_eq!(own_deadline("x=1,y=2"), None);
     }
 }

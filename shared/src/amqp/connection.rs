@@ -168,10 +168,10 @@ impl TopologyState {
         if let Some(has_other_type) = declaration.has_other_type {
             self.record_type(has_other_type);
         }
-        let failed = &declaration.faults;
-        let failed_names: Vec<_> = failed.iter().map(|fault| fault.name).collect();
+        let declare_faults = &declaration.faults;
+        let failed_names: Vec<_> = declare_faults.iter().map(|fault| fault.name).collect();
         let now = Instant::now();
-        let repaired: Vec<(String, Operation)> = self
+        let repaired_keys: Vec<(String, Operation)> = self
             .faults()
             .iter()
             .filter(|((name, operation), fault)| {
@@ -184,12 +184,12 @@ impl TopologyState {
                 };
                 is_repaired && topology::is_declared(name) && !failed_names.contains(&name.as_str())
             })
-            .map(|(key, _)| key.clone())
+            .map(|(fault_key, _)| fault_key.clone())
             .collect();
-        for (name, operation) in repaired {
+        for (name, operation) in repaired_keys {
             self.clear_fault(&name, operation);
         }
-        for fault in failed {
+        for fault in declare_faults {
             let reason = format!("{:#}", fault.error);
             self.set_fault(fault.name, Operation::Declare, reason);
         }
@@ -232,19 +232,19 @@ impl Broker {
             .split(',')
             .map(parse_node)
             .collect::<anyhow::Result<_>>()?;
-        let (sender, state) = watch::channel(ConnectionState::Down {
+        let (state_sender, state_receiver) = watch::channel(ConnectionState::Down {
             reason: "not connected yet".into(),
         });
         let stop = CancellationToken::new();
-        let supervisor = Arc::new(stop.clone().drop_guard());
+        let stop_on_drop = Arc::new(stop.clone().drop_guard());
         let topology = Arc::new(topology);
         let supervision_task =
-            supervise(nodes, name.to_owned(), sender, Arc::clone(&topology), stop);
+            supervise(nodes, name.to_owned(), state_sender, Arc::clone(&topology), stop);
         tokio::spawn(supervision_task);
         Ok(Self {
-            state,
+            state: state_receiver,
             topology,
-            stop_on_drop: supervisor,
+            stop_on_drop,
         })
     }
 
@@ -362,37 +362,37 @@ fn parse_node(url: &str) -> anyhow::Result<AMQPUri> {
 /// Keeps a connection open until `stop`: tries the nodes in turn, publishes the state, and reconnects.
 async fn supervise(
     nodes: Vec<AMQPUri>,
-    name: String,
-    state: watch::Sender<ConnectionState>,
+    connection_name: String,
+    state_sender: watch::Sender<ConnectionState>,
     topology: Arc<TopologyState>,
     stop: CancellationToken,
 ) {
-    let mut delay = BACKOFF_RANGE.0;
-    let mut is_reported = false;
+    let mut reconnect_delay = BACKOFF_RANGE.0;
+    let mut is_outage_reported = false;
     for uri in nodes.iter().cycle() {
         if stop.is_cancelled() {
             return;
         }
-        let attempt = stop
+        let connect_result = stop
             .run_until_cancelled(time::timeout(
                 CONNECT_TIMEOUT,
-                connect(uri, &name, &topology),
+                connect(uri, &connection_name, &topology),
             ))
             .await;
-        let reason = match attempt {
+        let reason = match connect_result {
             None => return,
             Some(Ok(Ok(connection))) => {
                 tracing::info!(broker = %uri.authority.host, "connected to the broker");
-                (delay, is_reported) = (BACKOFF_RANGE.0, false);
+                (reconnect_delay, is_outage_reported) = (BACKOFF_RANGE.0, false);
                 let connection = Arc::new(connection);
-                state.send_replace(ConnectionState::Up(Arc::clone(&connection)));
-                let reason = async {
+                state_sender.send_replace(ConnectionState::Up(Arc::clone(&connection)));
+                let connection_loss = async {
                     tokio::select! {
                         reason = wait_until_lost(&connection) => reason,
                         never = keep_declared(&connection, &topology) => match never {},
                     }
                 };
-                let Some(reason) = stop.run_until_cancelled(reason).await else {
+                let Some(reason) = stop.run_until_cancelled(connection_loss).await else {
                     let _ =
                         time::timeout(CHANNEL_TIMEOUT, connection.close(200, "stopping".into()))
                             .await;
@@ -401,27 +401,27 @@ async fn supervise(
                 tracing::warn!(%reason, "connection to the broker lost; reconnecting");
                 reason
             }
-            Some(failed) => {
-                let reason = match failed {
+            Some(failed_attempt) => {
+                let reason = match failed_attempt {
                     Ok(Err(error)) => format!("{error:#}"),
                     _ => format!("no connection within {CONNECT_TIMEOUT:?}"),
                 };
                 // An outage is logged as a warning once, however long it lasts.
-                if is_reported {
+                if is_outage_reported {
                     tracing::debug!(%reason, "connecting to the broker failed; trying again");
                 } else {
                     tracing::warn!(%reason, "connecting to the broker failed; trying again");
                 }
-                is_reported = true;
+                is_outage_reported = true;
                 reason
             }
         };
-        state.send_replace(ConnectionState::Down {
+        state_sender.send_replace(ConnectionState::Down {
             reason: reason.into(),
         });
-        stop.run_until_cancelled(time::sleep(with_jitter(delay)))
+        stop.run_until_cancelled(time::sleep(with_jitter(reconnect_delay)))
             .await;
-        delay = (delay * 2).min(BACKOFF_RANGE.1);
+        reconnect_delay = (reconnect_delay * 2).min(BACKOFF_RANGE.1);
     }
 }
 
@@ -433,17 +433,17 @@ fn with_jitter(delay: Duration) -> Duration {
 
 async fn connect(
     uri: &AMQPUri,
-    name: &str,
+    connection_name: &str,
     topology: &TopologyState,
 ) -> anyhow::Result<Connection> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let properties = ConnectionProperties::default().with_connection_name(connection_name.into());
     let connection = Connection::connect_uri(uri.clone(), properties)
         .await
         .context("can't connect")?;
     let mut declaration = topology::declare(&connection, topology.request_queue(true)).await?;
-    let fault = declaration.faults.iter().position(|fault| !fault.is_down);
-    if let Some(fault) = fault {
-        return Err(declaration.faults.swap_remove(fault).error);
+    let fault_index = declaration.faults.iter().position(|fault| !fault.is_down);
+    if let Some(fault_index) = fault_index {
+        return Err(declaration.faults.swap_remove(fault_index).error);
     }
     topology.record_declaration(&declaration);
     Ok(connection)
@@ -452,10 +452,10 @@ async fn connect(
 /// Declares the topology periodically, and on request, for as long as the connection is open.
 async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Infallible {
     /// The name under which a fault of the whole topology is recorded.
-    const BROKER_URL: &str = "broker";
-    let mut delay = DECLARE_INTERVAL;
+    const BROKER_FAULT_NAME: &str = "broker";
+    let mut declare_delay = DECLARE_INTERVAL;
     loop {
-        let repair_request = time::timeout(delay, topology.repair_request.notified()).await;
+        let repair_request = time::timeout(declare_delay, topology.repair_request.notified()).await;
         let is_repair = repair_request.is_ok();
         if is_repair {
             time::sleep(REPAIR_DELAY).await;
@@ -464,14 +464,14 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
         if connection.status().blocked() {
             continue;
         }
-        delay = REPAIR_INTERVAL;
+        declare_delay = REPAIR_INTERVAL;
         let declaring = topology::declare(connection, topology.request_queue(is_repair));
         match time::timeout(CONNECT_TIMEOUT, declaring).await {
             Ok(Ok(declaration)) => {
-                topology.clear_fault(BROKER_URL, Operation::Declare);
+                topology.clear_fault(BROKER_FAULT_NAME, Operation::Declare);
                 topology.record_declaration(&declaration);
                 if declaration.faults.is_empty() {
-                    delay = DECLARE_INTERVAL;
+                    declare_delay = DECLARE_INTERVAL;
                 }
             }
             // The connection is ending; `wait_until_lost` returns the reason.
@@ -479,7 +479,7 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
             Err(_) if connection.status().blocked() => {}
             Err(_) => {
                 let reason = format!("no response to a declaration within {CONNECT_TIMEOUT:?}");
-                topology.set_fault(BROKER_URL, Operation::Declare, reason);
+                topology.set_fault(BROKER_FAULT_NAME, Operation::Declare, reason);
             }
         }
     }
@@ -487,23 +487,23 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
 
 /// Waits until the connection is lost and returns the reason.
 async fn wait_until_lost(connection: &Connection) -> String {
-    let mut events = Box::pin(connection.events_listener());
-    let mut check = time::interval(CHECK_INTERVAL);
-    let mut reason = None;
+    let mut connection_events = Box::pin(connection.events_listener());
+    let mut check_ticks = time::interval(CHECK_INTERVAL);
+    let mut loss_reason = None;
     loop {
         tokio::select! {
-            Some(event) = events.next() => match event {
+            Some(event) = connection_events.next() => match event {
                 Event::ConnectionBlocked(reason) => {
                     tracing::warn!(%reason, "broker blocked publishing");
                 }
                 Event::ConnectionUnblocked => tracing::info!("broker unblocked publishing"),
-                Event::Error(error) => reason = Some(error.to_string()),
+                Event::Error(error) => loss_reason = Some(error.to_string()),
                 _ => {}
             },
-            _ = check.tick() => {}
+            _ = check_ticks.tick() => {}
         }
         if !connection.status().connected() {
-            return reason.unwrap_or_else(|| "the connection was closed".to_owned());
+            return loss_reason.unwrap_or_else(|| "the connection was closed".to_owned());
         }
     }
 }

@@ -48,7 +48,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Maximum number of messages removed while searching for the undecodable message: as many as can be
 /// delivered together with it.
-const MAX_SEARCHED: usize = 2_000;
+const MAX_SEARCHED_MESSAGES: usize = 2_000;
 
 /// Requeues deliveries that were received but not handled.
 pub async fn requeue_all(mut deliveries: mpsc::Receiver<Incoming>) {
@@ -86,30 +86,30 @@ pub(super) fn consume_with_pauses(
     pause: RequestPause,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
-    let (sender, receiver) = mpsc::channel(usize::from(prefetch).max(1));
+    let (message_sender, message_receiver) = mpsc::channel(usize::from(prefetch).max(1));
     broker.consumer_starting(queue);
     tokio::spawn(async move {
         let mut prefetch_control = PrefetchControl::new(prefetch);
-        while !stop.is_cancelled() && !sender.is_closed() {
+        while !stop.is_cancelled() && !message_sender.is_closed() {
             let consuming = consume_once(
                 &broker,
                 queue,
                 &mut prefetch_control,
                 &pause,
                 &stop,
-                &sender,
+                &message_sender,
             );
             let reason = match consuming.await {
-                Ok(Ended::Finished) => continue,
-                Ok(Ended::Paused) => {
+                Ok(ConsumerEnd::Finished) => continue,
+                Ok(ConsumerEnd::Paused) => {
                     stop.run_until_cancelled(pause.wait_until_over(&broker))
                         .await;
                     continue;
                 }
-                Ok(Ended::Cancelled) => "the broker ended the consumer".to_owned(),
+                Ok(ConsumerEnd::Cancelled) => "the broker ended the consumer".to_owned(),
                 Err(error) if is_undecodable(&error) => {
                     if undecodable == Undecodable::Discard {
-                        discard_undecodable(&broker, queue, &sender).await;
+                        discard_undecodable(&broker, queue, &message_sender).await;
                     } else {
                         prefetch_control.start_single_mode(queue);
                     }
@@ -125,7 +125,7 @@ pub(super) fn consume_with_pauses(
             }
         }
     });
-    receiver
+    message_receiver
 }
 
 /// The number of messages that a consumer prefetches: `prefetch`, or one in single-message mode, which begins
@@ -133,7 +133,7 @@ pub(super) fn consume_with_pauses(
 struct PrefetchControl {
     prefetch: u16,
     /// Number of messages that remain to be consumed in single-message mode.
-    single_remaining: u32,
+    single_mode_messages_left: u32,
 }
 
 impl PrefetchControl {
@@ -144,12 +144,12 @@ impl PrefetchControl {
     fn new(prefetch: u16) -> Self {
         Self {
             prefetch,
-            single_remaining: 0,
+            single_mode_messages_left: 0,
         }
     }
 
     fn is_single_mode(&self) -> bool {
-        self.single_remaining > 0
+        self.single_mode_messages_left > 0
     }
 
     fn prefetch(&self) -> u16 {
@@ -167,11 +167,11 @@ impl PrefetchControl {
                 "a message can't be decoded; consuming one message at a time until the broker dead-letters it"
             );
         }
-        self.single_remaining = Self::SINGLE_MESSAGES;
+        self.single_mode_messages_left = Self::SINGLE_MESSAGES;
     }
 
     fn end_single_mode(&mut self, queue: &str) {
-        self.single_remaining = 0;
+        self.single_mode_messages_left = 0;
         tracing::info!(
             queue,
             "the undecodable message is gone; consuming with full prefetch again"
@@ -183,7 +183,7 @@ impl PrefetchControl {
         if !self.is_single_mode() {
             return false;
         }
-        self.single_remaining -= 1;
+        self.single_mode_messages_left -= 1;
         if !self.is_single_mode() {
             self.end_single_mode(queue);
         }
@@ -192,7 +192,7 @@ impl PrefetchControl {
 }
 
 /// The end of a consumer without an error.
-enum Ended {
+enum ConsumerEnd {
     /// The consumer was stopped, its connection was lost, or its prefetch changes.
     Finished,
     /// The broker cancelled the consumer: the queue was deleted, or its node is down.
@@ -203,13 +203,13 @@ enum Ended {
 
 /// Removes messages without acknowledgement until one of them closes the connection: that is the undecodable
 /// message, and the broker has removed it.
-async fn discard_undecodable(broker: &Broker, queue: &str, sender: &mpsc::Sender<Incoming>) {
+async fn discard_undecodable(broker: &Broker, queue: &str, message_sender: &mpsc::Sender<Incoming>) {
     let channel = Arc::new(broker.channel().await);
-    for _ in 0..MAX_SEARCHED {
+    for _ in 0..MAX_SEARCHED_MESSAGES {
         let get_message = channel.basic_get(short_string(queue), BasicGetOptions { no_ack: true });
         match unless_closed(&channel, get_message).await {
             Some(Ok(Some(message))) => {
-                if sender
+                if message_sender
                     .send(Incoming::already_settled(message.delivery, &channel))
                     .await
                     .is_err()
@@ -261,14 +261,14 @@ async fn consume_once(
     prefetch_control: &mut PrefetchControl,
     pause: &RequestPause,
     stop: &CancellationToken,
-    sender: &mpsc::Sender<Incoming>,
-) -> lapin::Result<Ended> {
+    message_sender: &mpsc::Sender<Incoming>,
+) -> lapin::Result<ConsumerEnd> {
     let Some(channel) = stop
         .run_until_cancelled(broker.channel())
         .await
         .map(Arc::new)
     else {
-        return Ok(Ended::Finished);
+        return Ok(ConsumerEnd::Finished);
     };
     let start_consuming = async {
         channel
@@ -285,7 +285,7 @@ async fn consume_once(
             .await
     };
     let Some(deliveries) = unless_closed(&channel, start_consuming).await else {
-        return Ok(Ended::Finished);
+        return Ok(ConsumerEnd::Finished);
     };
     let mut deliveries = deliveries?;
     broker.record_success(queue, Operation::Consume);
@@ -295,18 +295,18 @@ async fn consume_once(
             biased;
             () = stop.cancelled() => {
                 cancel_consumer(&channel, deliveries).await?;
-                return Ok(Ended::Finished);
+                return Ok(ConsumerEnd::Finished);
             }
             () = pause.started() => {
                 cancel_consumer(&channel, deliveries).await?;
-                return Ok(Ended::Paused);
+                return Ok(ConsumerEnd::Paused);
             }
             delivery = deliveries.next() => delivery,
             () = time::sleep(IDLE_CHECK_DELAY), if prefetch_control.is_single_mode() => {
                 if is_empty(&channel, queue).await {
                     prefetch_control.end_single_mode(queue);
                     cancel_consumer(&channel, deliveries).await?;
-                    return Ok(Ended::Finished);
+                    return Ok(ConsumerEnd::Finished);
                 }
                 continue;
             }
@@ -316,17 +316,17 @@ async fn consume_once(
             Some(delivery) => {
                 let mut message = Incoming::new(delivery, &channel);
                 message.is_single = prefetch_control.is_single_mode();
-                if sender.send(message).await.is_err() {
-                    return Ok(Ended::Finished);
+                if message_sender.send(message).await.is_err() {
+                    return Ok(ConsumerEnd::Finished);
                 }
                 if prefetch_control.message_decoded(queue) {
                     cancel_consumer(&channel, deliveries).await?;
-                    return Ok(Ended::Finished);
+                    return Ok(ConsumerEnd::Finished);
                 }
             }
             // A lost connection also ends the deliveries.
-            None if !channel.status().connected() => return Ok(Ended::Finished),
-            None => return Ok(Ended::Cancelled),
+            None if !channel.status().connected() => return Ok(ConsumerEnd::Finished),
+            None => return Ok(ConsumerEnd::Cancelled),
         }
     }
 }

@@ -71,14 +71,14 @@ impl Outgoing {
                 properties.with_expiration(short_string(&expiration.as_millis().to_string()));
         }
         if !self.headers.is_empty() {
-            let mut table = FieldTable::default();
+            let mut header_table = FieldTable::default();
             for (name, value) in &self.headers {
-                table.insert(
+                header_table.insert(
                     short_string(name),
                     AMQPValue::LongString(LongString::from(value.as_str())),
                 );
             }
-            properties = properties.with_headers(table);
+            properties = properties.with_headers(header_table);
         }
         properties
     }
@@ -132,20 +132,20 @@ impl Incoming {
 
     fn with_receipt(delivery: Delivery, receipt: Receipt) -> Self {
         let properties = &delivery.properties;
-        let text =
+        let property_text =
             |property: &Option<ShortString>| property.as_ref().map(|text| text.as_str().to_owned());
         Self {
-            kind: text(properties.kind()).unwrap_or_default(),
-            correlation_id: text(properties.correlation_id()),
-            reply_to: text(properties.reply_to()).filter(|queue| !queue.is_empty()),
-            message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
-            expiration: text(properties.expiration())
+            kind: property_text(properties.kind()).unwrap_or_default(),
+            correlation_id: property_text(properties.correlation_id()),
+            reply_to: property_text(properties.reply_to()).filter(|queue| !queue.is_empty()),
+            message_id: property_text(properties.message_id()).filter(|id| !id.is_empty()),
+            expiration: property_text(properties.expiration())
                 .as_deref()
                 .and_then(parse_millis),
             headers: properties
                 .headers()
                 .as_ref()
-                .map(headers)
+                .map(read_headers)
                 .unwrap_or_default(),
             redelivered: delivery.redelivered,
             is_single: false,
@@ -196,8 +196,8 @@ impl Receipt {
     }
 }
 
-async fn settle_delivery(call: impl Future<Output = lapin::Result<bool>>) {
-    match tokio::time::timeout(SETTLE_TIMEOUT, call).await {
+async fn settle_delivery(settle_call: impl Future<Output = lapin::Result<bool>>) {
+    match tokio::time::timeout(SETTLE_TIMEOUT, settle_call).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             tracing::debug!(%error, "settling a message failed; the broker will redeliver it");
@@ -206,8 +206,8 @@ async fn settle_delivery(call: impl Future<Output = lapin::Result<bool>>) {
     }
 }
 
-fn headers(table: &FieldTable) -> Headers {
-    table
+fn read_headers(header_table: &FieldTable) -> Headers {
+    header_table
         .into_iter()
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), header_text(value)?)))
         .collect()

@@ -74,7 +74,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum number of attempts to replace the queue, while workers or clients use it.
 const MAX_ATTEMPTS: u32 = 5;
 /// Number of messages that are moved together.
-const MOVED_TOGETHER: usize = 100;
+const MESSAGES_MOVED_TOGETHER: usize = 100;
 
 /// A signal that pauses a worker's consumer of requests while the request queue is replaced.
 #[derive(Clone, Default)]
@@ -82,7 +82,7 @@ pub struct RequestPause(Arc<PauseState>);
 
 #[derive(Default)]
 struct PauseState {
-    start: Notify,
+    start_signal: Notify,
     is_paused: AtomicBool,
 }
 
@@ -90,7 +90,7 @@ impl RequestPause {
     /// Pauses the consumer.
     pub fn start(&self) {
         self.0.is_paused.store(true, Ordering::Release);
-        self.0.start.notify_one();
+        self.0.start_signal.notify_one();
     }
 
     /// Whether the consumer is paused. Requests that wait for something then end early: a quorum queue counts a
@@ -101,7 +101,7 @@ impl RequestPause {
 
     /// Waits until [`Self::start`] is called.
     pub(super) async fn started(&self) {
-        self.0.start.notified().await;
+        self.0.start_signal.notified().await;
     }
 
     /// Waits until the migration queue is gone, and for [`MAX_PAUSE`] at most; ends the pause.
@@ -152,7 +152,7 @@ pub async fn migrate_request_queue(
     let broker = Broker::start(urls, "order-worker migrate-request-queue")?;
     let migrator = Migrator {
         broker: broker.clone(),
-        user: user_name(urls),
+        broker_user: broker_user_name(urls),
         queue_type,
     };
     let migration = time::timeout(TIMEOUT, migrator.run()).await;
@@ -161,7 +161,7 @@ pub async fn migrate_request_queue(
 }
 
 /// The user of the first URL.
-fn user_name(urls: &str) -> String {
+fn broker_user_name(urls: &str) -> String {
     let first_url = urls.split(',').next().unwrap_or_default();
     let uri = first_url.trim().parse::<AMQPUri>();
     uri.map(|uri| uri.authority.userinfo.username)
@@ -170,7 +170,7 @@ fn user_name(urls: &str) -> String {
 
 struct Migrator {
     broker: Broker,
-    user: String,
+    broker_user: String,
     queue_type: RequestQueueType,
 }
 
@@ -219,7 +219,7 @@ impl Migrator {
 
     /// Pauses all workers that consume requests.
     async fn pause_workers(&self) -> anyhow::Result<()> {
-        let client = RpcClient::new(self.broker.clone());
+        let rpc_client = RpcClient::new(self.broker.clone());
         let request = Request::read("worker.pause_requests", json!({}))?;
         let call = Call {
             caller: Caller {
@@ -247,7 +247,7 @@ impl Migrator {
                     "{consumers} workers still answer requests: stop all workers, and run the command again"
                 );
             }
-            match client.call(&request, call.clone()).await.outcome {
+            match rpc_client.call(&request, call.clone()).await.outcome {
                 Ok(_) => {}
                 Err(failure) if matches!(failure.code, Code::Unavailable | Code::Timeout) => {}
                 Err(failure) => bail!(
@@ -287,13 +287,13 @@ impl Migrator {
         }
         // Quorum queues don't support the conditions.
         let is_conditional = self.queue_type.other() == RequestQueueType::Classic;
-        let options = QueueDeleteOptions {
+        let delete_options = QueueDeleteOptions {
             if_unused: is_conditional,
             if_empty: is_conditional,
             ..QueueDeleteOptions::default()
         };
-        let deleted = channel.queue_delete(REQUEST_QUEUE.into(), options).await;
-        match deleted {
+        let delete_result = channel.queue_delete(REQUEST_QUEUE.into(), delete_options).await;
+        match delete_result {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_conditional && matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
                 Ok(None)
@@ -310,11 +310,11 @@ impl Migrator {
             let channel = self.open_channel().await?;
             let moving = self.move_messages(&channel, MIGRATION_QUEUE, REQUEST_QUEUE);
             moved_requests += moving.await?;
-            let options = QueueDeleteOptions {
+            let delete_options = QueueDeleteOptions {
                 if_empty: true,
                 ..QueueDeleteOptions::default()
             };
-            match channel.queue_delete(MIGRATION_QUEUE.into(), options).await {
+            match channel.queue_delete(MIGRATION_QUEUE.into(), delete_options).await {
                 Ok(_) => return Ok(moved_requests),
                 // The request queue was full.
                 Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
@@ -330,19 +330,19 @@ impl Migrator {
     async fn move_messages(
         &self,
         channel: &Channel,
-        source: &str,
-        destination: &str,
+        source_queue: &str,
+        destination_queue: &str,
     ) -> anyhow::Result<usize> {
         let mut moved_count = 0;
         loop {
             let mut deliveries: Vec<Delivery> = Vec::new();
-            while deliveries.len() < MOVED_TOGETHER {
-                let options = BasicGetOptions { no_ack: false };
-                let getting = channel.basic_get(short_string(source), options);
-                let message = unless_closed(channel, getting).await;
+            while deliveries.len() < MESSAGES_MOVED_TOGETHER {
+                let get_options = BasicGetOptions { no_ack: false };
+                let get_message = channel.basic_get(short_string(source_queue), get_options);
+                let message = unless_closed(channel, get_message).await;
                 let message = message.with_context(|| {
                     format!(
-                        "a message in {source} can't be decoded; workers remove it: run the command again"
+                        "a message in {source_queue} can't be decoded; workers remove it: run the command again"
                     )
                 })?;
                 match message? {
@@ -358,15 +358,15 @@ impl Migrator {
                 };
                 let publishing = channel.basic_publish(
                     "".into(),
-                    short_string(destination),
+                    short_string(destination_queue),
                     options,
                     &delivery.data,
-                    movable_properties(&delivery.properties, &self.user),
+                    movable_properties(&delivery.properties, &self.broker_user),
                 );
                 confirms.push(publishing.await?);
             }
-            let is_last = deliveries.len() < MOVED_TOGETHER;
-            let mut is_full = false;
+            let is_last_batch = deliveries.len() < MESSAGES_MOVED_TOGETHER;
+            let mut is_destination_full = false;
             for (delivery, confirm) in deliveries.iter().zip(confirms) {
                 match confirm.await? {
                     Confirmation::Ack(None) | Confirmation::NotRequested => {
@@ -374,19 +374,19 @@ impl Migrator {
                         moved_count += 1;
                     }
                     Confirmation::Nack(_) => {
-                        is_full = true;
-                        let options = BasicRejectOptions { requeue: true };
-                        delivery.acker.reject(options).await?;
+                        is_destination_full = true;
+                        let reject_options = BasicRejectOptions { requeue: true };
+                        delivery.acker.reject(reject_options).await?;
                     }
                     Confirmation::Ack(Some(_)) => {
                         bail!(
-                            "{destination} was deleted meanwhile; {source} keeps its requests until the command is \
+                            "{destination_queue} was deleted meanwhile; {source_queue} keeps its requests until the command is \
                              run again"
                         );
                     }
                 }
             }
-            if is_last || is_full {
+            if is_last_batch || is_destination_full {
                 return Ok(moved_count);
             }
         }
@@ -410,10 +410,10 @@ impl Migrator {
 }
 
 /// The properties with which a message is published again. The broker requires that `user_id` is the publisher's.
-fn movable_properties(properties: &BasicProperties, user: &str) -> BasicProperties {
+fn movable_properties(properties: &BasicProperties, broker_user: &str) -> BasicProperties {
     let properties = properties.clone();
     if properties.user_id().is_some() {
-        properties.with_user_id(short_string(user))
+        properties.with_user_id(short_string(broker_user))
     } else {
         properties
     }

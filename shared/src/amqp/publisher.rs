@@ -104,17 +104,17 @@ impl Publisher {
         };
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // All messages are handed to lapin before the first confirm is awaited.
-        let unconfirmed: Vec<_> = messages
+        let unconfirmed_publishes: Vec<_> = messages
             .iter()
             .map(|(target, message)| {
                 self.channel_lock
                     .start_publish(send(&channel, *target, message))
             })
             .collect();
-        let mut results = Vec::with_capacity(messages.len());
-        for ((target, _), send_result) in messages.iter().zip(unconfirmed) {
+        let mut publish_results = Vec::with_capacity(messages.len());
+        for ((target, _), send_result) in messages.iter().zip(unconfirmed_publishes) {
             let timeout_result = time::timeout_at(deadline, send_result).await;
-            results.push(match timeout_result {
+            publish_results.push(match timeout_result {
                 Ok(Ok(confirm)) => {
                     confirm_result(*target, time::timeout_at(deadline, confirm).await)
                 }
@@ -124,11 +124,11 @@ impl Publisher {
                 )),
             });
         }
-        self.record_results(messages, &results);
-        if has_refusal(messages, &results) {
+        self.record_results(messages, &publish_results);
+        if has_refusal(messages, &publish_results) {
             self.lazy_channel.discard(&channel).await;
         }
-        results
+        publish_results
     }
 
     /// Records which queues and exchanges accept messages. After an unroutable message, or a channel that the
@@ -137,14 +137,14 @@ impl Publisher {
     fn record_results(
         &self,
         messages: &[(Target<'_>, Outgoing)],
-        results: &[Result<(), PublishError>],
+        publish_results: &[Result<(), PublishError>],
     ) {
         let broker = &self.lazy_channel.broker;
-        let failure = results.iter().zip(messages).find_map(|(result, message)| {
-            let error = result.as_ref().err()?;
+        let first_failure = publish_results.iter().zip(messages).find_map(|(publish_result, message)| {
+            let error = publish_result.as_ref().err()?;
             Some((message.0.name(), error))
         });
-        match failure {
+        match first_failure {
             None => {
                 for (target, _) in messages {
                     broker.record_success(target.name(), Operation::Publish);
@@ -173,9 +173,9 @@ impl Publisher {
     pub async fn queue_counts(&self, queue: &str) -> Result<(u32, u32), BrokerUnavailable> {
         // On a separate channel: a passive declare of a missing queue closes the channel.
         let channel = self.lazy_channel.broker.try_channel().await?;
-        let counts = topology::queue_counts(&channel, queue).await;
+        let queue_counts = topology::queue_counts(&channel, queue).await;
         let _ = channel.close(200, "queue counted".into()).await;
-        counts.map_err(|error| BrokerUnavailable(error.to_string()))
+        queue_counts.map_err(|error| BrokerUnavailable(error.to_string()))
     }
 
     /// Queues and exchanges that can't be used at present, with the reasons.
@@ -193,9 +193,9 @@ impl Publisher {
 }
 
 /// Whether a queue other than the request queue, which refuses messages while it is full, refused a message.
-fn has_refusal(messages: &[(Target<'_>, Outgoing)], results: &[Result<(), PublishError>]) -> bool {
-    messages.iter().zip(results).any(|((target, _), result)| {
-        target.name() != REQUEST_QUEUE && matches!(result, Err(PublishError::Refused))
+fn has_refusal(messages: &[(Target<'_>, Outgoing)], publish_results: &[Result<(), PublishError>]) -> bool {
+    messages.iter().zip(publish_results).any(|((target, _), publish_result)| {
+        target.name() != REQUEST_QUEUE && matches!(publish_result, Err(PublishError::Refused))
     })
 }
 
@@ -205,10 +205,10 @@ pub(super) async fn send(
     target: Target<'_>,
     message: &Outgoing,
 ) -> lapin::Result<PublisherConfirm> {
-    let (exchange, key, mandatory) = match target {
+    let (exchange, routing_key, mandatory) = match target {
         Target::Queue(queue) => ("", queue, true),
         Target::Reply(queue) => ("", queue, false),
-        Target::Topic(exchange, key) => (exchange, key, false),
+        Target::Topic(exchange, routing_key) => (exchange, routing_key, false),
     };
     let options = BasicPublishOptions {
         mandatory,
@@ -217,7 +217,7 @@ pub(super) async fn send(
     channel
         .basic_publish(
             short_string(exchange),
-            short_string(key),
+            short_string(routing_key),
             options,
             &message.body,
             message.properties(),
@@ -227,9 +227,9 @@ pub(super) async fn send(
 
 fn confirm_result(
     target: Target<'_>,
-    confirm: Result<lapin::Result<Confirmation>, time::error::Elapsed>,
+    confirm_outcome: Result<lapin::Result<Confirmation>, time::error::Elapsed>,
 ) -> Result<(), PublishError> {
-    match confirm {
+    match confirm_outcome {
         Ok(Ok(Confirmation::Ack(None) | Confirmation::NotRequested)) => Ok(()),
         Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Unroutable(format!("{target:?}"))),
         Ok(Ok(Confirmation::Nack(_))) => Err(PublishError::Refused),
@@ -306,10 +306,10 @@ impl Replier {
     /// [`BrokerUnavailable`] if the broker did not accept it within 30 s; the caller has timed
     /// out by then.
     pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
-        let is_new =
+        let is_new_queue =
             reply_to.starts_with(RESERVED_PREFIX) && !self.known_queues().contains(reply_to);
         let publishing = async {
-            if is_new {
+            if is_new_queue {
                 return self.send_first_reply(reply_to, message).await;
             }
             while let Err(error) = self.try_reply(reply_to, message).await {
@@ -324,8 +324,8 @@ impl Replier {
 
     async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
         let channel = self.lazy_channel.channel().await?;
-        let publish = send(&channel, Target::Reply(reply_to), message);
-        match time::timeout(CONFIRM_TIMEOUT, publish).await {
+        let publishing = send(&channel, Target::Reply(reply_to), message);
+        match time::timeout(CONFIRM_TIMEOUT, publishing).await {
             Ok(publish_result) => publish_result
                 .map(drop)
                 .map_err(|error| BrokerUnavailable(error.to_string())),
@@ -422,7 +422,7 @@ impl LazyChannel {
     async fn discard(&self, channel: &Channel) {
         // No other open channel of the connection has this id. A channel of a later connection may have it;
         // discarding that one as well does no harm.
-        let mut slot = self.channel.lock().await;
-        slot.take_if(|current| current.id() == channel.id());
+        let mut channel_slot = self.channel.lock().await;
+        channel_slot.take_if(|current_channel| current_channel.id() == channel.id());
     }
 }

@@ -58,19 +58,19 @@ const MAX_CALLS_IN_FLIGHT: usize = 1_000;
 #[derive(Clone)]
 pub struct RpcClient {
     broker: Broker,
-    shared: Arc<Shared>,
-    _tasks: Arc<DropGuard>,
+    shared: Arc<SharedState>,
+    _stop_on_drop: Arc<DropGuard>,
 }
 
-struct Shared {
+struct SharedState {
     pending_calls: DashMap<Uuid, PendingCall>,
-    in_flight: Semaphore,
+    call_permits: Semaphore,
     reply_channel: RwLock<Option<ReplyChannel>>,
     channel_lock: ChannelLock,
     read_queue: Arc<BatchQueue<QueuedCall>>,
     write_queue: Arc<BatchQueue<QueuedCall>>,
-    workers: watch::Receiver<WorkerPresence>,
-    refusals: Arc<RefusalWatch>,
+    worker_presence: watch::Receiver<WorkerPresence>,
+    refusal_watch: Arc<RefusalWatch>,
     worker_clocks: WorkerClocks,
 }
 
@@ -98,7 +98,7 @@ struct QueuedCall {
 
 /// A call that has no reply yet.
 struct PendingCall {
-    reply: oneshot::Sender<Reply>,
+    reply_sender: oneshot::Sender<Reply>,
     /// `None` until the call is sent.
     sent_call: Option<SentCall>,
 }
@@ -137,35 +137,35 @@ pub struct Call<'a> {
 impl RpcClient {
     /// Creates a client that uses `broker`.
     pub fn new(broker: Broker) -> Self {
-        let (presence_sender, workers) = watch::channel(WorkerPresence::Unknown);
-        let refusals = Arc::<RefusalWatch>::default();
-        let shared = Arc::new(Shared {
+        let (presence_sender, worker_presence) = watch::channel(WorkerPresence::Unknown);
+        let refusal_watch = Arc::<RefusalWatch>::default();
+        let shared = Arc::new(SharedState {
             pending_calls: DashMap::new(),
-            in_flight: Semaphore::new(MAX_CALLS_IN_FLIGHT),
+            call_permits: Semaphore::new(MAX_CALLS_IN_FLIGHT),
             reply_channel: RwLock::default(),
             channel_lock: ChannelLock::default(),
             read_queue: BatchQueue::new(),
             write_queue: BatchQueue::new(),
-            workers,
-            refusals: Arc::clone(&refusals),
+            worker_presence,
+            refusal_watch: Arc::clone(&refusal_watch),
             worker_clocks: WorkerClocks::default(),
         });
         let stop = CancellationToken::new();
-        let watch_task = watch_workers(broker.clone(), presence_sender, refusals);
+        let watch_task = watch_workers(broker.clone(), presence_sender, refusal_watch);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watch_task));
         tokio::spawn(receive_replies(
             broker.clone(),
             Arc::clone(&shared),
             stop.clone(),
         ));
-        for queue in [&shared.read_queue, &shared.write_queue] {
-            let sending = send_queued_calls(broker.clone(), Arc::clone(&shared), Arc::clone(queue));
+        for call_queue in [&shared.read_queue, &shared.write_queue] {
+            let sending = send_queued_calls(broker.clone(), Arc::clone(&shared), Arc::clone(call_queue));
             tokio::spawn(stop.clone().run_until_cancelled_owned(sending));
         }
         Self {
             broker,
             shared,
-            _tasks: Arc::new(stop.drop_guard()),
+            _stop_on_drop: Arc::new(stop.drop_guard()),
         }
     }
 
@@ -183,7 +183,7 @@ impl RpcClient {
     /// # Errors
     /// The reason why none does.
     pub fn check_workers(&self) -> Result<(), String> {
-        workers::check(&self.shared.workers)
+        workers::check(&self.shared.worker_presence)
     }
 
     /// Sends `request` and waits for the worker's reply. Without a reply, the outcome is `UNAVAILABLE` if the
@@ -209,21 +209,21 @@ impl RpcClient {
         deadline: Instant,
     ) -> Result<RpcReply, Failure> {
         self.shared.check_reply_channel(&self.broker)?;
-        let _permit = self.shared.in_flight.try_acquire().map_err(|_| {
+        let _permit = self.shared.call_permits.try_acquire().map_err(|_| {
             unavailable_failure("too many requests are in flight; try again later")
                 .with(retry_after())
         })?;
         // Waits at most half of the timeout for a worker that is being restarted.
-        wait_for_worker(&self.shared.workers, call.timeout / 2).await?;
+        wait_for_worker(&self.shared.worker_presence, call.timeout / 2).await?;
 
         let correlation_id = Uuid::now_v7();
         let message_id = call
             .message_id
             .map_or_else(|| correlation_id.to_string(), str::to_owned);
         let pattern = request.pattern();
-        let context = &mut call.caller.trace_context;
-        let span = trace::producer_span(REQUEST_QUEUE, pattern, &message_id, context.as_ref());
-        span.pass_on(context);
+        let trace_context = &mut call.caller.trace_context;
+        let span = trace::producer_span(REQUEST_QUEUE, pattern, &message_id, trace_context.as_ref());
+        span.pass_on(trace_context);
         let queued_call = QueuedCall {
             correlation_id,
             message_id,
@@ -236,9 +236,9 @@ impl RpcClient {
             body: request.to_body()?,
             deadline,
         };
-        let (sender, receiver) = oneshot::channel();
+        let (reply_sender, reply_receiver) = oneshot::channel();
         let pending_call = PendingCall {
-            reply: sender,
+            reply_sender,
             sent_call: None,
         };
         self.shared
@@ -248,13 +248,13 @@ impl RpcClient {
             pending_calls: &self.shared.pending_calls,
             correlation_id,
         };
-        let queue = if request.is_read() {
+        let call_queue = if request.is_read() {
             &self.shared.read_queue
         } else {
             &self.shared.write_queue
         };
-        queue.push(queued_call);
-        match time::timeout_at(deadline, receiver).await {
+        call_queue.push(queued_call);
+        match time::timeout_at(deadline, reply_receiver).await {
             Ok(Ok(Reply::RpcReply(reply))) => Ok(reply),
             Ok(Ok(Reply::NotSent(failure))) => Err(failure),
             Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost_failure(request)),
@@ -294,7 +294,7 @@ impl Drop for PendingCallGuard<'_> {
     }
 }
 
-impl Shared {
+impl SharedState {
     fn reply_channel(&self, broker: &Broker) -> Result<ReplyChannel, Failure> {
         self.with_reply_channel(broker, ReplyChannel::clone)
     }
@@ -331,21 +331,21 @@ impl Shared {
             .map(|reply_channel| reply_channel.generation)
     }
 
-    fn connection_lost(&self, calls: impl IntoIterator<Item = Uuid>) {
-        for correlation_id in calls {
+    fn connection_lost(&self, correlation_ids: impl IntoIterator<Item = Uuid>) {
+        for correlation_id in correlation_ids {
             self.complete_call(correlation_id, Reply::ConnectionLost);
         }
     }
 
     /// Ends a call with `reply` and releases the permit of its message.
     fn complete_call(&self, correlation_id: Uuid, reply: Reply) {
-        let Some((_, pending)) = self.pending_calls.remove(&correlation_id) else {
+        let Some((_, pending_call)) = self.pending_calls.remove(&correlation_id) else {
             tracing::debug!(%correlation_id, "dropped a reply: its call has already ended");
             return;
         };
-        let _ = pending.reply.send(reply);
-        if let Some(sent) = pending.sent_call {
-            sent.permit.release();
+        let _ = pending_call.reply_sender.send(reply);
+        if let Some(sent_call) = pending_call.sent_call {
+            sent_call.permit.release();
         }
     }
 }

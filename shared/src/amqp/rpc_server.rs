@@ -64,7 +64,7 @@ impl EntryReply {
 
 /// The reply queue of a message, and the receipt that settles the message after all replies.
 pub struct ReplyTo {
-    queue: Option<String>,
+    reply_queue: Option<String>,
     /// Whether the replies are sent as a batch, as the requests were.
     is_batch: bool,
     receipt: Receipt,
@@ -167,7 +167,7 @@ impl RequestMessage {
             (false, vec![single_entry(&message)])
         };
         let reply_to = ReplyTo {
-            queue: message.reply_to,
+            reply_queue: message.reply_to,
             is_batch,
             receipt: message.receipt,
         };
@@ -185,10 +185,10 @@ impl ReplyTo {
         replier: &Replier,
         replies: Vec<EntryReply>,
     ) -> Result<(), BrokerUnavailable> {
-        let Some(queue) = &self.queue else {
+        let Some(reply_queue) = &self.reply_queue else {
             for failure in replies
                 .iter()
-                .filter_map(|reply| reply.reply.outcome.as_ref().err())
+                .filter_map(|entry_reply| entry_reply.reply.outcome.as_ref().err())
             {
                 tracing::warn!(%failure, "a request without reply_to failed");
             }
@@ -197,11 +197,11 @@ impl ReplyTo {
         let replies = replies.into_iter().map(limit_size);
         if self.is_batch {
             for replies in split_into_messages(replies) {
-                replier.reply(queue, &batch_message(replies)).await?;
+                replier.reply(reply_queue, &batch_message(replies)).await?;
             }
         } else {
             for reply in replies {
-                replier.reply(queue, &single_message(reply)).await?;
+                replier.reply(reply_queue, &single_message(reply)).await?;
             }
         }
         Ok(())
@@ -238,14 +238,14 @@ fn split_into_messages(replies: impl Iterator<Item = EntryReply>) -> Vec<Vec<Ent
 
 /// The reply, or a failure if the reply is too large to send.
 fn limit_size(reply: EntryReply) -> EntryReply {
-    let bytes = reply.bytes();
-    if bytes <= MAX_REPLY_BYTES {
+    let reply_bytes = reply.bytes();
+    if reply_bytes <= MAX_REPLY_BYTES {
         return reply;
     }
     let failure = Failure::new(
         Code::Internal,
         format!(
-            "the reply has {bytes} bytes, more than the maximum of {MAX_REPLY_BYTES}; request a smaller page"
+            "the reply has {reply_bytes} bytes, more than the maximum of {MAX_REPLY_BYTES}; request a smaller page"
         ),
     );
     tracing::error!(%failure, "a reply is too large for the broker");
@@ -257,7 +257,7 @@ fn limit_size(reply: EntryReply) -> EntryReply {
 
 /// The message with `replies` as a batch.
 fn batch_message(replies: Vec<EntryReply>) -> Outgoing {
-    let bytes = replies.iter().map(EntryReply::bytes).sum();
+    let body_bytes = replies.iter().map(EntryReply::bytes).sum();
     let replies = replies.into_iter().map(
         |EntryReply {
              correlation_id,
@@ -271,7 +271,7 @@ fn batch_message(replies: Vec<EntryReply>) -> Outgoing {
     Outgoing {
         kind: Some(BATCH.to_owned()),
         headers: worker_time(),
-        body: batch::to_json_array(&replies.collect::<Vec<_>>(), bytes),
+        body: batch::to_json_array(&replies.collect::<Vec<_>>(), body_bytes),
         ..Outgoing::default()
     }
 }
@@ -338,10 +338,10 @@ mod tests {
 
     #[test]
     fn oversized_reply_is_replaced_by_an_error() {
-        for (size, is_single_message) in [(MAX_REPLY_BYTES, true), (MAX_REPLY_BYTES + 1, false)] {
+        for (size, is_sendable) in [(MAX_REPLY_BYTES, true), (MAX_REPLY_BYTES + 1, false)] {
             let reply = limit_size(entry_reply(size)).reply;
             let code = reply.outcome.err().map(|failure| failure.code);
-            assert_eq!(code, (!is_single_message).then_some(Code::Internal));
+            assert_eq!(code, (!is_sendable).then_some(Code::Internal));
         }
     }
 }

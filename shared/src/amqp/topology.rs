@@ -60,9 +60,9 @@ impl RequestQueueType {
 
     fn arguments(self) -> Vec<(&'static str, AMQPValue)> {
         let mut arguments = vec![
-            ("x-queue-type", text(&self.to_string())),
+            ("x-queue-type", long_string(&self.to_string())),
             ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
-            ("x-overflow", text("reject-publish")),
+            ("x-overflow", long_string("reject-publish")),
         ];
         if self == Self::Quorum {
             // No dead-letter exchange: a request is answered or expires, it is never archived.
@@ -166,7 +166,7 @@ pub(super) async fn declare(
     }
     let mut has_other_type = None;
     match declare_request_queue_as(connection, &mut channel, request_queue).await? {
-        Ok(examined) => has_other_type = examined,
+        Ok(found_other_type) => has_other_type = found_other_type,
         Err(error) => faults.push(Fault::new(REQUEST_QUEUE, error)),
     }
     let _ = channel.close(200, "declared".into()).await;
@@ -218,12 +218,12 @@ pub(super) async fn declare_request_queue(
     channel: &Channel,
     queue_type: RequestQueueType,
 ) -> Result<(), RequestQueueError> {
-    let declare_result = try_queue(channel, REQUEST_QUEUE, &queue_type.arguments()).await;
+    let declare_result = try_declare_queue(channel, REQUEST_QUEUE, &queue_type.arguments()).await;
     declare_result.map_err(|error| match error.kind() {
         // "inequivalent arg 'x-queue-type' for queue …"
-        ErrorKind::ProtocolError(amqp)
-            if amqp.get_id() == PRECONDITION_FAILED
-                && amqp.get_message().as_str().contains("x-queue-type") =>
+        ErrorKind::ProtocolError(amqp_error)
+            if amqp_error.get_id() == PRECONDITION_FAILED
+                && amqp_error.get_message().as_str().contains("x-queue-type") =>
         {
             RequestQueueError::OtherType
         }
@@ -233,10 +233,10 @@ pub(super) async fn declare_request_queue(
 
 /// Declares the queue that holds requests while the request queue is replaced.
 pub(super) async fn declare_migration_queue(channel: &Channel) -> anyhow::Result<()> {
-    queue(
+    declare_queue(
         channel,
         MIGRATION_QUEUE,
-        &[("x-queue-type", text("classic"))],
+        &[("x-queue-type", long_string("classic"))],
     )
     .await
 }
@@ -277,13 +277,13 @@ impl TopologyPart {
     async fn declare(self, channel: &Channel) -> anyhow::Result<()> {
         match self {
             Self::Exchange(name, kind) => {
-                let kind = match kind {
+                let exchange_kind = match kind {
                     ExchangeKindName::Fanout => ExchangeKind::Fanout,
                     ExchangeKindName::Topic => ExchangeKind::Topic,
                 };
-                exchange(channel, name, kind).await
+                declare_exchange(channel, name, exchange_kind).await
             }
-            Self::Queue(name) => queue(channel, name, &arguments(name)).await,
+            Self::Queue(name) => declare_queue(channel, name, &queue_arguments(name)).await,
             Self::DeadLetterBinding => channel
                 .queue_bind(
                     DEAD_LETTER_QUEUE.into(),
@@ -298,25 +298,26 @@ impl TopologyPart {
     }
 }
 
-fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
+fn queue_arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
     match queue {
         STEP_QUEUE => vec![
-            ("x-queue-type", text("quorum")),
+            ("x-queue-type", long_string("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
-            ("x-dead-letter-exchange", text(DEAD_LETTER_EXCHANGE)),
+            ("x-dead-letter-exchange", long_string(DEAD_LETTER_EXCHANGE)),
             // The broker removes a dead letter from this queue only after the dead-letter queue has confirmed
             // it.
-            ("x-dead-letter-strategy", text("at-least-once")),
-            ("x-overflow", text("reject-publish")),
+            ("x-dead-letter-strategy", long_string("at-least-once")),
+            ("x-overflow", long_string("reject-publish")),
         ],
         _ => vec![
-            ("x-queue-type", text("quorum")),
+            ("x-queue-type", long_string("quorum")),
             // RabbitMQ 4 applies a default limit to every quorum queue and drops messages beyond it.
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
         ],
     }
 }
 
+/// Reply code of AMQP: a queue or exchange exists with other arguments.
 const PRECONDITION_FAILED: u16 = 406;
 
 /// Whether the broker returned 404 ("home node of durable queue is down or inaccessible").
@@ -330,7 +331,7 @@ fn is_not_found(error: &anyhow::Error) -> bool {
         })
 }
 
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> anyhow::Result<()> {
+async fn declare_exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> anyhow::Result<()> {
     let options = ExchangeDeclareOptions {
         durable: true,
         ..ExchangeDeclareOptions::default()
@@ -341,46 +342,46 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> anyhow::
         .map_err(|error| declare_error("exchange", name, error))
 }
 
-async fn queue(
+async fn declare_queue(
     channel: &Channel,
     name: &str,
     arguments: &[(&str, AMQPValue)],
 ) -> anyhow::Result<()> {
-    let declare_result = try_queue(channel, name, arguments).await;
+    let declare_result = try_declare_queue(channel, name, arguments).await;
     declare_result.map_err(|error| declare_error("queue", name, error))
 }
 
-async fn try_queue(
+async fn try_declare_queue(
     channel: &Channel,
     name: &str,
     arguments: &[(&str, AMQPValue)],
 ) -> lapin::Result<()> {
-    let mut table = FieldTable::default();
-    for (key, value) in arguments {
-        table.insert((*key).into(), value.clone());
+    let mut argument_table = FieldTable::default();
+    for (argument_name, value) in arguments {
+        argument_table.insert((*argument_name).into(), value.clone());
     }
     let options = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()
     };
     channel
-        .queue_declare(name.into(), options, table)
+        .queue_declare(name.into(), options, argument_table)
         .await
         .map(drop)
 }
 
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(value))
+fn long_string(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text))
 }
 
 /// Adds instructions to `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
-fn declare_error(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
+fn declare_error(part_kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
     match error.kind() {
-        ErrorKind::ProtocolError(amqp) if amqp.get_id() == PRECONDITION_FAILED => anyhow!(
-            "{kind} {name} exists with other arguments ({}). Drain and delete it, \
+        ErrorKind::ProtocolError(amqp_error) if amqp_error.get_id() == PRECONDITION_FAILED => anyhow!(
+            "{part_kind} {name} exists with other arguments ({}). Drain and delete it, \
              or use another vhost in AMQP_URL; it is declared again within seconds",
-            amqp.get_message()
+            amqp_error.get_message()
         ),
-        _ => anyhow::Error::new(error).context(format!("can't declare {kind} {name}")),
+        _ => anyhow::Error::new(error).context(format!("can't declare {part_kind} {name}")),
     }
 }

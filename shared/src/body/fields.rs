@@ -46,7 +46,7 @@ impl Fields<'_> {
     ) -> Option<Option<T>> {
         match self.members.remove(name)? {
             Value::Null => Some(None),
-            other_value => self.parse(name, other_value, parse).map(Some),
+            member_value => self.parse(name, member_value, parse).map(Some),
         }
     }
 
@@ -65,7 +65,7 @@ impl Fields<'_> {
                 );
                 None
             }
-            other_value => self.parse(name, other_value, parse),
+            member_value => self.parse(name, member_value, parse),
         }
     }
 
@@ -73,13 +73,13 @@ impl Fields<'_> {
     pub fn list<T>(
         &mut self,
         name: &str,
-        length: RangeInclusive<usize>,
+        allowed_length: RangeInclusive<usize>,
         mut read_entry: impl FnMut(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let entries = match self.take_member(name) {
-            Some(Value::Array(entries)) if length.contains(&entries.len()) => entries,
+            Some(Value::Array(entries)) if allowed_length.contains(&entries.len()) => entries,
             Some(Value::Array(_)) => {
-                let rule = format!("must have {} to {} entries", length.start(), length.end());
+                let rule = format!("must have {} to {} entries", allowed_length.start(), allowed_length.end());
                 self.report(name, rule);
                 return None;
             }
@@ -93,7 +93,7 @@ impl Fields<'_> {
             }
         };
         let list_pointer = self.pointer_to(name);
-        let read_entry: Vec<Option<T>> = entries
+        let read_entries: Vec<Option<T>> = entries
             .into_iter()
             .enumerate()
             .map(|(index, entry)| {
@@ -105,14 +105,14 @@ impl Fields<'_> {
                 )
             })
             .collect();
-        read_entry.into_iter().collect()
+        read_entries.into_iter().collect()
     }
 
     /// Takes an optional list; the outer `None` means that the list contains an error.
     pub fn optional_list<T>(
         &mut self,
         name: &str,
-        length: RangeInclusive<usize>,
+        allowed_length: RangeInclusive<usize>,
         read: impl FnMut(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Option<Vec<T>>> {
         match self.members.get(name) {
@@ -120,7 +120,7 @@ impl Fields<'_> {
                 self.members.remove(name);
                 Some(None)
             }
-            Some(_) => self.list(name, length, read).map(Some),
+            Some(_) => self.list(name, allowed_length, read).map(Some),
         }
     }
 
@@ -129,11 +129,11 @@ impl Fields<'_> {
     pub fn changed_list<T>(
         &mut self,
         name: &str,
-        length: RangeInclusive<usize>,
+        allowed_length: RangeInclusive<usize>,
         read: impl FnMut(&mut Fields<'_>) -> Option<T>,
     ) -> Option<Option<Vec<T>>> {
         let is_given = self.contains(name);
-        let list = self.optional_list(name, length, read)?;
+        let list = self.optional_list(name, allowed_length, read)?;
         Some(list.or_else(|| is_given.then(Vec::new)))
     }
 
@@ -195,7 +195,7 @@ impl Fields<'_> {
     fn take_member(&mut self, name: &str) -> Option<Value> {
         self.members
             .remove(name)
-            .filter(|other_value| !other_value.is_null())
+            .filter(|member_value| !member_value.is_null())
     }
 
     fn parse<T>(
@@ -231,16 +231,16 @@ pub(super) fn read_object<T>(
     violations: &mut Vec<Violation>,
     read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
 ) -> Option<T> {
-    let Value::Object(map) = member_value else {
+    let Value::Object(members) = member_value else {
         violations.push(Violation::new(pointer, "must be an object"));
         return None;
     };
     let mut fields = Fields {
         pointer,
-        members: map,
+        members,
         violations,
     };
-    let result = read(&mut fields);
+    let read_result = read(&mut fields);
     fields.report_unknown_fields();
-    result
+    read_result
 }

@@ -10,30 +10,30 @@ pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)>
     let mut position = 0;
     while let Some(byte) = bytes.get(position) {
         match byte {
-            b'{' => levels.push(Level::Object { name: None }),
+            b'{' => levels.push(Level::Object { member_name: None }),
             b'[' => levels.push(Level::Array { index: 0 }),
             b'}' | b']' => {
                 levels.pop();
             }
             b',' => match levels.last_mut() {
                 Some(Level::Array { index }) => *index += 1,
-                Some(Level::Object { name }) => *name = None,
+                Some(Level::Object { member_name }) => *member_name = None,
                 None => {}
             },
             b'"' => {
                 let string_end = position + string_length(&bytes[position..]);
-                if let Some(Level::Object { name: name @ None }) = levels.last_mut() {
-                    *name = Some(&bytes[position..string_end]);
+                if let Some(Level::Object { member_name: member_name @ None }) = levels.last_mut() {
+                    *member_name = Some(&bytes[position..string_end]);
                 }
                 position = string_end;
                 continue;
             }
             b'-' | b'0'..=b'9' => {
                 let remaining_text = &bytes[position..];
-                let length = remaining_text
+                let number_length = remaining_text
                     .iter()
                     .position(|byte| !is_number_byte(*byte));
-                let number = &remaining_text[..length.unwrap_or(remaining_text.len())];
+                let number = &remaining_text[..number_length.unwrap_or(remaining_text.len())];
                 if let Ok(number) = str::from_utf8(number)
                     && !is_exact(number)
                 {
@@ -56,7 +56,7 @@ pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)>
 enum Level<'a> {
     Object {
         /// The current member's name as JSON text; `None` before the name.
-        name: Option<&'a [u8]>,
+        member_name: Option<&'a [u8]>,
     },
     Array {
         index: usize,
@@ -69,8 +69,9 @@ fn pointer_to_level(levels: &[Level<'_>]) -> String {
         pointer.push('/');
         match level {
             Level::Array { index } => pointer.push_str(&index.to_string()),
-            Level::Object { name } => {
-                let name: Option<String> = name.and_then(|name| serde_json::from_slice(name).ok());
+            Level::Object { member_name } => {
+                let name: Option<String> =
+                    member_name.and_then(|json_text| serde_json::from_slice(json_text).ok());
                 let name_text = name.unwrap_or_default();
                 pointer.push_str(&name_text.replace('~', "~0").replace('/', "~1"));
             }
@@ -79,7 +80,7 @@ fn pointer_to_level(levels: &[Level<'_>]) -> String {
     pointer
 }
 
-/// Length in bytes of the JSON string at the beginning of `text`, including its quotation marks.
+/// Length in bytes of the JSON string at the beginning of `bytes`, including its quotation marks.
 fn string_length(bytes: &[u8]) -> usize {
     let mut is_escaped = false;
     for (position, byte) in bytes.iter().enumerate().skip(1) {
@@ -128,13 +129,13 @@ fn decimal_parts(number: &str) -> Option<(bool, String, i64)> {
         .split_once('.')
         .unwrap_or((unsigned_mantissa, ""));
     let digits = format!("{integer_digits}{fraction_digits}");
-    let significant = digits.trim_start_matches('0').trim_end_matches('0');
-    if significant.is_empty() {
+    let significant_digits = digits.trim_start_matches('0').trim_end_matches('0');
+    if significant_digits.is_empty() {
         return Some((false, String::new(), 0));
     }
-    let zeros = digits.len() - digits.trim_end_matches('0').len();
+    let trailing_zeros = digits.len() - digits.trim_end_matches('0').len();
     let exponent = exponent
         .checked_sub(i64::try_from(fraction_digits.len()).ok()?)?
-        .checked_add(i64::try_from(zeros).ok()?)?;
-    Some((is_negative, significant.to_owned(), exponent))
+        .checked_add(i64::try_from(trailing_zeros).ok()?)?;
+    Some((is_negative, significant_digits.to_owned(), exponent))
 }

@@ -32,13 +32,13 @@ pub fn from_stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 /// Nesting of the JSON `text`, in levels.
 fn nesting_depth(text: &str) -> usize {
     let (mut current_depth, mut max_depth) = (0_usize, 0);
-    let (mut is_text, mut is_escaped) = (false, false);
+    let (mut is_in_string, mut is_escaped) = (false, false);
     for byte in text.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
-            b'\\' if is_text => is_escaped = true,
-            b'"' => is_text = !is_text,
-            _ if is_text => {}
+            b'\\' if is_in_string => is_escaped = true,
+            b'"' => is_in_string = !is_in_string,
+            _ if is_in_string => {}
             b'[' | b'{' => {
                 current_depth += 1;
                 max_depth = max_depth.max(current_depth);

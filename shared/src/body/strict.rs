@@ -14,8 +14,8 @@ use serde_json::{Map, Number, Value};
 /// Parses `bytes` with at most `max_nesting` levels. Also returns whether any number was parsed as a float.
 pub(super) fn parse(bytes: &[u8], max_nesting: usize) -> Result<(Value, bool), serde_json::Error> {
     let has_floats = Cell::new(false);
-    let reader = Reader {
-        levels: max_nesting,
+    let reader = StrictReader {
+        remaining_levels: max_nesting,
         max_nesting,
         has_floats: &has_floats,
     };
@@ -28,17 +28,20 @@ pub(super) fn parse(bytes: &[u8], max_nesting: usize) -> Result<(Value, bool), s
 }
 
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct StrictReader<'a> {
     /// Number of further levels that are allowed.
-    levels: usize,
+    remaining_levels: usize,
     max_nesting: usize,
     has_floats: &'a Cell<bool>,
 }
 
-impl Reader<'_> {
+impl StrictReader<'_> {
     fn one_level_deeper<E: Error>(self) -> Result<Self, E> {
-        match self.levels.checked_sub(1) {
-            Some(levels) => Ok(Self { levels, ..self }),
+        match self.remaining_levels.checked_sub(1) {
+            Some(remaining_levels) => Ok(Self {
+                remaining_levels,
+                ..self
+            }),
             None => Err(E::custom(format!(
                 "nested deeper than {} levels",
                 self.max_nesting
@@ -47,7 +50,7 @@ impl Reader<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
+impl<'de> DeserializeSeed<'de> for StrictReader<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -55,7 +58,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Reader<'_> {
+impl<'de> Visitor<'de> for StrictReader<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,23 +97,23 @@ impl<'de> Visitor<'de> for Reader<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let nested_reader = self.one_level_deeper()?;
-        let mut values = Vec::new();
+        let mut elements = Vec::new();
         while let Some(value) = access.next_element_seed(nested_reader)? {
-            values.push(value);
+            elements.push(value);
         }
-        Ok(Value::Array(values))
+        Ok(Value::Array(elements))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let nested_reader = self.one_level_deeper()?;
-        let mut map = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
-            if map.contains_key(&name) {
-                return Err(A::Error::custom(format!("member {name:?} appears twice")));
+        let mut members = Map::new();
+        while let Some(member_name) = access.next_key::<String>()? {
+            if members.contains_key(&member_name) {
+                return Err(A::Error::custom(format!("member {member_name:?} appears twice")));
             }
             let value = access.next_value_seed(nested_reader)?;
-            map.insert(name, value);
+            members.insert(member_name, value);
         }
-        Ok(Value::Object(map))
+        Ok(Value::Object(members))
     }
 }

@@ -59,9 +59,9 @@ pub fn text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, S
 
 /// A string of `length` characters without control characters, with at least one visible character.
 pub fn visible_text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, String> {
-    let text = text(length);
+    let read_text = text(length);
     move |value| {
-        let text = text(value)?;
+        let text = read_text(value)?;
         if text.chars().any(is_visible) {
             Ok(text)
         } else {
@@ -151,10 +151,10 @@ pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, 
     }
 }
 
-/// Checks free-form JSON, which may be nested up to `levels` levels.
-fn check_free_json(value: &Value, levels: usize) -> Result<(), String> {
+/// Checks free-form JSON, which may be nested up to `remaining_levels` levels.
+fn check_free_json(value: &Value, remaining_levels: usize) -> Result<(), String> {
     let is_nested = value.is_array() || value.is_object();
-    if is_nested && levels == 0 {
+    if is_nested && remaining_levels == 0 {
         return Err(format!(
             "must not be nested deeper than {MAX_FREE_NESTING} levels"
         ));
@@ -163,10 +163,10 @@ fn check_free_json(value: &Value, levels: usize) -> Result<(), String> {
         Value::String(text) => without_nul(text),
         Value::Array(values) => values
             .iter()
-            .try_for_each(|value| check_free_json(value, levels - 1)),
+            .try_for_each(|value| check_free_json(value, remaining_levels - 1)),
         Value::Object(map) => map.iter().try_for_each(|(name, value)| {
             without_nul(name)?;
-            check_free_json(value, levels - 1)
+            check_free_json(value, remaining_levels - 1)
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
     }

@@ -717,16 +717,16 @@ impl EventData {
                 format!("the event's data can't be serialized: {message}"),
             )
         };
-        let mut text = serde_json::to_string(self)
+        let mut json_text = serde_json::to_string(self)
             .map_err(|error| serialization_failure(&error.to_string()))?;
         // serde writes the tag first, without escapes; the data follows up to the last brace.
         let data_prefix = r#","data":"#;
-        let data_offset = text
+        let data_offset = json_text
             .find(data_prefix)
-            .ok_or_else(|| serialization_failure(&text))?;
-        text.pop();
-        text.drain(..data_offset + data_prefix.len());
-        Ok(text)
+            .ok_or_else(|| serialization_failure(&json_text))?;
+        json_text.pop();
+        json_text.drain(..data_offset + data_prefix.len());
+        Ok(json_text)
     }
 
     /// The event type.

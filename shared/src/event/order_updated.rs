@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Name of the event type.
-const KIND: &str = "order.updated";
+const EVENT_TYPE: &str = "order.updated";
 
 /// Changed fields of an order with their values after the change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -78,7 +78,7 @@ impl CloudEvent {
 
 /// Whether events of this type can have fields that storefronts do not see.
 pub fn has_internal_fields(kind: &str) -> bool {
-    kind == KIND
+    kind == EVENT_TYPE
 }
 
 #[cfg(test)]
@@ -92,13 +92,13 @@ mod tests {
         let event = |data: Value| -> CloudEvent {
             serde_json::from_value(json!({
                 "specversion": "1.0", "id": "01a205f2-115c-7001-8d8a-8446d457e742", "source": "/orders",
-                "type": KIND, "subject": "01a205f2-115c-7001-8d8a-8446d457e743",
+                "type": EVENT_TYPE, "subject": "01a205f2-115c-7001-8d8a-8446d457e743",
                 "time": "2026-01-31T12:00:00Z", "datacontenttype": "application/json", "sequence": "1",
                 "actor": "a", "intent": "i", "requestid": "r", "data": data,
             }))
             .unwrap()
         };
-        for (data, shown) in [
+        for (data, shown_data) in [
             (
                 json!({"changed": ["metadata", "note", "tags"], "metadata": {"a": 1}, "note": "x", "tags": ["y"]}),
                 json!({"changed": ["metadata"], "metadata": {"a": 1}}),
@@ -109,10 +109,10 @@ mod tests {
             ),
             (json!({"note": "x", "changed": 7}), json!({"changed": []})),
         ] {
-            assert_eq!(event(data).for_storefronts().unwrap().data.value(), shown);
+            assert_eq!(event(data).for_storefronts().unwrap().data.value(), shown_data);
         }
-        let mut changed_note = event(json!({"note": "changed my mind"}));
-        changed_note.kind = "order.cancelled".to_owned();
-        assert_eq!(changed_note.clone().for_storefronts(), Ok(changed_note));
+        let mut cancelled_event = event(json!({"note": "changed my mind"}));
+        cancelled_event.kind = "order.cancelled".to_owned();
+        assert_eq!(cancelled_event.clone().for_storefronts(), Ok(cancelled_event));
     }
 }

@@ -156,8 +156,8 @@ impl EventFilter {
                 .iter()
                 .any(|kind| !is_for_admins(kind) && matches_type(kind))
         };
-        let names = self.0.iter().map(String::as_str);
-        names.filter(move |type_name| !is_known(type_name))
+        let type_names = self.0.iter().map(String::as_str);
+        type_names.filter(move |type_name| !is_known(type_name))
     }
 
     /// The types and prefixes, as given.
@@ -176,7 +176,7 @@ impl EventFilter {
     }
 }
 
-/// Whether `name` has the form of an event type (`order.created`), a prefix (`order.*`) or `*`.
+/// Whether `type_name` has the form of an event type (`order.created`), a prefix (`order.*`) or `*`.
 fn is_type(type_name: &str) -> bool {
     let prefix = type_name.strip_suffix(".*").unwrap_or(type_name);
     let is_safe = |c: char| c.is_ascii_lowercase() || matches!(c, '.' | '_');

@@ -62,20 +62,20 @@ impl AcceptOrder {
                 format!("header idempotency_key: {error}"),
             )
         })?;
-        let (id, order) = body::read(body::parse_message(&message.body)?, Self::fields)?;
-        match Request::read("order.create", order)? {
+        let (id, order_body) = body::read(body::parse_message(&message.body)?, Self::read_fields)?;
+        match Request::read("order.create", order_body)? {
             Request::CreateOrder(order) => Ok((Self { id, order }, caller, idempotency_key)),
-            other_pattern => Err(Failure::violation(
+            other_request => Err(Failure::violation(
                 "/order",
                 format!(
                     "must be an order.create request, not {}",
-                    other_pattern.pattern()
+                    other_request.pattern()
                 ),
             )),
         }
     }
 
-    fn fields(fields: &mut Fields<'_>) -> Option<(OrderId, Value)> {
+    fn read_fields(fields: &mut Fields<'_>) -> Option<(OrderId, Value)> {
         let id = fields.required("id", body::parsed);
         let order = fields.required("order", Ok);
         Some((id?, order?))

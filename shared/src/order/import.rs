@@ -38,11 +38,11 @@ pub struct ImportLine {
 impl ImportOrders {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let lines = fields.list("lines", 1..=MAX_LINES, |line_fields| {
-            let number = line_fields.required("line", body::integer(1..=i64::MAX));
+            let line_number = line_fields.required("line", body::integer(1..=i64::MAX));
             let occurrence = line_fields.optional("occurrence", body::integer(1..=i64::MAX));
             let order = line_fields.required("order", Ok);
             Some(ImportLine {
-                line: number?.unsigned_abs(),
+                line: line_number?.unsigned_abs(),
                 occurrence: occurrence.map(i64::unsigned_abs),
                 order: order?,
             })

@@ -108,8 +108,8 @@ impl FromStr for PaymentFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|filter| filter.as_str() == text);
-        known.ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        let matching_filter = Self::ALL.into_iter().find(|filter| filter.as_str() == text);
+        matching_filter.ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

@@ -150,9 +150,9 @@ pub struct ReturnedItem {
 
 impl ReturnedItem {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let item = ItemQuantity::read(fields);
+        let item_quantity = ItemQuantity::read(fields);
         let reason = fields.optional("reason", body::text(0..=MAX_REASON_CHARS));
-        let ItemQuantity { sku, quantity } = item?;
+        let ItemQuantity { sku, quantity } = item_quantity?;
         Some(Self {
             sku,
             quantity,
@@ -194,7 +194,7 @@ fn is_zero(amount: &i64) -> bool {
     *amount == 0
 }
 
-/// The units among `received` that were put back on stock.
+/// The units among `received_items` that were put back on stock.
 pub fn restocked_items(received_items: &[ReceivedItem]) -> Vec<StockItem> {
     let restocked_items = received_items.iter().filter_map(|item| {
         let warehouse = item.warehouse.clone().filter(|_| item.restock)?;
@@ -355,13 +355,13 @@ pub struct ReceivedQuantity {
 
 impl ReceivedQuantity {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let item = ItemQuantity::read(fields);
+        let item_quantity = ItemQuantity::read(fields);
         let restock = fields.required("restock", body::boolean);
         let warehouse = fields.optional("warehouse", body::parsed);
         if restock == Some(false) && warehouse.is_some() {
             fields.report("warehouse", "can be given with restock true only");
         }
-        let ItemQuantity { sku, quantity } = item?;
+        let ItemQuantity { sku, quantity } = item_quantity?;
         Some(Self {
             sku,
             quantity,

@@ -64,15 +64,15 @@ impl fmt::Display for Tag {
 
 /// Parses a set of tags. Of tags that differ in letter case only, the first one counts. The set is sorted by key.
 pub(super) fn tags(value: Value) -> Result<Vec<Tag>, String> {
-    let Value::Array(entries) = value else {
+    let Value::Array(tag_values) = value else {
         return Err("must be a list of tags".to_owned());
     };
-    if entries.len() > MAX_TAGS {
+    if tag_values.len() > MAX_TAGS {
         return Err(format!("must have at most {MAX_TAGS} entries"));
     }
     let mut tags = BTreeMap::new();
-    for (index, entry) in entries.into_iter().enumerate() {
-        let tag: Tag = body::parsed(entry).map_err(|error| format!("entry {index}: {error}"))?;
+    for (index, tag_value) in tag_values.into_iter().enumerate() {
+        let tag: Tag = body::parsed(tag_value).map_err(|error| format!("entry {index}: {error}"))?;
         tags.entry(tag.key()).or_insert(tag);
     }
     Ok(tags.into_values().collect())
@@ -94,8 +94,8 @@ mod tests {
             "über UNS"
         ]))
         .unwrap();
-        let texts: Vec<_> = tag_set.iter().map(Tag::as_str).collect();
-        assert_eq!(texts, ["Fraud: check", "vip", "Über uns"]);
+        let tag_texts: Vec<_> = tag_set.iter().map(Tag::as_str).collect();
+        assert_eq!(tag_texts, ["Fraud: check", "vip", "Über uns"]);
         assert_eq!(tag_set[2].key(), "über uns");
         for invalid_tag in [
             json!("vip"),

@@ -93,7 +93,7 @@ pub struct ImageVariant {
 }
 
 impl ProductImage {
-    /// The photo that `new` describes.
+    /// The photo that `new_image` describes.
     pub fn from_new(new_image: &AddImage) -> Self {
         let url = media_url(new_image.id);
         let variants = new_image.variants.iter().map(|size| ImageVariant {
@@ -267,13 +267,13 @@ pub struct ProductImageIds {
 }
 
 fn image_ids(value: Value) -> Result<Vec<ImageId>, String> {
-    let Value::Array(ids) = value else {
+    let Value::Array(id_values) = value else {
         return Err("must be a list of ids".to_owned());
     };
-    if ids.len() > MAX_PHOTOS {
+    if id_values.len() > MAX_PHOTOS {
         return Err(format!("must have at most {MAX_PHOTOS} entries"));
     }
-    ids.into_iter()
+    id_values.into_iter()
         .map(|id_value| body::parsed(id_value).map_err(|error| format!("each entry {error}")))
         .collect()
 }

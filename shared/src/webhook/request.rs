@@ -82,8 +82,8 @@ fn event_types(value: Value) -> Result<EventFilter, String> {
     let Value::Array(type_values) = value else {
         return Err("must be a list".to_owned());
     };
-    let types: Result<Vec<_>, _> = type_values.into_iter().map(body::string).collect();
-    let filter = EventFilter::new(types.map_err(|_| "must be a list of strings".to_owned())?)?;
+    let type_names: Result<Vec<_>, _> = type_values.into_iter().map(body::string).collect();
+    let filter = EventFilter::new(type_names.map_err(|_| "must be a list of strings".to_owned())?)?;
     let unknown_types: Vec<&str> = filter.unknown().collect();
     if unknown_types.is_empty() {
         Ok(filter)

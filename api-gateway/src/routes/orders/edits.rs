@@ -35,10 +35,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = Order), (status = 202, body = Order)))]
 async fn edit(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = respond(StatusCode::OK, worker.call("order.edit", body).await?);
     let is_pending = reply
         .value()
@@ -65,10 +65,10 @@ struct EditedOrder {
     responses((status = 200, body = Order)))]
 async fn cancel_edit(
     worker: WorkerClient,
-    id: Path<String>,
+    order_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let body = body.with(&[("id", valid_order_id(&order_id)?)])?;
     let reply = worker.call("order.cancel_edit", body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }

@@ -60,21 +60,21 @@ pub(super) async fn stripe(
     .map_err(|message| Failure::new(Code::Unauthenticated, message))?;
 
     let event = body::parse(&body.bytes)?;
-    let id = event["id"].as_str();
-    let id = id.filter(|id| id.len() <= MAX_ID_CHARS && body::without_nul(id).is_ok());
-    let id = id.ok_or_else(|| Failure::violation("/id", "must be an event id"))?;
+    let event_id = event["id"].as_str();
+    let event_id = event_id.filter(|id| id.len() <= MAX_ID_CHARS && body::without_nul(id).is_ok());
+    let event_id = event_id.ok_or_else(|| Failure::violation("/id", "must be an event id"))?;
     let request = payment_reference(&event)
         .and_then(|notification_body| Request::read("payment.notify", notification_body).ok());
     let Some(request) = request else {
         return Ok(acknowledged_response("ignored"));
     };
-    match forward_to_worker(&app, "stripe", &request, id, &context).await {
+    match forward_to_worker(&app, "stripe", &request, event_id, &context).await {
         Ok(()) => Ok(acknowledged_response("ok")),
         // Other systems may use the same Stripe account. Acknowledge their events: Stripe disables endpoints
         // that return errors.
         Err(failure) if failure.code == Code::NotFound => {
             tracing::debug!(
-                event = id,
+                event = event_id,
                 "ignored a Stripe event: its payment belongs to no order"
             );
             Ok(acknowledged_response("ignored"))
@@ -88,25 +88,25 @@ pub(super) async fn stripe(
 /// inherited the metadata. A refund that was made in Stripe's dashboard has none.
 fn payment_reference(event: &Value) -> Option<Value> {
     let object = &event["data"]["object"];
-    let intent = match object["object"].as_str()? {
+    let payment_intent = match object["object"].as_str()? {
         "payment_intent" => &object["id"],
         _ => &object["payment_intent"],
     };
     // Stripe sends the id or the expanded object.
-    let reference = intent.as_str().or(intent["id"].as_str())?;
+    let reference = payment_intent.as_str().or(payment_intent["id"].as_str())?;
     let order_id = object["metadata"]["order_id"].as_str();
     // Objects of other systems may have an `order_id` of another form.
     let order_id = order_id.filter(|id| id.parse::<OrderId>().is_ok());
     Some(json!({"order_id": order_id, "reference": reference}))
 }
 
-fn verify(secret: &hmac::Key, header: &str, payload: &[u8], now: i64) -> Result<(), String> {
-    let name_value_pairs = || header.split(',').filter_map(|pair| pair.split_once('='));
-    let time = name_value_pairs().find_map(|(name, value)| (name.trim() == "t").then_some(value));
-    let Some(time) = time.and_then(|time| time.parse::<i64>().ok()) else {
+fn verify(secret: &hmac::Key, signature_header: &str, payload: &[u8], now_seconds: i64) -> Result<(), String> {
+    let name_value_pairs = || signature_header.split(',').filter_map(|pair| pair.split_once('='));
+    let signed_at = name_value_pairs().find_map(|(name, value)| (name.trim() == "t").then_some(value));
+    let Some(signed_at) = signed_at.and_then(|signed_at| signed_at.parse::<i64>().ok()) else {
         return Err(format!("{SIGNATURE_HEADER} must be t=SECONDS,v1=SIGNATURE"));
     };
-    let mut signed_bytes = format!("{time}.").into_bytes();
+    let mut signed_bytes = format!("{signed_at}.").into_bytes();
     signed_bytes.extend_from_slice(payload);
     let is_signed = name_value_pairs()
         .filter(|(name, _)| name.trim() == "v1")
@@ -115,7 +115,7 @@ fn verify(secret: &hmac::Key, header: &str, payload: &[u8], now: i64) -> Result<
     if !is_signed {
         return Err("no signature matches the body; check STRIPE_WEBHOOK_SECRET".to_owned());
     }
-    if now.abs_diff(time) > TOLERANCE_SECONDS.unsigned_abs() {
+    if now_seconds.abs_diff(signed_at) > TOLERANCE_SECONDS.unsigned_abs() {
         return Err(format!(
             "the signature's time differs by more than {TOLERANCE_SECONDS} seconds from the gateway's clock"
         ));

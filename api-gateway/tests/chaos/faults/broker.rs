@@ -82,9 +82,9 @@ pub(super) async fn kill_leader(context: FaultContext<'_>) -> usize {
     for _ in 0..2 {
         load.wait_for_progress(20).await;
         let cluster = stack.cluster.as_mut().unwrap();
-        let number = task::block_in_place(|| cluster.kill_leader());
+        let node_number = task::block_in_place(|| cluster.kill_leader());
         time::sleep(Duration::from_secs(3)).await;
-        cluster.restart_node(number).await;
+        cluster.restart_node(node_number).await;
         stack.wait_until_healthy().await;
     }
     load.wait_for_progress(20).await;
@@ -96,7 +96,7 @@ pub(super) async fn lose_request_node(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(20).await;
     let cluster = stack.cluster.as_mut().unwrap();
-    let number = task::block_in_place(|| cluster.kill_queue_node("order-request-queue"));
+    let node_number = task::block_in_place(|| cluster.kill_queue_node("order-request-queue"));
     wait_until("a gateway to report that it is not ready", async || {
         let url = format!("{}/readyz", stack.base_urls()[0]);
         let response = reqwest::get(url).await;
@@ -104,7 +104,7 @@ pub(super) async fn lose_request_node(context: FaultContext<'_>) -> usize {
     })
     .await;
     let cluster = stack.cluster.as_mut().unwrap();
-    task::block_in_place(|| cluster.forget(number));
+    task::block_in_place(|| cluster.forget(node_number));
     stack.wait_until_healthy().await;
     load.wait_for_progress(20).await;
     1
@@ -112,36 +112,36 @@ pub(super) async fn lose_request_node(context: FaultContext<'_>) -> usize {
 
 /// Each node in turn is killed while the request queue is a quorum queue: the other two answer requests.
 pub(super) async fn kill_each_node(context: FaultContext<'_>) -> usize {
-    const NODES: usize = 3;
+    const NODE_COUNT: usize = 3;
     let FaultContext { stack, load, .. } = context;
-    for number in 0..NODES {
+    for node_number in 0..NODE_COUNT {
         load.wait_for_progress(20).await;
         let cluster = stack.cluster.as_mut().unwrap();
-        let is_leader = task::block_in_place(|| cluster.leader("order-request-queue") == number);
-        cluster.kill_node(number);
+        let is_leader = task::block_in_place(|| cluster.leader("order-request-queue") == node_number);
+        cluster.kill_node(node_number);
         let killed_at = Instant::now();
-        let gateways = stack.base_urls();
-        let recoveries = gateways.iter().map(|url| time_to_recover(url, killed_at));
-        let seconds: Vec<String> = join_all(recoveries)
+        let gateway_urls = stack.base_urls();
+        let recovery_durations = gateway_urls.iter().map(|url| time_to_recover(url, killed_at));
+        let recovery_times: Vec<String> = join_all(recovery_durations)
             .await
             .iter()
             .map(|duration| format!("{:.1} s", duration.as_secs_f64()))
             .collect();
         println!(
-            "    node {number}{} killed: the gateways answer all requests that are sent after {}",
+            "    node {node_number}{} killed: the gateways answer all requests that are sent after {}",
             if is_leader {
                 ", the leader of the request queue,"
             } else {
                 ""
             },
-            seconds.join(" and ")
+            recovery_times.join(" and ")
         );
         load.wait_for_progress(20).await;
         let cluster = stack.cluster.as_mut().unwrap();
-        cluster.restart_node(number).await;
+        cluster.restart_node(node_number).await;
         stack.wait_until_healthy().await;
     }
-    NODES
+    NODE_COUNT
 }
 
 /// Sends a gateway a request every 100 ms until the worker has answered thirty in a row. Returns the time from
@@ -150,25 +150,25 @@ async fn time_to_recover(base_url: &str, killed_at: Instant) -> Duration {
     const INTERVAL: Duration = Duration::from_millis(100);
     const ANSWERED_IN_A_ROW: usize = 30;
     let client = reqwest::Client::new();
-    let mut requests = Vec::new();
+    let mut answer_tasks = Vec::new();
     let mut recovered_at = killed_at;
     let mut answered_in_a_row = 0;
-    let mut ticks = time::interval(INTERVAL);
+    let mut request_ticks = time::interval(INTERVAL);
     until("a gateway to answer thirty requests in a row", async || {
-        ticks.tick().await;
+        request_ticks.tick().await;
         let request = client.get(format!("{base_url}/v1/orders?limit=1")).send();
-        let request = tokio::spawn(async move {
+        let answer_task = tokio::spawn(async move {
             let response = request.await;
             response.is_ok_and(|response| response.status() == 200)
         });
-        requests.push((Instant::now(), request));
+        answer_tasks.push((Instant::now(), answer_task));
         // In the order in which they were sent.
-        while requests
+        while answer_tasks
             .first()
-            .is_some_and(|(_, request)| request.is_finished())
+            .is_some_and(|(_, answer_task)| answer_task.is_finished())
         {
-            let (sent_at, request) = requests.remove(0);
-            if request.await.unwrap() {
+            let (sent_at, answer_task) = answer_tasks.remove(0);
+            if answer_task.await.unwrap() {
                 answered_in_a_row += 1;
             } else {
                 answered_in_a_row = 0;

@@ -23,16 +23,16 @@ async fn wait_for_database_error(stack: &Stack) {
 pub(super) async fn lock_file(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
-    let script = "import sqlite3, sys, time
+    let lock_script = "import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
-    let mut shell = Command::new("python3")
-        .args(["-c", script])
+    let mut lock_process = Command::new("python3")
+        .args(["-c", lock_script])
         .arg(stack.data_folder.join("orders.db"))
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
-    task::block_in_place(|| shell.wait()).unwrap();
+    task::block_in_place(|| lock_process.wait()).unwrap();
     stack.wait_until_healthy().await;
     1
 }
@@ -108,9 +108,9 @@ pub(super) async fn fail_over(context: FaultContext<'_>) -> usize {
     load.wait_for_progress(20).await;
     primary_server.kill();
     standby_server.promote();
-    stack.database.set_target(standby_server.port);
+    stack.database_proxy.set_target(standby_server.port);
     stack.postgres = Some(standby_server);
-    stack.database.set_condition(NetworkCondition::Normal);
+    stack.database_proxy.set_condition(NetworkCondition::Normal);
     stack.wait_until_healthy().await;
     1
 }

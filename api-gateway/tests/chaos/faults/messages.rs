@@ -26,19 +26,19 @@ async fn publish_repeatedly(
     publisher: &Publisher,
     queue: &str,
     outgoing_message: Outgoing,
-    times: usize,
+    publish_count: usize,
 ) {
-    let messages: Vec<_> = (0..times)
+    let messages: Vec<_> = (0..publish_count)
         .map(|_| (Target::Queue(queue), outgoing_message.clone()))
         .collect();
-    for result in publisher.publish(&messages).await {
-        result.unwrap();
+    for publish_result in publisher.publish(&messages).await {
+        publish_result.unwrap();
     }
 }
 
-fn message(kind: &str, body: &Value) -> Outgoing {
+fn message(message_type: &str, body: &Value) -> Outgoing {
     Outgoing {
-        kind: Some(kind.to_owned()),
+        kind: Some(message_type.to_owned()),
         persistent: true,
         body: body.to_string().into_bytes(),
         ..Outgoing::default()
@@ -49,34 +49,34 @@ fn message(kind: &str, body: &Value) -> Outgoing {
 pub(super) async fn duplicate_steps(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = connect_publisher(stack).await;
-    let mut times = 0;
+    let mut publish_count = 0;
     for _ in 0..20 {
         load.wait_for_progress(1).await;
         let newest_order_id = load.recorded_replies().orders.last().unwrap().id.clone();
         for step in ["authorize_payment", "request_shipment:main", "void_payment"] {
             let body = json!({"order_id": newest_order_id, "step": step, "attempt": 1});
             publish_repeatedly(&publisher, STEP_QUEUE, message("step", &body), 8).await;
-            times += 8;
+            publish_count += 8;
         }
     }
-    times
+    publish_count
 }
 
 /// Publishes the same message again, like a redelivery after a lost acknowledgement.
 pub(super) async fn duplicate_requests(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = connect_publisher(stack).await;
-    for number in 0..30 {
+    for request_number in 0..30 {
         load.wait_for_progress(1).await;
-        let key = format!("{}-foreign-{number}", load.run_name());
+        let request_key = format!("{}-foreign-{request_number}", load.run_name());
         let request = Outgoing {
-            message_id: Some(key.clone()),
+            message_id: Some(request_key.clone()),
             ..message(
                 "order.create",
                 &json!({
-                    "customer_id": stack.customer,
+                    "customer_id": stack.customer_id,
                     "items": [{"sku": "HOT", "quantity": 1}],
-                    "metadata": {"key": key},
+                    "metadata": {"key": request_key},
                 }),
             )
         };
@@ -98,7 +98,7 @@ pub(super) async fn duplicate_webhooks(context: FaultContext<'_>) -> usize {
 pub(super) async fn publish_invalid_messages(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = connect_publisher(stack).await;
-    let bodies: [&[u8]; 6] = [
+    let invalid_bodies: [&[u8]; 6] = [
         b"",
         b"\xff\xfe\x00",
         b"{\"order_id\":",
@@ -106,12 +106,12 @@ pub(super) async fn publish_invalid_messages(context: FaultContext<'_>) -> usize
         b"{\"order_id\": \"x\", \"step\": \"dance\", \"attempt\": 1}",
         b"null",
     ];
-    for text in bodies {
+    for invalid_body in invalid_bodies {
         load.wait_for_progress(2).await;
         for queue in [REQUEST_QUEUE, STEP_QUEUE] {
             let outgoing_message = Outgoing {
                 kind: Some("order.create".to_owned()),
-                body: text.to_vec(),
+                body: invalid_body.to_vec(),
                 ..Outgoing::default()
             };
             publish_repeatedly(&publisher, queue, outgoing_message, 3).await;

@@ -14,7 +14,7 @@ use crate::{
 pub(super) type SelectProxy = fn(&Stack) -> &Proxy;
 
 /// Closes all connections in the middle of a frame, repeatedly.
-pub(super) async fn cut_connections(context: FaultContext<'_>, select: SelectProxy) -> usize {
+pub(super) async fn cut_connections(context: FaultContext<'_>, select_proxy: SelectProxy) -> usize {
     let FaultContext {
         stack,
         load,
@@ -23,18 +23,18 @@ pub(super) async fn cut_connections(context: FaultContext<'_>, select: SelectPro
     for _ in 0..8 {
         load.wait_for_progress(3).await;
         random.sleep_up_to(100).await;
-        select(stack).cut();
+        select_proxy(stack).cut();
     }
-    select(stack).set_condition(NetworkCondition::Normal);
+    select_proxy(stack).set_condition(NetworkCondition::Normal);
     stack.wait_until_healthy().await;
     8
 }
 
 /// Delays all data by two seconds, in both directions.
-pub(super) async fn slow_down(context: FaultContext<'_>, select: SelectProxy) -> usize {
+pub(super) async fn slow_down(context: FaultContext<'_>, select_proxy: SelectProxy) -> usize {
     set_condition_under_load(
         context,
-        select,
+        select_proxy,
         NetworkCondition::Slow(Duration::from_secs(2)),
         Duration::from_secs(6),
     )
@@ -42,10 +42,10 @@ pub(super) async fn slow_down(context: FaultContext<'_>, select: SelectProxy) ->
 }
 
 /// Drops all data without closing the connections.
-pub(super) async fn drop_traffic(context: FaultContext<'_>, select: SelectProxy) -> usize {
+pub(super) async fn drop_traffic(context: FaultContext<'_>, select_proxy: SelectProxy) -> usize {
     set_condition_under_load(
         context,
-        select,
+        select_proxy,
         NetworkCondition::Drop,
         Duration::from_secs(5),
     )
@@ -54,15 +54,15 @@ pub(super) async fn drop_traffic(context: FaultContext<'_>, select: SelectProxy)
 
 async fn set_condition_under_load(
     context: FaultContext<'_>,
-    select: SelectProxy,
-    condition: NetworkCondition,
+    select_proxy: SelectProxy,
+    network_condition: NetworkCondition,
     duration: Duration,
 ) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(5).await;
-    select(stack).set_condition(condition);
+    select_proxy(stack).set_condition(network_condition);
     time::sleep(duration).await;
-    select(stack).set_condition(NetworkCondition::Normal);
+    select_proxy(stack).set_condition(NetworkCondition::Normal);
     stack.wait_until_healthy().await;
     1
 }

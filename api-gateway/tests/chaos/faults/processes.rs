@@ -8,7 +8,7 @@ use super::FaultContext;
 use crate::harness::wait_until;
 
 /// A worker crashes at a given point and is replaced.
-pub(super) async fn crash_worker(context: FaultContext<'_>, point: &str) -> usize {
+pub(super) async fn crash_worker(context: FaultContext<'_>, crash_point: &str) -> usize {
     let FaultContext {
         stack,
         load,
@@ -20,11 +20,11 @@ pub(super) async fn crash_worker(context: FaultContext<'_>, point: &str) -> usiz
         for worker in &mut stack.workers {
             worker.kill();
         }
-        let crash_plan = format!("{point}:{}", 1 + random.random_below(15));
+        let crash_plan = format!("{crash_point}:{}", 1 + random.random_below(15));
         stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &crash_plan)]);
         wait_until("the worker to crash", async || stack.workers[0].has_ended()).await;
-        for number in 0..stack.workers.len() {
-            stack.restart_worker(number);
+        for process_number in 0..stack.workers.len() {
+            stack.restart_worker(process_number);
         }
         stack.wait_until_healthy().await;
     }
@@ -45,9 +45,9 @@ pub(super) async fn kill_workers(context: FaultContext<'_>) -> usize {
 /// messages to other workers, and the worker does not know that when it continues.
 pub(super) async fn suspend_worker(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let set_ack_timeout = |consumer: u32, tick_ms: u32| {
+    let set_ack_timeout = |timeout_ms: u32, tick_ms: u32| {
         let erlang_code = format!(
-            "application:set_env(rabbit, consumer_timeout, {consumer}),
+            "application:set_env(rabbit, consumer_timeout, {timeout_ms}),
              application:set_env(rabbit, channel_tick_interval, {tick_ms})."
         );
         stack.run_rabbitmqctl(&["eval", &erlang_code]);
@@ -72,12 +72,12 @@ pub(super) async fn stop_workers(context: FaultContext<'_>) -> usize {
         load,
         random,
     } = context;
-    for number in 0..stack.workers.len() {
+    for process_number in 0..stack.workers.len() {
         load.wait_for_progress(5).await;
         random.sleep_up_to(100).await;
         // Panics if the worker does not terminate.
-        task::block_in_place(|| stack.workers[number].terminate());
-        stack.restart_worker(number);
+        task::block_in_place(|| stack.workers[process_number].terminate());
+        stack.restart_worker(process_number);
     }
     stack.wait_until_healthy().await;
     stack.workers.len()
@@ -105,16 +105,16 @@ pub(super) async fn stop_gateways(context: FaultContext<'_>) -> usize {
         load,
         random,
     } = context;
-    let unknown_before = load.unknown_count();
-    for number in 0..2 {
+    let unknown_count_before = load.unknown_count();
+    for process_number in 0..2 {
         load.wait_for_progress(5).await;
         random.sleep_up_to(50).await;
-        task::block_in_place(|| stack.gateways[number].terminate());
-        stack.restart_gateway(number);
+        task::block_in_place(|| stack.gateways[process_number].terminate());
+        stack.restart_gateway(process_number);
         stack.wait_until_healthy().await;
     }
-    if load.unknown_count() > unknown_before {
-        let unknown_during_restart = load.unknown_count() - unknown_before;
+    if load.unknown_count() > unknown_count_before {
+        let unknown_during_restart = load.unknown_count() - unknown_count_before;
         load.recorded_replies().unexpected_replies.push(format!(
             "{unknown_during_restart} requests were not answered by a gateway that was stopped with SIGTERM"
         ));
@@ -126,25 +126,25 @@ pub(super) async fn stop_gateways(context: FaultContext<'_>) -> usize {
 /// retry.
 pub(super) async fn restart_one_by_one(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let unknown_before = load.unknown_count();
-    for number in 0..stack.workers.len() {
-        task::block_in_place(|| stack.workers[number].terminate());
-        stack.restart_worker(number);
+    let unknown_count_before = load.unknown_count();
+    for process_number in 0..stack.workers.len() {
+        task::block_in_place(|| stack.workers[process_number].terminate());
+        stack.restart_worker(process_number);
         stack.wait_until_healthy().await;
         load.wait_for_progress(5).await;
     }
-    for number in 0..2 {
-        task::block_in_place(|| stack.gateways[number].terminate());
-        stack.restart_gateway(number);
+    for process_number in 0..2 {
+        task::block_in_place(|| stack.gateways[process_number].terminate());
+        stack.restart_gateway(process_number);
         stack.wait_until_healthy().await;
         load.wait_for_progress(5).await;
     }
-    if load.unknown_count() > unknown_before {
-        let lost_requests = load.unknown_count() - unknown_before;
+    if load.unknown_count() > unknown_count_before {
+        let lost_request_count = load.unknown_count() - unknown_count_before;
         let mut recorded_replies = load.recorded_replies();
-        let last_unknown = recorded_replies.last_unknown.clone();
+        let last_unknown_outcome = recorded_replies.last_unknown_outcome.clone();
         recorded_replies.unexpected_replies.push(format!(
-            "{lost_requests} requests failed during a rolling restart, the last with {last_unknown}"
+            "{lost_request_count} requests failed during a rolling restart, the last with {last_unknown_outcome}"
         ));
     }
     stack.workers.len() + 2
@@ -168,11 +168,11 @@ pub(super) async fn kill_all_processes(context: FaultContext<'_>) -> usize {
     if let Some(broker) = &mut stack.broker {
         broker.start();
     }
-    for number in 0..stack.workers.len() {
-        stack.workers[number] = stack.spawn_worker(number);
+    for process_number in 0..stack.workers.len() {
+        stack.workers[process_number] = stack.spawn_worker(process_number);
     }
-    for number in 0..2 {
-        stack.gateways[number] = stack.spawn_gateway(number);
+    for process_number in 0..2 {
+        stack.gateways[process_number] = stack.spawn_gateway(process_number);
     }
     stack.wait_until_healthy().await;
     load.wait_for_progress(10).await;
@@ -185,24 +185,24 @@ pub(super) async fn move_clocks(context: FaultContext<'_>) -> usize {
     let Some(faketime_library) = crate::stack::optional_setting("TEST_FAKETIME") else {
         return 0;
     };
-    let file = stack.folder.join("clock");
-    fs::write(&file, "+0\n").unwrap();
+    let clock_file = stack.folder.join("clock");
+    fs::write(&clock_file, "+0\n").unwrap();
     stack.worker_variables = [
         ("LD_PRELOAD", faketime_library.as_str()),
-        ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+        ("FAKETIME_TIMESTAMP_FILE", clock_file.to_str().unwrap()),
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ("DONT_FAKE_MONOTONIC", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    for number in 0..stack.workers.len() {
-        stack.restart_worker(number);
+    for process_number in 0..stack.workers.len() {
+        stack.restart_worker(process_number);
     }
     stack.wait_until_healthy().await;
-    for clock in ["+3600", "+0", "-3600"] {
+    for clock_offset in ["+3600", "+0", "-3600"] {
         load.wait_for_progress(20).await;
-        fs::write(&file, format!("{clock}\n")).unwrap();
+        fs::write(&clock_file, format!("{clock_offset}\n")).unwrap();
     }
     load.wait_for_progress(20).await;
     3

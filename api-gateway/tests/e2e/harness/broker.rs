@@ -29,25 +29,25 @@ pub(crate) enum Broker {
 impl Broker {
     /// Takes an unused vhost of those that `scripts/test.sh` creates.
     pub(super) fn vhost() -> Self {
-        let test_folder = setting("TEST_FOLDER");
-        let path = |name: String| Path::new(&test_folder).join(name);
-        let mut number = 1;
-        while let Err(error) = fs::create_dir(path(format!("vhost-{number}"))) {
+        let run_folder = setting("TEST_FOLDER");
+        let path_in_run_folder = |file_name: String| Path::new(&run_folder).join(file_name);
+        let mut vhost_number = 1;
+        while let Err(error) = fs::create_dir(path_in_run_folder(format!("vhost-{vhost_number}"))) {
             assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
-            number += 1;
+            vhost_number += 1;
         }
-        let ready_file = path(format!("vhost-ready-{number}"));
+        let ready_file = path_in_run_folder(format!("vhost-ready-{vhost_number}"));
         let deadline = Instant::now() + VHOST_TIMEOUT;
         while !ready_file.exists() {
             assert!(
                 Instant::now() < deadline,
-                "the broker did not create vhost t{number}; see vhosts.log in {test_folder}"
+                "the broker did not create vhost t{vhost_number}; see vhosts.log in {run_folder}"
             );
             thread::sleep(Duration::from_millis(50));
         }
         let port = setting("TEST_AMQP_PORT");
         Self::Vhost {
-            url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
+            url: format!("amqp://guest:guest@127.0.0.1:{port}/t{vhost_number}"),
         }
     }
 
@@ -96,33 +96,33 @@ impl Broker {
         let Self::Own { folder, server, .. } = self else {
             panic!("the test has no broker of its own")
         };
-        let log = OpenOptions::new()
+        let log_file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(folder.join("out.log"))
             .unwrap();
-        let child = Command::new("bash")
+        let server_process = Command::new("bash")
             .args(["-c", r#". "$0"; run_rabbitmq "$1""#])
             .arg(setting("TEST_LIB"))
             .arg(&*folder)
-            .stdout(log)
+            .stdout(log_file)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        *server = Some(child);
+        *server = Some(server_process);
     }
 
     /// Runs `rabbitmqctl`, which must succeed.
     pub(crate) fn run_rabbitmqctl(&self, arguments: &[&str]) {
-        assert!(self.try_control(arguments), "rabbitmqctl {arguments:?}");
+        assert!(self.try_rabbitmqctl(arguments), "rabbitmqctl {arguments:?}");
     }
 
     /// Runs `rabbitmqctl` and returns whether it succeeded.
-    pub(crate) fn try_control(&self, arguments: &[&str]) -> bool {
+    pub(crate) fn try_rabbitmqctl(&self, arguments: &[&str]) -> bool {
         let Self::Own { folder, .. } = self else {
             panic!("the test has no broker of its own")
         };
-        let status = Command::new("bash")
+        let exit_status = Command::new("bash")
             .args([
                 "-c",
                 r#". "$0"; need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
@@ -134,7 +134,7 @@ impl Broker {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        status.success()
+        exit_status.success()
     }
 
     /// Kills the broker with SIGKILL.

@@ -11,15 +11,15 @@ impl System {
 
     /// Runs `order-worker verify` on another database and returns the exit status and the report.
     pub(crate) fn verify_store(&self, store: &Store) -> (Option<i32>, String) {
-        let output = Process::command("order-worker")
+        let verify_output = Process::command("order-worker")
             .arg("verify")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", store.url())
             .output()
             .unwrap();
         (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
+            verify_output.status.code(),
+            String::from_utf8_lossy(&verify_output.stdout).into_owned(),
         )
     }
 
@@ -35,17 +35,17 @@ impl System {
             return stripe.payment_totals().await;
         }
         let mut payment_totals = PaymentTotals::default();
-        let rows =
+        let movement_rows =
             self.query_ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
-        for row in rows.lines() {
-            let fields: Vec<&str> = row.split(' ').collect();
-            let count = fields[1].parse().unwrap();
-            match fields[0] {
-                "authorize" => payment_totals.authorizations = count,
-                "capture" => payment_totals.captures = count,
-                "void" => payment_totals.voids = count,
-                "refund" => payment_totals.refunded_amount = fields[2].parse().unwrap(),
-                other_kind => panic!("{other_kind}"),
+        for row in movement_rows.lines() {
+            let columns: Vec<&str> = row.split(' ').collect();
+            let movement_count = columns[1].parse().unwrap();
+            match columns[0] {
+                "authorize" => payment_totals.authorizations = movement_count,
+                "capture" => payment_totals.captures = movement_count,
+                "void" => payment_totals.voids = movement_count,
+                "refund" => payment_totals.refunded_amount = columns[2].parse().unwrap(),
+                unknown_kind => panic!("{unknown_kind}"),
             }
         }
         payment_totals

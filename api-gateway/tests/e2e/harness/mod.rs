@@ -42,14 +42,14 @@ pub(crate) use self::{
 /// The name of the worker's binary.
 pub(crate) const WORKER: &str = "order-worker";
 /// The secret that signs the shipper's webhooks.
-pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+pub(crate) const SHIPPER_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// Timeout of [`wait_until`] and of requests: generous, since machines differ in speed.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An environment variable set by scripts/test.sh.
-pub(crate) fn setting(name: &str) -> String {
-    env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test.sh"))
+pub(crate) fn setting(variable_name: &str) -> String {
+    env::var(variable_name)
+        .unwrap_or_else(|_| panic!("{variable_name} is not set: run the tests with scripts/test.sh"))
 }
 
 /// Gateway, worker, broker and database.
@@ -62,8 +62,8 @@ pub(crate) struct System {
     pub(crate) stripe: Option<Stripe>,
     pub(crate) client: reqwest::Client,
     /// The API key of every request.
-    pub(crate) key: Option<String>,
-    base: String,
+    pub(crate) api_key: Option<String>,
+    base_url: String,
     worker_program: String,
     variables: Vec<(String, String)>,
     /// Dropped last, since the processes and the broker use it.
@@ -138,7 +138,7 @@ impl System {
             ("DATABASE_URL", store.url()),
             ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
-            ("SHIPPER_WEBHOOK_SECRET", SECRET.to_owned()),
+            ("SHIPPER_WEBHOOK_SECRET", SHIPPER_SECRET.to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
             ("MEDIA_URL", folder.join("media").display().to_string()),
         ]
@@ -167,8 +167,8 @@ impl System {
             stripe,
             folder,
             client,
-            key: None,
-            base: String::new(),
+            api_key: None,
+            base_url: String::new(),
             worker_program: worker_program.to_owned(),
             variables,
         };
@@ -178,11 +178,11 @@ impl System {
     }
 
     /// Sets a variable for processes that are started later.
-    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) {
+    pub(crate) fn set_variable(&mut self, variable_name: &str, value: Option<&str>) {
         self.variables
-            .retain(|(variable_name, _)| variable_name != name);
+            .retain(|(stored_name, _)| stored_name != variable_name);
         self.variables
-            .extend(value.map(|value| (name.to_owned(), value.to_owned())));
+            .extend(value.map(|value| (variable_name.to_owned(), value.to_owned())));
     }
 
     /// Starts a worker as the replacement of a dead one and waits until it is ready.
@@ -191,11 +191,11 @@ impl System {
         self.wait_for_worker(log_offset).await;
     }
 
-    /// As [`Self::restart_worker`], without waiting.
+    /// As [`Self::restart_worker`], without waiting. Returns the length of the log before the start.
     pub(crate) fn launch_worker(&mut self) -> u64 {
-        let log = self.folder.join("worker.log");
-        let log_offset = fs::metadata(&log).unwrap().len();
-        self.worker = Process::start(&self.worker_program, log, &self.variables);
+        let log_path = self.folder.join("worker.log");
+        let log_offset = fs::metadata(&log_path).unwrap().len();
+        self.worker = Process::start(&self.worker_program, log_path, &self.variables);
         log_offset
     }
 
@@ -211,21 +211,21 @@ impl System {
 
     /// Starts an additional gateway, and returns it with its base URL once it is ready.
     pub(crate) async fn start_additional_gateway(&self) -> (Process, String) {
-        let log = self.folder.join("additional-gateway.log");
-        let gateway = Process::start("api-gateway", log, &self.variables);
+        let log_path = self.folder.join("additional-gateway.log");
+        let gateway = Process::start("api-gateway", log_path, &self.variables);
         wait_until("the additional gateway to listen", async || {
             gateway.find_logged_field("address", 0).is_some()
         })
         .await;
-        let base = format!(
+        let base_url = format!(
             "http://{}",
             gateway.find_logged_field("address", 0).unwrap()
         );
         wait_until("the additional gateway to be ready", async || {
-            self.is_ready(&base).await
+            self.is_ready(&base_url).await
         })
         .await;
-        (gateway, base)
+        (gateway, base_url)
     }
 
     /// Takes the broker out, so that it can be killed while requests are in flight.
@@ -250,9 +250,9 @@ impl System {
     }
 
     /// Number of worker crashes caused by `CRASH_AT`.
-    pub(crate) fn worker_crashes(&self) -> usize {
-        let log = fs::read_to_string(self.folder.join("worker.log"));
-        log.unwrap_or_default().matches("as CRASH_AT says").count()
+    pub(crate) fn worker_crash_count(&self) -> usize {
+        let log_text = fs::read_to_string(self.folder.join("worker.log"));
+        log_text.unwrap_or_default().matches("as CRASH_AT says").count()
     }
 
     /// Starts a gateway as the replacement of a dead one and waits until it is ready.
@@ -261,28 +261,28 @@ impl System {
         self.wait_for_gateway(log_offset).await;
     }
 
-    /// As [`Self::restart_gateway`], without waiting.
+    /// As [`Self::restart_gateway`], without waiting. Returns the length of the log before the start.
     pub(crate) fn launch_gateway(&mut self) -> u64 {
-        let log = self.folder.join("gateway.log");
-        let log_offset = fs::metadata(&log).unwrap().len();
-        self.gateway = Process::start("api-gateway", log, &self.variables);
+        let log_path = self.folder.join("gateway.log");
+        let log_offset = fs::metadata(&log_path).unwrap().len();
+        self.gateway = Process::start("api-gateway", log_path, &self.variables);
         log_offset
     }
 
     async fn wait_for_worker(&self, log_offset: u64) {
         wait_until("the worker to be ready", async || {
-            let Some(address) = self.worker.find_logged_field("health", log_offset) else {
+            let Some(worker_address) = self.worker.find_logged_field("health", log_offset) else {
                 return false;
             };
-            self.is_ready(&format!("http://{address}")).await
+            self.is_ready(&format!("http://{worker_address}")).await
         })
         .await;
     }
 
     /// Status and body of the worker's `/readyz`.
     pub(crate) async fn worker_readiness(&self) -> Option<(u16, serde_json::Value)> {
-        let address = self.worker.find_logged_field("health", 0)?;
-        let url = format!("http://{address}/readyz");
+        let worker_address = self.worker.find_logged_field("health", 0)?;
+        let url = format!("http://{worker_address}/readyz");
         let response = self.client.get(url).send().await.ok()?;
         Some((response.status().as_u16(), response.json().await.ok()?))
     }
@@ -304,7 +304,7 @@ impl System {
                 .is_some()
         })
         .await;
-        self.base = format!(
+        self.base_url = format!(
             "http://{}",
             self.gateway
                 .find_logged_field("address", log_offset)
@@ -315,13 +315,13 @@ impl System {
     pub(crate) async fn wait_for_gateway(&mut self, log_offset: u64) {
         self.wait_for_gateway_address(log_offset).await;
         wait_until("the gateway to be ready", async || {
-            self.is_ready(&self.base).await
+            self.is_ready(&self.base_url).await
         })
         .await;
     }
 
-    async fn is_ready(&self, base: &str) -> bool {
-        let response = self.client.get(format!("{base}/readyz")).send().await;
+    async fn is_ready(&self, base_url: &str) -> bool {
+        let response = self.client.get(format!("{base_url}/readyz")).send().await;
         response.is_ok_and(|response| response.status() == 200)
     }
 }

@@ -12,36 +12,36 @@ use super::{process::send_signal, setting, wait_until};
 /// input.
 pub(crate) struct Peer {
     child: Child,
-    log: PathBuf,
+    log_path: PathBuf,
 }
 
 impl Peer {
-    /// Starts a script of tests/e2e, with its output in `log`.
-    pub(crate) fn start(script: &str, arguments: &[&str], log: PathBuf) -> Self {
-        let output = File::create(&log).unwrap();
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
+    /// Starts a script of tests/e2e, with its output in `log_path`.
+    pub(crate) fn start(script_name: &str, arguments: &[&str], log_path: PathBuf) -> Self {
+        let log_file = File::create(&log_path).unwrap();
+        let script_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
         let child = Command::new("python3")
-            .arg(folder.join(script))
+            .arg(script_folder.join(script_name))
             .args(arguments)
             .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
+            .stdout(log_file.try_clone().unwrap())
+            .stderr(log_file)
             .spawn()
             .unwrap();
-        Self { child, log }
+        Self { child, log_path }
     }
 
     /// Sends a signal by name.
-    pub(crate) fn signal(&self, name: &str) {
-        send_signal(&self.child, name);
+    pub(crate) fn signal(&self, signal_name: &str) {
+        send_signal(&self.child, signal_name);
     }
 
     /// The complete lines that the program has printed so far.
     pub(crate) fn printed_text(&self) -> String {
-        let mut printed_text = fs::read_to_string(&self.log).unwrap();
-        printed_text.truncate(printed_text.rfind('\n').map_or(0, |end| end + 1));
+        let mut printed_text = fs::read_to_string(&self.log_path).unwrap();
+        printed_text.truncate(printed_text.rfind('\n').map_or(0, |newline_index| newline_index + 1));
         printed_text
     }
 

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::TIMEOUT;
 
-pub(super) fn send_signal(child: &Child, name: &str) {
+pub(super) fn send_signal(child: &Child, signal_name: &str) {
     let _ = Command::new("kill")
-        .args([&format!("-{name}"), &child.id().to_string()])
+        .args([&format!("-{signal_name}"), &child.id().to_string()])
         .status();
 }
 
@@ -34,7 +34,7 @@ pub(super) fn terminate(child: &mut Child) {
 /// A running gateway or worker.
 pub(crate) struct Process {
     child: Child,
-    log: PathBuf,
+    log_path: PathBuf,
 }
 
 impl Process {
@@ -53,46 +53,46 @@ impl Process {
         command
     }
 
-    pub(crate) fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
-        let file = OpenOptions::new()
+    pub(crate) fn start(program: &str, log_path: PathBuf, variables: &[(String, String)]) -> Self {
+        let log_file = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(&log)
+            .open(&log_path)
             .unwrap();
         let child = Self::command(program)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
+            .stdout(log_file.try_clone().unwrap())
+            .stderr(log_file)
             .spawn()
             .unwrap();
-        Self { child, log }
+        Self { child, log_path }
     }
 
     /// A placeholder for a process that was taken out.
     pub(super) fn placeholder() -> Self {
         Self {
             child: Command::new("true").spawn().unwrap(),
-            log: PathBuf::new(),
+            log_path: PathBuf::new(),
         }
     }
 
-    /// The last value of `field` in the log after offset `from_offset`.
-    pub(crate) fn find_logged_field(&self, field: &str, from_offset: u64) -> Option<String> {
-        let text = fs::read(&self.log).unwrap();
-        let text =
-            String::from_utf8_lossy(&text[usize::try_from(from_offset).unwrap().min(text.len())..])
+    /// The last value of `field_name` in the log after offset `log_offset`.
+    pub(crate) fn find_logged_field(&self, field_name: &str, log_offset: u64) -> Option<String> {
+        let log_bytes = fs::read(&self.log_path).unwrap();
+        let log_text =
+            String::from_utf8_lossy(&log_bytes[usize::try_from(log_offset).unwrap().min(log_bytes.len())..])
                 .into_owned();
-        text.lines().rev().find_map(|line| {
+        log_text.lines().rev().find_map(|line| {
             let log_line: Value = serde_json::from_str(line).ok()?;
-            log_line.get(field)?.as_str().map(str::to_owned)
+            log_line.get(field_name)?.as_str().map(str::to_owned)
         })
     }
 
     /// The largest amount of memory that the process has used so far, in MiB.
     pub(crate) fn peak_memory_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let process_status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak_line = process_status.lines().find(|line| line.starts_with("VmHWM:"));
         let peak_kib: u64 = line
             .unwrap()
             .split_whitespace()
@@ -109,8 +109,8 @@ impl Process {
     }
 
     /// Sends a signal by name.
-    pub(crate) fn signal(&self, name: &str) {
-        send_signal(&self.child, name);
+    pub(crate) fn signal(&self, signal_name: &str) {
+        send_signal(&self.child, signal_name);
     }
 
     /// Kills the process with SIGKILL.
@@ -129,12 +129,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let last_lines = &lines[lines.len().saturating_sub(40)..];
+            let log_text = fs::read_to_string(&self.log_path).unwrap_or_default();
+            let log_lines: Vec<&str> = log_text.lines().collect();
+            let last_lines = &log_lines[log_lines.len().saturating_sub(40)..];
             eprintln!(
                 "--- the end of {}\n{}",
-                self.log.display(),
+                self.log_path.display(),
                 last_lines.join("\n")
             );
         }

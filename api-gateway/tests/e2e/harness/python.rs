@@ -9,21 +9,21 @@ use std::{
 use super::setting;
 
 /// Runs a Python script of tests/e2e and returns its output.
-pub(crate) fn run_script(script: &str, arguments: &[&str]) -> String {
-    run_python(script, arguments, "")
+pub(crate) fn run_script(script_name: &str, arguments: &[&str]) -> String {
+    run_python(script_name, arguments, "")
 }
 
-/// As [`run_script`], with `input` as standard input.
-pub(crate) fn run_script_with_input(script: &str, input: &str) -> String {
-    run_python(script, &[], input)
+/// As [`run_script`], with `stdin_text` as standard input.
+pub(crate) fn run_script_with_input(script_name: &str, stdin_text: &str) -> String {
+    run_python(script_name, &[], stdin_text)
 }
 
-fn run_python(script: &str, arguments: &[&str], input: &str) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+fn run_python(script_name: &str, arguments: &[&str], stdin_text: &str) -> String {
+    let script_path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/e2e")
-        .join(script);
+        .join(script_name);
     let mut child = Command::new("python3")
-        .arg(script)
+        .arg(script_path)
         .args(arguments)
         .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
         .stdin(Stdio::piped())
@@ -32,13 +32,13 @@ fn run_python(script: &str, arguments: &[&str], input: &str) -> String {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
+    stdin.write_all(stdin_text.as_bytes()).unwrap();
     drop(stdin);
-    let output = child.wait_with_output().unwrap();
+    let script_output = child.wait_with_output().unwrap();
     let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&script_output.stdout),
+        String::from_utf8_lossy(&script_output.stderr),
     );
-    assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert!(script_output.status.success(), "{stdout}\n{stderr}");
     stdout.into_owned()
 }

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 /// A recorded request.
 #[derive(Debug, Clone)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -39,11 +39,11 @@ pub(crate) enum CannedResponse {
 }
 
 #[derive(Clone)]
-pub(crate) struct Receiver(Arc<Inner>);
+pub(crate) struct Receiver(Arc<ReceiverState>);
 
-struct Inner {
+struct ReceiverState {
     address: String,
-    received_requests: Mutex<Vec<Received>>,
+    received_requests: Mutex<Vec<ReceivedRequest>>,
     /// Responses to the next requests, one each; the last one is repeated.
     canned_responses: Mutex<VecDeque<CannedResponse>>,
 }
@@ -51,12 +51,12 @@ struct Inner {
 impl Receiver {
     /// Starts a receiver that accepts everything.
     pub(crate) async fn start() -> Self {
-        Self::with(vec![CannedResponse::Status(200)]).await
+        Self::with_responses(vec![CannedResponse::Status(200)]).await
     }
 
-    pub(crate) async fn with(canned_responses: Vec<CannedResponse>) -> Self {
+    pub(crate) async fn with_responses(canned_responses: Vec<CannedResponse>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let receiver = Self(Arc::new(Inner {
+        let receiver = Self(Arc::new(ReceiverState {
             address: listener.local_addr().unwrap().to_string(),
             received_requests: Mutex::default(),
             canned_responses: Mutex::new(canned_responses.into()),
@@ -79,16 +79,16 @@ impl Receiver {
         *self.0.canned_responses.lock().unwrap() = [canned_response].into();
     }
 
-    pub(crate) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
         self.0.received_requests.lock().unwrap().clone()
     }
 }
 
 async fn handle(State(receiver): State<Receiver>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (request_head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
-    receiver.0.received_requests.lock().unwrap().push(Received {
-        headers: head.headers,
+    receiver.0.received_requests.lock().unwrap().push(ReceivedRequest {
+        headers: request_head.headers,
         body,
     });
     let canned_response = {
@@ -99,9 +99,9 @@ async fn handle(State(receiver): State<Receiver>, request: Request) -> Response 
         }
     };
     match canned_response {
-        CannedResponse::Status(code) => StatusCode::from_u16(code).unwrap().into_response(),
-        CannedResponse::Json(text) => {
-            ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+        CannedResponse::Status(status_code) => StatusCode::from_u16(status_code).unwrap().into_response(),
+        CannedResponse::Json(json_text) => {
+            ([(header::CONTENT_TYPE, "application/json")], json_text).into_response()
         }
         CannedResponse::Redirect(target_url) => {
             (StatusCode::FOUND, [(header::LOCATION, target_url)]).into_response()
@@ -117,8 +117,8 @@ async fn handle(State(receiver): State<Receiver>, request: Request) -> Response 
                 futures_util::stream::pending::<Result<Bytes, std::convert::Infallible>>();
             axum::body::Body::from_stream(stalled_body).into_response()
         }
-        CannedResponse::RetryAfter(code, retry_after) => {
-            let status = StatusCode::from_u16(code).unwrap();
+        CannedResponse::RetryAfter(status_code, retry_after) => {
+            let status = StatusCode::from_u16(status_code).unwrap();
             (status, [(header::RETRY_AFTER, retry_after)]).into_response()
         }
         CannedResponse::Late(delay) => {

@@ -7,18 +7,18 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use super::{SECRET, System, TIMEOUT, wait_until};
+use super::{SHIPPER_SECRET, System, TIMEOUT, wait_until};
 
 impl System {
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        format!("{}{path}", self.base_url)
     }
 
     /// Builds a request without sending it.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, self.url(path));
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
+        match &self.api_key {
+            Some(api_key) => request.bearer_auth(api_key),
             None => request,
         }
     }
@@ -60,14 +60,14 @@ impl System {
 
     /// Creates a customer and returns its id.
     pub(crate) async fn create_customer(&self) -> String {
-        let reply = self
+        let customer = self
             .post(
                 "/v1/customers",
                 json!({"name": "Ada", "email": "ada@example.com"}),
             )
             .await
             .expect(201);
-        reply["id"].as_str().unwrap().to_owned()
+        customer["id"].as_str().unwrap().to_owned()
     }
 
     /// Returns the units on hand and reserved of a product in a single warehouse.
@@ -83,14 +83,14 @@ impl System {
     /// Waits until the order satisfies `condition`.
     pub(crate) async fn wait_for_order(
         &self,
-        id: &str,
+        order_id: &str,
         condition_name: &str,
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
-        let path = format!("/v1/orders/{id}");
+        let order_path = format!("/v1/orders/{order_id}");
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let reply = self.get(&path).await;
+            let reply = self.get(&order_path).await;
             if reply.status == 200 && condition(&reply.body) {
                 return reply.body;
             }
@@ -105,9 +105,9 @@ impl System {
     }
 
     /// Returns the types of the order's events.
-    pub(crate) async fn list_event_types(&self, id: &str) -> Vec<String> {
+    pub(crate) async fn list_event_types(&self, order_id: &str) -> Vec<String> {
         let history = self
-            .get(&format!("/v1/orders/{id}/history?limit=200"))
+            .get(&format!("/v1/orders/{order_id}/history?limit=200"))
             .await
             .expect(200);
         history["data"]
@@ -119,39 +119,39 @@ impl System {
     }
 
     /// Sends a signed webhook of the shipper.
-    pub(crate) async fn send_webhook(&self, id: &str, kind: &str, order_id: &str) -> Reply {
-        let data = json!({"order_id": order_id, "carrier": "DHL"});
+    pub(crate) async fn send_webhook(&self, webhook_id: &str, event_type: &str, order_id: &str) -> Reply {
+        let event_data = json!({"order_id": order_id, "carrier": "DHL"});
         self.send_webhook_body(
-            id,
-            &json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data}),
+            webhook_id,
+            &json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": event_data}),
         )
         .await
     }
 
-    pub(crate) async fn send_webhook_body(&self, id: &str, body: &Value) -> Reply {
-        send(self.webhook_request(id, body)).await
+    pub(crate) async fn send_webhook_body(&self, webhook_id: &str, body: &Value) -> Reply {
+        send(self.webhook_request(webhook_id, body)).await
     }
 
     /// Builds a signed webhook of the shipper without sending it.
-    pub(crate) fn webhook_request(&self, id: &str, body: &Value) -> reqwest::RequestBuilder {
+    pub(crate) fn webhook_request(&self, webhook_id: &str, body: &Value) -> reqwest::RequestBuilder {
         let (body, now_seconds) = (body.to_string(), Timestamp::now().as_second());
-        let signature = Webhook::new(SECRET)
+        let signature = Webhook::new(SHIPPER_SECRET)
             .unwrap()
-            .sign(id, now_seconds, body.as_bytes())
+            .sign(webhook_id, now_seconds, body.as_bytes())
             .unwrap();
-        self.signed_request(id, &now_seconds.to_string(), &signature, body)
+        self.signed_request(webhook_id, &now_seconds.to_string(), &signature, body)
     }
 
     pub(crate) fn signed_request(
         &self,
-        id: &str,
+        webhook_id: &str,
         timestamp: &str,
         signature: &str,
         body: String,
     ) -> reqwest::RequestBuilder {
         self.client
             .post(self.url("/webhooks/shipper"))
-            .header("webhook-id", id)
+            .header("webhook-id", webhook_id)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body)
@@ -159,12 +159,12 @@ impl System {
 
     /// Returns all orders.
     pub(crate) async fn list_orders(&self) -> Vec<Value> {
-        let (mut orders, mut path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
+        let (mut orders, mut page_path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
         loop {
-            let page = self.get(&path).await.expect(200);
+            let page = self.get(&page_path).await.expect(200);
             orders.extend(page["data"].as_array().unwrap().iter().cloned());
             match page["next_cursor"].as_str() {
-                Some(cursor) => path = format!("/v1/orders?limit=200&cursor={cursor}"),
+                Some(cursor) => page_path = format!("/v1/orders?limit=200&cursor={cursor}"),
                 None => return orders,
             }
         }
@@ -232,11 +232,11 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
 pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let bytes = response.bytes().await?;
+    let body_bytes = response.bytes().await?;
     // Stored JSON may be nested deeper than serde_json reads by default.
-    let mut reader = serde_json::Deserializer::from_slice(&bytes);
-    reader.disable_recursion_limit();
-    let body = serde::Deserialize::deserialize(&mut reader).unwrap_or(Value::Null);
+    let mut json_reader = serde_json::Deserializer::from_slice(&body_bytes);
+    json_reader.disable_recursion_limit();
+    let body = serde::Deserialize::deserialize(&mut json_reader).unwrap_or(Value::Null);
     Ok(Reply {
         status,
         headers,
@@ -256,9 +256,9 @@ pub(crate) fn order_body_with_method(
     quantity: u32,
     payment_method: &str,
 ) -> Value {
-    let mut order = order_body(customer_id, sku, quantity);
-    order["payment_method"] = json!(payment_method);
-    order
+    let mut new_order = order_body(customer_id, sku, quantity);
+    new_order["payment_method"] = json!(payment_method);
+    new_order
 }
 
 /// Whether the shipment is announced, which is the last step that needs no webhook of the shipper.

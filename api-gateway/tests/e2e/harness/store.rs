@@ -15,13 +15,14 @@ pub(crate) enum Store {
     /// Files in the test's folder.
     Sqlite { folder: PathBuf },
     /// A database on the shared server.
-    Postgres { port: u16, name: String },
+    Postgres { port: u16, database_name: String },
 }
 
 /// Selects the tables to run SQL on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tables {
-    Orders,
+    /// The worker's own tables: orders, events, products, customers and all others.
+    Worker,
     /// The tables of the sandbox providers.
     Ledger,
 }
@@ -34,20 +35,20 @@ impl Store {
             },
             "postgres" => {
                 let port = setting("TEST_POSTGRES_PORT").parse().unwrap();
-                let name = format!("t{}", uuid::Uuid::now_v7().simple());
-                let server = Self::at(port, "postgres");
-                server.run(Tables::Orders, &format!("CREATE DATABASE {name}"));
-                Self::at(port, &name)
+                let database_name = format!("t{}", uuid::Uuid::now_v7().simple());
+                let default_database = Self::postgres_at(port, "postgres");
+                default_database.run(Tables::Worker, &format!("CREATE DATABASE {database_name}"));
+                Self::postgres_at(port, &database_name)
             }
-            other_store => panic!("TEST_STORE={other_store}: must be sqlite or postgres"),
+            unknown_store => panic!("TEST_STORE={unknown_store}: must be sqlite or postgres"),
         }
     }
 
     /// Creates a database on the PostgreSQL server at this port.
-    pub(crate) fn at(port: u16, name: &str) -> Self {
+    pub(crate) fn postgres_at(port: u16, database_name: &str) -> Self {
         Self::Postgres {
             port,
-            name: name.to_owned(),
+            database_name: database_name.to_owned(),
         }
     }
 
@@ -58,8 +59,8 @@ impl Store {
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite { folder } => format!("sqlite://{}/orders.db", folder.display()),
-            Self::Postgres { port, name } => {
-                format!("postgres://orders@127.0.0.1:{port}/{name}")
+            Self::Postgres { port, database_name } => {
+                format!("postgres://orders@127.0.0.1:{port}/{database_name}")
             }
         }
     }
@@ -74,20 +75,20 @@ db = sqlite3.connect(sys.argv[1], isolation_level=None)
 if ';' in sys.argv[2]: db.executescript(sys.argv[2])
 else:
     for row in db.execute(sys.argv[2]): print(*row)";
-                let file = match tables {
-                    Tables::Orders => "orders.db",
+                let database_file = match tables {
+                    Tables::Worker => "orders.db",
                     Tables::Ledger => "orders.sandbox.db",
                 };
                 let mut python_command = Command::new("python3");
                 python_command
                     .args(["-c", python_script])
-                    .arg(folder.join(file))
+                    .arg(folder.join(database_file))
                     .arg(sql);
                 run_command(python_command)
             }
             Self::Postgres { .. } => {
                 let search_path = match tables {
-                    Tables::Orders => "-csearch_path=public",
+                    Tables::Worker => "-csearch_path=public",
                     Tables::Ledger => "-csearch_path=sandbox",
                 };
                 let mut psql_command =
@@ -109,48 +110,48 @@ else:
             }
             Self::Postgres { .. } => "SELECT tablename FROM pg_tables WHERE schemaname = 'public'",
         };
-        let names = self.run(Tables::Orders, sql);
-        names.lines().map(str::to_owned).collect()
+        let table_names = self.run(Tables::Worker, sql);
+        table_names.lines().map(str::to_owned).collect()
     }
 
     /// All rows of a table, one a line.
-    pub(crate) fn all_rows(&self, table: &str) -> String {
-        self.run(Tables::Orders, &format!("SELECT * FROM {table}"))
+    pub(crate) fn all_rows(&self, table_name: &str) -> String {
+        self.run(Tables::Worker, &format!("SELECT * FROM {table_name}"))
     }
 
     /// Opens a write transaction that blocks other writers until it is dropped.
     pub(crate) fn lock_writes(&self) -> OpenTransaction {
-        let (command, script) = match self {
+        let (lock_command, lock_script) = match self {
             Self::Sqlite { folder } => {
-                let script = "import sqlite3, sys
+                let lock_script = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 db.execute('BEGIN IMMEDIATE')
 print('held', flush=True)
 sys.stdin.read()";
-                let mut python = Command::new("python3");
-                python.args(["-c", script]).arg(folder.join("orders.db"));
-                (python, "")
+                let mut python_command = Command::new("python3");
+                python_command.args(["-c", lock_script]).arg(folder.join("orders.db"));
+                (python_command, "")
             }
             Self::Postgres { .. } => {
-                let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
-                let mut psql = Command::new(psql);
-                psql.args(["-qAtX"]).arg(self.url());
-                let script = "BEGIN;
+                let psql_path = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
+                let mut psql_command = Command::new(psql_path);
+                psql_command.args(["-qAtX"]).arg(self.url());
+                let lock_script = "BEGIN;
 LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
 \\echo held
 ";
-                (psql, script)
+                (psql_command, lock_script)
             }
         };
-        wait_for_lock(command, script)
+        wait_for_lock(lock_command, lock_script)
     }
 
     /// Opens a PostgreSQL transaction that has executed `sql`, and leaves it open.
     pub(crate) fn begin_transaction(&self, sql: &str) -> OpenTransaction {
-        let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
-        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
+        let mut psql_command = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
+        psql_command.args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
             .arg(self.url());
-        wait_for_lock(psql, &format!("BEGIN;\n{sql};\n\\echo held\n"))
+        wait_for_lock(psql_command, &format!("BEGIN;\n{sql};\n\\echo held\n"))
     }
 
     /// Copies the database as a backup. It must not be in use.
@@ -161,44 +162,44 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
             } => {
                 let folder = folder.join(format!("copy-{}", uuid::Uuid::now_v7()));
                 fs::create_dir(&folder).unwrap();
-                for entry in fs::read_dir(original_folder).unwrap().map(Result::unwrap) {
-                    let name = entry.file_name();
-                    if name.to_string_lossy().starts_with("orders.") {
-                        fs::copy(entry.path(), folder.join(name)).unwrap();
+                for folder_entry in fs::read_dir(original_folder).unwrap().map(Result::unwrap) {
+                    let file_name = folder_entry.file_name();
+                    if file_name.to_string_lossy().starts_with("orders.") {
+                        fs::copy(folder_entry.path(), folder.join(file_name)).unwrap();
                     }
                 }
                 Self::Sqlite { folder }
             }
             Self::Postgres {
                 port,
-                name: original_name,
+                database_name: original_name,
             } => {
-                let name = format!("t{}", uuid::Uuid::now_v7().simple());
-                let server = Self::at(*port, "postgres");
-                server.run(
-                    Tables::Orders,
-                    &format!("CREATE DATABASE {name} TEMPLATE {original_name}"),
+                let database_name = format!("t{}", uuid::Uuid::now_v7().simple());
+                let default_database = Self::postgres_at(*port, "postgres");
+                default_database.run(
+                    Tables::Worker,
+                    &format!("CREATE DATABASE {database_name} TEMPLATE {original_name}"),
                 );
-                Self::at(*port, &name)
+                Self::postgres_at(*port, &database_name)
             }
         }
     }
 }
 
-/// Starts a process that runs `script`, and waits until it reports that it holds its lock.
-fn wait_for_lock(mut command: Command, script: &str) -> OpenTransaction {
-    let mut child = command
+/// Starts a process that runs `lock_script`, and waits until it reports that it holds its lock.
+fn wait_for_lock(mut lock_command: Command, lock_script: &str) -> OpenTransaction {
+    let mut child = lock_command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let stdin = child.stdin.as_mut().unwrap();
-    stdin.write_all(script.as_bytes()).unwrap();
+    stdin.write_all(lock_script.as_bytes()).unwrap();
     stdin.flush().unwrap();
-    let mut line = String::new();
+    let mut first_line = String::new();
     let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert_eq!(line, "held\n");
+    BufReader::new(stdout).read_line(&mut first_line).unwrap();
+    assert_eq!(first_line, "held\n");
     OpenTransaction(child)
 }
 
@@ -223,11 +224,11 @@ impl Drop for OpenTransaction {
 }
 
 fn run_command(mut command: Command) -> String {
-    let output = command.output().unwrap();
+    let command_output = command.output().unwrap();
     assert!(
-        output.status.success(),
+        command_output.status.success(),
         "{}",
-        String::from_utf8_lossy(&output.stderr)
+        String::from_utf8_lossy(&command_output.stderr)
     );
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(command_output.stdout).unwrap().trim().to_owned()
 }

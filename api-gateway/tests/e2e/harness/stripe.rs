@@ -40,20 +40,20 @@ pub(crate) enum ProxyMode {
 
 /// A running localstripe with its proxy; clones share it.
 #[derive(Clone)]
-pub(crate) struct Stripe(Arc<Inner>);
+pub(crate) struct Stripe(Arc<StripeState>);
 
-struct Inner {
+struct StripeState {
     _peer: Peer,
-    base: String,
+    localstripe_url: String,
     proxy_url: String,
-    log: PathBuf,
+    log_path: PathBuf,
     client: reqwest::Client,
     /// Faults of the next modifying requests, one each.
     modes: Mutex<VecDeque<ProxyMode>>,
     /// Faults of the next confirmations, by payment.
     modes_by_payment: Mutex<HashMap<String, VecDeque<ProxyMode>>>,
     /// Responses by idempotency key: like Stripe, the first response is replayed, even if it is an error.
-    responses: Mutex<HashMap<String, (StatusCode, Bytes)>>,
+    responses_by_key: Mutex<HashMap<String, (StatusCode, Bytes)>>,
     /// Refunds that failed after they had been accepted.
     failed_refunds: Mutex<HashSet<String>>,
     /// Return URLs by payment.
@@ -63,19 +63,19 @@ struct Inner {
 impl Stripe {
     pub(crate) async fn start(folder: &Folder) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let log = folder.join("localstripe.log");
-        let peer = Peer::start("localstripe_server.py", &[], log.clone());
+        let log_path = folder.join("localstripe.log");
+        let peer = Peer::start("localstripe_server.py", &[], log_path.clone());
         let port = peer.port().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stripe = Self(Arc::new(Inner {
+        let stripe = Self(Arc::new(StripeState {
             _peer: peer,
-            base: format!("http://127.0.0.1:{port}"),
+            localstripe_url: format!("http://127.0.0.1:{port}"),
             proxy_url: format!("http://{}", listener.local_addr().unwrap()),
-            log,
+            log_path,
             client: reqwest::Client::new(),
             modes: Mutex::default(),
             modes_by_payment: Mutex::default(),
-            responses: Mutex::default(),
+            responses_by_key: Mutex::default(),
             failed_refunds: Mutex::default(),
             return_urls: Mutex::default(),
         }));
@@ -97,7 +97,7 @@ impl Stripe {
     }
 
     /// Lists all objects of a type.
-    async fn list_all(&self, kind: &str) -> Vec<Value> {
+    async fn list_all(&self, object_type: &str) -> Vec<Value> {
         let mut objects: Vec<Value> = Vec::new();
         loop {
             let last_id = objects
@@ -106,7 +106,7 @@ impl Stripe {
             let mut query_pairs = vec![("limit", "100")];
             query_pairs.extend(last_id.as_deref().map(|id| ("starting_after", id)));
             let page = self
-                .call_api(Method::GET, &format!("/v1/{kind}"), &query_pairs)
+                .call_api(Method::GET, &format!("/v1/{object_type}"), &query_pairs)
                 .await;
             objects.extend(page["data"].as_array().unwrap().iter().cloned());
             if page["has_more"] != true {
@@ -118,10 +118,10 @@ impl Stripe {
     /// Totals of all payments.
     pub(crate) async fn payment_totals(&self) -> PaymentTotals {
         let charges = self.list_all("charges").await;
-        let charges_by_intent = charges
+        let successful_charges = charges
             .iter()
             .filter(|charge| charge["status"] == "succeeded");
-        let is_captured_by_intent: HashMap<&str, bool> = charges_by_intent
+        let is_captured_by_intent: HashMap<&str, bool> = successful_charges
             .map(|charge| {
                 let intent_id = charge["payment_intent"].as_str().unwrap();
                 (intent_id, charge["captured"] == true)
@@ -132,8 +132,8 @@ impl Stripe {
             .iter()
             .filter(|intent| intent["status"] == "canceled")
             .filter(|intent| is_captured_by_intent.contains_key(intent["id"].as_str().unwrap()));
-        let refund_list = self.list_all("refunds").await;
-        let refunds = refund_list
+        let refunds = self.list_all("refunds").await;
+        let refund_amounts = refunds
             .iter()
             .map(|refund| refund["amount"].as_i64().unwrap());
         PaymentTotals {
@@ -146,7 +146,7 @@ impl Stripe {
                 .filter(|is_captured| **is_captured)
                 .count(),
             voids: cancelled_intents.count(),
-            refunded_amount: refunds.sum(),
+            refunded_amount: refund_amounts.sum(),
         }
     }
 
@@ -161,9 +161,9 @@ impl Stripe {
     }
 
     /// Makes the refund fail, as if the customer's bank had returned it.
-    pub(crate) fn fail_refund(&self, id: &str) {
+    pub(crate) fn fail_refund(&self, refund_id: &str) {
         let mut failed_refunds = self.0.failed_refunds.lock().unwrap();
-        failed_refunds.insert(id.to_owned());
+        failed_refunds.insert(refund_id.to_owned());
     }
 
     /// The return URL of the payment.
@@ -173,7 +173,7 @@ impl Stripe {
 
     /// The log of localstripe.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.0.log).unwrap()
+        std::fs::read_to_string(&self.0.log_path).unwrap()
     }
 
     /// Sends a request directly to localstripe, bypassing the proxy, like an action in Stripe's dashboard.
@@ -186,7 +186,7 @@ impl Stripe {
         let request = self
             .0
             .client
-            .request(method.clone(), format!("{}{path}", self.0.base))
+            .request(method.clone(), format!("{}{path}", self.0.localstripe_url))
             .bearer_auth("sk_test_12345");
         let request = if method == Method::GET {
             request.query(query_pairs)
@@ -194,9 +194,9 @@ impl Stripe {
             request.form(query_pairs)
         };
         let response = request.send().await.unwrap();
-        let (status, text) = (response.status(), response.text().await.unwrap());
-        assert!(status.is_success(), "{method} {path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        let (status, response_text) = (response.status(), response.text().await.unwrap());
+        assert!(status.is_success(), "{method} {path}: {status} {response_text}");
+        serde_json::from_str(&response_text).unwrap_or(Value::Null)
     }
 
     /// The payment intents of an order.
@@ -215,12 +215,12 @@ impl Stripe {
                 "requires_capture" => authorized_amount += amount,
                 "succeeded" => {
                     captured_amount += amount;
-                    let id = intent["id"].as_str().unwrap();
+                    let intent_id = intent["id"].as_str().unwrap();
                     let refund_page = self
                         .call_api(
                             Method::GET,
                             "/v1/refunds",
-                            &[("payment_intent", id), ("limit", "100")],
+                            &[("payment_intent", intent_id), ("limit", "100")],
                         )
                         .await;
                     let refunds = refund_page["data"].as_array().unwrap().iter();
@@ -237,38 +237,38 @@ impl Stripe {
     /// The authorized, captured and refunded amounts of all orders, in minor units. What is released when less than
     /// the authorization is captured is no refund, though localstripe lists it as one.
     pub(crate) async fn amounts_by_order(&self) -> HashMap<String, [i64; 3]> {
-        let mut amounts = HashMap::<String, [i64; 3]>::new();
+        let mut amounts_by_order = HashMap::<String, [i64; 3]>::new();
         for intent in self.list_all("payment_intents").await {
             let order_id = intent["metadata"]["order_id"].as_str().unwrap().to_owned();
-            let amounts = amounts.entry(order_id).or_default();
+            let order_amounts = amounts_by_order.entry(order_id).or_default();
             match intent["status"].as_str().unwrap() {
-                "requires_capture" => amounts[0] += intent["amount"].as_i64().unwrap(),
-                "succeeded" => amounts[1] += intent["amount_received"].as_i64().unwrap(),
+                "requires_capture" => order_amounts[0] += intent["amount"].as_i64().unwrap(),
+                "succeeded" => order_amounts[1] += intent["amount_received"].as_i64().unwrap(),
                 _ => {}
             }
         }
         for refund in self.list_all("refunds").await {
             if let Some(order_id) = refund["metadata"]["order_id"].as_str() {
-                let amounts = amounts.entry(order_id.to_owned()).or_default();
-                amounts[2] += refund["amount"].as_i64().unwrap();
+                let order_amounts = amounts_by_order.entry(order_id.to_owned()).or_default();
+                order_amounts[2] += refund["amount"].as_i64().unwrap();
             }
         }
-        amounts
+        amounts_by_order
     }
 
     /// Creates a card with this number and returns its id.
-    pub(crate) async fn create_card(&self, number: &str) -> String {
+    pub(crate) async fn create_card(&self, card_number: &str) -> String {
         let card_form = [
             ("type", "card"),
-            ("card[number]", number),
+            ("card[number]", card_number),
             ("card[exp_month]", "12"),
             ("card[exp_year]", "2030"),
             ("card[cvc]", "123"),
         ];
-        let create_reply = self
+        let payment_method = self
             .call_api(Method::POST, "/v1/payment_methods", &card_form)
             .await;
-        create_reply["id"].as_str().unwrap().to_owned()
+        payment_method["id"].as_str().unwrap().to_owned()
     }
 
     /// Completes or fails the customer's authentication of an order's payment.
@@ -278,37 +278,37 @@ impl Stripe {
             "/v1/payment_intents/{}/_authenticate",
             intent["id"].as_str().unwrap()
         );
-        let form = [
+        let authentication_form = [
             ("client_secret", intent["client_secret"].as_str().unwrap()),
             ("success", if succeeds { "true" } else { "false" }),
         ];
-        self.call_api(Method::POST, &path, &form).await;
+        self.call_api(Method::POST, &path, &authentication_form).await;
     }
 
     /// Removes the return URL, which localstripe does not support, and remembers it.
     fn take_return_url(&self, path: &str, form_text: String) -> String {
-        let Some(url) = form_text.strip_prefix("return_url=") else {
+        let Some(return_url) = form_text.strip_prefix("return_url=") else {
             return form_text;
         };
         let payment_id = path.strip_suffix("/confirm").unwrap();
         let payment_id = payment_id.rsplit('/').next().unwrap().to_owned();
         let mut return_urls = self.0.return_urls.lock().unwrap();
-        return_urls.insert(payment_id, url.to_owned());
+        return_urls.insert(payment_id, return_url.to_owned());
         String::new()
     }
 
     /// Marks the failed refunds, since refunds never fail in localstripe.
     fn mark_failed_refunds(&self, body: Bytes) -> Bytes {
         let failed_refunds = self.0.failed_refunds.lock().unwrap();
-        let Ok(mut json_list) = serde_json::from_slice::<Value>(&body) else {
+        let Ok(mut refund_list) = serde_json::from_slice::<Value>(&body) else {
             return body;
         };
-        for refund in json_list["data"].as_array_mut().into_iter().flatten() {
+        for refund in refund_list["data"].as_array_mut().into_iter().flatten() {
             if failed_refunds.contains(refund["id"].as_str().unwrap()) {
                 refund["status"] = json!("failed");
             }
         }
-        Bytes::from(json_list.to_string())
+        Bytes::from(refund_list.to_string())
     }
 
     fn take_mode(&self, path: &str, is_change: bool) -> ProxyMode {
@@ -330,14 +330,14 @@ impl Stripe {
 
 /// Replaces a payment method of the sandbox, and returns the faults of its confirmations.
 fn replace_payment_method(body: &str) -> (String, VecDeque<ProxyMode>) {
-    let tokens = [
+    let sandbox_methods = [
         ("pm_ok", vec![]),
         ("pm_slow", vec![ProxyMode::Delay(Duration::from_secs(3))]),
         ("pm_flaky", vec![ProxyMode::Fail, ProxyMode::Fail]),
         ("pm_timeout_after_charge", vec![ProxyMode::DropResponse]),
     ];
-    for (token, modes) in tokens {
-        let form_field = format!("payment_method={token}&");
+    for (sandbox_method, modes) in sandbox_methods {
+        let form_field = format!("payment_method={sandbox_method}&");
         if body.contains(&form_field) {
             return (
                 body.replace(&form_field, "payment_method=pm_card_visa&"),
@@ -356,28 +356,28 @@ fn replace_payment_method(body: &str) -> (String, VecDeque<ProxyMode>) {
 }
 
 async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (request_head, body) = request.into_parts();
     let body = to_bytes(body, 1024 * 1024).await.unwrap();
-    let path = head.uri.path().to_owned();
-    let key = head.headers.get("idempotency-key");
-    let key = key.map(|key| key.to_str().unwrap().to_owned());
-    let recorded_response = key.as_ref().and_then(|key| {
-        let responses = stripe.0.responses.lock().unwrap();
-        responses.get(key).cloned()
+    let path = request_head.uri.path().to_owned();
+    let idempotency_key = request_head.headers.get("idempotency-key");
+    let idempotency_key = idempotency_key.map(|idempotency_key| idempotency_key.to_str().unwrap().to_owned());
+    let recorded_response = idempotency_key.as_ref().and_then(|idempotency_key| {
+        let responses_by_key = stripe.0.responses_by_key.lock().unwrap();
+        responses_by_key.get(idempotency_key).cloned()
     });
     let record_response = |status: StatusCode, body_bytes: &Bytes| {
-        if let Some(key) = &key {
-            let mut responses = stripe.0.responses.lock().unwrap();
-            responses.insert(key.clone(), (status, body_bytes.clone()));
+        if let Some(idempotency_key) = &idempotency_key {
+            let mut responses_by_key = stripe.0.responses_by_key.lock().unwrap();
+            responses_by_key.insert(idempotency_key.clone(), (status, body_bytes.clone()));
         }
     };
-    let mode = stripe.take_mode(&path, head.method == Method::POST);
+    let proxy_mode = stripe.take_mode(&path, request_head.method == Method::POST);
     if let (Some(recorded_response), ProxyMode::Forward | ProxyMode::Delay(_)) =
-        (recorded_response, mode)
+        (recorded_response, proxy_mode)
     {
         return recorded_response.into_response();
     }
-    match mode {
+    match proxy_mode {
         ProxyMode::Fail => {
             let error_text =
                 json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
@@ -404,16 +404,16 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
         ProxyMode::Forward | ProxyMode::DropResponse | ProxyMode::Delay(_) => {}
     }
     let (body, modes) = match String::from_utf8(body.to_vec()) {
-        Ok(text) if path == "/v1/payment_intents" => replace_payment_method(&text),
-        Ok(text) => (stripe.take_return_url(&path, text), VecDeque::new()),
+        Ok(form_text) if path == "/v1/payment_intents" => replace_payment_method(&form_text),
+        Ok(form_text) => (stripe.take_return_url(&path, form_text), VecDeque::new()),
         Err(_) => return StatusCode::BAD_REQUEST.into_response(),
     };
-    let query = head.uri.path_and_query().unwrap().to_string();
+    let path_and_query = request_head.uri.path_and_query().unwrap().to_string();
     let response = stripe
         .0
         .client
-        .request(head.method, format!("{}{query}", stripe.0.base))
-        .headers(without_length(head.headers))
+        .request(request_head.method, format!("{}{path_and_query}", stripe.0.localstripe_url))
+        .headers(without_length(request_head.headers))
         .body(body)
         .send()
         .await;
@@ -430,13 +430,13 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     record_response(status, &body_bytes);
     if path == "/v1/payment_intents" && status.is_success() && !modes.is_empty() {
         let created_intent: Value = serde_json::from_slice(&body_bytes).unwrap_or_default();
-        let id = created_intent["id"].as_str().unwrap_or_default().to_owned();
-        stripe.0.modes_by_payment.lock().unwrap().insert(id, modes);
+        let intent_id = created_intent["id"].as_str().unwrap_or_default().to_owned();
+        stripe.0.modes_by_payment.lock().unwrap().insert(intent_id, modes);
     }
-    match mode {
+    match proxy_mode {
         ProxyMode::DropResponse => truncated_response(),
-        ProxyMode::Delay(time) => {
-            tokio::time::sleep(time).await;
+        ProxyMode::Delay(delay) => {
+            tokio::time::sleep(delay).await;
             (status, body_bytes).into_response()
         }
         _ => (status, body_bytes).into_response(),

@@ -32,7 +32,7 @@ pub(super) struct RaceShop {
     second_gateway_url: String,
     _second_gateway: Process,
     _second_worker: Option<Process>,
-    customer: String,
+    customer_id: String,
     seed: u64,
 }
 
@@ -45,10 +45,10 @@ pub(super) struct PreparedOrder {
     pub(super) random: Random,
 }
 
-fn number_from_environment(name: &str) -> Option<u64> {
-    let value = env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| {
-        panic!("{name} is {value:?}, but must be a number");
+fn number_from_environment(variable_name: &str) -> Option<u64> {
+    let value_text = env::var(variable_name).ok()?;
+    Some(value_text.parse().unwrap_or_else(|_| {
+        panic!("{variable_name} is {value_text:?}, but must be a number");
     }))
 }
 
@@ -77,24 +77,24 @@ impl RaceShop {
             second_gateway_url,
             _second_gateway: second_gateway,
             _second_worker: second_worker,
-            customer: customer_id,
+            customer_id,
             seed,
         }
     }
 
     /// Places the orders of all races, with this quantity of A, and waits until each has its label.
     pub(super) async fn prepare_orders(&self, quantity: u32) -> Vec<PreparedOrder> {
-        let count = number_from_environment("TEST_RACES").unwrap_or(DEFAULT_RACE_COUNT);
-        let created_ids: Vec<_> = stream::iter(0..count)
-            .map(|number| async move {
-                let new_order = order_body_with_method(&self.customer, "A", quantity, "pm_ok");
+        let race_count = number_from_environment("TEST_RACES").unwrap_or(DEFAULT_RACE_COUNT);
+        let created_ids: Vec<_> = stream::iter(0..race_count)
+            .map(|order_index| async move {
+                let new_order = order_body_with_method(&self.customer_id, "A", quantity, "pm_ok");
                 let created_order = self.system.post("/v1/orders", new_order).await.expect(201);
-                (number, created_order["id"].as_str().unwrap().to_owned())
+                (order_index, created_order["id"].as_str().unwrap().to_owned())
             })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        let prepare_tasks = created_ids.into_iter().map(|(number, id)| async move {
+        let prepare_tasks = created_ids.into_iter().map(|(order_index, id)| async move {
             let is_prepared = |order: &Value| is_announced(order) && order["in_progress"].is_null();
             let order = self
                 .system
@@ -102,7 +102,7 @@ impl RaceShop {
                 .await;
             PreparedOrder {
                 shipment_id: order["shipments"][0]["id"].as_str().unwrap().to_owned(),
-                random: Random(self.seed.wrapping_add(number << 32)),
+                random: Random(self.seed.wrapping_add(order_index << 32)),
                 id,
             }
         });

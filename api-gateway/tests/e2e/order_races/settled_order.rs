@@ -33,27 +33,27 @@ impl SettledOrder {
         self.order["payment"]["status"] == "authorized" && self.payment_amount("captured") == 0
     }
 
-    pub(super) fn events_of_type(&self, kind: &'static str) -> impl Iterator<Item = &Value> {
+    pub(super) fn events_of_type(&self, event_type: &'static str) -> impl Iterator<Item = &Value> {
         self.events
             .iter()
-            .filter(move |event| event["type"] == kind)
+            .filter(move |event| event["type"] == event_type)
     }
 
     /// The event of this type that the request caused, itself or by its steps.
-    pub(super) fn find_caused_event(&self, reply: &Reply, kind: &'static str) -> Option<&Value> {
+    pub(super) fn find_caused_event(&self, reply: &Reply, event_type: &'static str) -> Option<&Value> {
         let request_id = reply.headers["x-request-id"].to_str().unwrap();
-        self.events_of_type(kind)
+        self.events_of_type(event_type)
             .find(|event| event["request_id"] == request_id)
     }
 
     /// Checks that the request was acknowledged with this status, and returns the event of this type that it caused.
     #[track_caller]
-    pub(super) fn expect_caused(&self, reply: &Reply, status: u16, kind: &'static str) -> &Value {
+    pub(super) fn expect_caused(&self, reply: &Reply, status: u16, event_type: &'static str) -> &Value {
         assert_eq!(reply.status, status, "{} of {self:?}", reply.body);
-        let event = self.find_caused_event(reply, kind);
+        let event = self.find_caused_event(reply, event_type);
         event.unwrap_or_else(|| {
             panic!(
-                "no {kind} for the acknowledged {:?} in {self:?}",
+                "no {event_type} for the acknowledged {:?} in {self:?}",
                 reply.body
             )
         })
@@ -116,8 +116,8 @@ impl SettledOrder {
         }
     }
 
-    fn units_in_events(&self, kind: &'static str, sku: &str) -> i64 {
-        let events = self.events_of_type(kind);
+    fn units_in_events(&self, event_type: &'static str, sku: &str) -> i64 {
+        let events = self.events_of_type(event_type);
         events
             .map(|event| {
                 *units_by_product(&event["data"]["items"])
@@ -127,8 +127,8 @@ impl SettledOrder {
             .sum()
     }
 
-    fn amount_in_events(&self, kind: &'static str) -> i64 {
-        let events = self.events_of_type(kind);
+    fn amount_in_events(&self, event_type: &'static str) -> i64 {
+        let events = self.events_of_type(event_type);
         events
             .map(|event| event["data"]["amount"].as_i64().unwrap())
             .sum()
@@ -189,9 +189,9 @@ impl std::fmt::Debug for SettledOrder {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(formatter, "{}", self.order)?;
         for event in &self.events {
-            let (kind, request_id) = (&event["type"], &event["request_id"]);
-            let (number, data) = (sequence_of(event), &event["data"]);
-            writeln!(formatter, "{number} {kind} of {request_id}: {data}")?;
+            let (event_type, request_id) = (&event["type"], &event["request_id"]);
+            let (sequence_number, event_data) = (sequence_of(event), &event["data"]);
+            writeln!(formatter, "{sequence_number} {event_type} of {request_id}: {event_data}")?;
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
-//! Periodic jobs that read lists of other systems over HTTP: stock levels of a [`warehouse`], and [`orders`]
-//! to import. One worker at a time runs a job, under a lease in the database. No request depends on a job; a
-//! failed run is repeated. Pages are fetched by [`providers::pages`](crate::providers::pages), and changes
-//! are decided as commands by the [`engine`](crate::engine).
+//! Periodic jobs that read lists of other systems over HTTP: stock levels ([`stock_refresh`]) and orders to
+//! import ([`order_import`]). One worker at a time runs a job, under a lease in the database. No request
+//! depends on a job; a failed run is repeated. Pages are fetched by
+//! [`providers::pages`](crate::providers::pages), and changes are decided as commands by the
+//! [`engine`](crate::engine).
 
-pub mod orders;
-pub mod warehouse;
+pub mod order_import;
+pub mod stock_refresh;
 
 use std::{collections::HashSet, time::Duration};
 
@@ -25,9 +26,9 @@ use crate::{
 };
 
 /// Interval for checking whether a job is due.
-const INTERVAL: Duration = Duration::from_millis(500);
+const DUE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Lease of a running job, renewed with every page.
-const LEASE: SignedDuration = SignedDuration::from_mins(2);
+const JOB_LEASE: SignedDuration = SignedDuration::from_mins(2);
 /// Maximum number of pages in a list.
 const MAX_PAGES: usize = 100_000;
 /// Maximum number of invalid rows, and of conflicts, that a report lists.
@@ -132,8 +133,8 @@ trait Job: Send + Sync {
 /// Runs `job` whenever it is due.
 async fn run_job<J: Job>(job: J, store: Store, list_client: ListClient, source: Source) {
     loop {
-        time::sleep(INTERVAL).await;
-        let claim_result = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
+        time::sleep(DUE_CHECK_INTERVAL).await;
+        let claim_result = store.claim_job(J::NAME, Timestamp::now(), JOB_LEASE).await;
         let (claim, state) = match claim_result {
             Ok(Some(claim_result)) => claim_result,
             Ok(None) => continue,
@@ -174,14 +175,14 @@ async fn run_once<J: Job>(
         ..Report::default()
     };
     let stored_etag = state.etag.take();
-    let connections = (store, list_client);
-    let run_end = read_list(job, connections, source, claim, stored_etag, &mut state).await?;
-    let Some((claim, result)) = run_end else {
+    let store_and_client = (store, list_client);
+    let run_end = read_list(job, store_and_client, source, claim, stored_etag, &mut state).await?;
+    let Some((claim, run_result)) = run_end else {
         return Ok(None);
     };
     let now = Timestamp::now();
     state.report.finished_at = Some(now);
-    match result {
+    match run_result {
         Ok(()) => state.succeeded_at = Some(now),
         Err(error) => state.report.error = Some(error),
     }
@@ -201,10 +202,10 @@ async fn read_list<J: Job>(
 ) -> Result<Option<RunResult>, StoreError> {
     let (mut next_url, mut visited_urls) = (Some(source.url.clone()), HashSet::new());
     let mut first_page_etag = None;
-    while let Some(url) = next_url {
-        let is_first = visited_urls.is_empty();
-        let if_none_match = known_etag.as_deref().filter(|_| is_first);
-        let page = match list_client.fetch(&url, if_none_match).await {
+    while let Some(page_url) = next_url {
+        let is_first_page = visited_urls.is_empty();
+        let if_none_match = known_etag.as_deref().filter(|_| is_first_page);
+        let page = match list_client.fetch(&page_url, if_none_match).await {
             Ok(FetchResult::Page(page)) => page,
             Ok(FetchResult::Unchanged) => {
                 state.report.is_unchanged = true;
@@ -216,12 +217,12 @@ async fn read_list<J: Job>(
                 return Ok(Some((claim, Err(error_text))));
             }
         };
-        if is_first {
+        if is_first_page {
             first_page_etag = page.etag;
         }
         state.report.pages += 1;
         state.report.rows += page.rows.len() as u64;
-        let lease_end = Timestamp::now() + LEASE;
+        let lease_end = Timestamp::now() + JOB_LEASE;
         let Some(renewed_claim) = store.keep_job(claim, lease_end, state).await? else {
             return Ok(None);
         };
@@ -229,11 +230,11 @@ async fn read_list<J: Job>(
         if let Err(error) = job.apply_rows(page.rows, &mut state.report).await {
             return Ok(Some((claim, Err(error))));
         }
-        visited_urls.insert(url);
+        visited_urls.insert(page_url);
         next_url = page.next_url;
         if next_url
             .as_ref()
-            .is_some_and(|url| visited_urls.contains(url))
+            .is_some_and(|page_url| visited_urls.contains(page_url))
         {
             let error_text = "the list links back to a page that was already read".to_owned();
             return Ok(Some((claim, Err(error_text))));
@@ -298,7 +299,7 @@ fn log_report(job_name: &str, report: &Report) {
 }
 
 /// The caller of the commands that a job sends.
-fn caller(job_name: &str) -> Caller {
+fn job_caller(job_name: &str) -> Caller {
     Caller {
         role: Role::Operator,
         storefront: Storefront::default(),

@@ -17,31 +17,31 @@ pub(super) async fn check_returns(
     orders: &[Order],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+    let order_ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
     let mut stored_returns: BTreeMap<OrderId, Vec<(String, String)>> = BTreeMap::new();
-    for (order_id, row) in audit.returns(&ids).await? {
-        stored_returns.entry(order_id).or_default().push(row);
+    for (order_id, return_row) in audit.returns(&order_ids).await? {
+        stored_returns.entry(order_id).or_default().push(return_row);
     }
     for order in orders {
-        let mut rows = stored_returns.remove(&order.id).unwrap_or_default();
-        rows.sort();
+        let mut stored_rows = stored_returns.remove(&order.id).unwrap_or_default();
+        stored_rows.sort();
         let mut expected_rows: Vec<(String, String)> = order
             .returns
             .iter()
-            .map(|entry| {
-                let status = entry.status.as_str();
-                let row = format!(
+            .map(|order_return| {
+                let status = order_return.status.as_str();
+                let return_row = format!(
                     "{} {status} {}",
                     order.storefront,
-                    entry.created_at.as_millisecond()
+                    order_return.created_at.as_millisecond()
                 );
-                (entry.id.to_string(), row)
+                (order_return.id.to_string(), return_row)
             })
             .collect();
         expected_rows.sort();
-        if rows != expected_rows {
+        if stored_rows != expected_rows {
             report.violations.push(format!(
-                "order {}: its returns are {expected_rows:?}, but those in the table of returns are {rows:?}",
+                "order {}: its returns are {expected_rows:?}, but those in the table of returns are {stored_rows:?}",
                 order.id
             ));
         }
@@ -56,16 +56,16 @@ fn check_units(order: &Order, report: &mut Report) {
     let mut shipped_and_returned: BTreeMap<&Sku, (u64, u64)> = BTreeMap::new();
     for shipment in order.shipped_shipments() {
         let mut received_units: BTreeMap<&Sku, u64> = BTreeMap::new();
-        for item in order.returns.iter().flat_map(|entry| &entry.received) {
-            if item.shipment_id == shipment.id {
-                *received_units.entry(&item.sku).or_default() += u64::from(item.quantity.get());
+        for received_item in order.returns.iter().flat_map(|order_return| &order_return.received) {
+            if received_item.shipment_id == shipment.id {
+                *received_units.entry(&received_item.sku).or_default() += u64::from(received_item.quantity.get());
             }
         }
         let is_returned = shipment.status == ShipmentStatus::Returned;
-        for item in &shipment.items {
-            let quantity = u64::from(item.quantity.get());
+        for shipped_item in &shipment.items {
+            let quantity = u64::from(shipped_item.quantity.get());
             let (shipped_units, returned_units) =
-                shipped_and_returned.entry(&item.sku).or_default();
+                shipped_and_returned.entry(&shipped_item.sku).or_default();
             *shipped_units += quantity;
             *returned_units += if is_returned { quantity } else { 0 };
         }
@@ -85,12 +85,12 @@ fn check_units(order: &Order, report: &mut Report) {
             }
         }
     }
-    for item in order.returns.iter().flat_map(|entry| &entry.received) {
+    for received_item in order.returns.iter().flat_map(|order_return| &order_return.received) {
         let mut shipments = order.shipped_shipments();
-        if !shipments.any(|shipment| shipment.id == item.shipment_id) {
+        if !shipments.any(|shipment| shipment.id == received_item.shipment_id) {
             report.violations.push(format!(
                 "order {}: units of {} were received of shipment {}, which was not shipped",
-                order.id, item.sku, item.shipment_id
+                order.id, received_item.sku, received_item.shipment_id
             ));
         }
     }

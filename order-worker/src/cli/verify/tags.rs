@@ -13,8 +13,8 @@ pub(super) async fn check_tags(
     orders: &[Order],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let numbers: Vec<_> = orders.iter().map(|order| order.number).collect();
-    let mut tags_by_order = audit.order_tags(&numbers).await?;
+    let order_numbers: Vec<_> = orders.iter().map(|order| order.number).collect();
+    let mut tags_by_order = audit.order_tags(&order_numbers).await?;
     for order in orders {
         let tags: BTreeSet<_> = order.tags.iter().map(Tag::key).collect();
         let listed_tags = tags_by_order.remove(&order.number).unwrap_or_default();

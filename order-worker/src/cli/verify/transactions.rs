@@ -15,26 +15,26 @@ use crate::domain::{
 /// Checks that the transactions add up to the amounts of the payment, and that an operator is told about each
 /// refund of a manual payment.
 pub(super) fn check_transactions(order: &Order, steps: &[StepRow], report: &mut Report) {
-    let id = order.id;
-    let mut violation = |problem: String| report.violations.push(format!("order {id}: {problem}"));
+    let order_id = order.id;
+    let mut violation = |problem: String| report.violations.push(format!("order {order_id}: {problem}"));
     let transactions = order.transactions();
     let outstanding_refund = order.refund_outstanding();
-    for (amount_name, amount, kind, status) in [
+    for (amount_name, amount, transaction_kind, transaction_status) in [
         ("captured", order.payment.captured, Capture, Success),
         ("refunded", order.payment.refunded, Refund, Success),
         ("to be refunded", outstanding_refund, Refund, Pending),
     ] {
-        let sum = transactions.sum(kind, status);
-        if sum != amount {
+        let transaction_sum = transactions.sum(transaction_kind, transaction_status);
+        if transaction_sum != amount {
             violation(format!(
-                "{amount} minor units are {amount_name}, but its transactions add up to {sum}"
+                "{amount} minor units are {amount_name}, but its transactions add up to {transaction_sum}"
             ));
         }
     }
     if !order.is_paid_manually() {
         return;
     }
-    let is_reported = |row: &StepRow| row.key.step == Step::RefundPayment;
+    let is_reported = |step_row: &StepRow| step_row.key.step == Step::RefundPayment;
     if outstanding_refund > 0 && !steps.iter().any(is_reported) {
         violation(format!(
             "{outstanding_refund} minor units of a manual payment are to be paid back, but no step tells an operator"

@@ -100,8 +100,8 @@ pub(super) fn decide_reused_key(
     match (recorded_reply, recorded_order) {
         // The message was processed before.
         _ if is_recorded => {}
-        (Ok(_), Some(ResourceRef::Order(order))) => {
-            decision.changes.order_aliases.push((accept.id, *order));
+        (Ok(_), Some(ResourceRef::Order(order_id))) => {
+            decision.changes.order_aliases.push((accept.id, *order_id));
         }
         (Ok(_), _) => return None,
         (Err(failure), _) => {
@@ -131,7 +131,7 @@ fn create_cancelled_order(
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let number = working_set.numbers.front().copied();
+    let order_number = working_set.numbers.front().copied();
     let internal_error = |message: String| Failure::new(Code::Internal, message);
     let products: Vec<_> = request
         .items
@@ -175,7 +175,7 @@ fn create_cancelled_order(
     let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
     let kept_request = (!is_erased).then_some(request);
     let order_created = OrderCreated {
-        number: number.ok_or_else(|| internal_error("no order number was allocated".to_owned()))?,
+        number: order_number.ok_or_else(|| internal_error("no order number was allocated".to_owned()))?,
         storefront: storefront.clone(),
         customer_id: request.customer_id,
         external_id: None,

@@ -26,12 +26,12 @@ pub(super) fn create_api_key(
     caller.require_admin()?;
     let now = context.now();
     let CreateApiKey {
-        new_key: new,
+        new_key,
         digest,
         prefix,
         sealed_secret,
     } = request.clone();
-    if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
+    if new_key.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(Failure::violation("/expires_at", "must be in the future"));
     }
     if working_set
@@ -51,12 +51,12 @@ pub(super) fn create_api_key(
     }
     let key = ApiKey {
         id: context.new_id(),
-        name: new.name,
-        role: new.role,
-        storefront: new.storefront,
+        name: new_key.name,
+        role: new_key.role,
+        storefront: new_key.storefront,
         digest,
         prefix,
-        expires_at: new.expires_at,
+        expires_at: new_key.expires_at,
         revoked_at: None,
         version: 0,
         created_at: now,

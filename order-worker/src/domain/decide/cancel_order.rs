@@ -67,26 +67,26 @@ pub(super) fn cancel_remaining(
     if order.reserved_items.is_empty() && !order.cancelled_items().is_empty() {
         return Ok(draft.into_decision());
     }
-    let (id, status) = (order.id, order.status.as_str());
+    let (order_id, status) = (order.id, order.status.as_str());
     if order.status != OrderStatus::Processing || order.reserved_items.is_empty() {
         return Err(Failure::invalid_state(format!(
-            "order {id} is {status}: it has no unshipped items to cancel"
+            "order {order_id} is {status}: it has no unshipped items to cancel"
         )));
     }
     if order.shipped_shipments().next().is_none() {
         return Err(Failure::invalid_state(format!(
-            "order {id} is {status} and nothing was shipped: cancel the whole order instead"
+            "order {order_id} is {status} and nothing was shipped: cancel the whole order instead"
         )));
     }
 
     let is_unshipped = |shipment: &&Shipment| shipment.shipped_at.is_none();
-    let labels: Vec<_> = order.uncancelled_shipments().filter(is_unshipped).collect();
-    let labelled_warehouses = labels.iter().flat_map(|label| &label.items);
+    let unshipped_shipments: Vec<_> = order.uncancelled_shipments().filter(is_unshipped).collect();
+    let labelled_warehouses = unshipped_shipments.iter().flat_map(|shipment| &shipment.items);
     let labelled_warehouses: BTreeSet<_> =
         labelled_warehouses.map(|item| &item.warehouse).collect();
-    for label in &labels {
+    for shipment in &unshipped_shipments {
         draft.record(EventData::ShipmentCancelled {
-            shipment_id: label.id,
+            shipment_id: shipment.id,
             reason: request.reason.clone(),
         })?;
     }
@@ -97,7 +97,7 @@ pub(super) fn cancel_remaining(
         .collect();
     for warehouse in reserved_warehouses {
         let is_requested = working_set.steps.contains_key(&StepKey {
-            order_id: id,
+            order_id,
             step: Step::RequestShipment(order.label_id(warehouse)),
         });
         if is_requested || labelled_warehouses.contains(warehouse) {

@@ -180,8 +180,8 @@ pub(super) fn validate(
 
 /// The next order number.
 pub(super) fn next_number(working_set: &WorkingSet) -> Result<i64, Failure> {
-    let number = working_set.numbers.front().copied();
-    number.ok_or_else(|| Failure::new(Code::Internal, "no order number was allocated"))
+    let order_number = working_set.numbers.front().copied();
+    order_number.ok_or_else(|| Failure::new(Code::Internal, "no order number was allocated"))
 }
 
 /// The ordered products by SKU; the error names all that do not exist.

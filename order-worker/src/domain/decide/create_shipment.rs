@@ -75,12 +75,12 @@ pub(super) fn create_shipment(
     if !request.allow_unpaid {
         ensure_paid(working_set, order, &items_to_ship)?;
     }
-    let mut by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
+    let mut items_by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
     for item in items_to_ship {
-        let warehouse_items = by_warehouse.entry(item.warehouse.clone()).or_default();
+        let warehouse_items = items_by_warehouse.entry(item.warehouse.clone()).or_default();
         warehouse_items.push(item);
     }
-    for (warehouse, warehouse_items) in by_warehouse {
+    for (warehouse, warehouse_items) in items_by_warehouse {
         let shipment = match matching_label(&draft.order, &warehouse_items) {
             Some(shipment) => shipment,
             None => new_shipment(&mut draft, &warehouse, warehouse_items, request)?,
@@ -169,12 +169,12 @@ fn move_reservations_to(
     if released_items.is_empty() {
         return Ok(());
     }
-    let sources: BTreeSet<_> = released_items
+    let source_warehouses: BTreeSet<_> = released_items
         .iter()
         .map(|item| item.warehouse.clone())
         .collect();
-    for source in sources {
-        cancel_labels(draft, &source, &released_items)?;
+    for source_warehouse in source_warehouses {
+        cancel_labels(draft, &source_warehouse, &released_items)?;
     }
     draft.record(EventData::StockReserved {
         items: reserved_items,
@@ -199,11 +199,11 @@ fn ensure_paid(
             order.id
         )))
     };
-    let key = StepKey {
+    let capture_key = StepKey {
         order_id: order.id,
         step: Step::CapturePayment,
     };
-    if working_set.steps.get(&key).is_some_and(|row| row.is_dead) {
+    if working_set.steps.get(&capture_key).is_some_and(|row| row.is_dead) {
         return refuse("the capture of its payment failed".to_owned());
     }
     let (due_amount, collectable_amount) = (
@@ -244,7 +244,7 @@ fn select_items(
             continue;
         }
         let mut missing_units = item_request.quantity.get();
-        let lines: Vec<StockItem> = remaining_items
+        let selected_items: Vec<StockItem> = remaining_items
             .iter()
             .filter(|item| item.sku == item_request.sku)
             .filter_map(|item| {
@@ -256,8 +256,8 @@ fn select_items(
                 })
             })
             .collect();
-        subtract_items(&mut remaining_items, &lines);
-        items_to_ship.extend(lines);
+        subtract_items(&mut remaining_items, &selected_items);
+        items_to_ship.extend(selected_items);
     }
     if violations.is_empty() {
         Ok(items_to_ship)

@@ -94,7 +94,7 @@ pub(super) fn update_customer(
         Some(None) => changed_customer.metadata.clear(),
         None => {}
     }
-    Ok(change(customer, changed_customer, origin, context))
+    Ok(change_customer(customer, changed_customer, origin, context))
 }
 
 pub(super) fn block_customer(
@@ -109,7 +109,7 @@ pub(super) fn block_customer(
         is_blocked: request.is_blocked,
         ..customer.clone()
     };
-    Ok(change(customer, changed_customer, origin, context))
+    Ok(change_customer(customer, changed_customer, origin, context))
 }
 
 pub(super) fn verify_customer(
@@ -124,7 +124,7 @@ pub(super) fn verify_customer(
         is_verified: true,
         ..customer.clone()
     };
-    Ok(change(customer, changed_customer, origin, context))
+    Ok(change_customer(customer, changed_customer, origin, context))
 }
 
 /// Erases the personal data; the row stays, for the orders that refer to it.
@@ -146,7 +146,7 @@ pub(super) fn erase_customer(
         erased_at: customer.erased_at.or(Some(context.now())),
         ..customer.clone()
     };
-    Ok(change(customer, changed_customer, origin, context))
+    Ok(change_customer(customer, changed_customer, origin, context))
 }
 
 /// Applies `patch`, a JSON Merge Patch, to `metadata`.
@@ -158,11 +158,11 @@ pub(super) fn merge_metadata(
     patch: Map<String, Value>,
 ) -> Result<(), Failure> {
     merge(metadata, patch);
-    let bytes = serde_json::to_string(metadata).map_or(usize::MAX, |text| text.len());
-    if bytes > MAX_METADATA_BYTES {
+    let metadata_bytes = serde_json::to_string(metadata).map_or(usize::MAX, |text| text.len());
+    if metadata_bytes > MAX_METADATA_BYTES {
         return Err(Failure::violation(
             "/metadata",
-            format!("would have {bytes} bytes as JSON; {MAX_METADATA_BYTES} are allowed"),
+            format!("would have {metadata_bytes} bytes as JSON; {MAX_METADATA_BYTES} are allowed"),
         ));
     }
     Ok(())
@@ -170,13 +170,13 @@ pub(super) fn merge_metadata(
 
 /// Merges `patch` into `target` (RFC 7396, section 2).
 fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
-    for (name, value) in patch {
-        match value {
+    for (member_name, patch_value) in patch {
+        match patch_value {
             Value::Null => {
-                target.remove(&name);
+                target.remove(&member_name);
             }
             Value::Object(patch_object) => {
-                let member = target.entry(name).or_insert(Value::Null);
+                let member = target.entry(member_name).or_insert(Value::Null);
                 if !member.is_object() {
                     *member = Value::Object(Map::new());
                 }
@@ -184,8 +184,8 @@ fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
                     merge(member, patch_object);
                 }
             }
-            value => {
-                target.insert(name, value);
+            patch_value => {
+                target.insert(member_name, patch_value);
             }
         }
     }
@@ -251,14 +251,14 @@ fn visible_customer<'a>(
 
 /// The decision that changes `customer` to `changed`, with the event that names the changed fields. Without a
 /// difference there is neither a change nor an event.
-fn change(
+fn change_customer(
     customer: &Customer,
     mut changed_customer: Customer,
     origin: &Origin,
     context: &mut DecisionContext,
 ) -> Decision {
-    let fields = changed_fields(customer, &changed_customer);
-    if fields.is_empty() {
+    let changed_names = changed_fields(customer, &changed_customer);
+    if changed_names.is_empty() {
         return new_decision(customer.id, Changes::default());
     }
     changed_customer.version += 1;
@@ -267,7 +267,7 @@ fn change(
         changed_customer.version,
         Some(customer.storefront.clone()),
         origin,
-        EventData::CustomerUpdated { changed: fields },
+        EventData::CustomerUpdated { changed: changed_names },
         context,
     );
     let changes = Changes {
@@ -280,7 +280,7 @@ fn change(
 
 /// Names of the fields that differ.
 fn changed_fields(customer_before: &Customer, customer_after: &Customer) -> Vec<String> {
-    let fields = [
+    let field_changes = [
         ("name", customer_before.name != customer_after.name),
         ("email", customer_before.email != customer_after.email),
         ("phone", customer_before.phone != customer_after.phone),
@@ -305,7 +305,7 @@ fn changed_fields(customer_before: &Customer, customer_after: &Customer) -> Vec<
             customer_before.erased_at != customer_after.erased_at,
         ),
     ];
-    let changed_fields = fields.into_iter().filter(|(_, is_different)| *is_different);
+    let changed_fields = field_changes.into_iter().filter(|(_, is_different)| *is_different);
     changed_fields.map(|(name, _)| name.to_owned()).collect()
 }
 
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn metadata_is_merged_as_in_rfc_7396() {
         // The examples of appendix A in which both are objects.
-        for (target, patch, result) in [
+        for (target, patch, expected_result) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (
                 json!({"a": "b"}),
@@ -366,7 +366,7 @@ mod tests {
                 panic!("both are objects")
             };
             merge(&mut target_object, patch_object);
-            assert_eq!(Value::Object(target_object), result);
+            assert_eq!(Value::Object(target_object), expected_result);
         }
     }
 }

@@ -136,11 +136,11 @@ fn ensure_authorizable(
     order: &Order,
     request: &EditOrder,
 ) -> Result<(), Failure> {
-    let key = StepKey {
+    let capture_key = StepKey {
         order_id: order.id,
         step: Step::CapturePayment,
     };
-    if !has_replaceable_payment(order) || working_set.steps.contains_key(&key) {
+    if !has_replaceable_payment(order) || working_set.steps.contains_key(&capture_key) {
         return Err(Failure::invalid_state(format!(
             "order {} is {}, and its payment is captured or needs an operator: its total can't rise above {} minor units; place another order for the additional items",
             order.id,
@@ -284,7 +284,7 @@ fn apply_edit(
     working_set: &WorkingSet,
     edited_order: EditedOrder,
     edit_number: Option<u32>,
-    refusal_reason: Option<String>,
+    edit_reason: Option<String>,
 ) -> Result<(), Failure> {
     let order = draft.order.clone();
     let additional_items: Vec<StockItem> = order
@@ -327,14 +327,14 @@ fn apply_edit(
         shipping: edited_order.shipping,
         discounts: edited_order.discounts,
         replaced_labels: replaced_warehouses.clone(),
-        reason: refusal_reason,
+        reason: edit_reason,
     })))?;
     labels::cancel_shipments(draft, &replaced_warehouses, EDIT_REASON)?;
     if order.status == OrderStatus::Processing {
         let warehouses_before = order.warehouses();
         for warehouse in draft.order.warehouses().difference(&warehouses_before) {
-            let label = draft.order.label_id(warehouse);
-            draft.schedule(Step::RequestShipment(label));
+            let label_id = draft.order.label_id(warehouse);
+            draft.schedule(Step::RequestShipment(label_id));
         }
         settle_payment(draft, &order)?;
     } else if awaits_manual_payment(&order) {

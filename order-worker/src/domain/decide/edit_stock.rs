@@ -44,13 +44,13 @@ pub(super) fn allocate_lines(
     }
     let mut reserved_units: BTreeMap<&Sku, Vec<(&Warehouse, u32)>> = BTreeMap::new();
     for item in &order.reserved_items {
-        let warehouses = reserved_units.entry(&item.sku).or_default();
-        match warehouses
+        let units_by_warehouse = reserved_units.entry(&item.sku).or_default();
+        match units_by_warehouse
             .iter_mut()
-            .find(|(name, _)| **name == item.warehouse)
+            .find(|(warehouse, _)| **warehouse == item.warehouse)
         {
             Some((_, item_units)) => *item_units += item.quantity.get(),
-            None => warehouses.push((&item.warehouse, item.quantity.get())),
+            None => units_by_warehouse.push((&item.warehouse, item.quantity.get())),
         }
     }
     let mut missing_items = Vec::new();
@@ -132,11 +132,11 @@ pub(super) fn changed_warehouses(order: &Order, items: &[LineItem]) -> BTreeSet<
         units_by_place
     };
     let (units_before, units_after) = (sum_by_warehouse(&order.items), sum_by_warehouse(items));
-    let keys: BTreeSet<_> = units_before.keys().chain(units_after.keys()).collect();
-    let changed_keys = keys
+    let places: BTreeSet<_> = units_before.keys().chain(units_after.keys()).collect();
+    let changed_places = places
         .into_iter()
-        .filter(|key| units_before.get(*key) != units_after.get(*key));
-    changed_keys
+        .filter(|place| units_before.get(*place) != units_after.get(*place));
+    changed_places
         .map(|(warehouse, _)| warehouse.clone())
         .collect()
 }

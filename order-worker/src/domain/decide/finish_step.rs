@@ -116,9 +116,9 @@ fn apply_result(
         }
         (
             Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,
-            StepResult::PaymentState(state),
+            StepResult::PaymentState(payment_state),
         ) => {
-            payment::reconcile(draft, row, state, rules)?;
+            payment::reconcile(draft, row, payment_state, rules)?;
         }
         (
             Step::VoidPayment,
@@ -134,8 +134,8 @@ fn apply_result(
             on_refunded(draft, *amount)?;
         }
         (Step::RequestShipment(label_id), StepResult::LabelCreated(label)) => {
-            let id = label_shipment_id(&draft.order, label_id);
-            create_labelled_shipment(draft, &label_id.warehouse, id, label.clone())?;
+            let shipment_id = label_shipment_id(&draft.order, label_id);
+            create_labelled_shipment(draft, &label_id.warehouse, shipment_id, label.clone())?;
         }
         (Step::CancelShipment(label_id), StepResult::LabelCancelled) => {
             request_next_label(draft, working_set, label_id);

@@ -77,16 +77,16 @@ pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Fai
     if draft.order.status == OrderStatus::Processing && draft.order.reserved_items.is_empty() {
         draft.record(EventData::OrderShipped {})?;
     }
-    let uncancelled_shipments = || {
+    let shipment_statuses = || {
         draft
             .order
             .uncancelled_shipments()
             .map(|shipment| shipment.status)
     };
     let is_delivered = |status| status == ShipmentStatus::Delivered;
-    let are_all_finished = uncancelled_shipments()
+    let are_all_finished = shipment_statuses()
         .all(|status| is_delivered(status) || status == ShipmentStatus::Returned);
-    let is_any_delivered = uncancelled_shipments().any(is_delivered);
+    let is_any_delivered = shipment_statuses().any(is_delivered);
     if draft.order.status == OrderStatus::Shipped && are_all_finished && is_any_delivered {
         draft.record(EventData::OrderDelivered {})?;
     }

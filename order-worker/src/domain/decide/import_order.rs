@@ -50,17 +50,17 @@ pub(super) fn import_order(
 
     // An imported order is not changed by later imports.
     let external_key = external_id.clone().map(|external_id| (owner, external_id));
-    let existing_order = external_key.and_then(|key| working_set.external_ids.get(&key).copied());
-    let existing_order = existing_order.or(id.filter(|id| working_set.orders.contains_key(id)));
+    let existing_id = external_key.and_then(|key| working_set.external_ids.get(&key).copied());
+    let existing_id = existing_id.or(id.filter(|id| working_set.orders.contains_key(id)));
     let is_same = |id: &OrderId| {
         let order = working_set.orders.get(id);
         order.is_some_and(|order| matches_import(order, imported_order))
     };
-    let existing_order = existing_order.or(legacy_id.filter(is_same));
-    if let Some(existing_id) = existing_order {
+    let existing_id = existing_id.or(legacy_id.filter(is_same));
+    if let Some(existing_id) = existing_id {
         // Ids that are derived from the message belong to orders that this request created before.
         let is_of_message = key_origin == Some(KeyOrigin::Message);
-        let is_repeated = is_of_message && [id, legacy_id].contains(&existing_order);
+        let is_repeated = is_of_message && [id, legacy_id].contains(&Some(existing_id));
         return Ok(Decision {
             reply: Ok(ResourceRef::Imported {
                 id: existing_id,
@@ -96,21 +96,21 @@ fn matches_import(order: &Order, imported_order: &ImportedOrder) -> bool {
         .items
         .iter()
         .map(|item| (&item.sku, item.quantity));
-    let ordered = order.items.iter().map(|item| (&item.sku, item.quantity));
+    let ordered_quantities = order.items.iter().map(|item| (&item.sku, item.quantity));
     order.customer_id == create_request.customer_id
         && order.external_id == imported_order.external_id
         && order.shipping_address == create_request.shipping_address
         && order.metadata == create_request.metadata
-        && quantities(requested_quantities) == quantities(ordered)
+        && quantities_by_sku(requested_quantities) == quantities_by_sku(ordered_quantities)
 }
 
 /// Total quantity by SKU: the units of one item can come from several warehouses.
-fn quantities<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMap<&'a Sku, u64> {
-    let mut quantities = BTreeMap::new();
+fn quantities_by_sku<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMap<&'a Sku, u64> {
+    let mut quantities_by_sku = BTreeMap::new();
     for (sku, quantity) in items {
-        *quantities.entry(sku).or_default() += u64::from(quantity.get());
+        *quantities_by_sku.entry(sku).or_default() += u64::from(quantity.get());
     }
-    quantities
+    quantities_by_sku
 }
 
 /// Reserves the stock of an imported order, or cancels the order if an item is out of stock or no longer
@@ -131,14 +131,14 @@ pub(super) fn reserve_stock(
             .is_some_and(|product| !product.is_deleted)
     };
     let discontinued_item = requested_items.iter().find(|item| !is_sold(&item.sku));
-    let reserved_items = match discontinued_item {
+    let allocation = match discontinued_item {
         Some(item) => Err(Failure::new(
             Code::OutOfStock,
             format!("{} is no longer sold", item.sku),
         )),
         None => allocate(&requested_items, &working_set.stock_levels),
     };
-    match reserved_items {
+    match allocation {
         Ok(items) => {
             low_stock::reserve(draft, working_set, items, None)?;
             start_workflow(draft, rules)

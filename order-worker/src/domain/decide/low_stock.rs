@@ -11,13 +11,13 @@ use shared::{
 
 use crate::domain::{decision::OrderDraft, stock::WarehouseStock, working_set::WorkingSet};
 
-/// Reserves `items` for the order, or for its pending edit with the number `edit`. Records an event for each
+/// Reserves `items` for the order, or for its pending edit with the number `edit_number`. Records an event for each
 /// product whose available units fall to its threshold.
 pub(super) fn reserve(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
     items: Vec<StockItem>,
-    edit: Option<u32>,
+    edit_number: Option<u32>,
 ) -> Result<(), Failure> {
     if items.is_empty() {
         return Ok(());
@@ -26,7 +26,7 @@ pub(super) fn reserve(
     for item in &items {
         *units_by_product.entry(item.sku.clone()).or_default() += i64::from(item.quantity.get());
     }
-    draft.record(EventData::StockReserved { items, edit })?;
+    draft.record(EventData::StockReserved { items, edit: edit_number })?;
     for (sku, units) in units_by_product {
         if low_stock_threshold(working_set, &sku).is_none() {
             continue;

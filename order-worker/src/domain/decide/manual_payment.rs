@@ -71,21 +71,21 @@ pub(super) fn record_payment(
 
 /// Checks that the order is paid manually, and that the amount is outstanding unless the request allows more.
 fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> {
-    let id = order.id;
+    let order_id = order.id;
     if !order.is_paid_manually() {
         return Err(Failure::invalid_state(format!(
-            "order {id} is paid with {}: payments are recorded only for orders with payment method manual",
+            "order {order_id} is paid with {}: payments are recorded only for orders with payment method manual",
             order.payment.provider
         )));
     }
     if order.total == 0 {
         return Err(Failure::invalid_state(format!(
-            "order {id} is free: its total is 0, so there is nothing to pay"
+            "order {order_id} is free: its total is 0, so there is nothing to pay"
         )));
     }
     if order.transactions().is_full() {
         return Err(Failure::invalid_state(format!(
-            "order {id} has {MAX_TRANSACTIONS} transactions: no more payments can be recorded"
+            "order {order_id} has {MAX_TRANSACTIONS} transactions: no more payments can be recorded"
         )));
     }
     let outstanding_amount = order.outstanding_refunds();
@@ -94,7 +94,7 @@ fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> 
     }
     if order.status == OrderStatus::Cancelled {
         return Err(Failure::invalid_state(format!(
-            "order {id} is cancelled, so no payment is outstanding; to record one that is to be paid back, set overpaid"
+            "order {order_id} is cancelled, so no payment is outstanding; to record one that is to be paid back, set overpaid"
         )));
     }
     Err(Failure::violation(
@@ -124,21 +124,21 @@ pub(super) fn record_refund(
     origin: &Origin,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let id = order.id;
+    let order_id = order.id;
     if order.payment.captured == 0 {
         return Err(Failure::invalid_state(format!(
-            "order {id}: no payment was received, so there is nothing to refund"
+            "order {order_id}: no payment was received, so there is nothing to refund"
         )));
     }
     if order.status == OrderStatus::Pending {
         return Err(Failure::invalid_state(format!(
-            "order {id} is pending: cancel it to refund what was received"
+            "order {order_id} is pending: cancel it to refund what was received"
         )));
     }
     let refundable_amount = order.payment.captured - order.payment.refunded;
     if refundable_amount <= 0 {
         return Err(Failure::invalid_state(format!(
-            "order {id}: the received amount is refunded already"
+            "order {order_id}: the received amount is refunded already"
         )));
     }
     let outstanding_refund = order.refund_outstanding();

@@ -177,13 +177,13 @@ fn check_if_match(working_set: &WorkingSet, command: &Command) -> Result<(), Fai
     else {
         return Ok(());
     };
-    let Some(target) = action.target() else {
+    let Some(target_resource) = action.target() else {
         return condition.check_untagged();
     };
-    if !working_set.is_visible(&target, caller) {
+    if !working_set.is_visible(&target_resource, caller) {
         return Ok(());
     }
-    condition.check(&etag::of(&working_set.render(&target, caller.role)?))
+    condition.check(&etag::of(&working_set.render(&target_resource, caller.role)?))
 }
 
 /// Decides `command` without applying the decision.

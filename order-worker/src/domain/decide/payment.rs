@@ -49,30 +49,30 @@ pub(super) fn notify_payment(
     if order.payment.reference.as_deref() != Some(payment_reference) {
         return Ok(draft.into_decision());
     }
-    let key = StepKey {
+    let check_key = StepKey {
         order_id: order.id,
         step: Step::CheckPayment,
     };
     // A check in progress may have read the state too early: its result is ignored.
-    let secret = working_set.steps.get(&key);
-    let secret = secret.and_then(|row| row.client_secret.clone());
-    schedule_payment_check(&mut draft, SignedDuration::ZERO, secret);
+    let check_row = working_set.steps.get(&check_key);
+    let client_secret = check_row.and_then(|row| row.client_secret.clone());
+    schedule_payment_check(&mut draft, SignedDuration::ZERO, client_secret);
     Ok(draft.into_decision())
 }
 
 /// The provider created the payment; it is authorized next. Its id is stored first, so that every
-/// authorization has a known id. `edit` is the number of the edit that the payment is for.
+/// authorization has a known id. `edit_number` is the number of the edit that the payment is for.
 pub(super) fn on_prepared(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     provider: &str,
     payment_reference: &str,
-    edit: Option<u32>,
+    edit_number: Option<u32>,
 ) -> Result<(), Failure> {
     draft.record(EventData::PaymentPrepared {
         provider: provider.to_owned(),
         reference: payment_reference.to_owned(),
-        edit,
+        edit: edit_number,
     })?;
     draft.put_step(StepRow {
         attempt: row.attempt + 1,
@@ -136,8 +136,8 @@ pub(super) fn on_declined(
     )
 }
 
-/// The provider captured `total` of `requested`, both including earlier captures. `is_last` says whether no
-/// item remained to be shipped when it was requested.
+/// The provider captured `captured_total` of `requested_amount`, both including earlier captures. `is_last` says
+/// whether no item remained to be shipped when it was requested.
 pub(super) fn on_captured(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
@@ -376,15 +376,15 @@ fn on_authorization_ended(draft: &mut OrderDraft<'_>, state: &PaymentState) -> R
 }
 
 /// Schedules a check of the payment at the provider in `delay`. The customer completes the payment with
-/// `secret` meanwhile.
+/// `client_secret` meanwhile.
 fn schedule_payment_check(
     draft: &mut OrderDraft<'_>,
     delay: SignedDuration,
-    secret: Option<String>,
+    client_secret: Option<String>,
 ) {
     let due_at = draft.context().now() + delay;
     draft.schedule_row(StepRow {
-        client_secret: secret,
+        client_secret,
         ..draft.new_step_row(Step::CheckPayment, due_at)
     });
 }

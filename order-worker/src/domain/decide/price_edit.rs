@@ -90,12 +90,12 @@ pub(super) fn price_edit(
         .map(|(index, item_edit)| (&item_edit.sku, index))
         .collect();
     let skus: Vec<Sku> = items.iter().map(|line| line.sku.clone()).collect();
-    let pointer =
+    let pointer_of =
         |line_index: usize| match skus.get(line_index).and_then(|sku| index_by_sku.get(sku)) {
             Some(index) => format!("/items/{index}"),
             None => "/items".to_owned(),
         };
-    let new_total = price_lines(&mut items, &charges, pointer, Vec::new())?;
+    let new_total = price_lines(&mut items, &charges, pointer_of, Vec::new())?;
     check_total(order, request, new_total, rules)?;
     Ok(EditedOrder {
         items,
@@ -113,11 +113,11 @@ fn check_total(
     new_total: i64,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    let money = Money {
+    let total_price = Money {
         amount: new_total,
         currency: order.currency,
     };
-    (rules.check_amount)(&order.payment.provider, money)
+    (rules.check_amount)(&order.payment.provider, total_price)
         .map_err(|reason| Failure::violation("/items", reason))?;
     match request.expected_total {
         Some(expected_total) if expected_total != new_total => Err(Failure::violation(
@@ -165,11 +165,11 @@ fn lines_by_product(lines: &[LineItem]) -> Vec<LineItem> {
 
 /// Adds each of `parts` to the entry with the same index. Parts of a divided line item have equally many.
 fn add_up<T: Clone>(sums: &mut Vec<T>, parts: &[T], add_part: impl Fn(&mut T, &T)) {
-    let count = sums.len();
+    let sum_count = sums.len();
     for (sum, part) in sums.iter_mut().zip(parts) {
         add_part(sum, part);
     }
-    sums.extend(parts.iter().skip(count).cloned());
+    sums.extend(parts.iter().skip(sum_count).cloned());
 }
 
 /// The line items after the edit, without their shares of discounts on the whole order if they changed.
@@ -274,23 +274,23 @@ fn change_line(
     }
     let unit_price = item_edit.unit_price.unwrap_or(line.unit_price);
     let is_changed = (quantity, unit_price) != (line.quantity, line.unit_price);
-    let mut required = |name: &str| {
+    let mut report_missing = |field_name: &str| {
         violations.push(Violation::new(
-            format!("{pointer}/{name}"),
+            format!("{pointer}/{field_name}"),
             format!(
-                "is required: the line item has {name}, which belong to {} units at {}",
+                "is required: the line item has {field_name}, which belong to {} units at {}",
                 line.quantity, line.unit_price
             ),
         ));
     };
     match &item_edit.discounts {
         Some(discounts) => line.discounts.clone_from(discounts),
-        None if is_changed && !line.discounts.is_empty() => required("discounts"),
+        None if is_changed && !line.discounts.is_empty() => report_missing("discounts"),
         None => {}
     }
     match &item_edit.taxes {
         Some(taxes) => line.taxes.clone_from(taxes),
-        None if is_changed && !line.taxes.is_empty() => required("taxes"),
+        None if is_changed && !line.taxes.is_empty() => report_missing("taxes"),
         None => {}
     }
     line.quantity = quantity;

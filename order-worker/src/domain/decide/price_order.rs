@@ -41,8 +41,8 @@ pub(super) fn price(
         tax_included: request.tax_included,
     };
     let pointer_of = |item_index: usize| format!("/items/{item_index}");
-    let amount = price_lines(&mut items, &order_charges, pointer_of, violations)?;
-    Ok((items, Money { amount, currency }))
+    let total_amount = price_lines(&mut items, &order_charges, pointer_of, violations)?;
+    Ok((items, Money { amount: total_amount, currency }))
 }
 
 /// Refuses prices other than the catalogue's that the caller may not set. `unit_prices` has those of the requested
@@ -97,14 +97,14 @@ pub(super) fn price_lines(
         return Err(Failure::violations(&violations));
     }
     let shipping_totals = Totals::of_shipping(charges.shipping, charges.tax_included);
-    let amount = Totals::of_lines(items, charges.tax_included).total + shipping_totals.total;
-    if amount > MAX_AMOUNT {
+    let total_amount = Totals::of_lines(items, charges.tax_included).total + shipping_totals.total;
+    if total_amount > MAX_AMOUNT {
         return Err(Failure::violation(
             "/items",
             format!("make the total exceed {MAX_AMOUNT} minor units"),
         ));
     }
-    Ok(amount)
+    Ok(total_amount)
 }
 
 /// The requested line items at their prices, and their currency; the error names the first whose currency differs, or that makes
@@ -124,11 +124,11 @@ fn new_lines(
             amount: item.unit_price.unwrap_or(catalogue_price.amount),
             ..catalogue_price
         };
-        let item_sum = subtotal.unwrap_or_else(|| Money::zero(unit_price.currency));
-        let item_sum = item_sum
+        let running_subtotal = subtotal.unwrap_or_else(|| Money::zero(unit_price.currency));
+        let running_subtotal = running_subtotal
             .plus(unit_price, item.quantity.get())
             .map_err(|detail| Failure::violation(format!("/items/{item_index}"), detail))?;
-        subtotal = Some(item_sum);
+        subtotal = Some(running_subtotal);
         lines.push(LineItem {
             sku: item.sku.clone(),
             name: product.details.name.clone(),
@@ -149,10 +149,10 @@ fn new_lines(
 /// amounts of a product equally among its units.
 fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Violation>) {
     let mut seen_skus = HashSet::new();
-    let own_prices = request.items.iter().filter(|item| item.has_own_price());
-    let own_prices: HashSet<&Sku> = own_prices.map(|item| &item.sku).collect();
+    let own_priced_items = request.items.iter().filter(|item| item.has_own_price());
+    let own_priced_skus: HashSet<&Sku> = own_priced_items.map(|item| &item.sku).collect();
     for (item_index, item) in request.items.iter().enumerate() {
-        if !seen_skus.insert(&item.sku) && own_prices.contains(&item.sku) {
+        if !seen_skus.insert(&item.sku) && own_priced_skus.contains(&item.sku) {
             violations.push(Violation::new(
                 format!("/items/{item_index}/sku"),
                 format!(
@@ -191,21 +191,21 @@ fn divide_order_discounts(
     items: &mut [LineItem],
     violations: &mut Vec<Violation>,
 ) {
-    let discount = sum_of_discounts(discounts);
-    if discount == 0 {
+    let discount_sum = sum_of_discounts(discounts);
+    if discount_sum == 0 {
         return;
     }
     let after_discounts = |line: &LineItem| Totals::of_line(line, true).total;
     let prices: Vec<i64> = items.iter().map(after_discounts).collect();
     let price_sum: i64 = prices.iter().sum();
-    if discount > price_sum {
+    if discount_sum > price_sum {
         violations.push(Violation::new(
             "/discounts".to_owned(),
-            format!("add up to {discount}, more than the {price_sum} that the items cost after their own discounts"),
+            format!("add up to {discount_sum}, more than the {price_sum} that the items cost after their own discounts"),
         ));
         return;
     }
-    for (line, share) in items.iter_mut().zip(divide(discount, &prices)) {
+    for (line, share) in items.iter_mut().zip(divide(discount_sum, &prices)) {
         line.order_discount = share;
     }
 }
@@ -245,12 +245,12 @@ fn check_shipping(
     tax_included: bool,
     violations: &mut Vec<Violation>,
 ) {
-    let discount = sum_of_discounts(&shipping_charge.discounts);
-    if discount > shipping_charge.amount {
+    let discount_sum = sum_of_discounts(&shipping_charge.discounts);
+    if discount_sum > shipping_charge.amount {
         violations.push(Violation::new(
             "/shipping/discounts".to_owned(),
             format!(
-                "add up to {discount}, more than the charge of {}",
+                "add up to {discount_sum}, more than the charge of {}",
                 shipping_charge.amount
             ),
         ));

@@ -74,11 +74,11 @@ pub(super) fn refund_order(
             format!("amount to {amount}, but only {refundable_amount} can be refunded"),
         ));
     }
-    let money = Money {
+    let refund_money = Money {
         amount,
         currency: order.currency,
     };
-    (rules.check_amount)(&order.payment.provider, money)
+    (rules.check_amount)(&order.payment.provider, refund_money)
         .map_err(|reason| Failure::violation(pointer, reason))?;
     let mut draft = OrderDraft::from_order(order, origin, context);
     draft.record(EventData::RefundRequested {

@@ -19,7 +19,7 @@ pub(super) fn requested_amount(
     request: &RefundOrder,
     rules: &Rules,
 ) -> Result<i64, Failure> {
-    let mut amount = 0;
+    let mut refund_amount = 0;
     let mut requested_units: BTreeMap<&Sku, u64> = BTreeMap::new();
     let mut violations = Vec::new();
     for (index, item) in request.items.iter().flatten().enumerate() {
@@ -40,36 +40,36 @@ pub(super) fn requested_amount(
         requested_units.insert(&item.sku, units_before + units);
     }
     for (sku, units) in requested_units {
-        amount += order.refund_of_units(sku, units, rules.refunds_returns);
+        refund_amount += order.refund_of_units(sku, units, rules.refunds_returns);
     }
     if request.shipping {
-        let charge = order.shipping_totals().total;
-        if charge == 0 || order.shipping_refunded {
+        let shipping_charge = order.shipping_totals().total;
+        if shipping_charge == 0 || order.shipping_refunded {
             violations.push(Violation::new(
                 "/shipping".to_owned(),
-                if charge == 0 {
+                if shipping_charge == 0 {
                     "the order has no shipping charge"
                 } else {
                     "the shipping charge is refunded already, or its refund is in progress"
                 },
             ));
         }
-        amount += charge;
+        refund_amount += shipping_charge;
     }
-    if violations.is_empty() && amount == 0 {
+    if violations.is_empty() && refund_amount == 0 {
         violations.push(Violation::new(
             "/items".to_owned(),
             "are free: there is nothing to refund",
         ));
     }
     if violations.is_empty() {
-        Ok(amount)
+        Ok(refund_amount)
     } else {
         Err(Failure::violations(&violations))
     }
 }
 
-/// Records refunds up to `total`, whether requested here or made in the provider's dashboard.
+/// Records refunds up to `refunded_total`, whether requested here or made in the provider's dashboard.
 pub(super) fn record_refunds(
     draft: &mut OrderDraft<'_>,
     refunded_total: i64,
@@ -89,7 +89,7 @@ pub(super) fn record_refunds(
     Ok(())
 }
 
-/// The provider refunded `total`, including earlier refunds.
+/// The provider refunded `refunded_total`, including earlier refunds.
 pub(super) fn on_refunded(draft: &mut OrderDraft<'_>, refunded_total: i64) -> Result<(), Failure> {
     record_refunds(draft, refunded_total)?;
     // More was requested meanwhile.
@@ -113,8 +113,8 @@ pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
 }
 
 /// Refunds captures beyond the amount due that become known after the rest of the order was cancelled, or after an
-/// edit has lowered its total, such as captures in the provider's dashboard. `captured` and `refund_due` are the
-/// amounts before the captures became known; excess that was known earlier was refunded with the cancellation or the
+/// edit has lowered its total, such as captures in the provider's dashboard. `captured_amount` and `refund_due` are
+/// the amounts before the captures became known; excess that was known earlier was refunded with the cancellation or the
 /// edit.
 pub(super) fn refund_captured_excess(
     draft: &mut OrderDraft<'_>,

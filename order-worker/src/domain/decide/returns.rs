@@ -49,7 +49,7 @@ pub(super) fn create_return(
             order.status.as_str()
         )));
     }
-    let existing_item_count: usize = order.returns.iter().map(|entry| entry.items.len()).sum();
+    let existing_item_count: usize = order.returns.iter().map(|order_return| order_return.items.len()).sum();
     if order.returns.len() >= MAX_RETURNS
         || existing_item_count + request.items.len() > MAX_RETURNED_ITEMS
     {
@@ -98,7 +98,7 @@ fn check_requested_units(order: &Order, items: &[ReturnedItem]) -> Result<(), Fa
     )
 }
 
-/// Checks that each product has as many units as `limit` allows; `units_description` describes these units.
+/// Checks that each product has as many units as `limit_of` allows; `units_description` describes these units.
 fn check_units<'a>(
     items: impl Iterator<Item = (&'a Sku, u64)>,
     limit_of: impl Fn(&Sku) -> u64,
@@ -144,15 +144,15 @@ pub(super) fn change_return(
     let not_found = || Failure::not_found("return", return_id);
     let order = order_id.and_then(|order_id| undeleted_order(working_set, caller, order_id).ok());
     let order = order.ok_or_else(not_found)?;
-    let entry = order.find_return(return_id).ok_or_else(not_found)?;
+    let order_return = order.find_return(return_id).ok_or_else(not_found)?;
     let mut draft = OrderDraft::from_order(order, origin, context);
     match change {
         ReturnChange::Approve(_) => {
-            check_status(order, entry, &[ReturnStatus::Requested], "approved")?;
+            check_status(order, order_return, &[ReturnStatus::Requested], "approved")?;
             draft.record(EventData::ReturnApproved { return_id })?;
         }
         ReturnChange::Reject(request) => {
-            check_status(order, entry, &[ReturnStatus::Requested], "rejected")?;
+            check_status(order, order_return, &[ReturnStatus::Requested], "rejected")?;
             draft.record(EventData::ReturnRejected {
                 return_id,
                 reason: request.reason.clone(),
@@ -160,15 +160,15 @@ pub(super) fn change_return(
         }
         ReturnChange::Cancel(request) => {
             let open_statuses = [ReturnStatus::Requested, ReturnStatus::Approved];
-            check_status(order, entry, &open_statuses, "cancelled")?;
+            check_status(order, order_return, &open_statuses, "cancelled")?;
             draft.record(EventData::ReturnCancelled {
                 return_id,
                 reason: request.reason.clone(),
             })?;
         }
         ReturnChange::Receive(request) => {
-            check_status(order, entry, &[ReturnStatus::Approved], "received")?;
-            receive_return(&mut draft, working_set, entry, request, rules)?;
+            check_status(order, order_return, &[ReturnStatus::Approved], "received")?;
+            receive_return(&mut draft, working_set, order_return, request, rules)?;
         }
     }
     Ok(into_decision(draft, return_id))
@@ -177,23 +177,23 @@ pub(super) fn change_return(
 /// Checks that the status of a return allows the change.
 fn check_status(
     order: &Order,
-    entry: &Return,
+    order_return: &Return,
     allowed_statuses: &[ReturnStatus],
     action_name: &str,
 ) -> Result<(), Failure> {
-    if allowed_statuses.contains(&entry.status) {
+    if allowed_statuses.contains(&order_return.status) {
         return Ok(());
     }
-    let names: Vec<&str> = allowed_statuses
+    let status_names: Vec<&str> = allowed_statuses
         .iter()
         .map(|status| status.as_str())
         .collect();
     Err(Failure::invalid_state(format!(
         "return {} of order {} is {} and can't be {action_name}: it must be {}",
-        entry.number,
+        order_return.number,
         order.id,
-        entry.status.as_str(),
-        names.join(" or ")
+        order_return.status.as_str(),
+        status_names.join(" or ")
     )))
 }
 
@@ -235,7 +235,7 @@ fn check_warehouses(working_set: &WorkingSet, request: &ReceiveReturn) -> Result
 fn receive_return(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,
-    entry: &Return,
+    order_return: &Return,
     request: &ReceiveReturn,
     rules: &Rules,
 ) -> Result<(), Failure> {
@@ -251,8 +251,8 @@ fn receive_return(
     let order = &draft.order;
     check_units(
         units(),
-        |sku| entry.requested_units(sku),
-        &format!("are part of return {}", entry.number),
+        |sku| order_return.requested_units(sku),
+        &format!("are part of return {}", order_return.number),
     )?;
     check_units(
         units(),
@@ -264,7 +264,7 @@ fn receive_return(
     let items = order.receive_units(&request.items, is_refunded, rules.refunds_returns);
     let (refund_amount, fee) = refund_of_receipt(order, request, &items, rules)?;
     draft.record(EventData::ReturnReceived {
-        return_id: entry.id,
+        return_id: order_return.id,
         items,
         refund_amount,
         fee,
@@ -273,7 +273,7 @@ fn receive_return(
         draft.record(EventData::refund_requested(
             refund_amount,
             RefundCause::Return,
-            Some(format!("return {}", entry.number)),
+            Some(format!("return {}", order_return.number)),
         ))?;
         schedule_refund(draft)?;
     }
@@ -287,7 +287,7 @@ fn refund_of_receipt(
     items: &[ReceivedItem],
     rules: &Rules,
 ) -> Result<(i64, i64), Failure> {
-    let value = paid_value(items);
+    let units_value = paid_value(items);
     let fee = request.fee.unwrap_or(0);
     match request.refund {
         Some(ReceiptRefund::None) => Ok((0, 0)),
@@ -299,21 +299,21 @@ fn refund_of_receipt(
                     format!("is {amount}, but only {refundable_amount} can be refunded"),
                 ));
             }
-            let money = Money {
+            let refund_money = Money {
                 amount,
                 currency: order.currency,
             };
-            (rules.check_amount)(&order.payment.provider, money)
+            (rules.check_amount)(&order.payment.provider, refund_money)
                 .map_err(|reason| Failure::violation("/refund/amount", reason))?;
             Ok((amount, 0))
         }
-        None if fee > value => Err(Failure::violation(
+        None if fee > units_value => Err(Failure::violation(
             "/fee",
-            format!("is {fee}, but the received units are worth {value}"),
+            format!("is {fee}, but the received units are worth {units_value}"),
         )),
         None => {
             // The amount of units whose capture is not finished is not known yet.
-            if value > 0 && order.outstanding_capture() > 0 {
+            if units_value > 0 && order.outstanding_capture() > 0 {
                 return Err(Failure::invalid_state(format!(
                     "order {}: {} minor units of its shipped items are not captured yet; receive the return after the \
                      capture, or with refund \"none\" or an amount",
@@ -322,7 +322,7 @@ fn refund_of_receipt(
                 )));
             }
             let refundable_amount = order.refundable_automatically().max(0);
-            Ok(((value - fee).min(refundable_amount), fee))
+            Ok(((units_value - fee).min(refundable_amount), fee))
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn update_order(
 ) -> Result<Decision, Failure> {
     let order = undeleted_order(working_set, caller, update.id)?;
     ensure_may_set(caller, update)?;
-    let mut order_updated = changes(order, update)?;
+    let mut order_updated = find_changes(order, update)?;
     let changes_address = order_updated.changed.contains(&OrderField::ShippingAddress);
     if changes_address {
         ensure_address_can_change(order)?;
@@ -68,7 +68,7 @@ fn ensure_may_set(caller: &Caller, update: &UpdateOrder) -> Result<(), Failure> 
 }
 
 /// The fields that `update` changes, with their new values.
-fn changes(order: &Order, update: &UpdateOrder) -> Result<OrderUpdated, Failure> {
+fn find_changes(order: &Order, update: &UpdateOrder) -> Result<OrderUpdated, Failure> {
     let mut order_updated = OrderUpdated::default();
     let address: Option<Address> = update
         .apply_to_address(order.shipping_address.as_ref())

@@ -26,8 +26,8 @@ pub(super) fn create_endpoint(
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let storefront = endpoint_owner(caller, new_endpoint.storefront.as_ref())?;
-    let count = working_set.endpoint_counts.get(&storefront).copied();
-    if count.unwrap_or_default() >= MAX_ENDPOINTS {
+    let endpoint_count = working_set.endpoint_counts.get(&storefront).copied();
+    if endpoint_count.unwrap_or_default() >= MAX_ENDPOINTS {
         return Err(Failure::invalid_state(format!(
             "there are {MAX_ENDPOINTS} endpoints already: delete one first"
         )));

@@ -17,10 +17,10 @@ use crate::domain::{amounts, payment, step::Step, stock::subtract_items};
 
 /// An event that can't be applied to the order: a defect, or corrupt data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("event {sequence} ({kind}) does not follow version {version}: {reason}")]
+#[error("event {sequence} ({event_kind}) does not follow version {version}: {reason}")]
 pub struct ReplayError {
     sequence: u64,
-    kind: &'static str,
+    event_kind: &'static str,
     version: u64,
     reason: &'static str,
 }
@@ -43,7 +43,7 @@ impl Order {
         Ok(order)
     }
 
-    /// Applies `events` in sequence, with the transactions of `stored`: they begin with a summary if an earlier
+    /// Applies `events` in sequence, with the transactions of `stored_order`: they begin with a summary if an earlier
     /// version of the worker stored the order without them. `None` without events.
     ///
     /// # Errors
@@ -76,24 +76,24 @@ impl Order {
     /// # Errors
     /// When the event is not `order.created` with sequence 1.
     pub fn from_created(event: &Event) -> Result<Self, ReplayError> {
-        let error = |reason| ReplayError {
+        let replay_error = |reason| ReplayError {
             sequence: event.sequence,
-            kind: event.event_data.kind(),
+            event_kind: event.event_data.kind(),
             version: 0,
             reason,
         };
         let EventData::OrderCreated(order_created) = &event.event_data else {
-            return Err(error("the first event of an order must be order.created"));
+            return Err(replay_error("the first event of an order must be order.created"));
         };
         if event.sequence != 1 {
-            return Err(error("the first event of an order must have sequence 1"));
+            return Err(replay_error("the first event of an order must have sequence 1"));
         }
         let order_created = order_created.as_ref().clone();
         Ok(Self {
             id: event
                 .subject
                 .parse()
-                .map_err(|_| error("its subject is not an order id"))?,
+                .map_err(|_| replay_error("its subject is not an order id"))?,
             number: order_created.number,
             storefront: order_created.storefront,
             customer_id: order_created.customer_id,
@@ -155,15 +155,15 @@ impl Order {
     /// When the event is not the next one of the order, or is not an event of orders.
     #[expect(clippy::too_many_lines, reason = "one arm per event")]
     pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
-        let (version, kind) = (self.version, event.event_data.kind());
-        let error = |reason| ReplayError {
+        let (version, event_kind) = (self.version, event.event_data.kind());
+        let replay_error = |reason| ReplayError {
             sequence: event.sequence,
-            kind,
+            event_kind,
             version,
             reason,
         };
         if event.sequence != version + 1 {
-            return Err(error("a gap in the sequence"));
+            return Err(replay_error("a gap in the sequence"));
         }
         self.apply_to_transactions(event);
         match &event.event_data {
@@ -248,7 +248,7 @@ impl Order {
             } => {
                 self.release_items(items);
                 self.update_shipment(*shipment_id, event)
-                    .ok_or_else(|| error("the order has no such shipment"))?;
+                    .ok_or_else(|| replay_error("the order has no such shipment"))?;
             }
             EventData::ShipmentDelivered { shipment_id, .. }
             | EventData::ShipmentInTransit { shipment_id, .. }
@@ -257,7 +257,7 @@ impl Order {
             | EventData::ShipmentReturned { shipment_id, .. }
             | EventData::ShipmentCancelled { shipment_id, .. } => {
                 self.update_shipment(*shipment_id, event)
-                    .ok_or_else(|| error("the order has no such shipment"))?;
+                    .ok_or_else(|| replay_error("the order has no such shipment"))?;
             }
             EventData::ReturnRequested { .. }
             | EventData::ReturnApproved { .. }
@@ -265,25 +265,25 @@ impl Order {
             | EventData::ReturnCancelled { .. }
             | EventData::ReturnReceived { .. } => {
                 self.apply_to_return(event)
-                    .ok_or_else(|| error("the order has no such return"))?;
+                    .ok_or_else(|| replay_error("the order has no such return"))?;
             }
             // For the history only.
             EventData::StepRetried { .. }
             | EventData::StepDead { .. }
             | EventData::StepRedriven { .. }
             | EventData::StockLow { .. } => {}
-            EventData::OrderCreated(_) => return Err(error("the order was created already")),
+            EventData::OrderCreated(_) => return Err(replay_error("the order was created already")),
             EventData::StockAdjusted { .. }
             | EventData::ProductCreated { .. }
             | EventData::ProductUpdated { .. }
-            | EventData::ProductDeleted {} => return Err(error("it is an event of a product")),
+            | EventData::ProductDeleted {} => return Err(replay_error("it is an event of a product")),
             EventData::EndpointCreated { .. }
             | EventData::CustomerUpdated { .. }
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
-            | EventData::EndpointDeleted {} => return Err(error("it is an event of an endpoint")),
+            | EventData::EndpointDeleted {} => return Err(replay_error("it is an event of an endpoint")),
             EventData::ApiKeyCreated { .. } | EventData::ApiKeyRevoked { .. } => {
-                return Err(error("it is an event of an API key"));
+                return Err(replay_error("it is an event of an API key"));
             }
         }
         self.version = event.sequence;
@@ -291,7 +291,7 @@ impl Order {
         Ok(())
     }
 
-    /// Changes the fields that `updated` names.
+    /// Changes the fields that `order_updated` names.
     fn update(&mut self, order_updated: &OrderUpdated) {
         for field in &order_updated.changed {
             match field {
@@ -443,10 +443,10 @@ impl Order {
     /// Writes off `amount` of the shipped items. Captures pay for shipments in the order of shipping, so the
     /// unpaid amount belongs to the latest shipments.
     fn write_off_capture(&mut self, mut amount: i64) {
-        for (id, charge) in self.shipment_charges().into_iter().rev() {
+        for (shipment_id, charge) in self.shipment_charges().into_iter().rev() {
             let written_off_part = charge.min(amount);
             if written_off_part > 0 {
-                *self.written_off.entry(id).or_default() += written_off_part;
+                *self.written_off.entry(shipment_id).or_default() += written_off_part;
                 amount -= written_off_part;
             }
         }

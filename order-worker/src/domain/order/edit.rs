@@ -49,9 +49,9 @@ pub struct PendingEdit {
 
 impl Order {
     /// Whether the edit with this number is pending.
-    pub fn has_pending_edit(&self, number: u32) -> bool {
+    pub fn has_pending_edit(&self, edit_number: u32) -> bool {
         let pending_edit = self.pending_edit.as_ref();
-        pending_edit.is_some_and(|edit| edit.number == number)
+        pending_edit.is_some_and(|edit| edit.number == edit_number)
     }
 
     /// Checks that no edit is pending.
@@ -136,22 +136,22 @@ impl Order {
     }
 
     /// Applies `order.edit_rejected`. The new payment may be authorized at this moment.
-    pub(super) fn apply_edit_rejected(&mut self, number: u32) {
-        if let Some(edit) = self.pending_edit.take_if(|edit| edit.number == number) {
-            self.open_authorizations.insert(number, edit.reference);
+    pub(super) fn apply_edit_rejected(&mut self, edit_number: u32) {
+        if let Some(edit) = self.pending_edit.take_if(|edit| edit.number == edit_number) {
+            self.open_authorizations.insert(edit_number, edit.reference);
         }
     }
 
     /// Applies the payment of an edit: the new payment was created or authorized. The earlier authorization is no
     /// longer the order's.
-    pub(super) fn apply_payment_of_edit(&mut self, number: u32, event_data: &EventData) {
+    pub(super) fn apply_payment_of_edit(&mut self, edit_number: u32, event_data: &EventData) {
         match event_data {
             EventData::PaymentPrepared {
                 reference: payment_reference,
                 ..
             } => {
                 if let Some(edit) = &mut self.pending_edit
-                    && edit.number == number
+                    && edit.number == edit_number
                 {
                     edit.reference = Some(payment_reference.clone());
                 }
@@ -160,7 +160,7 @@ impl Order {
                 if self.payment.status == PaymentStatus::Authorized {
                     self.abandon_authorization();
                 }
-                self.authorization = number;
+                self.authorization = edit_number;
                 payment::apply(&mut self.payment, event_data);
             }
             _ => {}

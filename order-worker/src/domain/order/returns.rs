@@ -142,13 +142,13 @@ impl Order {
 
     /// Shipped units of a product that have not come back, neither through returns nor through the carrier.
     pub fn unreturned_units(&self, sku: &Sku) -> u64 {
-        let returned_items = self
+        let unreturned_items = self
             .shipped_shipments()
             .filter(|shipment| shipment.status != ShipmentStatus::Returned)
             .filter(|shipment| shipment.items.iter().any(|item| item.sku == *sku))
             .flat_map(|shipment| self.unreturned_items(shipment));
-        let unit_counts = returned_items.filter(|item| item.sku == *sku);
-        unit_counts.map(|item| u64::from(item.quantity.get())).sum()
+        let items_of_sku = unreturned_items.filter(|item| item.sku == *sku);
+        items_of_sku.map(|item| u64::from(item.quantity.get())).sum()
     }
 
     /// Units of a product for which a return can be requested: they were shipped, have not come back, and are in
@@ -175,8 +175,8 @@ impl Order {
         (written_off_amount - subtracted_amount).max(0)
     }
 
-    /// Assigns `items`, which have come back, to shipments, and values them: to delivered shipments first, then
-    /// in the order of shipping. With `is_refunded`, units that were not refunded before count as refunded, at
+    /// Assigns `received_quantities`, which have come back, to shipments, and values them: to delivered shipments
+    /// first, then in the order of shipping. With `is_refunded`, units that were not refunded before count as refunded, at
     /// their share of the order's total. Units that were not shipped, or have come back already, are left out.
     pub fn receive_units(
         &self,

@@ -32,13 +32,13 @@ pub struct Transactions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     summarized_at: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    entries: Vec<Entry>,
+    entries: Vec<TransactionEntry>,
 }
 
 /// A stored transaction. Its id follows from the order and its place in the list, its provider is that of the
 /// order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct TransactionEntry {
     kind: TransactionKind,
     amount: i64,
     #[serde(default, skip_serializing_if = "is_success")]
@@ -59,8 +59,8 @@ fn is_success(status: &TransactionStatus) -> bool {
     *status == TransactionStatus::Success
 }
 
-impl Entry {
-    fn is(&self, kind: TransactionKind, status: TransactionStatus) -> bool {
+impl TransactionEntry {
+    fn has_kind_and_status(&self, kind: TransactionKind, status: TransactionStatus) -> bool {
         (self.kind, self.status) == (kind, status)
     }
 }
@@ -91,7 +91,7 @@ impl Transactions {
         ];
         let amounts = amounts.into_iter().flatten();
         let entries = amounts.filter(|(_, amount, _)| *amount > 0);
-        let entries = entries.map(|(kind, amount, status)| Entry {
+        let entries = entries.map(|(kind, amount, status)| TransactionEntry {
             kind,
             amount,
             status,
@@ -120,7 +120,7 @@ impl Transactions {
 
     /// Sum of the transactions of this kind and status, in minor units.
     pub fn sum(&self, kind: TransactionKind, status: TransactionStatus) -> i64 {
-        let entries = self.entries.iter().filter(|entry| entry.is(kind, status));
+        let entries = self.entries.iter().filter(|entry| entry.has_kind_and_status(kind, status));
         entries.map(|entry| entry.amount).sum()
     }
 
@@ -156,11 +156,11 @@ impl Transactions {
 
     /// The id of the entry at `index`: a UUID of version 8 (RFC 9562).
     fn id(&self, order_id: OrderId, index: usize) -> TransactionId {
-        let since = self.summarized_at.unwrap_or(0);
-        let digest = Sha256::digest(format!("{order_id}/transactions/{since}/{index}"));
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
-        Builder::from_custom_bytes(bytes).into_uuid().into()
+        let summary_version = self.summarized_at.unwrap_or(0);
+        let digest = Sha256::digest(format!("{order_id}/transactions/{summary_version}/{index}"));
+        let mut id_bytes = [0; 16];
+        id_bytes.copy_from_slice(&digest[..16]);
+        Builder::from_custom_bytes(id_bytes).into_uuid().into()
     }
 
     /// Applies `event`, the next event of `order`.
@@ -168,7 +168,7 @@ impl Transactions {
         use TransactionKind::{Authorization, Capture, Refund, Void};
         use TransactionStatus::{Failed, Pending, Success};
         let payment = &order.payment;
-        let new_entry = |kind, amount, status| Entry {
+        let new_entry = |kind, amount, status| TransactionEntry {
             kind,
             amount,
             status,
@@ -177,14 +177,14 @@ impl Transactions {
             created_at: event.time,
         };
         match &event.event_data {
-            EventData::PaymentPrepared { reference, .. } => self.push(Entry {
+            EventData::PaymentPrepared { reference, .. } => self.push(TransactionEntry {
                 reference: Some(reference.clone()),
                 ..new_entry(Authorization, order.total, Pending)
             }),
             EventData::PaymentAuthorized {
                 reference, amount, ..
             } => {
-                let authorization = Entry {
+                let authorization = TransactionEntry {
                     reference: Some(reference.clone()),
                     ..new_entry(Authorization, *amount, Success)
                 };
@@ -205,7 +205,7 @@ impl Transactions {
                 reference,
                 received_at,
                 ..
-            } => self.push(Entry {
+            } => self.push(TransactionEntry {
                 reference: reference.clone().or(payment.reference.clone()),
                 received_at: *received_at,
                 ..new_entry(Capture, *amount, Success)
@@ -217,7 +217,7 @@ impl Transactions {
                 amount, reference, ..
             } => {
                 let reference = reference.clone().or(payment.reference.clone());
-                self.end_pending_refunds(Entry {
+                self.end_pending_refunds(TransactionEntry {
                     reference,
                     ..new_entry(Refund, *amount, Success)
                 });
@@ -235,7 +235,7 @@ impl Transactions {
     }
 
     /// Adds an entry, unless its amount is 0.
-    fn push(&mut self, entry: Entry) {
+    fn push(&mut self, entry: TransactionEntry) {
         if entry.amount == 0 {
             return;
         }
@@ -246,54 +246,55 @@ impl Transactions {
         }
     }
 
-    fn last_mut(&mut self, kind: TransactionKind, status: TransactionStatus) -> Option<&mut Entry> {
+    fn last_mut(&mut self, kind: TransactionKind, status: TransactionStatus) -> Option<&mut TransactionEntry> {
         let mut entries = self.entries.iter_mut().rev();
-        entries.find(|entry| entry.is(kind, status))
+        entries.find(|entry| entry.has_kind_and_status(kind, status))
     }
 
-    /// Ends the pending authorization as `result`; without one, adds `result`.
-    fn finish_authorization(&mut self, result: Entry) {
-        match self.last_mut(result.kind, TransactionStatus::Pending) {
+    /// Ends the pending authorization as `final_entry`; without one, adds `final_entry`.
+    fn finish_authorization(&mut self, final_entry: TransactionEntry) {
+        match self.last_mut(final_entry.kind, TransactionStatus::Pending) {
             Some(pending_entry) => {
-                *pending_entry = Entry {
+                *pending_entry = TransactionEntry {
                     created_at: pending_entry.created_at,
-                    ..result
+                    ..final_entry
                 }
             }
-            None => self.push(result),
+            None => self.push(final_entry),
         }
     }
 
-    /// Ends pending refunds as `result`, up to its amount: one with exactly that amount, or else the oldest ones.
-    fn end_pending_refunds(&mut self, result: Entry) {
+    /// Ends pending refunds as `final_entry`, up to its amount: one with exactly that amount, or else the oldest
+    /// ones.
+    fn end_pending_refunds(&mut self, final_entry: TransactionEntry) {
         let pending_status = TransactionStatus::Pending;
         let is_exact =
-            |entry: &Entry| entry.is(result.kind, pending_status) && entry.amount == result.amount;
+            |entry: &TransactionEntry| entry.has_kind_and_status(final_entry.kind, pending_status) && entry.amount == final_entry.amount;
         match self.entries.iter().position(is_exact) {
-            Some(exact_index) => self.convert(pending_status, [exact_index], result),
-            None => self.convert(pending_status, 0..self.entries.len(), result),
+            Some(exact_index) => self.convert(pending_status, [exact_index], final_entry),
+            None => self.convert(pending_status, 0..self.entries.len(), final_entry),
         }
     }
 
-    /// Marks successful refunds as failed, the latest ones first, up to the amount of `result`.
-    fn reverse_refunds(&mut self, result: Entry) {
+    /// Marks successful refunds as failed, the latest ones first, up to the amount of `final_entry`.
+    fn reverse_refunds(&mut self, final_entry: TransactionEntry) {
         let indexes_from_latest = (0..self.entries.len()).rev();
-        self.convert(TransactionStatus::Success, indexes_from_latest, result);
+        self.convert(TransactionStatus::Success, indexes_from_latest, final_entry);
     }
 
-    /// Turns the entries at `indexes` whose status is `from_status` into `result`, up to its amount. A larger
+    /// Turns the entries at `indexes` whose status is `from_status` into `final_entry`, up to its amount. A larger
     /// entry is divided, and an amount without such an entry is added.
     fn convert(
         &mut self,
         from_status: TransactionStatus,
         indexes: impl IntoIterator<Item = usize>,
-        result: Entry,
+        final_entry: TransactionEntry,
     ) {
         let is_list_full = self.is_full();
-        let (mut remaining_amount, mut divided_amount) = (result.amount, 0);
+        let (mut remaining_amount, mut divided_amount) = (final_entry.amount, 0);
         for index in indexes {
             let entry = &mut self.entries[index];
-            if remaining_amount == 0 || !entry.is(result.kind, from_status) {
+            if remaining_amount == 0 || !entry.has_kind_and_status(final_entry.kind, from_status) {
                 continue;
             }
             let converted_amount = entry.amount.min(remaining_amount);
@@ -303,13 +304,13 @@ impl Transactions {
                 entry.amount -= converted_amount;
                 divided_amount += converted_amount;
             } else {
-                entry.status = result.status;
-                entry.reference.clone_from(&result.reference);
+                entry.status = final_entry.status;
+                entry.reference.clone_from(&final_entry.reference);
             }
         }
-        self.push(Entry {
+        self.push(TransactionEntry {
             amount: divided_amount + remaining_amount,
-            ..result
+            ..final_entry
         });
     }
 }

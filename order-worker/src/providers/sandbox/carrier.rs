@@ -34,13 +34,13 @@ const SHIPMENT_STAGES: [ShipmentUpdate; 4] = [
 /// Time between two stages.
 const STAGE_INTERVAL_MS: i64 = 1_500;
 /// Delay before a failed webhook is repeated.
-const RETRY_MS: i64 = 2_000;
+const RETRY_DELAY_MS: i64 = 2_000;
 /// Lease of a shipment while its webhook is being sent.
 const LEASE_MS: i64 = 15_000;
 /// Interval for looking for due shipments.
-const INTERVAL: Duration = Duration::from_millis(300);
+const CHECK_INTERVAL: Duration = Duration::from_millis(300);
 /// Timeout for the webhook's response.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shipments per round.
 const SHIPMENTS_PER_ROUND: i64 = 100;
 
@@ -54,45 +54,46 @@ pub struct SandboxCarrier {
 
 impl SandboxCarrier {
     /// Creates the carrier with the ledger of `sandbox`.
-    pub fn new(sandbox: Sandbox, delivers: bool) -> Self {
+    pub fn new(sandbox: Sandbox, does_deliver: bool) -> Self {
         Self {
             sandbox,
-            does_deliver: delivers,
+            does_deliver,
         }
     }
 
-    /// Creates a label for a shipment to `address` under `key`, once. The ledger has a digest of the address, so
-    /// that tests can compare it, and no personal data.
+    /// Creates a label for a shipment to `address` under `label_key`, once. The ledger has a digest of the
+    /// address, so that tests can compare it, and no personal data.
     ///
     /// # Errors
     /// `Permanent` when the label was cancelled.
     pub async fn create_label(
         &self,
-        key: &str,
+        label_key: &str,
         order_id: OrderId,
         address: Option<&Address>,
     ) -> Result<Label, ProviderError> {
         let next_at = self
             .does_deliver
             .then(|| Timestamp::now().as_millisecond() + STAGE_INTERVAL_MS);
-        let owned_key = key.to_owned();
-        let address = address.map(digest_address).transpose()?;
+        let owned_key = label_key.to_owned();
+        let address_digest = address.map(digest_address).transpose()?;
         let create_in_ledger = move |ledger: &mut Ledger| {
             let random_characters = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
             let tracking_number = format!("SBX{}", &random_characters[12..]);
-            ledger.create_label(&owned_key, order_id, tracking_number, address, next_at)
+            ledger.create_label(&owned_key, order_id, tracking_number, address_digest, next_at)
         };
-        self.sandbox.writer.apply(key, create_in_ledger).await?
+        self.sandbox.writer.apply(label_key, create_in_ledger).await?
     }
 
-    /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
+    /// Cancels the label under `label_key`, or makes sure that there will be none. A shipment in transit
+    /// continues.
     ///
     /// # Errors
     /// `Transient` when the ledger is unavailable.
-    pub async fn cancel_label(&self, key: &str, order_id: OrderId) -> Result<(), ProviderError> {
-        let label_key = key.to_owned();
-        let cancel_in_ledger = move |ledger: &mut Ledger| ledger.cancel_label(&label_key, order_id);
-        self.sandbox.writer.apply(key, cancel_in_ledger).await
+    pub async fn cancel_label(&self, label_key: &str, order_id: OrderId) -> Result<(), ProviderError> {
+        let owned_key = label_key.to_owned();
+        let cancel_in_ledger = move |ledger: &mut Ledger| ledger.cancel_label(&owned_key, order_id);
+        self.sandbox.writer.apply(label_key, cancel_in_ledger).await
     }
 
     /// Delivers until the future is dropped: advances shipments and calls `webhook_url`, signed with
@@ -108,7 +109,7 @@ impl SandboxCarrier {
     ) -> anyhow::Result<()> {
         let webhook = Webhook::new(&secret).context("SHIPPER_WEBHOOK_SECRET")?;
         loop {
-            time::sleep(INTERVAL).await;
+            time::sleep(CHECK_INTERVAL).await;
             if let Err(error) = self
                 .advance_shipments(&client, &webhook_url, &webhook)
                 .await
@@ -124,10 +125,10 @@ impl SandboxCarrier {
     async fn advance_shipments(
         &self,
         client: &reqwest::Client,
-        url: &str,
+        webhook_url: &str,
         webhook: &Webhook,
     ) -> anyhow::Result<()> {
-        let now = Timestamp::now().as_millisecond();
+        let now_ms = Timestamp::now().as_millisecond();
         // Claims the due shipments. If the webhook fails, the lease expires and the webhook is sent again.
         let due_shipments = self
             .sandbox
@@ -146,34 +147,34 @@ impl SandboxCarrier {
                      )
                      RETURNING key, order_id, tracking_number, stage",
                 ),
-                arguments![now, now + LEASE_MS, SHIPMENTS_PER_ROUND],
+                arguments![now_ms, now_ms + LEASE_MS, SHIPMENTS_PER_ROUND],
             )
             .await?;
-        for row in due_shipments {
-            let (key, order_id, number) = (row.text(0)?, row.text(1)?, row.text(2)?);
-            let stage = row.integer(3)?;
-            let Some(update) = usize::try_from(stage)
+        for shipment_row in due_shipments {
+            let (label_key, order_id, tracking_number) = (shipment_row.text(0)?, shipment_row.text(1)?, shipment_row.text(2)?);
+            let stage = shipment_row.integer(3)?;
+            let Some(shipment_update) = usize::try_from(stage)
                 .ok()
                 .and_then(|stage| SHIPMENT_STAGES.get(stage))
             else {
                 continue;
             };
-            let body = json!({
-                "type": update.as_str(),
+            let webhook_body = json!({
+                "type": shipment_update.as_str(),
                 "timestamp": Timestamp::now(),
-                "data": {"order_id": order_id, "tracking_number": number, "carrier": CARRIER_NAME},
+                "data": {"order_id": order_id, "tracking_number": tracking_number, "carrier": CARRIER_NAME},
             });
             // The webhook's id is made of shipment and stage, so the gateway recognizes a repetition.
-            let result = call_webhook(
+            let webhook_result = call_webhook(
                 client,
-                url,
+                webhook_url,
                 webhook,
-                &format!("{number}-{stage}"),
-                &body.to_string(),
+                &format!("{tracking_number}-{stage}"),
+                &webhook_body.to_string(),
             )
             .await;
             let next_at = Timestamp::now().as_millisecond();
-            let (stage, next_at) = match result {
+            let (stage, next_at) = match webhook_result {
                 Ok(()) if stage + 1 == i64::try_from(SHIPMENT_STAGES.len())? => (stage + 1, None),
                 Ok(()) => (stage + 1, Some(next_at + STAGE_INTERVAL_MS)),
                 Err(error) => {
@@ -182,15 +183,15 @@ impl SandboxCarrier {
                         error = format!("{error:#}"),
                         "the sandbox carrier's webhook to the gateway failed; trying again"
                     );
-                    (stage, Some(next_at + RETRY_MS))
+                    (stage, Some(next_at + RETRY_DELAY_MS))
                 }
             };
             // A shipment that was cancelled meanwhile is not advanced.
-            let move_result = self.sandbox.ledger.fetch(
+            let update_result = self.sandbox.ledger.fetch(
                 "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
-                arguments![key, stage, next_at],
+                arguments![label_key, stage, next_at],
             );
-            move_result.await?;
+            update_result.await?;
         }
         Ok(())
     }
@@ -198,29 +199,29 @@ impl SandboxCarrier {
 
 /// SHA-256 of the address as JSON with sorted fields, in hexadecimal.
 fn digest_address(address: &Address) -> Result<String, ProviderError> {
-    let json = serde_json::to_string(address)
+    let address_json = serde_json::to_string(address)
         .map_err(|error| ProviderError::Permanent(error.to_string()))?;
-    let digest = Sha256::digest(json);
-    Ok(digest.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
+    let digest = Sha256::digest(address_json);
+    Ok(digest.iter().fold(String::new(), |mut hex_digest, byte| {
+        let _ = write!(hex_digest, "{byte:02x}");
+        hex_digest
     }))
 }
 
 async fn call_webhook(
     client: &reqwest::Client,
-    url: &str,
+    webhook_url: &str,
     webhook: &Webhook,
-    id: &str,
+    webhook_id: &str,
     body_text: &str,
 ) -> anyhow::Result<()> {
     let timestamp = Timestamp::now().as_second();
-    let signature = webhook.sign(id, timestamp, body_text.as_bytes())?;
+    let signature = webhook.sign(webhook_id, timestamp, body_text.as_bytes())?;
     let response = client
-        .post(url)
-        .timeout(TIMEOUT)
+        .post(webhook_url)
+        .timeout(WEBHOOK_TIMEOUT)
         .header("content-type", "application/json")
-        .header(standardwebhooks::HEADER_WEBHOOK_ID, id)
+        .header(standardwebhooks::HEADER_WEBHOOK_ID, webhook_id)
         .header(
             standardwebhooks::HEADER_WEBHOOK_TIMESTAMP,
             timestamp.to_string(),

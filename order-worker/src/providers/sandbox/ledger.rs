@@ -39,7 +39,7 @@ pub(super) struct Payment {
     pub(super) captured: i64,
     pub(super) refunded: i64,
     /// Number of authorization calls.
-    pub(super) calls: i64,
+    pub(super) authorization_calls: i64,
     /// Whether the payment was ever authorized.
     pub(super) was_authorized: bool,
 }
@@ -54,7 +54,7 @@ impl Payment {
             currency: currency.to_owned(),
             captured: 0,
             refunded: 0,
-            calls: 0,
+            authorization_calls: 0,
             was_authorized: false,
         }
     }
@@ -116,10 +116,10 @@ impl Status {
         }
     }
 
-    pub(super) fn read(text: &str) -> Option<Self> {
+    pub(super) fn read(status_text: &str) -> Option<Self> {
         Self::ALL_STATUSES
             .into_iter()
-            .find(|status| status.as_str() == text)
+            .find(|status| status.as_str() == status_text)
     }
 }
 
@@ -140,8 +140,8 @@ pub(super) struct ShipmentRow {
 /// An entry of the ledger (table `movements`): an amount that was authorized, captured, voided or refunded.
 #[derive(Debug)]
 pub(super) struct LedgerEntry {
-    pub(super) payment: String,
-    pub(super) kind: &'static str,
+    pub(super) payment_reference: String,
+    pub(super) entry_kind: &'static str,
     pub(super) amount: i64,
 }
 
@@ -156,22 +156,23 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Authorizes `price` under `key`, once. Returns the result, and whether this was the key's first call.
+    /// Authorizes `price` under `payment_key`, once. Returns the result, and whether this was the key's first
+    /// call.
     pub(super) fn authorize(
         &mut self,
-        key: &str,
+        payment_key: &str,
         price: Money,
-        method: &str,
+        payment_method: &str,
         payment_reference: String,
     ) -> (Result<HeldAuthorization, ProviderError>, bool) {
-        let payment = self.payments.entry(key.to_owned()).or_insert_with(|| {
+        let payment = self.payments.entry(payment_key.to_owned()).or_insert_with(|| {
             Payment::without_authorization(payment_reference, price.amount, price.currency.as_str())
         });
-        payment.calls += 1;
+        payment.authorization_calls += 1;
         if payment.status == Status::Pending {
-            payment.status = match method {
+            payment.status = match payment_method {
                 "pm_ok" | "pm_slow" | "pm_timeout_after_charge" => Status::Authorized,
-                "pm_flaky" if payment.calls <= FLAKY_FAILURES => Status::Pending,
+                "pm_flaky" if payment.authorization_calls <= FLAKY_FAILURES => Status::Pending,
                 "pm_flaky" => Status::Authorized,
                 _ => Status::Declined,
             };
@@ -181,12 +182,12 @@ impl Ledger {
                     .push(ledger_entry(payment, "authorize", payment.amount));
             }
         }
-        self.changed_payments.insert(key.to_owned());
-        let result = match payment.status {
+        self.changed_payments.insert(payment_key.to_owned());
+        let authorize_result = match payment.status {
             Status::Pending => Err(ProviderError::Transient(
                 "the payment provider responded with status 503".to_owned(),
             )),
-            Status::Declined => Err(declined_error(method)),
+            Status::Declined => Err(declined_error(payment_method)),
             Status::Voided => Err(ProviderError::Declined {
                 code: "payment_voided".to_owned(),
                 message: "the payment was voided".to_owned(),
@@ -196,14 +197,14 @@ impl Ledger {
                 amount: payment.amount,
             }),
         };
-        (result, payment.calls == 1)
+        (authorize_result, payment.authorization_calls == 1)
     }
 
-    /// Voids the authorization under `key`, or makes sure that there will be none.
-    pub(super) fn void(&mut self, key: &str, payment_reference: String) -> StepResult {
+    /// Voids the authorization under `payment_key`, or makes sure that there will be none.
+    pub(super) fn void(&mut self, payment_key: &str, payment_reference: String) -> StepResult {
         let payment = self
             .payments
-            .entry(key.to_owned())
+            .entry(payment_key.to_owned())
             .or_insert_with(|| Payment::without_authorization(payment_reference, 0, "XXX"));
         match payment.status {
             Status::Captured => return StepResult::PaymentState(payment.payment_state_of()),
@@ -213,20 +214,20 @@ impl Ledger {
             Status::Pending | Status::Declined | Status::Voided => {}
         }
         payment.status = Status::Voided;
-        self.changed_payments.insert(key.to_owned());
+        self.changed_payments.insert(payment_key.to_owned());
         StepResult::Voided {
             reference: payment.was_authorized.then(|| payment.reference.clone()),
         }
     }
 
-    /// Captures from the authorization under `key` until `total` is captured.
+    /// Captures from the authorization under `payment_key` until `capture_total` is captured.
     pub(super) fn capture(
         &mut self,
-        key: &str,
-        total: i64,
+        payment_key: &str,
+        capture_total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
-        let Some(payment) = self.payments.get_mut(key) else {
+        let Some(payment) = self.payments.get_mut(payment_key) else {
             return Err(ProviderError::Permanent(
                 "there is no such payment".to_owned(),
             ));
@@ -241,68 +242,68 @@ impl Ledger {
                 )));
             }
         }
-        if total > payment.amount {
+        if capture_total > payment.amount {
             return Err(ProviderError::Permanent(format!(
-                "{total} can't be captured: only {} is authorized",
+                "{capture_total} can't be captured: only {} is authorized",
                 payment.amount
             )));
         }
-        let remaining_amount = total - payment.captured;
+        let remaining_amount = capture_total - payment.captured;
         let is_free_order = payment.amount == 0 && payment.status == Status::Authorized;
         if remaining_amount > 0 || is_free_order {
             payment.status = Status::Captured;
-            payment.captured = total;
+            payment.captured = capture_total;
             self.entries
                 .push(ledger_entry(payment, "capture", remaining_amount));
-            self.changed_payments.insert(key.to_owned());
+            self.changed_payments.insert(payment_key.to_owned());
         }
         Ok(StepResult::Captured {
             amount: payment.captured,
-            requested_amount: total,
+            requested_amount: capture_total,
             is_last,
         })
     }
 
-    /// Refunds until `total` is refunded under `key`; returns the refunded total.
-    pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, ProviderError> {
-        let payment = self.payments.get_mut(key);
+    /// Refunds until `refund_total` is refunded under `payment_key`; returns the refunded total.
+    pub(super) fn refund(&mut self, payment_key: &str, refund_total: i64) -> Result<i64, ProviderError> {
+        let payment = self.payments.get_mut(payment_key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
             return Err(ProviderError::Permanent(
                 "nothing was captured, so nothing can be refunded".to_owned(),
             ));
         };
-        if total > payment.captured {
+        if refund_total > payment.captured {
             return Err(ProviderError::Permanent(format!(
-                "{total} can't be refunded: only {} was captured",
+                "{refund_total} can't be refunded: only {} was captured",
                 payment.captured
             )));
         }
-        let remaining_amount = total - payment.refunded;
+        let remaining_amount = refund_total - payment.refunded;
         if remaining_amount > 0 {
-            payment.refunded = total;
+            payment.refunded = refund_total;
             self.entries
                 .push(ledger_entry(payment, "refund", remaining_amount));
-            self.changed_payments.insert(key.to_owned());
+            self.changed_payments.insert(payment_key.to_owned());
         }
         Ok(payment.refunded)
     }
 
-    /// State of the payment under `key`.
-    pub(super) fn payment_state(&self, key: &str) -> Option<PaymentState> {
-        self.payments.get(key).map(Payment::payment_state_of)
+    /// State of the payment under `payment_key`.
+    pub(super) fn payment_state(&self, payment_key: &str) -> Option<PaymentState> {
+        self.payments.get(payment_key).map(Payment::payment_state_of)
     }
 
-    /// Creates a label under `key`, once. `next_at` is the time of its first webhook, if the carrier
+    /// Creates a label under `label_key`, once. `next_at` is the time of its first webhook, if the carrier
     /// delivers.
     pub(super) fn create_label(
         &mut self,
-        key: &str,
+        label_key: &str,
         order_id: OrderId,
         tracking_number: String,
         address_digest: Option<String>,
         next_at: Option<i64>,
     ) -> Result<Label, ProviderError> {
-        if !self.shipments.contains_key(key) {
+        if !self.shipments.contains_key(label_key) {
             let shipment = ShipmentRow {
                 order_id: order_id.to_string(),
                 tracking_number,
@@ -311,10 +312,10 @@ impl Ledger {
                 stage: 0,
                 next_at,
             };
-            self.shipments.insert(key.to_owned(), shipment);
-            self.changed_shipments.insert(key.to_owned());
+            self.shipments.insert(label_key.to_owned(), shipment);
+            self.changed_shipments.insert(label_key.to_owned());
         }
-        match self.shipments.get(key) {
+        match self.shipments.get(label_key) {
             Some(shipment) if !shipment.is_cancelled => {
                 Ok(Label::new(CARRIER_NAME, shipment.tracking_number.as_str()))
             }
@@ -324,11 +325,12 @@ impl Ledger {
         }
     }
 
-    /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
-    pub(super) fn cancel_label(&mut self, key: &str, order_id: OrderId) {
+    /// Cancels the label under `label_key`, or makes sure that there will be none. A shipment in transit
+    /// continues.
+    pub(super) fn cancel_label(&mut self, label_key: &str, order_id: OrderId) {
         let shipment = self
             .shipments
-            .entry(key.to_owned())
+            .entry(label_key.to_owned())
             .or_insert_with(|| ShipmentRow {
                 order_id: order_id.to_string(),
                 tracking_number: String::new(),
@@ -340,21 +342,21 @@ impl Ledger {
         if shipment.stage == 0 {
             shipment.is_cancelled = true;
             shipment.next_at = None;
-            self.changed_shipments.insert(key.to_owned());
+            self.changed_shipments.insert(label_key.to_owned());
         }
     }
 }
 
-fn ledger_entry(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
+fn ledger_entry(payment: &Payment, entry_kind: &'static str, amount: i64) -> LedgerEntry {
     LedgerEntry {
-        payment: payment.reference.clone(),
-        kind,
+        payment_reference: payment.reference.clone(),
+        entry_kind,
         amount,
     }
 }
 
-fn declined_error(method: &str) -> ProviderError {
-    let (code, message) = match method {
+fn declined_error(payment_method: &str) -> ProviderError {
+    let (code, message) = match payment_method {
         "pm_declined" => ("card_declined", "the card was declined"),
         _ => ("unknown_payment_method", "the payment method is unknown"),
     };

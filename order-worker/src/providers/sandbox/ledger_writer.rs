@@ -37,42 +37,42 @@ type EntryFunction = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(CommitResult)
 type CommitResult = Result<(), ProviderError>;
 
 struct QueuedCall {
-    key: String,
-    entry: EntryFunction,
+    ledger_key: String,
+    write_entry: EntryFunction,
 }
 
 impl LedgerWriter {
     /// Starts the writer's thread, which ends when the last clone is dropped.
     pub(super) fn start(location: LedgerLocation) -> io::Result<Self> {
-        let (sender, mut calls) = mpsc::channel(MAX_QUEUED_CALLS);
+        let (call_sender, mut queued_calls) = mpsc::channel(MAX_QUEUED_CALLS);
         dedicated_thread::spawn("sandbox", async move {
             let mut waiting_calls = Vec::new();
-            while calls.recv_many(&mut waiting_calls, MAX_CALLS).await > 0 {
+            while queued_calls.recv_many(&mut waiting_calls, MAX_CALLS).await > 0 {
                 write_calls(&location, mem::take(&mut waiting_calls)).await;
             }
         })?;
-        Ok(Self(sender))
+        Ok(Self(call_sender))
     }
 
-    /// Applies `entry` to the rows of `key` and returns its result after the commit.
+    /// Applies `write_entry` to the rows of `ledger_key` and returns its result after the commit.
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
     pub(super) async fn apply<T: Send + 'static>(
         &self,
-        key: &str,
+        ledger_key: &str,
         write_entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, ProviderError> {
-        let (sender, result_receiver) = oneshot::channel();
+        let (result_sender, result_receiver) = oneshot::channel();
         let write_entry: EntryFunction = Box::new(move |ledger| {
             let entry_result = write_entry(ledger);
             Box::new(move |commit_result| {
-                let _ = sender.send(commit_result.map(|()| entry_result));
+                let _ = result_sender.send(commit_result.map(|()| entry_result));
             })
         });
         let call = QueuedCall {
-            key: key.to_owned(),
-            entry: write_entry,
+            ledger_key: ledger_key.to_owned(),
+            write_entry,
         };
         let stopped_error = || ProviderError::Transient("the sandbox has stopped".to_owned());
         self.0.send(call).await.map_err(|_| stopped_error())?;
@@ -81,10 +81,10 @@ impl LedgerWriter {
 }
 
 async fn write_calls(location: &LedgerLocation, calls: Vec<QueuedCall>) {
-    let (keys, entry_functions): (Vec<_>, Vec<_>) =
-        calls.into_iter().map(|call| (call.key, call.entry)).unzip();
+    let (ledger_keys, entry_functions): (Vec<_>, Vec<_>) =
+        calls.into_iter().map(|call| (call.ledger_key, call.write_entry)).unzip();
     let mut result_senders = Vec::with_capacity(entry_functions.len());
-    let committed = transact(location, &keys, |ledger| {
+    let commit_result = transact(location, &ledger_keys, |ledger| {
         result_senders.extend(
             entry_functions
                 .into_iter()
@@ -93,33 +93,33 @@ async fn write_calls(location: &LedgerLocation, calls: Vec<QueuedCall>) {
     })
     .await;
     // Calls that were not applied are answered too: their channel closes.
-    for answer in result_senders {
-        answer(committed.clone());
+    for send_result in result_senders {
+        send_result(commit_result.clone());
     }
 }
 
 async fn transact(
     location: &LedgerLocation,
-    keys: &[String],
+    ledger_keys: &[String],
     apply: impl FnOnce(&mut Ledger),
 ) -> Result<(), ProviderError> {
     let mut session = location.begin().await.map_err(ledger_error)?;
-    let mut ledger = load(&mut session, keys).await.map_err(ledger_error)?;
+    let mut ledger = load(&mut session, ledger_keys).await.map_err(ledger_error)?;
     apply(&mut ledger);
     save(&mut session, ledger).await.map_err(ledger_error)?;
     session.commit().await.map_err(ledger_error)
 }
 
-async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreError> {
+async fn load(session: &mut Session, ledger_keys: &[String]) -> Result<Ledger, StoreError> {
     // Locks the keys, so that several workers take turns even if a key has no row yet.
     if matches!(session, Session::Postgres(_)) {
-        let lock = "SELECT pg_advisory_xact_lock(hash)
+        let lock_sql = "SELECT pg_advisory_xact_lock(hash)
                     FROM (SELECT DISTINCT hashtextextended(key, 0) AS hash
                           FROM unnest($1::text[]) AS key ORDER BY hash) AS hashes";
-        session.fetch(lock, vec![list(keys)]).await?;
+        session.fetch(lock_sql, vec![list(ledger_keys)]).await?;
     }
     let mut ledger = Ledger::default();
-    let sql = Sql::for_dialects(
+    let payments_sql = Sql::for_dialects(
         "SELECT key, reference, status, amount, currency, captured, refunded, calls,
                 EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
          FROM payments WHERE key IN (SELECT value FROM json_each($1))",
@@ -127,76 +127,76 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
                 EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
          FROM payments WHERE key = ANY($1)",
     );
-    for row in session.fetch(sql, vec![list(keys)]).await? {
-        let status = row.text(2)?;
+    for payment_row in session.fetch(payments_sql, vec![list(ledger_keys)]).await? {
+        let status = payment_row.text(2)?;
         let payment = Payment {
-            reference: row.text(1)?.to_owned(),
+            reference: payment_row.text(1)?.to_owned(),
             status: Status::read(status).ok_or_else(|| {
                 StoreError::Corrupt(format!(
                     "unknown payment status {status:?} in the sandbox's ledger"
                 ))
             })?,
-            amount: row.integer(3)?,
-            currency: row.text(4)?.to_owned(),
-            captured: row.integer(5)?,
-            refunded: row.integer(6)?,
-            calls: row.integer(7)?,
-            was_authorized: row.boolean(8)?,
+            amount: payment_row.integer(3)?,
+            currency: payment_row.text(4)?.to_owned(),
+            captured: payment_row.integer(5)?,
+            refunded: payment_row.integer(6)?,
+            authorization_calls: payment_row.integer(7)?,
+            was_authorized: payment_row.boolean(8)?,
         };
-        ledger.payments.insert(row.text(0)?.to_owned(), payment);
+        ledger.payments.insert(payment_row.text(0)?.to_owned(), payment);
     }
-    let sql = Sql::for_dialects(
+    let shipments_sql = Sql::for_dialects(
         "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at, address_digest
          FROM parcels WHERE key IN (SELECT value FROM json_each($1))",
         "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at, address_digest
          FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     );
-    for row in session.fetch(sql, vec![list(keys)]).await? {
+    for shipment_row in session.fetch(shipments_sql, vec![list(ledger_keys)]).await? {
         let shipment = ShipmentRow {
-            order_id: row.text(1)?.to_owned(),
-            tracking_number: row.text(2)?.to_owned(),
-            is_cancelled: row.boolean(3)?,
-            stage: row.integer(4)?,
-            next_at: row.maybe_integer(5)?,
-            address_digest: row.maybe_text(6)?.map(str::to_owned),
+            order_id: shipment_row.text(1)?.to_owned(),
+            tracking_number: shipment_row.text(2)?.to_owned(),
+            is_cancelled: shipment_row.boolean(3)?,
+            stage: shipment_row.integer(4)?,
+            next_at: shipment_row.maybe_integer(5)?,
+            address_digest: shipment_row.maybe_text(6)?.map(str::to_owned),
         };
-        ledger.shipments.insert(row.text(0)?.to_owned(), shipment);
+        ledger.shipments.insert(shipment_row.text(0)?.to_owned(), shipment);
     }
     Ok(ledger)
 }
 
 async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
-    let payments = ledger.changed_payments.iter();
-    let payments = payments.filter_map(|key| Some((key, ledger.payments.get(key)?)));
-    let payments = payments.map(|(key, payment)| {
+    let payment_rows = ledger.changed_payments.iter();
+    let payment_rows = payment_rows.filter_map(|ledger_key| Some((ledger_key, ledger.payments.get(ledger_key)?)));
+    let payment_rows = payment_rows.map(|(ledger_key, payment)| {
         arguments![
-            key.as_str(),
+            ledger_key.as_str(),
             payment.reference.as_str(),
             payment.status.as_str(),
             payment.amount,
             payment.currency.as_str(),
             payment.captured,
             payment.refunded,
-            payment.calls
+            payment.authorization_calls
         ]
     });
     let mut writes = Writes::default();
-    writes.add(PUT_PAYMENTS, payments.collect());
-    let entries = ledger.entries.iter();
-    let entries = entries.map(|ledger_entry| {
+    writes.add(PUT_PAYMENTS, payment_rows.collect());
+    let entry_rows = ledger.entries.iter();
+    let entry_rows = entry_rows.map(|ledger_entry| {
         arguments![
-            ledger_entry.payment.as_str(),
-            ledger_entry.kind,
+            ledger_entry.payment_reference.as_str(),
+            ledger_entry.entry_kind,
             ledger_entry.amount
         ]
     });
-    writes.add(INSERT_ENTRIES, entries.collect());
-    let uncancelled_shipments = ledger.changed_shipments.iter();
-    let uncancelled_shipments =
-        uncancelled_shipments.filter_map(|key| Some((key, ledger.shipments.get(key)?)));
-    let uncancelled_shipments = uncancelled_shipments.map(|(key, shipment)| {
+    writes.add(INSERT_ENTRIES, entry_rows.collect());
+    let shipment_rows = ledger.changed_shipments.iter();
+    let shipment_rows =
+        shipment_rows.filter_map(|ledger_key| Some((ledger_key, ledger.shipments.get(ledger_key)?)));
+    let shipment_rows = shipment_rows.map(|(ledger_key, shipment)| {
         arguments![
-            key.as_str(),
+            ledger_key.as_str(),
             shipment.order_id.as_str(),
             shipment.tracking_number.as_str(),
             shipment.is_cancelled,
@@ -204,7 +204,7 @@ async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
             shipment.address_digest.as_deref()
         ]
     });
-    writes.add(PUT_SHIPMENTS, uncancelled_shipments.collect());
+    writes.add(PUT_SHIPMENTS, shipment_rows.collect());
     session.write_all(writes).await
 }
 

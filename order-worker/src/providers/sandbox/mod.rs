@@ -65,12 +65,12 @@ impl Sandbox {
             "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
         );
         session.execute_batch(exclusive_lock_sql).await?;
-        for sql in [
+        for delete_sql in [
             "DELETE FROM payments",
             "DELETE FROM movements",
             "DELETE FROM parcels",
         ] {
-            session.execute(sql, Vec::new()).await?;
+            session.execute(delete_sql, Vec::new()).await?;
         }
         session.commit().await
     }
@@ -97,20 +97,20 @@ impl LedgerLocation {
             let postgres_pool = postgres::pool_in(database_url, "sandbox")?;
             return Ok(Self(LedgerDatabase::Postgres(Box::new(postgres_pool))));
         }
-        let path = Self::path(&sqlite::path(database_url)?);
-        let connection = sqlite::open_writer(&path)?;
+        let ledger_path = Self::path(&sqlite::path(database_url)?);
+        let connection = sqlite::open_writer(&ledger_path)?;
         connection
             .execute_batch(include_str!("ledger.sql"))
             .and_then(|()| add_address_digest(&connection))
-            .with_context(|| format!("can't open the sandbox's ledger {}", path.display()))?;
+            .with_context(|| format!("can't open the sandbox's ledger {}", ledger_path.display()))?;
         Ok(Self(LedgerDatabase::Sqlite(Arc::new(Mutex::new(
             connection,
         )))))
     }
 
     /// Path of the ledger: `orders.sandbox.db` for `orders.db`.
-    pub fn path(database: &Path) -> PathBuf {
-        database.with_extension("sandbox.db")
+    pub fn path(database_file: &Path) -> PathBuf {
+        database_file.with_extension("sandbox.db")
     }
 
     /// Starts a transaction.
@@ -141,9 +141,9 @@ impl LedgerLocation {
 
 /// Adds the column that ledgers of earlier versions do not have.
 fn add_address_digest(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
-    let sql = "SELECT count(*) FROM pragma_table_info('parcels') WHERE name = 'address_digest'";
-    let columns: i64 = connection.query_row(sql, [], |row| row.get(0))?;
-    if columns == 0 {
+    let column_sql = "SELECT count(*) FROM pragma_table_info('parcels') WHERE name = 'address_digest'";
+    let column_count: i64 = connection.query_row(column_sql, [], |row| row.get(0))?;
+    if column_count == 0 {
         connection.execute_batch("ALTER TABLE parcels ADD COLUMN address_digest TEXT")?;
     }
     Ok(())
@@ -161,11 +161,11 @@ async fn open_audit_session(database_url: &str) -> anyhow::Result<Option<Session
             postgres::open_audit_session(database_url, Some("sandbox")).await?,
         ));
     }
-    let path = LedgerLocation::path(&sqlite::path(database_url)?);
-    if !path.exists() {
+    let ledger_path = LedgerLocation::path(&sqlite::path(database_url)?);
+    if !ledger_path.exists() {
         return Ok(None);
     }
-    sqlite::open_audit_session(&path).map(Some)
+    sqlite::open_audit_session(&ledger_path).map(Some)
 }
 
 /// A ledger error as a temporary error of the provider.

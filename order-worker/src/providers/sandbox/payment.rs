@@ -50,24 +50,24 @@ impl SandboxPayments {
         &self,
         payment: &Payment,
     ) -> Result<StepResult, ProviderError> {
-        let (payment_key, method) = (payment.key.clone(), payment.method.clone());
+        let (payment_key, method) = (payment.idempotency_key.clone(), payment.method.clone());
         let price = payment.price;
         let authorize = move |ledger: &mut Ledger| {
             ledger.authorize(&payment_key, price, &method, new_reference())
         };
-        let (result, is_first) = self.0.writer.apply(&payment.key, authorize).await?;
+        let (authorize_result, is_first_call) = self.0.writer.apply(&payment.idempotency_key, authorize).await?;
         let HeldAuthorization {
             reference: payment_reference,
             amount,
-        } = result?;
+        } = authorize_result?;
         match payment.method.as_str() {
-            "pm_timeout_after_charge" if is_first => {
+            "pm_timeout_after_charge" if is_first_call => {
                 return Err(ProviderError::Transient(
                     "the payment provider's response was lost".to_owned(),
                 ));
             }
             // The authorization is stored; only the response is delayed.
-            "pm_slow" if is_first => tokio::time::sleep(SLOW_METHOD_DELAY).await,
+            "pm_slow" if is_first_call => tokio::time::sleep(SLOW_METHOD_DELAY).await,
             _ => {}
         }
         Ok(StepResult::Authorized {
@@ -77,59 +77,59 @@ impl SandboxPayments {
         })
     }
 
-    /// Voids the authorization under `key`, or makes sure that there will be none. A captured payment is not
-    /// voided; its state is returned.
+    /// Voids the authorization under `payment_key`, or makes sure that there will be none. A captured payment
+    /// is not voided; its state is returned.
     ///
     /// # Errors
     /// `Transient` when the ledger is unavailable.
-    pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, ProviderError> {
-        let payment_key = key.to_owned();
-        let void = move |ledger: &mut Ledger| ledger.void(&payment_key, new_reference());
-        self.0.writer.apply(key, void).await
+    pub(in crate::providers) async fn void(&self, payment_key: &str) -> Result<StepResult, ProviderError> {
+        let owned_key = payment_key.to_owned();
+        let void = move |ledger: &mut Ledger| ledger.void(&owned_key, new_reference());
+        self.0.writer.apply(payment_key, void).await
     }
 
-    /// Captures from the authorization under `key` until `captured_total` is captured: `Captured`. Returns the state
-    /// of the payment (`PaymentState`) if the authorization has ended.
+    /// Captures from the authorization under `payment_key` until `captured_total` is captured: `Captured`.
+    /// Returns the state of the payment (`PaymentState`) if the authorization has ended.
     ///
     /// # Errors
     /// `Permanent` when less is authorized.
     pub(in crate::providers) async fn capture(
         &self,
-        key: &str,
+        payment_key: &str,
         captured_total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
-        let owned_key = key.to_owned();
+        let owned_key = payment_key.to_owned();
         let capture =
             move |ledger: &mut Ledger| ledger.capture(&owned_key, captured_total, is_last);
-        self.0.writer.apply(key, capture).await?
+        self.0.writer.apply(payment_key, capture).await?
     }
 
-    /// Refunds until `refunded_total` is refunded under `key`; returns the refunded total.
+    /// Refunds until `refunded_total` is refunded under `payment_key`; returns the refunded total.
     ///
     /// # Errors
     /// `Permanent` when less was captured.
     pub(in crate::providers) async fn refund(
         &self,
-        key: &str,
+        payment_key: &str,
         refunded_total: i64,
     ) -> Result<i64, ProviderError> {
-        let owned_key = key.to_owned();
+        let owned_key = payment_key.to_owned();
         let refund = move |ledger: &mut Ledger| ledger.refund(&owned_key, refunded_total);
-        self.0.writer.apply(key, refund).await?
+        self.0.writer.apply(payment_key, refund).await?
     }
 
-    /// State of the payment under `key`.
+    /// State of the payment under `payment_key`.
     ///
     /// # Errors
     /// `Permanent` when there is no such payment.
     pub(in crate::providers) async fn payment_state(
         &self,
-        key: &str,
+        payment_key: &str,
     ) -> Result<PaymentState, ProviderError> {
-        let owned_key = key.to_owned();
+        let owned_key = payment_key.to_owned();
         let payment_state = move |ledger: &mut Ledger| ledger.payment_state(&owned_key);
-        let payment_state_result = self.0.writer.apply(key, payment_state).await?;
+        let payment_state_result = self.0.writer.apply(payment_key, payment_state).await?;
         payment_state_result
             .ok_or_else(|| ProviderError::Permanent("there is no such payment".to_owned()))
     }
@@ -159,10 +159,10 @@ pub struct PaymentRecord {
 /// # Errors
 /// When it can't be read.
 pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<String, PaymentRecord>> {
-    let Some(mut ledger) = open_audit_session(database_url).await? else {
+    let Some(mut audit_session) = open_audit_session(database_url).await? else {
         return Ok(HashMap::new());
     };
-    let rows = ledger
+    let payment_rows = audit_session
         .fetch(
             "SELECT key, status, captured, refunded,
                     (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'authorize'),
@@ -172,16 +172,16 @@ pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<Strin
         )
         .await
         .context("can't read the sandbox's ledger")?;
-    rows.iter()
-        .map(|row| {
+    payment_rows.iter()
+        .map(|payment_row| {
             let payment_record = PaymentRecord {
-                status: row.text(1)?.to_owned(),
-                captured: row.integer(2)?,
-                refunded: row.integer(3)?,
-                authorizations: row.integer(4)?,
-                captures: row.integer(5)?,
+                status: payment_row.text(1)?.to_owned(),
+                captured: payment_row.integer(2)?,
+                refunded: payment_row.integer(3)?,
+                authorizations: payment_row.integer(4)?,
+                captures: payment_row.integer(5)?,
             };
-            Ok((row.text(0)?.to_owned(), payment_record))
+            Ok((payment_row.text(0)?.to_owned(), payment_record))
         })
         .collect()
 }

@@ -45,8 +45,8 @@ const SAME_UNIT_CURRENCIES: &str = "
 /// for payment methods other than cards; for cards it documents up to twelve digits, and nine for American
 /// Express.
 const MAX_AMOUNT: i64 = 99_999_999;
-/// Largest amount of the currencies in [`LARGE_AMOUNT_CURRENCIES`]: the twelve digits that Stripe documents for most cards, since
-/// one unit of these currencies is worth little.
+/// Largest amount of the currencies in [`LARGE_AMOUNT_CURRENCIES`]: the twelve digits that Stripe documents for
+/// most cards, since one unit of these currencies is worth little.
 const MAX_AMOUNT_LARGE: i64 = 999_999_999_999;
 const LARGE_AMOUNT_CURRENCIES: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK LBP PYG UGX UZS VND";
 
@@ -58,13 +58,13 @@ fn conversion(currency: Currency) -> Option<UnitConversion> {
         (SAME_UNIT_CURRENCIES, UnitConversion::Same),
     ]
     .into_iter()
-    .find_map(|(codes, conversion)| list_contains(codes, currency).then_some(conversion))
+    .find_map(|(currency_codes, conversion)| list_contains(currency_codes, currency).then_some(conversion))
 }
 
-fn list_contains(codes: &str, currency: Currency) -> bool {
-    codes
+fn list_contains(currency_codes: &str, currency: Currency) -> bool {
+    currency_codes
         .split_whitespace()
-        .any(|code| code == currency.as_str())
+        .any(|currency_code| currency_code == currency.as_str())
 }
 
 /// Converts an amount in minor units to Stripe's unit.
@@ -164,8 +164,8 @@ mod tests {
                     assert_eq!(stripe_amount, 50 * stripe_units(currency), "{currency}");
                     assert_eq!(from_stripe(stripe_amount, currency), amount, "{currency}");
                 }
-                Err(message) => {
-                    assert!(message.contains(currency.as_str()), "{message}");
+                Err(refusal_reason) => {
+                    assert!(refusal_reason.contains(currency.as_str()), "{refusal_reason}");
                     refused_currencies.push(currency.to_string());
                 }
             }

@@ -18,11 +18,11 @@ const API_VERSION: &str = "2024-06-20";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a response; a confirmation involves the customer's bank. It is shorter than the step's
 /// timeout.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Refunds per page: Stripe's maximum.
 const REFUNDS_PER_PAGE: &str = "100";
 /// Maximum number of pages of refunds.
-const MAX_PAGES: usize = 100;
+const MAX_REFUND_PAGES: usize = 100;
 /// Maximum size of a response in bytes.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
@@ -33,16 +33,16 @@ const MAX_REPLAYS: u32 = 20;
 const REPLAYED_HEADER: &str = "idempotent-replayed";
 
 /// An idempotency key: a name, and a generation that increases with each error response from Stripe.
-pub(super) struct Key {
-    pub(super) name: String,
+pub(super) struct IdempotencyKey {
+    pub(super) base_key: String,
     pub(super) generation: u32,
 }
 
-impl Key {
+impl IdempotencyKey {
     fn of_generation(&self, generation: u32) -> String {
         match generation {
-            0 => self.name.clone(),
-            generation => format!("{}/{generation}", self.name),
+            0 => self.base_key.clone(),
+            generation => format!("{}/{generation}", self.base_key),
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) type FormFields = Vec<(&'static str, String)>;
 pub(super) struct Api {
     client: Client,
     base_url: Url,
-    key: String,
+    secret_key: String,
 }
 
 /// A payment intent: Stripe's object for one payment.
@@ -155,45 +155,45 @@ impl ApiError {
 }
 
 impl Api {
-    pub(super) fn new(base: Url, secret_key: String) -> anyhow::Result<Self> {
+    pub(super) fn new(base_url: Url, secret_key: String) -> anyhow::Result<Self> {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
+            .timeout(RESPONSE_TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("can't create an HTTP client")?;
         Ok(Self {
             client,
-            base_url: base,
-            key: secret_key,
+            base_url,
+            secret_key,
         })
     }
 
     pub(super) async fn create_intent(
         &self,
         form: &FormFields,
-        idempotency_key: &Key,
+        idempotency_key: &IdempotencyKey,
     ) -> Result<PaymentIntent, ApiError> {
         self.post(&["payment_intents"], form, idempotency_key).await
     }
 
     pub(super) async fn intent(
         &self,
-        id: &str,
+        intent_id: &str,
         form: &FormFields,
     ) -> Result<PaymentIntent, ApiError> {
-        let request = self.client.get(self.url(&["payment_intents", id]));
+        let request = self.client.get(self.url(&["payment_intents", intent_id]));
         self.send(request.query(form)).await
     }
 
     /// Captures from an authorization.
     pub(super) async fn capture(
         &self,
-        id: &str,
+        intent_id: &str,
         form: &FormFields,
-        idempotency_key: &Key,
+        idempotency_key: &IdempotencyKey,
     ) -> Result<PaymentIntent, ApiError> {
-        self.post(&["payment_intents", id, "capture"], form, idempotency_key)
+        self.post(&["payment_intents", intent_id, "capture"], form, idempotency_key)
             .await
     }
 
@@ -201,18 +201,18 @@ impl Api {
     /// prevents a second execution.
     pub(super) async fn confirm_or_cancel(
         &self,
-        id: &str,
+        intent_id: &str,
         action: &str,
         form: &FormFields,
     ) -> Result<PaymentIntent, ApiError> {
-        let url = self.url(&["payment_intents", id, action]);
+        let url = self.url(&["payment_intents", intent_id, action]);
         self.send(self.client.post(url).form(form)).await
     }
 
     pub(super) async fn create_refund(
         &self,
         form: &FormFields,
-        idempotency_key: &Key,
+        idempotency_key: &IdempotencyKey,
     ) -> Result<Refund, ApiError> {
         self.post(&["refunds"], form, idempotency_key).await
     }
@@ -222,13 +222,13 @@ impl Api {
     /// generation of the key.
     async fn post<T: DeserializeOwned>(
         &self,
-        path: &[&str],
+        path_segments: &[&str],
         form: &FormFields,
-        idempotency_key: &Key,
+        idempotency_key: &IdempotencyKey,
     ) -> Result<T, ApiError> {
         let mut generation = idempotency_key.generation;
         loop {
-            let request = self.client.post(self.url(path)).form(form);
+            let request = self.client.post(self.url(path_segments)).form(form);
             let request =
                 request.header("idempotency-key", idempotency_key.of_generation(generation));
             match self.try_send(request).await {
@@ -244,11 +244,11 @@ impl Api {
     }
 
     /// All refunds of a payment intent, newest first.
-    pub(super) async fn refunds(&self, intent: &str) -> Result<Vec<Refund>, ApiError> {
+    pub(super) async fn refunds(&self, intent_id: &str) -> Result<Vec<Refund>, ApiError> {
         let mut refunds: Vec<Refund> = Vec::new();
-        for _ in 0..MAX_PAGES {
+        for _ in 0..MAX_REFUND_PAGES {
             let mut form = vec![
-                ("payment_intent", intent.to_owned()),
+                ("payment_intent", intent_id.to_owned()),
                 ("limit", REFUNDS_PER_PAGE.to_owned()),
             ];
             form.extend(
@@ -269,12 +269,12 @@ impl Api {
         ))
     }
 
-    fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.base_url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1").extend(path);
+    fn url(&self, path_segments: &[&str]) -> Url {
+        let mut request_url = self.base_url.clone();
+        if let Ok(mut segments) = request_url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path_segments);
         }
-        url
+        request_url
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ApiError> {
@@ -288,7 +288,7 @@ impl Api {
         request: RequestBuilder,
     ) -> Result<T, FailedRequest> {
         let response = request
-            .bearer_auth(&self.key)
+            .bearer_auth(&self.secret_key)
             .header("stripe-version", API_VERSION)
             .send()
             .await;
@@ -302,8 +302,8 @@ impl Api {
         let is_replay = response
             .headers()
             .get(REPLAYED_HEADER)
-            .is_some_and(|value| value == "true");
-        let mut body = Vec::new();
+            .is_some_and(|header_value| header_value == "true");
+        let mut response_body = Vec::new();
         let interrupted_error = |error: reqwest::Error| {
             ApiError::Unknown(format!(
                 "Stripe's response was interrupted: {}",
@@ -311,18 +311,18 @@ impl Api {
             ))
         };
         while let Some(chunk) = response.chunk().await.map_err(interrupted_error)? {
-            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            if response_body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(ApiError::Unknown("Stripe's response is too large".to_owned()).into());
             }
-            body.extend_from_slice(&chunk);
+            response_body.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
+            return serde_json::from_slice(&response_body).map_err(|error| {
                 ApiError::Unknown(format!("Stripe's response can't be decoded: {error}")).into()
             });
         }
         Err(FailedRequest {
-            error: classify_error(status, &body),
+            error: classify_error(status, &response_body),
             is_replay,
         })
     }

@@ -20,7 +20,7 @@ use shared::money::Money;
 
 use self::{
     amounts::{chargeable_part, from_stripe, to_stripe},
-    api::{Api, ApiError, FormFields, Key, PaymentIntent},
+    api::{Api, ApiError, FormFields, IdempotencyKey, PaymentIntent},
     state::{
         authorization_state, authorized_result, can_capture_in_parts, captured_amount, is_closed,
         is_effective, refunded_amount, requires_confirmation,
@@ -47,16 +47,16 @@ pub fn check(amount: Money) -> Result<(), String> {
 #[derive(Clone)]
 pub struct Settings {
     /// Base URL: `https://api.stripe.com`.
-    pub base: Url,
+    pub base_url: Url,
     /// Secret API key: `sk_…`.
-    pub key: String,
+    pub secret_key: String,
     /// Whether the account supports multicapture.
     pub captures_in_parts: bool,
 }
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stripe at {}", self.base)
+        write!(f, "Stripe at {}", self.base_url)
     }
 }
 
@@ -74,7 +74,7 @@ impl Stripe {
     /// When the HTTP client can't be created.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         Ok(Self {
-            api: Api::new(settings.base, settings.key)?,
+            api: Api::new(settings.base_url, settings.secret_key)?,
             captures_in_parts: settings.captures_in_parts,
         })
     }
@@ -88,11 +88,11 @@ impl Stripe {
             let idempotency_key = idempotency_key(payment, "prepare");
             let intent_form = self.intent_form(payment)?;
             let create_result = self.api.create_intent(&intent_form, &idempotency_key).await;
-            let PaymentIntent { id, .. } = create_result.map_err(ApiError::into_declined)?;
+            let PaymentIntent { id: new_intent_id, .. } = create_result.map_err(ApiError::into_declined)?;
             let provider = NAME.to_owned();
             return Ok(StepResult::Prepared {
                 provider,
-                reference: id,
+                reference: new_intent_id,
             });
         };
         let mut intent = self.read_intent(intent_id).await?;
@@ -135,12 +135,12 @@ impl Stripe {
     pub(super) async fn capture(
         &self,
         payment: &Payment,
-        total: i64,
+        capture_total: i64,
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
         let captured_result = |amount| StepResult::Captured {
             amount,
-            requested_amount: total,
+            requested_amount: capture_total,
             is_last,
         };
         let Some(intent_id) = intent_id(payment)? else {
@@ -148,8 +148,8 @@ impl Stripe {
         };
         let intent = self.read_intent(intent_id).await?;
         let captured_before = captured_amount(&intent, payment);
-        let remaining_amount = total - captured_before;
-        let is_last = is_last || total >= payment.price.amount;
+        let remaining_amount = capture_total - captured_before;
+        let is_last = is_last || capture_total >= payment.price.amount;
         if remaining_amount <= 0 {
             if is_last && captured_before > 0 && intent.status == "requires_capture" {
                 self.release_authorization(intent_id, payment).await;
@@ -173,8 +173,8 @@ impl Stripe {
         }
         let mut form = FormFields::new();
         // After an edit, more than the order's total may be authorized.
-        let is_whole_amount = total >= from_stripe(intent.amount, payment.price.currency);
-        let mut reached_total = total;
+        let is_whole_amount = capture_total >= from_stripe(intent.amount, payment.price.currency);
+        let mut reached_total = capture_total;
         if !is_whole_amount {
             // If a remainder is too small a unit for Stripe, it is captured with a later part.
             let chargeable_amount = chargeable_part(Money {
@@ -274,7 +274,7 @@ impl Stripe {
     pub(super) async fn refund(
         &self,
         payment: &Payment,
-        total: i64,
+        refund_total: i64,
     ) -> Result<StepResult, ProviderError> {
         let Some(intent_id) = intent_id(payment)? else {
             return Ok(StepResult::Refunded { amount: 0 });
@@ -291,7 +291,7 @@ impl Stripe {
                     .await
                     .map(StepResult::PaymentState);
             }
-            if refunded_total >= total {
+            if refunded_total >= refund_total {
                 return Ok(StepResult::Refunded {
                     amount: refunded_total,
                 });
@@ -303,7 +303,7 @@ impl Stripe {
             {
                 return Err(error.into_permanent());
             }
-            let form = refund_form(payment, intent_id, total - refunded_total)?;
+            let form = refund_form(payment, intent_id, refund_total - refunded_total)?;
             // A failed refund may be repeated under a new key; one without a response must keep its key.
             let failed_refunds = refunds
                 .iter()
@@ -311,11 +311,11 @@ impl Stripe {
                 .count();
             let idempotency_key = idempotency_key(
                 payment,
-                &format!("refund/{total}/{refunded_total}/{failed_refunds}"),
+                &format!("refund/{refund_total}/{refunded_total}/{failed_refunds}"),
             );
             match self.api.create_refund(&form, &idempotency_key).await {
                 Ok(refund) if is_effective(&refund) => {
-                    return Ok(StepResult::Refunded { amount: total });
+                    return Ok(StepResult::Refunded { amount: refund_total });
                 }
                 Ok(refund) => {
                     let failure_reason = refund.failure_reason.unwrap_or_default();
@@ -396,7 +396,7 @@ impl Stripe {
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),
             ("metadata[order_id]", payment.order_id.to_string()),
-            ("metadata[order_number]", payment.number.to_string()),
+            ("metadata[order_number]", payment.order_number.to_string()),
         ];
         if self.captures_in_parts {
             form.push((
@@ -409,9 +409,9 @@ impl Stripe {
 }
 
 /// The idempotency key of a request, which stays the same until Stripe has answered the request.
-fn idempotency_key(payment: &Payment, operation: &str) -> Key {
-    Key {
-        name: format!("{}/{operation}", payment.key),
+fn idempotency_key(payment: &Payment, operation: &str) -> IdempotencyKey {
+    IdempotencyKey {
+        base_key: format!("{}/{operation}", payment.idempotency_key),
         generation: payment.error_responses,
     }
 }
@@ -426,7 +426,7 @@ fn refund_form(
         ("payment_intent", intent_id.to_owned()),
         ("amount", stripe_amount(payment, amount)?),
         ("metadata[order_id]", payment.order_id.to_string()),
-        ("metadata[order_number]", payment.number.to_string()),
+        ("metadata[order_number]", payment.order_number.to_string()),
     ])
 }
 

@@ -51,12 +51,12 @@ pub(super) fn authorization_state(intent: &PaymentIntent, payment: &Payment) -> 
 }
 
 pub(super) fn next_action(intent: &PaymentIntent) -> NextAction {
-    let action = intent.next_action.as_ref();
-    let kind = action.and_then(|action| action["type"].as_str());
-    let url = action.and_then(|action| action["redirect_to_url"]["url"].as_str());
+    let stripe_action = intent.next_action.as_ref();
+    let action_kind = stripe_action.and_then(|stripe_action| stripe_action["type"].as_str());
+    let redirect_url = stripe_action.and_then(|stripe_action| stripe_action["redirect_to_url"]["url"].as_str());
     NextAction {
-        kind: kind.unwrap_or("unknown").to_owned(),
-        url: url.map(str::to_owned),
+        kind: action_kind.unwrap_or("unknown").to_owned(),
+        url: redirect_url.map(str::to_owned),
         client_secret: intent.client_secret.clone(),
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn refunded_amount(
     intent: &PaymentIntent,
     payment: &Payment,
 ) -> i64 {
-    let mut refunds_by_order: Vec<_> = refunds
+    let mut effective_refunds: Vec<_> = refunds
         .iter()
         .filter(|refund| is_effective(refund))
         .collect();
@@ -107,14 +107,14 @@ pub(super) fn refunded_amount(
         metadata.is_some_and(|metadata| metadata["order_id"].is_string())
     };
     // Stripe lists the newest refund first, so the release is the last one of its amount.
-    let release_refund = refunds_by_order
+    let release_index = effective_refunds
         .iter()
         .rposition(|refund| refund.amount == released_amount && !is_ours(refund));
-    if let Some(release_refund) = release_refund.filter(|_| released_amount > 0) {
-        refunds_by_order.remove(release_refund);
+    if let Some(release_index) = release_index.filter(|_| released_amount > 0) {
+        effective_refunds.remove(release_index);
     }
     from_stripe(
-        refunds_by_order.iter().map(|refund| refund.amount).sum(),
+        effective_refunds.iter().map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
 }
@@ -141,11 +141,11 @@ mod tests {
             .unwrap()
         };
         let payment = Payment {
-            key: "key".to_owned(),
+            idempotency_key: "key".to_owned(),
             provider: NAME.to_owned(),
             reference: Some("pi_1".to_owned()),
             order_id: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
-            number: 1,
+            order_number: 1,
             price: Money {
                 amount: 5000,
                 currency: "EUR".parse().unwrap(),

@@ -69,7 +69,7 @@ impl Store {
                 position
             }
             Some(FeedPosition::Event(event_id)) => {
-                match self.position(&mut session, event_id).await? {
+                match self.find_event_position(&mut session, event_id).await? {
                     Some(position) => position,
                     None => return Ok(FeedResult::NoSuchEvent),
                 }
@@ -80,7 +80,7 @@ impl Store {
         } else {
             end_position
         };
-        let (sql, arguments) = select(query, role, start_position, scan_end);
+        let (sql, arguments) = select_feed_page(query, role, start_position, scan_end);
         let read_rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         let mut events = read_rows
             .rows
@@ -106,7 +106,7 @@ impl Store {
 
 impl Store {
     /// The position of the event; on a replica it may not exist yet.
-    async fn position(
+    async fn find_event_position(
         &self,
         session: &mut Session,
         event_id: EventId,
@@ -148,7 +148,7 @@ async fn position_of_event(
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
-fn select(
+fn select_feed_page(
     query: &ListEvents,
     role: Role,
     start_position: i64,
@@ -167,12 +167,12 @@ fn select(
             .push(" AND storefront = ")
             .bind(storefront.to_string());
     }
-    if let Some(types) = &query.types {
-        of_types(&mut statement, types);
+    if let Some(event_types) = &query.types {
+        push_type_filter(&mut statement, event_types);
     }
     if role != Role::Admin {
-        for kind in ADMIN_KINDS {
-            statement.push(" AND type <> ").bind(kind);
+        for event_type in ADMIN_KINDS {
+            statement.push(" AND type <> ").bind(event_type);
         }
     }
     // By sequence or by position gives the same order of one order's events; each has an index.
@@ -186,15 +186,15 @@ fn select(
         .push(order_column)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
-    let (page, arguments) = statement.finish();
-    let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "data", order_column);
-    (Sql::texts(page, bounded_sql), arguments)
+    let (page_sql, arguments) = statement.finish();
+    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, "data", order_column);
+    (Sql::texts(page_sql, bounded_sql), arguments)
 }
 
-fn of_types(statement: &mut StatementBuilder, types: &EventFilter) {
+fn push_type_filter(statement: &mut StatementBuilder, event_types: &EventFilter) {
     statement.push(" AND (false");
-    for name in types.types() {
-        match name.strip_suffix('*') {
+    for type_pattern in event_types.types() {
+        match type_pattern.strip_suffix('*') {
             Some("") => {
                 statement.push(" OR true");
             }
@@ -205,7 +205,7 @@ fn of_types(statement: &mut StatementBuilder, types: &EventFilter) {
                 statement.push(" AND type < ").bind(range_end).push(")");
             }
             None => {
-                statement.push(" OR type = ").bind(name.as_str());
+                statement.push(" OR type = ").bind(type_pattern.as_str());
             }
         }
     }

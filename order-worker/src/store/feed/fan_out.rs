@@ -98,9 +98,9 @@ impl Store {
         {
             return Ok(FeedProgress::NO_PROGRESS);
         }
-        Ok(if new_deliveries.events < read_events.rows.len() {
+        Ok(if new_deliveries.event_count < read_events.rows.len() {
             FeedProgress {
-                events: new_deliveries.events,
+                events: new_deliveries.event_count,
                 has_more: true,
             }
         } else {
@@ -134,7 +134,7 @@ async fn enabled_endpoints(session: &mut Session) -> Result<Vec<(i64, Endpoint)>
 struct NewDeliveries {
     rows: Vec<Vec<Argument>>,
     /// Number of these events.
-    events: usize,
+    event_count: usize,
     /// Position of the last one.
     reached_position: i64,
 }
@@ -147,14 +147,14 @@ fn create_deliveries(
 ) -> Result<NewDeliveries, StoreError> {
     let mut new_deliveries = NewDeliveries {
         rows: Vec::new(),
-        events: 0,
+        event_count: 0,
         reached_position: 0,
     };
     for (position, event) in events {
         if new_deliveries.rows.len() >= DELIVERIES_PER_TRANSACTION {
             break;
         }
-        new_deliveries.events += 1;
+        new_deliveries.event_count += 1;
         new_deliveries.reached_position = *position;
         let storefront: Option<&Storefront> = event.storefront.as_ref();
         let subscribed_endpoints = endpoints.iter().filter(|(since_position, endpoint)| {
@@ -232,30 +232,30 @@ mod tests {
         let event: CloudEvent = serde_json::from_value(event_json).unwrap();
         let events: Vec<_> = (1..=5).map(|position| (position, event.clone())).collect();
         let mut context = DecisionContext::new(Timestamp::UNIX_EPOCH, 1);
-        let mut new_deliveries = |endpoints| {
-            let endpoints = vec![(0, endpoint.clone()); endpoints];
+        let mut delivery_counts = |endpoint_count| {
+            let endpoints = vec![(0, endpoint.clone()); endpoint_count];
             let new_deliveries = create_deliveries(&events, &endpoints, &mut context).unwrap();
             (
                 new_deliveries.rows.len(),
-                new_deliveries.events,
+                new_deliveries.event_count,
                 new_deliveries.reached_position,
             )
         };
-        assert_eq!(new_deliveries(0), (0, 5, 5));
+        assert_eq!(delivery_counts(0), (0, 5, 5));
         assert_eq!(
-            new_deliveries(DELIVERIES_PER_TRANSACTION / 5),
+            delivery_counts(DELIVERIES_PER_TRANSACTION / 5),
             (DELIVERIES_PER_TRANSACTION, 5, 5)
         );
         assert_eq!(
-            new_deliveries(DELIVERIES_PER_TRANSACTION / 2),
+            delivery_counts(DELIVERIES_PER_TRANSACTION / 2),
             (DELIVERIES_PER_TRANSACTION, 2, 2)
         );
         assert_eq!(
-            new_deliveries(DELIVERIES_PER_TRANSACTION - 1),
+            delivery_counts(DELIVERIES_PER_TRANSACTION - 1),
             (2 * (DELIVERIES_PER_TRANSACTION - 1), 2, 2)
         );
         assert_eq!(
-            new_deliveries(3 * DELIVERIES_PER_TRANSACTION),
+            delivery_counts(3 * DELIVERIES_PER_TRANSACTION),
             (3 * DELIVERIES_PER_TRANSACTION, 1, 1)
         );
     }

@@ -106,9 +106,9 @@ impl Store {
         let arguments = arguments![FeedConsumer::Messages.name()];
         let was_enabled = session.execute(sql, arguments).await? > 0;
         drop(session);
-        let mut last_id = String::new();
-        while let Some(id) = self.end_unsent_messages(&last_id).await? {
-            last_id = id;
+        let mut last_message_id = String::new();
+        while let Some(message_id) = self.end_unsent_messages(&last_message_id).await? {
+            last_message_id = message_id;
         }
         if was_enabled {
             tracing::warn!(
@@ -118,9 +118,9 @@ impl Store {
         Ok(())
     }
 
-    /// Ends the next waiting messages after `last_id` without sending them; returns the id of the last one, or
-    /// `None` if there are no more. A message whose attempt's result is being stored is left to it.
-    async fn end_unsent_messages(&self, last_id: &str) -> Result<Option<String>, StoreError> {
+    /// Ends the next waiting messages after `last_message_id` without sending them; returns the id of the last one,
+    /// or `None` if there are no more. A message whose attempt's result is being stored is left to it.
+    async fn end_unsent_messages(&self, last_message_id: &str) -> Result<Option<String>, StoreError> {
         let sql = Sql::for_dialects(
             "SELECT id, state FROM messages WHERE due_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
             "SELECT id, state FROM messages WHERE due_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2
@@ -128,7 +128,7 @@ impl Store {
         );
         let mut session = self.transaction().await?;
         let rows = session
-            .fetch(sql, arguments![last_id, MESSAGES_PER_TRANSACTION])
+            .fetch(sql, arguments![last_message_id, MESSAGES_PER_TRANSACTION])
             .await?;
         let messages: Vec<Message> =
             readable_rows(&rows, |row| parse_json("message", row.text(1)?))?;
@@ -137,11 +137,11 @@ impl Store {
             update(&mut session, &message).await?;
         }
         let last_row = rows.last();
-        let last_id = last_row
+        let last_message_id = last_row
             .map(|row| row.text(0).map(str::to_owned))
             .transpose()?;
         session.commit().await?;
-        Ok(last_id)
+        Ok(last_message_id)
     }
 
     /// Creates the messages of up to `limit` events after the stored position, and returns the progress. Does
@@ -166,12 +166,12 @@ impl Store {
         let mut events: Vec<_> = read_events.rows.iter().filter_map(read_event).collect();
         if !includes_imported && !events.is_empty() {
             let imported_orders = find_imported_orders(&mut lease.session, &events).await?;
-            events.retain(|entry| !imported_orders.contains(&entry.event.subject));
+            events.retain(|message_event| !imported_orders.contains(&message_event.event.subject));
         }
-        let rows = events.iter().map(|entry| message_row(entry, context));
-        let rows = rows.collect::<Result<_, _>>()?;
+        let message_rows = events.iter().map(|message_event| message_row(message_event, context));
+        let message_rows = message_rows.collect::<Result<_, _>>()?;
         let mut writes = Writes::default();
-        writes.add(INSERT_MESSAGES, rows);
+        writes.add(INSERT_MESSAGES, message_rows);
         if !lease.advance_with(reached_position, writes).await? {
             return Ok(CreatedMessages::NO_MESSAGES);
         }
@@ -187,10 +187,10 @@ fn read_event((position, event): &(i64, CloudEvent)) -> Option<EventWithMessage<
     if !EVENT_TYPES.contains(&event.kind.as_str()) {
         return None;
     }
-    let data = serde_json::to_string(&event.data).ok()?;
+    let data_json = serde_json::to_string(&event.data).ok()?;
     let event_data: Result<EventData, _> = parse_json(
         "event",
-        &format!(r#"{{"type":"{}","data":{data}}}"#, event.kind),
+        &format!(r#"{{"type":"{}","data":{data_json}}}"#, event.kind),
     );
     let order_id = parse_field("order", &event.subject);
     match (event_data, order_id) {
@@ -230,22 +230,22 @@ async fn find_imported_orders(
          WHERE subject = ANY($1) AND sequence = 1
            AND type = 'order.created' AND data::json ->> 'awaits_stock' = 'true'",
     );
-    let ids: BTreeSet<_> = events.iter().map(|entry| &entry.event.subject).collect();
-    let rows = session.fetch(sql, vec![list(ids)]).await?;
+    let order_ids: BTreeSet<_> = events.iter().map(|message_event| &message_event.event.subject).collect();
+    let rows = session.fetch(sql, vec![list(order_ids)]).await?;
     rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
 }
 
 /// The row of a new message.
 fn message_row(
-    entry: &EventWithMessage<'_>,
+    message_event: &EventWithMessage<'_>,
     context: &mut DecisionContext,
 ) -> Result<Vec<Argument>, StoreError> {
     let now = context.now();
     let message = Message::new(
         context.new_id(),
-        entry.order_id,
-        (entry.event.id, entry.position),
-        (entry.kind, entry.topic),
+        message_event.order_id,
+        (message_event.event.id, message_event.position),
+        (message_event.kind, message_event.topic),
         now,
     );
     Ok(arguments![

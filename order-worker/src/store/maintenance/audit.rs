@@ -42,9 +42,8 @@ pub struct OverdueStep {
     pub publish_at: Option<Timestamp>,
 }
 
-/// Reads the version of the database's schema. Fails if this program, which knows versions up to
-/// `known_version`,
-/// can't read it.
+/// Reads the version of the database's schema, and the oldest program that may read it. `known_version` is the
+/// newest version that this program knows.
 async fn fetch_schema(snapshot: &mut Session, known_version: i64) -> Result<Schema, StoreError> {
     let version_sql = Sql::for_dialects(
         "SELECT user_version FROM pragma_user_version",
@@ -84,18 +83,18 @@ pub(in crate::store) async fn open_snapshot_session(url: &str) -> anyhow::Result
         let session = sqlite::open_audit_session(&sqlite::path(url)?)?;
         (session, sqlite::newest_schema())
     };
-    let context = || format!("can't read {}", location(url));
+    let unreadable_message = || format!("can't read {}", location(url));
     snapshot
         .begin(begin_statement())
         .await
-        .with_context(context)?;
+        .with_context(unreadable_message)?;
     // The snapshot begins with the first read.
-    let first_row = snapshot.fetch("SELECT position FROM relay", Vec::new());
-    first_row.await.with_context(context)?;
+    let first_read = snapshot.fetch("SELECT position FROM relay", Vec::new());
+    first_read.await.with_context(unreadable_message)?;
     let schema = fetch_schema(&mut snapshot, known_version)
         .await
-        .with_context(context)?;
-    schema.check_readable(known_version).with_context(context)?;
+        .with_context(unreadable_message)?;
+    schema.check_readable(known_version).with_context(unreadable_message)?;
     Ok(snapshot)
 }
 
@@ -158,18 +157,18 @@ pub struct AuditedApiKey {
 
 /// Selects up to `$2` customers with an id above `$1`, by id, up to a size limit.
 fn next_customers() -> Sql {
-    const NEXT: &str = "SELECT id, state, version, profile, name_key, email_key,
+    const NEXT_CUSTOMERS_SQL: &str = "SELECT id, state, version, profile, name_key, email_key,
                 (SELECT max(sequence) FROM events WHERE subject = customers.id) AS last_sequence
          FROM customers WHERE id > $1 ORDER BY id LIMIT $2";
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| {
+    static BOUNDED_CUSTOMERS_SQL: LazyLock<String> = LazyLock::new(|| {
         bounded_sql(
-            NEXT,
+            NEXT_CUSTOMERS_SQL,
             MAX_FORWARD_BYTES,
             "state || coalesce(profile, '')",
             "id",
         )
     });
-    Sql::for_dialects(NEXT, &BOUNDED)
+    Sql::for_dialects(NEXT_CUSTOMERS_SQL, &BOUNDED_CUSTOMERS_SQL)
 }
 
 /// A snapshot of the whole database: later changes are not visible in it. Workers may be running; nothing is
@@ -188,16 +187,16 @@ impl Audit {
         Ok(Self { snapshot })
     }
 
-    /// Up to `limit` orders with a number above `number`, by number, up to a size limit.
+    /// Up to `limit` orders with a number above `after_number`, by number, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.
     pub async fn orders(
         &mut self,
-        number: i64,
+        after_number: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
-        let arguments = arguments![number, limit];
+        let arguments = arguments![after_number, limit];
         let read_rows = self
             .snapshot
             .fetch_within(MAX_FORWARD_BYTES, next_orders(), arguments);
@@ -215,49 +214,49 @@ impl Audit {
     /// When the database can't be read.
     pub async fn order_tags(
         &mut self,
-        numbers: &[i64],
+        order_numbers: &[i64],
     ) -> Result<HashMap<i64, BTreeSet<String>>, StoreError> {
         let sql = Sql::for_dialects(
             "SELECT number, tag FROM order_tags WHERE number IN (SELECT value FROM json_each($1))",
             "SELECT number, tag FROM order_tags
              WHERE number IN (SELECT json_array_elements_text($1::json)::bigint)",
         );
-        let numbers = serde_json::to_string(numbers)
+        let numbers_json = serde_json::to_string(order_numbers)
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        let mut tags: HashMap<i64, BTreeSet<String>> = HashMap::new();
-        for row in self.snapshot.fetch(sql, arguments![numbers]).await? {
-            let tags_of_order = tags.entry(row.integer(0)?).or_default();
+        let mut tags_by_number: HashMap<i64, BTreeSet<String>> = HashMap::new();
+        for row in self.snapshot.fetch(sql, arguments![numbers_json]).await? {
+            let tags_of_order = tags_by_number.entry(row.integer(0)?).or_default();
             tags_of_order.insert(row.text(1)?.to_owned());
         }
-        Ok(tags)
+        Ok(tags_by_number)
     }
 
-    /// Up to `limit` customers with an id above `id`, by id, up to a size limit.
+    /// Up to `limit` customers with an id above `after_id`, by id, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn customers(
         &mut self,
-        id: &str,
+        after_id: &str,
         limit: u32,
     ) -> Result<Vec<(String, Audited<AuditedCustomer>)>, StoreError> {
-        let arguments = arguments![id, limit];
+        let arguments = arguments![after_id, limit];
         let read_rows = self
             .snapshot
             .fetch_within(MAX_FORWARD_BYTES, next_customers(), arguments);
         let rows = read_rows.await?.rows;
         let customers = rows.iter().map(|row| {
-            let id = row.text(0)?;
+            let customer_id = row.text(0)?;
             let customer = customer_at(row, 1).and_then(|customer| {
-                let keys = (row.maybe_text(4)?, row.maybe_text(5)?);
-                let (name, email) = (search_key(&customer.name), search_key(&customer.email));
+                let stored_keys = (row.maybe_text(4)?, row.maybe_text(5)?);
+                let (name_key, email_key) = (search_key(&customer.name), search_key(&customer.email));
                 Ok(AuditedCustomer {
                     last_sequence: parse_unsigned("sequence", row.maybe_integer(6)?.unwrap_or(0))?,
-                    has_current_keys: keys.1.is_none() || keys == (Some(&*name), Some(&*email)),
+                    has_current_keys: stored_keys.1.is_none() || stored_keys == (Some(&*name_key), Some(&*email_key)),
                     customer,
                 })
             });
-            Ok((id.to_owned(), audited_row(id, customer)?))
+            Ok((customer_id.to_owned(), audited_row(customer_id, customer)?))
         });
         customers.collect()
     }
@@ -272,7 +271,7 @@ impl Audit {
                    FROM api_keys ORDER BY id";
         let rows = self.snapshot.fetch(sql, Vec::new()).await?;
         let keys = rows.iter().map(|row| {
-            let id = row.text(2)?;
+            let key_id = row.text(2)?;
             let key = api_key_at(row).and_then(|key| {
                 let columns = (row.text(3)?, row.maybe_integer(4)?, row.maybe_integer(5)?);
                 Ok(AuditedApiKey {
@@ -286,7 +285,7 @@ impl Audit {
                     key,
                 })
             });
-            Ok((id.to_owned(), audited_row(id, key)?))
+            Ok((key_id.to_owned(), audited_row(key_id, key)?))
         });
         keys.collect()
     }
@@ -309,13 +308,13 @@ impl Audit {
     /// When the database is unavailable, or an order's id can't be decoded.
     pub async fn returns(
         &mut self,
-        ids: &[OrderId],
+        order_ids: &[OrderId],
     ) -> Result<Vec<(OrderId, (String, String))>, StoreError> {
         let sql = among!(
             "SELECT order_id, id, storefront, status, created_at FROM order_returns WHERE order_id",
             ""
         );
-        let rows = self.snapshot.fetch(sql, vec![list(ids)]).await?;
+        let rows = self.snapshot.fetch(sql, vec![list(order_ids)]).await?;
         let returns = rows.iter().map(|row| {
             let columns = format!("{} {} {}", row.text(2)?, row.text(3)?, row.integer(4)?);
             let order_id = parse_field("order_id", row.text(0)?)?;
@@ -481,11 +480,11 @@ impl Audit {
     /// When the database is unavailable, or a row can't be decoded.
     pub async fn all_steps(&mut self) -> Result<HashMap<OrderId, Vec<StepRow>>, StoreError> {
         let rows = self.snapshot.fetch(select_steps!(""), Vec::new()).await?;
-        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
+        let mut steps_by_order: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
         for row in &rows {
-            let row = read_step(row)?;
-            steps.entry(row.key.order_id).or_default().push(row);
+            let step_row = read_step(row)?;
+            steps_by_order.entry(step_row.key.order_id).or_default().push(step_row);
         }
-        Ok(steps)
+        Ok(steps_by_order)
     }
 }

@@ -40,9 +40,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn debug_order(&self, id: OrderId) -> Result<Option<Value>, StoreError> {
+    pub async fn debug_order(&self, order_id: OrderId) -> Result<Option<Value>, StoreError> {
         let mut session = self.primary_session().await?;
-        let id_text = id.to_string();
+        let id_text = order_id.to_string();
         let rows = session
             .fetch(
                 "SELECT number, status, external_id, state FROM orders WHERE id = $1",
@@ -52,9 +52,9 @@ impl Store {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let state: Value = parse_json("order", row.text(3)?)?;
+        let order_state: Value = parse_json("order", row.text(3)?)?;
         let order = json!({
-            "number": row.integer(0)?, "status": row.text(1)?, "external_id": row.maybe_text(2)?, "state": state,
+            "number": row.integer(0)?, "status": row.text(1)?, "external_id": row.maybe_text(2)?, "state": order_state,
         });
         let rows = session
             .fetch(
@@ -77,12 +77,12 @@ impl Store {
             .await?;
         let mut events = Vec::with_capacity(read_rows.rows.len());
         for row in &read_rows.rows {
-            let data: Value = parse_json("event", row.text(11)?)?;
+            let event_data: Value = parse_json("event", row.text(11)?)?;
             events.push(json!({
                 "position": row.integer(0)?, "id": row.text(1)?, "sequence": row.integer(3)?,
                 "time_ms": row.integer(4)?, "type": row.text(6)?, "actor": row.text(7)?,
                 "intent": row.text(8)?, "request_id": row.text(9)?, "attempt": row.maybe_integer(10)?,
-                "data": data,
+                "data": event_data,
             }));
         }
         Ok(Some(
@@ -100,8 +100,8 @@ impl Store {
         for table in LISTED_TABLES {
             let sql = format!("SELECT count(*) FROM {table}");
             let rows = session.fetch(sql, Vec::new()).await?;
-            let count = rows.first().map(|row| row.integer(0)).transpose()?;
-            tables.insert(table.to_owned(), json!(count));
+            let row_count = rows.first().map(|row| row.integer(0)).transpose()?;
+            tables.insert(table.to_owned(), json!(row_count));
         }
         let mut positions = Map::new();
         let sql = "SELECT name, position FROM relay ORDER BY name";

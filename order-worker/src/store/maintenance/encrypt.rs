@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Condition on the recorded replies that may contain a secret.
-const WITH_SECRET: &str = "answer LIKE '{\"endpoint_secret\":%'";
+const MAY_CONTAIN_SECRET_SQL: &str = "answer LIKE '{\"endpoint_secret\":%'";
 /// Maximum number of recorded replies that a query examines.
 const REPLIES_PER_QUERY: usize = 500;
 
@@ -33,18 +33,18 @@ pub struct EncryptedRows {
 }
 
 impl EncryptedRows {
-    /// The new content of `row`, if it was readable. An unreadable row is logged and recorded.
+    /// The new content of `row_name`, if it was readable. An unreadable row is logged and recorded.
     ///
     /// # Errors
     /// Errors that are not about the row.
     fn readable(
         &mut self,
-        row: &str,
+        row_name: &str,
         new_content: Result<Option<String>, StoreError>,
     ) -> Result<Option<String>, StoreError> {
         if let Err(error @ StoreError::Corrupt(_)) = &new_content {
-            tracing::error!(row, %error, "a webhook secret can't be read; its row was left as it is");
-            self.unreadable_rows.push(format!("{row}: {error}"));
+            tracing::error!(row = row_name, %error, "a webhook secret can't be read; its row was left as it is");
+            self.unreadable_rows.push(format!("{row_name}: {error}"));
             return Ok(None);
         }
         new_content
@@ -55,9 +55,9 @@ impl SecretCipher {
     /// Decodes the stored state of an endpoint, with its secrets decrypted.
     pub(in crate::store) fn read_endpoint(&self, state: &str) -> Result<Endpoint, StoreError> {
         let mut endpoint: Endpoint = parse_json("endpoint", state)?;
-        let row = endpoint_row(&endpoint);
+        let row_name = endpoint_row(&endpoint);
         for secret in &mut endpoint.secrets {
-            secret.key = self.open(&secret.key, &row)?;
+            secret.key = self.open(&secret.key, &row_name)?;
         }
         Ok(endpoint)
     }
@@ -68,9 +68,9 @@ impl SecretCipher {
         endpoint: &Endpoint,
     ) -> Result<String, StoreError> {
         let mut stored_endpoint = endpoint.clone();
-        let row = endpoint_row(endpoint);
+        let row_name = endpoint_row(endpoint);
         for secret in &mut stored_endpoint.secrets {
-            secret.key = self.seal(&secret.key, &row)?;
+            secret.key = self.seal(&secret.key, &row_name)?;
         }
         serde_json::to_string(&stored_endpoint)
             .map_err(|error| StoreError::Failed(error.to_string()))
@@ -79,22 +79,22 @@ impl SecretCipher {
     /// The recorded reply that contains the secret of an endpoint, with the secret decrypted.
     pub(in crate::store) fn read_outcome(
         &self,
-        key: &str,
+        idempotency_key: &str,
         outcome: &str,
     ) -> Result<Outcome<Json>, StoreError> {
-        let row = outcome_row(key);
-        let text = replace_secret(outcome, |secret| self.open(secret, &row))?;
-        parse_json("outcome", &text)
+        let row_name = outcome_row(idempotency_key);
+        let outcome_json = replace_secret(outcome, |secret| self.open(secret, &row_name))?;
+        parse_json("outcome", &outcome_json)
     }
 
     /// The recorded reply that contains the secret of an endpoint, with the secret encrypted.
     pub(in crate::store) fn write_outcome(
         &self,
-        key: &str,
+        idempotency_key: &str,
         outcome: &str,
     ) -> Result<String, StoreError> {
-        let row = outcome_row(key);
-        replace_secret(outcome, |secret| self.seal(secret, &row))
+        let row_name = outcome_row(idempotency_key);
+        replace_secret(outcome, |secret| self.seal(secret, &row_name))
     }
 
     /// The state of an endpoint with its secrets encrypted with the current key; `None` if they are already.
@@ -109,15 +109,15 @@ impl SecretCipher {
     }
 
     /// A recorded reply with its secret encrypted with the current key; `None` if it is already.
-    fn encrypted_outcome(&self, key: &str, outcome: &str) -> Result<Option<String>, StoreError> {
-        let value: Value = parse_json("outcome", outcome).map_err(|_| undecodable())?;
-        let secret_text = value.pointer("/value/secret").and_then(Value::as_str);
+    fn encrypted_outcome(&self, idempotency_key: &str, outcome: &str) -> Result<Option<String>, StoreError> {
+        let outcome_value: Value = parse_json("outcome", outcome).map_err(|_| undecodable())?;
+        let secret_text = outcome_value.pointer("/value/secret").and_then(Value::as_str);
         if secret_text.is_none_or(|secret_text| self.is_current(secret_text)) {
             return Ok(None);
         }
-        let row = outcome_row(key);
+        let row_name = outcome_row(idempotency_key);
         let new_outcome =
-            replace_secret(outcome, |secret| self.seal(&self.open(secret, &row)?, &row));
+            replace_secret(outcome, |secret| self.seal(&self.open(secret, &row_name)?, &row_name));
         new_outcome.map(Some)
     }
 }
@@ -133,8 +133,8 @@ fn endpoint_row(endpoint: &Endpoint) -> String {
 }
 
 /// Name of a recorded reply in the associated data.
-fn outcome_row(key: &str) -> String {
-    format!("reply {key}")
+fn outcome_row(idempotency_key: &str) -> String {
+    format!("reply {idempotency_key}")
 }
 
 /// Replaces the secret in a recorded reply, if there is one. The rest of the text stays as it is, since a repeated
@@ -143,8 +143,8 @@ fn replace_secret(
     outcome: &str,
     replace: impl FnOnce(&str) -> Result<String, StoreError>,
 ) -> Result<String, StoreError> {
-    let value: Value = parse_json("outcome", outcome)?;
-    let Some(secret_text) = value.pointer("/value/secret").and_then(Value::as_str) else {
+    let outcome_value: Value = parse_json("outcome", outcome)?;
+    let Some(secret_text) = outcome_value.pointer("/value/secret").and_then(Value::as_str) else {
         return Ok(outcome.to_owned());
     };
     let member = |secret: &str| format!("\"secret\":\"{secret}\"");
@@ -169,14 +169,14 @@ impl Store {
             let missing_key_ids = secrets.filter_map(|secret| self.cipher.missing_key(&secret.key));
             missing_keys.extend(missing_key_ids.map(str::to_owned));
         }
-        let count = missing_keys.len();
+        let secret_count = missing_keys.len();
         missing_keys.sort();
         missing_keys.dedup();
         if missing_keys.is_empty() {
             return Ok(());
         }
         anyhow::bail!(
-            "ENCRYPTION_KEY: {count} webhook secrets are encrypted with another key (id {}); set that key as ENCRYPTION_KEY or ENCRYPTION_KEY_PREVIOUS. Nothing was changed",
+            "ENCRYPTION_KEY: {secret_count} webhook secrets are encrypted with another key (id {}); set that key as ENCRYPTION_KEY or ENCRYPTION_KEY_PREVIOUS. Nothing was changed",
             missing_keys.join(", ")
         )
     }
@@ -193,11 +193,11 @@ impl Store {
     /// When the database is unavailable.
     pub async fn encrypt_secrets(&self) -> Result<EncryptedRows, StoreError> {
         let mut encrypted_rows = self.encrypt_endpoints().await?;
-        let replies = self.encrypt_recorded_replies().await?;
-        encrypted_rows.changed_count += replies.changed_count;
+        let encrypted_replies = self.encrypt_recorded_replies().await?;
+        encrypted_rows.changed_count += encrypted_replies.changed_count;
         encrypted_rows
             .unreadable_rows
-            .extend(replies.unreadable_rows);
+            .extend(encrypted_replies.unreadable_rows);
         Ok(encrypted_rows)
     }
 
@@ -210,16 +210,16 @@ impl Store {
         let rows = self.primary_session().await?.fetch(sql, Vec::new()).await?;
         let mut encrypted_rows = EncryptedRows::default();
         for row in &rows {
-            let (id, state) = (row.text(0)?, row.text(1)?);
+            let (endpoint_id, state) = (row.text(0)?, row.text(1)?);
             let new_state = self.cipher.encrypted_endpoint(state);
-            let row = format!("webhook endpoint {id}");
-            let Some(new_state) = encrypted_rows.readable(&row, new_state)? else {
+            let row_name = format!("webhook endpoint {endpoint_id}");
+            let Some(new_state) = encrypted_rows.readable(&row_name, new_state)? else {
                 continue;
             };
             let sql = "UPDATE webhook_endpoints SET state = $2 WHERE id = $1 AND state = $3";
             let mut session = self.writer_session().await?;
             encrypted_rows.changed_count += session
-                .execute(sql, arguments![id, new_state, state])
+                .execute(sql, arguments![endpoint_id, new_state, state])
                 .await?;
         }
         Ok(encrypted_rows)
@@ -232,7 +232,7 @@ impl Store {
     pub async fn encrypt_recorded_replies(&self) -> Result<EncryptedRows, StoreError> {
         // Few replies contain a secret, and no index leads to them.
         let sql = Sql::from(format!(
-            "SELECT key, CASE WHEN {WITH_SECRET} THEN outcome END FROM idempotency
+            "SELECT key, CASE WHEN {MAY_CONTAIN_SECRET_SQL} THEN outcome END FROM idempotency
              WHERE key > $1 ORDER BY key LIMIT {REPLIES_PER_QUERY}"
         ));
         let mut encrypted_rows = EncryptedRows::default();
@@ -242,19 +242,19 @@ impl Store {
             let rows = session.fetch(sql.clone(), arguments![last_key]).await?;
             drop(session);
             for row in &rows {
-                let (key, outcome) = (row.text(0)?, row.maybe_text(1)?);
+                let (idempotency_key, outcome) = (row.text(0)?, row.maybe_text(1)?);
                 let Some(outcome) = outcome else {
                     continue;
                 };
-                let new_outcome = self.cipher.encrypted_outcome(key, outcome);
-                let new_outcome = encrypted_rows.readable(&outcome_row(key), new_outcome)?;
+                let new_outcome = self.cipher.encrypted_outcome(idempotency_key, outcome);
+                let new_outcome = encrypted_rows.readable(&outcome_row(idempotency_key), new_outcome)?;
                 let Some(new_outcome) = new_outcome else {
                     continue;
                 };
                 let sql = "UPDATE idempotency SET outcome = $2 WHERE key = $1 AND outcome = $3";
                 let mut session = self.writer_session().await?;
                 encrypted_rows.changed_count += session
-                    .execute(sql, arguments![key, new_outcome, outcome])
+                    .execute(sql, arguments![idempotency_key, new_outcome, outcome])
                     .await?;
             }
             match rows.last() {

@@ -1,6 +1,5 @@
 //! Erases personal data: addresses, metadata and free texts in an order's events, addresses and contents of its
-//! messages, and complete stored replies and
-//! archived messages that contain the customer's id. The order itself is redacted by a command; see
+//! messages, and complete stored replies and archived messages that contain the customer's id. The order itself is redacted by a command; see
 //! [`rpc`](crate::rpc).
 
 use serde_json::Value;
@@ -71,25 +70,25 @@ pub(in crate::store) async fn redact_events(
         )
         .await?;
     for row in &rows {
-        let kind = row.text(1)?;
+        let event_type = row.text(1)?;
         let mut data: Value = parse_json("event", row.text(2)?)?;
-        let personal_members = PERSONAL_FIELDS.iter().find(|(name, _)| *name == kind);
-        for field in personal_members.into_iter().flat_map(|(_, fields)| *fields) {
+        let personal_fields = PERSONAL_FIELDS.iter().find(|(listed_type, _)| *listed_type == event_type);
+        for field in personal_fields.into_iter().flat_map(|(_, fields)| *fields) {
             match data.pointer_mut(&format!("/{field}")) {
-                Some(value @ Value::Object(_)) if *field == "metadata" => {
-                    *value = Value::Object(serde_json::Map::new());
+                Some(field_value @ Value::Object(_)) if *field == "metadata" => {
+                    *field_value = Value::Object(serde_json::Map::new());
                 }
-                Some(value @ Value::String(_)) if matches!(*field, "payment_method" | "error") => {
-                    *value = Value::String(String::new());
+                Some(field_value @ Value::String(_)) if matches!(*field, "payment_method" | "error") => {
+                    *field_value = Value::String(String::new());
                 }
-                Some(value) => *value = Value::Null,
+                Some(field_value) => *field_value = Value::Null,
                 None => {}
             }
         }
-        if kind == "return.requested" {
-            let items = data.get_mut("items").and_then(Value::as_array_mut);
-            for item in items.into_iter().flatten().filter_map(Value::as_object_mut) {
-                item.remove("reason");
+        if event_type == "return.requested" {
+            let returned_items = data.get_mut("items").and_then(Value::as_array_mut);
+            for returned_item in returned_items.into_iter().flatten().filter_map(Value::as_object_mut) {
+                returned_item.remove("reason");
             }
         }
         let sql = "UPDATE events SET data = $2 WHERE position = $1";
@@ -150,9 +149,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn delete_customer_records(&self, id: CustomerId) -> Result<(), StoreError> {
-        let id_pattern = format!("%{id}%");
-        for (select_keys, delete_rows) in [
+    pub async fn delete_customer_records(&self, customer_id: CustomerId) -> Result<(), StoreError> {
+        let id_pattern = format!("%{customer_id}%");
+        for (select_sql, delete_sql) in [
             (
                 "SELECT key FROM idempotency WHERE outcome LIKE $1",
                 among!("DELETE FROM idempotency WHERE key", ""),
@@ -166,14 +165,14 @@ impl Store {
             // writers.
             let mut session = self.primary_session().await?;
             let rows = session
-                .fetch(select_keys, arguments![id_pattern.as_str()])
+                .fetch(select_sql, arguments![id_pattern.as_str()])
                 .await?;
             drop(session);
-            let order_ids = rows.iter().map(|row| row.text(0));
-            let found_ids = order_ids.collect::<Result<Vec<_>, _>>()?;
-            if !found_ids.is_empty() {
+            let record_keys = rows.iter().map(|row| row.text(0));
+            let found_keys = record_keys.collect::<Result<Vec<_>, _>>()?;
+            if !found_keys.is_empty() {
                 let mut session = self.writer_session().await?;
-                session.execute(delete_rows, vec![list(found_ids)]).await?;
+                session.execute(delete_sql, vec![list(found_keys)]).await?;
             }
         }
         Ok(())

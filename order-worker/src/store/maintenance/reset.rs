@@ -55,18 +55,18 @@ impl Store {
         origin: &Origin,
         context: &DecisionContext,
     ) -> Result<usize, StoreError> {
-        let mut attempts = 0;
+        let mut conflict_count = 0;
         loop {
             match self.try_reset(origin, &mut context.clone()).await {
                 // A deadlock with a batch: try again.
-                Err(StoreError::Conflict(message)) if attempts < MAX_CONFLICTS => {
-                    attempts += 1;
+                Err(StoreError::Conflict(message)) if conflict_count < MAX_CONFLICTS => {
+                    conflict_count += 1;
                     tracing::debug!(
                         reason = message,
                         "the reset conflicts with a batch; trying again"
                     );
                 }
-                result => return result,
+                reset_result => return reset_result,
             }
         }
     }
@@ -78,14 +78,14 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
         // Waits for batches in progress. Batches that wait for this lock are decided again afterwards.
-        let lock = Sql::for_dialects(
+        let lock_sql = Sql::for_dialects(
             "SELECT 1",
             "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
         );
-        session.execute_batch(lock).await?;
+        session.execute_batch(lock_sql).await?;
         let feed_end = read_end_position(&mut session).await?;
-        let last_counts = last_counts(&mut session).await?;
-        let products = products(&mut session).await?;
+        let last_counts = load_last_counts(&mut session).await?;
+        let products = load_products(&mut session).await?;
         for sql in DELETE_STATEMENTS {
             session.execute(sql, Vec::new()).await?;
         }
@@ -93,7 +93,7 @@ impl Store {
             Sql::for_dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
         session.execute_batch(restart_numbers_sql).await?;
 
-        let count = products.len();
+        let product_count = products.len();
         let (working_set, loaded_rows) =
             initial_working_set(products, &last_counts, origin, context);
         let (now, cipher) = (context.now(), &self.cipher);
@@ -109,14 +109,14 @@ impl Store {
                     WHERE name <> 'probe'";
         session.execute(update_positions_sql, Vec::new()).await?;
         session.commit().await?;
-        Ok(count)
+        Ok(product_count)
     }
 }
 
 type LastCounts = BTreeMap<(Sku, Warehouse), i64>;
 
 /// The last counted units of each stock level.
-async fn last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
+async fn load_last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
     let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
     let rows = session.fetch(sql, Vec::new()).await?;
     let mut last_counts = LastCounts::new();
@@ -135,7 +135,7 @@ async fn last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
     Ok(last_counts)
 }
 
-async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
+async fn load_products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
     let rows = session
         .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
         .await?;

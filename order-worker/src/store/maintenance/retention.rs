@@ -206,14 +206,14 @@ impl Store {
         // There may be many closed orders with recent changes. They are scanned outside of a transaction,
         // which would block writers, and the result is checked again in it.
         let mut session = self.primary_session().await?;
-        let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
+        let position_read_by_all = position_read_by_all(&mut session).await?;
         let rows = session.fetch(
             select_ended_orders(),
-            arguments![millis(cutoff), read_by_all_consumers, limit],
+            arguments![millis(cutoff), position_read_by_all, limit],
         );
         let candidate_ids = order_ids(&rows.await?)?;
         drop(session);
-        self.condense_events(candidate_ids, cutoff, now, read_by_all_consumers)
+        self.condense_events(candidate_ids, cutoff, now, position_read_by_all)
             .await
     }
 
@@ -231,12 +231,12 @@ impl Store {
         limit: u32,
     ) -> Result<(u64, Option<ShippedOrderCursor>), StoreError> {
         let mut session = self.primary_session().await?;
-        let read_by_all_consumers = read_by_all_consumers(&mut session).await?;
+        let position_read_by_all = position_read_by_all(&mut session).await?;
         let arguments = arguments![millis(cutoff), cursor.created_at_ms, cursor.number, limit];
         let read_rows = session.fetch_within(MAX_FORWARD_BYTES, next_shipped_orders(), arguments);
         let read_rows = read_rows.await?;
         drop(session);
-        let (mut candidates, mut next_cursor) = (Vec::new(), None);
+        let (mut candidate_ids, mut next_cursor) = (Vec::new(), None);
         for row in &read_rows.rows {
             next_cursor = Some(ShippedOrderCursor {
                 created_at_ms: row.integer(0)?,
@@ -247,31 +247,31 @@ impl Store {
                 .maybe_text(3)?
                 .map(|state| parse_json::<Order>("order", state));
             if order.is_some_and(|order| order.is_ok_and(|order| order.is_closed())) {
-                candidates.push(row.text(2)?.to_owned());
+                candidate_ids.push(row.text(2)?.to_owned());
             }
         }
         let condensed_count = self
-            .condense_events(candidates, cutoff, now, read_by_all_consumers)
+            .condense_events(candidate_ids, cutoff, now, position_read_by_all)
             .await?;
         Ok((condensed_count, next_cursor))
     }
 
-    /// Deletes the events of those of the closed orders `candidates` that have not changed since `cutoff`;
+    /// Deletes the events of those of the closed orders `candidate_ids` that have not changed since `cutoff`;
     /// returns their number.
     async fn condense_events(
         &self,
-        candidates: Vec<String>,
+        candidate_ids: Vec<String>,
         cutoff: Timestamp,
         now: Timestamp,
-        read_by_all_consumers: i64,
+        position_read_by_all: i64,
     ) -> Result<u64, StoreError> {
-        if candidates.is_empty() {
+        if candidate_ids.is_empty() {
             return Ok(0);
         }
         let mut session = self.transaction().await?;
         let arguments = [
-            arguments![millis(cutoff), read_by_all_consumers],
-            vec![list(candidates)],
+            arguments![millis(cutoff), position_read_by_all],
+            vec![list(candidate_ids)],
         ]
         .concat();
         let order_ids = order_ids(
@@ -279,19 +279,19 @@ impl Store {
                 .fetch(select_and_lock_unchanged_orders(), arguments)
                 .await?,
         )?;
-        let delete_events = among!(
+        let delete_events_sql = among!(
             "DELETE FROM events WHERE subject",
             "AND type NOT IN ('shipment.shipped', 'shipment.returned', 'return.received')"
         );
         session
-            .execute(delete_events, vec![list(&order_ids)])
+            .execute(delete_events_sql, vec![list(&order_ids)])
             .await?;
-        let mark_condensed = Sql::for_dialects(
+        let mark_condensed_sql = Sql::for_dialects(
             "UPDATE orders SET condensed_at = $2 WHERE id IN (SELECT value FROM json_each($1))",
             "UPDATE orders SET condensed_at = $2 WHERE id = ANY($1)",
         );
         session
-            .execute(mark_condensed, vec![list(&order_ids), millis(now).into()])
+            .execute(mark_condensed_sql, vec![list(&order_ids), millis(now).into()])
             .await?;
         session.commit().await?;
         Ok(order_ids.len() as u64)
@@ -305,11 +305,11 @@ fn order_ids(rows: &[Row]) -> Result<Vec<String>, StoreError> {
 
 /// The position up to which all feed consumers have read. The very last event is excluded, since SQLite
 /// derives the next position from it.
-async fn read_by_all_consumers(session: &mut Session) -> Result<i64, StoreError> {
+async fn position_read_by_all(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT min(position) FROM relay WHERE name <> 'probe'";
     let rows = session.fetch(sql, Vec::new()).await?;
-    let read_by_all_consumers = rows.first().map_or(Ok(0), |row| row.integer(0))?;
-    Ok(read_by_all_consumers.min(read_end_position(session).await? - 1))
+    let position_read_by_all = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    Ok(position_read_by_all.min(read_end_position(session).await? - 1))
 }
 
 #[cfg(test)]
@@ -323,13 +323,13 @@ mod tests {
     fn shipped_orders_are_examined_by_index() {
         let connection = sqlite::in_memory();
         let arguments = arguments![1_i64, 1_i64, 1_i64, 5_i64];
-        let steps = sqlite::query_plan(&connection, next_shipped_orders().sqlite(), arguments);
-        let [step] = steps.as_slice() else {
-            panic!("{steps:?}");
+        let plan_steps = sqlite::query_plan(&connection, next_shipped_orders().sqlite(), arguments);
+        let [plan_step] = plan_steps.as_slice() else {
+            panic!("{plan_steps:?}");
         };
         assert!(
-            step.starts_with("SEARCH orders USING INDEX orders_by_status (status=?"),
-            "{step}"
+            plan_step.starts_with("SEARCH orders USING INDEX orders_by_status (status=?"),
+            "{plan_step}"
         );
     }
 
@@ -354,16 +354,16 @@ mod tests {
         ] {
             let mut statement = connection.prepare(sql.sqlite()).unwrap();
             let arguments = rusqlite::named_params! {"$1": 10, "$2": 10, "$3": last_parameter};
-            let ids = statement.query_map(arguments, |row| row.get(0));
-            let ids: Vec<String> = ids.unwrap().map(Result::unwrap).collect();
-            assert_eq!(ids, ["c", "d"]);
+            let order_ids = statement.query_map(arguments, |row| row.get(0));
+            let order_ids: Vec<String> = order_ids.unwrap().map(Result::unwrap).collect();
+            assert_eq!(order_ids, ["c", "d"]);
         }
     }
 
     #[test]
     fn condensed_orders_are_not_scanned_again() {
         let connection = sqlite::in_memory();
-        for (sql, last_position, index_columns) in [
+        for (sql, last_arguments, index_columns) in [
             (
                 select_ended_orders(),
                 arguments![5_i64],
@@ -375,16 +375,16 @@ mod tests {
                 "INDEX sqlite_autoindex_orders_1 ",
             ),
         ] {
-            let arguments = [arguments![1_i64, 1_i64], last_position].concat();
-            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let orders = steps.iter().find(|step| step.starts_with("SEARCH orders"));
+            let arguments = [arguments![1_i64, 1_i64], last_arguments].concat();
+            let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            let orders_step = plan_steps.iter().find(|plan_step| plan_step.starts_with("SEARCH orders"));
             assert!(
-                orders.is_some_and(|step| step.contains(index_columns)),
-                "{steps:?}"
+                orders_step.is_some_and(|plan_step| plan_step.contains(index_columns)),
+                "{plan_steps:?}"
             );
             assert!(
-                !steps.iter().any(|step| step.contains("ORDER BY")),
-                "{steps:?}"
+                !plan_steps.iter().any(|plan_step| plan_step.contains("ORDER BY")),
+                "{plan_steps:?}"
             );
         }
     }

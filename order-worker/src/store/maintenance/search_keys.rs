@@ -47,19 +47,19 @@ impl Store {
              FOR UPDATE SKIP LOCKED",
         );
         let rows = session.fetch(sql, arguments![limit]).await?;
-        let mut keys = Vec::with_capacity(rows.len());
+        let mut key_rows = Vec::with_capacity(rows.len());
         for row in &rows {
-            let (id, state) = (row.text(0)?, row.text(1)?);
-            let (name, email) = match parse_json::<Customer>("customer", state) {
+            let (customer_id, state) = (row.text(0)?, row.text(1)?);
+            let (name_key, email_key) = match parse_json::<Customer>("customer", state) {
                 Ok(customer) => (search_key(&customer.name), search_key(&customer.email)),
                 Err(error) => {
-                    tracing::error!(%error, customer.id = id, "a customer can't be decoded; searches do not find it");
+                    tracing::error!(%error, customer.id = customer_id, "a customer can't be decoded; searches do not find it");
                     (String::new(), String::new())
                 }
             };
-            keys.push(arguments![id, name, email]);
+            key_rows.push(arguments![customer_id, name_key, email_key]);
         }
-        session.write(UPDATE_KEYS, keys).await?;
+        session.write(UPDATE_KEYS, key_rows).await?;
         session.commit().await?;
         Ok(rows.len() as u64)
     }

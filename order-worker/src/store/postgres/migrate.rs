@@ -36,11 +36,11 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// The versions of the schema. Append-only: a released script is never edited.
 #[expect(clippy::too_many_lines, reason = "one entry per version")]
 fn migrations() -> Vec<Migration> {
-    let new_migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+    let new_migration = |(version, description, sql): (i64, &'static str, &'static str)| {
         let builds_indexes = indexes::are_built_by(sql);
         let sql = sql.into_sql_str();
-        let kind = MigrationType::Simple;
-        Migration::new(version, name.into(), kind, sql, builds_indexes)
+        let migration_type = MigrationType::Simple;
+        Migration::new(version, description.into(), migration_type, sql, builds_indexes)
     };
     let migration_scripts = [
         (
@@ -185,14 +185,14 @@ pub(in crate::store) fn newest_schema() -> i64 {
 pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
     for migration in migrations() {
         let version = migration.version;
-        let mut attempts = 0;
+        let mut lock_attempts = 0;
         loop {
-            attempts += 1;
+            lock_attempts += 1;
             match migrate_to(connection, &migration).await {
-                Ok(Progress::Complete) => return Ok(()),
-                Ok(Progress::Applied) => break,
-                Err(error) if attempts < LOCK_ATTEMPTS && is_locked(&error) => {
-                    if attempts == 1 {
+                Ok(MigrationProgress::Complete) => return Ok(()),
+                Ok(MigrationProgress::Applied) => break,
+                Err(error) if lock_attempts < LOCK_ATTEMPTS && is_locked(&error) => {
+                    if lock_attempts == 1 {
                         tracing::warn!(
                             version,
                             "a table that this version of the schema changes is locked by a long transaction; waiting for it"
@@ -208,7 +208,7 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
 }
 
 /// Progress of a migration.
-enum Progress {
+enum MigrationProgress {
     /// The version is applied.
     Applied,
     /// No further version is to be applied.
@@ -219,50 +219,50 @@ enum Progress {
 async fn migrate_to(
     connection: &mut PgConnection,
     migration: &Migration,
-) -> anyhow::Result<Progress> {
+) -> anyhow::Result<MigrationProgress> {
     let version = migration.version;
-    let cant_apply = || format!("can't apply version {version} of the schema");
+    let cant_apply_message = || format!("can't apply version {version} of the schema");
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
-    if let Some(schema) = schema(&mut transaction).await?
+    if let Some(schema) = read_schema(&mut transaction).await?
         && schema.is_ahead_of(newest_schema())?
     {
-        return Ok(Progress::Complete);
+        return Ok(MigrationProgress::Complete);
     }
-    let applied_versions = applied(&mut transaction).await?;
+    let applied_versions = load_applied_versions(&mut transaction).await?;
     match applied_versions.get(&version) {
         // The usual case: the schema is up to date.
-        Some(_) if is_complete(&applied_versions) => return Ok(Progress::Complete),
-        Some(checksum) if *checksum == *migration.checksum => return Ok(Progress::Applied),
+        Some(_) if is_complete(&applied_versions) => return Ok(MigrationProgress::Complete),
+        Some(checksum) if *checksum == *migration.checksum => return Ok(MigrationProgress::Applied),
         Some(_) => bail!(
             "version {version} of the schema was made by a different migration script; use the order-worker that made it"
         ),
         None => {}
     }
-    let begun = Instant::now();
+    let begun_at = Instant::now();
     if let Some(script) = online::script(&mut transaction, migration).await? {
         transaction.rollback().await?;
-        let executed = online::execute(connection, script).await;
-        executed.with_context(cant_apply)?;
+        let script_result = online::execute(connection, script).await;
+        script_result.with_context(cant_apply_message)?;
         transaction = connection.begin().await?;
         lock(&mut transaction).await?;
         // Another worker may have applied the version at the same time.
-        if !applied(&mut transaction).await?.contains_key(&version) {
-            record(&mut transaction, migration, begun.elapsed()).await?;
+        if !load_applied_versions(&mut transaction).await?.contains_key(&version) {
+            record_migration(&mut transaction, migration, begun_at.elapsed()).await?;
         }
         transaction.commit().await?;
-        return Ok(Progress::Applied);
+        return Ok(MigrationProgress::Applied);
     }
-    let execute = async |transaction: &mut PgConnection| {
+    let execute_script = async |transaction: &mut PgConnection| {
         transaction.execute(LOCK_TIMEOUT).await?;
         transaction
             .execute(sqlx::raw_sql(migration.sql.clone()))
             .await
     };
-    execute(&mut transaction).await.with_context(cant_apply)?;
-    record(&mut transaction, migration, begun.elapsed()).await?;
+    execute_script(&mut transaction).await.with_context(cant_apply_message)?;
+    record_migration(&mut transaction, migration, begun_at.elapsed()).await?;
     transaction.commit().await?;
-    Ok(Progress::Applied)
+    Ok(MigrationProgress::Applied)
 }
 
 /// Whether `error` says that a lock was not acquired in time.
@@ -274,19 +274,19 @@ fn is_locked(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the server reported `error` with this SQLSTATE.
-fn has_code(error: &sqlx::Error, code: &str) -> bool {
+fn has_code(error: &sqlx::Error, sqlstate: &str) -> bool {
     let database_error = error.as_database_error();
     database_error.is_some_and(|error| {
         error
             .code()
-            .is_some_and(|reported_code| reported_code == code)
+            .is_some_and(|reported_code| reported_code == sqlstate)
     })
 }
 
 /// Whether all versions of this program are applied, from the same scripts.
-fn is_complete(applied: &HashMap<i64, Vec<u8>>) -> bool {
+fn is_complete(applied_versions: &HashMap<i64, Vec<u8>>) -> bool {
     let is_applied = |migration: &Migration| {
-        let checksum = applied.get(&migration.version);
+        let checksum = applied_versions.get(&migration.version);
         checksum.is_some_and(|checksum| *checksum == *migration.checksum)
     };
     migrations().iter().all(is_applied)
@@ -295,21 +295,21 @@ fn is_complete(applied: &HashMap<i64, Vec<u8>>) -> bool {
 /// Waits for the lock that sqlx's migrator takes too, as used by earlier versions. The lock ends with the
 /// transaction.
 async fn lock(transaction: &mut PgConnection) -> sqlx::Result<()> {
-    let (name,): (String,) = sqlx::query_as("SELECT current_database()::text")
+    let (database_name,): (String,) = sqlx::query_as("SELECT current_database()::text")
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .persistent(false)
-        .bind(lock_id(&name))
+        .bind(lock_id(&database_name))
         .execute(transaction)
         .await
         .map(drop)
 }
 
 /// The same as sqlx's `generate_lock_id`.
-fn lock_id(database: &str) -> i64 {
-    0x3d32_ad9e * i64::from(crc32(database.as_bytes()))
+fn lock_id(database_name: &str) -> i64 {
+    0x3d32_ad9e * i64::from(crc32(database_name.as_bytes()))
 }
 
 /// CRC-32/ISO-HDLC.
@@ -320,8 +320,8 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// The applied versions with the checksums of their scripts. Creates sqlx's table if necessary.
-async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Vec<u8>>> {
-    let table = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+async fn load_applied_versions(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Vec<u8>>> {
+    let create_table_sql = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
         version BIGINT PRIMARY KEY,
         description TEXT NOT NULL,
         installed_on TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -335,7 +335,7 @@ async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Ve
         .fetch_one(&mut *transaction)
         .await?;
     if !has_table {
-        transaction.execute(sqlx::raw_sql(table)).await?;
+        transaction.execute(sqlx::raw_sql(create_table_sql)).await?;
     }
     let rows = sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations")
         .persistent(false)
@@ -345,7 +345,7 @@ async fn applied(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Ve
 }
 
 /// Records that `migration` was applied.
-async fn record(
+async fn record_migration(
     transaction: &mut PgConnection,
     migration: &Migration,
     duration: Duration,
@@ -366,10 +366,10 @@ async fn record(
 }
 
 /// The version of the database's schema; `None` if the database is empty.
-async fn schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
+async fn read_schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
     let table_check_sql = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
                       to_regclass('schema_needs') IS NOT NULL";
-    let (has_table, has_needs_row): (bool, bool) = sqlx::query_as(table_check_sql)
+    let (has_table, has_needs_table): (bool, bool) = sqlx::query_as(table_check_sql)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
@@ -380,7 +380,7 @@ async fn schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> 
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
-    let needed_version = if has_needs_row {
+    let needed_version = if has_needs_table {
         sqlx::query_as::<_, (i64,)>("SELECT max(version) FROM schema_needs")
             .persistent(false)
             .fetch_one(transaction)

@@ -70,21 +70,21 @@ impl Pool {
     /// Creates a pool of connections with `options`, whose tables are in `schema`, by default in the user's
     /// search path. It connects when it is first used.
     pub(super) fn new(options: PgConnectOptions, schema: Option<&str>) -> Self {
-        let path = schema.map(|schema| ("search_path", schema));
-        let settings_of_session = || SESSION_SETTINGS.into_iter().chain(path);
+        let search_path = schema.map(|schema| ("search_path", schema));
+        let settings_of_session = || SESSION_SETTINGS.into_iter().chain(search_path);
         let session_settings: Arc<str> = settings_sql("SET", settings_of_session()).into();
-        let mode = Arc::<OnceCell<PoolMode>>::default();
-        let (known_mode, settings_text) = (Arc::clone(&mode), Arc::clone(&session_settings));
+        let mode_cell = Arc::<OnceCell<PoolMode>>::default();
+        let (known_mode, settings_text) = (Arc::clone(&mode_cell), Arc::clone(&session_settings));
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // A broken connection fails when it is used, and the operation is retried.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
-                let (mode, text) = (known_mode.get().copied(), Arc::clone(&settings_text));
+                let (mode, session_sql) = (known_mode.get().copied(), Arc::clone(&settings_text));
                 Box::pin(async move {
                     if mode == Some(PoolMode::Session) {
-                        connection.execute(simple_query(&text)).await?;
+                        connection.execute(simple_query(&session_sql)).await?;
                     }
                     Ok(())
                 })
@@ -93,7 +93,7 @@ impl Pool {
         Self {
             connections: pool,
             options,
-            detected_mode: mode,
+            detected_mode: mode_cell,
             session_settings,
             local_settings: local_settings(settings_of_session()),
         }
@@ -101,12 +101,12 @@ impl Pool {
 
     /// Detects the pool mode, unless it is known already.
     pub(super) async fn detect_mode(&self) -> anyhow::Result<()> {
-        let mode_result = self.detected_mode.get_or_try_init(|| detect(&self.options));
+        let mode_result = self.detected_mode.get_or_try_init(|| detect_pool_mode(&self.options));
         mode_result.await.map(drop)
     }
 
     /// The settings with which each transaction begins in transaction mode; `None` in session mode.
-    async fn per_transaction(&self) -> Result<Option<LocalSettings>, StoreError> {
+    async fn transaction_settings(&self) -> Result<Option<LocalSettings>, StoreError> {
         if self.detected_mode.get().is_none() {
             self.detect_mode().await.map_err(|connection_error| {
                 match connection_error.downcast::<sqlx::Error>() {
@@ -123,7 +123,7 @@ impl Pool {
     pub(super) async fn acquire(
         &self,
     ) -> Result<(PoolConnection<sqlx::Postgres>, Option<LocalSettings>), StoreError> {
-        let local_settings = self.per_transaction().await?;
+        let local_settings = self.transaction_settings().await?;
         Ok((self.connections.acquire().await?, local_settings))
     }
 
@@ -137,7 +137,7 @@ impl Pool {
         ),
         StoreError,
     > {
-        let local_settings = self.per_transaction().await?;
+        let local_settings = self.transaction_settings().await?;
         let begin_sql = begin_with("BEGIN", local_settings.as_ref());
         Ok((
             self.connections.begin_with(begin_sql).await?,
@@ -149,7 +149,7 @@ impl Pool {
     pub(super) async fn connect(
         &self,
     ) -> Result<(PgConnection, Option<LocalSettings>), StoreError> {
-        let local_settings = self.per_transaction().await?;
+        let local_settings = self.transaction_settings().await?;
         let connect_result = time::timeout(CONNECT_TIMEOUT, async {
             let mut connection = self.options.connect().await?;
             if local_settings.is_none() {
@@ -178,9 +178,9 @@ pub(super) fn local_settings<'a>(
 }
 
 /// The statement that begins a transaction, followed by its settings.
-pub(crate) fn begin_with(begin: &str, local_settings: Option<&LocalSettings>) -> SqlStr {
+pub(crate) fn begin_with(begin_sql: &str, local_settings: Option<&LocalSettings>) -> SqlStr {
     let settings = local_settings.map(Arc::as_ref).unwrap_or_default();
-    AssertSqlSafe(format!("{begin}; {settings}")).into_sql_str()
+    AssertSqlSafe(format!("{begin_sql}; {settings}")).into_sql_str()
 }
 
 fn settings_sql<'a>(
@@ -198,7 +198,7 @@ fn simple_query(sql: &str) -> sqlx::RawSql {
 
 /// Detects whether connections share servers: two connections that are open and idle at the same time are
 /// served by the same server process, or one of them by several.
-async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
+async fn detect_pool_mode(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
     let detect_mode = async {
         let mut first_connection = options.connect().await?;
         let mut second_connection = options.connect().await?;

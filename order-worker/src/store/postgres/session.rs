@@ -23,7 +23,7 @@ pub(crate) struct PostgresSession {
     /// Settings with which each transaction begins, behind a connection pooler in transaction mode.
     /// Statements are then unnamed, and each runs in a transaction. `None`: the settings last as long as the
     /// connection.
-    per_transaction: Option<LocalSettings>,
+    transaction_settings: Option<LocalSettings>,
     is_in_transaction: bool,
 }
 
@@ -39,13 +39,13 @@ pub(crate) enum Link {
 }
 
 /// A connection while a statement runs.
-enum Running<'a> {
+enum StatementConnection<'a> {
     InSession(&'a mut PgConnection),
     /// In a transaction that was begun for this statement.
     InTransaction(sqlx::Transaction<'a, sqlx::Postgres>),
 }
 
-impl Running<'_> {
+impl StatementConnection<'_> {
     fn connection(&mut self) -> &mut PgConnection {
         match self {
             Self::InSession(connection) => connection,
@@ -68,11 +68,11 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl PostgresSession {
-    pub(in crate::store) fn new(link: Link, per_transaction: Option<LocalSettings>) -> Self {
+    pub(in crate::store) fn new(link: Link, transaction_settings: Option<LocalSettings>) -> Self {
         Self {
             is_in_transaction: matches!(link, Link::Transaction(_)),
             link,
-            per_transaction,
+            transaction_settings,
         }
     }
 
@@ -119,13 +119,13 @@ impl PostgresSession {
     }
 
     /// Begins a transaction, to be ended with [`Self::end`].
-    pub(in crate::store) async fn begin(&mut self, begin: SqlStr) -> Result<(), StoreError> {
-        let begin = match &self.per_transaction {
-            Some(settings) => begin_with(begin.as_str(), Some(settings)),
-            None => begin,
+    pub(in crate::store) async fn begin(&mut self, begin_sql: SqlStr) -> Result<(), StoreError> {
+        let begin_sql = match &self.transaction_settings {
+            Some(settings) => begin_with(begin_sql.as_str(), Some(settings)),
+            None => begin_sql,
         };
         self.is_in_transaction = true;
-        self.execute_batch(begin).await
+        self.execute_batch(begin_sql).await
     }
 
     /// Ends a transaction that was begun with [`Self::begin`]: `COMMIT` or `ROLLBACK`.
@@ -172,19 +172,19 @@ impl PostgresSession {
 
     /// Whether prepared statements are kept under names.
     fn has_named_statements(&self) -> bool {
-        self.per_transaction.is_none()
+        self.transaction_settings.is_none()
     }
 
     /// The connection for one statement, in a transaction if the pool mode requires one.
-    async fn running_connection(&mut self) -> Result<Running<'_>, sqlx::Error> {
-        let settings = self.per_transaction.clone();
+    async fn running_connection(&mut self) -> Result<StatementConnection<'_>, sqlx::Error> {
+        let settings = self.transaction_settings.clone();
         let settings = settings.filter(|_| !self.is_in_transaction);
         let connection = self.connection()?;
         let Some(settings) = settings else {
-            return Ok(Running::InSession(connection));
+            return Ok(StatementConnection::InSession(connection));
         };
         let begin_future = connection.begin_with(begin_with("BEGIN", Some(&settings)));
-        Ok(Running::InTransaction(begin_future.await?))
+        Ok(StatementConnection::InTransaction(begin_future.await?))
     }
 
     fn timeout(&self) -> Duration {
@@ -208,9 +208,9 @@ impl PostgresSession {
     /// Returns the result if it arrived in time; otherwise closes the connection.
     fn result_or_close<T>(
         &mut self,
-        result: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
+        timed_result: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {
-        result.unwrap_or_else(|_| {
+        timed_result.unwrap_or_else(|_| {
             // Detached from the pool first, which would wait for the response.
             if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::Closed) {
                 drop(connection.detach());

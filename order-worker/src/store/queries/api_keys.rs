@@ -33,32 +33,32 @@ pub(in crate::store) fn api_key_at(row: &Row) -> Result<ApiKey, StoreError> {
 
 /// The statement for a page of keys. A search compares all keys: there are few.
 fn select_api_keys(filter: &ListApiKeys) -> (Sql, Vec<Argument>) {
-    let page = |position: &'static str, name: &'static str, prefix: &'static str| {
+    let page_statement = |position_function: &'static str, name_sql: &'static str, prefix_sql: &'static str| {
         let mut sql = StatementBuilder::new("SELECT state, last_used_at FROM api_keys WHERE true");
-        if let Some(q) = &filter.q {
-            let q = q.trim();
-            sql.push(" AND (").push(position).push("(").push(name);
-            sql.push(", ").bind(q.to_ascii_lowercase()).push(") > 0");
-            sql.push(" OR ").push(position).push("(").push(prefix);
-            sql.push(", ").bind(q).push(") = 1)");
+        if let Some(search_text) = &filter.q {
+            let search_text = search_text.trim();
+            sql.push(" AND (").push(position_function).push("(").push(name_sql);
+            sql.push(", ").bind(search_text.to_ascii_lowercase()).push(") > 0");
+            sql.push(" OR ").push(position_function).push("(").push(prefix_sql);
+            sql.push(", ").bind(search_text).push(") = 1)");
         }
-        if let Some(id) = &filter.cursor {
-            sql.push(" AND id < ").bind(id.clone());
+        if let Some(cursor_id) = &filter.cursor {
+            sql.push(" AND id < ").bind(cursor_id.clone());
         }
         sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
         sql.finish()
     };
-    let (sqlite, arguments) = page(
+    let (sqlite_sql, arguments) = page_statement(
         "instr",
         "lower(json_extract(state, '$.name'))",
         "json_extract(state, '$.prefix')",
     );
-    let (postgres, _) = page(
+    let (postgres_sql, _) = page_statement(
         "strpos",
         "lower((state::json ->> 'name') COLLATE \"C\")",
         "state::json ->> 'prefix'",
     );
-    (Sql::texts(sqlite, postgres), arguments)
+    (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
 impl Store {
@@ -161,16 +161,16 @@ mod tests {
         expires_at: Option<Timestamp>,
         revoked_at: Option<Timestamp>,
     ) -> ApiKeyId {
-        let (id, digest) = (ApiKeyId::from(Uuid::now_v7()), KeyDigest::of(secret));
+        let (key_id, digest) = (ApiKeyId::from(Uuid::now_v7()), KeyDigest::of(secret));
         let state = json!({
-            "id": id, "name": secret, "role": "operator", "storefront": null, "digest": digest,
+            "id": key_id, "name": secret, "role": "operator", "storefront": null, "digest": digest,
             "prefix": "owk_", "expires_at": expires_at, "revoked_at": revoked_at, "version": 1,
             "created_at": Timestamp::UNIX_EPOCH
         });
         let sql = "INSERT INTO api_keys (id, digest, expires_at, revoked_at, state)
                    VALUES ($1, $2, $3, $4, $5)";
         let arguments = arguments![
-            id.to_string(),
+            key_id.to_string(),
             digest.as_str(),
             expires_at.map(millis),
             revoked_at.map(millis),
@@ -178,7 +178,7 @@ mod tests {
         ];
         let mut session = store.writer_session().await.unwrap();
         session.execute(sql, arguments).await.unwrap();
-        id
+        key_id
     }
 
     #[tokio::test]
@@ -192,24 +192,24 @@ mod tests {
         insert(&store, "expired", Some(now - hour), None).await;
         insert(&store, "revoked", None, Some(now - hour)).await;
 
-        let list = store.active_api_keys(None, now).await.unwrap();
-        let ids = |keys: Option<Vec<shared::api_key::ActiveKey>>| {
+        let key_list = store.active_api_keys(None, now).await.unwrap();
+        let key_ids = |keys: Option<Vec<shared::api_key::ActiveKey>>| {
             keys.unwrap().iter().map(|key| key.id).collect::<Vec<_>>()
         };
-        assert_eq!(ids(list.keys), [active_id, lasting_id]);
+        assert_eq!(key_ids(key_list.keys), [active_id, lasting_id]);
         let unchanged_keys = store
-            .active_api_keys(Some(&list.version), now)
+            .active_api_keys(Some(&key_list.version), now)
             .await
             .unwrap();
         assert_eq!(
             (&unchanged_keys.version, unchanged_keys.keys),
-            (&list.version, None)
+            (&key_list.version, None)
         );
         let active_keys = store
-            .active_api_keys(Some(&list.version), now + hour)
+            .active_api_keys(Some(&key_list.version), now + hour)
             .await
             .unwrap();
-        assert_eq!(ids(active_keys.keys), [lasting_id]);
+        assert_eq!(key_ids(active_keys.keys), [lasting_id]);
 
         let record_use = async |last_used_at| {
             let key_use = KeyUse {

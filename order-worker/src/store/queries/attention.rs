@@ -29,22 +29,22 @@ const MAX_PRODUCTS: u32 = 100_000;
 /// The functions that differ between the databases.
 struct Dialect {
     /// Finds a text in a text.
-    position: &'static str,
+    position_function: &'static str,
     /// The threshold of low stock in a product's state.
-    threshold: &'static str,
+    threshold_sql: &'static str,
     /// The condition of the index `products_with_threshold`.
-    has_threshold: &'static str,
+    has_threshold_sql: &'static str,
 }
 
 const SQLITE_DIALECT: Dialect = Dialect {
-    position: "instr",
-    threshold: r#"CAST(substr(state, instr(state, '"low_stock_at":') + 15, 19) AS INTEGER)"#,
-    has_threshold: r#"instr(state, '"low_stock_at":') > 0"#,
+    position_function: "instr",
+    threshold_sql: r#"CAST(substr(state, instr(state, '"low_stock_at":') + 15, 19) AS INTEGER)"#,
+    has_threshold_sql: r#"instr(state, '"low_stock_at":') > 0"#,
 };
 const POSTGRES_DIALECT: Dialect = Dialect {
-    position: "strpos",
-    threshold: r#"CAST(substring(state FROM '"low_stock_at":([0-9]+)') AS BIGINT)"#,
-    has_threshold: r#"strpos(state, '"low_stock_at":') > 0"#,
+    position_function: "strpos",
+    threshold_sql: r#"CAST(substring(state FROM '"low_stock_at":([0-9]+)') AS BIGINT)"#,
+    has_threshold_sql: r#"strpos(state, '"low_stock_at":') > 0"#,
 };
 
 impl Store {
@@ -58,9 +58,9 @@ impl Store {
     ) -> Result<Attention, StoreError> {
         let mut session = self.reader_session().await?;
         let [orders_awaiting_approval, outstanding_payments] =
-            count(&mut session, pending_orders(storefront)).await?;
-        let [requested_returns] = count(&mut session, requested_returns(storefront)).await?;
-        let [low_stock_products] = count(&mut session, low_stock_products()).await?;
+            read_counts(&mut session, pending_orders(storefront)).await?;
+        let [requested_returns] = read_counts(&mut session, requested_returns(storefront)).await?;
+        let [low_stock_products] = read_counts(&mut session, low_stock_products()).await?;
         Ok(Attention {
             low_stock_products,
             requested_returns,
@@ -71,7 +71,7 @@ impl Store {
 }
 
 /// Reads the numbers in the first row.
-async fn count<const N: usize>(
+async fn read_counts<const N: usize>(
     session: &mut Session,
     (sql, arguments): (Sql, Vec<Argument>),
 ) -> Result<[i64; N], StoreError> {
@@ -89,25 +89,25 @@ async fn count<const N: usize>(
 fn in_both_dialects(
     statement: impl Fn(&Dialect) -> (String, Vec<Argument>),
 ) -> (Sql, Vec<Argument>) {
-    let (sqlite, arguments) = statement(&SQLITE_DIALECT);
-    let (postgres, _) = statement(&POSTGRES_DIALECT);
-    (Sql::texts(sqlite, postgres), arguments)
+    let (sqlite_sql, arguments) = statement(&SQLITE_DIALECT);
+    let (postgres_sql, _) = statement(&POSTGRES_DIALECT);
+    (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
 fn pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
     in_both_dialects(|dialect| {
-        let position = dialect.position;
-        let outstanding = format!(r#"pending","provider":"{MANUAL}""#);
+        let position_function = dialect.position_function;
+        let outstanding_text = format!(r#"pending","provider":"{MANUAL}""#);
         let mut sql = StatementBuilder::new(
             "SELECT count(CASE WHEN awaits_approval THEN 1 END), count(CASE WHEN is_outstanding THEN 1 END) FROM (SELECT ",
         );
-        sql.push("substr(state, ").push(position).push(
+        sql.push("substr(state, ").push(position_function).push(
             r#"(state, '"awaits_approval":') + 18, 4) = 'true' AS awaits_approval, substr(state, "#,
         );
-        sql.push(position)
+        sql.push(position_function)
             .push(r#"(state, '"payment":{"status":"') + 21, CAST("#);
-        sql.bind(i64::try_from(outstanding.len()).unwrap_or_default());
-        sql.push(" AS INTEGER)) = ").bind(outstanding);
+        sql.bind(i64::try_from(outstanding_text.len()).unwrap_or_default());
+        sql.push(" AS INTEGER)) = ").bind(outstanding_text);
         sql.push(" AS is_outstanding FROM orders WHERE status = ")
             .bind(OrderStatus::Pending.as_str())
             .push(" AND NOT is_deleted");
@@ -135,9 +135,9 @@ fn requested_returns(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
 fn low_stock_products() -> (Sql, Vec<Argument>) {
     in_both_dialects(|dialect| {
         let mut sql = StatementBuilder::new("SELECT count(*) FROM (SELECT 1 FROM (SELECT sku, ");
-        sql.push(dialect.threshold)
+        sql.push(dialect.threshold_sql)
             .push(" AS threshold FROM products WHERE NOT is_deleted AND ")
-            .push(dialect.has_threshold);
+            .push(dialect.has_threshold_sql);
         sql.push(" LIMIT ").bind(MAX_PRODUCTS);
         sql.push(") AS watched WHERE coalesce((SELECT sum(on_hand - reserved) FROM shelves WHERE shelves.sku = watched.sku), 0) <= threshold");
         sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS low");
@@ -159,23 +159,23 @@ mod tests {
     #[test]
     fn counts_use_indexes() {
         let connection = sqlite::in_memory();
-        let eu: Storefront = "eu".parse().unwrap();
-        for (statement, index) in [
+        let eu_storefront: Storefront = "eu".parse().unwrap();
+        for (statement, expected_index) in [
             (pending_orders(None), "orders_by_status (status=?"),
             (
-                pending_orders(Some(&eu)),
+                pending_orders(Some(&eu_storefront)),
                 "orders_by_storefront_and_status (storefront=? AND status=?",
             ),
             (requested_returns(None), "returns_by_status (status=?"),
             (
-                requested_returns(Some(&eu)),
+                requested_returns(Some(&eu_storefront)),
                 "returns_by_storefront_and_status (storefront=? AND status=?",
             ),
             (low_stock_products(), "products_with_threshold"),
         ] {
             let (sql, arguments) = statement;
-            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+            let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            assert!(plan_steps.iter().any(|plan_step| plan_step.contains(expected_index)), "{plan_steps:?}");
         }
     }
 }

@@ -124,7 +124,7 @@ impl SearchTerm {
 
 /// The customers that a statement for a list of customers reads.
 #[derive(Clone, Copy)]
-enum Read<'a> {
+enum ReadRange<'a> {
     /// All that match.
     All,
     /// Those that match among the newest, down to this id.
@@ -177,14 +177,14 @@ impl Store {
             scan_start = Some(scan_end.transpose()?);
         }
         if let Some(scan_end) = &scan_start {
-            let newest_customers = Read::Newest(scan_end.as_deref().unwrap_or_default());
+            let newest_customers = ReadRange::Newest(scan_end.as_deref().unwrap_or_default());
             let (sql, arguments) = select_customers(filter, newest_customers);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
             if scan_end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
                 return rows.read(read_customers);
             }
         }
-        let (sql, arguments) = select_customers(filter, Read::All);
+        let (sql, arguments) = select_customers(filter, ReadRange::All);
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         rows.read(read_customers)
     }
@@ -206,14 +206,14 @@ fn select_scan_end(filter: &ListCustomers) -> (Sql, Vec<Argument>) {
     (sql.into(), arguments)
 }
 
-fn select_customers(filter: &ListCustomers, read_range: Read<'_>) -> (Sql, Vec<Argument>) {
+fn select_customers(filter: &ListCustomers, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
     let mut statement =
         StatementBuilder::new("SELECT id, state, version, profile FROM customers WHERE true");
     let search_term = filter.q.as_deref().map(SearchTerm::from_text);
     // As an expression, the storefront disables its own index, so that of the e-mail address is used.
     let is_selected =
-        filter.email.is_some() || (search_term.is_some() && matches!(read_range, Read::All));
-    let storefront = if is_selected {
+        filter.email.is_some() || (search_term.is_some() && matches!(read_range, ReadRange::All));
+    let storefront_column = if is_selected {
         "storefront || ''"
     } else {
         "storefront"
@@ -224,7 +224,7 @@ fn select_customers(filter: &ListCustomers, read_range: Read<'_>) -> (Sql, Vec<A
             .bind(search_key(email.trim()));
     }
     match (search_term, read_range) {
-        (Some(term), Read::All) if filter.email.is_none() => {
+        (Some(term), ReadRange::All) if filter.email.is_none() => {
             let storefront = filter.storefront.as_ref();
             statement.push(" AND id IN (");
             term.push_customers_by_name(&mut statement, storefront);
@@ -233,7 +233,7 @@ fn select_customers(filter: &ListCustomers, read_range: Read<'_>) -> (Sql, Vec<A
             statement.push(")");
         }
         (Some(term), read_range) => {
-            if let Read::Newest(scan_end) = read_range {
+            if let ReadRange::Newest(scan_end) = read_range {
                 statement.push(" AND id >= ").bind(scan_end);
             }
             statement.push(" AND (");
@@ -242,14 +242,14 @@ fn select_customers(filter: &ListCustomers, read_range: Read<'_>) -> (Sql, Vec<A
         }
         (None, _) => {}
     }
-    push_filters(&mut statement, filter, storefront);
+    push_filters(&mut statement, filter, storefront_column);
     statement
         .push(" ORDER BY id DESC LIMIT ")
         .bind(filter.limit + 1);
-    let (page, arguments) = statement.finish();
-    let bytes = "state || coalesce(profile, '')";
-    let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, bytes, "id DESC");
-    (Sql::texts(page, bounded_sql), arguments)
+    let (page_sql, arguments) = statement.finish();
+    let size_column = "state || coalesce(profile, '')";
+    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, size_column, "id DESC");
+    (Sql::texts(page_sql, bounded_sql), arguments)
 }
 
 /// Adds the conditions of the storefront and of the cursor.
@@ -261,8 +261,8 @@ fn push_filters(statement: &mut StatementBuilder, filter: &ListCustomers, column
             .push(" = ")
             .bind(storefront.to_string());
     }
-    if let Some(id) = &filter.cursor {
-        statement.push(" AND id < ").bind(id.as_str());
+    if let Some(cursor_id) = &filter.cursor {
+        statement.push(" AND id < ").bind(cursor_id.as_str());
     }
 }
 
@@ -274,15 +274,15 @@ mod tests {
     use super::*;
     use crate::store::sqlite;
 
-    fn query_plan(filter_json: Value, read_range: Read<'_>) -> String {
+    fn query_plan(filter_json: Value, read_range: ReadRange<'_>) -> String {
         let Ok(Request::ListCustomers(filter)) = Request::read("customer.list", filter_json) else {
             panic!("it is a list of customers")
         };
         let (sql, arguments) = select_customers(&filter, read_range);
-        let steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
-        let scan_line = steps.iter().find(|step| step.starts_with("SCAN customers"));
-        assert!(scan_line.is_none(), "{scan_line:?} in {steps:#?}");
-        steps.join("\n")
+        let plan_steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
+        let scan_line = plan_steps.iter().find(|plan_step| plan_step.starts_with("SCAN customers"));
+        assert!(scan_line.is_none(), "{scan_line:?} in {plan_steps:#?}");
+        plan_steps.join("\n")
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
         ] {
             let mut filter = filter;
             filter["cursor"] = json!(cursor);
-            let plan = query_plan(filter, Read::All);
+            let plan = query_plan(filter, ReadRange::All);
             for index in expected_indexes {
                 assert!(plan.contains(index), "{index} in {plan}");
             }
@@ -326,7 +326,7 @@ mod tests {
                 "customers_by_storefront (storefront=? AND id>?",
             ),
         ] {
-            let plan = query_plan(filter, Read::Newest(cursor));
+            let plan = query_plan(filter, ReadRange::Newest(cursor));
             assert!(plan.contains(index), "{plan}");
             assert!(!plan.contains("ORDER BY"), "{plan}");
         }

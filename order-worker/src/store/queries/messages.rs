@@ -31,7 +31,7 @@ const POSTGRES_RECIPIENT: &str = "lower((messages.state::json ->> 'recipient') C
 
 /// The messages that a statement for a list of messages reads.
 #[derive(Clone, Copy)]
-enum Read<'a> {
+enum ReadRange<'a> {
     /// All that match.
     All,
     /// Those that match among the newest, down to this id.
@@ -53,21 +53,21 @@ impl Store {
             let (sql, arguments) = select_scan_end(filter);
             let rows = session.fetch(sql, arguments).await?;
             // Without an end there are few messages, and all are scanned.
-            let end = rows.first().map(|row| row.text(0)).transpose()?;
-            let read = Read::Newest(end.unwrap_or_default());
-            let (sql, arguments) = select_messages(filter, read);
+            let scan_end = rows.first().map(|row| row.text(0)).transpose()?;
+            let read_range = ReadRange::Newest(scan_end.unwrap_or_default());
+            let (sql, arguments) = select_messages(filter, read_range);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-            if end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
-                return page(&rows, filter);
+            if scan_end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
+                return decode_page(&rows, filter);
             }
         }
-        let (sql, arguments) = select_messages(filter, Read::All);
+        let (sql, arguments) = select_messages(filter, ReadRange::All);
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-        page(&rows, filter)
+        decode_page(&rows, filter)
     }
 }
 
-fn page(rows: &Rows<Row>, filter: &ListAllMessages) -> Result<Rows<ListedMessage>, StoreError> {
+fn decode_page(rows: &Rows<Row>, filter: &ListAllMessages) -> Result<Rows<ListedMessage>, StoreError> {
     let mut page = rows.read(|rows| {
         readable_rows(rows, |row| {
             let message: Message = parse_json("message", row.text(1)?)?;
@@ -100,17 +100,17 @@ fn select_scan_end(filter: &ListAllMessages) -> (Sql, Vec<Argument>) {
     (sql.into(), arguments)
 }
 
-fn select_messages(filter: &ListAllMessages, read: Read<'_>) -> (Sql, Vec<Argument>) {
-    let (sqlite, arguments) = page_of_messages(filter, read, SQLITE_RECIPIENT);
-    let (postgres, _) = page_of_messages(filter, read, POSTGRES_RECIPIENT);
-    let bounded = bounded_sql(&postgres, MAX_PAGE_BYTES, "state", "id DESC");
-    (Sql::texts(sqlite, bounded), arguments)
+fn select_messages(filter: &ListAllMessages, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
+    let (sqlite_sql, arguments) = page_of_messages(filter, read_range, SQLITE_RECIPIENT);
+    let (postgres_sql, _) = page_of_messages(filter, read_range, POSTGRES_RECIPIENT);
+    let bounded_postgres_sql = bounded_sql(&postgres_sql, MAX_PAGE_BYTES, "state", "id DESC");
+    (Sql::texts(sqlite_sql, bounded_postgres_sql), arguments)
 }
 
 fn page_of_messages(
     filter: &ListAllMessages,
-    read: Read<'_>,
-    recipient: &'static str,
+    read_range: ReadRange<'_>,
+    recipient_sql: &'static str,
 ) -> (String, Vec<Argument>) {
     let mut sql = StatementBuilder::new(
         "SELECT messages.id, messages.state, orders.number
@@ -118,22 +118,22 @@ fn page_of_messages(
          WHERE NOT orders.is_deleted",
     );
     let term = filter.q.as_deref().map(SearchTerm::from_text);
-    if let Some(number) = term.and_then(|term| term.order_number()) {
+    if let Some(order_number) = term.and_then(|term| term.order_number()) {
         sql.push(" AND messages.order_id = (SELECT id FROM orders WHERE number = ")
-            .bind(number)
+            .bind(order_number)
             .push(")");
     }
     if let Some(address) = searched_address(filter) {
-        match read {
-            Read::All => {
+        match read_range {
+            ReadRange::All => {
                 // As a union, it is planned by itself: PostgreSQL would read all messages in the order of their ids.
                 sql.push(" AND messages.id IN (SELECT id FROM messages WHERE ");
-                push_range(&mut sql, recipient, "", &address);
+                push_range(&mut sql, recipient_sql, "", &address);
                 sql.push(" UNION SELECT '' WHERE false)");
             }
-            Read::Newest(id) => {
-                sql.push(" AND messages.id >= ").bind(id).push(" AND ");
-                push_range(&mut sql, recipient, " || ''", &address);
+            ReadRange::Newest(scan_end) => {
+                sql.push(" AND messages.id >= ").bind(scan_end).push(" AND ");
+                push_range(&mut sql, recipient_sql, " || ''", &address);
             }
         }
     }
@@ -188,49 +188,49 @@ mod tests {
     use super::*;
     use crate::store::sqlite;
 
-    fn query_plan(filter: Value, read: Read<'_>) -> String {
-        let Ok(Request::ListAllMessages(filter)) = Request::read("message.list_all", filter) else {
+    fn query_plan(filter_json: Value, read_range: ReadRange<'_>) -> String {
+        let Ok(Request::ListAllMessages(filter)) = Request::read("message.list_all", filter_json) else {
             panic!("it is a list of messages")
         };
-        let (sql, arguments) = select_messages(&filter, read);
-        let steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
-        steps.join("\n")
+        let (sql, arguments) = select_messages(&filter, read_range);
+        let plan_steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
+        plan_steps.join("\n")
     }
 
     #[test]
     fn messages_are_found_by_index() {
-        let id = "01a205f2-115c-7001-8d8a-8446d457e741";
-        for (filter, read, index) in [
-            (json!({}), Read::All, "SCAN messages"),
-            (json!({"cursor": id}), Read::All, "PRIMARY KEY (id<?)"),
+        let any_id = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (filter, read_range, expected_index) in [
+            (json!({}), ReadRange::All, "SCAN messages"),
+            (json!({"cursor": any_id}), ReadRange::All, "PRIMARY KEY (id<?)"),
             (
-                json!({"cursor": id, "status": "failed"}),
-                Read::All,
+                json!({"cursor": any_id, "status": "failed"}),
+                ReadRange::All,
                 "messages_by_status (status=? AND id<?)",
             ),
             (
-                json!({"cursor": id, "order_id": id, "status": "failed"}),
-                Read::All,
+                json!({"cursor": any_id, "order_id": any_id, "status": "failed"}),
+                ReadRange::All,
                 "messages_by_order (order_id=? AND id<?)",
             ),
             (
-                json!({"cursor": id, "q": "#12"}),
-                Read::All,
+                json!({"cursor": any_id, "q": "#12"}),
+                ReadRange::All,
                 "messages_by_order (order_id=? AND id<?)",
             ),
             (
-                json!({"cursor": id, "q": "ada@", "status": "failed"}),
-                Read::All,
+                json!({"cursor": any_id, "q": "ada@", "status": "failed"}),
+                ReadRange::All,
                 "INDEX messages_by_recipient (<expr>>? AND <expr><?)",
             ),
             (
-                json!({"cursor": id, "q": "ada@"}),
-                Read::Newest(id),
+                json!({"cursor": any_id, "q": "ada@"}),
+                ReadRange::Newest(any_id),
                 "PRIMARY KEY (id>? AND id<?)",
             ),
         ] {
-            let plan = query_plan(filter.clone(), read);
-            assert!(plan.contains(index), "{filter}: {index} in {plan}");
+            let plan = query_plan(filter.clone(), read_range);
+            assert!(plan.contains(expected_index), "{filter}: {expected_index} in {plan}");
         }
     }
 }

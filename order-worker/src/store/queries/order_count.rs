@@ -8,7 +8,7 @@
 use shared::order::{BoundedCount, CountOrders, ListOrders, MAX_COUNT, OrderCount, OrderStatus};
 
 use super::order_list::{
-    Dialect, POSTGRES_DIALECT, Range, SQLITE_DIALECT, Source, ceil_millis, is_one_customers,
+    Dialect, POSTGRES_DIALECT, CursorRange, SQLITE_DIALECT, OrderSource, ceil_millis, is_one_customers,
     push_filters, scans_many_rows,
 };
 use crate::store::{
@@ -25,8 +25,8 @@ const MAX_PENDING_READ: u32 = 1_000;
 /// Name of the row with the orders that wait for approval.
 const AWAITING_APPROVAL: &str = "awaiting_approval";
 /// Name of the row with all orders.
-const ALL: &str = "all";
-const STATUSES: [OrderStatus; 5] = [
+const ALL_ORDERS: &str = "all";
+const ORDER_STATUSES: [OrderStatus; 5] = [
     OrderStatus::Pending,
     OrderStatus::Processing,
     OrderStatus::Shipped,
@@ -65,15 +65,15 @@ fn is_counted_by_index(filter: &ListOrders) -> bool {
 
 /// The statement for rows of a name, the number of orders, and the number of orders that were read for it.
 fn select_index_counts(filter: &ListOrders) -> (Sql, Vec<Argument>) {
-    let (sqlite, arguments) = index_counts(filter, &SQLITE_DIALECT);
-    let (postgres, _) = index_counts(filter, &POSTGRES_DIALECT);
-    (Sql::texts(sqlite, postgres), arguments)
+    let (sqlite_sql, arguments) = index_counts(filter, &SQLITE_DIALECT);
+    let (postgres_sql, _) = index_counts(filter, &POSTGRES_DIALECT);
+    (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
 fn index_counts(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument>) {
     let mut sql = StatementBuilder::new("");
-    push_index_count(&mut sql, ALL, filter, dialect);
-    for status in STATUSES {
+    push_index_count(&mut sql, ALL_ORDERS, filter, dialect);
+    for status in ORDER_STATUSES {
         sql.push(" UNION ALL ");
         let filter = with_status(filter, status);
         push_index_count(&mut sql, status.as_str(), &filter, dialect);
@@ -84,10 +84,10 @@ fn index_counts(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument
         sql.push(" AND NOT is_deleted");
     }
     sql.push(" THEN 1 END), count(*) FROM (SELECT is_deleted, ")
-        .push(dialect.awaits_approval)
+        .push(dialect.awaits_approval_sql)
         .push(" AS awaits_approval FROM orders WHERE true");
     let pending_orders = with_deleted(&with_status(filter, OrderStatus::Pending));
-    push_filters(&mut sql, &pending_orders, Range::default(), false, dialect);
+    push_filters(&mut sql, &pending_orders, CursorRange::default(), false, dialect);
     sql.push(" LIMIT ")
         .bind(MAX_PENDING_READ + 1)
         .push(") AS pending");
@@ -112,14 +112,14 @@ fn with_deleted(filter: &ListOrders) -> ListOrders {
 /// deleted orders, which are subtracted.
 fn push_index_count(
     sql: &mut StatementBuilder,
-    name: &'static str,
+    count_name: &'static str,
     filter: &ListOrders,
     dialect: &Dialect,
 ) {
-    let entries = with_deleted(filter);
-    sql.push("SELECT ").bind(name);
+    let filter_with_deleted = with_deleted(filter);
+    sql.push("SELECT ").bind(count_name);
     sql.push(", (SELECT count(*) FROM (SELECT 1 FROM orders WHERE true");
-    push_filters(sql, &entries, Range::default(), false, dialect);
+    push_filters(sql, &filter_with_deleted, CursorRange::default(), false, dialect);
     sql.push(" LIMIT ").bind(MAX_COUNT + 1);
     if filter.include_deleted {
         sql.push(") AS counted), 0");
@@ -157,14 +157,14 @@ fn push_deleted_count(sql: &mut StatementBuilder, filter: &ListOrders) {
 fn read_index_counts(rows: &[Row]) -> Result<OrderCount, StoreError> {
     let mut counts = OrderCount::default();
     for row in rows {
-        let (name, number) = (row.text(0)?, row.integer(1)?);
+        let (count_name, order_count) = (row.text(0)?, row.integer(1)?);
         let has_more = row.integer(2)? > i64::from(MAX_PENDING_READ);
-        let number = if has_more {
-            number.min(i64::from(MAX_PENDING_READ))
+        let order_count = if has_more {
+            order_count.min(i64::from(MAX_PENDING_READ))
         } else {
-            number
+            order_count
         };
-        set_count(&mut counts, name, number, has_more);
+        set_count(&mut counts, count_name, order_count, has_more);
     }
     Ok(counts)
 }
@@ -172,9 +172,9 @@ fn read_index_counts(rows: &[Row]) -> Result<OrderCount, StoreError> {
 /// The statement for the number of orders by status among the orders that are read: rows of a status, the number
 /// of orders, and the number of those that wait for approval.
 fn select_counts_of_orders(filter: &ListOrders) -> (Sql, Vec<Argument>) {
-    let (sqlite, arguments) = counts_of_orders(filter, &SQLITE_DIALECT);
-    let (postgres, _) = counts_of_orders(filter, &POSTGRES_DIALECT);
-    (Sql::texts(sqlite, postgres), arguments)
+    let (sqlite_sql, arguments) = counts_of_orders(filter, &SQLITE_DIALECT);
+    let (postgres_sql, _) = counts_of_orders(filter, &POSTGRES_DIALECT);
+    (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
 fn counts_of_orders(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument>) {
@@ -183,11 +183,11 @@ fn counts_of_orders(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argu
         "SELECT status, count(*), count(CASE WHEN awaits_approval THEN 1 END)
          FROM (SELECT orders.status, CASE WHEN orders.status = 'pending' THEN ",
     );
-    sql.push(dialect.awaits_approval)
+    sql.push(dialect.awaits_approval_sql)
         .push(" END AS awaits_approval FROM ")
-        .push(Source::of(filter, is_selected).from)
+        .push(OrderSource::of(filter, is_selected).from_sql)
         .push(" WHERE true");
-    push_filters(&mut sql, filter, Range::default(), is_selected, dialect);
+    push_filters(&mut sql, filter, CursorRange::default(), is_selected, dialect);
     sql.push(" LIMIT ").bind(MAX_COUNT + 1);
     sql.push(") AS counted GROUP BY status");
     sql.finish()
@@ -195,11 +195,11 @@ fn counts_of_orders(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argu
 
 fn read_counts_of_orders(rows: &[Row]) -> Result<OrderCount, StoreError> {
     let mut counts = OrderCount::default();
-    let numbers = rows.iter().map(|row| row.integer(1));
-    let total = numbers.sum::<Result<i64, StoreError>>()?;
+    let order_counts = rows.iter().map(|row| row.integer(1));
+    let total_count = order_counts.sum::<Result<i64, StoreError>>()?;
     // If not all orders were read, each status may have more.
-    let has_more = total > i64::from(MAX_COUNT);
-    set_count(&mut counts, ALL, total, has_more);
+    let has_more = total_count > i64::from(MAX_COUNT);
+    set_count(&mut counts, ALL_ORDERS, total_count, has_more);
     for row in rows {
         let status = row.text(0)?;
         set_count(&mut counts, status, row.integer(1)?, has_more);
@@ -222,20 +222,20 @@ fn read_counts_of_orders(rows: &[Row]) -> Result<OrderCount, StoreError> {
     Ok(counts)
 }
 
-fn set_count(counts: &mut OrderCount, name: &str, number: i64, has_more: bool) {
-    let count = u32::try_from(number.max(0)).unwrap_or(u32::MAX);
-    let count = BoundedCount {
+fn set_count(counts: &mut OrderCount, count_name: &str, order_count: i64, has_more: bool) {
+    let count = u32::try_from(order_count.max(0)).unwrap_or(u32::MAX);
+    let bounded_count = BoundedCount {
         count: count.min(MAX_COUNT),
         has_more: has_more || count > MAX_COUNT,
     };
-    match name {
-        ALL => counts.all = count,
-        AWAITING_APPROVAL => counts.awaiting_approval = count,
-        "pending" => counts.pending = count,
-        "processing" => counts.processing = count,
-        "shipped" => counts.shipped = count,
-        "delivered" => counts.delivered = count,
-        "cancelled" => counts.cancelled = count,
+    match count_name {
+        ALL_ORDERS => counts.all = bounded_count,
+        AWAITING_APPROVAL => counts.awaiting_approval = bounded_count,
+        "pending" => counts.pending = bounded_count,
+        "processing" => counts.processing = bounded_count,
+        "shipped" => counts.shipped = bounded_count,
+        "delivered" => counts.delivered = bounded_count,
+        "cancelled" => counts.cancelled = bounded_count,
         _ => {}
     }
 }
@@ -268,30 +268,30 @@ mod tests {
             json!({"storefront": "eu", "created_before": "2026-01-01T00:00:00Z"}),
             json!({"include_deleted": true}),
         ] {
-            let plan = query_plan(select_index_counts(&filter(fields.clone())));
-            let reads = plan
+            let plan_lines = query_plan(select_index_counts(&filter(fields.clone())));
+            let order_reads = plan_lines
                 .iter()
                 .filter(|line| line.contains("orders"))
                 .filter(|line| !line.contains("COVERING INDEX"));
-            let reads: Vec<_> = reads.collect();
-            assert_eq!(reads.len(), 1, "{fields}: {plan:#?}");
-            assert!(reads[0].contains("status=?"), "{fields}: {plan:#?}");
+            let order_reads: Vec<_> = order_reads.collect();
+            assert_eq!(order_reads.len(), 1, "{fields}: {plan_lines:#?}");
+            assert!(order_reads[0].contains("status=?"), "{fields}: {plan_lines:#?}");
         }
     }
 
     #[test]
     fn orders_of_a_customer_a_product_or_a_tag_are_counted_by_its_index() {
-        let customer = "01a205f2-115c-7001-8d8a-8446d457e741";
-        for (fields, index) in [
-            (json!({"customer_id": customer}), "orders_by_customer "),
+        let customer_id = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (fields, expected_index) in [
+            (json!({"customer_id": customer_id}), "orders_by_customer "),
             (json!({"sku": "A"}), "line USING PRIMARY KEY (sku=?"),
             (
                 json!({"tag": "vip", "storefront": "eu"}),
                 "tagged USING PRIMARY KEY (tag=?",
             ),
         ] {
-            let plan = query_plan(select_counts_of_orders(&filter(fields)));
-            assert!(plan.iter().any(|line| line.contains(index)), "{plan:#?}");
+            let plan_lines = query_plan(select_counts_of_orders(&filter(fields)));
+            assert!(plan_lines.iter().any(|line| line.contains(expected_index)), "{plan_lines:#?}");
         }
     }
 }

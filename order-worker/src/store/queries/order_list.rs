@@ -39,35 +39,35 @@ pub(in crate::store) const RECENT_ORDER_COUNT: i64 = 50_000;
 /// The texts of a search that differ between the databases.
 pub(super) struct Dialect {
     /// The condition that an order waits for approval.
-    pub(super) awaits_approval: &'static str,
+    pub(super) awaits_approval_sql: &'static str,
     /// The part of an order's state that begins with the payment's status, without its length.
-    payment: &'static str,
+    payment_status_sql: &'static str,
     /// The indexed expression for the tracking number of a shipment's event.
-    tracking_number: &'static str,
+    tracking_number_sql: &'static str,
     /// The join with the statement for the newest orders of `customer`: the texts before and after it. SQLite
     /// has no `LATERAL`, and PostgreSQL reads a correlated `IN` row by row.
-    newest_of_customer: [&'static str; 2],
+    newest_orders_join: [&'static str; 2],
 }
 
 // The first occurrence of each name is the field itself: all fields before it have known names, and a text in
 // JSON has no quotation mark without a backslash. Compared as text, a state that can't be decoded does no harm.
 
 pub(super) const SQLITE_DIALECT: Dialect = Dialect {
-    awaits_approval: r#"substr(orders.state, instr(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
-    payment: r#"substr(orders.state, instr(orders.state, '"payment":{"status":"') + 21, "#,
-    tracking_number: "CASE WHEN json_valid(data) THEN lower(coalesce(json_extract(data, '$.shipment.tracking_number'),
+    awaits_approval_sql: r#"substr(orders.state, instr(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
+    payment_status_sql: r#"substr(orders.state, instr(orders.state, '"payment":{"status":"') + 21, "#,
+    tracking_number_sql: "CASE WHEN json_valid(data) THEN lower(coalesce(json_extract(data, '$.shipment.tracking_number'),
                                                       json_extract(data, '$.tracking_number'))) END",
-    newest_of_customer: [
+    newest_orders_join: [
         " CROSS JOIN orders AS recent WHERE recent.number IN (",
         ")",
     ],
 };
 
 pub(super) const POSTGRES_DIALECT: Dialect = Dialect {
-    awaits_approval: r#"substr(orders.state, strpos(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
-    payment: r#"substr(orders.state, strpos(orders.state, '"payment":{"status":"') + 21, "#,
-    tracking_number: "lower(coalesce(data::json #>> '{shipment,tracking_number}', data::json ->> 'tracking_number') COLLATE \"C\")",
-    newest_of_customer: [" CROSS JOIN LATERAL (", ") AS recent"],
+    awaits_approval_sql: r#"substr(orders.state, strpos(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
+    payment_status_sql: r#"substr(orders.state, strpos(orders.state, '"payment":{"status":"') + 21, "#,
+    tracking_number_sql: "lower(coalesce(data::json #>> '{shipment,tracking_number}', data::json ->> 'tracking_number') COLLATE \"C\")",
+    newest_orders_join: [" CROSS JOIN LATERAL (", ") AS recent"],
 };
 
 /// Cursor of a list of orders: the last order's creation time and number.
@@ -97,61 +97,61 @@ pub(in crate::store) fn scans_many_rows(filter: &ListOrders) -> bool {
 
 /// The order in the texts of SQL.
 #[derive(Clone, Copy)]
-pub(in crate::store) struct Direction {
+pub(in crate::store) struct SortDirection {
     /// The order of the columns time and number.
-    by: &'static str,
+    sort_order: &'static str,
     /// Compares an order with the one that the page begins after.
-    is_after: &'static str,
+    after_operator: &'static str,
     /// Compares an order with the last one that is read.
-    is_until: &'static str,
+    until_operator: &'static str,
 }
 
-impl Direction {
+impl SortDirection {
     fn of(sort: OrderSort) -> Self {
         match sort {
             OrderSort::NewestFirst => Self {
-                by: " DESC",
-                is_after: ") < (",
-                is_until: ") >= (",
+                sort_order: " DESC",
+                after_operator: ") < (",
+                until_operator: ") >= (",
             },
             OrderSort::OldestFirst => Self {
-                by: " ASC",
-                is_after: ") > (",
-                is_until: ") <= (",
+                sort_order: " ASC",
+                after_operator: ") > (",
+                until_operator: ") <= (",
             },
         }
     }
 }
 
-/// The statement for a page of orders with their steps, and its arguments. With `end`, it reads no orders after
-/// that one. A search compares all orders that the other filters select.
+/// The statement for a page of orders with their steps, and its arguments. With `end_cursor`, it reads no orders
+/// after that one. A search compares all orders that the other filters select.
 pub(in crate::store) fn select_orders(
     filter: &ListOrders,
-    after: Option<OrderCursor>,
-    end: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
+    end_cursor: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = Range { after, end };
-    let (sqlite, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
-    let (postgres, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(filter, &sqlite, &postgres), arguments)
+    let range = CursorRange { after_cursor, end_cursor };
+    let (sqlite_sql, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
+    let (postgres_sql, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
+    (page_with_steps(filter, &sqlite_sql, &postgres_sql), arguments)
 }
 
 fn orders_in_range(
     filter: &ListOrders,
-    range: Range,
+    range: CursorRange,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
-    let Source { from, time } = Source::of(filter, is_one_customers(filter));
+    let OrderSource { from_sql, time_column } = OrderSource::of(filter, is_one_customers(filter));
     let mut sql =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
-    sql.push(from).push(" WHERE true");
+    sql.push(from_sql).push(" WHERE true");
     push_filters(&mut sql, filter, range, is_one_customers(filter), dialect);
-    if let Some(q) = &filter.q {
-        push_match(&mut sql, q, dialect);
+    if let Some(search_text) = &filter.q {
+        push_match(&mut sql, search_text, dialect);
     }
-    let by = Direction::of(filter.sort).by;
-    sql.push(" ORDER BY ").push(time).push(by);
-    sql.push(", number").push(by).push(" LIMIT ");
+    let sort_order = SortDirection::of(filter.sort).sort_order;
+    sql.push(" ORDER BY ").push(time_column).push(sort_order);
+    sql.push(", number").push(sort_order).push(" LIMIT ");
     sql.bind(filter.limit + 1);
     sql.finish()
 }
@@ -160,26 +160,26 @@ fn orders_in_range(
 /// the first, in the order of the list. It returns no row if there is no such order.
 pub(in crate::store) fn select_distant_order(
     sort: OrderSort,
-    after: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
     count: i64,
 ) -> (Sql, Vec<Argument>) {
-    let (is_beyond, first, offset) = match sort {
+    let (beyond_operator, first_number_sql, offset) = match sort {
         OrderSort::NewestFirst => ("<= ", "(SELECT max(number) FROM orders)", -count),
         OrderSort::OldestFirst => (">= ", "(SELECT min(number) FROM orders)", count),
     };
     let mut sql = StatementBuilder::new("SELECT created_at, number FROM orders WHERE number ");
-    sql.push(is_beyond);
-    match after {
-        Some(after) => {
-            sql.bind(after.number);
+    sql.push(beyond_operator);
+    match after_cursor {
+        Some(after_cursor) => {
+            sql.bind(after_cursor.number);
         }
         None => {
-            sql.push(first);
+            sql.push(first_number_sql);
         }
     }
     sql.push(" + ").bind(offset);
     sql.push(" ORDER BY number")
-        .push(Direction::of(sort).by)
+        .push(SortDirection::of(sort).sort_order)
         .push(" LIMIT 1");
     let (sql, arguments) = sql.finish();
     (sql.into(), arguments)
@@ -207,19 +207,19 @@ pub(in crate::store) fn count_matching_customers(filter: &ListOrders) -> (Sql, V
 /// of each matching customer the first orders of the list.
 pub(in crate::store) fn select_found_orders(
     filter: &ListOrders,
-    after: Option<OrderCursor>,
-    end: Option<OrderCursor>,
+    after_cursor: Option<OrderCursor>,
+    end_cursor: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = Range { after, end };
-    let (sqlite, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
-    let (postgres, _) = found_orders(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(filter, &sqlite, &postgres), arguments)
+    let range = CursorRange { after_cursor, end_cursor };
+    let (sqlite_sql, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
+    let (postgres_sql, _) = found_orders(filter, range, &POSTGRES_DIALECT);
+    (page_with_steps(filter, &sqlite_sql, &postgres_sql), arguments)
 }
 
-fn found_orders(filter: &ListOrders, range: Range, dialect: &Dialect) -> (String, Vec<Argument>) {
-    let [join_start, join_end] = dialect.newest_of_customer;
-    let q = filter.q.as_deref().unwrap_or_default();
-    let term = SearchTerm::from_text(q);
+fn found_orders(filter: &ListOrders, range: CursorRange, dialect: &Dialect) -> (String, Vec<Argument>) {
+    let [join_start, join_end] = dialect.newest_orders_join;
+    let search_text = filter.q.as_deref().unwrap_or_default();
+    let term = SearchTerm::from_text(search_text);
     let storefront = filter.storefront.as_ref();
     let mut sql = StatementBuilder::new(
         "SELECT orders.id, orders.created_at, orders.number, orders.state FROM (",
@@ -250,16 +250,16 @@ fn found_orders(filter: &ListOrders, range: Range, dialect: &Dialect) -> (String
 }
 
 fn push_first(sql: &mut StatementBuilder, filter: &ListOrders) {
-    let by = Direction::of(filter.sort).by;
-    sql.push(" ORDER BY orders.created_at").push(by);
-    sql.push(", orders.number").push(by).push(" LIMIT ");
+    let sort_order = SortDirection::of(filter.sort).sort_order;
+    sql.push(" ORDER BY orders.created_at").push(sort_order);
+    sql.push(", orders.number").push(sort_order).push(" LIMIT ");
     sql.bind(filter.limit + 1);
 }
 
-/// Adds the condition that an order is one that the search `q` finds. The comparison with the customer is an
-/// expression, which is evaluated for each order; PostgreSQL would turn `EXISTS` into a set of all customers.
-fn push_match(sql: &mut StatementBuilder, q: &str, dialect: &Dialect) {
-    let term = SearchTerm::from_text(q);
+/// Adds the condition that an order is one that the search for `search_text` finds. The comparison with the customer is
+/// an expression, which is evaluated for each order; PostgreSQL would turn `EXISTS` into a set of all customers.
+fn push_match(sql: &mut StatementBuilder, search_text: &str, dialect: &Dialect) {
+    let term = SearchTerm::from_text(search_text);
     sql.push(" AND (");
     if let Some(number) = term.order_number() {
         sql.push("orders.number = ").bind(number).push(" OR ");
@@ -277,35 +277,35 @@ fn push_shipments(sql: &mut StatementBuilder, term: &SearchTerm, dialect: &Diale
     sql.push(
         "SELECT subject FROM events WHERE type IN ('shipment.created', 'shipment.shipped') AND ",
     )
-    .push(dialect.tracking_number)
+    .push(dialect.tracking_number_sql)
     .push(" = ")
     .bind(term.tracking_number());
 }
 
 /// The table that the orders of a list are read from, and its column with their time of creation.
-pub(super) struct Source {
-    pub(super) from: &'static str,
-    time: &'static str,
+pub(super) struct OrderSource {
+    pub(super) from_sql: &'static str,
+    time_column: &'static str,
 }
 
-impl Source {
+impl OrderSource {
     const ORDERS: Self = Self {
-        from: "orders",
-        time: "orders.created_at",
+        from_sql: "orders",
+        time_column: "orders.created_at",
     };
     const ITEMS: Self = Self {
-        from: "order_items AS line JOIN orders USING (number)",
-        time: "line.created_at",
+        from_sql: "order_items AS line JOIN orders USING (number)",
+        time_column: "line.created_at",
     };
     const TAGS: Self = Self {
-        from: "order_tags AS tagged JOIN orders USING (number)",
-        time: "tagged.created_at",
+        from_sql: "order_tags AS tagged JOIN orders USING (number)",
+        time_column: "tagged.created_at",
     };
 
-    /// The source for `filter`; orders that are `selected` by another index are read by that.
-    pub(super) fn of(filter: &ListOrders, selected: bool) -> Self {
+    /// The source for `filter`; if `is_selected`, the orders are read by another index.
+    pub(super) fn of(filter: &ListOrders, is_selected: bool) -> Self {
         match (&filter.tag, &filter.sku) {
-            _ if selected => Self::ORDERS,
+            _ if is_selected => Self::ORDERS,
             (Some(_), _) => Self::TAGS,
             (None, Some(_)) => Self::ITEMS,
             (None, None) => Self::ORDERS,
@@ -315,28 +315,28 @@ impl Source {
 
 /// The part of a list that a statement reads: after the cursor, up to a later order of the list.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Range {
-    after: Option<OrderCursor>,
-    end: Option<OrderCursor>,
+pub(super) struct CursorRange {
+    after_cursor: Option<OrderCursor>,
+    end_cursor: Option<OrderCursor>,
 }
 
-/// Adds the conditions of all filters but `q`, and of the range. If the orders are `selected` by another
-/// index than one of time, storefront, status, product or tag, none of these is used.
+/// Adds the conditions of all filters but `q`, and of the range. If `is_selected_by_customer`, the orders are read by
+/// another index than one of time, storefront, status, product or tag, none of these is used.
 pub(super) fn push_filters(
     sql: &mut StatementBuilder,
     filter: &ListOrders,
-    range: Range,
+    range: CursorRange,
     is_selected_by_customer: bool,
     dialect: &Dialect,
 ) {
-    let Source { time, .. } = Source::of(filter, is_selected_by_customer);
+    let OrderSource { time_column, .. } = OrderSource::of(filter, is_selected_by_customer);
     let number_column = if is_selected_by_customer {
         "orders.number"
     } else {
         "number"
     };
     // As expressions, these columns disable their own indexes, so the customer's index is used.
-    let (status, storefront) = if is_selected_by_customer {
+    let (status_column, storefront_column) = if is_selected_by_customer {
         ("orders.status || ''", "orders.storefront || ''")
     } else {
         ("orders.status", "orders.storefront")
@@ -374,50 +374,50 @@ pub(super) fn push_filters(
     }
     let is_outstanding = filter.payment_status == Some(PaymentFilter::Outstanding);
     let is_pending = filter.awaits_approval || is_outstanding;
-    let pending = is_pending.then_some(OrderStatus::Pending);
-    for value in filter.status.into_iter().chain(pending) {
+    let pending_status = is_pending.then_some(OrderStatus::Pending);
+    for status in filter.status.into_iter().chain(pending_status) {
         sql.push(" AND ")
-            .push(status)
+            .push(status_column)
             .push(" = ")
-            .bind(value.as_str());
+            .bind(status.as_str());
     }
     push_state_filters(sql, filter, dialect);
-    if let Some(customer) = filter.customer_id {
+    if let Some(customer_id) = filter.customer_id {
         sql.push(" AND orders.customer_id = ")
-            .bind(customer.to_string());
+            .bind(customer_id.to_string());
     }
-    if let Some(value) = &filter.storefront {
+    if let Some(storefront) = &filter.storefront {
         sql.push(" AND ")
-            .push(storefront)
+            .push(storefront_column)
             .push(" = ")
-            .bind(value.to_string());
+            .bind(storefront.to_string());
     }
-    if let Some(after) = filter.created_after {
+    if let Some(created_after) = filter.created_after {
         sql.push(" AND ")
-            .push(time)
+            .push(time_column)
             .push(" >= ")
-            .bind(ceil_millis(after));
+            .bind(ceil_millis(created_after));
     }
     if let Some(created_before) = filter.created_before {
         sql.push(" AND ")
-            .push(time)
+            .push(time_column)
             .push(" < ")
             .bind(ceil_millis(created_before));
     }
     if !filter.include_deleted {
         sql.push(" AND NOT orders.is_deleted");
     }
-    let Direction {
-        is_after, is_until, ..
-    } = Direction::of(filter.sort);
-    for (cursor, is_within) in [(range.after, is_after), (range.end, is_until)] {
+    let SortDirection {
+        after_operator, until_operator, ..
+    } = SortDirection::of(filter.sort);
+    for (cursor, range_operator) in [(range.after_cursor, after_operator), (range.end_cursor, until_operator)] {
         if let Some(OrderCursor {
             created_at_ms,
             number,
         }) = cursor
         {
-            sql.push(" AND (").push(time).push(", ").push(number_column);
-            sql.push(is_within).bind(created_at_ms).push(", ");
+            sql.push(" AND (").push(time_column).push(", ").push(number_column);
+            sql.push(range_operator).bind(created_at_ms).push(", ");
             sql.bind(number).push(")");
         }
     }
@@ -429,37 +429,37 @@ pub(super) fn push_filters(
 /// Of a comparison it would expect few, and read and sort all orders that the other filters select.
 fn push_state_filters(sql: &mut StatementBuilder, filter: &ListOrders, dialect: &Dialect) {
     if filter.awaits_approval {
-        sql.push(" AND CASE WHEN ").push(dialect.awaits_approval);
+        sql.push(" AND CASE WHEN ").push(dialect.awaits_approval_sql);
         sql.push(" THEN true ELSE false END");
     }
-    if let Some(payment) = filter.payment_status {
+    if let Some(payment_filter) = filter.payment_status {
         // A payment begins with its status and its provider.
-        let text = match payment {
+        let payment_text = match payment_filter {
             PaymentFilter::Outstanding => format!(r#"pending","provider":"{MANUAL}""#),
-            payment => format!("{payment}\""),
+            payment_filter => format!("{payment_filter}\""),
         };
-        sql.push(" AND CASE WHEN ").push(dialect.payment);
+        sql.push(" AND CASE WHEN ").push(dialect.payment_status_sql);
         sql.push("CAST(")
-            .bind(i64::try_from(text.len()).unwrap_or_default());
-        sql.push(" AS INTEGER)) = ").bind(text);
+            .bind(i64::try_from(payment_text.len()).unwrap_or_default());
+        sql.push(" AS INTEGER)) = ").bind(payment_text);
         sql.push(" THEN true ELSE false END");
     }
 }
 
 /// Limits a page by its size, and adds the steps of its orders.
-fn page_with_steps(filter: &ListOrders, sqlite: &str, postgres: &str) -> Sql {
-    let by = Direction::of(filter.sort).by;
-    let order = format!("created_at{by}, number{by}");
-    let bounded_sql = bounded_sql(postgres, MAX_PAGE_BYTES, "state", &order);
-    Sql::texts(with_steps(sqlite, by), with_steps(&bounded_sql, by))
+fn page_with_steps(filter: &ListOrders, sqlite_sql: &str, postgres_sql: &str) -> Sql {
+    let sort_order = SortDirection::of(filter.sort).sort_order;
+    let order_columns = format!("created_at{sort_order}, number{sort_order}");
+    let bounded_sql = bounded_sql(postgres_sql, MAX_PAGE_BYTES, "state", &order_columns);
+    Sql::texts(with_steps(sqlite_sql, sort_order), with_steps(&bounded_sql, sort_order))
 }
 
-/// Selects the orders of `page`, each with its steps.
-fn with_steps(page: &str, by: &str) -> String {
+/// Selects the orders of `page_sql`, each with its steps.
+fn with_steps(page_sql: &str, sort_order: &str) -> String {
     format!(
         "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret, tracestate
-         FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
-         ORDER BY page.created_at{by}, page.number{by}"
+         FROM ({page_sql}) AS page LEFT JOIN steps ON steps.order_id = page.id
+         ORDER BY page.created_at{sort_order}, page.number{sort_order}"
     )
 }
 

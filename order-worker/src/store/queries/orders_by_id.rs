@@ -31,23 +31,23 @@ impl Store {
     /// When the database is unavailable.
     pub(crate) async fn orders_by_id(
         &self,
-        ids: &[OrderId],
+        order_ids: &[OrderId],
     ) -> Result<ById<OrdersById>, StoreError> {
         let mut session = self.reader_session().await?;
-        let mut loaded_orders = load_orders_by_id(&mut session, MAX_FORWARD_BYTES, ids).await?;
+        let mut loaded_orders = load_orders_by_id(&mut session, MAX_FORWARD_BYTES, order_ids).await?;
         let is_missing =
             |id: &&OrderId| loaded_orders.covers(id) && !loaded_orders.value.contains_key(id);
-        let missing_ids: Vec<_> = ids.iter().filter(is_missing).collect();
+        let missing_ids: Vec<_> = order_ids.iter().filter(is_missing).collect();
         if missing_ids.is_empty() {
             return Ok(loaded_orders);
         }
         let orders_of_async_ids = find_orders_of_async_ids(&mut session, &missing_ids).await?;
         if !orders_of_async_ids.is_empty() {
-            let ids: Vec<_> = orders_of_async_ids
+            let existing_ids: Vec<_> = orders_of_async_ids
                 .iter()
                 .map(|(_, order_id)| *order_id)
                 .collect();
-            let orders = load_orders_by_id(&mut session, usize::MAX, &ids).await?;
+            let orders = load_orders_by_id(&mut session, usize::MAX, &existing_ids).await?;
             for (async_id, order_id) in orders_of_async_ids {
                 if let Some(order) = orders.value.get(&order_id) {
                     loaded_orders.value.insert(async_id, order.clone());
@@ -61,24 +61,24 @@ impl Store {
 async fn load_orders_by_id(
     session: &mut Session,
     max_bytes: usize,
-    ids: &[OrderId],
+    order_ids: &[OrderId],
 ) -> Result<ById<OrdersById>, StoreError> {
-    let rows_read = match ids {
-        [id] => fetch_order(session, *id).await?.into(),
-        ids => {
+    let rows_read = match order_ids {
+        [order_id] => fetch_order(session, *order_id).await?.into(),
+        order_ids => {
             let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
             session
-                .fetch_within(max_bytes, sql, vec![list(ids)])
+                .fetch_within(max_bytes, sql, vec![list(order_ids)])
                 .await?
         }
     };
     let is_same_order = |row: &Row, next_row: &Row| row.text(0).ok() == next_row.text(0).ok();
     ById::read_within(&rows_read, |rows| {
         let orders = rows.chunk_by(is_same_order).filter_map(|rows| {
-            let id = rows.first()?.text(0).and_then(|id| parse_field("id", id));
+            let order_id = rows.first()?.text(0).and_then(|order_id| parse_field("id", order_id));
             let order_result = orders_and_steps(rows).map(|mut orders| orders.pop());
             let order = order_result.transpose()?;
-            Some(id.map(|id| (id, order)))
+            Some(order_id.map(|order_id| (order_id, order)))
         });
         orders.collect()
     })
@@ -89,18 +89,18 @@ async fn find_orders_of_async_ids(
     session: &mut Session,
     async_ids: &[&OrderId],
 ) -> Result<Vec<(OrderId, OrderId)>, StoreError> {
-    let keys: HashMap<_, _> = async_ids
+    let ids_by_key: HashMap<_, _> = async_ids
         .iter()
         .map(|id| (order_alias_key(**id), **id))
         .collect();
     let sql = among!("SELECT key, answer FROM idempotency WHERE key", "");
-    let rows = session.fetch(sql, vec![list(keys.keys())]).await?;
-    let mut parsed_orders = Vec::new();
+    let rows = session.fetch(sql, vec![list(ids_by_key.keys())]).await?;
+    let mut resolved_ids = Vec::new();
     for row in &rows {
         let answer: ResourceRef = parse_json("answer", row.text(1)?)?;
-        if let (Some(async_id), ResourceRef::Order(order_id)) = (keys.get(row.text(0)?), answer) {
-            parsed_orders.push((*async_id, order_id));
+        if let (Some(async_id), ResourceRef::Order(order_id)) = (ids_by_key.get(row.text(0)?), answer) {
+            resolved_ids.push((*async_id, order_id));
         }
     }
-    Ok(parsed_orders)
+    Ok(resolved_ids)
 }

@@ -28,7 +28,7 @@ use crate::{
 /// The orders or events that existed at the time of opening, page by page.
 pub struct ExportPages {
     session: Session,
-    last_number: i64,
+    last_number_or_position: i64,
 }
 
 impl ExportPages {
@@ -40,11 +40,11 @@ impl ExportPages {
         let mut session = open_snapshot_session(url).await?;
         let sql = "SELECT coalesce(max(number), 0) FROM orders";
         let rows = session.fetch(sql, Vec::new()).await?;
-        let last_number = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+        let last_number_or_position = rows.first().map_or(Ok(0), |row| row.integer(0))?;
         session.end("COMMIT").await?;
         Ok(Self {
             session,
-            last_number,
+            last_number_or_position,
         })
     }
 
@@ -58,22 +58,22 @@ impl ExportPages {
         session.end("COMMIT").await?;
         Ok(Self {
             session,
-            last_number: last_position,
+            last_number_or_position: last_position,
         })
     }
 
-    /// Up to `limit` orders with a number above `number`, as stored now, with their steps, up to a size
+    /// Up to `limit` orders with a number above `after_number`, as stored now, with their steps, up to a size
     /// limit.
     ///
     /// # Errors
     /// When the database is unavailable, or a step can't be decoded.
     pub async fn orders(
         &mut self,
-        number: i64,
+        after_number: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
         self.session.begin(begin_statement()).await?;
-        let arguments = arguments![number, limit];
+        let arguments = arguments![after_number, limit];
         let page_future = self
             .session
             .fetch_within(MAX_FORWARD_BYTES, next_orders(), arguments);
@@ -83,22 +83,22 @@ impl ExportPages {
             Ok((row.integer(0)?, audited_row(row.text(1)?, order)?))
         });
         let mut orders: Vec<(i64, Audited<Order>)> = orders.collect::<Result<_, StoreError>>()?;
-        orders.retain(|(number, _)| *number <= self.last_number);
+        orders.retain(|(number, _)| *number <= self.last_number_or_position);
         let sql = among!(select_steps!("WHERE order_id"), "");
         let readable_orders = orders.iter().filter_map(|(_, order)| order.as_ref().ok());
-        let ids = list(readable_orders.map(|order| order.id));
-        let rows = self.session.fetch(sql, vec![ids]).await?;
+        let order_ids = list(readable_orders.map(|order| order.id));
+        let rows = self.session.fetch(sql, vec![order_ids]).await?;
         self.session.end("COMMIT").await?;
-        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
+        let mut steps_by_order: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
         for row in &rows {
             let step_row = read_step(row)?;
-            steps
+            steps_by_order
                 .entry(step_row.key.order_id)
                 .or_default()
                 .push(step_row);
         }
         let mut add_steps = |order: Order| {
-            let steps = steps.remove(&order.id).unwrap_or_default();
+            let steps = steps_by_order.remove(&order.id).unwrap_or_default();
             (order, steps)
         };
         let orders = orders.into_iter();
@@ -131,7 +131,7 @@ impl ExportPages {
             Ok((row.integer(0)?, audited_row(row.text(2)?, event)?))
         });
         let mut events = events.collect::<Result<Vec<_>, StoreError>>()?;
-        events.retain(|(position, _)| *position <= self.last_number);
+        events.retain(|(position, _)| *position <= self.last_number_or_position);
         Ok(events)
     }
 
@@ -159,7 +159,7 @@ impl ExportPages {
             Ok((row.integer(0)?, audited_row(row.text(1)?, message)?))
         });
         let mut messages = messages.collect::<Result<Vec<_>, StoreError>>()?;
-        messages.retain(|(position, _)| *position <= self.last_number);
+        messages.retain(|(position, _)| *position <= self.last_number_or_position);
         Ok(messages)
     }
 }

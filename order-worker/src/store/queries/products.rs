@@ -36,32 +36,32 @@ const SCANNED_PRODUCTS: i64 = 2_000;
 /// The expressions of a search and of low stock that differ between the databases.
 struct Dialect {
     /// The name in lower case; the expression of an index.
-    name: &'static str,
+    name_sql: &'static str,
     /// Whether a product has a threshold of low stock; the condition of an index.
-    has_threshold: &'static str,
+    has_threshold_sql: &'static str,
     /// The threshold of low stock.
-    threshold: &'static str,
+    threshold_sql: &'static str,
     /// The table, read by the index of products with a threshold. PostgreSQL chooses it by itself.
     products_with_threshold: &'static str,
 }
 
 const SQLITE_DIALECT: Dialect = Dialect {
-    name: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END",
-    has_threshold: "instr(state, '\"low_stock_at\":') > 0",
-    threshold: "json_extract(state, '$.details.low_stock_at')",
+    name_sql: "CASE WHEN json_valid(state) THEN lower(json_extract(state, '$.details.name')) END",
+    has_threshold_sql: "instr(state, '\"low_stock_at\":') > 0",
+    threshold_sql: "json_extract(state, '$.details.low_stock_at')",
     products_with_threshold: "products INDEXED BY products_with_threshold",
 };
 
 const POSTGRES_DIALECT: Dialect = Dialect {
-    name: "lower((state::json #>> '{details,name}') COLLATE \"C\")",
-    has_threshold: "strpos(state, '\"low_stock_at\":') > 0",
-    threshold: "(state::json #>> '{details,low_stock_at}')::bigint",
+    name_sql: "lower((state::json #>> '{details,name}') COLLATE \"C\")",
+    has_threshold_sql: "strpos(state, '\"low_stock_at\":') > 0",
+    threshold_sql: "(state::json #>> '{details,low_stock_at}')::bigint",
     products_with_threshold: "products",
 };
 
 /// The products that a statement for a list of products reads.
 #[derive(Clone, Copy)]
-enum Read<'a> {
+enum ReadRange<'a> {
     /// All that match.
     All,
     /// Those that match among the first, up to this SKU.
@@ -99,15 +99,15 @@ impl Store {
             let (sql, arguments) = select_scan_end(filter);
             let rows = session.fetch(sql, arguments).await?;
             // Without an end there are few products, and all are scanned.
-            let end = rows.first().map(|row| row.text(0)).transpose()?;
-            let (sql, arguments) = select_products(filter, Read::UpTo(end));
+            let scan_end = rows.first().map(|row| row.text(0)).transpose()?;
+            let (sql, arguments) = select_products(filter, ReadRange::UpTo(scan_end));
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
             let page = rows.read(products_and_stock)?;
-            if end.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
+            if scan_end.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
                 return Ok(page);
             }
         }
-        let (sql, arguments) = select_products(filter, Read::All);
+        let (sql, arguments) = select_products(filter, ReadRange::All);
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         rows.read(products_and_stock)
     }
@@ -144,13 +144,13 @@ impl Store {
 
 /// The keys to search for: the term in lower case, in upper case, and with a capital first letter, each with its ASCII
 /// letters in lower case. For a term of ASCII letters they are the same.
-fn spellings(q: &str) -> Vec<String> {
-    let lower = search_key(q.trim());
-    let upper: String = lower.chars().flat_map(char::to_uppercase).collect();
-    let mut letters = lower.chars();
+fn spellings(search_text: &str) -> Vec<String> {
+    let lower_term = search_key(search_text.trim());
+    let upper_term: String = lower_term.chars().flat_map(char::to_uppercase).collect();
+    let mut letters = lower_term.chars();
     let first_upper = letters.next().into_iter().flat_map(char::to_uppercase);
-    let capitalized: String = first_upper.chain(letters).collect();
-    let mut keys = vec![lower, upper, capitalized];
+    let capitalized_term: String = first_upper.chain(letters).collect();
+    let mut keys = vec![lower_term, upper_term, capitalized_term];
     for key in &mut keys {
         key.make_ascii_lowercase();
     }
@@ -171,23 +171,23 @@ fn select_scan_end(filter: &ListProducts) -> (Sql, Vec<Argument>) {
 }
 
 /// The statement for a page of products with their stock levels.
-fn select_products(filter: &ListProducts, read: Read<'_>) -> (Sql, Vec<Argument>) {
-    let (sqlite, arguments) = page_of_products(filter, read, &SQLITE_DIALECT);
-    let (postgres, _) = page_of_products(filter, read, &POSTGRES_DIALECT);
-    let with_stock = |page| {
+fn select_products(filter: &ListProducts, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
+    let (sqlite_sql, arguments) = page_of_products(filter, read_range, &SQLITE_DIALECT);
+    let (postgres_sql, _) = page_of_products(filter, read_range, &POSTGRES_DIALECT);
+    let with_stock = |page_sql| {
         format!(
             "SELECT page.sku, state, warehouse, on_hand, reserved
-             FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
+             FROM ({page_sql}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
              ORDER BY page.sku"
         )
     };
-    let sql = Sql::texts(with_stock(sqlite), with_stock(postgres));
+    let sql = Sql::texts(with_stock(sqlite_sql), with_stock(postgres_sql));
     (sql, arguments)
 }
 
 fn page_of_products(
     filter: &ListProducts,
-    read: Read<'_>,
+    read_range: ReadRange<'_>,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
     let mut sql = StatementBuilder::new("SELECT sku, state FROM ");
@@ -200,9 +200,9 @@ fn page_of_products(
     sql.push(" WHERE true");
     if filter.low_stock {
         sql.push(" AND NOT is_deleted AND ")
-            .push(dialect.has_threshold)
+            .push(dialect.has_threshold_sql)
             .push(" AND ")
-            .push(dialect.threshold)
+            .push(dialect.threshold_sql)
             .push(
                 " >= (SELECT coalesce(sum(on_hand - reserved), 0) FROM shelves
                       WHERE shelves.sku = products.sku)",
@@ -210,15 +210,15 @@ fn page_of_products(
     } else if !filter.include_deleted {
         sql.push(" AND NOT is_deleted");
     }
-    if let Some(q) = &filter.q {
-        let keys = spellings(q);
-        match read {
-            Read::All => {
+    if let Some(search_text) = &filter.q {
+        let keys = spellings(search_text);
+        match read_range {
+            ReadRange::All => {
                 sql.push(" AND sku IN (");
                 push_found(&mut sql, &keys, dialect);
                 sql.push(")");
             }
-            Read::UpTo(last_sku) => {
+            ReadRange::UpTo(last_sku) => {
                 if let Some(last_sku) = last_sku {
                     sql.push(" AND sku <= ").bind(last_sku);
                 }
@@ -234,8 +234,8 @@ fn page_of_products(
 /// Adds a statement for the SKUs of the products whose SKU or name begins with one of the keys.
 fn push_found(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
     for (index, key) in keys.iter().enumerate() {
-        for (column, separator) in [("lower(sku)", index > 0), (dialect.name, true)] {
-            if separator {
+        for (column, needs_union) in [("lower(sku)", index > 0), (dialect.name_sql, true)] {
+            if needs_union {
                 sql.push(" UNION ");
             }
             sql.push("SELECT sku FROM products WHERE ");
@@ -249,7 +249,7 @@ fn push_found(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
 fn push_condition(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
     sql.push(" AND (false");
     for key in keys {
-        for column in ["lower(sku)", dialect.name] {
+        for column in ["lower(sku)", dialect.name_sql] {
             sql.push(" OR (");
             push_range(sql, column, " || ''", key);
             sql.push(")");
@@ -313,21 +313,21 @@ mod tests {
     use super::*;
     use crate::store::sqlite;
 
-    fn query_plan(filter: Value, read: Read<'_>) -> String {
-        let Ok(Request::ListProducts(filter)) = Request::read("product.list", filter) else {
+    fn query_plan(filter_json: Value, read_range: ReadRange<'_>) -> String {
+        let Ok(Request::ListProducts(filter)) = Request::read("product.list", filter_json) else {
             panic!("it is a list of products")
         };
-        let (sql, arguments) = select_products(&filter, read);
-        let steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
-        steps.join("\n")
+        let (sql, arguments) = select_products(&filter, read_range);
+        let plan_steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
+        plan_steps.join("\n")
     }
 
     #[test]
     fn products_are_found_by_index() {
-        for (filter, read, expected_indexes) in [
+        for (filter, read_range, expected_indexes) in [
             (
                 json!({"q": "shirt", "cursor": "SKU-1!"}),
-                Read::All,
+                ReadRange::All,
                 vec![
                     "INDEX products_by_sku_key (<expr>>? AND <expr><?)",
                     "INDEX products_by_name (<expr>>? AND <expr><?)",
@@ -335,21 +335,21 @@ mod tests {
             ),
             (
                 json!({"q": "shirt", "cursor": "SKU-1!"}),
-                Read::UpTo(Some("SKU-9")),
+                ReadRange::UpTo(Some("SKU-9")),
                 vec!["SEARCH products USING PRIMARY KEY (sku>? AND sku<?)"],
             ),
             (
                 json!({"low_stock": true, "cursor": "SKU-1!"}),
-                Read::All,
+                ReadRange::All,
                 vec!["INDEX products_with_threshold (sku>?)", "shelves"],
             ),
             (
                 json!({"cursor": "SKU-1!"}),
-                Read::All,
+                ReadRange::All,
                 vec!["SEARCH products USING PRIMARY KEY (sku>?)"],
             ),
         ] {
-            let plan = query_plan(filter.clone(), read);
+            let plan = query_plan(filter.clone(), read_range);
             for index in expected_indexes {
                 assert!(plan.contains(index), "{filter}: {index} in {plan}");
             }

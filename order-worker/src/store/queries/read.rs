@@ -92,14 +92,14 @@ impl Store {
             .await?;
         let step_keys: HashSet<_> = keys.iter().collect();
         ById::read_within(&rows, |rows| {
-            let mut results = Vec::with_capacity(keys.len());
+            let mut mapped_steps = Vec::with_capacity(keys.len());
             for (order, steps) in readable_orders(rows)? {
                 let steps = steps
                     .into_iter()
                     .filter(|step_row| step_keys.contains(&step_row.key));
-                results.extend(steps.map(|step_row| map_row(step_row, &order)));
+                mapped_steps.extend(steps.map(|step_row| map_row(step_row, &order)));
             }
-            Ok(results)
+            Ok(mapped_steps)
         })
     }
 
@@ -148,18 +148,18 @@ impl Store {
         let mut session = self.reader_session().await?;
         let (sql, arguments) = count_matching_customers(filter);
         let rows = session.fetch(sql, arguments).await?;
-        let count = rows.first().map_or(Ok(0), |row| row.integer(0))?;
-        let select_all = select_found_orders(filter, after_cursor, None);
-        if count <= MAX_MATCHING_CUSTOMERS {
-            return page_of_orders(&mut session, select_all, filter).await;
+        let customer_count = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+        let all_orders_statement = select_found_orders(filter, after_cursor, None);
+        if customer_count <= MAX_MATCHING_CUSTOMERS {
+            return page_of_orders(&mut session, all_orders_statement, filter).await;
         }
-        for (count, select) in FIRST_READS {
-            let (sql, arguments) = select_distant_order(filter.sort, after_cursor, count);
+        for (order_count, select_page) in FIRST_READS {
+            let (sql, arguments) = select_distant_order(filter.sort, after_cursor, order_count);
             let rows = session.fetch(sql, arguments).await?;
-            let last_position = rows.first().map(position).transpose()?;
+            let last_position = rows.first().map(order_cursor_at).transpose()?;
             let page = page_of_orders(
                 &mut session,
-                select(filter, after_cursor, last_position),
+                select_page(filter, after_cursor, last_position),
                 filter,
             )
             .await?;
@@ -173,27 +173,27 @@ impl Store {
             Database::Sqlite(_) => None,
         };
         let mut session = self.reader_session().await?;
-        page_of_orders(&mut session, select_all, filter).await
+        page_of_orders(&mut session, all_orders_statement, filter).await
     }
 
-    /// Up to `limit` events of `subject` after `sequence`, up to a size limit.
+    /// Up to `limit` events of `subject` after `after_sequence`, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn history(
         &self,
         subject: &str,
-        sequence: u64,
+        after_sequence: u64,
         limit: u32,
     ) -> Result<Rows<Event>, StoreError> {
         const EVENTS_SQL: &str =
             select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3");
-        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        let after_sequence = i64::try_from(after_sequence).unwrap_or(i64::MAX);
         let bounded_sql = bounded_sql(EVENTS_SQL, MAX_PAGE_BYTES, "data", "sequence");
         let sql = Sql::texts(EVENTS_SQL.to_owned(), bounded_sql);
         let mut session = self.reader_session().await?;
         let rows = session
-            .fetch_within(MAX_PAGE_BYTES, sql, arguments![subject, sequence, limit])
+            .fetch_within(MAX_PAGE_BYTES, sql, arguments![subject, after_sequence, limit])
             .await?;
         rows.read(|rows| {
             let events = rows.iter().map(|row| event_at(row).map(|(_, event)| event));
@@ -203,7 +203,7 @@ impl Store {
 }
 
 /// Decodes the time and the number of an order.
-fn position(row: &Row) -> Result<OrderCursor, StoreError> {
+fn order_cursor_at(row: &Row) -> Result<OrderCursor, StoreError> {
     Ok(OrderCursor {
         created_at_ms: row.integer(0)?,
         number: row.integer(1)?,

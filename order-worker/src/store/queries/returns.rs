@@ -65,12 +65,12 @@ impl Store {
 
 /// Decodes a row of a return's id and its order's state.
 fn return_at(row: &Row) -> Result<Return, StoreError> {
-    let id: ReturnId = parse_field("return", row.text(0)?)?;
+    let return_id: ReturnId = parse_field("return", row.text(0)?)?;
     let order: Order = parse_json("order", row.text(1)?)?;
-    let entry = order.find_return(id).ok_or_else(|| {
-        StoreError::Corrupt(format!("return {id} is missing in its order {}", order.id))
+    let order_return = order.find_return(return_id).ok_or_else(|| {
+        StoreError::Corrupt(format!("return {return_id} is missing in its order {}", order.id))
     })?;
-    Ok(order.represent_return(entry))
+    Ok(order.represent_return(order_return))
 }
 
 fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
@@ -85,8 +85,8 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
             .bind(order_id.to_string());
     }
     let is_of_one_order = filter.order_id.is_some() || filter.q.is_some();
-    if let Some(q) = &filter.q {
-        push_search(&mut statement, q.trim());
+    if let Some(search_text) = &filter.q {
+        push_search(&mut statement, search_text.trim());
     }
     if let Some(storefront) = &filter.storefront {
         // As an expression, the storefront disables its own index, so that of the order is used.
@@ -113,30 +113,30 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
     statement
         .push(" ORDER BY order_returns.id DESC LIMIT ")
         .bind(filter.limit + 1);
-    let (page, arguments) = statement.finish();
-    let bounded_sql = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
-    (Sql::texts(page, bounded_sql), arguments)
+    let (page_sql, arguments) = statement.finish();
+    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, "state", "id DESC");
+    (Sql::texts(page_sql, bounded_sql), arguments)
 }
 
-/// Adds the condition that the return has the number `q`, `42-R1`, or that its order has it, `42` or `#42`. Returns of an
-/// order are numbered in the order of their ids.
-fn push_search(sql: &mut StatementBuilder, q: &str) {
-    let number = q.strip_prefix('#').unwrap_or(q);
-    let (order, position) = match number.split_once(['-', '/']) {
-        Some((order, position)) => (order, position.strip_prefix(['R', 'r'])),
-        None => (number, None),
+/// Adds the condition that the return has the number `search_text`, `42-R1`, or that its order has it, `42` or `#42`.
+/// Returns of an order are numbered in the order of their ids.
+fn push_search(sql: &mut StatementBuilder, search_text: &str) {
+    let number_text = search_text.strip_prefix('#').unwrap_or(search_text);
+    let (order_text, position_text) = match number_text.split_once(['-', '/']) {
+        Some((order_text, position_text)) => (order_text, position_text.strip_prefix(['R', 'r'])),
+        None => (number_text, None),
     };
-    let has_position = order.len() < number.len();
+    let has_position = order_text.len() < number_text.len();
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let order: Option<i64> = order.parse().ok().filter(|_| is_number(order));
+    let order_number: Option<i64> = order_text.parse().ok().filter(|_| is_number(order_text));
     let position: Option<i64> =
-        position.and_then(|text| text.parse().ok().filter(|_| is_number(text)));
-    let (Some(order), false) = (order, has_position && position.is_none()) else {
+        position_text.and_then(|text| text.parse().ok().filter(|_| is_number(text)));
+    let (Some(order_number), false) = (order_number, has_position && position.is_none()) else {
         sql.push(" AND false");
         return;
     };
     sql.push(" AND order_returns.order_id = (SELECT id FROM orders WHERE number = ")
-        .bind(order)
+        .bind(order_number)
         .push(")");
     if let Some(position) = position {
         sql.push(
@@ -191,15 +191,15 @@ mod tests {
                 cursor: Some(id.to_string()),
             };
             let (sql, arguments) = select_returns(&filter);
-            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let returns = steps.iter().find(|step| step.contains("order_returns"));
-            let is_by_index = returns.is_some_and(|step| {
-                step.contains(expected_index)
-                    || (expected_index.contains("autoindex") && step.contains("PRIMARY KEY"))
+            let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            let returns_step = plan_steps.iter().find(|plan_step| plan_step.contains("order_returns"));
+            let is_by_index = returns_step.is_some_and(|plan_step| {
+                plan_step.contains(expected_index)
+                    || (expected_index.contains("autoindex") && plan_step.contains("PRIMARY KEY"))
             });
-            assert!(is_by_index, "{steps:?}");
-            let is_sorted = steps.iter().any(|step| step.contains("ORDER BY"));
-            assert!(!is_sorted, "{steps:?}");
+            assert!(is_by_index, "{plan_steps:?}");
+            let is_sorted = plan_steps.iter().any(|plan_step| plan_step.contains("ORDER BY"));
+            assert!(!is_sorted, "{plan_steps:?}");
         }
         for q in ["42", "#42-R1"] {
             let filter = ListReturns {
@@ -211,11 +211,11 @@ mod tests {
                 cursor: None,
             };
             let (sql, arguments) = select_returns(&filter);
-            let steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let is_by_order = |step: &String| {
-                step.contains("order_returns USING INDEX returns_by_order (order_id=?")
+            let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
+            let is_by_order = |plan_step: &String| {
+                plan_step.contains("order_returns USING INDEX returns_by_order (order_id=?")
             };
-            assert!(steps.iter().any(is_by_order), "{q}: {steps:?}");
+            assert!(plan_steps.iter().any(is_by_order), "{q}: {plan_steps:?}");
         }
     }
 }

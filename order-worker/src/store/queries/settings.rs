@@ -12,7 +12,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn description(&self) -> Result<(&'static str, String, i64), StoreError> {
-        let (kind, schema_version) = match &*self.database {
+        let (database_kind, schema_version) = match &*self.database {
             Database::Sqlite(_) => ("sqlite", sqlite::newest_schema()),
             Database::Postgres(_) => ("postgres", postgres::newest_schema()),
         };
@@ -22,8 +22,8 @@ impl Store {
             "SELECT current_setting('server_version')".to_owned(),
         );
         let rows = session.fetch(sql, Vec::new()).await?;
-        let version = rows.first().map(|row| row.text(0).map(str::to_owned));
-        let version = version.transpose()?.unwrap_or_default();
-        Ok((kind, version, schema_version))
+        let server_version = rows.first().map(|row| row.text(0).map(str::to_owned));
+        let server_version = server_version.transpose()?.unwrap_or_default();
+        Ok((database_kind, server_version, schema_version))
     }
 }

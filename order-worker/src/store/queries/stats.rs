@@ -119,7 +119,7 @@ impl Store {
         })
     }
 
-    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events
+    /// All counts since `first_day`, with the sums of earlier days as day 0, and the position up to which events
     /// are included: the stored counts, and up to `limit` later events, up to a size limit.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Store {
     pub async fn figures(
         &self,
         storefront: Option<&Storefront>,
-        day: i64,
+        first_day: i64,
         limit: u32,
     ) -> Result<(Vec<Figure>, i64), StoreError> {
         let mut session = self.reader_session().await?;
@@ -137,7 +137,7 @@ impl Store {
                  FROM figures WHERE $2 = '' OR storefront = $2 GROUP BY since, name
                  UNION ALL
                  SELECT NULL, name, position FROM relay WHERE name = 'figures'",
-                arguments![day, storefront.map_or("", Storefront::as_str)],
+                arguments![first_day, storefront.map_or("", Storefront::as_str)],
             )
             .await?;
         let (mut figure_sums, mut position) = (BTreeMap::<_, i64>::new(), 0);
@@ -156,7 +156,7 @@ impl Store {
             position = tail.reached_position;
             for ((event_day, storefront_name, name), amount) in tail.counts {
                 if storefront.is_none_or(|storefront| storefront.as_str() == storefront_name) {
-                    let since_day = if event_day < day { 0 } else { event_day };
+                    let since_day = if event_day < first_day { 0 } else { event_day };
                     *figure_sums.entry((since_day, name)).or_default() += amount;
                 }
             }
@@ -187,17 +187,17 @@ impl Store {
             .map(|row| row.maybe_integer(1))
             .transpose()?
             .flatten();
-        let count = |rows: Vec<Row>| rows.first().map_or(Ok(0), |row| row.integer(0));
+        let read_count = |rows: Vec<Row>| rows.first().map_or(Ok(0), |row| row.integer(0));
         let due_steps = due_row
             .map(|row| row.integer(0))
             .transpose()?
             .unwrap_or_default();
         let dead_letters_sql = "SELECT (SELECT count(*) FROM steps WHERE publish_at IS NULL)
                          + (SELECT count(*) FROM dead_letters)";
-        let dead_letters = count(session.fetch(dead_letters_sql, Vec::new()).await?)?;
+        let dead_letters = read_count(session.fetch(dead_letters_sql, Vec::new()).await?)?;
         let outbox_lag_sql = "SELECT coalesce((SELECT max(position) FROM events), 0) - position
                    FROM relay WHERE name = 'events'";
-        let outbox_lag = count(session.fetch(outbox_lag_sql, Vec::new()).await?)?;
+        let outbox_lag = read_count(session.fetch(outbox_lag_sql, Vec::new()).await?)?;
         Ok(Backlog {
             due_steps,
             oldest_due_at: oldest_due_ms.map(timestamp).transpose()?,
@@ -239,11 +239,11 @@ async fn count_tail(
         return Ok(None);
     };
     let (last_position, last_time) = (last_event.integer(0)?, timestamp(last_event.integer(2)?)?);
-    let events = readable_rows(&read_rows.rows, Counted::read)?;
-    let events: Vec<_> = events.into_iter().flatten().collect();
-    let currencies = load_currencies(session, &events).await?;
+    let counted_events = readable_rows(&read_rows.rows, CountedEvent::read)?;
+    let counted_events: Vec<_> = counted_events.into_iter().flatten().collect();
+    let currencies = load_currencies(session, &counted_events).await?;
     Ok(Some(UncountedTail {
-        counts: count(events, &currencies),
+        counts: count_figures(counted_events, &currencies),
         reached_position: last_position,
         progress: CountingProgress {
             progress: FeedProgress::of_read(&read_rows, limit),
@@ -253,7 +253,7 @@ async fn count_tail(
 }
 
 /// An event to count.
-struct Counted {
+struct CountedEvent {
     subject: String,
     day: i64,
     storefront: String,
@@ -265,7 +265,7 @@ enum CountedKind {
     Created {
         is_imported: bool,
         /// Currency and total.
-        value: Option<(String, i64)>,
+        currency_and_total: Option<(String, i64)>,
     },
     /// The status that the order reached.
     ReachedStatus(&'static str),
@@ -276,7 +276,7 @@ enum CountedKind {
     Refunded(i64),
 }
 
-impl Counted {
+impl CountedEvent {
     /// Decodes a row; `None` if its event is not counted.
     fn read(row: &Row) -> Result<Option<Self>, StoreError> {
         #[derive(Deserialize)]
@@ -298,22 +298,22 @@ impl Counted {
         let Some(storefront_text) = row.maybe_text(3)? else {
             return Ok(None);
         };
-        let data = row.maybe_text(5)?.unwrap_or_default();
+        let event_data = row.maybe_text(5)?.unwrap_or_default();
         let amount_of_event =
-            || parse_json::<MovedAmount>("event", data).map(|amount_data| amount_data.amount);
+            || parse_json::<MovedAmount>("event", event_data).map(|amount_data| amount_data.amount);
         let kind = match row.text(4)? {
             "order.created" => {
-                let created: Created = parse_json("event", data)?;
+                let created: Created = parse_json("event", event_data)?;
                 CountedKind::Created {
                     is_imported: created.awaits_stock,
-                    value: created.currency.zip(created.total),
+                    currency_and_total: created.currency.zip(created.total),
                 }
             }
             "order.processing" => CountedKind::ReachedStatus("processing"),
             "order.shipped" => CountedKind::ReachedStatus("shipped"),
             "order.delivered" => CountedKind::ReachedStatus("delivered"),
             "order.cancelled" => {
-                let Cancelled { reason, was } = parse_json("event", data)?;
+                let Cancelled { reason, was } = parse_json("event", event_data)?;
                 CountedKind::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
             }
             "payment.captured" => CountedKind::Captured(amount_of_event()?),
@@ -333,48 +333,48 @@ impl Counted {
 /// The currencies of the orders of payment events, which don't contain a currency.
 async fn load_currencies(
     session: &mut Session,
-    events: &[Counted],
+    events: &[CountedEvent],
 ) -> Result<HashMap<String, String>, StoreError> {
     #[derive(Deserialize)]
-    struct Priced {
+    struct PricedOrder {
         currency: String,
     }
 
-    let moved_events = events.iter().filter(|event| {
+    let payment_events = events.iter().filter(|event| {
         matches!(
             event.kind,
             CountedKind::Captured(_) | CountedKind::Refunded(_)
         )
     });
-    let ids: BTreeSet<&str> = moved_events.map(|event| event.subject.as_str()).collect();
-    if ids.is_empty() {
+    let order_ids: BTreeSet<&str> = payment_events.map(|event| event.subject.as_str()).collect();
+    if order_ids.is_empty() {
         return Ok(HashMap::new());
     }
     let sql = among!("SELECT id, state FROM orders WHERE id", "");
-    let rows = session.fetch(sql, vec![list(ids)]).await?;
+    let rows = session.fetch(sql, vec![list(order_ids)]).await?;
     let currencies = readable_rows(&rows, |row| {
-        let order: Priced = parse_json("order", row.text(1)?)?;
+        let order: PricedOrder = parse_json("order", row.text(1)?)?;
         Ok((row.text(0)?.to_owned(), order.currency))
     })?;
     Ok(currencies.into_iter().collect())
 }
 
-fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> FigureCounts {
+fn count_figures(events: Vec<CountedEvent>, currencies: &HashMap<String, String>) -> FigureCounts {
     let mut counts = FigureCounts::new();
     for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
         let (name, amount) = match event.kind {
-            CountedKind::Created { is_imported, value } => {
-                let mut add = |name: String, amount: i64| {
+            CountedKind::Created { is_imported, currency_and_total } => {
+                let mut add_figure = |name: String, amount: i64| {
                     let key = (event.day, event.storefront.clone(), name);
                     *counts.entry(key).or_default() += amount;
                 };
                 if is_imported {
-                    add("imported".to_owned(), 1);
+                    add_figure("imported".to_owned(), 1);
                 }
-                if let Some((currency, total)) = value {
-                    add(format!("orders.{currency}"), 1);
-                    add(format!("ordered.{currency}"), total);
+                if let Some((currency, total)) = currency_and_total {
+                    add_figure(format!("orders.{currency}"), 1);
+                    add_figure(format!("ordered.{currency}"), total);
                 }
                 ("created".to_owned(), 1)
             }

@@ -39,13 +39,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         let message_json = serde_json::to_string(message)
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        let id = Uuid::now_v7().to_string();
+        let letter_id = Uuid::now_v7().to_string();
         let mut session = self.writer_session().await?;
         session
             .execute(
                 "INSERT INTO dead_letters (id, received_at, queue, reason, message)
                  VALUES ($1, $2, $3, $4, $5)",
-                arguments![id, millis(now), queue, reason, message_json],
+                arguments![letter_id, millis(now), queue, reason, message_json],
             )
             .await
             .map(drop)
@@ -59,10 +59,10 @@ impl Store {
         &self,
         kind: Option<DeadLetterKind>,
         filter: &FailedStepFilter,
-        after: Option<&DeadLetterCursor>,
+        after_cursor: Option<&DeadLetterCursor>,
         limit: u32,
     ) -> Result<Rows<DeadLetter>, StoreError> {
-        let (sql, arguments) = select_dead_letters(kind, filter, after, limit);
+        let (sql, arguments) = select_dead_letters(kind, filter, after_cursor, limit);
         let mut session = self.reader_session().await?;
         let rows = session
             .fetch_within(MAX_FORWARD_BYTES, sql, arguments)
@@ -76,13 +76,13 @@ impl Store {
     /// When the database is unavailable.
     pub async fn dead_message(
         &self,
-        id: Uuid,
+        letter_id: Uuid,
     ) -> Result<Option<(String, ArchivedMessage)>, StoreError> {
         let mut session = self.primary_session().await?;
         let rows = session
             .fetch(
                 "SELECT queue, message FROM dead_letters WHERE id = $1",
-                arguments![id.to_string()],
+                arguments![letter_id.to_string()],
             )
             .await?;
         let read_message = |row: &Row| {
@@ -98,12 +98,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn remove_dead_message(&self, id: Uuid) -> Result<bool, StoreError> {
+    pub async fn remove_dead_message(&self, letter_id: Uuid) -> Result<bool, StoreError> {
         let mut session = self.writer_session().await?;
         let removed_count = session
             .execute(
                 "DELETE FROM dead_letters WHERE id = $1",
-                arguments![id.to_string()],
+                arguments![letter_id.to_string()],
             )
             .await?;
         Ok(removed_count > 0)
@@ -114,10 +114,10 @@ impl Store {
 fn select_dead_letters(
     kind: Option<DeadLetterKind>,
     filter: &FailedStepFilter,
-    after: Option<&DeadLetterCursor>,
+    after_cursor: Option<&DeadLetterCursor>,
     limit: u32,
 ) -> (String, Vec<Argument>) {
-    let (died_at, id) = after.cloned().unwrap_or((i64::MAX, String::new()));
+    let (died_at, letter_id) = after_cursor.cloned().unwrap_or((i64::MAX, String::new()));
     let mut sql = StatementBuilder::new(
         "SELECT letters.id, died_at, reason, order_id, step, attempt, request_id, queue, message, orders.number
          FROM (",
@@ -158,7 +158,7 @@ fn select_dead_letters(
     )
     .bind(died_at)
     .push(" OR letters.id < ")
-    .bind(id)
+    .bind(letter_id)
     .push(")");
     sql.push(" ORDER BY died_at DESC, letters.id DESC LIMIT ")
         .bind(limit);

@@ -16,21 +16,21 @@ use crate::store::{
 /// another worker claims the job.
 #[derive(Debug)]
 pub struct JobClaim {
-    name: &'static str,
+    job_name: &'static str,
     lease_end_ms: i64,
 }
 
 impl Store {
-    /// Claims the job for `lease` and returns the claim and the job's state, if the job is due and not claimed
-    /// by another worker.
+    /// Claims the job for `lease_duration` and returns the claim and the job's state, if the job is due and not
+    /// claimed by another worker.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn claim_job<T: DeserializeOwned + Default>(
         &self,
-        name: &'static str,
+        job_name: &'static str,
         now: Timestamp,
-        lease: SignedDuration,
+        lease_duration: SignedDuration,
     ) -> Result<Option<(JobClaim, T)>, StoreError> {
         let mut session = self.writer_session().await?;
         let existing_job_sql = Sql::for_dialects(
@@ -40,11 +40,11 @@ impl Store {
              ON CONFLICT (name) DO NOTHING",
         );
         session
-            .execute(existing_job_sql, arguments![name, millis(now)])
+            .execute(existing_job_sql, arguments![job_name, millis(now)])
             .await?;
         let sql = "UPDATE jobs SET due_at = $3 WHERE name = $1 AND due_at <= $2 RETURNING state";
-        let lease_end_ms = millis(now + lease);
-        let arguments = arguments![name, millis(now), lease_end_ms];
+        let lease_end_ms = millis(now + lease_duration);
+        let arguments = arguments![job_name, millis(now), lease_end_ms];
         let rows = session.fetch(sql, arguments).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
@@ -53,7 +53,7 @@ impl Store {
             None => T::default(),
             Some(state_text) => parse_json("job", state_text)?,
         };
-        Ok(Some((JobClaim { name, lease_end_ms }, state)))
+        Ok(Some((JobClaim { job_name, lease_end_ms }, state)))
     }
 
     /// Stores the state of a claimed job and the time at which it becomes due again: the end of the renewed
@@ -72,11 +72,11 @@ impl Store {
             serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut session = self.writer_session().await?;
         let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1 AND due_at = $4";
-        let JobClaim { name, lease_end_ms } = job_claim;
-        let arguments = arguments![name, millis(due_at), state_json, lease_end_ms];
+        let JobClaim { job_name, lease_end_ms } = job_claim;
+        let arguments = arguments![job_name, millis(due_at), state_json, lease_end_ms];
         let has_lease = session.execute(sql, arguments).await? > 0;
         Ok(has_lease.then(|| JobClaim {
-            name,
+            job_name,
             lease_end_ms: millis(due_at),
         }))
     }
@@ -85,10 +85,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn job(&self, name: &str) -> Result<Option<serde_json::Value>, StoreError> {
+    pub async fn job(&self, job_name: &str) -> Result<Option<serde_json::Value>, StoreError> {
         let mut session = self.reader_session().await?;
         let sql = "SELECT state FROM jobs WHERE name = $1";
-        let rows = session.fetch(sql, arguments![name]).await?;
+        let rows = session.fetch(sql, arguments![job_name]).await?;
         let state = rows.first().map(|row| row.maybe_text(0)).transpose()?;
         state
             .flatten()

@@ -69,11 +69,11 @@ impl Store {
              )
              RETURNING state",
         );
-        let lease = now + SignedDuration::try_from(timeout).unwrap_or(LEASE_MARGIN) + LEASE_MARGIN;
+        let lease_end = now + SignedDuration::try_from(timeout).unwrap_or(LEASE_MARGIN) + LEASE_MARGIN;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut session = self.writer_session().await?;
         let rows = session
-            .fetch(sql, arguments![millis(now), millis(lease), limit])
+            .fetch(sql, arguments![millis(now), millis(lease_end), limit])
             .await?;
         drop(session);
         let messages = readable_rows(&rows, |row| parse_json("message", row.text(0)?))?;
@@ -85,14 +85,14 @@ impl Store {
         messages: Vec<Message>,
     ) -> Result<Vec<DueMessage>, StoreError> {
         let mut session = self.primary_session().await?;
-        let ids = messages.iter().map(|message| message.order_id);
+        let order_ids = messages.iter().map(|message| message.order_id);
         let sql = among!("SELECT state FROM orders WHERE id", "");
-        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let rows = session.fetch(sql, vec![list(order_ids)]).await?;
         let orders: Vec<Order> = readable_rows(&rows, |row| parse_json("order", row.text(0)?))?;
         let orders: HashMap<_, _> = orders.into_iter().map(|order| (order.id, order)).collect();
-        let ids = orders.values().map(|order| order.customer_id);
+        let customer_ids = orders.values().map(|order| order.customer_id);
         let sql = among!("SELECT state, version, profile FROM customers WHERE id", "");
-        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let rows = session.fetch(sql, vec![list(customer_ids)]).await?;
         let customers = readable_rows(&rows, |row| customer_at(row, 0))?;
         let customers: HashMap<_, _> = customers
             .into_iter()
@@ -172,13 +172,13 @@ impl Store {
         statement
             .push(" ORDER BY id DESC LIMIT ")
             .bind(filter.limit + 1);
-        let (page, arguments) = statement.finish();
-        let bounded_page_sql = bounded_sql(&page, MAX_PAGE_BYTES, "state", "id DESC");
+        let (page_sql, arguments) = statement.finish();
+        let bounded_page_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, "state", "id DESC");
         let mut session = self.reader_session().await?;
         let rows = session
             .fetch_within(
                 MAX_PAGE_BYTES,
-                Sql::texts(page, bounded_page_sql),
+                Sql::texts(page_sql, bounded_page_sql),
                 arguments,
             )
             .await?;

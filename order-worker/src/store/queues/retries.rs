@@ -19,12 +19,12 @@ use crate::{
 /// The statement for a page of such steps. By default, SQLite would scan all steps.
 fn select_retries(
     filter: &FailedStepFilter,
-    after: Option<&RetryCursor>,
+    after_cursor: Option<&RetryCursor>,
     limit: u32,
 ) -> (Sql, Vec<Argument>) {
     let is_of_one_order = filter.number.is_some();
-    let page = |table: &'static str| {
-        let (order_id, step) = after.cloned().unwrap_or_default();
+    let page_statement = |table: &'static str| {
+        let (order_id, step) = after_cursor.cloned().unwrap_or_default();
         let mut sql = StatementBuilder::new(
             "SELECT failed.order_id, step, failures, last_error, due_at, request_id, orders.number
              FROM (SELECT order_id, step, failures, last_error, due_at, request_id FROM ",
@@ -44,13 +44,13 @@ fn select_retries(
             );
         sql.finish()
     };
-    let (sqlite, arguments) = page(if is_of_one_order {
+    let (sqlite_sql, arguments) = page_statement(if is_of_one_order {
         "steps"
     } else {
         "steps INDEXED BY failed_steps"
     });
-    let (postgres, _) = page("steps");
-    (Sql::texts(sqlite, postgres), arguments)
+    let (postgres_sql, _) = page_statement("steps");
+    (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
 /// Cursor of the list: order id and step.
@@ -65,10 +65,10 @@ impl Store {
     pub async fn retries(
         &self,
         filter: &FailedStepFilter,
-        after: Option<&RetryCursor>,
+        after_cursor: Option<&RetryCursor>,
         limit: u32,
     ) -> Result<Vec<RetriedStep>, StoreError> {
-        let (sql, arguments) = select_retries(filter, after, limit);
+        let (sql, arguments) = select_retries(filter, after_cursor, limit);
         let mut session = self.reader_session().await?;
         let rows = session.fetch(sql, arguments).await?;
         rows.iter().map(retried_step).collect()

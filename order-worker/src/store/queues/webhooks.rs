@@ -94,9 +94,9 @@ impl Store {
         ]
         .concat();
         let rows = self.primary_session().await?.fetch(sql, arguments).await?;
-        let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
-        let ids = ids.collect::<Result<Vec<_>, _>>()?;
-        if ids.is_empty() {
+        let delivery_ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
+        let delivery_ids = delivery_ids.collect::<Result<Vec<_>, _>>()?;
+        if delivery_ids.is_empty() {
             return Ok(Vec::new());
         }
         // Claims those that no other worker has claimed meanwhile.
@@ -104,8 +104,8 @@ impl Store {
             "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
             "RETURNING state"
         );
-        let lease = millis(now + DELIVERY_LEASE);
-        let arguments = [vec![list(ids)], arguments![lease, millis(now)]].concat();
+        let lease_end_ms = millis(now + DELIVERY_LEASE);
+        let arguments = [vec![list(delivery_ids)], arguments![lease_end_ms, millis(now)]].concat();
         let mut session = self.writer_session().await?;
         let rows = session.fetch(sql, arguments).await?;
         let deliveries: Vec<Delivery> =
@@ -119,34 +119,34 @@ impl Store {
         deliveries: Vec<Delivery>,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let mut session = self.primary_session().await?;
-        let ids: BTreeSet<_> = deliveries
+        let endpoint_ids: BTreeSet<_> = deliveries
             .iter()
             .map(|due_delivery| due_delivery.endpoint_id)
             .collect();
         let sql = among!("SELECT state FROM webhook_endpoints WHERE id", "");
-        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let rows = session.fetch(sql, vec![list(endpoint_ids)]).await?;
         let endpoints: Vec<Endpoint> =
             readable_rows(&rows, |row| self.cipher.read_endpoint(row.text(0)?))?;
         let endpoints_by_id: HashMap<_, _> = endpoints
             .into_iter()
             .map(|endpoint| (endpoint.id, endpoint))
             .collect();
-        let ids = deliveries.iter().map(|due_delivery| due_delivery.event_id);
+        let event_ids = deliveries.iter().map(|due_delivery| due_delivery.event_id);
         let sql = among!(select_events!("WHERE id"), "");
-        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let rows = session.fetch(sql, vec![list(event_ids)]).await?;
         let events = rows
             .iter()
             .map(cloud_event_at)
             .map(|row_result| row_result.map(|(_, event)| (event.id, event)))
             .collect::<Result<HashMap<_, _>, _>>()?;
-        let due_delivery = deliveries.into_iter().filter_map(|delivery| {
+        let due_deliveries = deliveries.into_iter().filter_map(|delivery| {
             Some(DueDelivery {
                 endpoint: endpoints_by_id.get(&delivery.endpoint_id)?.clone(),
                 event: events.get(&delivery.event_id).cloned(),
                 delivery,
             })
         });
-        Ok(due_delivery.collect())
+        Ok(due_deliveries.collect())
     }
 
     /// One endpoint.
@@ -197,8 +197,8 @@ impl Store {
     ) -> Result<Option<(Delivery, Option<CloudEvent>)>, StoreError> {
         let sql = "SELECT state FROM deliveries WHERE id = $1 AND endpoint_id = $2";
         let mut session = self.reader_session().await?;
-        let ids = arguments![query.delivery_id.to_string(), query.id.to_string()];
-        let rows = session.fetch(sql, ids).await?;
+        let id_arguments = arguments![query.delivery_id.to_string(), query.id.to_string()];
+        let rows = session.fetch(sql, id_arguments).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -249,11 +249,11 @@ mod tests {
     #[test]
     fn deliveries_by_status_use_their_index() {
         let connection = sqlite::in_memory();
-        let id = "01a205f2-115c-7001-8d8a-8446d457e741";
+        let any_id = "01a205f2-115c-7001-8d8a-8446d457e741";
         for (filter, expected_index) in [
-            (json!({"id": id}), " deliveries_by_endpoint "),
+            (json!({"id": any_id}), " deliveries_by_endpoint "),
             (
-                json!({"id": id, "status": "failed", "cursor": id}),
+                json!({"id": any_id, "status": "failed", "cursor": any_id}),
                 " deliveries_by_endpoint_and_status ",
             ),
         ] {
@@ -263,10 +263,10 @@ mod tests {
                 panic!("it is a list of webhooks")
             };
             let (sql, arguments) = select_deliveries(&filter);
-            let steps = sqlite::query_plan(&connection, &sql, arguments);
+            let plan_steps = sqlite::query_plan(&connection, &sql, arguments);
             assert!(
-                matches!(&steps[..], [step] if step.contains(expected_index)),
-                "{steps:?}"
+                matches!(&plan_steps[..], [plan_step] if plan_step.contains(expected_index)),
+                "{plan_steps:?}"
             );
         }
     }

@@ -39,9 +39,9 @@ pub(crate) enum Kind {
 /// (`ExecInitModifyTable` in its source). Writes whose lock should be held for the shortest time are
 /// therefore added first. The order affects performance only.
 #[derive(Default)]
-pub(crate) struct Writes(Vec<Part>);
+pub(crate) struct Writes(Vec<WritePart>);
 
-struct Part {
+struct WritePart {
     /// A part of the `WITH` that the statement reads from, in PostgreSQL only: `name AS (…)`, with the same
     /// arguments.
     source: Option<&'static str>,
@@ -63,7 +63,7 @@ impl Writes {
 
     fn push(&mut self, source: Option<&'static str>, write: Write, rows: ArgumentRows) {
         if !rows.is_empty() {
-            self.0.push(Part {
+            self.0.push(WritePart {
                 source,
                 write,
                 rows,
@@ -76,15 +76,15 @@ impl Writes {
         let (mut sql, mut bound_arguments, mut argument_offset) =
             (String::new(), PgArguments::default(), 0);
         for (index, write_part) in self.0.into_iter().enumerate() {
-            let separator = if index == 0 { "WITH" } else { "," };
-            let _ = write!(sql, "{separator} ");
+            let with_or_comma = if index == 0 { "WITH" } else { "," };
+            let _ = write!(sql, "{with_or_comma} ");
             if let Some(source) = write_part.source {
                 let _ = write!(sql, "{}, ", renumber_parameters(source, argument_offset));
             }
-            let text = renumber_parameters(write_part.write.postgres, argument_offset);
-            let _ = write!(sql, "part_{index} AS ({text})");
+            let write_sql = renumber_parameters(write_part.write.postgres, argument_offset);
+            let _ = write!(sql, "part_{index} AS ({write_sql})");
             argument_offset += write_part.write.columns.len();
-            bind(
+            bind_columns(
                 &mut bound_arguments,
                 write_part.write.columns,
                 write_part.rows,
@@ -100,10 +100,10 @@ fn renumber_parameters(sql: &str, argument_offset: usize) -> String {
     let mut sql_parts = sql.split('$');
     let mut renumbered_sql = sql_parts.next().unwrap_or_default().to_owned();
     for part in sql_parts {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, after_number) = part.split_at(digits);
-        let number = number.parse::<usize>().unwrap_or_default() + argument_offset;
-        let _ = write!(renumbered_sql, "${number}{after_number}");
+        let digit_count = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (parameter_number, after_number) = part.split_at(digit_count);
+        let parameter_number = parameter_number.parse::<usize>().unwrap_or_default() + argument_offset;
+        let _ = write!(renumbered_sql, "${parameter_number}{after_number}");
     }
     renumbered_sql
 }
@@ -139,12 +139,12 @@ impl Session {
 }
 
 /// Binds `rows` as one array per column.
-fn bind(
+fn bind_columns(
     bound_arguments: &mut PgArguments,
-    kinds: &[Kind],
+    column_kinds: &[Kind],
     rows: ArgumentRows,
 ) -> Result<(), StoreError> {
-    let mut columns_of_cells: Vec<Vec<Argument>> = kinds
+    let mut columns_of_cells: Vec<Vec<Argument>> = column_kinds
         .iter()
         .map(|_| Vec::with_capacity(rows.len()))
         .collect();
@@ -153,7 +153,7 @@ fn bind(
             column.push(column_cell);
         }
     }
-    for (kind, column) in kinds.iter().zip(columns_of_cells) {
+    for (kind, column) in column_kinds.iter().zip(columns_of_cells) {
         let cells = column.into_iter();
         match kind {
             Kind::Integer => bound_arguments.add(cells.map(integer).collect::<Vec<_>>()),

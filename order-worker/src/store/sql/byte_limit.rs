@@ -66,7 +66,7 @@ pub struct ById<T> {
 }
 
 impl<T> ById<T> {
-    /// Applies `read` to rows whose first column is their order's id.
+    /// Applies `read_value` to rows whose first column is their order's id.
     pub(in crate::store) fn read_within(
         rows: &Rows<Row>,
         read_value: impl FnOnce(&[Row]) -> Result<T, StoreError>,
@@ -86,25 +86,25 @@ impl<T> ById<T> {
     }
 }
 
-/// Adds a size limit to the PostgreSQL query `page`, since PostgreSQL sends all rows of a result even if they
+/// Adds a size limit to the PostgreSQL query `page_sql`, since PostgreSQL sends all rows of a result even if they
 /// are not read. The query then returns about as many rows as a [`ByteLimit`] of `max_bytes` accepts in the
-/// same `order`. Each row is an entry, and `column` makes up most of its size.
+/// same `order_columns`. Each row is an entry, and `size_column` makes up most of its size.
 pub(in crate::store) fn bounded_sql(
-    page: &str,
+    page_sql: &str,
     max_bytes: usize,
-    column: &str,
-    order: &str,
+    size_column: &str,
+    order_columns: &str,
 ) -> String {
     // `octet_length` does not read the text itself; the column may be null.
-    let bytes = format!("coalesce(octet_length({column}), 0)");
+    let size_sql = format!("coalesce(octet_length({size_column}), 0)");
     format!(
         "SELECT * FROM (
              SELECT entries.*,
-                    sum({bytes}) OVER before - {bytes} - lag({bytes}, 1, 0) OVER before AS before_the_last
-             FROM ({page}) AS entries
-             WINDOW before AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+                    sum({size_sql}) OVER before - {size_sql} - lag({size_sql}, 1, 0) OVER before AS before_the_last
+             FROM ({page_sql}) AS entries
+             WINDOW before AS (ORDER BY {order_columns} ROWS UNBOUNDED PRECEDING)
          ) AS entries
          WHERE before_the_last < {max_bytes}
-         ORDER BY {order}"
+         ORDER BY {order_columns}"
     )
 }

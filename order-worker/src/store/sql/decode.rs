@@ -33,18 +33,18 @@ pub(in crate::store) fn timestamp(millis: i64) -> Result<Timestamp, StoreError> 
 
 pub(in crate::store) fn parse_field<T: std::str::FromStr<Err: std::fmt::Display>>(
     field_name: &str,
-    text: &str,
+    field_text: &str,
 ) -> Result<T, StoreError> {
-    text.parse()
-        .map_err(|error| StoreError::Corrupt(format!("{field_name} {text:?}: {error}")))
+    field_text.parse()
+        .map_err(|error| StoreError::Corrupt(format!("{field_name} {field_text:?}: {error}")))
 }
 
 pub(in crate::store) fn parse_json<T: DeserializeOwned>(
     content_name: &str,
-    text: &str,
+    json_text: &str,
 ) -> Result<T, StoreError> {
-    from_stored(text).map_err(|error| {
-        let text_beginning: String = text.chars().take(MAX_QUOTED).collect();
+    from_stored(json_text).map_err(|error| {
+        let text_beginning: String = json_text.chars().take(MAX_QUOTED).collect();
         StoreError::Corrupt(format!("{content_name} {text_beginning}: {error}"))
     })
 }
@@ -60,7 +60,7 @@ pub(in crate::store) fn readable_rows<R, T>(
     let mut parsed_rows = Vec::new();
     for row in rows {
         match read_row(row) {
-            Ok(value) => parsed_rows.push(value),
+            Ok(parsed_row) => parsed_rows.push(parsed_row),
             Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(%error, "a corrupt row can't be decoded; it is left out");
             }
@@ -155,7 +155,7 @@ fn trace_context(
     Ok(traceparent.and_then(|traceparent| TraceContext::parse(traceparent, tracestate)))
 }
 
-/// Selects the columns that [`event`] decodes.
+/// Selects the columns that [`event_at`] decodes.
 macro_rules! select_events {
     ($rest:literal) => {
         concat!(
@@ -184,7 +184,7 @@ pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), S
         sequence: format!("{:020}", row.integer(3)?),
         position: Some(position.to_string()),
         storefront: storefront
-            .map(|name| parse_field("storefront", name))
+            .map(|storefront_text| parse_field("storefront", storefront_text))
             .transpose()?,
         actor: row.text(7)?.to_owned(),
         intent: row.text(8)?.to_owned(),
@@ -224,9 +224,9 @@ pub(in crate::store) fn find_data_error(row: &Row) -> Result<Option<String>, Sto
 
 /// The event, and its position.
 pub(in crate::store) fn event_at(row: &Row) -> Result<(i64, Event), StoreError> {
-    let (kind, data) = (row.text(6)?, row.text(11)?);
+    let (event_type, data_json) = (row.text(6)?, row.text(11)?);
     let event_data: EventData =
-        parse_json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+        parse_json("event", &format!(r#"{{"type":"{event_type}","data":{data_json}}}"#))?;
     let storefront = row.maybe_text(5)?;
     let attempt = row.maybe_integer(10)?;
     let event = Event {
@@ -235,7 +235,7 @@ pub(in crate::store) fn event_at(row: &Row) -> Result<(i64, Event), StoreError> 
         sequence: parse_unsigned("sequence", row.integer(3)?)?,
         time: timestamp(row.integer(4)?)?,
         storefront: storefront
-            .map(|name| parse_field("storefront", name))
+            .map(|storefront_text| parse_field("storefront", storefront_text))
             .transpose()?,
         origin: Origin {
             actor: row.text(7)?.to_owned(),

@@ -80,8 +80,8 @@ impl Row {
 
 /// The raw bytes of a column; empty for `NULL`.
 fn cell(row: &PgRow, column: usize) -> &[u8] {
-    let value = row.try_get_raw(column).ok();
-    value
+    let raw_value = row.try_get_raw(column).ok();
+    raw_value
         .and_then(|value| value.as_bytes().ok())
         .unwrap_or_default()
 }

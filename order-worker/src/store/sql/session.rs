@@ -62,8 +62,8 @@ impl Session {
     }
 
     /// Begins a transaction, to be ended with [`Self::end`].
-    pub(crate) async fn begin(&mut self, begin: impl Into<Sql>) -> Result<(), StoreError> {
-        let sql = begin.into();
+    pub(crate) async fn begin(&mut self, begin_sql: impl Into<Sql>) -> Result<(), StoreError> {
+        let sql = begin_sql.into();
         match self {
             Self::Sqlite(connection) => connection.run(sql.sqlite.as_str()),
             Self::Postgres(session) => session.begin(sql.postgres).await,
@@ -71,10 +71,10 @@ impl Session {
     }
 
     /// Ends a transaction that was begun with [`Self::begin`]: `COMMIT` or `ROLLBACK`.
-    pub(crate) async fn end(&mut self, end: &'static str) -> Result<(), StoreError> {
+    pub(crate) async fn end(&mut self, end_sql: &'static str) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(connection) => connection.run(end),
-            Self::Postgres(session) => session.end(end).await,
+            Self::Sqlite(connection) => connection.run(end_sql),
+            Self::Postgres(session) => session.end(end_sql).await,
         }
     }
 

@@ -25,10 +25,10 @@ impl Sql {
 
     /// A statement with different texts that this program composes. Values are always passed as arguments,
     /// never as text.
-    pub(crate) fn texts(sqlite: String, postgres: String) -> Self {
+    pub(crate) fn texts(sqlite_sql: String, postgres_sql: String) -> Self {
         Self {
-            sqlite: AssertSqlSafe(sqlite).into_sql_str(),
-            postgres: AssertSqlSafe(postgres).into_sql_str(),
+            sqlite: AssertSqlSafe(sqlite_sql).into_sql_str(),
+            postgres: AssertSqlSafe(postgres_sql).into_sql_str(),
         }
     }
 
@@ -150,30 +150,30 @@ pub(crate) use arguments;
 
 /// A statement being built, with the arguments bound so far.
 pub(in crate::store) struct StatementBuilder {
-    text: String,
+    sql_text: String,
     arguments: Vec<Argument>,
 }
 
 impl StatementBuilder {
-    pub(in crate::store) fn new(text: &str) -> Self {
+    pub(in crate::store) fn new(sql_text: &str) -> Self {
         Self {
-            text: text.to_owned(),
+            sql_text: sql_text.to_owned(),
             arguments: Vec::new(),
         }
     }
 
-    pub(in crate::store) fn push(&mut self, text: &'static str) -> &mut Self {
-        self.text.push_str(text);
+    pub(in crate::store) fn push(&mut self, sql_text: &'static str) -> &mut Self {
+        self.sql_text.push_str(sql_text);
         self
     }
 
-    pub(in crate::store) fn bind(&mut self, value: impl Into<Argument>) -> &mut Self {
-        self.arguments.push(value.into());
-        let _ = write!(self.text, "${}", self.arguments.len());
+    pub(in crate::store) fn bind(&mut self, argument: impl Into<Argument>) -> &mut Self {
+        self.arguments.push(argument.into());
+        let _ = write!(self.sql_text, "${}", self.arguments.len());
         self
     }
 
     pub(in crate::store) fn finish(self) -> (String, Vec<Argument>) {
-        (self.text, self.arguments)
+        (self.sql_text, self.arguments)
     }
 }

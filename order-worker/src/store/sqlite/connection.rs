@@ -80,9 +80,9 @@ impl Connection {
     ) -> Result<(), StoreError> {
         self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let places = parameter_indexes(&statement, rows.first().map_or(0, Vec::len))?;
+            let parameter_indexes = parameter_indexes(&statement, rows.first().map_or(0, Vec::len))?;
             for row in rows {
-                bind(&mut statement, &places, row)?;
+                bind(&mut statement, &parameter_indexes, row)?;
                 statement.raw_execute()?;
             }
             Ok(())
@@ -98,13 +98,13 @@ impl Connection {
         &mut self,
         use_connection: impl FnOnce(&Raw) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let result = match self {
+        let operation_result = match self {
             Self::Auditing(connection) => use_connection(connection),
             // The disk may block the thread.
             Self::Writing(writer) => run_blocking(|| use_connection(writer)),
             Self::Reading(reader) => return reader.run_short(use_connection),
         };
-        Ok(result?)
+        Ok(operation_result?)
     }
 }
 

@@ -32,7 +32,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 const INSTRUCTIONS_PER_CHECK: i32 = 1_000;
 /// Number of checks before a statement counts as long: some milliseconds. The largest page takes a tenth of
 /// that.
-const CHECKS_PER_SLICE: u32 = 200;
+const CHECKS_PER_SHORT_STATEMENT: u32 = 200;
 /// Timeout of a long statement, including its wait for the permit; the same as PostgreSQL's
 /// `statement_timeout`.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(super) struct Readers {
     path: PathBuf,
     idle_connections: Mutex<Vec<LimitedConnection>>,
     /// Permit for the one long statement.
-    long_statement: Arc<tokio::sync::Mutex<()>>,
+    long_statement_permit: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A connection with its statement limit.
@@ -98,7 +98,7 @@ impl Readers {
         Arc::new(Self {
             path,
             idle_connections: Mutex::default(),
-            long_statement: Arc::default(),
+            long_statement_permit: Arc::default(),
         })
     }
 
@@ -114,12 +114,12 @@ impl Readers {
     }
 
     fn take_connection(&self) -> rusqlite::Result<LimitedConnection> {
-        let idle_connections = self
+        let idle_connection = self
             .idle_connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        idle_connections.map_or_else(|| self.open_connection(), Ok)
+        idle_connection.map_or_else(|| self.open_connection(), Ok)
     }
 
     /// Returns a connection to the pool, or closes it if there are enough.
@@ -134,17 +134,17 @@ impl Readers {
     }
 
     fn open_connection(&self) -> rusqlite::Result<LimitedConnection> {
-        let (raw, limit) = (
+        let (raw_connection, limit) = (
             open_reader(&self.path, BUSY_TIMEOUT)?,
             Arc::<StatementLimit>::default(),
         );
         let limit_of_handler = Arc::clone(&limit);
-        raw.progress_handler(
+        raw_connection.progress_handler(
             INSTRUCTIONS_PER_CHECK,
             Some(move || limit_of_handler.is_over()),
         )?;
         Ok(LimitedConnection {
-            connection: raw,
+            connection: raw_connection,
             limit,
         })
     }
@@ -160,17 +160,17 @@ impl Readers {
 }
 
 impl Reader {
-    /// Runs `work` with the limit of a short statement.
+    /// Runs `use_connection` with the limit of a short statement.
     pub(super) fn run_short<T>(
         &self,
         use_connection: impl FnOnce(&Raw) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let LimitedConnection {
-            connection: raw,
+            connection: raw_connection,
             limit,
         } = self.connection.as_ref().ok_or_else(not_borrowed)?;
-        limit.set_limit(CHECKS_PER_SLICE, None);
-        Ok(use_connection(raw)?)
+        limit.set_limit(CHECKS_PER_SHORT_STATEMENT, None);
+        Ok(use_connection(raw_connection)?)
     }
 
     /// Executes a query, up to a size limit.
@@ -181,19 +181,19 @@ impl Reader {
         arguments: &[Argument],
     ) -> Result<Rows<Row>, StoreError> {
         let LimitedConnection {
-            connection: raw,
+            connection: raw_connection,
             limit,
         } = self.connection.as_ref().ok_or_else(not_borrowed)?;
-        limit.set_limit(CHECKS_PER_SLICE, None);
-        match query_rows(raw, max_bytes, sql, arguments) {
+        limit.set_limit(CHECKS_PER_SHORT_STATEMENT, None);
+        match query_rows(raw_connection, max_bytes, sql, arguments) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
-            result => return Ok(result?),
+            read_result => return Ok(read_result?),
         }
         // Many long statements may wait, and each connection has a page cache: the connection is returned
         // meanwhile.
         self.readers.give_back(self.connection.take());
         let deadline = Instant::now() + READ_TIMEOUT;
-        let permit = Arc::clone(&self.readers.long_statement).lock_owned();
+        let permit = Arc::clone(&self.readers.long_statement_permit).lock_owned();
         let permit = time::timeout_at(deadline, permit)
             .await
             .map_err(|_| StoreError::TooManySearches)?;
@@ -249,7 +249,7 @@ mod tests {
         drop(Raw::open(&path).unwrap());
         let readers = Readers::of(path.clone());
         let mut reader = readers.borrow().unwrap();
-        let held_lock = Arc::clone(&readers.long_statement).lock_owned().await;
+        let held_lock = Arc::clone(&readers.long_statement_permit).lock_owned().await;
         for last_number in [10, 1_000] {
             assert_eq!(count_up_to(&mut reader, last_number).await, last_number);
         }
@@ -272,14 +272,14 @@ mod tests {
         let endless_reader = readers.borrow().unwrap();
         endless_reader.run_short(|_| Ok(())).unwrap();
         let Some(LimitedConnection {
-            connection: raw,
+            connection: raw_connection,
             limit,
         }) = &endless_reader.connection
         else {
             unreachable!("it is on loan")
         };
         limit.set_limit(0, Some(Instant::now()));
-        let error = query_rows(raw, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
+        let error = query_rows(raw_connection, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
         assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
         std::fs::remove_file(path).unwrap();
     }

@@ -16,13 +16,13 @@ pub(super) fn query_rows(
     arguments: &[Argument],
 ) -> rusqlite::Result<Rows<Row>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let columns = statement.column_count();
+    let column_count = statement.column_count();
     let parameter_indexes = parameter_indexes(&statement, arguments.len())?;
     bind(&mut statement, &parameter_indexes, arguments)?;
     let mut rows = statement.raw_query();
     let mut collected_rows = ByteLimit::new(max_bytes);
     while let Some(row) = rows.next()? {
-        let row_cells = (0..columns).map(|column| row.get(column));
+        let row_cells = (0..column_count).map(|column| row.get(column));
         let row = Row::Sqlite(row_cells.collect::<rusqlite::Result<_>>()?);
         if !collected_rows.accept(row) {
             break;
@@ -34,20 +34,20 @@ pub(super) fn query_rows(
 /// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
 pub(super) fn parameter_indexes(
     statement: &Statement<'_>,
-    count: usize,
+    argument_count: usize,
 ) -> rusqlite::Result<Vec<Option<usize>>> {
-    let names = (1..=count).map(|number| format!("${number}"));
-    names.map(|name| statement.parameter_index(&name)).collect()
+    let parameter_names = (1..=argument_count).map(|number| format!("${number}"));
+    parameter_names.map(|parameter_name| statement.parameter_index(&parameter_name)).collect()
 }
 
 pub(super) fn bind(
     statement: &mut Statement<'_>,
-    places: &[Option<usize>],
+    parameter_indexes: &[Option<usize>],
     arguments: &[Argument],
 ) -> rusqlite::Result<()> {
-    for (parameter_index, argument) in places.iter().zip(arguments) {
-        if let Some(place) = parameter_index {
-            statement.raw_bind_parameter(*place, argument)?;
+    for (parameter_index, argument) in parameter_indexes.iter().zip(arguments) {
+        if let Some(index) = parameter_index {
+            statement.raw_bind_parameter(*index, argument)?;
         }
     }
     Ok(())
@@ -77,10 +77,10 @@ mod tests {
         let connection = Raw::open_in_memory().unwrap();
         let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
         let arguments = [Argument::from("a"), Argument::from("b")];
-        let places = parameter_indexes(&statement, arguments.len()).unwrap();
-        bind(&mut statement, &places, &arguments).unwrap();
+        let parameter_indexes = parameter_indexes(&statement, arguments.len()).unwrap();
+        bind(&mut statement, &parameter_indexes, &arguments).unwrap();
         let mut rows = statement.raw_query();
-        let text: String = rows.next().unwrap().unwrap().get(0).unwrap();
-        assert_eq!(text, "bab");
+        let joined_text: String = rows.next().unwrap().unwrap().get(0).unwrap();
+        assert_eq!(joined_text, "bab");
     }
 }

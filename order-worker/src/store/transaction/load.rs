@@ -1,5 +1,6 @@
-//! Loads the working set of a batch with a few statements per table, regardless of the size of the batch. Rows that may be changed are locked as they are loaded, table by table and by key, in the same
-//! order by all workers, so no deadlock occurs. SQLite has one writer, whose transaction locks everything.
+//! Loads the working set of a batch with a few statements per table, regardless of the size of the batch. Rows that
+//! may be changed are locked as they are loaded, table by table and by key, in the same order by all workers, so no
+//! deadlock occurs. SQLite has one writer, whose transaction locks everything.
 //! [`save`](super::save) writes the changes.
 
 use std::collections::{BTreeSet, HashMap};
@@ -46,14 +47,14 @@ pub(in crate::store) async fn load_working_set(
     let mut working_set = WorkingSet::default();
     // If stock levels are needed for new orders only, the products are known in advance and the other rows
     // are read-only.
-    let (ordered_stock, locks) =
+    let (ordered_skus, locks) =
         if load_set.orders.is_empty() && load_set.changed_products.is_empty() {
             (load_set.skus(&HashMap::new()), Locks::Nothing)
         } else {
             (BTreeSet::new(), Locks::Rows)
         };
-    if !(load_set.idempotency_keys.is_empty() && ordered_stock.is_empty()) {
-        let skus = &ordered_stock;
+    if !(load_set.idempotency_keys.is_empty() && ordered_skus.is_empty()) {
+        let skus = &ordered_skus;
         load_idempotency_records_and_stock(session, &mut working_set, &mut load_set, skus, cipher)
             .await?;
     }
@@ -64,7 +65,7 @@ pub(in crate::store) async fn load_working_set(
         load_orders(session, &mut working_set, &load_set, locks).await?;
     }
     let skus = load_set.skus(&working_set.orders);
-    let other_skus: Vec<_> = skus.difference(&ordered_stock).collect();
+    let other_skus: Vec<_> = skus.difference(&ordered_skus).collect();
     if !other_skus.is_empty() {
         // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
         // levels only.
@@ -197,9 +198,9 @@ async fn load_orders(
     } else {
         usize::MAX
     };
-    let ids = list(&load_set.orders);
+    let order_ids = list(&load_set.orders);
     let loaded_orders = session
-        .fetch_within(max_bytes, sql, vec![ids.clone()])
+        .fetch_within(max_bytes, sql, vec![order_ids.clone()])
         .await?;
     if loaded_orders.is_cut {
         return Err(StoreError::TooLarge);
@@ -209,7 +210,7 @@ async fn load_orders(
         working_set.orders.insert(order.id, order);
     }
     let sql = among!(select_steps!("WHERE order_id"), "");
-    for row in session.fetch(sql, vec![ids]).await? {
+    for row in session.fetch(sql, vec![order_ids]).await? {
         let step = read_step(&row)?;
         working_set.steps.insert(step.key.clone(), step);
     }
@@ -225,15 +226,15 @@ async fn load_external_ids(
         "SELECT storefront, external_id, id FROM orders WHERE external_id",
         ""
     );
-    let names = list(load_set.external_ids.iter().map(|(_, name)| name));
-    for row in session.fetch(sql, vec![names]).await? {
-        let name = (
+    let external_ids = list(load_set.external_ids.iter().map(|(_, external_id)| external_id));
+    for row in session.fetch(sql, vec![external_ids]).await? {
+        let storefront_and_id = (
             parse_field("storefront", row.text(0)?)?,
             row.text(1)?.to_owned(),
         );
         working_set
             .external_ids
-            .insert(name, parse_field("order", row.text(2)?)?);
+            .insert(storefront_and_id, parse_field("order", row.text(2)?)?);
     }
     Ok(())
 }
@@ -284,13 +285,13 @@ async fn load_changed_products(
 async fn load_changed_customers(
     session: &mut Session,
     working_set: &mut WorkingSet,
-    ids: &[CustomerId],
+    customer_ids: &[CustomerId],
 ) -> Result<(), StoreError> {
     let sql = Sql::for_dialects(
         "SELECT state, version, profile FROM customers WHERE id IN (SELECT value FROM json_each($1))",
         "SELECT state, version, profile FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE",
     );
-    for row in session.fetch(sql, vec![list(ids)]).await? {
+    for row in session.fetch(sql, vec![list(customer_ids)]).await? {
         let customer = customer_at(&row, 0)?;
         working_set.customers.insert(customer.id, customer);
     }
@@ -338,9 +339,9 @@ async fn load_unlocked(
             _ => order_numbers.push(row.integer(2)?),
         }
     }
-    let count = i64::from(load_set.new_orders);
+    let new_order_count = i64::from(load_set.new_orders);
     working_set.numbers = match order_numbers[..] {
-        [first_number] => (first_number..first_number + count).collect(),
+        [first_number] => (first_number..first_number + new_order_count).collect(),
         _ => order_numbers.into(),
     };
     Ok(())
@@ -354,11 +355,11 @@ async fn load_endpoint_counts(
     for row in session.fetch(sql, Vec::new()).await? {
         let owner = row
             .maybe_text(0)?
-            .map(|name| parse_field("storefront", name));
-        let count = parse_unsigned("count", row.integer(1)?)?;
+            .map(|storefront_text| parse_field("storefront", storefront_text));
+        let endpoint_count = parse_unsigned("count", row.integer(1)?)?;
         working_set
             .endpoint_counts
-            .insert(owner.transpose()?, count);
+            .insert(owner.transpose()?, endpoint_count);
     }
     Ok(())
 }
@@ -398,8 +399,8 @@ async fn load_api_keys(
         working_set.api_keys.insert(key.id, key);
     }
     if !load_set.api_key_digests.is_empty() {
-        let count = count_active_keys(session, Timestamp::now()).await?;
-        working_set.active_api_keys = parse_unsigned("count", count)?;
+        let key_count = count_active_keys(session, Timestamp::now()).await?;
+        working_set.active_api_keys = parse_unsigned("count", key_count)?;
     }
     Ok(())
 }

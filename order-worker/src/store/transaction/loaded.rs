@@ -37,18 +37,18 @@ impl LoadedRows {
     /// [`StoreError::Failed`] with the name of the row that is not locked.
     pub(in crate::store) fn check_locked(&self, change_set: &ChangeSet) -> Result<(), StoreError> {
         let UnlockedRead { orders, products } = &self.unlocked_read;
-        let order = change_set
+        let changed_order_id = change_set
             .orders
             .iter()
             .find(|order_id| orders.contains(order_id));
-        let stock_level = change_set
+        let changed_stock_level = change_set
             .stock_levels
             .iter()
             .find(|(sku, _)| products.contains(sku));
-        let customer = change_set.customers.iter().find(|customer_id| {
+        let changed_customer_id = change_set.customers.iter().find(|customer_id| {
             self.customers.contains(customer_id) && !self.locked_customers.contains(customer_id)
         });
-        let unlocked_row = match (order, stock_level, customer) {
+        let unlocked_row = match (changed_order_id, changed_stock_level, changed_customer_id) {
             (Some(order_id), ..) => format!("order {order_id}"),
             (None, Some((sku, _)), _) => format!("stock levels of {sku}"),
             (None, None, Some(customer_id)) => format!("customer {customer_id}"),

@@ -31,13 +31,13 @@ pub(super) trait ByteSize {
 
 /// The queue of calls to send.
 pub(super) struct BatchQueue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<BatchQueueState<T>>,
     /// Signals that items may be queued and a permit may be free.
     ready_notify: Notify,
 }
 
-struct State<T> {
-    in_flight: usize,
+struct BatchQueueState<T> {
+    messages_in_flight: usize,
     queued_items: VecDeque<T>,
 }
 
@@ -50,8 +50,8 @@ pub(super) struct Permit<T> {
 
 impl<T: ByteSize> BatchQueue<T> {
     pub(super) fn new() -> Arc<Self> {
-        let state = State {
-            in_flight: 0,
+        let state = BatchQueueState {
+            messages_in_flight: 0,
             queued_items: VecDeque::new(),
         };
         Arc::new(Self {
@@ -64,7 +64,7 @@ impl<T: ByteSize> BatchQueue<T> {
     pub(super) fn push(&self, item: T) {
         let mut state = self.state();
         state.queued_items.push_back(item);
-        if state.in_flight < MAX_MESSAGES_IN_FLIGHT {
+        if state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT {
             self.ready_notify.notify_one();
         }
     }
@@ -89,23 +89,23 @@ impl<T: ByteSize> BatchQueue<T> {
     /// free or no item is queued.
     fn take_batch(&self) -> Option<(Vec<T>, bool)> {
         let mut state = self.state();
-        if state.in_flight == MAX_MESSAGES_IN_FLIGHT || state.queued_items.is_empty() {
+        if state.messages_in_flight == MAX_MESSAGES_IN_FLIGHT || state.queued_items.is_empty() {
             return None;
         }
-        state.in_flight += 1;
-        let mut bytes = 0;
+        state.messages_in_flight += 1;
+        let mut batch_bytes = 0;
         let is_within_limits = |item: &T| {
-            let is_within_limits = bytes < MAX_BATCH_BYTES;
-            bytes += item.bytes();
+            let is_within_limits = batch_bytes < MAX_BATCH_BYTES;
+            batch_bytes += item.bytes();
             is_within_limits
         };
-        let queued = state.queued_items.iter().take(MAX_BATCH_REQUESTS);
-        let count = queued
+        let next_items = state.queued_items.iter().take(MAX_BATCH_REQUESTS);
+        let batch_length = next_items
             .map(is_within_limits)
             .take_while(|is_within_limits| *is_within_limits)
             .count();
-        let batch = state.queued_items.drain(..count).collect();
-        let has_more = state.in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
+        let batch = state.queued_items.drain(..batch_length).collect();
+        let has_more = state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
         Some((batch, has_more))
     }
 
@@ -116,7 +116,7 @@ impl<T: ByteSize> BatchQueue<T> {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, BatchQueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,7 +132,7 @@ impl<T> Permit<T> {
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        state.in_flight -= 1;
+        state.messages_in_flight -= 1;
         if !state.queued_items.is_empty() {
             self.queue.ready_notify.notify_one();
         }

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{DIRECT_REPLY_TO, PendingCall, Reply, ReplyChannel, Shared};
+use super::{DIRECT_REPLY_TO, PendingCall, Reply, ReplyChannel, SharedState};
 use crate::{
     amqp::{
         batch::{BATCH, BatchReply},
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Keeps a reply channel open and delivers replies until `stop`.
-pub(super) async fn receive_replies(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
+pub(super) async fn receive_replies(broker: Broker, shared: Arc<SharedState>, stop: CancellationToken) {
     let mut generation = 0;
     loop {
         generation += 1;
@@ -49,8 +49,8 @@ pub(super) async fn receive_replies(broker: Broker, shared: Arc<Shared>, stop: C
         let lost_ids: Vec<Uuid> = shared
             .pending_calls
             .iter()
-            .filter(|entry| is_lost(entry))
-            .map(|entry| *entry.key())
+            .filter(|pending_call| is_lost(pending_call))
+            .map(|pending_call| *pending_call.key())
             .collect();
         if let Err(error) = end_reason {
             tracing::debug!(%error, pending = lost_ids.len(), "reply channel ended");
@@ -62,7 +62,7 @@ pub(super) async fn receive_replies(broker: Broker, shared: Arc<Shared>, stop: C
 /// Opens a reply channel and delivers its replies until it closes.
 async fn receive_until_closed(
     broker: &Broker,
-    shared: &Shared,
+    shared: &SharedState,
     generation: u64,
 ) -> lapin::Result<()> {
     let channel = broker.channel().await;
@@ -95,7 +95,7 @@ async fn receive_until_closed(
 }
 
 /// Delivers a reply, or each reply of a batch.
-fn deliver_reply(shared: &Shared, reply: Delivery) {
+fn deliver_reply(shared: &SharedState, reply: Delivery) {
     let properties = &reply.properties;
     let is_batch = properties
         .kind()
@@ -104,49 +104,49 @@ fn deliver_reply(shared: &Shared, reply: Delivery) {
     let mut clock = worker_clock(&reply);
     if is_batch {
         return match batch_replies(&reply.data) {
-            Ok(replies) => replies.for_each(|(id, reply)| {
+            Ok(replies) => replies.for_each(|(correlation_id, reply)| {
                 if let Some((worker, time)) = clock.take() {
-                    shared.record_clock(id, &worker, time);
+                    shared.record_clock(correlation_id, &worker, time);
                 }
-                shared.complete_call(id, Reply::RpcReply(reply));
+                shared.complete_call(correlation_id, Reply::RpcReply(reply));
             }),
             Err(error) => {
                 tracing::error!(%error, "parsing a batch of replies failed; its calls will time out");
             }
         };
     }
-    let id = properties
+    let correlation_id = properties
         .correlation_id()
         .as_ref()
-        .and_then(|id| id.as_str().parse().ok());
-    if let (Some(id), Some((worker, time))) = (id, clock) {
-        shared.record_clock(id, &worker, time);
+        .and_then(|correlation_id| correlation_id.as_str().parse().ok());
+    if let (Some(correlation_id), Some((worker, time))) = (correlation_id, clock) {
+        shared.record_clock(correlation_id, &worker, time);
     }
     let headers = properties.headers().as_ref();
     let rpc_reply = RpcReply {
         outcome: decode_outcome(&reply.data),
         is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
     };
-    shared.complete_call(id.unwrap_or_default(), Reply::RpcReply(rpc_reply));
+    shared.complete_call(correlation_id.unwrap_or_default(), Reply::RpcReply(rpc_reply));
 }
 
 /// The worker's id, and its time since the Unix epoch, from the headers of a reply.
 fn worker_clock(reply: &Delivery) -> Option<(String, Duration)> {
     let headers = reply.properties.headers().as_ref()?.inner();
-    let text = |name: &str| header_text(headers.get(name)?);
-    let time = text(header::WORKER_TIME)?.parse().ok()?;
-    Some((text(header::WORKER)?, Duration::from_millis(time)))
+    let header_value = |name: &str| header_text(headers.get(name)?);
+    let time_ms = header_value(header::WORKER_TIME)?.parse().ok()?;
+    Some((header_value(header::WORKER)?, Duration::from_millis(time_ms)))
 }
 
-impl Shared {
+impl SharedState {
     /// Records the worker's time from the reply to a call.
-    fn record_clock(&self, id: Uuid, worker: &str, time: Duration) {
+    fn record_clock(&self, correlation_id: Uuid, worker: &str, time: Duration) {
         let sent_at = {
-            let pending_call = self.pending_calls.get(&id);
+            let pending_call = self.pending_calls.get(&correlation_id);
             pending_call.and_then(|pending_call| Some(pending_call.sent_call.as_ref()?.sent_at))
         };
-        if let Some(sent_time) = sent_at {
-            self.worker_clocks.record(worker, time, sent_time.elapsed());
+        if let Some(sent_at) = sent_at {
+            self.worker_clocks.record(worker, time, sent_at.elapsed());
         }
     }
 }
@@ -167,12 +167,12 @@ fn batch_replies(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid,
             batch_entries.collect()
         };
     Ok(replies.into_iter().map(|reply| {
-        let id = reply.correlation_id.and_then(|id| id.parse().ok());
+        let correlation_id = reply.correlation_id.and_then(|id| id.parse().ok());
         let rpc_reply = RpcReply {
             outcome: reply.body.into(),
             is_replay: reply.headers.contains_key(header::REPLAYED),
         };
-        (id.unwrap_or_default(), rpc_reply)
+        (correlation_id.unwrap_or_default(), rpc_reply)
     }))
 }
 

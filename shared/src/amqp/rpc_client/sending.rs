@@ -9,7 +9,7 @@ use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 use tokio::time::{self, Instant};
 
 use super::{
-    DIRECT_REPLY_TO, QueuedCall, Reply, SentCall, Shared,
+    DIRECT_REPLY_TO, QueuedCall, Reply, SentCall, SharedState,
     batch_queue::{BatchQueue, ByteSize, Permit},
     retry_after, unavailable_failure,
 };
@@ -40,7 +40,7 @@ impl ByteSize for QueuedCall {
 /// Sends queued calls, message by message.
 pub(super) async fn send_queued_calls(
     broker: Broker,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     queue: Arc<BatchQueue<QueuedCall>>,
 ) {
     loop {
@@ -49,7 +49,7 @@ pub(super) async fn send_queued_calls(
     }
 }
 
-impl Shared {
+impl SharedState {
     /// Publishes `calls` as one message; failures are reported to each call.
     fn send_batch(
         self: &Arc<Self>,
@@ -90,7 +90,7 @@ impl Shared {
         metrics::histogram!("rpc_batch_size").record(batch_size);
         let publish_future = publish(
             reply_channel.channel.clone(),
-            message(&calls, now, &self.worker_clocks),
+            request_message(&calls, now, &self.worker_clocks),
         );
         let publish_future = self.channel_lock.start_publish(publish_future);
         let shared = Arc::clone(self);
@@ -132,7 +132,7 @@ impl Shared {
         let wait_for_refusal = async {
             let failure = match publisher_confirm.await {
                 Ok(Confirmation::Nack(_))
-                    if self.refusals.record_refusal(sent_at, Instant::now()) =>
+                    if self.refusal_watch.record_refusal(sent_at, Instant::now()) =>
                 {
                     let failure =
                         unavailable_failure("the request queue has no leader; try again later");
@@ -146,7 +146,7 @@ impl Shared {
                 Ok(Confirmation::Ack(Some(_))) => {
                     unavailable_failure(format!("the broker has no queue {REQUEST_QUEUE}"))
                 }
-                Ok(_) => return self.refusals.record_accepted(),
+                Ok(_) => return self.refusal_watch.record_accepted(),
                 Err(_) => return,
             };
             self.not_sent(calls, &failure);
@@ -181,10 +181,10 @@ async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<Publisher
 }
 
 /// The message with `calls`: a plain message for a single call, a batch for several.
-fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoing {
+fn request_message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoing {
     let expiration = |call: &QueuedCall| {
-        let remaining = call.deadline.saturating_duration_since(now);
-        remaining.max(Duration::from_millis(1))
+        let remaining_time = call.deadline.saturating_duration_since(now);
+        remaining_time.max(Duration::from_millis(1))
     };
     let common_properties = Outgoing {
         reply_to: Some(DIRECT_REPLY_TO.to_owned()),
@@ -222,10 +222,10 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
 
 impl QueuedCall {
     fn headers(&self, now: Instant, clocks: &WorkerClocks) -> CallHeaders<'_> {
-        let remaining = self.deadline.saturating_duration_since(now);
+        let remaining_time = self.deadline.saturating_duration_since(now);
         CallHeaders {
             deadline: Some(self.deadline_ms.to_string().into()),
-            worker_deadlines: clocks.deadlines(remaining).map(Into::into),
+            worker_deadlines: clocks.deadlines(remaining_time).map(Into::into),
             idempotency_key: self.idempotency_key.as_deref().map(Into::into),
             if_match: self.if_match.as_deref().map(Into::into),
             ..CallHeaders::from_caller(&self.caller)

@@ -32,7 +32,7 @@ const MISSING_INTERVAL: Duration = Duration::from_millis(500);
 /// Delay before a requested check, so that many requests at once cause only one.
 const REQUESTED_CHECK_DELAY: Duration = Duration::from_millis(50);
 /// Timeout for the broker's response.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of checks to wait for before a call is refused: the second check began after the call, so it sees
 /// every worker that was ready before the call.
 const FRESH_CHECKS: u32 = 2;
@@ -50,7 +50,7 @@ pub(super) enum WorkerPresence {
     Absent {
         /// Time at which a consumer was last seen, or the start of this process: a worker may have been
         /// restarted just before the first check.
-        presence_since: Instant,
+        last_seen_at: Instant,
         /// Whether a consumer was ever seen.
         was_seen: bool,
         reason: String,
@@ -104,42 +104,42 @@ impl RefusalWatch {
     }
 }
 
-/// Keeps `workers` and `refusals` up to date for as long as the process runs.
+/// Keeps the presence of workers and `refusals` up to date for as long as the process runs.
 pub(super) async fn watch_workers(
     broker: Broker,
-    workers: watch::Sender<WorkerPresence>,
+    presence_sender: watch::Sender<WorkerPresence>,
     refusals: Arc<RefusalWatch>,
 ) {
     let mut channel_slot = None;
-    let (mut state_since, mut was_seen) = (Instant::now(), false);
+    let (mut last_seen_at, mut was_seen) = (Instant::now(), false);
     loop {
-        let state = queue_state(&broker, &refusals, &mut channel_slot).await;
-        let mut interval = PRESENT_INTERVAL;
-        let new_presence = match state {
+        let request_queue_state = queue_state(&broker, &refusals, &mut channel_slot).await;
+        let mut check_interval = PRESENT_INTERVAL;
+        let new_presence = match request_queue_state {
             QueueState::HasConsumers => {
-                (state_since, was_seen) = (Instant::now(), true);
+                (last_seen_at, was_seen) = (Instant::now(), true);
                 WorkerPresence::Present
             }
             QueueState::NoConsumers(reason) => {
-                interval = ABSENT_INTERVAL;
+                check_interval = ABSENT_INTERVAL;
                 WorkerPresence::Absent {
-                    presence_since: state_since,
+                    last_seen_at,
                     was_seen,
                     reason,
                 }
             }
             QueueState::Missing(reason) => {
                 // Each check of a missing queue costs a channel.
-                interval = MISSING_INTERVAL;
+                check_interval = MISSING_INTERVAL;
                 WorkerPresence::Absent {
-                    presence_since: state_since,
+                    last_seen_at,
                     was_seen,
                     reason,
                 }
             }
             QueueState::Unknown => WorkerPresence::Unknown,
         };
-        workers.send_if_modified(|previous_presence| {
+        presence_sender.send_if_modified(|previous_presence| {
             let is_new = !matches!(
                 (&*previous_presence, &new_presence),
                 (WorkerPresence::Present, WorkerPresence::Present)
@@ -149,7 +149,7 @@ pub(super) async fn watch_workers(
             is_new
         });
         let check_request = refusals.check_request.notified();
-        if time::timeout(interval, check_request).await.is_ok() {
+        if time::timeout(check_interval, check_request).await.is_ok() {
             time::sleep(REQUESTED_CHECK_DELAY).await;
         }
     }
@@ -181,11 +181,11 @@ async fn queue_state(
             Err(_) => return QueueState::Unknown,
         },
     };
-    match time::timeout(TIMEOUT, queue_counts(&channel, REQUEST_QUEUE)).await {
-        Ok(Ok((messages, consumers))) => {
+    match time::timeout(CHECK_TIMEOUT, queue_counts(&channel, REQUEST_QUEUE)).await {
+        Ok(Ok((message_count, consumer_count))) => {
             *channel_slot = Some(channel);
-            refusals.record_length(messages, Instant::now());
-            if consumers > 0 {
+            refusals.record_length(message_count, Instant::now());
+            if consumer_count > 0 {
                 QueueState::HasConsumers
             } else {
                 QueueState::NoConsumers(format!(
@@ -205,10 +205,10 @@ impl WorkerPresence {
     fn absence_message(&self, grace: Duration) -> Option<&str> {
         match self {
             Self::Absent {
-                presence_since: since,
+                last_seen_at,
                 reason,
                 ..
-            } => (since.elapsed() >= grace).then_some(reason),
+            } => (last_seen_at.elapsed() >= grace).then_some(reason),
             Self::Unknown | Self::Present => None,
         }
     }
@@ -216,15 +216,15 @@ impl WorkerPresence {
 
 /// Checks whether a worker consumes requests, or did so within [`RESTART_GRACE`]; otherwise returns the
 /// reason.
-pub(super) fn check(workers: &watch::Receiver<WorkerPresence>) -> Result<(), String> {
-    let workers = workers.borrow();
-    let grace = match &*workers {
+pub(super) fn check(presence_receiver: &watch::Receiver<WorkerPresence>) -> Result<(), String> {
+    let presence = presence_receiver.borrow();
+    let grace = match &*presence {
         WorkerPresence::Absent {
             was_seen: false, ..
         } => Duration::ZERO,
         _ => RESTART_GRACE,
     };
-    workers
+    presence
         .absence_message(grace)
         .map_or(Ok(()), |reason| Err(reason.to_owned()))
 }
@@ -234,17 +234,17 @@ pub(super) fn check(workers: &watch::Receiver<WorkerPresence>) -> Result<(), Str
 /// # Errors
 /// `UNAVAILABLE` if there is no worker; the request is not sent.
 pub(super) async fn wait_for_worker(
-    workers: &watch::Receiver<WorkerPresence>,
+    presence_receiver: &watch::Receiver<WorkerPresence>,
     grace: Duration,
 ) -> Result<(), Failure> {
-    if !matches!(*workers.borrow(), WorkerPresence::Absent { .. }) {
+    if !matches!(*presence_receiver.borrow(), WorkerPresence::Absent { .. }) {
         return Ok(());
     }
-    let mut workers = workers.clone();
+    let mut presence_receiver = presence_receiver.clone();
     let mut check_count = 0;
     loop {
         {
-            let presence = workers.borrow_and_update();
+            let presence = presence_receiver.borrow_and_update();
             if let Some(reason) = presence.absence_message(grace)
                 && check_count >= FRESH_CHECKS
             {
@@ -256,7 +256,7 @@ pub(super) async fn wait_for_worker(
         }
         check_count += 1;
         // While there is no worker, every check changes the value.
-        if workers.changed().await.is_err() {
+        if presence_receiver.changed().await.is_err() {
             return Ok(());
         }
     }
@@ -266,9 +266,9 @@ pub(super) async fn wait_for_worker(
 mod tests {
     use super::*;
 
-    fn never_seen(since: Instant) -> WorkerPresence {
+    fn never_seen(last_seen_at: Instant) -> WorkerPresence {
         WorkerPresence::Absent {
-            presence_since: since,
+            last_seen_at,
             was_seen: false,
             reason: "no worker".to_owned(),
         }
@@ -278,12 +278,12 @@ mod tests {
     fn refusal_although_the_queue_has_room_is_told_from_a_full_queue() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let full = REQUEST_QUEUE_LENGTH.unsigned_abs();
+        let full_length = REQUEST_QUEUE_LENGTH.unsigned_abs();
         let watch = RefusalWatch::default();
         // A queue that became full after the last check, and is still full at the next one.
         watch.record_length(0, at(0));
         assert!(!watch.record_refusal(at(1), at(1)));
-        watch.record_length(full, at(2));
+        watch.record_length(full_length, at(2));
         assert!(!watch.record_refusal(at(3), at(3)));
         // It has room again: messages are accepted.
         watch.record_length(0, at(4));

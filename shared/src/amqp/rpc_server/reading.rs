@@ -44,7 +44,7 @@ pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failu
             format!("the body is not a batch: {error}"),
         )
     };
-    let check_count = |count: usize| match count {
+    let check_count = |entry_count: usize| match entry_count {
         ..=MAX_ENTRIES => Ok(()),
         _ => Err(invalid_batch(format!("more than {MAX_ENTRIES} requests"))),
     };
@@ -52,7 +52,7 @@ pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failu
         check_count(entries.len())?;
         let entries = entries
             .into_iter()
-            .map(|properties| entry(message, properties));
+            .map(|entry| read_entry(message, entry));
         return Ok(entries.collect());
     }
     // An unreadable entry does not affect the other entries.
@@ -60,10 +60,10 @@ pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failu
         batch::split_entries(&message.body).map_err(|error| invalid_batch(error.to_string()))?;
     check_count(entry_texts.len())?;
     let entries = entry_texts.into_iter().map(|entry_text| {
-        let properties = serde_json::from_str(entry_text.get());
-        properties.map_or_else(
+        let parse_result = serde_json::from_str(entry_text.get());
+        parse_result.map_or_else(
             |error| unreadable_entry(entry_text, &error),
-            |properties| entry(message, properties),
+            |entry| read_entry(message, entry),
         )
     });
     Ok(entries.collect())
@@ -85,9 +85,9 @@ pub(super) fn single_entry(message: &Incoming) -> BatchEntry {
 }
 
 /// A batch entry that can't be parsed, with the failure to reply with.
-fn unreadable_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
-    let properties: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
-    let correlation_id = properties.and_then(|properties| properties.correlation_id);
+fn unreadable_entry(entry_text: &RawValue, error: &serde_json::Error) -> BatchEntry {
+    let readable_part: Option<UnreadableEntry<'_>> = serde_json::from_str(entry_text.get()).ok();
+    let correlation_id = readable_part.and_then(|readable_part| readable_part.correlation_id);
     BatchEntry {
         correlation_id: CorrelationId(correlation_id.map(Cow::into_owned)),
         request: Err(Failure::new(
@@ -98,7 +98,7 @@ fn unreadable_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
 }
 
 /// The request of a batch entry.
-fn entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
+fn read_entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
     let properties = Properties {
         kind: &entry.kind,
         correlation_id: entry.correlation_id.as_deref(),
@@ -113,8 +113,8 @@ fn entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
 }
 
 /// Catches panics while parsing. No input is known to cause one; if one does, it affects that request only.
-fn catch_panic(read: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+fn catch_panic(read_request: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
+    catch_unwind(AssertUnwindSafe(read_request)).unwrap_or_else(|_| {
         Err(Failure::new(
             Code::Internal,
             "parsing the request failed because of an internal error",
@@ -134,7 +134,7 @@ struct Properties<'a> {
 impl Properties<'_> {
     /// Refuses NUL characters in the ids and keys that are stored to recognize a repeated request.
     fn check_names(&self) -> Result<(), Failure> {
-        let names = [
+        let named_texts = [
             ("property message_id", self.message_id),
             ("property correlation_id", self.correlation_id),
             (
@@ -142,9 +142,9 @@ impl Properties<'_> {
                 self.headers.idempotency_key.as_deref(),
             ),
         ];
-        for (source, text) in names {
+        for (text_name, text) in named_texts {
             body::without_nul(text.unwrap_or_default()).map_err(|error| {
-                Failure::new(Code::InvalidRequest, format!("{source}: {error}"))
+                Failure::new(Code::InvalidRequest, format!("{text_name}: {error}"))
             })?;
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Properties<'_> {
             (None, _, _) => None,
         };
         self.check_names()?;
-        let (request, caller) = read(self.kind, body, self.headers)?;
+        let (request, caller) = read_request(self.kind, body, self.headers)?;
         Ok(RpcRequest {
             request,
             caller,
@@ -173,9 +173,9 @@ impl Properties<'_> {
     }
 }
 
-fn read(
+fn read_request(
     pattern: &str,
-    bytes: &[u8],
+    body_bytes: &[u8],
     headers: &CallHeaders<'_>,
 ) -> Result<(Request, Caller), Failure> {
     if pattern.is_empty() {
@@ -188,7 +188,7 @@ fn read(
         ));
     }
     let caller = caller(pattern, headers)?;
-    let request = Request::read(pattern, body::parse_message(bytes)?)?;
+    let request = Request::read(pattern, body::parse_message(body_bytes)?)?;
     Ok((request, caller))
 }
 
@@ -218,16 +218,16 @@ pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failur
             .map_err(|error| invalid_header(header::STOREFRONT, error))?,
         None => Storefront::default(),
     };
-    let owned_text = |owned_text: &Option<Cow<'_, str>>| {
-        let owned_text = owned_text.as_deref().map(printable_text);
-        owned_text.filter(|owned_text| !owned_text.is_empty())
+    let header_text = |header_value: &Option<Cow<'_, str>>| {
+        let text = header_value.as_deref().map(printable_text);
+        text.filter(|text| !text.is_empty())
     };
     Ok(Caller {
         role,
         storefront,
-        actor: owned_text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
-        intent: owned_text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
-        request_id: owned_text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
+        actor: header_text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
+        intent: header_text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
+        request_id: header_text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
         trace_context: headers.trace_context(),
     })
 }

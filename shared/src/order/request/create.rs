@@ -190,11 +190,11 @@ pub struct NewItem {
 
 impl NewItem {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let item = ItemQuantity::read(fields);
+        let item_quantity = ItemQuantity::read(fields);
         let unit_price = fields.optional("unit_price", body::integer(0..=MAX_AMOUNT));
         let discounts = charge::discounts(fields);
         let taxes = charge::taxes(fields);
-        let ItemQuantity { sku, quantity } = item?;
+        let ItemQuantity { sku, quantity } = item_quantity?;
         Some(Self {
             sku,
             quantity,
@@ -233,8 +233,8 @@ impl ItemQuantity {
 }
 
 fn quantity(value: Value) -> Result<NonZeroU32, String> {
-    let number = body::integer(QUANTITY_RANGE)(value)?;
-    u32::try_from(number)
+    let unit_count = body::integer(QUANTITY_RANGE)(value)?;
+    u32::try_from(unit_count)
         .ok()
         .and_then(NonZeroU32::new)
         .ok_or_else(|| "must be positive".to_owned())
@@ -264,10 +264,10 @@ pub(super) fn address_fields(
         if value.is_null() {
             return Ok((field_name, None));
         }
-        let new_name = body::text(1..=64)(Value::String(field_name))
+        let checked_name = body::text(1..=64)(Value::String(field_name))
             .map_err(|error| format!("field name {error}"))?;
-        let text = body::text(0..=200)(value).map_err(|error| format!("{new_name} {error}"))?;
-        Ok((new_name, Some(text)))
+        let field_text = body::text(0..=200)(value).map_err(|error| format!("{checked_name} {error}"))?;
+        Ok((checked_name, Some(field_text)))
     }))
 }
 
@@ -282,8 +282,8 @@ pub(super) fn check_address_size(field_count: usize) -> Result<(), String> {
 /// A token of the payment provider; refuses card numbers, so that they are never stored.
 pub(super) fn payment_method(value: Value) -> Result<String, String> {
     let token = body::text(1..=255)(value)?;
-    let digits = token.chars().filter(char::is_ascii_digit).count();
-    let is_card = (12..=19).contains(&digits)
+    let digit_count = token.chars().filter(char::is_ascii_digit).count();
+    let is_card = (12..=19).contains(&digit_count)
         && token
             .chars()
             .all(|c| c.is_ascii_digit() || c == ' ' || c == '-');

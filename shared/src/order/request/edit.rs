@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Length of a list of discounts or taxes.
-const LIST_LENGTH: RangeInclusive<usize> = 0..=MAX_CHARGES;
+const CHARGE_LIST_LENGTH: RangeInclusive<usize> = 0..=MAX_CHARGES;
 
 /// `order.edit`: changes items, discounts and shipping charge of an order of which nothing was shipped. What is
 /// absent stays as it is.
@@ -66,7 +66,7 @@ impl EditOrder {
         let id = fields.required("id", body::parsed);
         let items = fields.optional_list("items", 1..=MAX_ITEMS, EditItem::read);
         let shipping = fields.nullable_object("shipping", ShippingCharge::read);
-        let discounts = fields.changed_list("discounts", LIST_LENGTH, Discount::read);
+        let discounts = fields.changed_list("discounts", CHARGE_LIST_LENGTH, Discount::read);
         let payment_method = fields.optional("payment_method", payment_method);
         let expected_total = fields.optional("expected_total", body::integer(0..=MAX_AMOUNT));
         let reason = fields.optional("reason", body::text(0..=500));
@@ -120,8 +120,8 @@ impl EditItem {
         let sku = fields.required("sku", body::parsed);
         let quantity = fields.required("quantity", quantity);
         let unit_price = fields.optional("unit_price", body::integer(0..=MAX_AMOUNT));
-        let discounts = fields.changed_list("discounts", LIST_LENGTH, Discount::read);
-        let taxes = fields.changed_list("taxes", LIST_LENGTH, Tax::read);
+        let discounts = fields.changed_list("discounts", CHARGE_LIST_LENGTH, Discount::read);
+        let taxes = fields.changed_list("taxes", CHARGE_LIST_LENGTH, Tax::read);
         let (discounts, taxes) = (discounts?, taxes?);
         let is_priced = unit_price.is_some() || discounts.is_some() || taxes.is_some();
         if quantity == Some(0) && is_priced {
@@ -163,8 +163,8 @@ impl CancelEdit {
 }
 
 fn quantity(value: Value) -> Result<u32, String> {
-    let number = body::integer(0..=*QUANTITY_RANGE.end())(value)?;
-    u32::try_from(number).map_err(|error| error.to_string())
+    let unit_count = body::integer(0..=*QUANTITY_RANGE.end())(value)?;
+    u32::try_from(unit_count).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ impl ListOrders {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let q = fields.optional("q", body::visible_text(1..=254));
-        let number = fields.optional("number", body::integer(1..=i64::MAX));
+        let order_number = fields.optional("number", body::integer(1..=i64::MAX));
         let external_id = fields.optional("external_id", body::text(1..=200));
         let status = fields.optional("status", body::parsed);
         let payment_status = fields.optional("payment_status", body::parsed);
@@ -160,7 +160,7 @@ impl ListOrders {
         let cursor = cursor(fields);
         Some(Self {
             q,
-            number,
+            number: order_number,
             external_id,
             status,
             payment_status,
@@ -259,7 +259,7 @@ pub(crate) fn cursor_by<T: FromStr + Display>(fields: &mut Fields<'_>) -> Option
     fields.optional("cursor", |value| {
         let cursor_result = body::string(value)?.parse::<T>();
         cursor_result
-            .map(|cursor_result| cursor_result.to_string())
+            .map(|cursor| cursor.to_string())
             .map_err(|_| {
                 "is not a cursor of this list; pass next_cursor of the previous page".to_owned()
             })

@@ -75,15 +75,15 @@ impl UpdateOrder {
             Some(None) => return Ok(None),
             Some(Some(patch)) => patch,
         };
-        let mut result = address.cloned().unwrap_or_default();
-        for (name, text) in patch {
-            match text {
-                Some(text) => result.insert(name.clone(), text.clone()),
-                None => result.remove(name),
+        let mut patched_address = address.cloned().unwrap_or_default();
+        for (field_name, new_text) in patch {
+            match new_text {
+                Some(new_text) => patched_address.insert(field_name.clone(), new_text.clone()),
+                None => patched_address.remove(field_name),
             };
         }
-        super::create::check_address_size(result.len())?;
-        Ok(Some(result))
+        super::create::check_address_size(patched_address.len())?;
+        Ok(Some(patched_address))
     }
 }
 

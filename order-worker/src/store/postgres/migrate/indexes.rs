@@ -16,11 +16,11 @@ const CREATE_INDEX: &str = "CREATE INDEX CONCURRENTLY ";
 /// Interval for checking a build of another worker, and delay between attempts.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of attempts to build an index; they fail when another worker builds one at the same time.
-const ATTEMPTS: u32 = 60;
+const BUILD_ATTEMPTS: u32 = 60;
 /// SQLSTATEs of statements that collided with those of another worker: `deadlock_detected`,
 /// `duplicate_table`, `unique_violation` (two indexes of one name), `internal_error` ("tuple concurrently
 /// updated") and `lock_not_available`.
-const COLLISIONS: [&str; 5] = ["40P01", "42P07", "23505", "XX000", LOCK_NOT_AVAILABLE];
+const COLLISION_CODES: [&str; 5] = ["40P01", "42P07", "23505", "XX000", LOCK_NOT_AVAILABLE];
 
 /// State of an index.
 #[derive(PartialEq, Eq)]
@@ -41,37 +41,37 @@ pub(super) fn are_built_by(sql: &str) -> bool {
 /// Builds an index unless it exists, or waits until another worker has built it.
 pub(super) async fn build_index(
     connection: &mut PgConnection,
-    name: &str,
+    index: &str,
     statement: &str,
 ) -> anyhow::Result<()> {
-    let mut attempts = 0;
+    let mut build_attempts = 0;
     loop {
         // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
         let mut transaction = connection.begin().await?;
-        let state = index_state(&mut transaction, name).await?;
+        let state = index_state(&mut transaction, index).await?;
         transaction.commit().await?;
-        let attempt = match state {
+        let build_result = match state {
             IndexState::Valid => return Ok(()),
             IndexState::Building => {
                 time::sleep(POLL_INTERVAL).await;
                 continue;
             }
-            IndexState::Invalid => drop_invalid_index(connection, name).await,
+            IndexState::Invalid => drop_invalid_index(connection, index).await,
             IndexState::Missing => {
                 tracing::info!(
-                    index = name,
+                    index,
                     "building an index; orders can be written meanwhile"
                 );
                 // Outside a transaction.
                 connection.execute(raw_sql(statement)).await.map(drop)
             }
         };
-        attempts += 1;
-        match attempt {
+        build_attempts += 1;
+        match build_result {
             Ok(()) => {}
-            Err(error) if COLLISIONS.iter().any(|code| has_code(&error, code)) => {
-                if attempts == ATTEMPTS {
-                    bail!("the index {name} can't be built: {error}");
+            Err(error) if COLLISION_CODES.iter().any(|code| has_code(&error, code)) => {
+                if build_attempts == BUILD_ATTEMPTS {
+                    bail!("the index {index} can't be built: {error}");
                 }
                 time::sleep(POLL_INTERVAL).await;
             }
@@ -81,25 +81,25 @@ pub(super) async fn build_index(
 }
 
 /// Drops the index, holding the lock of migrations, unless another worker has rebuilt it meanwhile.
-async fn drop_invalid_index(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+async fn drop_invalid_index(connection: &mut PgConnection, index: &str) -> sqlx::Result<()> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
-    if index_state(&mut transaction, name).await? == IndexState::Invalid {
+    if index_state(&mut transaction, index).await? == IndexState::Invalid {
         transaction.execute(LOCK_TIMEOUT).await?;
-        let drop_index = format!("DROP INDEX {name}");
+        let drop_index = format!("DROP INDEX {index}");
         transaction.execute(raw_sql(&drop_index)).await?;
     }
     transaction.commit().await
 }
 
-async fn index_state(transaction: &mut PgConnection, name: &str) -> sqlx::Result<IndexState> {
+async fn index_state(transaction: &mut PgConnection, index: &str) -> sqlx::Result<IndexState> {
     let state: Option<(bool, bool)> = sqlx::query_as(
         "SELECT indisvalid,
                 EXISTS (SELECT 1 FROM pg_stat_progress_create_index WHERE index_relid = indexrelid)
          FROM pg_index WHERE indexrelid = to_regclass($1)",
     )
     .persistent(false)
-    .bind(name)
+    .bind(index)
     .fetch_optional(transaction)
     .await?;
     Ok(match state {
@@ -118,8 +118,8 @@ pub(super) fn raw_sql(statement: &str) -> sqlx::RawSql {
 /// and no `--` within a statement.
 pub(super) fn statements(sql: &str) -> impl Iterator<Item = String> {
     let lines = sql.lines().filter(|line| !line.starts_with("--"));
-    let text = lines.collect::<Vec<_>>().join("\n");
-    let statements: Vec<String> = text
+    let sql_without_comments = lines.collect::<Vec<_>>().join("\n");
+    let statements: Vec<String> = sql_without_comments
         .split(';')
         .map(|statement| statement.trim().to_owned())
         .filter(|statement| !statement.is_empty())

@@ -65,8 +65,8 @@ pub(super) async fn script<'a>(
 /// Executes a script. The caller records the version.
 pub(super) async fn execute(connection: &mut PgConnection, script: &str) -> anyhow::Result<()> {
     for statement in indexes::statements(script) {
-        if let Some(name) = indexes::index_name(&statement) {
-            indexes::build_index(connection, name, &statement).await?;
+        if let Some(index) = indexes::index_name(&statement) {
+            indexes::build_index(connection, index, &statement).await?;
             continue;
         }
         let mut transaction = connection.begin().await?;

@@ -8,7 +8,7 @@ use crate::store::queries::order_list::*;
 use crate::store::sqlite;
 
 /// The index that a list with `filter` uses.
-fn index(connection: &Connection, filter: Value) -> String {
+fn index_used(connection: &Connection, filter: Value) -> String {
     let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
         panic!("it is a list of orders")
     };
@@ -28,7 +28,7 @@ fn index(connection: &Connection, filter: Value) -> String {
 #[test]
 fn order_list_uses_the_most_selective_index() {
     let connection = sqlite::in_memory();
-    let customer = "01a205f2-115c-7001-8d8a-8446d457e741";
+    let customer_id = "01a205f2-115c-7001-8d8a-8446d457e741";
     for (filter, expected_index) in [
         (json!({}), "INDEX orders_by_created "),
         (json!({"storefront": "eu"}), "INDEX orders_by_storefront "),
@@ -38,15 +38,15 @@ fn order_list_uses_the_most_selective_index() {
             "INDEX orders_by_storefront_and_status ",
         ),
         (
-            json!({"customer_id": customer}),
+            json!({"customer_id": customer_id}),
             "INDEX orders_by_customer ",
         ),
         (
-            json!({"customer_id": customer, "storefront": "eu", "status": "pending"}),
+            json!({"customer_id": customer_id, "storefront": "eu", "status": "pending"}),
             "INDEX orders_by_customer ",
         ),
         (
-            json!({"customer_id": customer, "storefront": "eu", "sku": "A"}),
+            json!({"customer_id": customer_id, "storefront": "eu", "sku": "A"}),
             "INDEX orders_by_customer ",
         ),
         (json!({"sort": "created_at"}), "INDEX orders_by_created "),
@@ -64,7 +64,7 @@ fn order_list_uses_the_most_selective_index() {
             "INDEX orders_by_status ",
         ),
         (
-            json!({"customer_id": customer, "payment_status": "failed", "awaits_approval": true}),
+            json!({"customer_id": customer_id, "payment_status": "failed", "awaits_approval": true}),
             "INDEX orders_by_customer ",
         ),
         (json!({"sku": "A"}), "line USING PRIMARY KEY "),
@@ -78,7 +78,7 @@ fn order_list_uses_the_most_selective_index() {
             "tagged USING PRIMARY KEY ",
         ),
         (
-            json!({"customer_id": customer, "tag": "vip", "storefront": "eu"}),
+            json!({"customer_id": customer_id, "tag": "vip", "storefront": "eu"}),
             "INDEX orders_by_customer ",
         ),
         (
@@ -90,7 +90,7 @@ fn order_list_uses_the_most_selective_index() {
             "INTEGER PRIMARY KEY ",
         ),
     ] {
-        let used_index = index(&connection, filter.clone());
+        let used_index = index_used(&connection, filter.clone());
         assert!(
             used_index.contains(expected_index),
             "{filter}: {used_index}"
@@ -156,7 +156,7 @@ fn order_search_uses_an_index_for_each_kind_of_term() {
         created_at_ms: 1,
         number: 1,
     });
-    for (filter, customers) in [
+    for (filter, customer_indexes) in [
         (
             json!({"q": "#12"}),
             ["customers_by_name", "customers_by_email"],
@@ -171,21 +171,21 @@ fn order_search_uses_an_index_for_each_kind_of_term() {
     ] {
         let filter = search_filter(filter);
         let plan_of_search = query_plan(&connection, select_found_orders(&filter, cursor, None));
-        for by in [
+        for expected_index in [
             "INTEGER PRIMARY KEY (rowid=?)",
             "INDEX orders_by_external_id (external_id=?)",
             "INDEX shipments_by_tracking_number (<expr>=?)",
             "INDEX sqlite_autoindex_orders_1 (id=?)",
             "INDEX orders_by_customer (customer_id=? AND created_at<?)",
-            customers[0],
-            customers[1],
+            customer_indexes[0],
+            customer_indexes[1],
         ] {
-            assert!(plan_of_search.contains(by), "{by} in {plan_of_search}");
+            assert!(plan_of_search.contains(expected_index), "{expected_index} in {plan_of_search}");
         }
         let plan_of_count = query_plan(&connection, count_matching_customers(&filter));
-        for by in customers {
+        for expected_index in customer_indexes {
             assert!(
-                plan_of_count.contains(&format!("COVERING INDEX {by} (")),
+                plan_of_count.contains(&format!("COVERING INDEX {expected_index} (")),
                 "{plan_of_count}"
             );
         }
@@ -196,7 +196,7 @@ fn order_search_uses_an_index_for_each_kind_of_term() {
 #[test]
 fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
     let connection = sqlite::in_memory();
-    for after in [
+    for after_cursor in [
         None,
         Some(OrderCursor {
             created_at_ms: 1,
@@ -205,15 +205,15 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
     ] {
         let plan_of_distant = query_plan(
             &connection,
-            select_distant_order(OrderSort::NewestFirst, after, SCANNED_ORDERS),
+            select_distant_order(OrderSort::NewestFirst, after_cursor, SCANNED_ORDERS),
         );
         assert!(
             plan_of_distant.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
             "{plan_of_distant}"
         );
         assert!(!plan_of_distant.contains("ORDER BY"), "{plan_of_distant}");
-        let later = select_distant_order(OrderSort::OldestFirst, after, SCANNED_ORDERS);
-        let plan_of_later = query_plan(&connection, later);
+        let later_statement = select_distant_order(OrderSort::OldestFirst, after_cursor, SCANNED_ORDERS);
+        let plan_of_later = query_plan(&connection, later_statement);
         assert!(
             plan_of_later.contains("USING INTEGER PRIMARY KEY (rowid>?)"),
             "{plan_of_later}"
@@ -223,7 +223,7 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
         created_at_ms: 1,
         number: 1,
     };
-    for (filter, by) in [
+    for (filter, expected_index) in [
         (json!({"q": "a"}), "INDEX orders_by_created (created_at>?"),
         (
             json!({"q": "a", "storefront": "eu"}),
@@ -239,22 +239,22 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
         ),
     ] {
         let filter = search_filter(filter);
-        let scanned = query_plan(
+        let plan_of_scan = query_plan(
             &connection,
             select_orders(&filter, Some(cursor), Some(cursor)),
         );
-        assert!(scanned.contains(by), "{scanned}");
-        let by = "INDEX shipments_by_tracking_number (<expr>=?)";
-        assert!(scanned.contains(by), "{scanned}");
+        assert!(plan_of_scan.contains(expected_index), "{plan_of_scan}");
+        let expected_index = "INDEX shipments_by_tracking_number (<expr>=?)";
+        assert!(plan_of_scan.contains(expected_index), "{plan_of_scan}");
         assert!(
-            scanned.contains("SEARCH customers USING PRIMARY KEY (id=?)"),
-            "{scanned}"
+            plan_of_scan.contains("SEARCH customers USING PRIMARY KEY (id=?)"),
+            "{plan_of_scan}"
         );
         let plan_of_recent = query_plan(
             &connection,
             select_found_orders(&filter, Some(cursor), Some(cursor)),
         );
-        let by = "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
-        assert!(plan_of_recent.contains(by), "{plan_of_recent}");
+        let expected_index = "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
+        assert!(plan_of_recent.contains(expected_index), "{plan_of_recent}");
     }
 }

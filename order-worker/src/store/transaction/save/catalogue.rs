@@ -126,8 +126,8 @@ pub(super) fn save_customers(
     working_set: &WorkingSet,
     loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let dirty = working_set.dirty.customers.iter();
-    let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
+    let changed_ids = working_set.dirty.customers.iter();
+    let rows = changed_ids.filter_map(|id| Some((id, working_set.customers.get(id)?)));
     let rows = rows
         .map(|(id, customer)| {
             let CustomerColumns { state, profile } = CustomerColumns::from_customer(customer);

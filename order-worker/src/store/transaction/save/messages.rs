@@ -32,8 +32,8 @@ pub(super) fn save_messages(
     writes: &mut Writes,
     working_set: &WorkingSet,
 ) -> Result<(), StoreError> {
-    let dirty = working_set.dirty.messages.iter();
-    let rows = dirty.filter_map(|id| working_set.messages.get(id));
+    let changed_ids = working_set.dirty.messages.iter();
+    let rows = changed_ids.filter_map(|id| working_set.messages.get(id));
     let rows = rows
         .map(|message| {
             Ok(arguments![

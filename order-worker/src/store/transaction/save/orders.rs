@@ -105,25 +105,25 @@ const DELETE_ITEMS_OF_EDITS: Write = Write {
 pub(super) fn save_items_of_edits(writes: &mut Writes, working_set: &WorkingSet) {
     let mut removed_skus: BTreeMap<OrderId, BTreeSet<&Sku>> = BTreeMap::new();
     for event in &working_set.dirty.events {
-        if let (EventData::OrderEdited(order_edited), Ok(id)) =
+        if let (EventData::OrderEdited(order_edited), Ok(order_id)) =
             (&event.event_data, event.subject.parse())
         {
             removed_skus
-                .entry(id)
+                .entry(order_id)
                 .or_default()
                 .extend(&order_edited.removed);
         }
     }
     let (mut kept_rows, mut removed_rows) = (Vec::new(), Vec::new());
-    for (id, removed_skus) in removed_skus {
-        let Some(order) = working_set.orders.get(&id) else {
+    for (order_id, removed_skus) in removed_skus {
+        let Some(order) = working_set.orders.get(&order_id) else {
             continue;
         };
-        let created_at = millis(order.created_at);
-        let row = |sku: &Sku| arguments![sku.as_str(), created_at, order.number];
+        let created_at_ms = millis(order.created_at);
+        let item_row = |sku: &Sku| arguments![sku.as_str(), created_at_ms, order.number];
         let kept_skus: BTreeSet<&Sku> = order.items.iter().map(|line| &line.sku).collect();
-        removed_rows.extend(removed_skus.difference(&kept_skus).map(|sku| row(sku)));
-        kept_rows.extend(kept_skus.into_iter().map(row));
+        removed_rows.extend(removed_skus.difference(&kept_skus).map(|sku| item_row(sku)));
+        kept_rows.extend(kept_skus.into_iter().map(item_row));
     }
     writes.add(DELETE_ITEMS_OF_EDITS, removed_rows);
     writes.add(INSERT_ITEMS_OF_EDITS, kept_rows);
@@ -167,7 +167,7 @@ pub(super) fn save_orders(
         .filter_map(|id| working_set.orders.get(id))
     {
         let state_json = stored_state(order)?;
-        let created_at = millis(order.created_at);
+        let created_at_ms = millis(order.created_at);
         if loaded_rows.orders.contains(&order.id) {
             changed_orders.push(arguments![
                 order.number,
@@ -184,13 +184,13 @@ pub(super) fn save_orders(
                 order.external_id.as_deref(),
                 order.status.as_str(),
                 order.is_deleted,
-                created_at,
+                created_at_ms,
                 state_json
             ]);
             let skus: BTreeSet<_> = order.items.iter().map(|item| &item.sku).collect();
             item_rows.extend(
                 skus.into_iter()
-                    .map(|sku| arguments![sku.as_str(), created_at, order.number]),
+                    .map(|sku| arguments![sku.as_str(), created_at_ms, order.number]),
             );
         }
     }

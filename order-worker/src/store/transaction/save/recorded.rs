@@ -55,7 +55,7 @@ pub(super) fn save_idempotency_records(
     now: Timestamp,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
-    let expires_at = millis(now + IDEMPOTENCY_TTL);
+    let expires_at_ms = millis(now + IDEMPOTENCY_TTL);
     let new_records = working_set.dirty.recorded_keys.iter();
     let rows = new_records.filter_map(|key| Some((key, working_set.idempotency_records.get(key)?)));
     let rows = rows
@@ -73,7 +73,7 @@ pub(super) fn save_idempotency_records(
                 record.fingerprint.as_str(),
                 answer_json,
                 outcome_json,
-                expires_at
+                expires_at_ms
             ];
             Ok((loaded_rows.idempotency_keys.contains(key), row))
         })

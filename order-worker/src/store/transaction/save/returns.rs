@@ -36,7 +36,7 @@ pub(super) fn save_returns(writes: &mut Writes, working_set: &WorkingSet) {
     // Several events of a batch may be about the same return.
     let mut rows_by_id = BTreeMap::new();
     for event in &working_set.dirty.events {
-        let id = match &event.event_data {
+        let return_id = match &event.event_data {
             EventData::ReturnRequested { return_id, .. }
             | EventData::ReturnApproved { return_id }
             | EventData::ReturnRejected { return_id, .. }
@@ -46,18 +46,18 @@ pub(super) fn save_returns(writes: &mut Writes, working_set: &WorkingSet) {
         };
         let order_id = event.subject.parse::<OrderId>().ok();
         let order = order_id.and_then(|id| working_set.orders.get(&id));
-        let Some((order, entry)) = order.and_then(|order| Some((order, order.find_return(id)?)))
+        let Some((order, order_return)) = order.and_then(|order| Some((order, order.find_return(return_id)?)))
         else {
             continue;
         };
         let row = arguments![
-            id.to_string(),
+            return_id.to_string(),
             order.id.to_string(),
             order.storefront.as_str(),
-            entry.status.as_str(),
-            millis(entry.created_at)
+            order_return.status.as_str(),
+            millis(order_return.created_at)
         ];
-        rows_by_id.insert(id, row);
+        rows_by_id.insert(return_id, row);
     }
     writes.add(PUT_RETURNS, rows_by_id.into_values().collect());
 }

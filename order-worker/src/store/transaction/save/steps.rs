@@ -65,26 +65,26 @@ pub(super) fn save_steps(writes: &mut Writes, working_set: &WorkingSet, now: Tim
     let (mut put_rows, mut removed_rows) = (Vec::new(), Vec::new());
     for key in &working_set.dirty.steps {
         match working_set.steps.get(key) {
-            Some(row) => {
-                let publish_at_ms = match (row.is_dead, row.due_at <= now) {
+            Some(step_row) => {
+                let publish_at_ms = match (step_row.is_dead, step_row.due_at <= now) {
                     (true, _) => None,
                     (false, true) => Some(millis(now + STEP_LEASE)),
-                    (false, false) => Some(millis(row.due_at)),
+                    (false, false) => Some(millis(step_row.due_at)),
                 };
                 put_rows.push(arguments![
                     key.order_id.to_string(),
                     key.step.to_string(),
-                    row.attempt,
-                    row.failures,
-                    millis(row.due_at),
+                    step_row.attempt,
+                    step_row.failures,
+                    millis(step_row.due_at),
                     publish_at_ms,
-                    row.last_error.as_deref(),
-                    row.request_id.as_str(),
+                    step_row.last_error.as_deref(),
+                    step_row.request_id.as_str(),
                     millis(now),
-                    row.trace_context.as_ref().map(TraceContext::traceparent),
-                    row.error_responses,
-                    row.client_secret.as_deref(),
-                    row.trace_context
+                    step_row.trace_context.as_ref().map(TraceContext::traceparent),
+                    step_row.error_responses,
+                    step_row.client_secret.as_deref(),
+                    step_row.trace_context
                         .as_ref()
                         .and_then(TraceContext::tracestate)
                 ]);

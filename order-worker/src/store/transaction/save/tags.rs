@@ -62,12 +62,12 @@ pub(super) fn save_tags(writes: &mut Writes, working_set: &WorkingSet) -> Result
         .iter()
         .filter_map(|id| working_set.orders.get(id))
     {
-        let keys: Vec<_> = order.tags.iter().map(Tag::key).collect();
-        kept_key_rows.push(arguments![order.number, super::to_json(&keys)?]);
-        let created_at = millis(order.created_at);
+        let tag_keys: Vec<_> = order.tags.iter().map(Tag::key).collect();
+        kept_key_rows.push(arguments![order.number, super::to_json(&tag_keys)?]);
+        let created_at_ms = millis(order.created_at);
         tag_rows.extend(
-            keys.into_iter()
-                .map(|key| arguments![key, created_at, order.number]),
+            tag_keys.into_iter()
+                .map(|tag_key| arguments![tag_key, created_at_ms, order.number]),
         );
     }
     writes.add(DELETE_TAGS, kept_key_rows);

@@ -91,8 +91,8 @@ pub(super) fn save_deliveries(
     writes: &mut Writes,
     working_set: &WorkingSet,
 ) -> Result<(), StoreError> {
-    let dirty = working_set.dirty.deliveries.iter();
-    let rows = dirty.filter_map(|id| working_set.deliveries.get(id));
+    let changed_ids = working_set.dirty.deliveries.iter();
+    let rows = changed_ids.filter_map(|id| working_set.deliveries.get(id));
     let rows = rows
         .map(|delivery| {
             Ok(arguments![

@@ -10,7 +10,7 @@ use shared::{
     request::Caller,
 };
 
-use super::{Job, Report, Source, caller, run_job};
+use super::{Job, Report, Source, job_caller, run_job};
 use crate::{
     domain::command::{Action, Command},
     engine::Engine,
@@ -61,14 +61,14 @@ impl Job for StockRefresh {
     const NAME: &'static str = NAME;
 
     async fn apply_rows(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
-        let caller = caller(NAME);
+        let caller = job_caller(NAME);
         // An unreadable row becomes `null`, which fails below with a message about its fields.
         let row_values: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
-        for (chunk_index, chunk) in row_values.chunks(CONCURRENT_ROWS).enumerate() {
-            let updates = chunk.iter().map(|row| self.apply_row(&caller, row));
-            let results = futures_util::future::join_all(updates).await;
-            for (index, (row, result)) in chunk.iter().zip(results).enumerate() {
-                match result {
+        for (chunk_index, row_chunk) in row_values.chunks(CONCURRENT_ROWS).enumerate() {
+            let row_updates = row_chunk.iter().map(|row| self.apply_row(&caller, row));
+            let row_results = futures_util::future::join_all(row_updates).await;
+            for (row_index, (row, row_result)) in row_chunk.iter().zip(row_results).enumerate() {
+                match row_result {
                     Ok(SetResult::Applied { is_changed }) => {
                         report.changed += u64::from(is_changed);
                     }
@@ -84,7 +84,7 @@ impl Job for StockRefresh {
                     }
                     Err(failure) => {
                         report.record_skipped_row(
-                            chunk_index * CONCURRENT_ROWS + index,
+                            chunk_index * CONCURRENT_ROWS + row_index,
                             failure.message,
                         );
                     }
@@ -102,22 +102,22 @@ impl StockRefresh {
             warehouse,
             on_hand,
         } = self.read_row(row).await?;
-        let mut result = self.set_on_hand(caller, &sku, &warehouse, on_hand).await;
+        let mut set_result = self.set_on_hand(caller, &sku, &warehouse, on_hand).await;
         // Reserved units can't be taken back: the stock level is set to the reserved units, so no more are
         // sold, and the conflict is reported.
-        let mut raised_to = None;
+        let mut raised_to_units = None;
         for _ in 0..MAX_ATTEMPTS {
-            let Err(failure) = &result else { break };
+            let Err(failure) = &set_result else { break };
             let Some(reserved_units) = failure.details["reserved"].as_i64() else {
                 break;
             };
-            raised_to = Some(reserved_units);
-            result = self
+            raised_to_units = Some(reserved_units);
+            set_result = self
                 .set_on_hand(caller, &sku, &warehouse, reserved_units)
                 .await;
         }
-        let is_changed = result?;
-        Ok(match raised_to {
+        let is_changed = set_result?;
+        Ok(match raised_to_units {
             Some(reserved_units) => SetResult::RaisedToReserved {
                 reserved_units,
                 is_changed,
@@ -149,8 +149,8 @@ impl StockRefresh {
                 reason: Some(NAME.to_owned()),
             }),
         };
-        let result = self.engine.decide(command, None).await?;
-        result.outcome.map(|_| true)
+        let decided_reply = self.engine.decide(command, None).await?;
+        decided_reply.outcome.map(|_| true)
     }
 
     async fn stored_on_hand(
@@ -184,7 +184,7 @@ impl StockRefresh {
             ))
         })?;
         let warehouse = match row["warehouse"].as_str() {
-            Some(name) => name
+            Some(warehouse_name) => warehouse_name
                 .parse()
                 .map_err(|reason| invalid_row(format!("{sku}: warehouse: {reason}")))?,
             None => self.only_warehouse(&sku).await?,
