@@ -56,7 +56,7 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
             (name = "settings", description = "The effective configuration without secrets, versions, and the state of connected systems. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
-        components(schemas(Problem, Code, Violation, PaymentFilter)),
+        components(schemas(Problem, Code, Violation, PaymentFilter, OrderSort, DeadLetterKind)),
     )]
     struct Head;
     Head::openapi()

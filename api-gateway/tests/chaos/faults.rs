@@ -74,7 +74,7 @@ macro_rules! faults {
         pub(crate) const FAULTS: &[Fault] = &[$(Fault {
             name: $name,
             target: FaultTarget::$target,
-            run: |context| Box::pin($run(context)),
+            inject: |context| Box::pin($run(context)),
         }),+];
     };
 }

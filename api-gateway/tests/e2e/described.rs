@@ -1,5 +1,7 @@
 //! The API conforms to its OpenAPI and AsyncAPI documents, as checked by independent tools.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::harness::{System, order_body, order_body_with_method, run_script};
@@ -42,11 +44,32 @@ async fn generated_client_creates_and_cancels_an_order() {
     assert!(output.contains("ordered and cancelled"), "{output}");
 }
 
+/// The targets of all `$ref` in a document.
+fn schema_references(document: &Value) -> BTreeSet<&str> {
+    match document {
+        Value::Object(members) => members
+            .iter()
+            .flat_map(|(name, member)| match member {
+                Value::String(target) if name == "$ref" => BTreeSet::from([target.as_str()]),
+                member => schema_references(member),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(schema_references).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => BTreeSet::new(),
+    }
+}
+
 #[tokio::test]
 async fn openapi_is_complete_and_its_docs_work_offline() {
     let system = system().await;
     let document = system.get("/openapi.json").await.expect(200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let references = schema_references(&document);
+    assert!(references.len() > 50, "{references:?}");
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
     let mut names = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {

@@ -240,7 +240,7 @@ impl SampleDatabase {
                 Step::CapturePayment,
                 StepResult::Captured {
                     amount: 1000,
-                    requested: 1000,
+                    requested_amount: 1000,
                     is_last: true,
                 },
             )

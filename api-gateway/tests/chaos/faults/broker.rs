@@ -154,7 +154,7 @@ async fn time_to_recover(base_url: &str, killed_at: Instant) -> Duration {
     let mut recovered_at = killed_at;
     let mut answered_in_a_row = 0;
     let mut ticks = time::interval(INTERVAL);
-    until("a gateway to answer thirty requests in a row", async || {
+    wait_until("a gateway to answer thirty requests in a row", async || {
         ticks.tick().await;
         let request = client.get(format!("{base_url}/v1/orders?limit=1")).send();
         let request = tokio::spawn(async move {
