@@ -428,6 +428,15 @@ pub(crate) struct ApiKeyParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct WebhookEndpointParameters {
+    /// Only endpoints whose URL or description contains this text, in any letter case (ASCII).
+    #[param(min_length = 1, max_length = 100, example = "warehouse")]
+    q: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct EventParameters {
     /// Start after this event id or cursor, or with new events only (`now`). Default: from the first event.
     #[param(

@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
+    openapi::{DeliveryParameters, PageParameters, StorefrontParameter, WebhookEndpointParameters},
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -59,7 +59,8 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 ///
 /// Newest first.
 #[utoipa::path(get, path = "/v1/webhook-endpoints", tag = "webhooks",
-    params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Endpoint>)))]
+    params(WebhookEndpointParameters, StorefrontParameter, PageParameters),
+    responses((status = 200, body = Page<Endpoint>)))]
 async fn list(
     worker: WorkerClient,
     parameters: QueryParameters,

@@ -398,6 +398,35 @@ async fn api_keys_are_found_by_name_and_beginning() {
 }
 
 #[tokio::test]
+async fn webhook_endpoints_are_found_by_url_and_description() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    for (path, description) in [("Orders", "The Warehouse"), ("erp", "100 % of them")] {
+        let endpoint =
+            json!({"url": format!("https://example.com/{path}"), "description": description});
+        let created = system.post("/v1/webhook-endpoints", endpoint).await;
+        created.expect(201);
+    }
+    let last_endpoint = json!({"url": "https://example.org/orders-2"});
+    system
+        .post("/v1/webhook-endpoints", last_endpoint)
+        .await
+        .expect(201);
+    for (q, expected_urls) in [
+        (
+            "ORDERS",
+            vec!["https://example.org/orders-2", "https://example.com/Orders"],
+        ),
+        ("ware", vec!["https://example.com/Orders"]),
+        ("%20%25", vec!["https://example.com/erp"]),
+        ("nothing", vec![]),
+    ] {
+        let path = format!("/v1/webhook-endpoints?limit=1&q={q}");
+        assert_eq!(system.listed(&path, "url").await, expected_urls, "{q}");
+    }
+}
+
+#[tokio::test]
 async fn delivery_is_read_with_its_event() {
     let variables = [("API_KEYS", KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")];
     let mut system = System::start_with(&variables).await;
