@@ -196,6 +196,11 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
         .collect();
     let mut expected_orders = all_orders.clone();
     expected_orders.reverse();
+    // In lists, orders have the name of their customer, which the export of the customers has.
+    for order in &mut expected_orders {
+        let customer_name = order.as_object_mut().unwrap().remove("customer_name");
+        assert_eq!(customer_name, Some(json!("Ada")));
+    }
     assert_eq!(lines, expected_orders);
     let last_number = lines.last().unwrap()["number"].as_i64().unwrap();
     assert!(stderr_text(&orders_output).contains(&format!("--after {last_number}")));

@@ -819,7 +819,6 @@ export default {
   "all storefronts": "alle Shops",
   "an unnamed carrier": "einem ungenannten Versanddienst",
   "and {count} other items": ["und 1 weiterer Artikel", "und {count} weitere Artikel"],
-  "approved": "genehmigt",
   "approved after three seconds": "nach drei Sekunden genehmigt",
   "attempt {number}": "Versuch {number}",
   "average order": "durchschnittliche Bestellung",
