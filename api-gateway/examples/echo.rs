@@ -69,7 +69,8 @@ async fn run_gateway(channel: Channel) -> anyhow::Result<()> {
     tokio::spawn(async move {
         while let Some(Ok(reply)) = replies.next().await {
             let correlation_id = reply.properties.correlation_id().as_ref();
-            let reply_sender = correlation_id.and_then(|correlation_id| replies_to_resolve.remove(correlation_id.as_str()));
+            let reply_sender = correlation_id
+                .and_then(|correlation_id| replies_to_resolve.remove(correlation_id.as_str()));
             if let Some((_, reply_sender)) = reply_sender {
                 let _ = reply_sender.send(reply.data);
             }
@@ -85,12 +86,16 @@ async fn run_gateway(channel: Channel) -> anyhow::Result<()> {
     Ok(axum::serve(TcpListener::bind(address).await?, router).await?)
 }
 
-async fn create_order(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
+async fn create_order(
+    State(rpc): State<Rpc>,
+    body: Bytes,
+) -> Result<(StatusCode, Vec<u8>), StatusCode> {
     // A gateway parses the body before it forwards the request.
     serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let correlation_id = Uuid::now_v7().to_string();
     let (reply_sender, reply_receiver) = oneshot::channel();
-    rpc.pending_replies.insert(correlation_id.clone(), reply_sender);
+    rpc.pending_replies
+        .insert(correlation_id.clone(), reply_sender);
     let properties = BasicProperties::default()
         .with_correlation_id(correlation_id.as_str().into())
         .with_reply_to(REPLY_QUEUE.into())
@@ -105,7 +110,9 @@ async fn create_order(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode
     let to_unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
     let round_trip = async {
         publishing.await.map_err(to_unavailable)?;
-        reply_receiver.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+        reply_receiver
+            .await
+            .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     };
     let response = time::timeout(TIMEOUT, round_trip).await;
     rpc.pending_replies.remove(&correlation_id);

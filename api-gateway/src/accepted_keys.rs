@@ -49,7 +49,10 @@ impl AcceptedKeys {
         recent_keys
             .order_ids_by_key
             .retain(|_, accepted_id| *accepted_id != order_id);
-        let RecentKeys { order_ids_by_key, keys } = &mut *recent_keys;
+        let RecentKeys {
+            order_ids_by_key,
+            keys,
+        } = &mut *recent_keys;
         keys.retain(|key| order_ids_by_key.contains_key(key));
     }
 }

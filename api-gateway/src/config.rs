@@ -324,7 +324,10 @@ mod tests {
         let listed_names: BTreeSet<String> = settings.map(|setting| setting.name.clone()).collect();
         let read_names = env.names_read();
         let unlisted_names: Vec<_> = read_names.difference(&listed_names).collect();
-        assert!(unlisted_names.is_empty(), "environment.md lacks {unlisted_names:?}");
+        assert!(
+            unlisted_names.is_empty(),
+            "environment.md lacks {unlisted_names:?}"
+        );
         let documented = documented_variables(ENVIRONMENT).into_iter();
         // The storage reads its variables by itself.
         let documented = documented.filter(|variable| !variable.name.starts_with("AWS_"));

@@ -328,7 +328,8 @@ pub(crate) fn empty_page_position(page_text: &str) -> Option<i64> {
 }
 
 fn parse_page(page_text: &str) -> Result<FeedPage, String> {
-    let raw_page: RawPage<'_> = serde_json::from_str(page_text).map_err(|error| error.to_string())?;
+    let raw_page: RawPage<'_> =
+        serde_json::from_str(page_text).map_err(|error| error.to_string())?;
     let position = raw_page
         .position
         .parse()
@@ -345,7 +346,11 @@ fn feed_event(raw_event: &RawValue) -> Result<FeedEvent, String> {
     let event_header: EventHeader =
         serde_json::from_str(raw_event.get()).map_err(|error| error.to_string())?;
     let (event_id, event_type) = (&event_header.id, &event_header.event_type);
-    let frame = |data: &str| Bytes::from(format!("id: {event_id}\nevent: {event_type}\ndata: {data}\n\n"));
+    let frame = |data: &str| {
+        Bytes::from(format!(
+            "id: {event_id}\nevent: {event_type}\ndata: {data}\n\n"
+        ))
+    };
     let (frame, storefront_frame) = (
         frame(raw_event.get()),
         storefront_data(event_type, raw_event)?.map(|data| frame(&data)),

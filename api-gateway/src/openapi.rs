@@ -56,7 +56,7 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
             (name = "settings", description = "The effective configuration without secrets, versions, and the state of connected systems. For operators"),
             (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
-        components(schemas(Problem, Code, Violation, PaymentFilter)),
+        components(schemas(Problem, Code, Violation, PaymentFilter, OrderSort, DeadLetterKind)),
     )]
     struct DocumentHead;
     DocumentHead::openapi()
@@ -424,6 +424,15 @@ pub(crate) struct DeadLetterListParameters {
 pub(crate) struct ApiKeyListParameters {
     /// Only keys whose name contains this text, in any letter case, or whose secret begins with it.
     #[param(min_length = 1, max_length = 100, example = "shop")]
+    q: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
+pub(crate) struct WebhookEndpointListParameters {
+    /// Only endpoints whose URL or description contains this text, in any letter case (ASCII).
+    #[param(min_length = 1, max_length = 100, example = "warehouse")]
     q: Option<String>,
 }
 

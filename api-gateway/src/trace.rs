@@ -48,7 +48,8 @@ impl Trace {
     ) -> (Self, Span) {
         let parent = client_context(request.headers());
         let path = request.uri().path();
-        let span_name = || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
+        let span_name =
+            || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
         let attributes = || {
             [
                 ("http.request.method", method.into()),
@@ -59,7 +60,10 @@ impl Trace {
         };
         let span = Span::start(SpanKind::Server, parent.as_ref(), span_name, attributes);
         let recorded_trace = span.context(parent.as_ref()).map(Self);
-        (recorded_trace.unwrap_or_else(|| Self::new_span(parent)), span)
+        (
+            recorded_trace.unwrap_or_else(|| Self::new_span(parent)),
+            span,
+        )
     }
 
     /// The trace context, for the worker.

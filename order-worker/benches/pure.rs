@@ -162,7 +162,12 @@ fn bench_decisions(criterion: &mut Criterion) {
         let finish_steps = |mut working_set: WorkingSet| {
             let mut context = new_context();
             for finish_command in &finish_commands {
-                black_box(carry_out(&mut working_set, finish_command, &rules, &mut context));
+                black_box(carry_out(
+                    &mut working_set,
+                    finish_command,
+                    &rules,
+                    &mut context,
+                ));
             }
             working_set
         };

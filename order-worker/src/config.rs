@@ -223,7 +223,9 @@ fn encryption_key(env: &Env, variable_name: &str) -> anyhow::Result<Option<[u8; 
     };
     // The value is not shown: it is a secret.
     let key_bytes = BASE64_STANDARD.decode(key_text.trim());
-    let key_bytes = key_bytes.ok().and_then(|key_bytes| key_bytes.try_into().ok());
+    let key_bytes = key_bytes
+        .ok()
+        .and_then(|key_bytes| key_bytes.try_into().ok());
     key_bytes.map(Some).with_context(|| {
         format!("{variable_name}: must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them")
     })
@@ -266,7 +268,12 @@ fn retention(env: &Env) -> anyhow::Result<Retention> {
     })
 }
 
-fn days(env: &Env, variable_name: &str, default_days: u32, min_days: u32) -> anyhow::Result<SignedDuration> {
+fn days(
+    env: &Env,
+    variable_name: &str,
+    default_days: u32,
+    min_days: u32,
+) -> anyhow::Result<SignedDuration> {
     let kept_days: u32 = env.parsed(variable_name, &default_days.to_string())?;
     if !(min_days..=36_500).contains(&kept_days) {
         bail!("{variable_name}={kept_days}: must be from {min_days} to 36500 days");
@@ -400,9 +407,13 @@ mod tests {
         // The gateway's address, which the default of SHIPPER_WEBHOOK_URL is made of.
         read_names.remove("HTTP_ADDR");
         let unlisted_names: Vec<_> = read_names.difference(&listed_names).collect();
-        assert!(unlisted_names.is_empty(), "environment.md lacks {unlisted_names:?}");
+        assert!(
+            unlisted_names.is_empty(),
+            "environment.md lacks {unlisted_names:?}"
+        );
         let documented_names = documented_variables(ENVIRONMENT).into_iter();
-        let documented_names: BTreeSet<_> = documented_names.map(|variable| variable.name).collect();
+        let documented_names: BTreeSet<_> =
+            documented_names.map(|variable| variable.name).collect();
         let unread_names: Vec<_> = documented_names.difference(&read_names).collect();
         assert!(
             unread_names.is_empty(),
@@ -414,7 +425,10 @@ mod tests {
     fn settings_contain_no_secrets() {
         let config = Config::read(&Env::from_pairs(FEATURE_VARIABLES)).unwrap();
         let settings_text = serde_json::to_string(&config.settings).unwrap();
-        assert!(settings_text.contains("https://carrier.example.com"), "{settings_text}");
+        assert!(
+            settings_text.contains("https://carrier.example.com"),
+            "{settings_text}"
+        );
         assert!(
             !settings_text.contains("sk_1") && !settings_text.contains("MDEyMzQ1"),
             "{settings_text}"

@@ -126,6 +126,7 @@ async fn main() -> ExitCode {
     exit_code("order-worker", run(arguments).await, exit_status_on_error)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm per subcommand")]
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let env = Env::from_process();
     install_tls();
@@ -157,7 +158,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             if cipher.is_off() {
                 anyhow::bail!("ENCRYPTION_KEY is not set: there is nothing to encrypt with");
             }
-            let store = Store::open(&database_url, None).await?.with_cipher(cipher).await?;
+            let store = Store::open(&database_url, None)
+                .await?
+                .with_cipher(cipher)
+                .await?;
             let encrypted_rows = store.encrypt_secrets().await?;
             store.close().await;
             println!("{} rows changed", encrypted_rows.changed_count);
@@ -189,7 +193,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Backup { file: target_file } => {
-            for (written_file, file_size) in backup(&config::database_url(&env)?, &target_file)?.files {
+            for (written_file, file_size) in
+                backup(&config::database_url(&env)?, &target_file)?.files
+            {
                 println!("{}: {file_size} bytes", written_file.display());
             }
         }
@@ -200,8 +206,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         } => {
             let database_url = config::database_url(&env)?;
             let unreadable_rows = match output_file {
-                Some(output_file) => export_to(&database_url, export_kind, after_position, &output_file).await?,
-                None => export(&database_url, export_kind, after_position, &mut io::stdout().lock()).await?,
+                Some(output_file) => {
+                    export_to(&database_url, export_kind, after_position, &output_file).await?
+                }
+                None => {
+                    export(
+                        &database_url,
+                        export_kind,
+                        after_position,
+                        &mut io::stdout().lock(),
+                    )
+                    .await?
+                }
             };
             for unreadable_row in &unreadable_rows {
                 eprintln!("left out, since it can't be decoded: {unreadable_row}");
@@ -250,13 +266,14 @@ async fn export_to(
     let mut partial_path = target_file.as_os_str().to_owned();
     partial_path.push(".part");
     let mut partial_file = File::create(&partial_path).with_context(write_error_text)?;
-    let unreadable_rows = match export(database_url, export_kind, after_position, &mut partial_file).await {
-        Ok(unreadable_rows) => unreadable_rows,
-        Err(error) => {
-            let _ = fs::remove_file(&partial_path);
-            return Err(error);
-        }
-    };
+    let unreadable_rows =
+        match export(database_url, export_kind, after_position, &mut partial_file).await {
+            Ok(unreadable_rows) => unreadable_rows,
+            Err(error) => {
+                let _ = fs::remove_file(&partial_path);
+                return Err(error);
+            }
+        };
     partial_file.sync_all().with_context(write_error_text)?;
     fs::rename(partial_path, target_file).with_context(write_error_text)?;
     Ok(unreadable_rows)
@@ -271,9 +288,15 @@ async fn export(
 ) -> anyhow::Result<Vec<String>> {
     let mut buffered_writer = BufWriter::new(writer);
     let export_result = match export_kind {
-        ExportKind::Orders => export::export_orders(database_url, after_position, &mut buffered_writer).await,
-        ExportKind::Events => export::export_events(database_url, after_position, &mut buffered_writer).await,
-        ExportKind::Messages => export::export_messages(database_url, after_position, &mut buffered_writer).await,
+        ExportKind::Orders => {
+            export::export_orders(database_url, after_position, &mut buffered_writer).await
+        }
+        ExportKind::Events => {
+            export::export_events(database_url, after_position, &mut buffered_writer).await
+        }
+        ExportKind::Messages => {
+            export::export_messages(database_url, after_position, &mut buffered_writer).await
+        }
     };
     let export_result = export_result.and_then(|export_result| {
         buffered_writer.flush()?;

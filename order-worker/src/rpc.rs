@@ -287,7 +287,13 @@ impl Rpc {
             Task::Erase(customer) => {
                 let erased_resource = Some(ResourceRef::Customer(customer.id));
                 let erase_future = self.erase_customer(&context, customer);
-                Box::pin(task::run(&self.engine, &context, erased_resource, erase_future)).await?
+                Box::pin(task::run(
+                    &self.engine,
+                    &context,
+                    erased_resource,
+                    erase_future,
+                ))
+                .await?
             }
             Task::Reset => {
                 let reset_future = Box::pin(self.reset(caller));
@@ -403,7 +409,9 @@ impl Rpc {
             Dispatch::Command(Action::UpdateEndpoint(update)) => update.url.as_ref(),
             _ => None,
         };
-        if let Some(Err(reason)) = endpoint_url.map(|endpoint_url| self.url_policy.check(endpoint_url.url())) {
+        if let Some(Err(reason)) =
+            endpoint_url.map(|endpoint_url| self.url_policy.check(endpoint_url.url()))
+        {
             return Err(Failure::violation("/url", reason));
         }
         Ok(dispatched_request)

@@ -169,7 +169,8 @@ fn start_jobs(
         spawn(tasks, stop, refresh_task);
     }
     if let Some(source) = order_source {
-        let import_task = order_import::import_from(store.clone(), engine.clone(), list_client, source);
+        let import_task =
+            order_import::import_from(store.clone(), engine.clone(), list_client, source);
         spawn(tasks, stop, import_task);
     }
     Ok(())
@@ -177,7 +178,11 @@ fn start_jobs(
 
 /// Waits for requests and steps in progress, within their time limits. The rest is redelivered to another
 /// worker.
-async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up_token: CancellationToken) {
+async fn finish_in_progress(
+    requests: TaskTracker,
+    steps: TaskTracker,
+    give_up_token: CancellationToken,
+) {
     requests.close();
     steps.close();
     let stop_steps = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
@@ -276,7 +281,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     };
     let mut background_tasks = JoinSet::new();
     let background_stop = CancellationToken::new();
-    serve_health(health_listener, health, &mut background_tasks, &background_stop);
+    serve_health(
+        health_listener,
+        health,
+        &mut background_tasks,
+        &background_stop,
+    );
     let Some(connection_result) = stop
         .run_until_cancelled(open_store(&config, &store_sender))
         .await
@@ -322,7 +332,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         outbox,
         effective_settings.partner_log.clone(),
     );
-    spawn(&mut background_tasks, &background_stop, webhook_dispatcher.run());
+    spawn(
+        &mut background_tasks,
+        &background_stop,
+        webhook_dispatcher.run(),
+    );
 
     let external_lists = (config.warehouse, config.import);
     start_jobs(

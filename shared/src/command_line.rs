@@ -83,7 +83,11 @@ pub fn check_config<T: Display>(
 
 /// The exit status for `program_result`. An error is printed in one line to standard error, after the program's name, and
 /// ends with status `error_status`.
-pub fn exit_code(program: &str, program_result: anyhow::Result<ExitCode>, error_status: u8) -> ExitCode {
+pub fn exit_code(
+    program: &str,
+    program_result: anyhow::Result<ExitCode>,
+    error_status: u8,
+) -> ExitCode {
     match program_result {
         Ok(code) => code,
         Err(error) => {

@@ -294,7 +294,9 @@ fn addresses(value: Value) -> Result<Vec<Address>, String> {
     }
     let address_values = address_values.into_iter().enumerate();
     address_values
-        .map(|(index, address_value)| address(address_value).map_err(|error| format!("entry {index}: {error}")))
+        .map(|(index, address_value)| {
+            address(address_value).map_err(|error| format!("entry {index}: {error}"))
+        })
         .collect()
 }
 

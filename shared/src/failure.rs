@@ -232,8 +232,9 @@ mod tests {
         let (_, table) = api_document.split_once("\n## Errors\n").unwrap();
         let code_cells = table.lines().filter(|line| line.starts_with("| `"));
         let code_cells = code_cells.flat_map(|line| line.split('|').nth(1).unwrap().split(','));
-        let mut documented_codes: Vec<_> =
-            code_cells.map(|name| name.trim().trim_matches('`')).collect();
+        let mut documented_codes: Vec<_> = code_cells
+            .map(|name| name.trim().trim_matches('`'))
+            .collect();
         documented_codes.sort_unstable();
         let schema = <Code as utoipa::PartialSchema>::schema();
         let schema = serde_json::to_value(schema).unwrap();

@@ -62,7 +62,11 @@ impl<T> From<Vec<T>> for Rows<T> {
 
 impl<T> Page<T> {
     /// Makes a page of at most `limit` rows; `cursor_after` returns the cursor after a row.
-    pub fn from_rows(rows: impl Into<Rows<T>>, limit: u32, cursor_after: impl Fn(&T) -> String) -> Self {
+    pub fn from_rows(
+        rows: impl Into<Rows<T>>,
+        limit: u32,
+        cursor_after: impl Fn(&T) -> String,
+    ) -> Self {
         let Rows { mut rows, is_cut } = rows.into();
         let limit = limit as usize;
         let has_more = rows.len() > limit || is_cut;

@@ -399,7 +399,8 @@ fn image_urls(value: Value) -> Result<Vec<String>, String> {
         let max_urls = MAX_EXTERNAL_IMAGES + MAX_PHOTOS;
         return Err(format!("must have at most {max_urls} entries"));
     }
-    url_values.into_iter()
+    url_values
+        .into_iter()
         .map(|url| match url.as_str().and_then(id_of_media_url) {
             Some(id) => Ok(media_url(id)),
             None => web_url_text(url).map_err(|error| format!("each entry {error}")),

@@ -32,8 +32,11 @@ pub(crate) fn address() -> Object {
 /// Schema of a change of an address.
 pub(crate) fn address_patch() -> Object {
     let text_or_null = SchemaType::from_iter([Type::String, Type::Null]);
-    let field_schema = RefOr::T(Schema::Object(text(0, 200).schema_type(text_or_null).build()));
-    let fields = address_fields().additional_properties(Some(AdditionalProperties::RefOr(field_schema)));
+    let field_schema = RefOr::T(Schema::Object(
+        text(0, 200).schema_type(text_or_null).build(),
+    ));
+    let fields =
+        address_fields().additional_properties(Some(AdditionalProperties::RefOr(field_schema)));
     or_null(fields, Type::Object).build()
 }
 

@@ -314,7 +314,11 @@ mod tests {
         for secret in ["pass", "key=x", "token=x"] {
             assert!(!settings_json.contains(secret), "{settings_json}");
         }
-        let is_secret = |name| settings.iter().any(|setting| setting.name == name && setting.is_secret);
+        let is_secret = |name| {
+            settings
+                .iter()
+                .any(|setting| setting.name == name && setting.is_secret)
+        };
         assert!(is_secret("TOKEN_ONE") && is_secret("TOKEN_TWO") && !is_secret("MODE"));
     }
 
@@ -337,7 +341,9 @@ mod tests {
             let settings = effective(TABLE, &env);
             let settings_json = serde_json::to_string(&settings).unwrap();
             assert!(
-                !settings_json.contains("word") && !settings_json.contains("p@") && !settings_json.contains("p:1"),
+                !settings_json.contains("word")
+                    && !settings_json.contains("p@")
+                    && !settings_json.contains("p:1"),
                 "{settings_json}"
             );
         }

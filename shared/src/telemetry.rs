@@ -53,7 +53,9 @@ fn read_settings(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
         format!("{LAPIN_TARGET}=off,{filter_text}")
     };
     let filter = EnvFilter::builder().parse(&directives).with_context(|| {
-        format!("RUST_LOG={filter_text:?} is not a log filter such as info or info,shared::amqp=debug")
+        format!(
+            "RUST_LOG={filter_text:?} is not a log filter such as info or info,shared::amqp=debug"
+        )
     })?;
     let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
     Ok((filter, is_json))

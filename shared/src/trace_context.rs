@@ -217,7 +217,11 @@ mod tests {
             ("1a@dd_-*/=t61rcWkgMzE", "1a@dd_-*/=t61rcWkgMzE"),
             ("a=1,b=2,a=3", "a=1,b=2"),
         ] {
-            assert_eq!(parsed_tracestate(sent_tracestate).as_deref(), Some(passed_on_tracestate), "{sent_tracestate}");
+            assert_eq!(
+                parsed_tracestate(sent_tracestate).as_deref(),
+                Some(passed_on_tracestate),
+                "{sent_tracestate}"
+            );
         }
     }
 
@@ -242,7 +246,11 @@ mod tests {
             &long_value,
             &many_members.join(","),
         ] {
-            assert_eq!(parsed_tracestate(invalid_tracestate), None, "{invalid_tracestate}");
+            assert_eq!(
+                parsed_tracestate(invalid_tracestate),
+                None,
+                "{invalid_tracestate}"
+            );
         }
     }
 
@@ -253,11 +261,18 @@ mod tests {
             .collect();
         let sent_tracestate = members.join(",");
         let passed_on_tracestate = parsed_tracestate(&sent_tracestate).unwrap();
-        assert!(sent_tracestate.starts_with(&passed_on_tracestate) && passed_on_tracestate.len() <= 512 && passed_on_tracestate.len() > 480);
+        assert!(
+            sent_tracestate.starts_with(&passed_on_tracestate)
+                && passed_on_tracestate.len() <= 512
+                && passed_on_tracestate.len() > 480
+        );
 
         let large_member = format!("large={}", "v".repeat(200));
         let sent_tracestate = [large_member.as_str(), &members[..15].join(",")].join(",");
-        assert_eq!(parsed_tracestate(&sent_tracestate).unwrap(), members[..15].join(","));
+        assert_eq!(
+            parsed_tracestate(&sent_tracestate).unwrap(),
+            members[..15].join(",")
+        );
 
         // Exactly as long as allowed.
         let sent_tracestate = format!("a={},b={}", "v".repeat(253), "w".repeat(254));

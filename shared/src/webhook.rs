@@ -229,10 +229,7 @@ mod tests {
             "http://web_hooks:9000",
             "https://xn--exmple-cua.com",
         ] {
-            assert!(
-                valid_url.parse::<EndpointUrl>().is_ok(),
-                "{valid_url}"
-            );
+            assert!(valid_url.parse::<EndpointUrl>().is_ok(), "{valid_url}");
         }
         for invalid_url in [
             "",
@@ -256,10 +253,7 @@ mod tests {
             "https://-a.example",
             &format!("https://{}.example", "x".repeat(64)),
         ] {
-            assert!(
-                invalid_url.parse::<EndpointUrl>().is_err(),
-                "{invalid_url}"
-            );
+            assert!(invalid_url.parse::<EndpointUrl>().is_err(), "{invalid_url}");
         }
     }
 }

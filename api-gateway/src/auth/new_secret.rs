@@ -54,7 +54,9 @@ impl SealingKey {
         let salt = Salt::new(HKDF_SHA256, b"orderwright: secret of a new API key");
         let pseudorandom_key = salt.extract(credential);
         let derivation_info = [idempotency_key.as_bytes()];
-        let derived_key = pseudorandom_key.expand(&derivation_info, &CHACHA20_POLY1305).ok()?;
+        let derived_key = pseudorandom_key
+            .expand(&derivation_info, &CHACHA20_POLY1305)
+            .ok()?;
         Some(Self(LessSafeKey::new(UnboundKey::from(derived_key))))
     }
 
@@ -80,7 +82,10 @@ impl SealingKey {
         let mut sealed_bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed_secret).ok()?;
         let (nonce_bytes, encrypted_bytes) = sealed_bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce_bytes).ok()?;
-        let secret = self.0.open_in_place(nonce, Aad::from(prefix), encrypted_bytes).ok()?;
+        let secret = self
+            .0
+            .open_in_place(nonce, Aad::from(prefix), encrypted_bytes)
+            .ok()?;
         String::from_utf8(secret.to_vec()).ok()
     }
 }

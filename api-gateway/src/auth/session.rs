@@ -50,7 +50,10 @@ impl Auth {
             format!("t.{credential}")
         };
         let remaining_seconds = ends_at.duration_since(now).unwrap_or_default().as_secs();
-        Ok((identity, set_cookie(&cookie_value, remaining_seconds, is_secure)))
+        Ok((
+            identity,
+            set_cookie(&cookie_value, remaining_seconds, is_secure),
+        ))
     }
 
     /// The `Set-Cookie` that ends a session.

@@ -186,7 +186,11 @@ impl StoredKeys {
     }
 
     fn list(&self) -> Arc<KeyList> {
-        let key_list = self.0.key_list.read().unwrap_or_else(PoisonError::into_inner);
+        let key_list = self
+            .0
+            .key_list
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&key_list)
     }
 
@@ -292,7 +296,11 @@ impl StoredKeys {
             version: Some(version),
             keys_by_digest: new_keys.collect(),
         });
-        *self.0.key_list.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new_list);
+        *self
+            .0
+            .key_list
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new_list);
         for (digest, key) in &previous_list.keys_by_digest {
             let current_key = new_list.keys_by_digest.get(digest);
             if !current_key.is_some_and(|current_key| Arc::ptr_eq(current_key, key)) {

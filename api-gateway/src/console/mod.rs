@@ -119,8 +119,9 @@ pub(crate) fn routes() -> Router<App> {
     for (path, content_type, content) in ASSETS {
         let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(content));
         let etag = format!("\"{digest}\"");
-        let serve =
-            move |headers: HeaderMap| async move { asset_response(&headers, content_type, content, &etag) };
+        let serve = move |headers: HeaderMap| async move {
+            asset_response(&headers, content_type, content, &etag)
+        };
         router = router.route(path, get(serve));
     }
     router

@@ -21,9 +21,9 @@ fn script(path: &str) -> &'static str {
 
 /// Texts that the scripts pass to `t` and `plural`. Texts with a number are known by their second form.
 fn used_texts() -> BTreeSet<String> {
-    let scripts = ASSETS
-        .iter()
-        .filter(|(path, content_type, _)| *content_type == SCRIPT_TYPE && *path != "/console/de.js");
+    let scripts = ASSETS.iter().filter(|(path, content_type, _)| {
+        *content_type == SCRIPT_TYPE && *path != "/console/de.js"
+    });
     let mut texts = BTreeSet::new();
     for (_, _, script) in scripts {
         for (function, text_index) in [("t(", 0), ("plural(", 1)] {
@@ -54,7 +54,8 @@ fn string_literals(script: &str) -> impl Iterator<Item = String> {
     let mut remaining_script = script;
     std::iter::from_fn(move || {
         let start = remaining_script.find('"')?;
-        let mut literals = serde_json::Deserializer::from_str(&remaining_script[start..]).into_iter::<String>();
+        let mut literals =
+            serde_json::Deserializer::from_str(&remaining_script[start..]).into_iter::<String>();
         let literal = literals.next()?.ok()?;
         remaining_script = &remaining_script[start + literals.byte_offset()..];
         Some(literal)
@@ -80,10 +81,7 @@ fn every_text_has_a_german_translation_with_the_same_placeholders() {
         .iter()
         .filter(|text| !translations.contains_key(*text))
         .collect();
-    assert!(
-        missing_texts.is_empty(),
-        "de.js lacks {missing_texts:#?}"
-    );
+    assert!(missing_texts.is_empty(), "de.js lacks {missing_texts:#?}");
     for (english_text, translation) in &translations {
         let german_forms = translation
             .as_array()
@@ -92,7 +90,8 @@ fn every_text_has_a_german_translation_with_the_same_placeholders() {
             let german_form = german_form.as_str().unwrap();
             let english_placeholders = placeholders(english_text);
             let german_placeholders = placeholders(german_form);
-            let is_one_of_two_forms = translation.is_array() && german_placeholders.is_subset(&english_placeholders);
+            let is_one_of_two_forms =
+                translation.is_array() && german_placeholders.is_subset(&english_placeholders);
             assert!(
                 german_placeholders == english_placeholders || is_one_of_two_forms,
                 "{english_text}: {german_form}"

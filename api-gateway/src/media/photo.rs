@@ -293,9 +293,12 @@ fn encode(image: &DynamicImage, content_type: ImageType) -> Result<Vec<u8>, Reje
             PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Adaptive)
                 .write_image(pixel_bytes, width, height, color_type)
         }
-        ImageType::WebP => {
-            WebPEncoder::new_lossless(&mut bytes).write_image(pixel_bytes, width, height, color_type)
-        }
+        ImageType::WebP => WebPEncoder::new_lossless(&mut bytes).write_image(
+            pixel_bytes,
+            width,
+            height,
+            color_type,
+        ),
     };
     encode_result
         .map_err(|error| Rejection::Unreadable(format!("the image can't be encoded: {error}")))?;

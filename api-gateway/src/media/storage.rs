@@ -137,7 +137,9 @@ impl Storage {
 
     /// Deletes all files of a photo. If that fails, the sweep repeats it.
     pub(crate) async fn delete(&self, photo_id: ImageId) {
-        let copies = VARIANT_WIDTHS.into_iter().map(|(_, variant_name)| variant_name);
+        let copies = VARIANT_WIDTHS
+            .into_iter()
+            .map(|(_, variant_name)| variant_name);
         for variant in std::iter::once(FULL_SIZE).chain(copies) {
             self.delete_file(&self.path(photo_id, variant)).await;
         }
@@ -162,7 +164,11 @@ impl Storage {
         variant: &str,
         options: GetOptions,
     ) -> Result<Option<GetResult>, Failure> {
-        match self.store.get_opts(&self.path(photo_id, variant), options).await {
+        match self
+            .store
+            .get_opts(&self.path(photo_id, variant), options)
+            .await
+        {
             Ok(stored_file) => {
                 self.partner_log.record(PartnerKind::MediaStorage, Ok(()));
                 Ok(Some(stored_file))

@@ -252,7 +252,8 @@ mod tests {
             table_bytes_of(0)
         );
         let animation = frame_chunk(8, 6, &[alpha(largest_size + 1, 1), lossy_chunk(8, 6)]);
-        let simple_content = [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest_size + 1])].concat();
+        let simple_content =
+            [b"WEBP".to_vec(), chunk(b"VP8L", &vec![0; largest_size + 1])].concat();
         for check_result in [
             check(&[alpha(largest_size + 1, 1), lossy_chunk(300, 200)]),
             check(&[animation]),

@@ -47,22 +47,30 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
 
 /// Adds links from the 201 response of each `POST` to the operations that take the created resource's id.
 fn add_links(document: &mut utoipa::openapi::OpenApi) {
-    let item_operations = document.paths.paths.iter().flat_map(|(path_name, path_item)| {
-        let operations = [
-            &path_item.get,
-            &path_item.post,
-            &path_item.put,
-            &path_item.patch,
-            &path_item.delete,
-        ];
-        let present_operations = operations.into_iter().flatten();
-        present_operations.filter_map(|operation| Some((path_name.clone(), operation.operation_id.clone()?)))
-    });
+    let item_operations = document
+        .paths
+        .paths
+        .iter()
+        .flat_map(|(path_name, path_item)| {
+            let operations = [
+                &path_item.get,
+                &path_item.post,
+                &path_item.put,
+                &path_item.patch,
+                &path_item.delete,
+            ];
+            let present_operations = operations.into_iter().flatten();
+            present_operations
+                .filter_map(|operation| Some((path_name.clone(), operation.operation_id.clone()?)))
+        });
     let item_operations: Vec<_> = item_operations
         .filter(|(path_name, _)| path_name.matches('{').count() == 1)
         .collect();
     for (collection_path, path_item) in &mut document.paths.paths {
-        let responses = path_item.post.as_mut().map(|post| &mut post.responses.responses);
+        let responses = path_item
+            .post
+            .as_mut()
+            .map(|post| &mut post.responses.responses);
         let Some(RefOr::T(created_response)) =
             responses.and_then(|responses| responses.get_mut("201"))
         else {

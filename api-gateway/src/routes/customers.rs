@@ -100,7 +100,11 @@ async fn update(
 /// are kept. Refused while the customer has open orders.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
-async fn erase(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+async fn erase(
+    worker: WorkerClient,
+    customer_id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
     let body = json!({"id": parse_customer_id(&customer_id)?});
     let reply = worker.call("customer.erase", body).await?;
     Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
@@ -112,7 +116,11 @@ async fn erase(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) ->
 /// can order.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn verify(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+async fn verify(
+    worker: WorkerClient,
+    customer_id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
     let body = json!({"id": parse_customer_id(&customer_id)?});
     let reply = worker.call("customer.verify", body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
@@ -144,7 +152,11 @@ async fn orders(
 /// New orders of the customer are refused until the customer is unblocked.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn block(worker: WorkerClient, customer_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+async fn block(
+    worker: WorkerClient,
+    customer_id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
     set_blocked(&worker, &customer_id, true).await
 }
 

@@ -102,7 +102,11 @@ async fn discard(
 /// Same as `POST /v1/dead-letters/{id}/discard`. Operators only.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn remove(worker: WorkerClient, dead_letter_id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+async fn remove(
+    worker: WorkerClient,
+    dead_letter_id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
     let reply = worker
         .call("dead_letter.discard", json!({"id": dead_letter_id.0}))
         .await?;

@@ -79,10 +79,7 @@ async fn list(
     let mut listener_guard = app.feed.listen(&caller)?;
     loop {
         let query_body = Value::Object(parameters.clone());
-        let page_response = respond(
-            StatusCode::OK,
-            worker.call("event.list", query_body).await?,
-        );
+        let page_response = respond(StatusCode::OK, worker.call("event.list", query_body).await?);
         let is_time_up = Instant::now() >= deadline || app.stopping.is_cancelled();
         let end_position = page_response
             .value()

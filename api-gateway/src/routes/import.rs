@@ -108,7 +108,7 @@ struct Lines(Vec<u8>);
 struct Import<'a> {
     worker: &'a WorkerClient,
     /// Generated id of this import; with the number of its first line, it is a part's message id.
-    import_id: String,
+    message_id_prefix: String,
     report: ImportReport,
     pending_parts: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
     part_lines: Vec<ImportLine>,
@@ -123,7 +123,7 @@ impl<'a> Import<'a> {
     fn new(worker: &'a WorkerClient) -> Self {
         Self {
             worker,
-            import_id: Uuid::now_v7().to_string(),
+            message_id_prefix: Uuid::now_v7().to_string(),
             report: ImportReport::default(),
             pending_parts: VecDeque::new(),
             part_lines: Vec::new(),
@@ -238,8 +238,12 @@ impl<'a> Import<'a> {
         }
         let part_lines = mem::take(&mut self.part_lines);
         self.part_bytes = 0;
-        let message_id = format!("{}/{}", self.import_id, part_lines[0].line);
-        let send_task = tokio::spawn(send_with_retries(self.worker.clone(), part_lines, message_id));
+        let message_id = format!("{}/{}", self.message_id_prefix, part_lines[0].line);
+        let send_task = tokio::spawn(send_with_retries(
+            self.worker.clone(),
+            part_lines,
+            message_id,
+        ));
         self.pending_parts.push_back(Box::pin(async move {
             send_task
                 .await

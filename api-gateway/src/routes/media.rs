@@ -55,7 +55,14 @@ async fn read_image(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    serve(&app.media.storage, &photo_id.0, FULL_SIZE, &method, &headers).await
+    serve(
+        &app.media.storage,
+        &photo_id.0,
+        FULL_SIZE,
+        &method,
+        &headers,
+    )
+    .await
 }
 
 /// Reads a smaller copy of a photo
@@ -75,11 +82,20 @@ async fn read_image_copy(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path((photo_id, width)) = &path;
-    let mut variant_names = VARIANT_WIDTHS.into_iter().map(|(_, variant_name)| variant_name);
+    let mut variant_names = VARIANT_WIDTHS
+        .into_iter()
+        .map(|(_, variant_name)| variant_name);
     let Some(variant_name) = variant_names.find(|variant_name| variant_name == width) else {
         return Err(Failure::not_found("width of images", width).into());
     };
-    serve(&app.media.storage, photo_id, variant_name, &method, &headers).await
+    serve(
+        &app.media.storage,
+        photo_id,
+        variant_name,
+        &method,
+        &headers,
+    )
+    .await
 }
 
 /// A file that is about to be sent.
@@ -193,8 +209,14 @@ async fn open(
     options: &GetOptions,
 ) -> Result<Option<OpenFile>, Failure> {
     for variant in [variant, FULL_SIZE] {
-        if let Some(stored_file) = storage.open_file(photo_id, variant, options.clone()).await? {
-            return Ok(Some(OpenFile { stored_file, variant }));
+        if let Some(stored_file) = storage
+            .open_file(photo_id, variant, options.clone())
+            .await?
+        {
+            return Ok(Some(OpenFile {
+                stored_file,
+                variant,
+            }));
         }
     }
     Ok(None)
@@ -247,7 +269,9 @@ fn requested_range(
         return Ok(None);
     };
     let range = match range {
-        (Some(first_byte), Some(last_byte)) => first_byte..last_byte.saturating_add(1).min(file_size),
+        (Some(first_byte), Some(last_byte)) => {
+            first_byte..last_byte.saturating_add(1).min(file_size)
+        }
         (Some(first_byte), None) => first_byte..file_size,
         (None, Some(length)) => file_size.saturating_sub(length)..file_size,
         (None, None) => return Ok(None),
@@ -270,7 +294,10 @@ fn parse_range(range_text: &str) -> Option<(Option<u64>, Option<u64>)> {
             return Some(None);
         }
         let is_number = number_text.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| number_text.parse().ok()).flatten().map(Some)
+        is_number
+            .then(|| number_text.parse().ok())
+            .flatten()
+            .map(Some)
     };
     let (first_byte, last_byte) = (parse_number(first_text)?, parse_number(last_text)?);
     match (first_byte, last_byte) {

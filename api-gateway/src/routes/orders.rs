@@ -203,7 +203,10 @@ async fn read(
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let reply = worker
-        .call("order.get", parameters.with("id", valid_order_id(&order_id)?)?)
+        .call(
+            "order.get",
+            parameters.with("id", valid_order_id(&order_id)?)?,
+        )
         .await?;
     Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
@@ -352,7 +355,9 @@ async fn shipment_event(
         ("order_id", parse_order_id(order_id)?),
         ("shipment_id", parse_shipment_id(shipment_id)?),
     ];
-    let reply = worker.call("shipment.update", body.with(&path_parameters)?).await?;
+    let reply = worker
+        .call("shipment.update", body.with(&path_parameters)?)
+        .await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

@@ -59,7 +59,9 @@ async fn redrive(
     step_id: Path<String>,
     _: EmptyBody,
 ) -> Result<Response, Problem> {
-    let reply = worker.call("retry.redrive", json!({"id": step_id.0})).await?;
+    let reply = worker
+        .call("retry.redrive", json!({"id": step_id.0}))
+        .await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

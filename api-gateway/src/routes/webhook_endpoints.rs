@@ -18,7 +18,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
-    openapi::{DeliveryListParameters, PageParameters, StorefrontParameter},
+    openapi::{
+        DeliveryListParameters, PageParameters, StorefrontParameter, WebhookEndpointListParameters,
+    },
     output::{CursorParameter, respond},
     problem::Problem,
     state::App,
@@ -59,7 +61,8 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 ///
 /// Newest first.
 #[utoipa::path(get, path = "/v1/webhook-endpoints", tag = "webhooks",
-    params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Endpoint>)))]
+    params(WebhookEndpointListParameters, StorefrontParameter, PageParameters),
+    responses((status = 200, body = Page<Endpoint>)))]
 async fn list(
     worker: WorkerClient,
     parameters: QueryParameters,

@@ -106,8 +106,9 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
 
         let (rate, mut latencies) = measure_webhooks(system).await;
         latencies.sort_by(f64::total_cmp);
-        let percentile =
-            |quantile: f64| latencies[(latencies.len() as f64 * quantile) as usize % latencies.len()];
+        let percentile = |quantile: f64| {
+            latencies[(latencies.len() as f64 * quantile) as usize % latencies.len()]
+        };
         add_row(
             "shipper webhooks, 32 concurrent",
             rate,
@@ -169,7 +170,9 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
         );
         shipper_tasks.spawn(async move {
             let mut latencies = Vec::new();
-            while let Some(order_id) = order_ids.get(next_order_index.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(order_id) =
+                order_ids.get(next_order_index.fetch_add(1, Ordering::Relaxed))
+            {
                 let body = json!({
                     "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                     "data": {"order_id": order_id, "carrier": "DHL"},
@@ -180,7 +183,9 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .unwrap()
                     .as_secs();
                 let now_seconds = i64::try_from(now_seconds).unwrap();
-                let signature = webhook.sign(order_id, now_seconds, body.as_bytes()).unwrap();
+                let signature = webhook
+                    .sign(order_id, now_seconds, body.as_bytes())
+                    .unwrap();
                 let sent_at = Instant::now();
                 let response = client
                     .post(&url)

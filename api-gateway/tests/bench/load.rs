@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     setting,
-    system::{SystemKind, SKU_COUNT, SystemUnderTest, cpu_times},
+    system::{SKU_COUNT, SystemKind, SystemUnderTest, cpu_times},
 };
 
 /// Number of distinct bodies; oha sends one of them at random.
@@ -57,7 +57,9 @@ impl Figures {
         let cpu_ms_by_process: serde_json::Map<_, _> = self
             .cpu_ms
             .iter()
-            .map(|(process_name, milliseconds)| ((*process_name).to_owned(), json!(milliseconds.round())))
+            .map(|(process_name, milliseconds)| {
+                ((*process_name).to_owned(), json!(milliseconds.round()))
+            })
             .collect();
         json!({
             "system": kind.name(),
@@ -169,19 +171,26 @@ impl Load {
             .output()
             .unwrap();
         let load_cpu_time = child_cpu_time().saturating_sub(load_cpu_before);
-        let oha_report: Value = serde_json::from_slice(&oha_output.stdout).unwrap_or_else(|error| {
-            panic!("oha: {error}: {}", String::from_utf8_lossy(&oha_output.stdout))
-        });
+        let oha_report: Value =
+            serde_json::from_slice(&oha_output.stdout).unwrap_or_else(|error| {
+                panic!(
+                    "oha: {error}: {}",
+                    String::from_utf8_lossy(&oha_output.stdout)
+                )
+            });
         let counts_by_status = oha_report["statusCodeDistribution"].as_object().unwrap();
         let count_responses = |is_success: bool| -> u64 {
             let selected_counts = counts_by_status
                 .iter()
                 .filter(|(status, _)| status.starts_with('2') == is_success);
-            selected_counts.map(|(_, count)| count.as_u64().unwrap()).sum()
+            selected_counts
+                .map(|(_, count)| count.as_u64().unwrap())
+                .sum()
         };
         let (successes, failed_count) = (count_responses(true), count_responses(false));
         let thousand_requests = successes.max(1) as f64 / 1000.0;
-        let cpu_ms_per_thousand = |cpu_time: Duration| cpu_time.as_secs_f64() * 1000.0 / thousand_requests;
+        let cpu_ms_per_thousand =
+            |cpu_time: Duration| cpu_time.as_secs_f64() * 1000.0 / thousand_requests;
         let usage_after = system.usage();
         let mut cpu_ms: Vec<_> = usage_before
             .iter()
@@ -189,7 +198,11 @@ impl Load {
             .map(|((name, process_before), (_, process_after))| {
                 (
                     *name,
-                    cpu_ms_per_thousand(process_after.cpu_time.saturating_sub(process_before.cpu_time)),
+                    cpu_ms_per_thousand(
+                        process_after
+                            .cpu_time
+                            .saturating_sub(process_before.cpu_time),
+                    ),
                 )
             })
             .collect();

@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 
 use self::{
     load::{Figures, Load},
-    system::{SystemKind, SKU_COUNT, SystemUnderTest},
+    system::{SKU_COUNT, SystemKind, SystemUnderTest},
 };
 
 /// Numbers of connections of the closed loop.
@@ -31,7 +31,8 @@ const CONNECTION_COUNTS: [usize; 4] = [1, 16, 64, 256];
 
 /// An environment variable set by `scripts/bench.sh`.
 pub(crate) fn setting(variable_name: &str) -> String {
-    env::var(variable_name).unwrap_or_else(|_| panic!("{variable_name} is not set: use scripts/bench.sh"))
+    env::var(variable_name)
+        .unwrap_or_else(|_| panic!("{variable_name} is not set: use scripts/bench.sh"))
 }
 
 fn main() {
@@ -121,8 +122,15 @@ async fn run() {
         serde_json::to_string_pretty(&report_document).unwrap() + "\n",
     )
     .unwrap();
-    fs::write(output_folder.join("bench.svg"), plot::svg(&closed_loop_figures)).unwrap();
-    println!("\nwrote {0}/bench.json and {0}/bench.svg", output_folder.display());
+    fs::write(
+        output_folder.join("bench.svg"),
+        plot::svg(&closed_loop_figures),
+    )
+    .unwrap();
+    println!(
+        "\nwrote {0}/bench.json and {0}/bench.svg",
+        output_folder.display()
+    );
 
     let mut is_consistent = true;
     for system in &systems {

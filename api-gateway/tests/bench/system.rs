@@ -19,7 +19,8 @@ pub(crate) const SKU_COUNT: usize = 100;
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A worker is idle if it uses less processor time than the second value during the first.
-const IDLE_PERIOD_AND_CPU_TIME: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
+const IDLE_PERIOD_AND_CPU_TIME: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_millis(50));
 
 /// A system under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,7 +314,10 @@ impl SystemUnderTest {
             return true;
         };
         let mut verify_command = Command::new(self.kind.program("order-worker"));
-        let exit_status = verify_command.arg("verify").env("DATABASE_URL", url).status();
+        let exit_status = verify_command
+            .arg("verify")
+            .env("DATABASE_URL", url)
+            .status();
         exit_status.unwrap().success()
     }
 }
@@ -332,7 +336,8 @@ fn command(kind: SystemKind, role: &str) -> Command {
         SystemKind::NestMemory | SystemKind::NestPostgres => {
             let script_name = if role == "worker" { "service" } else { role };
             let mut node_command = Command::new("node");
-            node_command.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script_name}.js")));
+            node_command
+                .arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script_name}.js")));
             node_command
         }
         _ => Command::new(kind.program(match role {
@@ -394,14 +399,18 @@ pub(crate) fn usage(root_pid: u32) -> Usage {
         };
         usage.cpu_time += cpu_times.iter().sum::<Duration>();
         let process_status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let peak_line = process_status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak_line = process_status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"));
         let peak_kib_text = peak_line.and_then(|line| line.split_whitespace().next());
-        usage.peak_mib += peak_kib_text.map_or(0.0, |peak_kib| peak_kib.parse::<f64>().unwrap() / 1024.0);
+        usage.peak_mib +=
+            peak_kib_text.map_or(0.0, |peak_kib| peak_kib.parse::<f64>().unwrap() / 1024.0);
         let thread_folders = fs::read_dir(format!("/proc/{pid}/task"))
             .into_iter()
             .flatten();
         for thread_folder in thread_folders.flatten() {
-            let child_pids = fs::read_to_string(thread_folder.path().join("children")).unwrap_or_default();
+            let child_pids =
+                fs::read_to_string(thread_folder.path().join("children")).unwrap_or_default();
             pids_to_visit.extend(
                 child_pids
                     .split_whitespace()

@@ -11,7 +11,7 @@ use std::{future::Future, pin::Pin};
 
 use crate::{
     load::{Load, Random},
-    stack::{BrokerKind, StoreKind, Stack},
+    stack::{BrokerKind, Stack, StoreKind},
 };
 
 /// The input of a fault: exclusive access to the system, and the progress of the load.

@@ -148,7 +148,10 @@ impl Customer {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
             }
-            let key = format!("{}-{}-{order_number}", self.shared.run_name, self.customer_number);
+            let key = format!(
+                "{}-{}-{order_number}",
+                self.shared.run_name, self.customer_number
+            );
             let new_order = self.new_order(&key);
             let Some(id) = self.place_order(&key, &new_order).await else {
                 continue;
@@ -222,7 +225,9 @@ impl Customer {
                         id: id.clone(),
                         total_price: reply.body["total"].as_i64().unwrap(),
                     });
-                    self.shared.acknowledged_count.fetch_add(1, Ordering::SeqCst);
+                    self.shared
+                        .acknowledged_count
+                        .fetch_add(1, Ordering::SeqCst);
                 }
             }
             return Some(id);
@@ -295,13 +300,21 @@ impl Customer {
         let outcome_counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused_count,
             Ok(reply) if reply.status == 504 => {
-                self.shared.recorded_replies.lock().unwrap().last_unknown_outcome = reply.body.to_string();
+                self.shared
+                    .recorded_replies
+                    .lock()
+                    .unwrap()
+                    .last_unknown_outcome = reply.body.to_string();
                 &self.shared.unknown_count
             }
             Ok(reply) => return Some(reply),
             Err(error) if error.is_connect() => &self.shared.refused_count,
             Err(error) => {
-                self.shared.recorded_replies.lock().unwrap().last_unknown_outcome = format!("{error:?}");
+                self.shared
+                    .recorded_replies
+                    .lock()
+                    .unwrap()
+                    .last_unknown_outcome = format!("{error:?}");
                 &self.shared.unknown_count
             }
         };

@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use self::{
     faults::{FAULTS, Fault, FaultContext, FaultTarget},
     load::{Load, Random},
-    stack::{BrokerKind, Findings, StoreKind, Stack, optional_setting},
+    stack::{BrokerKind, Findings, Stack, StoreKind, optional_setting},
 };
 
 /// A row of the report.
@@ -62,10 +62,12 @@ fn main() -> ExitCode {
     };
     println!("seed {}", plan.seed);
     let stores = optional_setting("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
-    let kinds = [StoreKind::Sqlite, StoreKind::Postgres].into_iter().filter(|kind| {
-        let mut stores = stores.split_whitespace();
-        stores.any(|store| store == kind.argument())
-    });
+    let kinds = [StoreKind::Sqlite, StoreKind::Postgres]
+        .into_iter()
+        .filter(|kind| {
+            let mut stores = stores.split_whitespace();
+            stores.any(|store| store == kind.argument())
+        });
     // The stores run in parallel: each has its own servers, and a run mostly waits.
     let rows: Vec<ReportRow> = thread::scope(|scope| {
         let store_threads = kinds.map(|kind| {
@@ -159,8 +161,15 @@ async fn inject_into_new_system(kind: StoreKind, fault: &Fault, seed: u64) -> Op
             );
             return None;
         }
-        for database_file in std::fs::read_dir(&original_folder).unwrap().map(Result::unwrap) {
-            std::fs::copy(database_file.path(), data_folder.join(database_file.file_name())).unwrap();
+        for database_file in std::fs::read_dir(&original_folder)
+            .unwrap()
+            .map(Result::unwrap)
+        {
+            std::fs::copy(
+                database_file.path(),
+                data_folder.join(database_file.file_name()),
+            )
+            .unwrap();
         }
         stack.restart_worker(0);
         stack.wait_until_healthy().await;

@@ -24,7 +24,10 @@ fn run_command(mut command: Command) -> String {
     let command_output = command.output().unwrap();
     let error_text = String::from_utf8_lossy(&command_output.stderr);
     assert!(command_output.status.success(), "{command:?}: {error_text}");
-    String::from_utf8(command_output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(command_output.stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
 }
 
 fn spawn(mut command: Command, log_path: &Path) -> Child {
@@ -84,7 +87,10 @@ impl Postgres {
             self.options.join(" ")
         );
         let log_path = self.folder.join("out.log");
-        self.server = Some(spawn(bash_command(&server_command, &[&self.folder]), &log_path));
+        self.server = Some(spawn(
+            bash_command(&server_command, &[&self.folder]),
+            &log_path,
+        ));
     }
 
     pub(crate) fn kill(&mut self) {
@@ -141,7 +147,10 @@ impl Postgres {
             .output()
             .unwrap();
         let output_text = String::from_utf8(psql_output.stdout).unwrap();
-        psql_output.status.success().then(|| output_text.trim().to_owned())
+        psql_output
+            .status
+            .success()
+            .then(|| output_text.trim().to_owned())
     }
 }
 
@@ -235,7 +244,8 @@ impl Cluster {
     /// Number of nodes that all nodes consider running.
     fn running_node_count(&self) -> usize {
         let running_by_node = self.nodes.iter().map(|node| {
-            let cluster_status = node.run_rabbitmqctl(&["cluster_status", "--formatter", "json"])?;
+            let cluster_status =
+                node.run_rabbitmqctl(&["cluster_status", "--formatter", "json"])?;
             let cluster_status: Value = serde_json::from_str(&cluster_status).ok()?;
             Some(cluster_status["running_nodes"].as_array()?.len())
         });
@@ -272,7 +282,8 @@ impl Cluster {
 
     /// Kills the node that hosts a classic queue, and returns its index.
     pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
-        let queue_nodes = self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "pid"]);
+        let queue_nodes =
+            self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "pid"]);
         let queue_node = queue_nodes
             .lines()
             .find_map(|line| line.strip_prefix(queue))

@@ -179,7 +179,11 @@ impl Stack {
     ) -> Process {
         let mut variables = self.variables();
         variables.extend(self.worker_variables.clone());
-        variables.extend(more_variables.iter().map(|(name, value)| variable(name, value)));
+        variables.extend(
+            more_variables
+                .iter()
+                .map(|(name, value)| variable(name, value)),
+        );
         let address = format!("127.0.0.1:{}", self.worker_ports[worker_number]);
         variables.push(variable("WORKER_HTTP_ADDR", &address));
         let log_path = self.folder.join(format!("worker-{worker_number}.log"));
@@ -238,7 +242,10 @@ impl Stack {
 
     /// The worker's readiness report.
     pub(crate) async fn worker_readiness(&self, worker_number: usize) -> Option<Value> {
-        let url = format!("http://127.0.0.1:{}/readyz", self.worker_ports[worker_number]);
+        let url = format!(
+            "http://127.0.0.1:{}/readyz",
+            self.worker_ports[worker_number]
+        );
         let response = self.client.get(url).send().await.ok()?;
         response.json().await.ok()
     }
@@ -265,7 +272,8 @@ impl Stack {
                 .expect(200);
         }
         let customer_request = self.client.post(format!("{base_url}/v1/customers"));
-        let customer_request = customer_request.json(&json!({"name": "Ada", "email": "ada@example.com"}));
+        let customer_request =
+            customer_request.json(&json!({"name": "Ada", "email": "ada@example.com"}));
         let customer = send(customer_request).await.expect(201);
         customer["id"]
             .as_str()
@@ -417,5 +425,7 @@ fn compare_order(
 
 /// An optional environment variable.
 pub(crate) fn optional_setting(setting_name: &str) -> Option<String> {
-    env::var(setting_name).ok().filter(|value| !value.is_empty())
+    env::var(setting_name)
+        .ok()
+        .filter(|value| !value.is_empty())
 }

@@ -35,8 +35,12 @@ fn assert_amounts(order: &Value) {
     assert_eq!(order["shipping"]["label"], "Standard");
     assert_eq!(order["discounts"][0]["amount"], 53);
     let items = order["items"].as_array().unwrap();
-    let sum_of =
-        |amount_name: &str| -> i64 { items.iter().map(|item| item[amount_name].as_i64().unwrap()).sum() };
+    let sum_of = |amount_name: &str| -> i64 {
+        items
+            .iter()
+            .map(|item| item[amount_name].as_i64().unwrap())
+            .sum()
+    };
     let totals = ["subtotal", "discount_total", "tax_total", "total"].map(sum_of);
     assert_eq!(totals, [3_997, 153, 586, 4_997 - 490 - 77], "{order}");
 }
@@ -70,7 +74,10 @@ async fn parts_of_the_total_are_shown_by_every_reader() {
     let created_event_data = &history_reply.expect(200)["data"][0]["data"];
     assert_eq!(created_event_data["total"], 4_997);
     assert_eq!(created_event_data["shipping"]["amount"], 490);
-    assert_eq!(created_event_data["items"][0]["discounts"][0]["code"], "SPRING");
+    assert_eq!(
+        created_event_data["items"][0]["discounts"][0]["code"],
+        "SPRING"
+    );
     let feed_page_reply = system.get("/v1/events?type=order.created").await;
     assert_eq!(
         &feed_page_reply.expect(200)["data"][0]["data"],
@@ -89,7 +96,9 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
     let (system, customer_id) = start_shop(&[]).await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
-    let accepted_reply = send(request.json(&new_order(&customer_id))).await.expect(202);
+    let accepted_reply = send(request.json(&new_order(&customer_id)))
+        .await
+        .expect(202);
     let id = accepted_reply["id"].as_str().unwrap();
     let order = system.wait_for_order(id, "announced", is_announced).await;
     assert_amounts(&order);
@@ -213,9 +222,18 @@ async fn wrong_parts_are_refused_with_their_place() {
         json!({"items": [item]})
     };
     for (invalid_body, pointer) in [
-        (order_with_item(json!({"unit_price": -1})), "/items/0/unit_price"),
-        (order_with_item(json!({"unit_price": 1.5})), "/items/0/unit_price"),
-        (order_with_item(json!({"discounts": {}})), "/items/0/discounts"),
+        (
+            order_with_item(json!({"unit_price": -1})),
+            "/items/0/unit_price",
+        ),
+        (
+            order_with_item(json!({"unit_price": 1.5})),
+            "/items/0/unit_price",
+        ),
+        (
+            order_with_item(json!({"discounts": {}})),
+            "/items/0/discounts",
+        ),
         (
             order_with_item(json!({"discounts": [{"amount": 1}]})),
             "/items/0/discounts/0/label",

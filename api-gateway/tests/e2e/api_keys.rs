@@ -91,7 +91,8 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
         .flat_map(|base_url| vec![base_url.clone(); 4])
         .map(|base_url| {
             let (client, secret) = (system.client.clone(), other_secret.clone());
-            let (is_over, answered_requests) = (Arc::clone(&is_over), Arc::clone(&answered_requests));
+            let (is_over, answered_requests) =
+                (Arc::clone(&is_over), Arc::clone(&answered_requests));
             tokio::spawn(async move {
                 while !is_over.load(Ordering::Relaxed) {
                     let request = client.get(format!("{base_url}/v1/orders"));
@@ -377,7 +378,10 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
     let page = system.get("/v1/api-keys?limit=3").await.expect(200);
     assert_eq!(page["data"][0]["name"], "boss");
     assert!(!page.to_string().contains("secret"), "{page}");
-    let next_page = format!("/v1/api-keys?limit=3&cursor={}", text_field(&page, "next_cursor"));
+    let next_page = format!(
+        "/v1/api-keys?limit=3&cursor={}",
+        text_field(&page, "next_cursor")
+    );
     let last_page = system.get(&next_page).await.expect(200);
     assert_eq!(last_page["data"][0]["id"], eu_key["id"]);
     assert!(last_page["next_cursor"].is_null());
@@ -397,8 +401,12 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
     let repeated_reply = create_with_key(&system, "k-1", &body).await;
     assert_eq!(repeated_reply.headers["idempotent-replayed"], "true");
     assert_eq!(repeated_reply.expect(201), first_key);
-    let request = system.client.post(format!("{second_gateway_url}/v1/api-keys"));
-    let request = request.header("idempotency-key", "k-1").bearer_auth(ADMIN_SECRET);
+    let request = system
+        .client
+        .post(format!("{second_gateway_url}/v1/api-keys"));
+    let request = request
+        .header("idempotency-key", "k-1")
+        .bearer_auth(ADMIN_SECRET);
     assert_eq!(send(request.json(&body)).await.expect(201), first_key);
     let other_body = json!({"name": "shop", "role": "operator"});
     let conflict_reply = create_with_key(&system, "k-1", &other_body).await;
@@ -416,7 +424,10 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
     // In a console session, the session's cookie is the credential.
     let log_in_request = system.client.post(system.url("/console/session"));
     let log_in_reply = send(log_in_request.json(&json!({"key": secret}))).await;
-    let cookie = log_in_reply.headers["set-cookie"].to_str().unwrap().to_owned();
+    let cookie = log_in_reply.headers["set-cookie"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     let create_in_session = async || {
         let request = system.client.post(system.url("/v1/api-keys"));
         let request = request.header("cookie", cookie.split(';').next().unwrap());
@@ -465,7 +476,9 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
         .await
         .expect_problem(412, "VERSION_MISMATCH");
     revoke(&entity_tag).await.expect(204);
-    revoke(&entity_tag).await.expect_problem(412, "VERSION_MISMATCH");
+    revoke(&entity_tag)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
     system.assert_verified();
 }
 
@@ -496,7 +509,9 @@ async fn events_of_keys_are_visible_to_admins_only() {
     let list_types = async |system: &System, path: &str| {
         let page = system.get(path).await.expect(200);
         let events = page["data"].as_array().unwrap().iter();
-        events.map(|event| text_field(event, "type")).collect::<Vec<_>>()
+        events
+            .map(|event| text_field(event, "type"))
+            .collect::<Vec<_>>()
     };
     let types_of_admin = list_types(&system, "/v1/events?type=api_key.*").await;
     assert_eq!(
@@ -508,10 +523,15 @@ async fn events_of_keys_are_visible_to_admins_only() {
         text_field(&system.storefront_key("us").await, "secret"),
     ] {
         system.api_key = Some(secret.clone());
-        assert_eq!(list_types(&system, "/v1/events?type=api_key.*").await, [""; 0]);
+        assert_eq!(
+            list_types(&system, "/v1/events?type=api_key.*").await,
+            [""; 0]
+        );
         let all_types = list_types(&system, "/v1/events").await;
         assert!(
-            all_types.iter().all(|event_type| !event_type.starts_with("api_key")),
+            all_types
+                .iter()
+                .all(|event_type| !event_type.starts_with("api_key")),
             "{all_types:?}"
         );
         system.api_key = Some(ADMIN_SECRET.to_owned());

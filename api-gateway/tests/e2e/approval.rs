@@ -67,7 +67,9 @@ async fn no_step_runs_before_an_order_is_approved() {
         .await
         .expect_problem(409, "INVALID_STATE");
     let history = system.list_event_types(&id).await;
-    let approval_events = history.iter().filter(|event_type| *event_type == "order.approved");
+    let approval_events = history
+        .iter()
+        .filter(|event_type| *event_type == "order.approved");
     assert_eq!(approval_events.count(), 1);
 
     let rejected_order = system.decide(&other_id, "reject").await.expect(200);

@@ -214,9 +214,16 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
             body.clone(),
         ),
         ("nothing", "m-1", now_seconds, String::new(), body.clone()),
-        ("no base64", "m-1", now_seconds, "v1,!!!".to_owned(), body.clone()),
+        (
+            "no base64",
+            "m-1",
+            now_seconds,
+            "v1,!!!".to_owned(),
+            body.clone(),
+        ),
     ] {
-        let reply = send(system.signed_request(webhook_id, &timestamp.to_string(), &signature, body)).await;
+        let reply =
+            send(system.signed_request(webhook_id, &timestamp.to_string(), &signature, body)).await;
         assert_eq!(reply.status, 401, "{case_name}: {}", reply.body);
     }
     for invalid_timestamp in ["", "soon", "99999999999999999999", "-1"] {
@@ -253,12 +260,15 @@ async fn replayed_shipper_webhook_is_applied_once() {
         .unwrap();
     for _ in 0..5 {
         let reply =
-            send(system.signed_request("m-1", &now_seconds.to_string(), &signature, body.clone())).await;
+            send(system.signed_request("m-1", &now_seconds.to_string(), &signature, body.clone()))
+                .await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
     system.wait_until_idle().await;
     let history = system.list_event_types(&id).await;
-    let shipped_events = history.iter().filter(|event_type| *event_type == "shipment.shipped");
+    let shipped_events = history
+        .iter()
+        .filter(|event_type| *event_type == "shipment.shipped");
     assert_eq!(shipped_events.count(), 1);
     assert_eq!(system.stock_level("A").await, (4, 0));
     system.assert_verified();
@@ -364,7 +374,10 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
     let body = json!({"name": injected_sql, "email": "o'brien\"@example.com"});
     let created_customer = system.post("/v1/customers", body).await.expect(201);
     let customer_id = created_customer["id"].as_str().unwrap().to_owned();
-    let read_customer = system.get(&format!("/v1/customers/{customer_id}")).await.expect(200);
+    let read_customer = system
+        .get(&format!("/v1/customers/{customer_id}"))
+        .await
+        .expect(200);
     assert_eq!(read_customer["name"], injected_sql);
     for query in [
         "cursor=%27%20OR%201=1--",
@@ -417,7 +430,7 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         assert_ne!(reply.headers["x-request-id"], forged_id);
     }
     let cancel_body = json!({"reason": "done\n{\"level\":\"ERROR\",\"message\":\"forged\"}"});
-        let order_reply = system
+    let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let path = format!(

@@ -76,7 +76,10 @@ async fn assert_survives(
         is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
-    let unanswered_count: usize = customer_logs.iter().map(|customer_log| customer_log.unanswered_count).sum();
+    let unanswered_count: usize = customer_logs
+        .iter()
+        .map(|customer_log| customer_log.unanswered_count)
+        .sum();
     let mut acknowledged_ids: Vec<String> = customer_logs
         .into_iter()
         .flat_map(|customer_log| customer_log.acknowledged_ids)
@@ -95,7 +98,10 @@ async fn assert_survives(
         .collect();
     order_ids.sort();
     acknowledged_ids.sort();
-    assert_eq!(order_ids, acknowledged_ids, "orders were lost or duplicated");
+    assert_eq!(
+        order_ids, acknowledged_ids,
+        "orders were lost or duplicated"
+    );
     assert_eq!(
         system.payment_totals().await.authorizations,
         acknowledged_ids.len()
@@ -249,7 +255,8 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
         .await;
     }
     // A rejected message reaches the new dead-letter queue through the new exchange.
-    let script_output = crate::harness::run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
+    let script_output =
+        crate::harness::run_script("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(script_output.contains("sent"), "{script_output}");
     wait_until("the message to be archived", async || {
         let dead_letters = system.get("/v1/dead-letters").await.expect(200);
@@ -258,7 +265,8 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
     .await;
     wait_until("gateway and worker to be ready", async || {
         let worker_readiness = system.worker_readiness().await;
-        system.get("/readyz").await.status == 200 && worker_readiness.is_some_and(|(status, _)| status == 200)
+        system.get("/readyz").await.status == 200
+            && worker_readiness.is_some_and(|(status, _)| status == 200)
     })
     .await;
     system.wait_until_idle().await;
@@ -358,7 +366,9 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
         })
     })
     .await;
-    system.wait_for_order(&order_id, "announced", is_announced).await;
+    system
+        .wait_for_order(&order_id, "announced", is_announced)
+        .await;
     wait_until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, _)| status == 200)

@@ -279,8 +279,7 @@ async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
 
     // The carrier names the shipment by the id that it got.
     let event_data = json!({"order_id": id, "shipment_id": shipment_id});
-    let delivered_update =
-        json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
+    let delivered_update = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
     system
         .send_webhook_body("d", &delivered_update)
         .await
@@ -298,7 +297,10 @@ async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
     for shown_text in [order.to_string(), history_reply.expect(200).to_string()] {
         assert!(shown_text.contains("TP1"), "{shown_text}");
         for erased_text in [LABEL_URL, "https://track", "Lovelace"] {
-            assert!(!shown_text.contains(erased_text), "{erased_text} in {shown_text}");
+            assert!(
+                !shown_text.contains(erased_text),
+                "{erased_text} in {shown_text}"
+            );
         }
     }
     system.assert_verified();
@@ -399,7 +401,10 @@ async fn refused_label_is_a_dead_letter_with_the_carriers_message() {
         .await;
 
     // The other one is shipped by other means. Its label is cancelled, should there be one.
-    system.delete(&dead_letter_path(&second_id)).await.expect(204);
+    system
+        .delete(&dead_letter_path(&second_id))
+        .await
+        .expect(204);
     let shipped_order = system
         .post(
             &format!("/v1/orders/{second_id}/shipments"),
@@ -591,7 +596,10 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     let data = json!({"order_id": shipped_id, "tracking_number": tracking_number});
     let shipped_update =
         json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data});
-    system.send_webhook_body("s", &shipped_update).await.expect(200);
+    system
+        .send_webhook_body("s", &shipped_update)
+        .await
+        .expect(200);
     let is_shipped = |order: &Value| order["status"] == "shipped";
     let order = system
         .wait_for_order(&shipped_id, "shipped", is_shipped)
@@ -606,7 +614,10 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     system.post(&cancel_path, json!({})).await.expect(200);
     system.wait_until_idle().await;
     let adapter_log = adapter_process.printed_text();
-    assert!(adapter_log.contains("/cancel HTTP/1.1\" 200"), "{adapter_log}");
+    assert!(
+        adapter_log.contains("/cancel HTTP/1.1\" 200"),
+        "{adapter_log}"
+    );
 
     // A request with another signature is refused, and without a country there is no label.
     let forged_request = system

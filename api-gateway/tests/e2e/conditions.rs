@@ -471,7 +471,10 @@ fn check_described(operation: &str, operation_document: &Value) {
             "{operation} does not describe {header_name}"
         );
     }
-    assert!(operation_document["responses"]["412"].is_object(), "{operation}");
+    assert!(
+        operation_document["responses"]["412"].is_object(),
+        "{operation}"
+    );
 }
 
 async fn check_operation(

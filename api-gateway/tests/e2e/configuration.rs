@@ -176,7 +176,10 @@ fn documentation_marks_the_variables_whose_values_are_hidden() {
             );
             let secret_words = ["SECRET", "_KEY", "API_KEYS", "PASSWORD", "TOKEN"];
             let looks_secret = secret_words.iter().any(|word| name.contains(word));
-            assert!(!looks_secret || variable.is_secret, "{name} in {table_path}");
+            assert!(
+                !looks_secret || variable.is_secret,
+                "{name} in {table_path}"
+            );
         }
     }
 }
@@ -202,7 +205,8 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
     let common_variables = variable_names(&read_file("shared/src/environment.md"));
     for program_name in ["order-worker", "api-gateway"] {
         let help_output = run_program(program_name, &["--help"], &[]);
-        let own_variables = variable_names(&read_file(&format!("{program_name}/src/environment.md")));
+        let own_variables =
+            variable_names(&read_file(&format!("{program_name}/src/environment.md")));
         assert!(own_variables.len() > 5, "{own_variables:?}");
         for variable in own_variables.iter().chain(&common_variables) {
             assert!(
@@ -215,8 +219,12 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
             );
         }
         for shell in ["bash", "zsh", "fish"] {
-            let completion_script = stdout_text(&run_program(program_name, &["completions", shell], &[]));
-            assert!(completion_script.contains("check-config"), "{completion_script}");
+            let completion_script =
+                stdout_text(&run_program(program_name, &["completions", shell], &[]));
+            assert!(
+                completion_script.contains("check-config"),
+                "{completion_script}"
+            );
         }
         assert_eq!(
             run_program(program_name, &["dance"], &[]).status.code(),

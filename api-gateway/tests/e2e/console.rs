@@ -34,7 +34,10 @@ pub(crate) fn start_script(
 
 pub(crate) async fn assert_passed(scenario_run: JoinHandle<String>) {
     let script_output = scenario_run.await.unwrap();
-    assert!(script_output.trim_end().ends_with("seen"), "{script_output}");
+    assert!(
+        script_output.trim_end().ends_with("seen"),
+        "{script_output}"
+    );
 }
 
 /// Waits until the scenario requests an action from the test.
@@ -101,7 +104,12 @@ async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
     let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    assert_passed(start_scenario(&system, "enter", &[operator_key, storefront_key])).await;
+    assert_passed(start_scenario(
+        &system,
+        "enter",
+        &[operator_key, storefront_key],
+    ))
+    .await;
 }
 
 #[tokio::test]
@@ -119,7 +127,8 @@ async fn console_reports_a_worker_outage_and_recovers() {
 async fn console_escapes_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let response = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
-    let receiver = Receiver::with_responses(vec![crate::harness::CannedResponse::Json(response)]).await;
+    let receiver =
+        Receiver::with_responses(vec![crate::harness::CannedResponse::Json(response)]).await;
     assert_passed(start_scenario(
         &system,
         "hostile",

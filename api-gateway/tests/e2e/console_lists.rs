@@ -103,7 +103,12 @@ async fn console_lists_show_storefronts_only_their_actions() {
     let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    assert_passed(start_scenario(&system, "roles", &[operator_key, storefront_key])).await;
+    assert_passed(start_scenario(
+        &system,
+        "roles",
+        &[operator_key, storefront_key],
+    ))
+    .await;
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ const SCRIPT: &str = "console_shell.py";
 #[tokio::test]
 async fn frame_has_navigation_search_shortcuts_and_language() {
     let (operator_key, storefront_key) = ("key-of-an-operator", "key-of-the-eu-storefront");
-    let keys = format!("admin=key-of-the-admin;operator={operator_key};storefront@eu={storefront_key}");
+    let keys =
+        format!("admin=key-of-the-admin;operator={operator_key};storefront@eu={storefront_key}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
     let keys = ["key-of-the-admin", operator_key, storefront_key];
     assert_passed(start_script(SCRIPT, &system, "frame", &keys)).await;

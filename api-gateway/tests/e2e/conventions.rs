@@ -62,9 +62,12 @@ async fn if_match_refuses_changes_to_another_version() {
         header_text(&repeated_reply.headers, "idempotent-replayed"),
         "true"
     );
-    if_match(cancel_request().header("idempotency-key", "once"), &entity_tag)
-        .await
-        .expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    if_match(
+        cancel_request().header("idempotency-key", "once"),
+        &entity_tag,
+    )
+    .await
+    .expect_problem(422, "IDEMPOTENCY_CONFLICT");
     if_match(system.request(Method::DELETE, &path), &entity_tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");

@@ -41,7 +41,9 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
     })
     .await;
     for order_id in order_ids {
-        system.wait_for_order(&order_id, "announced", is_announced).await;
+        system
+            .wait_for_order(&order_id, "announced", is_announced)
+            .await;
     }
     // The delivery succeeds by its status; the body is not awaited.
     system
@@ -145,7 +147,8 @@ async fn deliveries_are_sent_while_more_are_created() {
 async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 100)]).await;
-    let slow_receiver = Receiver::with_responses(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
+    let slow_receiver =
+        Receiver::with_responses(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
     let mut endpoint_ids = Vec::new();
     for _ in 0..20 {
         endpoint_ids.push(
@@ -213,13 +216,16 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     );
 
     broken_receiver.set_response(CannedResponse::Status(200));
-    let pending_path = format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?status=pending&limit=1");
+    let pending_path =
+        format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?status=pending&limit=1");
     wait_until("the recovered endpoint to receive all events", async || {
         let page = system.get(&pending_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;
-    let endpoint_reply = system.get(&format!("/v1/webhook-endpoints/{endpoint_id}")).await;
+    let endpoint_reply = system
+        .get(&format!("/v1/webhook-endpoints/{endpoint_id}"))
+        .await;
     assert_eq!(endpoint_reply.expect(200)["failing_since"], json!(null));
 }
 

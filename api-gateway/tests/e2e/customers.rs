@@ -131,7 +131,10 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
     let customer_id = customer_id.as_str().unwrap();
     let customer_path = format!("/v1/customers/{customer_id}");
     let metadata_patch = json!({"metadata": {"note": "analytical"}});
-    system.patch(&customer_path, metadata_patch).await.expect(200);
+    system
+        .patch(&customer_path, metadata_patch)
+        .await
+        .expect(200);
     let mut new_order = order_body(customer_id, "A", 1);
     new_order["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
     new_order["metadata"] = json!({"for": "analytical"});
@@ -140,11 +143,9 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&new_order);
         let idempotency_key = uuid::Uuid::now_v7().to_string();
-        let order_reply = crate::harness::send(request.header("idempotency-key", idempotency_key)).await;
-        order_reply.expect(201)["id"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let order_reply =
+            crate::harness::send(request.header("idempotency-key", idempotency_key)).await;
+        order_reply.expect(201)["id"].as_str().unwrap().to_owned()
     };
     let (delivered_id, cancelled_id) = (place_order().await, place_order().await);
     system
@@ -157,7 +158,8 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
             .request(reqwest::Method::PATCH, &format!("/v1/orders/{order_id}"))
             .json(&order_patch);
         let idempotency_key = uuid::Uuid::now_v7().to_string();
-        let order_reply = crate::harness::send(request.header("idempotency-key", idempotency_key)).await;
+        let order_reply =
+            crate::harness::send(request.header("idempotency-key", idempotency_key)).await;
         assert_eq!(order_reply.expect(200)["note"], "the engine jammed");
     }
     // The address is needed until the order is delivered.
@@ -165,7 +167,10 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         .delete(&customer_path)
         .await
         .expect_problem(409, "INVALID_STATE");
-    assert_eq!(system.get(&customer_path).await.expect(200)["name"], "Ada Lovelace");
+    assert_eq!(
+        system.get(&customer_path).await.expect(200)["name"],
+        "Ada Lovelace"
+    );
     let cancel_path = format!("/v1/orders/{cancelled_id}/cancel");
     system
         .post(&cancel_path, json!({"reason": "my engine is broken"}))
@@ -210,7 +215,10 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         "{problem}"
     );
     for order_id in [&delivered_id, &cancelled_id] {
-        let order = system.get(&format!("/v1/orders/{order_id}")).await.expect(200);
+        let order = system
+            .get(&format!("/v1/orders/{order_id}"))
+            .await
+            .expect(200);
         assert_eq!(
             (&order["total"], &order["items"][0]["sku"]),
             (&json!(1000), &json!("A"))
@@ -271,7 +279,13 @@ async fn concurrent_changes_to_a_customer_are_all_applied() {
     let actions = ["verify", "block", "erase"].iter().enumerate();
     let actions = actions.flat_map(|(action_index, action_name)| {
         let customer_ids = customer_ids.iter().enumerate();
-        customer_ids.map(move |(customer_index, customer_id)| (customer_index + 20 * action_index, *action_name, customer_id))
+        customer_ids.map(move |(customer_index, customer_id)| {
+            (
+                customer_index + 20 * action_index,
+                *action_name,
+                customer_id,
+            )
+        })
     });
     let mut actions: Vec<_> = actions.collect();
     actions.sort_unstable();
@@ -291,7 +305,10 @@ async fn concurrent_changes_to_a_customer_are_all_applied() {
         .for_each(async |_| {})
         .await;
     for customer_id in &customer_ids {
-        let customer = system.get(&format!("/v1/customers/{customer_id}")).await.expect(200);
+        let customer = system
+            .get(&format!("/v1/customers/{customer_id}"))
+            .await
+            .expect(200);
         assert_eq!(customer["is_blocked"], true, "{customer}");
         assert!(customer["erased_at"].is_string(), "{customer}");
         assert_eq!(customer["email"], "", "{customer}");
@@ -310,10 +327,7 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
-    let order_id = order_reply.expect(201)["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let order_id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     let cancel_path = format!("/v1/orders/{order_id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
     // Simulates a worker that has read the customer and is still writing its order.
@@ -385,7 +399,10 @@ async fn customer_is_changed_by_a_merge_patch() {
         .await
         .expect(201);
     for (field_name, expected_value) in new_customer.as_object().unwrap() {
-        assert_eq!(created_customer[field_name], *expected_value, "{field_name}");
+        assert_eq!(
+            created_customer[field_name], *expected_value,
+            "{field_name}"
+        );
     }
     assert_eq!(created_customer["version"], 0);
     let customer_id = created_customer["id"].as_str().unwrap();
@@ -413,7 +430,10 @@ async fn customer_is_changed_by_a_merge_patch() {
         ),
         (&json!(true), &json!(2))
     );
-    assert_eq!(system.get(&customer_path).await.expect(200), changed_customer);
+    assert_eq!(
+        system.get(&customer_path).await.expect(200),
+        changed_customer
+    );
     patch_if_match(&system, &customer_path, patch_body.clone(), "\"1\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
@@ -738,7 +758,8 @@ async fn search_that_many_customers_match_returns_all_of_their_orders() {
     system.set_stock("A", &[("main", 1_000)]).await;
     let mut order_ids = Vec::new();
     for customer_number in 0..MATCHING_CUSTOMERS {
-        let new_customer = json!({"name": format!("Many {customer_number}"), "email": "m@example.com"});
+        let new_customer =
+            json!({"name": format!("Many {customer_number}"), "email": "m@example.com"});
         let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
         // Few of them have ordered.
         if customer_number.is_multiple_of(50) {

@@ -16,7 +16,7 @@ use crate::harness::{
 
 /// A server for one test, prepared, started and removed by scripts/lib.sh.
 struct Server {
-    server_name: &'static str,
+    name: &'static str,
     folder: PathBuf,
     port: u16,
     child_process: Option<Child>,
@@ -42,21 +42,27 @@ impl Server {
         let Store::Postgres { port, .. } = store else {
             panic!("SQLite has no pooler")
         };
-        let prepare_script = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
+        let prepare_script =
+            r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
         let folder = folder.join(format!("pgbouncer-{pool_mode}"));
-        let mut server = Self::prepare("pgbouncer", prepare_script, folder, &[&port.to_string(), pool_mode]);
+        let mut server = Self::prepare(
+            "pgbouncer",
+            prepare_script,
+            folder,
+            &[&port.to_string(), pool_mode],
+        );
         server.start();
         server
     }
 
-    fn prepare(server_name: &'static str, script: &str, folder: PathBuf, more_arguments: &[&str]) -> Self {
+    fn prepare(name: &'static str, script: &str, folder: PathBuf, more_arguments: &[&str]) -> Self {
         let arguments = [&[folder.to_str().unwrap()], more_arguments].concat();
         let prepare_output = bash_command(script, &arguments).output().unwrap();
         let error_text = String::from_utf8_lossy(&prepare_output.stderr);
         assert!(prepare_output.status.success(), "{error_text}");
         let port = String::from_utf8(prepare_output.stdout).unwrap();
         Self {
-            server_name,
+            name,
             folder,
             port: port.trim().parse().unwrap(),
             child_process: None,
@@ -68,7 +74,7 @@ impl Server {
         let log_file = OpenOptions::new().create(true).append(true).open(log_path);
         let log_file = log_file.unwrap();
         let mut server_command = bash_command(
-            &format!(r#"run_{} "$1""#, self.server_name),
+            &format!(r#"run_{} "$1""#, self.name),
             &[self.folder.to_str().unwrap()],
         );
         server_command
@@ -89,17 +95,23 @@ impl Drop for Server {
             let _ = running_process.kill();
             let _ = running_process.wait();
         }
-        let forget_script = format!(r#"forget_{} "$1""#, self.server_name);
+        let forget_script = format!(r#"forget_{} "$1""#, self.name);
         let _ = bash_command(&forget_script, &[self.folder.to_str().unwrap()]).status();
     }
 }
 
 /// Sends a request to a program's health server and returns the status and body.
-async fn read_health(process: &Process, address_field: &str, health_path: &str) -> Option<(u16, Value)> {
+async fn read_health(
+    process: &Process,
+    address_field: &str,
+    health_path: &str,
+) -> Option<(u16, Value)> {
     let address = process.find_logged_field(address_field, 0)?;
     let address = address.trim_start_matches("http://");
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let response = reqwest::get(format!("http://{address}{health_path}")).await.ok()?;
+    let response = reqwest::get(format!("http://{address}{health_path}"))
+        .await
+        .ok()?;
     let status = response.status().as_u16();
     Some((status, response.json().await.unwrap_or_default()))
 }
@@ -152,7 +164,10 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     wait_until("the cause to be reported", async || {
         let (status, readiness) = read_health(&worker, "health", "/readyz").await.unwrap();
         assert_eq!(status, 503, "{readiness}");
-        readiness["database"].as_str().unwrap().contains(expected_reason)
+        readiness["database"]
+            .as_str()
+            .unwrap()
+            .contains(expected_reason)
     })
     .await;
     assert!(!worker.has_ended());
@@ -263,7 +278,9 @@ async fn assert_works_behind_pgbouncer(pool_mode: &str) {
     });
     let order_ids = futures_util::future::join_all(create_orders).await;
     for order_id in &order_ids {
-        system.wait_for_order(order_id, "announced", is_announced).await;
+        system
+            .wait_for_order(order_id, "announced", is_announced)
+            .await;
     }
     let cancel_path = format!("/v1/orders/{}/cancel", order_ids[0]);
     system.post(&cancel_path, json!({})).await.expect(200);

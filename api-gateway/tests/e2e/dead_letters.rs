@@ -36,8 +36,9 @@ pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> Str
 }
 
 fn set_ledger_status(system: &System, order_id: &str, status: &str) {
-    let sql =
-        format!("UPDATE payments SET status = '{status}' WHERE key = '{order_id}/authorize_payment'");
+    let sql = format!(
+        "UPDATE payments SET status = '{status}' WHERE key = '{order_id}/authorize_payment'"
+    );
     system.store.run(Tables::Ledger, &sql);
 }
 
@@ -433,7 +434,10 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
         dead_letters[0]["id"].as_str().unwrap()
     );
     let (reply, replacement_worker) = tokio::join!(system.post(&redrive_path, json!({})), async {
-        wait_until("the worker to crash", async || system.worker_crash_count() == 2).await;
+        wait_until("the worker to crash", async || {
+            system.worker_crash_count() == 2
+        })
+        .await;
         system.spawn_replacement_worker()
     });
     system.worker = replacement_worker;

@@ -1,5 +1,7 @@
 //! The API conforms to its OpenAPI and AsyncAPI documents, as checked by independent tools.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::harness::{System, order_body, order_body_with_method, run_script};
@@ -39,7 +41,25 @@ async fn generated_client_creates_and_cancels_an_order() {
     let folder = system.folder.to_str().unwrap();
     let arguments = ["client", &system.url(""), ADMIN_KEY, folder, &customer_id];
     let script_output = run_script("described.py", &arguments);
-    assert!(script_output.contains("ordered and cancelled"), "{script_output}");
+    assert!(
+        script_output.contains("ordered and cancelled"),
+        "{script_output}"
+    );
+}
+
+/// The targets of all `$ref` in a document.
+fn schema_references(document: &Value) -> BTreeSet<&str> {
+    match document {
+        Value::Object(members) => members
+            .iter()
+            .flat_map(|(name, member)| match member {
+                Value::String(target) if name == "$ref" => BTreeSet::from([target.as_str()]),
+                member => schema_references(member),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(schema_references).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => BTreeSet::new(),
+    }
 }
 
 #[tokio::test]
@@ -47,6 +67,12 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
     let system = start_system().await;
     let document = system.get("/openapi.json").await.expect(200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let references = schema_references(&document);
+    assert!(references.len() > 50, "{references:?}");
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
     let mut operation_ids = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
@@ -61,7 +87,11 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
     let operation_count = operation_ids.len();
     operation_ids.sort();
     operation_ids.dedup();
-    assert_eq!(operation_ids.len(), operation_count, "operation ids are not unique");
+    assert_eq!(
+        operation_ids.len(),
+        operation_count,
+        "operation ids are not unique"
+    );
 
     // The documentation pages and all files that they load.
     let docs_page = system
@@ -77,7 +107,10 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
         .collect();
     assert!(!loaded_files.is_empty(), "{docs_page}");
     for file_name in loaded_files {
-        assert!(!file_name.contains("//"), "{file_name} is loaded from another server");
+        assert!(
+            !file_name.contains("//"),
+            "{file_name} is loaded from another server"
+        );
         let file_name = file_name.trim_start_matches("./");
         let reply = system.get(&format!("/docs/{file_name}")).await;
         assert_eq!(reply.status, 200, "{file_name}");
@@ -106,7 +139,10 @@ async fn events_conform_to_asyncapi() {
         let event_type = format!("shipment.{event_name}");
         let webhook_id = format!("m-{event_index}");
         assert_eq!(
-            system.send_webhook(&webhook_id, &event_type, &order_ids[0]).await.status,
+            system
+                .send_webhook(&webhook_id, &event_type, &order_ids[0])
+                .await
+                .status,
             200
         );
     }
@@ -137,7 +173,9 @@ async fn events_conform_to_asyncapi() {
                 }
                 _ => json!({}),
             };
-            let return_reply = system.post(&format!("/v1/returns/{return_id}/{action}"), body).await;
+            let return_reply = system
+                .post(&format!("/v1/returns/{return_id}/{action}"), body)
+                .await;
             return_reply.expect(200);
         }
     }
@@ -181,6 +219,9 @@ async fn events_conform_to_asyncapi() {
         "order.edit_requested",
         "order.edit_rejected",
     ] {
-        assert!(event_types.contains(&event_type), "{event_type}: {event_types:?}");
+        assert!(
+            event_types.contains(&event_type),
+            "{event_type}: {event_types:?}"
+        );
     }
 }

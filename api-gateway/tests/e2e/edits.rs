@@ -126,7 +126,8 @@ async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
         ("pm_flaky", false, "none"),
     ] {
         let id = system.create_order_to_edit().await;
-        let body = json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": payment_method});
+        let body =
+            json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": payment_method});
         let pending_order = system.post(&edit_path(&id), body).await.expect(202);
         assert_eq!(pending_order["pending_edit"]["number"], 1);
         if is_cancelled {
@@ -257,23 +258,26 @@ async fn edits_race_with_shipping_cancelling_and_other_edits_of_two_workers() {
     for _ in 0..6 {
         order_ids.push(system.create_order_to_edit().await);
     }
-    let requests = order_ids.iter().enumerate().flat_map(|(order_index, order_id)| {
-        let order_path = |subpath: &str| format!("/v1/orders/{order_id}/{subpath}");
-        [
-            (
-                order_path("edit"),
-                set_quantity("A", 4 + u32::try_from(order_index).unwrap()),
-            ),
-            (order_path("edit"), set_quantity("B", 1)),
-            (order_path("edit"), set_quantity("A", 1)),
-            (order_path("edit/cancel"), json!({})),
-            (order_path("shipments"), json!({})),
-            (order_path("cancel"), json!({})),
-        ]
-        .into_iter()
-        .skip(usize::from(order_index % 2 == 0))
-        .collect::<Vec<_>>()
-    });
+    let requests = order_ids
+        .iter()
+        .enumerate()
+        .flat_map(|(order_index, order_id)| {
+            let order_path = |subpath: &str| format!("/v1/orders/{order_id}/{subpath}");
+            [
+                (
+                    order_path("edit"),
+                    set_quantity("A", 4 + u32::try_from(order_index).unwrap()),
+                ),
+                (order_path("edit"), set_quantity("B", 1)),
+                (order_path("edit"), set_quantity("A", 1)),
+                (order_path("edit/cancel"), json!({})),
+                (order_path("shipments"), json!({})),
+                (order_path("cancel"), json!({})),
+            ]
+            .into_iter()
+            .skip(usize::from(order_index % 2 == 0))
+            .collect::<Vec<_>>()
+        });
     let sent_requests = requests.map(|(path, body)| {
         let request = system.request(Method::POST, &path);
         let request = request.header("idempotency-key", Uuid::now_v7().to_string());

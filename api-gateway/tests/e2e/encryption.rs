@@ -25,8 +25,13 @@ impl System {
     /// Runs `order-worker encrypt` with these variables.
     fn encrypt(&self, variables: &[(&str, &str)]) -> std::process::Output {
         let mut encrypt_command = Process::command(WORKER);
-        encrypt_command.arg("encrypt").env("DATABASE_URL", self.store.url());
-        encrypt_command.envs(variables.iter().copied()).output().unwrap()
+        encrypt_command
+            .arg("encrypt")
+            .env("DATABASE_URL", self.store.url());
+        encrypt_command
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap()
     }
 
     /// Creates an endpoint under this idempotency key; returns the response.
@@ -171,7 +176,10 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
     system.store.run(Tables::Worker, damage_sql);
     let encrypt_output = system.encrypt(&[("ENCRYPTION_KEY_PREVIOUS", OLD_KEY)]);
     assert_eq!(encrypt_output.status.code(), Some(1), "{encrypt_output:?}");
-    assert_eq!(String::from_utf8_lossy(&encrypt_output.stdout), "1 rows changed\n");
+    assert_eq!(
+        String::from_utf8_lossy(&encrypt_output.stdout),
+        "1 rows changed\n"
+    );
     let errors = String::from_utf8_lossy(&encrypt_output.stderr);
     assert!(
         errors.contains(endpoint["id"].as_str().unwrap()),

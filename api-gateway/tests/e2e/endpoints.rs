@@ -20,7 +20,11 @@ pub(crate) const ALLOW_PRIVATE_URLS: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1
 
 impl System {
     /// Creates a webhook endpoint and returns its id and secret.
-    pub(crate) async fn create_endpoint(&self, url: &str, event_types: &[&str]) -> (String, String) {
+    pub(crate) async fn create_endpoint(
+        &self,
+        url: &str,
+        event_types: &[&str],
+    ) -> (String, String) {
         let new_endpoint = json!({"url": url, "event_types": event_types});
         let endpoint_reply = self
             .post("/v1/webhook-endpoints", new_endpoint)
@@ -138,7 +142,9 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         .await
         .unwrap();
     let order_id = system.create_order().await;
-    system.wait_for_order(&order_id, "announced", is_announced).await;
+    system
+        .wait_for_order(&order_id, "announced", is_announced)
+        .await;
     wait_until("both webhooks", async || receiver.received().len() == 2).await;
 
     let feed_page = system
@@ -608,7 +614,8 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
             delivery["attempts"][0]["response_code"] == 503
         })
         .await;
-    let parse_time = |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
+    let parse_time =
+        |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
     let attempted_at = parse_time(&refused_delivery["attempts"][0]["at"]);
     let next_attempt_at = parse_time(&refused_delivery["next_attempt_at"]);
     assert_eq!(next_attempt_at.duration_since(attempted_at).as_secs(), 3600);
@@ -719,6 +726,8 @@ async fn endpoints_that_could_never_receive_an_event_are_refused() {
         let patch_request = system
             .request(Method::PATCH, &path)
             .json(&unknown_type_patch);
-        send(patch_request).await.expect_problem(422, "INVALID_REQUEST");
+        send(patch_request)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
     }
 }

@@ -274,7 +274,9 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
         let path = format!("/v1/orders/{}", text_of(&exported_order["id"]));
         assert_eq!(system.get(&path).await.expect(200), exported_order);
     }
-    let export_of_edited = export_text.lines().find(|line| line.contains(&order_ids[0]));
+    let export_of_edited = export_text
+        .lines()
+        .find(|line| line.contains(&order_ids[0]));
     let exported_edited_order: Value = serde_json::from_str(export_of_edited.unwrap()).unwrap();
     assert_eq!(
         exported_edited_order["returns"].as_array().unwrap().len(),
@@ -326,7 +328,10 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
 
     wait_until("old events to be deleted", async || {
         let condensed_count_sql = "SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL";
-        system.store.run(crate::harness::Tables::Worker, condensed_count_sql) == "3"
+        system
+            .store
+            .run(crate::harness::Tables::Worker, condensed_count_sql)
+            == "3"
     })
     .await;
     assert_eq!(system.list_orders().await, orders_before);
@@ -338,7 +343,10 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
             "{event_type}"
         );
     }
-    assert_eq!(system.list_event_types(&order_ids[1]).await, [] as [&str; 0]);
+    assert_eq!(
+        system.list_event_types(&order_ids[1]).await,
+        [] as [&str; 0]
+    );
     let event_types_before = system.list_event_types(&id_with_open_return).await;
     assert!(event_types_before.contains(&"order.edited".to_owned()));
     system.assert_verified();

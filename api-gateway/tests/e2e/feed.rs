@@ -92,7 +92,8 @@ impl EventStreamClient {
             }
             let chunk = tokio::time::timeout(Duration::from_secs(5), self.chunks.next()).await;
             let chunk_bytes = chunk.ok()??.ok()?;
-            self.text.push_str(std::str::from_utf8(&chunk_bytes).unwrap());
+            self.text
+                .push_str(std::str::from_utf8(&chunk_bytes).unwrap());
         }
     }
 }
@@ -131,7 +132,10 @@ async fn requests_waiting_for_events_do_not_block_others() {
         "foreign.py",
         &["waiters", &system.broker.url(), &customer_id],
     );
-    assert!(script_output.contains("not kept waiting"), "{script_output}");
+    assert!(
+        script_output.contains("not kept waiting"),
+        "{script_output}"
+    );
 }
 
 #[tokio::test]
@@ -197,7 +201,9 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
         order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     for order_id in &order_ids {
-        system.wait_for_order(order_id, "announced", is_announced).await;
+        system
+            .wait_for_order(order_id, "announced", is_announced)
+            .await;
     }
     let all_events = read_feed(&system, "", "0").await;
     let events_of_order = read_feed(&system, &format!("&order_id={}", order_ids[1]), "0").await;
@@ -251,7 +257,10 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
     let (page, cancel_reply) =
         tokio::join!(system.get(&path), system.post(&cancel_path, json!({})));
     cancel_reply.expect(200);
-    assert_eq!(page.expect(200)["data"][0]["subject"], order_ids[2].as_str());
+    assert_eq!(
+        page.expect(200)["data"][0]["subject"],
+        order_ids[2].as_str()
+    );
 }
 
 #[tokio::test]

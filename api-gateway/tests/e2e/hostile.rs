@@ -56,7 +56,11 @@ impl System {
                 let entries = entries.unwrap_or_else(|| panic!("{list_path}: {page}"));
                 let read_replies = entries.iter().map(async |entry| {
                     let entry_id = entry["id"].as_str().or(entry["sku"].as_str()).unwrap();
-                    assert_eq!(self.get(&format!("{list_path}/{entry_id}")).await.status, 200, "{entry_id}");
+                    assert_eq!(
+                        self.get(&format!("{list_path}/{entry_id}")).await.status,
+                        200,
+                        "{entry_id}"
+                    );
                     if list_path == "/v1/orders" {
                         let history_path = format!("{list_path}/{entry_id}/history?limit=200");
                         assert_eq!(self.get(&history_path).await.status, 200, "{entry_id}");
@@ -213,7 +217,9 @@ async fn unreadable_row_affects_only_its_own_order() {
     let (is_consistent, report) = system.verify();
     assert!(!is_consistent);
     assert!(
-        report.contains(&format!("order {bad_row_id}: its stored state can't be decoded")),
+        report.contains(&format!(
+            "order {bad_row_id}: its stored state can't be decoded"
+        )),
         "{report}"
     );
     assert!(
@@ -222,20 +228,31 @@ async fn unreadable_row_affects_only_its_own_order() {
         )),
         "{report}"
     );
-    for id in ids.iter().filter(|id| *id != bad_row_id && *id != bad_event_id) {
+    for id in ids
+        .iter()
+        .filter(|id| *id != bad_row_id && *id != bad_event_id)
+    {
         assert!(!report.contains(id.as_str()), "{report}");
     }
 
     let problem_reply = system.get(&format!("/v1/orders/{bad_row_id}")).await;
     let problem = problem_reply.expect_problem(500, "INTERNAL");
     assert!(
-        problem["detail"].as_str().unwrap().contains(bad_row_id.as_str()),
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains(bad_row_id.as_str()),
         "{problem}"
     );
-    let problem_reply = system.get(&format!("/v1/orders/{bad_event_id}/history")).await;
+    let problem_reply = system
+        .get(&format!("/v1/orders/{bad_event_id}/history"))
+        .await;
     let problem = problem_reply.expect_problem(500, "INTERNAL");
     assert!(
-        problem["detail"].as_str().unwrap().contains(bad_event_id.as_str()),
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains(bad_event_id.as_str()),
         "{problem}"
     );
     // Lists must skip the row with any page size.
@@ -258,12 +275,19 @@ async fn unreadable_row_affects_only_its_own_order() {
         assert!(subjects.contains(id), "{id}");
     }
     system.get("/v1/stats").await.expect(200);
-    for (export_kind, id, line_count) in [("orders", bad_row_id, 4), ("events", bad_event_id, subjects.len() - 1)] {
+    for (export_kind, id, line_count) in [
+        ("orders", bad_row_id, 4),
+        ("events", bad_event_id, subjects.len() - 1),
+    ] {
         let export_output = run_worker(&system, &["export", export_kind]);
         assert!(!export_output.status.success());
         let error_text = String::from_utf8_lossy(&export_output.stderr);
         assert!(error_text.contains(id.as_str()), "{error_text}");
-        assert_eq!(json_lines(&export_output).len(), line_count, "{export_kind}");
+        assert_eq!(
+            json_lines(&export_output).len(),
+            line_count,
+            "{export_kind}"
+        );
     }
     // Later events are delivered as usual.
     let last_order = system
@@ -366,7 +390,11 @@ async fn earliest_and_latest_timestamps_are_accepted() {
         ("created_before=-009999-01-01T00:00:00Z", 0),
     ] {
         let page = system.get(&format!("/v1/orders?{query}")).await.expect(200);
-        assert_eq!(page["data"].as_array().unwrap().len(), expected_count, "{query}");
+        assert_eq!(
+            page["data"].as_array().unwrap().len(),
+            expected_count,
+            "{query}"
+        );
     }
 }
 
@@ -426,6 +454,7 @@ fn hostile_values() -> Vec<String> {
 }
 
 /// Valid paths and bodies; the test replaces one value with a hostile one.
+#[expect(clippy::struct_field_names, reason = "ids of resources")]
 struct Fixture {
     customer_id: String,
     /// Another customer, which requests may block.
@@ -484,7 +513,10 @@ fn resolve_schema<'a>(openapi_document: &'a Value, schema: &'a Value) -> Option<
 /// Every field of every documented request body gets every hostile value. Everything that is stored can be read
 /// in all ways.
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "requests for every field of every operation")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "requests for every field of every operation"
+)]
 async fn stored_hostile_input_can_be_read() {
     const HOSTILE_MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
@@ -520,12 +552,17 @@ async fn stored_hostile_input_can_be_read() {
                     continue;
                 }
                 let field_name = parameter["name"].as_str().unwrap();
-                for hostile_value in values.iter().filter(|hostile_value| hostile_value.len() < 2_000) {
-                    let hostile_value: Value = serde_json::from_str(hostile_value).unwrap_or(json!("a\0b"));
+                for hostile_value in values
+                    .iter()
+                    .filter(|hostile_value| hostile_value.len() < 2_000)
+                {
+                    let hostile_value: Value =
+                        serde_json::from_str(hostile_value).unwrap_or(json!("a\0b"));
                     let hostile_value = hostile_value
                         .as_str()
                         .map_or_else(|| hostile_value.to_string(), str::to_owned);
-                    let url = reqwest::Url::parse_with_params("http://h/", [(field_name, hostile_value)]);
+                    let url =
+                        reqwest::Url::parse_with_params("http://h/", [(field_name, hostile_value)]);
                     let url = url.unwrap();
                     let query = url.query().unwrap_or_default();
                     requests.push((
@@ -542,22 +579,27 @@ async fn stored_hostile_input_can_be_read() {
                 let mut body = body.clone();
                 body[field_name] = json!(HOSTILE_MARK);
                 let body_text = body.to_string();
-                let bodies = values
-                    .iter()
-                    .map(|hostile_value| body_text.replace(&format!("\"{HOSTILE_MARK}\""), hostile_value));
-                requests.extend(bodies.map(|body_text| (method.clone(), operation_path.clone(), body_text)));
+                let bodies = values.iter().map(|hostile_value| {
+                    body_text.replace(&format!("\"{HOSTILE_MARK}\""), hostile_value)
+                });
+                requests.extend(
+                    bodies.map(|body_text| (method.clone(), operation_path.clone(), body_text)),
+                );
             }
         }
     }
     let value_lines = values.iter().flat_map(|hostile_value| {
         let new_order_text = order_body(&fixture.customer_id, "A", 1).to_string();
-        ["metadata", "external_id", "items", "line"]
-            .map(|field_name| new_order_text.replacen('{', &format!("{{\"{field_name}\":{hostile_value},"), 1))
+        ["metadata", "external_id", "items", "line"].map(|field_name| {
+            new_order_text.replacen('{', &format!("{{\"{field_name}\":{hostile_value},"), 1)
+        })
     });
     let value_lines: Vec<String> = value_lines.collect();
     println!("{} requests, {} lines", requests.len(), value_lines.len());
     let replies = stream::iter(&requests).map(async |(method, path, body_text)| {
-        let reply = system.send_text(method.clone(), path, body_text.clone()).await;
+        let reply = system
+            .send_text(method.clone(), path, body_text.clone())
+            .await;
         let text_beginning: String = body_text.chars().take(300).collect();
         assert!(
             reply.status < 500,

@@ -13,7 +13,8 @@ use crate::{
 impl System {
     pub(crate) async fn import(&self, lines: &[Value], idempotency_key: Option<&str>) -> Reply {
         let line_texts: Vec<String> = lines.iter().map(Value::to_string).collect();
-        self.import_text(line_texts.join("\n"), idempotency_key).await
+        self.import_text(line_texts.join("\n"), idempotency_key)
+            .await
     }
 
     async fn import_text(&self, text: String, idempotency_key: Option<&str>) -> Reply {
@@ -256,7 +257,8 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
     let mut expected_orders = 1;
     for (idempotency_key, commit_count) in [(None, 1), (Some("keyed"), 2)] {
         let line = |line_name: &str| {
-            let external_id = (line_name == "b").then(|| format!("{line_name}-{idempotency_key:?}"));
+            let external_id =
+                (line_name == "b").then(|| format!("{line_name}-{idempotency_key:?}"));
             json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}],
                    "metadata": {"key": idempotency_key, "line": line_name}, "external_id": external_id})
         };
@@ -273,14 +275,19 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
         let crash_count_before = system.worker_crash_count();
         let mut worker = system.take_worker();
         system.set_variable("CRASH_AT", None);
-        let (report, replacement_worker) = tokio::join!(system.import(&lines, idempotency_key), async {
-            wait_until("the worker to crash", async || worker.has_ended()).await;
-            assert_eq!(system.worker_crash_count(), crash_count_before + 1);
-            system.spawn_replacement_worker()
-        });
+        let (report, replacement_worker) =
+            tokio::join!(system.import(&lines, idempotency_key), async {
+                wait_until("the worker to crash", async || worker.has_ended()).await;
+                assert_eq!(system.worker_crash_count(), crash_count_before + 1);
+                system.spawn_replacement_worker()
+            });
         system.worker = replacement_worker;
         let report = report.expect(200);
-        assert_eq!(count_outcomes(&report), (3, 1, 1), "{idempotency_key:?} {report}");
+        assert_eq!(
+            count_outcomes(&report),
+            (3, 1, 1),
+            "{idempotency_key:?} {report}"
+        );
         expected_orders += 3;
         assert_eq!(system.list_orders().await.len(), expected_orders);
     }

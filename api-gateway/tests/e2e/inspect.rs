@@ -86,7 +86,10 @@ async fn demo_reset_restores_the_initial_state() {
             .iter()
             .map(|stock_level| (&stock_level["on_hand"], &stock_level["reserved"]))
             .collect();
-        assert_eq!(stock_levels, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
+        assert_eq!(
+            stock_levels,
+            [(&json!(5), &json!(0)), (&json!(2), &json!(0))]
+        );
         // The feed continues after the reset.
         let position = feed_page["position"].as_str().unwrap();
         let next_page_reply = system.get(&format!("/v1/events?after={position}")).await;

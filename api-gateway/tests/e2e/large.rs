@@ -15,7 +15,11 @@ const ORDER_COUNT: usize = 40;
 const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// Reads a list page by page, and returns its entries and the number of pages.
-async fn read_all_pages(system: &System, list_path: &str, cursor_parameter: &str) -> (Vec<Value>, usize) {
+async fn read_all_pages(
+    system: &System,
+    list_path: &str,
+    cursor_parameter: &str,
+) -> (Vec<Value>, usize) {
     let (mut found_entries, mut page_count, mut page_path) = (Vec::new(), 0, list_path.to_owned());
     loop {
         let mut page = system.get(&page_path).await.expect(200);
@@ -71,7 +75,9 @@ async fn large_results_are_split_into_several_messages() {
     };
     let read_everything = async {
         let texts_of = |entries: &[Value], field_name: &str| {
-            let ids = entries.iter().map(|entry| entry[field_name].as_str().unwrap());
+            let ids = entries
+                .iter()
+                .map(|entry| entry[field_name].as_str().unwrap());
             ids.map(str::to_owned).collect::<Vec<_>>()
         };
         let (listed_orders, page_count) =

@@ -73,7 +73,8 @@ fn back_up(system: &System) -> Store {
     }
     // The procedure of docs/OPERATIONS.md.
     let programs_folder = setting("TEST_POSTGRES_BIN");
-    let postgres_program = |program_name: &str| Command::new(Path::new(&programs_folder).join(program_name));
+    let postgres_program =
+        |program_name: &str| Command::new(Path::new(&programs_folder).join(program_name));
     let backup_file = folder.with_extension("dump");
     let dump_output = postgres_program("pg_dump")
         .args(["--format=custom", "--file"])
@@ -196,6 +197,11 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
         .collect();
     let mut expected_orders = all_orders.clone();
     expected_orders.reverse();
+    // In lists, orders have the name of their customer, which the export of the customers has.
+    for order in &mut expected_orders {
+        let customer_name = order.as_object_mut().unwrap().remove("customer_name");
+        assert_eq!(customer_name, Some(json!("Ada")));
+    }
     assert_eq!(exported_orders, expected_orders);
     let last_number = exported_orders.last().unwrap()["number"].as_i64().unwrap();
     assert!(stderr_text(&orders_output).contains(&format!("--after {last_number}")));
@@ -214,7 +220,12 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let output_file = system.folder.join("orders.ndjson");
     let export_output = run_worker(
         &system,
-        &["export", "orders", "--output", output_file.to_str().unwrap()],
+        &[
+            "export",
+            "orders",
+            "--output",
+            output_file.to_str().unwrap(),
+        ],
     );
     assert!(export_output.status.success());
     assert_eq!(

@@ -86,9 +86,15 @@ async fn products_are_found_by_the_beginning_of_sku_or_name() {
         .patch("/v1/products/mug-2", rename_patch)
         .await
         .expect(200);
-    for (search_text, expected_skus) in [("big", vec![]), ("small", vec![]), ("tiny", vec!["mug-2"])] {
+    for (search_text, expected_skus) in
+        [("big", vec![]), ("small", vec![]), ("tiny", vec!["mug-2"])]
+    {
         let path = format!("/v1/products?q={search_text}");
-        assert_eq!(system.list_field(&path, "sku").await, expected_skus, "{search_text}");
+        assert_eq!(
+            system.list_field(&path, "sku").await,
+            expected_skus,
+            "{search_text}"
+        );
     }
     let path = "/v1/products?q=big&include_deleted=true";
     assert_eq!(system.list_field(path, "sku").await, ["Mug-1"]);
@@ -118,10 +124,14 @@ async fn products_are_found_among_many() {
         let path = format!("/v1/products?q=rare&limit={limit}");
         assert_eq!(system.list_field(&path, "sku").await, rare_skus, "{limit}");
     }
-    let usual_skus = system.list_field("/v1/products?q=usual&limit=200", "sku").await;
+    let usual_skus = system
+        .list_field("/v1/products?q=usual&limit=200", "sku")
+        .await;
     assert_eq!(usual_skus.len(), 6000 - rare_skus.len());
     assert!(usual_skus.is_sorted());
-    let skus_by_prefix = system.list_field("/v1/products?q=p59&limit=30", "sku").await;
+    let skus_by_prefix = system
+        .list_field("/v1/products?q=p59&limit=30", "sku")
+        .await;
     assert_eq!(skus_by_prefix.len(), 100);
     // Few of many products are low on stock.
     let threshold_sql = if system.store.is_sqlite() {
@@ -171,9 +181,14 @@ async fn products_low_on_stock_are_listed() {
     assert_eq!(system.list_field(path, "sku").await, ["A", "B", "D", "E"]);
     system.delete("/v1/products/E").await.expect(204);
     let threshold_patch = json!({"low_stock_at": null});
-    system.patch("/v1/products/B", threshold_patch).await.expect(200);
+    system
+        .patch("/v1/products/B", threshold_patch)
+        .await
+        .expect(200);
     assert_eq!(system.list_field(path, "sku").await, ["A", "D"]);
-    let all_skus = system.list_field("/v1/products?low_stock=false", "sku").await;
+    let all_skus = system
+        .list_field("/v1/products?low_stock=false", "sku")
+        .await;
     assert_eq!(all_skus, ["A", "B", "C", "D"]);
 }
 
@@ -220,7 +235,12 @@ async fn returns_are_found_by_their_number_and_their_orders() {
     }
     // The orders belong to the default storefront.
     system.api_key = Some("key-of-eu".to_owned());
-    assert!(system.list_field("/v1/returns?q=1", "number").await.is_empty());
+    assert!(
+        system
+            .list_field("/v1/returns?q=1", "number")
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -244,7 +264,9 @@ async fn messages_of_all_orders_are_listed_and_found() {
             .await;
         let created_order = order_reply.expect(201);
         let order_id = created_order["id"].as_str().unwrap().to_owned();
-        system.wait_for_order(&order_id, "announced", is_announced).await;
+        system
+            .wait_for_order(&order_id, "announced", is_announced)
+            .await;
         orders.push((customer_id, order_id));
     }
     let path = "/v1/messages?limit=1";
@@ -289,12 +311,17 @@ async fn messages_of_all_orders_are_listed_and_found() {
     system.wait_until_idle().await;
     let path = format!("/v1/customers/{}", orders[0].0);
     system.delete(&path).await.expect(204);
-    let found_numbers = system.list_field("/v1/messages?q=ada", "order_number").await;
+    let found_numbers = system
+        .list_field("/v1/messages?q=ada", "order_number")
+        .await;
     assert!(found_numbers.is_empty(), "{found_numbers:?}");
     let path = format!("/v1/orders/{}", orders[1].1);
     system.delete(&path).await.expect(204);
     let order_numbers = system.list_field("/v1/messages", "order_number").await;
-    assert!(order_numbers.iter().all(|order_number| order_number == "1"), "{order_numbers:?}");
+    assert!(
+        order_numbers.iter().all(|order_number| order_number == "1"),
+        "{order_numbers:?}"
+    );
     system.api_key = Some("key-of-eu".to_owned());
     let refused_reply = system.get("/v1/messages").await;
     refused_reply.expect_problem(403, "FORBIDDEN");
@@ -317,7 +344,11 @@ async fn retries_are_found_by_order_and_step() {
     ] {
         let path = format!("/v1/retries?limit=1&{filter_query}");
         let found_ids = system.list_field(&path, "order_id").await;
-        assert_eq!(found_ids.iter().collect::<Vec<_>>(), expected_ids, "{filter_query}");
+        assert_eq!(
+            found_ids.iter().collect::<Vec<_>>(),
+            expected_ids,
+            "{filter_query}"
+        );
     }
     let order_numbers = system.list_field("/v1/retries", "order_number").await;
     assert_eq!(order_numbers, ["1", "2"]);
@@ -336,7 +367,10 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
         order_ids.push(crate::dead_letters::order_with_failed_capture(&system, sku).await);
     }
     let customer_id = system.create_customer().await;
-    crate::harness::run_script("foreign.py", &["garbage", &system.broker.url(), &customer_id]);
+    crate::harness::run_script(
+        "foreign.py",
+        &["garbage", &system.broker.url(), &customer_id],
+    );
     wait_until("all messages to be archived", async || {
         system
             .list_field("/v1/dead-letters?kind=message", "kind")
@@ -358,9 +392,15 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
     ] {
         let path = format!("/v1/dead-letters?limit=2&{filter_query}");
         let found_ids = system.list_field(&path, "id").await;
-        assert_eq!(found_ids.len(), expected_count, "{filter_query}: {found_ids:?}");
+        assert_eq!(
+            found_ids.len(),
+            expected_count,
+            "{filter_query}: {found_ids:?}"
+        );
     }
-    let found_ids = system.list_field("/v1/dead-letters?number=1", "order_id").await;
+    let found_ids = system
+        .list_field("/v1/dead-letters?number=1", "order_id")
+        .await;
     assert_eq!(found_ids, [order_ids[0].clone()]);
     let order_numbers = system
         .list_field("/v1/dead-letters?kind=step", "order_number")
@@ -393,7 +433,40 @@ async fn api_keys_are_found_by_name_and_beginning() {
         (&prefixes[1][4..], vec![]),
     ] {
         let path = format!("/v1/api-keys?limit=1&q={search_text}");
-        assert_eq!(system.list_field(&path, "name").await, expected_names, "{search_text}");
+        assert_eq!(
+            system.list_field(&path, "name").await,
+            expected_names,
+            "{search_text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn webhook_endpoints_are_found_by_url_and_description() {
+    let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
+    system.api_key = Some("key-of-eu".to_owned());
+    for (path, description) in [("Orders", "The Warehouse"), ("erp", "100 % of them")] {
+        let endpoint =
+            json!({"url": format!("https://example.com/{path}"), "description": description});
+        let created = system.post("/v1/webhook-endpoints", endpoint).await;
+        created.expect(201);
+    }
+    let last_endpoint = json!({"url": "https://example.org/orders-2"});
+    system
+        .post("/v1/webhook-endpoints", last_endpoint)
+        .await
+        .expect(201);
+    for (q, expected_urls) in [
+        (
+            "ORDERS",
+            vec!["https://example.org/orders-2", "https://example.com/Orders"],
+        ),
+        ("ware", vec!["https://example.com/Orders"]),
+        ("%20%25", vec!["https://example.com/erp"]),
+        ("nothing", vec![]),
+    ] {
+        let path = format!("/v1/webhook-endpoints?limit=1&q={q}");
+        assert_eq!(system.list_field(&path, "url").await, expected_urls, "{q}");
     }
 }
 
@@ -405,7 +478,10 @@ async fn delivery_is_read_with_its_event() {
     system.api_key = Some("key-of-eu".to_owned());
     let new_endpoint = json!({"url": receiver.url("/hook"), "event_types": ["order.created"]});
     let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
-    let endpoint_id = endpoint_reply.expect(201)["id"].as_str().unwrap().to_owned();
+    let endpoint_id = endpoint_reply.expect(201)["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
     system.api_key = Some("key-of-eu".to_owned());
@@ -423,7 +499,10 @@ async fn delivery_is_read_with_its_event() {
             == 1
     })
     .await;
-    let delivery_id = system.list_field(&format!("{deliveries_path}?limit=1"), "id").await[0].clone();
+    let delivery_id = system
+        .list_field(&format!("{deliveries_path}?limit=1"), "id")
+        .await[0]
+        .clone();
     let path = format!("{deliveries_path}/{delivery_id}");
     let delivery = system.get(&path).await.expect(200);
     assert_eq!(delivery["attempts"][0]["response_code"], 200);

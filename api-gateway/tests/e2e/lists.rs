@@ -33,7 +33,8 @@ async fn orders_are_listed_newest_first_in_pages() {
         created_ids.push(order["id"].as_str().unwrap().to_owned());
     }
     created_ids.reverse();
-    let (mut listed_ids, mut path, mut page_count) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
+    let (mut listed_ids, mut path, mut page_count) =
+        (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
     loop {
         let page = system.get(&path).await.expect(200);
         listed_ids.extend(ids_of_page(&page));

@@ -75,7 +75,10 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
         "{order_log_lines:?}"
     );
     for log_line in &order_log_lines {
-        assert_eq!(log_line["trace_id"], order_log_lines[0]["trace_id"], "{log_line}");
+        assert_eq!(
+            log_line["trace_id"], order_log_lines[0]["trace_id"],
+            "{log_line}"
+        );
     }
     let gateway_log_lines = log_lines(&system, "gateway.log");
     assert!(

@@ -24,11 +24,13 @@ impl System {
     }
 
     async fn record_payment(&self, order_id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{order_id}/payments"), body).await
+        self.post(&format!("/v1/orders/{order_id}/payments"), body)
+            .await
     }
 
     async fn record_refund(&self, order_id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{order_id}/refunds"), body).await
+        self.post(&format!("/v1/orders/{order_id}/refunds"), body)
+            .await
     }
 
     /// All dead letters.
@@ -48,13 +50,17 @@ fn transaction_texts(order: &Value) -> Vec<String> {
                 "{order}"
             );
             assert!(transaction["created_at"].is_string(), "{order}");
-            let text_field = |field_name: &str| transaction[field_name].as_str().unwrap_or("-").to_owned();
+            let text_field =
+                |field_name: &str| transaction[field_name].as_str().unwrap_or("-").to_owned();
             let (transaction_kind, status, reference) = (
                 text_field("kind"),
                 text_field("status"),
                 text_field("reference"),
             );
-            format!("{transaction_kind} {} {status} {reference}", transaction["amount"])
+            format!(
+                "{transaction_kind} {} {status} {reference}",
+                transaction["amount"]
+            )
         })
         .collect()
 }

@@ -142,7 +142,10 @@ async fn each_event_of_an_order_gives_its_message_once() {
     system.wait_for_order(&id, "announced", is_announced).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let shipment_body = json!({"carrier": "Swift Parcel", "tracking_number": "SP1234567890", "tracking_url": "https://track.example/SP1234567890"});
-    system.post(&shipments_path, shipment_body).await.expect(201);
+    system
+        .post(&shipments_path, shipment_body)
+        .await
+        .expect(201);
     let kinds = system.kinds_of(&id, 2).await;
     assert_eq!(kinds, ["order_confirmed", "order_shipped"]);
     let wait_until_shipped = system.wait_for_order(&id, "captured", |order| {
@@ -388,7 +391,8 @@ async fn worker_crash_loses_no_message_and_a_repetition_has_the_same_id() {
     ];
     let (server, mut system) = start_with_mail(&variables).await;
     let customer_id = system.create_customer().await;
-    for (crash_point, expected_count) in [("after_messages_created", 1), ("after_message_sent", 2)] {
+    for (crash_point, expected_count) in [("after_messages_created", 1), ("after_message_sent", 2)]
+    {
         let crash_count_before = system.worker_crash_count();
         system.worker.kill();
         system.set_variable("CRASH_AT", Some(crash_point));
@@ -398,7 +402,10 @@ async fn worker_crash_loses_no_message_and_a_repetition_has_the_same_id() {
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
         let id = text_of(&order_reply.expect(201)["id"]);
-        wait_until("the crash", async || system.worker_crash_count() > crash_count_before).await;
+        wait_until("the crash", async || {
+            system.worker_crash_count() > crash_count_before
+        })
+        .await;
         system.set_variable("CRASH_AT", None);
         system.restart_worker().await;
         assert_eq!(system.kinds_of(&id, 1).await, ["order_confirmed"]);
@@ -407,7 +414,11 @@ async fn worker_crash_loses_no_message_and_a_repetition_has_the_same_id() {
             .iter()
             .map(|message| text_of(&message["id"]))
             .collect();
-        assert_eq!((taken_messages.len(), message_ids.len()), (expected_count, 1), "{crash_point}");
+        assert_eq!(
+            (taken_messages.len(), message_ids.len()),
+            (expected_count, 1),
+            "{crash_point}"
+        );
     }
 }
 
@@ -586,7 +597,10 @@ async fn imported_orders_give_messages_only_if_that_is_switched_on() {
         let customer_id = system.create_customer().await;
         let mut order_with_external_id = order_body(&customer_id, "A", 1);
         order_with_external_id["external_id"] = json!("legacy-1");
-        let import_text = format!("{order_with_external_id}\n{}\n", order_body(&customer_id, "A", 2));
+        let import_text = format!(
+            "{order_with_external_id}\n{}\n",
+            order_body(&customer_id, "A", 2)
+        );
         let request = system.request(Method::POST, "/v1/orders/import");
         let request = request
             .header("content-type", "application/x-ndjson")
@@ -706,7 +720,10 @@ async fn storefronts_have_templates_of_their_own() {
         system.api_key = Some(api_key.to_owned());
         let id = system.confirmed_order("ada@example.com").await;
         system.wait_for_message(&id, "sent").await;
-        assert_eq!(server.taken_messages().last().unwrap()["subject"], expected_subject);
+        assert_eq!(
+            server.taken_messages().last().unwrap()["subject"],
+            expected_subject
+        );
     }
     let taken_messages = server.taken_messages();
     assert_eq!(text_of(&taken_messages[0]["text"]).trim(), "20,00 EUR");
@@ -756,14 +773,20 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("SMTP_URL", smtp_url.to_owned()),
             ("MAIL_FROM", "a@shop.example".to_owned()),
-            ("MAIL_TEMPLATES", templates_folder.to_str().unwrap().to_owned()),
+            (
+                "MAIL_TEMPLATES",
+                templates_folder.to_str().unwrap().to_owned(),
+            ),
         ];
         let worker_output = Process::command(WORKER).envs(variables).output().unwrap();
         assert!(!worker_output.status.success());
         String::from_utf8_lossy(&worker_output.stderr).into_owned()
     };
     let error_text = error_text_with("smtp://shop:hunter2@mail.example");
-    assert!(error_text.contains("SMTP_URL: a password needs TLS"), "{error_text}");
+    assert!(
+        error_text.contains("SMTP_URL: a password needs TLS"),
+        "{error_text}"
+    );
     assert!(!error_text.contains("hunter2"), "{error_text}");
     for (template_name, template_text, expected_error) in [
         (
@@ -797,7 +820,10 @@ async fn wrong_settings_and_templates_end_the_start_with_one_line() {
         fs::create_dir_all(template_path.parent().unwrap()).unwrap();
         fs::write(&template_path, template_text).unwrap();
         let error_text = error_text_with("smtp://mail.example");
-        assert!(error_text.contains(expected_error), "{template_name}: {error_text}");
+        assert!(
+            error_text.contains(expected_error),
+            "{template_name}: {error_text}"
+        );
         assert_eq!(error_text.trim().lines().count(), 1, "{error_text}");
         fs::remove_file(&template_path).unwrap();
     }
@@ -893,7 +919,10 @@ async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_passwor
         let server = MailServer::start(&folder, mode, "0").await;
         let smtp_url = smtp_url.replace("PORT", &server.port);
         let certificate = folder.join("cert.pem");
-        let mut variables = vec![("SMTP_URL", smtp_url.as_str()), ("MAIL_FROM", "a@shop.example")];
+        let mut variables = vec![
+            ("SMTP_URL", smtp_url.as_str()),
+            ("MAIL_FROM", "a@shop.example"),
+        ];
         if mode != "plain" {
             variables.push(("SSL_CERT_FILE", certificate.to_str().unwrap()));
         }

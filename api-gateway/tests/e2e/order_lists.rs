@@ -61,7 +61,9 @@ async fn list_has_the_names_of_customers_until_they_are_erased() {
     }
     let declined_order = order_body_with_method(&customer_ids[0], "A", 1, "pm_declined");
     let id = system.placed_order(declined_order).await;
-    system.placed_order(order_body(&customer_ids[1], "A", 1)).await;
+    system
+        .placed_order(order_body(&customer_ids[1], "A", 1))
+        .await;
     system.wait_until_idle().await;
     let customer_names = async || {
         let page = system.get("/v1/orders").await.expect(200);
@@ -72,10 +74,15 @@ async fn list_has_the_names_of_customers_until_they_are_erased() {
     };
     assert_eq!(customer_names().await, ["Bob", "Ada"]);
     let customer_path = format!("/v1/customers/{}", customer_ids[0]);
-    let patch_reply = system.patch(&customer_path, json!({"name": "Ada Lovelace"})).await;
+    let patch_reply = system
+        .patch(&customer_path, json!({"name": "Ada Lovelace"}))
+        .await;
     patch_reply.expect(200);
     assert_eq!(customer_names().await, ["Bob", "Ada Lovelace"]);
-    let order_page = system.get(&format!("{customer_path}/orders")).await.expect(200);
+    let order_page = system
+        .get(&format!("{customer_path}/orders"))
+        .await
+        .expect(200);
     assert_eq!(order_page["data"][0]["customer_name"], "Ada Lovelace");
     // The name belongs to the customer: neither the order nor its events have it.
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
@@ -158,12 +165,19 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
         ("payment_status=voided", vec![]),
         ("payment_status=partially_refunded", vec![]),
         ("awaits_approval=true", vec![]),
-        ("awaits_approval=false", vec![&authorized_id, &manual_id, &failed_id]),
+        (
+            "awaits_approval=false",
+            vec![&authorized_id, &manual_id, &failed_id],
+        ),
         ("payment_status=outstanding&q=%232", vec![&manual_id]),
         ("payment_status=failed&q=%232", vec![]),
     ] {
         let listed_ids = system.list_ids(query).await;
-        assert_eq!(listed_ids.iter().collect::<Vec<_>>(), expected_ids, "{query}");
+        assert_eq!(
+            listed_ids.iter().collect::<Vec<_>>(),
+            expected_ids,
+            "{query}"
+        );
     }
     let query_of_customer = format!("customer_id={customer_id}&payment_status=failed");
     assert_eq!(system.list_ids(&query_of_customer).await, [failed_id]);
@@ -319,7 +333,10 @@ async fn no_more_than_ten_thousand_orders_are_counted() {
     let expected_counts = counts(["10000+", "0", "0", "1", "0", "10000+", "0"]);
     assert_eq!(system.counts("").await, expected_counts);
     let counts_of_default_storefront = counts(["1", "0", "0", "1", "0", "0", "0"]);
-    assert_eq!(system.counts("storefront=default").await, counts_of_default_storefront);
+    assert_eq!(
+        system.counts("storefront=default").await,
+        counts_of_default_storefront
+    );
     // 305 of the delivered orders are older than this time, among them the deleted ones.
     let created_after = "created_after=2033-05-18T03:33:20.306Z";
     let fewer_counts = counts(["9995", "0", "0", "0", "0", "9995", "0"]);

@@ -163,11 +163,21 @@ fn check_edit_and_shipping(
     if race.shipment_reply.status == 409 {
         match race.shipping {
             Shipping::Operator => {
-                order.expect_refused(&race.shipment_reply, 409, "pending edit", "order.edit_requested");
+                order.expect_refused(
+                    &race.shipment_reply,
+                    409,
+                    "pending edit",
+                    "order.edit_requested",
+                );
             }
             // More units than the order has now: the shipment of the first label was cancelled.
             Shipping::WebhookOfOrder | Shipping::WebhookOfShipment => {
-                order.expect_refused(&race.shipment_reply, 409, "was cancelled", "shipment.cancelled");
+                order.expect_refused(
+                    &race.shipment_reply,
+                    409,
+                    "was cancelled",
+                    "shipment.cancelled",
+                );
                 assert_eq!((race.shipping, quantity), (Shipping::WebhookOfShipment, 1));
             }
         }
@@ -179,7 +189,8 @@ fn check_edit_and_shipping(
     }
     order.expect_caused(&race.shipment_reply, ship_status, "shipment.shipped");
     if let Some(rejection) = rejection {
-        let rejection_by_shipment = order.expect_caused(&race.shipment_reply, 200, "order.edit_rejected");
+        let rejection_by_shipment =
+            order.expect_caused(&race.shipment_reply, 200, "order.edit_rejected");
         assert_eq!(rejection_by_shipment, rejection, "{order:?}");
         assert_eq!(rejection["data"]["reason"], "shipped", "{order:?}");
         assert_eq!((shipped_units, order.status()), (2, "shipped"), "{order:?}");
@@ -528,7 +539,8 @@ async fn unit_is_returned_and_refunded_once() {
             );
             let accepted_request = request_replies.iter().find(|reply| reply.status == 201);
             let return_id = accepted_request.unwrap().body["id"].as_str().unwrap();
-            let approve_request = shop.post_to_first(&format!("/v1/returns/{return_id}/approve"), &json!({}));
+            let approve_request =
+                shop.post_to_first(&format!("/v1/returns/{return_id}/approve"), &json!({}));
             send(approve_request).await.expect(200);
             let path = format!("/v1/returns/{return_id}/receive");
             let first_request = shop.post_to_first(&path, &receipt_body(1));
@@ -537,7 +549,10 @@ async fn unit_is_returned_and_refunded_once() {
                 shop.send_together(random, first_request, second_request)
                     .await,
             );
-            TwoReturns { request_replies, receipt_replies }
+            TwoReturns {
+                request_replies,
+                receipt_replies,
+            }
         })
         .await;
     let mut counts = OutcomeCounts::default();
@@ -645,7 +660,12 @@ fn check_edit_and_its_cancellation(
         order.has_open_authorization(),
     );
     if race.cancellation_reply.status == 409 {
-        order.expect_refused(&race.cancellation_reply, 409, "taken effect", "order.edited");
+        order.expect_refused(
+            &race.cancellation_reply,
+            409,
+            "taken effect",
+            "order.edited",
+        );
         assert!(
             find_rejection_of_edit(order, &race.edit_reply).is_none(),
             "{order:?}"
@@ -655,7 +675,10 @@ fn check_edit_and_its_cancellation(
     }
     let rejection = order.expect_caused(&race.cancellation_reply, 200, "order.edit_rejected");
     assert_eq!(rejection["data"]["reason"], "cancelled", "{order:?}");
-    assert_eq!(find_rejection_of_edit(order, &race.edit_reply), Some(rejection));
+    assert_eq!(
+        find_rejection_of_edit(order, &race.edit_reply),
+        Some(rejection)
+    );
     assert_eq!(amounts, (2, 2 * PRICE, true), "{order:?}");
     "cancelled first"
 }

@@ -101,7 +101,9 @@ impl<'a> Sequence<'a> {
         let idempotency_key = Uuid::now_v7().to_string();
         let build_request = || {
             let request = self.system.request(Method::POST, path);
-            request.header("idempotency-key", &idempotency_key).json(&body)
+            request
+                .header("idempotency-key", &idempotency_key)
+                .json(&body)
         };
         let reply = self.send_until_answered(build_request).await;
         let log_entry = format!("{path} {body}: {} {}", reply.status, reply.body["detail"]);
@@ -133,7 +135,9 @@ impl<'a> Sequence<'a> {
 
     async fn wait_until_idle(&self) {
         let is_idle = |order: &Value| order["in_progress"].is_null();
-        self.system.wait_for_order(&self.order_id, "idle", is_idle).await;
+        self.system
+            .wait_for_order(&self.order_id, "idle", is_idle)
+            .await;
     }
 
     async fn run(&mut self) {
@@ -170,7 +174,8 @@ impl<'a> Sequence<'a> {
             }
             11 => drop(self.post_to_order("cancel-remaining", json!({})).await),
             12 => {
-                let event_type = ["shipment.delivered", "shipment.returned"][self.random.random_below(2)];
+                let event_type =
+                    ["shipment.delivered", "shipment.returned"][self.random.random_below(2)];
                 self.report_as_carrier(event_type).await;
             }
             13..16 => {
@@ -285,7 +290,10 @@ impl<'a> Sequence<'a> {
     async fn report_as_carrier(&mut self, event_type: &str) {
         let webhook_id = Uuid::now_v7().to_string();
         loop {
-            let reply = self.system.send_webhook(&webhook_id, event_type, &self.order_id).await;
+            let reply = self
+                .system
+                .send_webhook(&webhook_id, event_type, &self.order_id)
+                .await;
             self.request_log
                 .push(format!("{event_type}: {} {}", reply.status, reply.body));
             if ![503, 504].contains(&reply.status) {
@@ -316,7 +324,8 @@ async fn money_at_provider(system: &System) -> HashMap<String, [i64; 3]> {
         return stripe.amounts_by_order().await;
     }
     let mut amounts_by_order = HashMap::<String, [i64; 3]>::new();
-    let payment_rows = system.query_ledger("SELECT key, status, amount, captured, refunded FROM payments");
+    let payment_rows =
+        system.query_ledger("SELECT key, status, amount, captured, refunded FROM payments");
     for payment_row in payment_rows.lines() {
         let columns: Vec<&str> = payment_row.split(' ').collect();
         let amount = |index: usize| columns[index].parse::<i64>().unwrap();
@@ -327,9 +336,10 @@ async fn money_at_provider(system: &System) -> HashMap<String, [i64; 3]> {
             0
         };
         let order_sums = amounts_by_order.entry(order_id).or_default();
-        for (sum, amount_to_add) in order_sums
-            .iter_mut()
-            .zip([authorized_amount, amount(3), amount(4)])
+        for (sum, amount_to_add) in
+            order_sums
+                .iter_mut()
+                .zip([authorized_amount, amount(3), amount(4)])
         {
             *sum += amount_to_add;
         }

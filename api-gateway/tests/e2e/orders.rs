@@ -564,7 +564,10 @@ async fn if_none_match_with_the_current_version_gets_304() {
                 .header("if-none-match", entity_tag),
         )
     };
-    assert_eq!(get_if_none_match(entity_tag.to_str().unwrap()).await.status, 304);
+    assert_eq!(
+        get_if_none_match(entity_tag.to_str().unwrap()).await.status,
+        304
+    );
     assert_eq!(
         get_if_none_match(&format!("\"0\", W/{}", entity_tag.to_str().unwrap()))
             .await

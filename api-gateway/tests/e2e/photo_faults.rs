@@ -35,7 +35,9 @@ async fn form_with_a_file_of_several_megabytes_is_accepted() {
     // Noise, which can't be compressed.
     let mut random_state = 1_u32;
     let pixels = RgbImage::from_fn(1_000, 1_000, |_, _| {
-        random_state = random_state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        random_state = random_state
+            .wrapping_mul(1_664_525)
+            .wrapping_add(1_013_904_223);
         let [_, red, green, blue] = random_state.to_le_bytes();
         Rgb([red, green, blue])
     });
@@ -325,7 +327,12 @@ async fn compressed_color_profile_needs_bounded_memory() {
     let chunk_length = u32::try_from(profile_chunk.len() - 4).unwrap();
     let checksum = crc32(&profile_chunk);
     let mut bomb = photo(8, 8, ImageFormat::Png);
-    let profile_chunk = [&chunk_length.to_be_bytes()[..], &profile_chunk, &checksum.to_be_bytes()].concat();
+    let profile_chunk = [
+        &chunk_length.to_be_bytes()[..],
+        &profile_chunk,
+        &checksum.to_be_bytes(),
+    ]
+    .concat();
     bomb.splice(33..33, profile_chunk);
     assert!(bomb.len() < 2_000_000, "{}", bomb.len());
     let memory_before_mib = system.gateway.peak_memory_mib();
@@ -414,7 +421,10 @@ async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() 
     let mut slow_clients = Vec::new();
     for _ in 0..6 {
         let mut slow_client = TcpStream::connect(address).await.unwrap();
-        slow_client.write_all(request_head.as_bytes()).await.unwrap();
+        slow_client
+            .write_all(request_head.as_bytes())
+            .await
+            .unwrap();
         slow_client.write_all(&jpeg()[..100]).await.unwrap();
         slow_clients.push(slow_client);
     }

@@ -235,9 +235,15 @@ async fn photos_are_stored_in_s3() {
     .await;
     system.set_stock("A", &[]).await;
     let photo_bytes = crate::photos::photo(640, 480, image::ImageFormat::Png);
-    let uploaded_photo = system.upload("A", "image/png", photo_bytes).await.expect(201);
+    let uploaded_photo = system
+        .upload("A", "image/png", photo_bytes)
+        .await
+        .expect(201);
     let photo_id = uploaded_photo["id"].as_str().unwrap().to_owned();
-    let expected_objects = [format!("shop/images/{photo_id}"), format!("shop/images/{photo_id}-320")];
+    let expected_objects = [
+        format!("shop/images/{photo_id}"),
+        format!("shop/images/{photo_id}-320"),
+    ];
     assert_eq!(list_objects(&system, &port).await, expected_objects);
 
     let photo_url = uploaded_photo["url"].as_str().unwrap().to_owned();
@@ -260,7 +266,10 @@ async fn photos_are_stored_in_s3() {
         304
     );
     let small_copy = system.get_file(&format!("{photo_url}/320"), &[]).await;
-    assert_eq!(image::load_from_memory(&small_copy.bytes).unwrap().width(), 320);
+    assert_eq!(
+        image::load_from_memory(&small_copy.bytes).unwrap().width(),
+        320
+    );
     let fallback_file = system.get_file(&format!("{photo_url}/1280"), &[]).await;
     assert_eq!(fallback_file.bytes, whole_file.bytes);
 

@@ -76,7 +76,8 @@ impl System {
         let Ok(folder_entries) = fs::read_dir(self.folder.join("media")) else {
             return Vec::new();
         };
-        let file_names = folder_entries.map(|folder_entry| folder_entry.unwrap().file_name().into_string().unwrap());
+        let file_names = folder_entries
+            .map(|folder_entry| folder_entry.unwrap().file_name().into_string().unwrap());
         let mut file_names: Vec<_> = file_names.collect();
         file_names.sort();
         file_names
@@ -180,7 +181,10 @@ async fn photo_is_turned_upright_and_loses_its_metadata() {
         .write_image(&picture(60, 40), 60, 40, ExtendedColorType::Rgb8)
         .unwrap();
     assert!(contains(&photo_bytes, b"GPSLatitude"));
-    let uploaded_photo = system.upload("A", "image/jpeg", photo_bytes).await.expect(201);
+    let uploaded_photo = system
+        .upload("A", "image/jpeg", photo_bytes)
+        .await
+        .expect(201);
     assert_eq!(
         (&uploaded_photo["width"], &uploaded_photo["height"]),
         (&json!(40), &json!(60))
@@ -201,7 +205,9 @@ async fn photo_is_turned_upright_and_loses_its_metadata() {
 }
 
 pub(crate) fn contains(bytes: &[u8], searched_bytes: &[u8]) -> bool {
-    bytes.windows(searched_bytes.len()).any(|window| window == searched_bytes)
+    bytes
+        .windows(searched_bytes.len())
+        .any(|window| window == searched_bytes)
 }
 
 #[tokio::test]
@@ -275,7 +281,10 @@ async fn ranges_and_conditions_are_honoured() {
 
     let head_response = system.client.head(system.url(path)).send().await.unwrap();
     assert_eq!(head_response.status(), 200);
-    assert_eq!(head_response.headers()["content-length"], file_size.to_string());
+    assert_eq!(
+        head_response.headers()["content-length"],
+        file_size.to_string()
+    );
     assert_eq!(head_response.headers()["content-type"], "image/jpeg");
 
     for missing_path in [
@@ -322,7 +331,10 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
 
     let images_path = "/v1/products/A/images";
     let photo_order = json!({"ids": [second_photo["id"], first_photo["id"]]});
-    let product = system.put(images_path, photo_order.clone()).await.expect(200);
+    let product = system
+        .put(images_path, photo_order.clone())
+        .await
+        .expect(200);
     assert_eq!(product["images"], json!([second_photo, first_photo]));
     let unchanged_reply = system.put(images_path, photo_order).await.expect(200);
     assert_eq!(unchanged_reply["version"], product["version"]);
@@ -470,18 +482,24 @@ async fn stale_if_match_changes_nothing() {
             .header("if-match", etag.clone())
     };
     let uploaded_photo = send(build_upload()).await.expect(201);
-    send(build_upload()).await.expect_problem(412, "VERSION_MISMATCH");
+    send(build_upload())
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(system.stored_files(), [id_of(&uploaded_photo)]);
     let path = format!("/v1/products/A/images/{}", id_of(&uploaded_photo));
     let delete_request = system
         .request(Method::DELETE, &path)
         .header("if-match", etag.clone());
-    send(delete_request).await.expect_problem(412, "VERSION_MISMATCH");
+    send(delete_request)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
     let order_request = system
         .request(Method::PUT, "/v1/products/A/images")
         .header("if-match", etag.clone())
         .json(&json!({"ids": [uploaded_photo["id"]]}));
-    send(order_request).await.expect_problem(412, "VERSION_MISMATCH");
+    send(order_request)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(
         system
             .get_file(uploaded_photo["url"].as_str().unwrap(), &[])
@@ -515,7 +533,10 @@ async fn photos_are_changed_by_operators_and_read_without_a_credential() {
             .upload("A", "image/jpeg", jpeg())
             .await
             .expect_problem(expected_status, expected_code);
-        system.delete(&path).await.expect_problem(expected_status, expected_code);
+        system
+            .delete(&path)
+            .await
+            .expect_problem(expected_status, expected_code);
         let image_order = json!({"ids": [photo["id"]]});
         system
             .put("/v1/products/A/images", image_order)

@@ -53,7 +53,12 @@ const ALL_ACTIONS: [OrderAction; 13] = [
 ];
 
 impl System {
-    async fn perform_action(&self, order_id: &str, action: OrderAction, webhook_number: usize) -> Reply {
+    async fn perform_action(
+        &self,
+        order_id: &str,
+        action: OrderAction,
+        webhook_number: usize,
+    ) -> Reply {
         let action_path = |subpath: &str| format!("/v1/orders/{order_id}/{subpath}");
         match action {
             OrderAction::Approve => self.post(&action_path("approve"), json!({})).await,
@@ -64,7 +69,10 @@ impl System {
                 let one_item = json!({"items": [{"sku": "A", "quantity": 1}]});
                 self.post(&action_path("shipments"), one_item).await
             }
-            OrderAction::Webhook(event_type) => self.send_webhook(&format!("m-{webhook_number}"), event_type, order_id).await,
+            OrderAction::Webhook(event_type) => {
+                self.send_webhook(&format!("m-{webhook_number}"), event_type, order_id)
+                    .await
+            }
             OrderAction::Refund => {
                 self.post(&action_path("refunds"), json!({"amount": 700}))
                     .await
@@ -78,7 +86,9 @@ impl System {
 fn justifies_refusal(earlier_events: &[(&str, &Value)], action: OrderAction) -> bool {
     let has_event = |event_type: &str| earlier_events.iter().any(|(event, _)| *event == event_type);
     let sum_of = |event_type: &str| -> i64 {
-        let events_of_kind = earlier_events.iter().filter(|(event, _)| *event == event_type);
+        let events_of_kind = earlier_events
+            .iter()
+            .filter(|(event, _)| *event == event_type);
         events_of_kind
             .map(|(_, data)| data["amount"].as_i64().unwrap())
             .sum()

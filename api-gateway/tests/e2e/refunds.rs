@@ -26,7 +26,8 @@ impl System {
     }
 
     async fn refund(&self, order_id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{order_id}/refunds"), body).await
+        self.post(&format!("/v1/orders/{order_id}/refunds"), body)
+            .await
     }
 
     async fn wait_for_refund(&self, order_id: &str, amount: i64) -> Value {

@@ -20,7 +20,8 @@ use crate::harness::{
 const REQUEST_QUEUE: &str = "order-request-queue";
 const TYPE_VARIABLE: &str = "REQUEST_QUEUE_TYPE";
 /// Variables of a system with a quorum queue, with a timeout that no request exceeds on a slow machine.
-const QUORUM_VARIABLES: [(&str, &str); 2] = [(TYPE_VARIABLE, "quorum"), ("REQUEST_TIMEOUT_MS", "30000")];
+const QUORUM_VARIABLES: [(&str, &str); 2] =
+    [(TYPE_VARIABLE, "quorum"), ("REQUEST_TIMEOUT_MS", "30000")];
 
 /// `order-worker migrate-request-queue` to this type.
 fn migration_command(system: &System, queue_type: &str) -> Command {
@@ -44,7 +45,8 @@ async fn migrate(system: &System, queue_type: &str) -> String {
 
 async fn assert_type(system: &System, queue_type: &str) {
     let migration_output = migrate(system, queue_type).await;
-    let expected_output = format!("{REQUEST_QUEUE} was already a {queue_type} queue; 0 requests moved\n");
+    let expected_output =
+        format!("{REQUEST_QUEUE} was already a {queue_type} queue; 0 requests moved\n");
     assert_eq!(migration_output, expected_output);
 }
 
@@ -120,12 +122,13 @@ async fn request_of_a_quorum_queue_is_answered_not_executed_again_after_a_crash(
         system.set_variable("CRASH_AT", Some(crash_point));
         system.launch_worker();
         let new_order = order_body(&customer_id, "A", 1);
-        let (reply, replacement_worker) = tokio::join!(system.post("/v1/orders", new_order), async {
-            while system.worker_crash_count() <= round {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            system.spawn_replacement_worker()
-        });
+        let (reply, replacement_worker) =
+            tokio::join!(system.post("/v1/orders", new_order), async {
+                while system.worker_crash_count() <= round {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                system.spawn_replacement_worker()
+            });
         system.worker = replacement_worker;
         reply.expect(201);
         wait_until("the worker to answer", async || {
@@ -148,12 +151,15 @@ async fn queue_of_the_other_type_is_used_and_reported_until_it_is_migrated() {
         system.restart_worker().await;
         // It answers requests, and says what to do in one line of the log and in its readiness report.
         system.create_order().await;
-        let notice = format!("{REQUEST_QUEUE} is a {existing_type} queue, but {TYPE_VARIABLE}={wanted_type}");
+        let notice = format!(
+            "{REQUEST_QUEUE} is a {existing_type} queue, but {TYPE_VARIABLE}={wanted_type}"
+        );
         let (status, readiness) = system.worker_readiness().await.unwrap();
         assert_eq!(status, 200, "{readiness}");
         let reported_notice = readiness["notice"].as_str().unwrap_or_default();
         assert!(
-            reported_notice.starts_with(&notice) && reported_notice.contains("migrate-request-queue"),
+            reported_notice.starts_with(&notice)
+                && reported_notice.contains("migrate-request-queue"),
             "{readiness}"
         );
         assert_eq!(lines_with(&system, "worker.log", &notice), 1);
@@ -234,7 +240,10 @@ async fn assert_no_request_is_lost(
         .collect();
     acknowledged_ids.sort();
     stored_ids.sort();
-    assert_eq!(stored_ids, acknowledged_ids, "orders were lost or duplicated");
+    assert_eq!(
+        stored_ids, acknowledged_ids,
+        "orders were lost or duplicated"
+    );
     let payments = system.payment_totals().await;
     assert_eq!(payments.authorizations, acknowledged_ids.len());
     system.assert_verified();
@@ -332,7 +341,9 @@ async fn workers_with_different_types_share_a_deleted_queue_without_a_fight() {
     })
     .await;
     for _ in 0..3 {
-        system.broker.run_rabbitmqctl(&["delete_queue", REQUEST_QUEUE]);
+        system
+            .broker
+            .run_rabbitmqctl(&["delete_queue", REQUEST_QUEUE]);
         wait_until("an order to be accepted", async || {
             system.post("/v1/orders", new_order.clone()).await.status == 201
         })

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use crate::harness::{CannedResponse, Receiver, System, order_body_with_method, wait_until};
 
 /// Creates orders whose payments always fail, and returns them with the failing provider.
-pub(crate) async fn orders_with_failing_payments(order_count: usize) -> (System, Receiver, Vec<String>) {
+pub(crate) async fn orders_with_failing_payments(
+    order_count: usize,
+) -> (System, Receiver, Vec<String>) {
     let provider = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
     let variables = [
         ("PAYMENT_PROVIDER", "stripe"),
@@ -59,8 +61,12 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     // The number of attempts starts again at one.
     wait_until("the step to fail again", async || {
         let history = system.list_event_types(id).await;
-        let events_after = history.iter().skip_while(|event_type| *event_type != "step.redriven");
-        events_after.skip(1).any(|event_type| event_type == "step.retried")
+        let events_after = history
+            .iter()
+            .skip_while(|event_type| *event_type != "step.redriven");
+        events_after
+            .skip(1)
+            .any(|event_type| event_type == "step.retried")
     })
     .await;
     for unknown_path in [

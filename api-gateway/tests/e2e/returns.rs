@@ -44,7 +44,8 @@ impl System {
     }
 
     async fn change_return(&self, return_id: &str, action: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/returns/{return_id}/{action}"), body).await
+        self.post(&format!("/v1/returns/{return_id}/{action}"), body)
+            .await
     }
 
     async fn receive_return_with_key(&self, return_id: &str, idempotency_key: &str) -> Reply {
@@ -116,7 +117,10 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
         reply.expect_problem(403, "FORBIDDEN");
     }
     act_as(&mut system, "key-of-us");
-    system.get(&return_path).await.expect_problem(404, "NOT_FOUND");
+    system
+        .get(&return_path)
+        .await
+        .expect_problem(404, "NOT_FOUND");
     let foreign_reply = system.change_return(&return_id, "cancel", json!({})).await;
     foreign_reply.expect_problem(404, "NOT_FOUND");
     let list = system.get("/v1/returns?storefront=eu").await.expect(200);
@@ -178,7 +182,10 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
     assert_eq!(system.stock_level("A").await, (8, 0));
     let history = system.list_event_types(&order_id).await;
     for event_type in ["return.requested", "return.approved", "return.received"] {
-        assert!(history.iter().any(|event| event == event_type), "{history:?}");
+        assert!(
+            history.iter().any(|event| event == event_type),
+            "{history:?}"
+        );
     }
     let events = system.get("/v1/events?type=return.*").await.expect(200);
     assert_eq!(events["data"].as_array().unwrap().len(), 3);
@@ -267,7 +274,9 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
     }
     system.worker.kill();
     system.restart_worker().await;
-    let replayed_receipt_reply = system.receive_return_with_key(&return_ids[1], "receipt-1").await;
+    let replayed_receipt_reply = system
+        .receive_return_with_key(&return_ids[1], "receipt-1")
+        .await;
     assert_eq!(replayed_receipt_reply.expect(200), first_receipt.body);
     system.wait_until_idle().await;
     let refunded_amount = system.payment_totals().await.refunded_amount;
@@ -297,7 +306,9 @@ async fn returns_are_listed_page_by_page() {
     let return_id_of_second_order =
         text_of(&system.request_return(&second_order_id, 1).await.expect(201)["id"]);
     let rejection = json!({"reason": "too late"});
-    let rejection_reply = system.change_return(&return_ids[1], "reject", rejection).await;
+    let rejection_reply = system
+        .change_return(&return_ids[1], "reject", rejection)
+        .await;
     assert_eq!(rejection_reply.expect(200)["reason"], "too late");
 
     let list_ids = async |query: &str| {
@@ -315,7 +326,10 @@ async fn returns_are_listed_page_by_page() {
             }
         }
     };
-    assert_eq!(list_ids(&format!("order_id={first_order_id}")).await, return_ids);
+    assert_eq!(
+        list_ids(&format!("order_id={first_order_id}")).await,
+        return_ids
+    );
     assert_eq!(
         list_ids("").await,
         [vec![return_id_of_second_order.clone()], return_ids.clone()].concat()
@@ -381,7 +395,10 @@ async fn erasure_waits_for_returns_and_removes_their_texts() {
         .await
         .expect(200);
     system.delete(&customer_path).await.expect(204);
-    let return_json = system.get(&format!("/v1/returns/{return_id}")).await.expect(200);
+    let return_json = system
+        .get(&format!("/v1/returns/{return_id}"))
+        .await
+        .expect(200);
     assert_eq!(return_json["note"], Value::Null);
     let history = system
         .get(&format!("/v1/orders/{order_id}/history"))

@@ -16,13 +16,18 @@ fn base64_secret(first_byte: u8) -> String {
 
 fn setting<'a>(program: &'a Value, variable_name: &str) -> &'a Value {
     let settings = program["settings"].as_array().unwrap();
-    let setting = settings.iter().find(|setting| setting["name"] == variable_name);
+    let setting = settings
+        .iter()
+        .find(|setting| setting["name"] == variable_name);
     setting.unwrap_or_else(|| panic!("{variable_name} is missing"))
 }
 
 fn partner<'a>(program: &'a Value, partner_kind: &str) -> &'a Value {
     let partners = program["partners"].as_array().unwrap();
-    partners.iter().find(|partner_json| partner_json["kind"] == partner_kind).unwrap()
+    partners
+        .iter()
+        .find(|partner_json| partner_json["kind"] == partner_kind)
+        .unwrap()
 }
 
 #[tokio::test]
@@ -32,8 +37,10 @@ async fn settings_show_the_configuration_without_any_secret() {
     let signing_secret = format!("whsec_{}", base64_secret(1));
     let (encryption_key, previous_encryption_key) = (base64_secret(2), base64_secret(3));
     let jwt_secret = format!("{SECRET_MARK}{SECRET_MARK}");
-    let url_with_secret = format!("https://user:{SECRET_MARK}@127.0.0.1:9/{SECRET_MARK}?token={SECRET_MARK}");
-    let url_with_password = format!("https://user:{SECRET_MARK}@127.0.0.1:9/traces?token={SECRET_MARK}");
+    let url_with_secret =
+        format!("https://user:{SECRET_MARK}@127.0.0.1:9/{SECRET_MARK}?token={SECRET_MARK}");
+    let url_with_password =
+        format!("https://user:{SECRET_MARK}@127.0.0.1:9/traces?token={SECRET_MARK}");
     let mail_url = format!("smtps://user:{SECRET_MARK}@127.0.0.1:9");
     let stripe_secret = format!("whsec_{SECRET_MARK}");
     let mut system = System::start_with(&[
@@ -72,7 +79,10 @@ async fn settings_show_the_configuration_without_any_secret() {
         encryption_key.as_str(),
         previous_encryption_key.as_str(),
     ] {
-        assert!(!settings_text.contains(secret), "{secret} is in {settings_text}");
+        assert!(
+            !settings_text.contains(secret),
+            "{secret} is in {settings_text}"
+        );
     }
     for name in ["API_KEYS", "JWT_SECRET", "STRIPE_WEBHOOK_SECRET"] {
         let shown_setting = setting(&settings["gateway"], name);
@@ -132,9 +142,9 @@ async fn settings_show_versions_and_the_last_calls_to_connected_systems() {
     system.wait_for_order(&id, "announced", is_announced).await;
     wait_until("the calls to be recorded", async || {
         let settings = system.get("/v1/settings").await.expect(200);
-        ["payment_provider", "carrier"]
-            .iter()
-            .all(|partner_kind| partner(&settings["worker"], partner_kind)["last_success_at"].is_string())
+        ["payment_provider", "carrier"].iter().all(|partner_kind| {
+            partner(&settings["worker"], partner_kind)["last_success_at"].is_string()
+        })
     })
     .await;
     let refused_reply = system.get("/v1/settings?secrets=1").await;

@@ -23,7 +23,8 @@ impl System {
     }
 
     async fn create_shipment(&self, order_id: &str, body: Value) -> Reply {
-        self.post(&format!("/v1/orders/{order_id}/shipments"), body).await
+        self.post(&format!("/v1/orders/{order_id}/shipments"), body)
+            .await
     }
 }
 
@@ -151,9 +152,13 @@ async fn returned_shipment_is_restocked_and_refunded() {
     let shipments = shipped_shipments(&order);
     let send_update = async |shipment: &Value, event_type: &str| {
         let event_data = json!({"order_id": id, "shipment_id": shipment["id"]});
-        let body = json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
+        let body =
+            json!({"type": event_type, "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
         let webhook_id = format!("{event_type}-{}", shipment["id"]);
-        system.send_webhook_body(&webhook_id, &body).await.expect(200);
+        system
+            .send_webhook_body(&webhook_id, &body)
+            .await
+            .expect(200);
     };
     for event_type in [
         "shipment.in_transit",
@@ -355,7 +360,9 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
         (&cancel_remaining_path, json!({})),
     ] {
         // The operations require an operator, honour `If-Match`, and refuse unknown fields.
-        let operator_key = system.api_key.replace("key-of-a-storefront-here".to_owned());
+        let operator_key = system
+            .api_key
+            .replace("key-of-a-storefront-here".to_owned());
         let refused_reply = system.post(path, body.clone()).await;
         refused_reply.expect_problem(403, "FORBIDDEN");
         system.api_key = operator_key;
@@ -472,7 +479,10 @@ async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     delete_with_body(json!({"move_to": "wset"}))
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    assert_eq!(delete_with_body(json!({"move_to": "west"})).await.status, 204);
+    assert_eq!(
+        delete_with_body(json!({"move_to": "west"})).await.status,
+        204
+    );
     let product = system.get("/v1/products/A").await.expect(200);
     let expected_stock = json!([
         {"warehouse": "east", "on_hand": 0, "reserved": 0, "available": 0},

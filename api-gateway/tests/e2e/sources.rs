@@ -89,7 +89,9 @@ async fn serve_page(
     let mut request_log = server.0.request_log.lock().unwrap();
     request_log.push((method.to_string(), is_unchanged));
     match fault {
-        Some(Fault::Status(status_code)) => return StatusCode::from_u16(status_code).unwrap().into_response(),
+        Some(Fault::Status(status_code)) => {
+            return StatusCode::from_u16(status_code).unwrap().into_response();
+        }
         Some(Fault::InvalidJson) => return "<html>Monday</html>".into_response(),
         Some(Fault::CircularPages) => {
             return axum::Json(json!({"data": [], "next": "/list?of=all"})).into_response();
@@ -306,7 +308,10 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     let stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
     // A new order is added; changes of known orders in the external system are ignored.
-    remote_list.set_pages(vec![json!([external_order(json!(1), 9), external_order(json!(5), 1)])]);
+    remote_list.set_pages(vec![json!([
+        external_order(json!(1), 9),
+        external_order(json!(5), 1)
+    ])]);
     wait_until("the new order", async || {
         system.list_orders().await.len() == 4
     })

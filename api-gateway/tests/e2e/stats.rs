@@ -193,7 +193,10 @@ async fn metrics_count_requests_steps_and_queues() {
     let gateway_samples = read_samples(&system, &system.url("/metrics")).await;
     for (status, expected_count) in [("201", "3.0"), ("409", "1.0")] {
         let labels = format!("method=POST,route=/v1/orders,status={status}");
-        assert_eq!(gateway_samples[&sample_key("http_requests_total", &labels)], expected_count);
+        assert_eq!(
+            gateway_samples[&sample_key("http_requests_total", &labels)],
+            expected_count
+        );
     }
     let labels = "method=POST,route=/v1/orders";
     let count_key = sample_key("http_request_duration_seconds_count", labels);
@@ -277,7 +280,11 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
     let mut expected_attention = json!({
         "low_stock_products": 1, "requested_returns": 0, "orders_awaiting_approval": 0, "outstanding_payments": 0
     });
-    assert_eq!(read_attention(&system, "").await, expected_attention, "C is empty");
+    assert_eq!(
+        read_attention(&system, "").await,
+        expected_attention,
+        "C is empty"
+    );
     // Six units of B are available, and five after an order of one: its threshold.
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
@@ -295,7 +302,10 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
     expected_attention["orders_awaiting_approval"] = json!(3);
     expected_attention["outstanding_payments"] = json!(1);
     assert_eq!(read_attention(&system, "").await, expected_attention);
-    assert_eq!(read_attention(&system, "?storefront=eu").await, expected_attention);
+    assert_eq!(
+        read_attention(&system, "?storefront=eu").await,
+        expected_attention
+    );
     let attention_of_us = read_attention(&system, "?storefront=us").await;
     assert_eq!(attention_of_us["orders_awaiting_approval"], 0);
     assert_eq!(attention_of_us["outstanding_payments"], 0);

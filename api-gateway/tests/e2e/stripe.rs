@@ -60,7 +60,12 @@ impl System {
         counter_value.unwrap_or(0)
     }
 
-    async fn send_stripe_webhook(&self, event_id: &str, event_type: &str, event_object: Value) -> Reply {
+    async fn send_stripe_webhook(
+        &self,
+        event_id: &str,
+        event_type: &str,
+        event_object: Value,
+    ) -> Reply {
         let body = json!({"id": event_id, "object": "event", "type": event_type, "data": {"object": event_object}});
         let (body, now_seconds) = (body.to_string(), Timestamp::now().as_second());
         self.send_stripe_signed(now_seconds, &signature(now_seconds, &body), body)
@@ -78,7 +83,10 @@ impl System {
 
     /// Checks that the order's amounts agree with Stripe.
     async fn assert_agrees_with(&self, stripe: &Stripe, order_id: &str) {
-        let order = self.get(&format!("/v1/orders/{order_id}")).await.expect(200);
+        let order = self
+            .get(&format!("/v1/orders/{order_id}"))
+            .await
+            .expect(200);
         let payment = &order["payment"];
         let amount_of = |amount_name: &str| payment[amount_name].as_i64().unwrap();
         let authorized_amount = match payment["status"].as_str().unwrap() {
@@ -410,7 +418,8 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
     let intent_id = reference(&id).await;
     let cancel_path = format!("/v1/payment_intents/{intent_id}/cancel");
     stripe.call_api(Method::POST, &cancel_path, &[]).await;
-    let event_object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
+    let event_object =
+        json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
     system
         .send_stripe_webhook("evt_2", "payment_intent.canceled", event_object)
         .await
@@ -439,7 +448,8 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     system.wait_until_idle().await;
     let cancel_path = format!("/v1/payment_intents/{intent_id}/cancel");
     stripe.call_api(Method::POST, &cancel_path, &[]).await;
-    let event_object = json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
+    let event_object =
+        json!({"object": "payment_intent", "id": intent_id, "metadata": {"order_id": id}});
     system
         .send_stripe_webhook("evt_1", "payment_intent.canceled", event_object)
         .await
@@ -490,7 +500,8 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     })
     .await;
 
-    let event_object = json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
+    let event_object =
+        json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
     let body = json!({"id": "evt_1", "data": {"object": event_object}}).to_string();
     let now_seconds = Timestamp::now().as_second();
     let hour_ago = now_seconds - 3600;
@@ -558,7 +569,9 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
         .clone();
     assert_eq!(refund_of_own_intent["metadata"]["order_id"], *id);
     let refund_form = [("payment_intent", intent_id), ("amount", "500")];
-    let refund_from_console = stripe.call_api(Method::POST, "/v1/refunds", &refund_form).await;
+    let refund_from_console = stripe
+        .call_api(Method::POST, "/v1/refunds", &refund_form)
+        .await;
     let event_object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent_id, "metadata": {}});
     system
         .send_stripe_webhook("evt_1", "refund.created", event_object.clone())
@@ -706,7 +719,10 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     let order = system.wait_for_order(id, "waiting", awaits_action).await;
     let intent = stripe.payments(id).await.remove(0);
     let client_secret = intent["client_secret"].as_str().unwrap();
-    assert_eq!(order["payment"]["next_action"]["client_secret"], client_secret);
+    assert_eq!(
+        order["payment"]["next_action"]["client_secret"],
+        client_secret
+    );
     let sent_url = stripe.return_url(intent["id"].as_str().unwrap()).unwrap();
     assert_eq!(sent_url, "https%3A%2F%2Fshop.example%2Fthanks");
     // Only the order itself shows the secret.
@@ -726,7 +742,10 @@ async fn storefront_gets_the_client_secret_for_authentication() {
         .expect(200);
     system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(order["payment"]["next_action"]["client_secret"], client_secret);
+    assert_eq!(
+        order["payment"]["next_action"]["client_secret"],
+        client_secret
+    );
     stripe.authenticate(id, true).await;
     system
         .send_stripe_webhook("evt_done", "payment_intent.succeeded", event_object)

@@ -54,7 +54,8 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
 #[tokio::test]
 async fn concurrent_requests_share_the_first_fetch_of_the_jwks() {
     let tokens = generate_tokens(&["keys"]);
-    let publisher = Receiver::with_responses(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
+    let publisher =
+        Receiver::with_responses(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
     let url = publisher.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
     system.api_key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
@@ -81,7 +82,10 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
     let fetch_count = publisher.received().len();
-    assert!(fetch_count < 10, "the keys were fetched {fetch_count} times");
+    assert!(
+        fetch_count < 10,
+        "the keys were fetched {fetch_count} times"
+    );
 
     publisher.set_response(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.api_key = Some(tokens["later"].as_str().unwrap().to_owned());

@@ -119,10 +119,16 @@ async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
         ("vendor", Value::Null),
         ("vendor=a=b", Value::Null),
     ] {
-        let headers = [("traceparent", TRACEPARENT), ("tracestate", sent_tracestate)];
+        let headers = [
+            ("traceparent", TRACEPARENT),
+            ("tracestate", sent_tracestate),
+        ];
         let id = create_order(&system, &headers, json!({})).await;
         let (traceparent, tracestate) = context_of_first_event(&system, &id).await;
-        assert!(traceparent.as_str().unwrap().contains(TRACE_ID), "{sent_tracestate}");
+        assert!(
+            traceparent.as_str().unwrap().contains(TRACE_ID),
+            "{sent_tracestate}"
+        );
         assert_eq!(tracestate, expected_tracestate, "{sent_tracestate}");
     }
     // Without a valid `traceparent` the gateway starts a trace, to which `tracestate` does not belong.
@@ -163,7 +169,8 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     system.wait_until_idle().await;
 
     let events = events(&system, &id).await;
-    let is_of = |event: &Value, trace_id: &str| event["traceparent"].as_str().unwrap().contains(trace_id);
+    let is_of =
+        |event: &Value, trace_id: &str| event["traceparent"].as_str().unwrap().contains(trace_id);
     let cancelled_index = events
         .iter()
         .position(|event| event["type"] == "order.cancelled");
@@ -175,8 +182,13 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     assert!(is_of(&events_after[0], "4bf92f3577b34da6a3ce929d0e0e4736"));
     assert_eq!(events_after[0]["tracestate"], Value::Null);
     // The step that voids the payment belongs to the trace of the cancellation.
-    let voided_event = events_after.iter().find(|event| event["type"] == "payment.voided");
-    assert!(is_of(voided_event.unwrap(), "4bf92f3577b34da6a3ce929d0e0e4736"));
+    let voided_event = events_after
+        .iter()
+        .find(|event| event["type"] == "payment.voided");
+    assert!(is_of(
+        voided_event.unwrap(),
+        "4bf92f3577b34da6a3ce929d0e0e4736"
+    ));
 
     // Tracing systems may have put personal data into `tracestate`.
     let path = format!("/v1/customers/{customer_id}");

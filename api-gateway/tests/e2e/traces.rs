@@ -75,7 +75,11 @@ pub(crate) async fn create_order(
 pub(crate) fn span_names(spans: &[Value]) -> Vec<String> {
     let name = |span: &Value| {
         let (service_name, name) = (&span["service"], &span["name"]);
-        format!("{} {}", service_name.as_str().unwrap(), name.as_str().unwrap())
+        format!(
+            "{} {}",
+            service_name.as_str().unwrap(),
+            name.as_str().unwrap()
+        )
     };
     spans.iter().map(name).collect()
 }
@@ -151,7 +155,10 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     let step_attributes = &spans[3]["attributes"];
     assert_eq!(step_attributes["messaging.system"], "rabbitmq");
     assert_eq!(step_attributes["messaging.operation.type"], "process");
-    assert_eq!(step_attributes["messaging.destination.name"], "order-worker-queue");
+    assert_eq!(
+        step_attributes["messaging.destination.name"],
+        "order-worker-queue"
+    );
     assert_eq!(step_attributes["order.id"], json!(id));
     for span in [0, 2, 3, 4].map(|index| &spans[index]) {
         assert_eq!(span["attributes"]["request_id"], "my-request", "{span}");

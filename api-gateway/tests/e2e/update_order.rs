@@ -96,9 +96,12 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
     assert_eq!(statuses, ["shipped", "cancelled"]);
     assert_eq!(system.stock_level("A").await, (4, 0));
     let history = system.list_event_types(&id).await;
-    let types_since_update = history.iter().skip_while(|event_type| *event_type != "order.updated");
-    let types_of_shipping = types_since_update
-        .filter(|event_type| event_type.starts_with("order.") || event_type.starts_with("shipment."));
+    let types_since_update = history
+        .iter()
+        .skip_while(|event_type| *event_type != "order.updated");
+    let types_of_shipping = types_since_update.filter(|event_type| {
+        event_type.starts_with("order.") || event_type.starts_with("shipment.")
+    });
     assert_eq!(
         types_of_shipping.collect::<Vec<_>>(),
         [
@@ -289,7 +292,11 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
     let eve_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for order_index in 0..12 {
-        let customer_id = if order_index % 3 == 0 { &eve_id } else { &ada_id };
+        let customer_id = if order_index % 3 == 0 {
+            &eve_id
+        } else {
+            &ada_id
+        };
         let sku = if order_index % 2 == 0 { "A" } else { "B" };
         let order_reply = system
             .post("/v1/orders", order_body(customer_id, sku, 1))
@@ -316,7 +323,8 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
             let page = system.get(&path).await.expect(200);
             for order in page["data"].as_array().unwrap() {
                 order_indexes.push(
-                    order_ids.iter()
+                    order_ids
+                        .iter()
                         .position(|order_id| order["id"] == order_id.as_str())
                         .unwrap(),
                 );
@@ -368,5 +376,8 @@ async fn orders_are_listed_by_tag_with_all_other_filters() {
         .store
         .run(Tables::Worker, "DELETE FROM order_tags WHERE tag = 'gone'");
     let (is_consistent, report) = system.verify();
-    assert!(!is_consistent && report.contains("is listed by"), "{report}");
+    assert!(
+        !is_consistent && report.contains("is listed by"),
+        "{report}"
+    );
 }

@@ -172,7 +172,11 @@ pub(crate) fn previous_worker() -> Option<String> {
 }
 
 /// Creates this many orders concurrently, with slow payments.
-pub(crate) async fn create_orders(system: &System, customer_id: &str, order_count: usize) -> Vec<String> {
+pub(crate) async fn create_orders(
+    system: &System,
+    customer_id: &str,
+    order_count: usize,
+) -> Vec<String> {
     let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
     let order_requests = (0..order_count).map(|_| system.post("/v1/orders", body.clone()));
@@ -255,7 +259,11 @@ async fn upgrade_can_be_rolled_back() {
         let path = format!("/v1/events?order_id={id}&type=order.created");
         let page = system.get(&path).await.expect(200);
         let created_event = &page["data"][0];
-        assert_eq!(created_event["traceparent"].is_string(), has_trace, "{created_event}");
+        assert_eq!(
+            created_event["traceparent"].is_string(),
+            has_trace,
+            "{created_event}"
+        );
     }
     system.assert_verified();
 }

@@ -19,6 +19,7 @@ fn items_of_units(quantity: u32) -> Value {
 }
 
 /// Ids of orders of the previous version.
+#[expect(clippy::struct_field_names, reason = "ids of orders")]
 struct EarlierOrders {
     unapproved_id: String,
     unpaid_id: String,
@@ -147,9 +148,9 @@ fn has_label(order: &Value) -> bool {
 /// Sum of the successful transactions of a kind.
 fn sum_of_successful(order: &Value, transaction_kind: &str) -> i64 {
     let transactions = order["transactions"].as_array().unwrap();
-    let successful_transactions = transactions
-        .iter()
-        .filter(|transaction| transaction["kind"] == transaction_kind && transaction["status"] == "success");
+    let successful_transactions = transactions.iter().filter(|transaction| {
+        transaction["kind"] == transaction_kind && transaction["status"] == "success"
+    });
     successful_transactions
         .map(|transaction| transaction["amount"].as_i64().unwrap())
         .sum()

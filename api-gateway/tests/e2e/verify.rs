@@ -244,7 +244,10 @@ async fn verify_reports_every_kind_of_inconsistency() {
 /// Runs `order-worker verify` on another database, and returns the exit status.
 fn exit_status(database_url: &str) -> Option<i32> {
     let mut verify_command = Process::command(WORKER);
-    let verify_output = verify_command.arg("verify").env("DATABASE_URL", database_url).output();
+    let verify_output = verify_command
+        .arg("verify")
+        .env("DATABASE_URL", database_url)
+        .output();
     let verify_output = verify_output.unwrap();
     let stderr = String::from_utf8_lossy(&verify_output.stderr).into_owned();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");

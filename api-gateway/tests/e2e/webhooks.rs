@@ -49,9 +49,13 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
         .await
         .expect_problem(401, "UNAUTHENTICATED");
     let hour_ahead = now_seconds + 3600;
-    send_signed(hour_ahead, &signature_header(SHIPPER_SECRET, hour_ahead), &body)
-        .await
-        .expect_problem(401, "UNAUTHENTICATED");
+    send_signed(
+        hour_ahead,
+        &signature_header(SHIPPER_SECRET, hour_ahead),
+        &body,
+    )
+    .await
+    .expect_problem(401, "UNAUTHENTICATED");
     let other_body = body.replace("shipped", "delivered");
     send_signed(
         now_seconds,
@@ -111,10 +115,15 @@ async fn duplicate_shipper_webhook_is_applied_once() {
     let history = system.list_event_types(&id).await;
     let count_events = |expected_type: &str| {
         let events = history.iter();
-        events.filter(|event_type| *event_type == expected_type).count()
+        events
+            .filter(|event_type| *event_type == expected_type)
+            .count()
     };
     assert_eq!(
-        (count_events("shipment.shipped"), count_events("payment.captured")),
+        (
+            count_events("shipment.shipped"),
+            count_events("payment.captured")
+        ),
         (1, 1),
         "{history:?}"
     );
@@ -224,7 +233,11 @@ async fn third_party_signature_is_accepted() {
     let (system, id) = start_with_order().await;
     let reference_signature = run_script(
         "sign.py",
-        &[SHIPPER_SECRET, "m-1", &webhook_body("shipment.shipped", &id).to_string()],
+        &[
+            SHIPPER_SECRET,
+            "m-1",
+            &webhook_body("shipment.shipped", &id).to_string(),
+        ],
     );
     let (timestamp, signature) = reference_signature.trim().split_once(' ').unwrap();
     send(system.signed_request(

@@ -78,7 +78,10 @@ async fn encrypt_secrets(store: &Store, are_replies_encrypted: bool) -> Result<u
     };
     let changed_rows = changed_endpoints + changed_replies;
     if changed_rows > 0 {
-        tracing::info!(rows = changed_rows, "stored secrets follow the configured encryption keys");
+        tracing::info!(
+            rows = changed_rows,
+            "stored secrets follow the configured encryption keys"
+        );
     }
     Ok(changed_replies)
 }

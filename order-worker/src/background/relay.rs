@@ -194,8 +194,15 @@ async fn send_steps(
     activity: Arc<RequestActivity>,
 ) {
     let mut received_batches = Vec::new();
-    while batches.recv_many(&mut received_batches, MAX_QUEUED_BATCHES).await > 0 {
-        let step_rows: Vec<_> = mem::take(&mut received_batches).into_iter().flatten().collect();
+    while batches
+        .recv_many(&mut received_batches, MAX_QUEUED_BATCHES)
+        .await
+        > 0
+    {
+        let step_rows: Vec<_> = mem::take(&mut received_batches)
+            .into_iter()
+            .flatten()
+            .collect();
         let started_at = Instant::now();
         send(&store, &publisher, &step_rows).await;
         let unsent_rows = mem::take(&mut *lock(&unsent_steps));
@@ -305,7 +312,10 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<PublishRes
     let publish_results = publisher.publish(&messages).await;
     crash_at(Point::AfterEventsPublished);
     // The position advances up to the first unconfirmed event, which is published again with the rest.
-    let confirmed_count = publish_results.iter().take_while(|publish_result| publish_result.is_ok()).count();
+    let confirmed_count = publish_results
+        .iter()
+        .take_while(|publish_result| publish_result.is_ok())
+        .count();
     let reached_position = public_events
         .get(confirmed_count)
         .map_or(*last_position, |(unconfirmed_position, _)| {
@@ -342,7 +352,9 @@ fn event_headers(event: &CloudEvent) -> Headers {
     ];
     let present_headers = headers
         .into_iter()
-        .filter_map(|(header_name, header_text)| Some((header_name.to_owned(), header_text?.clone())));
+        .filter_map(|(header_name, header_text)| {
+            Some((header_name.to_owned(), header_text?.clone()))
+        });
     present_headers.collect()
 }
 

@@ -136,11 +136,16 @@ impl Latencies {
     fn summarize(&self) -> BTreeMap<String, StepStats> {
         let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let summarize_kind = |(step_kind, durations): (&&str, &StepDurations)| {
-            let mut sorted_durations_ms: Vec<u64> = durations.durations_ms.iter().copied().collect();
+            let mut sorted_durations_ms: Vec<u64> =
+                durations.durations_ms.iter().copied().collect();
             sorted_durations_ms.sort_unstable();
             let percentile_of = |percent: usize| {
-                let percentile_index = (sorted_durations_ms.len() * percent / 100).min(sorted_durations_ms.len().saturating_sub(1));
-                sorted_durations_ms.get(percentile_index).copied().unwrap_or_default()
+                let percentile_index = (sorted_durations_ms.len() * percent / 100)
+                    .min(sorted_durations_ms.len().saturating_sub(1));
+                sorted_durations_ms
+                    .get(percentile_index)
+                    .copied()
+                    .unwrap_or_default()
             };
             let summary = StepStats {
                 done: durations.done_count,
@@ -167,7 +172,10 @@ pub async fn read_system_stats(
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue_name in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
         let queue_state = worker_stats.publisher.queue_counts(queue_name).await.ok();
-        queues.insert(queue_name.to_owned(), queue_state.map(|(messages, _)| messages));
+        queues.insert(
+            queue_name.to_owned(),
+            queue_state.map(|(messages, _)| messages),
+        );
         if queue_name == REQUEST_QUEUE {
             workers = queue_state.map(|(_, consumers)| consumers);
         }
@@ -206,7 +214,8 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
     let oldest_due_at = backlog.oldest_due_at;
-    let oldest_due_seconds = oldest_due_at.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
+    let oldest_due_seconds =
+        oldest_due_at.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
     metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest_due_seconds.max(0.0));
     for (gauge_name, pending_count) in [
         ("steps_due", backlog.due_steps),
@@ -254,7 +263,12 @@ pub fn add_up(figures: &[Figure], first_day: i64, days: u32, position: i64) -> S
         let figures_by_name: BTreeMap<&str, i64> = figures
             .map(|figure| (figure.name.as_str(), figure.amount))
             .collect();
-        let figure_of = |figure_name: &str| figures_by_name.get(figure_name).copied().unwrap_or_default();
+        let figure_of = |figure_name: &str| {
+            figures_by_name
+                .get(figure_name)
+                .copied()
+                .unwrap_or_default()
+        };
         Day {
             day: date_of_day(day),
             created: figure_of("created"),
@@ -312,8 +326,8 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
     let mut counts_by_reason: BTreeMap<String, i64> = BTreeMap::new();
     for reason in CancelReason::ALL {
         let suffix = format!(".{}", reason.as_str());
-        let matching_figures =
-            figures_with_prefix(counts_by_name, "cancelled.").filter(|(figure_name, _)| figure_name.ends_with(&suffix));
+        let matching_figures = figures_with_prefix(counts_by_name, "cancelled.")
+            .filter(|(figure_name, _)| figure_name.ends_with(&suffix));
         let cancelled_count: i64 = matching_figures.map(|(_, amount)| amount).sum();
         if cancelled_count > 0 {
             counts_by_reason.insert(reason.as_str().to_owned(), cancelled_count);
@@ -363,14 +377,15 @@ fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
 }
 
 fn order_values(figures: &BTreeMap<&str, i64>) -> Vec<OrderValue> {
-    let values_by_currency = figures_with_prefix(figures, "orders.").filter_map(|(currency, order_count)| {
-        let ordered_total = figures.get(format!("ordered.{currency}").as_str());
-        Some(OrderValue {
-            currency: currency.parse().ok()?,
-            orders: order_count,
-            total: ordered_total.copied().unwrap_or_default(),
-        })
-    });
+    let values_by_currency =
+        figures_with_prefix(figures, "orders.").filter_map(|(currency, order_count)| {
+            let ordered_total = figures.get(format!("ordered.{currency}").as_str());
+            Some(OrderValue {
+                currency: currency.parse().ok()?,
+                orders: order_count,
+                total: ordered_total.copied().unwrap_or_default(),
+            })
+        });
     values_by_currency.collect()
 }
 

@@ -60,7 +60,9 @@ pub fn backup(database_url: &str, target_file: &Path) -> anyhow::Result<BackupFi
     }
     let source_connections = begin_snapshots(&sources_and_targets[0].0, &sources_and_targets[1].0)?;
     let mut written_files: Vec<(PathBuf, u64)> = Vec::new();
-    for (source_connection, (source_file, target_file)) in source_connections.iter().zip(&sources_and_targets) {
+    for (source_connection, (source_file, target_file)) in
+        source_connections.iter().zip(&sources_and_targets)
+    {
         match copy(source_connection, target_file) {
             Ok(file_size) => written_files.push((target_file.clone(), file_size)),
             Err(error) => {
@@ -74,7 +76,9 @@ pub fn backup(database_url: &str, target_file: &Path) -> anyhow::Result<BackupFi
         }
     }
     written_files.reverse();
-    Ok(BackupFiles { files: written_files })
+    Ok(BackupFiles {
+        files: written_files,
+    })
 }
 
 /// Opens read transactions on both databases as of the same moment. A payment is written to the ledger before
@@ -131,7 +135,8 @@ fn write(source: &Connection, partial_file: &Path) -> anyhow::Result<u64> {
         step_result == StepResult::Done,
         "the copy is incomplete: {step_result:?}"
     );
-    let check_result: String = target_connection.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
+    let check_result: String =
+        target_connection.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
     ensure!(
         check_result == "ok",
         "the integrity check of the copy failed: {check_result}"

@@ -288,7 +288,11 @@ fn check_payment(
     }
     .to_string();
     let payment_record = payment_records.get(&step_key).cloned().unwrap_or_default();
-    let mut violation = |problem: String| report.violations.push(format!("order {order_id}: {problem}"));
+    let mut violation = |problem: String| {
+        report
+            .violations
+            .push(format!("order {order_id}: {problem}"));
+    };
 
     if payment_record.authorizations > 1 {
         violation(format!(
@@ -350,10 +354,15 @@ fn check_payment(
             "its payment is {expected_payments} in the database, but {actual_payments} in the provider's ledger"
         ));
     }
-    if (order.payment.captured, order.payment.refunded) != (payment_record.captured, payment_record.refunded) {
+    if (order.payment.captured, order.payment.refunded)
+        != (payment_record.captured, payment_record.refunded)
+    {
         violation(format!(
             "captured {} and refunded {} in the database, but {} and {} in the provider's ledger",
-            order.payment.captured, order.payment.refunded, payment_record.captured, payment_record.refunded
+            order.payment.captured,
+            order.payment.refunded,
+            payment_record.captured,
+            payment_record.refunded
         ));
     }
 }
@@ -386,8 +395,13 @@ fn check_other_payments(
         }
         .to_string();
         let payment_record = payment_records.get(&step_key);
-        let is_open = payment_record.is_some_and(|payment_record| payment_record.status == "authorized");
-        if is_open && !has_step && !is_pending(edit_number) && !changing_payments.contains(&step_key) {
+        let is_open =
+            payment_record.is_some_and(|payment_record| payment_record.status == "authorized");
+        if is_open
+            && !has_step
+            && !is_pending(edit_number)
+            && !changing_payments.contains(&step_key)
+        {
             report.violations.push(format!(
                 "order {}: payment {step_key} is authorized in the provider's ledger, but it is not the order's",
                 order.id

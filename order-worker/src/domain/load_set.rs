@@ -224,7 +224,9 @@ impl LoadSet {
                 self.endpoints.push(*endpoint_id);
                 self.deliveries.push(*delivery_id);
             }
-            Action::CreateApiKey(key_request) => self.api_key_digests.push(key_request.digest.clone()),
+            Action::CreateApiKey(key_request) => {
+                self.api_key_digests.push(key_request.digest.clone());
+            }
             Action::RevokeApiKey(ApiKeyRef { id: key_id }) => self.api_keys.push(*key_id),
         }
     }

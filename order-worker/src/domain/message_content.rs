@@ -150,9 +150,10 @@ impl MessageContent {
     /// The values of a message about `topic`.
     pub fn new(order: &Order, customer: &Customer, topic: MessageTopic) -> Self {
         let shipment = match topic {
-            MessageTopic::Shipment(shipment_id) => {
-                order.shipments.iter().find(|shipment| shipment.id == shipment_id)
-            }
+            MessageTopic::Shipment(shipment_id) => order
+                .shipments
+                .iter()
+                .find(|shipment| shipment.id == shipment_id),
             _ => None,
         };
         let order_return = match topic {

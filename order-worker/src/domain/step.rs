@@ -464,7 +464,10 @@ mod tests {
         assert_eq!(retry_policy.delay(1, 1.0), Some(seconds(1)));
         assert_eq!(retry_policy.delay(2, 1.0), Some(seconds(2)));
         assert_eq!(retry_policy.delay(3, 1.0), Some(seconds(3)));
-        assert_eq!(retry_policy.delay(3, 0.0), Some(SignedDuration::from_millis(1500)));
+        assert_eq!(
+            retry_policy.delay(3, 0.0),
+            Some(SignedDuration::from_millis(1500))
+        );
         assert_eq!(retry_policy.delay(4, 1.0), None);
     }
 }

@@ -95,7 +95,8 @@ pub fn allocate(
         .filter_map(|sku| stock_levels.get(*sku))
         .flat_map(BTreeMap::keys)
         .collect();
-    if let Some(smallest_set) = smallest_warehouse_set(&remaining_units, &warehouses, available_at) {
+    if let Some(smallest_set) = smallest_warehouse_set(&remaining_units, &warehouses, available_at)
+    {
         warehouses = smallest_set;
     }
     let mut units_by_place: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
@@ -154,12 +155,14 @@ fn smallest_warehouse_set<'a>(
     };
     // One bit per warehouse; the first by name is the lowest.
     let combinations = 1..(1_u32 << warehouse_list.len());
-    let best_combination = combinations.filter(has_all_units).min_by_key(|combination| {
-        (
-            combination.count_ones(),
-            Reverse(combination.reverse_bits()),
-        )
-    })?;
+    let best_combination = combinations
+        .filter(has_all_units)
+        .min_by_key(|combination| {
+            (
+                combination.count_ones(),
+                Reverse(combination.reverse_bits()),
+            )
+        })?;
     let chosen_warehouses = warehouse_list.iter().enumerate();
     let chosen_warehouses =
         chosen_warehouses.filter(|(index, _)| best_combination & (1 << index) != 0);

@@ -182,7 +182,8 @@ impl Decider {
         let is_request =
             |submission: &&Submission| matches!(submission.command, Command::Request { .. });
         let request_count = batch.iter().filter(is_request).count();
-        self.outbox.record_batch(request_count, batch.len() - request_count);
+        self.outbox
+            .record_batch(request_count, batch.len() - request_count);
         self.outbox.send_steps(steps_to_send);
         if has_events {
             self.outbox.announce_events();

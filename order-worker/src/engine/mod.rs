@@ -201,7 +201,9 @@ impl Engine {
     fn estimated_wait(&self) -> Duration {
         let waiting_count = self.waiting_count.load(Ordering::Relaxed);
         let waiting_batches = u64::try_from(waiting_count / MAX_BATCH).unwrap_or(u64::MAX);
-        Duration::from_micros(waiting_batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)))
+        Duration::from_micros(
+            waiting_batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)),
+        )
     }
 }
 

@@ -69,8 +69,10 @@ pub(super) fn send_replies(
     while let Some((submission, outcome)) = decided_submissions.next() {
         let mut replies = vec![(submission.command_index, outcome)];
         let reply_channel = submission.reply_sender;
-        while let Some((next_submission, outcome)) = decided_submissions
-            .next_if(|(next_submission, _)| next_submission.reply_sender.same_channel(&reply_channel))
+        while let Some((next_submission, outcome)) =
+            decided_submissions.next_if(|(next_submission, _)| {
+                next_submission.reply_sender.same_channel(&reply_channel)
+            })
         {
             replies.push((next_submission.command_index, outcome));
         }
@@ -301,7 +303,9 @@ mod tests {
         let (reply_sender, reply_receiver) = mpsc::unbounded_channel();
         let deadline = Instant::now() + time_limit;
         let submissions: Vec<_> = (0..3)
-            .map(|index| Submission::new(test_command(), Some(deadline), reply_sender.clone(), index))
+            .map(|index| {
+                Submission::new(test_command(), Some(deadline), reply_sender.clone(), index)
+            })
             .collect();
         let waiting_replies = submissions.iter();
         let waiting_replies =

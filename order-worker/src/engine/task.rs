@@ -64,7 +64,12 @@ pub(crate) async fn run(
         if_match,
         action,
     };
-    let begin_command = command(context.if_match.clone(), Action::BeginTask { target: target_resource });
+    let begin_command = command(
+        context.if_match.clone(),
+        Action::BeginTask {
+            target: target_resource,
+        },
+    );
     let start_reply = engine.decide(begin_command, context.deadline).await?;
     if start_reply.is_replay || start_reply.outcome.is_err() {
         return Ok(start_reply);
@@ -80,7 +85,12 @@ pub(crate) async fn run(
     if client_key.is_none() || is_undecided {
         return Ok(task_outcome.into());
     }
-    let end_command = command(None, Action::EndTask { outcome: task_outcome });
+    let end_command = command(
+        None,
+        Action::EndTask {
+            outcome: task_outcome,
+        },
+    );
     Ok(engine.decide(end_command, context.deadline).await?)
 }
 

@@ -79,7 +79,11 @@ pub async fn run_archive(
             }
         };
         // If `stop` comes first, the message is not acknowledged and is redelivered.
-        if stop.run_until_cancelled(archive_until_stored).await.is_none() {
+        if stop
+            .run_until_cancelled(archive_until_stored)
+            .await
+            .is_none()
+        {
             return;
         }
         tracing::warn!(

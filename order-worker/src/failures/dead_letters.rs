@@ -116,7 +116,9 @@ impl DeadLetters {
         dead_letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
         let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
-            DeadLetterId::Step(step_key) => self.decide(context, Action::RedriveStep(step_key)).await?,
+            DeadLetterId::Step(step_key) => {
+                self.decide(context, Action::RedriveStep(step_key)).await?
+            }
             DeadLetterId::Message(message_id) => {
                 let redrive_future = self.redrive_existing_message(message_id);
                 return task::run(&self.engine, &context, None, redrive_future).await;
@@ -136,7 +138,9 @@ impl DeadLetters {
         dead_letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
         let is_replay = match parse_dead_letter_id(&context.caller, dead_letter)? {
-            DeadLetterId::Step(step_key) => self.decide(context, Action::DiscardStep(step_key)).await?,
+            DeadLetterId::Step(step_key) => {
+                self.decide(context, Action::DiscardStep(step_key)).await?
+            }
             DeadLetterId::Message(message_id) => {
                 let discard_future = self.discard_message(message_id);
                 return task::run(&self.engine, &context, None, discard_future).await;

@@ -53,18 +53,28 @@ impl FailedSteps<'_> {
         let all_steps_filter = FailedStepFilter::default();
         match self {
             Self::Dead(_) => {
-                let page =
-                    dead_letters::list_dead_letters(store, None, &all_steps_filter, cursor, MAX_LIMIT)
-                        .await?;
+                let page = dead_letters::list_dead_letters(
+                    store,
+                    None,
+                    &all_steps_filter,
+                    cursor,
+                    MAX_LIMIT,
+                )
+                .await?;
                 let letter_ids = || page.data.iter().map(|dead_letter| &dead_letter.id);
                 Ok(FailedPage {
-                    steps: letter_ids().filter_map(|letter_id| parse_step_id(letter_id)).collect(),
-                    messages: letter_ids().filter_map(|letter_id| letter_id.parse().ok()).collect(),
+                    steps: letter_ids()
+                        .filter_map(|letter_id| parse_step_id(letter_id))
+                        .collect(),
+                    messages: letter_ids()
+                        .filter_map(|letter_id| letter_id.parse().ok())
+                        .collect(),
                     next_cursor: page.next_cursor,
                 })
             }
             Self::Retrying => {
-                let page = retries::list_retries(store, &all_steps_filter, cursor, MAX_LIMIT).await?;
+                let page =
+                    retries::list_retries(store, &all_steps_filter, cursor, MAX_LIMIT).await?;
                 let step_keys = page.data.iter().filter_map(|step| parse_step_id(&step.id));
                 Ok(FailedPage {
                     steps: step_keys.collect(),
@@ -122,7 +132,9 @@ pub(crate) async fn redrive_all(
                 .as_ref()
                 .is_none_or(|requested_kind| requested_kind == step_key.step.kind())
         });
-        let commands = step_keys.into_iter().map(|step_key| (redrive_command(caller, step_key), deadline));
+        let commands = step_keys
+            .into_iter()
+            .map(|step_key| (redrive_command(caller, step_key), deadline));
         let decided_replies = engine
             .decide_together(commands.collect())
             .wait_for_all()

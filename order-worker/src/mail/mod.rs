@@ -209,7 +209,8 @@ async fn attempt_and_record(
 ) {
     let message = &due_message.message;
     let message_result = mailer.attempt(&due_message).await;
-    let (message_id, order_id, message_kind) = (message.id, message.order_id, message.kind.as_str());
+    let (message_id, order_id, message_kind) =
+        (message.id, message.order_id, message.kind.as_str());
     let outcome_name = match &message_result.outcome {
         AttemptOutcome::Sent => {
             tracing::info!(%message_id, %order_id, "message {message_kind} was sent");
@@ -246,7 +247,8 @@ async fn attempt_and_record(
         }
         AttemptOutcome::NotSent(_) | AttemptOutcome::Unrenderable(_) => {}
     }
-    metrics::counter!("message_attempts_total", "kind" => message_kind, "outcome" => outcome_name).increment(1);
+    metrics::counter!("message_attempts_total", "kind" => message_kind, "outcome" => outcome_name)
+        .increment(1);
     let command = Command::FinishMessage {
         id: message_id,
         attempt: message.attempt,
@@ -283,7 +285,10 @@ impl Mailer {
     /// When TLS can't be set up.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         let smtp_client = SmtpClient::new(settings.server.clone(), settings.timeout)?;
-        Ok(Self { settings, smtp_client })
+        Ok(Self {
+            settings,
+            smtp_client,
+        })
     }
 
     /// Renders a message and sends it, unless nothing is to be sent.
@@ -341,7 +346,8 @@ impl Mailer {
         let templates = &self.settings.templates;
         let rendered_message = templates.render(&order.storefront, message.kind, &content);
         let rendered_message = rendered_message.map_err(AttemptOutcome::Unrenderable)?;
-        let recipient_name = Some(join_lines(&customer.name)).filter(|recipient_name| !recipient_name.is_empty());
+        let recipient_name =
+            Some(join_lines(&customer.name)).filter(|recipient_name| !recipient_name.is_empty());
         let recipient_mailbox = Mailbox::new(recipient_name, recipient.clone());
         let email = self.build_email(message, recipient_mailbox, &rendered_message);
         let email = email.map_err(|error| AttemptOutcome::Unrenderable(error.to_string()))?;

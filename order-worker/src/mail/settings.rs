@@ -102,7 +102,9 @@ impl Settings {
         Ok(Some(Self {
             server,
             sender: sender_address,
-            templates: Arc::new(Templates::load(templates_folder.as_deref()).context("MAIL_TEMPLATES")?),
+            templates: Arc::new(
+                Templates::load(templates_folder.as_deref()).context("MAIL_TEMPLATES")?,
+            ),
             rate,
             timeout,
             includes_imported,
@@ -135,14 +137,19 @@ fn parse_server(url_text: &str) -> Result<Server, String> {
             ("tls", "required") if !is_implicit_tls => encryption = Encryption::StartTls,
             ("tls", "required") => {}
             ("tls", _) => return Err("tls: must be required".to_owned()),
-            (parameter_name, _) => return Err(format!("unknown parameter {parameter_name}; {URL_FORMS}")),
+            (parameter_name, _) => {
+                return Err(format!("unknown parameter {parameter_name}; {URL_FORMS}"));
+            }
         }
     }
     let credentials = match (url.username(), url.password()) {
         ("", None) => None,
         ("", Some(_)) => return Err("has a password, but no user name".to_owned()),
         (_, None) => return Err("has a user name, but no password".to_owned()),
-        (user, Some(password)) => Some(Credentials::new(decode_percent(user)?, decode_percent(password)?)),
+        (user, Some(password)) => Some(Credentials::new(
+            decode_percent(user)?,
+            decode_percent(password)?,
+        )),
     };
     if credentials.is_some() && encryption == Encryption::Opportunistic {
         return Err("a password needs TLS: add ?tls=required, or begin with smtps://".to_owned());
@@ -163,7 +170,8 @@ fn decode_percent(encoded_text: &str) -> Result<String, String> {
     while let Some(byte) = encoded_bytes.get(byte_index) {
         let hex_digits = encoded_bytes.get(byte_index + 1..byte_index + 3);
         let hex_digits = hex_digits.and_then(|hex_digits| std::str::from_utf8(hex_digits).ok());
-        let decoded_byte = hex_digits.and_then(|hex_digits| u8::from_str_radix(hex_digits, 16).ok());
+        let decoded_byte =
+            hex_digits.and_then(|hex_digits| u8::from_str_radix(hex_digits, 16).ok());
         match (byte, decoded_byte) {
             (b'%', Some(decoded_byte)) => {
                 decoded_bytes.push(decoded_byte);
@@ -251,7 +259,9 @@ mod tests {
             ("SMTP_URL", "smtp://mail"),
             ("MAIL_FROM", "The Shop <shop@example.com>"),
         ];
-        let settings = Settings::read(&Env::from_pairs(env_pairs)).unwrap().unwrap();
+        let settings = Settings::read(&Env::from_pairs(env_pairs))
+            .unwrap()
+            .unwrap();
         assert_eq!(settings.sender.email.to_string(), "shop@example.com");
         assert!(Settings::read(&Env::from_pairs([])).unwrap().is_none());
     }

@@ -111,9 +111,15 @@ impl SmtpClient {
             mail_parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         let mail_command = Mail::new(Some(sender.clone()), mail_parameters);
-        connection.command(mail_command).await.map_err(temporary_error)?;
+        connection
+            .command(mail_command)
+            .await
+            .map_err(temporary_error)?;
         let rcpt_command = Rcpt::new(recipient.clone(), Vec::new());
-        connection.command(rcpt_command).await.map_err(refusal_error)?;
+        connection
+            .command(rcpt_command)
+            .await
+            .map_err(refusal_error)?;
         connection.command(Data).await.map_err(refusal_error)?;
         *is_transferred = true;
         match connection.message(&message_bytes).await {

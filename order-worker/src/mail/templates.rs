@@ -165,7 +165,11 @@ impl Templates {
         content: &MessageContent,
     ) -> Result<Rendered, String> {
         let environment = self.environments_by_storefront.get(storefront);
-        render(environment.unwrap_or(&self.common_environment), kind, content)
+        render(
+            environment.unwrap_or(&self.common_environment),
+            kind,
+            content,
+        )
     }
 }
 
@@ -204,8 +208,10 @@ fn format_money(amount: i64, currency_code: &str, options: Kwargs) -> Result<Str
     let group_separator: Option<&str> = options.get("group")?;
     let decimal_separator: Option<&str> = options.get("decimal")?;
     options.assert_all_used()?;
-    let amount_text =
-        Money { amount, currency }.to_decimal(group_separator.unwrap_or(","), decimal_separator.unwrap_or("."));
+    let amount_text = Money { amount, currency }.to_decimal(
+        group_separator.unwrap_or(","),
+        decimal_separator.unwrap_or("."),
+    );
     Ok(format!("{amount_text} {currency}"))
 }
 
@@ -244,8 +250,8 @@ fn add_folder(
                 template_path.display()
             );
         }
-        let template_source =
-            fs::read_to_string(&template_path).with_context(|| format!("can't read {}", template_path.display()))?;
+        let template_source = fs::read_to_string(&template_path)
+            .with_context(|| format!("can't read {}", template_path.display()))?;
         add_template(environment, &file_name, template_source, &template_path)?;
     }
     Ok(folders)
@@ -337,9 +343,14 @@ fn describe(error: &Error) -> String {
     while let Some(cause) = source_error.source().and_then(|cause| cause.downcast_ref()) {
         source_error = cause;
     }
-    let error_place = source_error.name().map_or_else(String::new, |template_name| {
-        format!("{template_name}: line {}: ", source_error.line().unwrap_or(1))
-    });
+    let error_place = source_error
+        .name()
+        .map_or_else(String::new, |template_name| {
+            format!(
+                "{template_name}: line {}: ",
+                source_error.line().unwrap_or(1)
+            )
+        });
     let detail = source_error
         .detail()
         .map_or_else(String::new, |detail| format!(": {detail}"));

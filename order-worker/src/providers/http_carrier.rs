@@ -230,7 +230,9 @@ impl From<CallError> for ProviderError {
                 format!("the carrier refused the request: {message} ({error_code})")
             }
             None if status.is_redirection() => {
-                format!("the carrier responded with status {status_code}; redirects are not followed")
+                format!(
+                    "the carrier responded with status {status_code}; redirects are not followed"
+                )
             }
             None => format!("the carrier responded with status {status_code}"),
         };
@@ -275,7 +277,9 @@ fn read_error(reply_body: &[u8]) -> Option<ErrorObject> {
 
 /// The beginning of a text of the carrier, without control characters.
 fn replace_control_characters(carrier_text: &str) -> String {
-    let replaced_characters = carrier_text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let replaced_characters = carrier_text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c });
     replaced_characters.take(MAX_MESSAGE_CHARS).collect()
 }
 
@@ -303,7 +307,8 @@ mod tests {
 
     #[test]
     fn refusals_are_permanent_and_everything_else_is_retried() {
-        let refusal_reply = r#"{"error": {"code": "bad_address", "message": "no such street\u0000"}}"#;
+        let refusal_reply =
+            r#"{"error": {"code": "bad_address", "message": "no such street\u0000"}}"#;
         let message = "the carrier refused the request: no such street  (bad_address)";
         for status in [400, 402, 404, 409, 410, 413, 422] {
             let expected_error = ProviderError::Permanent(message.to_owned());

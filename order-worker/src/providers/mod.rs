@@ -137,7 +137,11 @@ impl Payments {
         is_last: bool,
     ) -> Result<StepResult, ProviderError> {
         match self.provider_of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.capture(&payment.idempotency_key, capture_total, is_last).await,
+            Provider::Sandbox(sandbox) => {
+                sandbox
+                    .capture(&payment.idempotency_key, capture_total, is_last)
+                    .await
+            }
             Provider::Stripe(stripe) => stripe.capture(payment, capture_total, is_last).await,
         }
     }
@@ -160,10 +164,16 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when less was captured, `Transient` when the outcome is unknown.
-    pub async fn refund(&self, payment: &Payment, refund_total: i64) -> Result<StepResult, ProviderError> {
+    pub async fn refund(
+        &self,
+        payment: &Payment,
+        refund_total: i64,
+    ) -> Result<StepResult, ProviderError> {
         match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => {
-                let amount = sandbox.refund(&payment.idempotency_key, refund_total).await?;
+                let amount = sandbox
+                    .refund(&payment.idempotency_key, refund_total)
+                    .await?;
                 Ok(StepResult::Refunded { amount })
             }
             Provider::Stripe(stripe) => stripe.refund(payment, refund_total).await,
@@ -247,9 +257,15 @@ impl Carriers {
         match &self.http {
             Some(http) if http.creates_labels() => http.create_label(request).await,
             _ => {
-                let LabelRef { idempotency_key, order_id, .. } = &request.label;
+                let LabelRef {
+                    idempotency_key,
+                    order_id,
+                    ..
+                } = &request.label;
                 let address = request.shipping_address.as_ref();
-                self.sandbox.create_label(idempotency_key, *order_id, address).await
+                self.sandbox
+                    .create_label(idempotency_key, *order_id, address)
+                    .await
             }
         }
     }
@@ -263,6 +279,8 @@ impl Carriers {
         if let Some(http) = &self.http {
             http.cancel_label(label).await?;
         }
-        self.sandbox.cancel_label(&label.idempotency_key, label.order_id).await
+        self.sandbox
+            .cancel_label(&label.idempotency_key, label.order_id)
+            .await
     }
 }

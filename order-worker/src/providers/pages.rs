@@ -127,7 +127,9 @@ fn parse_rows(page_body: &[u8]) -> Result<(Vec<Row>, Value), String> {
         Err(error) => error,
     };
     // Otherwise JSON lines. A line that can't be decoded becomes an invalid row.
-    let body_lines = page_body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let body_lines = page_body
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii);
     let nonempty_lines = body_lines.filter(|line| !line.is_empty());
     let parsed_lines: Vec<_> = nonempty_lines
         .map(serde_json::from_slice::<&RawValue>)
@@ -155,7 +157,8 @@ fn parse_page(page_body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, ser
     if let Some(page_rows) = rows_of_list(page_json) {
         return Ok(Ok((page_rows, Value::Null)));
     }
-    let page_fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(page_json.get()).ok();
+    let page_fields: Option<BTreeMap<String, &RawValue>> =
+        serde_json::from_str(page_json.get()).ok();
     let Some(mut page_fields) = page_fields else {
         return Ok(Err(
             "the page is neither a list nor an object with data".to_owned()
@@ -180,10 +183,12 @@ fn parse_page(page_body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, ser
 /// Decodes a row. Its `metadata` is stored unchanged, so a number that a 64-bit float can't represent is
 /// refused.
 fn parse_row(row_json: &RawValue) -> Row {
-    let row =
-        from_stored(row_json.get()).map_err(|error| format!("the row can't be decoded: {error}"))?;
+    let row = from_stored(row_json.get())
+        .map_err(|error| format!("the row can't be decoded: {error}"))?;
     match first_inexact(row_json.get(), "/metadata/") {
-        Some((pointer, inexact_number)) => Err(format!("{pointer}: {inexact_number} can't be kept exactly")),
+        Some((pointer, inexact_number)) => {
+            Err(format!("{pointer}: {inexact_number} can't be kept exactly"))
+        }
         None => Ok(row),
     }
 }
@@ -213,7 +218,9 @@ fn next_page_url(other_fields: &Value, base_url: &Url) -> Result<Option<Url>, St
         let query_pairs: Vec<(String, String)> = base_url
             .query_pairs()
             .filter(|(parameter_name, _)| parameter_name != "cursor")
-            .map(|(parameter_name, parameter_value)| (parameter_name.into_owned(), parameter_value.into_owned()))
+            .map(|(parameter_name, parameter_value)| {
+                (parameter_name.into_owned(), parameter_value.into_owned())
+            })
             .collect();
         let mut next_url = base_url.clone();
         next_url
@@ -262,8 +269,9 @@ mod tests {
         let inexact_metadata_row =
             r#"{"price": 0.1234567890123456789, "metadata": {"n": 12345678901234567890123}}"#;
         let inexact_price_row = r#"{"price": 0.1234567890123456789}"#;
-        let body =
-            format!(r#"{{"data": [{{"a": 1}}, {deep_array}, {inexact_metadata_row}, {inexact_price_row}], "next": "x"}}"#);
+        let body = format!(
+            r#"{{"data": [{{"a": 1}}, {deep_array}, {inexact_metadata_row}, {inexact_price_row}], "next": "x"}}"#
+        );
         let (page_rows, other_fields) = parse_rows(body.as_bytes()).unwrap();
         let readable_flags: Vec<_> = page_rows.iter().map(Result::is_ok).collect();
         assert_eq!(readable_flags, [true, false, false, true]);
@@ -284,12 +292,18 @@ mod tests {
     fn next_page_is_found_by_cursor_link_or_header() {
         let cursor_fields = serde_json::json!({"next_cursor": "b&c"});
         assert_eq!(
-            next_page_url(&cursor_fields, &list_url()).unwrap().unwrap().as_str(),
+            next_page_url(&cursor_fields, &list_url())
+                .unwrap()
+                .unwrap()
+                .as_str(),
             "http://example.com/list?limit=2&cursor=b%26c"
         );
         let link_fields = serde_json::json!({"next": "/list/2"});
         assert_eq!(
-            next_page_url(&link_fields, &list_url()).unwrap().unwrap().as_str(),
+            next_page_url(&link_fields, &list_url())
+                .unwrap()
+                .unwrap()
+                .as_str(),
             "http://example.com/list/2"
         );
         assert_eq!(next_page_url(&Value::Null, &list_url()).unwrap(), None);

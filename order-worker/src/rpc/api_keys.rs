@@ -34,7 +34,10 @@ impl Rpc {
             }
             ApiKeyQuery::ListActive(query) => {
                 let known_version = query.version.as_deref();
-                let active_keys = self.store.active_api_keys(known_version, Timestamp::now()).await;
+                let active_keys = self
+                    .store
+                    .active_api_keys(known_version, Timestamp::now())
+                    .await;
                 Json::of(&active_keys.map_err(read_failure)?)
             }
         }

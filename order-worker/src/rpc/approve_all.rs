@@ -59,7 +59,9 @@ impl Rpc {
             });
             let waiting_orders = page.data.iter().filter(|(order, _)| order.awaits_approval);
             let order_ids: Vec<_> = waiting_orders.map(|(order, _)| order.id).collect();
-            let commands = order_ids.iter().map(|order_id| (approve_command(caller, *order_id), deadline));
+            let commands = order_ids
+                .iter()
+                .map(|order_id| (approve_command(caller, *order_id), deadline));
             let decided_replies = self
                 .engine
                 .decide_together(commands.collect())

@@ -39,7 +39,10 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
 pub(super) fn message_key(request: &RpcRequest) -> Option<MessageKey> {
     let key_scope = scope(&request.caller, &request.request);
     let (key, key_origin) = match request.identity.as_ref()? {
-        MessageIdentity::MessageId(message_id) => (format!("{key_scope}/message/{message_id}"), KeyOrigin::Message),
+        MessageIdentity::MessageId(message_id) => (
+            format!("{key_scope}/message/{message_id}"),
+            KeyOrigin::Message,
+        ),
         MessageIdentity::Correlation {
             key,
             is_redelivered,

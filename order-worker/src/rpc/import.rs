@@ -56,8 +56,13 @@ pub(crate) async fn import(
     let (mut line_outcomes, mut line_numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     let mut occurrence_counts = HashMap::new();
     for import_line in lines {
-        let line_ids = identity.map(|identity| identity.line_ids(&import_line, &mut occurrence_counts));
-        let ImportLine { line: line_number, order, .. } = import_line;
+        let line_ids =
+            identity.map(|identity| identity.line_ids(&import_line, &mut occurrence_counts));
+        let ImportLine {
+            line: line_number,
+            order,
+            ..
+        } = import_line;
         match body::read(order, ImportedOrder::read) {
             Ok(order) => {
                 line_numbers.push(line_number);
@@ -163,7 +168,10 @@ impl ImportIdentity<'_> {
             order_id: Some(derived_order_id(&format!(
                 "{import_key}/content/{content_digest}/{occurrence_count}"
             ))),
-            legacy_order_id: Some(derived_order_id(&format!("{import_key}/{}", import_line.line))),
+            legacy_order_id: Some(derived_order_id(&format!(
+                "{import_key}/{}",
+                import_line.line
+            ))),
         }
     }
 }

@@ -70,8 +70,8 @@ impl Rpc {
             }
             Query::Products(query) => {
                 let product_rows = self.store.products(&query).await.map_err(read_failure)?;
-                let product_rows =
-                    product_rows.map(|(product, stock_levels)| product.represent(Some(&stock_levels)));
+                let product_rows = product_rows
+                    .map(|(product, stock_levels)| product.represent(Some(&stock_levels)));
                 Json::of(&Page::from_rows(product_rows, query.limit, |product| {
                     cursor_after(&product.sku)
                 }))
@@ -107,7 +107,9 @@ impl Rpc {
                     Role::Operator | Role::Storefront => Some(caller.storefront.clone()),
                 };
                 let endpoint_rows = self.store.endpoints(&query).await.map_err(read_failure)?;
-                let endpoint_rows = endpoint_rows.iter().map(|endpoint| endpoint.represent(false));
+                let endpoint_rows = endpoint_rows
+                    .iter()
+                    .map(|endpoint| endpoint.represent(false));
                 Json::of(&Page::from_rows(
                     endpoint_rows.collect::<Vec<_>>(),
                     query.limit,
@@ -137,9 +139,11 @@ impl Rpc {
         caller.require_operator()?;
         let message_rows = self.store.all_messages(&query).await;
         let message_rows = message_rows.map_err(read_failure)?;
-        Json::of(&Page::from_rows(message_rows, query.limit, |found_message| {
-            found_message.message.id.to_string()
-        }))
+        Json::of(&Page::from_rows(
+            message_rows,
+            query.limit,
+            |found_message| found_message.message.id.to_string(),
+        ))
     }
 
     async fn delivery(&self, caller: &Caller, query: DeliveryRef) -> Result<Json, Failure> {
@@ -171,8 +175,16 @@ impl Rpc {
         }))
     }
 
-    async fn managed_endpoint(&self, caller: &Caller, endpoint_id: EndpointId) -> Result<Endpoint, Failure> {
-        let endpoint_result = self.store.endpoint(endpoint_id).await.map_err(read_failure)?;
+    async fn managed_endpoint(
+        &self,
+        caller: &Caller,
+        endpoint_id: EndpointId,
+    ) -> Result<Endpoint, Failure> {
+        let endpoint_result = self
+            .store
+            .endpoint(endpoint_id)
+            .await
+            .map_err(read_failure)?;
         endpoint_result
             .filter(|endpoint| endpoint.is_managed_by(caller))
             .ok_or_else(|| Failure::not_found("webhook endpoint", endpoint_id))
@@ -189,7 +201,8 @@ impl Rpc {
         };
         let was_read = |(_, query): &(_, GetOrder)| {
             let lookup_result = lookup_result.as_ref();
-            lookup_result.is_err() || lookup_result.is_ok_and(|lookup_result| lookup_result.covers(&query.id))
+            lookup_result.is_err()
+                || lookup_result.is_ok_and(|lookup_result| lookup_result.covers(&query.id))
         };
         let (lookups, unread_lookups): (Vec<_>, _) = lookups.into_iter().partition(was_read);
         let replies = lookups.into_iter().map(|(scope, query)| {
@@ -224,7 +237,9 @@ impl Rpc {
             .orders(&query, after_cursor.transpose()?)
             .await
             .map_err(read_failure)?;
-        let page = Page::from_rows(order_rows, query.limit, |(order, _)| write_cursor(order, sort));
+        let page = Page::from_rows(order_rows, query.limit, |(order, _)| {
+            write_cursor(order, sort)
+        });
         let customer_names = self.customer_names(caller, &page.data).await?;
         let represented_orders: Vec<_> = page
             .data

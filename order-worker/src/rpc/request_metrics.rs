@@ -20,7 +20,8 @@ thread_local! {
 pub(super) fn record(pattern: &'static str, code: Option<Code>, duration: Duration) {
     CACHED_METRICS.with_borrow_mut(|cached_metrics| {
         let cached_entry = cached_metrics.entry((pattern, code));
-        let request_metrics = cached_entry.or_insert_with(|| RequestMetrics::for_request(pattern, code));
+        let request_metrics =
+            cached_entry.or_insert_with(|| RequestMetrics::for_request(pattern, code));
         request_metrics.request_counter.increment(1);
         request_metrics.duration_histogram.record(duration);
     });

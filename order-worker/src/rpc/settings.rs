@@ -19,7 +19,9 @@ impl Rpc {
         let effective_settings = &self.settings;
         let mut partners = Vec::new();
         for (partner_kind, partner_name) in &effective_settings.partner_names {
-            let mut partner = effective_settings.partner_log.partner(*partner_kind, partner_name.clone());
+            let mut partner = effective_settings
+                .partner_log
+                .partner(*partner_kind, partner_name.clone());
             let job_name = match partner_kind {
                 PartnerKind::Warehouse => Some(stock_refresh::NAME),
                 PartnerKind::Import => Some(order_import::NAME),
@@ -50,12 +52,15 @@ impl Rpc {
     /// The last runs of a job, of any worker, as calls to its source.
     async fn calls_of_job(&self, job_name: &str) -> Result<LastCalls, StoreError> {
         let job_state = self.store.job(job_name).await?.unwrap_or_default();
-        let parse_time = |time_value: &Value| -> Option<Timestamp> { time_value.as_str()?.parse().ok() };
+        let parse_time =
+            |time_value: &Value| -> Option<Timestamp> { time_value.as_str()?.parse().ok() };
         let report = &job_state["report"];
         let last_error = report["error"].as_str().map(str::to_owned);
         Ok(LastCalls {
             last_success_at: parse_time(&job_state["succeeded_at"]),
-            last_failure_at: last_error.as_ref().and_then(|_| parse_time(&report["finished_at"])),
+            last_failure_at: last_error
+                .as_ref()
+                .and_then(|_| parse_time(&report["finished_at"])),
             last_error,
         })
     }
@@ -63,7 +68,8 @@ impl Rpc {
 
 /// The systems that a worker with this configuration calls.
 pub(crate) fn partner_names(config: &crate::config::Config) -> Vec<(PartnerKind, Option<String>)> {
-    let configured = |is_configured: bool, partner_name: &str| is_configured.then(|| partner_name.to_owned());
+    let configured =
+        |is_configured: bool, partner_name: &str| is_configured.then(|| partner_name.to_owned());
     let carrier_name = match (&config.http_carrier, &config.sandbox_delivery) {
         (Some(http), _) if http.creates_labels => "http",
         (_, Some(_)) => "sandbox",

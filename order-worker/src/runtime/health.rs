@@ -92,7 +92,8 @@ async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let describe_check = |check_result: Result<(), String>| check_result.err().unwrap_or_else(|| "ok".to_owned());
+    let describe_check =
+        |check_result: Result<(), String>| check_result.err().unwrap_or_else(|| "ok".to_owned());
     let mut health_body = json!({
         "status": status_text,
         "broker": describe_check(broker_check),

@@ -111,7 +111,8 @@ impl BusyUntil {
         if is_before(&self.many_requests_until) {
             return Some(EVENTS_DELAY_UNDER_HIGH_LOAD);
         }
-        (is_before(&self.request_window_end) || is_before(&self.many_steps_until)).then_some(EVENTS_DELAY)
+        (is_before(&self.request_window_end) || is_before(&self.many_steps_until))
+            .then_some(EVENTS_DELAY)
     }
 }
 

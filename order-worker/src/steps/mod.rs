@@ -172,7 +172,9 @@ impl Steps {
                 delivery.receipt.ack_now().await;
             }
             // Further messages are not read before this one has its permits.
-            let permit_count = u32::try_from(step_count).unwrap_or(MAX_STEPS).min(MAX_STEPS);
+            let permit_count = u32::try_from(step_count)
+                .unwrap_or(MAX_STEPS)
+                .min(MAX_STEPS);
             let step_permits = Arc::clone(&self.step_permits).acquire_many_owned(permit_count);
             let Some(Ok(step_permits)) = stop.run_until_cancelled(step_permits).await else {
                 delivery.receipt.requeue().await;
@@ -226,8 +228,10 @@ impl Steps {
     /// message is read: of two orders for the last unit, or with one key, the first in the queue is created. The
     /// message is settled by the returned future, once the order is stored.
     fn accept_order(self, delivery: Incoming) -> impl Future<Output = ()> {
-        let submitted_order = read_accept(&delivery)
-            .map(|(accepted_order, caller, idempotency)| self.submit_order(accepted_order, caller, idempotency));
+        let submitted_order =
+            read_accept(&delivery).map(|(accepted_order, caller, idempotency)| {
+                self.submit_order(accepted_order, caller, idempotency)
+            });
         async move {
             match submitted_order {
                 Ok(submitted_order) => self.settle_order(delivery, submitted_order).await,
@@ -247,8 +251,12 @@ impl Steps {
         idempotency: Option<Idempotency>,
     ) -> SubmittedOrder {
         let (order_id, request_id) = (accepted_order.id, caller.request_id.clone());
-        let mut span =
-            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &order_id, caller.trace_context.as_ref());
+        let mut span = trace::consumer_span(
+            STEP_QUEUE,
+            ACCEPT_ORDER,
+            &order_id,
+            caller.trace_context.as_ref(),
+        );
         if span.is_recording() {
             span.set_attribute("order.id", order_id.to_string());
             span.set_attribute("request_id", request_id.clone());
@@ -372,7 +380,11 @@ impl Steps {
     }
 
     async fn perform(&self, _claim: Claim, due_step: DueStep) -> anyhow::Result<()> {
-        let DueStep { row, order_number, call } = due_step;
+        let DueStep {
+            row,
+            order_number,
+            call,
+        } = due_step;
         let mut span = trace::consumer_span(
             STEP_QUEUE,
             row.key.step.kind(),
@@ -447,7 +459,10 @@ impl Steps {
     }
 
     /// Loads the calls of the steps, up to a size limit; waits for an unavailable database.
-    async fn load_due_steps(&self, step_keys: &[StepKey]) -> Result<ById<Vec<DueStep>>, StoreError> {
+    async fn load_due_steps(
+        &self,
+        step_keys: &[StepKey],
+    ) -> Result<ById<Vec<DueStep>>, StoreError> {
         let give_up_at = Instant::now() + MAX_DATABASE_WAIT;
         loop {
             let load_permit = self.load_permits.acquire().await;

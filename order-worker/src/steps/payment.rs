@@ -32,7 +32,8 @@ pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit_number: u32) ->
         ..payment(order, row)
     };
     let pending_edit = order.pending_edit.as_ref();
-    let Some(pending_edit) = pending_edit.filter(|pending_edit| pending_edit.number == edit_number) else {
+    let Some(pending_edit) = pending_edit.filter(|pending_edit| pending_edit.number == edit_number)
+    else {
         return payment;
     };
     Payment {
@@ -156,5 +157,8 @@ pub(super) async fn check(
 
 /// Adds the version of the order to the state.
 fn with_order_version(payment_state: PaymentState, version: u64) -> StepResult {
-    StepResult::PaymentState(PaymentState { version, ..payment_state })
+    StepResult::PaymentState(PaymentState {
+        version,
+        ..payment_state
+    })
 }

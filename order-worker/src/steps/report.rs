@@ -54,7 +54,8 @@ pub(super) fn record_metrics(row: &StepRow, outcome: AttemptOutcome, latencies: 
     let latency_seconds = Timestamp::now().duration_since(row.due_at).as_secs_f64();
     metrics::counter!("step_attempts_total", "step" => step_kind, "outcome" => outcome.as_str())
         .increment(1);
-    metrics::histogram!("step_duration_seconds", "step" => step_kind).record(latency_seconds.max(0.0));
+    metrics::histogram!("step_duration_seconds", "step" => step_kind)
+        .record(latency_seconds.max(0.0));
 }
 
 /// Adds the result to the span.

@@ -37,7 +37,11 @@ pub(super) fn label_request(order: &Order, label_id: &LabelId) -> LabelRequest {
         *quantities.entry(item.sku).or_default() += u64::from(item.quantity.get());
     }
     let label_items = quantities.into_iter().map(|(sku, quantity)| LabelItem {
-        name: product_names.get(&sku).copied().cloned().unwrap_or_default(),
+        name: product_names
+            .get(&sku)
+            .copied()
+            .cloned()
+            .unwrap_or_default(),
         sku,
         quantity,
     });

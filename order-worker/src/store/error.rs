@@ -191,7 +191,9 @@ fn classify_postgres(postgres_code: &str, message: String) -> StoreError {
             StoreError::ReadOnly(format!("{SWITCHED_SERVER_MESSAGE}: {message}"))
         }
         () if UNAVAILABLE_CLASSES.contains(&sqlstate_class) => StoreError::Unavailable(message),
-        () if REFUSING_CLASSES.contains(&sqlstate_class) || UNAVAILABLE_CODES.contains(&postgres_code) => {
+        () if REFUSING_CLASSES.contains(&sqlstate_class)
+            || UNAVAILABLE_CODES.contains(&postgres_code) =>
+        {
             StoreError::ReadOnly(message)
         }
         () if sqlstate_class == INVALID_DATA_CLASS => StoreError::Invalid(message),

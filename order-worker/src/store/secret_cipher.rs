@@ -81,7 +81,11 @@ impl SecretCipher {
     ///
     /// # Errors
     /// [`StoreError::Failed`] when the system has no random numbers.
-    pub(in crate::store) fn seal(&self, secret: &str, row_name: &str) -> Result<String, StoreError> {
+    pub(in crate::store) fn seal(
+        &self,
+        secret: &str,
+        row_name: &str,
+    ) -> Result<String, StoreError> {
         let Some(CipherKey { key_id, key }) = &self.current_key else {
             return Ok(secret.to_owned());
         };

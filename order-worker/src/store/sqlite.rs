@@ -69,7 +69,8 @@ impl Sqlite {
         }
         let lock_file = lock_database(&database_path).await?;
         let mut writer = open_writer(&database_path)?;
-        migrate(&mut writer).with_context(|| format!("can't migrate {}", database_path.display()))?;
+        migrate(&mut writer)
+            .with_context(|| format!("can't migrate {}", database_path.display()))?;
         Ok(Self {
             write_connection: Arc::new(Mutex::new(writer)),
             readers: Readers::of(database_path),
@@ -270,7 +271,8 @@ pub(super) fn query_plan(
 ) -> Vec<String> {
     let plan_sql = format!("EXPLAIN QUERY PLAN {sql}");
     let mut plan_statement = connection.prepare(&plan_sql).unwrap();
-    let plan_rows = plan_statement.query_map(rusqlite::params_from_iter(arguments), |row| row.get(3));
+    let plan_rows =
+        plan_statement.query_map(rusqlite::params_from_iter(arguments), |row| row.get(3));
     plan_rows.unwrap().map(Result::unwrap).collect()
 }
 
@@ -301,11 +303,15 @@ mod tests {
         // Once more, as at the next start.
         migrate(&mut old_database).unwrap();
         let count_sql = "SELECT count(*) FROM customers";
-        let customer_count: i64 = old_database.query_one(count_sql, [], |row| row.get(0)).unwrap();
+        let customer_count: i64 = old_database
+            .query_one(count_sql, [], |row| row.get(0))
+            .unwrap();
         assert_eq!(customer_count, 3);
         // The keys of other letters than ASCII are computed later.
         let keys_sql = "SELECT group_concat(name_key || ' ' || email_key) FROM customers";
-        let keys: String = old_database.query_one(keys_sql, [], |row| row.get(0)).unwrap();
+        let keys: String = old_database
+            .query_one(keys_sql, [], |row| row.get(0))
+            .unwrap();
         assert_eq!(keys, "ada a@b.c");
     }
 

@@ -69,7 +69,10 @@ impl Sender {
                 (Some(response), error_text)
             }
             Ok(Err(error)) => (None, Some(error)),
-            Err(_) => (None, Some(format!("no response within {RESPONSE_TIMEOUT:?}"))),
+            Err(_) => (
+                None,
+                Some(format!("no response within {RESPONSE_TIMEOUT:?}")),
+            ),
         };
         let delivery_result = DeliveryResult {
             response_code: response.as_ref().map(|response| response.status().as_u16()),

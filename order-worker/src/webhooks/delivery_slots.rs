@@ -149,7 +149,8 @@ impl DeliverySlots {
             if let Some(refusals) = endpoint_state.refusals_if_paused() {
                 trials_in_progress += attempt_count;
                 allocation.excluded_endpoints.push(*endpoint_id);
-                if attempt_count == 0 && now.duration_since(refusals.last_refusal) >= refusals.pause_time()
+                if attempt_count == 0
+                    && now.duration_since(refusals.last_refusal) >= refusals.pause_time()
                 {
                     due_trials.push((refusals.last_trial, *endpoint_id));
                 }
@@ -174,7 +175,10 @@ impl DeliverySlots {
             allocation.slots_per_slow_endpoint,
             allocation.slow_endpoints,
         ) = with_free_slots(&slow_endpoints, slots_per_slow_endpoint);
-        let slow_in_use: usize = slow_endpoints.iter().map(|(_, attempt_count)| attempt_count).sum();
+        let slow_in_use: usize = slow_endpoints
+            .iter()
+            .map(|(_, attempt_count)| attempt_count)
+            .sum();
         allocation.slow_free_slots = SLOW_SLOTS.saturating_sub(slow_in_use);
         let free_slots_in_total = ALL_SLOTS.saturating_sub(slots_in_use + slow_in_use);
         allocation.free_slots = DELIVERY_SLOT_COUNT
@@ -276,10 +280,14 @@ impl DeliverySlots {
 
 /// Half of `slot_share`, and the `endpoints` (with their attempts in progress) for which that many slots are
 /// free.
-fn with_free_slots(endpoints: &[(EndpointId, usize)], slot_share: usize) -> (usize, Vec<EndpointId>) {
+fn with_free_slots(
+    endpoints: &[(EndpointId, usize)],
+    slot_share: usize,
+) -> (usize, Vec<EndpointId>) {
     let new_slots_per_endpoint = slot_share.div_ceil(2);
-    let has_free_slots =
-        |(_, attempt_count): &&(EndpointId, usize)| attempt_count + new_slots_per_endpoint <= slot_share;
+    let has_free_slots = |(_, attempt_count): &&(EndpointId, usize)| {
+        attempt_count + new_slots_per_endpoint <= slot_share
+    };
     let free_endpoints = endpoints
         .iter()
         .filter(has_free_slots)
@@ -304,8 +312,12 @@ impl SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.slots
-            .end_attempt(self.endpoint_id, self.started_at, self.was_accepted, Instant::now());
+        self.slots.end_attempt(
+            self.endpoint_id,
+            self.started_at,
+            self.was_accepted,
+            Instant::now(),
+        );
     }
 }
 

@@ -60,8 +60,10 @@ impl Resolve for UrlPolicy {
         let policy = *self;
         Box::pin(async move {
             let host_name = name.as_str().to_owned();
-            let lookup_future =
-                time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host_name.as_str(), 0)));
+            let lookup_future = time::timeout(
+                LOOKUP_TIMEOUT,
+                tokio::net::lookup_host((host_name.as_str(), 0)),
+            );
             let found_addresses: Vec<SocketAddr> = match lookup_future.await {
                 Ok(lookup_result) => lookup_result?.collect(),
                 Err(_) => {

@@ -45,13 +45,14 @@ fn worked_examples(heading: &str) -> Vec<Vec<String>> {
     let table_rows = section
         .lines()
         .filter(|line| line.starts_with("| ") && line.contains('{'));
-    table_rows.map(|table_row| {
-        let row_cells = table_row.trim_matches('|').split(" | ");
-        row_cells
-            .map(|cell| cell.trim().trim_matches('`').to_owned())
-            .collect()
-    })
-    .collect()
+    table_rows
+        .map(|table_row| {
+            let row_cells = table_row.trim_matches('|').split(" | ");
+            row_cells
+                .map(|cell| cell.trim().trim_matches('`').to_owned())
+                .collect()
+        })
+        .collect()
 }
 
 #[test]
@@ -233,7 +234,10 @@ fn returned_and_refunded_units_of_a_line_add_up_to_it_in_any_order() {
                     .unwrap();
             }
             shop.run_until_settled();
-            assert_eq!(shop.order_payments[&id].refunded, expected_amount, "{operations}");
+            assert_eq!(
+                shop.order_payments[&id].refunded, expected_amount,
+                "{operations}"
+            );
         }
         let repeated_refund = shop.refund(id, json!({"items": [{"sku": "A", "quantity": 1}]}));
         assert!(
@@ -265,7 +269,10 @@ fn free_order_is_processed_without_the_payment_provider() {
     let cancelled_id = shop.create_priced_order(body).unwrap();
     shop.cancel(cancelled_id).unwrap();
     shop.run_until_settled();
-    assert_eq!(shop.order_payments[&cancelled_id], ProviderPayment::default());
+    assert_eq!(
+        shop.order_payments[&cancelled_id],
+        ProviderPayment::default()
+    );
     shop.check_settled();
 }
 
@@ -289,7 +296,10 @@ fn storefronts_cannot_set_prices() {
     });
     let failure_text = format!(
         "{:?}",
-        create_reply.outcome.map(|reply_json| reply_json.value()).unwrap_err()
+        create_reply
+            .outcome
+            .map(|reply_json| reply_json.value())
+            .unwrap_err()
     );
     assert!(failure_text.contains("STOREFRONT_PRICES"), "{failure_text}");
 }

@@ -57,8 +57,9 @@ fn asyncapi_lists_all_event_types() {
         .as_object()
         .unwrap();
     let published_names = text_set(event_messages.keys().map(|name| &messages[name]["name"]));
-    let (admin_types, public_types): (BTreeSet<_>, BTreeSet<_>) =
-        event_types().into_iter().partition(|event_type| is_for_admins(event_type));
+    let (admin_types, public_types): (BTreeSet<_>, BTreeSet<_>) = event_types()
+        .into_iter()
+        .partition(|event_type| is_for_admins(event_type));
     assert_eq!(published_names, public_types);
     let described_names = text_set(
         messages

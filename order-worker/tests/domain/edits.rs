@@ -43,7 +43,10 @@ fn set_quantities(shop: &mut Shop, id: OrderId, items: &[(&str, u32)]) -> Result
 
 fn reserved_units(shop: &Shop, sku: &str) -> i64 {
     let stock_levels = &shop.working_set.stock_levels[&sku.parse().unwrap()];
-    stock_levels.values().map(|stock_level| stock_level.reserved).sum()
+    stock_levels
+        .values()
+        .map(|stock_level| stock_level.reserved)
+        .sum()
 }
 
 fn step_key(order_id: OrderId, step: Step) -> StepKey {
@@ -109,7 +112,10 @@ fn higher_total_is_authorized_first_and_replaces_the_authorization() {
     assert!(shop.order_payments[&id].is_voided);
     let event_types = shop.event_types(id);
     for event_type in ["order.edit_requested", "order.edited", "payment.released"] {
-        assert!(event_types.contains(&event_type), "{event_type} {event_types:?}");
+        assert!(
+            event_types.contains(&event_type),
+            "{event_type} {event_types:?}"
+        );
     }
     // Each warehouse has one label for its items.
     let items: Vec<_> = order
@@ -283,8 +289,7 @@ fn carrier_that_ships_meanwhile_ships_the_order_as_it_was() {
 fn free_order_is_edited_up_and_down() {
     let mut shop = new_shop();
     let customer_id = shop.customer_id.clone();
-    let body =
-        json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
+    let body = json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1, "unit_price": 0}]});
     let created_order = shop.execute_request("order.create", body).unwrap();
     let id: OrderId = created_order["id"].as_str().unwrap().parse().unwrap();
     shop.run_until_settled();
@@ -609,18 +614,22 @@ fn earlier_orders_are_read_without_the_fields_of_edits() {
 fn worked_examples() -> Vec<[String; 4]> {
     let document_path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/API.md");
     let document_text = std::fs::read_to_string(document_path).unwrap();
-    let section = document_text.split("### Worked examples of edits").nth(1).unwrap();
+    let section = document_text
+        .split("### Worked examples of edits")
+        .nth(1)
+        .unwrap();
     let section = section.split("\n## ").next().unwrap();
     let table_rows = section.lines().filter(|line| line.contains("| `{"));
-    table_rows.map(|table_row| {
-        let cells: Vec<_> = table_row
-            .trim_matches('|')
-            .split(" | ")
-            .map(|cell| cell.trim().trim_matches('`').to_owned())
-            .collect();
-        cells.try_into().unwrap()
-    })
-    .collect()
+    table_rows
+        .map(|table_row| {
+            let cells: Vec<_> = table_row
+                .trim_matches('|')
+                .split(" | ")
+                .map(|cell| cell.trim().trim_matches('`').to_owned())
+                .collect();
+            cells.try_into().unwrap()
+        })
+        .collect()
 }
 
 #[test]
@@ -666,8 +675,7 @@ fn worked_examples_of_the_documentation_are_right() {
         let expected_result: Value = serde_json::from_str(&result_text).unwrap();
         let order = shop.working_set.orders[&id].represent([]);
         let line_totals: Vec<i64> = order.items.iter().map(|line| line.total).collect();
-        let actual_result =
-            json!({"total": order.total, "authorized": order.payment.authorized, "lines": line_totals});
+        let actual_result = json!({"total": order.total, "authorized": order.payment.authorized, "lines": line_totals});
         assert_eq!(actual_result, expected_result, "{example_name}");
     }
 }
@@ -740,7 +748,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
-        RandomAction::Webhook(update_index) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index])),
+        RandomAction::Webhook(update_index) => {
+            drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index]));
+        }
         RandomAction::ProviderEvent(event, is_notified) => {
             shop.apply_provider_event(id, event, is_notified);
         }
@@ -766,7 +776,10 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
         }
         RandomAction::Discard(step_index) => {
             let dead_steps = shop.dead_steps();
-            if let Some(key) = dead_steps.get(step_index % dead_steps.len().max(1)).cloned() {
+            if let Some(key) = dead_steps
+                .get(step_index % dead_steps.len().max(1))
+                .cloned()
+            {
                 shop.execute_as_operator(Action::DiscardStep(key)).unwrap();
             }
         }

@@ -96,8 +96,9 @@ fn carrier_gets_the_id_of_the_shipment_before_it_exists() {
     let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "west", 9)]);
     let id = shop.order(&[("A", 1), ("B", 1)]).unwrap();
     let order = shop.working_set.orders[&id].clone();
-    let shipment_ids =
-        ["east", "west"].map(|warehouse_name| label_shipment_id(&order, &warehouse_name.parse::<LabelId>().unwrap()));
+    let shipment_ids = ["east", "west"].map(|warehouse_name| {
+        label_shipment_id(&order, &warehouse_name.parse::<LabelId>().unwrap())
+    });
     assert_ne!(shipment_ids[0], shipment_ids[1]);
     shop.run_until_settled();
     let order = shop.working_set.orders[&id].clone();
@@ -161,7 +162,10 @@ fn requested_delay_postpones_a_retry_but_does_not_hasten_it() {
         let delay = shop.working_set.steps[&key].due_at.duration_since(now);
         let delay_range =
             SignedDuration::from_secs(shortest_delay)..=SignedDuration::from_secs(longest_delay);
-        assert!(delay_range.contains(&delay), "{requested_delay:?}: {delay:?}");
+        assert!(
+            delay_range.contains(&delay),
+            "{requested_delay:?}: {delay:?}"
+        );
     }
 }
 

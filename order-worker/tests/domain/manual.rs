@@ -85,7 +85,8 @@ impl Shop {
         let transactions = order_json["transactions"].as_array().unwrap().iter();
         transactions
             .map(|transaction| {
-                let text_member = |member_name: &str| transaction[member_name].as_str().unwrap().to_owned();
+                let text_member =
+                    |member_name: &str| transaction[member_name].as_str().unwrap().to_owned();
                 format!(
                     "{} {} {}",
                     text_member("kind"),
@@ -476,7 +477,8 @@ fn erasure_removes_the_references_of_manual_payments() {
             .map(|transaction| transaction.reference)
             .collect()
     };
-    let recorded_references = ["transfer", "to Ada"].map(|reference_text| Some(reference_text.to_owned()));
+    let recorded_references =
+        ["transfer", "to Ada"].map(|reference_text| Some(reference_text.to_owned()));
     assert_eq!(references(&shop), recorded_references);
     shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
     assert_eq!(references(&shop), [None, None]);

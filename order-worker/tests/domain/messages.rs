@@ -172,7 +172,9 @@ fn redacted_message_has_no_personal_data_and_is_not_sent() {
         assert_eq!((message.status, message.due_at), (status, None));
         let message_json = serde_json::to_string(message).unwrap();
         assert!(
-            !message_json.contains("ada@") && !message_json.contains("Order 1") && !message_json.contains("451"),
+            !message_json.contains("ada@")
+                && !message_json.contains("Order 1")
+                && !message_json.contains("451"),
             "{message_json}"
         );
         // The result of an attempt in progress does not match the number of the next one.

@@ -608,7 +608,14 @@ fn capture_that_is_scheduled_again_continues_its_attempts_and_keys() {
     );
     apply_action(&mut shop, id, RandomAction::Ship(1));
     let step_row = shop.working_set.steps[&capture_key].clone();
-    assert_eq!((step_row.attempt, step_row.failures, step_row.error_responses), (3, 0, 1));
+    assert_eq!(
+        (
+            step_row.attempt,
+            step_row.failures,
+            step_row.error_responses
+        ),
+        (3, 0, 1)
+    );
     assert_eq!(
         step_row.due_at.as_millisecond(),
         shop.clock_ms,

@@ -493,8 +493,9 @@ impl Sequence {
             let result_index = self.random.random_below(self.shop.step_results.len());
             let is_repeated = self.random.chance(30);
             let (key, _, step_result) = &self.shop.step_results[result_index];
-            self.log
-                .push(format!("{step_result:?} of {key:?}, repeated: {is_repeated}"));
+            self.log.push(format!(
+                "{step_result:?} of {key:?}, repeated: {is_repeated}"
+            ));
             self.shop.deliver_result(result_index, is_repeated);
         }
     }
@@ -617,7 +618,10 @@ impl Sequence {
         }
         for (sku, expected_on_hand) in expected_on_hand {
             let stock_levels = &self.shop.working_set.stock_levels[&sku.parse().unwrap()];
-            let on_hand: i64 = stock_levels.values().map(|stock_level| stock_level.on_hand).sum();
+            let on_hand: i64 = stock_levels
+                .values()
+                .map(|stock_level| stock_level.on_hand)
+                .sum();
             assert_eq!(
                 on_hand, expected_on_hand,
                 "the stock of {sku} is not conserved"
@@ -825,7 +829,10 @@ impl Sequence {
             assert!(is_over, "{order:?}");
         }
         for (sku, stock_levels) in &self.shop.working_set.stock_levels {
-            let reserved_units: i64 = stock_levels.values().map(|stock_level| stock_level.reserved).sum();
+            let reserved_units: i64 = stock_levels
+                .values()
+                .map(|stock_level| stock_level.reserved)
+                .sum();
             assert_eq!(reserved_units, 0, "{sku} is still reserved");
         }
     }

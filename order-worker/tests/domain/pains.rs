@@ -194,7 +194,10 @@ fn step_without_retries_left_is_dead_with_its_error() {
         attempt_count += 1;
         assert!(attempt_count <= 100, "the step never became dead");
     }
-    assert_eq!(attempt_count, Step::AuthorizePayment.retry_policy().attempts);
+    assert_eq!(
+        attempt_count,
+        Step::AuthorizePayment.retry_policy().attempts
+    );
     assert_eq!(
         shop.working_set.steps[&key].last_error.as_deref(),
         Some("busy")
@@ -322,7 +325,10 @@ fn pending_retry_can_be_started_immediately() {
 
     shop.execute_as_operator(redrive_action()).unwrap();
     let step_row = shop.working_set.steps[&key].clone();
-    assert_eq!((step_row.attempt, step_row.failures), (waiting_step.attempt + 1, 0));
+    assert_eq!(
+        (step_row.attempt, step_row.failures),
+        (waiting_step.attempt + 1, 0)
+    );
     assert!(step_row.due_at.as_millisecond() <= shop.clock_ms);
 
     // Redriving a step in progress changes nothing.

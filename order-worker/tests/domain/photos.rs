@@ -42,7 +42,9 @@ fn photos_are_added_ordered_and_removed() {
     let repeated_result = shop.execute_request("product.add_image", new_photo(PHOTO_IDS[0]));
     assert_eq!(refusal_code(repeated_result), Code::InvalidState);
     let order_request = json!({"sku": "A", "ids": [PHOTO_IDS[2], PHOTO_IDS[0], PHOTO_IDS[1]]});
-    let product = shop.execute_request("product.order_images", order_request).unwrap();
+    let product = shop
+        .execute_request("product.order_images", order_request)
+        .unwrap();
     assert_eq!(product["images"][0]["id"], PHOTO_IDS[2]);
     assert_eq!(product["image_urls"][0], format!("/media/{}", PHOTO_IDS[2]));
     let removal = json!({"sku": "A", "id": PHOTO_IDS[2]});
@@ -63,8 +65,10 @@ fn repeated_upload_is_the_same_request_whatever_its_id() {
         Request::AddImage(request) => request,
         other_request => panic!("{}", other_request.pattern()),
     };
-    let (first_image, second_image) =
-        (read_image(new_photo(PHOTO_IDS[0])), read_image(new_photo(PHOTO_IDS[1])));
+    let (first_image, second_image) = (
+        read_image(new_photo(PHOTO_IDS[0])),
+        read_image(new_photo(PHOTO_IDS[1])),
+    );
     assert_ne!(first_image, second_image);
     assert_eq!(first_image.without_id(), second_image.without_id());
     let mut other_content = new_photo(PHOTO_IDS[0]);

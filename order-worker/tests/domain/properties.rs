@@ -121,7 +121,12 @@ fn apply_action(shop: &mut Shop, order_ids: &mut Vec<OrderId>, random_action: Ra
             order_index,
             units_of_a,
             units_of_b,
-        } => edit_order(shop, element_at(order_ids, order_index), units_of_a, units_of_b),
+        } => edit_order(
+            shop,
+            element_at(order_ids, order_index),
+            units_of_a,
+            units_of_b,
+        ),
         RandomAction::CancelEdit(order_index) => {
             if let Some(id) = element_at(order_ids, order_index) {
                 cancel_edit(shop, id);
@@ -132,7 +137,8 @@ fn apply_action(shop: &mut Shop, order_ids: &mut Vec<OrderId>, random_action: Ra
                 return;
             };
             let order = shop.working_set.orders[&id].clone();
-            let refund_outcome = shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
+            let refund_outcome =
+                shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
             let is_possible = amount <= order.refundable_amount() && !order.is_deleted;
             assert_eq!(refund_outcome.is_ok(), is_possible, "{refund_outcome:?}");
         }
@@ -277,7 +283,11 @@ fn ship_units(shop: &mut Shop, id: OrderId, units_of_a: u32, units_of_b: u32) {
         && units_of_a <= unshipped_units("A")
         && units_of_b <= unshipped_units("B");
     let shipment_outcome = shop.execute_request("shipment.create", body);
-    assert_eq!(shipment_outcome.is_ok(), is_possible, "{shipment_outcome:?}");
+    assert_eq!(
+        shipment_outcome.is_ok(),
+        is_possible,
+        "{shipment_outcome:?}"
+    );
     let order_after = &shop.working_set.orders[&id];
     let reserved_units = |order: &order_worker::domain::order::Order| -> u32 {
         order

@@ -313,7 +313,10 @@ fn refunds_returns_and_returned_shipments_of_a_line_add_up_to_it_in_any_order() 
                 }
             }
             shop.run_until_settled();
-            assert_eq!(shop.order_payments[&id].refunded, expected_amount, "{operations:?}");
+            assert_eq!(
+                shop.order_payments[&id].refunded, expected_amount,
+                "{operations:?}"
+            );
         }
         let further_refund = shop.refund(id, json!({"items": [{"sku": "A", "quantity": 1}]}));
         assert!(
@@ -460,32 +463,35 @@ fn order_whose_units_have_all_come_back_is_over_without_a_report_of_the_carrier(
 #[test]
 fn storefronts_request_and_cancel_their_own_returns_only() {
     let (mut shop, id) = shop_with_shipped_order(&[("A", 2)]);
-    let execute_as_storefront = |shop: &mut Shop, storefront_name: &str, pattern: &str, body: Value| {
-        let action = match Request::read(pattern, body).unwrap() {
-            Request::CreateReturn(request) => Action::CreateReturn(request),
-            Request::ApproveReturn(request) => Action::ChangeReturn {
-                order_id: Some(id),
-                change: order_worker::domain::command::ReturnChange::Approve(request),
-            },
-            Request::CancelReturn(request) => Action::ChangeReturn {
-                order_id: Some(id),
-                change: order_worker::domain::command::ReturnChange::Cancel(request),
-            },
-            other_request => panic!("{}", other_request.pattern()),
+    let execute_as_storefront =
+        |shop: &mut Shop, storefront_name: &str, pattern: &str, body: Value| {
+            let action = match Request::read(pattern, body).unwrap() {
+                Request::CreateReturn(request) => Action::CreateReturn(request),
+                Request::ApproveReturn(request) => Action::ChangeReturn {
+                    order_id: Some(id),
+                    change: order_worker::domain::command::ReturnChange::Approve(request),
+                },
+                Request::CancelReturn(request) => Action::ChangeReturn {
+                    order_id: Some(id),
+                    change: order_worker::domain::command::ReturnChange::Cancel(request),
+                },
+                other_request => panic!("{}", other_request.pattern()),
+            };
+            let caller = Caller {
+                role: Role::Storefront,
+                storefront: storefront_name.parse().unwrap(),
+                ..operator()
+            };
+            let command = Command::Request {
+                caller,
+                idempotency: None,
+                if_match: None,
+                action,
+            };
+            shop.carry_out(&command)
+                .outcome
+                .map(|reply_json| reply_json.value())
         };
-        let caller = Caller {
-            role: Role::Storefront,
-            storefront: storefront_name.parse().unwrap(),
-            ..operator()
-        };
-        let command = Command::Request {
-            caller,
-            idempotency: None,
-            if_match: None,
-            action,
-        };
-        shop.carry_out(&command).outcome.map(|reply_json| reply_json.value())
-    };
     let return_request = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
     let (code, _) = refusal_code_and_message(execute_as_storefront(
         &mut shop,

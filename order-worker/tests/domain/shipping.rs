@@ -544,7 +544,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             // Only the named shipments change.
             let is_named = |shipment: &Shipment| match (named_shipment_id, tracking_suffix) {
                 (Some(named_id), _) => shipment.id == named_id,
-                (None, Some(tracking_suffix)) => shipment.tracking_number == format!("T{tracking_suffix}"),
+                (None, Some(tracking_suffix)) => {
+                    shipment.tracking_number == format!("T{tracking_suffix}")
+                }
                 (None, None) => true,
             };
             let is_new = |shipment: &Shipment| {

@@ -344,7 +344,8 @@ impl Shop {
             | ProviderMode::RequiresAction
             | ProviderMode::Refuses => self.respond_as_provider(&key.step, &order, mode),
         };
-        self.step_results.push((key.clone(), step_row.attempt, step_result));
+        self.step_results
+            .push((key.clone(), step_row.attempt, step_result));
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm per step")]
@@ -439,7 +440,8 @@ impl Shop {
                 payment.is_voided = true;
                 payment.awaits_action = false;
                 StepResult::Voided {
-                    reference: (payment.authorizations > 0).then(|| reference_of(order, payment_number)),
+                    reference: (payment.authorizations > 0)
+                        .then(|| reference_of(order, payment_number)),
                 }
             }
             Step::CapturePayment => {
@@ -825,7 +827,8 @@ pub(crate) fn price_of_items(order: &Order, items: &[StockItem]) -> i64 {
         let unit_count: i64 = items_of_sku
             .map(|item| i64::from(item.quantity.get()))
             .sum();
-        price += lines_total / ordered_quantity * unit_count + unit_count.min(lines_total % ordered_quantity);
+        price += lines_total / ordered_quantity * unit_count
+            + unit_count.min(lines_total % ordered_quantity);
     }
     price
 }

@@ -293,7 +293,9 @@ impl Simulation {
     fn reply(&mut self, request: &RequestMessage, reply: Result<OrderId, ()>) {
         let client = &mut self.clients[request.client_index];
         match (reply, client.acknowledged_id) {
-            (Ok(order_id), Some(known_id)) => assert_eq!(order_id, known_id, "one key gave two orders"),
+            (Ok(order_id), Some(known_id)) => {
+                assert_eq!(order_id, known_id, "one key gave two orders");
+            }
             (Ok(order_id), None) => client.acknowledged_id = Some(order_id),
             (Err(()), None) => client.is_refused = true,
             (Err(()), Some(_)) => panic!("an acknowledged order was refused later"),
@@ -382,7 +384,8 @@ impl Simulation {
             }
         };
         let change_result = self.shop.execute_request(pattern, body);
-        self.log.push(format!("{pattern}: {:?}", change_result.is_ok()));
+        self.log
+            .push(format!("{pattern}: {:?}", change_result.is_ok()));
         let step_messages = self.steps_to_publish();
         self.step_messages.extend(step_messages);
     }
@@ -414,7 +417,12 @@ impl Simulation {
                 .or_default() += 1;
             assert_ne!(order.status, OrderStatus::Pending, "stuck");
         }
-        assert!(orders_by_client.values().all(|order_count| *order_count == 1), "{orders_by_client:?}");
+        assert!(
+            orders_by_client
+                .values()
+                .all(|order_count| *order_count == 1),
+            "{orders_by_client:?}"
+        );
         for client in &self.clients {
             if let Some(id) = client.acknowledged_id {
                 assert!(self.shop.working_set.orders.contains_key(&id), "lost");
@@ -449,7 +457,11 @@ fn simulate(seed: u64) -> usize {
 
 #[test]
 fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
-    let setting = |variable_name: &str| std::env::var(variable_name).ok().and_then(|variable_text| variable_text.parse().ok());
+    let setting = |variable_name: &str| {
+        std::env::var(variable_name)
+            .ok()
+            .and_then(|variable_text| variable_text.parse().ok())
+    };
     if let Some(seed) = setting("SIMULATION_SEED") {
         simulate(seed);
         return;

@@ -246,7 +246,9 @@ fn label_is_withdrawn_and_another_requested_once_it_is_cancelled() {
     }
     assert!(order.awaited_labels.is_empty());
     let event_types = shop.event_types(id);
-    let types_since_update = event_types.iter().skip_while(|event_type| **event_type != "order.updated");
+    let types_since_update = event_types
+        .iter()
+        .skip_while(|event_type| **event_type != "order.updated");
     let expected_events = [
         "order.updated",
         "shipment.cancelled",
@@ -255,7 +257,10 @@ fn label_is_withdrawn_and_another_requested_once_it_is_cancelled() {
         "shipment.created",
         "shipment.created",
     ];
-    assert!(types_since_update.eq(expected_events.iter()), "{event_types:?}");
+    assert!(
+        types_since_update.eq(expected_events.iter()),
+        "{event_types:?}"
+    );
     shop.create_shipment(id, json!({})).unwrap();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Shipped);
     shop.run_until_settled();
@@ -608,7 +613,10 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 "{update_result:?}"
             );
         }
-        RandomAction::Ship { sku_index, quantity } => {
+        RandomAction::Ship {
+            sku_index,
+            quantity,
+        } => {
             let sku = ["A", "B"][*sku_index];
             let item = json!({"sku": sku, "quantity": quantity});
             let _ = shop.create_shipment(id, json!({"items": [item]}));

@@ -206,7 +206,10 @@ impl Figures {
         let names_duration = median_duration(async |sample_number| {
             let page_start = sample_number * 10 % (customer_ids.len() - 50);
             let page_ids = &customer_ids[page_start..page_start + 50];
-            assert_eq!(store.customers_by_id(page_ids).await.unwrap().len(), page_ids.len());
+            assert_eq!(
+                store.customers_by_id(page_ids).await.unwrap().len(),
+                page_ids.len()
+            );
         });
         durations.push(("customers of a page of orders", names_duration.await));
         let count_filter = all_counted_orders();
@@ -239,7 +242,12 @@ pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
     );
     println!("|---|{}", "---|".repeat(figures_by_size.len()));
     for (operation_index, (operation_name, _)) in figures_by_size[0].durations.iter().enumerate() {
-        let row_text = table_row(&|figures| format!("{:.2}", figures.durations[operation_index].1.as_secs_f64() * 1e3));
+        let row_text = table_row(&|figures| {
+            format!(
+                "{:.2}",
+                figures.durations[operation_index].1.as_secs_f64() * 1e3
+            )
+        });
         println!("| {operation_name} | {row_text} |");
     }
     let verify_row = table_row(&|figures| {

@@ -23,7 +23,9 @@ use self::{
 };
 
 fn setting(variable_name: &str) -> Option<String> {
-    env::var(variable_name).ok().filter(|setting_value| !setting_value.is_empty())
+    env::var(variable_name)
+        .ok()
+        .filter(|setting_value| !setting_value.is_empty())
 }
 
 #[tokio::main]
@@ -32,12 +34,15 @@ async fn main() {
     if let Some(database_url) = setting("SCALE_WORKER") {
         return workers::run_worker(&database_url).await;
     }
-    let order_count: usize = setting("SCALE_ORDERS").map_or(1_000_000, |count_text| count_text.parse().unwrap());
+    let order_count: usize =
+        setting("SCALE_ORDERS").map_or(1_000_000, |count_text| count_text.parse().unwrap());
     for (store_name, database_url) in [
         ("SQLite", setting("SCALE_SQLITE")),
         ("PostgreSQL", setting("SCALE_POSTGRES")),
     ] {
-        let Some(database_url) = database_url else { continue };
+        let Some(database_url) = database_url else {
+            continue;
+        };
         let figures_of_few = measure_with_orders(&database_url, 1_000).await;
         let figures_of_many = measure_with_orders(&database_url, order_count).await;
         print_figures(store_name, &[figures_of_few, figures_of_many]);

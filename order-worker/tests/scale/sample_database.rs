@@ -163,7 +163,8 @@ impl SampleDatabase {
     pub(crate) async fn fill(&mut self, target_count: usize) {
         while self.order_count < target_count {
             let batch_size = BATCH_SIZE.min(target_count - self.order_count);
-            let commands = (0..batch_size).map(|index_in_batch| self.create_order_command(self.order_count + index_in_batch));
+            let commands = (0..batch_size)
+                .map(|index_in_batch| self.create_order_command(self.order_count + index_in_batch));
             let commands: Vec<_> = commands.collect();
             let created_replies = commit(&self.store, &commands).await;
             let order_ids: Vec<OrderId> = created_replies
@@ -177,7 +178,8 @@ impl SampleDatabase {
     }
 
     pub(crate) fn create_order_command(&self, order_index: usize) -> Command {
-        let mut items = vec![json!({"sku": format!("S{}", order_index % SKU_COUNT), "quantity": 1})];
+        let mut items =
+            vec![json!({"sku": format!("S{}", order_index % SKU_COUNT), "quantity": 1})];
         if order_index.is_multiple_of(3) {
             let other_sku = format!("S{}", (order_index / 3 + 1) % SKU_COUNT);
             if items[0]["sku"] != other_sku.as_str() {
@@ -201,8 +203,8 @@ impl SampleDatabase {
         let commands_for_each =
             |group_size: usize, remainders: &[usize], new_command: &dyn Fn(OrderId) -> Command| {
                 let numbered_ids = order_ids.iter().enumerate();
-                let chosen_ids =
-                    numbered_ids.filter(|(order_index, _)| remainders.contains(&(order_index % group_size)));
+                let chosen_ids = numbered_ids
+                    .filter(|(order_index, _)| remainders.contains(&(order_index % group_size)));
                 chosen_ids
                     .map(|(_, id)| new_command(*id))
                     .collect::<Vec<_>>()
@@ -224,7 +226,11 @@ impl SampleDatabase {
         let label_results = commands_for_each(4, &[0, 1, 2], &|id| {
             let tracking_number = format!("SBX{}", id.to_string().replace('-', ""));
             let step_result = StepResult::LabelCreated(Label::new("sandbox", tracking_number));
-            finish_step(id, Step::RequestShipment(main_warehouse.clone().into()), step_result)
+            finish_step(
+                id,
+                Step::RequestShipment(main_warehouse.clone().into()),
+                step_result,
+            )
         });
         commit(&self.store, &label_results).await;
         let delivered_webhooks = commands_for_each(4, &[0, 1], &|id| {

@@ -74,7 +74,9 @@ fn run_workers(database_url: &str, worker_count: usize, sku: Option<&str>) -> us
     let worker_processes: Vec<_> = (0..worker_count)
         .map(|_| {
             let mut worker_command = Command::new(env::current_exe().unwrap());
-            worker_command.env("SCALE_WORKER", database_url).stdout(Stdio::piped());
+            worker_command
+                .env("SCALE_WORKER", database_url)
+                .stdout(Stdio::piped());
             if let Some(sku) = sku {
                 worker_command.env("SCALE_SKU", sku);
             }

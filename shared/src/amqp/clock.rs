@@ -86,12 +86,16 @@ impl WorkerClocks {
         }
         let mut samples_by_worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if samples_by_worker.len() >= MAX_WORKERS && !samples_by_worker.contains_key(worker) {
-            let oldest_sample = samples_by_worker.iter().min_by_key(|(_, sample)| sample.measured_at);
+            let oldest_sample = samples_by_worker
+                .iter()
+                .min_by_key(|(_, sample)| sample.measured_at);
             if let Some(oldest_worker) = oldest_sample.map(|(worker, _)| worker.clone()) {
                 samples_by_worker.remove(&oldest_worker);
             }
         }
-        let was_reported = samples_by_worker.get(worker).is_some_and(|sample| sample.is_reported);
+        let was_reported = samples_by_worker
+            .get(worker)
+            .is_some_and(|sample| sample.is_reported);
         let (own_time, max_difference) = (unix_now(), WARN_DIFFERENCE + round_trip);
         let is_different = own_time.abs_diff(time) > max_difference;
         if is_different && !was_reported {

@@ -238,8 +238,13 @@ impl Broker {
         let stop = CancellationToken::new();
         let stop_on_drop = Arc::new(stop.clone().drop_guard());
         let topology = Arc::new(topology);
-        let supervision_task =
-            supervise(nodes, name.to_owned(), state_sender, Arc::clone(&topology), stop);
+        let supervision_task = supervise(
+            nodes,
+            name.to_owned(),
+            state_sender,
+            Arc::clone(&topology),
+            stop,
+        );
         tokio::spawn(supervision_task);
         Ok(Self {
             state: state_receiver,

@@ -203,7 +203,11 @@ enum ConsumerEnd {
 
 /// Removes messages without acknowledgement until one of them closes the connection: that is the undecodable
 /// message, and the broker has removed it.
-async fn discard_undecodable(broker: &Broker, queue: &str, message_sender: &mpsc::Sender<Incoming>) {
+async fn discard_undecodable(
+    broker: &Broker,
+    queue: &str,
+    message_sender: &mpsc::Sender<Incoming>,
+) {
     let channel = Arc::new(broker.channel().await);
     for _ in 0..MAX_SEARCHED_MESSAGES {
         let get_message = channel.basic_get(short_string(queue), BasicGetOptions { no_ack: true });

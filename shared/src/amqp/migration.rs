@@ -292,7 +292,9 @@ impl Migrator {
             if_empty: is_conditional,
             ..QueueDeleteOptions::default()
         };
-        let delete_result = channel.queue_delete(REQUEST_QUEUE.into(), delete_options).await;
+        let delete_result = channel
+            .queue_delete(REQUEST_QUEUE.into(), delete_options)
+            .await;
         match delete_result {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_conditional && matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
@@ -314,7 +316,10 @@ impl Migrator {
                 if_empty: true,
                 ..QueueDeleteOptions::default()
             };
-            match channel.queue_delete(MIGRATION_QUEUE.into(), delete_options).await {
+            match channel
+                .queue_delete(MIGRATION_QUEUE.into(), delete_options)
+                .await
+            {
                 Ok(_) => return Ok(moved_requests),
                 // The request queue was full.
                 Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => {

@@ -140,10 +140,14 @@ impl Publisher {
         publish_results: &[Result<(), PublishError>],
     ) {
         let broker = &self.lazy_channel.broker;
-        let first_failure = publish_results.iter().zip(messages).find_map(|(publish_result, message)| {
-            let error = publish_result.as_ref().err()?;
-            Some((message.0.name(), error))
-        });
+        let first_failure =
+            publish_results
+                .iter()
+                .zip(messages)
+                .find_map(|(publish_result, message)| {
+                    let error = publish_result.as_ref().err()?;
+                    Some((message.0.name(), error))
+                });
         match first_failure {
             None => {
                 for (target, _) in messages {
@@ -193,10 +197,16 @@ impl Publisher {
 }
 
 /// Whether a queue other than the request queue, which refuses messages while it is full, refused a message.
-fn has_refusal(messages: &[(Target<'_>, Outgoing)], publish_results: &[Result<(), PublishError>]) -> bool {
-    messages.iter().zip(publish_results).any(|((target, _), publish_result)| {
-        target.name() != REQUEST_QUEUE && matches!(publish_result, Err(PublishError::Refused))
-    })
+fn has_refusal(
+    messages: &[(Target<'_>, Outgoing)],
+    publish_results: &[Result<(), PublishError>],
+) -> bool {
+    messages
+        .iter()
+        .zip(publish_results)
+        .any(|((target, _), publish_result)| {
+            target.name() != REQUEST_QUEUE && matches!(publish_result, Err(PublishError::Refused))
+        })
 }
 
 /// Publishes `message`; the returned future is its confirm, if the channel has confirms.

@@ -159,7 +159,8 @@ impl RpcClient {
             stop.clone(),
         ));
         for call_queue in [&shared.read_queue, &shared.write_queue] {
-            let sending = send_queued_calls(broker.clone(), Arc::clone(&shared), Arc::clone(call_queue));
+            let sending =
+                send_queued_calls(broker.clone(), Arc::clone(&shared), Arc::clone(call_queue));
             tokio::spawn(stop.clone().run_until_cancelled_owned(sending));
         }
         Self {
@@ -222,7 +223,8 @@ impl RpcClient {
             .map_or_else(|| correlation_id.to_string(), str::to_owned);
         let pattern = request.pattern();
         let trace_context = &mut call.caller.trace_context;
-        let span = trace::producer_span(REQUEST_QUEUE, pattern, &message_id, trace_context.as_ref());
+        let span =
+            trace::producer_span(REQUEST_QUEUE, pattern, &message_id, trace_context.as_ref());
         span.pass_on(trace_context);
         let queued_call = QueuedCall {
             correlation_id,

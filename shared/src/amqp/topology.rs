@@ -377,11 +377,13 @@ fn long_string(text: &str) -> AMQPValue {
 /// Adds instructions to `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
 fn declare_error(part_kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
     match error.kind() {
-        ErrorKind::ProtocolError(amqp_error) if amqp_error.get_id() == PRECONDITION_FAILED => anyhow!(
-            "{part_kind} {name} exists with other arguments ({}). Drain and delete it, \
+        ErrorKind::ProtocolError(amqp_error) if amqp_error.get_id() == PRECONDITION_FAILED => {
+            anyhow!(
+                "{part_kind} {name} exists with other arguments ({}). Drain and delete it, \
              or use another vhost in AMQP_URL; it is declared again within seconds",
-            amqp_error.get_message()
-        ),
+                amqp_error.get_message()
+            )
+        }
         _ => anyhow::Error::new(error).context(format!("can't declare {part_kind} {name}")),
     }
 }

@@ -79,7 +79,11 @@ impl Fields<'_> {
         let entries = match self.take_member(name) {
             Some(Value::Array(entries)) if allowed_length.contains(&entries.len()) => entries,
             Some(Value::Array(_)) => {
-                let rule = format!("must have {} to {} entries", allowed_length.start(), allowed_length.end());
+                let rule = format!(
+                    "must have {} to {} entries",
+                    allowed_length.start(),
+                    allowed_length.end()
+                );
                 self.report(name, rule);
                 return None;
             }

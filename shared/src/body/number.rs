@@ -22,7 +22,10 @@ pub fn first_inexact(text: &str, base_pointer: &str) -> Option<(String, String)>
             },
             b'"' => {
                 let string_end = position + string_length(&bytes[position..]);
-                if let Some(Level::Object { member_name: member_name @ None }) = levels.last_mut() {
+                if let Some(Level::Object {
+                    member_name: member_name @ None,
+                }) = levels.last_mut()
+                {
                     *member_name = Some(&bytes[position..string_end]);
                 }
                 position = string_end;

@@ -109,7 +109,9 @@ impl<'de> Visitor<'de> for StrictReader<'_> {
         let mut members = Map::new();
         while let Some(member_name) = access.next_key::<String>()? {
             if members.contains_key(&member_name) {
-                return Err(A::Error::custom(format!("member {member_name:?} appears twice")));
+                return Err(A::Error::custom(format!(
+                    "member {member_name:?} appears twice"
+                )));
             }
             let value = access.next_value_seed(nested_reader)?;
             members.insert(member_name, value);

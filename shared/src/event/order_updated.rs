@@ -109,10 +109,16 @@ mod tests {
             ),
             (json!({"note": "x", "changed": 7}), json!({"changed": []})),
         ] {
-            assert_eq!(event(data).for_storefronts().unwrap().data.value(), shown_data);
+            assert_eq!(
+                event(data).for_storefronts().unwrap().data.value(),
+                shown_data
+            );
         }
         let mut cancelled_event = event(json!({"note": "changed my mind"}));
         cancelled_event.kind = "order.cancelled".to_owned();
-        assert_eq!(cancelled_event.clone().for_storefronts(), Ok(cancelled_event));
+        assert_eq!(
+            cancelled_event.clone().for_storefronts(),
+            Ok(cancelled_event)
+        );
     }
 }

@@ -86,7 +86,8 @@ impl FromStr for TaxRate {
     fn from_str(text: &str) -> Result<Self, String> {
         let (integer_digits, fraction_digits) = text.split_once('.').unwrap_or((text, "0"));
         let has_digits = |digits: &str, max_digits: usize| {
-            (1..=max_digits).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+            (1..=max_digits).contains(&digits.len())
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
         };
         if has_digits(integer_digits, 3) && has_digits(fraction_digits, 8) {
             Ok(Self(text.to_owned()))

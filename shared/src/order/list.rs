@@ -109,7 +109,8 @@ impl FromStr for PaymentFilter {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let matching_filter = Self::ALL.into_iter().find(|filter| filter.as_str() == text);
-        matching_filter.ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
+        matching_filter
+            .ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

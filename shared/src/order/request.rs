@@ -39,7 +39,8 @@ use crate::body;
 /// An RFC 3339 time.
 pub(crate) fn timestamp(value: Value) -> Result<Timestamp, String> {
     let time_text = body::string(value)?;
-    time_text.parse()
+    time_text
+        .parse()
         .ok()
         .or_else(|| clamp_to_calendar(&time_text))
         .ok_or_else(|| "must be an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())

@@ -72,7 +72,8 @@ pub(super) fn tags(value: Value) -> Result<Vec<Tag>, String> {
     }
     let mut tags = BTreeMap::new();
     for (index, tag_value) in tag_values.into_iter().enumerate() {
-        let tag: Tag = body::parsed(tag_value).map_err(|error| format!("entry {index}: {error}"))?;
+        let tag: Tag =
+            body::parsed(tag_value).map_err(|error| format!("entry {index}: {error}"))?;
         tags.entry(tag.key()).or_insert(tag);
     }
     Ok(tags.into_values().collect())

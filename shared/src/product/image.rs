@@ -273,7 +273,8 @@ fn image_ids(value: Value) -> Result<Vec<ImageId>, String> {
     if id_values.len() > MAX_PHOTOS {
         return Err(format!("must have at most {MAX_PHOTOS} entries"));
     }
-    id_values.into_iter()
+    id_values
+        .into_iter()
         .map(|id_value| body::parsed(id_value).map_err(|error| format!("each entry {error}")))
         .collect()
 }

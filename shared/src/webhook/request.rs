@@ -14,6 +14,8 @@ use crate::{
 
 /// Maximum length of a description in characters.
 const MAX_DESCRIPTION_CHARS: usize = 500;
+/// Maximum length of a search text.
+const MAX_SEARCH_CHARS: usize = 100;
 
 /// `webhook_endpoint.create`: creates a webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -192,6 +194,9 @@ impl RotateSecret {
 /// `webhook_endpoint.list`: webhook endpoints, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListEndpoints {
+    /// Only endpoints whose URL or description contains this text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
     /// Only endpoints of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
@@ -205,10 +210,12 @@ pub struct ListEndpoints {
 impl ListEndpoints {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let q = fields.optional("q", body::visible_text(1..=MAX_SEARCH_CHARS));
         let storefront = fields.optional("storefront", body::parsed);
         let limit = limit(fields);
         let cursor = cursor_by::<EndpointId>(fields);
         Some(Self {
+            q,
             storefront,
             limit,
             cursor,

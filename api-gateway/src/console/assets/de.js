@@ -4,6 +4,7 @@
 export default {
   " · by {actor}": " · von {actor}",
   " · from {warehouse}": " · aus {warehouse}",
+  "Part of the URL or description": "Teil der URL oder der Beschreibung",
   "\"{label}\" was not confirmed.": "„{label}“ wurde nicht bestätigt.",
   "A customer with another address has to be verified again.": "Ein Kunde mit einer anderen Adresse muss erneut geprüft werden.",
   "A lower total applies at once, and the customer is charged less or refunded. For a higher one, the customer's payment method is authorized first; if it is declined, the order does not change.": "Eine niedrigere Summe gilt sofort: Der Kunde zahlt weniger oder bekommt Geld zurück. Für eine höhere wird zuerst die Zahlungsmethode des Kunden autorisiert; wird sie abgelehnt, ändert sich die Bestellung nicht.",
@@ -818,7 +819,6 @@ export default {
   "all storefronts": "alle Shops",
   "an unnamed carrier": "einem ungenannten Versanddienst",
   "and {count} other items": ["und 1 weiterer Artikel", "und {count} weitere Artikel"],
-  "approved": "genehmigt",
   "approved after three seconds": "nach drei Sekunden genehmigt",
   "attempt {number}": "Versuch {number}",
   "average order": "durchschnittliche Bestellung",

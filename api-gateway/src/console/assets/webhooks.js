@@ -48,6 +48,7 @@ export function open(root, { parameters }) {
   return openList(root, parameters, {
     screen: "webhooks", path: "/v1/webhook-endpoints", title: t("Webhooks"),
     actions: h("button", { class: "main", onclick: create }, t("New endpoint")),
+    search: { label: t("Search"), placeholder: t("Part of the URL or description") },
     rows: (endpoints) => table(t("Newest first"), [
       [t("Endpoint URL"), (endpoint) => [h("a", { class: "mono", href: `#/webhooks/${endpoint.id}`, id: `endpoint-${endpoint.id}` }, endpoint.url), endpoint.description && h("div", { class: "help" }, endpoint.description)]],
       [t("Events"), (endpoint) => endpoint.event_types?.join(", ") || t("All events")],

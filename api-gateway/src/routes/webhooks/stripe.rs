@@ -100,9 +100,19 @@ fn payment_reference(event: &Value) -> Option<Value> {
     Some(json!({"order_id": order_id, "reference": reference}))
 }
 
-fn verify(secret: &hmac::Key, signature_header: &str, payload: &[u8], now_seconds: i64) -> Result<(), String> {
-    let name_value_pairs = || signature_header.split(',').filter_map(|pair| pair.split_once('='));
-    let signed_at = name_value_pairs().find_map(|(name, value)| (name.trim() == "t").then_some(value));
+fn verify(
+    secret: &hmac::Key,
+    signature_header: &str,
+    payload: &[u8],
+    now_seconds: i64,
+) -> Result<(), String> {
+    let name_value_pairs = || {
+        signature_header
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+    };
+    let signed_at =
+        name_value_pairs().find_map(|(name, value)| (name.trim() == "t").then_some(value));
     let Some(signed_at) = signed_at.and_then(|signed_at| signed_at.parse::<i64>().ok()) else {
         return Err(format!("{SIGNATURE_HEADER} must be t=SECONDS,v1=SIGNATURE"));
     };

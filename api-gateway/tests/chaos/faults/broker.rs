@@ -117,11 +117,14 @@ pub(super) async fn kill_each_node(context: FaultContext<'_>) -> usize {
     for node_number in 0..NODE_COUNT {
         load.wait_for_progress(20).await;
         let cluster = stack.cluster.as_mut().unwrap();
-        let is_leader = task::block_in_place(|| cluster.leader("order-request-queue") == node_number);
+        let is_leader =
+            task::block_in_place(|| cluster.leader("order-request-queue") == node_number);
         cluster.kill_node(node_number);
         let killed_at = Instant::now();
         let gateway_urls = stack.base_urls();
-        let recovery_durations = gateway_urls.iter().map(|url| time_to_recover(url, killed_at));
+        let recovery_durations = gateway_urls
+            .iter()
+            .map(|url| time_to_recover(url, killed_at));
         let recovery_times: Vec<String> = join_all(recovery_durations)
             .await
             .iter()
@@ -154,7 +157,7 @@ async fn time_to_recover(base_url: &str, killed_at: Instant) -> Duration {
     let mut recovered_at = killed_at;
     let mut answered_in_a_row = 0;
     let mut request_ticks = time::interval(INTERVAL);
-    until("a gateway to answer thirty requests in a row", async || {
+    wait_until("a gateway to answer thirty requests in a row", async || {
         request_ticks.tick().await;
         let request = client.get(format!("{base_url}/v1/orders?limit=1")).send();
         let answer_task = tokio::spawn(async move {

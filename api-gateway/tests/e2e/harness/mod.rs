@@ -48,8 +48,9 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An environment variable set by scripts/test.sh.
 pub(crate) fn setting(variable_name: &str) -> String {
-    env::var(variable_name)
-        .unwrap_or_else(|_| panic!("{variable_name} is not set: run the tests with scripts/test.sh"))
+    env::var(variable_name).unwrap_or_else(|_| {
+        panic!("{variable_name} is not set: run the tests with scripts/test.sh")
+    })
 }
 
 /// Gateway, worker, broker and database.
@@ -252,7 +253,10 @@ impl System {
     /// Number of worker crashes caused by `CRASH_AT`.
     pub(crate) fn worker_crash_count(&self) -> usize {
         let log_text = fs::read_to_string(self.folder.join("worker.log"));
-        log_text.unwrap_or_default().matches("as CRASH_AT says").count()
+        log_text
+            .unwrap_or_default()
+            .matches("as CRASH_AT says")
+            .count()
     }
 
     /// Starts a gateway as the replacement of a dead one and waits until it is ready.

@@ -41,7 +41,11 @@ impl Peer {
     /// The complete lines that the program has printed so far.
     pub(crate) fn printed_text(&self) -> String {
         let mut printed_text = fs::read_to_string(&self.log_path).unwrap();
-        printed_text.truncate(printed_text.rfind('\n').map_or(0, |newline_index| newline_index + 1));
+        printed_text.truncate(
+            printed_text
+                .rfind('\n')
+                .map_or(0, |newline_index| newline_index + 1),
+        );
         printed_text
     }
 

@@ -80,9 +80,10 @@ impl Process {
     /// The last value of `field_name` in the log after offset `log_offset`.
     pub(crate) fn find_logged_field(&self, field_name: &str, log_offset: u64) -> Option<String> {
         let log_bytes = fs::read(&self.log_path).unwrap();
-        let log_text =
-            String::from_utf8_lossy(&log_bytes[usize::try_from(log_offset).unwrap().min(log_bytes.len())..])
-                .into_owned();
+        let log_text = String::from_utf8_lossy(
+            &log_bytes[usize::try_from(log_offset).unwrap().min(log_bytes.len())..],
+        )
+        .into_owned();
         log_text.lines().rev().find_map(|line| {
             let log_line: Value = serde_json::from_str(line).ok()?;
             log_line.get(field_name)?.as_str().map(str::to_owned)
@@ -91,9 +92,12 @@ impl Process {
 
     /// The largest amount of memory that the process has used so far, in MiB.
     pub(crate) fn peak_memory_mib(&self) -> u64 {
-        let process_status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let peak_line = process_status.lines().find(|line| line.starts_with("VmHWM:"));
-        let peak_kib: u64 = line
+        let process_status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak_line = process_status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"));
+        let peak_kib: u64 = peak_line
             .unwrap()
             .split_whitespace()
             .nth(1)

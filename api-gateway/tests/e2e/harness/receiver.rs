@@ -87,10 +87,15 @@ impl Receiver {
 async fn handle(State(receiver): State<Receiver>, request: Request) -> Response {
     let (request_head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
-    receiver.0.received_requests.lock().unwrap().push(ReceivedRequest {
-        headers: request_head.headers,
-        body,
-    });
+    receiver
+        .0
+        .received_requests
+        .lock()
+        .unwrap()
+        .push(ReceivedRequest {
+            headers: request_head.headers,
+            body,
+        });
     let canned_response = {
         let mut canned_responses = receiver.0.canned_responses.lock().unwrap();
         match canned_responses.len() {
@@ -99,7 +104,9 @@ async fn handle(State(receiver): State<Receiver>, request: Request) -> Response 
         }
     };
     match canned_response {
-        CannedResponse::Status(status_code) => StatusCode::from_u16(status_code).unwrap().into_response(),
+        CannedResponse::Status(status_code) => {
+            StatusCode::from_u16(status_code).unwrap().into_response()
+        }
         CannedResponse::Json(json_text) => {
             ([(header::CONTENT_TYPE, "application/json")], json_text).into_response()
         }

@@ -119,7 +119,12 @@ impl System {
     }
 
     /// Sends a signed webhook of the shipper.
-    pub(crate) async fn send_webhook(&self, webhook_id: &str, event_type: &str, order_id: &str) -> Reply {
+    pub(crate) async fn send_webhook(
+        &self,
+        webhook_id: &str,
+        event_type: &str,
+        order_id: &str,
+    ) -> Reply {
         let event_data = json!({"order_id": order_id, "carrier": "DHL"});
         self.send_webhook_body(
             webhook_id,
@@ -133,7 +138,11 @@ impl System {
     }
 
     /// Builds a signed webhook of the shipper without sending it.
-    pub(crate) fn webhook_request(&self, webhook_id: &str, body: &Value) -> reqwest::RequestBuilder {
+    pub(crate) fn webhook_request(
+        &self,
+        webhook_id: &str,
+        body: &Value,
+    ) -> reqwest::RequestBuilder {
         let (body, now_seconds) = (body.to_string(), Timestamp::now().as_second());
         let signature = Webhook::new(SHIPPER_SECRET)
             .unwrap()

@@ -59,7 +59,10 @@ impl Store {
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite { folder } => format!("sqlite://{}/orders.db", folder.display()),
-            Self::Postgres { port, database_name } => {
+            Self::Postgres {
+                port,
+                database_name,
+            } => {
                 format!("postgres://orders@127.0.0.1:{port}/{database_name}")
             }
         }
@@ -129,7 +132,9 @@ db.execute('BEGIN IMMEDIATE')
 print('held', flush=True)
 sys.stdin.read()";
                 let mut python_command = Command::new("python3");
-                python_command.args(["-c", lock_script]).arg(folder.join("orders.db"));
+                python_command
+                    .args(["-c", lock_script])
+                    .arg(folder.join("orders.db"));
                 (python_command, "")
             }
             Self::Postgres { .. } => {
@@ -149,7 +154,8 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
     /// Opens a PostgreSQL transaction that has executed `sql`, and leaves it open.
     pub(crate) fn begin_transaction(&self, sql: &str) -> OpenTransaction {
         let mut psql_command = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
-        psql_command.args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
+        psql_command
+            .args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
             .arg(self.url());
         wait_for_lock(psql_command, &format!("BEGIN;\n{sql};\n\\echo held\n"))
     }
@@ -230,5 +236,8 @@ fn run_command(mut command: Command) -> String {
         "{}",
         String::from_utf8_lossy(&command_output.stderr)
     );
-    String::from_utf8(command_output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(command_output.stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
 }

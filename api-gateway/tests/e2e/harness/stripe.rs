@@ -195,7 +195,10 @@ impl Stripe {
         };
         let response = request.send().await.unwrap();
         let (status, response_text) = (response.status(), response.text().await.unwrap());
-        assert!(status.is_success(), "{method} {path}: {status} {response_text}");
+        assert!(
+            status.is_success(),
+            "{method} {path}: {status} {response_text}"
+        );
         serde_json::from_str(&response_text).unwrap_or(Value::Null)
     }
 
@@ -282,7 +285,8 @@ impl Stripe {
             ("client_secret", intent["client_secret"].as_str().unwrap()),
             ("success", if succeeds { "true" } else { "false" }),
         ];
-        self.call_api(Method::POST, &path, &authentication_form).await;
+        self.call_api(Method::POST, &path, &authentication_form)
+            .await;
     }
 
     /// Removes the return URL, which localstripe does not support, and remembers it.
@@ -360,7 +364,8 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     let body = to_bytes(body, 1024 * 1024).await.unwrap();
     let path = request_head.uri.path().to_owned();
     let idempotency_key = request_head.headers.get("idempotency-key");
-    let idempotency_key = idempotency_key.map(|idempotency_key| idempotency_key.to_str().unwrap().to_owned());
+    let idempotency_key =
+        idempotency_key.map(|idempotency_key| idempotency_key.to_str().unwrap().to_owned());
     let recorded_response = idempotency_key.as_ref().and_then(|idempotency_key| {
         let responses_by_key = stripe.0.responses_by_key.lock().unwrap();
         responses_by_key.get(idempotency_key).cloned()
@@ -412,7 +417,10 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     let response = stripe
         .0
         .client
-        .request(request_head.method, format!("{}{path_and_query}", stripe.0.localstripe_url))
+        .request(
+            request_head.method,
+            format!("{}{path_and_query}", stripe.0.localstripe_url),
+        )
         .headers(without_length(request_head.headers))
         .body(body)
         .send()
@@ -431,7 +439,12 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     if path == "/v1/payment_intents" && status.is_success() && !modes.is_empty() {
         let created_intent: Value = serde_json::from_slice(&body_bytes).unwrap_or_default();
         let intent_id = created_intent["id"].as_str().unwrap_or_default().to_owned();
-        stripe.0.modes_by_payment.lock().unwrap().insert(intent_id, modes);
+        stripe
+            .0
+            .modes_by_payment
+            .lock()
+            .unwrap()
+            .insert(intent_id, modes);
     }
     match proxy_mode {
         ProxyMode::DropResponse => truncated_response(),

@@ -89,7 +89,10 @@ impl RaceShop {
             .map(|order_index| async move {
                 let new_order = order_body_with_method(&self.customer_id, "A", quantity, "pm_ok");
                 let created_order = self.system.post("/v1/orders", new_order).await.expect(201);
-                (order_index, created_order["id"].as_str().unwrap().to_owned())
+                (
+                    order_index,
+                    created_order["id"].as_str().unwrap().to_owned(),
+                )
             })
             .buffer_unordered(CONCURRENCY)
             .collect()

@@ -40,7 +40,11 @@ impl SettledOrder {
     }
 
     /// The event of this type that the request caused, itself or by its steps.
-    pub(super) fn find_caused_event(&self, reply: &Reply, event_type: &'static str) -> Option<&Value> {
+    pub(super) fn find_caused_event(
+        &self,
+        reply: &Reply,
+        event_type: &'static str,
+    ) -> Option<&Value> {
         let request_id = reply.headers["x-request-id"].to_str().unwrap();
         self.events_of_type(event_type)
             .find(|event| event["request_id"] == request_id)
@@ -48,7 +52,12 @@ impl SettledOrder {
 
     /// Checks that the request was acknowledged with this status, and returns the event of this type that it caused.
     #[track_caller]
-    pub(super) fn expect_caused(&self, reply: &Reply, status: u16, event_type: &'static str) -> &Value {
+    pub(super) fn expect_caused(
+        &self,
+        reply: &Reply,
+        status: u16,
+        event_type: &'static str,
+    ) -> &Value {
         assert_eq!(reply.status, status, "{} of {self:?}", reply.body);
         let event = self.find_caused_event(reply, event_type);
         event.unwrap_or_else(|| {
@@ -191,7 +200,10 @@ impl std::fmt::Debug for SettledOrder {
         for event in &self.events {
             let (event_type, request_id) = (&event["type"], &event["request_id"]);
             let (sequence_number, event_data) = (sequence_of(event), &event["data"]);
-            writeln!(formatter, "{sequence_number} {event_type} of {request_id}: {event_data}")?;
+            writeln!(
+                formatter,
+                "{sequence_number} {event_type} of {request_id}: {event_data}"
+            )?;
         }
         Ok(())
     }

@@ -176,7 +176,15 @@ async fn run_once<J: Job>(
     };
     let stored_etag = state.etag.take();
     let store_and_client = (store, list_client);
-    let run_end = read_list(job, store_and_client, source, claim, stored_etag, &mut state).await?;
+    let run_end = read_list(
+        job,
+        store_and_client,
+        source,
+        claim,
+        stored_etag,
+        &mut state,
+    )
+    .await?;
     let Some((claim, run_result)) = run_end else {
         return Ok(None);
     };

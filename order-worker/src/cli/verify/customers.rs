@@ -43,9 +43,9 @@ pub(super) async fn check_customers(audit: &mut Audit, report: &mut Report) -> a
                 || !customer.addresses.is_empty()
                 || !customer.metadata.is_empty();
             if customer.erased_at.is_some() && has_personal_data {
-                report
-                    .violations
-                    .push(format!("customer {customer_id}: was erased, but has personal data"));
+                report.violations.push(format!(
+                    "customer {customer_id}: was erased, but has personal data"
+                ));
             }
         }
     }

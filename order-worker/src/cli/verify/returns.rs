@@ -56,9 +56,14 @@ fn check_units(order: &Order, report: &mut Report) {
     let mut shipped_and_returned: BTreeMap<&Sku, (u64, u64)> = BTreeMap::new();
     for shipment in order.shipped_shipments() {
         let mut received_units: BTreeMap<&Sku, u64> = BTreeMap::new();
-        for received_item in order.returns.iter().flat_map(|order_return| &order_return.received) {
+        for received_item in order
+            .returns
+            .iter()
+            .flat_map(|order_return| &order_return.received)
+        {
             if received_item.shipment_id == shipment.id {
-                *received_units.entry(&received_item.sku).or_default() += u64::from(received_item.quantity.get());
+                *received_units.entry(&received_item.sku).or_default() +=
+                    u64::from(received_item.quantity.get());
             }
         }
         let is_returned = shipment.status == ShipmentStatus::Returned;
@@ -85,7 +90,11 @@ fn check_units(order: &Order, report: &mut Report) {
             }
         }
     }
-    for received_item in order.returns.iter().flat_map(|order_return| &order_return.received) {
+    for received_item in order
+        .returns
+        .iter()
+        .flat_map(|order_return| &order_return.received)
+    {
         let mut shipments = order.shipped_shipments();
         if !shipments.any(|shipment| shipment.id == received_item.shipment_id) {
             report.violations.push(format!(

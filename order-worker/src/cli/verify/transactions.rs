@@ -16,7 +16,11 @@ use crate::domain::{
 /// refund of a manual payment.
 pub(super) fn check_transactions(order: &Order, steps: &[StepRow], report: &mut Report) {
     let order_id = order.id;
-    let mut violation = |problem: String| report.violations.push(format!("order {order_id}: {problem}"));
+    let mut violation = |problem: String| {
+        report
+            .violations
+            .push(format!("order {order_id}: {problem}"));
+    };
     let transactions = order.transactions();
     let outstanding_refund = order.refund_outstanding();
     for (amount_name, amount, transaction_kind, transaction_status) in [

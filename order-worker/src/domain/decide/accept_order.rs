@@ -175,7 +175,8 @@ fn create_cancelled_order(
     let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
     let kept_request = (!is_erased).then_some(request);
     let order_created = OrderCreated {
-        number: order_number.ok_or_else(|| internal_error("no order number was allocated".to_owned()))?,
+        number: order_number
+            .ok_or_else(|| internal_error("no order number was allocated".to_owned()))?,
         storefront: storefront.clone(),
         customer_id: request.customer_id,
         external_id: None,

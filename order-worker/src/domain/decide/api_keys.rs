@@ -31,7 +31,10 @@ pub(super) fn create_api_key(
         prefix,
         sealed_secret,
     } = request.clone();
-    if new_key.expires_at.is_some_and(|expires_at| expires_at <= now) {
+    if new_key
+        .expires_at
+        .is_some_and(|expires_at| expires_at <= now)
+    {
         return Err(Failure::violation("/expires_at", "must be in the future"));
     }
     if working_set

@@ -81,7 +81,9 @@ pub(super) fn cancel_remaining(
 
     let is_unshipped = |shipment: &&Shipment| shipment.shipped_at.is_none();
     let unshipped_shipments: Vec<_> = order.uncancelled_shipments().filter(is_unshipped).collect();
-    let labelled_warehouses = unshipped_shipments.iter().flat_map(|shipment| &shipment.items);
+    let labelled_warehouses = unshipped_shipments
+        .iter()
+        .flat_map(|shipment| &shipment.items);
     let labelled_warehouses: BTreeSet<_> =
         labelled_warehouses.map(|item| &item.warehouse).collect();
     for shipment in &unshipped_shipments {

@@ -77,7 +77,9 @@ pub(super) fn create_shipment(
     }
     let mut items_by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
     for item in items_to_ship {
-        let warehouse_items = items_by_warehouse.entry(item.warehouse.clone()).or_default();
+        let warehouse_items = items_by_warehouse
+            .entry(item.warehouse.clone())
+            .or_default();
         warehouse_items.push(item);
     }
     for (warehouse, warehouse_items) in items_by_warehouse {
@@ -203,7 +205,11 @@ fn ensure_paid(
         order_id: order.id,
         step: Step::CapturePayment,
     };
-    if working_set.steps.get(&capture_key).is_some_and(|row| row.is_dead) {
+    if working_set
+        .steps
+        .get(&capture_key)
+        .is_some_and(|row| row.is_dead)
+    {
         return refuse("the capture of its payment failed".to_owned());
     }
     let (due_amount, collectable_amount) = (

@@ -267,7 +267,9 @@ fn change_customer(
         changed_customer.version,
         Some(customer.storefront.clone()),
         origin,
-        EventData::CustomerUpdated { changed: changed_names },
+        EventData::CustomerUpdated {
+            changed: changed_names,
+        },
         context,
     );
     let changes = Changes {
@@ -305,7 +307,9 @@ fn changed_fields(customer_before: &Customer, customer_after: &Customer) -> Vec<
             customer_before.erased_at != customer_after.erased_at,
         ),
     ];
-    let changed_fields = field_changes.into_iter().filter(|(_, is_different)| *is_different);
+    let changed_fields = field_changes
+        .into_iter()
+        .filter(|(_, is_different)| *is_different);
     changed_fields.map(|(name, _)| name.to_owned()).collect()
 }
 

@@ -105,7 +105,9 @@ fn matches_import(order: &Order, imported_order: &ImportedOrder) -> bool {
 }
 
 /// Total quantity by SKU: the units of one item can come from several warehouses.
-fn quantities_by_sku<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMap<&'a Sku, u64> {
+fn quantities_by_sku<'a>(
+    items: impl Iterator<Item = (&'a Sku, NonZeroU32)>,
+) -> BTreeMap<&'a Sku, u64> {
     let mut quantities_by_sku = BTreeMap::new();
     for (sku, quantity) in items {
         *quantities_by_sku.entry(sku).or_default() += u64::from(quantity.get());

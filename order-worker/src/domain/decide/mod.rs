@@ -183,7 +183,9 @@ fn check_if_match(working_set: &WorkingSet, command: &Command) -> Result<(), Fai
     if !working_set.is_visible(&target_resource, caller) {
         return Ok(());
     }
-    condition.check(&etag::of(&working_set.render(&target_resource, caller.role)?))
+    condition.check(&etag::of(
+        &working_set.render(&target_resource, caller.role)?,
+    ))
 }
 
 /// Decides `command` without applying the decision.

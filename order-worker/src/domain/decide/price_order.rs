@@ -42,7 +42,13 @@ pub(super) fn price(
     };
     let pointer_of = |item_index: usize| format!("/items/{item_index}");
     let total_amount = price_lines(&mut items, &order_charges, pointer_of, violations)?;
-    Ok((items, Money { amount: total_amount, currency }))
+    Ok((
+        items,
+        Money {
+            amount: total_amount,
+            currency,
+        },
+    ))
 }
 
 /// Refuses prices other than the catalogue's that the caller may not set. `unit_prices` has those of the requested

@@ -49,7 +49,11 @@ pub(super) fn create_return(
             order.status.as_str()
         )));
     }
-    let existing_item_count: usize = order.returns.iter().map(|order_return| order_return.items.len()).sum();
+    let existing_item_count: usize = order
+        .returns
+        .iter()
+        .map(|order_return| order_return.items.len())
+        .sum();
     if order.returns.len() >= MAX_RETURNS
         || existing_item_count + request.items.len() > MAX_RETURNED_ITEMS
     {

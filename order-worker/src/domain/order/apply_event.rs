@@ -83,10 +83,14 @@ impl Order {
             reason,
         };
         let EventData::OrderCreated(order_created) = &event.event_data else {
-            return Err(replay_error("the first event of an order must be order.created"));
+            return Err(replay_error(
+                "the first event of an order must be order.created",
+            ));
         };
         if event.sequence != 1 {
-            return Err(replay_error("the first event of an order must have sequence 1"));
+            return Err(replay_error(
+                "the first event of an order must have sequence 1",
+            ));
         }
         let order_created = order_created.as_ref().clone();
         Ok(Self {
@@ -272,16 +276,22 @@ impl Order {
             | EventData::StepDead { .. }
             | EventData::StepRedriven { .. }
             | EventData::StockLow { .. } => {}
-            EventData::OrderCreated(_) => return Err(replay_error("the order was created already")),
+            EventData::OrderCreated(_) => {
+                return Err(replay_error("the order was created already"));
+            }
             EventData::StockAdjusted { .. }
             | EventData::ProductCreated { .. }
             | EventData::ProductUpdated { .. }
-            | EventData::ProductDeleted {} => return Err(replay_error("it is an event of a product")),
+            | EventData::ProductDeleted {} => {
+                return Err(replay_error("it is an event of a product"));
+            }
             EventData::EndpointCreated { .. }
             | EventData::CustomerUpdated { .. }
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
-            | EventData::EndpointDeleted {} => return Err(replay_error("it is an event of an endpoint")),
+            | EventData::EndpointDeleted {} => {
+                return Err(replay_error("it is an event of an endpoint"));
+            }
             EventData::ApiKeyCreated { .. } | EventData::ApiKeyRevoked { .. } => {
                 return Err(replay_error("it is an event of an API key"));
             }

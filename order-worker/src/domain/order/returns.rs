@@ -148,7 +148,9 @@ impl Order {
             .filter(|shipment| shipment.items.iter().any(|item| item.sku == *sku))
             .flat_map(|shipment| self.unreturned_items(shipment));
         let items_of_sku = unreturned_items.filter(|item| item.sku == *sku);
-        items_of_sku.map(|item| u64::from(item.quantity.get())).sum()
+        items_of_sku
+            .map(|item| u64::from(item.quantity.get()))
+            .sum()
     }
 
     /// Units of a product for which a return can be requested: they were shipped, have not come back, and are in

@@ -120,7 +120,10 @@ impl Transactions {
 
     /// Sum of the transactions of this kind and status, in minor units.
     pub fn sum(&self, kind: TransactionKind, status: TransactionStatus) -> i64 {
-        let entries = self.entries.iter().filter(|entry| entry.has_kind_and_status(kind, status));
+        let entries = self
+            .entries
+            .iter()
+            .filter(|entry| entry.has_kind_and_status(kind, status));
         entries.map(|entry| entry.amount).sum()
     }
 
@@ -246,7 +249,11 @@ impl Transactions {
         }
     }
 
-    fn last_mut(&mut self, kind: TransactionKind, status: TransactionStatus) -> Option<&mut TransactionEntry> {
+    fn last_mut(
+        &mut self,
+        kind: TransactionKind,
+        status: TransactionStatus,
+    ) -> Option<&mut TransactionEntry> {
         let mut entries = self.entries.iter_mut().rev();
         entries.find(|entry| entry.has_kind_and_status(kind, status))
     }
@@ -268,8 +275,10 @@ impl Transactions {
     /// ones.
     fn end_pending_refunds(&mut self, final_entry: TransactionEntry) {
         let pending_status = TransactionStatus::Pending;
-        let is_exact =
-            |entry: &TransactionEntry| entry.has_kind_and_status(final_entry.kind, pending_status) && entry.amount == final_entry.amount;
+        let is_exact = |entry: &TransactionEntry| {
+            entry.has_kind_and_status(final_entry.kind, pending_status)
+                && entry.amount == final_entry.amount
+        };
         match self.entries.iter().position(is_exact) {
             Some(exact_index) => self.convert(pending_status, [exact_index], final_entry),
             None => self.convert(pending_status, 0..self.entries.len(), final_entry),

@@ -80,9 +80,18 @@ impl SandboxCarrier {
         let create_in_ledger = move |ledger: &mut Ledger| {
             let random_characters = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
             let tracking_number = format!("SBX{}", &random_characters[12..]);
-            ledger.create_label(&owned_key, order_id, tracking_number, address_digest, next_at)
+            ledger.create_label(
+                &owned_key,
+                order_id,
+                tracking_number,
+                address_digest,
+                next_at,
+            )
         };
-        self.sandbox.writer.apply(label_key, create_in_ledger).await?
+        self.sandbox
+            .writer
+            .apply(label_key, create_in_ledger)
+            .await?
     }
 
     /// Cancels the label under `label_key`, or makes sure that there will be none. A shipment in transit
@@ -90,7 +99,11 @@ impl SandboxCarrier {
     ///
     /// # Errors
     /// `Transient` when the ledger is unavailable.
-    pub async fn cancel_label(&self, label_key: &str, order_id: OrderId) -> Result<(), ProviderError> {
+    pub async fn cancel_label(
+        &self,
+        label_key: &str,
+        order_id: OrderId,
+    ) -> Result<(), ProviderError> {
         let owned_key = label_key.to_owned();
         let cancel_in_ledger = move |ledger: &mut Ledger| ledger.cancel_label(&owned_key, order_id);
         self.sandbox.writer.apply(label_key, cancel_in_ledger).await
@@ -151,7 +164,11 @@ impl SandboxCarrier {
             )
             .await?;
         for shipment_row in due_shipments {
-            let (label_key, order_id, tracking_number) = (shipment_row.text(0)?, shipment_row.text(1)?, shipment_row.text(2)?);
+            let (label_key, order_id, tracking_number) = (
+                shipment_row.text(0)?,
+                shipment_row.text(1)?,
+                shipment_row.text(2)?,
+            );
             let stage = shipment_row.integer(3)?;
             let Some(shipment_update) = usize::try_from(stage)
                 .ok()

@@ -165,9 +165,16 @@ impl Ledger {
         payment_method: &str,
         payment_reference: String,
     ) -> (Result<HeldAuthorization, ProviderError>, bool) {
-        let payment = self.payments.entry(payment_key.to_owned()).or_insert_with(|| {
-            Payment::without_authorization(payment_reference, price.amount, price.currency.as_str())
-        });
+        let payment = self
+            .payments
+            .entry(payment_key.to_owned())
+            .or_insert_with(|| {
+                Payment::without_authorization(
+                    payment_reference,
+                    price.amount,
+                    price.currency.as_str(),
+                )
+            });
         payment.authorization_calls += 1;
         if payment.status == Status::Pending {
             payment.status = match payment_method {
@@ -265,7 +272,11 @@ impl Ledger {
     }
 
     /// Refunds until `refund_total` is refunded under `payment_key`; returns the refunded total.
-    pub(super) fn refund(&mut self, payment_key: &str, refund_total: i64) -> Result<i64, ProviderError> {
+    pub(super) fn refund(
+        &mut self,
+        payment_key: &str,
+        refund_total: i64,
+    ) -> Result<i64, ProviderError> {
         let payment = self.payments.get_mut(payment_key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
             return Err(ProviderError::Permanent(
@@ -290,7 +301,9 @@ impl Ledger {
 
     /// State of the payment under `payment_key`.
     pub(super) fn payment_state(&self, payment_key: &str) -> Option<PaymentState> {
-        self.payments.get(payment_key).map(Payment::payment_state_of)
+        self.payments
+            .get(payment_key)
+            .map(Payment::payment_state_of)
     }
 
     /// Creates a label under `label_key`, once. `next_at` is the time of its first webhook, if the carrier

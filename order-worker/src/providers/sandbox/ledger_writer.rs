@@ -81,8 +81,10 @@ impl LedgerWriter {
 }
 
 async fn write_calls(location: &LedgerLocation, calls: Vec<QueuedCall>) {
-    let (ledger_keys, entry_functions): (Vec<_>, Vec<_>) =
-        calls.into_iter().map(|call| (call.ledger_key, call.write_entry)).unzip();
+    let (ledger_keys, entry_functions): (Vec<_>, Vec<_>) = calls
+        .into_iter()
+        .map(|call| (call.ledger_key, call.write_entry))
+        .unzip();
     let mut result_senders = Vec::with_capacity(entry_functions.len());
     let commit_result = transact(location, &ledger_keys, |ledger| {
         result_senders.extend(
@@ -104,7 +106,9 @@ async fn transact(
     apply: impl FnOnce(&mut Ledger),
 ) -> Result<(), ProviderError> {
     let mut session = location.begin().await.map_err(ledger_error)?;
-    let mut ledger = load(&mut session, ledger_keys).await.map_err(ledger_error)?;
+    let mut ledger = load(&mut session, ledger_keys)
+        .await
+        .map_err(ledger_error)?;
     apply(&mut ledger);
     save(&mut session, ledger).await.map_err(ledger_error)?;
     session.commit().await.map_err(ledger_error)
@@ -143,7 +147,9 @@ async fn load(session: &mut Session, ledger_keys: &[String]) -> Result<Ledger, S
             authorization_calls: payment_row.integer(7)?,
             was_authorized: payment_row.boolean(8)?,
         };
-        ledger.payments.insert(payment_row.text(0)?.to_owned(), payment);
+        ledger
+            .payments
+            .insert(payment_row.text(0)?.to_owned(), payment);
     }
     let shipments_sql = Sql::for_dialects(
         "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at, address_digest
@@ -151,7 +157,10 @@ async fn load(session: &mut Session, ledger_keys: &[String]) -> Result<Ledger, S
         "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at, address_digest
          FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     );
-    for shipment_row in session.fetch(shipments_sql, vec![list(ledger_keys)]).await? {
+    for shipment_row in session
+        .fetch(shipments_sql, vec![list(ledger_keys)])
+        .await?
+    {
         let shipment = ShipmentRow {
             order_id: shipment_row.text(1)?.to_owned(),
             tracking_number: shipment_row.text(2)?.to_owned(),
@@ -160,14 +169,17 @@ async fn load(session: &mut Session, ledger_keys: &[String]) -> Result<Ledger, S
             next_at: shipment_row.maybe_integer(5)?,
             address_digest: shipment_row.maybe_text(6)?.map(str::to_owned),
         };
-        ledger.shipments.insert(shipment_row.text(0)?.to_owned(), shipment);
+        ledger
+            .shipments
+            .insert(shipment_row.text(0)?.to_owned(), shipment);
     }
     Ok(ledger)
 }
 
 async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
     let payment_rows = ledger.changed_payments.iter();
-    let payment_rows = payment_rows.filter_map(|ledger_key| Some((ledger_key, ledger.payments.get(ledger_key)?)));
+    let payment_rows =
+        payment_rows.filter_map(|ledger_key| Some((ledger_key, ledger.payments.get(ledger_key)?)));
     let payment_rows = payment_rows.map(|(ledger_key, payment)| {
         arguments![
             ledger_key.as_str(),
@@ -192,8 +204,8 @@ async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
     });
     writes.add(INSERT_ENTRIES, entry_rows.collect());
     let shipment_rows = ledger.changed_shipments.iter();
-    let shipment_rows =
-        shipment_rows.filter_map(|ledger_key| Some((ledger_key, ledger.shipments.get(ledger_key)?)));
+    let shipment_rows = shipment_rows
+        .filter_map(|ledger_key| Some((ledger_key, ledger.shipments.get(ledger_key)?)));
     let shipment_rows = shipment_rows.map(|(ledger_key, shipment)| {
         arguments![
             ledger_key.as_str(),

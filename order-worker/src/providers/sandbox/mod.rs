@@ -102,7 +102,9 @@ impl LedgerLocation {
         connection
             .execute_batch(include_str!("ledger.sql"))
             .and_then(|()| add_address_digest(&connection))
-            .with_context(|| format!("can't open the sandbox's ledger {}", ledger_path.display()))?;
+            .with_context(|| {
+                format!("can't open the sandbox's ledger {}", ledger_path.display())
+            })?;
         Ok(Self(LedgerDatabase::Sqlite(Arc::new(Mutex::new(
             connection,
         )))))
@@ -141,7 +143,8 @@ impl LedgerLocation {
 
 /// Adds the column that ledgers of earlier versions do not have.
 fn add_address_digest(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
-    let column_sql = "SELECT count(*) FROM pragma_table_info('parcels') WHERE name = 'address_digest'";
+    let column_sql =
+        "SELECT count(*) FROM pragma_table_info('parcels') WHERE name = 'address_digest'";
     let column_count: i64 = connection.query_row(column_sql, [], |row| row.get(0))?;
     if column_count == 0 {
         connection.execute_batch("ALTER TABLE parcels ADD COLUMN address_digest TEXT")?;

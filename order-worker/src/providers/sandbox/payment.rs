@@ -55,7 +55,11 @@ impl SandboxPayments {
         let authorize = move |ledger: &mut Ledger| {
             ledger.authorize(&payment_key, price, &method, new_reference())
         };
-        let (authorize_result, is_first_call) = self.0.writer.apply(&payment.idempotency_key, authorize).await?;
+        let (authorize_result, is_first_call) = self
+            .0
+            .writer
+            .apply(&payment.idempotency_key, authorize)
+            .await?;
         let HeldAuthorization {
             reference: payment_reference,
             amount,
@@ -82,7 +86,10 @@ impl SandboxPayments {
     ///
     /// # Errors
     /// `Transient` when the ledger is unavailable.
-    pub(in crate::providers) async fn void(&self, payment_key: &str) -> Result<StepResult, ProviderError> {
+    pub(in crate::providers) async fn void(
+        &self,
+        payment_key: &str,
+    ) -> Result<StepResult, ProviderError> {
         let owned_key = payment_key.to_owned();
         let void = move |ledger: &mut Ledger| ledger.void(&owned_key, new_reference());
         self.0.writer.apply(payment_key, void).await
@@ -172,7 +179,8 @@ pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<Strin
         )
         .await
         .context("can't read the sandbox's ledger")?;
-    payment_rows.iter()
+    payment_rows
+        .iter()
         .map(|payment_row| {
             let payment_record = PaymentRecord {
                 status: payment_row.text(1)?.to_owned(),

@@ -58,7 +58,9 @@ fn conversion(currency: Currency) -> Option<UnitConversion> {
         (SAME_UNIT_CURRENCIES, UnitConversion::Same),
     ]
     .into_iter()
-    .find_map(|(currency_codes, conversion)| list_contains(currency_codes, currency).then_some(conversion))
+    .find_map(|(currency_codes, conversion)| {
+        list_contains(currency_codes, currency).then_some(conversion)
+    })
 }
 
 fn list_contains(currency_codes: &str, currency: Currency) -> bool {
@@ -165,7 +167,10 @@ mod tests {
                     assert_eq!(from_stripe(stripe_amount, currency), amount, "{currency}");
                 }
                 Err(refusal_reason) => {
-                    assert!(refusal_reason.contains(currency.as_str()), "{refusal_reason}");
+                    assert!(
+                        refusal_reason.contains(currency.as_str()),
+                        "{refusal_reason}"
+                    );
                     refused_currencies.push(currency.to_string());
                 }
             }

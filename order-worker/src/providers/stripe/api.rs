@@ -193,8 +193,12 @@ impl Api {
         form: &FormFields,
         idempotency_key: &IdempotencyKey,
     ) -> Result<PaymentIntent, ApiError> {
-        self.post(&["payment_intents", intent_id, "capture"], form, idempotency_key)
-            .await
+        self.post(
+            &["payment_intents", intent_id, "capture"],
+            form,
+            idempotency_key,
+        )
+        .await
     }
 
     /// Sends `confirm` or `cancel`. Neither needs an idempotency key: the status of the payment intent

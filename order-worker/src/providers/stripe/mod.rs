@@ -88,7 +88,9 @@ impl Stripe {
             let idempotency_key = idempotency_key(payment, "prepare");
             let intent_form = self.intent_form(payment)?;
             let create_result = self.api.create_intent(&intent_form, &idempotency_key).await;
-            let PaymentIntent { id: new_intent_id, .. } = create_result.map_err(ApiError::into_declined)?;
+            let PaymentIntent {
+                id: new_intent_id, ..
+            } = create_result.map_err(ApiError::into_declined)?;
             let provider = NAME.to_owned();
             return Ok(StepResult::Prepared {
                 provider,
@@ -315,7 +317,9 @@ impl Stripe {
             );
             match self.api.create_refund(&form, &idempotency_key).await {
                 Ok(refund) if is_effective(&refund) => {
-                    return Ok(StepResult::Refunded { amount: refund_total });
+                    return Ok(StepResult::Refunded {
+                        amount: refund_total,
+                    });
                 }
                 Ok(refund) => {
                     let failure_reason = refund.failure_reason.unwrap_or_default();

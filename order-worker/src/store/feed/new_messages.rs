@@ -120,7 +120,10 @@ impl Store {
 
     /// Ends the next waiting messages after `last_message_id` without sending them; returns the id of the last one,
     /// or `None` if there are no more. A message whose attempt's result is being stored is left to it.
-    async fn end_unsent_messages(&self, last_message_id: &str) -> Result<Option<String>, StoreError> {
+    async fn end_unsent_messages(
+        &self,
+        last_message_id: &str,
+    ) -> Result<Option<String>, StoreError> {
         let sql = Sql::for_dialects(
             "SELECT id, state FROM messages WHERE due_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
             "SELECT id, state FROM messages WHERE due_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2
@@ -168,7 +171,9 @@ impl Store {
             let imported_orders = find_imported_orders(&mut lease.session, &events).await?;
             events.retain(|message_event| !imported_orders.contains(&message_event.event.subject));
         }
-        let message_rows = events.iter().map(|message_event| message_row(message_event, context));
+        let message_rows = events
+            .iter()
+            .map(|message_event| message_row(message_event, context));
         let message_rows = message_rows.collect::<Result<_, _>>()?;
         let mut writes = Writes::default();
         writes.add(INSERT_MESSAGES, message_rows);
@@ -230,7 +235,10 @@ async fn find_imported_orders(
          WHERE subject = ANY($1) AND sequence = 1
            AND type = 'order.created' AND data::json ->> 'awaits_stock' = 'true'",
     );
-    let order_ids: BTreeSet<_> = events.iter().map(|message_event| &message_event.event.subject).collect();
+    let order_ids: BTreeSet<_> = events
+        .iter()
+        .map(|message_event| &message_event.event.subject)
+        .collect();
     let rows = session.fetch(sql, vec![list(order_ids)]).await?;
     rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
 }

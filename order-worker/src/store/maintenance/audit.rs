@@ -94,7 +94,9 @@ pub(in crate::store) async fn open_snapshot_session(url: &str) -> anyhow::Result
     let schema = fetch_schema(&mut snapshot, known_version)
         .await
         .with_context(unreadable_message)?;
-    schema.check_readable(known_version).with_context(unreadable_message)?;
+    schema
+        .check_readable(known_version)
+        .with_context(unreadable_message)?;
     Ok(snapshot)
 }
 
@@ -249,10 +251,12 @@ impl Audit {
             let customer_id = row.text(0)?;
             let customer = customer_at(row, 1).and_then(|customer| {
                 let stored_keys = (row.maybe_text(4)?, row.maybe_text(5)?);
-                let (name_key, email_key) = (search_key(&customer.name), search_key(&customer.email));
+                let (name_key, email_key) =
+                    (search_key(&customer.name), search_key(&customer.email));
                 Ok(AuditedCustomer {
                     last_sequence: parse_unsigned("sequence", row.maybe_integer(6)?.unwrap_or(0))?,
-                    has_current_keys: stored_keys.1.is_none() || stored_keys == (Some(&*name_key), Some(&*email_key)),
+                    has_current_keys: stored_keys.1.is_none()
+                        || stored_keys == (Some(&*name_key), Some(&*email_key)),
                     customer,
                 })
             });
@@ -483,7 +487,10 @@ impl Audit {
         let mut steps_by_order: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
         for row in &rows {
             let step_row = read_step(row)?;
-            steps_by_order.entry(step_row.key.order_id).or_default().push(step_row);
+            steps_by_order
+                .entry(step_row.key.order_id)
+                .or_default()
+                .push(step_row);
         }
         Ok(steps_by_order)
     }

@@ -109,15 +109,22 @@ impl SecretCipher {
     }
 
     /// A recorded reply with its secret encrypted with the current key; `None` if it is already.
-    fn encrypted_outcome(&self, idempotency_key: &str, outcome: &str) -> Result<Option<String>, StoreError> {
+    fn encrypted_outcome(
+        &self,
+        idempotency_key: &str,
+        outcome: &str,
+    ) -> Result<Option<String>, StoreError> {
         let outcome_value: Value = parse_json("outcome", outcome).map_err(|_| undecodable())?;
-        let secret_text = outcome_value.pointer("/value/secret").and_then(Value::as_str);
+        let secret_text = outcome_value
+            .pointer("/value/secret")
+            .and_then(Value::as_str);
         if secret_text.is_none_or(|secret_text| self.is_current(secret_text)) {
             return Ok(None);
         }
         let row_name = outcome_row(idempotency_key);
-        let new_outcome =
-            replace_secret(outcome, |secret| self.seal(&self.open(secret, &row_name)?, &row_name));
+        let new_outcome = replace_secret(outcome, |secret| {
+            self.seal(&self.open(secret, &row_name)?, &row_name)
+        });
         new_outcome.map(Some)
     }
 }
@@ -144,7 +151,10 @@ fn replace_secret(
     replace: impl FnOnce(&str) -> Result<String, StoreError>,
 ) -> Result<String, StoreError> {
     let outcome_value: Value = parse_json("outcome", outcome)?;
-    let Some(secret_text) = outcome_value.pointer("/value/secret").and_then(Value::as_str) else {
+    let Some(secret_text) = outcome_value
+        .pointer("/value/secret")
+        .and_then(Value::as_str)
+    else {
         return Ok(outcome.to_owned());
     };
     let member = |secret: &str| format!("\"secret\":\"{secret}\"");
@@ -247,7 +257,8 @@ impl Store {
                     continue;
                 };
                 let new_outcome = self.cipher.encrypted_outcome(idempotency_key, outcome);
-                let new_outcome = encrypted_rows.readable(&outcome_row(idempotency_key), new_outcome)?;
+                let new_outcome =
+                    encrypted_rows.readable(&outcome_row(idempotency_key), new_outcome)?;
                 let Some(new_outcome) = new_outcome else {
                     continue;
                 };

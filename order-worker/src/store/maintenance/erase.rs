@@ -72,13 +72,17 @@ pub(in crate::store) async fn redact_events(
     for row in &rows {
         let event_type = row.text(1)?;
         let mut data: Value = parse_json("event", row.text(2)?)?;
-        let personal_fields = PERSONAL_FIELDS.iter().find(|(listed_type, _)| *listed_type == event_type);
+        let personal_fields = PERSONAL_FIELDS
+            .iter()
+            .find(|(listed_type, _)| *listed_type == event_type);
         for field in personal_fields.into_iter().flat_map(|(_, fields)| *fields) {
             match data.pointer_mut(&format!("/{field}")) {
                 Some(field_value @ Value::Object(_)) if *field == "metadata" => {
                     *field_value = Value::Object(serde_json::Map::new());
                 }
-                Some(field_value @ Value::String(_)) if matches!(*field, "payment_method" | "error") => {
+                Some(field_value @ Value::String(_))
+                    if matches!(*field, "payment_method" | "error") =>
+                {
                     *field_value = Value::String(String::new());
                 }
                 Some(field_value) => *field_value = Value::Null,
@@ -87,7 +91,11 @@ pub(in crate::store) async fn redact_events(
         }
         if event_type == "return.requested" {
             let returned_items = data.get_mut("items").and_then(Value::as_array_mut);
-            for returned_item in returned_items.into_iter().flatten().filter_map(Value::as_object_mut) {
+            for returned_item in returned_items
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_object_mut)
+            {
                 returned_item.remove("reason");
             }
         }

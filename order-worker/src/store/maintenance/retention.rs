@@ -291,7 +291,10 @@ impl Store {
             "UPDATE orders SET condensed_at = $2 WHERE id = ANY($1)",
         );
         session
-            .execute(mark_condensed_sql, vec![list(&order_ids), millis(now).into()])
+            .execute(
+                mark_condensed_sql,
+                vec![list(&order_ids), millis(now).into()],
+            )
             .await?;
         session.commit().await?;
         Ok(order_ids.len() as u64)
@@ -377,13 +380,17 @@ mod tests {
         ] {
             let arguments = [arguments![1_i64, 1_i64], last_arguments].concat();
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let orders_step = plan_steps.iter().find(|plan_step| plan_step.starts_with("SEARCH orders"));
+            let orders_step = plan_steps
+                .iter()
+                .find(|plan_step| plan_step.starts_with("SEARCH orders"));
             assert!(
                 orders_step.is_some_and(|plan_step| plan_step.contains(index_columns)),
                 "{plan_steps:?}"
             );
             assert!(
-                !plan_steps.iter().any(|plan_step| plan_step.contains("ORDER BY")),
+                !plan_steps
+                    .iter()
+                    .any(|plan_step| plan_step.contains("ORDER BY")),
                 "{plan_steps:?}"
             );
         }

@@ -40,7 +40,13 @@ fn migrations() -> Vec<Migration> {
         let builds_indexes = indexes::are_built_by(sql);
         let sql = sql.into_sql_str();
         let migration_type = MigrationType::Simple;
-        Migration::new(version, description.into(), migration_type, sql, builds_indexes)
+        Migration::new(
+            version,
+            description.into(),
+            migration_type,
+            sql,
+            builds_indexes,
+        )
     };
     let migration_scripts = [
         (
@@ -233,7 +239,9 @@ async fn migrate_to(
     match applied_versions.get(&version) {
         // The usual case: the schema is up to date.
         Some(_) if is_complete(&applied_versions) => return Ok(MigrationProgress::Complete),
-        Some(checksum) if *checksum == *migration.checksum => return Ok(MigrationProgress::Applied),
+        Some(checksum) if *checksum == *migration.checksum => {
+            return Ok(MigrationProgress::Applied);
+        }
         Some(_) => bail!(
             "version {version} of the schema was made by a different migration script; use the order-worker that made it"
         ),
@@ -247,7 +255,10 @@ async fn migrate_to(
         transaction = connection.begin().await?;
         lock(&mut transaction).await?;
         // Another worker may have applied the version at the same time.
-        if !load_applied_versions(&mut transaction).await?.contains_key(&version) {
+        if !load_applied_versions(&mut transaction)
+            .await?
+            .contains_key(&version)
+        {
             record_migration(&mut transaction, migration, begun_at.elapsed()).await?;
         }
         transaction.commit().await?;
@@ -259,7 +270,9 @@ async fn migrate_to(
             .execute(sqlx::raw_sql(migration.sql.clone()))
             .await
     };
-    execute_script(&mut transaction).await.with_context(cant_apply_message)?;
+    execute_script(&mut transaction)
+        .await
+        .with_context(cant_apply_message)?;
     record_migration(&mut transaction, migration, begun_at.elapsed()).await?;
     transaction.commit().await?;
     Ok(MigrationProgress::Applied)
@@ -320,7 +333,9 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// The applied versions with the checksums of their scripts. Creates sqlx's table if necessary.
-async fn load_applied_versions(transaction: &mut PgConnection) -> sqlx::Result<HashMap<i64, Vec<u8>>> {
+async fn load_applied_versions(
+    transaction: &mut PgConnection,
+) -> sqlx::Result<HashMap<i64, Vec<u8>>> {
     let create_table_sql = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
         version BIGINT PRIMARY KEY,
         description TEXT NOT NULL,

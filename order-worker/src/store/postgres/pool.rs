@@ -101,7 +101,9 @@ impl Pool {
 
     /// Detects the pool mode, unless it is known already.
     pub(super) async fn detect_mode(&self) -> anyhow::Result<()> {
-        let mode_result = self.detected_mode.get_or_try_init(|| detect_pool_mode(&self.options));
+        let mode_result = self
+            .detected_mode
+            .get_or_try_init(|| detect_pool_mode(&self.options));
         mode_result.await.map(drop)
     }
 

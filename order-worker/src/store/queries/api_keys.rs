@@ -33,13 +33,23 @@ pub(in crate::store) fn api_key_at(row: &Row) -> Result<ApiKey, StoreError> {
 
 /// The statement for a page of keys. A search compares all keys: there are few.
 fn select_api_keys(filter: &ListApiKeys) -> (Sql, Vec<Argument>) {
-    let page_statement = |position_function: &'static str, name_sql: &'static str, prefix_sql: &'static str| {
+    let page_statement = |position_function: &'static str,
+                          name_sql: &'static str,
+                          prefix_sql: &'static str| {
         let mut sql = StatementBuilder::new("SELECT state, last_used_at FROM api_keys WHERE true");
         if let Some(search_text) = &filter.q {
             let search_text = search_text.trim();
-            sql.push(" AND (").push(position_function).push("(").push(name_sql);
-            sql.push(", ").bind(search_text.to_ascii_lowercase()).push(") > 0");
-            sql.push(" OR ").push(position_function).push("(").push(prefix_sql);
+            sql.push(" AND (")
+                .push(position_function)
+                .push("(")
+                .push(name_sql);
+            sql.push(", ")
+                .bind(search_text.to_ascii_lowercase())
+                .push(") > 0");
+            sql.push(" OR ")
+                .push(position_function)
+                .push("(")
+                .push(prefix_sql);
             sql.push(", ").bind(search_text).push(") = 1)");
         }
         if let Some(cursor_id) = &filter.cursor {

@@ -175,7 +175,12 @@ mod tests {
         ] {
             let (sql, arguments) = statement;
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            assert!(plan_steps.iter().any(|plan_step| plan_step.contains(expected_index)), "{plan_steps:?}");
+            assert!(
+                plan_steps
+                    .iter()
+                    .any(|plan_step| plan_step.contains(expected_index)),
+                "{plan_steps:?}"
+            );
         }
     }
 }

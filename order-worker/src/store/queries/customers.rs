@@ -280,7 +280,9 @@ mod tests {
         };
         let (sql, arguments) = select_customers(&filter, read_range);
         let plan_steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
-        let scan_line = plan_steps.iter().find(|plan_step| plan_step.starts_with("SCAN customers"));
+        let scan_line = plan_steps
+            .iter()
+            .find(|plan_step| plan_step.starts_with("SCAN customers"));
         assert!(scan_line.is_none(), "{scan_line:?} in {plan_steps:#?}");
         plan_steps.join("\n")
     }

@@ -67,7 +67,10 @@ impl Store {
     }
 }
 
-fn decode_page(rows: &Rows<Row>, filter: &ListAllMessages) -> Result<Rows<ListedMessage>, StoreError> {
+fn decode_page(
+    rows: &Rows<Row>,
+    filter: &ListAllMessages,
+) -> Result<Rows<ListedMessage>, StoreError> {
     let mut page = rows.read(|rows| {
         readable_rows(rows, |row| {
             let message: Message = parse_json("message", row.text(1)?)?;
@@ -132,7 +135,9 @@ fn page_of_messages(
                 sql.push(" UNION SELECT '' WHERE false)");
             }
             ReadRange::Newest(scan_end) => {
-                sql.push(" AND messages.id >= ").bind(scan_end).push(" AND ");
+                sql.push(" AND messages.id >= ")
+                    .bind(scan_end)
+                    .push(" AND ");
                 push_range(&mut sql, recipient_sql, " || ''", &address);
             }
         }
@@ -189,7 +194,8 @@ mod tests {
     use crate::store::sqlite;
 
     fn query_plan(filter_json: Value, read_range: ReadRange<'_>) -> String {
-        let Ok(Request::ListAllMessages(filter)) = Request::read("message.list_all", filter_json) else {
+        let Ok(Request::ListAllMessages(filter)) = Request::read("message.list_all", filter_json)
+        else {
             panic!("it is a list of messages")
         };
         let (sql, arguments) = select_messages(&filter, read_range);
@@ -202,7 +208,11 @@ mod tests {
         let any_id = "01a205f2-115c-7001-8d8a-8446d457e741";
         for (filter, read_range, expected_index) in [
             (json!({}), ReadRange::All, "SCAN messages"),
-            (json!({"cursor": any_id}), ReadRange::All, "PRIMARY KEY (id<?)"),
+            (
+                json!({"cursor": any_id}),
+                ReadRange::All,
+                "PRIMARY KEY (id<?)",
+            ),
             (
                 json!({"cursor": any_id, "status": "failed"}),
                 ReadRange::All,
@@ -230,7 +240,10 @@ mod tests {
             ),
         ] {
             let plan = query_plan(filter.clone(), read_range);
-            assert!(plan.contains(expected_index), "{filter}: {expected_index} in {plan}");
+            assert!(
+                plan.contains(expected_index),
+                "{filter}: {expected_index} in {plan}"
+            );
         }
     }
 }

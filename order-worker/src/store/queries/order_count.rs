@@ -8,8 +8,8 @@
 use shared::order::{BoundedCount, CountOrders, ListOrders, MAX_COUNT, OrderCount, OrderStatus};
 
 use super::order_list::{
-    Dialect, POSTGRES_DIALECT, CursorRange, SQLITE_DIALECT, OrderSource, ceil_millis, is_one_customers,
-    push_filters, scans_many_rows,
+    CursorRange, Dialect, OrderSource, POSTGRES_DIALECT, SQLITE_DIALECT, ceil_millis,
+    is_one_customers, push_filters, scans_many_rows,
 };
 use crate::store::{
     Database, Store, StoreError,
@@ -87,7 +87,13 @@ fn index_counts(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument
         .push(dialect.awaits_approval_sql)
         .push(" AS awaits_approval FROM orders WHERE true");
     let pending_orders = with_deleted(&with_status(filter, OrderStatus::Pending));
-    push_filters(&mut sql, &pending_orders, CursorRange::default(), false, dialect);
+    push_filters(
+        &mut sql,
+        &pending_orders,
+        CursorRange::default(),
+        false,
+        dialect,
+    );
     sql.push(" LIMIT ")
         .bind(MAX_PENDING_READ + 1)
         .push(") AS pending");
@@ -119,7 +125,13 @@ fn push_index_count(
     let filter_with_deleted = with_deleted(filter);
     sql.push("SELECT ").bind(count_name);
     sql.push(", (SELECT count(*) FROM (SELECT 1 FROM orders WHERE true");
-    push_filters(sql, &filter_with_deleted, CursorRange::default(), false, dialect);
+    push_filters(
+        sql,
+        &filter_with_deleted,
+        CursorRange::default(),
+        false,
+        dialect,
+    );
     sql.push(" LIMIT ").bind(MAX_COUNT + 1);
     if filter.include_deleted {
         sql.push(") AS counted), 0");
@@ -187,7 +199,13 @@ fn counts_of_orders(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argu
         .push(" END AS awaits_approval FROM ")
         .push(OrderSource::of(filter, is_selected).from_sql)
         .push(" WHERE true");
-    push_filters(&mut sql, filter, CursorRange::default(), is_selected, dialect);
+    push_filters(
+        &mut sql,
+        filter,
+        CursorRange::default(),
+        is_selected,
+        dialect,
+    );
     sql.push(" LIMIT ").bind(MAX_COUNT + 1);
     sql.push(") AS counted GROUP BY status");
     sql.finish()
@@ -275,7 +293,10 @@ mod tests {
                 .filter(|line| !line.contains("COVERING INDEX"));
             let order_reads: Vec<_> = order_reads.collect();
             assert_eq!(order_reads.len(), 1, "{fields}: {plan_lines:#?}");
-            assert!(order_reads[0].contains("status=?"), "{fields}: {plan_lines:#?}");
+            assert!(
+                order_reads[0].contains("status=?"),
+                "{fields}: {plan_lines:#?}"
+            );
         }
     }
 
@@ -291,7 +312,10 @@ mod tests {
             ),
         ] {
             let plan_lines = query_plan(select_counts_of_orders(&filter(fields)));
-            assert!(plan_lines.iter().any(|line| line.contains(expected_index)), "{plan_lines:#?}");
+            assert!(
+                plan_lines.iter().any(|line| line.contains(expected_index)),
+                "{plan_lines:#?}"
+            );
         }
     }
 }

@@ -130,10 +130,16 @@ pub(in crate::store) fn select_orders(
     after_cursor: Option<OrderCursor>,
     end_cursor: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = CursorRange { after_cursor, end_cursor };
+    let range = CursorRange {
+        after_cursor,
+        end_cursor,
+    };
     let (sqlite_sql, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
     let (postgres_sql, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(filter, &sqlite_sql, &postgres_sql), arguments)
+    (
+        page_with_steps(filter, &sqlite_sql, &postgres_sql),
+        arguments,
+    )
 }
 
 fn orders_in_range(
@@ -141,7 +147,10 @@ fn orders_in_range(
     range: CursorRange,
     dialect: &Dialect,
 ) -> (String, Vec<Argument>) {
-    let OrderSource { from_sql, time_column } = OrderSource::of(filter, is_one_customers(filter));
+    let OrderSource {
+        from_sql,
+        time_column,
+    } = OrderSource::of(filter, is_one_customers(filter));
     let mut sql =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
     sql.push(from_sql).push(" WHERE true");
@@ -210,13 +219,23 @@ pub(in crate::store) fn select_found_orders(
     after_cursor: Option<OrderCursor>,
     end_cursor: Option<OrderCursor>,
 ) -> (Sql, Vec<Argument>) {
-    let range = CursorRange { after_cursor, end_cursor };
+    let range = CursorRange {
+        after_cursor,
+        end_cursor,
+    };
     let (sqlite_sql, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
     let (postgres_sql, _) = found_orders(filter, range, &POSTGRES_DIALECT);
-    (page_with_steps(filter, &sqlite_sql, &postgres_sql), arguments)
+    (
+        page_with_steps(filter, &sqlite_sql, &postgres_sql),
+        arguments,
+    )
 }
 
-fn found_orders(filter: &ListOrders, range: CursorRange, dialect: &Dialect) -> (String, Vec<Argument>) {
+fn found_orders(
+    filter: &ListOrders,
+    range: CursorRange,
+    dialect: &Dialect,
+) -> (String, Vec<Argument>) {
     let [join_start, join_end] = dialect.newest_orders_join;
     let search_text = filter.q.as_deref().unwrap_or_default();
     let term = SearchTerm::from_text(search_text);
@@ -408,15 +427,23 @@ pub(super) fn push_filters(
         sql.push(" AND NOT orders.is_deleted");
     }
     let SortDirection {
-        after_operator, until_operator, ..
+        after_operator,
+        until_operator,
+        ..
     } = SortDirection::of(filter.sort);
-    for (cursor, range_operator) in [(range.after_cursor, after_operator), (range.end_cursor, until_operator)] {
+    for (cursor, range_operator) in [
+        (range.after_cursor, after_operator),
+        (range.end_cursor, until_operator),
+    ] {
         if let Some(OrderCursor {
             created_at_ms,
             number,
         }) = cursor
         {
-            sql.push(" AND (").push(time_column).push(", ").push(number_column);
+            sql.push(" AND (")
+                .push(time_column)
+                .push(", ")
+                .push(number_column);
             sql.push(range_operator).bind(created_at_ms).push(", ");
             sql.bind(number).push(")");
         }
@@ -429,7 +456,8 @@ pub(super) fn push_filters(
 /// Of a comparison it would expect few, and read and sort all orders that the other filters select.
 fn push_state_filters(sql: &mut StatementBuilder, filter: &ListOrders, dialect: &Dialect) {
     if filter.awaits_approval {
-        sql.push(" AND CASE WHEN ").push(dialect.awaits_approval_sql);
+        sql.push(" AND CASE WHEN ")
+            .push(dialect.awaits_approval_sql);
         sql.push(" THEN true ELSE false END");
     }
     if let Some(payment_filter) = filter.payment_status {
@@ -451,7 +479,10 @@ fn page_with_steps(filter: &ListOrders, sqlite_sql: &str, postgres_sql: &str) ->
     let sort_order = SortDirection::of(filter.sort).sort_order;
     let order_columns = format!("created_at{sort_order}, number{sort_order}");
     let bounded_sql = bounded_sql(postgres_sql, MAX_PAGE_BYTES, "state", &order_columns);
-    Sql::texts(with_steps(sqlite_sql, sort_order), with_steps(&bounded_sql, sort_order))
+    Sql::texts(
+        with_steps(sqlite_sql, sort_order),
+        with_steps(&bounded_sql, sort_order),
+    )
 }
 
 /// Selects the orders of `page_sql`, each with its steps.

@@ -34,7 +34,8 @@ impl Store {
         order_ids: &[OrderId],
     ) -> Result<ById<OrdersById>, StoreError> {
         let mut session = self.reader_session().await?;
-        let mut loaded_orders = load_orders_by_id(&mut session, MAX_FORWARD_BYTES, order_ids).await?;
+        let mut loaded_orders =
+            load_orders_by_id(&mut session, MAX_FORWARD_BYTES, order_ids).await?;
         let is_missing =
             |id: &&OrderId| loaded_orders.covers(id) && !loaded_orders.value.contains_key(id);
         let missing_ids: Vec<_> = order_ids.iter().filter(is_missing).collect();
@@ -75,7 +76,10 @@ async fn load_orders_by_id(
     let is_same_order = |row: &Row, next_row: &Row| row.text(0).ok() == next_row.text(0).ok();
     ById::read_within(&rows_read, |rows| {
         let orders = rows.chunk_by(is_same_order).filter_map(|rows| {
-            let order_id = rows.first()?.text(0).and_then(|order_id| parse_field("id", order_id));
+            let order_id = rows
+                .first()?
+                .text(0)
+                .and_then(|order_id| parse_field("id", order_id));
             let order_result = orders_and_steps(rows).map(|mut orders| orders.pop());
             let order = order_result.transpose()?;
             Some(order_id.map(|order_id| (order_id, order)))
@@ -98,7 +102,9 @@ async fn find_orders_of_async_ids(
     let mut resolved_ids = Vec::new();
     for row in &rows {
         let answer: ResourceRef = parse_json("answer", row.text(1)?)?;
-        if let (Some(async_id), ResourceRef::Order(order_id)) = (ids_by_key.get(row.text(0)?), answer) {
+        if let (Some(async_id), ResourceRef::Order(order_id)) =
+            (ids_by_key.get(row.text(0)?), answer)
+        {
             resolved_ids.push((*async_id, order_id));
         }
     }

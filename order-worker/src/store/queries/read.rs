@@ -193,7 +193,11 @@ impl Store {
         let sql = Sql::texts(EVENTS_SQL.to_owned(), bounded_sql);
         let mut session = self.reader_session().await?;
         let rows = session
-            .fetch_within(MAX_PAGE_BYTES, sql, arguments![subject, after_sequence, limit])
+            .fetch_within(
+                MAX_PAGE_BYTES,
+                sql,
+                arguments![subject, after_sequence, limit],
+            )
             .await?;
         rows.read(|rows| {
             let events = rows.iter().map(|row| event_at(row).map(|(_, event)| event));

@@ -68,7 +68,10 @@ fn return_at(row: &Row) -> Result<Return, StoreError> {
     let return_id: ReturnId = parse_field("return", row.text(0)?)?;
     let order: Order = parse_json("order", row.text(1)?)?;
     let order_return = order.find_return(return_id).ok_or_else(|| {
-        StoreError::Corrupt(format!("return {return_id} is missing in its order {}", order.id))
+        StoreError::Corrupt(format!(
+            "return {return_id} is missing in its order {}",
+            order.id
+        ))
     })?;
     Ok(order.represent_return(order_return))
 }
@@ -192,13 +195,17 @@ mod tests {
             };
             let (sql, arguments) = select_returns(&filter);
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let returns_step = plan_steps.iter().find(|plan_step| plan_step.contains("order_returns"));
+            let returns_step = plan_steps
+                .iter()
+                .find(|plan_step| plan_step.contains("order_returns"));
             let is_by_index = returns_step.is_some_and(|plan_step| {
                 plan_step.contains(expected_index)
                     || (expected_index.contains("autoindex") && plan_step.contains("PRIMARY KEY"))
             });
             assert!(is_by_index, "{plan_steps:?}");
-            let is_sorted = plan_steps.iter().any(|plan_step| plan_step.contains("ORDER BY"));
+            let is_sorted = plan_steps
+                .iter()
+                .any(|plan_step| plan_step.contains("ORDER BY"));
             assert!(!is_sorted, "{plan_steps:?}");
         }
         for q in ["42", "#42-R1"] {

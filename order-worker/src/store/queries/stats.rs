@@ -364,7 +364,10 @@ fn count_figures(events: Vec<CountedEvent>, currencies: &HashMap<String, String>
     for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
         let (name, amount) = match event.kind {
-            CountedKind::Created { is_imported, currency_and_total } => {
+            CountedKind::Created {
+                is_imported,
+                currency_and_total,
+            } => {
                 let mut add_figure = |name: String, amount: i64| {
                     let key = (event.day, event.storefront.clone(), name);
                     *counts.entry(key).or_default() += amount;

@@ -53,7 +53,13 @@ impl Store {
             None => T::default(),
             Some(state_text) => parse_json("job", state_text)?,
         };
-        Ok(Some((JobClaim { job_name, lease_end_ms }, state)))
+        Ok(Some((
+            JobClaim {
+                job_name,
+                lease_end_ms,
+            },
+            state,
+        )))
     }
 
     /// Stores the state of a claimed job and the time at which it becomes due again: the end of the renewed
@@ -72,7 +78,10 @@ impl Store {
             serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut session = self.writer_session().await?;
         let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1 AND due_at = $4";
-        let JobClaim { job_name, lease_end_ms } = job_claim;
+        let JobClaim {
+            job_name,
+            lease_end_ms,
+        } = job_claim;
         let arguments = arguments![job_name, millis(due_at), state_json, lease_end_ms];
         let has_lease = session.execute(sql, arguments).await? > 0;
         Ok(has_lease.then(|| JobClaim {

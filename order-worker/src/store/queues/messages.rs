@@ -69,7 +69,8 @@ impl Store {
              )
              RETURNING state",
         );
-        let lease_end = now + SignedDuration::try_from(timeout).unwrap_or(LEASE_MARGIN) + LEASE_MARGIN;
+        let lease_end =
+            now + SignedDuration::try_from(timeout).unwrap_or(LEASE_MARGIN) + LEASE_MARGIN;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut session = self.writer_session().await?;
         let rows = session

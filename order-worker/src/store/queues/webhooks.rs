@@ -46,6 +46,53 @@ pub enum ClaimFilter<'a> {
     Disabled,
 }
 
+/// The statement for a page of endpoints. A search compares all endpoints: there are few.
+fn select_endpoints(filter: &ListEndpoints) -> (Sql, Vec<Argument>) {
+    let page = |position: &'static str, texts: [&'static str; 2]| {
+        let mut statement =
+            StatementBuilder::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
+        if let Some(search_text) = &filter.q {
+            let [url, description] = texts;
+            let search_text = search_text.trim().to_ascii_lowercase();
+            statement.push(" AND (").push(position).push("(").push(url);
+            statement.push(", ").bind(search_text.clone()).push(") > 0");
+            statement
+                .push(" OR ")
+                .push(position)
+                .push("(")
+                .push(description);
+            statement.push(", ").bind(search_text).push(") > 0)");
+        }
+        if let Some(storefront) = &filter.storefront {
+            statement
+                .push(" AND storefront = ")
+                .bind(storefront.to_string());
+        }
+        if let Some(cursor_id) = &filter.cursor {
+            statement.push(" AND id < ").bind(cursor_id.clone());
+        }
+        statement
+            .push(" ORDER BY id DESC LIMIT ")
+            .bind(filter.limit + 1);
+        statement.finish()
+    };
+    let (sqlite, arguments) = page(
+        "instr",
+        [
+            "lower(json_extract(state, '$.url'))",
+            "lower(json_extract(state, '$.description'))",
+        ],
+    );
+    let (postgres, _) = page(
+        "strpos",
+        [
+            "lower((state::json ->> 'url') COLLATE \"C\")",
+            "lower((state::json ->> 'description') COLLATE \"C\")",
+        ],
+    );
+    (Sql::texts(sqlite, postgres), arguments)
+}
+
 impl Store {
     /// Claims due deliveries, longest waiting first, at most `per_endpoint` per endpoint and `limit` in all.
     ///
@@ -105,7 +152,11 @@ impl Store {
             "RETURNING state"
         );
         let lease_end_ms = millis(now + DELIVERY_LEASE);
-        let arguments = [vec![list(delivery_ids)], arguments![lease_end_ms, millis(now)]].concat();
+        let arguments = [
+            vec![list(delivery_ids)],
+            arguments![lease_end_ms, millis(now)],
+        ]
+        .concat();
         let mut session = self.writer_session().await?;
         let rows = session.fetch(sql, arguments).await?;
         let deliveries: Vec<Delivery> =
@@ -167,20 +218,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn endpoints(&self, filter: &ListEndpoints) -> Result<Vec<Endpoint>, StoreError> {
-        let mut statement =
-            StatementBuilder::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
-        if let Some(storefront) = &filter.storefront {
-            statement
-                .push(" AND storefront = ")
-                .bind(storefront.to_string());
-        }
-        if let Some(cursor_id) = &filter.cursor {
-            statement.push(" AND id < ").bind(cursor_id.clone());
-        }
-        statement
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(filter.limit + 1);
-        let (sql, arguments) = statement.finish();
+        let (sql, arguments) = select_endpoints(filter);
         let rows = self.reader_session().await?.fetch(sql, arguments).await?;
         rows.iter()
             .map(|row| self.cipher.read_endpoint(row.text(0)?))

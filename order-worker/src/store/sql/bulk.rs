@@ -102,7 +102,8 @@ fn renumber_parameters(sql: &str, argument_offset: usize) -> String {
     for part in sql_parts {
         let digit_count = part.bytes().take_while(u8::is_ascii_digit).count();
         let (parameter_number, after_number) = part.split_at(digit_count);
-        let parameter_number = parameter_number.parse::<usize>().unwrap_or_default() + argument_offset;
+        let parameter_number =
+            parameter_number.parse::<usize>().unwrap_or_default() + argument_offset;
         let _ = write!(renumbered_sql, "${parameter_number}{after_number}");
     }
     renumbered_sql

@@ -35,7 +35,8 @@ pub(in crate::store) fn parse_field<T: std::str::FromStr<Err: std::fmt::Display>
     field_name: &str,
     field_text: &str,
 ) -> Result<T, StoreError> {
-    field_text.parse()
+    field_text
+        .parse()
         .map_err(|error| StoreError::Corrupt(format!("{field_name} {field_text:?}: {error}")))
 }
 
@@ -225,8 +226,10 @@ pub(in crate::store) fn find_data_error(row: &Row) -> Result<Option<String>, Sto
 /// The event, and its position.
 pub(in crate::store) fn event_at(row: &Row) -> Result<(i64, Event), StoreError> {
     let (event_type, data_json) = (row.text(6)?, row.text(11)?);
-    let event_data: EventData =
-        parse_json("event", &format!(r#"{{"type":"{event_type}","data":{data_json}}}"#))?;
+    let event_data: EventData = parse_json(
+        "event",
+        &format!(r#"{{"type":"{event_type}","data":{data_json}}}"#),
+    )?;
     let storefront = row.maybe_text(5)?;
     let attempt = row.maybe_integer(10)?;
     let event = Event {

@@ -80,7 +80,8 @@ impl Connection {
     ) -> Result<(), StoreError> {
         self.with_connection(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let parameter_indexes = parameter_indexes(&statement, rows.first().map_or(0, Vec::len))?;
+            let parameter_indexes =
+                parameter_indexes(&statement, rows.first().map_or(0, Vec::len))?;
             for row in rows {
                 bind(&mut statement, &parameter_indexes, row)?;
                 statement.raw_execute()?;

@@ -249,7 +249,9 @@ mod tests {
         drop(Raw::open(&path).unwrap());
         let readers = Readers::of(path.clone());
         let mut reader = readers.borrow().unwrap();
-        let held_lock = Arc::clone(&readers.long_statement_permit).lock_owned().await;
+        let held_lock = Arc::clone(&readers.long_statement_permit)
+            .lock_owned()
+            .await;
         for last_number in [10, 1_000] {
             assert_eq!(count_up_to(&mut reader, last_number).await, last_number);
         }
@@ -279,7 +281,8 @@ mod tests {
             unreachable!("it is on loan")
         };
         limit.set_limit(0, Some(Instant::now()));
-        let error = query_rows(raw_connection, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
+        let error =
+            query_rows(raw_connection, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
         assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
         std::fs::remove_file(path).unwrap();
     }

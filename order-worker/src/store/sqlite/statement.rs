@@ -37,7 +37,9 @@ pub(super) fn parameter_indexes(
     argument_count: usize,
 ) -> rusqlite::Result<Vec<Option<usize>>> {
     let parameter_names = (1..=argument_count).map(|number| format!("${number}"));
-    parameter_names.map(|parameter_name| statement.parameter_index(&parameter_name)).collect()
+    parameter_names
+        .map(|parameter_name| statement.parameter_index(&parameter_name))
+        .collect()
 }
 
 pub(super) fn bind(

@@ -226,7 +226,12 @@ async fn load_external_ids(
         "SELECT storefront, external_id, id FROM orders WHERE external_id",
         ""
     );
-    let external_ids = list(load_set.external_ids.iter().map(|(_, external_id)| external_id));
+    let external_ids = list(
+        load_set
+            .external_ids
+            .iter()
+            .map(|(_, external_id)| external_id),
+    );
     for row in session.fetch(sql, vec![external_ids]).await? {
         let storefront_and_id = (
             parse_field("storefront", row.text(0)?)?,

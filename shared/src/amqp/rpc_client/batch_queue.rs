@@ -105,7 +105,8 @@ impl<T: ByteSize> BatchQueue<T> {
             .take_while(|is_within_limits| *is_within_limits)
             .count();
         let batch = state.queued_items.drain(..batch_length).collect();
-        let has_more = state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
+        let has_more =
+            state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
         Some((batch, has_more))
     }
 

@@ -30,7 +30,11 @@ use crate::{
 };
 
 /// Keeps a reply channel open and delivers replies until `stop`.
-pub(super) async fn receive_replies(broker: Broker, shared: Arc<SharedState>, stop: CancellationToken) {
+pub(super) async fn receive_replies(
+    broker: Broker,
+    shared: Arc<SharedState>,
+    stop: CancellationToken,
+) {
     let mut generation = 0;
     loop {
         generation += 1;
@@ -127,7 +131,10 @@ fn deliver_reply(shared: &SharedState, reply: Delivery) {
         outcome: decode_outcome(&reply.data),
         is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
     };
-    shared.complete_call(correlation_id.unwrap_or_default(), Reply::RpcReply(rpc_reply));
+    shared.complete_call(
+        correlation_id.unwrap_or_default(),
+        Reply::RpcReply(rpc_reply),
+    );
 }
 
 /// The worker's id, and its time since the Unix epoch, from the headers of a reply.
@@ -135,7 +142,10 @@ fn worker_clock(reply: &Delivery) -> Option<(String, Duration)> {
     let headers = reply.properties.headers().as_ref()?.inner();
     let header_value = |name: &str| header_text(headers.get(name)?);
     let time_ms = header_value(header::WORKER_TIME)?.parse().ok()?;
-    Some((header_value(header::WORKER)?, Duration::from_millis(time_ms)))
+    Some((
+        header_value(header::WORKER)?,
+        Duration::from_millis(time_ms),
+    ))
 }
 
 impl SharedState {

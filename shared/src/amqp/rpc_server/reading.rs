@@ -50,9 +50,7 @@ pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failu
     };
     if let Ok(entries) = serde_json::from_slice::<Vec<Entry<'_>>>(&message.body) {
         check_count(entries.len())?;
-        let entries = entries
-            .into_iter()
-            .map(|entry| read_entry(message, entry));
+        let entries = entries.into_iter().map(|entry| read_entry(message, entry));
         return Ok(entries.collect());
     }
     // An unreadable entry does not affect the other entries.
@@ -113,7 +111,9 @@ fn read_entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
 }
 
 /// Catches panics while parsing. No input is known to cause one; if one does, it affects that request only.
-fn catch_panic(read_request: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
+fn catch_panic(
+    read_request: impl FnOnce() -> Result<RpcRequest, Failure>,
+) -> Result<RpcRequest, Failure> {
     catch_unwind(AssertUnwindSafe(read_request)).unwrap_or_else(|_| {
         Err(Failure::new(
             Code::Internal,

@@ -266,7 +266,8 @@ pub(super) fn address_fields(
         }
         let checked_name = body::text(1..=64)(Value::String(field_name))
             .map_err(|error| format!("field name {error}"))?;
-        let field_text = body::text(0..=200)(value).map_err(|error| format!("{checked_name} {error}"))?;
+        let field_text =
+            body::text(0..=200)(value).map_err(|error| format!("{checked_name} {error}"))?;
         Ok((checked_name, Some(field_text)))
     }))
 }

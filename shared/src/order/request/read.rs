@@ -258,10 +258,8 @@ pub(crate) fn cursor(fields: &mut Fields<'_>) -> Option<String> {
 pub(crate) fn cursor_by<T: FromStr + Display>(fields: &mut Fields<'_>) -> Option<String> {
     fields.optional("cursor", |value| {
         let cursor_result = body::string(value)?.parse::<T>();
-        cursor_result
-            .map(|cursor| cursor.to_string())
-            .map_err(|_| {
-                "is not a cursor of this list; pass next_cursor of the previous page".to_owned()
-            })
+        cursor_result.map(|cursor| cursor.to_string()).map_err(|_| {
+            "is not a cursor of this list; pass next_cursor of the previous page".to_owned()
+        })
     })
 }

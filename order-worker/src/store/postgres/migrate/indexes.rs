@@ -58,10 +58,7 @@ pub(super) async fn build_index(
             }
             IndexState::Invalid => drop_invalid_index(connection, index).await,
             IndexState::Missing => {
-                tracing::info!(
-                    index,
-                    "building an index; orders can be written meanwhile"
-                );
+                tracing::info!(index, "building an index; orders can be written meanwhile");
                 // Outside a transaction.
                 connection.execute(raw_sql(statement)).await.map(drop)
             }

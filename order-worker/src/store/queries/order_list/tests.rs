@@ -180,7 +180,10 @@ fn order_search_uses_an_index_for_each_kind_of_term() {
             customer_indexes[0],
             customer_indexes[1],
         ] {
-            assert!(plan_of_search.contains(expected_index), "{expected_index} in {plan_of_search}");
+            assert!(
+                plan_of_search.contains(expected_index),
+                "{expected_index} in {plan_of_search}"
+            );
         }
         let plan_of_count = query_plan(&connection, count_matching_customers(&filter));
         for expected_index in customer_indexes {
@@ -212,7 +215,8 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
             "{plan_of_distant}"
         );
         assert!(!plan_of_distant.contains("ORDER BY"), "{plan_of_distant}");
-        let later_statement = select_distant_order(OrderSort::OldestFirst, after_cursor, SCANNED_ORDERS);
+        let later_statement =
+            select_distant_order(OrderSort::OldestFirst, after_cursor, SCANNED_ORDERS);
         let plan_of_later = query_plan(&connection, later_statement);
         assert!(
             plan_of_later.contains("USING INTEGER PRIMARY KEY (rowid>?)"),
@@ -254,7 +258,8 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
             &connection,
             select_found_orders(&filter, Some(cursor), Some(cursor)),
         );
-        let expected_index = "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
+        let expected_index =
+            "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
         assert!(plan_of_recent.contains(expected_index), "{plan_of_recent}");
     }
 }

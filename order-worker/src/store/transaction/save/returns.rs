@@ -46,7 +46,8 @@ pub(super) fn save_returns(writes: &mut Writes, working_set: &WorkingSet) {
         };
         let order_id = event.subject.parse::<OrderId>().ok();
         let order = order_id.and_then(|id| working_set.orders.get(&id));
-        let Some((order, order_return)) = order.and_then(|order| Some((order, order.find_return(return_id)?)))
+        let Some((order, order_return)) =
+            order.and_then(|order| Some((order, order.find_return(return_id)?)))
         else {
             continue;
         };

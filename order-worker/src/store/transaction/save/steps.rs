@@ -81,10 +81,14 @@ pub(super) fn save_steps(writes: &mut Writes, working_set: &WorkingSet, now: Tim
                     step_row.last_error.as_deref(),
                     step_row.request_id.as_str(),
                     millis(now),
-                    step_row.trace_context.as_ref().map(TraceContext::traceparent),
+                    step_row
+                        .trace_context
+                        .as_ref()
+                        .map(TraceContext::traceparent),
                     step_row.error_responses,
                     step_row.client_secret.as_deref(),
-                    step_row.trace_context
+                    step_row
+                        .trace_context
                         .as_ref()
                         .and_then(TraceContext::tracestate)
                 ]);

@@ -66,7 +66,8 @@ pub(super) fn save_tags(writes: &mut Writes, working_set: &WorkingSet) -> Result
         kept_key_rows.push(arguments![order.number, super::to_json(&tag_keys)?]);
         let created_at_ms = millis(order.created_at);
         tag_rows.extend(
-            tag_keys.into_iter()
+            tag_keys
+                .into_iter()
                 .map(|tag_key| arguments![tag_key, created_at_ms, order.number]),
         );
     }
