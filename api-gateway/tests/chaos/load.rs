@@ -82,12 +82,12 @@ impl Load {
 
     /// Creates orders until [`Load::stop`]. Each customer retries its last order until it is acknowledged.
     pub(crate) async fn run(&self, seed: u64) {
-        let customers = (0..CUSTOMER_COUNT).map(|customer_number| {
+        let customers = (0..CUSTOMER_COUNT).map(|number| {
             let customer = Customer {
                 shared: Arc::clone(&self.shared),
                 client: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap(),
-                random: Random::new(seed.wrapping_mul(1000).wrapping_add(customer_number)),
-                customer_number,
+                random: Random::new(seed.wrapping_mul(1000).wrapping_add(number)),
+                number,
                 order_ids: Vec::new(),
             };
             tokio::spawn(customer.run())
@@ -138,7 +138,7 @@ struct Customer {
     shared: Arc<SharedState>,
     client: reqwest::Client,
     random: Random,
-    customer_number: u64,
+    number: u64,
     order_ids: Vec<String>,
 }
 
@@ -148,10 +148,7 @@ impl Customer {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
             }
-            let key = format!(
-                "{}-{}-{order_number}",
-                self.shared.run_name, self.customer_number
-            );
+            let key = format!("{}-{}-{order_number}", self.shared.run_name, self.number);
             let new_order = self.new_order(&key);
             let Some(id) = self.place_order(&key, &new_order).await else {
                 continue;
