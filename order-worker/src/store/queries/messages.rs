@@ -14,7 +14,7 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-            customer::prefix_end,
+            customer::push_prefix_range,
             decode::{parse_json, readable_rows},
             row::Row,
             statement::{Argument, Sql, StatementBuilder},
@@ -128,12 +128,12 @@ fn page_of_messages(
             Read::All => {
                 // As a union, it is planned by itself: PostgreSQL would read all messages in the order of their ids.
                 sql.push(" AND messages.id IN (SELECT id FROM messages WHERE ");
-                push_range(&mut sql, recipient, "", &address);
+                push_prefix_range(&mut sql, recipient, "", &address);
                 sql.push(" UNION SELECT '' WHERE false)");
             }
             Read::Newest(id) => {
                 sql.push(" AND messages.id >= ").bind(id).push(" AND ");
-                push_range(&mut sql, recipient, " || ''", &address);
+                push_prefix_range(&mut sql, recipient, " || ''", &address);
             }
         }
     }
@@ -141,22 +141,6 @@ fn page_of_messages(
     sql.push(" ORDER BY messages.id DESC LIMIT ")
         .bind(filter.limit + 1);
     sql.finish()
-}
-
-fn push_range(
-    sql: &mut StatementBuilder,
-    column: &'static str,
-    suffix: &'static str,
-    first_key: &str,
-) {
-    sql.push(column).push(suffix).push(" >= ").bind(first_key);
-    if let Some(key_end) = prefix_end(first_key) {
-        sql.push(" AND ")
-            .push(column)
-            .push(suffix)
-            .push(" < ")
-            .bind(key_end);
-    }
 }
 
 /// Adds the conditions of order, status and cursor.
