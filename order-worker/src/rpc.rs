@@ -353,6 +353,7 @@ impl Rpc {
             }
             Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
             Task::PauseRequests => {
+                caller.require_admin()?;
                 self.request_pause.start();
                 Json::of(&()).into()
             }

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from console_driver import Page, base, call, catalogue, check_accessibility, folder, keys, order, png, run, settled, status, until, upload, wait_for_photos
@@ -173,7 +174,9 @@ def fix(browser):
 
 def retry(browser):
     """A step that is retried automatically is tried at once, on the order's page."""
-    until(lambda: call("GET", "/v1/retries")["data"], "the first failure")
+    # Far enough ahead that the button comes first: an attempt that has begun is not started again.
+    is_ahead = lambda retry: datetime.fromisoformat(retry["next_attempt_at"]) > datetime.now(timezone.utc) + timedelta(seconds=6)  # noqa: E731
+    until(lambda: any(map(is_ahead, call("GET", "/v1/retries")["data"])), "an attempt that is some seconds ahead")
     id = call("GET", "/v1/retries")["data"][0]["order_id"]
     page = Page(browser).open(f"orders/{id}")
     notice = page.get_by_role("region", name="Needs attention")

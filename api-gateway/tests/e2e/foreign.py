@@ -86,6 +86,9 @@ def roles(client, customer):
         ("dead_letter.list", {}),
         ("dead_letter.redrive", {"id": f"{order}:authorize_payment"}),
         ("dead_letter.discard", {"id": f"{order}:authorize_payment"}),
+        ("message.list_all", {}),
+        ("settings.get", {}),
+        ("worker.pause_requests", {}),
     ]:
         reply = client.call(kind, body, headers={"role": "storefront"})
         check(reply.get("error", {}).get("code") == "FORBIDDEN", (kind, reply))

@@ -118,7 +118,7 @@ impl Rpc {
             }
             Query::ApiKeys(query) => self.read_api_keys(query).await,
             Query::Stats(query) => self.stats(caller, query).await,
-            Query::Settings => self.settings().await,
+            Query::Settings => self.settings(caller).await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Delivery(query) => self.delivery(caller, query).await,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use shared::{
     outcome::{Failure, Json},
+    request::Caller,
     settings::{DatabaseInfo, LastCalls, PartnerKind, WorkerSettings},
 };
 
@@ -15,7 +16,8 @@ use crate::{
 
 impl Rpc {
     /// The settings of this worker; for operators.
-    pub(super) async fn settings(&self) -> Result<Json, Failure> {
+    pub(super) async fn settings(&self, caller: &Caller) -> Result<Json, Failure> {
+        caller.require_operator()?;
         let effective_settings = &self.settings;
         let mut partners = Vec::new();
         for (partner_kind, partner_name) in &effective_settings.partner_names {

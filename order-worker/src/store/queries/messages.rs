@@ -14,7 +14,7 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-            customer::prefix_end,
+            customer::push_prefix_range,
             decode::{parse_json, readable_rows},
             row::Row,
             statement::{Argument, Sql, StatementBuilder},
@@ -131,14 +131,14 @@ fn page_of_messages(
             ReadRange::All => {
                 // As a union, it is planned by itself: PostgreSQL would read all messages in the order of their ids.
                 sql.push(" AND messages.id IN (SELECT id FROM messages WHERE ");
-                push_range(&mut sql, recipient_sql, "", &address);
+                push_prefix_range(&mut sql, recipient_sql, "", &address);
                 sql.push(" UNION SELECT '' WHERE false)");
             }
             ReadRange::Newest(scan_end) => {
                 sql.push(" AND messages.id >= ")
                     .bind(scan_end)
                     .push(" AND ");
-                push_range(&mut sql, recipient_sql, " || ''", &address);
+                push_prefix_range(&mut sql, recipient_sql, " || ''", &address);
             }
         }
     }
@@ -146,22 +146,6 @@ fn page_of_messages(
     sql.push(" ORDER BY messages.id DESC LIMIT ")
         .bind(filter.limit + 1);
     sql.finish()
-}
-
-fn push_range(
-    sql: &mut StatementBuilder,
-    column: &'static str,
-    suffix: &'static str,
-    first_key: &str,
-) {
-    sql.push(column).push(suffix).push(" >= ").bind(first_key);
-    if let Some(key_end) = prefix_end(first_key) {
-        sql.push(" AND ")
-            .push(column)
-            .push(suffix)
-            .push(" < ")
-            .bind(key_end);
-    }
 }
 
 /// Adds the conditions of order, status and cursor.

@@ -18,7 +18,7 @@ use crate::{
         Store, StoreError,
         sql::{
             byte_limit::MAX_PAGE_BYTES,
-            customer::{prefix_end, search_key},
+            customer::{push_prefix_range, search_key},
             decode::{parse_field, parse_json},
             row::Row,
             statement::{Argument, Sql, StatementBuilder, arguments},
@@ -239,7 +239,7 @@ fn push_found(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
                 sql.push(" UNION ");
             }
             sql.push("SELECT sku FROM products WHERE ");
-            push_range(sql, column, "", key);
+            push_prefix_range(sql, column, "", key);
         }
     }
 }
@@ -251,27 +251,11 @@ fn push_condition(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect
     for key in keys {
         for column in ["lower(sku)", dialect.name_sql] {
             sql.push(" OR (");
-            push_range(sql, column, " || ''", key);
+            push_prefix_range(sql, column, " || ''", key);
             sql.push(")");
         }
     }
     sql.push(")");
-}
-
-fn push_range(
-    sql: &mut StatementBuilder,
-    column: &'static str,
-    suffix: &'static str,
-    first_key: &str,
-) {
-    sql.push(column).push(suffix).push(" >= ").bind(first_key);
-    if let Some(key_end) = prefix_end(first_key) {
-        sql.push(" AND ")
-            .push(column)
-            .push(suffix)
-            .push(" < ")
-            .bind(key_end);
-    }
 }
 
 fn push_cursor(sql: &mut StatementBuilder, filter: &ListProducts) {

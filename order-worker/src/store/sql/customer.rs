@@ -11,6 +11,7 @@ use shared::{customer::Customer, order::Address};
 use super::{
     decode::{parse_json, parse_unsigned},
     row::Row,
+    statement::StatementBuilder,
 };
 use crate::store::StoreError;
 
@@ -74,6 +75,28 @@ pub(in crate::store) fn customer_at(
 /// prefix of the key. (`str::to_lowercase` treats a sigma at the end of a word differently.)
 pub(in crate::store) fn search_key(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
+}
+
+/// Adds the condition that `column`, followed by `suffix`, begins with `prefix`, as a range that an index serves.
+pub(in crate::store) fn push_prefix_range(
+    statement: &mut StatementBuilder,
+    column: &'static str,
+    suffix: &'static str,
+    prefix: &str,
+) {
+    statement
+        .push(column)
+        .push(suffix)
+        .push(" >= ")
+        .bind(prefix);
+    if let Some(range_end) = prefix_end(prefix) {
+        statement
+            .push(" AND ")
+            .push(column)
+            .push(suffix)
+            .push(" < ")
+            .bind(range_end);
+    }
 }
 
 /// The end of the range of texts that begin with `prefix`, exclusive, in the order of their code points;
